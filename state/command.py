@@ -1,0 +1,128 @@
+"""The one way to run another program.
+
+Argument lists only, never a shell string; a fixed locale, standard input closed unless given, a
+time limit always. What fails is raised with the command in a form that can be pasted.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from state.errors import LxcGpuError, Remedy
+
+SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a program left behind. Output is text; bytes that are no UTF-8 are escaped."""
+
+    argv: tuple[str, ...]
+    status: int
+    stdout: str
+    stderr: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether it ended with status 0."""
+        return self.status == 0
+
+
+class CommandFailed(LxcGpuError):
+    """A program ended with another status than 0, ran too long or could not be started."""
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment that programs get: a fixed locale and path, HOME, and `extra`."""
+    base = {"LC_ALL": "C.UTF-8", "PATH": SEARCH_PATH, "HOME": os.environ.get("HOME", "/")}
+    return {**base, **(extra or {})}
+
+
+def run(
+    argv: Sequence[str | Path],
+    *,
+    stdin: str | bytes | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    timeout: float = 60,
+    check: bool = True,
+) -> Finished:
+    """Run `argv` to its end and return what it printed.
+
+    `env` is added to `environment()`; `timeout` is in seconds. With `check`, any status but 0
+    raises CommandFailed, as do a time-out and a program that can't be started, always.
+    """
+    words = tuple(str(word) for word in argv)
+    given = stdin.encode() if isinstance(stdin, str) else stdin
+    try:
+        done = subprocess.run(
+            words,
+            input=given,
+            stdin=subprocess.DEVNULL if given is None else None,
+            capture_output=True,
+            env=environment(env),
+            cwd=cwd,
+            timeout=timeout,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise CommandFailed(
+            "command-timeout", f"`{words[0]}` did not end within {timeout:g} s.",
+            remedy=Remedy.WAIT, details=pasteable(words),
+        ) from error
+    except OSError as error:
+        raise CommandFailed(
+            "command-missing", f"`{words[0]}` could not be started: {error.strerror}.",
+            details=pasteable(words),
+        ) from error
+    finished = Finished(words, done.returncode, _text(done.stdout), _text(done.stderr))
+    if check and not finished.ok:
+        raise failure(finished)
+    return finished
+
+
+def failure(finished: Finished) -> CommandFailed:
+    """The error that says what `finished` printed last, and how to run it again."""
+    last = (finished.stderr.strip() or finished.stdout.strip() or "it printed nothing").splitlines()
+    return CommandFailed(
+        "command-failed",
+        f"`{finished.argv[0]}` failed with status {finished.status}: {last[-1]}",
+        details=f"{pasteable(finished.argv)}\n{finished.stderr.strip()}",
+    )
+
+
+@contextmanager
+def started(
+    argv: Sequence[str | Path],
+    *,
+    stdin: int | IO[bytes] = subprocess.DEVNULL,
+    stdout: int | IO[bytes] = subprocess.PIPE,
+    stderr: int | IO[bytes] | None = subprocess.PIPE,
+    env: Mapping[str, str] | None = None,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Start `argv` for streaming; it is ended, and waited for, when the block is left."""
+    words = [str(word) for word in argv]
+    with subprocess.Popen(
+        words, stdin=stdin, stdout=stdout, stderr=stderr, env=environment(env)
+    ) as child:
+        try:
+            yield child
+        finally:
+            if child.poll() is None:
+                child.terminate()
+
+
+def pasteable(argv: Sequence[str]) -> str:
+    """`argv` as a line that a person can paste into a shell."""
+    return shlex.join(argv)
+
+
+def _text(output: bytes) -> str:
+    return output.decode("utf-8", "backslashreplace")

@@ -1,0 +1,38 @@
+"""Errors for people: what happened, what it means, what to type next.
+
+Standard library only: the login shell shows these too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Remedy(StrEnum):
+    """Who or what can help after an error."""
+
+    RETRY = "retry"
+    """Trying again at once may work."""
+    WAIT = "wait"
+    """Something is down or busy; trying later will work."""
+    PERSON = "person"
+    """It stays as it is until somebody changes something."""
+
+
+@dataclass(eq=False)
+class LxcGpuError(Exception):
+    """An error that may be shown to anybody.
+
+    code: stable, for `journalctl | grep`; message: what happened and what it means;
+    hint: what to type or do next; details: for the journal only, never for a user's screen.
+    """
+
+    code: str
+    message: str
+    hint: str = ""
+    remedy: Remedy = Remedy.PERSON
+    details: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.hint}" if self.hint else self.message
