@@ -35,7 +35,7 @@ class Finished:
         return self.status == 0
 
 
-class CommandFailed(LxcGpuError):
+class CommandError(LxcGpuError):
     """A program ended with another status than 0, ran too long or could not be started."""
 
 
@@ -57,7 +57,7 @@ def run(
     """Run `argv` to its end and return what it printed.
 
     `env` is added to `environment()`; `timeout` is in seconds. With `check`, any status but 0
-    raises CommandFailed, as do a time-out and a program that can't be started, always.
+    raises CommandError, as do a time-out and a program that can't be started, always.
     """
     words = tuple(str(word) for word in argv)
     given = stdin.encode() if isinstance(stdin, str) else stdin
@@ -73,13 +73,16 @@ def run(
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise CommandFailed(
-            "command-timeout", f"`{words[0]}` did not end within {timeout:g} s.",
-            remedy=Remedy.WAIT, details=pasteable(words),
+        raise CommandError(
+            "command-timeout",
+            f"`{words[0]}` did not end within {timeout:g} s.",
+            remedy=Remedy.WAIT,
+            details=pasteable(words),
         ) from error
     except OSError as error:
-        raise CommandFailed(
-            "command-missing", f"`{words[0]}` could not be started: {error.strerror}.",
+        raise CommandError(
+            "command-missing",
+            f"`{words[0]}` could not be started: {error.strerror}.",
             details=pasteable(words),
         ) from error
     finished = Finished(words, done.returncode, _text(done.stdout), _text(done.stderr))
@@ -88,10 +91,10 @@ def run(
     return finished
 
 
-def failure(finished: Finished) -> CommandFailed:
+def failure(finished: Finished) -> CommandError:
     """The error that says what `finished` printed last, and how to run it again."""
     last = (finished.stderr.strip() or finished.stdout.strip() or "it printed nothing").splitlines()
-    return CommandFailed(
+    return CommandError(
         "command-failed",
         f"`{finished.argv[0]}` failed with status {finished.status}: {last[-1]}",
         details=f"{pasteable(finished.argv)}\n{finished.stderr.strip()}",
