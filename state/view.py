@@ -1,0 +1,141 @@
+"""The view: what a state says about one server, as plain values.
+
+A round renders it to /var/lib/lxc-gpu/view.json. The kinds compute what they want from it, and
+so does the root helper, for one user, when Git, the directory and the web page are all down.
+Standard library only: the shells load it with the system's bare Python.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from ipaddress import IPv4Network
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from state.model import Fleet, State, User
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A server as users reach it: what an ssh configuration needs."""
+
+    address: str
+    ssh_port: int
+
+
+@dataclass(frozen=True)
+class Resident:
+    """A user who is registered on this server."""
+
+    full_name: str
+    uid: int
+    port: int
+    """The port of the server that leads to the container's sshd."""
+    subid: int
+    address: str
+    """The container's address on the server's own bridge."""
+    keys: tuple[str, ...]
+    host_key: str
+    """The container's public ssh host key, as registered."""
+
+
+@dataclass(frozen=True)
+class View:
+    """What one server needs to know, at one revision of the state repository."""
+
+    revision: str
+    server: str
+    address: str
+    network: str
+    """The network of the containers, in CIDR notation; its first address is the bridge's."""
+    nameservers: tuple[str, ...]
+    subid_size: int
+    template: str
+    containers: str
+    residents: Mapping[str, Resident]
+    registrants: Mapping[str, tuple[str, ...]]
+    """Who may register: every user of the fleet, with their keys."""
+    servers: Mapping[str, Neighbour]
+
+    def only(self, user: str) -> View:
+        """The same view with nobody but `user` in it."""
+        return View(
+            **{
+                **vars(self),
+                "residents": {n: r for n, r in self.residents.items() if n == user},
+                "registrants": {n: k for n, k in self.registrants.items() if n == user},
+            }
+        )
+
+    @property
+    def gateway(self) -> str:
+        """The bridge's address: the first one of the network."""
+        return str(IPv4Network(self.network)[1])
+
+    @property
+    def prefix_length(self) -> int:
+        """The length of the network's prefix, in bits."""
+        return IPv4Network(self.network).prefixlen
+
+
+def container_address(fleet: Fleet, user: User) -> str:
+    """The address of a user's container, the same on every server: by the subid's place."""
+    place = (user.subid - fleet.subids.first) // fleet.subids.size
+    return str(fleet.network[2 + place])
+
+
+def view_of(state: State, server: str, revision: str) -> View:
+    """What `state` says about `server`. KeyError if it names no such server."""
+    here = state.servers[server]
+    registered = state.registrations.get(server, {})
+    residents = {
+        name: Resident(
+            full_name=user.name,
+            uid=user.uid,
+            port=user.port,
+            subid=user.subid,
+            address=container_address(state.fleet, user),
+            keys=tuple(str(key) for key in user.keys),
+            host_key=str(registered[name].host_key),
+        )
+        for name, user in state.users.items()
+        if name in registered
+    }
+    return View(
+        revision=revision,
+        server=server,
+        address=str(here.address),
+        network=str(state.fleet.network),
+        nameservers=tuple(str(address) for address in state.fleet.nameservers),
+        subid_size=state.fleet.subids.size,
+        template=here.template,
+        containers=here.containers,
+        residents=residents,
+        registrants={n: tuple(str(key) for key in u.keys) for n, u in state.users.items()},
+        servers={n: Neighbour(str(s.address), s.ssh_port) for n, s in state.servers.items()},
+    )
+
+
+def to_json(view: View) -> str:
+    """The view as JSON text, stable for equal views."""
+    return json.dumps(asdict(view), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def from_json(text: str) -> View:
+    """The view that `to_json` wrote. ValueError, KeyError or TypeError if it isn't one."""
+    fields: dict[str, Any] = json.loads(text)
+    residents = {
+        name: Resident(**{**resident, "keys": tuple(resident["keys"])})
+        for name, resident in fields["residents"].items()
+    }
+    return View(
+        **{
+            **fields,
+            "nameservers": tuple(fields["nameservers"]),
+            "residents": residents,
+            "registrants": {n: tuple(keys) for n, keys in fields["registrants"].items()},
+            "servers": {n: Neighbour(**values) for n, values in fields["servers"].items()},
+        }
+    )

@@ -1,0 +1,150 @@
+"""What the machines say to each other: one JSON object a line, over ssh and over the root socket.
+
+A stream is any number of `Progress`, then one `Report`, `Answer` or `Refusal`, which ends it.
+What comes from another machine is checked for its types here, and cut to a sane length; unknown
+fields are ignored, so that an older side understands a newer one.
+Standard library only: the login shell reads these.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from state.errors import LxcGpuError, Remedy
+
+LONGEST_LINE = 1_000_000
+"""Bytes; a longer line is no message of ours."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One step of something that takes a while; `fraction` (0 to 1) where it is known."""
+
+    text: str
+    fraction: float | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One thing that a round could not put right."""
+
+    kind: str
+    name: str
+    """Whose: a user's name, or what the kind calls its things."""
+    code: str
+    message: str
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one round on one server came to."""
+
+    server: str
+    revision: str
+    """The revision that the server is on."""
+    finished: float
+    """Seconds since the epoch, by the server's clock."""
+    seconds: float
+    """How long the round took."""
+    changes: tuple[str, ...] = ()
+    """What was changed, in words."""
+    failures: tuple[Failure, ...] = ()
+    refused: str = ""
+    """Why a newer revision was not taken; empty if none was refused."""
+
+    @property
+    def converged(self) -> bool:
+        """Whether the server is as the newest revision wants it."""
+        return not self.failures and not self.refused
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The end of a request that did what was asked; `text` is for a person."""
+
+    text: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """The same for a program: what `--json` prints."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """The end of a request that was not done: an LxcGpuError on its way to its reader."""
+
+    code: str
+    message: str
+    hint: str = ""
+    remedy: str = Remedy.PERSON
+
+    def error(self) -> LxcGpuError:
+        """The error to raise on this side."""
+        return LxcGpuError(self.code, self.message, self.hint, Remedy(self.remedy))
+
+
+Message = Progress | Report | Answer | Refusal
+_KINDS: Mapping[str, type[Message]] = {
+    "progress": Progress,
+    "report": Report,
+    "answer": Answer,
+    "refusal": Refusal,
+}
+
+
+class BadMessageError(ValueError):
+    """A line that is no message of ours."""
+
+
+def refusal(error: LxcGpuError) -> Refusal:
+    """What to send of `error`: everything but its details, which stay in the journal."""
+    return Refusal(error.code, error.message, error.hint, error.remedy)
+
+
+def encode(message: Message) -> str:
+    """`message` as one line."""
+    name = next(name for name, kind in _KINDS.items() if isinstance(message, kind))
+    return json.dumps({name: asdict(message)}, ensure_ascii=False) + "\n"
+
+
+def decode(line: str | bytes) -> Message:
+    """The message in one line. BadMessageError if it is none."""
+    if len(line) > LONGEST_LINE:
+        raise BadMessageError("the line is too long")
+    try:
+        ((name, fields),) = json.loads(line).items()
+        return _build(_KINDS[name], fields)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise BadMessageError(f"not a message: {error}") from error
+
+
+def _build(kind: type[Message], fields: Mapping[str, Any]) -> Message:
+    if kind is Progress:
+        share = fields.get("fraction")
+        return Progress(_text(fields["text"]), None if share is None else float(share))
+    if kind is Answer:
+        return Answer(_text(fields["text"]), dict(fields.get("facts", {})))
+    if kind is Refusal:
+        remedy = Remedy(fields.get("remedy", Remedy.PERSON))
+        return Refusal(*(_text(fields[f]) for f in ("code", "message", "hint")), remedy)
+    return Report(
+        server=_text(fields["server"]),
+        revision=_text(fields["revision"]),
+        finished=float(fields["finished"]),
+        seconds=float(fields["seconds"]),
+        changes=tuple(_text(change) for change in fields["changes"][:1000]),
+        failures=tuple(
+            Failure(**{f: _text(each[f]) for f in ("kind", "name", "code", "message", "hint")})
+            for each in fields["failures"][:1000]
+        ),
+        refused=_text(fields["refused"]),
+    )
+
+
+def _text(value: object) -> str:
+    """A string for a person's screen: no control characters, at most 2,000 letters."""
+    if not isinstance(value, str):
+        raise TypeError(f"not a string: {type(value).__name__}")
+    return "".join(c if c.isprintable() or c == "\n" else "�" for c in value[:2000])
