@@ -23,6 +23,7 @@ class Neighbour:
 
     address: str
     ssh_port: int
+    host_key: str
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Resident:
     keys: tuple[str, ...]
     host_key: str
     """The container's public ssh host key, as registered."""
+    containers: Mapping[str, str]
+    """The host keys of this user's containers on all servers, by server."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,11 @@ def view_of(state: State, server: str, revision: str) -> View:
             address=container_address(state.fleet, user),
             keys=tuple(str(key) for key in user.keys),
             host_key=str(registered[name].host_key),
+            containers={
+                other: str(there[name].host_key)
+                for other, there in state.registrations.items()
+                if name in there
+            },
         )
         for name, user in state.users.items()
         if name in registered
@@ -114,7 +122,10 @@ def view_of(state: State, server: str, revision: str) -> View:
         containers=here.containers,
         residents=residents,
         registrants={n: tuple(str(key) for key in u.keys) for n, u in state.users.items()},
-        servers={n: Neighbour(str(s.address), s.ssh_port) for n, s in state.servers.items()},
+        servers={
+            n: Neighbour(str(s.address), s.ssh_port, str(s.host_key))
+            for n, s in state.servers.items()
+        },
     )
 
 

@@ -1,0 +1,138 @@
+"""Applies the kinds in their order, and believes nothing but what it observes afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from reconciler import files
+from reconciler.plan import AnyKind, Change, Lock, Tell, diff
+from state.errors import LxcGpuError, Remedy
+from state.view import View
+from state.wire import Failure, Progress
+
+Current = Callable[[], bool]
+
+
+class SupersededError(Exception):
+    """A newer revision was published while this one was being applied."""
+
+
+@dataclass
+class Outcome:
+    """What came of applying the kinds."""
+
+    changes: list[str] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+
+    def failed(self, kind: str, errors: Mapping[str, LxcGpuError]) -> None:
+        """Note what went wrong, by name."""
+        self.failures += [
+            Failure(kind, name, error.code, error.message, error.hint)
+            for name, error in sorted(errors.items())
+        ]
+
+
+def converge(
+    kinds: Sequence[AnyKind],
+    view: View,
+    *,
+    only: str | None = None,
+    tell: Tell = lambda _: None,
+    current: Current = lambda: True,
+) -> Outcome:
+    """Bring every kind to what `view` wants; one name's failure stops no other's.
+
+    `only` limits the kinds whose names are users to one of them. `current` is asked, under the
+    lock, whether the view is still the newest: if not, SupersededError, before anything is written.
+    """
+    outcome = Outcome()
+    for kind in kinds:
+        step = _Step(kind, view, kind.desired(view), only if kind.per_user else None)
+        try:
+            step.converge(tell, current, outcome)
+        except LxcGpuError as error:  # the whole kind could not be read or written
+            outcome.failed(kind.name, {"-": error})
+        except OSError as error:
+            outcome.failed(kind.name, {"-": os_error(error)})
+    return outcome
+
+
+def os_error(error: OSError) -> LxcGpuError:
+    """What the kernel said, for people."""
+    place = f"{error.filename}: " if error.filename else ""
+    full = error.errno in (28, 122)  # ENOSPC, EDQUOT
+    return LxcGpuError(
+        "disk-full" if full else "system",
+        f"{place}{error.strerror or error}.",
+        "Free some space on that disk; the next round goes on." if full else "",
+        Remedy.PERSON,
+        repr(error),
+    )
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One kind in one round."""
+
+    kind: AnyKind
+    view: View
+    desired: Mapping[str, Any]
+    only: str | None
+
+    def converge(self, tell: Tell, current: Current, outcome: Outcome) -> None:
+        observed = self.kind.observe(self.view, self.desired.keys())
+        outcome.failed(
+            self.kind.name,
+            {n: e for n, e in observed.unreadable.items() if self.only in (None, n)},
+        )
+        names = [change.name for change in diff(self.desired, observed, self.only)]
+        if names and self.kind.lock is Lock.GLOBAL:
+            with files.lock(files.ACCOUNTS):
+                self._apply(names, tell, current, outcome)
+            return
+        busy: list[str] = []
+        for name in names:
+            with files.lock(files.user_lock(name), wait=False) as held:
+                if held:
+                    self._apply([name], tell, current, outcome)
+                else:
+                    busy.append(name)
+        for name in busy:  # somebody is at work on these containers: last, and with patience
+            with files.lock(files.user_lock(name)):
+                self._apply([name], tell, current, outcome)
+
+    def _apply(self, names: Sequence[str], tell: Tell, current: Current, outcome: Outcome) -> None:
+        """Observe again, apply what still differs, observe once more. The lock is held."""
+        if not current():
+            raise SupersededError
+        wanted = {name: self.desired[name] for name in names if name in self.desired}
+        changes = self._differing(wanted, names)
+        if not changes:
+            return
+        for change in changes:
+            tell(Progress(self.kind.describe(change)))
+        errors = dict(self.kind.apply(self.view, changes, tell))
+        for change in self._differing(wanted, [change.name for change in changes]):
+            errors.setdefault(change.name, _still_different(change.name))
+        outcome.failed(self.kind.name, errors)
+        outcome.changes += [
+            f"{self.kind.name}: {self.kind.describe(c)}" for c in changes if c.name not in errors
+        ]
+
+    def _differing(
+        self, wanted: Mapping[str, Any], names: Sequence[str]
+    ) -> tuple[Change[Any], ...]:
+        chosen = frozenset(names)
+        return tuple(
+            c for c in diff(wanted, self.kind.observe(self.view, chosen)) if c.name in chosen
+        )
+
+
+def _still_different(name: str) -> LxcGpuError:
+    return LxcGpuError(
+        "still-different",
+        f"{name} is not as wanted, although the change was made without an error.",
+        "See `lxc-gpu plan` for what differs; something else may be changing it back.",
+    )

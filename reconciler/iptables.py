@@ -1,0 +1,48 @@
+"""Our chains in iptables: observed with iptables-save, replaced with one iptables-restore.
+
+iptables-restore(8): with --noflush, a chain that is declared is emptied and filled again in the
+same transaction, and no other chain is touched. Rules are compared as iptables-save prints them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from state import command
+
+WAIT = "--wait=10"
+"""Seconds to wait for other programs that change the tables (Docker, ufw)."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table: the rules of each chain, in order, without their `-A CHAIN`."""
+
+    chains: Mapping[str, tuple[str, ...]]
+
+
+def parse(text: str) -> Table:
+    """A table as iptables-save(8) prints it."""
+    chains: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        if line.startswith(":"):
+            chains.setdefault(line[1:].split(" ")[0], [])
+        elif line.startswith("-A "):
+            _, chain, rule = line.split(" ", 2)
+            chains.setdefault(chain, []).append(rule)
+    return Table({name: tuple(rules) for name, rules in chains.items()})
+
+
+def read(table: str) -> Table:
+    """The table `nat` or `filter` as it is now."""
+    return parse(command.run(["iptables-save", "-t", table]).stdout)
+
+
+def replace(table: str, chains: Mapping[str, Sequence[str]], extra: Sequence[str] = ()) -> None:
+    """Give each of `chains` exactly these rules, then run the `extra` lines; all or nothing."""
+    lines = [f"*{table}"]
+    lines += [f":{chain} - [0:0]" for chain in chains]
+    lines += [f"-A {chain} {rule}" for chain, rules in chains.items() for rule in rules]
+    text = "\n".join([*lines, *extra, "COMMIT"]) + "\n"
+    command.run(["iptables-restore", "--noflush", WAIT], stdin=text)

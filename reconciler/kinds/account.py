@@ -1,0 +1,219 @@
+"""Host accounts of the registered users: made in one batch, disabled, never deleted.
+
+Ours are the accounts in the group `lxc-gpu-users`. An account of that name which isn't ours is a
+conflict: reported, never touched.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import stat
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from reconciler import places
+from reconciler.files import read_text
+from reconciler.plan import Change, Lock, Observed, Tell
+from state import command
+from state.errors import LxcGpuError
+from state.view import View
+
+PASSWD, SHADOW, GROUP = Path("/etc/passwd"), Path("/etc/shadow"), Path("/etc/group")
+HOME_MODE = 0o711
+"""The container's root, an id of nobody on the host, has to pass through the home."""
+EXPIRED = 1
+"""The day, since 1970, on which a disabled account expired (shadow(5): 0 is ambiguous)."""
+
+
+@dataclass(frozen=True)
+class Account:
+    """One account on the host."""
+
+    uid: int
+    full_name: str
+    shell: str
+    ours: bool = True
+    enabled: bool = True
+    home_ready: bool = True
+    """The home is there, the user's own, with HOME_MODE."""
+
+
+@dataclass(frozen=True)
+class AccountFiles:
+    """What passwd(5), shadow(5) and group(5) say."""
+
+    passwd: str
+    shadow: str
+    group: str
+
+    def accounts(self) -> dict[str, Account]:
+        """Every account in the files; `home_ready` is not known from them and left true."""
+        ours = self.members(places.USERS_GROUP)
+        expired = {f[0] for f in _fields(self.shadow, 9) if f[7] == str(EXPIRED)}
+        return {
+            name: Account(int(uid), full_name, shell, name in ours, name not in expired)
+            for name, _, uid, _, full_name, _, shell in _fields(self.passwd, 7)
+        }
+
+    def members(self, group: str) -> frozenset[str]:
+        """The supplementary members of `group`."""
+        for name, _, _, members in _fields(self.group, 4):
+            if name == group:
+                return frozenset(members.split(","))
+        return frozenset()
+
+
+def _fields(text: str, count: int) -> list[list[str]]:
+    lines = (line.split(":") for line in text.splitlines())
+    return [fields for fields in lines if len(fields) == count]
+
+
+def sysusers_lines(accounts: Mapping[str, Account]) -> str:
+    """What sysusers.d(5) needs to make these accounts, in one run of systemd-sysusers."""
+    lines: list[str] = []
+    for name, account in accounts.items():
+        gecos = account.full_name.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+        home = places.HOMES / name
+        lines.append(f'u {name} {account.uid}:{account.uid} "{gecos}" {home} {account.shell}')
+        lines.append(f"g {name} {account.uid}")
+        lines.append(f"m {name} {places.USERS_GROUP}")
+    return "\n".join(sorted(lines)) + "\n"  # groups before users, users before members
+
+
+class AccountKind:
+    """Accounts of registered users."""
+
+    name = "account"
+    lock = Lock.GLOBAL
+    per_user = True
+
+    def desired(self, view: View) -> Mapping[str, Account]:
+        """One enabled account for each resident."""
+        return {
+            name: Account(resident.uid, resident.full_name, str(places.LOGIN_SHELL))
+            for name, resident in view.residents.items()
+        }
+
+    def observe(self, view: View, names: Collection[str]) -> Observed[Account]:
+        """The accounts of these names, and those of ours that are still enabled."""
+        files = AccountFiles(*(read_text(file) or "" for file in (PASSWD, SHADOW, GROUP)))
+        found: dict[str, Account] = {}
+        conflicts: dict[str, LxcGpuError] = {}
+        accounts = files.accounts()
+        for name in names:
+            account = accounts.get(name)
+            if account is None:
+                if _elsewhere(name):
+                    conflicts[name] = _conflict(name)
+            elif not account.ours:
+                conflicts[name] = _conflict(name)
+            else:
+                found[name] = _with_home(name, account)
+        for name, account in accounts.items():
+            if account.ours and account.enabled and name not in names:
+                found[name] = account
+        return Observed(found, conflicts)
+
+    def apply(
+        self, view: View, changes: Sequence[Change[Account]], tell: Tell
+    ) -> Mapping[str, LxcGpuError]:
+        """Make the missing accounts in one batch; change or disable the others one by one."""
+        failed: dict[str, LxcGpuError] = {}
+        new = {c.name: c.after for c in changes if c.before is None and c.after is not None}
+        if new:
+            command.run(["systemd-sysusers", "-"], stdin=sysusers_lines(new))
+        for change in changes:
+            try:
+                if change.before is not None:
+                    _modify(change)
+                if change.after is not None:
+                    _make_home(change.name, change.after.uid)
+            except LxcGpuError as error:
+                failed[change.name] = error
+            except OSError as error:
+                failed[change.name] = LxcGpuError(
+                    "home", f"The home of {change.name} can't be prepared: {error.strerror}."
+                )
+        return failed
+
+    def describe(self, change: Change[Account]) -> str:
+        """E.g. `make the account lqchen (uid 20031)`."""
+        if change.after is None:
+            return f"disable the account {change.name}"
+        if change.before is None:
+            return f"make the account {change.name} (uid {change.after.uid})"
+        before, after = vars(change.before), vars(change.after)
+        fields = ", ".join(f"{f} {before[f]} -> {after[f]}" for f in after if before[f] != after[f])
+        return f"change the account {change.name}: {fields}"
+
+
+def _elsewhere(name: str) -> bool:
+    """Whether another source of accounts (nsswitch.conf(5): LDAP, SSSD, ...) knows the name."""
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True
+
+
+def _conflict(name: str) -> LxcGpuError:
+    return LxcGpuError(
+        "account-conflict",
+        f"There is already an account {name} on this server that isn't lxc-gpu's.",
+        f"Rename or remove it, or, if it is this person's, hand it over: "
+        f"`usermod --append --groups {places.USERS_GROUP} {name}`.",
+    )
+
+
+def _with_home(name: str, account: Account) -> Account:
+    try:
+        home = os.lstat(places.HOMES / name)
+    except FileNotFoundError:
+        ready = False
+    else:
+        ready = stat.S_ISDIR(home.st_mode) and (
+            home.st_uid == account.uid and stat.S_IMODE(home.st_mode) == HOME_MODE
+        )
+    return Account(
+        account.uid, account.full_name, account.shell, account.ours, account.enabled, ready
+    )
+
+
+def _modify(change: Change[Account]) -> None:
+    before, after = change.before, change.after
+    if after is None:
+        command.run(["usermod", "--expiredate", str(EXPIRED), change.name])
+        command.run(["loginctl", "terminate-user", change.name], check=False)
+        return
+    assert before is not None  # noqa: S101
+    if before.uid != after.uid:
+        raise LxcGpuError(
+            "uid-changed",
+            f"The account {change.name} has uid {before.uid}, the state says {after.uid}.",
+            "A uid doesn't change by itself: restore users/*.yaml, or move the person's files "
+            f"and run `usermod --uid {after.uid} {change.name}` by hand.",
+        )
+    words: list[str] = []
+    if before.full_name != after.full_name:
+        words += ["--comment", after.full_name]
+    if before.shell != after.shell:
+        words += ["--shell", after.shell]
+    if not before.enabled:
+        words += ["--expiredate", ""]
+    if words:
+        command.run(["usermod", *words, change.name])
+
+
+def _make_home(name: str, uid: int) -> None:
+    """A home with HOME_MODE; one that exists keeps what is in it."""
+    home = places.HOMES / name
+    if not os.path.lexists(home):
+        home.mkdir(mode=0o700)
+    descriptor = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        os.fchown(descriptor, uid, uid)
+        os.fchmod(descriptor, HOME_MODE)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,69 @@
+"""The keys that open the manage account of each user on the host: sshd's AuthorizedKeysFile.
+
+The files are root's, in one folder of ours: nobody can add a key there that no revocation knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from reconciler import places
+from reconciler.files import keep_folder, read_text, write_file
+from reconciler.plan import Change, Lock, Observed, Tell
+from state.errors import LxcGpuError
+from state.view import View
+
+HEADER = "# Written by lxc-gpu from the state repository: changes made here are undone.\n"
+NOT_USERS = frozenset({places.REGISTER_KEYS.name, "iam"})
+"""Files in the same folder that belong to the service accounts."""
+
+
+def host_lines(keys: Iterable[str]) -> str:
+    """The file for one user's manage account: the verbs of our login shell, nothing else."""
+    return HEADER + "".join(f"restrict,pty {key}\n" for key in keys)
+
+
+class AuthorizedKeysKind:
+    """One file of keys for each registered user."""
+
+    name = "authorized_keys"
+    lock = Lock.GLOBAL
+    per_user = True
+
+    def desired(self, view: View) -> Mapping[str, str]:
+        """The content of each resident's file."""
+        return {name: host_lines(resident.keys) for name, resident in view.residents.items()}
+
+    def observe(self, view: View, names: Collection[str]) -> Observed[str]:
+        """The content of every file in the folder."""
+        found: dict[str, str] = {}
+        for file in places.AUTHORIZED_KEYS.iterdir():
+            text = None if file.name in NOT_USERS or file.name[0] == "." else read_text(file)
+            if text is not None:
+                found[file.name] = text
+        return Observed(found)
+
+    def apply(
+        self, view: View, changes: Sequence[Change[str]], tell: Tell
+    ) -> Mapping[str, LxcGpuError]:
+        """Write or remove each file."""
+        for change in changes:
+            file = places.AUTHORIZED_KEYS / change.name
+            if change.after is None:
+                file.unlink(missing_ok=True)
+            else:
+                write_file(file, change.after)
+        keep_folder(places.AUTHORIZED_KEYS)
+        return {}
+
+    def describe(self, change: Change[str]) -> str:
+        """E.g. `lqchen logs in with 2 keys (1 before)`."""
+        before, after = _count(change.before), _count(change.after)
+        if change.after is None:
+            return f"{change.name} no longer logs in"
+        was = "" if change.before is None else f" ({before} before)" if before != after else ""
+        return f"{change.name} logs in with {after} key{'' if after == 1 else 's'}{was}"
+
+
+def _count(text: str | None) -> int:
+    return 0 if text is None else sum(line.startswith("restrict") for line in text.splitlines())

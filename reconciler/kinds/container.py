@@ -1,0 +1,107 @@
+"""The containers of the registered users: there, and with our files in the user's home.
+
+Making one is slow; what changes in an existing one (a revoked key above all) comes first. Who is
+registered no longer has it stopped and our keys taken out of it; the file system stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from reconciler import container_home
+from reconciler.kinds import subids
+from reconciler.lxc_config import rootfs
+from reconciler.places import container_unit
+from reconciler.plan import Change, Lock, Observed, Tell
+from reconciler.unpack import link_from_home, make_container
+from state import command
+from state.errors import LxcGpuError
+from state.view import View
+
+
+@dataclass(frozen=True)
+class Container:
+    """What of a container is ours to keep: its ids, and our files in ~/.ssh."""
+
+    subid: int
+    files: Mapping[str, str]
+
+
+class ContainerKind:
+    """Containers of registered users."""
+
+    name = "container"
+    lock = Lock.USER
+    per_user = True
+
+    def desired(self, view: View) -> Mapping[str, Container]:
+        """One for each resident."""
+        return {
+            name: Container(r.subid, container_home.desired_files(view, name, r))
+            for name, r in view.residents.items()
+        }
+
+    def observe(self, view: View, names: Collection[str]) -> Observed[Container]:
+        """Those of `names` that are there, and those of others that still have keys of ours."""
+        found: dict[str, Container] = {}
+        unreadable: dict[str, LxcGpuError] = {}
+        folder = Path(view.containers)
+        present = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+        for name in sorted(present):
+            root = rootfs(view, name)
+            if name.startswith(".") or not root.is_dir():
+                continue
+            try:
+                subid = root.stat().st_uid
+                container = Container(subid, container_home.read(root, name, subid))
+            except LxcGpuError as error:
+                unreadable[name] = error
+            else:
+                if name in names or container.files.get("authorized_keys"):
+                    found[name] = container
+        return Observed(found, unreadable)
+
+    def apply(
+        self, view: View, changes: Sequence[Change[Container]], tell: Tell
+    ) -> Mapping[str, LxcGpuError]:
+        """Make it, put our files in place, or stop it and take our keys out of it."""
+        failed: dict[str, LxcGpuError] = {}
+        for change in changes:
+            try:
+                self._apply(view, change, tell)
+            except LxcGpuError as error:
+                failed[change.name] = error
+        return failed
+
+    def _apply(self, view: View, change: Change[Container], tell: Tell) -> None:
+        root = rootfs(view, change.name)
+        if change.after is None:
+            assert change.before is not None  # noqa: S101
+            container_home.write(root, change.name, change.before.subid, {"authorized_keys": ""})
+            command.run(["systemctl", "stop", container_unit(change.name)])
+            return
+        resident = view.residents[change.name]
+        if change.before is None:
+            make_container(view, change.name, resident, tell)
+            link_from_home(view, change.name, resident.uid)
+        elif change.before.subid != change.after.subid:
+            raise LxcGpuError(
+                "subid-changed",
+                f"The container of {change.name} has ids from {change.before.subid} on, the state "
+                f"says {change.after.subid}.",
+                f"Subordinate ids don't change: restore `subid` in users/{change.name}.yaml "
+                f"(compare {subids.SUBUID}).",
+            )
+        container_home.write(root, change.name, resident.subid, dict(change.after.files))
+
+    def describe(self, change: Change[Container]) -> str:
+        """E.g. `make the container of lqchen`."""
+        if change.after is None:
+            return f"stop the container of {change.name} and take the keys out of it"
+        if change.before is None:
+            return f"make the container of {change.name}"
+        before, after = change.before.files, change.after.files
+        names = ", ".join(n for n in after if before.get(n) != after[n]) or "its ids"
+        return f"update the container of {change.name}: {names}"

@@ -1,0 +1,80 @@
+"""Subordinate ids of the registered users: lines of subuid(5) and subgid(5).
+
+Lines of other accounts stay as they are, in their places. A user's numbers stay when the user
+leaves, so that nobody else gets them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from reconciler.files import read_text, write_file
+from reconciler.plan import Change, Lock, Observed, Tell
+from state.errors import LxcGpuError
+from state.view import View
+
+SUBUID = Path("/etc/subuid")
+SUBGID = Path("/etc/subgid")
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """The ranges of one user in both files, as (first, count)."""
+
+    uids: tuple[tuple[int, int], ...]
+    gids: tuple[tuple[int, int], ...]
+
+
+def parse(text: str) -> dict[str, tuple[tuple[int, int], ...]]:
+    """The ranges of each account named in a subuid(5) file; malformed lines are nobody's."""
+    ranges: dict[str, tuple[tuple[int, int], ...]] = {}
+    for line in text.splitlines():
+        fields = line.split(":")
+        if len(fields) == 3 and fields[1].isdigit() and fields[2].isdigit():
+            ranges[fields[0]] = (*ranges.get(fields[0], ()), (int(fields[1]), int(fields[2])))
+    return ranges
+
+
+def replace_lines(text: str, wanted: Mapping[str, tuple[tuple[int, int], ...]]) -> str:
+    """`text` with the lines of the accounts in `wanted` replaced; all others as they were."""
+    kept = [line for line in text.splitlines() if line.split(":")[0] not in wanted]
+    new = [f"{name}:{f}:{count}" for name, pairs in wanted.items() for f, count in pairs]
+    return "".join(f"{line}\n" for line in kept + new)
+
+
+class SubidsKind:
+    """Subordinate uids and gids of registered users."""
+
+    name = "subids"
+    lock = Lock.GLOBAL
+    per_user = True
+
+    def desired(self, view: View) -> Mapping[str, Ranges]:
+        """One range each, the same for uids and gids."""
+        pairs = {n: ((r.subid, view.subid_size),) for n, r in view.residents.items()}
+        return {name: Ranges(pair, pair) for name, pair in pairs.items()}
+
+    def observe(self, view: View, names: Collection[str]) -> Observed[Ranges]:
+        """The ranges of these names; others' aren't known to be ours."""
+        uids, gids = (parse(read_text(file) or "") for file in (SUBUID, SUBGID))
+        return Observed(
+            {n: Ranges(uids.get(n, ()), gids.get(n, ())) for n in names if n in uids or n in gids}
+        )
+
+    def apply(
+        self, view: View, changes: Sequence[Change[Ranges]], tell: Tell
+    ) -> Mapping[str, LxcGpuError]:
+        """Write each file once, for all changes."""
+        after = {c.name: c.after for c in changes if c.after is not None}
+        for file, field in ((SUBUID, "uids"), (SUBGID, "gids")):
+            lines = {name: getattr(ranges, field) for name, ranges in after.items()}
+            write_file(file, replace_lines(read_text(file) or "", lines))
+        return {}
+
+    def describe(self, change: Change[Ranges]) -> str:
+        """E.g. `give lqchen the subordinate ids 18126464 to 18388607`."""
+        assert change.after is not None  # noqa: S101  # never taken away
+        ((first, count),) = change.after.uids
+        return f"give {change.name} the subordinate ids {first} to {first + count - 1}"

@@ -1,0 +1,71 @@
+"""lxc-usernet(5): which users may plug a container into our bridge, and with how many plugs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+from reconciler import places
+from reconciler.files import read_text, write_file
+from reconciler.plan import Change, Lock, Observed, Tell
+from state.errors import LxcGpuError
+from state.view import View
+
+USERNET = Path("/etc/lxc/lxc-usernet")
+PLUGS = 1
+"""Network interfaces a user may have on the bridge: the container has one."""
+
+
+def parse(text: str) -> dict[str, int]:
+    """How many plugs into our bridge each user has."""
+    lines = (line.split() for line in text.splitlines())
+    return {
+        fields[0]: int(fields[3])
+        for fields in lines
+        if len(fields) == 4 and fields[1:3] == ["veth", places.BRIDGE] and fields[3].isdigit()
+    }
+
+
+def replace_lines(text: str, wanted: Mapping[str, int | None]) -> str:
+    """`text` with our bridge's lines of the users in `wanted` replaced (None: taken away)."""
+    kept = [
+        line
+        for line in text.splitlines()
+        if not (
+            (fields := line.split())[:1]
+            and fields[0] in wanted
+            and fields[1:3] == ["veth", places.BRIDGE]
+        )
+    ]
+    new = [f"{n} veth {places.BRIDGE} {plugs}" for n, plugs in wanted.items() if plugs is not None]
+    return "".join(f"{line}\n" for line in kept + new)
+
+
+class UsernetKind:
+    """Permission to plug into the bridge."""
+
+    name = "usernet"
+    lock = Lock.GLOBAL
+    per_user = True
+
+    def desired(self, view: View) -> Mapping[str, int]:
+        """One plug for each resident."""
+        return dict.fromkeys(view.residents, PLUGS)
+
+    def observe(self, view: View, names: Collection[str]) -> Observed[int]:
+        """Every user of our bridge: whoever plugs into it is ours."""
+        return Observed(parse(read_text(USERNET) or ""))
+
+    def apply(
+        self, view: View, changes: Sequence[Change[int]], tell: Tell
+    ) -> Mapping[str, LxcGpuError]:
+        """Write the file once, for all changes."""
+        wanted = {change.name: change.after for change in changes}
+        write_file(USERNET, replace_lines(read_text(USERNET) or "", wanted))
+        return {}
+
+    def describe(self, change: Change[int]) -> str:
+        """E.g. `let lqchen plug a container into lxcgpu0`."""
+        if change.after is None:
+            return f"no longer let {change.name} plug a container into {places.BRIDGE}"
+        return f"let {change.name} plug a container into {places.BRIDGE}"

@@ -1,0 +1,57 @@
+"""The LXC configuration of a user's container: root's, rendered afresh at each start. Pure.
+
+Keys as in lxc.container.conf(5). The address is fixed, so that nothing inside has to ask for one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from reconciler.places import BRIDGE
+from state.view import Resident, View
+
+
+def rootfs(view: View, user: str) -> Path:
+    """The root of the container's file system, as the host sees it."""
+    return Path(view.containers) / user / "rootfs"
+
+
+def hostname(view: View, user: str) -> str:
+    """The container's host name; whoever reads the prompt sees whose and where it is."""
+    return f"{user.replace('_', '-')}-{view.server}"[:63]
+
+
+def lxc_config(view: View, user: str, resident: Resident, gpu_nodes: Sequence[Path]) -> str:
+    """The whole configuration; `gpu_nodes` are device files that the container is to see."""
+    lines = [
+        "# Written by lxc-gpu at each start of the container: changes made here are undone.",
+        "lxc.include = /usr/share/lxc/config/common.conf",
+        "lxc.include = /usr/share/lxc/config/userns.conf",
+        f"lxc.uts.name = {hostname(view, user)}",
+        f"lxc.rootfs.path = dir:{rootfs(view, user)}",
+        f"lxc.idmap = u 0 {resident.subid} {view.subid_size}",
+        f"lxc.idmap = g 0 {resident.subid} {view.subid_size}",
+        "lxc.net.0.type = veth",
+        f"lxc.net.0.link = {BRIDGE}",
+        "lxc.net.0.name = eth0",
+        "lxc.net.0.flags = up",
+        f"lxc.net.0.ipv4.address = {resident.address}/{view.prefix_length}",
+        f"lxc.net.0.ipv4.gateway = {view.gateway}",
+        # Debian's profile for containers started by users fails (lxc/lxc#4358); what confines
+        # the container is its user namespace
+        "lxc.apparmor.profile = unconfined",
+        "lxc.tty.max = 0",
+    ]
+    lines += [
+        f"lxc.mount.entry = {node} {str(node).lstrip('/')} none bind,optional,create=file 0 0"
+        for node in gpu_nodes
+    ]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def gpu_nodes(dev: Path = Path("/dev")) -> tuple[Path, ...]:
+    """Every device file of the NVIDIA driver that is there now."""
+    return tuple(sorted(node for node in dev.glob("nvidia*") if node.is_char_device())) + tuple(
+        sorted(node for node in dev.glob("nvidia-caps/*") if node.is_char_device())
+    )

@@ -1,0 +1,47 @@
+"""Where things are on a GPU server: every path of ours, once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+CONFIG = Path("/etc/lxc-gpu")
+SERVER_CONFIG = CONFIG / "server.toml"
+AUTHORIZED_KEYS = CONFIG / "authorized_keys"
+"""One file per account, root's; sshd reads them by AuthorizedKeysFile. Not in the homes: there,
+whoever got hold of an account could add keys that no revocation removes."""
+REGISTER_KEYS = AUTHORIZED_KEYS / "register"
+STATE_KEY = CONFIG / "keys" / "state"
+"""The private key with which this server reads the state repository."""
+STATE_KNOWN_HOSTS = CONFIG / "known_hosts"
+
+KEPT = Path("/var/lib/lxc-gpu")
+VIEW = KEPT / "view.json"
+STATUS = KEPT / "status.json"
+STATE_CLONE = KEPT / "state.git"
+TEMPLATES = KEPT / "templates"
+HOST_KEYS = KEPT / "host_keys"
+"""The containers' own ssh host keys, outside their file systems: a rebuild keeps them."""
+
+RUN = Path("/run/lxc-gpu")
+LOCKS = RUN / "locks"
+ROOT_SOCKET = RUN / "root.sock"
+
+EXECUTABLES = Path("/usr/local/lib/lxc-gpu")
+LOGIN_SHELL = EXECUTABLES / "login-shell"
+REGISTER = EXECUTABLES / "register"
+RECONCILE = Path("/opt/lxc-gpu/bin/lxc-gpu")
+
+HOMES = Path("/home")
+USERS_GROUP = "lxc-gpu-users"
+"""The accounts in this group are ours; no other account is ever touched."""
+BRIDGE = "lxcgpu0"
+
+
+def container_config(user: str) -> Path:
+    """The LXC configuration of the user's container, written afresh at each start."""
+    return RUN / f"{user}.config"
+
+
+def container_unit(user: str) -> str:
+    """The systemd unit that runs the user's container."""
+    return f"lxc-gpu@{user}.service"

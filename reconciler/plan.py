@@ -1,0 +1,131 @@
+"""Desired against observed: one diff for all kinds of things, pure.
+
+A kind of thing on a server is one module in `reconciler.kinds` with the same three verbs.
+Nothing here writes: `lxc-gpu plan` prints what this module gives, and never calls `apply`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Generic, Protocol, TypeVar
+
+from state.errors import LxcGpuError
+from state.view import View
+from state.wire import Progress
+
+R = TypeVar("R")
+Tell = Callable[[Progress], None]
+"""Where progress goes: a terminal, a stream to another machine, or nowhere."""
+
+
+class Lock(Enum):
+    """What keeps two rounds from applying the same kind at the same time."""
+
+    GLOBAL = "global"
+    """The one global lock; the kind applies all its changes at once."""
+    USER = "user"
+    """The lock of the user whose thing it is; changes are applied one by one."""
+
+
+@dataclass(frozen=True)
+class Change(Generic[R]):
+    """One thing that differs. `before` None: to be made; `after` None: to be taken away."""
+
+    name: str
+    before: R | None
+    after: R | None
+
+
+@dataclass(frozen=True)
+class Observed(Generic[R]):
+    """What is there. A name in neither mapping is truly absent; unreadable is not empty."""
+
+    found: Mapping[str, R]
+    unreadable: Mapping[str, LxcGpuError] = field(default_factory=dict)
+
+
+class Kind(Protocol[R]):
+    """One kind of thing on a server."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in plans, reports and the journal."""
+        ...
+
+    @property
+    def lock(self) -> Lock:
+        """What has to be held while it applies."""
+        ...
+
+    @property
+    def per_user(self) -> bool:
+        """Whether its names are users; if not, it also belongs to a round for one user."""
+        ...
+
+    def desired(self, view: View) -> Mapping[str, R]:
+        """What the view wants. Pure."""
+        ...
+
+    def observe(self, view: View, names: Collection[str]) -> Observed[R]:
+        """What is there of `names`, and whatever else of this kind is ours. Only reads."""
+        ...
+
+    def apply(
+        self, view: View, changes: Sequence[Change[R]], tell: Tell
+    ) -> Mapping[str, LxcGpuError]:
+        """Make the changes; say what failed, by name. The others are made all the same."""
+        ...
+
+    def describe(self, change: Change[R]) -> str:
+        """The change in words that a person reads in a plan."""
+        ...
+
+
+AnyKind = Kind[Any]
+
+
+def diff(
+    desired: Mapping[str, R], observed: Observed[R], only: str | None = None
+) -> tuple[Change[R], ...]:
+    """What differs: removals first, then what changes, then what is new.
+
+    So a revocation never waits for a container that is being unpacked. `only` leaves out every
+    other name; what is unreadable is left out, too.
+    """
+    names = sorted(desired.keys() | observed.found.keys())
+    changes = [
+        Change(name, observed.found.get(name), desired.get(name))
+        for name in names
+        if name not in observed.unreadable
+        and (only is None or name == only)
+        and desired.get(name) != observed.found.get(name)
+    ]
+    return tuple(sorted(changes, key=lambda c: (c.after is not None, c.before is None)))
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One line of a plan."""
+
+    kind: str
+    name: str
+    words: str
+
+
+def plan(kinds: Sequence[AnyKind], view: View, only: str | None = None) -> tuple[Planned, ...]:
+    """Everything that a round would do, in its order. Reads only."""
+    lines: list[Planned] = []
+    for kind in kinds:
+        desired = kind.desired(view)
+        observed = kind.observe(view, desired.keys())
+        lines += [
+            Planned(kind.name, name, f"cannot be read: {error.message}")
+            for name, error in sorted(observed.unreadable.items())
+        ]
+        lines += [
+            Planned(kind.name, change.name, kind.describe(change))
+            for change in diff(desired, observed, only if kind.per_user else None)
+        ]
+    return tuple(lines)
