@@ -118,7 +118,8 @@ def _unpack(
         source.open("rb") as archive,
         command.started(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as child,
     ):
-        assert child.stdin is not None and child.stderr is not None  # noqa: S101
+        assert child.stdin is not None  # noqa: S101
+        assert child.stderr is not None  # noqa: S101
         told = 0.0
         try:
             while chunk := archive.read(CHUNK):

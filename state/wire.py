@@ -128,7 +128,9 @@ def _build(kind: type[Message], fields: Mapping[str, Any]) -> Message:
         return Answer(_text(fields["text"]), dict(fields.get("facts", {})))
     if kind is Refusal:
         remedy = Remedy(fields.get("remedy", Remedy.PERSON))
-        return Refusal(*(_text(fields[f]) for f in ("code", "message", "hint")), remedy)
+        return Refusal(
+            _text(fields["code"]), _text(fields["message"]), _text(fields["hint"]), remedy
+        )
     return Report(
         server=_text(fields["server"]),
         revision=_text(fields["revision"]),

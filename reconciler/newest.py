@@ -1,0 +1,97 @@
+"""From the state repository to this server's view: fetch, judge, publish.
+
+A revision that is invalid, rewinds history or doesn't name this server changes nothing: the server
+stays on the view that it has, and says why.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from reconciler import files, places
+from reconciler.server import ServerConfig, ssh_command
+from state.errors import LxcGpuError, Remedy
+from state.view import View, from_json, to_json, view_of
+
+if TYPE_CHECKING:
+    from state.repository import Repository
+
+
+@dataclass(frozen=True)
+class Newest:
+    """The view to go by, and why there is no newer one (empty: there isn't)."""
+
+    view: View
+    refused: str = ""
+
+
+def published_view() -> View | None:
+    """The view that the last round published; None if there is none that can be read."""
+    try:
+        text = files.read_text(places.VIEW)
+        return None if text is None else from_json(text)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None  # cut off or of another version: it is rendered again from the repository
+
+
+def newest_view(config: ServerConfig) -> Newest:
+    """Fetch the newest revision and judge it; writes nothing but the clone of the repository.
+
+    LxcGpuError if there is neither a usable new revision nor a view from before.
+    """
+    before = published_view()
+    try:
+        return Newest(_fetch(config, before))
+    except LxcGpuError as error:
+        if before is None or before.server != config.name:
+            raise
+        return Newest(before, str(error))
+
+
+def publish_newest(config: ServerConfig) -> Newest:
+    """The same, and what was found becomes the server's view."""
+    with files.lock(files.PUBLISH):
+        newest = newest_view(config)
+        text = to_json(newest.view)
+        if files.read_text(places.VIEW) != text:
+            files.write_file(places.VIEW, text)
+        return newest
+
+
+def _fetch(config: ServerConfig, before: View | None) -> View:
+    from state.repository import Repository  # loads GitPython: only where Git is needed
+
+    repository = _clone(config) if not places.STATE_CLONE.exists() else None
+    repository = repository or Repository(places.STATE_CLONE, ssh_command=ssh_command())
+    repository.fetch()
+    tip = repository.tip()
+    if before is not None and before.revision == tip and before.server == config.name:
+        return before
+    if before is not None and not repository.is_ancestor(before.revision, tip):
+        raise LxcGpuError(
+            "state-rewound",
+            f"The state repository was rewound: {tip[:10]} does not follow "
+            f"{before.revision[:10]}, which this server is on.",
+            "Undo with `git revert`, never with a forced push. If the rewinding is meant: remove "
+            f"{places.VIEW} on this server, by hand.",
+        )
+    state = repository.read(tip)
+    if config.name not in state.servers:
+        raise LxcGpuError(
+            "server-unknown",
+            f"The state repository has no servers/{config.name}.yaml.",
+            "Commit the file that `setup/gpu-server` printed on this server.",
+        )
+    return view_of(state, config.name, tip)
+
+
+def _clone(config: ServerConfig) -> Repository:
+    from state.repository import Repository
+
+    if not places.STATE_KEY.exists() and "@" in config.state_url:
+        raise LxcGpuError(
+            "state-key", f"{places.STATE_KEY} is missing.", "Run `setup/gpu-server` again.",
+            Remedy.PERSON,
+        )  # fmt: skip
+    return Repository.clone(config.state_url, places.STATE_CLONE, ssh_command=ssh_command())

@@ -1,0 +1,205 @@
+"""Steps that make a machine as wanted, each repeatable, each saying what it changed.
+
+Standard library and `state.command` only: this runs before anything is installed.
+"""
+
+from __future__ import annotations
+
+import grp
+import hashlib
+import os
+import platform
+import pwd
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from reconciler.files import read_text, write_file
+from state import command
+from state.errors import LxcGpuError
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+ENVIRONMENT = Path("/opt/lxc-gpu")
+"""The private Python environment; nothing of ours goes into a shared site-packages."""
+PACKAGES_LINK = ENVIRONMENT / "packages"
+"""Leads to the environment's site-packages, whichever Python made it: the shells look there."""
+WHEELS = Path("/var/cache/lxc-gpu/wheels")
+"""Wheels for machines without a package index: used instead of one if the folder is there."""
+RELEASES = {"debian": 12.0, "ubuntu": 24.04}
+"""The first supported release of each distribution, by the names of os-release(5)."""
+
+
+class Steps:
+    """Makes changes and says them; what is right already is not mentioned."""
+
+    def __init__(self) -> None:
+        self.changes = 0
+
+    def say(self, change: str) -> None:
+        """Note one change."""
+        self.changes += 1
+        print(f"  {change}", flush=True)
+
+    def packages(self, names: Sequence[str]) -> None:
+        """Install what is missing of Debian's packages; services of theirs are left alone."""
+        shown = command.run(
+            ["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n", *names], check=False
+        )
+        installed = {line.split()[0] for line in shown.stdout.splitlines() if " installed" in line}
+        if missing := [name for name in names if name not in installed]:
+            self.say(f"install packages: {' '.join(missing)}")
+            quiet = {"DEBIAN_FRONTEND": "noninteractive"}
+            install = ["apt-get", "-qq", "-y", "--no-install-recommends", "install", *missing]
+            if not command.run(install, env=quiet, timeout=1800, check=False).ok:
+                command.run(["apt-get", "-qq", "update"], env=quiet, timeout=600)
+                command.run(install, env=quiet, timeout=1800)
+
+    def environment(self) -> None:
+        """The environment with everything that pyproject.toml asks for, without the project."""
+        project = CHECKOUT / "pyproject.toml"
+        stamp = ENVIRONMENT / ".made-from"
+        python = platform.python_version()
+        made_from = hashlib.sha256(project.read_bytes() + python.encode()).hexdigest()
+        if read_text(stamp) == made_from:
+            return
+        self.say(f"make the Python environment {ENVIRONMENT} (a minute)")
+        command.run(["/usr/bin/python3", "-m", "venv", ENVIRONMENT], timeout=300)
+        with tempfile.TemporaryDirectory() as copy:
+            shutil.copy(project, copy)  # without the packages: their dependencies only
+            requirements = Path(copy) / "requirements.txt"
+            requirements.write_text("\n".join([*_dependencies(project), "setuptools>=68", "wheel"]))
+            self._pip(["install", "--requirement", str(requirements)])
+        site = ENVIRONMENT / "lib" / f"python{'.'.join(python.split('.')[:2])}" / "site-packages"
+        self.link(PACKAGES_LINK, site)
+        write_file(stamp, made_from)
+
+    def project(self) -> None:
+        """This checkout's packages in the environment, and `lxc-gpu` on the search path."""
+        stamp = ENVIRONMENT / ".project"
+        names = ("state", "reconciler", "shells", "webui")
+        files = [CHECKOUT / "pyproject.toml"]
+        files += [f for name in names for f in sorted((CHECKOUT / name).rglob("*")) if f.is_file()]
+        digest = hashlib.sha256()
+        for file in files:
+            if "__pycache__" not in file.parts:
+                digest.update(file.as_posix().encode() + b"\0" + file.read_bytes())
+        if read_text(stamp) != digest.hexdigest():
+            self.say(f"install lxc-gpu from {CHECKOUT} into {ENVIRONMENT}")
+            with tempfile.TemporaryDirectory() as copy:  # the checkout may be read-only
+                for name in names:
+                    no_caches = shutil.ignore_patterns("__pycache__")
+                    shutil.copytree(CHECKOUT / name, Path(copy) / name, ignore=no_caches)
+                for name in ("pyproject.toml", "README.md"):
+                    if (CHECKOUT / name).exists():
+                        shutil.copy(CHECKOUT / name, copy)
+                self._pip(
+                    ["install", "--no-deps", "--no-build-isolation", "--force-reinstall", copy]
+                )
+            write_file(stamp, digest.hexdigest())
+        self.link(Path("/usr/local/bin/lxc-gpu"), ENVIRONMENT / "bin" / "lxc-gpu")
+
+    def _pip(self, words: Sequence[str]) -> None:
+        offline = ["--no-index", f"--find-links={WHEELS}"] if WHEELS.is_dir() else []
+        pip = [str(ENVIRONMENT / "bin" / "python"), "-m", "pip", "--disable-pip-version-check"]
+        command.run([*pip, words[0], "--quiet", *offline, *words[1:]], timeout=1800)
+
+    def folder(self, path: Path, mode: int = 0o755, owner: str = "root") -> None:
+        """A folder with this mode and owner."""
+        if not path.is_dir():
+            self.say(f"make {path}")
+            path.mkdir(parents=True)
+        self._own(path, mode, owner)
+
+    def file(self, path: Path, text: str, mode: int = 0o644, owner: str = "root") -> bool:
+        """A file with this content, mode and owner. Whether the content changed."""
+        changed = read_text(path) != text
+        if changed:
+            self.say(f"write {path}")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_file(path, text, mode)
+        self._own(path, mode, owner)
+        return changed
+
+    def _own(self, path: Path, mode: int, owner: str) -> None:
+        account = pwd.getpwnam(owner)
+        status = path.stat()
+        if (status.st_uid, status.st_gid) != (account.pw_uid, account.pw_gid):
+            os.chown(path, account.pw_uid, account.pw_gid)
+        if status.st_mode & 0o7777 != mode:
+            path.chmod(mode)
+
+    def link(self, path: Path, target: Path) -> None:
+        """A symbolic link to `target`."""
+        if not path.is_symlink() or path.readlink() != target:
+            self.say(f"link {path} -> {target}")
+            path.unlink(missing_ok=True)
+            path.symlink_to(target)
+
+    def group(self, name: str) -> None:
+        """A system group."""
+        try:
+            grp.getgrnam(name)
+        except KeyError:
+            self.say(f"make the group {name}")
+            command.run(["groupadd", "--system", name])
+
+    def service_account(self, name: str, home: Path, shell: Path) -> None:
+        """A system account without a password, reached by keys or by its service only."""
+        try:
+            account = pwd.getpwnam(name)
+        except KeyError:
+            self.say(f"make the account {name}")
+            words = ["--system", "--user-group", "--home-dir", str(home), "--shell", str(shell)]
+            command.run(["useradd", *words, "--no-create-home", name])
+        else:
+            if account.pw_shell != str(shell):
+                self.say(f"give the account {name} the shell {shell}")
+                command.run(["usermod", "--shell", str(shell), name])
+
+    def ssh_key(self, private: Path, comment: str, owner: str = "root") -> str:
+        """An ed25519 key pair made here; returns the public line."""
+        public = private.with_name(f"{private.name}.pub")
+        if not private.exists():
+            self.say(f"make the ssh key {private}")
+            words = ["-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(private)]
+            command.run(["ssh-keygen", *words])
+        self._own(private, 0o600, owner)
+        self._own(public, 0o644, owner)
+        return public.read_text().strip()
+
+    def done(self) -> None:
+        """Say so if nothing was changed."""
+        if self.changes == 0:
+            print("  nothing to change", flush=True)
+
+
+def supported_release() -> str:
+    """The release's name; LxcGpuError on a machine that nobody has tried this on."""
+    release = platform.freedesktop_os_release()
+    first = RELEASES.get(release["ID"])
+    if first is None or float(release.get("VERSION_ID", "0")) < first:
+        raise LxcGpuError(
+            "unsupported-host",
+            f"{release.get('PRETTY_NAME', 'This system')} is not supported.",
+            "lxc-gpu runs on Debian 12 and later, and on Ubuntu 24.04 and later.",
+        )
+    return release["PRETTY_NAME"]
+
+
+def require_root(script: str) -> None:
+    """LxcGpuError unless this runs as root."""
+    if os.geteuid() != 0:
+        raise LxcGpuError("not-root", "This changes the machine: it needs root.", f"sudo {script}")
+
+
+def ssh_host_key() -> str:
+    """This machine's public ed25519 ssh host key, without its comment."""
+    text = Path("/etc/ssh/ssh_host_ed25519_key.pub").read_text("ascii")
+    return " ".join(text.split()[:2])
+
+
+def _dependencies(project: Path) -> list[str]:
+    import tomllib
+
+    return list(tomllib.loads(project.read_text())["project"]["dependencies"])
