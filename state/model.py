@@ -17,6 +17,7 @@ from typing import Annotated, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PlainSerializer,
@@ -55,6 +56,21 @@ def _person(text: str) -> str:
     return text
 
 
+def _login(text: str) -> str:
+    if text != text.strip() or not all(c.isprintable() for c in text):
+        raise ValueError("may not begin or end with blanks, nor hold control characters")
+    return text
+
+
+def _written(value: object) -> object:
+    """`value`, unless it is a number: ipaddress would take one for an address."""
+    if not isinstance(value, (str, IPv4Address, IPv4Network)):
+        raise ValueError("must be an IPv4 address, such as 172.16.2.17")
+    return value
+
+
+Address = Annotated[IPv4Address, BeforeValidator(_written)]
+Network = Annotated[IPv4Network, BeforeValidator(_written)]
 Key = Annotated[
     PublicKey,
     PlainValidator(lambda value: value if isinstance(value, PublicKey) else parse_key(value)),
@@ -112,8 +128,8 @@ class Fleet(Model):
     ports: Range = Range(first=22_000, last=25_999)
     forwards: Range = Range(first=26_000, last=29_999)
     subids: Subids = Subids()
-    network: IPv4Network = IPv4Network("10.77.0.0/16")
-    nameservers: tuple[IPv4Address, ...] = ()
+    network: Network = IPv4Network("10.77.0.0/16")
+    nameservers: tuple[Address, ...] = ()
     """What containers resolve names with; empty: the server's own resolvers."""
     signers: tuple[Signer, ...] = ()
 
@@ -121,7 +137,7 @@ class Fleet(Model):
 class Server(Model):
     """servers/NAME.yaml: one GPU server."""
 
-    address: IPv4Address
+    address: Address
     host_key: Key
     """The server's own ssh host key: the web page and the users' known_hosts pin it."""
     state_key: Key
@@ -137,7 +153,7 @@ class User(Model):
     """users/NAME.yaml, and former/NAME.yaml once the person has left."""
 
     name: FullName
-    login: Annotated[str, Field(min_length=1, max_length=256)]
+    login: Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_login)]
     """The login as the directory spells it."""
     directory_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")] | None = None
     """entryUUID or objectGUID: a new person under an old name is not the old person."""
