@@ -20,7 +20,8 @@ def read_block(text: str) -> str | None:
 def with_block(text: str, block: str, *, first: bool = False) -> str:
     """`text` with `block` in place of the one it has, else behind its last line.
 
-    `first`: else before its first line. Marks without a partner are taken away; so are further blocks.
+    `first`: else before its first line. Marks without a partner are taken away, as are further
+    blocks.
     """
     before: list[str] = []
     after: list[str] = []

@@ -122,10 +122,16 @@ def _prepare(view: View, user: str, resident: Resident, tell: Tell) -> None:
 
 def _install_as_root(view: View, user: str, resident: Resident) -> None:
     """The ssh host keys and the resolvers, as the container's root."""
-    private = places.HOST_KEYS / user
+    private = files.read_text(places.HOST_KEYS / user)
+    if private is None:
+        raise LxcGpuError(
+            "host-key-missing",
+            f"The ssh host key of your container is not on {view.server} any more.",
+            f"Register again, nothing is lost: `ssh register@{view.server}-manage {user}`",
+        )
     servers = view.nameservers or _own_resolvers()
     contents: Mapping[str, tuple[str, int]] = {
-        "etc/ssh/ssh_host_ed25519_key": (private.read_text(), 0o600),
+        "etc/ssh/ssh_host_ed25519_key": (private, 0o600),
         "etc/ssh/ssh_host_ed25519_key.pub": (f"{resident.host_key}\n", 0o644),
         "etc/resolv.conf": ("".join(f"nameserver {s}\n" for s in servers), 0o644),
     }

@@ -18,13 +18,15 @@ class ServerConfig:
     """This server's name in the state repository."""
     state_url: str
     """Where the state repository is fetched from."""
+    gate: str
+    """Where registrations are noted: ACCOUNT@HOST of the IAM machine, for ssh."""
 
 
 def read_server_config(path: Path = places.SERVER_CONFIG) -> ServerConfig:
     """The configuration; LxcGpuError if it is missing or incomplete."""
     try:
         fields = tomllib.loads(path.read_text("utf-8"))
-        return ServerConfig(name=str(fields["name"]), state_url=str(fields["state_url"]))
+        return ServerConfig(*(str(fields[name]) for name in ("name", "state_url", "gate")))
     except FileNotFoundError as error:
         raise LxcGpuError(
             "not-a-server",

@@ -1,0 +1,186 @@
+"""setup/gpu-server: makes a machine a GPU server, step by step, as often as you like."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from installation.steps import CHECKOUT, Steps, require_root, ssh_host_key, supported_release
+from reconciler import places
+from state import command
+from state.errors import LxcGpuError
+
+PACKAGES = (
+    "python3", "python3-venv", "git", "openssh-server", "openssh-client", "lxc", "uidmap", "lxcfs",
+    "libpam-systemd", "iproute2", "iptables", "zstd", "acl", "util-linux",
+)  # fmt: skip
+UNUSED_UNITS = ("lxc.service", "lxc-net.service", "lxc-monitord.service")
+"""Of the package lxc: they would make a bridge and start containers that are none of ours."""
+UNIT_FOLDER = Path("/etc/systemd/system")
+SSHD_PIECE = Path("/etc/ssh/sshd_config.d/20-lxc-gpu.conf")
+TMPFILES = Path("/etc/tmpfiles.d/lxc-gpu.conf")
+SHELL_FOR_SERVICES = Path("/bin/sh")
+"""What the forced commands of the service accounts are run by; they have no password."""
+
+
+def main() -> int:
+    """Run what the command line asks for; the exit status."""
+    options = _options()
+    steps = Steps()
+    try:
+        require_root("setup/gpu-server")
+        print(f"GPU server on {supported_release()}:")
+        if options.undo:
+            _undo(steps)
+        else:
+            _packages(steps)
+            if not options.packages:
+                _server(steps, options)
+        steps.done()
+    except LxcGpuError as error:
+        print(f"setup/gpu-server: {error}", file=sys.stderr)
+        if error.details:
+            print(error.details, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="setup/gpu-server",
+        description="Makes this machine a GPU server of lxc-gpu. Repeatable; says what it changes.",
+    )
+    parser.add_argument("--packages", action="store_true", help="only packages and environment")
+    parser.add_argument("--undo", action="store_true", help="take away what this script installed; "
+                        "accounts, containers and homes stay")  # fmt: skip
+    parser.add_argument("--name", help="this server's name in the state repository, e.g. gpu17")
+    parser.add_argument("--state", metavar="URL", help="the state repository, "
+                        "e.g. ssh://lxc-gpu@iam.mylab.com/var/lib/lxc-gpu/state.git")  # fmt: skip
+    parser.add_argument("--gate", metavar="ACCOUNT@HOST",
+                        help="the IAM machine's gate; default: from --state")  # fmt: skip
+    parser.add_argument("--gate-host-key", metavar="KEY", help="that machine's ssh host key")
+    parser.add_argument("--iam-key", metavar="KEY", help="the web page's public key for nudges")
+    parser.add_argument("--address", help="this server's address; default: the one of its name")
+    options = parser.parse_args()
+    wanted = ("name", "state", "gate_host_key", "iam_key")
+    missing = [f"--{name.replace('_', '-')}" for name in wanted if not getattr(options, name)]
+    if missing and not (options.packages or options.undo or places.SERVER_CONFIG.exists()):
+        parser.error(f"the first time, it needs {', '.join(missing)}")
+    return options
+
+
+def _packages(steps: Steps) -> None:
+    fresh = not Path("/usr/bin/lxc-start").exists()
+    steps.packages(PACKAGES)
+    if fresh:  # before a first boot could start them
+        command.run(["systemctl", "mask", *UNUSED_UNITS], check=False)
+    steps.environment()
+
+
+def _server(steps: Steps, options: argparse.Namespace) -> None:
+    steps.project()
+    _folders(steps)
+    _executables(steps)
+    steps.group(places.USERS_GROUP)
+    for account in ("register", "iam"):
+        steps.service_account(account, Path("/nonexistent"), SHELL_FOR_SERVICES)
+    own_key = steps.ssh_key(places.STATE_KEY, f"state@{options.name or 'server'}")
+    if options.name:
+        _configuration(steps, options)
+    _units(steps)
+    _sshd(steps)
+    if options.name:
+        _print_server_file(options, own_key)
+
+
+def _folders(steps: Steps) -> None:
+    for folder, mode in (
+        (places.CONFIG, 0o755), (places.STATE_KEY.parent, 0o700), (places.AUTHORIZED_KEYS, 0o755),
+        (places.KEPT, 0o711), (places.HOST_KEYS, 0o700), (places.TEMPLATES, 0o755),
+        (places.EXECUTABLES, 0o755), (places.RUN, 0o755),
+    ):  # fmt: skip
+        steps.folder(folder, mode)
+    steps.file(TMPFILES, f"d {places.RUN} 0755 root root\n")
+
+
+def _executables(steps: Steps) -> None:
+    for source in sorted((CHECKOUT / "setup" / "executables").iterdir()):
+        steps.file(places.EXECUTABLES / source.name, source.read_text(), 0o755)
+
+
+def _configuration(steps: Steps, options: argparse.Namespace) -> None:
+    host = options.state.removeprefix("ssh://").split("/")[0]
+    gate = options.gate or host.split(":")[0]
+    text = (
+        "# Written by setup/gpu-server.\n"
+        f'name = "{options.name}"\nstate_url = "{options.state}"\ngate = "{gate}"\n'
+    )
+    steps.file(places.SERVER_CONFIG, text)
+    machine = gate.rsplit("@", 1)[-1]
+    steps.file(places.STATE_KNOWN_HOSTS, f"{machine} {options.gate_host_key}\n")
+    nudge = f'restrict,command="{places.EXECUTABLES / "iam"}" {options.iam_key}\n'
+    steps.file(places.AUTHORIZED_KEYS / "iam", nudge)
+
+
+def _units(steps: Steps) -> None:
+    sources = sorted((CHECKOUT / "setup" / "units").iterdir())
+    changed = [steps.file(UNIT_FOLDER / unit.name, unit.read_text()) for unit in sources]
+    if any(changed):
+        command.run(["systemctl", "daemon-reload"])
+        command.run(["systemctl", "enable", "--now", "--quiet", "lxc-gpu-root.socket"])
+        command.run(["systemctl", "enable", "--now", "--quiet", "lxc-gpu-reconcile.timer"])
+
+
+def _sshd(steps: Steps) -> None:
+    piece = (CHECKOUT / "setup" / "sshd" / "lxc-gpu.conf").read_text()
+    if steps.file(SSHD_PIECE, piece):
+        tested = command.run(["sshd", "-t"], check=False)
+        if not tested.ok:
+            SSHD_PIECE.unlink()
+            raise LxcGpuError(
+                "sshd-config",
+                f"sshd refuses its configuration with ours in it: {tested.stderr.strip()}",
+                "Ours is taken away again; sshd was not touched.",
+            )
+        command.run(["systemctl", "reload", "ssh"])
+
+
+def _print_server_file(options: argparse.Namespace, own_key: str) -> None:
+    address = options.address or _address_of(options.name)
+    print(f"\nThe file servers/{options.name}.yaml for the state repository:\n", file=sys.stderr)
+    print(f"address: {address}\nhost_key: {ssh_host_key()}\nstate_key: {own_key}")
+
+
+def _address_of(name: str) -> str:
+    found = command.run(["getent", "ahostsv4", name], check=False).stdout.split()
+    return found[0] if found else "ADDRESS"
+
+
+def _undo(steps: Steps) -> None:
+    for unit in ("lxc-gpu-reconcile.timer", "lxc-gpu-root.socket"):
+        command.run(["systemctl", "disable", "--now", "--quiet", unit], check=False)
+    for source in sorted((CHECKOUT / "setup" / "units").iterdir()):
+        _remove(steps, UNIT_FOLDER / source.name)
+    command.run(["systemctl", "daemon-reload"], check=False)
+    for path in (SSHD_PIECE, TMPFILES, Path("/usr/local/bin/lxc-gpu"), places.EXECUTABLES,
+                 Path("/opt/lxc-gpu")):  # fmt: skip
+        _remove(steps, path)
+    command.run(["systemctl", "reload", "ssh"], check=False)
+    print("  kept: the users' accounts, homes and containers, /etc/lxc-gpu, /var/lib/lxc-gpu")
+
+
+def _remove(steps: Steps, path: Path) -> None:
+    import shutil
+
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    elif path.is_dir():
+        shutil.rmtree(path)
+    else:
+        return
+    steps.say(f"remove {path}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,44 @@
+"""Asks the root helper over its socket, and passes on what it says on the way."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+
+from reconciler.places import ROOT_SOCKET
+from shells.request import Request, encode
+from state import wire
+from state.errors import LxcGpuError, Remedy
+
+Show = Callable[[wire.Progress], None]
+
+
+def ask(request: Request, show: Show) -> wire.Answer | wire.Report:
+    """The end of the answer; progress goes to `show`. LxcGpuError if it was refused or failed."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        try:
+            connection.connect(str(ROOT_SOCKET))
+        except OSError as error:
+            raise LxcGpuError(
+                "helper-down",
+                "The part of lxc-gpu that does the work on this server can't be reached.",
+                "Sysadmin: `systemctl status lxc-gpu-root.socket`.",
+                Remedy.WAIT,
+                str(error),
+            ) from error
+        connection.sendall(encode(request))
+        with connection.makefile("rb") as stream:
+            while line := stream.readline(wire.LONGEST_LINE):
+                message = wire.decode(line)
+                if isinstance(message, wire.Progress):
+                    show(message)
+                elif isinstance(message, wire.Refusal):
+                    raise message.error()
+                else:
+                    return message
+    raise LxcGpuError(
+        "helper-died",
+        "The work on this server ended without an answer.",
+        "Try again; sysadmin: `journalctl -t lxc-gpu` says why.",
+        Remedy.RETRY,
+    )

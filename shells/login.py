@@ -1,0 +1,80 @@
+"""The login shell of a user's account on a server: `ssh gpu17-manage [verb]`.
+
+sshd(8) runs it as `SHELL -c REQUEST`; under ForceCommand the request of a person, of sftp or of
+scp stands in SSH_ORIGINAL_COMMAND. The request is split into words and looked up: no shell ever
+sees it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+from collections.abc import Sequence
+
+from shells import messages
+from shells.client import ask
+from shells.request import Request, Verb
+from shells.terminal import Terminal
+from state.errors import LxcGpuError
+from state.wire import Answer
+
+FORCED = "lxc-gpu"
+"""What ForceCommand in setup/sshd/lxc-gpu.conf says: no request, look at SSH_ORIGINAL_COMMAND."""
+LONGEST = 1000
+"""Letters; a longer request is refused unread."""
+VERBS: dict[str, Verb] = {verb.value: verb for verb in (Verb.START, Verb.STOP, Verb.RESTART)}
+VERBS["status"] = Verb.STATUS
+INTERRUPTED = 130
+"""The exit status of a command that ended by ctrl-C."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Do what was asked; the exit status."""
+    terminal = Terminal()
+    user = pwd.getpwuid(os.getuid()).pw_name
+    try:
+        return _obey(_words(argv), user, terminal)
+    except LxcGpuError as error:
+        terminal.error(error)
+        return 1
+    except KeyboardInterrupt:
+        terminal.note("Interrupted: what was begun goes on; `status` shows how it went.")
+        return INTERRUPTED
+    except BrokenPipeError:
+        return 1
+
+
+def _words(argv: Sequence[str]) -> list[str]:
+    """The words of the request; LxcGpuError for what can't be one."""
+    given = argv[1] if len(argv) > 1 and argv[0] == "-c" else ""
+    request = os.environ.get("SSH_ORIGINAL_COMMAND", "") if given in ("", FORCED) else given
+    if len(request) > LONGEST:
+        raise LxcGpuError("too-long", "That is too long to be a request.", messages.SEE_HELP)
+    if any(not c.isprintable() for c in request):
+        raise LxcGpuError(
+            "not-text", "That request holds control characters, or is no UTF-8.", messages.SEE_HELP
+        )
+    return request.split()
+
+
+def _obey(words: Sequence[str], user: str, terminal: Terminal) -> int:
+    verb, *rest = words or ["start"]
+    if messages.is_file_transfer(verb):
+        terminal.note(messages.FILES_LIVE_ELSEWHERE)
+        return 1
+    if verb in ("help", "-h", "--help"):
+        terminal.result(messages.help_text(rest[0] if rest else ""))
+        return 0
+    as_json = "--json" in rest
+    if unknown := [word for word in rest if word != "--json"]:
+        raise LxcGpuError(
+            "usage", f"`{verb}` takes no `{unknown[0][:40]}`.", f"Try `help {verb[:40]}`."
+        )
+    if verb not in VERBS:
+        raise LxcGpuError("usage", f"There is no `{verb[:40]}` here.", messages.SEE_HELP)
+    answer = ask(Request(VERBS[verb]), terminal.progress)
+    if isinstance(answer, Answer):
+        facts = json.dumps(dict(answer.facts), ensure_ascii=False)
+        terminal.result(facts if as_json else answer.text)
+    return 0

@@ -1,0 +1,80 @@
+"""Texts for researchers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from shells.request import Verb
+from state.errors import LxcGpuError
+from state.view import Resident, View
+
+SEE_HELP = "Try `help`: ssh SERVER-manage help"
+FILES_LIVE_ELSEWHERE = """\
+No files live here: this account only starts and stops your container.
+Copy to the container instead, by its own name, without `-manage`:
+  scp FILE SERVER:     rsync -a FOLDER SERVER:     sftp SERVER"""
+_FILE_TRANSFERS = ("scp", "rsync", "internal-sftp", "sftp-server", "git-", "tar")
+
+SUMMARIES: Mapping[str, str] = {
+    "start": "start your container if it isn't running, and say how to log in (also without verb)",
+    "stop": "shut your container down; its files stay",
+    "restart": "stop, then start",
+    "status": "whether your container runs, since when, and what it uses",
+    "help": "this text; `help VERB` for one verb",
+}
+_LONG: Mapping[str, str] = {
+    "start": "  ssh gpu17-manage\n  ssh gpu17-manage start\n\nThen log in: ssh gpu17",
+    "stop": "  ssh gpu17-manage stop\n\nPrograms inside are asked to end, and killed after 30 s.",
+    "restart": "  ssh gpu17-manage restart\n\nFor a container that no longer answers.",
+    "status": "  ssh gpu17-manage status\n  ssh gpu17-manage status --json | jq .running",
+    "help": "  ssh gpu17-manage help\n  ssh gpu17-manage help stop",
+}
+
+
+def is_file_transfer(program: str) -> bool:
+    """Whether a request comes from scp, sftp, rsync, ...: people look for their files here."""
+    return program.rsplit("/", 1)[-1].startswith(_FILE_TRANSFERS)
+
+
+def help_text(verb: str) -> str:
+    """The help for one verb, or for all; LxcGpuError for one that doesn't exist."""
+    if not verb:
+        lines = "\n".join(f"  {name:<9}{text}" for name, text in SUMMARIES.items())
+        return (
+            "Your container on this server: ssh SERVER-manage [VERB] [--json]\n\n"
+            f"{lines}\n\nTo work in it: ssh SERVER"
+        )
+    if verb not in SUMMARIES:
+        raise LxcGpuError("usage", f"There is no `{verb[:40]}` here.", SEE_HELP)
+    return f"{verb}: {SUMMARIES[verb]}\n\n{_LONG[verb]}"
+
+
+def how_to_log_in(view: View, user: str, resident: Resident) -> str:
+    """The line that follows every successful start."""
+    return (
+        f"Log in:  ssh {view.server}    "
+        f"(without the ssh config: ssh -p {resident.port} {user}@{view.address})"
+    )
+
+
+def started(view: View, user: str, resident: Resident, *, was_running: bool) -> str:
+    """What `start` answers."""
+    what = "runs already" if was_running else "is up"
+    return f"Your container on {view.server} {what}.\n{how_to_log_in(view, user, resident)}"
+
+
+def not_yours(verb: Verb) -> str:
+    """What `register` answers to somebody who names another person."""
+    return f"`{verb}` is for the owner of the key only."
+
+
+def size(number: int | None) -> str:
+    """Bytes for people, in powers of 1024; `-` if unknown."""
+    if number is None:
+        return "-"
+    value = float(number)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"

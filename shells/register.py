@@ -1,0 +1,47 @@
+"""`ssh register@gpu17-manage lqchen`: makes the container of whoever owns the key.
+
+Each line of the account's authorized_keys runs this with its owner's name: the key says who
+registers, not what was typed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from shells.client import ask
+from shells.request import Request, Verb
+from shells.terminal import Terminal
+from state.errors import LxcGpuError
+from state.wire import Answer
+
+
+def main(argv: Sequence[str]) -> int:
+    """Register `argv[0]`, the owner of the key; the exit status."""
+    terminal = Terminal()
+    try:
+        owner = _owner(argv)
+        answer = ask(Request(Verb.REGISTER, owner), terminal.progress)
+        if isinstance(answer, Answer):
+            terminal.result(answer.text)
+    except LxcGpuError as error:
+        terminal.error(error)
+        return 1
+    except (KeyboardInterrupt, BrokenPipeError):
+        terminal.note("Interrupted: the registration goes on; type the same again to see how.")
+        return 130
+    return 0
+
+
+def _owner(argv: Sequence[str]) -> str:
+    if len(argv) != 1:
+        raise LxcGpuError("usage", "This is for sshd: ssh register@SERVER-manage YOUR-NAME")
+    (owner,) = argv
+    typed = os.environ.get("SSH_ORIGINAL_COMMAND", "").strip()
+    if typed.lower() not in ("", owner):
+        raise LxcGpuError(
+            "not-your-key",
+            f"This key is {owner}'s: it registers {owner} and nobody else.",
+            f"Type `{owner}` in place of what you typed.",
+        )
+    return owner

@@ -1,0 +1,94 @@
+"""What the root helper has a round for: a nudge, and a registration.
+
+The round itself runs as `lxc-gpu reconcile`, in its own environment: the helper passes on what it
+says.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+
+from reconciler import places, power
+from reconciler.newest import published_view
+from reconciler.plan import Tell
+from reconciler.server import ServerConfig, read_server_config, ssh_command
+from state import command, wire
+from state.errors import LxcGpuError, Remedy
+from state.view import View
+
+FIRST = wire.Progress("asking the IAM machine to note the registration")
+
+
+def reconcile(tell: Tell, only: str | None = None) -> wire.Report:
+    """Run a round, for everybody or for one user, and return its report."""
+    argv = [str(places.RECONCILE), "reconcile", "--json", *(["--user", only] if only else [])]
+    end: wire.Message | None = None
+    with command.started(argv, stdout=subprocess.PIPE, stderr=None) as child:
+        assert child.stdout is not None  # noqa: S101
+        for line in child.stdout:
+            end = wire.decode(line)
+            if isinstance(end, wire.Progress):
+                tell(end)
+    if isinstance(end, wire.Refusal):
+        raise end.error()
+    if not isinstance(end, wire.Report):
+        raise LxcGpuError(
+            "round-died",
+            "The round ended without a report.",
+            "Sysadmin: `journalctl -t lxc-gpu` says why; the next round goes on.",
+            Remedy.RETRY,
+        )
+    return end
+
+
+def register(user: str, tell: Tell) -> wire.Answer:
+    """Have IAM commit the registration of `user` here, then make the container."""
+    config = read_server_config()
+    view = published_view()
+    host_key = power.make_host_key(user)
+    resident = view.residents.get(user) if view else None
+    noted = resident is not None and resident.host_key.split()[:2] == host_key.split()[:2]
+    if not noted:
+        tell(FIRST)
+        _ask_gate(config, user, host_key)
+    report = reconcile(tell, user)
+    for failure in report.failures:
+        raise LxcGpuError(failure.code, failure.message, failure.hint)
+    view = published_view()
+    if view is None or user not in view.residents:
+        raise LxcGpuError(
+            "not-yet",
+            f"The registration is noted, but {config.name} could not take it over: "
+            f"{report.refused or 'it is not in the newest revision'}",
+            "Your sysadmin sees the same on the web page. Then register again.",
+        )
+    return wire.Answer(_registered(view, user, report.changes), {"server": view.server})
+
+
+def _registered(view: View, user: str, changes: Sequence[str]) -> str:
+    what = "is ready" if changes else "was registered before"
+    return (
+        f"Your container on {view.server} {what}.\n"
+        f"Start it:  ssh {view.server}-manage\n"
+        f"Then log in:  ssh {view.server}\n"
+        "(fetch the ssh config and known_hosts from the web page again: they now name it)"
+    )
+
+
+def _ask_gate(config: ServerConfig, user: str, host_key: str) -> None:
+    kind, blob = host_key.split()[:2]
+    ssh = [*ssh_command().split(), config.gate, f"register {user} {kind} {blob}"]
+    done = command.run(ssh, check=False, timeout=120)
+    try:
+        answer = wire.decode(done.stdout)
+    except wire.BadMessageError as error:
+        raise LxcGpuError(
+            "iam-down",
+            "The IAM machine can't be reached, so nobody can register just now.",
+            "Try again later. Containers that exist start and work as always.",
+            Remedy.WAIT,
+            f"{command.pasteable(done.argv)}: {done.status} {done.stderr.strip()}",
+        ) from error
+    if isinstance(answer, wire.Refusal):
+        raise answer.error()

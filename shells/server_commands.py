@@ -1,0 +1,142 @@
+"""The sysadmin's commands on a GPU server: plan, reconcile, status."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from shells.terminal import Terminal
+from state import wire
+from state.errors import LxcGpuError
+
+if TYPE_CHECKING:
+    from reconciler.plan import Planned
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="For programs: JSON on stdout.")
+
+
+@click.command()
+@_JSON
+@click.option("--user", help="Only what concerns this user.")
+def plan(as_json: bool, user: str | None) -> None:
+    """Show what `reconcile` would change on this server; changes nothing."""
+    from reconciler.kinds import KINDS
+    from reconciler.newest import newest_view
+    from reconciler.plan import plan as planned_for
+    from reconciler.server import read_server_config
+
+    _require_root()
+    newest = newest_view(read_server_config())
+    lines = planned_for(KINDS, newest.view, user)
+    if newest.refused:
+        Terminal().note(f"The newest revision is not taken: {newest.refused}")
+    if as_json:
+        facts = {
+            "revision": newest.view.revision,
+            "refused": newest.refused,
+            "plan": [asdict(line) for line in lines],
+        }
+        click.echo(json.dumps(facts, ensure_ascii=False))
+    else:
+        _print_plan(newest.view.revision, lines)
+
+
+@click.command()
+@_JSON
+@click.option("--user", help="Only what concerns this user.")
+def reconcile(as_json: bool, user: str | None) -> None:
+    """Fetch the newest revision and bring this server to it, now."""
+    from reconciler.kinds import KINDS
+    from reconciler.round import run_round
+    from reconciler.server import read_server_config
+
+    _require_root()
+    terminal = Terminal()
+    show = _send if as_json else terminal.progress
+    try:
+        report = run_round(read_server_config(), KINDS, show, user)
+    except LxcGpuError as error:
+        if not as_json:
+            raise
+        _send(wire.refusal(error))
+        sys.exit(1)
+    if as_json:
+        _send(report)
+    else:
+        terminal.result(_report_text(report))
+    sys.exit(0 if report.converged else 1)
+
+
+@click.command()
+@_JSON
+def status(as_json: bool) -> None:
+    """Show what the last round on this server came to."""
+    from reconciler.status import read_status
+
+    report = read_status()
+    if report is None:
+        raise LxcGpuError(
+            "no-status", "No round has ended on this machine yet.", "Run `lxc-gpu reconcile`."
+        )
+    if as_json:
+        click.echo(json.dumps({**asdict(report), "converged": report.converged}))
+    else:
+        ago = max(0, round(time.time() - report.finished))
+        Terminal().result(f"{_report_text(report)}\nThe round ended {_duration(ago)} ago.")
+
+
+def _require_root() -> None:
+    if os.geteuid() != 0:
+        raise LxcGpuError("not-root", "This reads and changes the whole server.", "Use sudo.")
+
+
+def _send(message: wire.Message) -> None:
+    """One JSON line; whoever listened may have gone, the work goes on."""
+    try:
+        sys.stdout.write(wire.encode(message))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
+
+
+def _print_plan(revision: str, lines: tuple[Planned, ...]) -> None:
+    terminal = Terminal()
+    if not lines:
+        terminal.result(f"Nothing to do: this server is as revision {revision[:10]} says.")
+        return
+    width = max(len(line.kind) for line in lines)
+    for line in lines:
+        terminal.result(f"{line.kind:<{width}}  {line.words}")
+    changes = "1 change" if len(lines) == 1 else f"{len(lines)} changes"
+    terminal.note(f"{changes} to revision {revision[:10]}; `lxc-gpu reconcile` makes them.")
+
+
+def _report_text(report: wire.Report) -> str:
+    lines = [f"  {change}" for change in report.changes]
+    lines += [f"FAILED {f.kind} {f.name}: {f.message} {f.hint}".rstrip() for f in report.failures]
+    if report.refused:
+        lines.append(f"REFUSED the newest revision: {report.refused}")
+    changes = {0: "nothing to change", 1: "1 change"}.get(
+        len(report.changes), f"{len(report.changes)} changes"
+    )
+    word = "converged" if report.converged else "NOT converged"
+    return "\n".join(
+        [
+            *lines,
+            f"{report.server}: {word} at revision {report.revision[:10]}, {changes}, "
+            f"{report.seconds:.2f} s",
+        ]
+    )
+
+
+def _duration(seconds: int) -> str:
+    for size, name in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds // size} {name}"
+    return f"{seconds} s"

@@ -1,0 +1,65 @@
+"""What a person sees: results on stdout, everything on the way there on stderr.
+
+On a terminal progress overwrites itself, with colours unless NO_COLOR is set; in a pipe it is
+plain lines.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TextIO
+
+from state.errors import LxcGpuError
+from state.wire import Progress
+
+_CLEAR_LINE = "\r\x1b[2K"
+_COLORS = {"red": 31, "green": 32, "yellow": 33, "dim": 2, "bold": 1}
+
+
+class Terminal:
+    """stdout and stderr, as what they are."""
+
+    def __init__(self, out: TextIO = sys.stdout, err: TextIO = sys.stderr) -> None:
+        self._out, self._err = out, err
+        self._live = err.isatty() and os.environ.get("TERM") != "dumb"
+        self._colors = self._live and not os.environ.get("NO_COLOR")
+        self._told = ""
+
+    def paint(self, text: str, color: str) -> str:
+        """`text` in a colour, where there are colours."""
+        return f"\x1b[{_COLORS[color]}m{text}\x1b[0m" if self._colors else text
+
+    def progress(self, step: Progress) -> None:
+        """Show one step; on a terminal in place of the one before."""
+        if self._live:
+            share = "" if step.fraction is None else f" {step.fraction:4.0%}"
+            self._err.write(f"{_CLEAR_LINE}{self.paint('·', 'dim')} {step.text}{share}")
+            self._err.flush()
+        elif step.text != self._told:
+            print(f"- {step.text}", file=self._err, flush=True)
+        self._told = step.text
+
+    def result(self, text: str) -> None:
+        """Print what was asked for."""
+        self._end_progress()
+        print(text, file=self._out, flush=True)
+
+    def error(self, error: LxcGpuError) -> None:
+        """Say what happened, what it means, what to type next."""
+        self._end_progress()
+        print(f"{self.paint('✗', 'red')} {error.message}", file=self._err)
+        if error.hint:
+            print(f"  {error.hint}", file=self._err)
+        self._err.flush()
+
+    def note(self, text: str) -> None:
+        """Print a remark."""
+        self._end_progress()
+        print(text, file=self._err, flush=True)
+
+    def _end_progress(self) -> None:
+        if self._live and self._told:
+            self._err.write(_CLEAR_LINE)
+            self._err.flush()
+        self._told = ""
