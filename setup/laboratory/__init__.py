@@ -1,0 +1,1 @@
+"""The lab: real machines (LXC, systemd, sshd, slapd) on this one, for developers and tests."""

@@ -1,0 +1,142 @@
+"""What the lab consists of: hosts, addresses and places. Pure: nothing here touches the machine."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+DOMAIN = "mylab.com"
+NETWORK = "172.16.2"
+PREFIX = 24
+BRIDGE = "lab0"
+BRIDGE_ADDRESS = f"{NETWORK}.1"
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+"""The checkout that this lab belongs to."""
+CACHE = Path("/var/cache/lxc-gpu-lab")
+"""Images, shared by all checkouts of this machine."""
+RUNTIME = Path("/run/lxc-gpu-lab")
+"""What ends with a reboot anyway: locks, records of what was started."""
+
+SOURCE_INSIDE = "/usr/src/lxc-gpu"
+"""Where hosts see the checkout, read-only."""
+WHEELS_INSIDE = "/var/cache/lxc-gpu/wheels"
+"""Where hosts see the Python packages that the project depends on, read-only."""
+TEMPLATE_INSIDE = "/var/lib/lxc-gpu/templates/debian-12.tar.zst"
+"""Where GPU servers see the template for researchers' containers, read-only."""
+LAPTOP_USER = "lqchen"
+"""The ordinary user of the laptop."""
+
+
+@dataclass(frozen=True)
+class HostSpec:
+    """One machine of the lab."""
+
+    name: str
+    number: int
+    """Last part of its address."""
+    image: str
+    """Which image its root file system is a copy of."""
+    checkout: bool = False
+    """Whether it sees the checkout, and the Python packages, read-only."""
+    template: bool = False
+    """Whether it sees the template for researchers' containers."""
+
+    @property
+    def address(self) -> str:
+        """Its address in the lab's network."""
+        return f"{NETWORK}.{self.number}"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What others call it."""
+        return (f"{self.name}.{DOMAIN}", self.name)
+
+
+HOSTS = (
+    HostSpec("ldap", 3, image="ldap"),
+    HostSpec("iam", 2, image="web-server", checkout=True),
+    HostSpec("gpu17", 17, image="gpu-server", checkout=True, template=True),
+    HostSpec("gpu18", 18, image="gpu-server", checkout=True, template=True),
+    HostSpec("laptop", 100, image="laptop"),
+)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where one lab keeps its things; every name on this machine derives from its folder."""
+
+    folder: Path
+
+    @property
+    def id(self) -> str:
+        """Differs for any two labs of this machine."""
+        return hashlib.sha256(str(self.folder).encode()).hexdigest()[:8]
+
+    @property
+    def namespace(self) -> str:
+        """The network namespace that all its traffic stays in."""
+        return f"lxc-gpu-{self.id}"
+
+    @property
+    def namespace_file(self) -> Path:
+        """What to enter it by."""
+        return Path("/run/netns") / self.namespace
+
+    @property
+    def cgroup(self) -> str:
+        """The control group, in every hierarchy, that all its hosts run below."""
+        return f"lxc-gpu-lab-{self.id}"
+
+    @property
+    def runtime(self) -> Path:
+        """Its locks and records."""
+        return RUNTIME / self.id
+
+    @property
+    def hosts(self) -> Path:
+        """LXC's folder: one folder per host, with `config` and `rootfs`."""
+        return self.folder / "hosts"
+
+    @property
+    def ssh_config(self) -> Path:
+        """For `ssh -F`, from this machine into the lab."""
+        return self.folder / "ssh_config"
+
+    @property
+    def known_hosts(self) -> Path:
+        """The hosts' own ssh host keys."""
+        return self.folder / "known_hosts"
+
+    @property
+    def identity(self) -> Path:
+        """The ssh key of the laptop's user."""
+        return self.folder / "id_ed25519"
+
+    @property
+    def connect(self) -> Path:
+        """A program that connects its input and output to a port in the lab."""
+        return self.folder / "connect"
+
+    @property
+    def web_url(self) -> Path:
+        """Holds the address under which this machine reaches iam's web page."""
+        return self.folder / "web_url"
+
+    @property
+    def ca(self) -> Path:
+        """The certificate authority's certificate; its key lies beside it."""
+        return self.folder / "ca.pem"
+
+
+def places(name: str = "") -> Places:
+    """The places of the lab `name` in this checkout; without a name, of the usual one."""
+    return Places(CHECKOUT / (f".lab-{name}" if name else ".lab"))
+
+
+def hosts_file() -> str:
+    """The text of /etc/hosts on every host."""
+    lines = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
+    lines += [f"{spec.address} {' '.join(spec.names)}" for spec in HOSTS]
+    return "\n".join(lines) + "\n"

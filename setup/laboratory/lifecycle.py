@@ -1,0 +1,128 @@
+"""Up and down: brings a lab from any state, a killed run's too, to a running or to no lab."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from laboratory import cgroups, machines, network
+from laboratory.hosts import Host, Lab
+from laboratory.images import Images
+from laboratory.layout import CACHE, Places
+from laboratory.locks import locked
+from laboratory.progress import Progress
+from laboratory.wiring import wire
+from state.command import run
+from state.errors import LxcGpuError
+
+PROGRAMS = ("lxc-start", "debootstrap", "ip", "nsenter", "unshare", "socat", "zstd", "openssl")
+WORKERS = 8
+
+
+def check_machine() -> None:
+    """Refuse early, with a word about what to do, when the lab can't work here."""
+    if os.geteuid() != 0:
+        raise LxcGpuError(
+            "lab-root", "The lab needs root: it makes networks and machines.", "Try with sudo."
+        )
+    missing = [program for program in PROGRAMS if shutil.which(program) is None]
+    if missing:
+        raise LxcGpuError(
+            "lab-programs",
+            f"These programs are missing: {', '.join(missing)}.",
+            hint="Run setup/prerequisites first.",
+        )
+
+
+def up(lab: Lab, names: Sequence[str], progress: Progress) -> None:
+    """Make and start the hosts called `names` (all, when empty), and the ways to them."""
+    check_machine()
+    place = lab.place
+    hosts = tuple(lab.host(name) for name in names) or lab.made or lab.hosts
+    with locked(_lock(place)), ThreadPoolExecutor(WORKERS) as pool:
+        _clear_leftovers(place)
+        CACHE.mkdir(parents=True, exist_ok=True)
+        images = Images(progress, pool)
+        for host in hosts:
+            if not host.rootfs.is_dir():
+                images.start(host.spec)
+        machines.prepare_lab(place)
+        if network.create(place):
+            progress.say(f"- network {place.namespace}")
+        network.write_connect(place)
+        _each(pool, hosts, lambda host: _bring_up(host, images, progress))
+        place.known_hosts.write_text(machines.known_hosts(lab.made))
+        network.write_ssh_config(place)
+        if lab.host("iam") in hosts:
+            network.start_forwarder(place)
+        if lab.complete:
+            wire(lab, progress)
+
+
+def down(lab: Lab, progress: Progress) -> None:
+    """Stop and remove everything but the cached images. Nothing to remove is no error."""
+    check_machine()
+    place = lab.place
+    with locked(_lock(place)), ThreadPoolExecutor(WORKERS) as pool:
+        network.stop_forwarder(place)
+        with progress.step("stop the hosts"):
+            _each(pool, lab.made, Host.stop)
+            cgroups.end_all(place.cgroup)
+        network.remove(place)
+        if place.folder.exists():
+            with progress.step(f"remove {place.folder.name}"):
+                # Renamed first: a new lab needn't wait, and a killed removal leaves no half lab.
+                place.folder.rename(_gone(place, os.getpid()))
+                _clear_leftovers(place)
+        _clear_leftovers(place)
+
+
+def _bring_up(host: Host, images: Images, progress: Progress) -> None:
+    if not host.rootfs.is_dir():
+        # Waiting for images isn't the host's time.
+        images.of(host.spec)
+        with progress.step(f"make {host.name}"):
+            machines.make(host, images)
+    if host.running:
+        progress.say(f"- {host.name} is running{_outdated(host, images)}")
+        return
+    with progress.step(f"boot {host.name}") as step:
+        host.start()
+        state = host.wait_until_booted()
+        step.note = _outdated(host, images).strip(" ,")
+    if state == "degraded":
+        failed = ", ".join(host.failed_units())
+        progress.say(f"! {host.name} has failed units: {failed}")
+
+
+def _outdated(host: Host, images: Images) -> str:
+    """A word about a host whose image would be made differently today."""
+    link = host.folder / "image"
+    if link.is_symlink() and link.readlink() != images.current(host.spec):
+        return ", of an older image: down and up make it anew"
+    return ""
+
+
+def _each(pool: ThreadPoolExecutor, hosts: Sequence[Host], act: Callable[[Host], None]) -> None:
+    """Act on all hosts at once; all are given their chance before an error is raised."""
+    jobs = [pool.submit(act, host) for host in hosts]
+    errors = [error for job in jobs if (error := job.exception()) is not None]
+    if errors:
+        raise errors[0]
+
+
+def _lock(place: Places) -> Path:
+    return place.runtime / "lock"
+
+
+def _gone(place: Places, number: int) -> Path:
+    return place.folder.with_name(f"{place.folder.name}.gone-{number}")
+
+
+def _clear_leftovers(place: Places) -> None:
+    """Remove the rest of removals that were killed."""
+    for rest in place.folder.parent.glob(f"{place.folder.name}.gone-*"):
+        run(["rm", "-rf", "--one-file-system", rest], timeout=300)

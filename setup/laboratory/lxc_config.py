@@ -1,0 +1,73 @@
+"""What LXC is told about a host."""
+
+from __future__ import annotations
+
+from laboratory.layout import (
+    BRIDGE,
+    CHECKOUT,
+    PREFIX,
+    SOURCE_INSIDE,
+    TEMPLATE_INSIDE,
+    WHEELS_INSIDE,
+    HostSpec,
+    Places,
+)
+
+
+def lxc_config(place: Places, spec: HostSpec) -> str:
+    """The LXC configuration of one host.
+
+    Hosts run containers of their own, so root in a host is root: no capability dropped, no
+    AppArmor profile. A lab is for trying things out, no wall against those who try.
+    """
+    folder = place.hosts / spec.name
+    lines = [
+        "lxc.include = /usr/share/lxc/config/common.conf",
+        "lxc.include = /usr/share/lxc/config/nesting.conf",
+        f"lxc.uts.name = {spec.name}",
+        f"lxc.rootfs.path = dir:{folder / 'rootfs'}",
+        "lxc.apparmor.profile = unconfined",
+        "lxc.cap.drop =",
+        "lxc.mount.auto =",
+        "lxc.mount.auto = proc:rw sys:rw cgroup:rw:force",
+        "lxc.cgroup.devices.allow = a",
+        "lxc.cgroup2.devices.allow = a",
+        f"lxc.cgroup.dir = {place.cgroup}/{spec.name}",
+        "lxc.net.0.type = veth",
+        f"lxc.net.0.link = {BRIDGE}",
+        "lxc.net.0.name = eth0",
+        "lxc.net.0.flags = up",
+        f"lxc.net.0.hwaddr = 02:00:00:00:02:{spec.number:02x}",
+        f"lxc.net.0.ipv4.address = {spec.address}/{PREFIX}",
+        "lxc.tty.max = 0",
+        f"lxc.log.file = {folder / 'lxc.log'}",
+        f"lxc.console.logfile = {folder / 'console.log'}",
+        _mount("/dev/fuse", "dev/fuse", "bind,create=file,optional"),
+    ]
+    if spec.checkout:
+        lines += _checkout(place, spec)
+    if spec.template:
+        template = folder / "template.tar.zst"
+        lines.append(_mount(str(template.resolve()), TEMPLATE_INSIDE, "bind,ro,create=file"))
+    return "\n".join(lines) + "\n"
+
+
+def _checkout(place: Places, spec: HostSpec) -> list[str]:
+    """The checkout read-only, without this machine's environment and labs in it."""
+    wheels = place.hosts / spec.name / "wheels"
+    lines = [
+        _mount(str(CHECKOUT), SOURCE_INSIDE, "bind,ro,create=dir"),
+        _mount(str(wheels.resolve()), WHEELS_INSIDE, "bind,ro,create=dir"),
+    ]
+    for covered in sorted([*CHECKOUT.glob(".lab*"), *CHECKOUT.glob(".venv")]):
+        if covered.is_dir():
+            target = f"{SOURCE_INSIDE}/{covered.name}"
+            lines.append(_mount("tmpfs", target, "ro,size=4k,mode=755", kind="tmpfs"))
+    return lines
+
+
+def _mount(source: str, target: str, options: str, *, kind: str = "none") -> str:
+    """One mount; LXC wants blanks written as in fstab."""
+    words = (source, target.lstrip("/"), kind, options)
+    escaped = (word.replace("\\", "\\134").replace(" ", "\\040") for word in words)
+    return f"lxc.mount.entry = {' '.join(escaped)} 0 0"

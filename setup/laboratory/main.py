@@ -1,0 +1,96 @@
+"""The command `setup/lab`."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+
+import click
+
+from laboratory.hosts import Lab
+from laboratory.layout import places
+from state.errors import LxcGpuError
+
+NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,19}")
+
+
+class Commands(click.Group):
+    """Commands whose errors are for people."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command; its errors end it with a message and status 1."""
+        try:
+            return super().invoke(ctx)
+        except LxcGpuError as error:
+            if error.details:
+                click.echo(error.details, err=True)
+            click.echo(f"setup/lab: {error}", err=True)
+            ctx.exit(1)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--name", default="", help="Another lab beside the usual one, in .lab-NAME.")
+@click.pass_context
+def main(ctx: click.Context, name: str) -> None:
+    """A lab of real machines on this one, in a network of its own."""
+    if name and not NAME.fullmatch(name):
+        raise click.BadParameter("letters, digits and dashes, please", param_hint="--name")
+    ctx.obj = Lab(places(name))
+
+
+@main.command()
+@click.option("--hosts", default="", help="Only these, with commas between.  [default: all]")
+@click.pass_obj
+def up(lab: Lab, hosts: str) -> None:
+    """Make the lab's machines and start them; what is there already is left alone."""
+    from laboratory import lifecycle
+    from laboratory.progress import Progress
+
+    begun = time.monotonic()
+    with Progress() as progress:
+        lifecycle.up(lab, [name for name in hosts.split(",") if name], progress)
+        progress.say(f"The lab is up ({time.monotonic() - begun:.1f} s).")
+        if lab.web_url:
+            progress.say(f"web page  {lab.web_url}")
+        progress.say(f"ssh       ssh -F {lab.place.ssh_config} HOST")
+
+
+@main.command()
+@click.pass_obj
+def down(lab: Lab) -> None:
+    """Stop and remove the lab's machines; cached images stay."""
+    from laboratory import lifecycle
+    from laboratory.progress import Progress
+
+    with Progress() as progress:
+        lifecycle.down(lab, progress)
+        progress.say("The lab is down.")
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.pass_obj
+def status(lab: Lab, as_json: bool) -> None:
+    """Show how the lab's machines are; ends with status 3 unless the lab runs."""
+    from laboratory import lifecycle, report
+
+    lifecycle.check_machine()
+    observed = report.observe(lab)
+    if as_json:
+        click.echo(report.as_json(observed))
+    else:
+        report.show(observed)
+    sys.exit(0 if observed.running else 3)
+
+
+@main.command(
+    "exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}
+)
+@click.option("-u", "--user", default="", help="As this user, in a login session.")
+@click.argument("host")
+@click.argument("command", nargs=-1, required=True)
+@click.pass_obj
+def execute(lab: Lab, user: str, host: str, command: tuple[str, ...]) -> None:
+    """Run COMMAND in HOST, as root, with this terminal."""
+    lab.host(host).exec(command, user=user)

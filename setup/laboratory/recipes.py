@@ -1,0 +1,181 @@
+"""How the lab's images are made. The text of this file is part of every image's key."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from laboratory import directory
+from laboratory.layout import CHECKOUT, LAPTOP_USER, SOURCE_INSIDE, WHEELS_INSIDE
+from state.command import run
+
+LONG = 1800
+"""Seconds that a download or installation may take."""
+
+SETUP_SCRIPTS: Mapping[str, str] = {"gpu-server": "gpu-server", "web-server": "web-server"}
+"""Images that are the base after `setup/SCRIPT --packages`."""
+
+# A chroot in a mount and process namespace of its own: whatever happens to this program, mounts
+# and daemons of the chroot end with it. Arguments: the root, pairs of what to bind where, --.
+CHROOT = """
+root=$1; shift
+mount -t proc proc "$root/proc"
+mount --rbind /dev "$root/dev"
+mount --bind /etc/resolv.conf "$root/etc/resolv.conf"
+while [ "$1" != -- ]; do
+    mkdir -p "$root$2"
+    mount --bind "$1" "$root$2"
+    mount -o remount,bind,ro "$root$2"
+    shift 2
+done
+shift
+exec chroot "$root" env -i LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive HOME=/root \\
+    PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$@"
+"""
+
+
+def own_release() -> str:
+    """The release that this machine runs: the hosts run the same, as do its Python packages."""
+    with Path("/etc/os-release").open() as file:
+        pairs = (line.strip().partition("=") for line in file)
+        return next((v.strip('"') for k, _, v in pairs if k == "VERSION_CODENAME"), "")
+
+
+def own_sources() -> str:
+    """Where this machine gets its packages from."""
+    form = "$(SITE) $(RELEASE) $(COMPONENT)"
+    listing = ["apt-get", "indextargets", "--format", form, "Created-By: Packages"]
+    return own_release() + "\n" + run(listing).stdout
+
+
+def python_version() -> str:
+    """The version of this machine's Python, which Python packages are made for."""
+    return run(["/usr/bin/python3", "-V"]).stdout
+
+
+def base(made: Path) -> None:
+    """A bare server: made as a template is, and a little less masked."""
+    run(
+        [
+            *(CHECKOUT / "setup/template", "--release", own_release()),
+            *("--packages", "kmod", "--folder", made),
+        ],
+        timeout=LONG,
+    )
+    # A server applies its sysctl settings; those that aren't its own network's would be this
+    # machine's, as a host of the lab has no kernel of its own.
+    (made / "etc/systemd/system/systemd-sysctl.service").unlink(missing_ok=True)
+    (made / "etc/sysctl.d").mkdir(exist_ok=True)
+    for defaults in (made / "usr/lib/sysctl.d").glob("*.conf"):
+        (made / "etc/sysctl.d" / defaults.name).unlink(missing_ok=True)
+        (made / "etc/sysctl.d" / defaults.name).symlink_to("/dev/null")
+    # Nobody reads manuals in the lab, and every host gets a copy.
+    for unread in ("doc", "man", "info", "locale"):
+        run(["rm", "-rf", str(made / "usr/share" / unread)])
+
+
+def template(made: Path) -> None:
+    """The template of researchers' containers, as a system administrator makes it."""
+    run([CHECKOUT / "setup/template", made], timeout=LONG)
+
+
+def wheels(made: Path) -> None:
+    """The Python packages that the project depends on, for machines without a registry."""
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
+    wanted = [*project["project"]["dependencies"], *project["build-system"]["requires"], "wheel"]
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith(("PIP_", "SSL_CERT_")) or name.lower().endswith("_proxy")
+    }
+    pip = [str(CHECKOUT / ".venv/bin/python"), "-m", "pip", "-q", "--disable-pip-version-check"]
+    run([*pip, "wheel", "--wheel-dir", str(made), *wanted], env=kept, timeout=LONG)
+
+
+def server(base_image: Path, made: Path, script: Path, wheelhouse: Path) -> None:
+    """A server with the packages that its set-up script installs."""
+    with_copy(base_image, made)
+    chroot(made, ["apt-get", "-q", "update"])
+    binds = {CHECKOUT: SOURCE_INSIDE, wheelhouse: WHEELS_INSIDE}
+    if script.exists():
+        inside = f"{SOURCE_INSIDE}/setup/{script.name}"
+        chroot(made, [inside, "--packages"], binds)
+    else:
+        _stand_in(made)
+    clean(made)
+
+
+def _stand_in(made: Path) -> None:
+    """What the set-up scripts will do, as long as they don't exist."""
+    packages = "lxc uidmap iptables nftables python3 python3-venv git acl attr zstd lxcfs"
+    install(made, packages.split())
+    units = ["lxc.service", "lxc-net.service", "lxc-monitord.service"]
+    chroot(made, ["systemctl", "disable", *units])
+
+
+def ldap(base_image: Path, made: Path) -> None:
+    """A directory server with its people."""
+    with_copy(base_image, made)
+    chroot(made, ["debconf-set-selections"], stdin=directory.debconf())
+    install(made, ["slapd", "ldap-utils"])
+    directory.fill(made, chroot)
+    clean(made)
+
+
+def laptop(base_image: Path, made: Path) -> None:
+    """A researcher's own computer."""
+    with_copy(base_image, made)
+    install(made, ["openssh-client", "git", "curl"])
+    chroot(made, ["useradd", "--create-home", "--shell", "/bin/bash", LAPTOP_USER])
+    clean(made)
+
+
+ROLES: Mapping[str, Callable[[Path, Path], None]] = {"ldap": ldap, "laptop": laptop}
+"""The other images."""
+
+
+def files_of(name: str) -> tuple[Path, ...]:
+    """The files, beside this one, whose text makes the image `name`."""
+    here = Path(__file__).parent
+    return (here / "directory.py", here / "people.py") if name == "ldap" else ()
+
+
+def with_copy(image: Path, made: Path) -> None:
+    """Make `made` a copy of `image` in which packages don't start their services."""
+    run(["cp", "-a", "--reflink=auto", image, made], timeout=LONG)
+    seal = made / "usr/sbin/policy-rc.d"
+    seal.write_text("#!/bin/sh\nexit 101\n")
+    seal.chmod(0o755)
+
+
+def install(root: Path, packages: Sequence[str]) -> None:
+    """Install Debian packages into the system at `root`."""
+    chroot(root, ["apt-get", "-q", "update"])
+    chroot(root, ["apt-get", "-q", "-y", "--no-install-recommends", "install", *packages])
+
+
+def clean(root: Path) -> None:
+    """Remove what was needed for installing only."""
+    chroot(root, ["apt-get", "clean"])
+    (root / "usr/sbin/policy-rc.d").unlink()
+    run(["find", root / "var/lib/apt/lists", "-mindepth", "1", "-delete"])
+    run(["find", root / "var/cache/apt", "-name", "*.bin", "-delete"])
+    run(["find", root / "etc/ssh", "-name", "ssh_host_*", "-delete"])
+
+
+def chroot(
+    root: Path,
+    argv: Sequence[str | Path],
+    binds: Mapping[Path, str] | None = None,
+    stdin: str | None = None,
+) -> None:
+    """Run `argv` in the system at `root`, with this machine's network."""
+    pairs = [word for source, target in (binds or {}).items() for word in (source, target)]
+    namespaces = ["--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"]
+    run(
+        ["unshare", *namespaces, "--", "sh", "-euc", CHROOT, "sh", root, *pairs, "--", *argv],
+        stdin=stdin,
+        timeout=LONG,
+    )

@@ -1,0 +1,81 @@
+"""What `status` shows: to people as a table, to programs as JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+from laboratory import network
+from laboratory.hosts import Host, Lab
+
+
+@dataclass(frozen=True)
+class HostStatus:
+    """One line of the table."""
+
+    name: str
+    address: str
+    state: str
+    """absent, stopped, or what systemd in it says: running, degraded, starting, ..."""
+    failed: tuple[str, ...]
+    """Units that failed."""
+
+
+@dataclass(frozen=True)
+class LabStatus:
+    """How a lab is."""
+
+    folder: str
+    namespace: str
+    web_url: str
+    """Empty when nothing forwards to the web page."""
+    hosts: tuple[HostStatus, ...]
+
+    @property
+    def running(self) -> bool:
+        """Whether the lab has hosts and all of them run."""
+        made = [host for host in self.hosts if host.state != "absent"]
+        return bool(made) and all(host.state in ("running", "degraded") for host in made)
+
+
+def observe(lab: Lab) -> LabStatus:
+    """Look at everything."""
+    return LabStatus(
+        folder=str(lab.place.folder),
+        namespace=lab.place.namespace,
+        web_url=lab.web_url if network.forwarder_runs(lab.place) else "",
+        hosts=tuple(_observe(host) for host in lab.hosts),
+    )
+
+
+def _observe(host: Host) -> HostStatus:
+    failed: tuple[str, ...] = ()
+    if not host.rootfs.is_dir():
+        state = "absent"
+    elif not host.running:
+        state = "stopped"
+    else:
+        state = host.boot_state()
+        failed = host.failed_units() if state == "degraded" else ()
+    return HostStatus(host.name, host.address, state, failed)
+
+
+def as_json(status: LabStatus) -> str:
+    """For programs."""
+    return json.dumps({**asdict(status), "running": status.running}, indent=2)
+
+
+def show(status: LabStatus) -> None:
+    """For people."""
+    from rich.console import Console  # here: only this verb pays for it
+    from rich.table import Table
+
+    colours = {"running": "green", "degraded": "yellow", "stopped": "red", "absent": "dim"}
+    table = Table("host", "address", "state")
+    for host in status.hosts:
+        failed = f" ({', '.join(host.failed)})" if host.failed else ""
+        colour = colours.get(host.state, "yellow")
+        table.add_row(host.name, host.address, f"[{colour}]{host.state}[/]{failed}")
+    console = Console()
+    console.print(table)
+    console.print(f"web page: {status.web_url or 'not reachable: the lab is not up'}")
