@@ -1,0 +1,29 @@
+from pathlib import Path
+
+from reconciler.lxc_config import hostname, lxc_config
+from state.view import Neighbour, Resident, View
+
+KEY = "ssh-ed25519 AAAA"
+RESIDENT = Resident("Lequn Chen", 20031, 22031, 18126464, "10.77.0.33", (KEY,), KEY, {})
+VIEW = View(
+    "r1", "gpu17", "172.16.2.17", "10.77.0.0/16", (), 262144, "debian-12",
+    "/var/lib/lxc-gpu/containers", {"lqchen": RESIDENT}, {"lqchen": (KEY,)},
+    {"gpu17": Neighbour("172.16.2.17", 22, KEY)},
+)  # fmt: skip
+
+
+def test_ids_address_and_gateway_are_those_of_the_view() -> None:
+    lines = lxc_config(VIEW, "lqchen", RESIDENT, ()).splitlines()
+    assert "lxc.idmap = u 0 18126464 262144" in lines
+    assert "lxc.net.0.ipv4.address = 10.77.0.33/16" in lines
+    assert "lxc.net.0.ipv4.gateway = 10.77.0.1" in lines
+    assert "lxc.rootfs.path = dir:/var/lib/lxc-gpu/containers/lqchen/rootfs" in lines
+
+
+def test_each_gpu_node_is_mounted() -> None:
+    text = lxc_config(VIEW, "lqchen", RESIDENT, (Path("/dev/nvidia0"),))
+    assert "lxc.mount.entry = /dev/nvidia0 dev/nvidia0 none bind,optional,create=file" in text
+
+
+def test_a_host_name_holds_no_underscore() -> None:
+    assert hostname(VIEW, "a_b") == "a-b-gpu17"

@@ -1,0 +1,47 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shells.request import Request, Verb, decode, encode, whose
+from state.errors import LxcGpuError
+
+
+@pytest.mark.parametrize("verb", list(Verb))
+def test_requests_arrive_as_they_were_sent(verb: Verb) -> None:
+    assert decode(encode(Request(verb, "ann"))) == Request(verb, "ann")
+
+
+@given(st.binary(max_size=200))
+def test_garbage_is_refused_and_never_crashes(line: bytes) -> None:
+    with pytest.raises(LxcGpuError):
+        decode(line)
+
+
+@pytest.mark.parametrize(
+    "line", [b'{"verb":"start"}', b'{"verb":"start","user":1}', b'{"verb":"rm","user":""}', b"[]",
+             b'{"verb":"start","user":"","more":1}', b"[" * 4000]
+)  # fmt: skip
+def test_only_the_exact_form_is_a_request(line: bytes) -> None:
+    with pytest.raises(LxcGpuError):
+        decode(line)
+
+
+@pytest.mark.parametrize("verb", ["start", "stop", "restart", "status"])
+def test_users_act_on_themselves_only(verb: str) -> None:
+    assert whose(Request(Verb(verb)), "ann") == "ann"
+    with pytest.raises(LxcGpuError):
+        whose(Request(Verb(verb), "bob"), "ann")
+
+
+def test_service_accounts_have_one_verb_each() -> None:
+    assert whose(Request(Verb.REGISTER, "ann"), "register") == "ann"
+    assert whose(Request(Verb.RECONCILE), "iam") == ""
+    for asker, verb in (("register", Verb.RECONCILE), ("iam", Verb.REGISTER), ("iam", Verb.START)):
+        with pytest.raises(LxcGpuError):
+            whose(Request(verb, "ann"), asker)
+
+
+@pytest.mark.parametrize("verb", [Verb.REGISTER, Verb.RECONCILE])
+def test_users_neither_register_nor_reconcile(verb: Verb) -> None:
+    with pytest.raises(LxcGpuError):
+        whose(Request(verb), "ann")
