@@ -65,7 +65,7 @@ def _child(folder: Path, owner: int, work: Callable[[int], Json], writer: int) -
         os.setgroups([])
         os.setresgid(owner, owner, owner)
         os.setresuid(owner, owner, owner)
-        os.umask(0o077)
+        os.umask(0)  # every mode below is given in full
         descriptor = os.open(folder, _O_FOLDER)
         outcome = {"result": work(descriptor)}
     except LxcGpuError as error:

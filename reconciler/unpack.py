@@ -84,7 +84,10 @@ def link_from_home(view: View, user: str, uid: int) -> None:
 
     def work(home: int) -> None:
         place = PurePosixPath(".local/share/lxc")
-        with hostile.opened_folder(home, place, make=0o711) as folder:
+        for way in (*reversed(place.parents[:-1]), place):
+            with hostile.opened_folder(home, way, make=0o711) as folder:
+                os.fchmod(folder, 0o711)  # the container's root has to pass through
+        with hostile.opened_folder(home, place) as folder:
             try:
                 present = os.readlink(user, dir_fd=folder)
             except FileNotFoundError:

@@ -66,13 +66,13 @@ def _obey(words: Sequence[str], user: str, terminal: Terminal) -> int:
     if verb in ("help", "-h", "--help"):
         terminal.result(messages.help_text(rest[0] if rest else ""))
         return 0
+    if verb not in VERBS:
+        raise LxcGpuError("usage", f"There is no `{verb[:40]}` here.", messages.SEE_HELP)
     as_json = "--json" in rest
     if unknown := [word for word in rest if word != "--json"]:
         raise LxcGpuError(
             "usage", f"`{verb}` takes no `{unknown[0][:40]}`.", f"Try `help {verb[:40]}`."
         )
-    if verb not in VERBS:
-        raise LxcGpuError("usage", f"There is no `{verb[:40]}` here.", messages.SEE_HELP)
     answer = ask(Request(VERBS[verb]), terminal.progress)
     if isinstance(answer, Answer):
         facts = json.dumps(dict(answer.facts), ensure_ascii=False)
