@@ -1,0 +1,69 @@
+"""The command `setup/demo`: a lab, the story, and what to try next."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import click
+
+from laboratory import lifecycle
+from laboratory.browser import browser
+from laboratory.hosts import Lab
+from laboratory.layout import LAPTOP_USER, places
+from laboratory.main import Commands
+from laboratory.narrator import Narrator
+from laboratory.people import LQCHEN
+from laboratory.progress import Progress
+from laboratory.story import CHAPTERS, NAME, Story
+
+
+@click.group(cls=Commands, invoke_without_command=True)
+@click.option("--story", "only_story", is_flag=True, help="Play it, check each step, and exit.")
+@click.option("--down", "remove", is_flag=True, help="Remove everything again.")
+@click.option("--name", default="", help="In another lab beside the usual one.")
+def main(only_story: bool, remove: bool, name: str) -> None:
+    """Show lxc-gpu from a public key to root in one's own container, on real machines."""
+    lab = Lab(places(name))
+    if remove:
+        with Progress() as progress:
+            lifecycle.down(lab, progress)
+        return
+    begun = time.monotonic()
+    play(lab)
+    if only_story:
+        with Progress() as progress:
+            lifecycle.down(lab, progress)
+    else:
+        _what_to_try(lab)
+    print(f"({time.monotonic() - begun:.0f} s)")
+
+
+def play(lab: Lab) -> None:
+    """The whole story, in a fresh lab. StoryError if something isn't as it should be."""
+    with Progress() as progress:
+        lifecycle.down(lab, progress)  # the story begins with a person whom nobody knows
+        lifecycle.up(lab, (), progress)
+    tell = Narrator()
+    with browser() as chromium:
+        story = Story(lab, chromium.new_page(), tell)
+        for chapter in CHAPTERS:
+            tell.chapter(chapter.title)
+            chapter.play(story)
+    print(f"\nThe story held: {tell.checks} checks.")
+
+
+def _what_to_try(lab: Lab) -> None:
+    config = lab.host("laptop").read(f"/home/{LAPTOP_USER}/.ssh/lxc-gpu.config")
+    lab.place.laptop_ssh_config.write_text(config)
+    print(f"""
+The lab stays up. Try, on this machine:
+  {lab.web_url}/user/{NAME}    (password: {LQCHEN.password})
+  ssh -F {lab.place.ssh_config} gpu17-manage status
+  ssh -F {lab.place.ssh_config} gpu17
+  setup/lab exec gpu17 lxc-gpu plan
+  setup/demo --down""")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
