@@ -1,0 +1,220 @@
+"""Logging in against a real slapd."""
+
+from __future__ import annotations
+
+import base64
+import socket
+import threading
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+
+from tests.integration import slapd
+from webui.config import DirectoryConfig
+from webui.directory import Directory, DirectoryDownError, NotAllowedError, WrongLoginError
+
+pytestmark = pytest.mark.skipif(
+    not Path("/usr/sbin/slapd").exists(), reason="needs slapd (apt-get install slapd)"
+)
+GUID = uuid.UUID("00112233-4455-6677-8899-aabbccddeeff")
+PEOPLE = f"ou=people,{slapd.BASE}"
+ENTRIES = "\n".join(
+    [
+        slapd.person("LQChen", "Lequn Chen", "right horse", extra="employeeType: lab"),
+        slapd.person("ann", "Ann Lee", "ann's own", extra="employeeType: lab"),
+        slapd.person("guest", "Guest Visitor", "guest-secret", extra="employeeType: guest"),
+        slapd.person("twin", "Twin One", "twin-secret", extra="employeeType: lab"),
+        slapd.person("twin", "Twin Two", "twin-secret", ou="others", extra="employeeType: lab"),
+        f"""
+dn: cn=Adam Active,{PEOPLE}
+objectClass: user
+objectCategory: cn=Person
+instanceType: 4
+nTSecurityDescriptor: none
+cn: Adam Active
+sn: Active
+displayName: Adam
+userPassword: adam-secret
+employeeType: lab
+objectGUID:: {base64.b64encode(GUID.bytes_le).decode()}
+""",
+        slapd.group("phd", f"cn=Lequn Chen,{PEOPLE}"),
+        slapd.group("students", f"cn=phd,ou=groups,{slapd.BASE}"),
+        slapd.group("gpu", f"cn=students,ou=groups,{slapd.BASE}"),
+        slapd.group("loop-a", f"cn=loop-b,ou=groups,{slapd.BASE}", f"cn=Ann Lee,{PEOPLE}"),
+        slapd.group("loop-b", f"cn=loop-a,ou=groups,{slapd.BASE}"),
+    ]
+)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with slapd.running(tmp_path_factory.mktemp("slapd"), ENTRIES) as running:
+        yield running
+
+
+def config(server: slapd.Slapd, **changes: object) -> DirectoryConfig:
+    fields: dict[str, object] = {
+        "servers": [server.plain],
+        "base": slapd.BASE,
+        "allow": "(employeeType=lab)",
+        "ca_file": str(server.certificates.ca),
+        "bind_dn": slapd.SERVICE_DN,
+        "bind_password_file": str(server.service_password),
+        "connect_seconds": 1,
+        "answer_seconds": 2,
+    }
+    return DirectoryConfig.model_validate({**fields, **changes})
+
+
+def test_the_entry_spells_the_login(server):
+    person = Directory(config(server)).authenticate("lqchen", "right horse")
+    assert (person.login, person.full_name, person.mail) == (
+        "LQChen",
+        "Lequn Chen",
+        "lqchen@example.org",
+    )
+    assert person.directory_id is not None
+    assert str(uuid.UUID(person.directory_id)) == person.directory_id
+
+
+def test_ldaps_works_as_well(server):
+    found = Directory(config(server, servers=[server.tls])).authenticate("ann", "ann's own")
+    assert found.login == "ann"
+
+
+def test_a_bind_template_needs_no_service_account(server):
+    directory = Directory(
+        config(
+            server,
+            bind_dn="",
+            bind_password_file=None,
+            bind_template=f"cn={{login}},{PEOPLE}",
+            login_attribute="cn",
+            allow="(objectClass=*)",
+        )
+    )
+    # The template's naming attribute is the login here; "." is no part of it.
+    with pytest.raises(WrongLoginError):
+        directory.authenticate("lqchen", "right horse")
+
+
+@pytest.mark.parametrize(
+    ("login", "password"),
+    [
+        ("lqchen", "wrong"),
+        ("nobody", "right horse"),
+        ("lqchen", ""),
+        ("", ""),
+        ("*", "right horse"),
+        (")(uid=*", "right horse"),
+        ("lqchen)(|(uid=*", "right horse"),
+        ("lqchen\x00", "right horse"),
+        ("cn=Lequn Chen", "right horse"),
+        ("lqchen", "x" * 5000),
+        ("twin", "twin-secret"),
+        ("lqchen ", "right horse"),
+        ("٣lqchen", "right horse"),
+    ],
+)
+def test_one_message_for_all_that_is_wrong(server, login, password):
+    with pytest.raises(WrongLoginError) as caught:
+        Directory(config(server)).authenticate(login, password)
+    assert caught.value.message == "This name and password don't belong together."
+
+
+def test_an_empty_password_reaches_no_server():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        port = listener.getsockname()[1]
+        fields = {
+            "servers": [f"ldap://127.0.0.1:{port}"],
+            "base": slapd.BASE,
+            "allow": "(uid=*)",
+        }
+        with pytest.raises(WrongLoginError):
+            Directory(DirectoryConfig.model_validate(fields)).authenticate("lqchen", "")
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+
+
+def test_who_is_outside_allow_is_told_so_only_after_the_right_password(server):
+    directory = Directory(config(server))
+    with pytest.raises(NotAllowedError):
+        directory.authenticate("guest", "guest-secret")
+    with pytest.raises(WrongLoginError):
+        directory.authenticate("guest", "wrong")
+
+
+@pytest.mark.parametrize("url", ["plain", "tls"])
+def test_a_certificate_of_another_authority_is_refused(server, tmp_path, url):
+    other = slapd.make_certificates(tmp_path, "Mallory")
+    directory = Directory(config(server, servers=[getattr(server, url)], ca_file=str(other.ca)))
+    with pytest.raises(DirectoryDownError) as caught:
+        directory.authenticate("lqchen", "right horse")
+    assert "CERTIFICATE_VERIFY_FAILED" in caught.value.details
+    assert "CERTIFICATE" not in str(caught.value)
+
+
+def test_a_certificate_for_another_name_is_refused(server):
+    tls = server.tls.replace("127.0.0.1", "127.0.0.2")
+    plain = server.plain.replace("127.0.0.1", "localhost")
+    with pytest.raises(DirectoryDownError):
+        Directory(config(server, servers=[tls])).authenticate("lqchen", "right horse")
+    assert Directory(config(server, servers=[plain])).authenticate("lqchen", "right horse")
+
+
+def test_the_next_server_is_asked_when_the_first_is_down(server):
+    dead = f"ldap://127.0.0.1:{slapd.free_port()}"
+    directory = Directory(config(server, servers=[dead, server.plain]))
+    assert directory.authenticate("lqchen", "right horse").login == "LQChen"
+    with pytest.raises(DirectoryDownError):
+        Directory(config(server, servers=[dead])).authenticate("lqchen", "right horse")
+
+
+def test_a_server_that_never_answers_is_given_up(server):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        stop = threading.Event()
+        url = f"ldap://127.0.0.1:{silent.getsockname()[1]}"
+        directory = Directory(config(server, servers=[url, server.plain]))
+        begun = time.monotonic()
+        assert directory.authenticate("lqchen", "right horse").login == "LQChen"
+        assert time.monotonic() - begun < 6
+        stop.set()
+
+
+def test_a_refused_service_account_is_not_the_users_fault(server, tmp_path):
+    wrong = tmp_path / "password"
+    wrong.write_text("nonsense")
+    directory = Directory(config(server, bind_password_file=str(wrong)))
+    with pytest.raises(DirectoryDownError) as caught:
+        directory.authenticate("lqchen", "right horse")
+    assert "service account" in caught.value.details
+    wrong.write_text("")
+    with pytest.raises(DirectoryDownError):
+        directory.authenticate("lqchen", "right horse")
+
+
+def test_groups_in_groups_let_people_in(server):
+    directory = Directory(config(server, allow_groups=[f"CN=gpu, ou=groups,{slapd.BASE}"]))
+    assert directory.authenticate("lqchen", "right horse").login == "LQChen"
+    with pytest.raises(NotAllowedError):
+        directory.authenticate("ann", "ann's own")  # only in groups that hold each other
+
+
+def test_an_object_guid_is_read_as_active_directory_means_it(server):
+    directory = Directory(config(server, login_attribute="displayName", id_attribute="objectGUID"))
+    person = directory.authenticate("adam", "adam-secret")
+    assert (person.login, person.directory_id) == ("Adam", str(GUID))
+
+
+def test_lookup_asks_without_a_password(server):
+    directory = Directory(config(server))
+    found = directory.lookup("LQCHEN")
+    assert found is not None
+    assert found.full_name == "Lequn Chen"
+    assert directory.lookup("nobody") is None
+    assert directory.lookup("guest") is None
+    assert directory.lookup("*") is None

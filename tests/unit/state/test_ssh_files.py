@@ -1,0 +1,86 @@
+"""What users put into ~/.ssh, as OpenSSH itself understands it."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from state.ssh_files import known_hosts, ssh_config
+from state.view import Neighbour
+
+SERVER = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIuLYnLzgRTCUsGzYVs5LbPMDYjM0vLPhvKYrwVSnSY3"
+CONTAINER = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"
+FLEET = {
+    "gpu18": Neighbour("172.16.2.18", 2222, SERVER),
+    "gpu17": Neighbour("172.16.2.17", 22, SERVER),
+}
+
+
+def asked(config: Path, destination: str) -> dict[str, str]:
+    """What ssh would do for `destination`."""
+    shown = subprocess.run(
+        ["ssh", "-G", "-F", config, destination], capture_output=True, text=True, check=True
+    )
+    return dict(line.split(" ", 1) for line in shown.stdout.splitlines() if " " in line)
+
+
+@pytest.fixture
+def config(tmp_path):
+    file = tmp_path / "config"
+    file.write_text(ssh_config("lqchen", 22031, FLEET))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("destination", "user", "address", "port", "alias"),
+    [
+        ("gpu17", "lqchen", "172.16.2.17", "22031", "gpu17"),
+        ("gpu17-manage", "lqchen", "172.16.2.17", "22", "gpu17-manage"),
+        ("register@gpu17-manage", "register", "172.16.2.17", "22", "gpu17-manage"),
+        ("gpu18-manage", "lqchen", "172.16.2.18", "2222", "gpu18-manage"),
+        ("gpu18", "lqchen", "172.16.2.18", "22031", "gpu18"),
+    ],
+)
+def test_openssh_reads_the_configuration_as_meant(config, destination, user, address, port, alias):
+    found = asked(config, destination)
+    assert (found["user"], found["hostname"], found["port"]) == (user, address, port)
+    assert found["hostkeyalias"] == alias
+    assert found["stricthostkeychecking"] == "true"
+    assert found["userknownhostsfile"].split()[0].endswith(".ssh/lxc-gpu.known_hosts")
+
+
+def test_it_can_be_included_and_leaves_other_hosts_alone(config, tmp_path):
+    outer = tmp_path / "outer"
+    outer.write_text(f"Include {config}\nHost other\n    User me\n")
+    assert asked(outer, "gpu17")["user"] == "lqchen"
+    assert asked(outer, "other")["user"] == "me"
+    assert asked(outer, "elsewhere.example.org")["hostname"] == "elsewhere.example.org"
+
+
+@pytest.mark.parametrize(
+    ("known_as", "key"),
+    [
+        ("gpu17-manage", SERVER),
+        ("172.16.2.17", SERVER),
+        ("[172.16.2.18]:2222", SERVER),
+        ("gpu17", CONTAINER),
+        ("[172.16.2.17]:22031", CONTAINER),
+        ("gpu18", None),
+    ],
+)
+def test_servers_and_containers_have_keys_of_their_own(tmp_path, known_as, key):
+    file = tmp_path / "known_hosts"
+    keys = {"gpu17": f"{SERVER} root@gpu17", "gpu18": SERVER}
+    file.write_text(known_hosts(22031, FLEET, keys, {"gpu17": CONTAINER}))
+    shown = subprocess.run(
+        ["ssh-keygen", "-F", known_as, "-f", file], capture_output=True, text=True, check=False
+    )
+    found = [line for line in shown.stdout.splitlines() if not line.startswith("#")]
+    assert [line.split(" ", 1)[1] for line in found] == ([] if key is None else [key])
+
+
+def test_no_servers_make_no_lines():
+    assert known_hosts(22031, {}, {}, {}) == ""
+    assert "Host " not in ssh_config("lqchen", 22031, {}).replace("`Host`", "")

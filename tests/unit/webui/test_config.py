@@ -1,0 +1,71 @@
+"""web.toml: what it may say, and what people read when it says something else."""
+
+from __future__ import annotations
+
+import pytest
+
+from webui.config import ConfigError, parse, read
+
+GOOD = """
+public_url = "https://iam.mylab.com/"
+repository = "/var/lib/lxc-gpu/state.git"
+clone = "/var/lib/lxc-gpu/web-clone"
+signing_key = "/etc/lxc-gpu/keys/signing"
+nudge_key = "/etc/lxc-gpu/keys/nudge"
+[directory]
+servers = ["ldaps://ldap.mylab.com"]
+base = "dc=mylab,dc=com"
+allow = "(memberOf=cn=gpu,ou=groups,dc=mylab,dc=com)"
+"""
+
+
+def test_little_needs_to_be_said():
+    config = parse(GOOD, "web.toml")
+    assert (config.host, config.port) == ("127.0.0.1", 8080)
+    assert config.public_url == "https://iam.mylab.com"
+    assert config.directory.starttls
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('allow = "(mem', '# allow = "(mem', "directory.allow: is missing"),
+        ('"(memberOf=cn=gpu,ou=groups,dc=mylab,dc=com)"', '"(memberOf"', "directory.allow: is no"),
+        ('"(memberOf=cn=gpu,ou=groups,dc=mylab,dc=com)"', '""', "directory.allow: is no"),
+        ("ldaps://ldap", "https://ldap", "directory.servers.0: must look like ldaps://"),
+        ("ldaps://ldap.mylab.com", "ldaps://ldap.mylab.com/dc=x", "the base goes into `base`"),
+        ("base =", "bsae =", "directory.bsae: is not a setting of lxc-gpu; is it misspelled?"),
+        ("https://iam", "iam", "public_url: must look like https://"),
+        ("[directory]", 'listen = "80"\n[directory]', "listen: must look like 127.0.0.1:8080"),
+        ("[directory]", '[directory]\nbind_dn = "cn=x"', "bind_dn needs bind_password_file"),
+        ("[directory]", '[directory]\nbind_template = "uid=x"', "must hold {login}"),
+        ("[directory]", "[directory", "web.toml: "),
+    ],
+)
+def test_every_mistake_is_named_with_its_place(old, new, said):
+    with pytest.raises(ConfigError) as caught:
+        parse(GOOD.replace(old, new), "web.toml")
+    assert said in caught.value.message
+    assert "web.toml: " in caught.value.message
+
+
+def test_all_mistakes_are_named_at_once():
+    bad = GOOD.replace("base =", "bsae =").replace("https://iam", "iam")
+    with pytest.raises(ConfigError) as caught:
+        parse(bad, "web.toml")
+    assert len(caught.value.message.splitlines()) == 3
+
+
+def test_passwords_in_the_clear_need_loud_words():
+    plain = GOOD.replace("ldaps://", "ldap://")
+    assert parse(plain, "web.toml").directory.starttls
+    off = plain.replace("[directory]", "[directory]\nstarttls = false")
+    with pytest.raises(ConfigError, match="readable over the network"):
+        parse(off, "web.toml")
+    loud = off.replace("[directory]", "[directory]\ndangerously_unencrypted = true")
+    assert parse(loud, "web.toml").directory.dangerously_unencrypted
+
+
+def test_a_missing_file_says_who_writes_it(tmp_path):
+    with pytest.raises(ConfigError, match="setup/web-server"):
+        read(tmp_path / "web.toml")

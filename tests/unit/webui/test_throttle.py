@@ -1,0 +1,78 @@
+"""Guessing passwords gets slow, and nobody is locked out for long. The clock is the test's."""
+
+from __future__ import annotations
+
+from webui.throttle import LOGIN_PACE, SOURCE_PACE, Ledger, Pace, Throttle
+
+
+def guesses_within(seconds: int, login: str = "lqchen") -> int:
+    throttle, now, made = Throttle(), 0.0, 0
+    while now < seconds:
+        wait = throttle.attempt(login, "203.0.113.9", now)
+        made += wait == 0
+        now += wait or 0.001
+    return made
+
+
+def test_a_few_typing_mistakes_cost_nothing():
+    throttle = Throttle()
+    assert [throttle.attempt("lqchen", "a", 0.0) for _ in range(LOGIN_PACE.free)] == [0] * 4
+    assert throttle.attempt("lqchen", "a", 0.0) == 1
+
+
+def test_an_hour_of_guessing_one_login_is_worth_little():
+    assert guesses_within(3600) < 80
+
+
+def test_one_source_guessing_many_logins_is_slowed_down_too():
+    throttle = Throttle()
+    made = sum(throttle.attempt(f"user{n}", "203.0.113.9", 0.0) == 0 for n in range(1000))
+    assert made == SOURCE_PACE.free
+
+
+def test_other_spellings_are_the_same_login():
+    throttle = Throttle()
+    for spelling in ("lqchen", "LQChen", " lqchen ", "lqCHEN"):
+        assert throttle.attempt(spelling, spelling, 0.0) == 0
+    assert throttle.attempt("Lqchen", "somewhere else", 0.0) > 0
+
+
+def test_the_right_password_forgives_the_login_but_not_the_source():
+    throttle = Throttle()
+    for n in range(SOURCE_PACE.free - 1):
+        assert throttle.attempt(f"victim{n}", "203.0.113.9", 0.0) == 0
+    assert throttle.attempt("mallory", "203.0.113.9", 0.0) == 0
+    throttle.succeeded("mallory", "203.0.113.9")
+    assert throttle.attempt("victim-a", "203.0.113.9", 0.0) == 0
+    assert throttle.attempt("victim-b", "203.0.113.9", 0.0) > 0
+
+
+def test_a_directory_that_is_down_costs_nobody_a_try():
+    throttle = Throttle()
+    for _ in range(100):
+        assert throttle.attempt("lqchen", "a", 0.0) == 0
+        throttle.undecided("lqchen", "a")
+
+
+def test_nobody_waits_longer_than_a_minute_because_of_others():
+    throttle, now = Throttle(), 0.0
+    for attempt in range(1000):
+        now += throttle.attempt("lqchen", f"bot {attempt}", now)
+    assert throttle.attempt("lqchen", "at home", now) <= LOGIN_PACE.longest
+
+
+def test_tries_are_forgotten_after_a_while():
+    throttle = Throttle(forget_after=900)
+    for _ in range(6):
+        throttle.attempt("lqchen", "a", 0.0)
+    assert throttle.attempt("lqchen", "a", 901.0) == 0
+    assert throttle.attempt("lqchen", "a", 901.0) == 0
+
+
+def test_memory_is_bounded_and_the_least_recent_goes_first():
+    ledger = Ledger(Pace(free=1, longest=60), forget_after=900, most=100)
+    for n in range(10_000):
+        ledger.count(f"login {n}", float(n))
+    assert len(ledger) == 100
+    assert ledger.wait("login 9999", 9999.0) > 0
+    assert ledger.wait("login 0", 9999.0) == 0

@@ -1,0 +1,185 @@
+"""/etc/lxc-gpu/web.toml: the configuration of the web page, read once at the start."""
+
+from __future__ import annotations
+
+import tomllib
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from ldap3.core.exceptions import LDAPExceptionError
+from ldap3.operation.search import parse_filter
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from state.errors import LxcGpuError
+
+DEFAULT_PATH = Path("/etc/lxc-gpu/web.toml")
+
+
+def _ldap_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("ldap", "ldaps") or not parts.hostname:
+        raise ValueError("must look like ldaps://ldap.example.org or ldap://ldap.example.org:389")
+    if parts.path not in ("", "/") or parts.query:
+        raise ValueError("must end after the host and port; the base goes into `base`")
+    return text
+
+
+def _ldap_filter(text: str) -> str:
+    try:
+        parse_filter(text, None, False, None, None, None)  # type: ignore[no-untyped-call]
+    except (LDAPExceptionError, IndexError, AttributeError) as error:
+        raise ValueError(f"is no LDAP filter such as (objectClass=person): {error}") from None
+    return text
+
+
+def _web_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must look like https://iam.example.org")
+    return text.rstrip("/")
+
+
+def _listen(text: str) -> str:
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ValueError("must look like 127.0.0.1:8080")
+    return text
+
+
+LdapUrl = Annotated[str, AfterValidator(_ldap_url)]
+LdapFilter = Annotated[str, AfterValidator(_ldap_filter)]
+Seconds = Annotated[float, Field(gt=0, le=3600)]
+WholeSeconds = Annotated[int, Field(gt=0, le=120)]
+Attribute = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9-]*$")]
+
+
+class Table(BaseModel):
+    """What all tables share: frozen, unknown fields are errors, input never in messages."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class DirectoryConfig(Table):
+    """[directory]: where people log in, and who of them may."""
+
+    servers: Annotated[tuple[LdapUrl, ...], Field(min_length=1)]
+    """Tried in this order."""
+    base: Annotated[str, Field(min_length=1)]
+    """Where people are searched, with everything below."""
+    allow: LdapFilter
+    """Who gets in. Mandatory: not everyone with a password in the directory."""
+    allow_groups: tuple[str, ...] = ()
+    """If any are given: only members of these groups (DNs), directly or by way of groups."""
+    nested: Literal["active-directory", "follow"] = "follow"
+    """How groups in groups are found: by the server's own rule, or group by group."""
+    groups_base: str = ""
+    """Where groups are searched; empty: `base`."""
+    starttls: bool = True
+    """For ldap:// addresses."""
+    ca_file: Path | None = None
+    """Whom to believe about the server's name; none: the system's list."""
+    dangerously_unencrypted: bool = False
+    """Passwords cross the network readable by anyone. Only for ldap:// on this very machine."""
+    bind_dn: str = ""
+    """The account that searches for people."""
+    bind_password_file: Path | None = None
+    bind_template: str = ""
+    """Instead of searching first: what a person binds as, e.g. {login}@example.org."""
+    login_attribute: Attribute = "uid"
+    name_attribute: Attribute = "cn"
+    id_attribute: Attribute = "entryUUID"
+    mail_attribute: Attribute = "mail"
+    connect_seconds: WholeSeconds = 4
+    answer_seconds: WholeSeconds = 8
+
+    @model_validator(mode="after")
+    def _way_in(self) -> DirectoryConfig:
+        if self.bind_template and "{login}" not in self.bind_template:
+            raise ValueError("bind_template must hold {login}")
+        if self.bind_dn and self.bind_password_file is None:
+            raise ValueError("bind_dn needs bind_password_file")
+        plain = [u for u in self.servers if u.startswith("ldap://")]
+        if plain and not self.starttls and not self.dangerously_unencrypted:
+            raise ValueError(
+                f"{plain[0]} without starttls would send passwords readable over the network:"
+                " set starttls = true, use ldaps://, or set dangerously_unencrypted = true"
+            )
+        return self
+
+
+class WebConfig(Table):
+    """The whole file."""
+
+    listen: Annotated[str, AfterValidator(_listen)] = "127.0.0.1:8080"
+    public_url: Annotated[str, AfterValidator(_web_url)]
+    """How people reach this page: goes into the commands that they copy."""
+    behind_proxy: bool = False
+    """Believe X-Forwarded-For of one proxy, such as the nginx that setup installs."""
+    repository: str
+    """The state repository: a path or an address."""
+    clone: Path
+    """Where the page keeps its own copy of it."""
+    signing_key: Path
+    """Signs the commits that the page makes."""
+    nudge_key: Path
+    """Opens the `iam` account of each server, for a forced command."""
+    fetch_seconds: Seconds = 5
+    """How old the page's copy of the state may get while somebody looks."""
+    refresh_minutes: Annotated[float, Field(gt=0, le=1440)] = 10
+    """How often every server is asked again, those that were unreachable included."""
+    organisation: Annotated[str, Field(max_length=80)] = ""
+    """Your laboratory's name, for the top of each page."""
+    directory: DirectoryConfig
+
+    @property
+    def host(self) -> str:
+        """The address to listen on."""
+        return self.listen.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        """The port to listen on."""
+        return int(self.listen.rpartition(":")[2])
+
+    @property
+    def refresh_interval(self) -> timedelta:
+        """`refresh_minutes`, as a duration."""
+        return timedelta(minutes=self.refresh_minutes)
+
+
+class ConfigError(LxcGpuError):
+    """The configuration can't be used; the message names the file and every wrong field."""
+
+
+def read(path: Path = DEFAULT_PATH) -> WebConfig:
+    """The configuration in `path`. ConfigError, with everything that is wrong, if it is unfit."""
+    try:
+        return parse(path.read_text(encoding="utf-8"), str(path))
+    except OSError as error:
+        raise ConfigError(
+            "web-config-unreadable",
+            f"{path} can't be read: {error.strerror}.",
+            "`setup/web-server` writes one.",
+        ) from error
+
+
+def parse(text: str, name: str) -> WebConfig:
+    """The configuration that `text` spells; `name` is what messages call it."""
+    try:
+        return WebConfig.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError("web-config-invalid", f"{name}: {error}") from error
+    except ValidationError as error:
+        problems = [_problem(name, e["loc"], e["msg"]) for e in error.errors()]
+        raise ConfigError("web-config-invalid", "\n".join(problems)) from error
+
+
+def _problem(name: str, place: tuple[int | str, ...], message: str) -> str:
+    words = message.removeprefix("Value error, ")
+    if words == "Field required":
+        words = "is missing"
+    if words == "Extra inputs are not permitted":
+        words = "is not a setting of lxc-gpu; is it misspelled?"
+    return f"{name}: {'.'.join(map(str, place)) or 'the file'}: {words}"

@@ -1,0 +1,117 @@
+"""Guessing passwords, slowed down: a pure core that is told the time.
+
+Every try is counted before the directory is asked, so that many at once don't slip through, and
+the login's count is forgotten when the password was right. The count of a source address is not:
+somebody's own right password must not buy more guesses at other people's.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from threading import Lock
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How tries are slowed down: `free` ones, then 1 s, 2 s, 4 s... apart, up to `longest`."""
+
+    free: int
+    longest: float
+
+    def delay(self, tries: int) -> float:
+        """Seconds that must pass after the latest of `tries`."""
+        over = tries - self.free
+        return 0.0 if over < 0 else min(self.longest, 2.0 ** min(over, 30))
+
+
+@dataclass(frozen=True)
+class Tries:
+    """How many there were, and when the latest was."""
+
+    count: int
+    latest: float
+
+
+LOGIN_PACE = Pace(free=4, longest=60)
+"""A minute at the most: nobody locks a colleague out for long."""
+
+SOURCE_PACE = Pace(free=20, longest=300)
+"""More free tries: a whole laboratory may sit behind one address."""
+
+
+class Ledger:
+    """Tries by name, the least recent forgotten first when there are too many."""
+
+    def __init__(self, pace: Pace, forget_after: float, most: int) -> None:
+        self._pace = pace
+        self._forget_after = forget_after
+        self._most = most
+        self._tries: OrderedDict[str, Tries] = OrderedDict()
+
+    def wait(self, name: str, now: float) -> float:
+        """Seconds until `name` may try again; 0 for at once."""
+        tries = self._recent(name, now)
+        return max(0.0, tries.latest + self._pace.delay(tries.count) - now)
+
+    def count(self, name: str, now: float) -> None:
+        """Note one try of `name`."""
+        self._tries[name] = Tries(self._recent(name, now).count + 1, now)
+        self._tries.move_to_end(name)
+        while len(self._tries) > self._most:
+            self._tries.popitem(last=False)
+
+    def forgive(self, name: str) -> None:
+        """Forget all tries of `name`."""
+        self._tries.pop(name, None)
+
+    def take_back(self, name: str) -> None:
+        """Forget the latest try of `name`: it was no wrong guess."""
+        tries = self._tries.get(name)
+        if tries is not None:
+            self._tries[name] = Tries(tries.count - 1, tries.latest)
+
+    def __len__(self) -> int:
+        return len(self._tries)
+
+    def _recent(self, name: str, now: float) -> Tries:
+        tries = self._tries.get(name)
+        if tries is None or now - tries.latest > self._forget_after:
+            return Tries(0, now)
+        return tries
+
+
+class Throttle:
+    """Both ledgers, for many threads."""
+
+    def __init__(self, *, forget_after: float = 900, most: int = 10_000) -> None:
+        self._logins = Ledger(LOGIN_PACE, forget_after, most)
+        self._sources = Ledger(SOURCE_PACE, forget_after, most)
+        self._lock = Lock()
+
+    def attempt(self, login: str, source: str, now: float) -> float:
+        """0 if this try may go ahead, and it is counted; else the seconds to wait, uncounted."""
+        name = _same(login)
+        with self._lock:
+            wait = max(self._logins.wait(name, now), self._sources.wait(source, now))
+            if wait == 0:
+                self._logins.count(name, now)
+                self._sources.count(source, now)
+            return wait
+
+    def succeeded(self, login: str, source: str) -> None:
+        """The password was right."""
+        with self._lock:
+            self._logins.forgive(_same(login))
+            self._sources.take_back(source)
+
+    def undecided(self, login: str, source: str) -> None:
+        """The directory did not answer: the try says nothing about the password."""
+        with self._lock:
+            self._logins.take_back(_same(login))
+            self._sources.take_back(source)
+
+
+def _same(login: str) -> str:
+    """One spelling for one account: directories ignore case."""
+    return login.strip().casefold()[:256]

@@ -1,0 +1,26 @@
+"""TLS to the directory, with names checked by Python itself.
+
+ldap3 checks certificates with a copy of an old matching function, which knows no addresses; the
+`ssl` module does it right, during the handshake, before anything is sent.
+"""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+from ldap3 import Connection, Tls
+
+
+class VerifiedTls(Tls):
+    """Wraps a connection's socket, or fails if the server isn't who it should be."""
+
+    def __init__(self, ca_file: Path | None) -> None:
+        super().__init__(validate=ssl.CERT_REQUIRED)
+        self._context = ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
+
+    def wrap_socket(self, connection: Connection, do_handshake: bool = False) -> None:
+        """Called by ldap3 after connecting (ldaps) or after StartTLS was agreed on."""
+        connection.socket = self._context.wrap_socket(
+            connection.socket, server_hostname=connection.server.host
+        )
