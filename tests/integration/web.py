@@ -1,0 +1,112 @@
+"""The whole web page on this machine: a real Git repository, slapd, and servers that are dead."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from flask import Flask
+
+from tests.integration import slapd
+from webui.application import assemble, build
+from webui.config import WebConfig
+from webui.services import Services
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIuLYnLzgRTCUsGzYVs5LbPMDYjM0vLPhvKYrwVSnSY3"
+OTHER = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"
+PEOPLE = "\n".join(
+    [
+        slapd.person("LQChen", "Lequn Chen", "right horse", extra="employeeType: lab"),
+        slapd.person("ann", "Ann Lee", "ann's own", extra="employeeType: lab"),
+        slapd.person("Lequn.Dot", "Lequn Dot", "dot-secret", extra="employeeType: lab"),
+        slapd.person("guest", "Guest Visitor", "guest-secret", extra="employeeType: guest"),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Web:
+    app: Flask
+    parts: Services
+    repository: Path
+    folder: Path
+
+    def git(self, *words: str) -> str:
+        shown = subprocess.run(
+            ["git", "-C", self.repository, *words], capture_output=True, text=True, check=True
+        )
+        return shown.stdout
+
+
+def ssh_key(path: Path) -> str:
+    """Make an ed25519 key; its public line without a comment."""
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True)
+    return " ".join(path.with_name(f"{path.name}.pub").read_text().split()[:2])
+
+
+def make_repository(folder: Path, signing: str, servers: dict[str, tuple[str, int]]) -> Path:
+    """A bare state repository with a fleet and these servers: name to address and ssh port."""
+    bare, work = folder / "state.git", folder / "work"
+    git = ["git", "-c", "user.name=Alice", "-c", "user.email=alice@example.org"]
+    subprocess.run([*git, "init", "-q", "--bare", "-b", "main", bare], check=True)
+    subprocess.run([*git, "init", "-q", "-b", "main", work], check=True)
+    (work / "fleet.yaml").write_text(
+        f"format: 1\nsigners:\n  - name: IAM\n    role: iam\n    key: {signing}\n"
+    )
+    (work / "servers").mkdir()
+    for name, (address, port) in servers.items():
+        text = f"address: {address}\nssh_port: {port}\n"
+        keys = [ssh_key(folder / f"{name}-{each}") for each in ("host", "state")]
+        text += f"host_key: {keys[0]}\nstate_key: {keys[1]}\n"
+        (work / "servers" / f"{name}.yaml").write_text(text)
+    subprocess.run([*git, "-C", work, "add", "."], check=True)
+    subprocess.run([*git, "-C", work, "commit", "-q", "-m", "Begin the fleet"], check=True)
+    subprocess.run([*git, "-C", work, "push", "-q", bare, "main"], check=True)
+    return bare
+
+
+def make_web(folder: Path, directory: slapd.Slapd, servers: dict[str, tuple[str, int]]) -> Web:
+    """The page, not started: `app` answers a test client."""
+    folder.mkdir(parents=True, exist_ok=True)
+    signing = ssh_key(folder / "signing")
+    ssh_key(folder / "nudge")
+    repository = make_repository(folder, signing, servers)
+    config = WebConfig.model_validate(
+        {
+            "public_url": "http://iam.mylab.com",
+            "organisation": "Example Lab",
+            "repository": str(repository),
+            "clone": folder / "clone",
+            "signing_key": folder / "signing",
+            "nudge_key": folder / "nudge",
+            "fetch_seconds": 0.01,
+            "directory": {
+                "servers": [directory.plain],
+                "base": slapd.BASE,
+                "allow": "(employeeType=lab)",
+                "ca_file": directory.certificates.ca,
+                "bind_dn": slapd.SERVICE_DN,
+                "bind_password_file": directory.service_password,
+            },
+        }
+    )
+    parts = assemble(config)
+    return Web(build(config, parts), parts, repository, folder)
+
+
+@contextmanager
+def served(web: Web):
+    """The page on a loopback port, by the server that serves it for real."""
+    from waitress import create_server
+
+    server = create_server(web.app, host="127.0.0.1", port=0, threads=16)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.effective_port}"
+    finally:
+        server.close()
+        server.task_dispatcher.shutdown()

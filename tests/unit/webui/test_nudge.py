@@ -1,0 +1,127 @@
+"""Lanes and what reports mean, with servers that are functions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from threading import Event, Lock
+
+import pytest
+
+from state.keys import parse_key
+from state.wire import Answer, Failure, Message, Progress, Refusal, Report
+from webui.board import Board, Phase, Save
+from webui.contact import Target, UnreachableError
+from webui.nudge import Nudger, outcome_of
+
+KEY = parse_key("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIuLYnLzgRTCUsGzYVs5LbPMDYjM0vLPhvKYrwVSnSY3")
+FLEET = {n: Target(n, "192.0.2.1", 22, KEY) for n in ("gpu17", "gpu18")}
+
+
+def report(server: str, revision: str = "abc1234def", **fields: object) -> Report:
+    return Report(server=server, revision=revision, finished=1.0, seconds=0.4, **fields)  # type: ignore[arg-type]
+
+
+def nudger(contact: Callable[[Target], Iterator[Message]]) -> tuple[Nudger, Board]:
+    board = Board()
+    return Nudger(lambda: FLEET, contact, board, lambda a, b: a == b), board
+
+
+def finished(board: Board, token: str) -> Save:
+    for _ in range(500):
+        save = board.save(token)
+        assert save is not None
+        if save.finished:
+            return save
+        time.sleep(0.01)
+    raise AssertionError("never finished")
+
+
+@pytest.mark.parametrize(
+    ("message", "phase", "words"),
+    [
+        (Progress("unpacking"), Phase.CONTACTING, "unpacking"),
+        (report("gpu17"), Phase.CONVERGED, "converged at revision abc1234 in 0.4 s"),
+        (report("gpu17", "0ld0ld0"), Phase.PROBLEMS, "has not seen the newest change"),
+        (report("gpu17", refused="unsigned"), Phase.PROBLEMS, "stays at abc1234: unsigned"),
+        (
+            report("gpu17", failures=(Failure("account", "ann", "x", "taken"),)),
+            Phase.PROBLEMS,
+            "1 problem at revision abc1234",
+        ),
+        (Refusal("busy", "A round is under way."), Phase.PROBLEMS, "A round is under way."),
+        (Answer("hello"), Phase.PROBLEMS, "not with a report"),
+    ],
+)
+def test_what_a_message_means(message, phase, words):
+    outcome = outcome_of("gpu17", message, "abc1234def", lambda a, b: a == b)
+    assert outcome.phase is phase
+    assert words in outcome.text
+
+
+def test_a_dead_server_delays_nobody():
+    hang = Event()
+
+    def contact(target: Target) -> Iterator[Message]:
+        if target.name == "gpu17":
+            hang.wait(10)
+            raise UnreachableError("nudge-unreachable", "gpu17 doesn't answer.")
+        yield report(target.name)
+
+    nudges, board = nudger(contact)
+    token = nudges.saved("lqchen", "abc1234def")
+    for _ in range(200):
+        save = board.save(token)
+        assert save is not None
+        if save.outcomes["gpu18"].finished:
+            break
+        time.sleep(0.01)
+    assert save.outcomes["gpu18"].phase is Phase.CONVERGED
+    assert not save.outcomes["gpu17"].finished
+    hang.set()
+    assert finished(board, token).outcomes["gpu17"].phase is Phase.UNREACHABLE
+
+
+def test_many_nudges_of_a_busy_server_become_one_more():
+    calls, lock, go = [], Lock(), Event()
+
+    def contact(target: Target) -> Iterator[Message]:
+        with lock:
+            calls.append(target.name)
+        go.wait(10)
+        yield report(target.name)
+
+    nudges, board = nudger(contact)
+    tokens = [nudges.saved("lqchen", "abc1234def") for _ in range(20)]
+    go.set()
+    assert all(finished(board, token).converged for token in tokens)
+    assert calls.count("gpu17") == 2
+
+
+def test_a_mistake_of_ours_ends_neither_the_lane_nor_the_save():
+    broken = [True, True]
+
+    def contact(target: Target) -> Iterator[Message]:
+        if broken:
+            broken.pop()
+            raise ZeroDivisionError
+        yield report(target.name)
+
+    nudges, board = nudger(contact)
+    first = finished(board, nudges.saved("lqchen", "abc1234def"))
+    assert {o.phase for o in first.outcomes.values()} == {Phase.UNREACHABLE}
+    assert finished(board, nudges.saved("lqchen", "abc1234def")).converged
+
+
+def test_refresh_fills_the_first_page():
+    def contact(target: Target) -> Iterator[Message]:
+        yield report(target.name, "anything")
+
+    nudges, board = nudger(contact)
+    nudges.refresh_every(3600)
+    for _ in range(200):
+        if len(board.latest()) == 2:
+            break
+        time.sleep(0.01)
+    nudges.stop()
+    assert all(outcome.phase is Phase.CONVERGED for outcome in board.latest().values())

@@ -1,0 +1,100 @@
+"""The Flask application: blueprints, filters, headers, limits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from flask import Flask, Response, render_template_string
+from markupsafe import Markup
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from webui import faults, words
+from webui.board import Board
+from webui.config import WebConfig
+from webui.contact import Ssh, Target
+from webui.directory import Directory
+from webui.iam import iam
+from webui.nudge import Nudger
+from webui.plain import plain
+from webui.results import results
+from webui.services import EXTENSION, Services
+from webui.source import Reading, Source
+from webui.throttle import Throttle
+
+LARGEST_REQUEST = 256 * 1024
+"""Bytes. Fifty keys take 40,000."""
+
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'self'; base-uri 'none'; object-src 'none'; form-action 'self';"
+        " frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+
+
+def build(config: WebConfig, parts: Services | None = None) -> Flask:
+    """The application; nothing is started, nothing is contacted."""
+    app = Flask("webui", static_folder="static", template_folder="templates")
+    app.config["MAX_CONTENT_LENGTH"] = LARGEST_REQUEST
+    app.config["MAX_FORM_MEMORY_SIZE"] = LARGEST_REQUEST
+    app.config["SEND_FILE_MAX_AGE_DEFAULT"] = 3600
+    app.extensions[EXTENSION] = parts or assemble(config)
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    app.jinja_env.globals.update(organisation=config.organisation, stale_notice=stale_notice)
+    app.jinja_env.filters.update(
+        iso=words.iso,
+        moment=words.moment,
+        summary=words.summary,
+        ago=lambda then: words.ago(then, time.time()),
+    )
+    for blueprint in (iam, plain, results):
+        app.register_blueprint(blueprint)
+    faults.install(app)
+    app.after_request(_add_headers)
+    if config.behind_proxy:
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_proto=1)  # type: ignore[method-assign]
+    return app
+
+
+def assemble(config: WebConfig) -> Services:
+    """The real parts behind the pages."""
+    source = Source(config.repository, config.clone, config.signing_key, config.fetch_seconds)
+    board = Board()
+
+    def targets() -> Mapping[str, Target]:
+        return {
+            name: Target(name, str(server.address), server.ssh_port, server.host_key)
+            for name, server in source.current().state.servers.items()
+        }
+
+    nudger = Nudger(targets, Ssh(config.nudge_key).nudge, board, source.includes)
+    directory = Directory(config.directory)
+    return Services(config, source, directory, Throttle(), board, nudger, time.time)
+
+
+def stale_notice(reading: Reading) -> Markup:
+    """A notice that the page may be out of date; nothing if it isn't."""
+    if not reading.problem:
+        return Markup("")
+    return Markup(  # noqa: S704
+        render_template_string(
+            "{% import '_parts.html' as parts %}"
+            "{{ parts.notice('warn', 'This may be out of date.', text, hint) }}",
+            text=f"{reading.problem.splitlines()[0]} Shown is what was known"
+            f" {words.ago(reading.at, time.time())}.",
+            hint="The servers go on working; saving may have to wait.",
+        )
+    )
+
+
+def _add_headers(response: Response) -> Response:
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    if response.mimetype == "text/html":
+        response.headers.setdefault("Cache-Control", "no-store")
+    return response

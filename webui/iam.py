@@ -1,0 +1,183 @@
+"""The pages of IAM: the servers, everybody's own page, how to begin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flask import Blueprint, Response, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response as AnyResponse
+
+from state.errors import LxcGpuError, Remedy
+from webui.board import Outcome, Phase
+from webui.directory import LOGIN, DirectoryDownError, NotAllowedError, WrongLoginError
+from webui.saving import Form, SlowDownError, owner_of, problem_lines, save
+from webui.services import services, source_address
+from webui.user_page import UserPage, user_page
+
+iam = Blueprint("iam", __name__)
+
+VERBS = (
+    ("start", "Starts your container (so does the bare command)."),
+    ("stop", "Shuts it down."),
+    ("restart", "Shuts it down and starts it."),
+    ("status", "Says whether it runs, and how full things are."),
+    ("port", "Maps another port of the server to your container."),
+    ("snapshot", "Saves your system as it is."),
+    ("recover", "Goes back to a snapshot."),
+    ("rebuild", "Begins anew from the template; your home stays."),
+    ("gpus", "Shows the GPUs and who is using them."),
+    ("help", "Explains all of these."),
+)
+
+
+@dataclass(frozen=True)
+class ServerRow:
+    """One server on the first page."""
+
+    name: str
+    address: str
+    phase: str
+    word: str
+    text: str
+    hint: str
+    finished: float | None
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Why nothing was saved, and next to which field to say so."""
+
+    message: str
+    hint: str
+    field: str
+    lines: tuple[tuple[int, str], ...]
+
+
+@iam.get("/")
+def home() -> str:
+    """The servers, and the way to one's own page."""
+    reading = services().source.current()
+    latest = services().board.latest()
+    rows = [
+        _row(name, str(server.address), latest.get(name))
+        for name, server in sorted(reading.state.servers.items())
+    ]
+    return render_template(
+        "home.html", reading=reading, servers=rows, user_count=len(reading.state.users)
+    )
+
+
+@iam.get("/guide")
+def guide() -> str:
+    """How to begin."""
+    servers = sorted(services().source.current().state.servers)
+    example = servers[0] if servers else "gpu17"
+    url = services().config.public_url
+    return render_template("guide.html", example=example, verbs=VERBS, public_url=url)
+
+
+@iam.get("/user")
+def find() -> AnyResponse:
+    """From the form on the first page to somebody's page."""
+    login = request.args.get("login", "").strip()
+    if not LOGIN.fullmatch(login):
+        return redirect(url_for("iam.home"))
+    return redirect(url_for("iam.user", name=login))
+
+
+@iam.get("/manage/ssh-key/<name>")
+def manage(name: str) -> AnyResponse:
+    """The address that bookmarks of the first lxc-gpu have."""
+    return redirect(url_for("iam.user", name=name), 301)
+
+
+@iam.get("/user/<name>")
+def user(name: str) -> AnyResponse | str | tuple[str, int]:
+    """Somebody's page; for a newcomer, the empty form. Looking allocates nothing."""
+    if not LOGIN.fullmatch(name):
+        return _no_login()
+    page = _page(name)
+    if page.user is not None and name != page.name:
+        return redirect(url_for("iam.user", name=page.name))
+    return _render(page, Form(page.login, "", page.keys_text, page.stamp), None)
+
+
+@iam.post("/user/<name>")
+def save_keys(name: str) -> AnyResponse | tuple[str, int] | Response:
+    """Save, and go to the live result; or the same form again, with what is wrong."""
+    if not LOGIN.fullmatch(name):
+        return _no_login()
+    typed = request.form
+    form = Form(
+        login=typed.get("login", "").strip(),
+        password=typed.get("password", ""),
+        keys=typed.get("keys", ""),
+        shown=typed.get("shown", ""),
+    )
+    try:
+        token = save(services(), name, form, source_address())
+    except LxcGpuError as error:
+        response = Response(_render(_page(name), form, _trouble(error)), _status(error))
+        if isinstance(error, SlowDownError):
+            response.headers["Retry-After"] = str(int(error.seconds) + 1)
+        return response
+    return redirect(url_for("results.save", token=token), 303)
+
+
+def _page(name: str) -> UserPage:
+    parts = services()
+    reading = parts.source.current()
+    owner = owner_of(reading.state, name)
+    paths = (f"users/{owner}.yaml", f"former/{owner}.yaml")
+    history = () if owner is None else parts.source.history(*paths)
+    return user_page(reading.state, name, owner, history, parts.config.public_url)
+
+
+def _render(page: UserPage, form: Form, problem: Trouble | None) -> str:
+    reading = services().source.current()
+    return render_template("user.html", page=page, form=form, problem=problem, reading=reading)
+
+
+def _no_login() -> tuple[str, int]:
+    text = "No login looks like that. Type yours on the first page."
+    return render_template("fault.html", status=404, title="Nobody is called that", text=text), 404
+
+
+def _trouble(error: LxcGpuError) -> Trouble:
+    lines = problem_lines(error)
+    if isinstance(error, WrongLoginError):
+        field = "password"
+    elif isinstance(error, NotAllowedError | DirectoryDownError | SlowDownError):
+        field = "login"
+    else:
+        field = "keys"
+    if lines:
+        count = "a line" if len(lines) == 1 else f"{len(lines)} lines"
+        return Trouble(f"There is a problem with {count} of your keys.", error.hint, field, lines)
+    return Trouble(error.message, error.hint, field, ())
+
+
+def _status(error: LxcGpuError) -> int:
+    if isinstance(error, WrongLoginError | NotAllowedError):
+        return 403
+    if isinstance(error, SlowDownError):
+        return 429
+    if error.remedy is not Remedy.PERSON:
+        return 503
+    return 422
+
+
+def _row(name: str, address: str, outcome: Outcome | None) -> ServerRow:
+    if outcome is None:
+        return ServerRow(name, address, "waiting", "not asked yet", "", "", None)
+    words = {Phase.CONVERGED: "converged", Phase.UNREACHABLE: "unreachable"}
+    finished = outcome.report.finished if outcome.report else None
+    return ServerRow(
+        name,
+        address,
+        outcome.phase.value,
+        words.get(outcome.phase, "needs a look"),
+        outcome.text,
+        outcome.hint,
+        finished,
+    )

@@ -1,0 +1,178 @@
+"""Every server is nudged in parallel after a save, and asked again from time to time.
+
+One lane for each server: a server that is being nudged gets one more nudge afterwards, however
+many were wanted meanwhile. A dead server holds up its own lane and no other.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from threading import Event, Lock, Thread
+
+from state.errors import LxcGpuError
+from state.wire import Message, Progress, Refusal, Report
+from webui.board import Board, Outcome, Phase
+from webui.contact import Target
+
+log = logging.getLogger(__name__)
+
+Contact = Callable[[Target], Iterator[Message]]
+Includes = Callable[[str, str], bool]
+"""Whether the first revision is the second, or comes after it."""
+
+
+def outcome_of(server: str, message: Message, wanted: str, includes: Includes) -> Outcome:
+    """What `message` means for somebody who waits for revision `wanted` on `server`."""
+    if isinstance(message, Progress):
+        return Outcome(server, Phase.CONTACTING, message.text)
+    if isinstance(message, Report):
+        return _of_report(server, message, wanted, includes)
+    if isinstance(message, Refusal):
+        return Outcome(server, Phase.PROBLEMS, message.message, message.hint)
+    return Outcome(server, Phase.PROBLEMS, "It answered, but not with a report.")
+
+
+def _of_report(server: str, report: Report, wanted: str, includes: Includes) -> Outcome:
+    at = report.revision[:7] or "no revision"
+    if report.refused:
+        text = f"stays at {at}: {report.refused}"
+        return Outcome(server, Phase.PROBLEMS, text, _SYSADMIN, report.failures, report)
+    if wanted and not includes(report.revision, wanted):
+        text = f"is still at {at} and has not seen the newest change"
+        return Outcome(server, Phase.PROBLEMS, text, _CATCHES_UP, report.failures, report)
+    if report.failures:
+        count = len(report.failures)
+        text = f"{count} problem{'s' * (count != 1)} at revision {at}"
+        return Outcome(server, Phase.PROBLEMS, text, _SYSADMIN, report.failures, report)
+    text = f"converged at revision {at} in {report.seconds:.1f} s"
+    return Outcome(server, Phase.CONVERGED, text, report=report)
+
+
+_SYSADMIN = "Your sysadmin has been told; the next round tries again by itself."
+_CATCHES_UP = "It will catch up by itself within minutes."
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a nudge is for: a save that waits for a revision."""
+
+    token: str
+    revision: str
+
+
+class Lane:
+    """One server's nudges, one after the other."""
+
+    def __init__(self, server: str, run: Callable[[str, frozenset[Wish]], None]) -> None:
+        self._server = server
+        self._run = run
+        self._lock = Lock()
+        self._busy = False
+        self._wanted = False
+        self._wishes: set[Wish] = set()
+
+    def nudge(self, wish: Wish | None) -> None:
+        """Nudge now, or once more after the nudge that is under way."""
+        with self._lock:
+            self._wanted = True
+            if wish is not None:
+                self._wishes.add(wish)
+            if self._busy:
+                return
+            self._busy = True
+        Thread(target=self._drive, name=f"nudge {self._server}", daemon=True).start()
+
+    def _drive(self) -> None:
+        while True:
+            with self._lock:
+                if not self._wanted:
+                    self._busy = False
+                    return
+                wishes = frozenset(self._wishes)
+                self._wishes.clear()
+                self._wanted = False
+            self._run(self._server, wishes)
+
+
+class Nudger:
+    """Nudges the servers of the state, and keeps the board up to date."""
+
+    def __init__(
+        self,
+        targets: Callable[[], Mapping[str, Target]],
+        contact: Contact,
+        board: Board,
+        includes: Includes,
+    ) -> None:
+        self._targets = targets
+        self._contact = contact
+        self._board = board
+        self._includes = includes
+        self._lanes: dict[str, Lane] = {}
+        self._lock = Lock()
+        self._stop = Event()
+
+    def saved(self, user: str, revision: str) -> str:
+        """Nudge every server for a save; the token under which the board shows how it goes."""
+        servers = self._targets()
+        token = self._board.open(user, revision, sorted(servers))
+        for server in servers:
+            self._lane(server).nudge(Wish(token, revision))
+        return token
+
+    def refresh(self) -> None:
+        """Nudge every server for nobody in particular."""
+        for server in self._targets():
+            self._lane(server).nudge(None)
+
+    def refresh_every(self, seconds: float) -> None:
+        """Refresh now and every `seconds`, in the background, until `stop`."""
+
+        def loop() -> None:
+            while True:
+                try:
+                    self.refresh()
+                except LxcGpuError as error:
+                    log.warning("event=refresh-failed code=%s %s", error.code, error.message)
+                if self._stop.wait(seconds):
+                    return
+
+        Thread(target=loop, name="refresh", daemon=True).start()
+
+    def stop(self) -> None:
+        """Refresh no more."""
+        self._stop.set()
+
+    def _lane(self, server: str) -> Lane:
+        with self._lock:
+            return self._lanes.setdefault(server, Lane(server, self._round))
+
+    def _round(self, server: str, wishes: frozenset[Wish]) -> None:
+        """One nudge. Whatever goes wrong becomes an outcome: a lane never dies."""
+        try:
+            target = self._targets()[server]
+            self._post(server, wishes, Progress("being contacted"))
+            for message in self._contact(target):
+                self._post(server, wishes, message)
+        except LxcGpuError as error:
+            log.warning("event=nudge-failed server=%s code=%s details=%r",
+                        server, error.code, error.details)  # fmt: skip
+            self._end(server, wishes, error.message, error.hint)
+        except KeyError:
+            self._end(server, wishes, "is no longer part of the fleet", "")
+        except Exception:
+            log.exception("event=nudge-crashed server=%s", server)
+            self._end(server, wishes, "The web page made a mistake here.", _SYSADMIN)
+
+    def _post(self, server: str, wishes: frozenset[Wish], message: Message) -> None:
+        if not wishes:
+            self._board.post(outcome_of(server, message, "", self._includes), ())
+        for wish in wishes:
+            outcome = outcome_of(server, message, wish.revision, self._includes)
+            self._board.post(outcome, (wish.token,))
+
+    def _end(self, server: str, wishes: frozenset[Wish], text: str, hint: str) -> None:
+        outcome = Outcome(server, Phase.UNREACHABLE, text, hint)
+        self._board.post(outcome, [wish.token for wish in wishes])

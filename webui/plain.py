@@ -1,0 +1,75 @@
+"""The plain-text addresses: for curl, scripts, and everything that knew the first lxc-gpu."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response
+
+from state.model import State, User
+from webui.services import services
+from webui.user_page import config_text, known_hosts_text
+
+plain = Blueprint("plain", __name__)
+
+
+@plain.get("/users")
+def users() -> Response:
+    """Everybody's name, one a line."""
+    return _text("".join(f"{name}\n" for name in sorted(_state().users)))
+
+
+@plain.get("/user/<name>/port")
+def port(name: str) -> Response:
+    """The ssh port of somebody's containers."""
+    user = _state().users.get(name)
+    return _nobody(name) if user is None else _text(f"{user.port}\n")
+
+
+@plain.get("/user/<name>/subuid")
+def subuid(name: str) -> Response:
+    """The first of somebody's subordinate ids."""
+    user = _state().users.get(name)
+    return _nobody(name) if user is None else _text(f"{user.subid}\n")
+
+
+@plain.get("/user/<name>/name")
+def full_name(name: str) -> Response:
+    """Somebody's full name."""
+    user = _state().users.get(name)
+    return _nobody(name) if user is None else _text(f"{user.name}\n")
+
+
+@plain.get("/user/<name>/.ssh/authorized_keys")
+def authorized_keys(name: str) -> Response:
+    """Somebody's public keys."""
+    user = _state().users.get(name)
+    return _nobody(name) if user is None else _text(_lines(user))
+
+
+@plain.get("/user/<name>/.ssh/config")
+def config(name: str) -> Response:
+    """Somebody's ssh configuration, to be included in ~/.ssh/config."""
+    state = _state()
+    return _text(config_text(state, name)) if name in state.users else _nobody(name)
+
+
+@plain.get("/user/<name>/.ssh/known_hosts")
+def known_hosts(name: str) -> Response:
+    """The host keys of the servers and of somebody's containers."""
+    state = _state()
+    return _text(known_hosts_text(state, name)) if name in state.users else _nobody(name)
+
+
+def _state() -> State:
+    return services().source.current().state
+
+
+def _lines(user: User) -> str:
+    return "".join(f"{key}\n" for key in user.keys)
+
+
+def _nobody(name: str) -> Response:
+    return _text(f"There is no user {name[:64]}.\n", 404)
+
+
+def _text(text: str, status: int = 200) -> Response:
+    return Response(text, status, content_type="text/plain; charset=utf-8")

@@ -1,0 +1,165 @@
+"""What happens when somebody saves keys: checked, proved, committed, and the servers nudged."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from state.edits import Edit, first_save, name_of
+from state.errors import LxcGpuError, Remedy
+from state.keys import KeyProblemsError, PublicKey, parse_keys
+from state.model import State
+from state.repository import Author
+from webui.directory import (
+    DirectoryDownError,
+    NotAllowedError,
+    Person,
+    WrongLoginError,
+)
+from webui.services import Services
+from webui.words import wait_words
+
+log = logging.getLogger(__name__)
+
+LONGEST_PASTE = 200_000
+"""Characters; 50 keys of the longest kind take 150,000."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """What was typed. The password is never shown, logged or kept."""
+
+    login: str
+    password: str
+    keys: str
+    shown: str = ""
+    """The stamp of the keys that the page showed."""
+
+    def __repr__(self) -> str:
+        return f"Form(login={self.login!r}, ...)"
+
+
+class PasteError(LxcGpuError):
+    """The pasted keys, or whose page they were pasted on, are the problem."""
+
+
+class SlowDownError(LxcGpuError):
+    """Too many tries."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        super().__init__(
+            "login-too-often",
+            f"Too many tries: wait {wait_words(seconds)}, then try again.",
+            "Nothing was sent to the directory.",
+            Remedy.WAIT,
+        )
+
+
+def stamp(keys: Iterable[PublicKey]) -> str:
+    """Tells whether keys are those that a page showed."""
+    text = "\n".join(str(key) for key in keys)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def save(parts: Services, page: str, form: Form, source: str) -> str:
+    """Save `form`, sent from the page of `page`; returns the token of the live result.
+
+    LxcGpuError, worded for the person at the form, if nothing was saved.
+    """
+    try:
+        return _save(parts, page, form, source)
+    except LxcGpuError as error:
+        log.warning(
+            "event=refused user=%s source=%s code=%s details=%r",
+            plain(form.login), source, error.code, error.details or error.message,
+        )  # fmt: skip
+        raise
+
+
+def _save(parts: Services, page: str, form: Form, source: str) -> str:
+    if len(form.keys) > LONGEST_PASTE:
+        raise PasteError("paste-too-long", "That is far more text than keys could ever be.")
+    keys = parse_keys(form.keys)
+    person = _authenticate(parts, form, source)
+    edit = _edit(page, person, keys, form.shown)
+    mail = person.mail or f"{person.login}@users.invalid"
+    committed = parts.source.commit(edit, Author(person.full_name, mail))
+    name = name_of(committed.state, person.login, person.directory_id) or person.login
+    token = parts.nudger.saved(name, committed.revision)
+    log.info(
+        "event=saved user=%s source=%s keys=%d revision=%s",
+        name, source, len(keys), committed.revision,
+    )  # fmt: skip
+    return token
+
+
+def _authenticate(parts: Services, form: Form, source: str) -> Person:
+    wait = parts.throttle.attempt(form.login, source, parts.clock())
+    if wait > 0:
+        raise SlowDownError(wait)
+    try:
+        person = parts.directory.authenticate(form.login, form.password)
+    except (WrongLoginError, NotAllowedError):
+        raise
+    except DirectoryDownError:
+        parts.throttle.undecided(form.login, source)
+        raise
+    parts.throttle.succeeded(form.login, source)
+    return person
+
+
+def _edit(page: str, person: Person, keys: tuple[PublicKey, ...], shown: str) -> Edit:
+    """The saved keys as an edit, which refuses what the page did not show."""
+    saved = first_save(person.login, person.full_name, person.directory_id, keys)
+
+    def apply(state: State) -> State:
+        own = name_of(state, person.login, person.directory_id)
+        _refuse_other_page(state, page, own, person)
+        user = None if own is None else state.users.get(own)
+        if user is not None and shown and stamp(user.keys) != shown:
+            raise PasteError(
+                "keys-changed",
+                "Your keys were changed meanwhile, perhaps by you in another window.",
+                "The keys shown above are the newest; correct yours below and save again.",
+            )
+        return saved.apply(state)
+
+    return Edit(apply, saved.note)
+
+
+def _refuse_other_page(state: State, page: str, own: str | None, person: Person) -> None:
+    owner = owner_of(state, page)
+    if own == owner:
+        return
+    if own is None:
+        raise PasteError(
+            "page-of-other",
+            f"This is the page of {owner}, but you logged in as {person.login}.",
+            f"Yours is /user/{person.login}.",
+        )
+    raise PasteError(
+        "page-of-other",
+        f"You logged in as {person.login}; the page that shows your keys is another one.",
+        f"Yours is /user/{own}: change your keys there, so that none gets lost.",
+    )
+
+
+def owner_of(state: State, address: str) -> str | None:
+    """Whose page is meant: by the user's name, else by the login as the directory spells it."""
+    lower = address.lower()
+    if lower in state.users or lower in state.former:
+        return lower
+    return name_of(state, address)
+
+
+def problem_lines(error: LxcGpuError) -> tuple[tuple[int, str], ...]:
+    """The lines of the pasted text that are wrong, if that is what is wrong."""
+    return error.problems if isinstance(error, KeyProblemsError) else ()
+
+
+def plain(text: str) -> str:
+    """What somebody typed, for one word of a log line: no blanks, no control characters."""
+    return "".join(c if c.isalnum() or c in "._@-" else "?" for c in text[:64]) or "-"

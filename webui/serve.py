@@ -1,0 +1,55 @@
+"""Serves the web page: `python -m webui.serve`, started by lxc-gpu-web.service."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+from waitress import create_server  # type: ignore[import-untyped]
+
+from state.errors import LxcGpuError
+from webui import config as configuration
+from webui.application import assemble, build
+
+THREADS = 40
+"""Live pages hold one each (at most 24), so that 16 are always left for the others."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve until ended. The one argument is the configuration's path."""
+    given = sys.argv[1:] if arguments is None else arguments
+    logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(levelname)s %(message)s")
+    logging.getLogger("paramiko").setLevel(logging.CRITICAL)
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+    try:
+        config = configuration.read(Path(given[0]) if given else configuration.DEFAULT_PATH)
+    except LxcGpuError as error:
+        print(error, file=sys.stderr)
+        return 1
+    log = logging.getLogger("webui")
+    if config.directory.dangerously_unencrypted:
+        log.warning("event=insecure passwords go to the directory UNENCRYPTED, as configured")
+    if config.host not in ("127.0.0.1", "::1", "localhost"):
+        log.warning(
+            "event=insecure listening on %s without TLS: passwords cross the network readable",
+            config.listen,
+        )
+    parts = assemble(config)
+    server = create_server(
+        build(config, parts),
+        host=config.host,
+        port=config.port,
+        threads=THREADS,
+        ident=None,
+        max_request_body_size=1024 * 1024,
+        channel_timeout=60,
+    )
+    parts.nudger.refresh_every(config.refresh_interval.total_seconds())
+    log.info("event=serving listen=%s", config.listen)
+    server.run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,49 @@
+"""What the pages need: made once by `create_app`, kept on the application."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+from flask import current_app, request
+
+from webui.board import Board
+from webui.config import WebConfig
+from webui.directory import Directory
+from webui.nudge import Nudger
+from webui.source import Source
+from webui.throttle import Throttle
+
+EXTENSION = "lxc-gpu"
+
+
+@dataclass(frozen=True)
+class Services:
+    """The parts behind the pages."""
+
+    config: WebConfig
+    source: Source
+    directory: Directory
+    throttle: Throttle
+    board: Board
+    nudger: Nudger
+    clock: Callable[[], float]
+
+
+def services() -> Services:
+    """Those of the application that is answering now."""
+    return cast(Services, current_app.extensions[EXTENSION])
+
+
+def source_address() -> str:
+    """Where this request comes from; of IPv6, the network: one household has 2**64 addresses."""
+    given = request.remote_addr or "unknown"
+    try:
+        address = ipaddress.ip_address(given)
+    except ValueError:
+        return given
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is None:
+        return str(ipaddress.ip_network((address, 64), strict=False))
+    return given

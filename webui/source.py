@@ -1,0 +1,151 @@
+"""The state as the page shows it: read from the page's own clone, fetched in the background.
+
+No page ever waits for Git's remote side longer than a moment; while it can't be reached, pages
+show what was known last and say so.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Event, Lock, Thread
+
+from state.edits import Edit
+from state.errors import LxcGpuError, Remedy
+from state.model import State
+from state.repository import Author, Commit, Committed, Repository
+
+log = logging.getLogger(__name__)
+
+PATIENCE = 0.4
+"""Seconds that a page waits for a fetch under way, so that it mostly shows the newest."""
+
+PATIENCE_AT_START = 20.0
+"""The same, while nothing is known at all."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The state at one revision, and how sure it is that there is no newer one."""
+
+    revision: str
+    state: State
+    at: float
+    """When the repository last answered that this is its newest revision."""
+    problem: str = ""
+    """Why it did not answer since; empty if it did."""
+
+
+class Source:
+    """One clone, for many threads."""
+
+    def __init__(
+        self,
+        url: str,
+        clone: Path,
+        signing_key: Path,
+        fetch_seconds: float,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._url = url
+        self._clone = clone
+        self._signing_key = signing_key
+        self._fetch_seconds = fetch_seconds
+        self._clock = clock
+        self._reading: Reading | None = None
+        self._tried = 0.0
+        self._lock = Lock()  # for the two fields above and the next one; held for moments
+        self._fetched: Event | None = None
+        self._remote = Lock()  # one conversation with the remote side at a time
+
+    def current(self) -> Reading:
+        """What is known now. LxcGpuError only if nothing ever was."""
+        under_way = self._fetch_if_old()
+        if under_way is not None:
+            under_way.wait(PATIENCE_AT_START if self._reading is None else PATIENCE)
+        reading = self._reading
+        if reading is None:
+            raise LxcGpuError(
+                "state-unreadable",
+                "The state repository can't be read at the moment.",
+                "Servers and containers go on working. Try again in a minute.",
+                Remedy.WAIT,
+            )
+        return reading
+
+    def commit(self, edit: Edit, author: Author) -> Committed:
+        """Commit and push what `edit` makes of the newest state."""
+        with self._remote:
+            committed = self._repository().commit(edit, author, self._signing_key)
+            self._reading = Reading(committed.revision, committed.state, self._clock())
+        return committed
+
+    def history(self, *paths: str, limit: int = 20) -> tuple[Commit, ...]:
+        """The latest commits that changed one of the files `paths`; the newest first."""
+        try:
+            return Repository(self._clone).history(*paths, limit=limit)
+        except LxcGpuError as error:
+            log.warning("event=history-failed code=%s details=%r", error.code, error.details)
+            return ()
+
+    def includes(self, revision: str, wanted: str) -> bool:
+        """Whether `revision` is `wanted` or comes after it; a revision unknown here may not."""
+        if revision == wanted:
+            return True
+        try:
+            return Repository(self._clone).is_ancestor(wanted, revision)
+        except LxcGpuError:
+            return False
+
+    def _fetch_if_old(self) -> Event | None:
+        """The fetch under way, begun now if what is known is too old; None if it is new."""
+        with self._lock:
+            if self._fetched is not None:
+                return self._fetched
+            if self._clock() - self._tried < self._fetch_seconds:
+                return None
+            self._fetched = Event()
+            under_way = self._fetched
+        Thread(target=self._fetch, args=(under_way,), name="fetch", daemon=True).start()
+        return under_way
+
+    def _fetch(self, done: Event) -> None:
+        try:
+            with self._remote:
+                repository = self._repository()
+                if self._reading is None:
+                    with suppress(LxcGpuError):  # what was fetched last, if anything was
+                        self._read(repository, "It was not asked yet.")
+                repository.fetch()
+                self._read(repository, "")
+        except LxcGpuError as error:
+            self._fail(error.message, error.details)
+        except Exception as error:
+            log.exception("event=fetch-crashed")
+            self._fail("The state repository could not be read.", repr(error))
+        finally:
+            with self._lock:
+                self._tried = self._clock()
+                self._fetched = None
+            done.set()
+
+    def _fail(self, message: str, details: str) -> None:
+        log.warning("event=fetch-failed %s details=%r", message, details)
+        if self._reading is not None:
+            self._reading = replace(self._reading, problem=message)
+
+    def _read(self, repository: Repository, problem: str) -> None:
+        tip = repository.tip()
+        known = self._reading
+        same = known is not None and known.revision == tip
+        state = known.state if known is not None and same else repository.read(tip)
+        self._reading = Reading(tip, state, self._clock(), problem)
+
+    def _repository(self) -> Repository:
+        if self._clone.exists():
+            return Repository(self._clone)
+        return Repository.clone(self._url, self._clone)

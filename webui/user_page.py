@@ -1,0 +1,115 @@
+"""What somebody's page shows, made from a state. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from state.model import State, User
+from state.repository import Commit
+from state.ssh_files import CONFIG, KNOWN_HOSTS, known_hosts, ssh_config
+from state.view import Neighbour
+from webui.saving import stamp
+from webui.words import KeyCard, key_card
+
+
+@dataclass(frozen=True)
+class UserPage:
+    """Everything on the page but what is typed into it."""
+
+    address: str
+    """What stands in the page's address: a name, or a newcomer's login."""
+    name: str
+    title: str
+    login: str
+    user: User | None
+    left: bool
+    """Whether this user has left, and may come back."""
+    cards: tuple[KeyCard, ...]
+    keys_text: str
+    stamp: str
+    rows: int
+    registered: tuple[str, ...]
+    unregistered: tuple[str, ...]
+    example: str
+    fetch_commands: str
+    include_command: str
+    ssh_config: str
+    known_hosts: str
+    history: tuple[Commit, ...]
+
+
+def user_page(
+    state: State, address: str, owner: str | None, history: Sequence[Commit], public_url: str
+) -> UserPage:
+    """The page at `address`, which is that of the user `owner`, or a newcomer's."""
+    user = state.users.get(owner or "")
+    former = state.former.get(owner or "")
+    known = user or former
+    name = owner or address
+    keys = user.keys if user else ()
+    text = "".join(f"{key}\n" for key in keys)
+    registered = tuple(s for s in sorted(state.servers) if name in state.registrations.get(s, {}))
+    unregistered = tuple(s for s in sorted(state.servers) if s not in registered)
+    return UserPage(
+        address=name,
+        name=name,
+        title=known.name if known else f"Welcome, {address}",
+        login=known.login if known else address,
+        user=user,
+        left=user is None and former is not None,
+        cards=tuple(key_card(key) for key in keys),
+        keys_text=text,
+        stamp=stamp(keys) if user else "",
+        rows=min(12, max(5, len(keys) + 3)),
+        registered=registered if user else (),
+        unregistered=unregistered,
+        example=(registered or unregistered or ("gpu17",))[0],
+        fetch_commands=fetch_commands(name, public_url),
+        include_command=include_command(),
+        ssh_config=config_text(state, name) if user else "",
+        known_hosts=known_hosts_text(state, name) if user else "",
+        history=tuple(history),
+    )
+
+
+def fetch_commands(name: str, public_url: str) -> str:
+    """What to paste to save the two ssh files; the same in a shell and in PowerShell."""
+    here = f"{public_url}/user/{name}/.ssh"
+    return (
+        f"curl -fsS --create-dirs {here}/config -o ~/.ssh/{CONFIG}\n"
+        f"curl -fsS {here}/known_hosts -o ~/.ssh/{KNOWN_HOSTS}"
+    )
+
+
+def include_command() -> str:
+    """What to paste, once, so that ssh reads the saved configuration: it must stand first."""
+    line = f"Include {CONFIG}"
+    return (
+        f"grep -qsx '{line}' ~/.ssh/config ||\n"
+        f"  {{ echo '{line}'; cat ~/.ssh/config; }} 2>/dev/null > ~/.ssh/config.new &&\n"
+        "  mv ~/.ssh/config.new ~/.ssh/config"
+    )
+
+
+def config_text(state: State, name: str) -> str:
+    """The ssh configuration of the user `name`."""
+    return ssh_config(name, state.users[name].port, _neighbours(state))
+
+
+def known_hosts_text(state: State, name: str) -> str:
+    """The host keys that the user `name` should meet."""
+    containers = {
+        server: str(users[name].host_key)
+        for server, users in state.registrations.items()
+        if name in users
+    }
+    servers = {server: str(each.host_key) for server, each in state.servers.items()}
+    return known_hosts(state.users[name].port, _neighbours(state), servers, containers)
+
+
+def _neighbours(state: State) -> dict[str, Neighbour]:
+    return {
+        name: Neighbour(str(server.address), server.ssh_port, str(server.host_key))
+        for name, server in state.servers.items()
+    }

@@ -1,0 +1,82 @@
+"""Times and keys, as pages say them. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from state.keys import PublicKey
+from webui.board import Phase, Save
+
+_LABELS = {
+    "ssh-ed25519": "Ed25519",
+    "ssh-rsa": "RSA",
+    "sk-ssh-ed25519@openssh.com": "Ed25519, security key",
+    "sk-ecdsa-sha2-nistp256@openssh.com": "ECDSA, security key",
+}
+
+
+@dataclass(frozen=True)
+class KeyCard:
+    """A public key as a page shows it."""
+
+    label: str
+    bits: int
+    strength: str
+    grade: str
+    """`strong`, `good` or `fair`: the colour of its badge."""
+    comment: str
+    fingerprint: str
+
+
+def key_card(key: PublicKey) -> KeyCard:
+    """`key`, in words."""
+    grade = key.strength.replace(",", " ").replace(":", " ").split()[0]
+    label = _LABELS.get(key.type, "ECDSA")
+    return KeyCard(label, key.bits, key.strength, grade, key.comment, key.fingerprint)
+
+
+def ago(then: float, now: float) -> str:
+    """How long ago `then` was, as one would say it."""
+    seconds = max(0, int(now - then))
+    if seconds < 10:
+        return "just now"
+    if seconds < 60:
+        return f"{seconds} seconds ago"
+    for size, name in ((86400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= size:
+            count = seconds // size
+            return f"{count} {name}{'s' * (count != 1)} ago"
+    raise AssertionError("unreachable")
+
+
+def iso(then: float) -> str:
+    """For `<time datetime>`."""
+    return datetime.fromtimestamp(then, UTC).isoformat(timespec="seconds")
+
+
+def moment(then: float) -> str:
+    """A date and time for people, in UTC, as a laboratory on several continents needs it."""
+    return datetime.fromtimestamp(then, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def wait_words(seconds: float) -> str:
+    """How long to wait, rounded up."""
+    whole = max(1, int(-(-seconds // 1)))
+    return f"{whole} second{'s' * (whole != 1)}"
+
+
+def summary(save: Save) -> str:
+    """How far a save has come, in one line."""
+    outcomes = list(save.outcomes.values())
+    if not outcomes:
+        return "There is no server yet to tell."
+    converged = sum(outcome.phase is Phase.CONVERGED for outcome in outcomes)
+    open_ones = sum(not outcome.finished for outcome in outcomes)
+    total = len(outcomes)
+    if open_ones:
+        return f"{converged} of {total} servers converged, {open_ones} under way…"
+    if converged == total:
+        return "All servers converged." if total > 1 else "The server converged."
+    rest = total - converged
+    return f"{converged} of {total} servers converged; {rest} will follow, see below."
