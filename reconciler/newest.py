@@ -7,15 +7,11 @@ stays on the view that it has, and says why.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from reconciler import files, places
 from reconciler.server import ServerConfig, ssh_command
-from state.errors import LxcGpuError, Remedy
+from state.errors import LxcGpuError
 from state.view import View, from_json, to_json, view_of
-
-if TYPE_CHECKING:
-    from state.repository import Repository
 
 
 @dataclass(frozen=True)
@@ -62,9 +58,11 @@ def publish_newest(config: ServerConfig) -> Newest:
 def _fetch(config: ServerConfig, before: View | None) -> View:
     from state.repository import Repository  # loads GitPython: only where Git is needed
 
-    repository = _clone(config) if not places.STATE_CLONE.exists() else None
-    repository = repository or Repository(places.STATE_CLONE, ssh_command=ssh_command())
-    repository.fetch()
+    if places.STATE_CLONE.exists():
+        repository = Repository(places.STATE_CLONE, ssh_command())
+        repository.fetch()
+    else:
+        repository = Repository.clone(config.state_url, places.STATE_CLONE, ssh_command())
     tip = repository.tip()
     if before is not None and before.revision == tip and before.server == config.name:
         return before
@@ -84,14 +82,3 @@ def _fetch(config: ServerConfig, before: View | None) -> View:
             "Commit the file that `setup/gpu-server` printed on this server.",
         )
     return view_of(state, config.name, tip)
-
-
-def _clone(config: ServerConfig) -> Repository:
-    from state.repository import Repository
-
-    if not places.STATE_KEY.exists() and "@" in config.state_url:
-        raise LxcGpuError(
-            "state-key", f"{places.STATE_KEY} is missing.", "Run `setup/gpu-server` again.",
-            Remedy.PERSON,
-        )  # fmt: skip
-    return Repository.clone(config.state_url, places.STATE_CLONE, ssh_command=ssh_command())

@@ -16,6 +16,7 @@ from laboratory.narrator import Narrator
 from laboratory.people import LQCHEN
 from laboratory.progress import Progress
 from laboratory.story import CHAPTERS, NAME, Story
+from state.ssh_files import CONFIG, KNOWN_HOSTS
 
 
 @click.group(cls=Commands, invoke_without_command=True)
@@ -54,8 +55,11 @@ def play(lab: Lab) -> None:
 
 
 def _what_to_try(lab: Lab) -> None:
-    config = lab.host("laptop").read(f"/home/{LAPTOP_USER}/.ssh/lxc-gpu.config")
-    lab.place.laptop_ssh_config.write_text(config)
+    ssh = f"/home/{LAPTOP_USER}/.ssh"
+    laptop, ours = lab.host("laptop"), lab.place.folder / "laptop.known_hosts"
+    config = laptop.read(f"{ssh}/{CONFIG}").replace(f"~/.ssh/{KNOWN_HOSTS}", str(ours))
+    (lab.place.folder / "laptop.ssh_config").write_text(config)
+    ours.write_text(laptop.read(f"{ssh}/{KNOWN_HOSTS}"))
     print(f"""
 The lab stays up. Try, on this machine:
   {lab.web_url}/user/{NAME}    (password: {LQCHEN.password})

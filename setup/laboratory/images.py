@@ -88,10 +88,8 @@ class Images:
         self._pool = pool
         self._asked: dict[str, Future[Path]] = {}
         common = (recipes.own_sources(), SETUP / "template", Path(recipes.__file__))
-        project = CHECKOUT / "pyproject.toml"
         self._base_key = key_of(*common)
-        self._wheels_key = key_of(project, recipes.python_version())
-        self._project = project
+        self._wheels_key = key_of(*recipes.wanted_packages(), recipes.python_version())
 
     def start(self, spec: HostSpec) -> None:
         """Begin to make whatever `spec` needs."""
@@ -141,9 +139,8 @@ class Images:
                 lambda made: recipe(self.base(), made),
             )
         script = SETUP / recipes.SETUP_SCRIPTS[name]
-        text = script.read_bytes() if script.exists() else b""
         return Image(
             name,
-            key_of(self._base_key, self._wheels_key, text, self._project),
+            key_of(self._base_key, self._wheels_key, *recipes.files_of(name)),
             lambda made: recipes.server(self.base(), made, script, self.wheels()),
         )

@@ -81,17 +81,21 @@ def template(made: Path) -> None:
     run([CHECKOUT / "setup/template", made], timeout=LONG)
 
 
+def wanted_packages() -> tuple[str, ...]:
+    """The Python packages that the project depends on, and what it's built with."""
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
+    return (*project["project"]["dependencies"], *project["build-system"]["requires"], "wheel")
+
+
 def wheels(made: Path) -> None:
     """The Python packages that the project depends on, for machines without a registry."""
-    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
-    wanted = [*project["project"]["dependencies"], *project["build-system"]["requires"], "wheel"]
     kept = {
         name: value
         for name, value in os.environ.items()
         if name.startswith(("PIP_", "SSL_CERT_")) or name.lower().endswith("_proxy")
     }
     pip = [str(CHECKOUT / ".venv/bin/python"), "-m", "pip", "-q", "--disable-pip-version-check"]
-    run([*pip, "wheel", "--wheel-dir", str(made), *wanted], env=kept, timeout=LONG)
+    run([*pip, "wheel", "--wheel-dir", str(made), *wanted_packages()], env=kept, timeout=LONG)
 
 
 def server(base_image: Path, made: Path, script: Path, wheelhouse: Path) -> None:
@@ -137,7 +141,11 @@ ROLES: Mapping[str, Callable[[Path, Path], None]] = {"ldap": ldap, "laptop": lap
 
 
 def files_of(name: str) -> tuple[Path, ...]:
-    """The files, beside this one, whose text makes the image `name`."""
+    """The files, besides this one, whose text makes the image `name`."""
+    if name in SETUP_SCRIPTS:
+        script = CHECKOUT / "setup" / SETUP_SCRIPTS[name]
+        modules = sorted((CHECKOUT / "setup/installation").glob("*.py"))
+        return tuple(path for path in (script, *modules) if path.exists())
     here = Path(__file__).parent
     return (here / "directory.py", here / "people.py") if name == "ldap" else ()
 

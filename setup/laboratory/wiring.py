@@ -1,10 +1,94 @@
-"""Turns bare hosts into a fleet: the web server, the GPU servers, the state repository."""
+"""Turns bare hosts into a fleet, with the scripts and commands that a sysadmin uses.
+
+The web server first; then each GPU server, whose file the sysadmin (root on the laptop) commits to
+the state repository; then a first round on each.
+"""
 
 from __future__ import annotations
 
-from laboratory.hosts import Lab
+import re
+from concurrent.futures import ThreadPoolExecutor
+
+from laboratory.hosts import Host, Lab
+from laboratory.layout import DOMAIN, SOURCE_INSIDE
+from laboratory.people import BASE_DN, GROUP_DN, SERVICE_DN, SERVICE_PASSWORD
 from laboratory.progress import Progress
+
+GPU_SERVERS = ("gpu17", "gpu18")
+SYSADMIN = "Alice Admin"
+SYSADMIN_KEY = "/root/.ssh/id_ed25519"
+CLONE = "/root/state"
+"""The sysadmin's clone of the state repository, on the laptop."""
+LDAP_CA = "/etc/lxc-gpu/ldap-ca.pem"
+LDAP_PASSWORD = "/root/ldap-password"  # noqa: S105 # the file's name
+LONG = 300
+"""Seconds that a set-up script may take."""
 
 
 def wire(lab: Lab, progress: Progress) -> None:
-    """Set up what runs on the hosts; called by every `up`, so it must not mind being repeated."""
+    """Set up what runs on the hosts; called by every `up`, so it doesn't mind being repeated."""
+    with progress.step("set up iam"):
+        printed = _web_server(lab)
+    options = re.findall(r"--(?:state|gate-host-key|iam-key) (?:'[^']*'|\S+)", printed)
+    with progress.step("set up gpu17, gpu18"), ThreadPoolExecutor() as pool:
+        servers = [lab.host(name) for name in GPU_SERVERS]
+        files = list(pool.map(lambda host: _gpu_server(host, options), servers))
+    with progress.step("commit the servers to the state repository"):
+        _commit(lab, dict(zip(GPU_SERVERS, files, strict=True)))
+    with progress.step("first round on gpu17, gpu18"), ThreadPoolExecutor() as pool:
+        list(pool.map(lambda host: host.run(["lxc-gpu", "reconcile"], timeout=LONG), servers))
+
+
+def _web_server(lab: Lab) -> str:
+    """Set up iam; returns what its script printed for the GPU servers."""
+    laptop, iam = lab.host("laptop"), lab.host("iam")
+    laptop.sh(
+        f"test -e {SYSADMIN_KEY} || ssh-keygen -q -t ed25519 -N '' -C alice -f {SYSADMIN_KEY}"
+    )
+    iam.write(LDAP_PASSWORD, SERVICE_PASSWORD, 0o600)
+    done = iam.run(
+        [
+            f"{SOURCE_INSIDE}/setup/web-server",
+            *("--admin-name", SYSADMIN, "--admin-key", laptop.read(f"{SYSADMIN_KEY}.pub").strip()),
+            *("--public-url", f"http://iam.{DOMAIN}", "--listen", "0.0.0.0:80"),
+            *("--organisation", "Vision Lab"),
+            *("--ldap-url", f"ldap://ldap.{DOMAIN}", "--ldap-base", BASE_DN),
+            *("--ldap-bind-dn", SERVICE_DN, "--ldap-password-file", LDAP_PASSWORD),
+            *("--ldap-ca", LDAP_CA, "--allow", "(objectClass=inetOrgPerson)"),
+            *("--allow-group", GROUP_DN),
+        ],
+        timeout=LONG,
+    )
+    return done.stdout
+
+
+def _gpu_server(host: Host, options: list[str]) -> str:
+    """Set one GPU server up; returns its file for the state repository."""
+    script = f"{SOURCE_INSIDE}/setup/gpu-server --name {host.name} {' '.join(options)}"
+    printed = host.sh(script, timeout=LONG).stdout
+    return printed[printed.index("address:") :]
+
+
+def _commit(lab: Lab, files: dict[str, str]) -> None:
+    """Commit and push servers/*.yaml as the sysadmin, unless they are there already."""
+    laptop, iam = lab.host("laptop"), lab.host("iam")
+    host_key = " ".join(iam.read("/etc/ssh/ssh_host_ed25519_key.pub").split()[:2])
+    laptop.write("/root/.ssh/known_hosts", f"iam.{DOMAIN} {host_key}\n", 0o600)
+    laptop.sh(f"""
+        git config --global user.name '{SYSADMIN}'
+        git config --global user.email alice@{DOMAIN}
+        git config --global gpg.format ssh
+        git config --global user.signingKey {SYSADMIN_KEY}
+        git config --global commit.gpgSign true
+        test -d {CLONE} ||
+            git clone -q ssh://lxc-gpu@iam.{DOMAIN}/var/lib/lxc-gpu/state.git {CLONE}
+        git -C {CLONE} pull -q --ff-only
+        """)
+    for name, text in files.items():
+        laptop.write(f"{CLONE}/servers/{name}.yaml", text)
+    laptop.sh(f"""
+        cd {CLONE}
+        git add servers
+        git diff --cached --quiet || git commit -q -m 'Add {" and ".join(files)}'
+        git push -q
+        """)

@@ -1,0 +1,121 @@
+"""Attacks from below a folder that somebody else controls; needs root, to become that somebody."""
+
+import os
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from reconciler.hostile import HostileError, as_owner, opened_folder, read_below, write_below
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it changes users")
+OWNER = 18_127_464
+KEYS = PurePosixPath("home/ann/.ssh/authorized_keys")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A container's file system whose owner may do what they like below it."""
+    for folder in (*tmp_path.parents[:3], tmp_path):
+        folder.chmod(0o755)
+    root = tmp_path / "rootfs"
+    (root / "home/ann/.ssh").mkdir(parents=True)
+    for path in (root, *root.rglob("*")):
+        os.chown(path, OWNER, OWNER)
+    return root
+
+
+def _write(root: Path, text: str = "ours\n") -> None:
+    as_owner(root, OWNER, lambda fd: write_below(fd, KEYS, text, 0o600, folder_mode=0o700))
+
+
+def _read(root: Path) -> object:
+    return as_owner(root, OWNER, lambda fd: read_below(fd, KEYS))
+
+
+def test_a_file_is_written_as_its_owner_and_read_back(root: Path) -> None:
+    _write(root)
+    assert _read(root) == "ours\n"
+    status = (root / KEYS).stat()
+    assert (status.st_uid, status.st_gid, status.st_mode & 0o777) == (OWNER, OWNER, 0o600)
+
+
+def test_what_is_not_there_is_none(root: Path) -> None:
+    assert _read(root) is None
+
+
+def test_a_link_in_place_of_the_file_is_replaced_and_its_target_untouched(root: Path) -> None:
+    target = root.parent / "hosts"
+    target.write_text("of the host\n")
+    target.chmod(0o666)
+    (root / KEYS).symlink_to(target)
+    with pytest.raises(HostileError):
+        _read(root)
+    _write(root)
+    assert target.read_text() == "of the host\n"
+    assert not (root / KEYS).is_symlink()
+
+
+@pytest.mark.parametrize("part", ["home", "home/ann", "home/ann/.ssh"])
+def test_a_link_on_the_way_is_not_followed(root: Path, part: str) -> None:
+    elsewhere = root.parent / "elsewhere"
+    elsewhere.mkdir(mode=0o777)
+    elsewhere.chmod(0o777)
+    folder = root / part
+    folder.rename(root.parent / "moved")
+    folder.symlink_to(elsewhere)
+    with pytest.raises(HostileError):
+        _write(root)
+    assert list(elsewhere.rglob("*")) == []
+
+
+def test_a_pipe_does_not_hang_us(root: Path) -> None:
+    os.mkfifo(root / KEYS)
+    os.chown(root / KEYS, OWNER, OWNER)
+    with pytest.raises(HostileError, match="not a regular file"):
+        _read(root)
+
+
+def test_a_folder_in_place_of_the_file_is_an_error_and_stays(root: Path) -> None:
+    (root / KEYS).mkdir()
+    with pytest.raises(HostileError):
+        _write(root)
+    assert (root / KEYS).is_dir()
+
+
+def test_a_huge_file_is_not_read(root: Path) -> None:
+    with (root / KEYS).open("wb") as stream:
+        stream.truncate(1 << 40)
+    os.chown(root / KEYS, OWNER, OWNER)
+    with pytest.raises(HostileError, match="larger than"):
+        _read(root)
+
+
+def test_files_of_others_are_out_of_reach(root: Path) -> None:
+    secret = root / KEYS
+    secret.write_text("root's\n")
+    secret.chmod(0o600)  # a hard link to a file of the host, say
+    with pytest.raises(HostileError, match="Permission denied"):
+        _read(root)
+
+
+def test_the_child_really_is_the_owner_for_good(root: Path) -> None:
+    def work(_: int) -> object:
+        with pytest.raises(PermissionError):
+            os.setuid(0)
+        return [os.getresuid(), os.getresgid(), os.getgroups()]
+
+    assert as_owner(root, OWNER, work) == [[OWNER] * 3, [OWNER] * 3, []]
+
+
+def test_missing_folders_are_made_with_the_mode_that_was_asked_for(root: Path) -> None:
+    def work(fd: int) -> None:
+        with opened_folder(fd, PurePosixPath("home/ann/a/b"), make=0o711):
+            pass
+
+    as_owner(root, OWNER, work)
+    assert (root / "home/ann/a/b").stat().st_mode & 0o777 == 0o711
+
+
+def test_a_bug_in_the_work_is_an_error_here_not_a_second_program(root: Path) -> None:
+    with pytest.raises(HostileError, match="ZeroDivisionError"):
+        as_owner(root, OWNER, lambda _: 1 // 0)
