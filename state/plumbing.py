@@ -1,0 +1,189 @@
+"""The one way to run Git: through GitPython, with a fixed environment and time limits.
+
+Nothing here prompts, runs hooks of our own clone, follows replaced objects, or speaks a protocol
+that starts programs; the user's own Git configuration is not read (the system's is: proxies and
+certificates stand there). GitPython is imported on first use, because that takes 80 ms.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from state.errors import LxcGpuError, Remedy
+
+LOCAL_LIMIT = 60.0
+"""Seconds for what needs no network."""
+REMOTE_LIMIT = 60.0
+"""Seconds for a fetch or push."""
+SSH = "ssh -o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval=10"
+
+_SETTINGS = (
+    "core.hooksPath=/dev/null",
+    "core.fsmonitor=false",
+    "core.quotePath=false",
+    "fetch.fsckObjects=true",
+    "gc.autoDetach=false",
+    "i18n.commitEncoding=UTF-8",
+    "i18n.logOutputEncoding=UTF-8",
+    "push.recurseSubmodules=no",
+    "fetch.recurseSubmodules=no",
+)
+_TIMED_OUT = "Timeout: the command"
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What Git left behind."""
+
+    status: int
+    output: bytes
+    errors: str
+
+
+class GitError(LxcGpuError):
+    """Git could not do what was asked."""
+
+
+class RemoteError(GitError):
+    """The remote state repository could not be reached, or refuses this machine."""
+
+
+@dataclass(frozen=True)
+class Plumbing:
+    """Git on the repository whose Git directory is `folder`."""
+
+    folder: Path
+    ssh_command: str = SSH
+
+    def ask(
+        self,
+        arguments: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        env: Mapping[str, str] | None = None,
+        settings: Sequence[str] = (),
+        limit: float = LOCAL_LIMIT,
+    ) -> Answered:
+        """Run `git ARGUMENTS`, whatever its status; `settings` are `-c` ones, `limit` seconds."""
+        from git import GitCommandNotFound
+        from git.cmd import Git
+
+        options = [word for each in (*_SETTINGS, *settings) for word in ("-c", each)]
+        with tempfile.TemporaryFile() as given:
+            given.write(stdin)
+            given.seek(0)
+            try:
+                status, output, errors = Git(str(self.folder.parent)).execute(
+                    ["git", *options, *arguments],
+                    istream=given,
+                    env={**self._environment(), **(env or {})},
+                    with_extended_output=True,
+                    with_exceptions=False,
+                    stdout_as_string=False,
+                    strip_newline_in_stdout=False,
+                    kill_after_timeout=limit,
+                )
+            except GitCommandNotFound as error:
+                raise GitError(
+                    "git-missing", "Git is not installed.", "apt install git", details=str(error)
+                ) from error
+        text = errors if isinstance(errors, str) else bytes(errors).decode("utf-8", "replace")
+        return Answered(status, bytes(output), text)
+
+    def run(
+        self,
+        *arguments: str,
+        stdin: bytes = b"",
+        env: Mapping[str, str] | None = None,
+        settings: Sequence[str] = (),
+        limit: float = LOCAL_LIMIT,
+    ) -> bytes:
+        """What `git ARGUMENTS` prints. GitError if it fails."""
+        answered = self.ask(arguments, stdin=stdin, env=env, settings=settings, limit=limit)
+        if answered.status:
+            raise failure(arguments, answered)
+        return answered.output
+
+    def word(
+        self, *arguments: str, stdin: bytes = b"", env: Mapping[str, str] | None = None
+    ) -> str:
+        """The one line that `git ARGUMENTS` prints. GitError if it fails."""
+        return self.run(*arguments, stdin=stdin, env=env).decode("utf-8", "replace").strip()
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            "GIT_DIR": str(self.folder),
+            "GIT_CONFIG_GLOBAL": "/dev/null",
+            "GIT_CONFIG_COUNT": "0",
+            "GIT_CONFIG_PARAMETERS": "",
+            "GIT_ALLOW_PROTOCOL": "file:https:ssh",
+            "GIT_NO_REPLACE_OBJECTS": "1",
+            "GIT_LITERAL_PATHSPECS": "1",
+            "GIT_TERMINAL_PROMPT": "0",
+            "GIT_ASKPASS": "/bin/false",
+            "SSH_ASKPASS_REQUIRE": "never",
+            "GIT_SSH_COMMAND": self.ssh_command,
+            "GIT_SSH_VARIANT": "ssh",
+            "LC_ALL": "C.UTF-8",
+            "LANGUAGE": "C",
+        }
+
+
+def failure(arguments: Sequence[str], answered: Answered) -> GitError:
+    """The error for a failed `git ARGUMENTS`, worded by what Git said."""
+    said = answered.errors.strip()
+    details = f"git {' '.join(arguments)}\nstatus {answered.status}\n{said}"
+    for words, code, message, hint, remedy in _KNOWN:
+        if any(word in said for word in words):
+            return RemoteError(code, message, hint, remedy, details)
+    lines = [line for line in said.splitlines() if line.strip()] or ["it printed nothing"]
+    fatal = next((line for line in lines if line.startswith(("fatal:", "error:"))), lines[-1])
+    return GitError("git-failed", f"`git {arguments[0]}` failed: {fatal}", details=details)
+
+
+_KNOWN: tuple[tuple[tuple[str, ...], str, str, str, Remedy], ...] = (
+    (
+        ("Host key verification failed", "HOST IDENTIFICATION HAS CHANGED", "host key is known"),
+        "state-host-key",
+        "The machine that holds the state repository shows an unknown ssh host key.",
+        "Compare it with the real one, then correct known_hosts; nothing is fetched until then.",
+        Remedy.PERSON,
+    ),
+    (
+        ("Permission denied", "Authentication failed", "could not read Username", "403"),
+        "state-denied",
+        "The state repository does not let this machine in.",
+        "Its key has to be added there (servers/NAME.yaml, `state_key`, for a GPU server).",
+        Remedy.PERSON,
+    ),
+    (
+        (
+            _TIMED_OUT,
+            "Could not resolve host",
+            "Connection refused",
+            "Connection timed out",
+            "Operation timed out",
+            "Connection reset",
+            "Connection closed",
+            "No route to host",
+            "Network is unreachable",
+            "Failed to connect",
+            "unable to connect",
+            "the remote end hung up",
+        ),
+        "state-unreachable",
+        "The state repository can't be reached.",
+        "It is tried again later; what is set up goes on working meanwhile.",
+        Remedy.WAIT,
+    ),
+    (
+        ("does not appear to be a git repository", "Repository not found", "does not exist"),
+        "state-missing",
+        "There is no Git repository where the state should be.",
+        "Check the address of the state repository.",
+        Remedy.PERSON,
+    ),
+)
