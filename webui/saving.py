@@ -7,11 +7,11 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from state.commits import Author
 from state.edits import Edit, first_save, name_of
 from state.errors import LxcGpuError, Remedy
 from state.keys import KeyProblemsError, PublicKey, parse_keys
 from state.model import State
-from state.repository import Author
 from webui.directory import (
     DirectoryDownError,
     NotAllowedError,

@@ -14,10 +14,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event, Lock, Thread
 
+from state.commits import Author, Commit, Committed
 from state.edits import Edit
 from state.errors import LxcGpuError, Remedy
 from state.model import State
-from state.repository import Author, Commit, Committed, Repository
+from state.repository import Repository
 
 log = logging.getLogger(__name__)
 
