@@ -4,30 +4,39 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+from reconciler import places
 from reconciler.converge import Outcome, SupersededError, converge
 from reconciler.newest import Newest, publish_newest, published_view
 from reconciler.plan import AnyKind, Tell
 from reconciler.server import ServerConfig
 from reconciler.status import write_status
 from state.errors import LxcGpuError, Remedy
-from state.view import View
 from state.wire import Report
 
 MOST_RESTARTS = 5
 """How often a round starts over because a newer revision was published meanwhile."""
 
 
-def run_round(
-    config: ServerConfig, kinds: Sequence[AnyKind], tell: Tell, only: str | None = None
-) -> Report:
-    """Fetch, converge, report. With `only`, kinds whose names are users stay at that one.
+@dataclass(frozen=True)
+class Scope:
+    """What a round is about."""
 
-    A report of a whole round is kept as the server's status. LxcGpuError if the server has no
-    revision to go by at all.
+    kinds: Sequence[AnyKind]
+    only: str | None = None
+    """Kinds whose names are users stay at this one."""
+    whole: bool = True
+    """Whether its report is the server's status."""
+
+
+def run_round(config: ServerConfig, scope: Scope, tell: Tell) -> Report:
+    """Fetch, converge, report.
+
+    LxcGpuError if the server has no revision to go by at all.
     """
     started = time.monotonic()
-    newest, outcome = _converge_to_newest(config, kinds, tell, only)
+    newest, outcome = _converge_to_newest(config, scope, tell)
     report = Report(
         server=config.name,
         revision=newest.view.revision,
@@ -37,19 +46,18 @@ def run_round(
         failures=tuple(outcome.failures),
         refused=newest.refused,
     )
-    if only is None:
+    if scope.whole:
         write_status(report)
     return report
 
 
-def _converge_to_newest(
-    config: ServerConfig, kinds: Sequence[AnyKind], tell: Tell, only: str | None
-) -> tuple[Newest, Outcome]:
+def _converge_to_newest(config: ServerConfig, scope: Scope, tell: Tell) -> tuple[Newest, Outcome]:
     newest = publish_newest(config)
     for _ in range(MOST_RESTARTS):
+        current = CurrentView(newest.view.revision)
         try:
             outcome = converge(
-                kinds, newest.view, only=only, tell=tell, current=_is_published(newest.view)
+                scope.kinds, newest.view, only=scope.only, tell=tell, current=current
             )
         except SupersededError:
             newest = Newest(published_view() or newest.view, newest.refused)
@@ -63,10 +71,6 @@ def _converge_to_newest(
     )
 
 
-def _is_published(view: View) -> CurrentView:
-    return CurrentView(view.revision)
-
-
 class CurrentView:
     """Answers whether a revision is still the published one; reads the file only if it changed."""
 
@@ -76,8 +80,6 @@ class CurrentView:
 
     def __call__(self) -> bool:
         """Whether no newer revision was published."""
-        from reconciler import places
-
         changed = places.VIEW.stat().st_mtime_ns
         if changed == self._seen:
             return True

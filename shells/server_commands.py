@@ -16,24 +16,28 @@ from state import wire
 from state.errors import LxcGpuError
 
 if TYPE_CHECKING:
-    from reconciler.plan import Planned
+    from reconciler.plan import AnyKind, Planned
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="For programs: JSON on stdout.")
+_USER = click.option("--user", help="Only what concerns this user.")
+_KIND = click.option(
+    "--kind", "names", multiple=True, metavar="KIND", help="Only this kind; may be repeated."
+)
 
 
 @click.command()
 @_JSON
-@click.option("--user", help="Only what concerns this user.")
-def plan(as_json: bool, user: str | None) -> None:
+@_USER
+@_KIND
+def plan(as_json: bool, user: str | None, names: tuple[str, ...]) -> None:
     """Show what `reconcile` would change on this server; changes nothing."""
-    from reconciler.kinds import KINDS
     from reconciler.newest import newest_view
     from reconciler.plan import plan as planned_for
     from reconciler.server import read_server_config
 
     _require_root()
     newest = newest_view(read_server_config())
-    lines = planned_for(KINDS, newest.view, user)
+    lines = planned_for(_kinds(names), newest.view, user)
     if newest.refused:
         Terminal().note(f"The newest revision is not taken: {newest.refused}")
     if as_json:
@@ -49,18 +53,19 @@ def plan(as_json: bool, user: str | None) -> None:
 
 @click.command()
 @_JSON
-@click.option("--user", help="Only what concerns this user.")
-def reconcile(as_json: bool, user: str | None) -> None:
+@_USER
+@_KIND
+def reconcile(as_json: bool, user: str | None, names: tuple[str, ...]) -> None:
     """Fetch the newest revision and bring this server to it, now."""
-    from reconciler.kinds import KINDS
-    from reconciler.round import run_round
+    from reconciler.round import Scope, run_round
     from reconciler.server import read_server_config
 
     _require_root()
+    scope = Scope(_kinds(names), user, whole=not (user or names))
     terminal = Terminal()
     show = _send if as_json else terminal.progress
     try:
-        report = run_round(read_server_config(), KINDS, show, user)
+        report = run_round(read_server_config(), scope, show)
     except LxcGpuError as error:
         if not as_json:
             raise
@@ -89,6 +94,18 @@ def status(as_json: bool) -> None:
     else:
         ago = max(0, round(time.time() - report.finished))
         Terminal().result(f"{_report_text(report)}\nThe round ended {_duration(ago)} ago.")
+
+
+def _kinds(names: tuple[str, ...]) -> tuple[AnyKind, ...]:
+    """The kinds called `names`, in their order; all without names."""
+    from reconciler.kinds import KINDS
+
+    known = {kind.name: kind for kind in KINDS}
+    if unknown := [name for name in names if name not in known]:
+        raise LxcGpuError(
+            "usage", f"There is no kind {unknown[0]}.", f"The kinds: {', '.join(known)}."
+        )
+    return tuple(kind for name, kind in known.items() if not names or name in names)
 
 
 def _require_root() -> None:
