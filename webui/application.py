@@ -50,6 +50,7 @@ def build(config: WebConfig, parts: Services | None = None) -> Flask:
         iso=words.iso,
         moment=words.moment,
         summary=words.summary,
+        ticks=words.ticks,
         ago=lambda then: words.ago(then, time.time()),
     )
     for blueprint in (iam, plain, results):

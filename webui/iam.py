@@ -20,12 +20,7 @@ VERBS = (
     ("start", "Starts your container (so does the bare command)."),
     ("stop", "Shuts it down."),
     ("restart", "Shuts it down and starts it."),
-    ("status", "Says whether it runs, and how full things are."),
-    ("port", "Maps another port of the server to your container."),
-    ("snapshot", "Saves your system as it is."),
-    ("recover", "Goes back to a snapshot."),
-    ("rebuild", "Begins anew from the template; your home stays."),
-    ("gpus", "Shows the GPUs and who is using them."),
+    ("status", "Says whether it runs."),
     ("help", "Explains all of these."),
 )
 
@@ -59,7 +54,7 @@ def home() -> str:
     reading = services().source.current()
     latest = services().board.latest()
     rows = [
-        _row(name, str(server.address), latest.get(name))
+        _row(name, str(server.address), latest.get(name), reading.revision)
         for name, server in sorted(reading.state.servers.items())
     ]
     return render_template(
@@ -128,7 +123,8 @@ def _page(name: str) -> UserPage:
     parts = services()
     reading = parts.source.current()
     owner = owner_of(reading.state, name)
-    paths = (f"users/{owner}.yaml", f"former/{owner}.yaml")
+    paths = [f"users/{owner}.yaml", f"former/{owner}.yaml"]
+    paths += [f"registrations/{server}/{owner}.yaml" for server in reading.state.servers]
     history = () if owner is None else parts.source.history(*paths)
     return user_page(reading.state, name, owner, history, parts.config.public_url)
 
@@ -167,17 +163,16 @@ def _status(error: LxcGpuError) -> int:
     return 422
 
 
-def _row(name: str, address: str, outcome: Outcome | None) -> ServerRow:
+def _row(name: str, address: str, outcome: Outcome | None, newest: str) -> ServerRow:
     if outcome is None:
         return ServerRow(name, address, "waiting", "not asked yet", "", "", None)
-    words = {Phase.CONVERGED: "converged", Phase.UNREACHABLE: "unreachable"}
-    finished = outcome.report.finished if outcome.report else None
-    return ServerRow(
-        name,
-        address,
-        outcome.phase.value,
-        words.get(outcome.phase, "needs a look"),
-        outcome.text,
-        outcome.hint,
-        finished,
-    )
+    report = outcome.report
+    phase, word, hint = outcome.phase.value, "needs a look", outcome.hint
+    if outcome.phase is Phase.UNREACHABLE:
+        word = "unreachable"
+    elif outcome.phase is Phase.CONVERGED and report and report.revision != newest:
+        phase, word, hint = "behind", "catching up", f"The newest revision is {newest[:7]}."
+    elif outcome.phase is Phase.CONVERGED:
+        word = "converged"
+    finished = report.finished if report else None
+    return ServerRow(name, address, phase, word, outcome.text, hint, finished)

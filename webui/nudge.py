@@ -7,6 +7,7 @@ many were wanted meanwhile. A dead server holds up its own lane and no other.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from threading import Event, Lock, Thread
@@ -50,7 +51,7 @@ def _of_report(server: str, report: Report, wanted: str, includes: Includes) -> 
     return Outcome(server, Phase.CONVERGED, text, report=report)
 
 
-_SYSADMIN = "Your sysadmin has been told; the next round tries again by itself."
+_SYSADMIN = "The next round tries again by itself; if it lasts, tell your sysadmin."
 _CATCHES_UP = "It will catch up by itself within minutes."
 
 
@@ -113,9 +114,11 @@ class Nudger:
         self._lanes: dict[str, Lane] = {}
         self._lock = Lock()
         self._stop = Event()
+        self._nudged_for = ""
 
     def saved(self, user: str, revision: str) -> str:
         """Nudge every server for a save; the token under which the board shows how it goes."""
+        self._nudged_for = revision
         servers = self._targets()
         token = self._board.open(user, revision, sorted(servers))
         for server in servers:
@@ -127,19 +130,30 @@ class Nudger:
         for server in self._targets():
             self._lane(server).nudge(None)
 
-    def refresh_every(self, seconds: float) -> None:
-        """Refresh now and every `seconds`, in the background, until `stop`."""
+    def watch(self, newest: Callable[[], str], look_every: float, refresh_every: float) -> None:
+        """Nudge all servers now, whenever the newest revision changes, and from time to time.
 
-        def loop() -> None:
-            while True:
-                try:
+        So what a sysadmin pushes reaches the servers as fast as what is saved here. Runs in the
+        background until `stop`.
+        """
+        Thread(
+            target=self._watch, args=(newest, look_every, refresh_every), name="watch", daemon=True
+        ).start()
+
+    def _watch(self, newest: Callable[[], str], look_every: float, refresh_every: float) -> None:
+        refreshed = -refresh_every
+        while True:
+            try:
+                revision = newest()
+                due = time.monotonic() - refreshed >= refresh_every
+                if due or revision != self._nudged_for:
+                    self._nudged_for = revision
+                    refreshed = time.monotonic()
                     self.refresh()
-                except LxcGpuError as error:
-                    log.warning("event=refresh-failed code=%s %s", error.code, error.message)
-                if self._stop.wait(seconds):
-                    return
-
-        Thread(target=loop, name="refresh", daemon=True).start()
+            except LxcGpuError as error:
+                log.warning("event=refresh-failed code=%s %r", error.code, error.message)
+            if self._stop.wait(look_every):
+                return
 
     def stop(self) -> None:
         """Refresh no more."""

@@ -45,7 +45,11 @@ def main(arguments: list[str] | None = None) -> int:
         max_request_body_size=1024 * 1024,
         channel_timeout=60,
     )
-    parts.nudger.refresh_every(config.refresh_interval.total_seconds())
+    parts.nudger.watch(
+        lambda: parts.source.current().revision,
+        look_every=2 * config.fetch_seconds,
+        refresh_every=config.refresh_interval.total_seconds(),
+    )
     log.info("event=serving listen=%s", config.listen)
     server.run()
     return 0

@@ -74,11 +74,12 @@ def user_page(
 
 
 def fetch_commands(name: str, public_url: str) -> str:
-    """What to paste to save the two ssh files; the same in a shell and in PowerShell."""
+    """What to paste to save the two ssh files; ssh refuses those that a group may write."""
     here = f"{public_url}/user/{name}/.ssh"
     return (
         f"curl -fsS --create-dirs {here}/config -o ~/.ssh/{CONFIG}\n"
-        f"curl -fsS {here}/known_hosts -o ~/.ssh/{KNOWN_HOSTS}"
+        f"curl -fsS {here}/known_hosts -o ~/.ssh/{KNOWN_HOSTS}\n"
+        f"chmod 600 ~/.ssh/{CONFIG} ~/.ssh/{KNOWN_HOSTS}"
     )
 
 
@@ -86,9 +87,11 @@ def include_command() -> str:
     """What to paste, once, so that ssh reads the saved configuration: it must stand first."""
     line = f"Include {CONFIG}"
     return (
-        f"grep -qsx '{line}' ~/.ssh/config ||\n"
-        f"  {{ echo '{line}'; cat ~/.ssh/config; }} 2>/dev/null > ~/.ssh/config.new &&\n"
-        "  mv ~/.ssh/config.new ~/.ssh/config"
+        "touch ~/.ssh/config\n"
+        f"if ! grep -qx '{line}' ~/.ssh/config; then\n"
+        f"  {{ echo '{line}'; cat ~/.ssh/config; }} > ~/.ssh/config.new\n"
+        "  chmod 600 ~/.ssh/config.new && mv ~/.ssh/config.new ~/.ssh/config\n"
+        "fi"
     )
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+
+from markupsafe import Markup, escape
 
 from state.keys import PublicKey
 from webui.board import Phase, Save
@@ -80,3 +83,8 @@ def summary(save: Save) -> str:
         return "All servers converged." if total > 1 else "The server converged."
     rest = total - converged
     return f"{converged} of {total} servers converged; {rest} will follow, see below."
+
+
+def ticks(text: str) -> Markup:
+    """Messages as HTML: what stands between backticks is something to type."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704

@@ -113,15 +113,23 @@ def test_a_mistake_of_ours_ends_neither_the_lane_nor_the_save():
     assert finished(board, nudges.saved("lqchen", "abc1234def")).converged
 
 
-def test_refresh_fills_the_first_page():
+def test_the_first_page_is_filled_and_a_pushed_revision_is_passed_on():
+    newest = ["first"]
+
     def contact(target: Target) -> Iterator[Message]:
-        yield report(target.name, "anything")
+        yield report(target.name, newest[0])
+
+    def all_at(revision: str) -> bool:
+        reports = [outcome.report for outcome in board.latest().values()]
+        return len(reports) == 2 and all(r is not None and r.revision == revision for r in reports)
 
     nudges, board = nudger(contact)
-    nudges.refresh_every(3600)
-    for _ in range(200):
-        if len(board.latest()) == 2:
-            break
-        time.sleep(0.01)
+    nudges.watch(lambda: newest[0], look_every=0.01, refresh_every=3600)
+    for revision in ("first", "pushed by a sysadmin"):
+        newest[0] = revision
+        for _ in range(300):
+            if all_at(revision):
+                break
+            time.sleep(0.01)
+        assert all_at(revision)
     nudges.stop()
-    assert all(outcome.phase is Phase.CONVERGED for outcome in board.latest().values())

@@ -1,0 +1,283 @@
+"""The pages, against a real Git repository and a real directory; the servers are dead."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from shells.gate_register import registration
+from state.commits import Author
+from state.keys import parse_key
+from tests.integration import slapd
+from tests.integration.web import KEY, OTHER, PEOPLE, Web, make_web
+
+pytestmark = pytest.mark.skipif(
+    not Path("/usr/sbin/slapd").exists(), reason="needs slapd (apt-get install slapd)"
+)
+THIRD = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA7uRYOIsqxRxpvEXGOD0uTmY2Gmg1kNzWc0PNsPgvZM"
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    with slapd.running(tmp_path_factory.mktemp("slapd"), PEOPLE) as running:
+        yield running
+
+
+@pytest.fixture
+def web(tmp_path, directory) -> Web:
+    dead = {"gpu17": ("127.0.0.1", slapd.free_port()), "gpu18": ("127.0.0.2", slapd.free_port())}
+    return make_web(tmp_path, directory, dead)
+
+
+def save(web: Web, page: str = "LQChen", **fields: str):
+    typed = {"login": "lqchen", "password": "right horse", "keys": f"{KEY} lqchen@laptop"}
+    return web.app.test_client().post(f"/user/{page}", data={**typed, **fields})
+
+
+def get(web: Web, path: str) -> str:
+    return web.app.test_client().get(path).get_data(as_text=True)
+
+
+def commits(web: Web) -> int:
+    return int(web.git("rev-list", "--count", "main"))
+
+
+def stamp(page: str) -> str:
+    found = re.search(r'name="shown" value="(\w*)"', page)
+    assert found
+    return found[1]
+
+
+def test_a_first_visit_allocates_nothing_and_a_save_everything(web):
+    assert "Nothing is saved here yet" in get(web, "/user/LQChen")
+    assert commits(web) == 1
+    answer = save(web)
+    assert answer.status_code == 303
+    assert answer.headers["Location"].startswith("/save/")
+    assert get(web, "/users") == "lqchen\n"
+    assert get(web, "/user/lqchen/port") == "22000\n"
+    assert get(web, "/user/lqchen/subuid") == "10000000\n"
+    assert get(web, "/user/lqchen/name") == "Lequn Chen\n"
+    assert get(web, "/user/lqchen/.ssh/authorized_keys") == f"{KEY} lqchen@laptop\n"
+    assert web.git("log", "-1", "--format=%an <%ae>").strip() == "Lequn Chen <lqchen@example.org>"
+    allowed = web.folder / "allowed"
+    allowed.write_text("* " + (web.folder / "signing.pub").read_text())
+    web.git("-c", f"gpg.ssh.allowedSignersFile={allowed}", "verify-commit", "main")
+
+
+def test_the_page_leads_on_with_commands_that_are_right(web):
+    save(web)
+    page = get(web, "/user/lqchen")
+    assert "ssh register@gpu17-manage lqchen" in page
+    assert "http://iam.mylab.com/user/lqchen/.ssh/config" in page
+    assert "Lequn Chen" in page
+    assert "Ed25519" in page
+    assert "new user lqchen (Lequn Chen)" in page
+
+
+def test_a_registration_shows_up_in_known_hosts(web):
+    save(web)
+    edit = registration("lqchen", parse_key(OTHER), "gpu17")
+    web.parts.source.commit(edit, Author("gpu17", "gpu17@servers.invalid"))
+    lines = get(web, "/user/lqchen/.ssh/known_hosts").splitlines()
+    assert [line.split(",")[0] for line in lines] == ["gpu17-manage", "gpu17", "gpu18-manage"]
+    assert lines[1].endswith(OTHER)
+    config = get(web, "/user/lqchen/.ssh/config")
+    assert "Host gpu17-manage\n    HostName 127.0.0.1\n" in config
+
+
+def test_the_copied_commands_work_in_a_shell(web, tmp_path):
+    from webui.user_page import include_command
+
+    home = tmp_path / "home"
+    (home / ".ssh").mkdir(parents=True)
+    (home / ".ssh/config").write_text("Host other\n    User me\n")
+    for _ in range(2):
+        subprocess.run(["sh", "-c", include_command()], env={"HOME": str(home)}, check=False)
+    text = (home / ".ssh/config").read_text()
+    assert text == "Include lxc-gpu.config\nHost other\n    User me\n"
+    (home / ".ssh/config").unlink()
+    subprocess.run(["sh", "-c", include_command()], env={"HOME": str(home)}, check=False)
+    assert (home / ".ssh/config").read_text() == "Include lxc-gpu.config\n"
+
+
+def test_keys_are_replaced_by_what_is_saved(web):
+    save(web)
+    both = f"{KEY} lqchen@laptop\n{OTHER} desk\n"
+    assert save(web, "lqchen", keys=both).status_code == 303
+    assert get(web, "/user/lqchen/.ssh/authorized_keys") == both
+    assert save(web, "lqchen", keys=f"{OTHER} desk").status_code == 303
+    assert get(web, "/user/lqchen/.ssh/authorized_keys") == f"{OTHER} desk\n"
+    assert save(web, "lqchen", keys="").status_code == 303
+    assert get(web, "/user/lqchen/.ssh/authorized_keys") == ""
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "said"),
+    [
+        ({"password": "wrong"}, 403, "This name and password don&#39;t belong together."),
+        ({"password": ""}, 403, "This name and password don&#39;t belong together."),
+        ({"login": "nobody"}, 403, "This name and password don&#39;t belong together."),
+        ({"login": "*"}, 403, "This name and password don&#39;t belong together."),
+        ({"login": ")(uid=*"}, 403, "This name and password don&#39;t belong together."),
+        ({"login": "guest", "password": "guest-secret"}, 403, "not among those who may use"),
+        ({"keys": "nonsense"}, 422, "line 1"),
+        ({"keys": f"{KEY}\n\nssh-rsa AAAA"}, 422, "line 3"),
+        ({"keys": ""}, 422, "A first visit needs an SSH public key"),
+        ({"keys": "-----BEGIN OPENSSH PRIVATE KEY-----"}, 422, "private key"),
+    ],
+)
+def test_what_is_wrong_is_said_and_nothing_is_saved(web, fields, status, said):
+    answer = save(web, **fields)
+    page = answer.get_data(as_text=True)
+    assert answer.status_code == status
+    assert said in page
+    assert "right horse" not in page
+    assert "guest-secret" not in page
+    assert fields.get("keys", KEY) in page
+    assert commits(web) == 1
+
+
+def test_a_known_person_by_another_spelling_is_the_same_person(web):
+    save(web)
+    assert save(web, "lqchen", login="LQCHEN", keys=f"{KEY}\n{OTHER}").status_code == 303
+    assert get(web, "/users") == "lqchen\n"
+    answer = web.app.test_client().get("/user/LQChen")
+    assert (answer.status_code, answer.headers["Location"]) == (302, "/user/lqchen")
+
+
+def test_a_login_that_is_no_name_gets_one(web):
+    answer = save(web, "Lequn.Dot", login="lequn.dot", password="dot-secret", keys=THIRD)
+    assert answer.status_code == 303
+    assert get(web, "/users") == "lequn-dot\n"
+    answer = web.app.test_client().get("/user/Lequn.Dot")
+    assert answer.headers["Location"] == "/user/lequn-dot"
+
+
+def test_nobody_saves_on_somebody_elses_page(web):
+    save(web)
+    answer = save(web, "lqchen", login="ann", password="ann's own", keys=THIRD)
+    assert answer.status_code == 422
+    assert "This is the page of lqchen" in answer.get_data(as_text=True)
+    answer = save(web, "someone-new", keys=THIRD)
+    assert "Yours is /user/lqchen" in answer.get_data(as_text=True)
+    assert get(web, "/user/lqchen/.ssh/authorized_keys") == f"{KEY} lqchen@laptop\n"
+
+
+def test_one_key_is_one_persons(web):
+    save(web)
+    answer = save(web, "ann", login="ann", password="ann's own", keys=KEY)
+    assert answer.status_code == 422
+    assert "already belongs to lqchen" in answer.get_data(as_text=True)
+
+
+def test_two_windows_lose_no_key(web):
+    save(web)
+    shown = stamp(get(web, "/user/lqchen"))
+    both = f"{KEY} lqchen@laptop\n{OTHER} desk"
+    assert save(web, "lqchen", keys=both, shown=shown).status_code == 303
+    late = save(web, "lqchen", keys=f"{KEY} lqchen@laptop\n{THIRD} phone", shown=shown)
+    assert late.status_code == 422
+    assert "changed meanwhile" in late.get_data(as_text=True)
+    again = save(web, "lqchen", keys=f"{both}\n{THIRD}", shown=stamp(late.get_data(as_text=True)))
+    assert again.status_code == 303
+
+
+def test_guessing_gets_slow(web):
+    answers = [save(web, password=f"guess {n}").status_code for n in range(8)]
+    assert answers[:4] == [403] * 4
+    assert 429 in answers[4:]
+    assert int(save(web, password="guess").headers["Retry-After"]) >= 1
+
+
+def test_the_live_result_names_every_server(web):
+    place = save(web).headers["Location"]
+    for _ in range(100):
+        page = get(web, place)
+        if "http-equiv" not in page:
+            break
+        assert '<noscript><meta http-equiv="refresh"' in page
+        time.sleep(0.05)
+    assert page.count("refuses connections") == 2
+    assert "0 of 2 servers converged; 2 will follow" in page
+    stream = web.app.test_client().get(f"{place}/events").get_data(as_text=True)
+    first = next(line for line in stream.splitlines() if line.startswith("data: "))
+    assert "gpu18" in json.loads(first.removeprefix("data: "))
+    assert stream.endswith("event: done\ndata: {}\n\n")
+    home = get(web, "/")
+    assert home.count("unreachable") >= 2
+
+
+def test_old_addresses_and_unknown_ones(web):
+    client = web.app.test_client()
+    moved = client.get("/manage/ssh-key/lqchen")
+    assert moved.headers["Location"] == "/user/lqchen"
+    assert client.get("/user?login=LQChen").headers["Location"] == "/user/LQChen"
+    for path in ("/nowhere", "/save/no-such-token", "/user/a%20b", "/user/..%2f", "/user/-x"):
+        answer = client.get(path)
+        assert answer.status_code == 404
+        assert "<h1>" in answer.get_data(as_text=True)
+    assert client.post("/guide").status_code == 405
+    for name in ("port", "subuid", "name", ".ssh/config", ".ssh/known_hosts"):
+        answer = client.get(f"/user/nobody/{name}")
+        assert answer.status_code == 404
+        assert answer.content_type == "text/plain; charset=utf-8"
+        assert answer.get_data(as_text=True) == "There is no user nobody.\n"
+
+
+def test_megabytes_are_refused_kindly(web):
+    answer = save(web, keys="x" * 2_000_000)
+    assert answer.status_code == 413
+    assert "Far too much text" in answer.get_data(as_text=True)
+
+
+def test_every_page_has_the_headers_that_protect_it(web):
+    save(web)
+    for path in ("/", "/guide", "/user/lqchen", "/user/x", "/nowhere", "/users"):
+        headers = web.app.test_client().get(path).headers
+        assert headers["Content-Security-Policy"].startswith("default-src 'self'")
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert "Set-Cookie" not in headers
+    page = get(web, "/user/lqchen")
+    assert "<script>" not in page
+    assert "style=" not in page
+    assert "onclick" not in page
+
+
+def test_markup_in_comments_and_names_stays_text(web):
+    save(web, keys=f"{KEY} <script>alert(1)</script>")
+    page = get(web, "/user/lqchen")
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert" in page
+
+
+def test_pages_go_on_while_the_repository_is_away(web):
+    save(web)
+    away = web.repository.rename(web.repository.with_name("away"))
+    time.sleep(0.05)
+    get(web, "/")
+    time.sleep(0.5)
+    page = get(web, "/user/lqchen")
+    assert "This may be out of date." in page
+    assert "Lequn Chen" in page
+    refused = save(web, "lqchen", keys=OTHER)
+    assert refused.status_code in (422, 503)
+    assert "Nothing was saved" in refused.get_data(as_text=True)
+    away.rename(web.repository)
+    assert save(web, "lqchen", keys=OTHER).status_code == 303
+
+
+def test_passwords_reach_no_log(web, caplog):
+    with caplog.at_level("DEBUG"):
+        save(web)
+        save(web, password="a wrong but telling one")
+        save(web, "ann", login="ann", password="ann's own", keys="nonsense")
+    assert "event=saved user=lqchen source=127.0.0.1" in caplog.text
+    assert "event=refused" in caplog.text
+    for secret in ("right horse", "a wrong but telling one", "ann's own"):
+        assert secret not in caplog.text
