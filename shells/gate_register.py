@@ -1,0 +1,53 @@
+"""A registration that came through the gate, as a commit. Loads Git: only when one comes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from state.commits import Author
+from state.edits import Edit, register
+from state.errors import LxcGpuError
+from state.keys import PublicKey, parse_key
+from state.model import State
+from state.repository import Repository
+
+if TYPE_CHECKING:
+    from shells.gate import Places
+
+
+def commit_registration(user: str, host_key: str, server: str, where: Places) -> str:
+    """Commit that `user` has a container with `host_key` on `server`; the revision that says so.
+
+    The server is the author, the web page's key signs. A registration that stands already is
+    no new commit.
+    """
+    edit = registration(user, _host_key(host_key), server)
+    repository = Repository.clone(str(where.repository), where.clone)
+    author = Author(server, f"{server}@servers.invalid")
+    return repository.commit(edit, author, where.signing_key).revision
+
+
+def registration(user: str, host_key: PublicKey, server: str) -> Edit:
+    """The edit: only for users who can log in, as whoever registers just did with a key."""
+    whole = register(server, user, host_key)
+
+    def apply(state: State) -> State:
+        known = state.users.get(user)
+        if known is not None and not known.keys:
+            raise LxcGpuError(
+                "user-without-keys",
+                f"{user} has no ssh key, so nobody can register for {user}.",
+                "Save a key on the web page first.",
+            )
+        return whole.apply(state)
+
+    return Edit(apply, whole.note)
+
+
+def _host_key(text: str) -> PublicKey:
+    try:
+        return parse_key(text)
+    except ValueError as error:
+        raise LxcGpuError(
+            "gate-host-key", f"That is no usable ssh host key: {error}.", details=text[:200]
+        ) from error

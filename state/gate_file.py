@@ -1,0 +1,55 @@
+"""Writes the gate's authorized_keys: `python -m state.gate_file REPOSITORY FILE`.
+
+Run by the post-receive hook of the state repository, and at set-up, so that a pushed server file
+is all that a server needs to be let in.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from state.errors import LxcGpuError
+from state.gate_keys import gate_keys
+from state.repository import Repository
+
+
+def write(repository: Path, file: Path) -> bool:
+    """Make `file` say what the newest state wants; whether it had to be changed.
+
+    It is replaced in one go: sshd never reads half a file. LxcGpuError leaves it as it is.
+    """
+    opened = Repository(repository)
+    text = gate_keys(opened.read(opened.tip()))
+    if file.exists() and file.read_text(encoding="utf-8") == text:
+        return False
+    opened_file, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    fresh = Path(name)
+    try:
+        with os.fdopen(opened_file, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            os.fchmod(stream.fileno(), 0o644)
+            stream.flush()
+            os.fsync(stream.fileno())
+        fresh.replace(file)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise
+    return True
+
+
+def main() -> int:
+    """For the hook and the set-up."""
+    try:
+        repository, file = (Path(word) for word in sys.argv[1:])
+        write(repository, file)
+    except LxcGpuError as error:
+        print(f"The gate's keys stay as they are. {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
