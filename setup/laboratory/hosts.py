@@ -15,7 +15,7 @@ from laboratory import cgroups
 from laboratory.layout import HOSTS, HostSpec, Places
 from laboratory.lxc_config import lxc_config
 from laboratory.network import inside
-from state.command import SEARCH_PATH, Finished, failure, run
+from state.command import SEARCH_PATH, Finished, failure, pasteable, run
 from state.errors import LxcGpuError
 
 BOOT_TIME = 60
@@ -23,13 +23,16 @@ BOOT_TIME = 60
 SETTLED = ("running", "degraded")
 """What systemd calls itself after booting: all well, or with failed units."""
 
-# The hosts need a sysfs that belongs to the lab's network, with this machine's cgroups in it.
-# Both are arranged in a mount namespace of their own, which goes when the last of them ends.
+# The hosts need a sysfs that belongs to the lab's network, with this machine's cgroups in it, and
+# the host its root. All is arranged in a mount namespace of its own, which goes with the host.
 START = """
-mount --rbind /sys/fs/cgroup "$1"
+stash=$1 image=$2 folder=$3
+shift 3
+mount --rbind /sys/fs/cgroup "$stash"
 mount -t sysfs sysfs /sys
-mount --rbind "$1" /sys/fs/cgroup
-shift
+mount --rbind "$stash" /sys/fs/cgroup
+cd "$folder"
+mount -t overlay -o "redirect_dir=on,lowerdir=$image,upperdir=upper,workdir=work" lab rootfs
 exec "$@"
 """
 
@@ -57,9 +60,14 @@ class Host:
         return self.place.hosts / self.name
 
     @property
-    def rootfs(self) -> Path:
-        """Its root file system, seen from this machine. Hostile: never follow a link in it."""
-        return self.folder / "rootfs"
+    def image(self) -> Path:
+        """The image that it stands on."""
+        return (self.folder / "image").readlink()
+
+    @property
+    def made(self) -> bool:
+        """Whether it exists, running or not."""
+        return (self.folder / "image").is_symlink() and self.image.is_dir()
 
     @property
     def running(self) -> bool:
@@ -84,10 +92,13 @@ class Host:
         done = run(
             self.entering(words, user=user, env=env), stdin=stdin, timeout=timeout, check=False
         )
-        shown = ["setup/lab", "exec", *(["-u", user] if user else []), self.name, *words]
-        finished = Finished(tuple(shown), done.status, done.stdout, done.stderr)
+        finished = Finished(tuple(words), done.status, done.stdout, done.stderr)
         if check and not finished.ok:
-            raise failure(finished)
+            error = failure(finished)
+            error.message = f"On {self.name}, {error.message}"
+            paste = ["setup/lab", "exec", *(["-u", user] if user else []), self.name, *words]
+            error.details = f"{pasteable(paste)}\n{finished.stdout}{finished.stderr}".strip()
+            raise error
         return finished
 
     def sh(
@@ -163,7 +174,7 @@ class Host:
             [
                 *("nsenter", f"--net={self.place.namespace_file}", "--"),
                 *("unshare", "--mount", "--propagation", "private", "--"),
-                *("sh", "-euc", START, "sh", stash),
+                *("sh", "-euc", START, "sh", stash, self.image, self.folder),
                 *("lxc-start", "-P", self.place.hosts, "-n", self.name, "-d"),
             ]
         )
@@ -233,7 +244,7 @@ class Lab:
     @property
     def made(self) -> tuple[Host, ...]:
         """The hosts that this lab has: all, unless `up --hosts` made only some."""
-        return tuple(host for host in self.hosts if host.rootfs.is_dir())
+        return tuple(host for host in self.hosts if host.made)
 
     @property
     def complete(self) -> bool:

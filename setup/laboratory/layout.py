@@ -25,6 +25,8 @@ WHEELS_INSIDE = "/var/cache/lxc-gpu/wheels"
 """Where hosts see the Python packages that the project depends on, read-only."""
 TEMPLATE_INSIDE = "/var/lib/lxc-gpu/templates/debian-12.tar.zst"
 """Where GPU servers see the template for researchers' containers, read-only."""
+DISKS = ("home", "srv", "var/lib/lxc-gpu")
+"""Folders of every host that are plain folders of this machine's disk, not of the overlay."""
 LAPTOP_USER = "lqchen"
 """The ordinary user of the laptop."""
 
@@ -96,7 +98,7 @@ class Places:
 
     @property
     def hosts(self) -> Path:
-        """LXC's folder: one folder per host, with `config` and `rootfs`."""
+        """LXC's folder: one folder per host."""
         return self.folder / "hosts"
 
     @property

@@ -37,8 +37,11 @@ def check_machine() -> None:
         )
 
 
-def up(lab: Lab, names: Sequence[str], progress: Progress) -> None:
-    """Make and start the hosts called `names` (all, when empty), and the ways to them."""
+def up(lab: Lab, names: Sequence[str], progress: Progress, *, bare: bool = False) -> None:
+    """Make and start the hosts called `names` (all, when empty), and the ways to them.
+
+    Unless `bare`, or some of the lab's hosts don't exist, lxc-gpu is set up on them.
+    """
     check_machine()
     place = lab.place
     hosts = tuple(lab.host(name) for name in names) or lab.made or lab.hosts
@@ -47,7 +50,7 @@ def up(lab: Lab, names: Sequence[str], progress: Progress) -> None:
         CACHE.mkdir(parents=True, exist_ok=True)
         images = Images(progress, pool)
         for host in hosts:
-            if not host.rootfs.is_dir():
+            if not host.made:
                 images.start(host.spec)
         machines.prepare_lab(place)
         if network.create(place):
@@ -58,7 +61,7 @@ def up(lab: Lab, names: Sequence[str], progress: Progress) -> None:
         network.write_ssh_config(place)
         if lab.host("iam") in hosts:
             network.start_forwarder(place)
-        if lab.complete:
+        if lab.complete and not bare:
             wire(lab, progress)
 
 
@@ -81,11 +84,8 @@ def down(lab: Lab, progress: Progress) -> None:
 
 
 def _bring_up(host: Host, images: Images, progress: Progress) -> None:
-    if not host.rootfs.is_dir():
-        # Waiting for images isn't the host's time.
-        images.of(host.spec)
-        with progress.step(f"make {host.name}"):
-            machines.make(host, images)
+    if not host.made:
+        machines.make(host, images, progress)
     if host.running:
         progress.say(f"- {host.name} is running{_outdated(host, images)}")
         return
@@ -100,8 +100,7 @@ def _bring_up(host: Host, images: Images, progress: Progress) -> None:
 
 def _outdated(host: Host, images: Images) -> str:
     """A word about a host whose image would be made differently today."""
-    link = host.folder / "image"
-    if link.is_symlink() and link.readlink() != images.current(host.spec):
+    if host.image != images.current(host.spec):
         return ", of an older image: down and up make it anew"
     return ""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from laboratory.layout import (
     BRIDGE,
     CHECKOUT,
+    DISKS,
     PREFIX,
     SOURCE_INSIDE,
     TEMPLATE_INSIDE,
@@ -43,6 +44,7 @@ def lxc_config(place: Places, spec: HostSpec) -> str:
         f"lxc.log.file = {folder / 'lxc.log'}",
         f"lxc.console.logfile = {folder / 'console.log'}",
         _mount("/dev/fuse", "dev/fuse", "bind,create=file,optional"),
+        *(_mount(str(folder / "disks" / disk), disk, "bind,create=dir") for disk in DISKS),
     ]
     if spec.checkout:
         lines += _checkout(place, spec)

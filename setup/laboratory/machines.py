@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 from laboratory import authority, directory
 from laboratory.hosts import Host
-from laboratory.images import Images
+from laboratory.images import Images, claim
 from laboratory.layout import (
+    DISKS,
     DOMAIN,
     LAPTOP_USER,
     SOURCE_INSIDE,
     Places,
     hosts_file,
 )
+from laboratory.progress import Progress
 from state.command import run
 
 LDAP_CA_INSIDE = "/etc/lxc-gpu/ldap-ca.pem"
@@ -40,78 +43,114 @@ def prepare_lab(place: Places) -> None:
         fresh.rename(place.identity)
 
 
-def make(host: Host, images: Images) -> bool:
-    """Make the root file system of `host` unless it is there; tells whether it was made."""
-    if host.rootfs.is_dir():
-        return False
+def make(host: Host, images: Images, progress: Progress) -> None:
+    """Make `host` out of its image; it is there whole, or not at all."""
     image = images.of(host.spec)
-    host.folder.mkdir(parents=True, exist_ok=True)
-    partial = host.folder / "rootfs.partial"
-    run(["rm", "-rf", "--one-file-system", partial], timeout=300)
-    run(["cp", "-a", "--reflink=auto", image, partial], timeout=600)
-    _make_own(host, partial)
-    _link(host.folder / "image", image)
+    links = {"image": image}
     if host.spec.checkout:
-        _link(host.folder / "wheels", images.wheels())
+        links["wheels"] = images.wheels()
     if host.spec.template:
-        _link(host.folder / "template.tar.zst", images.template())
-    partial.rename(host.rootfs)
-    return True
+        links["template.tar.zst"] = images.template()
+    with progress.step(f"make {host.name}"):
+        new = host.folder.with_name(f"{host.name}.partial")
+        run(["rm", "-rf", "--one-file-system", new, host.folder], timeout=300)
+        for name in ("upper", "work", "rootfs"):
+            (new / name).mkdir(parents=True)
+        for name, target in links.items():
+            (new / name).symlink_to(target)
+        for disk in DISKS:
+            _copy_disk(image / disk, new / "disks" / disk)
+        _Writer(host, image, new).write_own()
+        claim(host.place, host.folder)
+        new.rename(host.folder)
 
 
-def _make_own(host: Host, root: Path) -> None:
-    """What makes one machine of a copied image, on the file system below `root`."""
-    (root / "etc/hostname").write_text(f"{host.name}\n")
-    (root / "etc/hosts").write_text(hosts_file())
-    run(["ssh-keygen", "-q", "-A", "-f", root])
-    if host.spec.checkout:
-        # Git reads a checkout that belongs to somebody else only when told that it's meant.
-        (root / "etc/gitconfig").write_text(f"[safe]\n\tdirectory = {SOURCE_INSIDE}\n")
-    if host.name == "ldap":
-        _directory(host, root)
-    if host.name == "iam":
-        for path in (LDAP_CA_INSIDE, "/etc/ssl/certs/lxc-gpu-lab.pem"):
-            target = root / path.lstrip("/")
-            target.parent.mkdir(exist_ok=True)
-            shutil.copyfile(host.place.ca, target)
-    if host.name == "laptop":
-        _laptop(host, root)
+def _copy_disk(source: Path, disk: Path) -> None:
+    disk.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        run(["cp", "-a", "--reflink=auto", source, disk], timeout=600)
+    else:
+        disk.mkdir()
 
 
-def _directory(host: Host, root: Path) -> None:
-    """A certificate of this lab's authority for slapd."""
-    folder = root / directory.TLS.lstrip("/")
-    owner = (folder / "ldap.key").stat()
-    authority.issue(host.place.ca, folder / "ldap", (f"ldap.{DOMAIN}", "ldap", host.address))
-    shutil.copyfile(host.place.ca, folder / "ca.pem")
-    for name, mode in (("ldap.key", 0o600), ("ldap.pem", 0o644), ("ca.pem", 0o644)):
-        os.chown(folder / name, owner.st_uid, owner.st_gid)
-        (folder / name).chmod(mode)
+@dataclass(frozen=True)
+class _Writer:
+    """Writes what makes one machine of an image, beside the image, before the host is started."""
 
+    host: Host
+    image: Path
+    new: Path
 
-def _laptop(host: Host, root: Path) -> None:
-    """The ssh key of the laptop's user."""
-    home = root / "home" / LAPTOP_USER
-    owner = home.stat()
-    folder = home / ".ssh"
-    folder.mkdir(mode=0o700)
-    private = host.place.identity
-    for source, mode in ((private, 0o600), (private.with_suffix(".pub"), 0o644)):
-        shutil.copyfile(source, folder / source.name)
-        (folder / source.name).chmod(mode)
-    for path in (folder, *folder.iterdir()):
-        os.chown(path, owner.st_uid, owner.st_gid)
+    def write_own(self) -> None:
+        """Everything that is this host's own."""
+        self._write("etc/hostname", f"{self.host.name}\n")
+        self._write("etc/hosts", hosts_file())
+        for kind in ("ed25519", "ecdsa"):  # an RSA key takes seconds to find
+            key = self._folder("etc/ssh") / f"ssh_host_{kind}_key"
+            comment = f"root@{self.host.name}"
+            run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-C", comment, "-f", key])
+        if self.host.spec.checkout:
+            # Git reads a checkout that belongs to somebody else only when told that it's meant.
+            self._write("etc/gitconfig", f"[safe]\n\tdirectory = {SOURCE_INSIDE}\n")
+        if self.host.name == "ldap":
+            self._directory()
+        if self.host.name == "iam":
+            authority_text = self.host.place.ca.read_text()
+            self._write(LDAP_CA_INSIDE, authority_text)
+            self._write("etc/ssl/certs/lxc-gpu-lab.pem", authority_text)
+        if self.host.name == "laptop":
+            self._laptop()
+
+    def _folder(self, path: str) -> Path:
+        """A folder over the image's, with the same owner and mode."""
+        folder = self.new / "upper" / path
+        if not folder.is_dir():
+            parent, _, _ = path.rpartition("/")
+            if parent:
+                self._folder(parent)
+            folder.mkdir()
+            below = self.image / path
+            if below.is_dir():
+                shutil.copystat(below, folder)
+                os.chown(folder, below.stat().st_uid, below.stat().st_gid)
+        return folder
+
+    def _write(self, path: str, text: str) -> Path:
+        parent, _, name = path.strip("/").rpartition("/")
+        file = self._folder(parent) / name
+        file.write_text(text)
+        return file
+
+    def _directory(self) -> None:
+        """A certificate of this lab's authority for slapd."""
+        path = directory.TLS.strip("/")
+        owner = (self.image / path / "ldap.key").stat()
+        folder = self._folder(path)
+        names = (f"ldap.{DOMAIN}", "ldap", self.host.address)
+        authority.issue(self.host.place.ca, folder / "ldap", names)
+        shutil.copyfile(self.host.place.ca, folder / "ca.pem")
+        for name, mode in (("ldap.key", 0o600), ("ldap.pem", 0o644), ("ca.pem", 0o644)):
+            os.chown(folder / name, owner.st_uid, owner.st_gid)
+            (folder / name).chmod(mode)
+
+    def _laptop(self) -> None:
+        """The ssh key of the laptop's user."""
+        home = self.new / "disks/home" / LAPTOP_USER
+        owner = home.stat()
+        folder = home / ".ssh"
+        folder.mkdir(mode=0o700)
+        private = self.host.place.identity
+        for source, mode in ((private, 0o600), (private.with_suffix(".pub"), 0o644)):
+            shutil.copyfile(source, folder / source.name)
+            (folder / source.name).chmod(mode)
+        for path in (folder, *folder.iterdir()):
+            os.chown(path, owner.st_uid, owner.st_gid)
 
 
 def known_hosts(hosts: tuple[Host, ...]) -> str:
     """The ssh host keys of `hosts`, as known_hosts has them."""
     lines = []
     for host in hosts:
-        key = (host.rootfs / "etc/ssh/ssh_host_ed25519_key.pub").read_text().split()[:2]
+        key = (host.folder / "upper/etc/ssh/ssh_host_ed25519_key.pub").read_text().split()[:2]
         lines.append(f"{','.join((*host.spec.names, host.address))} {' '.join(key)}\n")
     return "".join(lines)
-
-
-def _link(link: Path, target: Path) -> None:
-    link.unlink(missing_ok=True)
-    link.symlink_to(target)

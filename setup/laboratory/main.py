@@ -41,15 +41,21 @@ def main(ctx: click.Context, name: str) -> None:
 
 @main.command()
 @click.option("--hosts", default="", help="Only these, with commas between.  [default: all]")
+@click.option(
+    "--bare",
+    is_flag=True,
+    envvar="LXC_GPU_LAB_BARE",
+    help="Machines only: set up nothing of lxc-gpu on them.",
+)
 @click.pass_obj
-def up(lab: Lab, hosts: str) -> None:
+def up(lab: Lab, hosts: str, bare: bool) -> None:
     """Make the lab's machines and start them; what is there already is left alone."""
     from laboratory import lifecycle
     from laboratory.progress import Progress
 
     begun = time.monotonic()
     with Progress() as progress:
-        lifecycle.up(lab, [name for name in hosts.split(",") if name], progress)
+        lifecycle.up(lab, [n for n in hosts.split(",") if n], progress, bare=bare)
         progress.say(f"The lab is up ({time.monotonic() - begun:.1f} s).")
         if lab.web_url:
             progress.say(f"web page  {lab.web_url}")

@@ -50,7 +50,7 @@ def observe(lab: Lab) -> LabStatus:
 
 def _observe(host: Host) -> HostStatus:
     failed: tuple[str, ...] = ()
-    if not host.rootfs.is_dir():
+    if not host.made:
         state = "absent"
     elif not host.running:
         state = "stopped"
