@@ -1,0 +1,153 @@
+"""A person in front of the pages, with and without JavaScript; the servers are dead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.integration import slapd
+from tests.integration.web import KEY, OTHER, PEOPLE, make_web, served
+
+CHROMIUM = Path("/usr/bin/chromium")
+pytestmark = [
+    pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Debian's chromium"),
+    pytest.mark.skipif(not Path("/usr/sbin/slapd").exists(), reason="needs slapd"),
+]
+DEAD = {"gpu17": ("127.0.0.1", 1), "gpu18": ("127.0.0.2", 1)}
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    with slapd.running(tmp_path_factory.mktemp("slapd"), PEOPLE) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def address(tmp_path, directory):
+    with served(make_web(tmp_path, directory, DEAD)) as url:
+        yield url
+
+
+@contextmanager
+def person(browser, **options) -> Iterator:
+    """A browser window. What it complains about, a content policy above all, fails the test."""
+    context = browser.new_context(**options)
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    yield page
+    context.close()
+    assert [c for c in complaints if "status of 4" not in c] == []
+
+
+def save(page, address: str, keys: str, password: str = "right horse") -> None:
+    page.goto(address)
+    page.get_by_label("Your login").fill("LQChen")
+    page.get_by_role("button", name="Go to my page").click()
+    page.locator("#pasted").fill(keys)
+    page.get_by_label("Laboratory password").fill(password)
+    page.get_by_role("button", name="Save").click()
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["with scripts", "without"])
+def test_from_the_first_page_to_the_live_result(browser, address, scripts):
+    with person(browser, java_script_enabled=scripts) as page:
+        save(page, address, f"{KEY} lqchen@laptop")
+        page.wait_for_url("**/save/*")
+        page.get_by_text("0 of 2 servers converged; 2 will follow").wait_for(timeout=10_000)
+        assert page.get_by_text("refuses connections").count() == 2
+        page.get_by_role("link", name="What to do next").click()
+        assert page.get_by_role("heading", name="Lequn Chen").is_visible()
+        assert page.get_by_text("ssh register@gpu17-manage lqchen").is_visible()
+        copies = page.get_by_role("button", name="Copy", exact=True).count()
+        assert copies > 0 if scripts else copies == 0
+
+
+def test_a_mistake_keeps_what_was_pasted_but_not_the_password(browser, address):
+    with person(browser) as page:
+        save(page, address, f"{KEY} laptop\nnonsense")
+        page.get_by_text("line 2").wait_for()
+        assert page.locator("#pasted").input_value() == f"{KEY} laptop\nnonsense"
+        assert page.get_by_label("Laboratory password").input_value() == ""
+        assert page.evaluate("document.activeElement.id") == "pasted"
+        page.locator("#pasted").fill(f"{KEY} laptop")
+        page.get_by_label("Laboratory password").fill("wrong")
+        page.get_by_role("button", name="Save").click()
+        page.locator("#password-problem").wait_for()
+        assert page.evaluate("document.activeElement.id") == "password"
+        page.get_by_label("Laboratory password").fill("right horse")
+        page.get_by_role("button", name="Save").click()
+        page.wait_for_url("**/save/*")
+
+
+def test_removing_a_line_removes_the_key(browser, address):
+    with person(browser) as page:
+        save(page, address, f"{KEY} laptop\n{OTHER} desk")
+        page.wait_for_url("**/save/*")
+        page.goto(f"{address}/user/lqchen")
+        assert page.locator(".key").count() == 2
+        save(page, address, f"{OTHER} desk")
+        page.wait_for_url("**/save/*")
+        page.goto(f"{address}/user/lqchen")
+        assert page.locator(".key-name").all_inner_texts() == ["desk"]
+
+
+def test_copying_gives_the_whole_command(browser, address):
+    options = {"permissions": ["clipboard-read", "clipboard-write"]}
+    with person(browser, **options) as page:
+        page.goto(f"{address}/guide")
+        page.get_by_role("button", name="Copy").first.click()
+        page.get_by_role("button", name="Copied").wait_for()
+        assert page.evaluate("navigator.clipboard.readText()") == "ssh-keygen -t ed25519"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_page_fits_a_phone_and_can_be_read(browser, address, scheme):
+    with person(browser, viewport={"width": 360, "height": 740}, color_scheme=scheme) as page:
+        save(page, address, f"{KEY} laptop")
+        page.wait_for_url("**/save/*")
+        paths = ("/", "/guide", "/user/lqchen", "/user/NewPerson", "/nowhere", page.url)
+        for path in paths:
+            page.goto(path if path.startswith("http") else f"{address}{path}")
+            wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+            assert page.evaluate(wide) == 0, path
+            assert page.evaluate(_UNREADABLE) == [], path
+
+
+_UNREADABLE = """() => {
+  // WCAG 2.1, contrast minimum: 4.5 to 1 for every piece of text against what is behind it.
+  const channels = (color) => color.match(/[\\d.]+/g).map(Number);
+  const light = ([r, g, b]) => [r, g, b].map((c) => c / 255)
+    .map((c) => (c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+  const behind = (node) => {
+    for (let each = node; each; each = each.parentElement) {
+      const color = channels(getComputedStyle(each).backgroundColor);
+      if (color.length < 4 || color[3] === 1) return color;
+    }
+    return [255, 255, 255];
+  };
+  const found = [];
+  for (const node of document.querySelectorAll("body *")) {
+    const own = [...node.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
+    const hidden = node.closest("[aria-hidden], .skip") || !node.offsetParent;
+    if (!own || hidden) continue;
+    const [a, b] = [light(channels(getComputedStyle(node).color)), light(behind(node))];
+    const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (contrast < 4.5) found.push(`${contrast.toFixed(1)} ${node.textContent.trim()}`);
+  }
+  return found;
+}"""
