@@ -13,6 +13,8 @@ from state.view import View
 from state.wire import Failure, Progress
 
 Current = Callable[[], bool]
+MOST_SAID = 10
+"""Changes of one kind that are said one by one."""
 
 
 class SupersededError(Exception):
@@ -111,8 +113,7 @@ class _Step:
         changes = self._differing(wanted, names)
         if not changes:
             return
-        for change in changes:
-            tell(Progress(self.kind.describe(change)))
+        self._announce(changes, tell)
         errors = dict(self.kind.apply(self.view, changes, tell))
         for change in self._differing(wanted, [change.name for change in changes]):
             errors.setdefault(change.name, _still_different(change.name))
@@ -120,6 +121,14 @@ class _Step:
         outcome.changes += [
             f"{self.kind.name}: {self.kind.describe(c)}" for c in changes if c.name not in errors
         ]
+
+    def _announce(self, changes: Sequence[Change[Any]], tell: Tell) -> None:
+        """Say what is about to be done: each change, or how many there are."""
+        if len(changes) > MOST_SAID:
+            tell(Progress(f"{self.kind.name}: {len(changes)} changes"))
+            return
+        for change in changes:
+            tell(Progress(self.kind.describe(change)))
 
     def _differing(
         self, wanted: Mapping[str, Any], names: Sequence[str]

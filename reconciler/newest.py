@@ -31,12 +31,12 @@ def published_view() -> View | None:
         return None  # cut off or of another version: it is rendered again from the repository
 
 
-def newest_view(config: ServerConfig) -> Newest:
+def newest_view(config: ServerConfig, before: View | None) -> Newest:
     """Fetch the newest revision and judge it; writes nothing but the clone of the repository.
 
-    LxcGpuError if there is neither a usable new revision nor a view from before.
+    `before` is the published view: it comes back if there is nothing newer that can be used.
+    LxcGpuError if there is neither.
     """
-    before = published_view()
     try:
         return Newest(_fetch(config, before))
     except LxcGpuError as error:
@@ -48,10 +48,10 @@ def newest_view(config: ServerConfig) -> Newest:
 def publish_newest(config: ServerConfig) -> Newest:
     """The same, and what was found becomes the server's view."""
     with files.lock(files.PUBLISH):
-        newest = newest_view(config)
-        text = to_json(newest.view)
-        if files.read_text(places.VIEW) != text:
-            files.write_file(places.VIEW, text)
+        before = published_view()
+        newest = newest_view(config, before)
+        if newest.view is not before:
+            files.write_file(places.VIEW, to_json(newest.view))
         return newest
 
 

@@ -31,12 +31,12 @@ _KIND = click.option(
 @_KIND
 def plan(as_json: bool, user: str | None, names: tuple[str, ...]) -> None:
     """Show what `reconcile` would change on this server; changes nothing."""
-    from reconciler.newest import newest_view
+    from reconciler.newest import newest_view, published_view
     from reconciler.plan import plan as planned_for
     from reconciler.server import read_server_config
 
     _require_root()
-    newest = newest_view(read_server_config())
+    newest = newest_view(read_server_config(), published_view())
     lines = planned_for(_kinds(names), newest.view, user)
     if newest.refused:
         Terminal().note(f"The newest revision is not taken: {newest.refused}")

@@ -57,6 +57,11 @@ class AccountFiles:
             for name, _, uid, _, full_name, _, shell in _fields(self.passwd, 7)
         }
 
+    def taken_ids(self) -> dict[int, str]:
+        """Which account or group has each number; an account's group has the account's number."""
+        lines = [*_fields(self.group, 4), *_fields(self.passwd, 7)]
+        return {int(fields[2]): fields[0] for fields in lines if fields[2].isdigit()}
+
     def members(self, group: str) -> frozenset[str]:
         """The supplementary members of `group`."""
         for name, _, _, members in _fields(self.group, 4):
@@ -102,11 +107,15 @@ class AccountKind:
         found: dict[str, Account] = {}
         conflicts: dict[str, LxcGpuError] = {}
         accounts = files.accounts()
+        taken = files.taken_ids()
         for name in names:
             account = accounts.get(name)
             if account is None:
+                uid = view.residents[name].uid if name in view.residents else 0
                 if _elsewhere(name):
                     conflicts[name] = _conflict(name)
+                elif uid in taken:
+                    conflicts[name] = _uid_conflict(name, uid, taken[uid])
             elif not account.ours:
                 conflicts[name] = _conflict(name)
             else:
@@ -164,6 +173,15 @@ def _conflict(name: str) -> LxcGpuError:
         f"There is already an account {name} on this server that isn't lxc-gpu's.",
         f"Rename or remove it, or, if it is this person's, hand it over: "
         f"`usermod --append --groups {places.USERS_GROUP} {name}`.",
+    )
+
+
+def _uid_conflict(name: str, uid: int, owner: str) -> LxcGpuError:
+    return LxcGpuError(
+        "uid-conflict",
+        f"{name} should get the uid {uid}, which {owner} has on this server.",
+        f"Give {owner} another number (`usermod --uid`, `groupmod --gid`), or widen or move "
+        "`uids:` in fleet.yaml so that it meets no numbers of the server's own.",
     )
 
 
