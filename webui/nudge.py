@@ -47,7 +47,7 @@ def _of_report(server: str, report: Report, wanted: str, includes: Includes) -> 
         count = len(report.failures)
         text = f"{count} problem{'s' * (count != 1)} at revision {at}"
         return Outcome(server, Phase.PROBLEMS, text, _SYSADMIN, report.failures, report)
-    text = f"converged at revision {at} in {report.seconds:.1f} s"
+    text = f"converged at revision {at} in {report.seconds:.1f}\N{NO-BREAK SPACE}s"
     return Outcome(server, Phase.CONVERGED, text, report=report)
 
 

@@ -41,7 +41,11 @@ def finished(board: Board, token: str) -> Save:
     ("message", "phase", "words"),
     [
         (Progress("unpacking"), Phase.CONTACTING, "unpacking"),
-        (report("gpu17"), Phase.CONVERGED, "converged at revision abc1234 in 0.4 s"),
+        (
+            report("gpu17"),
+            Phase.CONVERGED,
+            "converged at revision abc1234 in 0.4",
+        ),
         (report("gpu17", "0ld0ld0"), Phase.PROBLEMS, "has not seen the newest change"),
         (report("gpu17", refused="unsigned"), Phase.PROBLEMS, "stays at abc1234: unsigned"),
         (

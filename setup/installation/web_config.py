@@ -1,0 +1,123 @@
+"""/etc/lxc-gpu/web.toml: written once from the options of setup/web-server, then the sysadmin's."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tomllib
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from installation.steps import Steps
+from state.errors import LxcGpuError
+
+CONFIG = Path("/etc/lxc-gpu")
+WEB_TOML = CONFIG / "web.toml"
+LDAP_PASSWORD = CONFIG / "ldap-password"
+LDAP_CA = CONFIG / "ldap-ca.pem"
+BEHIND_NGINX = "127.0.0.1:8080"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options that go into web.toml the first time."""
+    page = parser.add_argument_group(f"the page (for {WEB_TOML}, written only if missing)")
+    page.add_argument("--public-url", metavar="URL", help="e.g. https://iam.mylab.com")
+    page.add_argument("--listen", metavar="ADDRESS:PORT", default=BEHIND_NGINX,
+                      help=f"default: {BEHIND_NGINX}")  # fmt: skip
+    page.add_argument("--organisation", metavar="NAME", default="", help="your laboratory's name")
+    ldap = parser.add_argument_group("the directory (likewise)")
+    ldap.add_argument("--ldap-url", metavar="URL", action="append", default=[],
+                      help="ldap:// (with StartTLS) or ldaps://; may be repeated")  # fmt: skip
+    ldap.add_argument("--ldap-base", metavar="DN")
+    ldap.add_argument("--allow", metavar="FILTER", help="who may use the servers, e.g. "
+                      "'(memberOf=cn=gpu,ou=groups,dc=mylab,dc=com)'")  # fmt: skip
+    ldap.add_argument("--allow-group", metavar="DN", action="append", default=[],
+                      help="... and is in this group or one below; may be repeated")  # fmt: skip
+    ldap.add_argument("--active-directory", action="store_true")
+    ldap.add_argument("--ldap-bind-dn", metavar="DN", default="", help="a service account")
+    ldap.add_argument("--ldap-password-file", metavar="FILE", type=Path)
+    ldap.add_argument("--ldap-bind-template", metavar="NAME", default="",
+                      help="instead of a service account, e.g. '{login}@mylab.com'")  # fmt: skip
+    ldap.add_argument("--ldap-ca", metavar="FILE", type=Path, help="who signed its certificate")
+
+
+def missing(options: argparse.Namespace) -> list[str]:
+    """The options without which web.toml can't be written."""
+    named = ("public_url", "ldap_url", "ldap_base", "allow")
+    return [f"--{n.replace('_', '-')}" for n in named if not getattr(options, n)]
+
+
+def write(steps: Steps, options: argparse.Namespace, account: str) -> bool:
+    """Write web.toml unless there is one; whether something changed."""
+    if WEB_TOML.exists():
+        return False
+    if options.ldap_password_file:
+        secret = _text(options.ldap_password_file)
+        steps.file(LDAP_PASSWORD, secret, 0o600, account)
+    if options.ldap_ca:
+        steps.file(LDAP_CA, _text(options.ldap_ca))
+    steps.file(WEB_TOML, text(options))
+    return True
+
+
+def text(options: argparse.Namespace) -> str:
+    """web.toml, for these options."""
+    page = {
+        "listen": options.listen,
+        "public_url": options.public_url,
+        "organisation": options.organisation,
+        "behind_proxy": options.tls,
+        "repository": "/var/lib/lxc-gpu/state.git",
+        "clone": "/var/lib/lxc-gpu/web-clone",
+        "signing_key": "/etc/lxc-gpu/keys/signing",
+        "nudge_key": "/etc/lxc-gpu/keys/nudge",
+    }
+    directory = {
+        "servers": options.ldap_url,
+        "base": options.ldap_base,
+        "allow": options.allow,
+        "allow_groups": options.allow_group,
+        "ca_file": str(LDAP_CA) if options.ldap_ca else None,
+        "bind_dn": options.ldap_bind_dn,
+        "bind_password_file": str(LDAP_PASSWORD) if options.ldap_password_file else None,
+        "bind_template": options.ldap_bind_template,
+    }
+    if options.active_directory:
+        directory |= {
+            "login_attribute": "sAMAccountName",
+            "name_attribute": "displayName",
+            "id_attribute": "objectGUID",
+            "nested": "active-directory",
+        }
+    lines = ["# Written by setup/web-server, once; yours from now on.", *_fields(page)]
+    return "\n".join([*lines, "", "[directory]", *_fields(directory)]) + "\n"
+
+
+def listen() -> str:
+    """Where the page listens, as web.toml says."""
+    return str(_read().get("listen", BEHIND_NGINX))
+
+
+def public_name() -> str:
+    """The name in the page's public address, as web.toml says."""
+    return urlsplit(str(_read()["public_url"])).hostname or "localhost"
+
+
+def _fields(table: dict[str, object]) -> list[str]:
+    # TOML's strings, numbers, true and false, and lists of strings are spelled as JSON's.
+    return [
+        f"{name} = {json.dumps(value, ensure_ascii=False)}"
+        for name, value in table.items()
+        if value not in (None, "", [])
+    ]
+
+
+def _read() -> dict[str, object]:
+    return tomllib.loads(_text(WEB_TOML))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise LxcGpuError("unreadable", f"{path} can't be read: {error.strerror}.") from error

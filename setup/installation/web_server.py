@@ -1,0 +1,246 @@
+"""setup/web-server: makes a machine the web machine (IAM), step by step, as often as you like."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import socket
+import sys
+from pathlib import Path
+
+from installation import web_config
+from installation.steps import (
+    CHECKOUT,
+    ENVIRONMENT,
+    Steps,
+    require_root,
+    ssh_host_key,
+    supported_release,
+)
+from installation.web_config import CONFIG, WEB_TOML
+from state import command
+from state.errors import LxcGpuError
+
+PACKAGES = ("python3", "python3-venv", "git", "openssh-server", "openssh-client", "ca-certificates")
+PIECES = CHECKOUT / "setup" / "web"
+ACCOUNT = "lxc-gpu"
+KEPT = Path("/var/lib/lxc-gpu")
+REPOSITORY = KEPT / "state.git"
+KEYS = CONFIG / "keys"
+SIGNING_KEY = KEYS / "signing"
+NUDGE_KEY = KEYS / "nudge"
+TLS = CONFIG / "tls"
+UNIT = Path("/etc/systemd/system/lxc-gpu-web.service")
+SSHD_PIECE = Path("/etc/ssh/sshd_config.d/20-lxc-gpu-gate.conf")
+NGINX_PIECE = Path("/etc/nginx/conf.d/lxc-gpu.conf")
+PYTHON = ENVIRONMENT / "bin" / "python"
+
+
+def main() -> int:
+    """Run what the command line asks for; the exit status."""
+    options = _options()
+    steps = Steps()
+    try:
+        require_root("setup/web-server")
+        print(f"Web machine on {supported_release()}:")
+        if options.undo:
+            _undo(steps, options.purge)
+        else:
+            _packages(steps, options)
+            if not options.packages:
+                _install(steps, options)
+        steps.done()
+        if not (options.undo or options.packages):
+            _tell(options)
+    except LxcGpuError as error:
+        print(f"setup/web-server: {error}", file=sys.stderr)
+        if error.details:
+            print(error.details, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="setup/web-server",
+        description="Makes this machine the web machine of lxc-gpu: the web page, the state "
+        "repository and the gate to it. Repeatable; says what it changes.",
+    )
+    add = parser.add_argument
+    add("--packages", action="store_true", help="only packages and environment")
+    add("--undo", action="store_true", help="take away what this script installed; the state "
+        "repository, the keys and the configuration stay")  # fmt: skip
+    add("--purge", action="store_true", help="with --undo: delete those as well")
+    add("--admin-key", metavar="KEY", help="the first sysadmin's public ssh key")
+    add("--admin-name", metavar="NAME", help="that sysadmin's name, e.g. 'Alice Smith'")
+    web_config.add_options(parser)
+    tls = parser.add_argument_group("TLS by nginx, in front of the page")
+    tls.add_argument("--tls-certificate", metavar="FILE", type=Path)
+    tls.add_argument("--tls-key", metavar="FILE", type=Path)
+    tls.add_argument("--tls-self-signed", action="store_true", help="make a certificate here")
+    options = parser.parse_args()
+    options.tls = bool(options.tls_self_signed or options.tls_certificate)
+    if options.purge and not options.undo:
+        parser.error("--purge goes with --undo")
+    if bool(options.tls_certificate) != bool(options.tls_key):
+        parser.error("--tls-certificate and --tls-key go together")
+    if options.packages or options.undo:
+        return options
+    missing = [] if WEB_TOML.exists() else web_config.missing(options)
+    if not REPOSITORY.exists():
+        missing += [f for f, v in (("--admin-key", options.admin_key),
+                                   ("--admin-name", options.admin_name)) if not v]  # fmt: skip
+    if missing:
+        parser.error(f"the first time, it needs {', '.join(missing)}")
+    return options
+
+
+def _packages(steps: Steps, options: argparse.Namespace) -> None:
+    steps.packages([*PACKAGES, *(["nginx-light", "openssl"] if options.tls else [])])
+    steps.environment()
+
+
+def _install(steps: Steps, options: argparse.Namespace) -> None:
+    before = steps.changes
+    steps.project()
+    new_project = steps.changes > before
+    _account(steps)
+    signing = steps.ssh_key(SIGNING_KEY, f"lxc-gpu signing key of {socket.gethostname()}", ACCOUNT)
+    steps.ssh_key(NUDGE_KEY, f"lxc-gpu nudge key of {socket.gethostname()}", ACCOUNT)
+    _repository(steps, options, signing)
+    new_config = web_config.write(steps, options, ACCOUNT)
+    _gate(steps)
+    new_unit = steps.file(UNIT, (PIECES / UNIT.name).read_text())
+    if new_unit:
+        command.run(["systemctl", "daemon-reload"])
+    _running(steps, restart=new_unit or new_config or new_project)
+    if options.tls:
+        _tls(steps, options)
+
+
+def _account(steps: Steps) -> None:
+    steps.service_account(ACCOUNT, KEPT, Path("/bin/sh"))
+    entry = command.run(["getent", "shadow", ACCOUNT]).stdout.split(":")
+    if entry[1].startswith("!"):  # "locked" would keep sshd from taking its keys, without PAM
+        command.run(["usermod", "--password", "*", ACCOUNT])
+    for folder, mode, owner in (
+        (CONFIG, 0o755, "root"), (KEYS, 0o750, ACCOUNT), (KEPT, 0o755, ACCOUNT),
+    ):  # fmt: skip
+        steps.folder(folder, mode, owner)
+
+
+def _repository(steps: Steps, options: argparse.Namespace, signing: str) -> None:
+    first = []
+    if not REPOSITORY.exists():
+        steps.say(f"make the state repository {REPOSITORY}")
+        first = ["--admin-name", options.admin_name, "--admin-key", options.admin_key]
+        first += ["--iam-key", signing]
+    _as_account("state.bare", REPOSITORY, *first)
+
+
+def _gate(steps: Steps) -> None:
+    if steps.file(SSHD_PIECE, (PIECES / "sshd.conf").read_text()):
+        tested = command.run(["sshd", "-t"], check=False)
+        if not tested.ok:
+            SSHD_PIECE.unlink()
+            raise LxcGpuError(
+                "sshd-config",
+                f"sshd refuses its configuration with ours in it: {tested.stderr.strip()}",
+                "Ours is taken away again; sshd was not touched.",
+            )
+        command.run(["systemctl", "reload-or-restart", "ssh"])
+
+
+def _running(steps: Steps, restart: bool) -> None:
+    active = command.run(["systemctl", "is-active", "--quiet", UNIT.name], check=False).ok
+    enabled = command.run(["systemctl", "is-enabled", "--quiet", UNIT.name], check=False).ok
+    if not enabled:
+        steps.say(f"enable {UNIT.name}")
+        command.run(["systemctl", "enable", "--quiet", UNIT.name])
+    if not active or restart:
+        steps.say(f"{'restart' if active else 'start'} {UNIT.name}")
+        command.run(["systemctl", "restart", UNIT.name])
+
+
+def _tls(steps: Steps, options: argparse.Namespace) -> None:
+    name, listen = web_config.public_name(), web_config.listen()
+    steps.folder(TLS, 0o700)
+    certificate, key = TLS / "certificate.pem", TLS / "key.pem"
+    if options.tls_certificate:
+        steps.file(certificate, options.tls_certificate.read_text())
+        steps.file(key, options.tls_key.read_text(), 0o600)
+    elif not certificate.exists():
+        steps.say(f"make a self-signed certificate for {name}")
+        command.run([
+            "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+            "-nodes", "-days", "3650", "-subj", f"/CN={name}", "-addext",
+            f"subjectAltName=DNS:{name}", "-keyout", key, "-out", certificate,
+        ])  # fmt: skip
+    text = (PIECES / "nginx.conf").read_text()
+    for word, value in (("NAME", name), ("CERTIFICATE", str(certificate)), ("KEY", str(key)),
+                        ("LISTEN", listen)):  # fmt: skip
+        text = text.replace(f"@{word}@", value)
+    if steps.file(NGINX_PIECE, text):
+        command.run(["nginx", "-t"])
+        command.run(["systemctl", "reload-or-restart", "nginx"])
+
+
+def _tell(options: argparse.Namespace) -> None:
+    """What a GPU server's set-up needs to know of this machine, ready to paste."""
+    host = web_config.public_name()
+    nudge = " ".join(Path(f"{NUDGE_KEY}.pub").read_text().split()[:2])
+    address = web_config.listen()
+    if not options.tls and not NGINX_PIECE.exists() and not address.startswith("127."):
+        print(
+            f"\nWARNING: the page listens on {address} without TLS: passwords cross the network\n"
+            "readable. Put a proxy with TLS in front, or use --tls-certificate.",
+            file=sys.stderr,
+        )
+    print(
+        "\nOn each GPU server:\n\n"
+        "  setup/gpu-server --name NAME \\\n"
+        f"    --state ssh://{ACCOUNT}@{host}{REPOSITORY} \\\n"
+        f"    --gate-host-key '{ssh_host_key()}' \\\n"
+        f"    --iam-key '{nudge}'\n"
+        "\nSysadmins clone the state with:\n\n"
+        f"  git clone ssh://{ACCOUNT}@{host}{REPOSITORY}\n"
+    )
+
+
+def _as_account(module: str, *words: str | Path) -> None:
+    command.run(
+        ["runuser", "-u", ACCOUNT, "--", PYTHON, "-I", "-m", module, *words],
+        env={"HOME": str(KEPT)},
+        cwd=KEPT,
+    )
+
+
+def _undo(steps: Steps, purge: bool) -> None:
+    command.run(["systemctl", "disable", "--now", "--quiet", UNIT.name], check=False)
+    ours = [UNIT, SSHD_PIECE, NGINX_PIECE, Path("/usr/local/bin/lxc-gpu"), ENVIRONMENT]
+    for path in [*ours, *([KEPT, CONFIG] if purge else [])]:
+        _remove(steps, path)
+    command.run(["systemctl", "daemon-reload"], check=False)
+    command.run(["systemctl", "reload-or-restart", "ssh"], check=False)
+    if Path("/usr/sbin/nginx").exists():
+        command.run(["systemctl", "reload-or-restart", "nginx"], check=False)
+    if not purge:
+        print(f"  kept: {REPOSITORY}, the account {ACCOUNT}, {CONFIG}; --purge deletes them")
+        return
+    if command.run(["getent", "passwd", ACCOUNT], check=False).ok:
+        steps.say(f"delete the account {ACCOUNT}")
+        command.run(["userdel", ACCOUNT])
+
+
+def _remove(steps: Steps, path: Path) -> None:
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    elif path.is_dir():
+        shutil.rmtree(path)
+    else:
+        return
+    steps.say(f"remove {path}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

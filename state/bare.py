@@ -1,0 +1,96 @@
+"""The state repository itself, on the web machine: made, and given its hooks.
+
+`python -m state.bare REPOSITORY --admin-name NAME --admin-key KEY --iam-key KEY` makes it, with a
+first commit that names who may sign; `python -m state.bare REPOSITORY` renews hooks and settings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from state import command, gate_file
+from state.commits import Author
+from state.edits import Edit
+from state.errors import LxcGpuError
+from state.keys import PublicKey, parse_key
+from state.model import Signer, State
+from state.repository import Repository
+
+SETTINGS = {
+    "receive.denyNonFastForwards": "true",
+    "receive.denyDeletes": "true",
+    "receive.fsckObjects": "true",
+}
+"""History only grows: who made a mistake reverts it."""
+
+
+def init(path: Path, admin: Signer, iam: Signer) -> str:
+    """Make the bare repository `path` with a first commit, by `admin`; returns its revision."""
+    if path.exists():
+        raise LxcGpuError("bare-exists", f"{path} exists already.", "It is left as it is.")
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+        fresh = Path(folder) / path.name
+        command.run(["git", "init", "--quiet", "--bare", "--initial-branch=main", fresh])
+        author = Author(admin.name, "admin@users.invalid")
+        clone = Repository.clone(str(fresh), Path(folder) / "clone")
+        revision = clone.commit(_first(admin, iam), author).revision
+        fresh.rename(path)
+    return revision
+
+
+def furnish(path: Path, gate_keys: Path) -> None:
+    """Give the repository its settings and hooks, and the gate its keys."""
+    for name, value in SETTINGS.items():
+        command.run(["git", "-C", path, "config", name, value])
+    hook = path / "hooks" / "post-receive"
+    words = [sys.executable, "-I", "-m", "state.gate_file", str(path), str(gate_keys)]
+    why = "# Written by setup/web-server: whom the gate lets in, after each push."
+    text = f"#!/bin/sh\n{why}\nexec {shlex.join(words)}\n"
+    if not hook.exists() or hook.read_text() != text:
+        hook.parent.mkdir(exist_ok=True)
+        hook.write_text(text)
+    hook.chmod(0o755)
+    gate_file.write(path, gate_keys)
+
+
+def _first(admin: Signer, iam: Signer) -> Edit:
+    def apply(state: State) -> State:
+        return replace(state, fleet=state.fleet.model_copy(update={"signers": (admin, iam)}))
+
+    return Edit(apply, "The signers' keys are what everything later is judged by.")
+
+
+def _key(text: str) -> PublicKey:
+    try:
+        return parse_key(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def main() -> int:
+    """For setup/web-server, run as the account that owns the repository."""
+    parser = argparse.ArgumentParser(prog="state.bare")
+    parser.add_argument("repository", type=Path)
+    parser.add_argument("--admin-name")
+    parser.add_argument("--admin-key", type=_key)
+    parser.add_argument("--iam-key", type=_key)
+    options = parser.parse_args()
+    path = options.repository.absolute()
+    try:
+        if not path.exists():
+            admin = Signer(name=options.admin_name, role="admin", key=options.admin_key)
+            init(path, admin, Signer(name="IAM", role="iam", key=options.iam_key))
+        furnish(path, path.with_name("gate_keys"))
+    except LxcGpuError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
