@@ -100,7 +100,7 @@ def _refusal(caller: Caller, repository: Path) -> tuple[str, str]:
     if caller.role == "admin":
         return (
             f"Hello {caller.name}: this key clones, pulls and pushes {repository}, no more.",
-            f"Try: git clone ssh://ACCOUNT@HOST{repository}",
+            f"Try: git clone ssh://lxc-gpu@THIS-MACHINE{repository}",
         )
     return (
         f"The key of {caller.name} reads the state repository and registers users, no more.",

@@ -121,7 +121,7 @@ def save_keys(name: str) -> AnyResponse | tuple[str, int] | Response:
 
 def _page(name: str) -> UserPage:
     parts = services()
-    reading = parts.source.current()
+    reading = parts.source.newest()
     owner = owner_of(reading.state, name)
     paths = [f"users/{owner}.yaml", f"former/{owner}.yaml"]
     paths += [f"registrations/{server}/{owner}.yaml" for server in reading.state.servers]

@@ -60,7 +60,8 @@ def known_hosts(name: str) -> Response:
 
 
 def _state() -> State:
-    return services().source.current().state
+    # Who has just registered asks here for the new host key.
+    return services().source.newest().state
 
 
 def _lines(user: User) -> str:

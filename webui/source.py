@@ -25,6 +25,12 @@ log = logging.getLogger(__name__)
 PATIENCE = 0.4
 """Seconds that a page waits for a fetch under way, so that it mostly shows the newest."""
 
+FRESH = 0.3
+"""Seconds: what was read longer ago than this is fetched again for who needs the newest."""
+
+PATIENCE_FOR_FRESH = 2.0
+"""Seconds that such a request waits for the fetch."""
+
 PATIENCE_AT_START = 20.0
 """The same, while nothing is known at all."""
 
@@ -58,16 +64,27 @@ class Source:
         self._fetch_seconds = fetch_seconds
         self._clock = clock
         self._reading: Reading | None = None
+        self._began = 0.0
         self._tried = 0.0
-        self._lock = Lock()  # for the two fields above and the next one; held for moments
+        self._lock = Lock()  # for the three fields above and the next one; held for moments
         self._fetched: Event | None = None
         self._remote = Lock()  # one conversation with the remote side at a time
 
     def current(self) -> Reading:
         """What is known now. LxcGpuError only if nothing ever was."""
-        under_way = self._fetch_if_old()
+        return self._after(self._fetch_if_older(self._fetch_seconds), PATIENCE)
+
+    def newest(self) -> Reading:
+        """The newest, if the repository answers in time: for who has just changed something."""
+        asked, oldest = self._clock(), min(FRESH, self._fetch_seconds)
+        reading = self._after(self._fetch_if_older(oldest), PATIENCE_FOR_FRESH)
+        if self._began < asked - oldest:  # that fetch was under way before what was changed
+            reading = self._after(self._fetch_if_older(0), PATIENCE_FOR_FRESH)
+        return reading
+
+    def _after(self, under_way: Event | None, patience: float) -> Reading:
         if under_way is not None:
-            under_way.wait(PATIENCE_AT_START if self._reading is None else PATIENCE)
+            under_way.wait(PATIENCE_AT_START if self._reading is None else patience)
         reading = self._reading
         if reading is None:
             raise LxcGpuError(
@@ -102,13 +119,14 @@ class Source:
         except LxcGpuError:
             return False
 
-    def _fetch_if_old(self) -> Event | None:
-        """The fetch under way, begun now if what is known is too old; None if it is new."""
+    def _fetch_if_older(self, seconds: float) -> Event | None:
+        """The fetch under way, begun now if the last is `seconds` ago; None if it isn't."""
         with self._lock:
             if self._fetched is not None:
                 return self._fetched
-            if self._clock() - self._tried < self._fetch_seconds:
+            if self._clock() - self._tried < seconds:
                 return None
+            self._began = self._clock()
             self._fetched = Event()
             under_way = self._fetched
         Thread(target=self._fetch, args=(under_way,), name="fetch", daemon=True).start()
@@ -135,7 +153,7 @@ class Source:
             done.set()
 
     def _fail(self, message: str, details: str) -> None:
-        log.warning("event=fetch-failed %s details=%r", message, details)
+        log.warning("event=fetch-failed %r details=%r", message, details)
         if self._reading is not None:
             self._reading = replace(self._reading, problem=message)
 
