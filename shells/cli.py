@@ -1,0 +1,63 @@
+"""The sysadmin's command line: `lxc-gpu COMMAND`. Loads a command's module when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Mapping
+
+import click
+
+from shells.terminal import Terminal
+from state.errors import LxcGpuError
+
+COMMANDS: Mapping[str, str] = {
+    "init": "shells.state_commands:init",
+    "check": "shells.state_commands:check",
+    "schema": "shells.state_commands:schema",
+    "version": "shells.state_commands:version",
+    "plan": "shells.server_commands:plan",
+    "reconcile": "shells.server_commands:reconcile",
+    "status": "shells.server_commands:status",
+}
+"""Where each command is."""
+
+
+class LazyGroup(click.Group):
+    """Commands that are imported only when they are run, or listed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names, in the order of COMMANDS."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command called `cmd_name`; None if there is none."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, name = COMMANDS[cmd_name].split(":")
+        command = getattr(importlib.import_module(module), name)
+        assert isinstance(command, click.Command)  # noqa: S101
+        return command
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+def group() -> None:
+    """Shared GPU servers, as a state repository says."""
+
+
+def main() -> None:
+    """Run a command; errors are for people, the exit status is 1."""
+    try:
+        group(prog_name="lxc-gpu")
+    except LxcGpuError as error:
+        Terminal().error(error)
+        if error.details and os.environ.get("LXC_GPU_DEBUG"):
+            print(error.details, file=sys.stderr)
+        sys.exit(1)
+    except Exception as error:
+        print(f"lxc-gpu: bug: {error!r}; LXC_GPU_DEBUG=1 shows where.", file=sys.stderr)
+        if os.environ.get("LXC_GPU_DEBUG") or not sys.stderr.isatty():
+            traceback.print_exc()
+        sys.exit(1)
