@@ -37,6 +37,14 @@ exec "$@"
 """
 
 
+def require_root() -> None:
+    """Refuse early, with a word about what to do."""
+    if os.geteuid() != 0:
+        raise LxcGpuError(
+            "lab-root", "The lab needs root: it makes networks and machines.", "Try with sudo."
+        )
+
+
 @dataclass(frozen=True)
 class Host:
     """One machine of a lab."""
@@ -159,6 +167,11 @@ class Host:
 
     def exec(self, words: Sequence[str], *, user: str = "") -> None:
         """Become a command in this host, with this program's terminal. Never returns."""
+        require_root()
+        if not self.running:
+            raise LxcGpuError(
+                "lab-stopped", f"{self.name} is not running.", hint="Start it: setup/lab up"
+            )
         env = {name: os.environ[name] for name in ("TERM", "NO_COLOR") if name in os.environ}
         argv = self.entering(words, user=user, env=env)
         sys.stdout.flush()

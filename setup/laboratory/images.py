@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -39,6 +40,8 @@ class Image:
     build: Callable[[Path], None]
     """Makes it, under a temporary name."""
     suffix: str = ""
+    needs: tuple[Image, ...] = ()
+    """What must be made before it."""
 
     @property
     def path(self) -> Path:
@@ -59,7 +62,8 @@ def key_of(*parts: str | bytes | Path) -> str:
 def ensure(image: Image, progress: Progress) -> Path:
     """Make `image` unless it is there; returns where it is."""
     if not image.path.exists():
-        with locked(CACHE / f"{image.name}.lock"):
+        waiting = f"wait for image {image.name}, which is being made already"
+        with locked(CACHE / f"{image.name}.lock", lambda: progress.step(waiting)):
             if not image.path.exists():
                 _make(image, progress)
     os.utime(image.path)
@@ -76,7 +80,13 @@ def claim(place: Places, host_folder: Path) -> None:
 
 def _in_use() -> set[Path]:
     """The images that a host of any lab stands on."""
-    return {Path(os.path.realpath(user / "image")) for user in USERS.glob("*") if user.is_dir()}
+    images = set()
+    for user in USERS.glob("*"):
+        if user.is_dir():
+            images.add(Path(os.path.realpath(user / "image")))
+        else:
+            user.unlink(missing_ok=True)
+    return images
 
 
 def _make(image: Image, progress: Progress) -> None:
@@ -97,66 +107,88 @@ def _make(image: Image, progress: Progress) -> None:
 
 
 class Images:
-    """The images that a lab's hosts need, each asked for once, made in parallel."""
+    """The images that a lab's hosts need, each asked for once, made in parallel.
+
+    The pool needs a thread for each image and each host, as they wait for each other.
+    """
 
     def __init__(self, progress: Progress, pool: ThreadPoolExecutor) -> None:
         self._progress = progress
         self._pool = pool
-        self._asked: dict[str, Future[Path]] = {}
-        common = (recipes.own_sources(), SETUP / "template", Path(recipes.__file__))
-        self._base_key = key_of(*common)
-        self._wheels_key = key_of(*recipes.wanted_packages(), recipes.python_version())
+        self._asked: dict[Path, Future[Path]] = {}
+        self._lock = threading.Lock()
+        self._sources = recipes.own_sources()
+        own = self._template(recipes.own_release())
+        recipe = Path(recipes.__file__)
+        self._base = Image(
+            "base",
+            key_of(own.key, recipe),
+            lambda made: recipes.base(own.path, made),
+            needs=(own,),
+        )
+        python = key_of(*recipes.wanted_packages(), recipes.python_version())
+        self._wheels = Image("wheels", python, recipes.wheels)
 
     def start(self, spec: HostSpec) -> None:
         """Begin to make whatever `spec` needs."""
-        self._ask("base")
+        self._ask(self._role(spec))
         if spec.checkout:
-            self._ask("wheels")
+            self._ask(self._wheels)
         if spec.template:
-            self._ask("template")
+            self._ask(self._template(recipes.TEMPLATE_RELEASE))
 
     def of(self, spec: HostSpec) -> Path:
-        """The image that `spec` is a copy of; waits until it is made."""
-        self.base()
-        return ensure(self._role(spec.image), self._progress)
-
-    def base(self) -> Path:
-        """The image that all others start from."""
-        return self._ask("base").result()
+        """The image that `spec` stands on; waits until it is made."""
+        return self._get(self._role(spec))
 
     def wheels(self) -> Path:
         """The folder of Python packages that the project depends on."""
-        return self._ask("wheels").result()
+        return self._get(self._wheels)
 
     def template(self) -> Path:
         """The template of researchers' containers."""
-        return self._ask("template").result()
+        return self._get(self._template(recipes.TEMPLATE_RELEASE))
 
     def current(self, spec: HostSpec) -> Path:
         """Where the image of `spec` would be, made or not."""
-        return self._role(spec.image).path
+        return self._role(spec).path
 
-    def _ask(self, name: str) -> Future[Path]:
-        images = {
-            "base": Image("base", self._base_key, recipes.base),
-            "wheels": Image("wheels", self._wheels_key, recipes.wheels),
-            "template": Image("template", self._base_key, recipes.template, suffix=".tar.zst"),
-        }
-        if name not in self._asked:
-            self._asked[name] = self._pool.submit(ensure, images[name], self._progress)
-        return self._asked[name]
+    def _get(self, image: Image) -> Path:
+        return self._ask(image).result()
 
-    def _role(self, name: str) -> Image:
-        if name not in recipes.SETUP_SCRIPTS:
+    def _ask(self, image: Image) -> Future[Path]:
+        with self._lock:
+            if image.path not in self._asked:
+                self._asked[image.path] = self._pool.submit(self._ensure, image)
+            return self._asked[image.path]
+
+    def _ensure(self, image: Image) -> Path:
+        if not image.path.exists():
+            for need in image.needs:
+                self._get(need)
+        return ensure(image, self._progress)
+
+    def _template(self, release: str) -> Image:
+        key = key_of(self._sources, SETUP / "template")
+        name = f"template-{release}"
+        return Image(name, key, lambda made: recipes.template(release, made), suffix=".tar.zst")
+
+    def _role(self, spec: HostSpec) -> Image:
+        name = spec.image
+        files = recipes.files_of(name)
+        base = self._base
+        if name in recipes.ROLES:
             recipe = recipes.ROLES[name]
             return Image(
                 name,
-                key_of(self._base_key, *recipes.files_of(name)),
-                lambda made: recipe(self.base(), made),
+                key_of(base.key, *files),
+                lambda made: recipe(base.path, made),
+                needs=(base,),
             )
         script = SETUP / recipes.SETUP_SCRIPTS[name]
         return Image(
             name,
-            key_of(self._base_key, self._wheels_key, *recipes.files_of(name)),
-            lambda made: recipes.server(self.base(), made, script, self.wheels()),
+            key_of(base.key, self._wheels.key, *files),
+            lambda made: recipes.server(base.path, made, script, self._wheels.path),
+            needs=(base, self._wheels),
         )

@@ -6,10 +6,11 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from laboratory import cgroups, machines, network
-from laboratory.hosts import Host, Lab
+from laboratory.hosts import Host, Lab, require_root
 from laboratory.images import Images
 from laboratory.layout import CACHE, Places
 from laboratory.locks import locked
@@ -19,15 +20,12 @@ from state.command import run
 from state.errors import LxcGpuError
 
 PROGRAMS = ("lxc-start", "debootstrap", "ip", "nsenter", "unshare", "socat", "zstd", "openssl")
-WORKERS = 8
+WORKERS = 32
 
 
 def check_machine() -> None:
     """Refuse early, with a word about what to do, when the lab can't work here."""
-    if os.geteuid() != 0:
-        raise LxcGpuError(
-            "lab-root", "The lab needs root: it makes networks and machines.", "Try with sudo."
-        )
+    require_root()
     missing = [program for program in PROGRAMS if shutil.which(program) is None]
     if missing:
         raise LxcGpuError(
@@ -45,9 +43,9 @@ def up(lab: Lab, names: Sequence[str], progress: Progress, *, bare: bool = False
     check_machine()
     place = lab.place
     hosts = tuple(lab.host(name) for name in names) or lab.made or lab.hosts
-    with locked(_lock(place)), ThreadPoolExecutor(WORKERS) as pool:
+    with _alone(place, progress), ThreadPoolExecutor(WORKERS) as pool:
         _clear_leftovers(place)
-        CACHE.mkdir(parents=True, exist_ok=True)
+        CACHE.mkdir(mode=0o700, parents=True, exist_ok=True)
         images = Images(progress, pool)
         for host in hosts:
             if not host.made:
@@ -69,7 +67,7 @@ def down(lab: Lab, progress: Progress) -> None:
     """Stop and remove everything but the cached images. Nothing to remove is no error."""
     check_machine()
     place = lab.place
-    with locked(_lock(place)), ThreadPoolExecutor(WORKERS) as pool:
+    with _alone(place, progress), ThreadPoolExecutor(WORKERS) as pool:
         network.stop_forwarder(place)
         with progress.step("stop the hosts"):
             _each(pool, lab.made, Host.stop)
@@ -113,8 +111,10 @@ def _each(pool: ThreadPoolExecutor, hosts: Sequence[Host], act: Callable[[Host],
         raise errors[0]
 
 
-def _lock(place: Places) -> Path:
-    return place.runtime / "lock"
+def _alone(place: Places, progress: Progress) -> AbstractContextManager[None]:
+    """One run at a time works on a lab."""
+    waiting = f"wait for another run on {place.folder.name}"
+    return locked(place.runtime / "lock", lambda: progress.step(waiting))
 
 
 def _gone(place: Places, number: int) -> Path:

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[bool]:
-    """Hold the lock at `path`; yields whether somebody else had it first.
+def locked(path: Path, waiting: Callable[[], AbstractContextManager[object]]) -> Iterator[None]:
+    """Hold the lock at `path`; while somebody else has it, be inside `waiting()`.
 
     The kernel lets go of it when its owner dies, however that happens.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
-        waited = False
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            waited = True
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield waited
+            with waiting():
+                fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -28,6 +28,7 @@ LDAP_CA_INSIDE = "/etc/lxc-gpu/ldap-ca.pem"
 def prepare_lab(place: Places) -> None:
     """Make what all hosts share: keys and certificates of this lab."""
     place.hosts.mkdir(parents=True, exist_ok=True)
+    place.hosts.chmod(0o700)  # programs of theirs are set-uid, and no business of other users
     if not place.ca.exists():
         fresh = place.folder / "ca.new.pem"
         authority.make(fresh)

@@ -11,6 +11,8 @@ from laboratory import directory
 from laboratory.layout import CHECKOUT, LAPTOP_USER, SOURCE_INSIDE, WHEELS_INSIDE
 from state.command import run
 
+TEMPLATE_RELEASE = "bookworm"
+"""Of the researchers' containers; the hosts have the release of this machine."""
 LONG = 1800
 """Seconds that a download or installation may take."""
 
@@ -55,15 +57,14 @@ def python_version() -> str:
     return run(["/usr/bin/python3", "-V"]).stdout
 
 
-def base(made: Path) -> None:
-    """A bare server: made as a template is, and a little less masked."""
-    run(
-        [
-            *(CHECKOUT / "setup/template", "--release", own_release()),
-            *("--packages", "kmod", "--folder", made),
-        ],
-        timeout=LONG,
-    )
+def base(template_image: Path, made: Path) -> None:
+    """A bare server: a template's system, a little less masked."""
+    made.mkdir()
+    unpack = ["tar", "--zstd", "--numeric-owner", "--xattrs", "--xattrs-include=*", "--acls", "-p"]
+    run([*unpack, "-C", str(made), "-xf", str(template_image)], timeout=LONG)
+    seal(made)
+    install(made, ["kmod"])
+    clean(made)
     # A server applies its sysctl settings; those that aren't its own network's would be this
     # machine's, as a host of the lab has no kernel of its own.
     (made / "etc/systemd/system/systemd-sysctl.service").unlink(missing_ok=True)
@@ -76,9 +77,9 @@ def base(made: Path) -> None:
         run(["rm", "-rf", str(made / "usr/share" / unread)])
 
 
-def template(made: Path) -> None:
-    """The template of researchers' containers, as a system administrator makes it."""
-    run([CHECKOUT / "setup/template", made], timeout=LONG)
+def template(release: str, made: Path) -> None:
+    """A template of researchers' containers, as a system administrator makes it."""
+    run([CHECKOUT / "setup/template", "--release", release, made], timeout=LONG)
 
 
 def wanted_packages() -> tuple[str, ...]:
@@ -103,20 +104,8 @@ def server(base_image: Path, made: Path, script: Path, wheelhouse: Path) -> None
     with_copy(base_image, made)
     chroot(made, ["apt-get", "-q", "update"])
     binds = {CHECKOUT: SOURCE_INSIDE, wheelhouse: WHEELS_INSIDE}
-    if script.exists():
-        inside = f"{SOURCE_INSIDE}/setup/{script.name}"
-        chroot(made, [inside, "--packages"], binds)
-    else:
-        _stand_in(made)
+    chroot(made, [f"{SOURCE_INSIDE}/setup/{script.name}", "--packages"], binds)
     clean(made)
-
-
-def _stand_in(made: Path) -> None:
-    """What the set-up scripts will do, as long as they don't exist."""
-    packages = "lxc uidmap iptables nftables python3 python3-venv git acl attr zstd lxcfs"
-    install(made, packages.split())
-    units = ["lxc.service", "lxc-net.service", "lxc-monitord.service"]
-    chroot(made, ["systemctl", "disable", *units])
 
 
 def ldap(base_image: Path, made: Path) -> None:
@@ -145,17 +134,22 @@ def files_of(name: str) -> tuple[Path, ...]:
     if name in SETUP_SCRIPTS:
         script = CHECKOUT / "setup" / SETUP_SCRIPTS[name]
         modules = sorted((CHECKOUT / "setup/installation").glob("*.py"))
-        return tuple(path for path in (script, *modules) if path.exists())
+        return (script, *modules)
     here = Path(__file__).parent
     return (here / "directory.py", here / "people.py") if name == "ldap" else ()
 
 
 def with_copy(image: Path, made: Path) -> None:
-    """Make `made` a copy of `image` in which packages don't start their services."""
+    """Make `made` a copy of `image`, ready to have packages installed."""
     run(["cp", "-a", "--reflink=auto", image, made], timeout=LONG)
-    seal = made / "usr/sbin/policy-rc.d"
-    seal.write_text("#!/bin/sh\nexit 101\n")
-    seal.chmod(0o755)
+    seal(made)
+
+
+def seal(root: Path) -> None:
+    """Keep packages from starting their services in the system at `root`, until `clean`."""
+    policy = root / "usr/sbin/policy-rc.d"
+    policy.write_text("#!/bin/sh\nexit 101\n")
+    policy.chmod(0o755)
 
 
 def install(root: Path, packages: Sequence[str]) -> None:
