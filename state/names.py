@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Container
 
 from state.model import NAME
-from state.reserved import is_reserved
+from state.reserved import RESERVED_BEGINNINGS, is_reserved
 
 LONGEST = 31
 _SPELLED_OUT = str.maketrans(
@@ -34,11 +34,12 @@ def propose_name(login: str, taken: Container[str]) -> str:
 def _simplified(login: str) -> str:
     """`login` in lower-case ASCII, everything else a single `-`, beginning with a letter."""
     small = login.casefold() if NAME.fullmatch(login.lower()) else login.partition("@")[0].lower()
-    if NAME.fullmatch(small):
+    if NAME.fullmatch(small) and not small.startswith(RESERVED_BEGINNINGS):
         return small
     plain = unicodedata.normalize("NFKD", small.translate(_SPELLED_OUT))
     text = "".join(c for c in plain if not unicodedata.combining(c))
     text = re.sub(r"[^a-z0-9_]+", "-", text).strip("-")
     if not text:
         return "user"
-    return text if text[0].isalpha() else f"u{text.lstrip('_-')}"
+    text = text if text[0].isalpha() else f"u{text.lstrip('_-')}"
+    return f"u-{text}" if text.startswith(RESERVED_BEGINNINGS) else text

@@ -45,6 +45,10 @@ RESERVED = frozenset(f"{_BASE} {_DAEMONS} {_OURS}".split())
 """Lower-case names."""
 
 
+RESERVED_BEGINNINGS = ("systemd-", "lxc-gpu")
+"""What no user's name begins with: no number at its end makes such a name free."""
+
+
 def is_reserved(name: str) -> bool:
     """Whether no user may be called `name`."""
-    return name in RESERVED or name.startswith(("systemd-", "lxc-gpu"))
+    return name in RESERVED or name.startswith(RESERVED_BEGINNINGS)
