@@ -39,14 +39,14 @@ def init(path: Path, admin: Signer, iam: Signer) -> str:
         author = Author(admin.name, "admin@users.invalid")
         clone = Repository.clone(str(fresh), Path(folder) / "clone")
         revision = clone.commit(_first(admin, iam), author).revision
+        _settle(fresh)
         fresh.rename(path)
     return revision
 
 
 def furnish(path: Path, gate_keys: Path) -> None:
     """Give the repository its settings and hooks, and the gate its keys."""
-    for name, value in SETTINGS.items():
-        command.run(["git", "-C", path, "config", name, value])
+    _settle(path)
     hook = path / "hooks" / "post-receive"
     words = [sys.executable, "-I", "-m", "state.gate_file", str(path), str(gate_keys)]
     why = "# Written by setup/web-server: whom the gate lets in, after each push."
@@ -56,6 +56,11 @@ def furnish(path: Path, gate_keys: Path) -> None:
         hook.write_text(text)
     hook.chmod(0o755)
     gate_file.write(path, gate_keys)
+
+
+def _settle(path: Path) -> None:
+    for name, value in SETTINGS.items():
+        command.run(["git", "-C", path, "config", name, value])
 
 
 def _first(admin: Signer, iam: Signer) -> Edit:

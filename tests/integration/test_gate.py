@@ -1,0 +1,193 @@
+"""The gate behind a real sshd: what a server's key and a sysadmin's key open."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from state import bare
+from state.commits import Author
+from state.edits import first_save
+from state.keys import parse_key
+from state.model import Signer
+from state.repository import Repository
+from tests.integration.slapd import free_port
+from tests.integration.web import KEY, ssh_key
+
+SSHD = shutil.which("sshd", path="/usr/sbin:/usr/bin")
+CHECKOUT = Path(__file__).resolve().parents[2]
+pytestmark = [
+    pytest.mark.skipif(SSHD is None, reason="needs sshd (apt-get install openssh-server)"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="sshd needs root to take somebody's keys"),
+]
+
+
+@dataclass(frozen=True)
+class Gate:
+    folder: Path
+    port: int
+    repository: Path
+
+    def command(self, key: str) -> list[str]:
+        ssh = ["ssh", "-F", "none", "-p", str(self.port), "-i", str(self.folder / key)]
+        ssh += ["-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes"]
+        return [*ssh, "-o", f"UserKnownHostsFile={self.folder / 'known_hosts'}"]
+
+    def ask(self, key: str, *words: str) -> subprocess.CompletedProcess[str]:
+        command = [*self.command(key), "root@127.0.0.1", *words]
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL
+        )
+
+    def git(self, key: str, *words: str) -> subprocess.CompletedProcess[str]:
+        env = {**os.environ, "GIT_SSH_COMMAND": " ".join(self.command(key))}
+        return subprocess.run(["git", *words], capture_output=True, text=True, timeout=30, env=env)
+
+    @property
+    def url(self) -> str:
+        return f"ssh://root@127.0.0.1:{self.port}{self.repository}"
+
+
+def publish(folder: Path, repository: Path) -> None:
+    """Render the gate's keys, for the program of this test."""
+    from state.gate_keys import gate_keys
+
+    opened = Repository(repository)
+    text = gate_keys(opened.read(opened.tip()), f"{sys.executable} {folder / 'gate.py'}")
+    (folder / "gate_keys").write_text(text)
+
+
+@pytest.fixture
+def gate(tmp_path):
+    keys = {name: ssh_key(tmp_path / name) for name in ("alice", "iam", "gpu17", "host", "other")}
+    repository = tmp_path / "state.git"
+    alice = Signer(name="Alice Smith", role="admin", key=parse_key(keys["alice"]))
+    bare.init(repository, alice, Signer(name="IAM", role="iam", key=parse_key(keys["iam"])))
+    (tmp_path / "web.toml").write_text(
+        f'repository = "{repository}"\nclone = "{tmp_path}/web-clone"\n'
+        f'signing_key = "{tmp_path}/iam"\n'
+    )
+    (tmp_path / "gate.py").write_text(
+        f"import sys\nsys.path.insert(0, {str(CHECKOUT)!r})\n"
+        "from pathlib import Path\nfrom shells import gate\n"
+        f"real = gate.places\ngate.places = lambda: real(Path({str(tmp_path / 'web.toml')!r}))\n"
+        "sys.exit(gate.main())\n"
+    )
+    publish(tmp_path, repository)
+    with sshd(tmp_path, keys["host"]) as port:
+        yield Gate(tmp_path, port, repository)
+
+
+@contextmanager
+def sshd(folder: Path, host_key: str):
+    port = free_port()
+    (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {host_key}\n")
+    (folder / "sshd_config").write_text(f"""
+Port {port}
+ListenAddress 127.0.0.1
+HostKey {folder}/host
+PidFile none
+StrictModes no
+UsePAM no
+PermitRootLogin forced-commands-only
+PasswordAuthentication no
+AuthorizedKeysFile {folder}/gate_keys
+AcceptEnv GIT_PROTOCOL
+""")
+    Path("/run/sshd").mkdir(exist_ok=True)
+    server = subprocess.Popen([SSHD, "-D", "-e", "-f", folder / "sshd_config"])
+    try:
+        for _ in range(100):
+            with socket.socket() as attempt:
+                if attempt.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.05)
+        yield port
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+def add_server(gate: Gate) -> None:
+    """As a sysadmin does: clone, write servers/gpu17.yaml, push."""
+    work = str(gate.folder / "work")
+    assert gate.git("alice", "clone", "-q", gate.url, work).returncode == 0
+    (gate.folder / "work/servers").mkdir(exist_ok=True)
+    keys = {n: (gate.folder / f"{n}.pub").read_text() for n in ("host", "gpu17")}
+    (gate.folder / "work/servers/gpu17.yaml").write_text(
+        f"address: 172.16.2.17\nhost_key: {keys['host']}state_key: {keys['gpu17']}"
+    )
+    gate.git("alice", "-C", work, "add", ".")
+    me = ["-c", "user.name=Alice", "-c", "user.email=alice@example.org"]
+    gate.git("alice", "-C", work, *me, "commit", "-q", "-m", "Add gpu17")
+    pushed = gate.git("alice", "-C", work, "push", "-q")
+    assert pushed.returncode == 0, pushed.stderr
+    publish(gate.folder, gate.repository)
+
+
+def test_from_a_pushed_server_file_to_a_registration(gate):
+    assert gate.ask("gpu17", "id").returncode == 255  # unknown yet: not let in at all
+    add_server(gate)
+    copy = str(gate.folder / "copy")
+    assert gate.git("gpu17", "clone", "-q", gate.url, copy).returncode == 0
+
+    refused = gate.ask("gpu17", "register", "lqchen", KEY)
+    assert json.loads(refused.stdout)["refusal"]["code"] == "unknown-user"
+    clone = Repository.clone(str(gate.repository), gate.folder / "clone")
+    other = parse_key((gate.folder / "other.pub").read_text())
+    clone.commit(first_save("LQChen", "Lequn Chen", None, [other]), Author("x", "x@y"))
+    answer = json.loads(gate.ask("gpu17", "register", "lqchen", KEY).stdout)["answer"]
+    assert answer["facts"]["user"] == "lqchen"
+    again = json.loads(gate.ask("gpu17", "register", "lqchen", KEY).stdout)["answer"]
+    assert again["facts"]["revision"] == answer["facts"]["revision"]
+    clone.fetch()
+    state = clone.read(clone.tip())
+    assert str(state.registrations["gpu17"]["lqchen"].host_key) == KEY
+    assert [c.name for c in clone.history(limit=1)] == ["gpu17"]
+
+
+def test_a_server_pushes_nothing_and_nobody_rewinds(gate):
+    add_server(gate)
+    work = str(gate.folder / "work")
+    me = ["-c", "user.name=x", "-c", "user.email=x@y"]
+    gate.git("alice", "-C", work, *me, "commit", "-q", "--allow-empty", "-m", "x")
+    assert "no more" in gate.git("gpu17", "-C", work, "push").stderr
+    gate.git("alice", "-C", work, "reset", "-q", "--hard", "HEAD~2")
+    gate.git("alice", "-C", work, *me, "commit", "-q", "--allow-empty", "-m", "y")
+    assert gate.git("alice", "-C", work, "push", "-f").returncode != 0
+
+
+@pytest.mark.parametrize("words", [(), ("id",), ("sh", "-c", "id"), ("git-upload-pack", "/etc")])
+@pytest.mark.parametrize("key", ["alice", "gpu17"])
+def test_no_key_opens_a_shell(gate, key, words):
+    add_server(gate)
+    answer = gate.ask(key, *words)
+    assert answer.returncode == 1
+    assert answer.stdout == ""
+    assert "no more" in answer.stderr
+
+
+def test_the_hook_lets_a_pushed_server_in(gate):
+    bare.furnish(gate.repository, gate.folder / "rendered")
+    before = (gate.folder / "rendered").read_text()
+    assert "admin Alice-Smith" in before
+    hook = gate.repository / "hooks/post-receive"
+    text = hook.read_text()
+    assert "state.gate_file" in text
+    hook.write_text(
+        text.replace(f"{sys.executable} -I", f"env PYTHONPATH={CHECKOUT} {sys.executable}")
+    )
+    add_server(gate)
+    assert "server gpu17" in (gate.folder / "rendered").read_text()
+    bare.furnish(gate.repository, gate.folder / "rendered")
+    assert hook.read_text() == text
