@@ -84,7 +84,7 @@ def _server(steps: Steps, options: argparse.Namespace) -> None:
     _executables(steps)
     steps.group(places.USERS_GROUP)
     for account in ("register", "iam"):
-        steps.service_account(account, Path("/nonexistent"), SHELL_FOR_SERVICES)
+        steps.service_account(account, Path("/"), SHELL_FOR_SERVICES)
     own_key = steps.ssh_key(places.STATE_KEY, f"state@{options.name or 'server'}")
     if options.name:
         _configuration(steps, options)

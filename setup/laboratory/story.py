@@ -22,6 +22,8 @@ from state.command import Finished
 NAME = "lqchen"
 SERVERS = ("gpu17", "gpu18")
 PATIENCE_MS = 30_000
+NO_TERMINAL = "Pseudo-terminal will not be allocated because stdin is not a terminal.\n"
+"""What ssh says because nobody sits at this laptop."""
 KEY = "~/.ssh/id_ed25519"
 
 
@@ -37,7 +39,7 @@ class Story:
         """Type a line on the laptop."""
         done = self.lab.host("laptop").sh(line, user=LAPTOP_USER, timeout=120, check=False)
         if not silent:
-            self.tell.typed(line, done.stdout + done.stderr)
+            self.tell.typed(line, done.stdout + done.stderr.replace(NO_TERMINAL, ""))
         if done.ok == fails:
             expected = "fails" if fails else "works"
             self.tell.check(False, f"`{line}` {expected}", done.stdout + done.stderr)
@@ -83,9 +85,13 @@ def _pastes_a_key(story: Story) -> None:
     )
 
 
+def _url(story: Story) -> str:
+    return story.lab.web_url.rstrip("/")
+
+
 def _saves_the_ssh_files(story: Story) -> None:
     page, tell = story.page, story.tell
-    page.goto(f"{story.lab.web_url}/user/{NAME}")
+    page.goto(f"{_url(story)}/user/{NAME}")
     commands = page.locator(".command code")
     story.laptop(commands.nth(0).inner_text())
     story.laptop(commands.nth(1).inner_text())
@@ -106,7 +112,7 @@ def _registers(story: Story) -> None:
         "unpacking" in done.stderr, "what took a while was shown while it took", done.stderr
     )
     story.tell.says("the container has a host key of its own: the two files are fetched again")
-    story.page.goto(f"{story.lab.web_url}/user/{NAME}")
+    story.page.goto(f"{_url(story)}/user/{NAME}")
     story.laptop(story.page.locator(".command code").nth(0).inner_text())
 
 
