@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
 
-from reconciler import container_home, files, hostile, places
+from reconciler import files, places
 from reconciler.converge import converge
 from reconciler.kinds.network import NetworkKind
 from reconciler.kinds.port_map import SSH, PortMapKind
 from reconciler.kinds.subids import SubidsKind
 from reconciler.kinds.usernet import UsernetKind
-from reconciler.lxc_config import gpu_nodes, lxc_config, rootfs
+from reconciler.lxc_config import rootfs
 from reconciler.plan import AnyKind, Tell
 from state import command
 from state.errors import LxcGpuError, Remedy
@@ -23,8 +21,10 @@ from state.wire import Progress
 
 PATIENCE = 60.0
 """Seconds that a container's sshd may take to answer after the start."""
-NEEDED: tuple[AnyKind, ...] = (SubidsKind(), UsernetKind(), NetworkKind(), PortMapKind())
-"""The kinds that have to be right on the host for a container to start and be reached."""
+REACHED_BY: tuple[AnyKind, ...] = (PortMapKind(),)
+"""The kinds that have to be right for a container that runs to be reached."""
+NEEDED: tuple[AnyKind, ...] = (SubidsKind(), UsernetKind(), NetworkKind(), *REACHED_BY)
+"""The kinds that have to be right for a container to start and be reached."""
 
 
 @dataclass(frozen=True)
@@ -92,65 +92,20 @@ def resident_of(view: View, user: str) -> Resident:
 
 
 def _start(view: View, user: str, resident: Resident, tell: Tell) -> bool:
-    outcome = converge(NEEDED, view.only(user), only=user)
-    for failure in outcome.failures:
-        raise LxcGpuError(failure.code, failure.message, failure.hint)
     unit = places.container_unit(user)
     was_running = power_of(user).running
+    outcome = converge(REACHED_BY if was_running else NEEDED, view.only(user), only=user)
+    for failure in outcome.failures:
+        raise LxcGpuError(failure.code, failure.message, failure.hint)
     if not was_running:
-        _prepare(view, user, resident, tell)
+        from reconciler.prepare import prepare  # not on the way of a container that runs
+
+        prepare(view, user, resident, tell)
         tell(Progress("starting the container"))
         command.run(["systemctl", "reset-failed", unit], check=False)
         command.run(["systemctl", "start", unit])
     waited = _wait_for_sshd(user, resident.address, tell)
     return not was_running or waited
-
-
-def _prepare(view: View, user: str, resident: Resident, tell: Tell) -> None:
-    """Write the configuration afresh, and put into the file system what the start needs."""
-    nodes = gpu_nodes()
-    config = lxc_config(view, user, resident, nodes)
-    files.write_file(places.container_config(user), config)
-    try:
-        _install_as_root(view, user, resident)
-        home = container_home.desired_files(view, user, resident)
-        container_home.write(rootfs(view, user), user, resident.subid, home)
-    except LxcGpuError as error:
-        # the owner can only mend it from inside: the container starts all the same
-        tell(Progress(f"note: {error.message}"))
-
-
-def _install_as_root(view: View, user: str, resident: Resident) -> None:
-    """The ssh host keys and the resolvers, as the container's root."""
-    private = files.read_text(places.HOST_KEYS / user)
-    if private is None:
-        raise LxcGpuError(
-            "host-key-missing",
-            f"The ssh host key of your container is not on {view.server} any more.",
-            f"Register again, nothing is lost: `ssh register@{view.server}-manage {user}`",
-        )
-    servers = view.nameservers or _own_resolvers()
-    contents: Mapping[str, tuple[str, int]] = {
-        "etc/ssh/ssh_host_ed25519_key": (private, 0o600),
-        "etc/ssh/ssh_host_ed25519_key.pub": (f"{resident.host_key}\n", 0o644),
-        "etc/resolv.conf": ("".join(f"nameserver {s}\n" for s in servers), 0o644),
-    }
-
-    def work(root: int) -> None:
-        for path, (text, mode) in contents.items():
-            hostile.write_below(root, PurePosixPath(path), text, mode, folder_mode=0o755)
-
-    hostile.as_owner(rootfs(view, user), resident.subid, work)
-
-
-def _own_resolvers() -> tuple[str, ...]:
-    """The server's resolvers that a container can reach, too (not those on loopback)."""
-    for file in (Path("/run/systemd/resolve/resolv.conf"), Path("/etc/resolv.conf")):
-        lines = (line.split() for line in (files.read_text(file) or "").splitlines())
-        found = tuple(f[1] for f in lines if f[:1] == ["nameserver"] and len(f) > 1)
-        if usable := tuple(a for a in found if not a.startswith("127.") and a != "::1"):
-            return usable
-    return ()
 
 
 def _wait_for_sshd(user: str, address: str, tell: Tell) -> bool:
@@ -191,18 +146,3 @@ def _no_answer(user: str, seconds: float) -> LxcGpuError:
         "Try `restart`; if the container's own sshd is broken, ask your sysadmin.",
         Remedy.RETRY,
     )
-
-
-def make_host_key(user: str) -> str:
-    """The public ssh host key of the user's container, made now if there is none yet."""
-    private = places.HOST_KEYS / user
-    if not private.exists():
-        places.HOST_KEYS.mkdir(mode=0o700, parents=True, exist_ok=True)
-        beside = places.HOST_KEYS / f".{user}.new"
-        for leftover in (beside, beside.with_name(f"{beside.name}.pub")):
-            leftover.unlink(missing_ok=True)
-        command.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", beside])
-        beside.with_name(f"{beside.name}.pub").unlink()
-        beside.rename(private)
-        files.keep_folder(places.HOST_KEYS)
-    return command.run(["ssh-keygen", "-y", "-f", private]).stdout.strip()

@@ -12,7 +12,6 @@ import select
 import socket
 import struct
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 
 from reconciler import power
@@ -43,6 +42,8 @@ def main(argv: Sequence[str]) -> int:
         send(wire.refusal(error))
         return 1
     except Exception:
+        import traceback
+
         _log(traceback.format_exc())
         send(wire.Refusal("bug", "Something went wrong in lxc-gpu itself.",
                           "Sysadmin: `journalctl -t lxc-gpu` has the details."))  # fmt: skip

@@ -9,9 +9,10 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Sequence
 
-from reconciler import places, power
+from reconciler import places
 from reconciler.newest import published_view
 from reconciler.plan import Tell
+from reconciler.prepare import make_host_key
 from reconciler.server import ServerConfig, read_server_config, ssh_command
 from state import command, wire
 from state.errors import LxcGpuError, Remedy
@@ -46,7 +47,7 @@ def register(user: str, tell: Tell) -> wire.Answer:
     """Have IAM commit the registration of `user` here, then make the container."""
     config = read_server_config()
     view = published_view()
-    host_key = power.make_host_key(user)
+    host_key = make_host_key(user)
     resident = view.residents.get(user) if view else None
     noted = resident is not None and resident.host_key.split()[:2] == host_key.split()[:2]
     if not noted:

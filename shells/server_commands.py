@@ -98,7 +98,7 @@ def status(as_json: bool) -> None:
 
 def _kinds(names: tuple[str, ...]) -> tuple[AnyKind, ...]:
     """The kinds called `names`, in their order; all without names."""
-    from reconciler.kinds import KINDS
+    from reconciler.order import KINDS
 
     known = {kind.name: kind for kind in KINDS}
     if unknown := [name for name in names if name not in known]:

@@ -1,0 +1,28 @@
+"""The order in which a round applies the kinds.
+
+Revocations first, containers last: a key that was removed stops working before anything slow
+begins. A kind is added with one module in `reconciler.kinds` and one line here.
+"""
+
+from __future__ import annotations
+
+from reconciler.kinds.account import AccountKind
+from reconciler.kinds.authorized_keys import AuthorizedKeysKind
+from reconciler.kinds.container import ContainerKind
+from reconciler.kinds.network import NetworkKind
+from reconciler.kinds.port_map import PortMapKind
+from reconciler.kinds.register_keys import RegisterKeysKind
+from reconciler.kinds.subids import SubidsKind
+from reconciler.kinds.usernet import UsernetKind
+from reconciler.plan import AnyKind
+
+KINDS: tuple[AnyKind, ...] = (
+    AuthorizedKeysKind(),
+    RegisterKeysKind(),
+    AccountKind(),
+    SubidsKind(),
+    UsernetKind(),
+    NetworkKind(),
+    PortMapKind(),
+    ContainerKind(),
+)

@@ -1,0 +1,76 @@
+"""What a container needs just before it starts: its configuration, host key, resolvers, our files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+from reconciler import container_home, files, hostile, places
+from reconciler.lxc_config import gpu_nodes, lxc_config, rootfs
+from reconciler.plan import Tell
+from state import command
+from state.errors import LxcGpuError
+from state.view import Resident, View
+from state.wire import Progress
+
+
+def prepare(view: View, user: str, resident: Resident, tell: Tell) -> None:
+    """Write the configuration afresh, and put what the start needs into the file system."""
+    nodes = gpu_nodes()
+    config = lxc_config(view, user, resident, nodes)
+    files.write_file(places.container_config(user), config)
+    try:
+        _install_as_root(view, user, resident)
+        home = container_home.desired_files(view, user, resident)
+        container_home.write(rootfs(view, user), user, resident.subid, home)
+    except LxcGpuError as error:
+        # the owner can only mend it from inside: the container starts all the same
+        tell(Progress(f"note: {error.message}"))
+
+
+def _install_as_root(view: View, user: str, resident: Resident) -> None:
+    """The ssh host keys and the resolvers, as the container's root."""
+    private = files.read_text(places.HOST_KEYS / user)
+    if private is None:
+        raise LxcGpuError(
+            "host-key-missing",
+            f"The ssh host key of your container is not on {view.server} any more.",
+            f"Register again, nothing is lost: `ssh register@{view.server}-manage {user}`",
+        )
+    servers = view.nameservers or _own_resolvers()
+    contents: Mapping[str, tuple[str, int]] = {
+        "etc/ssh/ssh_host_ed25519_key": (private, 0o600),
+        "etc/ssh/ssh_host_ed25519_key.pub": (f"{resident.host_key}\n", 0o644),
+        "etc/resolv.conf": ("".join(f"nameserver {s}\n" for s in servers), 0o644),
+    }
+
+    def work(root: int) -> None:
+        for path, (text, mode) in contents.items():
+            hostile.write_below(root, PurePosixPath(path), text, mode, folder_mode=0o755)
+
+    hostile.as_owner(rootfs(view, user), resident.subid, work)
+
+
+def _own_resolvers() -> tuple[str, ...]:
+    """The server's resolvers that a container can reach, too (not those on loopback)."""
+    for file in (Path("/run/systemd/resolve/resolv.conf"), Path("/etc/resolv.conf")):
+        lines = (line.split() for line in (files.read_text(file) or "").splitlines())
+        found = tuple(f[1] for f in lines if f[:1] == ["nameserver"] and len(f) > 1)
+        if usable := tuple(a for a in found if not a.startswith("127.") and a != "::1"):
+            return usable
+    return ()
+
+
+def make_host_key(user: str) -> str:
+    """The public ssh host key of the user's container, made now if there is none yet."""
+    private = places.HOST_KEYS / user
+    if not private.exists():
+        places.HOST_KEYS.mkdir(mode=0o700, parents=True, exist_ok=True)
+        beside = places.HOST_KEYS / f".{user}.new"
+        for leftover in (beside, beside.with_name(f"{beside.name}.pub")):
+            leftover.unlink(missing_ok=True)
+        command.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", beside])
+        beside.with_name(f"{beside.name}.pub").unlink()
+        beside.rename(private)
+        files.keep_folder(places.HOST_KEYS)
+    return command.run(["ssh-keygen", "-y", "-f", private]).stdout.strip()
