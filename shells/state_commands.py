@@ -1,0 +1,154 @@
+"""`lxc-gpu init`, `check`, `schema` and `version`: what works on a state, without a server."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from shells.terminal import Terminal
+from state.errors import LxcGpuError
+
+if TYPE_CHECKING:
+    from state.commits import Author
+    from state.model import State
+
+_OPTION = "fleet.yaml's `{}`, in YAML."
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--network", help=_OPTION.format("network") + " Default: 10.77.0.0/16")
+@click.option("--uids", help=_OPTION.format("uids") + " Default: {first: 20000, last: 29999}")
+@click.option("--ports", help=_OPTION.format("ports") + " Default: {first: 22000, last: 25999}")
+@click.option("--forwards", help=_OPTION.format("forwards"))
+@click.option("--subids", help=_OPTION.format("subids"))
+@click.option("--bare", is_flag=True, help="Make the bare repository that holds the state instead.")
+def init(folder: Path, bare: bool, **options: str | None) -> None:
+    """Write a first state repository to FOLDER, which must be new or empty."""
+    from state.scaffolding import init as write
+    from state.scaffolding import init_bare
+
+    if bare:
+        init_bare(folder)
+        Terminal().note(f"{folder} is ready to be pushed to; its hook refuses what is wrong.")
+        return
+    given = {field: value for field, value in options.items() if value is not None}
+    revision = write(folder, _author(), given)
+    click.echo(revision)
+    Terminal().note(f"Read {folder}/README.md next, then add servers.")
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path), default=".")
+@click.option("--hook", is_flag=True, help="Judge a push, as Git's pre-receive hook.")
+def check(folder: Path, hook: bool) -> None:
+    """Name everything that is wrong with the state in FOLDER: a clone, or a bare repository."""
+    from state.problems import StateInvalidError
+
+    try:
+        if hook:
+            _judge()
+            return
+        state = _state_in(folder)
+    except StateInvalidError as error:
+        terminal = Terminal()
+        for problem in error.problems:
+            terminal.note(terminal.paint(str(problem), "red"))
+        terminal.note(error.hint)
+        sys.exit(1)
+    click.echo(
+        f"ok: {_count(len(state.users), 'user')}, {_count(len(state.former), 'former user')},"
+        f" {_count(len(state.servers), 'server')},"
+        f" {_count(sum(map(len, state.registrations.values())), 'registration')}"
+    )
+
+
+@click.command()
+@click.argument("name", required=False)
+def schema(name: str | None) -> None:
+    """Print the JSON Schema of the files of one kind, or of all."""
+    from state.schema import schemas
+
+    known = schemas()
+    if name is not None and name not in known:
+        raise LxcGpuError(
+            "unknown-schema", f"There is no schema {name!r}.", f"Known are: {', '.join(known)}."
+        )
+    click.echo(json.dumps(known if name is None else known[name], indent=2))
+
+
+@click.command()
+def version() -> None:
+    """Print the version of lxc-gpu, and the format of the states that it reads."""
+    from importlib.metadata import PackageNotFoundError
+    from importlib.metadata import version as installed
+
+    from state.model import FORMAT
+
+    try:
+        number = installed("lxc-gpu")
+    except PackageNotFoundError:
+        number = "not installed"
+    click.echo(f"lxc-gpu {number}, state format {FORMAT}")
+
+
+def _judge() -> None:
+    """Judge the push that Git describes on standard input, from inside the hook."""
+    from state.hook import judge_push
+    from state.repository import Repository
+
+    folder = Path(os.environ.get("GIT_DIR", ".")).absolute()
+    judge_push(sys.stdin, Repository(folder))
+
+
+def _state_in(folder: Path) -> State:
+    """The state in the work tree at `folder`, or at the tip of the bare repository there."""
+    if (folder / "HEAD").is_file() and (folder / "objects").is_dir():
+        from state.repository import Repository
+
+        repository = Repository(folder)
+        return repository.read(repository.tip())
+    if not folder.is_dir():
+        raise LxcGpuError("no-folder", f"There is no folder {folder}.", "lxc-gpu check FOLDER")
+    from state.load import load
+
+    return load(dict(_work_tree(folder)))
+
+
+def _work_tree(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """Our files below `folder` by path, however odd; at most so much of each as shows that."""
+    from state.layout import FLEET, MODELS
+    from state.syntax import LARGEST_FILE
+
+    tops = (folder / FLEET, *(folder / kind for kind in MODELS if kind != "fleet"))
+    for top in tops:
+        for path in (top, *top.rglob("*")) if top.is_dir() else (top,):
+            if path.is_symlink():
+                name = path.relative_to(folder)
+                raise LxcGpuError("state-link", f"{name} is a link; files must be plain.")
+            if path.is_file():
+                with path.open("rb") as file:
+                    yield path.relative_to(folder).as_posix(), file.read(LARGEST_FILE + 1)
+
+
+def _author() -> Author:
+    """Who runs this, as Git knows them, else as the system does."""
+    from state.command import run
+    from state.commits import Author
+
+    known = [run(["git", "config", f"user.{what}"], check=False) for what in ("name", "email")]
+    name, email = (answer.stdout.strip() for answer in known)
+    login = getpass.getuser()
+    return Author(name or login, email or f"{login}@{socket.gethostname()}")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,210 @@
+"""`lxc-gpu init`, `check`, `schema`, `version`, and the hook, with real Git."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from state.command import environment
+from state.commits import Author
+from state.edits import add_key, first_save
+from state.errors import LxcGpuError
+from state.hook import PushRefusedError, judge_push
+from state.load import load
+from state.publish import RefusedError
+from state.repository import Repository
+from state.scaffolding import init, init_bare
+from state.schema import FILES, schemas
+from tests.unit.state.keyring import ed25519
+
+ROOT = Path(__file__).parents[3]
+ME = Author("Root Admin", "root@example.org")
+
+
+@pytest.fixture
+def path_with_lxc_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let hooks find `lxc-gpu`, run from this checkout."""
+    script = tmp_path / "bin" / "lxc-gpu"
+    script.parent.mkdir()
+    code = "from shells.cli import main; main()"
+    script.write_text(f"#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -c '{code}' \"$@\"\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{script.parent}:{os.environ['PATH']}")
+
+
+def lxc_gpu(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    code = "from shells.cli import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, words)],
+        env={**environment(), "PYTHONPATH": str(ROOT)},
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def git(folder: Path, *words: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
+    name = ["-c", "user.name=t", "-c", "user.email=t@x"]
+    done = subprocess.run(
+        ["git", "-C", folder, *name, *words], capture_output=True, text=True, check=False
+    )
+    assert not ok or done.returncode == 0, done.stderr
+    return done
+
+
+def test_a_first_state_is_valid_and_committed(tmp_path: Path) -> None:
+    revision = init(tmp_path / "state", ME)
+    folder = tmp_path / "state"
+    assert git(folder, "rev-parse", "HEAD").stdout.strip() == revision
+    assert git(folder, "status", "--porcelain").stdout == ""
+    assert git(folder, "log", "-1", "--format=%an <%ae>").stdout.strip() == (
+        "Root Admin <root@example.org>"
+    )
+    assert os.access(folder / "hooks" / "pre-receive", os.X_OK)
+    for name in FILES:
+        assert json.loads((folder / ".schema" / f"{name}.json").read_text())["properties"]
+    editor = json.loads((folder / ".vscode" / "settings.json").read_text())
+    assert editor["yaml.schemas"] == {f".schema/{n}.json": list(f) for n, f in FILES.items()}
+    assert "ok: 0 users, 0 former users, 0 servers" in lxc_gpu("check", folder).stdout
+
+
+def test_options_take_the_place_of_defaults(tmp_path: Path) -> None:
+    init(tmp_path / "s", ME, {"network": "10.80.0.0/16", "uids": "{first: 30000, last: 40000}"})
+    text = (tmp_path / "s" / "fleet.yaml").read_text()
+    fleet = load({"fleet.yaml": text.encode()}).fleet
+    assert (str(fleet.network), fleet.uids.first) == ("10.80.0.0/16", 30000)
+    assert "# network:" not in text
+    with pytest.raises(LxcGpuError, match="must be an IPv4 network"):
+        init(tmp_path / "t", ME, {"network": "10.80.0.1/16"})
+    assert not (tmp_path / "t").exists()
+
+
+def test_the_commented_defaults_are_the_defaults(tmp_path: Path) -> None:
+    init(tmp_path / "s", ME)
+    text = (tmp_path / "s" / "fleet.yaml").read_text()
+    fields = ("uids", "ports", "forwards", "subids", "network")
+    for field in fields:
+        text = text.replace(f"# {field}:", f"{field}:")
+    assert load({"fleet.yaml": text.encode()}).fleet == load({"fleet.yaml": b"format: 1"}).fleet
+
+
+def test_a_full_folder_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("mine")
+    with pytest.raises(LxcGpuError, match="not an empty folder"):
+        init(tmp_path, ME)
+    with pytest.raises(LxcGpuError, match="not an empty folder"):
+        init(tmp_path / "x", ME)
+    with pytest.raises(LxcGpuError, match="not an empty folder"):
+        init_bare(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_every_field_is_in_a_schema() -> None:
+    known = schemas()
+    assert set(known) == set(FILES)
+    assert set(known["user"]["required"]) == {"name", "login", "uid", "port", "subid"}
+    assert known["user"]["additionalProperties"] is False
+    assert known["user"]["properties"]["keys"]["items"]["type"] == "string"
+
+
+@pytest.mark.usefixtures("path_with_lxc_gpu")
+def test_the_hook_lets_valid_work_in_and_nothing_else(tmp_path: Path) -> None:
+    bare, folder = tmp_path / "bare.git", tmp_path / "state"
+    init_bare(bare)
+    init(folder, ME)
+    git(folder, "remote", "add", "origin", str(bare))
+    git(folder, "push", "origin", "main")
+    clone = Repository.clone(str(bare), tmp_path / "clone")
+    clone.commit(first_save("ann", "Ann", None, [ed25519(1)]), ME)
+    assert "ok: 1 user, 0 former users" in lxc_gpu("check", bare).stdout
+
+    git(folder, "pull", "-q", "--rebase", "origin", "main")
+    text = (folder / "users" / "ann.yaml").read_text()
+    (folder / "users" / "eve.yaml").write_text(text.replace("login: ann", "login: eve"))
+    git(folder, "add", "users")
+    git(folder, "commit", "-qm", "a twin")
+    refused = git(folder, "push", "origin", "main", ok=False)
+    assert refused.returncode == 1
+    assert "users/eve.yaml:3: uid 20000 is also that of users/ann.yaml" in refused.stderr
+    assert "users/eve.yaml:4: port 22000 is also" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    git(folder, "push", "origin", "main:refs/heads/proposal")
+    assert (
+        "Push branches only" in git(folder, "push", "origin", "main:refs/tags/x", ok=False).stderr
+    )
+
+    git(folder, "reset", "-q", "--hard", "HEAD~2")
+    git(folder, "commit", "-q", "--allow-empty", "-m", "rewritten")
+    assert git(folder, "push", "--force", "origin", "main", ok=False).returncode == 1
+    git(bare, "config", "receive.denyNonFastForwards", "false")
+    git(bare, "config", "receive.denyDeletes", "false")
+    assert "only goes forward" in git(folder, "push", "--force", "origin", "main", ok=False).stderr
+    assert "can't be deleted" in git(folder, "push", "origin", ":main", ok=False).stderr
+    assert clone.fetch() == clone.tip()
+    assert "ann" in clone.read("main").users
+
+
+@pytest.mark.usefixtures("path_with_lxc_gpu")
+def test_a_refusal_reaches_who_commits(tmp_path: Path) -> None:
+    bare = tmp_path / "bare.git"
+    init_bare(bare)
+    clone = Repository.clone(str(bare), tmp_path / "clone")
+    clone.commit(first_save("ann", "Ann", None, [ed25519(1)]), ME)
+    hook = bare / "hooks" / "pre-receive"
+    hook.write_text("#!/bin/sh\necho 'users/ann.yaml:1: no' >&2; exit 1\n")
+    with pytest.raises(RefusedError, match=r"users/ann\.yaml:1: no"):
+        clone.commit(add_key("ann", ed25519(2)), ME)
+    init_bare(bare)
+    assert clone.commit(add_key("ann", ed25519(2)), ME).changed
+
+
+def test_odd_updates_are_refused(tmp_path: Path) -> None:
+    init_bare(tmp_path / "bare")
+    repository = Repository(tmp_path / "bare")
+    with pytest.raises(PushRefusedError, match="no update"):
+        judge_push(["nonsense"], repository)
+    with pytest.raises(PushRefusedError, match="no update"):
+        judge_push([f"{'0' * 40} --help{'0' * 34} refs/heads/main"], repository)
+    judge_push([], repository)
+
+
+def test_check_names_every_problem_and_fails(tmp_path: Path) -> None:
+    init(tmp_path / "s", ME)
+    (tmp_path / "s" / "users" / "Eve.yaml").write_text("x: 1\n")
+    (tmp_path / "s" / "users" / "ann.yaml").write_text("name: Ann\nporrt: 1\n")
+    done = lxc_gpu("check", cwd=tmp_path / "s")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "users/ann.yaml:2: unknown field `porrt` (did you mean `port`?)" in done.stderr
+    assert "users/Eve.yaml: the name `Eve` must be" in done.stderr
+    assert "Traceback" not in done.stderr
+    (tmp_path / "s" / "users" / "Eve.yaml").unlink()
+    (tmp_path / "s" / "users" / "eve.yaml").symlink_to("/etc/passwd")
+    assert "is a link" in lxc_gpu("check", tmp_path / "s").stderr
+    assert "no folder" in lxc_gpu("check", tmp_path / "nowhere").stderr
+    assert "fleet.yaml: is missing" in lxc_gpu("check", tmp_path).stderr
+
+
+def test_schema_and_version() -> None:
+    assert json.loads(lxc_gpu("schema", "server").stdout)["title"] == "Server"
+    assert set(json.loads(lxc_gpu("schema").stdout)) == set(FILES)
+    wrong = lxc_gpu("schema", "nonsense")
+    assert wrong.returncode == 1
+    assert "Known are: fleet, server" in wrong.stderr
+    assert lxc_gpu("version").stdout.startswith("lxc-gpu ")
+
+
+def test_init_on_the_command_line(tmp_path: Path) -> None:
+    done = lxc_gpu("init", tmp_path / "s", "--network", "10.9.0.0/16")
+    assert len(done.stdout.strip()) == 40
+    assert "README.md" in done.stderr
+    again = lxc_gpu("init", tmp_path / "s")
+    assert again.returncode == 1
+    assert "not an empty folder" in again.stderr
+    assert lxc_gpu("init", "--bare", tmp_path / "b.git").returncode == 0
+    assert os.access(tmp_path / "b.git" / "hooks" / "pre-receive", os.X_OK)
