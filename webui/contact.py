@@ -42,6 +42,7 @@ class Ssh:
     """Nudges servers with the key in a file."""
 
     key: Path
+    account: str = ACCOUNT
     connect_seconds: float = CONNECT_SECONDS
     whole_seconds: float = WHOLE_SECONDS
 
@@ -58,6 +59,7 @@ class Ssh:
 
     @contextmanager
     def _transport(self, target: Target) -> Iterator[paramiko.Transport]:
+        key = self._private_key()
         try:
             place = (target.address, target.port)
             connected = socket.create_connection(place, self.connect_seconds)
@@ -65,12 +67,23 @@ class Ssh:
             raise _no_answer(target, error) from error
         transport = paramiko.Transport(connected)
         try:
-            self._log_in(transport, target)
+            self._log_in(transport, target, key)
             yield transport
         finally:
             transport.close()
 
-    def _log_in(self, transport: paramiko.Transport, target: Target) -> None:
+    def _private_key(self) -> paramiko.PKey:
+        try:
+            return paramiko.Ed25519Key.from_private_key_file(str(self.key))
+        except (OSError, ValueError, paramiko.SSHException) as error:
+            raise UnreachableError(
+                "nudge-key",
+                "The web page can't read its own nudge key.",
+                "Sysadmin: run `setup/web-server` again on the web machine.",
+                details=str(error),
+            ) from error
+
+    def _log_in(self, transport: paramiko.Transport, target: Target, key: paramiko.PKey) -> None:
         kind = target.host_key.type
         transport.banner_timeout = self.connect_seconds
         transport.auth_timeout = 2 * self.connect_seconds
@@ -79,7 +92,9 @@ class Ssh:
             transport.start_client(timeout=2 * self.connect_seconds)
             if transport.get_remote_server_key().asbytes() != target.host_key.blob:
                 raise _other_host_key(target)
-            transport.auth_publickey(ACCOUNT, paramiko.Ed25519Key.from_private_key_file(self.key))
+            transport.auth_publickey(
+                self.account, paramiko.Ed25519Key.from_private_key_file(self.key)
+            )
         except paramiko.AuthenticationException as error:
             raise UnreachableError(
                 "nudge-refused",

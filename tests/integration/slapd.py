@@ -151,7 +151,7 @@ TLSCertificateFile {certificates.certificate}
 TLSCertificateKeyFile {certificates.key}
 allow bind_anon_cred bind_anon_dn
 access to attrs=userPassword by anonymous auth by * none
-access to * by dn.exact="{SERVICE_DN}" read by self read by * none
+access to * by users read by * none
 database mdb
 maxsize 10485760
 suffix "{BASE}"

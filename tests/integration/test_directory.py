@@ -24,6 +24,7 @@ ENTRIES = "\n".join(
     [
         slapd.person("LQChen", "Lequn Chen", "right horse", extra="employeeType: lab"),
         slapd.person("ann", "Ann Lee", "ann's own", extra="employeeType: lab"),
+        slapd.person("solo", "solo", "solo-secret", extra="employeeType: lab"),
         slapd.person("guest", "Guest Visitor", "guest-secret", extra="employeeType: guest"),
         slapd.person("twin", "Twin One", "twin-secret", extra="employeeType: lab"),
         slapd.person("twin", "Twin Two", "twin-secret", ou="others", extra="employeeType: lab"),
@@ -86,19 +87,12 @@ def test_ldaps_works_as_well(server):
 
 
 def test_a_bind_template_needs_no_service_account(server):
-    directory = Directory(
-        config(
-            server,
-            bind_dn="",
-            bind_password_file=None,
-            bind_template=f"cn={{login}},{PEOPLE}",
-            login_attribute="cn",
-            allow="(objectClass=*)",
-        )
-    )
-    # The template's naming attribute is the login here; "." is no part of it.
-    with pytest.raises(WrongLoginError):
-        directory.authenticate("lqchen", "right horse")
+    template = {"bind_dn": "", "bind_password_file": None}
+    directory = Directory(config(server, **template, bind_template=f"cn={{login}},{PEOPLE}"))
+    assert directory.authenticate("solo", "solo-secret").full_name == "solo"
+    for login, password in (("solo", "wrong"), ("solo", ""), ("lqchen", "right horse")):
+        with pytest.raises(WrongLoginError):
+            directory.authenticate(login, password)
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import socket
 import subprocess
 import sys
-import time
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,15 +17,11 @@ from state.edits import first_save
 from state.keys import parse_key
 from state.model import Signer
 from state.repository import Repository
-from tests.integration.slapd import free_port
+from tests.integration import sshd
 from tests.integration.web import KEY, ssh_key
 
-SSHD = shutil.which("sshd", path="/usr/sbin:/usr/bin")
 CHECKOUT = Path(__file__).resolve().parents[2]
-pytestmark = [
-    pytest.mark.skipif(SSHD is None, reason="needs sshd (apt-get install openssh-server)"),
-    pytest.mark.skipif(os.geteuid() != 0, reason="sshd needs root to take somebody's keys"),
-]
+pytestmark = pytest.mark.skipif(bool(sshd.MISSING), reason=sshd.MISSING)
 
 
 @dataclass(frozen=True)
@@ -84,38 +76,8 @@ def gate(tmp_path):
         "sys.exit(gate.main())\n"
     )
     publish(tmp_path, repository)
-    with sshd(tmp_path, keys["host"]) as port:
+    with sshd.running(tmp_path, keys["host"]) as port:
         yield Gate(tmp_path, port, repository)
-
-
-@contextmanager
-def sshd(folder: Path, host_key: str):
-    port = free_port()
-    (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {host_key}\n")
-    (folder / "sshd_config").write_text(f"""
-Port {port}
-ListenAddress 127.0.0.1
-HostKey {folder}/host
-PidFile none
-StrictModes no
-UsePAM no
-PermitRootLogin forced-commands-only
-PasswordAuthentication no
-AuthorizedKeysFile {folder}/gate_keys
-AcceptEnv GIT_PROTOCOL
-""")
-    Path("/run/sshd").mkdir(exist_ok=True)
-    server = subprocess.Popen([SSHD, "-D", "-e", "-f", folder / "sshd_config"])
-    try:
-        for _ in range(100):
-            with socket.socket() as attempt:
-                if attempt.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.05)
-        yield port
-    finally:
-        server.terminate()
-        server.wait(10)
 
 
 def add_server(gate: Gate) -> None:

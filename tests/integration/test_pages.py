@@ -213,6 +213,19 @@ def test_the_live_result_names_every_server(web):
     assert home.count("unreachable") >= 2
 
 
+def test_live_pages_give_their_places_back(web):
+    place = save(web).headers["Location"]
+    client = web.app.test_client()
+    for _ in range(40):
+        with client.get(f"{place}/events") as answer:
+            assert answer.status_code == 200
+    held = [client.get(f"{place}/events") for _ in range(30)]
+    assert {answer.status_code for answer in held} == {200, 503}
+    for answer in held:
+        answer.close()
+    assert client.get(f"{place}/events").status_code == 200
+
+
 def test_old_addresses_and_unknown_ones(web):
     client = web.app.test_client()
     moved = client.get("/manage/ssh-key/lqchen")

@@ -1,0 +1,53 @@
+"""A real sshd on a loopback port, which lets root in for forced commands only."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.integration.slapd import free_port
+
+SSHD = shutil.which("sshd", path="/usr/sbin:/usr/bin")
+MISSING = (
+    "needs sshd (apt-get install openssh-server)"
+    if SSHD is None
+    else "sshd needs root to take somebody's keys"
+    if os.geteuid() != 0
+    else ""
+)
+
+
+@contextmanager
+def running(folder: Path, host_key: str, keys: str = "gate_keys"):
+    """sshd for root, with the forced commands in `folder / keys`; yields its port."""
+    port = free_port()
+    (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {host_key}\n")
+    (folder / "sshd_config").write_text(f"""
+Port {port}
+ListenAddress 127.0.0.1
+HostKey {folder}/host
+PidFile none
+StrictModes no
+UsePAM no
+PermitRootLogin forced-commands-only
+PasswordAuthentication no
+AuthorizedKeysFile {folder / keys}
+AcceptEnv GIT_PROTOCOL
+""")
+    Path("/run/sshd").mkdir(exist_ok=True)
+    server = subprocess.Popen([str(SSHD), "-D", "-e", "-f", folder / "sshd_config"])
+    try:
+        for _ in range(100):
+            with socket.socket() as attempt:
+                if attempt.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.05)
+        yield port
+    finally:
+        server.terminate()
+        server.wait(10)

@@ -1,0 +1,121 @@
+"""Nudging over real ssh: every way in which the other side can be wrong becomes words."""
+
+from __future__ import annotations
+
+import socket
+import time
+from dataclasses import replace
+
+import pytest
+
+from state.keys import parse_key
+from state.wire import Progress, Report, encode
+from tests.integration import sshd
+from tests.integration.slapd import free_port
+from tests.integration.web import ssh_key
+from webui import contact
+from webui.contact import Ssh, Target, UnreachableError
+
+pytestmark = pytest.mark.skipif(bool(sshd.MISSING), reason=sshd.MISSING)
+RSA = (
+    "ssh-rsa "
+    "AAAAB3NzaC1yc2EAAAADAQABAAABAQC0zKJ9LOFxZGSvDf5La9xyc9L+8y9R4cbqT+KwpxqVqU7sinkZ"
+    "bV/nJg7cUvHX710noTBqvU8KxznSWfSe5O0bz0Y46pFxX8QHba0zxF26t1HwhKK7Tq8vHhWC/2YKhk2T"
+    "oNE/JSm8vRGZAbR5Ff3Av9PSak21F3u4TLehCXJl1j5mog9D71FRyLPiDH9Mw+exz0Oz4zTpcjwVYbtB"
+    "CUT3ZfwG/15verjP1bpzQKSwpHxBGOlrKMVXkdyP4NSHt0toczQtvteohAAHF54xhtZMJ0lqrmxXlsg1"
+    "7Ss1f1f13Ze5941n0N0/fiFQQcHKl3P6j0illff6HuXNpNPRTIYL"
+)
+REPORT = Report("gpu17", "abc1234", 1.0, 0.4)
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A server whose forced command is the shell script that the test writes to `answer`."""
+    host, nudge = ssh_key(tmp_path / "host"), ssh_key(tmp_path / "nudge")
+    ssh_key(tmp_path / "stranger")
+    (tmp_path / "gate_keys").write_text(f'restrict,command="sh {tmp_path}/answer" {nudge}\n')
+    with sshd.running(tmp_path, host) as port:
+        yield Target("gpu17", "127.0.0.1", port, parse_key(host)), tmp_path
+
+
+def nudge(target, folder, script: str = "", **options):
+    (folder / "answer").write_text(script)
+    ssh = Ssh(folder / options.pop("key", "nudge"), account="root", **options)
+    return list(ssh.nudge(target))
+
+
+def test_progress_comes_as_it_happens_and_the_report_ends_it(server):
+    target, folder = server
+    (folder / "lines").write_text(encode(Progress("unpacking", 0.4)) + encode(REPORT))
+    script = f'test "$SSH_ORIGINAL_COMMAND" = reconcile && cat {folder}/lines; sleep 30'
+    begun = time.monotonic()
+    assert nudge(target, folder, script) == [Progress("unpacking", 0.4), REPORT]
+    assert time.monotonic() - begun < 5
+
+
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [
+        ("exit 1", "nudge-garbled"),
+        ("echo hello", "nudge-garbled"),
+        ("""echo '{"report": {}}'""", "nudge-garbled"),
+        ("head -c 3000000 /dev/zero", "nudge-garbled"),
+        ("""yes '{"progress": {"text": "x"}}'""", "nudge-garbled"),
+        ("kill -9 $PPID", "nudge-garbled"),
+        ("sleep 60", "nudge-timeout"),
+        ("""while :; do echo '{"progress": {"text": "x"}}'; sleep 0.2; done""", "nudge-timeout"),
+    ],
+)
+def test_nonsense_ends_with_words(server, script, code, monkeypatch):
+    monkeypatch.setattr(contact, "MOST_BYTES", 2_000_000)
+    with pytest.raises(UnreachableError) as caught:
+        nudge(*server, script, whole_seconds=3)
+    assert caught.value.code == code
+
+
+def test_another_host_key_gets_nothing_from_us(server):
+    target, folder = server
+    other = parse_key((folder / "stranger.pub").read_text())
+    with pytest.raises(UnreachableError) as caught:
+        nudge(replace(target, host_key=other), folder, f"touch {folder}/reached")
+    assert caught.value.code == "nudge-host-key"
+    assert not (folder / "reached").exists()
+
+
+def test_a_host_key_of_another_kind_is_another_host_key(server):
+    target, folder = server
+    rsa = parse_key(RSA)
+    with pytest.raises(UnreachableError) as caught:
+        nudge(replace(target, host_key=rsa), folder)
+    assert caught.value.code == "nudge-host-key"
+
+
+def test_a_server_that_does_not_know_our_key(server):
+    with pytest.raises(UnreachableError) as caught:
+        nudge(*server, key="stranger")
+    assert caught.value.code == "nudge-refused"
+    assert "setup/gpu-server" in caught.value.hint
+
+
+def test_our_own_key_is_gone(server):
+    with pytest.raises(UnreachableError) as caught:
+        nudge(*server, key="no-such-key")
+    assert caught.value.code == "nudge-key"
+
+
+def test_nobody_there(server):
+    target, folder = server
+    with pytest.raises(UnreachableError) as caught:
+        nudge(replace(target, port=free_port()), folder)
+    assert caught.value.code == "nudge-unreachable"
+
+
+def test_somebody_there_who_is_silent(server):
+    target, folder = server
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        begun = time.monotonic()
+        silent_target = replace(target, port=silent.getsockname()[1])
+        with pytest.raises(UnreachableError) as caught:
+            nudge(silent_target, folder, connect_seconds=0.5)
+    assert caught.value.code == "nudge-broken"
+    assert time.monotonic() - begun < 10
