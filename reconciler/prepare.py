@@ -1,4 +1,4 @@
-"""What a container needs just before it starts: its configuration, host key, resolvers, our files."""
+"""What a container needs just before it starts: configuration, host key, resolvers, our files."""
 
 from __future__ import annotations
 

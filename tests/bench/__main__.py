@@ -1,0 +1,35 @@
+"""Measures what people wait for: `sudo setup/bench`. Prints ratios; asserts nothing."""
+
+from __future__ import annotations
+
+from laboratory import lifecycle
+from laboratory.demo import play
+from laboratory.hosts import Lab
+from laboratory.layout import places
+from laboratory.progress import Progress
+
+from tests.bench import logins, rounds
+from tests.bench.measure import table
+
+
+def main() -> None:
+    """A lab of its own, the story, then every measurement."""
+    lab = Lab(places("bench"))
+    try:
+        play(lab)
+        gpu18 = lab.host("gpu18")
+        figures = [
+            logins.manage_while_running(lab),
+            logins.cold_start(lab),
+            logins.save_to_login(lab),
+            rounds.first_round(gpu18),
+            rounds.empty_round(gpu18),
+        ]
+        print(f"\n{table(figures)}")
+    finally:
+        with Progress() as progress:
+            lifecycle.down(lab, progress)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""What a researcher waits for; run on the laptop of the lab, after the story."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from urllib.parse import urlencode
+from urllib.request import urlopen
+
+from laboratory.hosts import Lab
+from laboratory.layout import LAPTOP_USER
+from laboratory.people import LQCHEN
+from laboratory.story import NAME
+
+from tests.bench.measure import Figure, in_turn, seconds
+
+TIMED = """
+import subprocess, sys, time
+begun = time.perf_counter()
+while subprocess.run(sys.argv[1:], stdin=subprocess.DEVNULL, capture_output=True).returncode:
+    if time.perf_counter() - begun > 60:
+        sys.exit("no success within a minute")
+print(time.perf_counter() - begun)
+"""
+BARE_START = """
+systemd-run --quiet --unit=bare-start --uid=lqchen --property=Delegate=yes \\
+    --property=KillSignal=SIGRTMIN+3 --property=KillMode=mixed \\
+    lxc-start -F -n lqchen -f /run/lxc-gpu/lqchen.config
+until exec 3<>/dev/tcp/$1/22 && read -r banner <&3; do sleep 0.01; done 2>/dev/null
+"""
+
+
+def _on_laptop(lab: Lab, *argv: str) -> float:
+    """Seconds until `argv`, run on the laptop by its user, succeeds."""
+    words = ["python3", "-c", TIMED, *argv]
+    return float(lab.host("laptop").run(words, user=LAPTOP_USER, timeout=90).stdout)
+
+
+def _prepare_floor(lab: Lab) -> None:
+    """root@gpu17 opens with the laptop's key, for bare commands over the same ssh."""
+    key = lab.host("laptop").read(f"/home/{LAPTOP_USER}/.ssh/id_ed25519.pub")
+    lab.host("gpu17").write("/root/.ssh/authorized_keys", key, 0o600)
+    lab.host("gpu17").write("/root/bare-start", BARE_START)
+
+
+def manage_while_running(lab: Lab) -> Figure:
+    """`ssh gpu17-manage` on a container that runs."""
+    _prepare_floor(lab)
+    _on_laptop(lab, "ssh", "gpu17-manage")
+    ours, floor = in_turn(
+        lambda: _on_laptop(lab, "ssh", "gpu17-manage"),
+        lambda: _on_laptop(lab, "ssh", "root@gpu17-manage", "true"),
+        runs=9,
+    )
+    return Figure(
+        "ssh gpu17-manage, container running", ours, floor, "ssh ... true on the same host",
+        "within 0.1 s of the floor",
+    )  # fmt: skip
+
+
+def cold_start(lab: Lab) -> Figure:
+    """`ssh gpu17-manage` on a stopped container until its sshd answers."""
+    host = lab.host("gpu17")
+    found = re.search(r"ipv4.address = ([\d.]+)/", host.read("/run/lxc-gpu/lqchen.config"))
+    assert found is not None
+    address = found[1]
+
+    def ours() -> float:
+        host.run(["systemctl", "stop", "lxc-gpu@lqchen"])
+        return _on_laptop(lab, "ssh", "gpu17-manage")
+
+    def floor() -> float:
+        host.run(["systemctl", "stop", "lxc-gpu@lqchen"])
+        taken = _on_laptop(lab, "ssh", "root@gpu17-manage", f"bash /root/bare-start {address}")
+        host.run(["systemctl", "stop", "bare-start"])
+        return taken
+
+    medians = in_turn(ours, floor, runs=5)
+    return Figure(
+        "ssh gpu17-manage, cold, until sshd answers", *medians,
+        "lxc-start of the same configuration over the same ssh, until the same", "within 1.3",
+    )  # fmt: skip
+
+
+def save_to_login(lab: Lab) -> Figure:
+    """From "save" on the page until the new key opens the running container."""
+    _on_laptop(lab, "ssh", "gpu17-manage")
+    laptop = lab.host("laptop")
+    old = laptop.read(f"/home/{LAPTOP_USER}/.ssh/id_ed25519.pub").strip()
+    number = iter(range(100))
+
+    def ours() -> float:
+        file = f"/home/{LAPTOP_USER}/.ssh/bench{next(number)}"
+        make = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "bench", "-f", file]
+        laptop.run(make, user=LAPTOP_USER)
+        new = laptop.read(f"{file}.pub").strip()
+        options = ("IdentitiesOnly=yes", "StrictHostKeyChecking=no", "BatchMode=yes")
+        given = [word for option in options for word in ("-o", option)]
+        login = ["ssh", "-F", "none", "-i", file, *given, *_place(lab), "true"]
+        return seconds(lambda: _save(lab, f"{old}\n{new}")) + _on_laptop(lab, *login)
+
+    medians = in_turn(ours, lambda: _on_laptop(lab, "ssh", "gpu17", "true"), runs=5)
+    _save(lab, old)
+    return Figure(
+        "save on the page until the key opens a container", *medians,
+        "one login to the container", "under 2 s",
+    )  # fmt: skip
+
+
+def _place(lab: Lab) -> list[str]:
+    config = lab.host("laptop").read(f"/home/{LAPTOP_USER}/.ssh/lxc-gpu.config")
+    port = re.search(r"Host gpu17\n(?:    .*\n)*?    Port (\d+)", config)
+    assert port is not None
+    return ["-p", port[1], f"{NAME}@gpu17"]
+
+
+def _save(lab: Lab, keys: str) -> None:
+    form = {"login": LQCHEN.login, "password": LQCHEN.password, "keys": keys}
+    url = f"{lab.web_url.rstrip('/')}/user/{shlex.quote(NAME)}"
+    with urlopen(url, urlencode(form).encode()) as answer:
+        assert "/save/" in answer.url

@@ -1,0 +1,70 @@
+"""Rounds for 1,000 users, as whole programs, on a server of the lab."""
+
+from __future__ import annotations
+
+from laboratory.hosts import Host
+
+from tests.bench import fleet
+from tests.bench.measure import Figure, in_turn
+
+USERS = 1000
+KINDS = "authorized_keys register_keys account subids usernet network port_map"
+"""All but containers: a thousand of those is another measurement."""
+ROUND = "lxc-gpu reconcile --json " + " ".join(f"--kind {kind}" for kind in KINDS.split())
+FILES = "/etc/passwd /etc/shadow /etc/group /etc/subuid /etc/subgid /etc/lxc/lxc-usernet"
+BARE_READ = f"""
+import pathlib
+for path in {FILES.split()!r}:
+    pathlib.Path(path).read_bytes()
+pathlib.Path("/var/lib/lxc-gpu/view.json").read_bytes()
+for path in pathlib.Path("/etc/lxc-gpu/authorized_keys").iterdir():
+    path.read_bytes()
+"""
+PREPARE = """
+rm -rf /root/state && mkdir /root/state && cd /root/state && tar x && git init -q -b main
+git add . && git -c user.name=x -c user.email=x@x commit -q -m 'A thousand users'
+systemctl stop lxc-gpu-reconcile.timer
+sed -i 's|^state_url.*|state_url = "/root/state/.git"|' /etc/lxc-gpu/server.toml
+rm -rf /var/lib/lxc-gpu/view.json /var/lib/lxc-gpu/state.git
+rm -rf /root/copy && mkdir -p /root/copy/etc && cp /etc/passwd /etc/shadow /etc/group /root/copy/etc
+cp /etc/gshadow /root/copy/etc
+"""
+
+
+def _timed(host: Host, script: str) -> float:
+    """Seconds that a shell script takes, by the host's own clock, without our way into it."""
+    program = f"begun=$(date +%s%N); {script}; ended=$(date +%s%N); echo $((ended - begun)) >&3"
+    done = host.sh(f"exec 3>&1; {{ {program}; }} >/dev/null", timeout=300)
+    return int(done.stdout.split()[-1]) / 1e9
+
+
+def first_round(host: Host) -> Figure:
+    """Make 1,000 accounts with keys, ids and mappings where there was none."""
+    host.sh(PREPARE, stdin=fleet.as_tar(fleet.files(USERS)), timeout=120)
+    lines = "".join(f"u user{n:04} {30000 + n}\n" for n in range(USERS))
+    host.write("/root/copy.conf", lines)
+    floor = _timed(host, "systemd-sysusers --root=/root/copy - </root/copy.conf")
+    return Figure(
+        f"first round, {USERS} new accounts with keys",
+        _timed(host, f"{ROUND} || test $? = 1"),
+        floor,
+        "systemd-sysusers making the same accounts in a copy of passwd, nothing else",
+        "under 3 s",
+    )
+
+
+def empty_round(host: Host) -> Figure:
+    """Nothing to do, for 1,000 users; comes after `first_round`."""
+    host.write("/root/bare_read.py", BARE_READ)
+    ours, floor = in_turn(
+        lambda: _timed(host, ROUND),
+        lambda: _timed(host, "/usr/bin/python3 -IS /root/bare_read.py"),
+        runs=7,
+    )
+    return Figure(
+        f"round with nothing to do, {USERS} users",
+        ours,
+        floor,
+        "a bare Python that only reads the same files",
+        "under 0.3 s",
+    )
