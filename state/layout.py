@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from state.model import NAME, SERVER_NAME, Fleet, Model, Registration, Server, User
@@ -43,6 +44,7 @@ class Subject(NamedTuple):
         return f"{folder}/{self.name}{_SUFFIX}"
 
 
+@lru_cache(maxsize=1 << 16)
 def subject_of(path: str) -> Subject | None:
     """What the file at `path` (relative to the repository) is about; None if it isn't ours.
 

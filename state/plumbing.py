@@ -31,7 +31,6 @@ _SETTINGS = (
     "push.recurseSubmodules=no",
     "fetch.recurseSubmodules=no",
 )
-_TIMED_OUT = "Timeout: the command"
 
 
 @dataclass(frozen=True)
@@ -136,7 +135,8 @@ def failure(arguments: Sequence[str], answered: Answered) -> GitError:
     """The error for a failed `git ARGUMENTS`, worded by what Git said."""
     said = answered.errors.strip()
     details = f"git {' '.join(arguments)}\nstatus {answered.status}\n{said}"
-    for words, code, message, hint, remedy in _KNOWN:
+    remote = arguments[0] in ("fetch", "push")
+    for words, code, message, hint, remedy in _KNOWN if remote else ():
         if any(word in said for word in words):
             return RemoteError(code, message, hint, remedy, details)
     lines = [line for line in said.splitlines() if line.strip()] or ["it printed nothing"]
@@ -161,7 +161,7 @@ _KNOWN: tuple[tuple[tuple[str, ...], str, str, str, Remedy], ...] = (
     ),
     (
         (
-            _TIMED_OUT,
+            "Timeout: the command",
             "Could not resolve host",
             "Connection refused",
             "Connection timed out",

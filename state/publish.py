@@ -11,7 +11,7 @@ import random
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -179,7 +179,7 @@ def _pushed(repository: Repository, revision: str) -> bool:
         raise _refused(answered.errors)
     if "rejected]" in said and any(words in f"{said}\n{answered.errors}" for words in _LOST_RACE):
         return False
-    raise failure(words, answered)
+    raise failure(words, replace(answered, errors=f"{answered.errors}\n{said}"))
 
 
 def _refused(errors: str) -> RefusedError:
