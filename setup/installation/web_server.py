@@ -6,6 +6,7 @@ import argparse
 import shutil
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from installation import web_config
@@ -18,6 +19,7 @@ from installation.steps import (
     supported_release,
 )
 from installation.web_config import CONFIG, WEB_TOML
+from reconciler import places
 from state import command
 from state.errors import LxcGpuError
 
@@ -42,6 +44,7 @@ def main() -> int:
     steps = Steps()
     try:
         require_root("setup/web-server")
+        _refuse_gpu_server()
         print(f"Web machine on {supported_release()}:")
         if options.undo:
             _undo(steps, options.purge)
@@ -56,6 +59,9 @@ def main() -> int:
         print(f"setup/web-server: {error}", file=sys.stderr)
         if error.details:
             print(error.details, file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"setup/web-server: {error}", file=sys.stderr)
         return 1
     return 0
 
@@ -93,6 +99,16 @@ def _options() -> argparse.Namespace:
     if missing:
         parser.error(f"the first time, it needs {', '.join(missing)}")
     return options
+
+
+def _refuse_gpu_server() -> None:
+    """Who has root on a GPU server must not have the keys of the state repository as well."""
+    if places.SERVER_CONFIG.exists():
+        raise LxcGpuError(
+            "is-gpu-server",
+            "This machine is a GPU server; the web page needs a machine of its own.",
+            "A small virtual machine will do.",
+        )
 
 
 def _packages(steps: Steps, options: argparse.Namespace) -> None:
@@ -180,6 +196,8 @@ def _tls(steps: Steps, options: argparse.Namespace) -> None:
     for word, value in (("NAME", name), ("CERTIFICATE", str(certificate)), ("KEY", str(key)),
                         ("LISTEN", listen)):  # fmt: skip
         text = text.replace(f"@{word}@", value)
+    if not Path("/proc/net/if_inet6").exists():  # nginx doesn't start if it can't listen there
+        text = "".join(line for line in text.splitlines(True) if "[::]" not in line)
     if steps.file(NGINX_PIECE, text):
         command.run(["nginx", "-t"])
         command.run(["systemctl", "reload-or-restart", "nginx"])
@@ -218,7 +236,9 @@ def _as_account(module: str, *words: str | Path) -> None:
 def _undo(steps: Steps, purge: bool) -> None:
     command.run(["systemctl", "disable", "--now", "--quiet", UNIT.name], check=False)
     ours = [UNIT, SSHD_PIECE, NGINX_PIECE, Path("/usr/local/bin/lxc-gpu"), ENVIRONMENT]
-    for path in [*ours, *([KEPT, CONFIG] if purge else [])]:
+    kept = [REPOSITORY, KEPT / "web-clone", KEPT / "gate-clone", KEPT / "gate_keys", KEYS, TLS]
+    kept += [WEB_TOML, web_config.LDAP_PASSWORD, web_config.LDAP_CA]
+    for path in [*ours, *(kept if purge else [])]:
         _remove(steps, path)
     command.run(["systemctl", "daemon-reload"], check=False)
     command.run(["systemctl", "reload-or-restart", "ssh"], check=False)
@@ -227,6 +247,9 @@ def _undo(steps: Steps, purge: bool) -> None:
     if not purge:
         print(f"  kept: {REPOSITORY}, the account {ACCOUNT}, {CONFIG}; --purge deletes them")
         return
+    for folder in (KEPT, CONFIG):
+        with suppress(OSError):  # not empty, or a disk of its own: somebody else's matter
+            folder.rmdir()
     if command.run(["getent", "passwd", ACCOUNT], check=False).ok:
         steps.say(f"delete the account {ACCOUNT}")
         command.run(["userdel", ACCOUNT])
