@@ -30,8 +30,8 @@ from state.syntax import parse
 if TYPE_CHECKING:
     from state.repository import Repository
 
-TRIES = 12
-LONGEST_PAUSE = 1.0
+TRIES = 20
+LONGEST_PAUSE = 2.0
 """Seconds between two tries, at most."""
 
 _LOST_RACE = (
@@ -64,6 +64,7 @@ def publish(
 ) -> Committed:
     """See `Repository.commit`."""
     for attempt in range(TRIES):
+        began = time.monotonic()
         with repository.alone():
             draft = _draft(repository, edit)
             if isinstance(draft, Committed):
@@ -71,7 +72,9 @@ def publish(
             revision = _write_commit(repository, draft, author, signing_key)
             if _pushed(repository, revision):
                 return Committed(revision, True, draft.state, draft.message)
-        time.sleep(random.uniform(0, min(LONGEST_PAUSE, 0.02 * 2**attempt)))  # noqa: S311 jitter
+        # A pause that is short beside one try only meets the same rival again.
+        longest = min(LONGEST_PAUSE, (time.monotonic() - began) * 1.5**attempt)
+        time.sleep(random.uniform(0, longest))  # noqa: S311 (jitter, no secret)
     raise LxcGpuError(
         "state-busy",
         f"The state changed {TRIES} times while this change was being made; nothing was saved.",
