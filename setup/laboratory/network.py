@@ -13,6 +13,9 @@ from laboratory.layout import BRIDGE, BRIDGE_ADDRESS, HOSTS, PREFIX, Places
 from state.command import run
 from state.errors import LxcGpuError
 
+MARK = "LXC_GPU_LAB_FORWARDER"
+"""In the environment of a lab's forwarder: which lab started it."""
+
 
 def create(place: Places) -> bool:
     """Make sure that namespace and bridge are there; tells whether something had to be made."""
@@ -82,24 +85,19 @@ Host *
 def start_forwarder(place: Places) -> str:
     """Forward a free port of this machine's loopback to iam's port 80; returns the address."""
     url = place.web_url.read_text().strip() if place.web_url.exists() else ""
-    if url and _forwarder(place) is not None:
+    if url and forwarder_runs(place):
         return url
-    wanted = int(url.rstrip("/").rpartition(":")[2]) if url else 0
-    port = _free_port(wanted)
-    record = _record(place)
-    # The forwarder writes down who it is, number and start time, before it becomes socat.
-    script = (
-        'read -r line </proc/$$/stat; echo "$line" >"$1.new"; mv "$1.new" "$1"; shift; exec "$@"'
-    )
+    stop_forwarder(place)
+    port = _free_port(int(url.rstrip("/").rpartition(":")[2]) if url else 0)
     listen = f"TCP4-LISTEN:{port},bind=127.0.0.1,reuseaddr,fork"
     log = place.folder / "forwarder.log"
     detach = 'exec "$@" </dev/null >"$0" 2>&1'
     run(
         [
             *("setsid", "--fork", "sh", "-c", detach, log),
-            *("sh", "-c", script, "sh", record),
             *("socat", listen, "EXEC:./connect iam 80"),
         ],
+        env={MARK: place.id},
         cwd=place.folder,
     )
     deadline = time.monotonic() + 5
@@ -117,37 +115,29 @@ def start_forwarder(place: Places) -> str:
 
 
 def stop_forwarder(place: Places) -> None:
-    """End the forwarder, if it is still the one that we started."""
-    number = _forwarder(place)
-    if number is not None:
+    """End the forwarder, and what a killed run may have left of an earlier one."""
+    for number in _forwarders(place):
         with suppress(ProcessLookupError):
             os.kill(number, signal.SIGTERM)
-    with suppress(FileNotFoundError):
-        _record(place).unlink()
 
 
 def forwarder_runs(place: Places) -> bool:
     """Whether the forwarder to the web page runs."""
-    return _forwarder(place) is not None
+    return bool(_forwarders(place))
 
 
-def _record(place: Places) -> Path:
-    return place.runtime / "forwarder"
+def _forwarders(place: Places) -> list[int]:
+    """Whoever was started with this lab's mark, and so by this lab.
 
-
-def _forwarder(place: Places) -> int | None:
-    """The forwarder's process number; None if it is gone, or the number now is another's."""
-    try:
-        recorded = _identity(_record(place).read_text())
-        current = _identity(Path(f"/proc/{recorded[0]}/stat").read_text())
-    except (FileNotFoundError, ProcessLookupError, IndexError):
-        return None
-    return int(recorded[0]) if recorded == current else None
-
-
-def _identity(stat: str) -> tuple[str, str]:
-    """Process number and start time from a line of /proc/N/stat."""
-    return stat.split(" ", 1)[0], stat.rpartition(")")[2].split()[19]
+    A written record of process numbers would lack those whose run was killed before writing.
+    """
+    mark = f"{MARK}={place.id}".encode()
+    found = []
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):  # it ended meanwhile
+            if mark in environment.read_bytes().split(b"\0"):
+                found.append(int(environment.parent.name))
+    return found
 
 
 def _free_port(wanted: int) -> int:

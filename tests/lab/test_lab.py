@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -9,12 +10,14 @@ import socket
 import subprocess
 import time
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from laboratory import cgroups, network, people
 from laboratory.hosts import Host, Lab
 from laboratory.layout import HOSTS, places
+from laboratory.progress import Progress
 
 from state.command import run
 from state.errors import LxcGpuError
@@ -241,6 +244,7 @@ class TestMishaps:
         assert setup_lab("down", name=name).returncode == 0
         assert not list(CHECKOUT.glob(f"{place.folder.name}*"))
         assert not place.namespace_file.exists()
+        assert not network.forwarder_runs(place)
         assert str(place.folder) not in Path("/proc/self/mountinfo").read_text()
         assert not list(Path("/sys/fs/cgroup").glob(f"**/{place.cgroup}"))
         with socket.socket() as probe:
@@ -262,6 +266,7 @@ class TestMishaps:
             assert Lab(places(name)).host("laptop").run(["hostname"]).stdout == "laptop\n"
         finally:
             assert setup_lab("down", name=name).returncode == 0
+        assert not network.forwarder_runs(places(name))
 
     def test_killed_monitor_is_healed(self, small_lab: Lab) -> None:
         laptop = small_lab.host("laptop")
@@ -285,16 +290,71 @@ class TestMishaps:
         laptop = small_lab.host("laptop")
         assert laptop.run(["ping", "-c1", "-W1", "172.16.2.1"]).ok
 
-    def test_forwarders_number_now_of_another_program_is_left_alone(self, small_lab: Lab) -> None:
-        with subprocess.Popen(["sleep", "60"]) as other:
-            stat = Path(f"/proc/{other.pid}/stat").read_text().rpartition(")")
-            fields = stat[2].split()
-            fields[19] = str(int(fields[19]) - 1)
-            record = small_lab.place.runtime / "forwarder"
-            record.write_text(f"{stat[0]}) {' '.join(fields)}\n")
-            network.stop_forwarder(small_lab.place)
-            assert other.poll() is None
-            other.terminate()
+    def test_only_own_forwarders_are_ended(self, small_lab: Lab) -> None:
+        def sleeper(mark: str) -> subprocess.Popen[bytes]:
+            return subprocess.Popen(["sleep", "60"], env={network.MARK: mark})
+
+        own, other = sleeper(small_lab.place.id), sleeper("another lab's")
+        network.stop_forwarder(small_lab.place)
+        assert own.wait(5) == -signal.SIGTERM
+        assert other.poll() is None
+        other.terminate()
+        other.wait()
+
+    def test_two_ups_at_once_take_turns(self) -> None:
+        name = f"twice{os.getpid()}"
+        argv = [str(CHECKOUT / "setup/lab"), "--name", name, "up", "--hosts", "laptop"]
+        try:
+            with subprocess.Popen(argv, stdout=subprocess.DEVNULL) as first:
+                second = setup_lab("up", "--hosts", "laptop", name=name)
+                assert first.wait(60) == 0
+            assert second.returncode == 0, second.stderr
+        finally:
+            assert setup_lab("down", name=name).returncode == 0
+
+
+class TestTemplateScript:
+    @pytest.mark.parametrize(
+        ("words", "said"),
+        [
+            (["out.tar"], "OUTPUT must end in .tar.zst"),
+            (["--nonsense", "out.tar.zst"], "unknown option --nonsense"),
+            (["a.tar.zst", "b.tar.zst"], "only one OUTPUT"),
+            (["--release", "nosuch", "out.tar.zst"], "`debootstrap` failed"),
+            (["--hook", "/nowhere", "out.tar.zst"], "/nowhere"),
+        ],
+    )
+    def test_says_what_is_wrong_and_leaves_nothing(
+        self, tmp_path: Path, words: list[str], said: str
+    ) -> None:
+        done = subprocess.run(
+            [str(CHECKOUT / "setup/template"), *words],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode != 0
+        assert said in done.stderr
+        assert not list(tmp_path.iterdir())
+
+
+class TestProgress:
+    def test_says_plainly_what_takes_long(self) -> None:
+        out = io.StringIO()
+        with Progress(out) as progress:
+            with progress.step("quick"):
+                pass
+            with progress.step("slow"):
+                time.sleep(1.3)
+            with suppress(ValueError), progress.step("wrong"):
+                raise ValueError
+        lines = out.getvalue().splitlines()
+        assert lines[:2] == ["- quick", "... slow"]
+        assert lines[2].startswith("- slow (1.")
+        assert lines[3] == "x wrong (FAILED)"
+        assert "\033" not in out.getvalue()
 
 
 def _command(number: int) -> str:
