@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parts.nudger.watch(
         lambda: parts.source.current().revision,
-        look_every=2 * config.fetch_seconds,
+        look_every=config.fetch_seconds,
         refresh_every=config.refresh_interval.total_seconds(),
     )
     log.info("event=serving listen=%s", config.listen)
