@@ -102,16 +102,16 @@ class AccountKind:
         }
 
     def observe(self, view: View, names: Collection[str]) -> Observed[Account]:
-        """The accounts of these names, and those of ours that are still enabled."""
+        """The residents' accounts of these names, and others of ours that are still enabled."""
         files = AccountFiles(*(read_text(file) or "" for file in (PASSWD, SHADOW, GROUP)))
         found: dict[str, Account] = {}
         conflicts: dict[str, LxcGpuError] = {}
         accounts = files.accounts()
         taken = files.taken_ids()
-        for name in names:
+        for name in view.residents.keys() & frozenset(names):
             account = accounts.get(name)
             if account is None:
-                uid = view.residents[name].uid if name in view.residents else 0
+                uid = view.residents[name].uid
                 if _elsewhere(name):
                     conflicts[name] = _conflict(name)
                 elif uid in taken:
@@ -121,7 +121,7 @@ class AccountKind:
             else:
                 found[name] = _with_home(name, account)
         for name, account in accounts.items():
-            if account.ours and account.enabled and name not in names:
+            if account.ours and account.enabled and name not in view.residents:
                 found[name] = account
         return Observed(found, conflicts)
 

@@ -44,23 +44,23 @@ class ContainerKind:
         }
 
     def observe(self, view: View, names: Collection[str]) -> Observed[Container]:
-        """Those of `names` that are there, and those of others that still have keys of ours."""
+        """The residents' that are there, and others that run or still have keys of ours."""
         found: dict[str, Container] = {}
         unreadable: dict[str, LxcGpuError] = {}
-        folder = Path(view.containers)
-        present = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+        present = _present(view)
+        up = _running() if present - view.residents.keys() else frozenset()
         for name in sorted(present):
-            root = rootfs(view, name)
-            if name.startswith(".") or not root.is_dir():
-                continue
+            root, resident = rootfs(view, name), name in view.residents
+            subid = root.stat().st_uid
             try:
-                subid = root.stat().st_uid
                 container = Container(subid, container_home.read(root, name, subid))
             except LxcGpuError as error:
-                unreadable[name] = error
-            else:
-                if name in names or container.files.get("authorized_keys"):
-                    found[name] = container
+                if resident:
+                    unreadable[name] = error
+                    continue
+                container = Container(subid, {})  # what can't be read keeps nothing running
+            if resident or name in up or container.files.get("authorized_keys"):
+                found[name] = container
         return Observed(found, unreadable)
 
     def apply(
@@ -79,8 +79,10 @@ class ContainerKind:
         root = rootfs(view, change.name)
         if change.after is None:
             assert change.before is not None  # noqa: S101
-            container_home.write(root, change.name, change.before.subid, {"authorized_keys": ""})
             command.run(["systemctl", "stop", container_unit(change.name)])
+            if change.before.files.get("authorized_keys"):
+                no_keys = {"authorized_keys": ""}
+                container_home.write(root, change.name, change.before.subid, no_keys)
             return
         resident = view.residents[change.name]
         if change.before is None:
@@ -105,3 +107,19 @@ class ContainerKind:
         before, after = change.before.files, change.after.files
         names = ", ".join(n for n in after if before.get(n) != after[n]) or "its ids"
         return f"update the container of {change.name}: {names}"
+
+
+def _present(view: View) -> frozenset[str]:
+    """The names of all containers that there are."""
+    folder = Path(view.containers)
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    return frozenset(n for n in names if n[0] != "." and rootfs(view, n).is_dir())
+
+
+def _running() -> frozenset[str]:
+    """Whose containers' units are up."""
+    states = "--state=active,activating,deactivating,reloading"
+    argv = ["systemctl", "list-units", "--plain", "--no-legend", states, container_unit("*")]
+    units = (line.split()[0] for line in command.run(argv).stdout.splitlines() if line.strip())
+    before, after = container_unit("*").split("*")
+    return frozenset(unit.removeprefix(before).removesuffix(after) for unit in units)
