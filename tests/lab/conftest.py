@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from laboratory.hosts import Host, Lab
 from laboratory.layout import places
+from laboratory.wiring import GPU_SERVERS
 
+from tests.lab.fleet import PEOPLE, Fleet, running
 from tests.lab.running import NAME, setup_lab
 
 
@@ -35,6 +37,34 @@ def lab() -> Lab:
 def laptop(lab: Lab) -> Host:
     """The researcher's own computer."""
     return lab.host("laptop")
+
+
+@pytest.fixture(scope="session")
+def fleet(lab: Lab) -> Iterator[Fleet]:
+    """The lab with lqchen and ann in it, who have their containers on gpu17.
+
+    No rounds but those of the tests: what a test breaks, only the test mends.
+    """
+    fleet = Fleet(lab)
+    timer, hosts = "lxc-gpu-reconcile.timer", [lab.host(name) for name in GPU_SERVERS]
+    for host in hosts:
+        host.run(["systemctl", "stop", timer])
+    for name in PEOPLE:
+        fleet.introduce(name)
+    fleet.rounds()
+    for name in PEOPLE:
+        done = fleet.register(name, "gpu17")
+        assert done.ok, done.stderr
+    yield fleet
+    for host in hosts:
+        host.run(["systemctl", "start", timer])
+
+
+@pytest.fixture
+def lqchen_is_up(fleet: Fleet) -> None:
+    """lqchen's container runs when the test begins."""
+    if not running(fleet.gpu17, "lqchen"):
+        assert fleet.types("ssh gpu17-manage start").ok
 
 
 @pytest.fixture

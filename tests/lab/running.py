@@ -1,9 +1,11 @@
-"""Runs `setup/lab` as a person does."""
+"""Runs `setup/lab` as a person does, and waits for what takes a moment."""
 
 from __future__ import annotations
 
 import os
 import subprocess
+import time
+from collections.abc import Callable
 
 from tests.lab import CHECKOUT
 
@@ -25,3 +27,11 @@ def setup_lab(
         timeout=timeout,
         check=False,
     )
+
+
+def eventually(held: Callable[[], object], seconds: float = 15) -> None:
+    """Wait until something holds; AssertionError if it doesn't within some seconds."""
+    deadline = time.monotonic() + seconds
+    while not held():
+        assert time.monotonic() < deadline, f"not within {seconds:g} s"
+        time.sleep(0.05)

@@ -1,0 +1,177 @@
+"""The lab as a fleet with people in it: what a test types, on which machine, as whom."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from dataclasses import dataclass
+from functools import cached_property
+
+from laboratory.hosts import Host, Lab
+from laboratory.layout import DOMAIN
+from laboratory.wiring import CLONE, GPU_SERVERS
+
+from state.command import Finished
+from tests.lab.running import eventually
+
+KEY = ".ssh/id_ed25519"
+BARE = "/var/lib/lxc-gpu/state.git"
+CONTAINERS = "/var/lib/lxc-gpu/containers"
+KEYS = "/etc/lxc-gpu/authorized_keys"
+NO_TERMINAL = "Pseudo-terminal will not be allocated because stdin is not a terminal.\n"
+"""What ssh says because nobody sits at the laptop."""
+PEOPLE = {"lqchen": ("Lequn Chen", "LQChen"), "ann": ("Ann Example", "ann")}
+"""Whom the tests know, with full name and login; both have a container on gpu17."""
+WATCHED = """
+sha256sum /etc/passwd /etc/shadow /etc/group /etc/subuid /etc/subgid /etc/lxc/lxc-usernet
+sha256sum /etc/lxc-gpu/authorized_keys/* /var/lib/lxc-gpu/host_keys/* /var/lib/lxc-gpu/view.json
+for table in nat filter; do iptables-save -t $table | grep -v '^[#:]'; done
+ip -brief -4 address show dev lxcgpu0
+systemctl list-units --plain --no-legend 'lxc-gpu@*' | sort
+ls -ln /var/lib/lxc-gpu/containers /home
+"""
+"""Prints whatever of a server a refused request could have changed."""
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """The lab's machines, and what people do on them."""
+
+    lab: Lab
+
+    @cached_property
+    def laptop(self) -> Host:
+        """Where everybody types."""
+        return self.lab.host("laptop")
+
+    @cached_property
+    def iam(self) -> Host:
+        """Where the state repository is."""
+        return self.lab.host("iam")
+
+    @cached_property
+    def gpu17(self) -> Host:
+        """Where lqchen and ann have their containers."""
+        return self.lab.host("gpu17")
+
+    @cached_property
+    def gpu18(self) -> Host:
+        """Where nobody has one, unless a test makes it."""
+        return self.lab.host("gpu18")
+
+    def types(
+        self, line: str, *, user: str = "lqchen", stdin: str | bytes | None = None, wait: float = 60
+    ) -> Finished:
+        """What a person at the laptop gets for a line."""
+        done = self.laptop.sh(line, user=user, stdin=stdin, timeout=wait, check=False)
+        return Finished(done.argv, done.status, done.stdout, done.stderr.replace(NO_TERMINAL, ""))
+
+    def commits(self, message: str, script: str) -> str:
+        """The sysadmin changes the state by a script, commits with a signature and pushes."""
+        return self.laptop.sh(f"""
+            cd {CLONE}
+            git fetch -q && git reset -q --hard origin/main
+            {script}
+            git add -A
+            git diff --cached --quiet || git commit -q -m {shlex.quote(message)}
+            git push -q
+            git rev-parse HEAD""").stdout.strip()
+
+    def introduce(self, name: str) -> None:
+        """Give a person an account and a key on the laptop, and a file in the state."""
+        full_name, login = PEOPLE[name]
+        self.laptop.sh(f"""
+            id {name} >/dev/null 2>&1 || useradd --create-home {name}
+            cd /home/{name}
+            test -e {KEY} || runuser -u {name} -- sh -c '
+                mkdir -p -m 700 .ssh && ssh-keygen -q -t ed25519 -N "" -f {KEY}'""")
+        key = " ".join(self.laptop.read(f"/home/{name}/{KEY}.pub").split()[:2])
+        path = f"{CLONE}/users/{name}.yaml"
+        self.commits("Begin the tests", f"test ! -e former/{name}.yaml || git mv former/{name}.yaml"
+                                        " users/")  # fmt: skip
+        known = self.laptop.sh(f"cat {path} || true").stdout
+        if key in known:
+            return
+        if known:
+            known = known[: known.index("keys:")]
+        else:
+            number = self._free_number()
+            known = f"name: {full_name}\nlogin: {login}\nuid: {20000 + number}\n"
+            known += f"port: {22000 + number}\nsubid: {10_000_000 + number * 262_144}\n"
+        self.commits(f"{name} has a key", f"mkdir -p users\ncat >{path} <<'END'\n"
+                                          f"{known}keys:\n  - {key}\nEND")  # fmt: skip
+
+    def _free_number(self) -> int:
+        files = self.laptop.sh(f"cd {CLONE}; cat users/*.yaml former/*.yaml 2>&- || true").stdout
+        return (
+            max((int(uid) for uid in re.findall(r"^uid: (\d+)", files, re.M)), default=19999)
+            - 19999
+        )  # noqa: E501
+
+    def register(self, name: str, server: str) -> Finished:
+        """`ssh register@...`, with the ssh files fetched before and after."""
+        self.fetch_ssh_files(name)
+        done = self.types(f"ssh register@{server}-manage {name}", user=name, wait=180)
+        self.fetch_ssh_files(name)
+        return done
+
+    def fetch_ssh_files(self, name: str) -> None:
+        """What the person's page says to paste."""
+        self.laptop.sh(
+            f"""
+            cd ~/.ssh
+            for file in config known_hosts; do
+                curl -fsS http://iam.{DOMAIN}/user/{name}/.ssh/$file -o lxc-gpu.$file
+            done
+            grep -qsx 'Include lxc-gpu.config' config || echo 'Include lxc-gpu.config' >>config
+            chmod 600 config lxc-gpu.*""",
+            user=name,
+        )
+
+    def rounds(self) -> None:
+        """A round on every GPU server that has to converge."""
+        for server in GPU_SERVERS:
+            done = reconcile(self.lab.host(server))
+            assert done.ok, done.stdout + done.stderr
+
+
+def reconcile(host: Host, *words: str) -> Finished:
+    """`lxc-gpu reconcile`, whatever comes of it."""
+    return host.run(["lxc-gpu", "reconcile", *words], timeout=180, check=False)
+
+
+def plan(host: Host) -> list[str]:
+    """The words of the plan, a line each."""
+    facts = json.loads(host.run(["lxc-gpu", "plan", "--json"]).stdout)
+    return [f"{line['kind']}: {line['words']}" for line in facts["plan"]]
+
+
+def watched(host: Host) -> str:
+    """A text that differs if anything of a server did."""
+    return host.sh(WATCHED).stdout
+
+
+def in_container(host: Host, user: str, script: str, *, check: bool = True) -> Finished:
+    """Run a script as the container's root in its root folder, whether or not it runs.
+
+    As the host's root sees it: with the container's ids, but no program of the container.
+    """
+    view = json.loads(host.read("/var/lib/lxc-gpu/view.json"))
+    subid, size = view["residents"][user]["subid"], view["subid_size"]
+    words = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups"]
+    words += ["lxc-usernsexec", "-m", f"b:0:{subid}:{size}", "--", "bash", "-euc"]
+    return host.run([*words, f"cd {CONTAINERS}/{user}/rootfs; {script}"], check=check)
+
+
+def running(host: Host, user: str) -> bool:
+    """Whether the user's container is up."""
+    return host.run(["systemctl", "is-active", f"lxc-gpu@{user}"], check=False).ok
+
+
+def end_at_once(host: Host, user: str) -> None:
+    """Kill the container: faster than shutting it down."""
+    unit = f"lxc-gpu@{user}"
+    host.sh(f"systemctl kill --signal=KILL {unit} 2>&- || true")
+    eventually(lambda: not running(host, user))
+    host.sh(f"systemctl reset-failed {unit} 2>&- || true")

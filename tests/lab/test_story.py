@@ -1,0 +1,45 @@
+"""The story that `setup/demo` tells, chapter by chapter, on a lab that was perhaps used before."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+
+import pytest
+from laboratory.browser import browser
+from laboratory.narrator import Narrator
+from laboratory.story import CHAPTERS, NAME, Chapter, Story
+
+from tests.lab.fleet import BARE, CONTAINERS, Fleet, end_at_once, running
+
+
+@pytest.fixture(scope="module")
+def story(fleet: Fleet) -> Iterator[Story]:
+    """A story whose hero nobody knows any more, told to nobody."""
+    _forget_the_hero(fleet)
+    with browser() as chromium:
+        yield Story(fleet.lab, chromium.new_page(), Narrator(io.StringIO()))
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda chapter: chapter.title)
+def test_chapter(story: Story, chapter: Chapter) -> None:
+    before = story.tell.checks
+    chapter.play(story)
+    assert story.tell.checks > before
+
+
+def _forget_the_hero(fleet: Fleet) -> None:
+    """Disable and purge, as a sysadmin does when somebody leaves for good."""
+    fleet.commits(f"{NAME} left", f"""
+        mkdir -p former
+        git mv users/{NAME}.yaml former/
+        git rm -q --ignore-unmatch registrations/*/{NAME}.yaml""")  # fmt: skip
+    fleet.rounds()
+    for host in (fleet.gpu17, fleet.gpu18):
+        if running(host, NAME):
+            end_at_once(host, NAME)
+        host.sh(f"rm -rf {CONTAINERS}/{NAME} /var/lib/lxc-gpu/host_keys/{NAME}")
+    fleet.laptop.sh(f"rm -f /home/{NAME}/.ssh/lxc-gpu.* /home/{NAME}/.ssh/config")
+    assert f"former/{NAME}.yaml" in fleet.iam.sh(
+        f"git -c safe.directory='*' -C {BARE} ls-tree -r --name-only main"
+    ).stdout  # fmt: skip
