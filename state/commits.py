@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-from state.model import State
+if TYPE_CHECKING:
+    from state.model import State
 
 MAIN = "refs/heads/main"
 """The one branch that servers follow."""

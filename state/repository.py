@@ -3,6 +3,8 @@
 Control flow of a read: `ls-tree` names the blobs of a revision, parsed ones come from
 `state.parsed`, the others from `cat-file`, and `state.load.build` makes a State of them: never a
 work tree, so nobody sees half an update. Of a commit: see `state.publish`.
+
+Models and YAML are loaded when a state is first read: a round with nothing new needs neither.
 """
 
 from __future__ import annotations
@@ -15,17 +17,18 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from state.commits import MAIN, Author, Commit, Committed
-from state.edits import Edit
 from state.errors import LxcGpuError, Remedy
-from state.load import build
-from state.model import State
-from state.parsed import ParsedFiles
 from state.plumbing import REMOTE_LIMIT, SSH, GitError, Plumbing, failure
-from state.publish import publish
-from state.tree import TreeReader
+
+if TYPE_CHECKING:
+    from state.edits import Edit
+    from state.model import State
+    from state.tree import TreeReader
 
 LOCK_LIMIT = 120.0
 """Seconds to wait for another fetch or commit on the same clone."""
@@ -42,7 +45,6 @@ class Repository:
         """Open the clone at `path`; `ssh_command` is what Git reaches the remote with."""
         self.path = path.absolute()
         self.git = Plumbing(self.path, ssh_command)
-        self._trees = TreeReader(self.git, ParsedFiles(self.path / "lxc-gpu-parsed.json"))
         self._last: tuple[str, State] | None = None
 
     @classmethod
@@ -126,6 +128,8 @@ class Repository:
         tree = self.tree_id(revision)
         if self._last is not None and self._last[0] == tree:
             return self._last[1]
+        from state.load import build
+
         blobs, problems = self._trees.blobs(tree)
         documents = self._trees.documents(blobs, problems)
         state = build(documents, lambda path: self._trees.content(blobs[path]), problems)
@@ -156,7 +160,16 @@ class Repository:
         LxcGpuError from the edit, StateInvalidError, RemoteError, or `state-refused` with what
         the remote's hook said; in each case nothing was committed.
         """
+        from state.publish import publish
+
         return publish(self, edit, author, signing_key)
+
+    @cached_property
+    def _trees(self) -> TreeReader:
+        from state.parsed import ParsedFiles
+        from state.tree import TreeReader
+
+        return TreeReader(self.git, ParsedFiles(self.path / "lxc-gpu-parsed.json"))
 
     @contextmanager
     def alone(self) -> Iterator[None]:
