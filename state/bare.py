@@ -13,7 +13,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from state import command, gate_file
+from state import command, gate_file, scaffolding
 from state.commits import Author
 from state.edits import Edit
 from state.errors import LxcGpuError
@@ -21,46 +21,45 @@ from state.keys import PublicKey, parse_key
 from state.model import Signer, State
 from state.repository import Repository
 
-SETTINGS = {
-    "receive.denyNonFastForwards": "true",
-    "receive.denyDeletes": "true",
-    "receive.fsckObjects": "true",
-}
-"""History only grows: who made a mistake reverts it."""
+POST_RECEIVE = """\
+#!/bin/sh
+# Written by setup/web-server: whom the gate lets in, after each push that may change it.
+changed=
+while read -r old new branch; do
+    [ "$branch" = refs/heads/main ] || continue
+    git diff --quiet "$old" "$new" -- fleet.yaml servers 2>/dev/null || changed=yes
+done
+[ -z "$changed" ] || exec %s
+"""
 
 
 def init(path: Path, admin: Signer, iam: Signer) -> str:
-    """Make the bare repository `path` with a first commit, by `admin`; returns its revision."""
+    """Make the bare repository `path`, with a first state by `admin`; returns its revision."""
     if path.exists():
         raise LxcGpuError("bare-exists", f"{path} exists already.", "It is left as it is.")
+    author = Author(admin.name, "admin@users.invalid")
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
-        fresh = Path(folder) / path.name
-        command.run(["git", "init", "--quiet", "--bare", "--initial-branch=main", fresh])
-        author = Author(admin.name, "admin@users.invalid")
+        fresh, work = Path(folder) / path.name, Path(folder) / "work"
+        scaffolding.init(work, author)
+        command.run(["git", "clone", "--quiet", "--bare", "--template=", work, fresh])
+        command.run(["git", "-C", fresh, "remote", "remove", "origin"])
         clone = Repository.clone(str(fresh), Path(folder) / "clone")
         revision = clone.commit(_first(admin, iam), author).revision
-        _settle(fresh)
+        scaffolding.init_bare(fresh)
         fresh.rename(path)
     return revision
 
 
 def furnish(path: Path, gate_keys: Path) -> None:
-    """Give the repository its settings and hooks, and the gate its keys."""
-    _settle(path)
-    hook = path / "hooks" / "post-receive"
+    """Give the repository its settings and hooks of this version, and the gate its keys."""
+    scaffolding.init_bare(path)
     words = [sys.executable, "-I", "-m", "state.gate_file", str(path), str(gate_keys)]
-    why = "# Written by setup/web-server: whom the gate lets in, after each push."
-    text = f"#!/bin/sh\n{why}\nexec {shlex.join(words)}\n"
+    text = POST_RECEIVE % shlex.join(words)
+    hook = path / "hooks" / "post-receive"
     if not hook.exists() or hook.read_text() != text:
-        hook.parent.mkdir(exist_ok=True)
         hook.write_text(text)
     hook.chmod(0o755)
     gate_file.write(path, gate_keys)
-
-
-def _settle(path: Path) -> None:
-    for name, value in SETTINGS.items():
-        command.run(["git", "-C", path, "config", name, value])
 
 
 def _first(admin: Signer, iam: Signer) -> Edit:

@@ -65,6 +65,7 @@ def gate(tmp_path):
     repository = tmp_path / "state.git"
     alice = Signer(name="Alice Smith", role="admin", key=parse_key(keys["alice"]))
     bare.init(repository, alice, Signer(name="IAM", role="iam", key=parse_key(keys["iam"])))
+    judge(repository)
     (tmp_path / "web.toml").write_text(
         f'repository = "{repository}"\nclone = "{tmp_path}/web-clone"\n'
         f'signing_key = "{tmp_path}/iam"\n'
@@ -78,6 +79,16 @@ def gate(tmp_path):
     publish(tmp_path, repository)
     with sshd.running(tmp_path, keys["host"]) as port:
         yield Gate(tmp_path, port, repository)
+
+
+def judge(repository: Path) -> None:
+    """The repository's pre-receive hook, run from this checkout instead of an installed one."""
+    hook = repository / "hooks/pre-receive"
+    ours = (
+        f"env PYTHONPATH={CHECKOUT} {sys.executable} -c"
+        " 'import sys; from shells.cli import main; sys.exit(main())'"
+    )
+    hook.write_text(hook.read_text().replace("exec lxc-gpu", f"exec {ours}"))
 
 
 def add_server(gate: Gate) -> None:
@@ -129,6 +140,17 @@ def test_a_server_pushes_nothing_and_nobody_rewinds(gate):
     assert gate.git("alice", "-C", work, "push", "-f").returncode != 0
 
 
+def test_a_state_that_breaks_the_rules_is_not_taken(gate):
+    add_server(gate)
+    work = str(gate.folder / "work")
+    (gate.folder / "work/fleet.yaml").write_text("format: 1\nports: 7\n")
+    me = ["-c", "user.name=x", "-c", "user.email=x@y"]
+    gate.git("alice", "-C", work, *me, "commit", "-qam", "Break it")
+    pushed = gate.git("alice", "-C", work, "push")
+    assert pushed.returncode != 0
+    assert "fleet.yaml:2" in pushed.stderr
+
+
 @pytest.mark.parametrize("words", [(), ("id",), ("sh", "-c", "id"), ("git-upload-pack", "/etc")])
 @pytest.mark.parametrize("key", ["alice", "gpu17"])
 def test_no_key_opens_a_shell(gate, key, words):
@@ -141,6 +163,7 @@ def test_no_key_opens_a_shell(gate, key, words):
 
 def test_the_hook_lets_a_pushed_server_in(gate):
     bare.furnish(gate.repository, gate.folder / "rendered")
+    judge(gate.repository)
     before = (gate.folder / "rendered").read_text()
     assert "admin Alice-Smith" in before
     hook = gate.repository / "hooks/post-receive"
