@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,9 +20,21 @@ def write_file(path: Path, content: str | bytes, mode: int = 0o644) -> None:
     """Replace `path` as a whole: readers see the old content or the new, also after power loss.
 
     Only for folders that nobody but root can write to; below a container's file system, see
-    `reconciler.rootfs`.
+    `reconciler.hostile`.
     """
-    raw = content.encode() if isinstance(content, str) else content
+    raw = content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
+    _replace(path, raw, mode)
+    keep_folder(path.parent)
+
+
+def write_files(folder: Path, contents: Mapping[str, str], mode: int = 0o644) -> None:
+    """The same for many files of one folder, which is made to keep them only once."""
+    for name, text in contents.items():
+        _replace(folder / name, text.encode("utf-8", "surrogateescape"), mode)
+    keep_folder(folder)
+
+
+def _replace(path: Path, raw: bytes, mode: int) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     temporary.unlink(missing_ok=True)  # a killed process of the same number left it
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
@@ -36,7 +48,6 @@ def write_file(path: Path, content: str | bytes, mode: int = 0o644) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    keep_folder(path.parent)
 
 
 def keep_folder(folder: Path) -> None:

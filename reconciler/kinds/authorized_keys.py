@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from reconciler import places
-from reconciler.files import keep_folder, read_text, write_file
+from reconciler.files import read_text, write_files
 from reconciler.plan import Change, Lock, Observed, Tell
 from state.errors import LxcGpuError
 from state.view import View
@@ -48,12 +48,10 @@ class AuthorizedKeysKind:
     ) -> Mapping[str, LxcGpuError]:
         """Write or remove each file."""
         for change in changes:
-            file = places.AUTHORIZED_KEYS / change.name
             if change.after is None:
-                file.unlink(missing_ok=True)
-            else:
-                write_file(file, change.after)
-        keep_folder(places.AUTHORIZED_KEYS)
+                (places.AUTHORIZED_KEYS / change.name).unlink(missing_ok=True)
+        wanted = {c.name: c.after for c in changes if c.after is not None}
+        write_files(places.AUTHORIZED_KEYS, wanted)
         return {}
 
     def describe(self, change: Change[str]) -> str:
