@@ -1,7 +1,8 @@
 """Every server is nudged in parallel after a save, and asked again from time to time.
 
-One lane for each server: a server that is being nudged gets one more nudge afterwards, however
-many were wanted meanwhile. A dead server holds up its own lane and no other.
+One lane for each server, with room for a few nudges side by side: a removed key doesn't wait for
+the round that is unpacking somebody's container. When the lane is full, one more nudge follows,
+however many were wanted meanwhile. A dead server holds up its own lane and no other.
 """
 
 from __future__ import annotations
@@ -63,33 +64,37 @@ class Wish:
     revision: str
 
 
+AT_ONCE = 3
+"""Nudges of one server at the same time, at most; its rounds take care of each other."""
+
+
 class Lane:
-    """One server's nudges, one after the other."""
+    """One server's nudges."""
 
     def __init__(self, server: str, run: Callable[[str, frozenset[Wish]], None]) -> None:
         self._server = server
         self._run = run
         self._lock = Lock()
-        self._busy = False
+        self._under_way = 0
         self._wanted = False
         self._wishes: set[Wish] = set()
 
     def nudge(self, wish: Wish | None) -> None:
-        """Nudge now, or once more after the nudge that is under way."""
+        """Nudge now, or, if the lane is full, once more when there is room."""
         with self._lock:
             self._wanted = True
             if wish is not None:
                 self._wishes.add(wish)
-            if self._busy:
+            if self._under_way == AT_ONCE:
                 return
-            self._busy = True
+            self._under_way += 1
         Thread(target=self._drive, name=f"nudge {self._server}", daemon=True).start()
 
     def _drive(self) -> None:
         while True:
             with self._lock:
                 if not self._wanted:
-                    self._busy = False
+                    self._under_way -= 1
                     return
                 wishes = frozenset(self._wishes)
                 self._wishes.clear()
