@@ -131,6 +131,8 @@ class Fleet(Model):
     network: Network = IPv4Network("10.77.0.0/16")
     nameservers: tuple[Address, ...] = ()
     """What containers resolve names with; empty: the server's own resolvers."""
+    most_disabled: Annotated[int, Field(strict=True, ge=0, le=100_000)] = 3
+    """How many users a server disables at once; more takes `Allow-Disable: N` in a commit."""
     signers: tuple[Signer, ...] = ()
 
 

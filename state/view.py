@@ -61,6 +61,10 @@ class View:
     registrants: Mapping[str, tuple[str, ...]]
     """Who may register: every user of the fleet, with their keys."""
     servers: Mapping[str, Neighbour]
+    most_disabled: int
+    """How many users a round may disable (`Fleet.most_disabled`)."""
+    allow_disable: int = 0
+    """How many more recent commits by admins allow (their trailer `Allow-Disable`)."""
 
     def only(self, user: str) -> View:
         """The same view with nobody but `user` in it."""
@@ -126,6 +130,7 @@ def view_of(state: State, server: str, revision: str) -> View:
             n: Neighbour(str(s.address), s.ssh_port, str(s.host_key))
             for n, s in state.servers.items()
         },
+        most_disabled=state.fleet.most_disabled,
     )
 
 

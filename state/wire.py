@@ -17,6 +17,8 @@ from state.errors import LxcGpuError, Remedy
 
 LONGEST_LINE = 1_000_000
 """Bytes; a longer line is no message of ours."""
+MOST_DRIFT = 20
+"""Drifts that a server remembers and reports."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,16 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Drift:
+    """Something that was changed on a server by hand, and put back by a round."""
+
+    when: float
+    """Seconds since the epoch, by the server's clock, when it was noticed."""
+    words: str
+    """What the round did about it."""
+
+
+@dataclass(frozen=True)
 class Report:
     """What one round on one server came to."""
 
@@ -55,11 +67,15 @@ class Report:
     failures: tuple[Failure, ...] = ()
     refused: str = ""
     """Why a newer revision was not taken; empty if none was refused."""
+    suspended: str = ""
+    """Why a sysadmin has the server hold still; empty if it doesn't. Then nothing was done."""
+    drift: tuple[Drift, ...] = ()
+    """What drifted lately, the newest last."""
 
     @property
     def converged(self) -> bool:
         """Whether the server is as the newest revision wants it."""
-        return not self.failures and not self.refused
+        return not (self.failures or self.refused or self.suspended)
 
 
 @dataclass(frozen=True)
@@ -142,6 +158,11 @@ def _build(kind: type[Message], fields: Mapping[str, Any]) -> Message:
             for each in fields["failures"][:1000]
         ),
         refused=_text(fields["refused"]),
+        suspended=_text(fields.get("suspended", "")),
+        drift=tuple(
+            Drift(float(each["when"]), _text(each["words"]))
+            for each in fields.get("drift", ())[-MOST_DRIFT:]
+        ),
     )
 
 

@@ -8,7 +8,7 @@ RESIDENT = Resident("Lequn Chen", 20031, 22031, 18126464, "10.77.0.33", (KEY,), 
 VIEW = View(
     "r1", "gpu17", "172.16.2.17", "10.77.0.0/16", (), 262144, "debian-12",
     "/var/lib/lxc-gpu/containers", {"lqchen": RESIDENT}, {"lqchen": (KEY,)},
-    {"gpu17": Neighbour("172.16.2.17", 22, KEY)},
+    {"gpu17": Neighbour("172.16.2.17", 22, KEY)}, 3,
 )  # fmt: skip
 
 
