@@ -136,7 +136,10 @@ def _print_plan(revision: str, lines: tuple[Planned, ...]) -> None:
 
 def _report_text(report: wire.Report) -> str:
     lines = [f"  {change}" for change in report.changes]
-    lines += [f"FAILED {f.kind} {f.name}: {f.message} {f.hint}".rstrip() for f in report.failures]
+    lines += [
+        f"FAILED {f.kind} {f.name}: {' '.join(f'{f.message} {f.hint}'.split())} ({f.code})"
+        for f in report.failures
+    ]
     if report.refused:
         lines.append(f"REFUSED the newest revision: {report.refused}")
     changes = {0: "nothing to change", 1: "1 change"}.get(
