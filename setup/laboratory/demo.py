@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 
 import click
@@ -19,7 +18,13 @@ from laboratory.story import CHAPTERS, NAME, Story
 from state.ssh_files import CONFIG, KNOWN_HOSTS
 
 
-@click.group(cls=Commands, invoke_without_command=True)
+@click.group(
+    cls=Commands,
+    invoke_without_command=True,
+    options_metavar="[--story | --down] [--name NAME]",
+    subcommand_metavar="",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.option("--story", "only_story", is_flag=True, help="Play it, check each step, and exit.")
 @click.option("--down", "remove", is_flag=True, help="Remove everything again.")
 @click.option("--name", default="", help="In another lab beside the usual one.")
@@ -70,4 +75,4 @@ The lab stays up. Try, on this machine:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main(prog_name="setup/demo")

@@ -22,7 +22,7 @@ from state.command import Finished
 NAME = "lqchen"
 SERVERS = ("gpu17", "gpu18")
 PATIENCE_MS = 30_000
-NO_TERMINAL = "Pseudo-terminal will not be allocated because stdin is not a terminal.\n"
+NO_TERMINAL = "Pseudo-terminal will not be allocated because stdin is not a terminal.\r\n"
 """What ssh says because nobody sits at this laptop."""
 KEY = "~/.ssh/id_ed25519"
 
