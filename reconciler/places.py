@@ -17,6 +17,7 @@ STATE_KNOWN_HOSTS = CONFIG / "known_hosts"
 KEPT = Path("/var/lib/lxc-gpu")
 VIEW = KEPT / "view.json"
 STATUS = KEPT / "status.json"
+SUSPENDED = KEPT / "suspended.json"
 STATE_CLONE = KEPT / "state.git"
 TEMPLATES = KEPT / "templates"
 HOST_KEYS = KEPT / "host_keys"

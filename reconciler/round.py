@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reconciler import places
 from reconciler.converge import Outcome, SupersededError, converge
+from reconciler.journal import event
 from reconciler.newest import Newest, publish_newest, published_view
 from reconciler.plan import AnyKind, Tell
 from reconciler.server import ServerConfig
-from reconciler.status import write_status
+from reconciler.status import read_status, write_status
+from reconciler.suspension import Suspension, suspension
 from state.errors import LxcGpuError, Remedy
-from state.wire import Report
+from state.wire import MOST_DRIFT, Drift, Report
 
 MOST_RESTARTS = 5
 """How often a round starts over because a newer revision was published meanwhile."""
+MOST_EVENTS = 100
+"""Changes of one round that the journal lists one by one."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +35,13 @@ class Scope:
 
 
 def run_round(config: ServerConfig, scope: Scope, tell: Tell) -> Report:
-    """Fetch, converge, report.
+    """Fetch, converge, report; nothing but a report while the server is suspended.
 
     LxcGpuError if the server has no revision to go by at all.
     """
-    started = time.monotonic()
+    started, before = time.monotonic(), read_status()
+    if (held := suspension()) is not None:
+        return _held_still(config, before, held)
     newest, outcome = _converge_to_newest(config, scope, tell)
     report = Report(
         server=config.name,
@@ -46,9 +52,48 @@ def run_round(config: ServerConfig, scope: Scope, tell: Tell) -> Report:
         failures=tuple(outcome.failures),
         refused=newest.refused,
     )
+    report = replace(report, drift=drift_after(before, report))
+    _write_events(before, report)
     if scope.whole:
         write_status(report)
     return report
+
+
+def drift_after(before: Report | None, report: Report) -> tuple[Drift, ...]:
+    """What drifted lately, the newest last: changes of a round that began where all was well.
+
+    If the round before ended converged at the same revision, then whatever this one changed was
+    changed by somebody meanwhile.
+    """
+    if before is None:
+        return ()
+    ours = before.revision == report.revision and before.converged
+    new = tuple(Drift(report.finished, words) for words in report.changes) if ours else ()
+    return (*before.drift, *new)[-MOST_DRIFT:]
+
+
+def _held_still(config: ServerConfig, before: Report | None, held: Suspension) -> Report:
+    return Report(
+        server=config.name,
+        revision=before.revision if before else "",
+        finished=time.time(),
+        seconds=0,
+        suspended=held.words(),
+        drift=before.drift if before else (),
+    )
+
+
+def _write_events(before: Report | None, report: Report) -> None:
+    drifted = len(report.drift) > len(before.drift if before else ())
+    for words in report.changes[:MOST_EVENTS]:
+        event("drift" if drifted else "changed", what=words)
+    if len(report.changes) > MOST_EVENTS:
+        event("changed", what=f"{len(report.changes) - MOST_EVENTS} things more")
+    for failure in report.failures:
+        event("failed", kind=failure.kind, name=failure.name, code=failure.code,
+              message=failure.message)  # fmt: skip
+    if report.refused and (before is None or before.refused != report.refused):
+        event("round-refused", why=report.refused)
 
 
 def _converge_to_newest(config: ServerConfig, scope: Scope, tell: Tell) -> tuple[Newest, Outcome]:

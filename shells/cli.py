@@ -21,6 +21,10 @@ COMMANDS: Mapping[str, str] = {
     "plan": "shells.server_commands:plan",
     "reconcile": "shells.server_commands:reconcile",
     "status": "shells.server_commands:status",
+    "suspend": "shells.upkeep_commands:suspend",
+    "resume": "shells.upkeep_commands:resume",
+    "purge": "shells.upkeep_commands:purge",
+    "watch": "shells.upkeep_commands:watch",
 }
 """Where each command is."""
 

@@ -10,10 +10,12 @@ import subprocess
 from collections.abc import Sequence
 
 from reconciler import places
+from reconciler.journal import event
 from reconciler.newest import published_view
 from reconciler.plan import Tell
 from reconciler.prepare import make_host_key
 from reconciler.server import ServerConfig, read_server_config, ssh_command
+from reconciler.suspension import suspension
 from state import command, wire
 from state.errors import LxcGpuError, Remedy
 from state.view import View
@@ -46,6 +48,13 @@ def reconcile(tell: Tell, only: str | None = None) -> wire.Report:
 def register(user: str, tell: Tell) -> wire.Answer:
     """Have IAM commit the registration of `user` here, then make the container."""
     config = read_server_config()
+    if (held := suspension()) is not None:
+        raise LxcGpuError(
+            "suspended",
+            f"{config.name} holds still, nobody can register just now: {held.reason}",
+            "Try again later. Containers that exist start and work as always.",
+            Remedy.WAIT,
+        )
     view = published_view()
     host_key = make_host_key(user)
     resident = view.residents.get(user) if view else None
@@ -64,6 +73,7 @@ def register(user: str, tell: Tell) -> wire.Answer:
             f"{report.refused or 'it is not in the newest revision'}",
             "Your sysadmin sees the same on the web page. Then register again.",
         )
+    event("registered", user=user, revision=view.revision)
     return wire.Answer(_registered(view, user, report.changes), {"server": view.server})
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import click
@@ -35,7 +35,7 @@ def plan(as_json: bool, user: str | None, names: tuple[str, ...]) -> None:
     from reconciler.plan import plan as planned_for
     from reconciler.server import read_server_config
 
-    _require_root()
+    require_root()
     newest = newest_view(read_server_config(), published_view())
     lines = planned_for(_kinds(names), newest.view, user)
     if newest.refused:
@@ -60,7 +60,7 @@ def reconcile(as_json: bool, user: str | None, names: tuple[str, ...]) -> None:
     from reconciler.round import Scope, run_round
     from reconciler.server import read_server_config
 
-    _require_root()
+    require_root()
     scope = Scope(_kinds(names), user, whole=not (user or names))
     terminal = Terminal()
     show = _send if as_json else terminal.progress
@@ -75,7 +75,7 @@ def reconcile(as_json: bool, user: str | None, names: tuple[str, ...]) -> None:
         _send(report)
     else:
         terminal.result(_report_text(report))
-    sys.exit(0 if report.converged else 1)
+    sys.exit(0 if report.converged or report.suspended else 1)
 
 
 @click.command()
@@ -83,17 +83,19 @@ def reconcile(as_json: bool, user: str | None, names: tuple[str, ...]) -> None:
 def status(as_json: bool) -> None:
     """Show what the last round on this server came to."""
     from reconciler.status import read_status
+    from reconciler.suspension import suspension
 
-    report = read_status()
+    report, held = read_status(), suspension()
     if report is None:
         raise LxcGpuError(
             "no-status", "No round has ended on this machine yet.", "Run `lxc-gpu reconcile`."
         )
+    if held is not None:
+        report = replace(report, suspended=held.words())
     if as_json:
         click.echo(json.dumps({**asdict(report), "converged": report.converged}))
     else:
-        ago = max(0, round(time.time() - report.finished))
-        Terminal().result(f"{_report_text(report)}\nThe round ended {_duration(ago)} ago.")
+        Terminal().result(f"{_report_text(report)}\nThe round ended {_ago(report.finished)}.")
 
 
 def _kinds(names: tuple[str, ...]) -> tuple[AnyKind, ...]:
@@ -108,7 +110,8 @@ def _kinds(names: tuple[str, ...]) -> tuple[AnyKind, ...]:
     return tuple(kind for name, kind in known.items() if not names or name in names)
 
 
-def _require_root() -> None:
+def require_root() -> None:
+    """LxcGpuError unless this runs as root."""
     if os.geteuid() != 0:
         raise LxcGpuError("not-root", "This reads and changes the whole server.", "Use sudo.")
 
@@ -140,6 +143,9 @@ def _report_text(report: wire.Report) -> str:
         f"FAILED {f.kind} {f.name}: {' '.join(f'{f.message} {f.hint}'.split())} ({f.code})"
         for f in report.failures
     ]
+    if report.suspended:
+        lines.append(f"SUSPENDED, nothing is changed: {report.suspended}; `lxc-gpu resume` ends it")
+    lines += [f"  drifted {_ago(d.when)}: {d.words}" for d in report.drift if not report.changes]
     if report.refused:
         lines.append(f"REFUSED the newest revision: {report.refused}")
     changes = {0: "nothing to change", 1: "1 change"}.get(
@@ -155,8 +161,10 @@ def _report_text(report: wire.Report) -> str:
     )
 
 
-def _duration(seconds: int) -> str:
+def _ago(when: float) -> str:
+    """How long ago that was, in words."""
+    seconds = max(0, round(time.time() - when))
     for size, name in ((86400, "days"), (3600, "hours"), (60, "minutes")):
         if seconds >= 2 * size:
-            return f"{seconds // size} {name}"
-    return f"{seconds} s"
+            return f"{seconds // size} {name} ago"
+    return f"{seconds} s ago"

@@ -17,6 +17,7 @@ PACKAGES = (
 )  # fmt: skip
 UNUSED_UNITS = ("lxc.service", "lxc-net.service", "lxc-monitord.service")
 """Of the package lxc: they would make a bridge and start containers that are none of ours."""
+ENABLED_UNITS = ("lxc-gpu-root.socket", "lxc-gpu-reconcile.timer", "lxc-gpu-watch.service")
 UNIT_FOLDER = Path("/etc/systemd/system")
 SSHD_PIECE = Path("/etc/ssh/sshd_config.d/20-lxc-gpu.conf")
 TMPFILES = Path("/etc/tmpfiles.d/lxc-gpu.conf")
@@ -79,7 +80,9 @@ def _packages(steps: Steps) -> None:
 
 
 def _server(steps: Steps, options: argparse.Namespace) -> None:
+    before = steps.changes
     steps.project()
+    new_project = steps.changes > before
     _folders(steps)
     _executables(steps)
     steps.group(places.USERS_GROUP)
@@ -89,6 +92,8 @@ def _server(steps: Steps, options: argparse.Namespace) -> None:
     if options.name:
         _configuration(steps, options)
     _units(steps)
+    if new_project:
+        command.run(["systemctl", "try-restart", "lxc-gpu-watch.service"])
     _sshd(steps)
     if options.name:
         _print_server_file(options, own_key)
@@ -128,8 +133,8 @@ def _units(steps: Steps) -> None:
     changed = [steps.file(UNIT_FOLDER / unit.name, unit.read_text()) for unit in sources]
     if any(changed):
         command.run(["systemctl", "daemon-reload"])
-        command.run(["systemctl", "enable", "--now", "--quiet", "lxc-gpu-root.socket"])
-        command.run(["systemctl", "enable", "--now", "--quiet", "lxc-gpu-reconcile.timer"])
+        for unit in ENABLED_UNITS:
+            command.run(["systemctl", "enable", "--now", "--quiet", unit])
 
 
 def _sshd(steps: Steps) -> None:
@@ -158,7 +163,7 @@ def _address_of(name: str) -> str:
 
 
 def _undo(steps: Steps) -> None:
-    for unit in ("lxc-gpu-reconcile.timer", "lxc-gpu-root.socket"):
+    for unit in ENABLED_UNITS:
         command.run(["systemctl", "disable", "--now", "--quiet", unit], check=False)
     for source in sorted((CHECKOUT / "setup" / "units").iterdir()):
         _remove(steps, UNIT_FOLDER / source.name)

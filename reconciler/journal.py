@@ -1,0 +1,33 @@
+"""Events for sysadmins, one a line, with stable codes: `journalctl -t lxc-gpu`.
+
+| code | what happened |
+| --- | --- |
+| asked | somebody asked the root helper for something |
+| refused | it was not done; `code=` says why |
+| registered, started, stopped | what a user's request came to |
+| changed | a round changed something that the state wants |
+| drift | a round put back what was changed by hand |
+| failed | a round could not put something right |
+| round-refused | a newer revision was not taken |
+| suspended, resumed | a sysadmin has the server hold still, or no longer |
+| purged | a sysadmin deleted what a disabled user left |
+"""
+
+from __future__ import annotations
+
+import syslog
+
+IDENT = "lxc-gpu"
+
+
+def event(code: str, /, **fields: object) -> None:
+    """Write one event: `event=CODE name=value ...`, values with blanks in quotes."""
+    words = [f"event={code}", *(f"{name}={_quoted(value)}" for name, value in fields.items())]
+    syslog.openlog(IDENT, 0, syslog.LOG_DAEMON)
+    syslog.syslog(syslog.LOG_INFO, " ".join(words))
+
+
+def _quoted(value: object) -> str:
+    text = str(value)
+    plain = text and all(c.isprintable() and c not in " '\"=" for c in text)
+    return text if plain else repr(text)

@@ -1,0 +1,117 @@
+"""The sysadmin's commands for days that aren't like others: suspend, resume, watch, purge."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from shells.messages import size
+from shells.server_commands import require_root
+from shells.terminal import Terminal
+from state.errors import LxcGpuError
+
+if TYPE_CHECKING:
+    from reconciler.purge import Remains
+    from state.view import View
+
+
+@click.command()
+@click.option("--reason", required=True, help="Why: shown on the web page and by `status`.")
+def suspend(reason: str) -> None:
+    """Have this server hold still: rounds change nothing until `resume`."""
+    from reconciler import suspension
+
+    require_root()
+    suspension.suspend(" ".join(reason.split())[:500], _who())
+    Terminal().result("Suspended: no round changes anything here until `lxc-gpu resume`.")
+    Terminal().note("That includes keys that are removed meanwhile: they go on working here.")
+
+
+@click.command()
+def resume() -> None:
+    """Let this server go on, and run a round now."""
+    from reconciler import suspension
+    from reconciler.watch import start_round
+
+    require_root()
+    if not suspension.resume(_who()):
+        Terminal().result("This server was not suspended.")
+        return
+    start_round()
+    Terminal().result("Resumed; a round has run: see `lxc-gpu status`.")
+
+
+@click.command()
+def watch() -> None:
+    """Look for drift, and start a round when there is some (the service lxc-gpu-watch)."""
+    from reconciler.watch import start_round
+    from reconciler.watch import watch as look
+
+    require_root()
+    look(start_round)
+
+
+@click.command()
+@click.argument("user")
+@click.option("--archive", type=click.Path(path_type=Path, dir_okay=False),
+              help="Pack the container into this file (.tar.zst) first.")  # fmt: skip
+@click.option("--yes", is_flag=True, help="Don't ask.")
+def purge(user: str, archive: Path | None, yes: bool) -> None:
+    """Delete what a disabled USER left on this server, after saying what."""
+    from reconciler import purge as purging
+    from reconciler.newest import published_view
+
+    require_root()
+    view = published_view()
+    if view is None:
+        raise LxcGpuError("no-view", "No round has ended here yet.", "Run `lxc-gpu reconcile`.")
+    left = purging.remains(view, user)
+    terminal = Terminal()
+    if left.nothing:
+        terminal.result(f"There is nothing of {user} on {view.server}.")
+        return
+    _say(view, left, terminal)
+    _confirm(user, yes)
+    if archive is not None:
+        _pack(view, user, archive, terminal)
+    purging.purge(view, left)
+    terminal.result(f"Deleted what {user} left on {view.server}. The numbers stay taken.")
+
+
+def _say(view: View, left: Remains, terminal: Terminal) -> None:
+    terminal.note(f"This deletes, on {view.server}, for good:")
+    for folder, taken in left.folders:
+        terminal.note(f"  {size(taken):>10}  {folder}")
+    terminal.note(f"  {'':>10}  the account {left.user}" if left.account else "")
+    terminal.note(f"  {'':>10}  the container's ssh host key" if left.host_key else "")
+
+
+def _confirm(user: str, yes: bool) -> None:
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise LxcGpuError("not-confirmed", "Nothing was deleted.", "Say --yes in a script.")
+    if click.prompt(f"Type the name to delete ({user})", err=True, default="") != user:
+        raise LxcGpuError("not-confirmed", "Nothing was deleted.")
+
+
+def _pack(view: View, user: str, archive: Path, terminal: Terminal) -> None:
+    from reconciler.lxc_config import rootfs
+    from reconciler.purge import archive as pack
+
+    if not rootfs(view, user).is_dir():
+        raise LxcGpuError("archive", f"{user} has no container here.", "Leave --archive out.")
+    if archive.exists():
+        raise LxcGpuError("archive", f"{archive} exists already.", "Choose another name.")
+    terminal.note(f"packing the container into {archive} ...")
+    pack(view, user, archive)
+    terminal.note(f"  {size(archive.stat().st_size):>10}  {archive}")
+
+
+def _who() -> str:
+    """Whoever used sudo, else root."""
+    return os.environ.get("SUDO_USER") or "root"
