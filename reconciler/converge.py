@@ -48,12 +48,14 @@ def converge(
 
     `only` limits the kinds whose names are users to one of them. `current` is asked, under the
     lock, whether the view is still the newest: if not, SupersededError, before anything is written.
+    Of whom something can't be read (an account that isn't ours), the kinds after it leave alone.
     """
     outcome = Outcome()
+    left: frozenset[str] = frozenset()
     for kind in kinds:
-        step = _Step(kind, view, kind.desired(view), only if kind.per_user else None)
+        step = _Step(kind, view, kind.desired(view), *((only, left) if kind.per_user else ()))
         try:
-            step.converge(tell, current, outcome)
+            left |= step.converge(tell, current, outcome)
         except LxcGpuError as error:  # the whole kind could not be read or written
             outcome.failed(kind.name, {"-": error})
         except OSError as error:
@@ -81,19 +83,22 @@ class _Step:
     kind: AnyKind
     view: View
     desired: Mapping[str, Any]
-    only: str | None
+    only: str | None = None
+    leave: frozenset[str] = frozenset()
 
-    def converge(self, tell: Tell, current: Current, outcome: Outcome) -> None:
+    def converge(self, tell: Tell, current: Current, outcome: Outcome) -> frozenset[str]:
+        """Do it; the users of whom something can't be read."""
         observed = self.kind.observe(self.view, self.desired.keys())
         outcome.failed(
             self.kind.name,
             {n: e for n, e in observed.unreadable.items() if self.only in (None, n)},
         )
-        names = [change.name for change in diff(self.desired, observed, self.only)]
+        unreadable = frozenset(observed.unreadable if self.kind.per_user else ())
+        names = [change.name for change in diff(self.desired, observed, self.only, self.leave)]
         if names and self.kind.lock is Lock.GLOBAL:
             with files.lock(files.ACCOUNTS):
                 self._apply(names, tell, current, outcome)
-            return
+            return unreadable
         busy: list[str] = []
         for name in names:
             with files.lock(files.user_lock(name), wait=False) as held:
@@ -104,6 +109,7 @@ class _Step:
         for name in busy:  # somebody is at work on these containers: last, and with patience
             with files.lock(files.user_lock(name)):
                 self._apply([name], tell, current, outcome)
+        return unreadable
 
     def _apply(self, names: Sequence[str], tell: Tell, current: Current, outcome: Outcome) -> None:
         """Observe again, apply what still differs, observe once more. The lock is held."""

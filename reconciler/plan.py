@@ -87,18 +87,22 @@ AnyKind = Kind[Any]
 
 
 def diff(
-    desired: Mapping[str, R], observed: Observed[R], only: str | None = None
+    desired: Mapping[str, R],
+    observed: Observed[R],
+    only: str | None = None,
+    leave: Collection[str] = (),
 ) -> tuple[Change[R], ...]:
     """What differs: removals first, then what changes, then what is new.
 
     So a revocation never waits for a container that is being unpacked. `only` leaves out every
-    other name; what is unreadable is left out, too.
+    other name; what is unreadable and what is in `leave` is left out, too.
     """
     names = sorted(desired.keys() | observed.found.keys())
     changes = [
         Change(name, observed.found.get(name), desired.get(name))
         for name in names
         if name not in observed.unreadable
+        and name not in leave
         and (only is None or name == only)
         and desired.get(name) != observed.found.get(name)
     ]
@@ -117,6 +121,7 @@ class Planned:
 def plan(kinds: Sequence[AnyKind], view: View, only: str | None = None) -> tuple[Planned, ...]:
     """Everything that a round would do, in its order. Reads only."""
     lines: list[Planned] = []
+    left: set[str] = set()  # users of whom something can't be read: nothing is built on that
     for kind in kinds:
         desired = kind.desired(view)
         observed = kind.observe(view, desired.keys())
@@ -126,6 +131,8 @@ def plan(kinds: Sequence[AnyKind], view: View, only: str | None = None) -> tuple
         ]
         lines += [
             Planned(kind.name, change.name, kind.describe(change))
-            for change in diff(desired, observed, only if kind.per_user else None)
+            for change in diff(desired, observed, *((only, left) if kind.per_user else ()))
         ]
+        if kind.per_user:
+            left |= observed.unreadable.keys()
     return tuple(lines)
