@@ -118,10 +118,11 @@ def read_below(root: int, path: PurePosixPath) -> str | None:
             )
     except FileNotFoundError:
         return None
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise HostileError("hostile", f"{path} is not a regular file.", "Remove it.")
     with os.fdopen(descriptor, "rb") as stream:
-        status = os.fstat(stream.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise HostileError("hostile", f"{path} is not a regular file.", "Remove it.")
         if status.st_size > LARGEST_FILE:
             raise HostileError(
                 "hostile", f"{path} is larger than {LARGEST_FILE} bytes.", "Remove it."
