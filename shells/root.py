@@ -12,6 +12,7 @@ import select
 import socket
 import struct
 import sys
+import time
 from collections.abc import Callable, Sequence
 
 from reconciler import power
@@ -80,9 +81,10 @@ def _asker() -> str:
 
 
 def _read_line() -> bytes:
-    line = b""
+    line, deadline = b"", time.monotonic() + PATIENCE
     while not line.endswith(b"\n") and len(line) <= LONGEST_REQUEST:
-        ready, _, _ = select.select([sys.stdin.fileno()], [], [], PATIENCE)
+        left = max(0.0, deadline - time.monotonic())
+        ready, _, _ = select.select([sys.stdin.fileno()], [], [], left)
         chunk = os.read(sys.stdin.fileno(), LONGEST_REQUEST) if ready else b""
         if not chunk:
             break
