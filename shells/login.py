@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import sys
 from collections.abc import Sequence
 
-from shells import messages
+from shells import messages, sftp
 from shells.client import ask
 from shells.request import Request, Verb
 from shells.terminal import Terminal
@@ -62,6 +63,8 @@ def _obey(words: Sequence[str], user: str, terminal: Terminal) -> int:
     verb, *rest = words or ["start"]
     if messages.is_file_transfer(verb):
         terminal.note(messages.FILES_LIVE_ELSEWHERE)
+        if messages.is_sftp(verb):
+            sftp.refuse(sys.stdin.buffer, sys.stdout.buffer, messages.FILES_LIVE_ELSEWHERE)
         return 1
     if verb in ("help", "-h", "--help"):
         terminal.result(messages.help_text(rest[0] if rest else ""))

@@ -13,7 +13,8 @@ FILES_LIVE_ELSEWHERE = """\
 No files live here: this account only starts and stops your container.
 Copy to the container instead, by its own name, without `-manage`:
   scp FILE SERVER:     rsync -a FOLDER SERVER:     sftp SERVER"""
-_FILE_TRANSFERS = ("scp", "rsync", "internal-sftp", "sftp-server", "git-", "tar")
+_SFTP = ("internal-sftp", "sftp-server")
+_FILE_TRANSFERS = ("scp", "rsync", *_SFTP, "git-", "tar")
 
 SUMMARIES: Mapping[str, str] = {
     "start": "start your container if it isn't running, and say how to log in (also without verb)",
@@ -34,6 +35,11 @@ _LONG: Mapping[str, str] = {
 def is_file_transfer(program: str) -> bool:
     """Whether a request comes from scp, sftp, rsync, ...: people look for their files here."""
     return program.rsplit("/", 1)[-1].startswith(_FILE_TRANSFERS)
+
+
+def is_sftp(program: str) -> bool:
+    """Whether the other side waits for an answer in the sftp protocol."""
+    return program.rsplit("/", 1)[-1].startswith(_SFTP)
 
 
 def help_text(verb: str) -> str:
