@@ -11,7 +11,7 @@ from laboratory.hosts import Host, Lab
 from laboratory.layout import places
 from laboratory.wiring import GPU_SERVERS
 
-from tests.lab.fleet import PEOPLE, Fleet, running
+from tests.lab.fleet import KEYS, PEOPLE, Fleet, running
 from tests.lab.running import NAME, setup_lab
 
 
@@ -43,12 +43,12 @@ def laptop(lab: Lab) -> Host:
 def fleet(lab: Lab) -> Iterator[Fleet]:
     """The lab with lqchen and ann in it, who have their containers on gpu17.
 
-    No rounds but those of the tests: what a test breaks, only the test mends.
+    No rounds but those of the tests, or a test couldn't tell what it broke from what was mended.
     """
     fleet = Fleet(lab)
     timer, hosts = "lxc-gpu-reconcile.timer", [lab.host(name) for name in GPU_SERVERS]
     for host in hosts:
-        host.run(["systemctl", "stop", timer])
+        host.sh(f"systemctl stop {timer}; mv {KEYS}/iam {KEYS}/.iam")
     for name in PEOPLE:
         fleet.introduce(name)
     fleet.rounds()
@@ -57,7 +57,17 @@ def fleet(lab: Lab) -> Iterator[Fleet]:
         assert done.ok, done.stderr
     yield fleet
     for host in hosts:
-        host.run(["systemctl", "start", timer])
+        host.sh(f"systemctl start {timer}; mv {KEYS}/.iam {KEYS}/iam")
+
+
+@pytest.fixture(scope="class")
+def nudges(fleet: Fleet) -> Iterator[None]:
+    """The web page's key opens the servers' `iam` account, as it usually does."""
+    for host in (fleet.gpu17, fleet.gpu18):
+        host.sh(f"cp {KEYS}/.iam {KEYS}/iam")
+    yield
+    for host in (fleet.gpu17, fleet.gpu18):
+        host.sh(f"rm {KEYS}/iam")
 
 
 @pytest.fixture

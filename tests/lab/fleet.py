@@ -104,10 +104,8 @@ class Fleet:
 
     def _free_number(self) -> int:
         files = self.laptop.sh(f"cd {CLONE}; cat users/*.yaml former/*.yaml 2>&- || true").stdout
-        return (
-            max((int(uid) for uid in re.findall(r"^uid: (\d+)", files, re.M)), default=19999)
-            - 19999
-        )  # noqa: E501
+        taken = [int(uid) for uid in re.findall(r"^uid: (\d+)", files, re.M)]
+        return max(taken, default=19_999) - 19_999
 
     def register(self, name: str, server: str) -> Finished:
         """`ssh register@...`, with the ssh files fetched before and after."""
@@ -157,11 +155,13 @@ def in_container(host: Host, user: str, script: str, *, check: bool = True) -> F
 
     As the host's root sees it: with the container's ids, but no program of the container.
     """
-    view = json.loads(host.read("/var/lib/lxc-gpu/view.json"))
-    subid, size = view["residents"][user]["subid"], view["subid_size"]
-    words = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups"]
-    words += ["lxc-usernsexec", "-m", f"b:0:{subid}:{size}", "--", "bash", "-euc"]
-    return host.run([*words, f"cd {CONTAINERS}/{user}/rootfs; {script}"], check=check)
+    enter = f"""
+        ids=$(sed -n 's/^{user}://p' /etc/subuid)
+        exec setpriv --reuid={user} --regid={user} --init-groups \\
+            lxc-usernsexec -m b:0:$ids -- bash -euc "$1"
+        """
+    words = ["bash", "-euc", enter, "bash", f"cd {CONTAINERS}/{user}/rootfs; {script}"]
+    return host.run(words, check=check)
 
 
 def running(host: Host, user: str) -> bool:

@@ -13,19 +13,20 @@ from laboratory.story import CHAPTERS, NAME, Chapter, Story
 from tests.lab.fleet import BARE, CONTAINERS, Fleet, end_at_once, running
 
 
-@pytest.fixture(scope="module")
-def story(fleet: Fleet) -> Iterator[Story]:
+@pytest.fixture(scope="class")
+def story(fleet: Fleet, nudges: None) -> Iterator[Story]:
     """A story whose hero nobody knows any more, told to nobody."""
     _forget_the_hero(fleet)
     with browser() as chromium:
         yield Story(fleet.lab, chromium.new_page(), Narrator(io.StringIO()))
 
 
-@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda chapter: chapter.title)
-def test_chapter(story: Story, chapter: Chapter) -> None:
-    before = story.tell.checks
-    chapter.play(story)
-    assert story.tell.checks > before
+class TestStory:
+    @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda chapter: chapter.title)
+    def test_chapter(self, story: Story, chapter: Chapter) -> None:
+        before = story.tell.checks
+        chapter.play(story)
+        assert story.tell.checks > before
 
 
 def _forget_the_hero(fleet: Fleet) -> None:

@@ -1,0 +1,327 @@
+"""Every kind of thing on a server: what drifts is named by the plan and healed by a round."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from laboratory.hosts import Host
+
+from reconciler.order import KINDS
+from state.wire import decode
+from tests.lab.fleet import (
+    BARE,
+    CONTAINERS,
+    KEYS,
+    WATCHED,
+    Fleet,
+    end_at_once,
+    in_container,
+    plan,
+    reconcile,
+    running,
+)
+from tests.lab.running import eventually
+
+IN_HOME = f"{CONTAINERS}/lqchen/rootfs/home/lqchen"
+SSH = f"{IN_HOME}/.ssh"
+
+
+@dataclass(frozen=True)
+class Drift:
+    """What somebody does to a server, and how the plan calls it."""
+
+    kind: str
+    done: str
+    planned: str
+
+
+DRIFTS = (
+    Drift("authorized_keys", f"echo 'ssh-ed25519 AAAA intruder' >>{KEYS}/lqchen",
+          "lqchen logs in with 1 key"),
+    Drift("authorized_keys", f"cp {KEYS}/lqchen {KEYS}/mallory", "mallory no longer logs in"),
+    Drift("authorized_keys", f"rm {KEYS}/lqchen", "lqchen logs in with 1 key"),
+    Drift("register_keys", f"echo 'ssh-ed25519 AAAA intruder' >>{KEYS}/register",
+          "ssh-ed25519 AAAA intruder may no longer register"),
+    Drift("register_keys", f"sed -i '/register lqchen\"/d' {KEYS}/register",
+          "lqchen may register with 1 key"),
+    Drift("account", "usermod --shell /bin/bash lqchen",
+          "change the account lqchen: shell /bin/bash -> /usr/local/lib/lxc-gpu/login-shell"),
+    Drift("account", "usermod --expiredate 1 lqchen",
+          "change the account lqchen: enabled False -> True"),
+    Drift("account", "usermod --comment 'Somebody Else' lqchen",
+          "change the account lqchen: full_name Somebody Else -> Lequn Chen"),
+    Drift("account", "chmod 777 /home/lqchen",
+          "change the account lqchen: home_ready False -> True"),
+    Drift("subids", "sed -i /^lqchen:/d /etc/subuid",
+          "give lqchen the subordinate ids"),
+    Drift("subids", "echo lqchen:5000000:65536 >>/etc/subgid",
+          "give lqchen the subordinate ids"),
+    Drift("usernet", "sed -i /^lqchen/d /etc/lxc/lxc-usernet",
+          "let lqchen plug a container into lxcgpu0"),
+    Drift("usernet", "echo 'mallory veth lxcgpu0 9' >>/etc/lxc/lxc-usernet",
+          "no longer let mallory plug a container into lxcgpu0"),
+    Drift("network", "ip address flush dev lxcgpu0", "set bridge: 10.77.0.1/16 up"),
+    Drift("network", "ip link set lxcgpu0 down", "set bridge: 10.77.0.1/16 up"),
+    Drift("network", "echo 0 >/proc/sys/net/ipv4/ip_forward", "set forwarding: on"),
+    Drift("network", "iptables -t nat -F LXC-GPU-SNAT", "set nat LXC-GPU-SNAT: -s 10.77.0.0/16"),
+    Drift("network", "iptables -I FORWARD -j DROP",
+          "set filter FORWARD hook: -j LXC-GPU-FORWARD"),
+    Drift("network", "iptables -t nat -D OUTPUT -j LXC-GPU-DNAT",
+          "set nat OUTPUT hook: -j LXC-GPU-DNAT"),
+    Drift("port_map", "iptables-save -t nat | sed /lqchen/d | iptables-restore",
+          "to lqchen's container (10.77.0."),
+    Drift("port_map", "iptables-save -t nat | sed '/lqchen/s/--to-destination [0-9.]*/"
+          "--to-destination 10.77.9.9/' | iptables-restore", "to lqchen's container (10.77.0."),
+    Drift("port_map", "iptables -t nat -A LXC-GPU-DNAT -p tcp --dport 99 -j DNAT "
+          "--to-destination 10.77.0.2:22", "take away the mapping of -p tcp -m tcp --dport 99"),
+    Drift("container", f"sed -i '/BEGIN lxc-gpu/,/END lxc-gpu/d' {SSH}/authorized_keys",
+          "update the container of lqchen: authorized_keys"),
+    Drift("container", f"echo 'Host *' >{SSH}/lxc-gpu.config; rm {SSH}/lxc-gpu.known_hosts",
+          "update the container of lqchen: lxc-gpu.config, lxc-gpu.known_hosts"),
+)  # fmt: skip
+SEEN = """
+{drift}
+{{ {watched} }} >/tmp/before
+lxc-gpu plan --json
+{{ {watched} }} >/tmp/after
+diff /tmp/before /tmp/after
+lxc-gpu reconcile --kind {kind}
+"""
+"""The plan must change nothing; the round must heal it."""
+HARMLESS = "iptables -D FORWARD -j DROP 2>&- || true"
+"""Takes away what isn't ours and would stand in the way of the next tests."""
+
+
+@pytest.fixture
+def gpu17(fleet: Fleet) -> Iterator[Host]:
+    """A server that is as it should be, and is made so again."""
+    assert plan(fleet.gpu17) == []
+    yield fleet.gpu17
+    fleet.gpu17.sh(HARMLESS)
+    reconcile(fleet.gpu17)
+
+
+def drifts(kind: str) -> list[Drift]:
+    return [drift for drift in DRIFTS if drift.kind == kind]
+
+
+def test_every_kind_has_drifts() -> None:
+    assert {drift.kind for drift in DRIFTS} == {kind.name for kind in KINDS}
+
+
+@pytest.mark.parametrize("kind", [kind.name for kind in KINDS])
+def test_drift_is_named_then_healed(kind: str, gpu17: Host, lqchen_is_up: None) -> None:
+    for drift in drifts(kind):
+        seen = gpu17.sh(SEEN.format(drift=drift.done, watched=WATCHED, kind=kind), timeout=120)
+        planned, healed = seen.stdout.split("\n", 1)
+        (line,) = json.loads(planned)["plan"]
+        assert line["kind"] == kind, drift
+        assert drift.planned in line["words"]
+        assert drift.planned in healed
+        assert ": converged at revision" in healed
+
+
+def test_a_stopped_container_is_healed_too(fleet: Fleet, gpu17: Host) -> None:
+    end_at_once(gpu17, "lqchen")
+    in_container(gpu17, "lqchen", "echo own >home/lqchen/.ssh/authorized_keys")
+    assert plan(gpu17) == ["container: update the container of lqchen: authorized_keys"]
+    assert reconcile(gpu17).ok
+    assert not running(gpu17, "lqchen")
+    text = gpu17.read(f"{SSH}/authorized_keys")
+    assert text.startswith("own\n# BEGIN lxc-gpu"), "the user's own line stays, outside ours"
+    assert fleet.types("ssh gpu17-manage").ok
+    assert fleet.types("ssh gpu17 true").ok
+
+
+def test_names_that_begin_alike_are_not_confused(fleet: Fleet, gpu17: Host) -> None:
+    foreign = "chen:5000000:65536"
+    for file in ("subuid", "subgid"):
+        gpu17.sh(f"sed -i '1i {foreign}' /etc/{file}; sed -i /^lqchen:/d /etc/{file}")
+    gpu17.sh("echo 'chen veth lxcbr0 3' >>/etc/lxc/lxc-usernet")
+    try:
+        assert reconcile(gpu17).ok
+        assert gpu17.read("/etc/subuid").startswith(f"{foreign}\n")
+        assert "chen veth lxcbr0 3\n" in gpu17.read("/etc/lxc/lxc-usernet")
+    finally:
+        gpu17.sh("sed -i /^chen/d /etc/subuid /etc/subgid /etc/lxc/lxc-usernet")
+
+
+class TestWords:
+    def test_plan_is_for_people(self, gpu17: Host) -> None:
+        gpu17.sh("usermod --shell /bin/sh lqchen")
+        done = gpu17.run(["lxc-gpu", "plan"])
+        assert done.stdout.startswith("account  change the account lqchen: shell /bin/sh -> ")
+        assert "1 change to revision" in done.stderr
+        assert "`lxc-gpu reconcile` makes them." in done.stderr
+
+    def test_reconcile_and_status_are_for_people_and_programs(self, gpu17: Host) -> None:
+        gpu17.sh("usermod --shell /bin/sh lqchen")
+        done = reconcile(gpu17)
+        assert "gpu17: converged at revision " in done.stdout
+        assert ", 1 change, " in done.stdout
+        said = gpu17.run(["lxc-gpu", "status"]).stdout
+        assert said.startswith(done.stdout)
+        assert "The round ended " in said
+        facts = json.loads(gpu17.run(["lxc-gpu", "status", "--json"]).stdout)
+        assert facts["converged"] is True
+        assert len(facts["changes"]) == 1
+        messages = [decode(line) for line in reconcile(gpu17, "--json").stdout.splitlines()]
+        assert [type(message).__name__ for message in messages] == ["Report"]
+
+    def test_one_user_or_one_kind_alone(self, gpu17: Host) -> None:
+        gpu17.sh(f"usermod --shell /bin/sh ann; rm {KEYS}/lqchen")
+        assert reconcile(gpu17, "--user", "lqchen").ok
+        assert [line.split()[0] for line in plan(gpu17)] == ["account:"]
+        assert reconcile(gpu17, "--kind", "account").ok
+        assert plan(gpu17) == []
+        done = gpu17.run(["lxc-gpu", "plan", "--kind", "nonsense"], check=False)
+        assert (done.status, done.stdout) == (1, "")
+        assert "There is no kind nonsense." in done.stderr
+        assert "authorized_keys, register_keys, account" in done.stderr
+
+    def test_only_root_may(self, gpu17: Host) -> None:
+        for command in ("plan", "reconcile"):
+            done = gpu17.run(["runuser", "-u", "nobody", "lxc-gpu", command], check=False)
+            assert done.status == 1
+            assert "Use sudo." in done.stderr
+
+
+@pytest.fixture
+def newcomer(fleet: Fleet) -> Iterator[str]:
+    """Carol, whom the state wants on gpu18, together with ann; nobody there knows them yet."""
+    name, number = "carol", 777
+    fleet.commits(f"{name} and ann on gpu18", f"""
+        mkdir -p registrations/gpu18
+        test ! -e former/{name}.yaml || git mv former/{name}.yaml users/
+        test -e users/{name}.yaml || printf 'name: Carol\\nlogin: carol\\nuid: {20000 + number}\\n'\
+'port: {22000 + number}\\nsubid: {10_000_000 + number * 262_144}\\n' >users/{name}.yaml
+        key=$(cut -d' ' -f1,2 /etc/ssh/ssh_host_ed25519_key.pub)
+        test -e registrations/gpu18/ann.yaml ||
+            echo "host_key: $key" >registrations/gpu18/ann.yaml
+        echo "host_key: $key" >registrations/gpu18/{name}.yaml""")  # fmt: skip
+    yield name
+    fleet.commits("Nobody on gpu18", f"""
+        mkdir -p former
+        git rm -q registrations/gpu18/*.yaml
+        git mv users/{name}.yaml former/""")  # fmt: skip
+    fleet.rounds()
+    fleet.gpu18.sh(f"""
+        for name in ann {name}; do
+            userdel $name || true
+            rm -rf {CONTAINERS}/$name /home/$name /var/lib/lxc-gpu/host_keys/$name
+            sed -i /^$name:/d /etc/subuid /etc/subgid
+        done""")
+
+
+class TestConflicts:
+    def test_account_that_is_not_ours_is_never_touched(self, fleet: Fleet, newcomer: str) -> None:
+        gpu18 = fleet.gpu18
+        gpu18.sh(f"useradd --create-home --shell /bin/bash {newcomer}")
+        before = gpu18.sh(f"grep ^{newcomer}: /etc/passwd /etc/shadow /etc/subuid; "
+                          f"stat -c '%a %u' /home/{newcomer}").stdout  # fmt: skip
+        hint = f"usermod --append --groups lxc-gpu-users {newcomer}"
+        assert any("isn't lxc-gpu's" in line for line in plan(gpu18))
+        done = reconcile(gpu18)
+        assert done.status == 1
+        assert f"FAILED account {newcomer}: There is already an account {newcomer}" in done.stdout
+        assert hint in done.stdout
+        assert "NOT converged" in done.stdout
+        after = gpu18.sh(f"grep ^{newcomer}: /etc/passwd /etc/shadow /etc/subuid; "
+                         f"stat -c '%a %u' /home/{newcomer}; ").stdout  # fmt: skip
+        assert after == before
+        assert gpu18.sh(f"ls -A {CONTAINERS}/{newcomer} 2>&- || true").stdout == ""
+        assert gpu18.run(["id", "ann"]).ok
+        assert gpu18.run(["test", "-d", f"{CONTAINERS}/ann/rootfs/etc"]).ok
+        assert reconcile(gpu18).status == 1, "it stays a failure until somebody acts"
+
+    def test_uid_that_is_taken_is_never_shared(self, fleet: Fleet, newcomer: str) -> None:
+        gpu18 = fleet.gpu18
+        gpu18.sh("useradd --uid 20777 somebody")
+        try:
+            done = reconcile(gpu18)
+            assert done.status == 1
+            assert f"{newcomer} should get the uid 20777, which somebody has" in done.stdout
+            assert "widen or move `uids:` in fleet.yaml" in done.stdout
+            assert not gpu18.run(["id", newcomer], check=False).ok
+            assert gpu18.run(["id", "-un", "20777"]).stdout == "somebody\n"
+            assert gpu18.run(["id", "ann"]).ok
+        finally:
+            gpu18.sh("userdel --remove somebody 2>&-")
+        done = reconcile(gpu18)
+        assert done.ok, done.stdout
+        assert gpu18.run(["id", "-u", newcomer]).stdout == "20777\n"
+
+
+class TestLeaving:
+    def test_who_leaves_is_locked_out_and_loses_nothing(
+        self, fleet: Fleet, gpu17: Host, lqchen_is_up: None
+    ) -> None:
+        assert fleet.types("ssh gpu17 'echo kept >file; echo mine >>~/.ssh/authorized_keys'").ok
+        gpu17.sh("echo kept >/home/lqchen/file")
+        fleet.commits("lqchen left", "mkdir -p former; git mv users/lqchen.yaml former/")
+        try:
+            assert any("disable the account lqchen" in line for line in plan(gpu17))
+            done = reconcile(gpu17)
+            assert done.ok, done.stdout
+            assert "account: disable the account lqchen" in done.stdout
+            assert "container: stop the container of lqchen and take the keys out" in done.stdout
+            assert plan(gpu17) == []
+            self._is_locked_out(fleet, gpu17)
+            assert gpu17.read("/home/lqchen/file") == "kept\n"
+            assert gpu17.read(f"{IN_HOME}/file") == "kept\n"
+            assert gpu17.sh("grep -c ^lqchen: /etc/subuid").stdout == "1\n"
+        finally:
+            fleet.commits("lqchen is back", "git mv former/lqchen.yaml users/")
+        assert reconcile(gpu17).ok
+        assert fleet.types("ssh gpu17-manage").ok
+        assert fleet.types("ssh gpu17 cat file").stdout == "kept\n"
+
+    def _is_locked_out(self, fleet: Fleet, gpu17: Host) -> None:
+        assert not running(gpu17, "lqchen")
+        assert gpu17.run(["test", "-e", f"{KEYS}/lqchen"], check=False).status == 1
+        assert "lqchen" not in gpu17.read(f"{KEYS}/register")
+        assert gpu17.sh("getent shadow lqchen | cut -d: -f8").stdout == "1\n"
+        assert "lqchen" not in gpu17.run(["iptables-save", "-t", "nat"]).stdout
+        inside = gpu17.read(f"{SSH}/authorized_keys")
+        assert "ssh-ed25519" not in inside
+        assert "mine\n" in inside
+        for line in ("ssh gpu17-manage", "ssh register@gpu17-manage lqchen", "ssh gpu17 true"):
+            assert fleet.types(f"{line} 2>&1").status == 255, line
+
+    def test_who_hides_the_keys_is_stopped_all_the_same(
+        self, fleet: Fleet, gpu17: Host, lqchen_is_up: None
+    ) -> None:
+        assert fleet.types("ssh gpu17 'cp -a .ssh ssh; rm .ssh/authorized_keys;"
+                           " mkdir .ssh/authorized_keys'").ok  # fmt: skip
+        fleet.commits("lqchen left", "mkdir -p former; git mv users/lqchen.yaml former/")
+        try:
+            assert reconcile(gpu17).ok
+            assert not running(gpu17, "lqchen")
+        finally:
+            fleet.commits("lqchen is back", "git mv former/lqchen.yaml users/")
+        in_container(gpu17, "lqchen", "cd home/lqchen; rm -r .ssh; mv ssh .ssh")
+        assert reconcile(gpu17).ok
+
+    def test_a_revoked_key_ends_before_containers_are_made(self, fleet: Fleet) -> None:
+        assert [kind.name for kind in KINDS][:2] == ["authorized_keys", "register_keys"]
+        assert [kind.name for kind in KINDS][-1] == "container"
+
+
+class TestRoundsAtOnce:
+    def test_a_newer_revision_wins(self, fleet: Fleet, gpu17: Host) -> None:
+        """Two rounds race with a commit between them; the result is the newer state."""
+        gpu17.sh(f"echo x >>{KEYS}/lqchen; usermod --shell /bin/sh lqchen")
+        gpu17.sh("lxc-gpu reconcile & lxc-gpu reconcile; wait")
+        assert plan(gpu17) == []
+
+    def test_a_push_is_taken_without_anybody_asking(self, fleet: Fleet, gpu17: Host) -> None:
+        """The timer's unit is a round like any other."""
+        gpu17.sh(f"rm {KEYS}/lqchen")
+        gpu17.run(["systemctl", "start", "lxc-gpu-reconcile.service"])
+        eventually(lambda: plan(gpu17) == [])
+        tip = fleet.iam.sh(f"git -c safe.directory='*' -C {BARE} rev-parse main").stdout.strip()
+        facts = json.loads(gpu17.run(["lxc-gpu", "status", "--json"]).stdout)
+        assert facts["revision"] == tip
