@@ -1,7 +1,7 @@
 """What differs between two states, in words and in types.
 
-The words make commit messages, `plan` and the history; the types let `state.policy` judge who
-may change what by the meaning of a change, not by paths.
+The words make commit messages (`state.subject_line`), `plan` and the history; the types let
+`state.policy` judge who may change what by the meaning of a change, not by paths.
 """
 
 from __future__ import annotations
@@ -49,17 +49,6 @@ def describe(old: State | None, new: State) -> tuple[StateChange, ...]:
         *_users(before, new),
         *_registrations(before, new),
     )
-
-
-def message(changes: tuple[StateChange, ...]) -> str:
-    """A commit message for `changes`: one line, and a list below it if there are several."""
-    if not changes:
-        return "nothing changed"
-    whole = "; ".join(str(change) for change in changes)
-    if len(changes) == 1 or len(whole) <= 72:
-        return whole
-    lines = "\n".join(f"- {change}" for change in changes)
-    return f"{changes[0]} (and {len(changes) - 1} more)\n\n{lines}"
 
 
 def _servers(old: State, new: State) -> Iterator[StateChange]:

@@ -14,11 +14,12 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from state.allocate import allocate
-from state.changes import describe, message
+from state.changes import describe
 from state.errors import LxcGpuError
 from state.keys import PublicKey
 from state.model import Registration, State, User
 from state.names import propose_name
+from state.subject_line import message
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from state.changes import LEAVES, NEW, REMOVED, RETURNS, describe, message
+from state.changes import LEAVES, NEW, REMOVED, RETURNS, describe
 from state.edits import (
     Edit,
     add_key,
@@ -23,6 +23,7 @@ from state.edits import (
 from state.load import dump, load
 from state.model import Signer, State, User
 from state.render import render, touched, write
+from state.subject_line import message
 from state.syntax import BadYamlError, parse
 from tests.unit.state.fleet import files, state
 from tests.unit.state.keyring import ed25519
@@ -263,7 +264,28 @@ def test_messages() -> None:
     assert message(()) == "nothing changed"
     long = first_save("eve", "Eve", None, [ONE, TWO]).apply(old)
     subject, blank, *lines = message(describe(old, long)).split("\n")
-    assert subject == "new user eve (Eve): uid 20003, port 22003 (and 2 more)"
+    assert subject == "new user eve (Eve): uid 20003, port 22003"
     assert blank == ""
     assert len(lines) == 3
     assert Edit(lambda s: s, "by hand").message(old, long).endswith("\n\nby hand")
+
+
+def test_a_subject_sums_up_and_hides_nothing() -> None:
+    old = state()
+    three = set_keys("lqchen", [ONE, TWO]).apply(old)
+    subject, _, *lines = message(describe(old, three)).split("\n")
+    assert subject == "lqchen: 2 keys added, 2 removed"
+    assert len(lines) == 4
+    both = rename_person("lqchen", "Lequn C. Chen, who has a rather long name").apply(three)
+    assert message(describe(old, both)).startswith("lqchen: full name, 2 keys added, 2 removed\n")
+    many = old
+    for number in range(20):
+        many = first_save(f"user-{number}", "Somebody", None, [ed25519(number)]).apply(many)
+    subject = message(describe(old, many)).split("\n")[0]
+    assert subject.startswith("40 changes: user-0, user-1, user-10")
+    assert subject.endswith(", ...")
+    assert len(subject) <= 72
+    renamed = old
+    for name in ("ann", "lqchen"):
+        renamed = rename_person(name, "A new and rather long name for somebody").apply(renamed)
+    assert message(describe(old, renamed)).startswith("2 full names: ann, lqchen\n")
