@@ -1,0 +1,32 @@
+from dataclasses import replace
+
+import pytest
+
+from reconciler.brake import check_brake
+from state.errors import LxcGpuError
+from state.view import View
+
+VIEW = View(
+    "r", "gpu17", "172.16.2.17", "10.77.0.0/16", (), 262144, "debian-12", "/c", {}, {}, {}, 3
+)
+FIVE = tuple(f"user{n}" for n in range(5))
+
+
+def test_a_few_may_leave() -> None:
+    check_brake(VIEW, FIVE[:3])
+
+
+def test_many_may_not_and_are_named() -> None:
+    with pytest.raises(LxcGpuError, match=r"disable 5 users at once \(user0, user1, .*\); 3 are"):
+        check_brake(VIEW, FIVE)
+
+
+def test_an_admin_lets_exactly_so_many_through() -> None:
+    check_brake(replace(VIEW, allow_disable=5), FIVE)
+    with pytest.raises(LxcGpuError):
+        check_brake(replace(VIEW, allow_disable=4), FIVE)
+
+
+def test_no_more_than_ten_are_named() -> None:
+    with pytest.raises(LxcGpuError, match=r"user09, \.\.\.\)"):
+        check_brake(VIEW, [f"user{n:02}" for n in range(500)])
