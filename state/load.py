@@ -48,15 +48,17 @@ def build(
     documents: Mapping[str, Document],
     content: Callable[[str], bytes],
     problems: list[Problem] | None = None,
+    model_of: Callable[[str, Document], Model] | None = None,
 ) -> State:
     """The state that already parsed `documents` say, by their paths, which are all of ours.
 
     `content` gives a file's text again, for the lines of what is wrong; `problems` are those
-    that were found before. StateInvalidError and NewerStateError as `load`.
+    that were found before; `model_of` makes one file's model, if not afresh. StateInvalidError
+    and NewerStateError as `load`.
     """
     earlier = list(problems or ())
     _refuse_newer(documents.get(FLEET))
-    read, found = _validated(documents)
+    read, found = _validated(documents, model_of or model)
     fleet = read.get(FLEET)
     broken = {problem.path for problem in earlier} | {finding.path for finding in found}
     if isinstance(fleet, Fleet):
@@ -108,15 +110,35 @@ def _refuse_newer(fleet: Document | None) -> None:
         )
 
 
-def _validated(documents: Mapping[str, Document]) -> tuple[dict[str, Model], list[Finding]]:
+def model(path: str, document: Document) -> Model:
+    """The typed values of the file at `path`. ValidationError if they aren't right."""
+    return MODELS[_subject(path).kind].model_validate(document)
+
+
+class Models:
+    """Typed values by kind of file and blob id, so that no file is validated twice."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[type[Model], str], Model] = {}
+
+    def read(self, path: str, blob: str, document: Document) -> Model:
+        """As `model`, for a file whose content has this blob id."""
+        place = (MODELS[_subject(path).kind], blob)
+        if place not in self._known:
+            self._known[place] = model(path, document)
+        return self._known[place]
+
+
+def _validated(
+    documents: Mapping[str, Document], model_of: Callable[[str, Document], Model]
+) -> tuple[dict[str, Model], list[Finding]]:
     read: dict[str, Model] = {}
     found: list[Finding] = []
     for path, document in documents.items():
-        model = MODELS[_subject(path).kind]
         try:
-            read[path] = model.model_validate(document)
+            read[path] = model_of(path, document)
         except ValidationError as error:
-            found += findings(path, model, error)
+            found += findings(path, MODELS[_subject(path).kind], error)
     return read, found
 
 

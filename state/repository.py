@@ -27,6 +27,7 @@ from state.plumbing import REMOTE_LIMIT, SSH, GitError, Plumbing, failure
 
 if TYPE_CHECKING:
     from state.edits import Edit
+    from state.load import Models
     from state.model import State
     from state.tree import TreeReader
 
@@ -130,15 +131,20 @@ class Repository:
             return self._last[1]
         from state.load import build
 
-        blobs, problems = self._trees.blobs(tree)
-        documents = self._trees.documents(blobs, problems)
-        state = build(documents, lambda path: self._trees.content(blobs[path]), problems)
+        blobs, problems = self.trees.blobs(tree)
+        documents = self.trees.documents(blobs, problems)
+        state = build(
+            documents,
+            lambda path: self.trees.content(blobs[path]),
+            problems,
+            lambda path, document: self.models.read(path, blobs[path], document),
+        )
         self._last = (tree, state)
         return state
 
     def files(self, revision: str, paths: tuple[str, ...]) -> Mapping[str, bytes]:
         """The content of the files at `paths`, of those that exist at `revision`."""
-        return self._trees.files(self.tree_id(revision), paths)
+        return self.trees.files(self.tree_id(revision), paths)
 
     def history(self, *paths: str, limit: int = 50) -> tuple[Commit, ...]:
         """The newest `limit` commits, of those that touched `paths` if any are given."""
@@ -165,11 +171,19 @@ class Repository:
         return publish(self, edit, author, signing_key)
 
     @cached_property
-    def _trees(self) -> TreeReader:
+    def trees(self) -> TreeReader:
+        """The files of any revision, each parsed once."""
         from state.parsed import ParsedFiles
         from state.tree import TreeReader
 
         return TreeReader(self.git, ParsedFiles(self.path / "lxc-gpu-parsed.json"))
+
+    @cached_property
+    def models(self) -> Models:
+        """The typed values of any file, each made once."""
+        from state.load import Models
+
+        return Models()
 
     @contextmanager
     def alone(self) -> Iterator[None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from state.errors import LxcGpuError
 from state.layout import subject_of
@@ -50,20 +50,31 @@ class TreeReader:
 
     def documents(self, blobs: Mapping[str, str], problems: list[Problem]) -> dict[str, Document]:
         """The parsed files by path; what can't be parsed is added to `problems`."""
+        parsed, wrong = self.parsed(blobs.values())
+        problems += [Problem(p, *wrong[blob]) for p, blob in blobs.items() if blob in wrong]
+        return {path: parsed[blob] for path, blob in blobs.items() if blob not in wrong}
+
+    def parsed(
+        self, blobs: Iterable[str]
+    ) -> tuple[Mapping[str, Document], Mapping[str, tuple[int, str]]]:
+        """What the blobs say, by id; of those that can't be parsed, the line and why."""
+        wanted = dict.fromkeys(blobs, "")
         known = self._parsed.documents()
-        wanted = {blob: path for path, blob in blobs.items() if blob not in known}
         fresh: dict[str, Document] = {}
         wrong: dict[str, tuple[int, str]] = {}
-        for blob, content in self.contents(wanted):
+        for blob, content in self.contents({b: "" for b in wanted if b not in known}):
             try:
                 fresh[blob] = parse(content)
             except BadYamlError as error:
                 wrong[blob] = (error.line, str(error))
         if fresh:
-            self._parsed.add(fresh, set(blobs.values()))
-        problems += [Problem(p, *wrong[blob]) for p, blob in blobs.items() if blob in wrong]
-        both = {**known, **fresh}
-        return {path: both[blob] for path, blob in blobs.items() if blob not in wrong}
+            self._parsed.add(fresh, wanted)
+        return {**known, **fresh}, wrong
+
+    def entry(self, tree: str, path: str) -> tuple[str, str]:
+        """Mode and object id of one path; both empty if it isn't there."""
+        listing = self._git.run("ls-tree", "-z", "--full-tree", tree, "--", path)
+        return next(((mode, found) for mode, found, _ in _entries(listing)), ("", ""))
 
     def contents(self, blobs: Mapping[str, str]) -> Iterator[tuple[str, bytes]]:
         """Each blob's content; of one that is too large only so much that it shows."""
