@@ -25,7 +25,7 @@ def prepare(view: View, user: str, resident: Resident, tell: Tell) -> None:
         container_home.write(rootfs(view, user), user, resident.subid, home)
     except LxcGpuError as error:
         # the owner can only mend it from inside: the container starts all the same
-        tell(Progress(f"note: {error.message}"))
+        tell(Progress(f"note: {error.message} {error.hint}".rstrip()))
 
 
 def _install_as_root(view: View, user: str, resident: Resident) -> None:
