@@ -1,7 +1,9 @@
 """The state repository itself, on the web machine: made, and given its hooks.
 
-`python -m state.bare REPOSITORY --admin-name NAME --admin-key KEY --iam-key KEY` makes it, with a
-first commit that names who may sign; `python -m state.bare REPOSITORY` renews hooks and settings.
+`python -m state.bare REPOSITORY --admin-name NAME --admin-key KEY --iam-key KEY --signing-key FILE`
+makes it, with a first commit that names who may sign, signed by the web machine; no server takes
+that commit for good before its sysadmin says so (`setup/gpu-server --trust`).
+`python -m state.bare REPOSITORY` renews hooks and settings.
 """
 
 from __future__ import annotations
@@ -10,16 +12,13 @@ import argparse
 import shlex
 import sys
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 from state import command, gate_file, scaffolding
 from state.commits import Author
-from state.edits import Edit
 from state.errors import LxcGpuError
 from state.keys import PublicKey, parse_key
-from state.model import Signer, State
-from state.repository import Repository
+from state.model import Signer
 
 POST_RECEIVE = """\
 #!/bin/sh
@@ -33,18 +32,16 @@ done
 """
 
 
-def init(path: Path, admin: Signer, iam: Signer) -> str:
+def init(path: Path, admin: Signer, iam: Signer, signing_key: Path | None = None) -> str:
     """Make the bare repository `path`, with a first state by `admin`; returns its revision."""
     if path.exists():
         raise LxcGpuError("bare-exists", f"{path} exists already.", "It is left as it is.")
     author = Author(admin.name, "admin@users.invalid")
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
         fresh, work = Path(folder) / path.name, Path(folder) / "work"
-        scaffolding.init(work, author)
+        revision = scaffolding.init(work, author, signers=(admin, iam), signing_key=signing_key)
         command.run(["git", "clone", "--quiet", "--bare", "--template=", work, fresh])
         command.run(["git", "-C", fresh, "remote", "remove", "origin"])
-        clone = Repository.clone(str(fresh), Path(folder) / "clone")
-        revision = clone.commit(_first(admin, iam), author).revision
         scaffolding.init_bare(fresh)
         fresh.rename(path)
     return revision
@@ -62,13 +59,6 @@ def furnish(path: Path, gate_keys: Path) -> None:
     gate_file.write(path, gate_keys)
 
 
-def _first(admin: Signer, iam: Signer) -> Edit:
-    def apply(state: State) -> State:
-        return replace(state, fleet=state.fleet.model_copy(update={"signers": (admin, iam)}))
-
-    return Edit(apply, "The signers' keys are what everything later is judged by.")
-
-
 def _key(text: str) -> PublicKey:
     try:
         return parse_key(text)
@@ -83,12 +73,14 @@ def main() -> int:
     parser.add_argument("--admin-name")
     parser.add_argument("--admin-key", type=_key)
     parser.add_argument("--iam-key", type=_key)
+    parser.add_argument("--signing-key", type=Path)
     options = parser.parse_args()
     path = options.repository.absolute()
     try:
         if not path.exists():
             admin = Signer(name=options.admin_name, role="admin", key=options.admin_key)
-            init(path, admin, Signer(name="IAM", role="iam", key=options.iam_key))
+            iam = Signer(name="IAM", role="iam", key=options.iam_key)
+            init(path, admin, iam, options.signing_key)
         furnish(path, path.with_name("gate_keys"))
     except LxcGpuError as error:
         print(error, file=sys.stderr)

@@ -13,6 +13,7 @@ from state.commits import MAIN
 from state.errors import LxcGpuError
 from state.problems import StateInvalidError
 from state.repository import Repository
+from state.walk import begin, walk
 
 _UPDATE = re.compile(r"([0-9a-f]{40,64}) ([0-9a-f]{40,64}) (refs/\S+)", re.ASCII)
 
@@ -24,9 +25,10 @@ class PushRefusedError(LxcGpuError):
 def judge_push(lines: Iterable[str], repository: Repository) -> None:
     """Refuse what must not be pushed; `lines` are `OLD NEW REF`, as Git gives them to the hook.
 
-    `main` only ever goes forward, to a valid state. Other branches are free, for work that is
-    reviewed before it comes to main; anything else (tags, notes) is refused. PushRefusedError
-    says why; StateInvalidError names every problem of the pushed state.
+    `main` only ever goes forward, to a valid state, by commits that their signers may make
+    (`state.walk`). Other branches are free, for work that is reviewed before it comes to main;
+    anything else (tags, notes) is refused. PushRefusedError and RevisionRefusedError say why;
+    StateInvalidError names every problem of the pushed state.
     """
     for line in lines:
         update = _UPDATE.fullmatch(line.strip())
@@ -52,6 +54,10 @@ def _judge(old: str, new: str, ref: str, *, repository: Repository) -> None:
     except StateInvalidError as error:
         error.hint = "Nothing was pushed. `lxc-gpu check` shows the same before you push."
         raise
+    if old.strip("0"):
+        walk(repository, old, new)
+    else:
+        begin(repository, new)
 
 
 def _refused(message: str, hint: str = "") -> PushRefusedError:

@@ -7,34 +7,44 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 
 from state.commits import Author
 from state.errors import LxcGpuError
+from state.layout import FLEET
 from state.load import load
+from state.model import Signer
 from state.plumbing import Plumbing
+from state.render import write
 from state.schema import schemas
 
 _FOLDERS = ("servers", "users", "registrations", "former")
 _HOOK = "hooks/pre-receive"
+_MESSAGE = "Begin the state repository\n\nWho signs is what everything later is judged by."
 
 
-def init(folder: Path, author: Author, options: Mapping[str, str] | None = None) -> str:
+def init(
+    folder: Path,
+    author: Author,
+    options: Mapping[str, str] | None = None,
+    signers: Sequence[Signer] = (),
+    signing_key: Path | None = None,
+) -> str:
     """Write a first state to `folder`, a new Git repository; the revision of its first commit.
 
     `options` are lines of fleet.yaml by field, such as {"network": "10.80.0.0/16"}, in YAML.
-    LxcGpuError if the folder isn't empty; StateInvalidError if an option is wrong, with nothing
-    written.
+    `signing_key` signs the commit; who pushes it to an empty repository must be an admin among
+    the `signers` that it names. LxcGpuError if the folder isn't empty; StateInvalidError if an
+    option is wrong, with nothing written.
     """
     _refuse_full(folder)
-    texts = _texts(options or {})
-    load({path: text.encode() for path, text in texts.items()})
+    texts = _texts(options or {}, signers)
     folder.mkdir(parents=True, exist_ok=True)
-    for path, text in texts.items():
+    for path, content in texts.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_text(text, encoding="utf-8")
+        (folder / path).write_bytes(content)
     (folder / _HOOK).chmod(0o755)
     git = Plumbing(folder.absolute() / ".git")
     tree = {"GIT_WORK_TREE": str(folder.absolute())}
@@ -45,8 +55,9 @@ def init(folder: Path, author: Author, options: Mapping[str, str] | None = None)
         for who in ("AUTHOR", "COMMITTER")
         for what, value in (("NAME", author.name), ("EMAIL", author.email))
     }
-    message = "Begin the state repository\n\nWritten by lxc-gpu init."
-    git.run("commit", "--quiet", "--no-verify", "-m", message, env={**tree, **people})
+    signed = ["gpg.format=ssh", f"user.signingKey={signing_key}", "commit.gpgSign=true"]
+    words = ("commit", "--quiet", "--no-verify", "-m", _MESSAGE)
+    git.run(*words, env={**tree, **people}, settings=signed if signing_key else ())
     return git.word("rev-parse", "HEAD")
 
 
@@ -84,16 +95,20 @@ def _refuse_full(folder: Path) -> None:
         )
 
 
-def _texts(options: Mapping[str, str]) -> dict[str, str]:
-    """Every file of a first state by path."""
+def _texts(options: Mapping[str, str], signers: Sequence[Signer]) -> dict[str, bytes]:
+    """Every file of a first state by path. StateInvalidError if an option is wrong."""
     texts = {f"{folder}/.gitkeep": "" for folder in _FOLDERS}
     for name, schema in schemas().items():
         texts[f".schema/{name}.json"] = json.dumps(schema, indent=2) + "\n"
-    texts["fleet.yaml"] = _with_options(_text("fleet.yaml"), options)
     texts["README.md"] = _text("README.md")
     texts[_HOOK] = _text("pre-receive")
     texts[".vscode/settings.json"] = _text("settings.json")
-    return texts
+    fleet = _with_options(_text(FLEET), options).encode()
+    signed = load({FLEET: fleet}).fleet.model_copy(update={"signers": tuple(signers)})
+    contents = {path: text.encode() for path, text in texts.items()}
+    contents[FLEET] = write(signed, fleet) if signers else fleet
+    load({FLEET: contents[FLEET]})
+    return contents
 
 
 def _with_options(text: str, options: Mapping[str, str]) -> str:

@@ -126,7 +126,8 @@ def _chain(repository: Repository, verified: str, tip: str) -> Sequence[CommitOb
         "revision-rewound",
         f"The first parents of {tip[:10]} do not lead to {verified[:10]}, the last revision that"
         " was verified here: history was rewound, or a fork was put in its place.",
-        "Undo by `git revert`, never by force; merge other work into main, not main into it.",
+        "Undo by `git revert`, never by force; merge other work into main, not main into it. If the"
+        " rewinding is meant, on each server: setup/gpu-server --trust REVISION",
     )
 
 

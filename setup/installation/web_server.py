@@ -150,7 +150,7 @@ def _repository(steps: Steps, options: argparse.Namespace, signing: str) -> None
     if not REPOSITORY.exists():
         steps.say(f"make the state repository {REPOSITORY}")
         first = ["--admin-name", options.admin_name, "--admin-key", options.admin_key]
-        first += ["--iam-key", signing]
+        first += ["--iam-key", signing, "--signing-key", str(SIGNING_KEY)]
     _as_account("state.bare", REPOSITORY, *first)
 
 

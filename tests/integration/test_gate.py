@@ -17,6 +17,7 @@ from state.edits import first_save
 from state.keys import parse_key
 from state.model import Signer
 from state.repository import Repository
+from state.walk import Judged, walk
 from tests.integration import sshd
 from tests.integration.web import KEY, ssh_key
 
@@ -44,6 +45,13 @@ class Gate:
     def git(self, key: str, *words: str) -> subprocess.CompletedProcess[str]:
         env = {**os.environ, "GIT_SSH_COMMAND": " ".join(self.command(key))}
         return subprocess.run(["git", *words], capture_output=True, text=True, timeout=30, env=env)
+
+    @property
+    def me(self) -> list[str]:
+        """Who Alice is, and what she signs with, for her git."""
+        settings = {"user.name": "Alice", "user.email": "alice@example.org", "gpg.format": "ssh"}
+        settings |= {"user.signingKey": str(self.folder / "alice"), "commit.gpgSign": "true"}
+        return [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
 
     @property
     def url(self) -> str:
@@ -101,8 +109,7 @@ def add_server(gate: Gate) -> None:
         f"address: 172.16.2.17\nhost_key: {keys['host']}state_key: {keys['gpu17']}"
     )
     gate.git("alice", "-C", work, "add", ".")
-    me = ["-c", "user.name=Alice", "-c", "user.email=alice@example.org"]
-    gate.git("alice", "-C", work, *me, "commit", "-q", "-m", "Add gpu17")
+    gate.git("alice", "-C", work, *gate.me, "commit", "-q", "-m", "Add gpu17")
     pushed = gate.git("alice", "-C", work, "push", "-q")
     assert pushed.returncode == 0, pushed.stderr
     publish(gate.folder, gate.repository)
@@ -118,7 +125,8 @@ def test_from_a_pushed_server_file_to_a_registration(gate):
     assert json.loads(refused.stdout)["refusal"]["code"] == "unknown-user"
     clone = Repository.clone(str(gate.repository), gate.folder / "clone")
     other = parse_key((gate.folder / "other.pub").read_text())
-    clone.commit(first_save("LQChen", "Lequn Chen", None, [other]), Author("x", "x@y"))
+    saved = first_save("LQChen", "Lequn Chen", None, [other])
+    clone.commit(saved, Author("x", "x@y"), gate.folder / "iam")
     answer = json.loads(gate.ask("gpu17", "register", "lqchen", KEY).stdout)["answer"]
     assert answer["facts"]["user"] == "lqchen"
     again = json.loads(gate.ask("gpu17", "register", "lqchen", KEY).stdout)["answer"]
@@ -127,16 +135,23 @@ def test_from_a_pushed_server_file_to_a_registration(gate):
     state = clone.read(clone.tip())
     assert str(state.registrations["gpu17"]["lqchen"].host_key) == KEY
     assert [c.name for c in clone.history(limit=1)] == ["gpu17"]
+    signed = [j.signer.name for j in since_the_first(clone)]
+    assert signed == ["Alice Smith", "IAM", "IAM"]
+
+
+def since_the_first(clone: Repository) -> tuple[Judged, ...]:
+    """What was committed since the first state, verified as every server does it."""
+    first = clone.history(limit=100)[-1].revision
+    return walk(clone, first, clone.tip()).commits
 
 
 def test_a_server_pushes_nothing_and_nobody_rewinds(gate):
     add_server(gate)
     work = str(gate.folder / "work")
-    me = ["-c", "user.name=x", "-c", "user.email=x@y"]
-    gate.git("alice", "-C", work, *me, "commit", "-q", "--allow-empty", "-m", "x")
+    gate.git("alice", "-C", work, *gate.me, "commit", "-q", "--allow-empty", "-m", "x")
     assert "no more" in gate.git("gpu17", "-C", work, "push").stderr
     gate.git("alice", "-C", work, "reset", "-q", "--hard", "HEAD~2")
-    gate.git("alice", "-C", work, *me, "commit", "-q", "--allow-empty", "-m", "y")
+    gate.git("alice", "-C", work, *gate.me, "commit", "-q", "--allow-empty", "-m", "y")
     assert gate.git("alice", "-C", work, "push", "-f").returncode != 0
 
 
@@ -144,11 +159,20 @@ def test_a_state_that_breaks_the_rules_is_not_taken(gate):
     add_server(gate)
     work = str(gate.folder / "work")
     (gate.folder / "work/fleet.yaml").write_text("format: 1\nports: 7\n")
-    me = ["-c", "user.name=x", "-c", "user.email=x@y"]
-    gate.git("alice", "-C", work, *me, "commit", "-qam", "Break it")
+    gate.git("alice", "-C", work, *gate.me, "commit", "-qam", "Break it")
     pushed = gate.git("alice", "-C", work, "push")
     assert pushed.returncode != 0
     assert "fleet.yaml:2" in pushed.stderr
+
+
+def test_an_unsigned_commit_is_not_taken(gate):
+    add_server(gate)
+    work = str(gate.folder / "work")
+    unsigned = [*gate.me, "-c", "commit.gpgSign=false", "commit", "-q", "--allow-empty", "-m", "x"]
+    gate.git("alice", "-C", work, *unsigned)
+    pushed = gate.git("alice", "-C", work, "push")
+    assert pushed.returncode != 0
+    assert "'x' by Alice: it is unsigned" in pushed.stderr
 
 
 @pytest.mark.parametrize("words", [(), ("id",), ("sh", "-c", "id"), ("git-upload-pack", "/etc")])

@@ -10,17 +10,21 @@ from pathlib import Path
 
 import pytest
 
+from state import bare
 from state.command import environment
 from state.commits import Author
 from state.edits import add_key, first_save
 from state.errors import LxcGpuError
 from state.hook import PushRefusedError, judge_push
 from state.load import load
+from state.model import Signer
 from state.publish import RefusedError
 from state.repository import Repository
 from state.scaffolding import init, init_bare
 from state.schema import FILES, schemas
+from state.walk import signature_in_words
 from tests.unit.state.keyring import ed25519
+from tests.unit.state.workshop import make_key
 
 ROOT = Path(__file__).parents[3]
 ME = Author("Root Admin", "root@example.org")
@@ -56,6 +60,20 @@ def git(folder: Path, *words: str, ok: bool = True) -> subprocess.CompletedProce
     )
     assert not ok or done.returncode == 0, done.stderr
     return done
+
+
+def begun(tmp_path: Path) -> tuple[Path, Path, Path]:
+    """A bare repository with the hook, an admin's clone whose first state is pushed, the key."""
+    origin, folder, key = tmp_path / "bare.git", tmp_path / "state", tmp_path / "key"
+    signers = [Signer(name="Root", role="admin", key=make_key(key))]
+    init_bare(origin)
+    init(folder, ME, signers=signers, signing_key=key)
+    settings = {"gpg.format": "ssh", "user.signingKey": str(key), "commit.gpgSign": "true"}
+    for name, value in settings.items():
+        git(folder, "config", name, value)
+    git(folder, "remote", "add", "origin", str(origin))
+    git(folder, "push", "origin", "main")
+    return origin, folder, key
 
 
 def test_a_first_state_is_valid_and_committed(tmp_path: Path) -> None:
@@ -115,14 +133,10 @@ def test_every_field_is_in_a_schema() -> None:
 
 @pytest.mark.usefixtures("path_with_lxc_gpu")
 def test_the_hook_lets_valid_work_in_and_nothing_else(tmp_path: Path) -> None:
-    bare, folder = tmp_path / "bare.git", tmp_path / "state"
-    init_bare(bare)
-    init(folder, ME)
-    git(folder, "remote", "add", "origin", str(bare))
-    git(folder, "push", "origin", "main")
-    clone = Repository.clone(str(bare), tmp_path / "clone")
-    clone.commit(first_save("ann", "Ann", None, [ed25519(1)]), ME)
-    assert "ok: 1 user, 0 former users" in lxc_gpu("check", bare).stdout
+    origin, folder, key = begun(tmp_path)
+    clone = Repository.clone(str(origin), tmp_path / "clone")
+    clone.commit(first_save("ann", "Ann", None, [ed25519(1)]), ME, key)
+    assert "ok: 1 user, 0 former users" in lxc_gpu("check", origin).stdout
 
     git(folder, "pull", "-q", "--rebase", "origin", "main")
     text = (folder / "users" / "ann.yaml").read_text()
@@ -139,11 +153,18 @@ def test_the_hook_lets_valid_work_in_and_nothing_else(tmp_path: Path) -> None:
         "Push branches only" in git(folder, "push", "origin", "main:refs/tags/x", ok=False).stderr
     )
 
+    git(folder, "reset", "-q", "--hard", "origin/main")
+    git(folder, "-c", "commit.gpgSign=false", "commit", "-q", "--allow-empty", "-m", "no name")
+    unsigned = git(folder, "push", "origin", "main", ok=False)
+    assert unsigned.returncode == 1
+    assert "'no name' by t: it is unsigned." in unsigned.stderr
+    assert "git config gpg.format ssh" in unsigned.stderr
+
     git(folder, "reset", "-q", "--hard", "HEAD~2")
     git(folder, "commit", "-q", "--allow-empty", "-m", "rewritten")
     assert git(folder, "push", "--force", "origin", "main", ok=False).returncode == 1
-    git(bare, "config", "receive.denyNonFastForwards", "false")
-    git(bare, "config", "receive.denyDeletes", "false")
+    git(origin, "config", "receive.denyNonFastForwards", "false")
+    git(origin, "config", "receive.denyDeletes", "false")
     assert "only goes forward" in git(folder, "push", "--force", "origin", "main", ok=False).stderr
     assert "can't be deleted" in git(folder, "push", "origin", ":main", ok=False).stderr
     assert clone.fetch() == clone.tip()
@@ -152,16 +173,51 @@ def test_the_hook_lets_valid_work_in_and_nothing_else(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("path_with_lxc_gpu")
 def test_a_refusal_reaches_who_commits(tmp_path: Path) -> None:
-    bare = tmp_path / "bare.git"
-    init_bare(bare)
-    clone = Repository.clone(str(bare), tmp_path / "clone")
-    clone.commit(first_save("ann", "Ann", None, [ed25519(1)]), ME)
-    hook = bare / "hooks" / "pre-receive"
+    origin, _, key = begun(tmp_path)
+    clone = Repository.clone(str(origin), tmp_path / "clone")
+    clone.commit(first_save("ann", "Ann", None, [ed25519(1)]), ME, key)
+    with pytest.raises(RefusedError, match="it is unsigned"):
+        clone.commit(add_key("ann", ed25519(2)), ME)
+    hook = origin / "hooks" / "pre-receive"
     hook.write_text("#!/bin/sh\necho 'users/ann.yaml:1: no' >&2; exit 1\n")
     with pytest.raises(RefusedError, match=r"users/ann\.yaml:1: no"):
-        clone.commit(add_key("ann", ed25519(2)), ME)
-    init_bare(bare)
-    assert clone.commit(add_key("ann", ed25519(2)), ME).changed
+        clone.commit(add_key("ann", ed25519(2)), ME, key)
+    init_bare(origin)
+    assert clone.commit(add_key("ann", ed25519(2)), ME, key).changed
+
+
+@pytest.mark.usefixtures("path_with_lxc_gpu")
+def test_an_empty_repository_takes_only_a_first_state_that_its_admin_signed(tmp_path: Path) -> None:
+    signers = [Signer(name="Root", role="admin", key=make_key(tmp_path / "key"))]
+    make_key(tmp_path / "other")
+    init_bare(tmp_path / "bare.git")
+    for number, (key, why) in enumerate(((None, "it is unsigned"), ("other", "by a stranger"))):
+        folder = tmp_path / f"s{number}"
+        init(folder, ME, signers=signers, signing_key=key and tmp_path / key)
+        done = git(folder, "push", str(tmp_path / "bare.git"), "main", ok=False)
+        assert why in done.stderr
+    folder = tmp_path / "s"
+    init(folder, ME, signers=signers, signing_key=tmp_path / "key")
+    git(folder, "push", str(tmp_path / "bare.git"), "main")
+
+
+def test_the_web_machines_repository(tmp_path: Path) -> None:
+    alice, iam = (make_key(tmp_path / name) for name in ("alice", "iam"))
+    signers = (
+        Signer(name="Alice Admin", role="admin", key=alice),
+        Signer(name="IAM", role="iam", key=iam),
+    )
+    path = tmp_path / "state.git"
+    revision = bare.init(path, *signers, tmp_path / "iam")
+    bare.furnish(path, tmp_path / "gate_keys")
+    assert Repository(path).read(revision).fleet.signers == signers
+    assert signature_in_words(Repository(path), revision).endswith(f"IAM (iam), {iam.fingerprint}")
+    assert "admin Alice-Admin" in (tmp_path / "gate_keys").read_text()
+    listed = git(path, "ls-tree", "-r", "--name-only", "main").stdout.split()
+    assert {"README.md", ".schema/user.json", ".vscode/settings.json"} <= set(listed)
+    assert all(
+        os.access(path / "hooks" / hook, os.X_OK) for hook in ("pre-receive", "post-receive")
+    )
 
 
 def test_odd_updates_are_refused(tmp_path: Path) -> None:
