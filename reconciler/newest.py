@@ -1,7 +1,7 @@
 """From the state repository to this server's view: fetch, judge, publish.
 
-A revision that is invalid, rewinds history or doesn't name this server changes nothing: the server
-stays on the view that it has, and says why.
+A revision that is invalid, that somebody made who may not, that rewinds history or doesn't name
+this server changes nothing: the server stays on the view that it has, and says why.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from reconciler import files, places
 from reconciler.server import ServerConfig, ssh_command
+from reconciler.trusted import trust, verify
 from state.errors import LxcGpuError
 from state.view import View, from_json, to_json, view_of
 
@@ -52,6 +53,8 @@ def publish_newest(config: ServerConfig) -> Newest:
         newest = newest_view(config, before)
         if newest.view is not before:
             files.write_file(places.VIEW, to_json(newest.view))
+        if not newest.refused:  # after the view: a kill in between only verifies once more
+            trust(newest.view.revision)
         return newest
 
 
@@ -66,14 +69,7 @@ def _fetch(config: ServerConfig, before: View | None) -> View:
     tip = repository.tip()
     if before is not None and before.revision == tip and before.server == config.name:
         return before
-    if before is not None and not repository.is_ancestor(before.revision, tip):
-        raise LxcGpuError(
-            "state-rewound",
-            f"The state repository was rewound: {tip[:10]} does not follow "
-            f"{before.revision[:10]}, which this server is on.",
-            "Undo with `git revert`, never with a forced push. If the rewinding is meant: remove "
-            f"{places.VIEW} on this server, by hand.",
-        )
+    allow_disable = verify(repository, tip, before)
     state = repository.read(tip)
     if config.name not in state.servers:
         raise LxcGpuError(
@@ -81,4 +77,4 @@ def _fetch(config: ServerConfig, before: View | None) -> View:
             f"The state repository has no servers/{config.name}.yaml.",
             "Commit the file that `setup/gpu-server` printed on this server.",
         )
-    return view_of(state, config.name, tip)
+    return view_of(state, config.name, tip, allow_disable)

@@ -16,6 +16,8 @@ STATE_KNOWN_HOSTS = CONFIG / "known_hosts"
 
 KEPT = Path("/var/lib/lxc-gpu")
 VIEW = KEPT / "view.json"
+TRUSTED = KEPT / "trusted"
+"""The last revision that was verified, by its full id."""
 STATUS = KEPT / "status.json"
 SUSPENDED = KEPT / "suspended.json"
 STATE_CLONE = KEPT / "state.git"

@@ -93,7 +93,7 @@ def container_address(fleet: Fleet, user: User) -> str:
     return str(fleet.network[2 + place])
 
 
-def view_of(state: State, server: str, revision: str) -> View:
+def view_of(state: State, server: str, revision: str, allow_disable: int = 0) -> View:
     """What `state` says about `server`. KeyError if it names no such server."""
     here = state.servers[server]
     registered = state.registrations.get(server, {})
@@ -131,6 +131,7 @@ def view_of(state: State, server: str, revision: str) -> View:
             for n, s in state.servers.items()
         },
         most_disabled=state.fleet.most_disabled,
+        allow_disable=allow_disable,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from pathlib import Path
 
@@ -62,6 +63,8 @@ def _options() -> argparse.Namespace:
                         help="the IAM machine's gate; default: from --state")  # fmt: skip
     parser.add_argument("--gate-host-key", metavar="KEY", help="that machine's ssh host key")
     parser.add_argument("--iam-key", metavar="KEY", help="the web page's public key for nudges")
+    parser.add_argument("--trust", metavar="REVISION", type=_full_id, help="the revision of the "
+        "state that is taken on your word; every later commit must be signed")  # fmt: skip
     parser.add_argument("--address", help="this server's address; default: the one of its name")
     options = parser.parse_args()
     wanted = ("name", "state", "gate_host_key", "iam_key")
@@ -69,6 +72,12 @@ def _options() -> argparse.Namespace:
     if missing and not (options.packages or options.undo or places.SERVER_CONFIG.exists()):
         parser.error(f"the first time, it needs {', '.join(missing)}")
     return options
+
+
+def _full_id(text: str) -> str:
+    if not re.fullmatch(r"[0-9a-f]{40}([0-9a-f]{24})?", text, re.ASCII):
+        raise argparse.ArgumentTypeError("the whole id, please: git rev-parse origin/main")
+    return text
 
 
 def _packages(steps: Steps) -> None:
@@ -91,6 +100,8 @@ def _server(steps: Steps, options: argparse.Namespace) -> None:
     own_key = steps.ssh_key(places.STATE_KEY, f"state@{options.name or 'server'}")
     if options.name:
         _configuration(steps, options)
+    if options.trust:
+        steps.file(places.TRUSTED, f"{options.trust}\n")
     _units(steps)
     if new_project:
         command.run(["systemctl", "try-restart", "lxc-gpu-watch.service"])

@@ -219,10 +219,17 @@ def _tell(options: argparse.Namespace) -> None:
         "  setup/gpu-server --name NAME \\\n"
         f"    --state ssh://{ACCOUNT}@{host}{REPOSITORY} \\\n"
         f"    --gate-host-key '{ssh_host_key()}' \\\n"
-        f"    --iam-key '{nudge}'\n"
+        f"    --iam-key '{nudge}' \\\n"
+        f"    --trust {_newest()}\n"
         "\nSysadmins clone the state with:\n\n"
         f"  git clone ssh://{ACCOUNT}@{host}{REPOSITORY}\n"
     )
+
+
+def _newest() -> str:
+    """The newest revision, as whoever runs this on the web machine sees it."""
+    words = ["runuser", "-u", ACCOUNT, "--", "git", "-C", REPOSITORY, "rev-parse", "main"]
+    return command.run(words, env={"HOME": str(KEPT)}).stdout.strip()
 
 
 def _as_account(module: str, *words: str | Path) -> None:

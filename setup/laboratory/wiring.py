@@ -1,7 +1,7 @@
 """Turns bare hosts into a fleet, with the scripts and commands that a sysadmin uses.
 
-The web server first; then each GPU server, whose file the sysadmin (root on the laptop) commits to
-the state repository; then a first round on each.
+The web server first; then each GPU server, which trusts the revision that the sysadmin (root on the
+laptop) sees in a clone; the sysadmin commits the servers' files; then a first round on each.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ def wire(lab: Lab, progress: Progress) -> None:
     with progress.step("set up iam"):
         printed = _web_server(lab)
     options = re.findall(r"--(?:state|gate-host-key|iam-key) (?:'[^']*'|\S+)", printed)
+    trust = ["--trust", _clone(lab)]
     with progress.step("set up gpu17, gpu18"), ThreadPoolExecutor() as pool:
         servers = [lab.host(name) for name in GPU_SERVERS]
-        files = list(pool.map(lambda host: _gpu_server(host, options), servers))
+        files = list(pool.map(lambda host: _gpu_server(host, options + trust), servers))
     with progress.step("commit the servers to the state repository"):
         _commit(lab, dict(zip(GPU_SERVERS, files, strict=True)))
     with progress.step("first round on gpu17, gpu18"), ThreadPoolExecutor() as pool:
@@ -69,8 +70,8 @@ def _gpu_server(host: Host, options: list[str]) -> str:
     return printed[printed.index("address:") :]
 
 
-def _commit(lab: Lab, files: dict[str, str]) -> None:
-    """Commit and push servers/*.yaml as the sysadmin, unless they are there already."""
+def _clone(lab: Lab) -> str:
+    """Let the sysadmin clone the state repository; returns the revision that is there."""
     laptop, iam = lab.host("laptop"), lab.host("iam")
     host_key = " ".join(iam.read("/etc/ssh/ssh_host_ed25519_key.pub").split()[:2])
     laptop.write("/root/.ssh/known_hosts", f"iam.{DOMAIN} {host_key}\n", 0o600)
@@ -84,6 +85,12 @@ def _commit(lab: Lab, files: dict[str, str]) -> None:
             git clone -q ssh://lxc-gpu@iam.{DOMAIN}/var/lib/lxc-gpu/state.git {CLONE}
         git -C {CLONE} pull -q --ff-only
         """)
+    return laptop.sh(f"git -C {CLONE} rev-parse origin/main").stdout.strip()
+
+
+def _commit(lab: Lab, files: dict[str, str]) -> None:
+    """Commit and push servers/*.yaml as the sysadmin, unless they are there already."""
+    laptop = lab.host("laptop")
     for name, text in files.items():
         laptop.write(f"{CLONE}/servers/{name}.yaml", text)
     laptop.sh(f"""

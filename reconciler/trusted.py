@@ -1,0 +1,63 @@
+"""The last revision that was verified on this server: what is newer is judged from there.
+
+`setup/gpu-server --trust REVISION` writes the first one; each round that takes a newer revision
+moves it on. It stands in a file of its own, so that losing the view loses no trust.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from reconciler import files, places
+from state.errors import LxcGpuError
+from state.view import View
+
+if TYPE_CHECKING:
+    from state.repository import Repository
+
+_FULL_ID = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?", re.ASCII)
+
+
+def trusted_revision(view: View | None) -> str | None:
+    """The revision that was verified last; None if none ever was.
+
+    A server that was set up before there was this file trusts the view that it is on.
+    """
+    text = (files.read_text(places.TRUSTED) or "").strip()
+    if _FULL_ID.fullmatch(text):
+        return text
+    return view.revision if view is not None else None
+
+
+def trust(revision: str) -> None:
+    """Note that `revision` was verified."""
+    if (files.read_text(places.TRUSTED) or "").strip() != revision:
+        files.write_file(places.TRUSTED, f"{revision}\n")
+
+
+def verify(repository: Repository, tip: str, view: View | None) -> int:
+    """Judge every commit from the trusted revision to `tip`; how many users they let disable.
+
+    LxcGpuError says who may not have made which commit, or that nothing is trusted yet.
+    """
+    known = trusted_revision(view)
+    if known is None:
+        raise _untrusted(repository, tip)
+    if known == tip:
+        return 0
+    from state.walk import walk
+
+    return walk(repository, known, tip).allow_disable
+
+
+def _untrusted(repository: Repository, tip: str) -> LxcGpuError:
+    from state.walk import signature_in_words
+
+    return LxcGpuError(
+        "state-untrusted",
+        f"This server trusts no revision of the state yet. The newest is {tip}:"
+        f" {signature_in_words(repository, tip)}.",
+        "Compare that with your own clone (`git rev-parse origin/main`); if it is the same:"
+        f" setup/gpu-server --trust {tip}",
+    )
