@@ -57,6 +57,11 @@ class Ssh:
             except (paramiko.SSHException, OSError, EOFError) as error:
                 raise _broken(target, error) from error
 
+    def reach(self, target: Target) -> None:
+        """Log in to `target` and leave again. UnreachableError says why that doesn't work."""
+        with self._transport(target):
+            return
+
     @contextmanager
     def _transport(self, target: Target) -> Iterator[paramiko.Transport]:
         key = self._private_key()

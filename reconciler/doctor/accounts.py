@@ -1,0 +1,152 @@
+"""Names and numbers that another source of accounts, or an account of the server's own, has too."""
+
+from __future__ import annotations
+
+import pwd
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from reconciler import places
+from reconciler.doctor.server import Server, our_accounts, text_of
+from reconciler.kinds.account import PASSWD
+from reconciler.kinds.subids import SUBGID, SUBUID, parse
+from state.findings import Area, Finding
+
+area = Area("accounts")
+subids_area = Area("subids")
+MOST_SAID = 5
+
+
+@dataclass(frozen=True)
+class Span:
+    """Numbers from `first` on, and whose they are."""
+
+    first: int
+    count: int
+    owner: str
+
+    @property
+    def last(self) -> int:
+        """The last of them."""
+        return self.first + self.count - 1
+
+    def meets(self, other: Span) -> bool:
+        """Whether both have a number in common."""
+        return self.first <= other.last and other.first <= self.last
+
+
+def names(server: Server) -> Iterator[Finding]:
+    """Users of the fleet whom another source of accounts knows: LDAP, SSSD, a local account."""
+    if server.view is None:
+        return
+    local = {line.split(":")[0] for line in (text_of(PASSWD) or "").splitlines()}
+    ours = our_accounts()
+    clashes = 0
+    for name in sorted(server.view.registrants):
+        if name in ours and name in local:
+            continue
+        try:
+            account = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        clashes += 1
+        if clashes <= MOST_SAID:
+            yield clash(name, account.pw_uid, name in local, name in server.view.residents)
+    if clashes > MOST_SAID:
+        yield area.wrong(f"{clashes - MOST_SAID} more names are taken by other accounts.")
+    if not clashes:
+        yield area.ok("no other account has the name of a user")
+
+
+def clash(name: str, uid: int, local: bool, resident: bool) -> Finding:
+    """A user of the fleet whose name another account has. Pure."""
+    source = "a local account" if local else "another source (LDAP, SSSD, ...: nsswitch.conf)"
+    text = f"{name} is also {source}, uid {uid}: lxc-gpu doesn't touch it."
+    hint = (
+        f"If it is this person's: usermod -aG {places.USERS_GROUP} {name}. If not: rename it."
+        if local
+        else f"Leave {name} out of it on this server: filter_users in sssd.conf, or nsswitch.conf."
+    )
+    return area.wrong(text, hint) if resident else area.note(text, hint)
+
+
+def numbers(server: Server) -> Iterator[Finding]:
+    """Uids of residents that another account has; uids that lie in a container's range."""
+    if server.view is None:
+        return
+    ours = our_accounts()
+    others = {a.pw_uid: a.pw_name for a in pwd.getpwall() if a.pw_name not in ours}
+    found = False
+    for name, resident in server.view.residents.items():
+        if resident.uid in others and others[resident.uid] != name:
+            found = True
+            owner = others[resident.uid]
+            yield area.wrong(
+                f"{owner} has the uid {resident.uid}, which is {name}'s in the state.",
+                f"usermod --uid ANOTHER {owner}, or move `uids:` in fleet.yaml.",
+            )
+    spans = fleet_spans(server)
+    for uid, owner in sorted(others.items()):
+        for span in spans:
+            if span.first <= uid <= span.last:
+                found = True
+                yield area.wrong(
+                    f"{owner} has the uid {uid}, which is in the range of {span.owner}'s container:"
+                    " each can touch the other's files.",
+                    f"Give {owner} another uid.",
+                )
+    if not found:
+        yield area.ok("no other account has a number of ours")
+
+
+def fleet_spans(server: Server) -> list[Span]:
+    """The subordinate ranges of this server's residents."""
+    if server.view is None:
+        return []
+    size = server.view.subid_size
+    return [Span(r.subid, size, name) for name, r in sorted(server.view.residents.items())]
+
+
+def subordinate_ids(server: Server) -> Iterator[Finding]:
+    """Ranges in /etc/subuid and /etc/subgid that meet those of the fleet's users."""
+    if server.view is None:
+        return
+    spans = fleet_spans(server)
+    ours = our_accounts() | server.view.residents.keys()
+    found = False
+    for file in (SUBUID, SUBGID):
+        for finding in overlaps(str(file), parse(text_of(file) or ""), spans, ours):
+            found = True
+            yield finding
+    if not found:
+        yield subids_area.ok("no other account's subordinate ids meet ours")
+
+
+def overlaps(
+    file: str,
+    ranges: Mapping[str, Sequence[tuple[int, int]]],
+    spans: Sequence[Span],
+    ours: frozenset[str] | set[str],
+) -> Iterator[Finding]:
+    """What in one file meets `spans`. Accounts in `ours` may have exactly their own. Pure."""
+    for owner, pairs in ranges.items():
+        for first, count in pairs:
+            for span in spans:
+                own = owner == span.owner and (first, count) == (span.first, span.count)
+                if own or not Span(first, count, owner).meets(span):
+                    continue
+                yield subids_area.wrong(
+                    f"{file} gives {owner} {first} to {first + count - 1}, which meets the range "
+                    f"of {span.owner}'s container: {owner} could be root in it.",
+                    _move(file, owner, first, count, owner in ours),
+                )
+
+
+def _move(file: str, owner: str, first: int, count: int, ours: bool) -> str:
+    if ours:
+        return f"lxc-gpu reconcile; {owner}'s numbers are the state's business."
+    kind = "uids" if file.endswith("uid") else "gids"
+    return (
+        f"usermod --del-sub{kind} {first}-{first + count - 1} {owner}, then give another range; "
+        "SUB_UID_MAX and SUB_GID_MAX in /etc/login.defs keep new accounts below ours."
+    )

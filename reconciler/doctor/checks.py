@@ -1,0 +1,57 @@
+"""All checks of a GPU server, in the order in which they are shown.
+
+A check is added by one function and one place here.
+"""
+
+from __future__ import annotations
+
+from reconciler.doctor import accounts, firewall, machine, network, service, sshd, storage, user
+from reconciler.doctor.server import Server
+from state.findings import Check
+
+SERVER: tuple[Check[Server], ...] = (
+    machine.release,
+    machine.user_namespaces,
+    machine.cgroups,
+    machine.apparmor,
+    machine.id_mapping,
+    machine.lxc,
+    machine.gpu,
+    machine.clock,
+    service.newest_commit,
+    storage.space,
+    storage.containers_folder,
+    storage.template,
+    storage.permissions,
+    accounts.names,
+    accounts.numbers,
+    accounts.subordinate_ids,
+    network.addresses,
+    network.routes,
+    network.forwarding,
+    firewall.hooks,
+    firewall.other_tables,
+    firewall.others,
+    sshd.in_effect,
+    service.login_shell,
+    service.units,
+    service.containers,
+    service.state_repository,
+    service.last_round,
+    service.differs,
+)
+"""What `lxc-gpu doctor` looks at on a GPU server."""
+
+USER: tuple[Check[user.Person], ...] = (
+    user.known,
+    user.keys,
+    user.as_wanted,
+    user.container,
+    user.mapping,
+    user.logins,
+    user.errors,
+)
+"""What `lxc-gpu doctor --user NAME` looks at."""
+
+IAM: tuple[Check[None], ...] = (machine.release, machine.clock, storage.space_of_iam, sshd.gate)
+"""What needs root on the IAM machine; the rest is `webui.doctor`, as the web page's account."""

@@ -1,0 +1,131 @@
+"""Rules of others that would drop the containers' traffic before, or beside, ours.
+
+Ours are iptables chains with hooks at the first place, so what ufw or Docker append, and a policy
+of DROP, don't matter. A chain of another nftables table judges on its own (nft(8), BASE CHAINS):
+what it drops is dropped, whatever ours accept.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from reconciler import iptables, places
+from reconciler.doctor.server import Server, output, unit_properties
+from reconciler.kinds.network import HOOKS
+from state.findings import Area, Finding
+
+area = Area("firewall")
+ENDS = ("DROP", "REJECT")
+
+
+def hooks(_: Server) -> Iterator[Finding]:
+    """Whether our chains come first."""
+    for table in ("filter", "nat"):
+        text = output("iptables-save", "-t", table)
+        yield from hook_findings(table, text)
+
+
+def hook_findings(table: str, text: str) -> Iterator[Finding]:
+    """What iptables-save(8) says of our hooks in a table. Pure."""
+    first: list[str] = []
+    chains = iptables.parse(text).chains
+    for (_, chain), ours in ((where, o) for where, o in HOOKS.items() if where[0] == table):
+        before = _before(chains.get(chain, ()), f"-j {ours}")
+        where = f"{table} {chain}"
+        again = "lxc-gpu reconcile puts ours first; if it comes back: who made that rule?"
+        if before is None:
+            yield area.wrong(f"Our rules are not in {where}: containers are cut off.", again)
+        elif ends := [rule for rule in before if any(f"-j {end}" in rule for end in ENDS)]:
+            yield area.wrong(f"{where}: `{ends[0]}` comes before our rules.", again)
+        elif before:
+            yield area.note(f"{where}: `{before[0]}` comes before our rules.", again)
+        else:
+            first.append(f"{chain}{_policy(text, chain)}")
+    if first:
+        yield area.ok(f"our rules come first in {table} {', '.join(first)}")
+
+
+def _before(rules: Sequence[str], hook: str) -> tuple[str, ...] | None:
+    """The rules before `hook`; None if it isn't there."""
+    return tuple(rules[: rules.index(hook)]) if hook in rules else None
+
+
+def _policy(text: str, chain: str) -> str:
+    dropped = any(line.startswith(f":{chain} DROP") for line in text.splitlines())
+    return " (what it drops by default comes later)" if dropped else ""
+
+
+def other_tables(server: Server) -> Iterator[Finding]:
+    """Base chains of other nftables tables that drop what is forwarded."""
+    network = server.view.network if server.view else ""
+    if shutil.which("nft") is None:
+        yield area.ok("nft isn't installed: no other tables to be expected")
+        return
+    ruleset = json.loads(output("nft", "--json", "list", "ruleset") or '{"nftables": []}')
+    yield from foreign_chains(ruleset["nftables"], network)
+
+
+def foreign_chains(parts: Sequence[Mapping[str, Any]], network: str) -> Iterator[Finding]:
+    """What `nft --json list ruleset` says of forward hooks that aren't iptables'. Pure."""
+    chains = [part["chain"] for part in parts if "chain" in part]
+    rules = [part["rule"] for part in parts if "rule" in part]
+    found = False
+    for chain in chains:
+        place = (chain["family"], chain["table"])
+        foreign = place != ("ip", "filter") and chain["family"] in ("ip", "inet")
+        if chain.get("hook") != "forward" or not foreign:
+            continue
+        own = [r for r in rules if (r["family"], r["table"], r["chain"]) == (*place, chain["name"])]
+        if not _ends(chain, own):
+            continue
+        found = True
+        words = f"The nftables chain {' '.join(place)} {chain['name']}"
+        if any(_names_us(rule, network) for rule in own):
+            yield area.note(f"{words} drops some, and has rules for {places.BRIDGE}.")
+        else:
+            yield area.wrong(
+                f"{words} drops what is forwarded, whatever our rules accept.", _let_through(place)
+            )
+    if not found:
+        yield area.ok("no other nftables table drops what is forwarded")
+
+
+def _ends(chain: Mapping[str, Any], rules: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a chain drops by default, or with a rule that has no condition."""
+    last = rules[-1]["expr"] if rules else []
+    bare = [next(iter(e)) for e in last if next(iter(e)) not in ("counter", "log")]
+    return chain.get("policy") == "drop" or bare in (["drop"], ["reject"])
+
+
+def _names_us(rule: Mapping[str, Any], network: str) -> bool:
+    text = json.dumps(rule["expr"])
+    return places.BRIDGE in text or (bool(network) and f'"{network.split("/")[0]}"' in text)
+
+
+def _let_through(place: tuple[str, str]) -> str:
+    if place[1] == "firewalld":
+        return (
+            f"firewall-cmd --permanent --zone=trusted --add-interface={places.BRIDGE}; "
+            "firewall-cmd --reload"
+        )
+    return (
+        f"In /etc/nftables.conf, in that chain: iifname {places.BRIDGE} accept; "
+        f"oifname {places.BRIDGE} ct state established,related accept; "
+        f"oifname {places.BRIDGE} ct status dnat accept"
+    )
+
+
+def others(_: Server) -> Iterator[Finding]:
+    """Who else writes rules here."""
+    for unit, words in (
+        ("firewalld.service", "it reloads all tables: our rules are back after the next round"),
+        ("ufw.service", "ours come before its rules"),
+        ("docker.service", "ours come before its rules"),
+    ):
+        if unit_properties(unit, "ActiveState").get("ActiveState") == "active":
+            name = unit.removesuffix(".service")
+            text = f"{name} is active; {words}"
+            yield area.note(text) if name == "firewalld" else area.ok(text)

@@ -1,0 +1,87 @@
+"""The way of packets to and from containers: addresses, bridge, routes, forwarding."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from ipaddress import IPv4Network
+from typing import Any
+
+from reconciler import places
+from reconciler.doctor.server import Server, output, text_of
+from reconciler.kinds.network import FORWARDING
+from state.findings import Area, Finding
+
+area = Area("network")
+
+
+def addresses(server: Server) -> Iterator[Finding]:
+    """Whether the address in the state is one of this machine's, and the bridge is up."""
+    if server.view is None:
+        return
+    links = json.loads(output("ip", "-json", "-4", "address", "show") or "[]")
+    yield own_address(links, server.view.address, server.view.server)
+    bridge = next((link for link in links if link.get("ifname") == places.BRIDGE), None)
+    if bridge is None or "UP" not in bridge.get("flags", ()):
+        yield area.wrong(
+            f"The containers' bridge {places.BRIDGE} is not there, or down.", "lxc-gpu reconcile"
+        )
+    else:
+        yield area.ok(f"the bridge {places.BRIDGE} is up")
+
+
+def own_address(links: Sequence[Any], address: str, name: str) -> Finding:
+    """Whether `ip -json address` knows `address`. Pure."""
+    own = [
+        (info["local"], link["ifname"])
+        for link in links
+        for info in link.get("addr_info", ())
+        if info.get("family") == "inet"
+    ]
+    for local, interface in own:
+        if local == address:
+            return area.ok(f"{address} is this machine's ({interface})")
+    outward = [local for local, dev in own if dev not in ("lo", places.BRIDGE)]
+    return area.wrong(
+        f"The state says {address}, which is no address of this machine: no port leads to a "
+        "container.",
+        f"servers/{name}.yaml: `address:` is one of {', '.join(outward) or '(none)'}.",
+    )
+
+
+def routes(server: Server) -> Iterator[Finding]:
+    """Whether the containers' network is also somewhere else."""
+    if server.view is not None:
+        found = json.loads(output("ip", "-json", "-4", "route", "show") or "[]")
+        yield overlapping(found, server.view.network)
+
+
+def overlapping(routes: Sequence[Any], network: str) -> Finding:
+    """Whether a route of `ip -json route` meets `network`. Pure."""
+    own = IPv4Network(network)
+    for route in routes:
+        if route.get("dst") in (None, "default") or route.get("dev") == places.BRIDGE:
+            continue
+        try:
+            other = IPv4Network(route["dst"])
+        except ValueError:
+            continue
+        if other.overlaps(own):
+            via = route.get("dev", route.get("gateway", "?"))
+            return area.wrong(
+                f"The containers' network {own} meets {other}, which is behind {via}: "
+                "one of them is cut off.",
+                "fleet.yaml: `network:` a private network that is used nowhere here.",
+            )
+    return area.ok(f"{own} is the containers' alone")
+
+
+def forwarding(_: Server) -> Iterator[Finding]:
+    """Whether the kernel passes packets on."""
+    if text_of(FORWARDING) == "1":
+        yield area.ok("the kernel forwards")
+    else:
+        yield area.wrong(
+            "The kernel forwards nothing: no container is reached, none reaches anything.",
+            "lxc-gpu reconcile; if it comes back: grep -r ip_forward /etc/sysctl*",
+        )

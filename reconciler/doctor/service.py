@@ -1,0 +1,227 @@
+"""What of lxc-gpu itself runs on this server: units, rounds, the way to the state repository."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from reconciler import places
+from reconciler.doctor.server import UNITS, Server, as_nobody, output, unit_properties
+from reconciler.server import ssh_command
+from reconciler.status import read_status
+from state import command
+from state.findings import Area, Finding
+from state.wire import Report
+
+ROUND_OVERDUE = 900
+"""Seconds after which a round should have come: the timer has one every five minutes or so."""
+FUTURE = 60
+"""Seconds by which two clocks may differ."""
+MOST_SAID = 5
+"""Failures of a round that are said one by one."""
+
+units_area, round_area, state_area = Area("units"), Area("round"), Area("state")
+
+
+def units(_: Server) -> Iterator[Finding]:
+    """Sockets, timers and services of ours that should always be there."""
+    good = []
+    for path in sorted(UNITS.glob("lxc-gpu*")):
+        if "@" in path.name or path.is_dir() or "[Install]" not in path.read_text():
+            continue
+        shown = unit_properties(path.name, "ActiveState", "UnitFileState", "NeedDaemonReload")
+        if problem := unit_problem(path.name, shown):
+            yield problem
+        else:
+            good.append(path.name.removeprefix("lxc-gpu-"))
+    yield units_area.ok(f"active: {', '.join(good) or 'none'}")
+    for name in ("lxc-gpu-root.socket", "lxc-gpu-reconcile.timer"):
+        if not (UNITS / name).exists():
+            yield units_area.wrong(f"{name} is not installed.", "Run `setup/gpu-server` again.")
+
+
+def unit_problem(name: str, shown: Mapping[str, str]) -> Finding | None:
+    """What is wrong by systemd's properties of a unit, if anything is. Pure."""
+    active = shown.get("ActiveState", "unknown")
+    if active not in ("active", "activating", "reloading"):
+        return units_area.wrong(
+            f"{name} is {active}: {_without(name)}",
+            f"systemctl enable --now {name}; `systemctl status {name}` says why it ended.",
+        )
+    if shown.get("UnitFileState") == "disabled":
+        return units_area.wrong(
+            f"{name} runs, but is disabled: after a reboot it won't be there.",
+            f"systemctl enable {name}",
+        )
+    if shown.get("NeedDaemonReload") == "yes":
+        return units_area.note(
+            f"{name} was changed on disk since systemd read it.", "systemctl daemon-reload"
+        )
+    return None
+
+
+def _without(name: str) -> str:
+    if name.endswith(".socket"):
+        return "nobody can start a container or register."
+    if name.endswith(".timer"):
+        return "without a nudge no round comes."
+    return "what it does is left undone."
+
+
+def containers(_: Server) -> Iterator[Finding]:
+    """Containers whose unit failed."""
+    listing = output("systemctl", "list-units", "--all", "--plain", "--no-legend", "lxc-gpu@*")
+    fields = [line.split() for line in listing.splitlines()]
+    states = {f[0].split("@")[1].removesuffix(".service"): f[2] for f in fields if len(f) > 3}
+    for user in sorted(name for name, active in states.items() if active == "failed"):
+        yield units_area.wrong(
+            f"The container of {user} failed.",
+            f"lxc-gpu doctor --user {user}; journalctl -u {places.container_unit(user)} -n 20",
+        )
+    up = sum(active == "active" for active in states.values())
+    yield units_area.ok(f"{up} container{' runs' if up == 1 else 's run'}")
+
+
+def last_round(_: Server) -> Iterator[Finding]:
+    """When a round last ended, and what it came to."""
+    yield from round_findings(read_status(), time.time())
+
+
+def round_findings(report: Report | None, now: float) -> Iterator[Finding]:
+    """What the last report means. Pure."""
+    if report is None:
+        yield round_area.wrong("No round has ended on this server yet.", "lxc-gpu reconcile")
+        return
+    ago = now - report.finished
+    if ago < -FUTURE:
+        yield round_area.wrong(
+            f"The last round ended {-ago / 60:.0f} minutes in the future: the clock was set back.",
+            "timedatectl; then `lxc-gpu reconcile`",
+        )
+    elif ago > ROUND_OVERDUE and not report.suspended:
+        yield round_area.wrong(
+            f"The last round ended {duration(ago)} ago; one should come every five minutes.",
+            "systemctl status lxc-gpu-reconcile.timer lxc-gpu-reconcile.service",
+        )
+    else:
+        yield round_area.ok(
+            f"the last one ended {duration(max(0, ago))} ago, at revision {report.revision[:10]}"
+        )
+    if report.suspended:
+        yield round_area.note(f"Suspended: {report.suspended}", "lxc-gpu resume")
+    if report.refused:
+        first, *rest = report.refused.splitlines()
+        yield round_area.wrong(f"The newest revision is refused: {first}", " ".join(rest))
+    for failure in report.failures[:MOST_SAID]:
+        words = f"It failed for {failure.kind} {failure.name}: {failure.message}"
+        yield round_area.wrong(words, failure.hint or "lxc-gpu reconcile shows it again.")
+    if len(report.failures) > MOST_SAID:
+        more = len(report.failures) - MOST_SAID
+        yield round_area.wrong(f"It failed for {more} more.", "lxc-gpu status lists them.")
+    if report.drift:
+        last = report.drift[-1]
+        yield round_area.note(
+            f"Changed by hand {duration(max(0, now - last.when))} ago, put back since: "
+            f"{last.words}",
+            "lxc-gpu status lists what drifted; somebody or something works against lxc-gpu.",
+        )
+
+
+def duration(seconds: float) -> str:
+    """A length of time for people."""
+    for size, name in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {name}"
+    return f"{seconds:.0f} s"
+
+
+def differs(server: Server) -> Iterator[Finding]:
+    """Whether the server is as its revision wants it: what `lxc-gpu plan` would say."""
+    from reconciler.order import KINDS
+    from reconciler.plan import plan
+
+    if server.view is None:
+        return
+    lines = plan(KINDS, server.view)
+    if not lines:
+        yield round_area.ok("nothing differs from what the state says")
+    for line in lines[:MOST_SAID]:
+        yield round_area.wrong(f"Not as the state says: {line.words}", "lxc-gpu reconcile")
+    if len(lines) > MOST_SAID:
+        more = len(lines) - MOST_SAID
+        yield round_area.wrong(f"{more} more things differ.", "lxc-gpu plan lists them.")
+
+
+def state_repository(server: Server) -> Iterator[Finding]:
+    """Whether this server's key reads the state repository, on the machine whose key is pinned."""
+    env = {"GIT_SSH_COMMAND": f"{ssh_command()} -o ConnectTimeout=5", "GIT_TERMINAL_PROMPT": "0"}
+    words = ["git", "ls-remote", server.config.state_url, "refs/heads/main"]
+    done = command.run(words, env=env, check=False, timeout=15)
+    if not done.ok:
+        text, hint = why_unreachable(done.stderr, server.config.gate, server.config.name)
+        yield state_area.wrong(text, hint)
+        return
+    newest = (done.stdout.split() or [""])[0]
+    if server.view is not None and newest != server.view.revision:
+        yield state_area.note(
+            f"Revision {newest[:10]} waits to be taken over (here: {server.view.revision[:10]}).",
+            "lxc-gpu reconcile takes it now, or says why not.",
+        )
+    else:
+        yield state_area.ok(f"{server.config.gate} answers; this server has the newest revision")
+
+
+def why_unreachable(said: str, gate: str, name: str) -> tuple[str, str]:
+    """What git's and ssh's words mean, and what to do. Pure."""
+    machine = gate.rsplit("@", 1)[-1]
+    if "Host key verification failed" in said or "HOST IDENTIFICATION HAS CHANGED" in said:
+        return (
+            f"What answers as {machine} has another ssh host key than the pinned one.",
+            f"If it was installed anew: setup/gpu-server with its new --gate-host-key; the pinned "
+            f"one is in {places.STATE_KNOWN_HOSTS}.",
+        )
+    if "Permission denied" in said:
+        return (
+            f"{machine} doesn't let this server's key in.",
+            f"servers/{name}.yaml needs `state_key:` from {places.STATE_KEY}.pub; "
+            f"on {machine}: lxc-gpu doctor",
+        )
+    if "Could not resolve" in said:
+        return f"The name {machine} leads nowhere from here.", f"getent hosts {machine}"
+    if any(w in said for w in ("timed out", "refused", "No route", "unreachable")):
+        return (
+            f"{machine} can't be reached: nothing new comes, what is here goes on.",
+            f"Is it up, and is its ssh port open from here? ssh -v {gate}",
+        )
+    last = (said.strip().splitlines() or ["no words"])[-1]
+    return f"The state repository can't be read: {last}", f"ssh -v {gate}; journalctl there"
+
+
+def newest_commit(server: Server) -> Iterator[Finding]:
+    """Whether the newest commit's time has come yet, by this server's clock."""
+    if server.view is None or not places.STATE_CLONE.exists():
+        return
+    shown = output("git", "-C", places.STATE_CLONE, "log", "-1", "--format=%ct",
+                   server.view.revision).strip()  # fmt: skip
+    ahead = int(shown) - time.time() if shown.isdigit() else 0
+    if ahead > FUTURE:
+        yield Area("clock").wrong(
+            f"The newest commit is {duration(ahead)} in the future: a clock is wrong.",
+            "Compare `date` here, on the IAM machine and where the commit was made.",
+        )
+
+
+def login_shell(_: Server) -> Iterator[Finding]:
+    """Whether the manage accounts' login shell runs, as an account that may nothing."""
+    done = as_nobody(places.LOGIN_SHELL, "-c", "help")
+    area = Area("shells")
+    if done.ok and "start" in done.stdout:
+        yield area.ok("the login shell of the manage accounts runs")
+    else:
+        last = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1]
+        yield area.wrong(
+            f"The login shell of the manage accounts doesn't run: {last}",
+            "Run `setup/gpu-server` again; it makes /opt/lxc-gpu and "
+            f"{Path(places.EXECUTABLES)} anew.",
+        )

@@ -1,0 +1,168 @@
+"""Disks, the template, and who may read and write our files."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from reconciler import places
+from reconciler.doctor.server import Server, text_of
+from reconciler.doctor.service import duration
+from state.findings import Area, Finding
+
+disk_area, template_area, files_area = Area("disk"), Area("template"), Area("files")
+GIB = 2**30
+ZSTD = bytes.fromhex("28b52ffd")
+"""How a zstd frame begins (RFC 8878)."""
+UNFIT = frozenset({"nfs", "nfs4", "cifs", "smb3", "vfat", "exfat", "ntfs3", "fuseblk", "tmpfs"})
+"""File systems that don't keep owners, capabilities, or anything at all."""
+PRIVATE = 0o077
+WRITABLE = 0o022
+
+
+def space(server: Server) -> Iterator[Finding]:
+    """Room on the disks that we write to."""
+    folders = [Path("/"), places.KEPT, *([Path(server.view.containers)] if server.view else [])]
+    yield from _space(folders)
+
+
+def space_of_iam(_: object) -> Iterator[Finding]:
+    """The same on the IAM machine."""
+    yield from _space([Path("/"), places.KEPT])
+
+
+def _space(folders: list[Path]) -> Iterator[Finding]:
+    seen: set[int] = set()
+    for folder in folders:
+        there = next(f for f in (folder, *folder.parents) if f.exists())
+        device = there.stat().st_dev
+        if device not in seen:
+            seen.add(device)
+            s = os.statvfs(there)
+            yield room(str(there), s.f_bavail * s.f_frsize, s.f_blocks * s.f_frsize,
+                       s.f_favail, s.f_files)  # fmt: skip
+
+
+def room(folder: str, free: int, total: int, inodes: int, all_inodes: int) -> Finding:
+    """What the numbers of statvfs(3) mean. Pure."""
+    words = f"{folder}: {free / GIB:.0f} of {total / GIB:.0f} GiB free"
+    hint = f"du -xh --max-depth=2 {folder} | sort -h | tail"
+    if all_inodes and inodes < all_inodes / 100:
+        return disk_area.wrong(f"{folder}: no inodes left, nothing new can be made.",
+                               f"du --inodes -xd2 {folder} | sort -n | tail")  # fmt: skip
+    if free < min(GIB, total / 50):
+        return disk_area.wrong(f"{words}: rounds and containers fail soon.", hint)
+    if free < min(20 * GIB, total / 20):
+        return disk_area.note(f"{words}.", hint)
+    return disk_area.ok(words)
+
+
+def containers_folder(server: Server) -> Iterator[Finding]:
+    """Whether the disk of the containers can hold a system."""
+    if server.view is None:
+        return
+    folder = Path(server.view.containers)
+    mounts = text_of("/proc/self/mountinfo") or ""
+    there = next(f for f in (folder, *folder.parents) if f.exists())
+    yield mount_finding(mounts, str(folder))
+    try:
+        os.getxattr(there, "security.capability")
+    except OSError as error:
+        if error.errno in (errno.ENOTSUP, errno.ENOSYS):
+            yield disk_area.wrong(
+                f"The file system of {folder} keeps no file capabilities: ping, newuidmap and "
+                "others don't work in containers.",
+                "Use ext4, xfs, btrfs or zfs (with xattr=sa).",
+            )
+
+
+def mount_finding(mountinfo: str, folder: str) -> Finding:
+    """What /proc/self/mountinfo (proc(5)) says of the mount that `folder` is on. Pure."""
+    best, options, kind = "", "", ""
+    for line in mountinfo.splitlines():
+        fields, _, rest = line.partition(" - ")
+        point = fields.split()[4].replace("\\040", " ")
+        inside = folder == point or folder.startswith(point.rstrip("/") + "/")
+        if inside and len(point) >= len(best):  # of two at one place, the later one is on top
+            best, options, kind = point, fields.split()[5], rest.split()[0]
+    bad = [word for word in ("ro", "nosuid", "noexec", "nodev") if word in options.split(",")]
+    bad = [word for word in bad if word != "nodev"]
+    if bad:
+        return disk_area.wrong(
+            f"{folder} is on {best}, which is mounted {', '.join(bad)}: {_means(bad[0])}.",
+            f"mount -o remount,rw,suid,exec {best}, and take it out of /etc/fstab",
+        )
+    if kind in UNFIT:
+        return disk_area.wrong(
+            f"{folder} is on {kind}, which can't hold containers.",
+            "Use a local disk: `containers:` in the server's file, with ext4, xfs, btrfs or zfs.",
+        )
+    return disk_area.ok(f"{folder} is on {kind} ({best}), fit for containers")
+
+
+def _means(option: str) -> str:
+    return {
+        "ro": "no container can be made or started",
+        "nosuid": "sudo doesn't work in containers",
+        "noexec": "no container starts",
+    }[option]
+
+
+def template(server: Server) -> Iterator[Finding]:
+    """Whether the system that new containers begin as is there."""
+    if server.view is None:
+        return
+    path = places.TEMPLATES / f"{server.view.template}.tar.zst"
+    hint = f"setup/template {path}"
+    try:
+        status = path.stat()
+        with path.open("rb") as stream:
+            begin = stream.read(len(ZSTD))
+    except FileNotFoundError:
+        yield template_area.wrong(f"{path} is missing: nobody can register here.", hint)
+        return
+    if begin != ZSTD or status.st_size < 1 << 20:
+        yield template_area.wrong(f"{path} is no archive: nobody can register here.", hint)
+    else:
+        age = duration(max(0, time.time() - status.st_mtime))
+        yield template_area.ok(f"{path.name}: {status.st_size / 2**20:.0f} MiB, made {age} ago")
+
+
+def permissions(_: Server) -> Iterator[Finding]:
+    """Owners and modes of what must be root's, and of what nobody else may read."""
+    private = [places.STATE_KEY.parent, places.STATE_KEY, places.HOST_KEYS]
+    private += [p for p in sorted(places.HOST_KEYS.glob("*")) if p.is_file()]
+    ours = [places.CONFIG, places.AUTHORIZED_KEYS, places.KEPT, places.EXECUTABLES]
+    ours += sorted(places.AUTHORIZED_KEYS.glob("*")) + sorted(places.EXECUTABLES.glob("*"))
+    found = False
+    for path, forbidden in [(p, PRIVATE) for p in private] + [(p, WRITABLE) for p in ours]:
+        try:
+            status = path.lstat()
+        except FileNotFoundError:
+            found = True
+            yield files_area.wrong(f"{path} is missing.", "Run `setup/gpu-server` again.")
+            continue
+        if problem := mode_problem(str(path), status.st_mode, status.st_uid, forbidden):
+            found = True
+            yield problem
+    if not found:
+        yield files_area.ok(f"{len(private) + len(ours)} files of ours have their owners and modes")
+
+
+def mode_problem(path: str, mode: int, uid: int, forbidden: int) -> Finding | None:
+    """What is wrong with an owner and a mode; None if nothing is. Pure."""
+    if stat.S_ISLNK(mode):
+        return files_area.wrong(f"{path} is a link, where a file has to be.", f"ls -l {path}")
+    if uid != 0:
+        return files_area.wrong(
+            f"{path} belongs to uid {uid}, not to root.", f"chown root:root {path}"
+        )
+    if stat.S_IMODE(mode) & forbidden:
+        what = "read" if forbidden == PRIVATE else "write"
+        words = f"{path} has mode {stat.S_IMODE(mode):04o}: others may {what} it."
+        return files_area.wrong(words, f"chmod {stat.S_IMODE(mode) & ~forbidden:04o} {path}")
+    return None

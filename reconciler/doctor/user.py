@@ -1,0 +1,191 @@
+"""`lxc-gpu doctor --user NAME`: what a sysadmin looks at when somebody says "it doesn't work"."""
+
+from __future__ import annotations
+
+import re
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from reconciler import iptables, places
+from reconciler.doctor.server import Server, output, text_of
+from reconciler.kinds.network import DNAT
+from reconciler.kinds.port_map import SSH, PortMapKind, parse
+from reconciler.lxc_config import rootfs
+from reconciler.power import power_of
+from state.findings import Area, Finding
+from state.view import Resident, View
+
+MOST_SAID = 5
+state_area, account_area, keys_area = Area("state"), Area("account"), Area("keys")
+container_area, ssh_area, journal_area = Area("container"), Area("ssh"), Area("journal")
+
+
+@dataclass(frozen=True)
+class Person:
+    """Whom it is about, and where."""
+
+    server: Server
+    view: View
+    name: str
+
+    @property
+    def resident(self) -> Resident | None:
+        """The person's place on this server; None if not registered."""
+        return self.view.residents.get(self.name)
+
+
+def known(person: Person) -> Iterator[Finding]:
+    """Whether the state knows the person, with keys, and has them registered here."""
+    here = person.view.server
+    keys = person.view.registrants.get(person.name)
+    if keys is None:
+        yield state_area.wrong(
+            f"{person.name} is no user of the fleet (at revision {person.view.revision[:10]}).",
+            "They save a key on the web page first. A login isn't always the name: "
+            "`lxc-gpu doctor --login LOGIN` on the IAM machine says which name they get.",
+        )
+        return
+    yield state_area.ok(f"{person.name} is a user of the fleet")
+    if not keys:
+        yield keys_area.wrong("No ssh key is saved.", "They save one on the web page.")
+    elif person.resident is None:
+        yield state_area.wrong(
+            f"{person.name} is not registered on {here}.",
+            f"They type, once: ssh register@{here}-manage {person.name}",
+        )
+    else:
+        resident = person.resident
+        yield state_area.ok(
+            f"registered here: uid {resident.uid}, port {resident.port}, {resident.address}"
+        )
+
+
+def keys(person: Person) -> Iterator[Finding]:
+    """Which keys open the manage account, and whether sshd sees them."""
+    saved = person.view.registrants.get(person.name, ())
+    if not saved or person.resident is None:
+        return
+    path = places.AUTHORIZED_KEYS / person.name
+    there = text_of(path) or ""
+    if missing := [key for key in saved if key not in there]:
+        yield keys_area.wrong(
+            f"{len(missing)} of {len(saved)} saved keys are not in {path}.", "lxc-gpu reconcile"
+        )
+    printed = output("ssh-keygen", "-l", "-f", "/dev/stdin", stdin="\n".join(saved) + "\n")
+    for line in printed.splitlines():
+        yield keys_area.ok(" ".join(line.split()[1:])[:90])
+
+
+def as_wanted(person: Person) -> Iterator[Finding]:
+    """What of this person's a round would change."""
+    from reconciler.order import KINDS
+    from reconciler.plan import plan
+
+    lines = [line for line in plan(KINDS, person.view, person.name) if line.name == person.name]
+    for line in lines:
+        yield account_area.wrong(
+            f"Not as the state says: {line.words}", f"lxc-gpu reconcile --user {person.name}"
+        )
+    if not lines and person.resident:
+        yield account_area.ok("account, subordinate ids, keys and container are as the state says")
+
+
+def container(person: Person) -> Iterator[Finding]:
+    """Whether the container is there, runs, and answers."""
+    if person.resident is None:
+        return
+    root, unit = rootfs(person.view, person.name), places.container_unit(person.name)
+    if not root.is_dir():
+        yield container_area.wrong(
+            f"{root} doesn't exist.", f"lxc-gpu reconcile --user {person.name} makes it anew."
+        )
+        return
+    power = power_of(person.name)
+    if power.active == "failed":
+        yield container_area.wrong(f"{unit} failed.", f"journalctl -u {unit} -n 30")
+    elif not power.running:
+        yield container_area.note(
+            f"The container is not running ({power.active}): nobody gets into it.",
+            f"They type: ssh {person.view.server}-manage",
+        )
+    else:
+        yield container_area.ok(f"runs since {power.since}")
+        yield sshd_answers(person.resident.address)
+
+
+def sshd_answers(address: str) -> Finding:
+    """Whether the container's sshd sends its banner."""
+    try:
+        with socket.create_connection((address, SSH), timeout=3) as connection:
+            banner = connection.recv(100)
+    except OSError as error:
+        return container_area.wrong(
+            f"It runs, but nothing answers at {address}:22 ({error}).",
+            "Its own sshd or network is broken: they type `ssh SERVER-manage restart`.",
+        )
+    text = banner.decode("ascii", "replace").strip()
+    if banner.startswith(b"SSH-"):
+        return container_area.ok(f"its sshd answers at {address}:22 ({text})")
+    return container_area.wrong(f"What answers at {address}:22 is no sshd: {text[:60]!r}.")
+
+
+def mapping(person: Person) -> Iterator[Finding]:
+    """Whether the person's port leads to the container."""
+    if person.resident is None:
+        return
+    wanted = PortMapKind().desired(person.view)[person.name]
+    there = parse(iptables.read("nat").chains.get(DNAT, ())).get(person.name)
+    where = f"{person.view.address}:{person.resident.port}"
+    if there == wanted:
+        yield ssh_area.ok(f"{where} leads to the container")
+    else:
+        yield ssh_area.wrong(f"{where} doesn't lead to the container.", "lxc-gpu reconcile")
+
+
+def logins(person: Person) -> Iterator[Finding]:
+    """What sshd said of this person lately: the keys that were refused, above all."""
+    said = output("journalctl", "-q", "-t", "sshd", "-t", "sshd-session", "--since=-1day",
+                  "-n", "400", "-o", "short-iso")  # fmt: skip
+    yield from login_findings(said, person.name)
+
+
+def login_findings(said: str, name: str) -> Iterator[Finding]:
+    """The last login that worked and the last ones that didn't. Pure."""
+    about = re.compile(rf"\b(Accepted|Failed|Invalid|Connection closed by) .*\b{re.escape(name)}\b")
+    lines = [line for line in said.splitlines() if about.search(line)]
+    good = [line for line in lines if "]: Accepted " in line]
+    bad = [line for line in lines if "]: Accepted " not in line]
+    if good:
+        yield ssh_area.ok(f"last login to the manage account: {_short(good[-1])}")
+    for line in bad[-MOST_SAID:]:
+        if not good or line > good[-1]:
+            yield ssh_area.note(
+                f"refused: {_short(line)}",
+                "A key that isn't saved, most likely: compare with the keys above.",
+            )
+
+
+def _short(line: str) -> str:
+    moment, _, rest = line.partition(" ")
+    return f"{rest.partition(']: ')[2][:110]} ({moment[:16].replace('T', ' ')})"
+
+
+def errors(person: Person) -> Iterator[Finding]:
+    """What our own programs and the container's unit complained of in the last day."""
+    unit = places.container_unit(person.name)
+    common = ["journalctl", "-q", "--since=-1day", "-o", "cat"]
+    ours = output(*common, "-t", "lxc-gpu", "-n", "500").splitlines()
+    word = re.compile(rf"\b{re.escape(person.name)}\b")
+    bad = re.compile(r"FAILED|refus|error|failed|crash", re.IGNORECASE)
+    lines = [line for line in ours if word.search(line) and bad.search(line)]
+    lines += output(*common, "-u", unit, "-p", "warning", "-n", str(MOST_SAID)).splitlines()
+    lines = list(dict.fromkeys(lines))
+    for line in lines[-MOST_SAID:]:
+        yield journal_area.note(line.strip()[:200])
+    if not lines:
+        yield journal_area.ok("no errors of theirs in the last day")
+    else:
+        today = time.strftime("%Y-%m-%d")
+        yield journal_area.ok(f"more: journalctl --since {today} -t lxc-gpu -u {unit}")

@@ -1,0 +1,131 @@
+"""What `lxc-gpu doctor` finds: many small checks, each of which looks and says what it means.
+
+Checks only read. One that fails itself, or takes too long, is a finding as well: the doctor is
+asked when something is broken. Standard library only.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Generic, TypeVar
+
+from state.errors import LxcGpuError
+
+C = TypeVar("C")
+PATIENCE = 20.0
+"""Seconds that all checks together may take; they run side by side."""
+
+
+class Level(StrEnum):
+    """How bad a finding is."""
+
+    OK = "ok"
+    NOTE = "note"
+    """Works, but somebody should know."""
+    WRONG = "wrong"
+    """Something doesn't work because of it, or soon won't."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    level: Level
+    area: str
+    """One word: where in the machine."""
+    text: str
+    """What was seen and what it means, one or two short sentences."""
+    hint: str = ""
+    """What to type or do."""
+
+
+Check = Callable[[C], Iterable[Finding]]
+"""Looks at one thing. Yields or returns what it found; may raise whatever it likes."""
+
+
+@dataclass(frozen=True)
+class Area:
+    """Makes the findings of one area."""
+
+    name: str
+
+    def ok(self, text: str) -> Finding:
+        """As it should be."""
+        return Finding(Level.OK, self.name, text)
+
+    def note(self, text: str, hint: str = "") -> Finding:
+        """Works, but."""
+        return Finding(Level.NOTE, self.name, text, hint)
+
+    def wrong(self, text: str, hint: str = "") -> Finding:
+        """Doesn't work."""
+        return Finding(Level.WRONG, self.name, text, hint)
+
+
+class _Running(Generic[C]):
+    """One check in a thread of its own, which is left behind if it hangs."""
+
+    def __init__(self, check: Check[C], about: C) -> None:
+        self.findings: list[Finding] = []
+        self._check, self._about = check, about
+        self._area = Area(check.__module__.rsplit(".", 1)[-1])
+        self._words = check.__name__.strip("_").replace("_", " ")
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        try:
+            for finding in self._check(self._about):
+                self.findings.append(finding)
+        except LxcGpuError as error:
+            self.findings.append(self._failed(error.message, error.hint))
+        except OSError as error:
+            place = f"{error.filename}: " if error.filename else ""
+            self.findings.append(self._failed(f"{place}{error.strerror or error}"))
+        except Exception as error:
+            self.findings.append(self._failed(f"a mistake of doctor's own: {error!r}"))
+
+    def _failed(self, why: str, hint: str = "") -> Finding:
+        return self._area.wrong(f"`{self._words}` can't be looked at: {why}", hint)
+
+    def result(self, seconds: float) -> tuple[Finding, ...]:
+        """What was found within `seconds`."""
+        self.thread.join(seconds)
+        found = tuple(self.findings)
+        if not self.thread.is_alive():
+            return found
+        hint = "A disk or another machine that doesn't answer, most likely."
+        late = f"`{self._words}` took longer than {PATIENCE:g} s and was left alone."
+        return (*found, self._area.wrong(late, hint))
+
+
+def examine(checks: Sequence[Check[C]], about: C, patience: float = PATIENCE) -> list[Finding]:
+    """The findings of all checks, in their order."""
+    from time import monotonic
+
+    deadline = monotonic() + patience
+    running = [_Running(check, about) for check in checks]
+    return [f for each in running for f in each.result(max(0.0, deadline - monotonic()))]
+
+
+def worst_last(findings: Iterable[Finding]) -> list[Finding]:
+    """The same, with what matters most where a person looks first: just above the prompt."""
+    order = list(Level)
+    return sorted(findings, key=lambda finding: order.index(finding.level))
+
+
+def to_json(findings: Sequence[Finding]) -> str:
+    """One line of JSON."""
+    wrong = any(finding.level is Level.WRONG for finding in findings)
+    facts = {"healthy": not wrong, "findings": [asdict(finding) for finding in findings]}
+    return json.dumps(facts, ensure_ascii=False)
+
+
+def from_json(text: str) -> list[Finding]:
+    """The findings that `to_json` wrote. ValueError, KeyError or TypeError if it isn't that."""
+    fields: Mapping[str, list[dict[str, str]]] = json.loads(text)
+    return [Finding(Level(f["level"]), f["area"], f["text"], f["hint"]) for f in fields["findings"]]

@@ -1,0 +1,49 @@
+"""Prints the findings as one line of JSON: `python -m webui.doctor [--login LOGIN]`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+from state.findings import Area, Finding, examine, to_json
+from webui import config as configuration
+from webui.doctor import login, page, people, repository, servers
+from webui.doctor.iam import Iam
+
+CHECKS = (
+    page.answers,
+    page.encrypted,
+    repository.keeps,
+    repository.hooks,
+    repository.gate,
+    repository.keys,
+    people.directory_servers,
+    servers.reachable,
+)
+"""What is looked at on the IAM machine."""
+LOGIN = (login.judged,)
+"""What `lxc-gpu doctor --login LOGIN` looks at."""
+
+
+def findings(path: Path, asked: str | None) -> list[Finding]:
+    """Everything found; a configuration that can't be used is all there is to find."""
+    try:
+        config = configuration.read(path)
+    except configuration.ConfigError as error:
+        return [Area("config").wrong(error.message, error.hint or f"Edit {path}.")]
+    return examine(CHECKS if asked is None else LOGIN, Iam(config, asked or ""), patience=40)
+
+
+def main() -> None:
+    """Look, and print."""
+    logging.disable()
+    parser = argparse.ArgumentParser(prog="webui.doctor")
+    parser.add_argument("--config", type=Path, default=configuration.DEFAULT_PATH)
+    parser.add_argument("--login")
+    options = parser.parse_args()
+    print(to_json(findings(options.config, options.login)), flush=True)
+
+
+if __name__ == "__main__":
+    main()

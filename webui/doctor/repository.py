@@ -1,0 +1,121 @@
+"""The state repository on this machine: owner, hooks, gate, and the keys that the page uses."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Iterator
+from pathlib import Path
+
+from state import command
+from state.errors import LxcGpuError
+from state.findings import Area, Finding
+from state.gate_keys import gate_keys
+from state.keys import parse_key
+from webui.doctor.iam import Iam
+
+area, gate_area, keys_area = Area("state"), Area("gate"), Area("keys")
+HOOKS = ("pre-receive", "post-receive")
+AGAIN = "Run `setup/web-server` again: it makes it anew."
+
+
+def keeps(iam: Iam) -> Iterator[Finding]:
+    """Whether the repository is there, ours, and holds a valid state."""
+    if iam.local is not None:
+        if not iam.local.is_dir():
+            yield area.wrong(f"{iam.local} is not there.", "Restore it: a clone is a backup.")
+            return
+        if foreign := _not_ours(iam.local):
+            yield area.wrong(
+                f"{foreign} belongs to somebody else, so pushes will fail.",
+                f"chown -R {_account()}: {iam.local}",
+            )
+    try:
+        state = iam.state
+    except LxcGpuError as error:
+        first, *_ = error.message.splitlines()
+        yield area.wrong(f"The newest state can't be used: {first}", error.hint)
+        return
+    count = len(state.users)
+    yield area.ok(f"valid: {count} user{'' if count == 1 else 's'}, {len(state.servers)} servers")
+
+
+def _not_ours(repository: Path) -> Path | None:
+    """Something in the repository that isn't this account's."""
+    own = os.getuid()
+    for folder, _, files in os.walk(repository):
+        for path in (Path(folder), *(Path(folder) / name for name in files)):
+            if path.lstat().st_uid != own:
+                return path
+    return None
+
+
+def _account() -> str:
+    return pwd.getpwuid(os.getuid()).pw_name
+
+
+def hooks(iam: Iam) -> Iterator[Finding]:
+    """Whether pushes are judged, and let new servers in."""
+    if iam.local is None:
+        yield area.ok("kept elsewhere: its hooks are that machine's business")
+        return
+    good = []
+    for name in HOOKS:
+        path = iam.local / "hooks" / name
+        if not path.exists():
+            what = "anything may be pushed" if name == HOOKS[0] else "new servers aren't let in"
+            yield area.wrong(f"The {name} hook is missing: {what}.", AGAIN)
+        elif not os.access(path, os.X_OK):
+            yield area.wrong(
+                f"The {name} hook can't be run, so Git leaves it out.", f"chmod 755 {path}"
+            )
+        else:
+            good.append(name)
+    if good:
+        yield area.ok(f"hooks in place: {', '.join(good)}")
+
+
+def gate(iam: Iam) -> Iterator[Finding]:
+    """Whether the keys that open the gate are those that the state names."""
+    if iam.local is None:
+        return
+    path = iam.local.with_name("gate_keys")
+    there = path.read_text(encoding="utf-8") if path.exists() else ""
+    yield gate_finding(there, gate_keys(iam.state), str(path))
+
+
+def gate_finding(there: str, wanted: str, path: str) -> Finding:
+    """What it means if the gate's keys differ. Pure."""
+    if there == wanted:
+        return gate_area.ok("its keys are those that the state names")
+    lost = len(set(wanted.splitlines()) - set(there.splitlines()))
+    more = len(set(there.splitlines()) - set(wanted.splitlines()))
+    parts = [f"{lost} of the state's are missing"] * bool(lost) + [f"{more} stale"] * bool(more)
+    return gate_area.wrong(
+        f"{path} is not as the state says: {', '.join(parts) or 'another order'}.", AGAIN
+    )
+
+
+def keys(iam: Iam) -> Iterator[Finding]:
+    """Whether the page can sign, is believed, and can nudge."""
+    for path, purpose in ((iam.config.signing_key, "sign"), (iam.config.nudge_key, "nudge")):
+        done = command.run(["ssh-keygen", "-y", "-P", "", "-f", path], check=False)
+        if not done.ok:
+            last = (done.stderr.strip().splitlines() or ["no words"])[-1]
+            yield keys_area.wrong(f"The page can't {purpose} with {path}: {last}", AGAIN)
+        elif purpose == "sign":
+            yield _believed(iam, done.stdout.strip())
+        else:
+            yield keys_area.ok("the key for nudges can be read")
+
+
+def _believed(iam: Iam, public: str) -> Finding:
+    blob = parse_key(public).blob
+    for signer in iam.state.fleet.signers:
+        if signer.key.blob == blob and signer.role == "iam":
+            return keys_area.ok(f"the page signs as {signer.name}, a signer of fleet.yaml")
+    kind, body = public.split()[:2]
+    return keys_area.wrong(
+        "The page's signing key is not among the signers in fleet.yaml: its commits are refused.",
+        f'An admin adds to `signers:`: {{name: IAM, role: iam, key: "{kind} {body}"}}',
+    )

@@ -1,0 +1,34 @@
+"""Whether every server can be nudged: reached, with its own host key, and let in by our key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from state.findings import Area, Finding
+from state.model import Server
+from webui.contact import Ssh, Target, UnreachableError
+from webui.doctor.iam import Iam
+
+area = Area("servers")
+AT_ONCE = 50
+
+
+def reachable(iam: Iam) -> Iterator[Finding]:
+    """Log in to each server and leave again, all side by side; no round is run."""
+    ssh = Ssh(iam.config.nudge_key)
+
+    def reach(item: tuple[str, Server]) -> Finding:
+        name, server = item
+        target = Target(name, str(server.address), server.ssh_port, server.host_key)
+        try:
+            ssh.reach(target)
+        except UnreachableError as error:
+            return area.wrong(error.message, error.hint)
+        return area.ok(f"{name} ({server.address}) lets nudges in")
+
+    if not iam.state.servers:
+        yield area.note("The state names no server yet.", "On each: setup/gpu-server")
+        return
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        yield from pool.map(reach, sorted(iam.state.servers.items()))
