@@ -132,19 +132,13 @@ def show(findings: list[Finding], terminal: Terminal, about: str) -> None:
         print(f"{begin} {terminal.paint(f'{finding.area:<{area_width}}', 'dim')}  {first}")
         for line in rest:
             print(" " * indent + line)
-        for line in _hint_lines(finding.hint, width - indent - 2):
+        for line in _wrapped(finding.hint, width - indent - 2) if finding.hint else ():
             print(" " * indent + terminal.paint(f"  {line}", "bold"))
     print(f"\n{about}: {_count(findings, terminal)}")
 
 
 def _wrapped(text: str, width: int) -> list[str]:
     return textwrap.wrap(text, max(width, 30), break_long_words=False, break_on_hyphens=False)
-
-
-def _hint_lines(hint: str, width: int) -> list[str]:
-    """Each command on a line of its own, to be copied; only prose is wrapped."""
-    parts = hint.split("; ") if hint else []
-    return [line for part in parts for line in _wrapped(part, width)]
 
 
 def _count(findings: list[Finding], terminal: Terminal) -> str:

@@ -83,7 +83,7 @@ def foreign_chains(parts: Sequence[Mapping[str, Any]], network: str) -> Iterator
             continue
         found = True
         words = f"The nftables chain {' '.join(place)} {chain['name']}"
-        if any(_names_us(rule, network) for rule in own):
+        if any(_names_us(r, network) for r in rules if (r["family"], r["table"]) == place):
             yield area.note(f"{words} drops some, and has rules for {places.BRIDGE}.")
         else:
             yield area.wrong(

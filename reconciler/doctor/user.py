@@ -174,6 +174,8 @@ def _short(line: str) -> str:
 
 def errors(person: Person) -> Iterator[Finding]:
     """What our own programs and the container's unit complained of in the last day."""
+    if person.name not in person.view.registrants:
+        return
     unit = places.container_unit(person.name)
     common = ["journalctl", "-q", "--since=-1day", "-o", "cat"]
     ours = output(*common, "-t", "lxc-gpu", "-n", "500").splitlines()

@@ -10,7 +10,7 @@ from ldap3 import BASE, SUBTREE, Connection
 from ldap3.core.exceptions import LDAPNoSuchObjectResult
 from ldap3.utils.conv import escape_filter_chars
 
-from state.findings import Area, Finding
+from state.findings import Area, Finding, Level
 from state.model import State
 from state.names import propose_name
 from webui.config import DirectoryConfig
@@ -87,13 +87,15 @@ def _in_directory(asking: Asking, iam: Iam) -> Iterator[Finding]:
         return
     (entry,) = entries
     yield area.ok(entry.dn)
-    for attribute in (config.login_attribute, config.name_attribute, config.mail_attribute):
-        yield area.ok(f"{attribute}: {entry.text(attribute) or '(none)'}")
+    names = (config.login_attribute, config.name_attribute, config.mail_attribute)
+    yield area.ok(", ".join(f"{name}: {entry.text(name) or '(none)'}" for name in names))
     parts = [*_filter(asking, entry), *_groups(asking, entry)]
     yield from parts
-    if not any(part.level.value == "wrong" for part in parts):
-        yield rule_area.ok("may use the servers")
-    yield named(iam.state, entry.text(config.login_attribute), iam.config.public_url)
+    allowed = all(part.level is not Level.WRONG for part in parts)
+    if allowed:
+        yield rule_area.ok("so may use the servers, with the right password")
+    login = entry.text(config.login_attribute)
+    yield named(iam.state, login, iam.config.public_url, allowed=allowed)
 
 
 def _not_one(entries: Sequence[Found], wanted: str, config: DirectoryConfig) -> Finding:
@@ -188,18 +190,19 @@ def short(dn: str) -> str:
     return dn.partition(",")[0]
 
 
-def named(state: State, login: str, url: str) -> Finding:
+def named(state: State, login: str, url: str, *, allowed: bool = True) -> Finding:
     """Which user it is, or would become. Pure."""
     same = login.casefold()
     for name, user in state.users.items():
         if user.login.casefold() == same:
             places = [server for server, there in state.registrations.items() if name in there]
             where = f"registered on {', '.join(sorted(places))}" if places else "registered nowhere"
-            return name_area.ok(
-                f"is the user {name} already: {len(user.keys)} keys, {where}; {url}/user/{name}"
-            )
+            keys = "1 key" if len(user.keys) == 1 else f"{len(user.keys)} keys"
+            return name_area.ok(f"is the user {name}: {keys}, {where}; {url}/user/{name}")
     for name, user in state.former.items():
         if user.login.casefold() == same:
             return name_area.note(f"was the user {name}, and has left (former/{name}.yaml).")
+    if not allowed:
+        return name_area.ok("no user of the fleet")
     name = propose_name(login, state.users.keys() | state.former.keys())
     return name_area.ok(f"not known yet; would become the user {name}")
