@@ -18,7 +18,7 @@ from state.errors import LxcGpuError
 
 if TYPE_CHECKING:
     from state.commits import Author
-    from state.model import State
+    from state.model import Signer, State
 
 _OPTION = "fleet.yaml's `{}`, in YAML."
 
@@ -41,17 +41,31 @@ def init(folder: Path, bare: bool, **options: str | None) -> None:
         Terminal().note(f"{folder} is ready to be pushed to; its hook refuses what is wrong.")
         return
     given = {field: value for field, value in options.items() if value is not None}
-    revision = write(folder, _author(), given)
+    author, terminal = _author(), Terminal()
+    signer, key = _own_signer(author)
+    revision = write(folder, author, given, [signer] if signer else [], key)
     click.echo(revision)
-    Terminal().note(f"Read {folder}/README.md next, then add servers.")
+    if signer:
+        terminal.note(f"{signer.name} may sign, by {signer.key.fingerprint}: see fleet.yaml.")
+    else:
+        terminal.note("Nobody may sign yet: add yourself to the signers in fleet.yaml, and sign the"
+                      " commit. Git's settings: gpg.format=ssh, user.signingKey.")  # fmt: skip
+    terminal.note(f"Read {folder}/README.md next, then add servers.")
 
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path), default=".")
 @click.option("--hook", is_flag=True, help="Judge a push, as Git's pre-receive hook.")
-def check(folder: Path, hook: bool) -> None:
+@click.option("--against", metavar="REVISION", help="Say in Markdown what merging the current "
+              "branch into REVISION would change, and check the result.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="With --against: JSON instead.")
+def check(folder: Path, hook: bool, against: str | None, as_json: bool) -> None:
     """Name everything that is wrong with the state in FOLDER: a clone, or a bare repository."""
     from state.problems import StateInvalidError
+
+    if against is not None:
+        _compare(folder, against, as_json)
+        return
 
     try:
         if hook:
@@ -98,6 +112,15 @@ def version() -> None:
     except PackageNotFoundError:
         number = "not installed"
     click.echo(f"lxc-gpu {number}, state format {FORMAT}")
+
+
+def _compare(folder: Path, revision: str, as_json: bool) -> None:
+    from shells.against import compare
+
+    found = compare(folder, revision)
+    text = json.dumps(found.plain(), ensure_ascii=False) if as_json else found.markdown().rstrip()
+    click.echo(text)
+    sys.exit(1 if found.problems else 0)
 
 
 def _judge() -> None:
@@ -148,6 +171,26 @@ def _author() -> Author:
     name, email = (answer.stdout.strip() for answer in known)
     login = getpass.getuser()
     return Author(name or login, email or f"{login}@{socket.gethostname()}")
+
+
+def _own_signer(author: Author) -> tuple[Signer | None, Path | None]:
+    """Who runs this as the first admin, and the key that signs, if Git has an ssh key for that."""
+    from state.command import run
+    from state.keys import parse_key
+    from state.model import Signer
+
+    def setting(*words: str) -> str:
+        return run(["git", "config", *words], check=False).stdout.strip()
+
+    path = Path(setting("--type=path", "--get", "user.signingKey") or "-")
+    public = path if path.suffix == ".pub" else path.with_name(f"{path.name}.pub")
+    if setting("--get", "gpg.format") != "ssh" or not public.is_file():
+        return None, None
+    try:
+        key = parse_key(public.read_text("utf-8"))
+    except ValueError as error:
+        raise LxcGpuError("bad-key", f"{public} holds no usable key: {error}.") from None
+    return Signer(name=author.name, role="admin", key=key), path.absolute()
 
 
 def _count(number: int, noun: str) -> str:

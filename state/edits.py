@@ -197,7 +197,7 @@ def _arrive(
         "subid": numbers.subid,
         "keys": _own_keys(state, name, keys),
     }
-    return _here(state, name, _validated(fields, login))
+    return _here(state, name, valid_user(fields, login))
 
 
 def _here(state: State, name: str, user: User) -> State:
@@ -207,10 +207,10 @@ def _here(state: State, name: str, user: User) -> State:
 
 
 def _person(user: User, **fields: object) -> User:
-    return _validated({**dict(iter(user)), **fields}, user.login)
+    return valid_user({**dict(iter(user)), **fields}, user.login)
 
 
-def _validated(fields: Mapping[str, object], login: str) -> User:
+def valid_user(fields: Mapping[str, object], login: str) -> User:
     """A user of `fields`: what a directory says is checked like what a file says."""
     from state.wording import findings
 

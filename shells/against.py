@@ -1,0 +1,157 @@
+"""`lxc-gpu check --against REVISION`: what a branch would change once it is merged, and for whom.
+
+It is the merge's result that is checked, not the branch: two requests that are fine on their own
+may still give the same number away.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shells.clone import Clone
+from state.changes import StateChange, describe
+from state.errors import LxcGpuError
+from state.lineage import FULL_ID, differences
+from state.model import State
+from state.policy import judge, role_needed
+from state.problems import StateInvalidError
+from state.repository import Repository
+from state.walk import walk
+
+_HEADINGS = {
+    "fleet": "The fleet",
+    "server": "Servers",
+    "user": "Users",
+    "registration": "Registrations",
+}
+MOST_LISTED = 200
+"""Changes that are listed one by one; a request with more is read as a diff."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What would change, and what is wrong with it."""
+
+    base: str
+    head: str
+    changes: tuple[StateChange, ...] = ()
+    others: tuple[str, ...] = ()
+    """Changed files that say nothing about the state."""
+    role: str = ""
+    """The role that the change needs; empty if there is none."""
+    forward: str = ""
+    """Why the branch can't be merged as it is, keeping its signatures; empty if it can."""
+    problems: tuple[str, ...] = ()
+
+    def plain(self) -> dict[str, Any]:
+        """For programs."""
+        changes = [
+            {"kind": c.subject_kind, "subject": c.subject, "field": c.field, "words": c.words}
+            for c in self.changes
+        ]
+        return {**vars(self), "changes": changes}
+
+    def markdown(self) -> str:
+        """For a pull request."""
+        return "\n".join(_lines(self)) + "\n"
+
+
+def compare(folder: Path, revision: str) -> Comparison:
+    """What merging the current branch of the clone at `folder` into `revision` would do."""
+    clone = Clone.open(folder)
+    base, head = clone.revision(revision), clone.revision("HEAD")
+    repository = Repository(clone.git_folder)
+    tree, conflicts = _merged(repository, base, head)
+    if conflicts:
+        said = tuple(f"{path}: was changed on both sides" for path in conflicts)
+        return Comparison(base, head, problems=said)
+    try:
+        old, new = repository.read(base), repository.read(tree)
+    except StateInvalidError as error:
+        return Comparison(base, head, problems=tuple(map(str, error.problems)))
+    (changed,) = differences(repository.git, [(repository.tree_id(base), tree)])
+    paths = [entry.path for entry in changed]
+    changes = describe(old, new)
+    role = role_needed(old, new, paths, old.fleet.signers) if paths else ""
+    return Comparison(
+        base, head, changes, _others(paths), role, _forward(repository, base, head),
+        _refusals(old, new, paths, role),
+    )  # fmt: skip
+
+
+def _merged(repository: Repository, base: str, head: str) -> tuple[str, list[str]]:
+    """The tree of the merge, and the paths that conflict."""
+    words = ("merge-tree", "--write-tree", "--name-only", "--no-messages", "-z", base, head)
+    answered = repository.git.ask(words)
+    tree, *conflicts = answered.output.decode("utf-8", "replace").split("\0")
+    if answered.status not in (0, 1) or not FULL_ID.fullmatch(tree):
+        raise LxcGpuError(
+            "no-merge",
+            "The two can't be merged: they have no history in common, or too little was fetched.",
+            "In CI, fetch all of the history; else: git fetch origin.",
+            details=answered.errors,
+        )
+    return tree, [path for path in conflicts if path] if answered.status else []
+
+
+def _others(paths: list[str]) -> tuple[str, ...]:
+    from state.layout import subject_of
+
+    return tuple(path for path in paths if subject_of(path) is None)
+
+
+def _refusals(old: State, new: State, paths: list[str], role: str) -> tuple[str, ...]:
+    """What even an admin may not, if that is why no role may."""
+    admin = next((each for each in old.fleet.signers if each.role == "admin"), None)
+    if role or not paths:
+        return ()
+    reasons = judge(old, new, admin, paths)
+    return tuple(f"fleet.yaml: {'the change' if admin else 'nobody here'} {r}" for r in reasons)
+
+
+def _forward(repository: Repository, base: str, head: str) -> str:
+    try:
+        walk(repository, base, head)
+    except LxcGpuError as error:
+        return error.message
+    return ""
+
+
+def _lines(found: Comparison) -> Iterator[str]:
+    if found.problems:
+        yield f"### {len(found.problems)} to correct" if found.problems[1:] else "### To correct"
+        yield ""
+        yield from (f"- {_escaped(problem)}" for problem in found.problems)
+        return
+    if not (found.changes or found.others):
+        yield "Nothing changes."
+        return
+    for kind, heading in _HEADINGS.items():
+        said = [change.words for change in found.changes if change.subject_kind == kind]
+        if said:
+            yield from (f"### {heading}", "")
+            yield from (f"- {_escaped(words)}" for words in said[:MOST_LISTED])
+            if said[MOST_LISTED:]:
+                yield f"- and {len(said) - MOST_LISTED} more"
+            yield ""
+    if found.others:
+        yield f"Other files: {', '.join(f'`{_plain(path)}`' for path in found.others)}."
+        yield ""
+    yield f"Whoever commits this to `main` needs the role **{found.role}**."
+    if found.forward:
+        yield f"A fast-forward is not possible: {_escaped(found.forward)}"
+    else:
+        yield "A fast-forward is possible: every commit is signed by somebody who may make it."
+
+
+def _escaped(text: str) -> str:
+    """`text` as Markdown shows it to the letter: full names may hold anything."""
+    return re.sub(r"([\\`*_\[\]<#|~!&@])", r"\\\1", _plain(text))
+
+
+def _plain(text: str) -> str:
+    return "".join(c if c.isprintable() and c != "`" else "�" for c in text)

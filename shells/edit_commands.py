@@ -1,0 +1,255 @@
+"""Edits from the command line, in a sysadmin's clone: `lxc-gpu user|key|server|registration ...`.
+
+They are what one would write into the files and push, with numbers allocated and rules checked.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from shells.terminal import Terminal
+from state.errors import LxcGpuError
+
+if TYPE_CHECKING:
+    from state.edits import Edit
+    from state.keys import PublicKey
+    from state.model import Server, State
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _clone_options(command: F) -> F:
+    where = click.Path(path_type=Path, exists=True, file_okay=False)
+    command = click.option("--json", "as_json", is_flag=True, help="For programs: JSON.")(command)
+    option = click.option("--clone", type=where, default=".", help="The clone; default: here.")
+    return option(command)
+
+
+@click.group()
+def user() -> None:
+    """Add, show, disable or enable a user."""
+
+
+@user.command("add")
+@click.argument("login")
+@click.option("--name", required=True, help="The full name.")
+@click.option("--key", type=click.File("rb"), help="A file of public ssh keys; - is stdin.")
+@_clone_options
+def user_add(login: str, name: str, key: Any, clone: Path, as_json: bool) -> None:
+    """Add a user with the directory's LOGIN, before they come to the web page."""
+    from state.fleet_edits import add_user
+
+    _commit(clone, add_user(login, name, _keys(key) if key else ()), as_json)
+
+
+@user.command("show")
+@click.argument("name")
+@_clone_options
+def user_show(name: str, clone: Path, as_json: bool) -> None:
+    """Show what the newest state says about a user, by name or login."""
+    from shells.clone import Clone
+    from state.edits import name_of
+
+    revision, state = Clone.open(clone).newest()
+    known = name if name in {**state.users, **state.former} else name_of(state, name)
+    if known is None:
+        raise LxcGpuError("unknown-user", f"There is no user {name}.", "`lxc-gpu check` counts.")
+    facts = {"revision": revision, **_facts(state, known)}
+    if as_json:
+        click.echo(json.dumps(facts, ensure_ascii=False))
+        return
+    for field, value in facts.items():
+        values = value if isinstance(value, list) else [value]
+        click.echo(f"{field + ':':<14} " + f"\n{'':<15}".join(str(each) for each in values or "-"))
+
+
+@user.command("disable")
+@click.argument("name")
+@_clone_options
+def user_disable(name: str, clone: Path, as_json: bool) -> None:
+    """Take a user's access away everywhere; home, container and numbers stay."""
+    from state.edits import disable
+
+    _commit(clone, disable(name), as_json)
+
+
+@user.command("enable")
+@click.argument("name")
+@_clone_options
+def user_enable(name: str, clone: Path, as_json: bool) -> None:
+    """Let a user who had left return: everything is as it was."""
+    from state.edits import enable
+
+    _commit(clone, enable(name), as_json)
+
+
+@click.group()
+def key() -> None:
+    """Add or remove a user's ssh key."""
+
+
+@key.command("add")
+@click.argument("user_name", metavar="USER")
+@click.argument("file", type=click.File("rb"))
+@_clone_options
+def key_add(user_name: str, file: Any, clone: Path, as_json: bool) -> None:
+    """Add the public keys in FILE (- is stdin) to those of USER."""
+    from state.edits import Edit, add_key
+
+    added = [add_key(user_name, each) for each in _keys(file)]
+
+    def apply(state: State) -> State:
+        for edit in added:
+            state = edit.apply(state)
+        return state
+
+    _commit(clone, Edit(apply), as_json)
+
+
+@key.command("remove")
+@click.argument("user_name", metavar="USER")
+@click.argument("fingerprint")
+@_clone_options
+def key_remove(user_name: str, fingerprint: str, clone: Path, as_json: bool) -> None:
+    """Remove the key with this FINGERPRINT (SHA256:...) from those of USER."""
+    from state.fleet_edits import drop_key
+
+    _commit(clone, drop_key(user_name, fingerprint), as_json)
+
+
+@click.group()
+def server() -> None:
+    """Add a server."""
+
+
+@server.command("add")
+@click.argument("name")
+@click.option("--address", help="Its IPv4 address.")
+@click.option("--host-key", help="Its public ssh host key.")
+@click.option("--state-key", help="The public key that it reads the state repository with.")
+@_clone_options
+def server_add(name: str, clone: Path, as_json: bool, **given: str | None) -> None:
+    """Add the server NAME; without options, from what `setup/gpu-server` printed, on stdin."""
+    from state.fleet_edits import add_server
+
+    fields = {field: value for field, value in given.items() if value}
+    if not fields:
+        return _commit(
+            clone, add_server(name, _server_from(name, sys.stdin.buffer.read())), as_json
+        )
+    lines = "".join(f"{field}: {json.dumps(value)}\n" for field, value in fields.items())
+    return _commit(clone, add_server(name, _server_from(name, lines.encode())), as_json)
+
+
+@click.group()
+def registration() -> None:
+    """Add or remove a registration: a user has a container on a server."""
+
+
+@registration.command("add")
+@click.argument("server_name", metavar="SERVER")
+@click.argument("user_name", metavar="USER")
+@click.option("--host-key", required=True, help="The container's public ssh host key.")
+@_clone_options
+def registration_add(
+    server_name: str, user_name: str, host_key: str, clone: Path, as_json: bool
+) -> None:
+    """Register USER on SERVER; users do that themselves by `ssh register@SERVER-manage`."""
+    from state.edits import register
+
+    _commit(clone, register(server_name, user_name, _key(host_key)), as_json)
+
+
+@registration.command("remove")
+@click.argument("server_name", metavar="SERVER")
+@click.argument("user_name", metavar="USER")
+@_clone_options
+def registration_remove(server_name: str, user_name: str, clone: Path, as_json: bool) -> None:
+    """Disable USER on SERVER only; the home and the container stay until they are purged."""
+    from state.fleet_edits import remove_registration
+
+    _commit(clone, remove_registration(server_name, user_name), as_json)
+
+
+def _commit(folder: Path, edit: Edit, as_json: bool) -> None:
+    """Commit and push, and say what came of it."""
+    from shells.clone import Clone
+
+    clone = Clone.open(folder)
+    committed = clone.commit(edit)
+    followed = clone.follow(committed)
+    if as_json:
+        facts = {"revision": committed.revision, "changed": committed.changed}
+        click.echo(json.dumps({**facts, "message": committed.message}, ensure_ascii=False))
+    elif not committed.changed:
+        Terminal().note(f"Nothing to change: revision {committed.revision[:10]} says that already.")
+    else:
+        Terminal().result(f"{committed.revision[:10]} {committed.message}")
+        where = "and is in your clone" if followed else "; `git pull` brings it into your clone"
+        Terminal().note(f"Pushed{'' if where.startswith(';') else ' '}{where}.")
+
+
+def _keys(file: Any) -> tuple[PublicKey, ...]:
+    from state.keys import parse_keys
+
+    try:
+        keys = parse_keys(file.read().decode("utf-8"))
+    except UnicodeDecodeError:
+        raise LxcGpuError("bad-key", f"{file.name} is no text.", "Give the .pub file.") from None
+    if not keys:
+        raise LxcGpuError("bad-key", f"{file.name} holds no public key.", "Give the .pub file.")
+    return keys
+
+
+def _key(text: str) -> PublicKey:
+    from state.keys import parse_key
+
+    try:
+        return parse_key(text)
+    except ValueError as error:
+        raise LxcGpuError("bad-key", f"That is no public key: {error}.") from None
+
+
+def _server_from(name: str, content: bytes) -> Server:
+    """The server that `content`, in YAML, says. StateInvalidError names every problem."""
+    from pydantic import ValidationError
+
+    from state.layout import subject_of
+    from state.model import Server
+    from state.problems import Problem, StateInvalidError
+    from state.syntax import BadYamlError, parse
+    from state.wording import findings
+
+    path = f"servers/{name}.yaml"
+    try:
+        subject_of(path)
+        return Server.model_validate(parse(content))
+    except BadYamlError as error:
+        problems = [Problem(path, error.line, str(error))]
+    except ValidationError as error:
+        problems = [Problem(path, 0, found.message) for found in findings(path, Server, error)]
+    except ValueError as error:
+        problems = [Problem(path, 0, str(error))]
+    raise StateInvalidError(problems, hint="See `setup/gpu-server`: it prints the whole file.")
+
+
+def _facts(state: State, name: str) -> dict[str, Any]:
+    user = state.users.get(name) or state.former[name]
+    return {
+        "user": name,
+        "name": user.name,
+        "login": user.login,
+        "directory_id": user.directory_id or "",
+        "status": "here" if name in state.users else "has left",
+        "uid": user.uid,
+        "port": user.port,
+        "subid": user.subid,
+        "keys": [f"{key.fingerprint} {key.type} {key.comment}".strip() for key in user.keys],
+        "registrations": [s for s, users in state.registrations.items() if name in users],
+    }
