@@ -103,6 +103,9 @@ def _texts(options: Mapping[str, str], signers: Sequence[Signer]) -> dict[str, b
     texts["README.md"] = _text("README.md")
     texts[_HOOK] = _text("pre-receive")
     texts[".vscode/settings.json"] = _text("settings.json")
+    texts[".gitlab-ci.yml"] = _text("gitlab-ci.yml")
+    for forge in ("gitea", "github"):
+        texts[f".{forge}/workflows/check.yaml"] = _text("workflow.yaml")
     fleet = _with_options(_text(FLEET), options).encode()
     signed = load({FLEET: fleet}).fleet.model_copy(update={"signers": tuple(signers)})
     contents = {path: text.encode() for path, text in texts.items()}

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from state import bare
 from state.command import environment
@@ -90,6 +91,17 @@ def test_a_first_state_is_valid_and_committed(tmp_path: Path) -> None:
     editor = json.loads((folder / ".vscode" / "settings.json").read_text())
     assert editor["yaml.schemas"] == {f".schema/{n}.json": list(f) for n, f in FILES.items()}
     assert "ok: 0 users, 0 former users, 0 servers" in lxc_gpu("check", folder).stdout
+
+
+@pytest.mark.parametrize("path", [".gitlab-ci.yml", ".gitea/workflows/check.yaml"])
+def test_ci_for_forges_checks_the_merge(tmp_path: Path, path: str) -> None:
+    init(tmp_path / "s", ME)
+    text = (tmp_path / "s" / path).read_text()
+    assert isinstance(YAML(typ="safe").load(text)["check" if "lab" in path else "jobs"], dict)
+    assert "lxc-gpu check --against origin/main" in text
+    assert text.count("://") == 0
+    for forge in ("gitea", "github"):
+        assert (tmp_path / f"s/.{forge}/workflows/check.yaml").is_file()
 
 
 def test_options_take_the_place_of_defaults(tmp_path: Path) -> None:
