@@ -95,7 +95,10 @@ def _confirm(user: str, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise LxcGpuError("not-confirmed", "Nothing was deleted.", "Say --yes in a script.")
-    if click.prompt(f"Type the name to delete ({user})", err=True, default="") != user:
+    if (
+        click.prompt(f"Type the name to delete ({user})", err=True, default="", show_default=False)
+        != user
+    ):
         raise LxcGpuError("not-confirmed", "Nothing was deleted.")
 
 
