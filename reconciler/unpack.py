@@ -27,6 +27,8 @@ from state.wire import Progress
 
 CHUNK = 1 << 20
 """Bytes that are passed on at a time."""
+LONGEST_COMPLAINT = 1 << 16
+"""Bytes of what tar says about a failure that are looked at."""
 TELL_EVERY = 0.5
 """Seconds between two lines of progress."""
 
@@ -119,10 +121,13 @@ def _unpack(
     argv = in_id_map(user, resident, size, tar)
     with (
         source.open("rb") as archive,
-        command.started(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as child,
+        # not a pipe: on a full disk tar complains of every file, and would wait for a reader
+        os.fdopen(os.memfd_create("tar-said"), "r+b") as complaints,
+        command.started(
+            argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=complaints
+        ) as child,
     ):
         assert child.stdin is not None  # noqa: S101
-        assert child.stderr is not None  # noqa: S101
         told = 0.0
         try:
             while chunk := archive.read(CHUNK):
@@ -133,8 +138,9 @@ def _unpack(
             child.stdin.close()
         except BrokenPipeError:
             pass  # tar ended early: what it says on stderr is the reason
-        said = child.stderr.read().decode("utf-8", "replace")
         if child.wait() != 0:
+            complaints.seek(0)
+            said = complaints.read(LONGEST_COMPLAINT).decode("utf-8", "replace")
             raise _unpack_error(said, beside)
     tell(Progress("unpacking the template", 1.0))
 
