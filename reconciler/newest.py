@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from reconciler import files, places
 from reconciler.server import ServerConfig, ssh_command
 from reconciler.trusted import trust, verify
+from state import command
 from state.errors import LxcGpuError
 from state.view import View, from_json, to_json, view_of
 
@@ -59,13 +60,22 @@ def publish_newest(config: ServerConfig) -> Newest:
 
 
 def _fetch(config: ServerConfig, before: View | None) -> View:
-    from state.repository import Repository  # loads GitPython: only where Git is needed
+    """The view of the newest revision. A broken clone is made again: it is only a copy."""
+    from state.plumbing import GitError, RemoteError  # loads Git: only where it is needed
 
-    if places.STATE_CLONE.exists():
-        repository = Repository(places.STATE_CLONE, ssh_command())
-        repository.fetch()
-    else:
-        repository = Repository.clone(config.state_url, places.STATE_CLONE, ssh_command())
+    try:
+        return _fetch_to_clone(config, before)
+    except RemoteError:
+        raise
+    except (GitError, OSError):
+        command.run(["rm", "-rf", places.STATE_CLONE])
+        return _fetch_to_clone(config, before)
+
+
+def _fetch_to_clone(config: ServerConfig, before: View | None) -> View:
+    from state.repository import Repository
+
+    repository = Repository.clone(config.state_url, places.STATE_CLONE, ssh_command())
     tip = repository.tip()
     if before is not None and before.revision == tip and before.server == config.name:
         return before
