@@ -1,8 +1,11 @@
-"""Commit an edit and push it: optimistically, again when somebody else was faster.
+"""Commit edits and push them: optimistically, again when somebody else was faster.
 
 Fetch, apply the edit to the newest state, validate the whole, write blobs, tree and commit by
 plumbing with an index of its own (no work tree), push. A push that lost the race is followed by
 a new round with a new commit: the edit is applied to what the others made, never rebased.
+
+Edits that come at the same moment become a commit each, one on top of the other, and go with one
+push: what a push costs (the hook starts a program, everything is read again) is paid once.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 import random
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,6 +53,17 @@ class RefusedError(LxcGpuError):
 
 
 @dataclass(frozen=True)
+class Proposal:
+    """An edit, and whose it is."""
+
+    edit: Edit
+    author: Author
+
+
+Result = Committed | LxcGpuError
+
+
+@dataclass(frozen=True)
 class _Draft:
     """A change that is ready to be committed on top of `parent` (None: the first commit)."""
 
@@ -63,15 +77,32 @@ def publish(
     repository: Repository, edit: Edit, author: Author, signing_key: Path | None
 ) -> Committed:
     """See `Repository.commit`."""
+    (result,) = publish_all(repository, [Proposal(edit, author)], signing_key)
+    if isinstance(result, LxcGpuError):
+        raise result
+    return result
+
+
+def publish_all(
+    repository: Repository, proposals: Sequence[Proposal], signing_key: Path | None
+) -> tuple[Result, ...]:
+    """Commit each proposal on top of the one before, push once; what came of each, in order.
+
+    One that can't be made is left out and its result is its error: the others don't suffer.
+    LxcGpuError if nothing could be published for anybody.
+    """
     for attempt in range(TRIES):
         began = time.monotonic()
-        with repository.alone():
-            draft = _draft(repository, edit)
-            if isinstance(draft, Committed):
-                return draft
-            revision = _write_commit(repository, draft, author, signing_key)
-            if _pushed(repository, revision):
-                return Committed(revision, True, draft.state, draft.message)
+        try:
+            with repository.alone():
+                chain = _Chain(repository, signing_key)
+                results = tuple(chain.add(proposal) for proposal in proposals)
+                if not chain.grown or _pushed(repository, chain.tip):
+                    return results
+        except RefusedError:
+            if len(proposals) == 1:
+                raise
+            return tuple(_alone(repository, each, signing_key) for each in proposals)
         # A pause that is short beside one try only meets the same rival again.
         longest = min(LONGEST_PAUSE, (time.monotonic() - began) * 1.5**attempt)
         time.sleep(random.uniform(0, longest))  # noqa: S311 (jitter, no secret)
@@ -83,17 +114,51 @@ def publish(
     )
 
 
-def _draft(repository: Repository, edit: Edit) -> _Draft | Committed:
-    tip = repository.fetch_alone()
-    old = repository.read(tip) if tip is not None else None
-    base = old if old is not None else State(fleet=Fleet(format=1))
-    new = edit.apply(base)
-    texts = repository.files(tip, touched(old, new)) if tip is not None else {}
-    files = render(old, new, texts)
-    if tip is not None and not files:
-        return Committed(tip, False, base)
-    _validate(repository, tip, new, files)
-    return _Draft(tip, new, files, edit.message(base, new))
+def _alone(repository: Repository, proposal: Proposal, signing_key: Path | None) -> Result:
+    """One proposal of several that the hook refused together: who is innocent gets through."""
+    try:
+        return publish(repository, proposal.edit, proposal.author, signing_key)
+    except LxcGpuError as error:
+        return error
+
+
+class _Chain:
+    """Commits on top of the newest revision, not pushed yet. The clone's lock is held."""
+
+    def __init__(self, repository: Repository, signing_key: Path | None) -> None:
+        self._repository = repository
+        self._signing_key = signing_key
+        self._tip = repository.fetch_alone()
+        self._state = repository.read(self._tip) if self._tip is not None else None
+        self.grown = False
+
+    @property
+    def tip(self) -> str:
+        """The last commit. There is one: the chain has grown."""
+        return self._tip or ""
+
+    def add(self, proposal: Proposal) -> Result:
+        """Commit one proposal."""
+        try:
+            draft = self._draft(proposal.edit)
+            if isinstance(draft, Committed):
+                return draft
+            revision = _write_commit(self._repository, draft, proposal.author, self._signing_key)
+        except LxcGpuError as error:
+            return error
+        self._tip, self._state, self.grown = revision, draft.state, True
+        return Committed(revision, True, draft.state, draft.message)
+
+    def _draft(self, edit: Edit) -> _Draft | Committed:
+        tip, old, repository = self._tip, self._state, self._repository
+        base = old if old is not None else State(fleet=Fleet(format=1))
+        new = edit.apply(base)
+        texts = repository.files(tip, touched(old, new)) if tip is not None else {}
+        files = render(old, new, texts)
+        if tip is not None and not files:
+            return Committed(tip, False, base)
+        _validate(repository, tip, new, files)
+        return _Draft(tip, new, files, edit.message(base, new))
 
 
 def _validate(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from threading import BoundedSemaphore
 
 from flask import Blueprint, Response, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
@@ -23,6 +25,11 @@ VERBS = (
     ("status", "Says whether it runs."),
     ("help", "Explains all of these."),
 )
+
+
+SAVES = 64
+"""Saves under way at a time; more are asked to try again, so that the pages stay quick."""
+_saves = BoundedSemaphore(SAVES)
 
 
 @dataclass(frozen=True)
@@ -110,13 +117,27 @@ def save_keys(name: str) -> AnyResponse | tuple[str, int] | Response:
         shown=typed.get("shown", ""),
     )
     try:
-        token = save(services(), name, form, source_address())
+        token = _in_turn(lambda: save(services(), name, form, source_address()))
     except LxcGpuError as error:
         response = Response(_render(_page(name), form, _trouble(error)), _status(error))
         if isinstance(error, SlowDownError):
             response.headers["Retry-After"] = str(int(error.seconds) + 1)
         return response
     return redirect(url_for("results.save", token=token), 303)
+
+
+def _in_turn(saving: Callable[[], str]) -> str:
+    if not _saves.acquire(blocking=False):
+        raise LxcGpuError(
+            "page-busy",
+            "Very many people are saving at this moment.",
+            "Nothing was saved. Try again in a minute.",
+            Remedy.WAIT,
+        )
+    try:
+        return saving()
+    finally:
+        _saves.release()
 
 
 def _page(name: str) -> UserPage:

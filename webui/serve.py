@@ -11,9 +11,11 @@ from waitress import create_server  # type: ignore[import-untyped]
 from state.errors import LxcGpuError
 from webui import config as configuration
 from webui.application import assemble, build
+from webui.iam import SAVES
+from webui.results import STREAMS
 
-THREADS = 40
-"""Live pages hold one each (at most 24), so that 16 are always left for the others."""
+THREADS = STREAMS + SAVES + 24
+"""Live pages and saves under way hold one each; 24 are always left for the plain pages."""
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +18,9 @@ from state.commits import Author, Commit, Committed
 from state.edits import Edit
 from state.errors import LxcGpuError, Remedy
 from state.model import State
+from state.publish import Proposal, Result, publish_all
 from state.repository import Repository
+from webui.together import Together
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +71,7 @@ class Source:
         self._lock = Lock()  # for the three fields above and the next one; held for moments
         self._fetched: Event | None = None
         self._remote = Lock()  # one conversation with the remote side at a time
+        self._together = Together(self._publish)
 
     def current(self) -> Reading:
         """What is known now. LxcGpuError only if nothing ever was."""
@@ -97,10 +100,15 @@ class Source:
 
     def commit(self, edit: Edit, author: Author) -> Committed:
         """Commit and push what `edit` makes of the newest state."""
+        return self._together.commit(Proposal(edit, author))
+
+    def _publish(self, proposals: Sequence[Proposal]) -> Sequence[Result]:
         with self._remote:
-            committed = self._repository().commit(edit, author, self._signing_key)
-            self._reading = Reading(committed.revision, committed.state, self._clock())
-        return committed
+            results = publish_all(self._repository(), proposals, self._signing_key)
+            for result in results:
+                if isinstance(result, Committed):
+                    self._reading = Reading(result.revision, result.state, self._clock())
+        return results
 
     def history(self, *paths: str, limit: int = 20) -> tuple[Commit, ...]:
         """The latest commits that changed one of the files `paths`; the newest first."""

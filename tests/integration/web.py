@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import subprocess
 import threading
 from contextlib import contextmanager
@@ -13,6 +15,7 @@ from flask import Flask
 from tests.integration import slapd
 from webui.application import assemble, build
 from webui.config import WebConfig
+from webui.serve import THREADS
 from webui.services import Services
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIuLYnLzgRTCUsGzYVs5LbPMDYjM0vLPhvKYrwVSnSY3"
@@ -47,14 +50,26 @@ def ssh_key(path: Path) -> str:
     return " ".join(path.with_name(f"{path.name}.pub").read_text().split()[:2])
 
 
+def made_key(seed: int) -> str:
+    """A well-formed public key that nobody has the other half of; one for each `seed`."""
+    kind, body = b"ssh-ed25519", hashlib.sha256(f"key {seed}".encode()).digest()
+    blob = b"".join(len(part).to_bytes(4, "big") + part for part in (kind, body))
+    return f"ssh-ed25519 {base64.b64encode(blob).decode()} key{seed}"
+
+
 def make_repository(folder: Path, signing: str, servers: dict[str, tuple[str, int]]) -> Path:
-    """A bare state repository with a fleet and these servers: name to address and ssh port."""
+    """A bare state repository with a fleet and these servers: name to address and ssh port.
+
+    The key `folder/admin` is an admin's.
+    """
+    admin = ssh_key(folder / "admin")
     bare, work = folder / "state.git", folder / "work"
     git = ["git", "-c", "user.name=Alice", "-c", "user.email=alice@example.org"]
     subprocess.run([*git, "init", "-q", "--bare", "-b", "main", bare], check=True)
     subprocess.run([*git, "init", "-q", "-b", "main", work], check=True)
     (work / "fleet.yaml").write_text(
         f"format: 1\nsigners:\n  - name: IAM\n    role: iam\n    key: {signing}\n"
+        f"  - name: Alice\n    role: admin\n    key: {admin}\n"
     )
     (work / "servers").mkdir()
     for name, (address, port) in servers.items():
@@ -102,7 +117,7 @@ def served(web: Web):
     """The page on a loopback port, by the server that serves it for real."""
     from waitress import create_server
 
-    server = create_server(web.app, host="127.0.0.1", port=0, threads=16)
+    server = create_server(web.app, host="127.0.0.1", port=0, threads=THREADS)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:
