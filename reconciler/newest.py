@@ -1,7 +1,8 @@
 """From the state repository to this server's view: fetch, judge, publish.
 
-A revision that is invalid, that somebody made who may not, that rewinds history or doesn't name
-this server changes nothing: the server stays on the view that it has, and says why.
+A revision that is invalid, that somebody made who may not, that rewinds history, would disable too
+many users or doesn't name this server changes nothing: the server stays on the view that it has,
+and says why.
 """
 
 from __future__ import annotations
@@ -73,6 +74,7 @@ def _fetch(config: ServerConfig, before: View | None) -> View:
 
 
 def _fetch_to_clone(config: ServerConfig, before: View | None) -> View:
+    from reconciler.brake import check_brake, leaving
     from state.repository import Repository
 
     repository = Repository.clone(config.state_url, places.STATE_CLONE, ssh_command())
@@ -87,4 +89,6 @@ def _fetch_to_clone(config: ServerConfig, before: View | None) -> View:
             f"The state repository has no servers/{config.name}.yaml.",
             "Commit the file that `setup/gpu-server` printed on this server.",
         )
-    return view_of(state, config.name, tip, allow_disable)
+    view = view_of(state, config.name, tip, allow_disable)
+    check_brake(view, leaving(view))
+    return view

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler import newest, places
+from reconciler import brake, newest, places
 from reconciler.newest import publish_newest, published_view
 from reconciler.server import ServerConfig
 from reconciler.trusted import trust
@@ -64,6 +64,24 @@ def test_what_is_verified_becomes_the_view_and_is_trusted(shop: Workshop) -> Non
         assert published_view() == found.view
         assert trusted() == tip
         assert publish_newest(config(shop)).view == found.view
+
+
+def test_too_many_who_leave_take_an_admins_word(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trust(shop.head)
+    good = publish_newest(config(shop)).view
+    monkeypatch.setattr(brake, "leaving", lambda view: ("ann", "bob", "carol", "dora"))
+    shop.commit("alice", {"fleet.yaml": _fleet(shop, "most_disabled: 3\n")}, "Clean up")
+    refused = publish_newest(config(shop))
+    assert (refused.view, trusted()) == (good, good.revision)
+    assert refused.refused.startswith("This would disable 4 users at once (ann, bob, carol, dora)")
+    tip = shop.commit("alice", {"README.md": "x"}, "Let them go\n\nAllow-Disable: 4")
+    assert (publish_newest(config(shop)).view.revision, trusted()) == (tip, tip)
+
+
+def _fleet(shop: Workshop, more: str) -> str:
+    return f"format: 1\n{more}{signers_yaml(alice=shop.key('alice'), iam=shop.key('iam'))}"
 
 
 def test_who_may_not_changes_nothing_on_the_server(shop: Workshop) -> None:
