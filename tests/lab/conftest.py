@@ -11,7 +11,7 @@ from laboratory.hosts import Host, Lab
 from laboratory.layout import places
 from laboratory.wiring import GPU_SERVERS
 
-from tests.lab.fleet import KEYS, PEOPLE, Fleet, running
+from tests.lab.fleet import KEYS, PEOPLE, STARTS_ROUNDS, Fleet, running
 from tests.lab.running import NAME, setup_lab
 
 
@@ -46,9 +46,9 @@ def fleet(lab: Lab) -> Iterator[Fleet]:
     No rounds but those of the tests, or a test couldn't tell what it broke from what was mended.
     """
     fleet = Fleet(lab)
-    timer, hosts = "lxc-gpu-reconcile.timer", [lab.host(name) for name in GPU_SERVERS]
+    hosts = [lab.host(name) for name in GPU_SERVERS]
     for host in hosts:
-        host.sh(f"systemctl stop {timer}; mv {KEYS}/iam {KEYS}/.iam")
+        host.sh(f"systemctl stop {STARTS_ROUNDS}; mv {KEYS}/iam {KEYS}/.iam")
     for name in PEOPLE:
         fleet.introduce(name)
     fleet.rounds()
@@ -57,7 +57,7 @@ def fleet(lab: Lab) -> Iterator[Fleet]:
         assert done.ok, done.stderr
     yield fleet
     for host in hosts:
-        host.sh(f"systemctl start {timer}; mv {KEYS}/.iam {KEYS}/iam")
+        host.sh(f"systemctl start {STARTS_ROUNDS}; mv {KEYS}/.iam {KEYS}/iam")
 
 
 @pytest.fixture(scope="class")

@@ -19,6 +19,8 @@ KEY = ".ssh/id_ed25519"
 BARE = "/var/lib/lxc-gpu/state.git"
 CONTAINERS = "/var/lib/lxc-gpu/containers"
 KEYS = "/etc/lxc-gpu/authorized_keys"
+STARTS_ROUNDS = "lxc-gpu-reconcile.timer lxc-gpu-watch.service"
+"""What has rounds run by itself on a server; so do nudges, with the key of `iam`."""
 NO_TERMINAL = "Pseudo-terminal will not be allocated because stdin is not a terminal.\n"
 """What ssh says because nobody sits at the laptop."""
 PEOPLE = {"lqchen": ("Lequn Chen", "LQChen"), "ann": ("Ann Example", "ann")}

@@ -310,6 +310,17 @@ class TestLeaving:
         assert [kind.name for kind in KINDS][-1] == "container"
 
 
+class TestByItself:
+    def test_drift_is_noticed_and_healed_within_seconds(self, gpu17: Host) -> None:
+        gpu17.sh("systemctl start lxc-gpu-watch")
+        try:
+            eventually(lambda: plan(gpu17) == [])
+            gpu17.sh("usermod --shell /bin/sh lqchen; iptables -t nat -F LXC-GPU-DNAT")
+            eventually(lambda: plan(gpu17) == [], 20)
+        finally:
+            gpu17.sh("systemctl stop lxc-gpu-watch; systemctl is-active lxc-gpu-reconcile || true")
+
+
 class TestRoundsAtOnce:
     def test_a_newer_revision_wins(self, fleet: Fleet, gpu17: Host) -> None:
         """Two rounds race with a commit between them; the result is the newer state."""

@@ -83,9 +83,7 @@ class TestNonsense:
          "'", '"', "\\", "-c touch /tmp/pwned", "--", "START", "../start", "register", "reconcile",
          "iam", "начать"],
     )  # fmt: skip
-    def test_is_told_apart_and_not_run(
-        self, fleet: Fleet, untouched: Host, request_: str
-    ) -> None:
+    def test_is_told_apart_and_not_run(self, fleet: Fleet, untouched: Host, request_: str) -> None:
         done = manage(fleet, request_)
         assert done.status == 1
         assert done.stdout == ""
