@@ -125,8 +125,11 @@ class TestKilled:
         killed = "kill -9 $(pgrep -f '^/opt/lxc-gpu/bin/python /opt/lxc-gpu/bin/lxc-gpu rec')"
         unpacking = ["pgrep", "-f", "^tar --extract"]
         helper = "systemctl kill --signal=KILL 'lxc-gpu-root@*'"
-        for kill, said in ((killed, "The round ended without a report."),
-                           (helper, "The work on this server ended without an answer.")):  # fmt: skip
+        ends = {
+            killed: "The round ended without a report.",
+            helper: "The work on this server ended without an answer.",
+        }
+        for kill, said in ends.items():
             line = "ssh register@gpu18-manage ann >out 2>&1 & echo $!"
             done = fleet.laptop.sh(line, user="ann")
             eventually(lambda: gpu18.run(unpacking, check=False).ok)
