@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shutil
 import socket
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -35,6 +37,8 @@ TLS = CONFIG / "tls"
 UNIT = Path("/etc/systemd/system/lxc-gpu-web.service")
 SSHD_PIECE = Path("/etc/ssh/sshd_config.d/20-lxc-gpu-gate.conf")
 NGINX_PIECE = Path("/etc/nginx/conf.d/lxc-gpu.conf")
+PATIENCE = 30
+"""Seconds that the page may take to start."""
 PYTHON = ENVIRONMENT / "bin" / "python"
 
 
@@ -176,6 +180,22 @@ def _running(steps: Steps, restart: bool) -> None:
     if not active or restart:
         steps.say(f"{'restart' if active else 'start'} {UNIT.name}")
         command.run(["systemctl", "restart", UNIT.name])
+        _wait_until_it_listens()
+
+
+def _wait_until_it_listens() -> None:
+    host, port = web_config.listen().rsplit(":", 1)
+    place = ("127.0.0.1" if host == "0.0.0.0" else host, int(port))  # noqa: S104 # any address
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection(place, timeout=1):
+            return
+        time.sleep(0.05)
+    raise LxcGpuError(
+        "web-silent",
+        f"{UNIT.name} was started, but does not listen on {host}:{port} after {PATIENCE} s.",
+        f"`journalctl -u {UNIT.name}` says why.",
+    )
 
 
 def _tls(steps: Steps, options: argparse.Namespace) -> None:
