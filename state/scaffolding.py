@@ -106,7 +106,8 @@ def _texts(options: Mapping[str, str], signers: Sequence[Signer]) -> dict[str, b
     texts[".gitlab-ci.yml"] = _text("gitlab-ci.yml")
     for forge in ("gitea", "github"):
         texts[f".{forge}/workflows/check.yaml"] = _text("workflow.yaml")
-    fleet = _with_options(_text(FLEET), options).encode()
+    example = "# signers:\n" if signers else "\0"
+    fleet = _with_options(_text(FLEET).partition(example)[0], options).encode()
     signed = load({FLEET: fleet}).fleet.model_copy(update={"signers": tuple(signers)})
     contents = {path: text.encode() for path, text in texts.items()}
     contents[FLEET] = write(signed, fleet) if signers else fleet
