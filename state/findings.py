@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -55,15 +56,20 @@ class Area:
 
     def ok(self, text: str) -> Finding:
         """As it should be."""
-        return Finding(Level.OK, self.name, text)
+        return Finding(Level.OK, self.name, _printable(text))
 
     def note(self, text: str, hint: str = "") -> Finding:
         """Works, but."""
-        return Finding(Level.NOTE, self.name, text, hint)
+        return Finding(Level.NOTE, self.name, _printable(text), _printable(hint))
 
     def wrong(self, text: str, hint: str = "") -> Finding:
         """Doesn't work."""
-        return Finding(Level.WRONG, self.name, text, hint)
+        return Finding(Level.WRONG, self.name, _printable(text), _printable(hint))
+
+
+def _printable(text: str) -> str:
+    """Journals, directories and containers may say anything: nothing that moves a cursor."""
+    return "".join(c if c.isprintable() else " " if c == "\n" else "�" for c in text)
 
 
 class _Running(Generic[C]):
@@ -92,24 +98,24 @@ class _Running(Generic[C]):
     def _failed(self, why: str, hint: str = "") -> Finding:
         return self._area.wrong(f"`{self._words}` can't be looked at: {why}", hint)
 
-    def result(self, seconds: float) -> tuple[Finding, ...]:
-        """What was found within `seconds`."""
+    def result(self, seconds: float, patience: float) -> tuple[Finding, ...]:
+        """What was found within `seconds`, which are the rest of `patience`."""
         self.thread.join(seconds)
         found = tuple(self.findings)
         if not self.thread.is_alive():
             return found
         hint = "A disk or another machine that doesn't answer, most likely."
-        late = f"`{self._words}` took longer than {PATIENCE:g} s and was left alone."
+        late = f"`{self._words}` took longer than {patience:g} s and was left alone."
         return (*found, self._area.wrong(late, hint))
 
 
 def examine(checks: Sequence[Check[C]], about: C, patience: float = PATIENCE) -> list[Finding]:
     """The findings of all checks, in their order."""
-    from time import monotonic
-
-    deadline = monotonic() + patience
+    deadline = time.monotonic() + patience
     running = [_Running(check, about) for check in checks]
-    return [f for each in running for f in each.result(max(0.0, deadline - monotonic()))]
+    return [
+        f for each in running for f in each.result(max(0.0, deadline - time.monotonic()), patience)
+    ]
 
 
 def worst_last(findings: Iterable[Finding]) -> list[Finding]:

@@ -30,7 +30,9 @@ def units(_: Server) -> Iterator[Finding]:
     for path in sorted(UNITS.glob("lxc-gpu*")):
         if "@" in path.name or path.is_dir() or "[Install]" not in path.read_text():
             continue
-        shown = unit_properties(path.name, "ActiveState", "UnitFileState", "NeedDaemonReload")
+        shown = unit_properties(
+            path.name, "ActiveState", "SubState", "UnitFileState", "NeedDaemonReload"
+        )
         if problem := unit_problem(path.name, shown):
             yield problem
         else:
@@ -44,6 +46,8 @@ def units(_: Server) -> Iterator[Finding]:
 def unit_problem(name: str, shown: Mapping[str, str]) -> Finding | None:
     """What is wrong by systemd's properties of a unit, if anything is. Pure."""
     active = shown.get("ActiveState", "unknown")
+    if shown.get("SubState") == "auto-restart":
+        active = "ending again and again"
     if active not in ("active", "activating", "reloading"):
         return units_area.wrong(
             f"{name} is {active}: {_without(name)}",

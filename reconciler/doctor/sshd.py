@@ -1,6 +1,7 @@
 """Whether sshd does with our accounts what our piece of its configuration says.
 
-sshd_config(5): the first value wins, so a piece that is sorted before ours may win over it.
+sshd_config(5): of the Match blocks that fit, the first value wins, and they all win over what
+stands outside of one. So a block in a piece that is sorted before ours may win over ours.
 """
 
 from __future__ import annotations

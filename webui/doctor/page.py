@@ -26,7 +26,8 @@ def answers(iam: Iam) -> Iterator[Finding]:
     active = command.run(["systemctl", "is-active", UNIT], check=False).stdout.strip()
     again = f"systemctl restart {UNIT}; journalctl -u {UNIT} -n 20"
     if active != "active":
-        yield area.wrong(f"{UNIT} is {active or 'unknown'}: nobody can save keys.", again)
+        word = "ending again and again" if active == "activating" else active or "unknown"
+        yield area.wrong(f"{UNIT} is {word}: nobody can save keys.", again)
         return
     if command.run(["systemctl", "is-enabled", UNIT], check=False).stdout.strip() == "disabled":
         yield area.wrong(f"{UNIT} won't be there after a reboot.", f"systemctl enable {UNIT}")

@@ -362,6 +362,8 @@ class TestRound:
         stopped = service.unit_problem(name, {"ActiveState": "inactive"})
         assert stopped is not None
         assert "nobody can start" in stopped.text
+        crashing = {"ActiveState": "activating", "SubState": "auto-restart"}
+        assert service.unit_problem(name, crashing) is not None
         disabled = {"ActiveState": "active", "UnitFileState": "disabled"}
         assert service.unit_problem(name, disabled) is not None
 
