@@ -8,7 +8,7 @@ from laboratory.hosts import Lab
 from laboratory.layout import places
 from laboratory.progress import Progress
 
-from tests.bench import logins, rounds
+from tests.bench import logins, rounds, walk
 from tests.bench.measure import table
 
 
@@ -24,6 +24,7 @@ def main() -> None:
             logins.save_to_login(lab),
             rounds.first_round(gpu18),
             rounds.empty_round(gpu18),
+            walk.thousand_commits(),
         ]
         print(f"\n{table(figures)}")
     finally:
