@@ -14,6 +14,7 @@ from webui.board import Board
 from webui.config import WebConfig
 from webui.contact import Ssh, Target
 from webui.directory import Directory
+from webui.fleet_pages import fleet
 from webui.iam import iam
 from webui.nudge import Nudger
 from webui.plain import plain
@@ -53,7 +54,7 @@ def build(config: WebConfig, parts: Services | None = None) -> Flask:
         ticks=words.ticks,
         ago=lambda then: words.ago(then, time.time()),
     )
-    for blueprint in (iam, plain, results):
+    for blueprint in (fleet, iam, plain, results):
         app.register_blueprint(blueprint)
     faults.install(app)
     app.after_request(_add_headers)

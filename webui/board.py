@@ -21,10 +21,11 @@ class Phase(StrEnum):
     CONTACTING = "contacting"
     CONVERGED = "converged"
     PROBLEMS = "problems"
+    SUSPENDED = "suspended"
     UNREACHABLE = "unreachable"
 
 
-_FINISHED = frozenset((Phase.CONVERGED, Phase.PROBLEMS, Phase.UNREACHABLE))
+_OPEN = frozenset((Phase.WAITING, Phase.CONTACTING))
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,19 @@ class Outcome:
     @property
     def finished(self) -> bool:
         """Whether nothing more will come of this nudge."""
-        return self.phase in _FINISHED
+        return self.phase not in _OPEN
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What is known of one server, whoever asked."""
+
+    outcome: Outcome
+    """What the latest nudge came to."""
+    report: Report | None = None
+    """The latest report it gave, however long ago."""
+    heard: float | None = None
+    """When it gave that, by our clock."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +93,7 @@ class Board:
         self._clock = clock
         self._most_saves = most_saves
         self._saves: OrderedDict[str, Save] = OrderedDict()
-        self._latest: dict[str, Outcome] = {}
+        self._latest: dict[str, Standing] = {}
         self._changed = Condition()
 
     def open(self, user: str, revision: str, servers: Iterable[str]) -> str:
@@ -100,7 +113,7 @@ class Board:
         with self._changed:
             outcome = replace(outcome, at=self._clock(), since=self._since(outcome))
             if outcome.finished:
-                self._latest[outcome.server] = outcome
+                self._latest[outcome.server] = self._standing(outcome)
             for token in tokens:
                 save = self._saves.get(token)
                 if save is not None:
@@ -125,8 +138,8 @@ class Board:
             self._changed.wait_for(newer, seconds)
             return self._saves.get(token)
 
-    def latest(self) -> Mapping[str, Outcome]:
-        """What each server last came to."""
+    def standings(self) -> Mapping[str, Standing]:
+        """How each server that was asked stands."""
         with self._changed:
             return dict(self._latest)
 
@@ -134,4 +147,11 @@ class Board:
         if outcome.phase is not Phase.UNREACHABLE:
             return None
         before = self._latest.get(outcome.server)
-        return self._clock() if before is None or before.since is None else before.since
+        since = None if before is None else before.outcome.since
+        return self._clock() if since is None else since
+
+    def _standing(self, outcome: Outcome) -> Standing:
+        before = self._latest.get(outcome.server)
+        if outcome.report is None and before is not None:
+            return Standing(outcome, before.report, before.heard)
+        return Standing(outcome, outcome.report, outcome.at if outcome.report else None)

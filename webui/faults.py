@@ -8,6 +8,8 @@ from flask import Flask, Response, render_template, request
 from werkzeug.exceptions import HTTPException, InternalServerError
 
 from state.errors import LxcGpuError, Remedy
+from webui import events
+from webui.events import Code
 
 log = logging.getLogger(__name__)
 
@@ -31,12 +33,13 @@ def install(app: Flask) -> None:
         status = error.code or 500
         title, text = _WORDS.get(status, (error.name, error.description or ""))
         if isinstance(error, InternalServerError):
-            log.error("event=crashed path=%r", request.path, exc_info=error.original_exception)
+            events.crashed(log, request.path, error.original_exception)
         return _answer(status, title, text)
 
     @app.errorhandler(LxcGpuError)
     def known(error: LxcGpuError) -> Response:
-        log.error("event=fault code=%s path=%r details=%r", error.code, request.path, error.details)
+        where = {"path": request.path, "details": error.details}
+        events.warning(log, Code.FAULT, code=error.code, **where)
         status = 500 if error.remedy is Remedy.PERSON else 503
         return _answer(status, error.message, error.hint)
 

@@ -1,4 +1,4 @@
-"""The pages of IAM: the servers, everybody's own page, how to begin."""
+"""The pages of IAM: everybody's own page, how to begin."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from flask import Blueprint, Response, redirect, render_template, request, url_f
 from werkzeug.wrappers import Response as AnyResponse
 
 from state.errors import LxcGpuError, Remedy
-from webui.board import Outcome, Phase
 from webui.directory import LOGIN, DirectoryDownError, NotAllowedError, WrongLoginError
+from webui.fleet_pages import cards
 from webui.saving import Form, SlowDownError, owner_of, problem_lines, save
+from webui.server_card import failures_of
 from webui.services import services, source_address
 from webui.user_page import UserPage, user_page
 
@@ -33,19 +34,6 @@ _saves = BoundedSemaphore(SAVES)
 
 
 @dataclass(frozen=True)
-class ServerRow:
-    """One server on the first page."""
-
-    name: str
-    address: str
-    phase: str
-    word: str
-    text: str
-    hint: str
-    finished: float | None
-
-
-@dataclass(frozen=True)
 class Trouble:
     """Why nothing was saved, and next to which field to say so."""
 
@@ -53,20 +41,6 @@ class Trouble:
     hint: str
     field: str
     lines: tuple[tuple[int, str], ...]
-
-
-@iam.get("/")
-def home() -> str:
-    """The servers, and the way to one's own page."""
-    reading = services().source.current()
-    latest = services().board.latest()
-    rows = [
-        _row(name, str(server.address), latest.get(name), reading.revision)
-        for name, server in sorted(reading.state.servers.items())
-    ]
-    return render_template(
-        "home.html", reading=reading, servers=rows, user_count=len(reading.state.users)
-    )
 
 
 @iam.get("/guide")
@@ -83,7 +57,7 @@ def find() -> AnyResponse:
     """From the form on the first page to somebody's page."""
     login = request.args.get("login", "").strip()
     if not LOGIN.fullmatch(login):
-        return redirect(url_for("iam.home"))
+        return redirect(url_for("fleet.home"))
     return redirect(url_for("iam.user", name=login))
 
 
@@ -152,7 +126,12 @@ def _page(name: str) -> UserPage:
 
 def _render(page: UserPage, form: Form, problem: Trouble | None) -> str:
     reading = services().source.current()
-    return render_template("user.html", page=page, form=form, problem=problem, reading=reading)
+    troubles = [card for card in cards(reading) if page.user and card.name in page.registered]
+    own = failures_of(page.name, services().board.standings()) if page.user else {}
+    return render_template(
+        "user.html", page=page, form=form, problem=problem, reading=reading,
+        failures=own, troubles=[card for card in troubles if card.lines and card.name not in own],
+    )  # fmt: skip
 
 
 def _no_login() -> tuple[str, int]:
@@ -182,18 +161,3 @@ def _status(error: LxcGpuError) -> int:
     if error.remedy is not Remedy.PERSON:
         return 503
     return 422
-
-
-def _row(name: str, address: str, outcome: Outcome | None, newest: str) -> ServerRow:
-    if outcome is None:
-        return ServerRow(name, address, "waiting", "not asked yet", "", "", None)
-    report = outcome.report
-    phase, word, hint = outcome.phase.value, "needs a look", outcome.hint
-    if outcome.phase is Phase.UNREACHABLE:
-        word = "unreachable"
-    elif outcome.phase is Phase.CONVERGED and report and report.revision != newest:
-        phase, word, hint = "behind", "catching up", f"The newest revision is {newest[:7]}."
-    elif outcome.phase is Phase.CONVERGED:
-        word = "converged"
-    finished = report.finished if report else None
-    return ServerRow(name, address, phase, word, outcome.text, hint, finished)

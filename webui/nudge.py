@@ -15,8 +15,10 @@ from threading import Event, Lock, Thread
 
 from state.errors import LxcGpuError
 from state.wire import Message, Progress, Refusal, Report
+from webui import events
 from webui.board import Board, Outcome, Phase
 from webui.contact import Target
+from webui.events import Code
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +40,9 @@ def outcome_of(server: str, message: Message, wanted: str, includes: Includes) -
 
 def _of_report(server: str, report: Report, wanted: str, includes: Includes) -> Outcome:
     at = report.revision[:7] or "no revision"
+    if report.suspended:
+        text = f"holds still at {at}: {report.suspended}"
+        return Outcome(server, Phase.SUSPENDED, text, _SUSPENDED, report.failures, report)
     if report.refused:
         text = f"stays at {at}: {report.refused}"
         return Outcome(server, Phase.PROBLEMS, text, _SYSADMIN, report.failures, report)
@@ -52,6 +57,7 @@ def _of_report(server: str, report: Report, wanted: str, includes: Includes) -> 
     return Outcome(server, Phase.CONVERGED, text, report=report)
 
 
+_SUSPENDED = "A sysadmin suspended it; `lxc-gpu resume` there lets it go on."
 _SYSADMIN = "The next round tries again by itself; if it lasts, tell your sysadmin."
 _CATCHES_UP = "It will catch up by itself within minutes."
 
@@ -156,7 +162,8 @@ class Nudger:
                     refreshed = time.monotonic()
                     self.refresh()
             except LxcGpuError as error:
-                log.warning("event=refresh-failed code=%s %r", error.code, error.message)
+                said = {"code": error.code, "message": error.message}
+                events.warning(log, Code.REFRESH_FAILED, **said)
             if self._stop.wait(look_every):
                 return
 
@@ -176,13 +183,13 @@ class Nudger:
             for message in self._contact(target):
                 self._post(server, wishes, message)
         except LxcGpuError as error:
-            log.warning("event=nudge-failed server=%s code=%s details=%r",
-                        server, error.code, error.details)  # fmt: skip
+            said = {"code": error.code, "details": error.details}
+            events.warning(log, Code.NUDGE_FAILED, server=server, **said)
             self._end(server, wishes, error.message, error.hint)
         except KeyError:
             self._end(server, wishes, "is no longer part of the fleet", "")
         except Exception:
-            log.exception("event=nudge-crashed server=%s", server)
+            events.crashed(log, f"nudge of {server}")
             self._end(server, wishes, "The web page made a mistake here.", _SYSADMIN)
 
     def _post(self, server: str, wishes: frozenset[Wish], message: Message) -> None:

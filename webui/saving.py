@@ -12,12 +12,14 @@ from state.edits import Edit, first_save, name_of
 from state.errors import LxcGpuError, Remedy
 from state.keys import KeyProblemsError, PublicKey, parse_keys
 from state.model import State
+from webui import events
 from webui.directory import (
     DirectoryDownError,
     NotAllowedError,
     Person,
     WrongLoginError,
 )
+from webui.events import Code
 from webui.services import Services
 from webui.words import wait_words
 
@@ -72,10 +74,8 @@ def save(parts: Services, page: str, form: Form, source: str) -> str:
     try:
         return _save(parts, page, form, source)
     except LxcGpuError as error:
-        log.warning(
-            "event=refused user=%s source=%s code=%s details=%r",
-            plain(form.login), source, error.code, error.details or error.message,
-        )  # fmt: skip
+        said = {"code": error.code, "details": error.details or error.message}
+        events.warning(log, Code.REFUSED, user=plain(form.login), source=source, **said)
         raise
 
 
@@ -89,10 +89,8 @@ def _save(parts: Services, page: str, form: Form, source: str) -> str:
     committed = parts.source.commit(edit, Author(person.full_name, mail))
     name = name_of(committed.state, person.login, person.directory_id) or person.login
     token = parts.nudger.saved(name, committed.revision)
-    log.info(
-        "event=saved user=%s source=%s keys=%d revision=%s",
-        name, source, len(keys), committed.revision,
-    )  # fmt: skip
+    said = {"keys": len(keys), "revision": committed.revision}
+    events.info(log, Code.SAVED, user=name, source=source, **said)
     return token
 
 

@@ -10,7 +10,9 @@ from waitress import create_server  # type: ignore[import-untyped]
 
 from state.errors import LxcGpuError
 from webui import config as configuration
+from webui import events
 from webui.application import assemble, build
+from webui.events import Code
 from webui.iam import SAVES
 from webui.results import STREAMS
 
@@ -31,12 +33,11 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     log = logging.getLogger("webui")
     if config.directory.dangerously_unencrypted:
-        log.warning("event=insecure passwords go to the directory UNENCRYPTED, as configured")
+        what = "passwords go to the directory UNENCRYPTED"
+        events.warning(log, Code.INSECURE, what=what)
     if config.host not in ("127.0.0.1", "::1", "localhost"):
-        log.warning(
-            "event=insecure listening on %s without TLS: passwords cross the network readable",
-            config.listen,
-        )
+        what = f"listening on {config.listen} without TLS: passwords cross the network readable"
+        events.warning(log, Code.INSECURE, what=what)
     parts = assemble(config)
     server = create_server(
         build(config, parts),
@@ -52,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
         look_every=config.fetch_seconds,
         refresh_every=config.refresh_interval.total_seconds(),
     )
-    log.info("event=serving listen=%s", config.listen)
+    events.info(log, Code.SERVING, listen=config.listen)
     server.run()
     return 0
 

@@ -17,9 +17,12 @@ from threading import Event, Lock, Thread
 from state.commits import Author, Commit, Committed
 from state.edits import Edit
 from state.errors import LxcGpuError, Remedy
+from state.history import Entry, count, entries, missing
 from state.model import State
 from state.publish import Proposal, Result, publish_all
 from state.repository import Repository
+from webui import events
+from webui.events import Code
 from webui.together import Together
 
 log = logging.getLogger(__name__)
@@ -71,6 +74,7 @@ class Source:
         self._lock = Lock()  # for the three fields above and the next one; held for moments
         self._fetched: Event | None = None
         self._remote = Lock()  # one conversation with the remote side at a time
+        self._missing: tuple[str, dict[str, frozenset[str] | None]] = ("", {})  # of one tip
         self._together = Together(self._publish)
 
     def current(self) -> Reading:
@@ -115,8 +119,44 @@ class Source:
         try:
             return Repository(self._clone).history(*paths, limit=limit)
         except LxcGpuError as error:
-            log.warning("event=history-failed code=%s details=%r", error.code, error.details)
+            events.warning(log, Code.HISTORY_FAILED, code=error.code, details=error.details)
             return ()
+
+    def entries(self, *, skip: int, limit: int) -> tuple[Entry, ...]:
+        """`limit` commits with all that they say, after the newest `skip`."""
+        try:
+            return entries(Repository(self._clone), skip=skip, limit=limit)
+        except LxcGpuError as error:
+            events.warning(log, Code.HISTORY_FAILED, code=error.code, details=error.details)
+            return ()
+
+    def commits(self) -> int:
+        """How many commits the history has."""
+        try:
+            return count(Repository(self._clone))
+        except LxcGpuError as error:
+            events.warning(log, Code.HISTORY_FAILED, code=error.code, details=error.details)
+            return 0
+
+    def missing(self, revision: str) -> frozenset[str] | None:
+        """The commits that whoever is at `revision` doesn't have; None if it is unknown here."""
+        tip = self.current().revision
+        if revision == tip:
+            return frozenset()
+        if self._missing[0] != tip:
+            self._missing = (tip, {})
+        known = self._missing[1]
+        if revision not in known:
+            try:
+                known[revision] = missing(Repository(self._clone), revision)
+            except LxcGpuError:
+                return None
+        return known[revision]
+
+    def behind(self, revision: str) -> int | None:
+        """By how many commits `revision` is behind the newest; None if it is unknown here."""
+        found = self.missing(revision)
+        return None if found is None else len(found)
 
     def includes(self, revision: str, wanted: str) -> bool:
         """Whether `revision` is `wanted` or comes after it; a revision unknown here may not."""
@@ -152,7 +192,7 @@ class Source:
         except LxcGpuError as error:
             self._fail(error.message, error.details)
         except Exception as error:
-            log.exception("event=fetch-crashed")
+            events.crashed(log, "fetch")
             self._fail("The state repository could not be read.", repr(error))
         finally:
             with self._lock:
@@ -161,7 +201,7 @@ class Source:
             done.set()
 
     def _fail(self, message: str, details: str) -> None:
-        log.warning("event=fetch-failed %r details=%r", message, details)
+        events.warning(log, Code.FETCH_FAILED, message=message, details=details)
         if self._reading is not None:
             self._reading = replace(self._reading, problem=message)
 

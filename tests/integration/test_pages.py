@@ -13,8 +13,10 @@ import pytest
 from shells.gate_register import registration
 from state.commits import Author
 from state.keys import parse_key
+from state.wire import Drift, Failure, Report
 from tests.integration import slapd
 from tests.integration.web import KEY, OTHER, PEOPLE, Web, make_web
+from webui.nudge import outcome_of
 
 pytestmark = pytest.mark.skipif(
     not Path("/usr/sbin/slapd").exists(), reason="needs slapd (apt-get install slapd)"
@@ -224,6 +226,64 @@ def test_live_pages_give_their_places_back(web):
     for answer in held:
         answer.close()
     assert client.get(f"{place}/events").status_code == 200
+
+
+def test_the_history_says_who_what_and_how_far_page_by_page(web):
+    save(web)
+    for _ in range(26):
+        save(web, "lqchen", keys=f"{KEY} lqchen@laptop\n{OTHER} desk")
+        save(web, "lqchen", keys=f"{KEY} lqchen@laptop")
+    page = get(web, "/history")
+    assert page.count("<li><time") == 50
+    assert "by Lequn Chen" in page
+    assert "lqchen: add SSH key" in page
+    assert 'href="/history?page=2"' in page
+    older = get(web, "/history?page=2")
+    assert "Begin the fleet" in older
+    assert "new user lqchen (Lequn Chen): uid 20000, port 22000" in older
+    for odd in ("0", "-3", "99999999", "x"):
+        assert web.app.test_client().get(f"/history?page={odd}").status_code == 200
+
+
+def report_of(web: Web, server: str, **fields: object) -> None:
+    revision = web.parts.source.newest().revision
+    said = Report(**{"server": server, "revision": revision, "finished": time.time(),
+                     "seconds": 0.4, **fields})  # fmt: skip
+    web.parts.board.post(outcome_of(server, said, "", web.parts.source.includes), ())
+
+
+def test_the_servers_pages_tell_the_truth(web):
+    save(web)
+    edit = registration("lqchen", parse_key(OTHER), "gpu17")
+    web.parts.source.commit(edit, Author("gpu17", "gpu17@servers.invalid"))
+    time.sleep(0.3)  # the nudges of the save have failed by now
+    old = web.parts.source.newest().revision
+    report_of(web, "gpu17")
+    report_of(web, "gpu18", suspended="new disks")
+    home = get(web, "/")
+    assert home.count("converged") == 2  # the colour and the word
+    assert "applied <time" in home
+    assert "A sysadmin has it hold still" in home
+    assert "new disks" in get(web, "/server/gpu18")
+    save(web, "lqchen", keys=f"{OTHER}\n{THIRD}")
+    time.sleep(0.3)
+    failure = Failure("account", "lqchen", "uid-taken", "Its uid is taken.", "Free the `uid`.")
+    drift = (Drift(time.time() - 90, "put the port mapping of lqchen back"),)
+    report_of(web, "gpu17", revision=old, failures=(failure,), drift=drift)
+    home = get(web, "/")
+    assert "1 problem for lqchen" in home
+    assert "1 commit behind" in home
+    assert "put the port mapping of lqchen back" in home
+    page = get(web, "/server/gpu17")
+    for said in ("uid-taken", "Its uid is taken.", "Free the <code>uid</code>.", "1 minute ago"):
+        assert said in page
+    own = get(web, "/user/lqchen")
+    assert "could not do everything for you" in own
+    assert "uid-taken" in own
+    history = get(web, "/history")
+    assert history.count("on 0 of 2 servers") == 1
+    assert history.count("on all 2 servers") == 3
+    assert web.app.test_client().get("/server/gpu99").status_code == 404
 
 
 def test_old_addresses_and_unknown_ones(web):

@@ -39,12 +39,12 @@ def test_since_when_a_server_is_unreachable_is_remembered():
     board.post(outcome("gpu17", Phase.UNREACHABLE), [])
     now[0] = 200.0
     board.post(outcome("gpu17", Phase.UNREACHABLE), [])
-    assert board.latest()["gpu17"].since == 100.0
+    assert board.standings()["gpu17"].outcome.since == 100.0
     board.post(outcome("gpu17", Phase.CONVERGED), [])
-    assert board.latest()["gpu17"].since is None
+    assert board.standings()["gpu17"].outcome.since is None
     now[0] = 300.0
     board.post(outcome("gpu17", Phase.UNREACHABLE), [])
-    assert board.latest()["gpu17"].since == 300.0
+    assert board.standings()["gpu17"].outcome.since == 300.0
 
 
 def test_a_reader_wakes_up_at_once_when_something_happens():

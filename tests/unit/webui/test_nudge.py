@@ -140,7 +140,7 @@ def test_the_first_page_is_filled_and_a_pushed_revision_is_passed_on():
         yield report(target.name, newest[0])
 
     def all_at(revision: str) -> bool:
-        reports = [outcome.report for outcome in board.latest().values()]
+        reports = [standing.report for standing in board.standings().values()]
         return len(reports) == 2 and all(r is not None and r.revision == revision for r in reports)
 
     nudges, board = nudger(contact)

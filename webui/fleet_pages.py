@@ -1,0 +1,83 @@
+"""The pages about everybody's servers: all of them, one of them, and what was changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flask import Blueprint, abort, render_template, request
+
+from state.history import Entry
+from webui.server_card import ServerCard, server_card
+from webui.services import services
+from webui.source import Reading
+
+fleet = Blueprint("fleet", __name__)
+
+PAGE = 50
+"""Commits on one page of the history."""
+
+
+@dataclass(frozen=True)
+class HistoryRow:
+    """One commit, and how far it has come."""
+
+    entry: Entry
+    servers: int
+    """How many servers have it."""
+    asked: int
+    """... of how many that ever answered."""
+
+
+@fleet.get("/")
+def home() -> str:
+    """The servers, and the way to one's own page."""
+    reading = services().source.current()
+    return render_template("home.html", reading=reading, servers=cards(reading))
+
+
+@fleet.get("/server/<name>")
+def server(name: str) -> str:
+    """One server: what it is at, and everything that is wrong."""
+    source = services().source
+    reading = source.current()
+    if name not in reading.state.servers:
+        abort(404)
+    users = [user for user in sorted(reading.state.users)
+             if user in reading.state.registrations.get(name, {})]  # fmt: skip
+    history = source.history(f"servers/{name}.yaml", f"registrations/{name}", limit=10)
+    card = _card(reading, name)
+    return render_template("server.html", reading=reading, card=card, users=users, history=history)
+
+
+@fleet.get("/history")
+def history() -> str:
+    """Every change, the newest first."""
+    source = services().source
+    reading = source.current()
+    total = source.commits()
+    last = max(1, -(-total // PAGE))
+    number = min(max(1, request.args.get("page", 1, type=int)), last)
+    rows = [_row(entry) for entry in source.entries(skip=(number - 1) * PAGE, limit=PAGE)]
+    return render_template(
+        "history.html", reading=reading, rows=rows, number=number, last=last, total=total
+    )
+
+
+def cards(reading: Reading) -> list[ServerCard]:
+    """All servers."""
+    return [_card(reading, name) for name in sorted(reading.state.servers)]
+
+
+def _card(reading: Reading, name: str) -> ServerCard:
+    standing = services().board.standings().get(name)
+    report = standing.report if standing else None
+    behind = 0 if report is None else services().source.behind(report.revision)
+    return server_card(name, reading.state.servers[name], standing, behind, reading.state.users)
+
+
+def _row(entry: Entry) -> HistoryRow:
+    source = services().source
+    reports = [s.report for s in services().board.standings().values() if s.report is not None]
+    lacking = [source.missing(report.revision) for report in reports]
+    have = sum(known is not None and entry.commit.revision not in known for known in lacking)
+    return HistoryRow(entry, have, len(reports))

@@ -1,0 +1,152 @@
+"""What the page says about one server, made from what it last reported. Pure.
+
+All is well is one quiet line; whatever isn't comes with words, a hint and a code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from state.model import Server
+from state.wire import Drift, Failure, Report
+from webui.board import Phase, Standing
+
+CLOCK_SLACK = 60.0
+"""Seconds that a server's clock may differ from ours before it is worth a word."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One thing to know, and what to do about it."""
+
+    title: str
+    text: str
+    hint: str = ""
+    code: str = ""
+
+
+@dataclass(frozen=True)
+class ServerCard:
+    """One server."""
+
+    name: str
+    address: str
+    phase: str
+    """The colour."""
+    word: str
+    """The state of things in a word or two."""
+    lines: tuple[Line, ...] = ()
+    """What is wrong; none if nothing is."""
+    revision: str = ""
+    behind: int | None = 0
+    """Commits that it doesn't have yet; None if its revision is not in our history."""
+    report: Report | None = None
+    heard: float | None = None
+    """When it gave its report, by our clock."""
+    since: float | None = None
+    """Unreachable: since when."""
+    failures: tuple[tuple[str, tuple[Failure, ...]], ...] = ()
+    """By whose they are; the server's own come first, as the empty name."""
+    drift: tuple[Drift, ...] = ()
+    """What was changed by hand and put back, the newest first."""
+
+    @property
+    def failure_count(self) -> int:
+        """How many things a round could not put right."""
+        return sum(len(each) for _, each in self.failures)
+
+
+def server_card(
+    name: str,
+    server: Server,
+    standing: Standing | None,
+    behind: int | None,
+    users: Iterable[str] = (),
+) -> ServerCard:
+    """What to say of the server `name`, which is `behind` by so many commits."""
+    address = str(server.address)
+    if standing is None:
+        return ServerCard(name, address, "waiting", "not asked yet")
+    report = standing.report
+    unreachable = standing.outcome.phase is Phase.UNREACHABLE
+    lines = [*_unreachable(standing), *_lines(report, standing.heard)]
+    if report is None:
+        word = "never reached" if unreachable else "no report"
+        if not unreachable:
+            lines.append(Line("It gave no report", standing.outcome.text, standing.outcome.hint))
+        phase = "unreachable" if unreachable else "problems"
+        return ServerCard(name, address, phase, word, tuple(lines), since=standing.outcome.since)
+    phase, word = ("unreachable", "unreachable") if unreachable else _state(report, behind)
+    return ServerCard(
+        name=name,
+        address=address,
+        phase=phase,
+        word=word,
+        lines=tuple(lines),
+        revision=report.revision,
+        behind=behind,
+        report=report,
+        heard=standing.heard,
+        since=standing.outcome.since,
+        failures=_by_owner(report.failures, frozenset(users)),
+        drift=tuple(reversed(report.drift)),
+    )
+
+
+def failures_of(user: str, standings: Mapping[str, Standing]) -> dict[str, tuple[Failure, ...]]:
+    """What each server could not put right for `user`; servers without such are left out."""
+    found = {}
+    for server, standing in sorted(standings.items()):
+        failures = standing.report.failures if standing.report else ()
+        own = tuple(failure for failure in failures if failure.name == user)
+        if own:
+            found[server] = own
+    return found
+
+
+def _state(report: Report, behind: int | None) -> tuple[str, str]:
+    """Colour and word for a server that answers."""
+    if report.suspended:
+        return "suspended", "suspended"
+    if report.refused or report.failures:
+        return "problems", "needs a look"
+    if behind != 0:
+        return "behind", "catching up"
+    return "converged", "converged"
+
+
+def _unreachable(standing: Standing) -> list[Line]:
+    outcome = standing.outcome
+    if outcome.phase is not Phase.UNREACHABLE:
+        return []
+    title = "Silent" if standing.report else "Never reached since this page was started"
+    return [Line(title, outcome.text, outcome.hint)]
+
+
+def _lines(report: Report | None, heard: float | None) -> list[Line]:
+    if report is None:
+        return []
+    lines = []
+    if report.suspended:
+        hint = f"On {report.server}, `lxc-gpu resume` lets it go on."
+        lines.append(Line("A sysadmin has it hold still", report.suspended, hint))
+    if report.refused:
+        hint = "It stays as it is until a revision comes that it may take."
+        lines.append(Line("A newer revision was refused", report.refused, hint))
+    off = 0.0 if heard is None else report.finished - heard
+    if abs(off) > CLOCK_SLACK:
+        how = f"{abs(off) / 60:.0f} minutes {'ahead of' if off > 0 else 'behind'} this machine's"
+        hint = f"On {report.server}, `timedatectl` tells whether its clock is kept right."
+        lines.append(Line("Its clock is wrong", f"It is {how}.", hint))
+    return lines
+
+
+def _by_owner(
+    failures: Iterable[Failure], users: frozenset[str]
+) -> tuple[tuple[str, tuple[Failure, ...]], ...]:
+    """The failures of each user, by name; what is nobody's own comes first."""
+    found: dict[str, list[Failure]] = {}
+    for failure in failures:
+        found.setdefault(failure.name if failure.name in users else "", []).append(failure)
+    return tuple((name, tuple(found[name])) for name in sorted(found))
