@@ -133,6 +133,20 @@ def test_rewinding_takes_a_person_on_the_server(shop: Workshop) -> None:
     assert publish_newest(config(shop)).view.revision == other
 
 
+def test_the_only_admins_key_is_lost(shop: Workshop) -> None:
+    trust(shop.head)
+    good = publish_newest(config(shop)).view
+    signers = signers_yaml(alice=shop.key("alice-again"), iam=shop.key("iam"))
+    tip = shop.commit("alice-again", {"fleet.yaml": "format: 1\n" + signers})
+    found = publish_newest(config(shop))
+    assert found.view == good
+    assert "signed by a stranger" in found.refused
+    trust(tip)
+    assert publish_newest(config(shop)).view.revision == tip
+    last = shop.commit("alice-again", {"README.md": "as ever"})
+    assert publish_newest(config(shop)).view.revision == last
+
+
 def test_a_kill_between_view_and_trust_is_healed(
     shop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
