@@ -1,0 +1,288 @@
+"""`lxc-gpu doctor` on healthy machines, and on machines that are broken one thing at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import pytest
+from laboratory.hosts import Host
+from laboratory.people import DORA, LQCHEN, OUTSIDER
+from laboratory.wiring import GPU_SERVERS
+
+from state.findings import Finding, Level, from_json
+from tests.lab.fleet import KEYS, STARTS_ROUNDS, Fleet
+from tests.lab.running import eventually
+
+PIECE = "/etc/ssh/sshd_config.d/10-site.conf"
+TEMPLATES = "/var/lib/lxc-gpu/templates"
+CONTAINERS = "/var/lib/lxc-gpu/containers"
+HOOK = "/var/lib/lxc-gpu/state.git/hooks/pre-receive"
+SIGNING = "/etc/lxc-gpu/keys/signing"
+PASSWORD = "/etc/lxc-gpu/ldap-password"  # the file's name
+GATE = "/var/lib/lxc-gpu/gate_keys"
+NO_ROUND = "! systemctl is-active --quiet lxc-gpu-reconcile.service"
+
+
+@dataclass(frozen=True)
+class Break:
+    """One thing to break: how, how to mend it, and what the doctor has to say."""
+
+    name: str
+    do: str
+    undo: str
+    says: str
+    hint: str
+    host: str = "gpu17"
+
+
+BREAKS = (
+    Break("a drop before our hook", "iptables -I FORWARD 1 -j DROP", "iptables -D FORWARD -j DROP",
+          "filter FORWARD: `-j DROP` comes before our rules", "lxc-gpu reconcile"),
+    Break("forwarding off", "echo 0 >/proc/sys/net/ipv4/ip_forward",
+          "echo 1 >/proc/sys/net/ipv4/ip_forward", "forwards nothing", "lxc-gpu reconcile"),
+    Break("overlapping subuids", "echo alice:10000000:65536 >>/etc/subuid",
+          "sed -i /^alice:/d /etc/subuid", "/etc/subuid gives alice 10000000 to 10065535",
+          "usermod --del-subuids 10000000-10065535 alice"),
+    Break("no socket", "systemctl stop lxc-gpu-root.socket", "systemctl start lxc-gpu-root.socket",
+          "lxc-gpu-root.socket is inactive: nobody can start a container",
+          "systemctl enable --now lxc-gpu-root.socket"),
+    Break("no template", f"mount -t tmpfs none {TEMPLATES}", f"umount {TEMPLATES}",
+          "debian-12.tar.zst is missing: nobody can register", "setup/template"),
+    Break("sshd overridden", "printf 'Match all\\nAuthorizedKeysFile .ssh/authorized_keys\\n"
+          f"Match all\\n' >{PIECE}",
+          f"rm -f {PIECE}", "sshd has authorizedkeysfile '.ssh/authorized_keys'",
+          f"{PIECE} is read before"),
+    Break("sshd broken", f"echo 'Nonsense yes' >{PIECE}", f"rm -f {PIECE}",
+          "sshd can't use its configuration", "sshd -t"),
+    Break("nosuid", f"mount --bind {CONTAINERS} {CONTAINERS}; "
+          f"mount -o remount,bind,nosuid {CONTAINERS}", f"umount -l {CONTAINERS}",
+          "mounted nosuid: sudo doesn't work in containers", "remount,rw,suid"),
+    Break("another host key", "cd /etc/lxc-gpu; cp -p known_hosts known_hosts.kept; "
+          "sed -i \"s/ssh-ed25519 .*/$(cut -d' ' -f1-2 /etc/ssh/ssh_host_ed25519_key.pub"
+          " | sed 's,/,\\\\/,g')/\" known_hosts",
+          "cd /etc/lxc-gpu; mv known_hosts.kept known_hosts",
+          "has another ssh host key than the pinned one", "--gate-host-key"),
+    Break("a key that others read", "chmod 644 /etc/lxc-gpu/keys/state",
+          "chmod 600 /etc/lxc-gpu/keys/state", "others may read it",
+          "chmod 0600 /etc/lxc-gpu/keys/state"),
+    Break("not our account", "gpasswd -d lqchen lxc-gpu-users",
+          "usermod -aG lxc-gpu-users lqchen", "lqchen is also a local account",
+          "usermod -aG lxc-gpu-users lqchen"),
+    Break("a route", "ip route add 10.77.4.0/24 dev eth0", "ip route del 10.77.4.0/24 dev eth0",
+          "10.77.0.0/16 meets 10.77.4.0/24, which is behind eth0", "fleet.yaml"),
+    Break("no Python packages", "mv /opt/lxc-gpu/packages /opt/lxc-gpu/away",
+          "mv -T /opt/lxc-gpu/away /opt/lxc-gpu/packages",
+          "login shell of the manage accounts doesn't run", "setup/gpu-server"),
+    Break("a container that was killed", "systemctl kill --signal=KILL lxc-gpu@lqchen; sleep 1",
+          "systemctl reset-failed lxc-gpu@lqchen; systemctl start lxc-gpu@lqchen",
+          "The container of lqchen failed", "lxc-gpu doctor --user lqchen"),
+    Break("the page is down", "systemctl stop lxc-gpu-web", "systemctl start lxc-gpu-web",
+          "lxc-gpu-web.service is inactive: nobody can save keys",
+          "systemctl restart lxc-gpu-web.service", host="iam"),
+    Break("no hook", f"mv {HOOK} {HOOK}.away", f"mv {HOOK}.away {HOOK}",
+          "pre-receive hook is missing: anything may be pushed", "setup/web-server", host="iam"),
+    Break("a hook that doesn't run", f"chmod 644 {HOOK}", f"chmod 755 {HOOK}",
+          "pre-receive hook can't be run", "chmod 755", host="iam"),
+    Break("an unknown signing key", f"cp -p {SIGNING} {SIGNING}.away; rm {SIGNING}; "
+          f"ssh-keygen -q -t ed25519 -N '' -f {SIGNING}.new; mv {SIGNING}.new {SIGNING}; "
+          f"rm {SIGNING}.new.pub; chown lxc-gpu: {SIGNING}", f"mv {SIGNING}.away {SIGNING}",
+          "signing key is not among the signers", "role: iam", host="iam"),
+    Break("a key that the page can't read", f"chown root: {SIGNING}", f"chown lxc-gpu: {SIGNING}",
+          "The page can't sign", "setup/web-server", host="iam"),
+    Break("the wrong LDAP password", f"cp -p {PASSWORD} {PASSWORD}.away; echo wrong >{PASSWORD}",
+          f"mv {PASSWORD}.away {PASSWORD}", "refuses the service account", "ldapwhoami",
+          host="iam"),
+    Break("stale keys at the gate", f"cp -p {GATE} {GATE}.away; sed -i '$d' {GATE}",
+          f"mv {GATE}.away {GATE}", "1 of the state's are missing", "setup/web-server",
+          host="iam"),
+    Break("a setting misspelled", "cp -p /etc/lxc-gpu/web.toml /etc/lxc-gpu/web.away; "
+          "sed -i s/public_url/publik_url/ /etc/lxc-gpu/web.toml",
+          "mv /etc/lxc-gpu/web.away /etc/lxc-gpu/web.toml", "publik_url: is not a setting",
+          "Edit /etc/lxc-gpu/web.toml", host="iam"),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def healthy(fleet: Fleet) -> Iterator[Fleet]:
+    """The lab as it usually is, but held still: so what a test breaks, nothing else mends."""
+    hosts = [fleet.lab.host(name) for name in GPU_SERVERS]
+    with ExitStack() as stack:
+        for host in hosts:
+            host.sh(f"systemctl start {STARTS_ROUNDS}; cp {KEYS}/.iam {KEYS}/iam")
+            stack.callback(host.sh, f"systemctl stop {STARTS_ROUNDS}; rm -f {KEYS}/iam")
+        for host in hosts:
+            eventually(lambda host=host: host.sh(NO_ROUND, check=False).ok, 30)  # type: ignore[misc]
+            host.sh("lxc-gpu reconcile; lxc-gpu suspend --reason 'the tests break things'")
+            stack.callback(host.sh, "lxc-gpu resume; lxc-gpu reconcile")
+        assert fleet.types("ssh gpu17-manage start").ok
+        yield fleet
+
+
+def examined(host: Host, *words: str) -> list[Finding]:
+    """What the doctor finds; its exit status has to agree."""
+    done = host.run(["lxc-gpu", "doctor", "--json", *words], check=False)
+    assert done.stderr == ""
+    findings = from_json(done.stdout)
+    assert done.status == any(f.level is Level.WRONG for f in findings)
+    assert json.loads(done.stdout)["healthy"] == done.ok
+    return findings
+
+
+def wrong(findings: list[Finding]) -> dict[str, str]:
+    """What is wrong, with the hints."""
+    return {f.text: f.hint for f in findings if f.level is Level.WRONG}
+
+
+def texts(findings: list[Finding]) -> str:
+    """Everything that was said."""
+    return "\n".join(f"{f.level} {f.area} {f.text}" for f in findings)
+
+
+@contextmanager
+def broken(host: Host, each: Break) -> Iterator[None]:
+    """Put back whatever happens."""
+    try:
+        host.sh(each.do)
+        yield
+    finally:
+        host.sh(each.undo)
+
+
+@pytest.mark.parametrize("name", ["gpu17", "gpu18", "iam"])
+def test_nothing_is_wrong_with_healthy_machines(healthy: Fleet, name: str) -> None:
+    findings = examined(healthy.lab.host(name))
+    assert wrong(findings) == {}
+    assert len(findings) > 12
+
+
+@pytest.mark.parametrize("each", BREAKS, ids=lambda each: each.name.replace(" ", "-"))
+def test_what_is_broken_is_named_with_what_to_do(healthy: Fleet, each: Break) -> None:
+    host = healthy.lab.host(each.host)
+    with broken(host, each):
+        found = wrong(examined(host))
+    assert any(each.says in text and each.hint in hint for text, hint in found.items()), found
+
+
+def test_everything_was_put_back(healthy: Fleet) -> None:
+    for name in ("gpu17", "iam"):
+        eventually(lambda name=name: not wrong(examined(healthy.lab.host(name))), 20)  # type: ignore[misc]
+
+
+def test_a_directory_that_is_down(healthy: Fleet) -> None:
+    ldap = healthy.lab.host("ldap")
+    with broken(ldap, Break("", "systemctl stop slapd", "systemctl start slapd", "", "")):
+        found = wrong(examined(healthy.iam))
+        asked = wrong(examined(healthy.iam, "--login", "ann"))
+    for each in (found, asked):
+        (text,) = each
+        assert "ldap://ldap.mylab.com doesn't answer" in text
+
+
+def test_a_server_that_is_down(healthy: Fleet) -> None:
+    stop = Break("", "systemctl stop ssh.socket ssh.service || systemctl stop ssh.service",
+                 "systemctl start ssh.service", "", "")  # fmt: skip
+    with broken(healthy.gpu18, stop):
+        (text,) = wrong(examined(healthy.iam))
+    assert text.startswith("gpu18 (172.16.2.18, port 22) ")
+
+
+def test_a_wrong_address_in_the_state(healthy: Fleet) -> None:
+    again = "lxc-gpu resume; lxc-gpu reconcile; lxc-gpu suspend --reason 'the tests break things'"
+    file = "servers/gpu17.yaml"
+    healthy.commits("Mistype", f"sed -i s/172.16.2.17$/172.16.2.71/ {file}")
+    try:
+        healthy.gpu17.sh(again)
+        found = wrong(examined(healthy.gpu17))
+    finally:
+        healthy.commits("Correct", f"sed -i s/172.16.2.71$/172.16.2.17/ {file}")
+        healthy.gpu17.sh(again)
+    (text,) = (text for text in found if "172.16.2.71, which is no address" in text)
+    assert found[text] == "servers/gpu17.yaml: `address:` is one of 172.16.2.17."
+
+
+class TestUser:
+    def test_all_is_well(self, healthy: Fleet) -> None:
+        findings = examined(healthy.gpu17, "--user", "lqchen")
+        assert wrong(findings) == {}
+        said = texts(findings)
+        assert "registered here: uid 20" in said
+        assert "its sshd answers at 10.77." in said
+        assert "leads to the container" in said
+        assert "SHA256:" in said
+
+    def test_a_stranger_and_somebody_who_is_elsewhere(self, healthy: Fleet) -> None:
+        (text,) = wrong(examined(healthy.gpu17, "--user", "nobody-at-all"))
+        assert "is no user of the fleet" in text
+        (text,) = wrong(examined(healthy.gpu18, "--user", "ann"))
+        assert "ann is not registered on gpu18" in text
+
+    def test_a_key_that_is_gone_and_a_port_that_leads_nowhere(self, healthy: Fleet) -> None:
+        away = Break("", f"mv {KEYS}/lqchen {KEYS}/.away; iptables -t nat -F LXC-GPU-DNAT",
+                     f"mv {KEYS}/.away {KEYS}/lqchen; lxc-gpu resume; lxc-gpu reconcile; "
+                     "lxc-gpu suspend --reason 'the tests break things'", "", "")  # fmt: skip
+        with broken(healthy.gpu17, away):
+            found = "\n".join(wrong(examined(healthy.gpu17, "--user", "lqchen")))
+        assert "1 of 1 saved keys are not in /etc/lxc-gpu/authorized_keys/lqchen" in found
+        assert "doesn't lead to the container" in found
+
+    def test_a_container_whose_sshd_is_gone(self, healthy: Fleet) -> None:
+        kill = Break("", "for p in $(pgrep -x sshd); do grep -q lqchen /proc/$p/cgroup && "
+                     "kill -STOP $p && echo $p >>/run/stopped; done; true",
+                     "xargs kill -CONT </run/stopped; rm /run/stopped", "", "")  # fmt: skip
+        with broken(healthy.gpu17, kill):
+            found = "\n".join(wrong(examined(healthy.gpu17, "--user", "lqchen")))
+        assert "nothing answers at 10.77." in found
+
+    def test_what_a_container_answers_does_nothing_to_the_terminal(self, healthy: Fleet) -> None:
+        """Its owner decides what listens at its port 22."""
+        fake = Break("", "ip address add 10.77.0.9/32 dev lo; iptables -t nat -I OUTPUT 1 -p tcp "
+                     "--dport 22 -d 10.77.0.0/16 -j DNAT --to-destination 10.77.0.9:2222; "
+                     "systemd-run -q --unit=fake python3 -c \"import socket\nwith socket."
+                     "create_server(('10.77.0.9', 2222)) as s:\n  while True: "
+                     "s.accept()[0].sendall(b'SSH-\\x1b]0;owned\\x07\\x1b[31m')\"; sleep 1",
+                     "systemctl stop fake; ip address del 10.77.0.9/32 dev lo; "
+                     "iptables -t nat -D OUTPUT 1", "", "")  # fmt: skip
+        with broken(healthy.gpu17, fake):
+            done = healthy.gpu17.run(["lxc-gpu", "doctor", "--user", "lqchen"], check=False)
+        assert "SSH-�]0;owned��[31m" in done.stdout
+        assert "\x1b" not in done.stdout
+
+    def test_a_refused_key_shows_up(self, healthy: Fleet) -> None:
+        healthy.types("ssh -l lqchen gpu17-manage status", user="ann")
+        said = texts(examined(healthy.gpu17, "--user", "lqchen"))
+        assert "refused: " in said
+
+
+class TestLogin:
+    def test_directly_and_by_way_of_a_group(self, healthy: Fleet) -> None:
+        chen = examined(healthy.iam, "--login", LQCHEN.login.lower())
+        assert wrong(chen) == {}
+        assert "uid=LQChen,ou=people" in texts(chen)
+        assert "is the user lqchen: " in texts(chen)
+        dora = examined(healthy.iam, "--login", DORA.login)
+        assert wrong(dora) == {}
+        assert "by way of cn=vision-lab < cn=gpu-users" in texts(dora)
+
+    def test_an_outsider_a_stranger_and_nonsense(self, healthy: Fleet) -> None:
+        (text,) = wrong(examined(healthy.iam, "--login", OUTSIDER.login))
+        assert "In none of the groups that let people in (cn=gpu-users)" in text
+        (text,) = wrong(examined(healthy.iam, "--login", "nobody-at-all"))
+        assert "No entry matches (uid=nobody-at-all)" in text
+        (text,) = wrong(examined(healthy.iam, "--login", "*"))
+        assert "no possible login" in text
+
+
+def test_the_options_belong_to_their_machines(healthy: Fleet) -> None:
+    for name, option in (("iam", "--user"), ("gpu17", "--login")):
+        done = healthy.lab.host(name).run(["lxc-gpu", "doctor", option, "x"], check=False)
+        assert done.status == 1
+        assert "This machine is no " in done.stderr
+
+
+def test_it_needs_root_and_says_so(healthy: Fleet) -> None:
+    done = healthy.gpu17.sh("runuser -u nobody -- lxc-gpu doctor", check=False)
+    assert done.status == 1
+    assert "Use sudo." in done.stderr
