@@ -32,7 +32,8 @@ def check_brake(view: View, gone: Collection[str]) -> None:
     names = ", ".join(sorted(gone)[:NAMED]) + (", ..." if len(gone) > NAMED else "")
     raise LxcGpuError(
         "brake",
-        f"This would disable {len(gone)} users at once ({names}); {allowed} are allowed.",
+        f"This would disable {'1 user' if len(gone) == 1 else f'{len(gone)} users'} at once "
+        f"({names}); {allowed} may be.",
         f"If it is meant, an admin commits with the trailer `Allow-Disable: {len(gone)}`; "
         "else `git revert` what removed them.",
     )

@@ -116,6 +116,8 @@ class Planned:
     kind: str
     name: str
     words: str
+    unreadable: bool = False
+    """This is no change: it says why nothing is known, and nothing done."""
 
 
 def plan(kinds: Sequence[AnyKind], view: View, only: str | None = None) -> tuple[Planned, ...]:
@@ -126,7 +128,7 @@ def plan(kinds: Sequence[AnyKind], view: View, only: str | None = None) -> tuple
         desired = kind.desired(view)
         observed = kind.observe(view, desired.keys())
         lines += [
-            Planned(kind.name, name, f"cannot be read: {error.message}")
+            Planned(kind.name, name, f"cannot be read: {error.message}", True)
             for name, error in sorted(observed.unreadable.items())
         ]
         lines += [

@@ -58,8 +58,18 @@ def power_of(user: str) -> Power:
     )
 
 
-def start(view: View, user: str, tell: Tell) -> bool:
-    """Have the container up, its sshd answering, its port mapped. False if it was so before."""
+@dataclass(frozen=True)
+class Started:
+    """What came of a start."""
+
+    was_running: bool
+    """Whether the container ran already, and answered."""
+    notes: tuple[str, ...] = ()
+    """What could not be put in place inside, for its owner to mend."""
+
+
+def start(view: View, user: str, tell: Tell) -> Started:
+    """Have the container up, its sshd answering, its port mapped."""
     resident = resident_of(view, user)
     with files.lock(files.user_lock(user), wait=False) as free:
         if free:
@@ -91,21 +101,22 @@ def resident_of(view: View, user: str) -> Resident:
     )
 
 
-def _start(view: View, user: str, resident: Resident, tell: Tell) -> bool:
+def _start(view: View, user: str, resident: Resident, tell: Tell) -> Started:
     unit = places.container_unit(user)
     was_running = power_of(user).running
     outcome = converge(REACHED_BY if was_running else NEEDED, view.only(user), only=user)
     for failure in outcome.failures:
         raise LxcGpuError(failure.code, failure.message, failure.hint)
+    notes: tuple[str, ...] = ()
     if not was_running:
         from reconciler.prepare import prepare  # not on the way of a container that runs
 
-        prepare(view, user, resident, tell)
+        notes = prepare(view, user, resident)
         tell(Progress("starting the container"))
         command.run(["systemctl", "reset-failed", unit], check=False)
         command.run(["systemctl", "start", unit])
     waited = _wait_for_sshd(user, resident.address, tell)
-    return not was_running or waited
+    return Started(was_running and not waited, notes)
 
 
 def _wait_for_sshd(user: str, address: str, tell: Tell) -> bool:

@@ -3,33 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from reconciler import container_home, files, hostile, places
+from reconciler.hostile import HostileError
 from reconciler.lxc_config import gpu_nodes, lxc_config, rootfs
-from reconciler.plan import Tell
 from state import command
 from state.errors import LxcGpuError
 from state.view import Resident, View
-from state.wire import Progress
 
 
-def prepare(view: View, user: str, resident: Resident, tell: Tell) -> None:
-    """Write the configuration afresh, and put what the start needs into the file system."""
-    nodes = gpu_nodes()
-    config = lxc_config(view, user, resident, nodes)
+def prepare(view: View, user: str, resident: Resident) -> tuple[str, ...]:
+    """Write the configuration afresh, and put what the start needs into the file system.
+
+    What is in the way inside is returned, in words: only the owner can mend it, from inside, so
+    the container starts all the same. LxcGpuError if it can't, because its host key is gone.
+    """
+    config = lxc_config(view, user, resident, gpu_nodes())
     files.write_file(places.container_config(user), config)
-    try:
-        _install_as_root(view, user, resident)
-        home = container_home.desired_files(view, user, resident)
-        container_home.write(rootfs(view, user), user, resident.subid, home)
-    except LxcGpuError as error:
-        # the owner can only mend it from inside: the container starts all the same
-        tell(Progress(f"note: {error.message} {error.hint}".rstrip()))
+    home = container_home.desired_files(view, user, resident)
+    root, subid = rootfs(view, user), resident.subid
+    contents = _contents_for_root(view, user, resident)
+    notes = []
+    for put in (
+        partial(_install_as_root, root, subid, contents),
+        partial(container_home.write, root, user, subid, home),
+    ):
+        try:
+            put()
+        except HostileError as error:
+            notes.append(f"{error.message} {error.hint}".rstrip())
+    return tuple(notes)
 
 
-def _install_as_root(view: View, user: str, resident: Resident) -> None:
-    """The ssh host keys and the resolvers, as the container's root."""
+def _contents_for_root(view: View, user: str, resident: Resident) -> Mapping[str, tuple[str, int]]:
+    """The ssh host keys and the resolvers, with their modes."""
     private = files.read_text(places.HOST_KEYS / user)
     if private is None:
         raise LxcGpuError(
@@ -38,17 +47,21 @@ def _install_as_root(view: View, user: str, resident: Resident) -> None:
             f"Register again, nothing is lost: `ssh register@{view.server}-manage {user}`",
         )
     servers = view.nameservers or _own_resolvers()
-    contents: Mapping[str, tuple[str, int]] = {
+    return {
         "etc/ssh/ssh_host_ed25519_key": (private, 0o600),
         "etc/ssh/ssh_host_ed25519_key.pub": (f"{resident.host_key}\n", 0o644),
         "etc/resolv.conf": ("".join(f"nameserver {s}\n" for s in servers), 0o644),
     }
 
+
+def _install_as_root(rootfs: Path, subid: int, contents: Mapping[str, tuple[str, int]]) -> None:
+    """Put files in place as the container's root."""
+
     def work(root: int) -> None:
         for path, (text, mode) in contents.items():
             hostile.write_below(root, PurePosixPath(path), text, mode, folder_mode=0o755)
 
-    hostile.as_owner(rootfs(view, user), resident.subid, work)
+    hostile.as_owner(rootfs, subid, work)
 
 
 def _own_resolvers() -> tuple[str, ...]:

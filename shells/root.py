@@ -124,8 +124,10 @@ def _view() -> View:
 
 def _start(view: View, user: str, tell: Tell) -> wire.Answer:
     started = power.start(view, user, tell)
-    text = messages.started(view, user, view.residents[user], was_running=not started)
-    return wire.Answer(text, {**_facts(view, user, running=True), "was_running": not started})
+    text = messages.started(view, user, view.residents[user], was_running=started.was_running)
+    lines = [*(f"Note: {note}" for note in started.notes), text]
+    facts = {"was_running": started.was_running, "notes": list(started.notes)}
+    return wire.Answer("\n".join(lines), {**_facts(view, user, running=True), **facts})
 
 
 def _stop(view: View, user: str, tell: Tell) -> wire.Answer:

@@ -133,8 +133,9 @@ def _print_plan(revision: str, lines: tuple[Planned, ...]) -> None:
     width = max(len(line.kind) for line in lines)
     for line in lines:
         terminal.result(f"{line.kind:<{width}}  {line.words}")
-    changes = "1 change" if len(lines) == 1 else f"{len(lines)} changes"
-    terminal.note(f"{changes} to revision {revision[:10]}; `lxc-gpu reconcile` makes them.")
+    changes = sum(not line.unreadable for line in lines)
+    count = "1 change" if changes == 1 else f"{changes} changes"
+    terminal.note(f"{count} to revision {revision[:10]}; `lxc-gpu reconcile` makes them.")
 
 
 def _report_text(report: wire.Report) -> str:

@@ -10,6 +10,7 @@ from reconciler import places
 from reconciler.doctor.server import UNITS, Server, as_nobody, output, unit_properties
 from reconciler.server import ssh_command
 from reconciler.status import read_status
+from reconciler.suspension import suspension
 from state import command
 from state.findings import Area, Finding
 from state.wire import Report
@@ -70,6 +71,8 @@ def _without(name: str) -> str:
         return "nobody can start a container or register."
     if name.endswith(".timer"):
         return "without a nudge no round comes."
+    if name == "lxc-gpu-watch.service":
+        return "what is changed by hand is put back minutes later, not at once."
     return "what it does is left undone."
 
 
@@ -89,11 +92,14 @@ def containers(_: Server) -> Iterator[Finding]:
 
 def last_round(_: Server) -> Iterator[Finding]:
     """When a round last ended, and what it came to."""
-    yield from round_findings(read_status(), time.time())
+    held = suspension()
+    yield from round_findings(read_status(), time.time(), held.words() if held else "")
 
 
-def round_findings(report: Report | None, now: float) -> Iterator[Finding]:
-    """What the last report means. Pure."""
+def round_findings(report: Report | None, now: float, held: str = "") -> Iterator[Finding]:
+    """What the last report means, and why the server is held still, if it is. Pure."""
+    if held:
+        yield round_area.note(f"Suspended, nothing is changed: {held}", "lxc-gpu resume")
     if report is None:
         yield round_area.wrong("No round has ended on this server yet.", "lxc-gpu reconcile")
         return
@@ -103,7 +109,7 @@ def round_findings(report: Report | None, now: float) -> Iterator[Finding]:
             f"The last round ended {-ago / 60:.0f} minutes in the future: the clock was set back.",
             "timedatectl; then `lxc-gpu reconcile`",
         )
-    elif ago > ROUND_OVERDUE and not report.suspended:
+    elif ago > ROUND_OVERDUE and not held:
         yield round_area.wrong(
             f"The last round ended {duration(ago)} ago; one should come every five minutes.",
             "systemctl status lxc-gpu-reconcile.timer lxc-gpu-reconcile.service",
@@ -112,8 +118,6 @@ def round_findings(report: Report | None, now: float) -> Iterator[Finding]:
         yield round_area.ok(
             f"the last one ended {duration(max(0, ago))} ago, at revision {report.revision[:10]}"
         )
-    if report.suspended:
-        yield round_area.note(f"Suspended: {report.suspended}", "lxc-gpu resume")
     if report.refused:
         first, *rest = report.refused.splitlines()
         yield round_area.wrong(f"The newest revision is refused: {first}", " ".join(rest))

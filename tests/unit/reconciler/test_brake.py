@@ -17,7 +17,7 @@ def test_a_few_may_leave() -> None:
 
 
 def test_many_may_not_and_are_named() -> None:
-    with pytest.raises(LxcGpuError, match=r"disable 5 users at once \(user0, user1, .*\); 3 are"):
+    with pytest.raises(LxcGpuError, match=r"5 users at once \(user0, user1, .*\); 3 may"):
         check_brake(VIEW, FIVE)
 
 
