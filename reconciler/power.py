@@ -112,21 +112,23 @@ def _start(view: View, user: str, resident: Resident, tell: Tell) -> Started:
         from reconciler.prepare import prepare  # not on the way of a container that runs
 
         notes = prepare(view, user, resident)
+        for note in notes:
+            tell(Progress(f"note: {note}"))
         tell(Progress("starting the container"))
         command.run(["systemctl", "reset-failed", unit], check=False)
         command.run(["systemctl", "start", unit])
-    waited = _wait_for_sshd(user, resident.address, tell)
+    waited = _wait_for_sshd(user, resident.address, notes, tell)
     return Started(was_running and not waited, notes)
 
 
-def _wait_for_sshd(user: str, address: str, tell: Tell) -> bool:
+def _wait_for_sshd(user: str, address: str, notes: tuple[str, ...], tell: Tell) -> bool:
     """Wait until sshd sends its banner. Whether there was something to wait for."""
     started = told = time.monotonic()
     waited = False
     while not _answers(address):
         now = time.monotonic()
         if now - started > PATIENCE or (waited and not power_of(user).running):
-            raise _no_answer(user, now - started)
+            raise _no_answer(user, now - started, notes)
         if now - told > 1:
             told = now
             tell(Progress("waiting for the container's sshd", (now - started) / PATIENCE))
@@ -143,7 +145,7 @@ def _answers(address: str) -> bool:
         return False
 
 
-def _no_answer(user: str, seconds: float) -> LxcGpuError:
+def _no_answer(user: str, seconds: float, notes: tuple[str, ...]) -> LxcGpuError:
     power = power_of(user)
     if not power.running:
         return LxcGpuError(
@@ -153,7 +155,9 @@ def _no_answer(user: str, seconds: float) -> LxcGpuError:
         )
     return LxcGpuError(
         "sshd-silent",
-        f"The container runs, but its sshd did not answer within {seconds:.0f} s.",
+        "\n".join(
+            [f"The container runs, but its sshd did not answer within {seconds:.0f} s.", *notes]
+        ),
         "Try `restart`; if the container's own sshd is broken, ask your sysadmin.",
         Remedy.RETRY,
     )

@@ -62,9 +62,9 @@ READ = (
 )  # fmt: skip
 WRITTEN = (
     Trap("the host key is a folder", "rm etc/ssh/ssh_host_ed25519_key; mkdir "
-         "etc/ssh/ssh_host_ed25519_key", "Note: Below"),
+         "etc/ssh/ssh_host_ed25519_key", "note: Below"),
     Trap("the host key is a link", f"ln -sf {BAIT}/key etc/ssh/ssh_host_ed25519_key"),
-    Trap("etc/ssh is a link", f"rm -r etc/ssh; ln -s {BAIT} etc/ssh", "Note: Below"),
+    Trap("etc/ssh is a link", f"rm -r etc/ssh; ln -s {BAIT} etc/ssh", "note: Below"),
     Trap("the resolvers are a link", f"ln -sf {BAIT}/resolv etc/resolv.conf"),
     Trap("the resolvers climb", "ln -sf ../../../../../../../srv/bait/resolv etc/resolv.conf"),
     Trap("the resolvers are a pipe", "rm -f etc/resolv.conf; mkfifo etc/resolv.conf"),
