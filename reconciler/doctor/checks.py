@@ -31,6 +31,7 @@ SERVER: tuple[Check[Server], ...] = (
     network.forwarding,
     firewall.hooks,
     firewall.other_tables,
+    firewall.legacy,
     firewall.others,
     sshd.in_effect,
     service.login_shell,

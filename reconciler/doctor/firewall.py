@@ -13,12 +13,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from reconciler import iptables, places
-from reconciler.doctor.server import Server, output, unit_properties
+from reconciler.doctor.server import Server, output, text_of, unit_properties
 from reconciler.kinds.network import HOOKS
 from state.findings import Area, Finding
 
 area = Area("firewall")
 ENDS = ("DROP", "REJECT")
+LEGACY_TABLES = "/proc/net/ip_tables_names"
 
 
 def hooks(_: Server) -> Iterator[Finding]:
@@ -116,6 +117,15 @@ def _let_through(place: tuple[str, str]) -> str:
         f"oifname {places.BRIDGE} ct state established,related accept; "
         f"oifname {places.BRIDGE} ct status dnat accept"
     )
+
+
+def legacy(_: Server) -> Iterator[Finding]:
+    """Whether the older iptables has rules, beside the one that we use."""
+    if text_of(LEGACY_TABLES) and "nf_tables" in output("iptables", "--version"):
+        yield area.note(
+            "iptables-legacy has tables, too: what its rules drop is dropped, whatever ours accept.",
+            "iptables-legacy-save shows them; who uses it?",
+        )
 
 
 def others(_: Server) -> Iterator[Finding]:

@@ -333,7 +333,8 @@ class TestRound:
         assert self.levels(self.report()) == ["ok"]
         assert self.levels(self.report(), 9999.0) == ["wrong"]
         assert self.levels(self.report(), 10.0) == ["wrong"]
-        assert self.levels(self.report(suspended="work on the disks"), 9999.0) == ["ok", "note"]
+        held = service.round_findings(self.report(), 9999.0, "work on the disks (by root)")
+        assert [found.level for found in held] == ["note", "ok"]
         assert self.levels(self.report(refused="It was rewound.\nRevert.")) == ["ok", "wrong"]
         assert self.levels(self.report(failures=(failure,))) == ["ok", "wrong"]
         assert self.levels(self.report(failures=(failure,) * 9)) == ["ok", *["wrong"] * 6]
