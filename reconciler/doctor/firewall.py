@@ -123,7 +123,7 @@ def legacy(_: Server) -> Iterator[Finding]:
     """Whether the older iptables has rules, beside the one that we use."""
     if text_of(LEGACY_TABLES) and "nf_tables" in output("iptables", "--version"):
         yield area.note(
-            "iptables-legacy has tables, too: what its rules drop is dropped, whatever ours accept.",
+            "iptables-legacy has tables, too: what they drop is dropped, whatever ours accept.",
             "iptables-legacy-save shows them; who uses it?",
         )
 
