@@ -158,14 +158,15 @@ class TestOnlyVerbs:
         """Ports of the server, sockets of it, and the agent of the user."""
         through = "--socks5 127.0.0.1:7777 127.0.0.1:22" if "-D" in options else "127.0.0.1:7777"
         use = f"curl -sS --http0.9 --max-time 2 {through}"
+        limit = 3 if "-N" in options else 30
         script = f"""
             eval $(ssh-agent) >&2; trap 'ssh-agent -k >&2' EXIT
-            ssh -o ExitOnForwardFailure=no {options} {account} status >out 2>&1 </dev/null &
-            child=$!
-            sleep 0.4
-            {use} 2>&-
-            test -e s && timeout 2 curl -sS --http0.9 --unix-socket s http://x
-            kill $child 2>&-; wait $child
+            timeout {limit} ssh {options} {account} status >out 2>&1 </dev/null &
+            while kill -0 $! 2>&-; do
+                {use} 2>&-
+                test -e s && timeout 2 curl -sS --http0.9 --unix-socket s http://x
+                sleep 0.1
+            done
             cat out
             """
         done = fleet.types(f"cd $(mktemp -d); set +e; {script}")
