@@ -19,6 +19,8 @@ from webui.iam import iam
 from webui.nudge import Nudger
 from webui.plain import plain
 from webui.results import results
+from webui.roll import Roll
+from webui.roll_call import Rule
 from webui.services import EXTENSION, Services
 from webui.source import Reading, Source
 from webui.throttle import Throttle
@@ -76,7 +78,9 @@ def assemble(config: WebConfig) -> Services:
 
     nudger = Nudger(targets, Ssh(config.nudge_key).nudge, board, source.includes)
     directory = Directory(config.directory)
-    return Services(config, source, directory, Throttle(), board, nudger, time.time)
+    rule = Rule(config.disable_vanished, config.disable_after, config.disable_most)
+    roll = Roll(source, directory.look_up_all, rule)
+    return Services(config, source, directory, Throttle(), board, nudger, roll, time.time)
 
 
 def stale_notice(reading: Reading) -> Markup:

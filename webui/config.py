@@ -129,6 +129,16 @@ class WebConfig(Table):
     """How old the page's copy of the state may get while somebody looks."""
     refresh_minutes: Annotated[float, Field(gt=0, le=1440)] = 10
     """How often every server is asked again, those that were unreachable included."""
+    directory_refresh_minutes: Annotated[float, Field(gt=0, le=10_080)] = 60
+    """How often everybody is looked up in the directory: full names, and who is gone."""
+    disable_vanished: bool = False
+    """Whether people who are gone from the directory are disabled without being asked."""
+    disable_after: Annotated[int, Field(ge=1, le=1000)] = 3
+    """... after being gone in so many refreshes, one after the other."""
+    disable_most: Annotated[int, Field(ge=1, le=100_000)] = 3
+    """... and never while more than so many are gone at once: then the directory is suspected."""
+    returning: Literal["ask", "allow"] = "ask"
+    """Whether people whom a sysadmin disabled come back by saving a key, or have to ask."""
     organisation: Annotated[str, Field(max_length=80)] = ""
     """Your laboratory's name, for the top of each page."""
     directory: DirectoryConfig
@@ -142,6 +152,11 @@ class WebConfig(Table):
     def port(self) -> int:
         """The port to listen on."""
         return int(self.listen.rpartition(":")[2])
+
+    @property
+    def looks_up(self) -> bool:
+        """Whether somebody but the people themselves can ask the directory about them."""
+        return bool(self.directory.bind_dn) or not self.directory.bind_template
 
     @property
     def refresh_interval(self) -> timedelta:

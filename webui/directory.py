@@ -8,9 +8,10 @@ nobody gets in whom `allow` doesn't let in.
 from __future__ import annotations
 
 import re
-import uuid
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from ldap3 import ALL_ATTRIBUTES, BASE, SUBTREE, Connection, Server
@@ -18,6 +19,7 @@ from ldap3.core.exceptions import LDAPNoSuchObjectResult
 from ldap3.utils.conv import escape_filter_chars
 from ldap3.utils.dn import escape_rdn
 
+from state.model import User
 from webui.config import DirectoryConfig
 from webui.connections import (
     Connections,
@@ -26,8 +28,16 @@ from webui.connections import (
     WrongLoginError,
     wrong,
 )
+from webui.entries import STATUS, Entry, closed, directory_id, printable, search_for
 
-__all__ = ["Directory", "DirectoryDownError", "NotAllowedError", "Person", "WrongLoginError"]
+__all__ = [
+    "Directory",
+    "DirectoryDownError",
+    "Found",
+    "NotAllowedError",
+    "Person",
+    "WrongLoginError",
+]
 
 LOGIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@-]{0,63}", re.ASCII)
 """Logins that we ask a directory about; anything else is no login anywhere."""
@@ -35,6 +45,8 @@ LOGIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@-]{0,63}", re.ASCII)
 LONGEST_PASSWORD = 1024
 DEEPEST_GROUP = 10
 MOST_GROUPS = 1000
+AT_ONCE = 100
+"""Users in one search: fewer than any directory's limit on answers, so none has to be raised."""
 
 _MEMBER_OF_CHAIN = "memberOf:1.2.840.113556.1.4.1941:"
 
@@ -51,13 +63,13 @@ class Person:
 
 
 @dataclass(frozen=True)
-class _Entry:
-    dn: str
-    attributes: Mapping[str, list[bytes]]
+class Found:
+    """What the directory says about one of our users."""
 
-    def text(self, attribute: str) -> str:
-        values = self.attributes.get(attribute.lower()) or [b""]
-        return values[0].decode("utf-8", "replace").strip()
+    full_name: str = ""
+    """Empty if it doesn't say."""
+    gone: str = ""
+    """Why this person counts as gone, in words; empty if not."""
 
 
 class Directory:
@@ -86,6 +98,53 @@ class Directory:
                 return None
             return self._person(entries[0])
 
+    def look_up_all(self, users: Mapping[str, User]) -> dict[str, Found]:
+        """What the directory says about each of `users`, asked by the service account.
+
+        One connection, two searches for each hundred users. DirectoryDownError if it doesn't
+        answer all of them: half an answer is none.
+        """
+        found: dict[str, Found] = {}
+        with self._connections.reached() as server, self._connections.service(server) as service:
+            rest = iter(users.items())
+            while some := dict(islice(rest, AT_ONCE)):
+                found |= self._look_up(service, some)
+        return found
+
+    def _look_up(self, service: Connection, users: Mapping[str, User]) -> dict[str, Found]:
+        names = self._config
+        wanted = "".join(search_for(names, u.login, u.directory_id) for u in users.values())
+        asked = (names.login_attribute, names.name_attribute, names.id_attribute, *STATUS)
+        most = 10 * len(users)
+        entries = self._search(service, names.base, f"(|{wanted})", most=most, attributes=asked)
+        inside = self._search(
+            service, names.base, f"(&{names.allow}(|{wanted}))", most=most, attributes=("1.1",)
+        )
+        allowed = {_same_dn(entry.dn) for entry in inside}
+        return {name: self._found(service, user, entries, allowed) for name, user in users.items()}
+
+    def _found(
+        self, service: Connection, user: User, entries: Sequence[Entry], allowed: set[str]
+    ) -> Found:
+        same_id = [e for e in entries if user.directory_id and self._id(e) == user.directory_id]
+        login = self._config.login_attribute
+        same_login = [e for e in entries if e.text(login).casefold() == user.login.casefold()]
+        if not same_id and user.directory_id and any(self._id(e) for e in same_login):
+            return Found(gone="the login belongs to another person now")
+        mine = same_id or same_login
+        if not mine:
+            return Found(gone="there is no such entry")
+        if len(mine) > 1:  # who is meant can't be told, so nobody is gone
+            return Found()
+        (entry,) = mine
+        gone = closed(entry, time.time())
+        if not gone and (_same_dn(entry.dn) not in allowed or not self._in_groups(service, entry)):
+            gone = "not among those who may use the servers"
+        return Found(printable(entry.text(self._config.name_attribute)), gone)
+
+    def _id(self, entry: Entry) -> str | None:
+        return directory_id(entry.attributes.get(self._config.id_attribute.lower()))
+
     def _by_search(self, server: Server, login: str, password: str) -> Person:
         with self._connections.service(server) as service:
             entries = self._find(service, login)
@@ -104,7 +163,7 @@ class Directory:
                 raise wrong(f"{len(entries)} entries match the login")
             return self._let_in(own, entries[0])
 
-    def _let_in(self, connection: Connection, entry: _Entry) -> Person:
+    def _let_in(self, connection: Connection, entry: Entry) -> Person:
         if not self._allowed(connection, entry):
             raise NotAllowedError(
                 "login-not-allowed",
@@ -114,13 +173,17 @@ class Directory:
             )
         return self._person(entry)
 
-    def _find(self, connection: Connection, login: str) -> list[_Entry]:
+    def _find(self, connection: Connection, login: str) -> list[Entry]:
         wanted = f"({self._config.login_attribute}={escape_filter_chars(login)})"
         return self._search(connection, self._config.base, wanted, most=2)
 
-    def _allowed(self, connection: Connection, entry: _Entry) -> bool:
+    def _allowed(self, connection: Connection, entry: Entry) -> bool:
         if not self._search(connection, entry.dn, self._config.allow, scope=BASE):
             return False
+        return self._in_groups(connection, entry)
+
+    def _in_groups(self, connection: Connection, entry: Entry) -> bool:
+        """Whether `entry` is in one of `allow_groups`, if there are any."""
         if not self._config.allow_groups:
             return True
         if self._config.nested == "active-directory":
@@ -131,7 +194,7 @@ class Directory:
             return bool(self._search(connection, entry.dn, f"(|{groups})", scope=BASE))
         return self._follow_groups(connection, entry)
 
-    def _follow_groups(self, connection: Connection, entry: _Entry) -> bool:
+    def _follow_groups(self, connection: Connection, entry: Entry) -> bool:
         """Whether a group that lets people in is reached from `entry`, group by group."""
         goal = {_same_dn(dn) for dn in self._config.allow_groups}
         login = escape_filter_chars(entry.text(self._config.login_attribute))
@@ -160,14 +223,15 @@ class Directory:
         *,
         scope: Any = SUBTREE,
         most: int = 1,
-    ) -> list[_Entry]:
+        attributes: Sequence[str] = (),
+    ) -> list[Entry]:
         names = self._config
         try:
             connection.search(
                 base,
                 wanted,
                 scope,
-                attributes=[ALL_ATTRIBUTES, names.id_attribute],
+                attributes=list(attributes) or [ALL_ATTRIBUTES, names.id_attribute],
                 size_limit=0,
                 time_limit=names.answer_seconds,
             )
@@ -176,40 +240,22 @@ class Directory:
         answers = connection.response or ()
         found = [each for each in answers if each["type"] == "searchResEntry"]
         return [
-            _Entry(
+            Entry(
                 each["dn"],
                 {k.lower(): list(v) for k, v in each["raw_attributes"].items()},
             )
             for each in found[:most]
         ]
 
-    def _person(self, entry: _Entry) -> Person:
+    def _person(self, entry: Entry) -> Person:
         names = self._config
         login = entry.text(names.login_attribute)
         return Person(
             login=login,
-            full_name=_printable(entry.text(names.name_attribute)) or login,
-            directory_id=_directory_id(entry.attributes.get(names.id_attribute.lower())),
-            mail=_printable(entry.text(names.mail_attribute)),
+            full_name=printable(entry.text(names.name_attribute)) or login,
+            directory_id=self._id(entry),
+            mail=printable(entry.text(names.mail_attribute)),
         )
-
-
-def _directory_id(values: list[bytes] | None) -> str | None:
-    """entryUUID is text; objectGUID is 16 bytes, the first three fields little-endian."""
-    if not values or not values[0]:
-        return None
-    value = values[0]
-    try:
-        text = value.decode("ascii")
-        if len(value) != 16 and re.fullmatch(r"[A-Za-z0-9-]{1,64}", text):
-            return text
-    except UnicodeDecodeError:
-        pass
-    return str(uuid.UUID(bytes_le=value)) if len(value) == 16 else value.hex()[:64]
-
-
-def _printable(text: str) -> str:
-    return "".join(c for c in text if c.isprintable() and c != ":").strip()[:200]
 
 
 def _same_dn(dn: str) -> str:

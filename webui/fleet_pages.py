@@ -32,7 +32,8 @@ class HistoryRow:
 def home() -> str:
     """The servers, and the way to one's own page."""
     reading = services().source.current()
-    return render_template("home.html", reading=reading, servers=cards(reading))
+    gone = services().roll.news(reading.state)
+    return render_template("home.html", reading=reading, servers=cards(reading), news=gone)
 
 
 @fleet.get("/server/<name>")

@@ -130,8 +130,17 @@ def _render(page: UserPage, form: Form, problem: Trouble | None) -> str:
     own = failures_of(page.name, services().board.standings()) if page.user else {}
     return render_template(
         "user.html", page=page, form=form, problem=problem, reading=reading,
-        failures=own, troubles=[card for card in troubles if card.lines and card.name not in own],
+        closed=_closed(page), failures=own,
+        troubles=[card for card in troubles if card.lines and card.name not in own],
     )  # fmt: skip
+
+
+def _closed(page: UserPage) -> str:
+    """What somebody whose account was closed can do."""
+    parts = services()
+    if page.left and (parts.config.returning == "allow" or parts.roll.disabled(page.name)):
+        return "Saving a key opens it again, with the same numbers."
+    return f"A sysadmin opens it again: `lxc-gpu user enable {page.name}`."
 
 
 def _no_login() -> tuple[str, int]:

@@ -84,7 +84,7 @@ def _save(parts: Services, page: str, form: Form, source: str) -> str:
         raise PasteError("paste-too-long", "That is far more text than keys could ever be.")
     keys = parse_keys(form.keys)
     person = _authenticate(parts, form, source)
-    edit = _edit(page, person, keys, form.shown)
+    edit = _edit(page, person, keys, form.shown, _welcome_back(parts, person))
     mail = person.mail or f"{person.login}@users.invalid"
     committed = parts.source.commit(edit, Author(person.full_name, mail))
     name = name_of(committed.state, person.login, person.directory_id) or person.login
@@ -109,13 +109,34 @@ def _authenticate(parts: Services, form: Form, source: str) -> Person:
     return person
 
 
-def _edit(page: str, person: Person, keys: tuple[PublicKey, ...], shown: str) -> Edit:
+def _welcome_back(parts: Services, person: Person) -> bool:
+    """Whether this person, if disabled, may come back by saving.
+
+    Whom a sysadmin disabled has to ask one, unless configured otherwise; whom the page disabled,
+    because the directory didn't know them any more, is let in again by the directory.
+    """
+    if parts.config.returning == "allow":
+        return True
+    state = parts.source.current().state
+    name = name_of(state, person.login, person.directory_id)
+    return name is not None and name in state.former and parts.roll.disabled(name)
+
+
+def _edit(
+    page: str, person: Person, keys: tuple[PublicKey, ...], shown: str, welcome: bool
+) -> Edit:
     """The saved keys as an edit, which refuses what the page did not show."""
     saved = first_save(person.login, person.full_name, person.directory_id, keys)
 
     def apply(state: State) -> State:
         own = name_of(state, person.login, person.directory_id)
         _refuse_other_page(state, page, own, person)
+        if own in state.former and not welcome:
+            raise PasteError(
+                "account-closed",
+                f"The account {own} was closed by a sysadmin.",
+                f"Ask your sysadmin to open it again: `lxc-gpu user enable {own}`.",
+            )
         user = None if own is None else state.users.get(own)
         if user is not None and shown and stamp(user.keys) != shown:
             raise PasteError(

@@ -53,6 +53,11 @@ def main(arguments: list[str] | None = None) -> int:
         look_every=config.fetch_seconds,
         refresh_every=config.refresh_interval.total_seconds(),
     )
+    if config.looks_up:
+        parts.roll.watch(60 * config.directory_refresh_minutes)
+    else:
+        why = "people bind as themselves (bind_template), and there is no service account"
+        events.warning(log, Code.DIRECTORY_OFF, why=why)
     events.info(log, Code.SERVING, listen=config.listen)
     server.run()
     return 0

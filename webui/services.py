@@ -13,6 +13,7 @@ from webui.board import Board
 from webui.config import WebConfig
 from webui.directory import Directory
 from webui.nudge import Nudger
+from webui.roll import Roll
 from webui.source import Source
 from webui.throttle import Throttle
 
@@ -29,6 +30,7 @@ class Services:
     throttle: Throttle
     board: Board
     nudger: Nudger
+    roll: Roll
     clock: Callable[[], float]
 
 

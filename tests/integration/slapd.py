@@ -11,12 +11,14 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 
+import ldap3
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 BASE = "dc=example,dc=org"
+ROOT_DN = f"cn=root,{BASE}"
 SERVICE_DN = f"cn=service,{BASE}"
 
 LDIF = f"""\
@@ -81,6 +83,36 @@ objectClass: groupOfNames
 cn: {name}
 {lines}
 """
+
+
+def modify(server: Slapd, name: str, **attributes: str | list[str]) -> None:
+    """Set attributes of the person called `name`, as the directory's administrator."""
+    changes = {
+        attribute: [(ldap3.MODIFY_REPLACE, [value] if isinstance(value, str) else value)]
+        for attribute, value in attributes.items()
+    }
+    with _root(server) as root:
+        assert root.modify(f"cn={name},ou=people,{BASE}", changes), root.result
+
+
+def delete(server: Slapd, name: str) -> None:
+    """Delete the person called `name`."""
+    with _root(server) as root:
+        assert root.delete(f"cn={name},ou=people,{BASE}"), root.result
+
+
+def add(server: Slapd, uid: str, name: str, password: str) -> None:
+    """Add a person who may use the servers."""
+    fields = {"cn": name, "sn": name.split()[-1], "uid": uid, "userPassword": password}
+    with _root(server) as root:
+        dn = f"cn={name},ou=people,{BASE}"
+        done = root.add(dn, ["inetOrgPerson"], {**fields, "employeeType": "lab"})
+        assert done, root.result
+
+
+def _root(server: Slapd) -> ldap3.Connection:
+    place = ldap3.Server(server.plain, get_info=ldap3.NONE)
+    return ldap3.Connection(place, ROOT_DN, "root-secret", auto_bind=True)
 
 
 def free_port() -> int:
@@ -153,9 +185,12 @@ allow bind_anon_cred bind_anon_dn
 access to attrs=userPassword by anonymous auth by * none
 access to * by users read by * none
 database mdb
-maxsize 10485760
+maxsize 104857600
 suffix "{BASE}"
+rootdn "{ROOT_DN}"
+rootpw root-secret
 directory {folder}/db
+index objectClass,uid,entryUUID,member eq
 """)
     (folder / "tree.ldif").write_text(LDIF + entries)
     subprocess.run(

@@ -1,0 +1,140 @@
+"""The page follows a real directory: names, and people who are gone from it."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.integration import slapd
+from tests.integration.web import KEY, PEOPLE, Web, made_key, make_web
+from webui.directory import Directory
+from webui.roll import Roll
+from webui.roll_call import Rule
+
+pytestmark = pytest.mark.skipif(
+    not Path("/usr/sbin/slapd").exists(), reason="needs slapd (apt-get install slapd)"
+)
+
+
+@pytest.fixture
+def directory(tmp_path):
+    more = slapd.person("carl", "Carl Coe", "carl's", extra="employeeType: lab")
+    with slapd.running(tmp_path / "slapd", f"{PEOPLE}\n{more}") as running:
+        yield running
+
+
+@pytest.fixture
+def web(tmp_path, directory) -> Web:
+    """A page that disables who was gone in two refreshes; three people have saved."""
+    made = make_web(tmp_path / "web", directory, {})
+    roll = Roll(made.parts.source, made.parts.directory.look_up_all, Rule(True, 2, 3))
+    parts = replace(made.parts, roll=roll)
+    made.app.extensions["lxc-gpu"] = parts
+    web = replace(made, parts=parts)
+    for number, (login, password) in enumerate(
+        (("LQChen", "right horse"), ("ann", "ann's own"), ("carl", "carl's"))
+    ):
+        assert save(web, login, password, made_key(number)).status_code == 303
+    return web
+
+
+def save(web: Web, login: str, password: str, keys: str = KEY):
+    typed = {"login": login, "password": password, "keys": keys}
+    return web.app.test_client().post(f"/user/{login}", data=typed)
+
+
+def home(web: Web) -> str:
+    return web.app.test_client().get("/").get_data(as_text=True)
+
+
+def commits(web: Web) -> int:
+    return int(web.git("rev-list", "--count", "main"))
+
+
+def test_nothing_changed_is_no_commit_and_no_word(web):
+    before = commits(web)
+    for _ in range(3):
+        web.parts.roll.refresh()
+    assert commits(web) == before
+    assert "gone from the directory" not in home(web)
+
+
+def test_changed_names_are_one_commit_by_iam(web, directory, caplog):
+    before = commits(web)
+    slapd.modify(directory, "Ann Lee", uid="annika")  # the login: found by the entry's own id
+    name = {"name_attribute": "displayName"}
+    slapd.modify(directory, "Ann Lee", displayName="Ann Lee-Smith")
+    slapd.modify(directory, "Lequn Chen", displayName="Lequn C. Chen")
+    config = web.parts.config.directory.model_copy(update=name)
+    with caplog.at_level("INFO"):
+        Roll(web.parts.source, Directory(config).look_up_all, Rule(False, 1, 1)).refresh()
+    assert commits(web) == before + 1
+    assert web.git("log", "-1", "--format=%an").strip() == "IAM"
+    users = web.parts.source.newest().state.users
+    assert (users["ann"].name, users["lqchen"].name) == ("Ann Lee-Smith", "Lequn C. Chen")
+    assert users["carl"].name == "Carl Coe"  # who has no displayName keeps the name
+    assert "event=names-followed users=ann,lqchen" in caplog.text
+
+
+@pytest.mark.parametrize("how", ["deleted", "not allowed", "expired", "another person"])
+def test_who_is_gone_is_said_and_then_disabled_and_may_come_back(web, directory, how):
+    if how in ("deleted", "another person"):
+        slapd.delete(directory, "Ann Lee")
+    if how == "another person":
+        slapd.add(directory, "ann", "Ann Other", "other")
+    if how == "not allowed":
+        slapd.modify(directory, "Ann Lee", employeeType="guest")
+    if how == "expired":
+        slapd.modify(
+            directory, "Ann Lee", objectClass=["inetOrgPerson", "shadowAccount"], shadowExpire="1"
+        )
+    web.parts.roll.refresh()
+    page = home(web)
+    assert "1 person is gone from the directory" in page
+    assert "lxc-gpu user disable ann" in page
+    assert "ann" in web.parts.source.newest().state.users
+    web.parts.roll.refresh()
+    state = web.parts.source.newest().state
+    assert "ann" in state.former
+    assert web.git("log", "-1", "--format=%an|%s").strip() == "IAM|ann leaves"
+    assert "gone from the directory" not in home(web)
+    if how == "not allowed":
+        slapd.modify(directory, "Ann Lee", employeeType="lab")
+        assert save(web, "ann", "ann's own", made_key(1)).status_code == 303
+        assert web.parts.source.newest().state.users["ann"].uid == state.former["ann"].uid
+
+
+def test_whom_a_sysadmin_disabled_has_to_ask(web):
+    clone = web.folder / "sysadmin"
+    git = ["git", "-c", "user.name=Alice", "-c", "user.email=alice@example.org", "-C", clone]
+    subprocess.run(["git", "clone", "-q", web.repository, clone], check=True)
+    (clone / "former").mkdir()
+    subprocess.run([*git, "mv", "users/ann.yaml", "former/ann.yaml"], check=True)
+    subprocess.run([*git, "commit", "-qm", "ann leaves"], check=True)
+    subprocess.run([*git, "push", "-q"], check=True)
+    web.parts.source.newest()
+    refused = save(web, "ann", "ann's own", made_key(1))
+    assert refused.status_code == 422
+    page = refused.get_data(as_text=True)
+    assert "was closed by a sysadmin" in page
+    assert "lxc-gpu user enable ann" in page
+    allowing = web.parts.config.model_copy(update={"returning": "allow"})
+    web.app.extensions["lxc-gpu"] = replace(web.parts, config=allowing)
+    assert save(web, "ann", "ann's own", made_key(1)).status_code == 303
+
+
+def test_a_directory_in_disorder_locks_nobody_out(web, directory, caplog):
+    wrong = web.parts.config.directory.model_copy(update={"allow": "(employeeType=staff)"})
+    roll = Roll(web.parts.source, Directory(wrong).look_up_all, Rule(True, 1, 100))
+    dead = wrong.model_copy(update={"servers": (f"ldap://127.0.0.1:{slapd.free_port()}",)})
+    down = Roll(web.parts.source, Directory(dead).look_up_all, Rule(True, 1, 100))
+    for _ in range(3):
+        roll.refresh()
+        down.refresh()
+    assert len(web.parts.source.newest().state.users) == 3
+    assert "event=not-disabled users=ann,carl,lqchen why='the directory seems" in caplog.text
+    assert "event=directory-failed code=directory-down" in caplog.text
+    assert down.news(web.parts.source.newest().state).gone == ()

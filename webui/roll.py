@@ -1,0 +1,124 @@
+"""Everybody is looked up in the directory from time to time, in the background."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from threading import Event, Thread
+
+from state.commits import Author
+from state.directory_edits import disable_all, follow_names
+from state.errors import LxcGpuError
+from state.model import State, User
+from webui import events
+from webui.directory import Found
+from webui.events import Code
+from webui.roll_call import Decision, Gone, Rule, decide
+from webui.source import Source
+
+log = logging.getLogger(__name__)
+
+IAM = Author("IAM", "directory@iam.invalid")
+"""The author of what nobody asked for: only this module commits as this."""
+_NOTE = "Gone from the directory in {} refreshes, one after the other (disable_vanished)."
+
+LookUp = Callable[[Mapping[str, User]], Mapping[str, Found]]
+
+
+@dataclass(frozen=True)
+class News:
+    """What the last refresh has for sysadmins."""
+
+    gone: tuple[Gone, ...] = ()
+    held: str = ""
+
+
+class Roll:
+    """Compares the state with the directory."""
+
+    def __init__(
+        self,
+        source: Source,
+        look_up: LookUp,
+        rule: Rule,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._source = source
+        self._look_up = look_up
+        self._rule = rule
+        self._clock = clock
+        self._last = Decision()
+        self._stop = Event()
+
+    def news(self, state: State) -> News:
+        """Who is gone from the directory, of those who are users still."""
+        gone = tuple(each for name, each in sorted(self._last.gone.items()) if name in state.users)
+        return News(gone, self._last.held if gone else "")
+
+    def disabled(self, name: str) -> bool:
+        """Whether it was the rule, and nobody since, that closed the account `name`."""
+        latest = self._source.history(f"former/{name}.yaml", limit=1)
+        return any(commit.email == IAM.email for commit in latest)
+
+    def watch(self, every: float) -> None:
+        """Refresh now and every so many seconds, in the background, until `stop`."""
+        Thread(target=self._watch, args=(every,), name="directory", daemon=True).start()
+
+    def stop(self) -> None:
+        """Refresh no more."""
+        self._stop.set()
+
+    def _watch(self, every: float) -> None:
+        while True:
+            try:
+                self.refresh()
+            except Exception:
+                events.crashed(log, "directory")
+            if self._stop.wait(every):
+                return
+
+    def refresh(self) -> None:
+        """Look everybody up once. One that fails counts for nothing."""
+        began = time.monotonic()
+        try:
+            users = self._source.newest().state.users
+            found = self._look_up(users)
+            before, decision = (
+                self._last,
+                decide(users, found, self._last.gone, self._rule, self._clock()),
+            )
+            self._last = decision
+            _tell(before, decision)
+            self._follow(decision)
+        except LxcGpuError as error:
+            events.warning(
+                log, Code.DIRECTORY_FAILED, code=error.code, details=error.details or error.message
+            )
+            return
+        said = {"users": len(users), "gone": len(decision.gone)}
+        seconds = f"{time.monotonic() - began:.1f}"
+        events.info(log, Code.DIRECTORY_REFRESHED, **said, seconds=seconds)
+
+    def _follow(self, decision: Decision) -> None:
+        if decision.renamed:
+            committed = self._source.commit(follow_names(decision.renamed), IAM)
+            if committed.changed:
+                users = ",".join(decision.renamed)
+                revision = committed.revision
+                events.info(log, Code.NAMES_FOLLOWED, users=users, revision=revision)
+        if decision.disable:
+            note = _NOTE.format(self._rule.after)
+            revision = self._source.commit(disable_all(decision.disable, note), IAM).revision
+            events.warning(log, Code.DISABLED, users=",".join(decision.disable), revision=revision)
+
+
+def _tell(before: Decision, now: Decision) -> None:
+    for name, each in now.gone.items():
+        if name not in before.gone:
+            events.warning(log, Code.GONE, user=name, why=each.why)
+    for name in before.gone.keys() - now.gone.keys():
+        events.info(log, Code.BACK, user=name)
+    if now.held and now.held != before.held:
+        events.warning(log, Code.NOT_DISABLED, users=",".join(now.gone), why=now.held)

@@ -1,0 +1,90 @@
+"""What follows from looking everybody up in the directory. Pure.
+
+A directory that is broken, or asked in the wrong place, seems to know nobody: so nobody is disabled
+for being gone once, nor while many are gone at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from state.model import User
+from webui.directory import Found
+
+
+@dataclass(frozen=True)
+class Rule:
+    """When somebody who is gone from the directory is disabled without being asked."""
+
+    disable: bool
+    after: int
+    """Refreshes, one after the other, in which the person was gone."""
+    most: int
+    """While more than so many are gone at once, nobody is."""
+
+
+@dataclass(frozen=True)
+class Gone:
+    """Somebody who is here, but gone from the directory."""
+
+    name: str
+    why: str
+    since: float
+    times: int
+    """In how many refreshes, one after the other."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to do after one refresh."""
+
+    gone: Mapping[str, Gone] = field(default_factory=dict)
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    """Full names, by user, that are others in the directory."""
+    disable: tuple[str, ...] = ()
+    held: str = ""
+    """Why nobody is disabled, although the rule says that somebody should be."""
+
+
+def decide(
+    users: Mapping[str, User],
+    found: Mapping[str, Found],
+    before: Mapping[str, Gone],
+    rule: Rule,
+    now: float,
+) -> Decision:
+    """What follows from `found`; `before` is who was gone at the last refresh."""
+    gone = {
+        name: _again(name, found[name].gone, before.get(name), now)
+        for name in users
+        if name in found and found[name].gone
+    }
+    renamed = {
+        name: found[name].full_name
+        for name, user in users.items()
+        if name in found and not found[name].gone and _differs(user.name, found[name].full_name)
+    }
+    due = tuple(name for name, each in gone.items() if each.times >= rule.after)
+    if not rule.disable or not due:
+        return Decision(gone, renamed)
+    held = _held(len(gone), len(users), rule)
+    return Decision(gone, renamed, () if held else due, held)
+
+
+def _again(name: str, why: str, before: Gone | None, now: float) -> Gone:
+    if before is None:
+        return Gone(name, why, now, 1)
+    return Gone(name, why, before.since, before.times + 1)
+
+
+def _differs(here: str, there: str) -> bool:
+    return bool(there) and " ".join(there.split()) != here
+
+
+def _held(gone: int, users: int, rule: Rule) -> str:
+    if gone == users:
+        return "the directory seems to know nobody: its base or `allow` may be wrong"
+    if gone > rule.most:
+        return f"{gone} people are gone at once, more than disable_most = {rule.most}"
+    return ""
