@@ -28,7 +28,12 @@ def write_file(path: Path, content: str | bytes, mode: int = 0o644) -> None:
 
 
 def write_files(folder: Path, contents: Mapping[str, str], mode: int = 0o644) -> None:
-    """The same for many files of one folder, which is made to keep them only once."""
+    """The same for many files of one folder, whose lock is held: only once is it made durable.
+
+    What killed programs left half-written there is removed.
+    """
+    for leftover in folder.glob(".*.new"):
+        leftover.unlink(missing_ok=True)
     for name, text in contents.items():
         _replace(folder / name, text.encode("utf-8", "surrogateescape"), mode)
     keep_folder(folder)

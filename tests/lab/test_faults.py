@@ -23,16 +23,19 @@ of unpacking a container again."""
 MOST = 80
 NEAR = "/root/near.git"
 CONFIG = "/etc/lxc-gpu/server.toml"
-FORGET = f"""
-systemctl stop lxc-gpu-watch
-usermod --expiredate '' {NAME} 2>&- || true
-userdel {NAME} 2>&- || true
-rm -rf /home/{NAME} {CONTAINERS}/{NAME} {CONTAINERS}/.trash-*
+FORGET_CONTAINER = f"""
+test ! -e {CONTAINERS}/{NAME} || mv {CONTAINERS}/{NAME} {CONTAINERS}/.gone-$(date +%s%N)
+"""
+FORGET_HOST = f"""
+usermod --expiredate '' {NAME} || true
+userdel {NAME} || true
+rm -rf /home/{NAME}
 sed -i '/^{NAME}[: ]/d' /etc/subuid /etc/subgid /etc/lxc/lxc-usernet
 rm -f /etc/lxc-gpu/authorized_keys/{NAME}
 iptables -t nat -F LXC-GPU-DNAT
 """
-"""Takes away all that a round made for the user, and what a killed one left of it."""
+FORGET = {"host": FORGET_HOST, "container": FORGET_CONTAINER}
+"""Takes away what each part made for the user, and what a killed round left of it."""
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +53,7 @@ def server(fleet: Fleet) -> Iterator[Host]:
     fleet.rounds()
     if running(host, NAME):
         end_at_once(host, NAME)
-    host.sh(f"{FORGET}; rm -f /var/lib/lxc-gpu/host_keys/{NAME}; systemctl start lxc-gpu-watch")
+    host.sh(f"{{ {FORGET_CONTAINER} {FORGET_HOST} }} 2>&-; rm -f /var/lib/lxc-gpu/host_keys/{NAME}")
 
 
 def _round(part: str) -> str:
@@ -68,11 +71,10 @@ def _killed(part: str, calls: str, number: str) -> str:
 def test_the_next_round_heals_whatever_a_killed_one_left(
     server: Host, part: str, calls: str
 ) -> None:
-    prepare = _round("host") if part == "container" else "true"
     done = server.sh(
         f"""
         for number in $(seq {MOST}); do
-            {{ {FORGET} {prepare}; }} >/dev/null 2>&1
+            {{ {FORGET[part]} }} >/dev/null 2>&1
             {_killed(part, calls, "$number")} >/tmp/killed 2>&1 && exit 0
             [ $? = 137 ] || {{ cat /tmp/killed; exit 1; }}
             {_round(part)} >/tmp/healed 2>&1 && continue
@@ -84,6 +86,7 @@ def test_the_next_round_heals_whatever_a_killed_one_left(
         check=False,
     )
     assert done.ok, done.stdout + done.stderr
+    server.sh(f"rm -rf {CONTAINERS}/.gone-*")
     assert reconcile(server).ok
     assert plan(server) == []
 
@@ -102,7 +105,7 @@ def test_a_container_that_was_there_keeps_everything(server: Host) -> None:
 
 def test_leftovers_of_killed_rounds_do_not_pile_up(server: Host) -> None:
     left = server.sh(
-        f"ls -A {CONTAINERS} {CONTAINERS}/{NAME} /etc/lxc-gpu/authorized_keys | grep -E '^[.]|new'"
+        f"ls -A {CONTAINERS} {CONTAINERS}/{NAME} /etc/lxc-gpu/authorized_keys | grep -E 'trash|new'"
         " || true"
     )
     assert left.stdout == ""
