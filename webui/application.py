@@ -54,6 +54,7 @@ def build(config: WebConfig, parts: Services | None = None) -> Flask:
         moment=words.moment,
         summary=words.summary,
         ticks=words.ticks,
+        lasting=lambda since: words.lasting(since, time.time()),
         ago=lambda then: words.ago(then, time.time()),
     )
     for blueprint in (fleet, iam, plain, results):

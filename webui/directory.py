@@ -117,9 +117,9 @@ class Directory:
         asked = (names.login_attribute, names.name_attribute, names.id_attribute, *STATUS)
         most = 10 * len(users)
         entries = self._search(service, names.base, f"(|{wanted})", most=most, attributes=asked)
-        inside = self._search(
-            service, names.base, f"(&{names.allow}(|{wanted}))", most=most, attributes=("1.1",)
-        )
+        allow = names.allow if names.allow.startswith("(") else f"({names.allow})"
+        both = f"(&{allow}(|{wanted}))"
+        inside = self._search(service, names.base, both, most=most, attributes=("1.1",))
         allowed = {_same_dn(entry.dn) for entry in inside}
         return {name: self._found(service, user, entries, allowed) for name, user in users.items()}
 
@@ -205,7 +205,8 @@ class Directory:
                 f"(member={dn})(uniqueMember={dn})" for dn in map(escape_filter_chars, members)
             )
             base = self._config.groups_base or self._config.base
-            found = self._search(connection, base, f"(|{clauses}{also})", most=MOST_GROUPS)
+            wanted = f"(|{clauses}{also})"  # only their names: a group may have 10,000 members
+            found = self._search(connection, base, wanted, most=MOST_GROUPS, attributes=("1.1",))
             new = {_same_dn(group.dn): group.dn for group in found}
             if goal & new.keys():
                 return True

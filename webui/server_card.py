@@ -120,7 +120,7 @@ def _unreachable(standing: Standing) -> list[Line]:
     outcome = standing.outcome
     if outcome.phase is not Phase.UNREACHABLE:
         return []
-    title = "Silent" if standing.report else "Never reached since this page was started"
+    title = "Silent" if standing.report else "Never reached"
     return [Line(title, outcome.text, outcome.hint)]
 
 

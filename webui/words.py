@@ -41,16 +41,17 @@ def key_card(key: PublicKey) -> KeyCard:
 
 def ago(then: float, now: float) -> str:
     """How long ago `then` was, as one would say it."""
-    seconds = max(0, int(now - then))
-    if seconds < 10:
-        return "just now"
-    if seconds < 60:
-        return f"{seconds} seconds ago"
+    return "just now" if now - then < 10 else f"{lasting(then, now)} ago"
+
+
+def lasting(since: float, now: float) -> str:
+    """How long something has lasted, as one would say it."""
+    seconds = max(0, int(now - since))
     for size, name in ((86400, "day"), (3600, "hour"), (60, "minute")):
         if seconds >= size:
             count = seconds // size
-            return f"{count} {name}{'s' * (count != 1)} ago"
-    raise AssertionError("unreachable")
+            return f"{count} {name}{'s' * (count != 1)}"
+    return f"{seconds} second{'s' * (seconds != 1)}"
 
 
 def iso(then: float) -> str:

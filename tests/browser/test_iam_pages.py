@@ -119,7 +119,16 @@ def test_every_page_fits_a_phone_and_can_be_read(browser, address, scheme):
     with person(browser, viewport={"width": 360, "height": 740}, color_scheme=scheme) as page:
         save(page, address, f"{KEY} laptop")
         page.wait_for_url("**/save/*")
-        paths = ("/", "/guide", "/user/lqchen", "/user/NewPerson", "/nowhere", page.url)
+        paths = (
+            "/",
+            "/guide",
+            "/history",
+            "/server/gpu17",
+            "/user/lqchen",
+            "/user/NewPerson",
+            "/nowhere",
+            page.url,
+        )
         for path in paths:
             page.goto(path if path.startswith("http") else f"{address}{path}")
             wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
