@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -106,12 +106,25 @@ class Directory:
         """
         found: dict[str, Found] = {}
         with self._connections.reached() as server, self._connections.service(server) as service:
+            members = self._direct_members(service)
             rest = iter(users.items())
             while some := dict(islice(rest, AT_ONCE)):
-                found |= self._look_up(service, some)
+                found |= self._look_up(service, some, members)
         return found
 
-    def _look_up(self, service: Connection, users: Mapping[str, User]) -> dict[str, Found]:
+    def _direct_members(self, service: Connection) -> frozenset[str]:
+        """Whom `allow_groups` name themselves: DNs, and logins. Others are found group by group."""
+        names = ("member", "uniqueMember", "memberUid")
+        found: set[str] = set()
+        for dn in self._config.allow_groups:
+            for group in self._search(service, dn, "(objectClass=*)", scope=BASE, attributes=names):
+                values = [v for name in names for v in group.attributes.get(name.lower(), ())]
+                found |= {_same_dn(value.decode("utf-8", "replace")) for value in values}
+        return frozenset(found)
+
+    def _look_up(
+        self, service: Connection, users: Mapping[str, User], members: frozenset[str]
+    ) -> dict[str, Found]:
         names = self._config
         wanted = "".join(search_for(names, u.login, u.directory_id) for u in users.values())
         asked = (names.login_attribute, names.name_attribute, names.id_attribute, *STATUS)
@@ -121,10 +134,17 @@ class Directory:
         both = f"(&{allow}(|{wanted}))"
         inside = self._search(service, names.base, both, most=most, attributes=("1.1",))
         allowed = {_same_dn(entry.dn) for entry in inside}
-        return {name: self._found(service, user, entries, allowed) for name, user in users.items()}
+
+        def lets_in(entry: Entry) -> bool:
+            login = entry.text(names.login_attribute).casefold()
+            if _same_dn(entry.dn) not in allowed:
+                return False
+            return bool(members & {_same_dn(entry.dn), login}) or self._in_groups(service, entry)
+
+        return {name: self._found(user, entries, lets_in) for name, user in users.items()}
 
     def _found(
-        self, service: Connection, user: User, entries: Sequence[Entry], allowed: set[str]
+        self, user: User, entries: Sequence[Entry], lets_in: Callable[[Entry], bool]
     ) -> Found:
         same_id = [e for e in entries if user.directory_id and self._id(e) == user.directory_id]
         login = self._config.login_attribute
@@ -138,7 +158,7 @@ class Directory:
             return Found()
         (entry,) = mine
         gone = closed(entry, time.time())
-        if not gone and (_same_dn(entry.dn) not in allowed or not self._in_groups(service, entry)):
+        if not gone and not lets_in(entry):
             gone = "not among those who may use the servers"
         return Found(printable(entry.text(self._config.name_attribute)), gone)
 

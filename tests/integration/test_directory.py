@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from state.model import User
 from tests.integration import slapd
 from webui.config import DirectoryConfig
 from webui.directory import Directory, DirectoryDownError, NotAllowedError, WrongLoginError
@@ -202,6 +203,19 @@ def test_an_object_guid_is_read_as_active_directory_means_it(server):
     directory = Directory(config(server, login_attribute="displayName", id_attribute="objectGUID"))
     person = directory.authenticate("adam", "adam-secret")
     assert (person.login, person.directory_id) == ("Adam", str(GUID))
+
+
+def test_looking_everybody_up_knows_groups_in_groups_and_direct_members(server):
+    user = {"port": 22000, "subid": 10_000_000, "uid": 20000}
+    logins = {"LQChen": "Lequn Chen", "ann": "Ann Lee", "solo": "solo", "guest": "Guest Visitor"}
+    users = {n.lower(): User(name=full, login=n, **user) for n, full in logins.items()}
+    users["nobody"] = User(name="Nobody", login="nobody", **user)
+    users["twin"] = User(name="Twin One", login="twin", **user)
+    found = Directory(config(server)).look_up_all(users)
+    assert {name for name, each in found.items() if each.gone} == {"guest", "nobody"}
+    groups = [f"CN=gpu, ou=groups,{slapd.BASE}", f"cn=loop-a,ou=groups,{slapd.BASE}"]
+    found = Directory(config(server, allow_groups=groups)).look_up_all(users)
+    assert {name for name, each in found.items() if not each.gone} == {"lqchen", "ann", "twin"}
 
 
 def test_lookup_asks_without_a_password(server):
