@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from reconciler import files
+from reconciler import locks
 from reconciler.plan import AnyKind, Change, Lock, Tell, diff
 from state.errors import LxcGpuError, Remedy
 from state.view import View
@@ -96,18 +96,18 @@ class _Step:
         unreadable = frozenset(observed.unreadable if self.kind.per_user else ())
         names = [change.name for change in diff(self.desired, observed, self.only, self.leave)]
         if names and self.kind.lock is Lock.GLOBAL:
-            with files.lock(files.ACCOUNTS):
+            with locks.lock(locks.ACCOUNTS):
                 self._apply(names, tell, current, outcome)
             return unreadable
         busy: list[str] = []
         for name in names:
-            with files.lock(files.user_lock(name), wait=False) as held:
+            with locks.lock(locks.user_lock(name), wait=False) as held:
                 if held:
                     self._apply([name], tell, current, outcome)
                 else:
                     busy.append(name)
         for name in busy:  # somebody is at work on these containers: last, and with patience
-            with files.lock(files.user_lock(name)):
+            with locks.lock(locks.user_lock(name)):
                 self._apply([name], tell, current, outcome)
         return unreadable
 

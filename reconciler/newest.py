@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reconciler import files, places
+from reconciler import locks, places
 from reconciler.server import ServerConfig, ssh_command
 from reconciler.trusted import trust, verify
-from state import command
+from state import command, files
 from state.errors import LxcGpuError
 from state.view import View, from_json, to_json, view_of
 
@@ -50,7 +50,7 @@ def newest_view(config: ServerConfig, before: View | None) -> Newest:
 
 def publish_newest(config: ServerConfig) -> Newest:
     """The same, and what was found becomes the server's view."""
-    with files.lock(files.PUBLISH):
+    with locks.lock(locks.PUBLISH):
         before = published_view()
         newest = newest_view(config, before)
         if newest.view is not before:

@@ -6,7 +6,7 @@ import socket
 import time
 from dataclasses import dataclass
 
-from reconciler import files, places
+from reconciler import locks, places
 from reconciler.converge import converge
 from reconciler.kinds.network import NetworkKind
 from reconciler.kinds.port_map import SSH, PortMapKind
@@ -71,18 +71,18 @@ class Started:
 def start(view: View, user: str, tell: Tell) -> Started:
     """Have the container up, its sshd answering, its port mapped."""
     resident = resident_of(view, user)
-    with files.lock(files.user_lock(user), wait=False) as free:
+    with locks.lock(locks.user_lock(user), wait=False) as free:
         if free:
             return _start(view, user, resident, tell)
     tell(Progress("waiting for other work on this container to end"))
-    with files.lock(files.user_lock(user)):
+    with locks.lock(locks.user_lock(user)):
         return _start(view, user, resident, tell)
 
 
 def stop(view: View, user: str, tell: Tell) -> bool:
     """Shut the container down in order. False if it wasn't running."""
     resident_of(view, user)
-    with files.lock(files.user_lock(user)):
+    with locks.lock(locks.user_lock(user)):
         if power_of(user).active in ("inactive", "failed"):
             return False
         tell(Progress("shutting the container down"))

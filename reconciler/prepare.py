@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from reconciler import container_home, files, hostile, places
+from reconciler import container_home, hostile, places
 from reconciler.hostile import HostileError
 from reconciler.lxc_config import gpu_nodes, lxc_config, rootfs
-from state import command
+from state import command, files
 from state.errors import LxcGpuError
 from state.view import Resident, View
 

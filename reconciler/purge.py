@@ -7,13 +7,13 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from reconciler import files, journal, places
+from reconciler import journal, locks, places
 from reconciler.kinds.account import GROUP, PASSWD, SHADOW, AccountFiles
 from reconciler.kinds.subids import SUBGID, SUBUID, replace_lines
 from reconciler.lxc_config import rootfs
 from reconciler.power import power_of
 from reconciler.unpack import remove_tree
-from state import command
+from state import command, files
 from state.errors import LxcGpuError
 from state.view import View
 
@@ -90,10 +90,10 @@ def archive(view: View, user: str, target: Path) -> None:
 def purge(view: View, left: Remains) -> None:
     """Delete all of it. The numbers stay taken in the state repository, for ever."""
     user = left.user
-    with files.lock(files.user_lock(user)):
+    with locks.lock(locks.user_lock(user)):
         if rootfs(view, user).parent.is_dir():
             remove_tree(rootfs(view, user).parent)
-        with files.lock(files.ACCOUNTS):
+        with locks.lock(locks.ACCOUNTS):
             if left.account:
                 _remove_account(user)
             for file in (SUBUID, SUBGID):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from reconciler import places
-from reconciler.files import read_text, write_file
 from state import wire
+from state.files import read_text, write_file
 
 
 def write_status(report: wire.Report) -> None:

@@ -10,7 +10,8 @@ import json
 import time
 from dataclasses import asdict, dataclass
 
-from reconciler import files, journal, places
+from reconciler import journal, places
+from state import files
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from reconciler import files, places
+from reconciler import places
+from state import files
 from state.errors import LxcGpuError
 from state.view import View
 

@@ -17,11 +17,11 @@ from pathlib import Path, PurePosixPath
 
 from reconciler import hostile, places
 from reconciler.container_home import UID
-from reconciler.files import keep_folder
 from reconciler.lxc_config import hostname, rootfs
 from reconciler.plan import Tell
 from state import command
 from state.errors import LxcGpuError, Remedy
+from state.files import keep_folder
 from state.view import Resident, View
 from state.wire import Progress
 

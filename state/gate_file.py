@@ -6,12 +6,11 @@ is all that a server needs to be let in.
 
 from __future__ import annotations
 
-import os
 import sys
-import tempfile
 from pathlib import Path
 
 from state.errors import LxcGpuError
+from state.files import write_file
 from state.gate_keys import gate_keys
 from state.repository import Repository
 
@@ -25,18 +24,7 @@ def write(repository: Path, file: Path) -> bool:
     text = gate_keys(opened.read(opened.tip()))
     if file.exists() and file.read_text(encoding="utf-8") == text:
         return False
-    opened_file, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    fresh = Path(name)
-    try:
-        with os.fdopen(opened_file, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            os.fchmod(stream.fileno(), 0o644)
-            stream.flush()
-            os.fsync(stream.fileno())
-        fresh.replace(file)
-    except BaseException:
-        fresh.unlink(missing_ok=True)
-        raise
+    write_file(file, text)
     return True
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
+from state.files import write_file
 from state.syntax import Document
 
 _VERSION = 1
@@ -58,13 +58,5 @@ def _write(path: Path, documents: Mapping[str, Document]) -> None:
     """Replace the file at `path`; where that isn't allowed, there is no file, and no error."""
     content = {"version": _VERSION, "documents": documents}
     body = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    except OSError:
-        return
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
-        Path(name).replace(path)
-    except OSError:
-        Path(name).unlink(missing_ok=True)
+    with suppress(OSError):
+        write_file(path, hashlib.sha256(body).hexdigest().encode() + b"\n" + body, 0o600)

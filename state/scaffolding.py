@@ -13,6 +13,7 @@ from pathlib import Path
 
 from state.commits import Author
 from state.errors import LxcGpuError
+from state.files import write_file
 from state.layout import FLEET
 from state.load import load
 from state.model import Signer
@@ -80,10 +81,7 @@ def install_hook(bare: Path) -> None:
     """Give the bare repository the pre-receive hook of this version, in place of any other."""
     hook = bare / _HOOK
     hook.parent.mkdir(exist_ok=True)
-    fresh = hook.with_name(".pre-receive.new")
-    fresh.write_text(_text("pre-receive"), encoding="utf-8")
-    fresh.chmod(0o755)
-    fresh.replace(hook)
+    write_file(hook, _text("pre-receive"), 0o755)
 
 
 def _refuse_full(folder: Path) -> None:

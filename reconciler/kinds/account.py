@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler import places
-from reconciler.files import read_text
 from reconciler.plan import Change, Lock, Observed, Tell
 from state import command
 from state.errors import LxcGpuError
+from state.files import read_text
 from state.view import View
 
 PASSWD, SHADOW, GROUP = Path("/etc/passwd"), Path("/etc/shadow"), Path("/etc/group")

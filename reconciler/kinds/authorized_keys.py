@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from reconciler import places
-from reconciler.files import read_text, write_files
 from reconciler.plan import Change, Lock, Observed, Tell
 from state.errors import LxcGpuError
+from state.files import read_text, write_files
 from state.view import View
 
 HEADER = "# Written by lxc-gpu from the state repository: changes made here are undone.\n"

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from reconciler import places
-from reconciler.files import read_text, write_file
 from reconciler.kinds.authorized_keys import HEADER
 from reconciler.plan import Change, Lock, Observed, Tell
 from state.errors import LxcGpuError
+from state.files import read_text, write_file
 from state.view import View
 
 START = f'restrict,pty,command="{places.REGISTER} '

@@ -10,9 +10,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from reconciler.files import read_text, write_file
 from reconciler.plan import Change, Lock, Observed, Tell
 from state.errors import LxcGpuError
+from state.files import read_text, write_file
 from state.view import View
 
 SUBUID = Path("/etc/subuid")

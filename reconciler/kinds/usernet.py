@@ -6,9 +6,9 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from reconciler import places
-from reconciler.files import read_text, write_file
 from reconciler.plan import Change, Lock, Observed, Tell
 from state.errors import LxcGpuError
+from state.files import read_text, write_file
 from state.view import View
 
 USERNET = Path("/etc/lxc/lxc-usernet")

@@ -150,16 +150,7 @@ def _units(steps: Steps) -> None:
 
 def _sshd(steps: Steps) -> None:
     piece = (CHECKOUT / "setup" / "sshd" / "lxc-gpu.conf").read_text()
-    if steps.file(SSHD_PIECE, piece):
-        tested = command.run(["sshd", "-t"], check=False)
-        if not tested.ok:
-            SSHD_PIECE.unlink()
-            raise LxcGpuError(
-                "sshd-config",
-                f"sshd refuses its configuration with ours in it: {tested.stderr.strip()}",
-                "Ours is taken away again; sshd was not touched.",
-            )
-        command.run(["systemctl", "reload", "ssh"])
+    steps.sshd_piece(SSHD_PIECE, piece)
 
 
 def _print_server_file(options: argparse.Namespace, own_key: str) -> None:
@@ -177,25 +168,13 @@ def _undo(steps: Steps) -> None:
     for unit in ENABLED_UNITS:
         command.run(["systemctl", "disable", "--now", "--quiet", unit], check=False)
     for source in sorted((CHECKOUT / "setup" / "units").iterdir()):
-        _remove(steps, UNIT_FOLDER / source.name)
+        steps.remove(UNIT_FOLDER / source.name)
     command.run(["systemctl", "daemon-reload"], check=False)
     for path in (SSHD_PIECE, TMPFILES, Path("/usr/local/bin/lxc-gpu"), places.EXECUTABLES,
                  Path("/opt/lxc-gpu")):  # fmt: skip
-        _remove(steps, path)
+        steps.remove(path)
     command.run(["systemctl", "reload", "ssh"], check=False)
     print("  kept: the users' accounts, homes and containers, /etc/lxc-gpu, /var/lib/lxc-gpu")
-
-
-def _remove(steps: Steps, path: Path) -> None:
-    import shutil
-
-    if path.is_symlink() or path.is_file():
-        path.unlink()
-    elif path.is_dir():
-        shutil.rmtree(path)
-    else:
-        return
-    steps.say(f"remove {path}")
 
 
 if __name__ == "__main__":

@@ -15,9 +15,9 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from reconciler.files import read_text, write_file
 from state import command
 from state.errors import LxcGpuError
+from state.files import read_text, write_file
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = Path("/opt/lxc-gpu")
@@ -135,6 +135,30 @@ class Steps:
             self.say(f"link {path} -> {target}")
             path.unlink(missing_ok=True)
             path.symlink_to(target)
+
+    def remove(self, path: Path) -> None:
+        """Take a file, link or folder of ours away, if it is there."""
+        if path.is_symlink() or path.is_file():
+            path.unlink()
+        elif path.is_dir():
+            shutil.rmtree(path)
+        else:
+            return
+        self.say(f"remove {path}")
+
+    def sshd_piece(self, path: Path, text: str) -> None:
+        """A piece of sshd's configuration, in effect; taken away again if sshd refuses it."""
+        if not self.file(path, text):
+            return
+        tested = command.run(["sshd", "-t"], check=False)
+        if not tested.ok:
+            path.unlink()
+            raise LxcGpuError(
+                "sshd-config",
+                f"sshd refuses its configuration with ours in it: {tested.stderr.strip()}",
+                "Ours is taken away again; sshd was not touched.",
+            )
+        command.run(["systemctl", "reload-or-restart", "ssh"])
 
     def group(self, name: str) -> None:
         """A system group."""

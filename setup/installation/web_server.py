@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import shutil
 import socket
 import sys
 import time
@@ -159,16 +158,7 @@ def _repository(steps: Steps, options: argparse.Namespace, signing: str) -> None
 
 
 def _gate(steps: Steps) -> None:
-    if steps.file(SSHD_PIECE, (PIECES / "sshd.conf").read_text()):
-        tested = command.run(["sshd", "-t"], check=False)
-        if not tested.ok:
-            SSHD_PIECE.unlink()
-            raise LxcGpuError(
-                "sshd-config",
-                f"sshd refuses its configuration with ours in it: {tested.stderr.strip()}",
-                "Ours is taken away again; sshd was not touched.",
-            )
-        command.run(["systemctl", "reload-or-restart", "ssh"])
+    steps.sshd_piece(SSHD_PIECE, (PIECES / "sshd.conf").read_text())
 
 
 def _running(steps: Steps, restart: bool) -> None:
@@ -248,8 +238,8 @@ def _tell(options: argparse.Namespace) -> None:
 
 def _newest() -> str:
     """The newest revision, as whoever runs this on the web machine sees it."""
-    words = ["runuser", "-u", ACCOUNT, "--", "git", "-C", REPOSITORY, "rev-parse", "main"]
-    return command.run(words, env={"HOME": str(KEPT)}).stdout.strip()
+    words = ["runuser", "-u", ACCOUNT, "--", "git", "-C", str(REPOSITORY)]
+    return command.run([*words, "rev-parse", "main"], env={"HOME": str(KEPT)}).stdout.strip()
 
 
 def _as_account(module: str, *words: str | Path) -> None:
@@ -266,7 +256,7 @@ def _undo(steps: Steps, purge: bool) -> None:
     kept = [REPOSITORY, KEPT / "web-clone", KEPT / "gate-clone", KEPT / "gate_keys", KEYS, TLS]
     kept += [WEB_TOML, web_config.LDAP_PASSWORD, web_config.LDAP_CA]
     for path in [*ours, *(kept if purge else [])]:
-        _remove(steps, path)
+        steps.remove(path)
     command.run(["systemctl", "daemon-reload"], check=False)
     command.run(["systemctl", "reload-or-restart", "ssh"], check=False)
     if Path("/usr/sbin/nginx").exists():
@@ -280,16 +270,6 @@ def _undo(steps: Steps, purge: bool) -> None:
     if command.run(["getent", "passwd", ACCOUNT], check=False).ok:
         steps.say(f"delete the account {ACCOUNT}")
         command.run(["userdel", ACCOUNT])
-
-
-def _remove(steps: Steps, path: Path) -> None:
-    if path.is_symlink() or path.is_file():
-        path.unlink()
-    elif path.is_dir():
-        shutil.rmtree(path)
-    else:
-        return
-    steps.say(f"remove {path}")
 
 
 if __name__ == "__main__":

@@ -3,11 +3,16 @@
 import sys
 from pathlib import Path
 
+import pytest
+
 from state.command import run
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_types_hold() -> None:
-    done = run([sys.executable, "-m", "mypy"], cwd=ROOT, check=False, timeout=300)
+@pytest.mark.parametrize("place", [(), ("setup/installation", "setup/laboratory")])
+def test_types_hold(place: tuple[str, ...]) -> None:
+    """The packages, and what setup's scripts are made of."""
+    argv = [sys.executable, "-m", "mypy", *place]
+    done = run(argv, cwd=ROOT, env={"MYPYPATH": f"{ROOT}:{ROOT}/setup"}, check=False, timeout=300)
     assert done.ok, done.stdout

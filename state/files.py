@@ -1,27 +1,18 @@
-"""The one way to write a file as root, and the locks around what several rounds share."""
+"""The one way to write a file: replaced as a whole, durable. Standard library only.
+
+For folders that nobody but ourselves can write to; below a container's file system, see
+`reconciler.hostile`.
+"""
 
 from __future__ import annotations
 
-import fcntl
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-
-from reconciler import places
-
-ACCOUNTS = "accounts"
-"""The global lock: around passwd, subordinate ids and iptables, for milliseconds."""
-PUBLISH = "publish"
-"""Held while a new revision is fetched and published."""
 
 
 def write_file(path: Path, content: str | bytes, mode: int = 0o644) -> None:
-    """Replace `path` as a whole: readers see the old content or the new, also after power loss.
-
-    Only for folders that nobody but root can write to; below a container's file system, see
-    `reconciler.hostile`.
-    """
+    """Replace `path` as a whole: readers see the old content or the new, also after power loss."""
     raw = content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
     _replace(path, raw, mode)
     keep_folder(path.parent)
@@ -40,8 +31,7 @@ def write_files(folder: Path, contents: Mapping[str, str], mode: int = 0o644) ->
 
 
 def _replace(path: Path, raw: bytes, mode: int) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
-    temporary.unlink(missing_ok=True)  # a killed process of the same number left it
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.new")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
     try:
         with os.fdopen(descriptor, "wb") as stream:
@@ -70,30 +60,3 @@ def read_text(path: Path) -> str | None:
         return path.read_text("utf-8", "surrogateescape")
     except FileNotFoundError:
         return None
-
-
-@contextmanager
-def lock(name: str, *, wait: bool = True) -> Iterator[bool]:
-    """Hold the lock `name` on this server. Gives False, without it, if taken and not `wait`.
-
-    Locks end with their holder, however it ends. Order: a user's lock, then ACCOUNTS.
-    """
-    places.LOCKS.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(
-        places.LOCKS / name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
-    )
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        os.close(descriptor)
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        os.close(descriptor)
-
-
-def user_lock(user: str) -> str:
-    """The name of the lock around work on one user's container."""
-    return f"user-{user}"
