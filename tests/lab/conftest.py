@@ -48,7 +48,9 @@ def fleet(lab: Lab) -> Iterator[Fleet]:
     fleet = Fleet(lab)
     hosts = [lab.host(name) for name in GPU_SERVERS]
     for host in hosts:
-        host.sh(f"systemctl stop {STARTS_ROUNDS}; mv {KEYS}/iam {KEYS}/.iam")
+        host.sh(
+            f"systemctl stop {STARTS_ROUNDS}; test ! -e {KEYS}/iam || mv {KEYS}/iam {KEYS}/.iam"
+        )
     for name in PEOPLE:
         fleet.introduce(name)
     fleet.rounds()

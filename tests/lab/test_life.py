@@ -1,0 +1,186 @@
+"""The life of the state: keys come and go, sysadmins push, revert, suspend, purge, and brake."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from urllib.parse import urlencode
+from urllib.request import urlopen
+
+import pytest
+from laboratory.hosts import Host
+from laboratory.people import ANN
+from laboratory.wiring import CLONE
+
+from tests.lab.fleet import BARE, CONTAINERS, KEYS, Fleet, plan, reconcile, running
+from tests.lab.running import eventually
+
+SECOND = "/home/ann/.ssh/second"
+REFUSED = 255
+"""ssh's own exit status: it didn't get in."""
+
+
+def _save(fleet: Fleet, keys: str) -> None:
+    """ann saves these keys on her page; the servers are nudged."""
+    form = urlencode({"login": ANN.login, "password": ANN.password, "keys": keys}).encode()
+    with urlopen(f"{fleet.lab.web_url.rstrip('/')}/user/ann", form) as answer:
+        assert "/save/" in answer.url
+
+
+def _with_second(fleet: Fleet, where: str, what: str = "") -> int:
+    """The status of ssh with the second key, and no other."""
+    line = f"ssh -i {SECOND} -o IdentitiesOnly=yes -o IdentityAgent=none -o BatchMode=yes"
+    return fleet.types(f"{line} -o IdentityFile={SECOND} {where} {what}", user="ann").status
+
+
+@pytest.fixture(scope="class")
+def second(fleet: Fleet) -> Iterator[tuple[str, str]]:
+    """ann's first and second public key; only the first is saved, before and after."""
+    laptop = fleet.laptop
+    laptop.sh(
+        f"rm -f {SECOND} {SECOND}.pub; ssh-keygen -q -t ed25519 -N '' -f {SECOND}", user="ann"
+    )
+    first = laptop.read("/home/ann/.ssh/id_ed25519.pub").strip()
+    fleet.types("mv .ssh/id_ed25519 .ssh/id_first", user="ann")  # or ssh would offer it as well
+    yield first, laptop.read(f"{SECOND}.pub").strip()
+    fleet.types("mv .ssh/id_first .ssh/id_ed25519", user="ann")
+    _save(fleet, first)
+
+
+@pytest.mark.usefixtures("nudges")
+class TestKeys:
+    def test_a_second_key_works_everywhere_a_moment_later(
+        self, fleet: Fleet, second: tuple[str, str]
+    ) -> None:
+        fleet.gpu17.sh("lxc-gpu reconcile >/dev/null")
+        keys = f"{CONTAINERS}/ann/rootfs/home/ann/.ssh/authorized_keys"
+        fleet.gpu17.sh(f"echo '# my own line' >>{keys}")
+        assert _with_second(fleet, "gpu17-manage", "status") == REFUSED
+        _save(fleet, "\n".join(second))
+        eventually(lambda: _with_second(fleet, "gpu17-manage", "status") == 0)
+        eventually(lambda: _with_second(fleet, "gpu17-manage", "start") == 0)
+        eventually(lambda: _with_second(fleet, "gpu17", "true") == 0)
+        assert "# my own line\n" in fleet.gpu17.read(keys)
+
+    def test_a_removed_key_stops_working_as_fast(
+        self, fleet: Fleet, second: tuple[str, str]
+    ) -> None:
+        assert _with_second(fleet, "gpu17", "true") == 0
+        _save(fleet, second[0])
+        eventually(lambda: _with_second(fleet, "gpu17-manage", "status") == REFUSED)
+        eventually(lambda: _with_second(fleet, "gpu17", "true") == REFUSED)
+        eventually(lambda: _with_second(fleet, "register@gpu17-manage", "ann") == REFUSED)
+        keys = f"{CONTAINERS}/ann/rootfs/home/ann/.ssh/authorized_keys"
+        assert "# my own line\n" in fleet.gpu17.read(keys)
+
+
+class TestGit:
+    def test_comments_survive_what_the_page_writes(self, fleet: Fleet) -> None:
+        fleet.commits("A note", f"sed -i '1i # ann: guest until spring' {CLONE}/users/ann.yaml")
+        keys = fleet.laptop.read("/home/ann/.ssh/id_ed25519.pub").strip()
+        _save(fleet, keys.rsplit(" ", 1)[0] + " renamed@laptop")
+        text = fleet.iam.sh(f"git -c safe.directory='*' -C {BARE} show main:users/ann.yaml").stdout
+        assert text.startswith("# ann: guest until spring\n")
+        assert "renamed@laptop" in text
+
+    def test_an_invalid_push_is_refused_with_file_and_line(self, fleet: Fleet) -> None:
+        done = fleet.laptop.sh(
+            f"""
+            cd {CLONE} && git fetch -q && git reset -q --hard origin/main
+            echo 'shoe_size: 43' >>users/ann.yaml
+            git commit -qam 'Note a size' && git push -q""",
+            check=False,
+        )
+        fleet.laptop.sh(f"cd {CLONE} && git reset -q --hard origin/main")
+        assert not done.ok
+        assert "users/ann.yaml:" in done.stderr
+        assert "shoe_size" in done.stderr
+
+    def test_a_revert_undoes(self, fleet: Fleet) -> None:
+        fleet.commits("Another name", f"sed -i 's/^name:.*/name: Annette/' {CLONE}/users/ann.yaml")
+        assert any("full_name" in line for line in plan(fleet.gpu17))
+        assert reconcile(fleet.gpu17).ok
+        assert "Annette" in fleet.gpu17.sh("getent passwd ann").stdout
+        fleet.commits("Undo", "git revert --no-edit HEAD >/dev/null")
+        assert reconcile(fleet.gpu17).ok
+        assert "Ann Example" in fleet.gpu17.sh("getent passwd ann").stdout
+
+
+class TestBrake:
+    def test_too_many_at_once_are_not_disabled_until_an_admin_allows_it(self, fleet: Fleet) -> None:
+        limit = "grep -q most_disabled fleet.yaml || echo 'most_disabled: 0' >>fleet.yaml"
+        fleet.commits("Be careful", limit)
+        fleet.rounds()
+        leave = "mkdir -p former; git mv users/ann.yaml former/"
+        fleet.commits("ann left", leave)
+        try:
+            done = reconcile(fleet.gpu17)
+            assert not done.ok
+            assert "This would disable 1 user at once (ann)" in done.stdout
+            assert "Allow-Disable: 1" in done.stdout
+            assert fleet.gpu17.sh("getent shadow ann | cut -d: -f8").stdout == "\n"
+            fleet.laptop.sh(f"""
+                cd {CLONE}
+                git commit -q --allow-empty -m 'ann left, really' --trailer 'Allow-Disable: 1'
+                git push -q""")
+            assert reconcile(fleet.gpu17).ok
+            assert fleet.gpu17.sh("getent shadow ann | cut -d: -f8").stdout == "1\n"
+        finally:
+            fleet.commits("ann is back", "git mv former/ann.yaml users/")
+            fleet.commits("As before", "sed -i /most_disabled/d fleet.yaml")
+            fleet.rounds()
+
+
+class TestSuspension:
+    def test_nothing_changes_until_resume_and_everybody_is_told(self, fleet: Fleet) -> None:
+        host = fleet.gpu17
+        host.run(["lxc-gpu", "suspend", "--reason", "a new disk"])
+        try:
+            host.sh(f"rm {KEYS}/ann")
+            done = reconcile(host)
+            assert "SUSPENDED" in done.stdout
+            assert "a new disk" in done.stdout
+            assert host.run(["test", "-e", f"{KEYS}/ann"], check=False).status == 1
+            facts = json.loads(host.run(["lxc-gpu", "status", "--json"]).stdout)
+            assert "a new disk" in facts["suspended"]
+            refused = fleet.types("ssh register@gpu17-manage ann", user="ann")
+            assert "holds still" in refused.stderr
+        finally:
+            host.run(["lxc-gpu", "resume"], timeout=120)
+        assert plan(host) == []
+        assert host.run(["test", "-e", f"{KEYS}/ann"]).ok
+
+
+class TestPurge:
+    @pytest.fixture
+    def gone(self, fleet: Fleet) -> Iterator[Host]:
+        """gpu18, on which ann was registered, and isn't any more."""
+        assert fleet.register("ann", "gpu18").ok
+        fleet.commits("ann leaves gpu18", "git rm -q registrations/gpu18/ann.yaml")
+        assert reconcile(fleet.gpu18).ok
+        yield fleet.gpu18
+        fleet.gpu18.sh("rm -f /root/ann.tar.zst")
+
+    def test_it_deletes_only_after_saying_what_and_only_who_left(
+        self, fleet: Fleet, gone: Host
+    ) -> None:
+        refused = fleet.gpu17.run(["lxc-gpu", "purge", "ann", "--yes"], check=False)
+        assert not refused.ok
+        assert "ann is registered on gpu17" in refused.stderr
+        asked = gone.run(["lxc-gpu", "purge", "ann"], check=False)
+        assert not asked.ok
+        assert f"{CONTAINERS}/ann" in asked.stderr
+        assert "/home/ann" in asked.stderr
+        assert gone.run(["test", "-d", f"{CONTAINERS}/ann"]).ok
+        gone.run(
+            ["lxc-gpu", "purge", "ann", "--yes", "--archive", "/root/ann.tar.zst"], timeout=120
+        )
+        packed = gone.sh("tar --list --zstd -f /root/ann.tar.zst | grep -c home/ann/.ssh").stdout
+        assert int(packed) > 0
+        assert gone.sh("stat -c %a /root/ann.tar.zst").stdout == "600\n"
+        left = gone.sh(
+            f"ls -d {CONTAINERS}/ann /home/ann 2>&- || true; id ann 2>&- || echo nobody"
+        ).stdout
+        assert left == "nobody\n"
+        assert not running(gone, "ann")
+        assert "There is nothing of ann" in gone.run(["lxc-gpu", "purge", "ann"]).stdout
