@@ -24,6 +24,8 @@ def main() -> None:
             logins.save_to_login(lab),
             rounds.first_round(gpu18),
             rounds.empty_round(gpu18),
+            rounds.one_change(gpu18),
+            rounds.check_10000(gpu18),
             walk.thousand_commits(),
         ]
         print(f"\n{table(figures)}")

@@ -17,10 +17,11 @@ def key(number: int) -> str:
     return f"ssh-ed25519 {base64.b64encode(blob).decode()}"
 
 
-def files(users: int) -> dict[str, str]:
-    """The files of a state in which `users` users are registered on one server."""
+def files(users: int, *, registered: bool = True) -> dict[str, str]:
+    """The files of a state with so many users, all of them registered on one server, or none."""
     made = {
-        "fleet.yaml": "format: 1\nuids: {first: 30000, last: 39999}\n",
+        "fleet.yaml": "format: 1\nuids: {first: 30000, last: 39999}\n"
+        "ports: {first: 10000, last: 19999}\n",
         f"servers/{SERVER}.yaml": f"address: 172.16.2.18\nhost_key: {key(10**9)}\n"
         f"state_key: {key(10**9 + 1)}\n",
     }
@@ -28,10 +29,11 @@ def files(users: int) -> dict[str, str]:
         name = f"user{n:04}"
         made[f"users/{name}.yaml"] = (
             f"name: User Number {n}\nlogin: {name}\ndirectory_id: id-{n}\nuid: {30000 + n}\n"
-            f"port: {22000 + n}\nsubid: {10_000_000 + 262_144 * n}\n"
+            f"port: {10000 + n}\nsubid: {10_000_000 + 262_144 * n}\n"
             f"keys:\n  - {key(n + 1)} laptop\n"
         )
-        made[f"registrations/{SERVER}/{name}.yaml"] = f"host_key: {key(10**6 + n)}\n"
+        if registered:
+            made[f"registrations/{SERVER}/{name}.yaml"] = f"host_key: {key(10**6 + n)}\n"
     return made
 
 

@@ -22,6 +22,8 @@ for path in pathlib.Path("/etc/lxc-gpu/authorized_keys").iterdir():
 """
 PREPARE = """
 rm -rf /root/state && mkdir /root/state && cd /root/state && tar x && git init -q -b main
+rm -f /root/admin && ssh-keygen -q -t ed25519 -N '' -C admin -f /root/admin
+echo "signers: [{name: Admin, role: admin, key: $(cat /root/admin.pub)}]" >>fleet.yaml
 git add . && git -c user.name=x -c user.email=x@x commit -q -m 'A thousand users'
 systemctl stop lxc-gpu-reconcile.timer
 rm -f /etc/lxc-gpu/authorized_keys/iam  # no nudges meanwhile
@@ -69,4 +71,44 @@ def empty_round(host: Host) -> Figure:
         floor,
         "a bare Python that only reads the same files",
         "under 0.3 s",
+    )
+
+
+def one_change(host: Host) -> Figure:
+    """One user of 1,000 has another key; comes after `first_round`."""
+    number = iter(range(10**7, 10**8))
+    sign = "git -C /root/state -c user.name=x -c user.email=x@x -c gpg.format=ssh"
+
+    def ours() -> float:
+        user, key = "/root/state/users/user0500.yaml", fleet.key(next(number))
+        host.sh(f"""
+            sed -i 's|^  - .*|  - {key} laptop|' {user}
+            {sign} -c user.signingKey=/root/admin commit -q -S -a -m 'Another key'""")
+        return _timed(host, ROUND)
+
+    medians = in_turn(ours, lambda: _timed(host, ROUND), runs=5)
+    return Figure(
+        f"round after one user's change, {USERS} users",
+        *medians,
+        "the same round with nothing to do",
+        "under 1 s",
+    )
+
+
+def check_10000(host: Host) -> Figure:
+    """`lxc-gpu check` of a state with 10,000 users: for the first time, and once more."""
+    host.sh(
+        "rm -rf /root/big && mkdir /root/big && cd /root/big && tar x && git init -q -b main &&"
+        " git add . && git -c user.name=x -c user.email=x@x commit -q -m 'Ten thousand users' &&"
+        " git clone -q --bare /root/big /root/big.git",
+        stdin=fleet.as_tar(fleet.files(10_000, registered=False)),
+        timeout=300,
+    )
+    cold = _timed(host, "lxc-gpu check /root/big.git")
+    return Figure(
+        "check a state of 10,000 users, cold",
+        cold,
+        _timed(host, "lxc-gpu check /root/big.git"),
+        "the same once more: parsed files are remembered",
+        "under 5 s",
     )
