@@ -10,7 +10,7 @@ from laboratory.browser import browser
 from laboratory.narrator import Narrator
 from laboratory.story import CHAPTERS, NAME, Chapter, Story
 
-from tests.lab.fleet import BARE, CONTAINERS, Fleet, end_at_once, running
+from tests.lab.fleet import Fleet, end_at_once, running
 
 
 @pytest.fixture(scope="class")
@@ -30,7 +30,7 @@ class TestStory:
 
 
 def _forget_the_hero(fleet: Fleet) -> None:
-    """Disable and purge, as a sysadmin does when somebody leaves for good."""
+    """Take away all that the hero has but the numbers: no key, no container, no account."""
     fleet.commits(f"{NAME} left", f"""
         mkdir -p former
         git mv users/{NAME}.yaml former/
@@ -39,8 +39,8 @@ def _forget_the_hero(fleet: Fleet) -> None:
     for host in (fleet.gpu17, fleet.gpu18):
         if running(host, NAME):
             end_at_once(host, NAME)
-        host.sh(f"rm -rf {CONTAINERS}/{NAME} /var/lib/lxc-gpu/host_keys/{NAME}")
+        host.run(["lxc-gpu", "purge", NAME, "--yes"], timeout=120)
+    fleet.commits(f"{NAME} begins again", f"""
+        git mv former/{NAME}.yaml users/
+        sed -i '/^keys:/,$d' users/{NAME}.yaml""")  # fmt: skip
     fleet.laptop.sh(f"rm -f /home/{NAME}/.ssh/lxc-gpu.* /home/{NAME}/.ssh/config")
-    assert f"former/{NAME}.yaml" in fleet.iam.sh(
-        f"git -c safe.directory='*' -C {BARE} ls-tree -r --name-only main"
-    ).stdout  # fmt: skip

@@ -61,6 +61,7 @@ def test_a_wrong_password_keeps_the_paste_and_saves_nothing(page: Page, fleet: F
     assert _tip(fleet) == before
 
 
+@pytest.mark.usefixtures("nudges")
 def test_somebody_in_a_group_of_the_group_gets_in(page: Page, fleet: Fleet) -> None:
     _saves(page, fleet, DORA)
     expect(page.locator("li.server", has_text="gpu17")).to_contain_text(
@@ -75,6 +76,7 @@ def test_a_login_that_is_no_name_of_an_account_gets_one(page: Page, fleet: Fleet
     assert "lequn-chen2" in users
 
 
+@pytest.mark.usefixtures("nudges")
 def test_a_dead_server_delays_nobody_and_is_named(page: Page, fleet: Fleet) -> None:
     fleet.gpu18.run(["systemctl", "stop", "ssh.socket", "ssh.service"], check=False)
     try:
