@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from reconciler import locks, places
-from reconciler.converge import converge
+from reconciler.converge import SupersededError, converge
 from reconciler.kinds.network import NetworkKind
 from reconciler.kinds.port_map import SSH, PortMapKind
 from reconciler.kinds.subids import SubidsKind
 from reconciler.kinds.usernet import UsernetKind
 from reconciler.lxc_config import rootfs
+from reconciler.newest import CurrentView, current_view
 from reconciler.plan import AnyKind, Tell
 from state import command
 from state.errors import LxcGpuError, Remedy
@@ -64,25 +67,48 @@ class Started:
 
     was_running: bool
     """Whether the container ran already, and answered."""
+    view: View
+    """What it was started by."""
     notes: tuple[str, ...] = ()
     """What could not be put in place inside, for its owner to mend."""
 
 
-def start(view: View, user: str, tell: Tell) -> Started:
-    """Have the container up, its sshd answering, its port mapped."""
-    resident = resident_of(view, user)
-    with locks.lock(locks.user_lock(user), wait=False) as free:
+@contextmanager
+def _alone(user: str, tell: Tell) -> Iterator[View]:
+    """Be the only one at work on the user's container. Gives the view of that moment.
+
+    Never one from before the wait: a key may have been revoked meanwhile. One request waits, and
+    further ones are refused, so that nobody fills the helper's places.
+    """
+    name = locks.user_lock(user)
+    with locks.lock(name, wait=False) as free:
         if free:
-            return _start(view, user, resident, tell)
-    tell(Progress("waiting for other work on this container to end"))
-    with locks.lock(locks.user_lock(user)):
-        return _start(view, user, resident, tell)
+            yield current_view()
+            return
+    with locks.lock(f"waiting-{user}", wait=False) as first:
+        if not first:
+            raise LxcGpuError(
+                "busy",
+                "Other work on your container is under way, and a request waits already.",
+                "Try again in a moment; `status` shows how it is.",
+                Remedy.WAIT,
+            )
+        tell(Progress("waiting for other work on this container to end"))
+        with locks.lock(name):
+            yield current_view()
 
 
-def stop(view: View, user: str, tell: Tell) -> bool:
+def start(user: str, tell: Tell) -> Started:
+    """Have the container up, its sshd answering, its port mapped."""
+    resident_of(current_view(), user)
+    with _alone(user, tell) as view:
+        return _start(view, user, resident_of(view, user), tell)
+
+
+def stop(user: str, tell: Tell) -> bool:
     """Shut the container down in order. False if it wasn't running."""
-    resident_of(view, user)
-    with locks.lock(locks.user_lock(user)):
+    resident_of(current_view(), user)
+    with _alone(user, tell):
         if power_of(user).active in ("inactive", "failed"):
             return False
         tell(Progress("shutting the container down"))
@@ -104,7 +130,17 @@ def resident_of(view: View, user: str) -> Resident:
 def _start(view: View, user: str, resident: Resident, tell: Tell) -> Started:
     unit = places.container_unit(user)
     was_running = power_of(user).running
-    outcome = converge(REACHED_BY if was_running else NEEDED, view.only(user), only=user)
+    try:
+        outcome = converge(
+            REACHED_BY if was_running else NEEDED,
+            view.only(user),
+            only=user,
+            current=CurrentView(view.revision),
+        )
+    except SupersededError as error:
+        raise LxcGpuError(
+            "superseded", "The state changed just now.", "Try again.", Remedy.RETRY
+        ) from error
     for failure in outcome.failures:
         raise LxcGpuError(failure.code, failure.message, failure.hint)
     notes: tuple[str, ...] = ()
@@ -118,7 +154,7 @@ def _start(view: View, user: str, resident: Resident, tell: Tell) -> Started:
         command.run(["systemctl", "reset-failed", unit], check=False)
         command.run(["systemctl", "start", unit])
     waited = _wait_for_sshd(user, resident.address, notes, tell)
-    return Started(was_running and not waited, notes)
+    return Started(was_running and not waited, view, notes)
 
 
 def _wait_for_sshd(user: str, address: str, notes: tuple[str, ...], tell: Tell) -> bool:

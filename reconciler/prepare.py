@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from reconciler import container_home, hostile, places
+from reconciler import container_home, hostile, locks, places
 from reconciler.hostile import HostileError
 from reconciler.lxc_config import gpu_nodes, lxc_config, rootfs
 from state import command, files
@@ -77,6 +77,13 @@ def _own_resolvers() -> tuple[str, ...]:
 def make_host_key(user: str) -> str:
     """The public ssh host key of the user's container, made now if there is none yet."""
     private = places.HOST_KEYS / user
+    with locks.lock(f"host-key-{user}"):
+        _make_host_key(private)
+    return command.run(["ssh-keygen", "-y", "-f", private]).stdout.strip()
+
+
+def _make_host_key(private: Path) -> None:
+    user = private.name
     if not private.exists():
         places.HOST_KEYS.mkdir(mode=0o700, parents=True, exist_ok=True)
         beside = places.HOST_KEYS / f".{user}.new"
@@ -86,4 +93,3 @@ def make_host_key(user: str) -> str:
         beside.with_name(f"{beside.name}.pub").unlink()
         beside.rename(private)
         files.keep_folder(places.HOST_KEYS)
-    return command.run(["ssh-keygen", "-y", "-f", private]).stdout.strip()

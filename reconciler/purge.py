@@ -11,6 +11,7 @@ from reconciler import journal, locks, places
 from reconciler.kinds.account import GROUP, PASSWD, SHADOW, AccountFiles
 from reconciler.kinds.subids import SUBGID, SUBUID, replace_lines
 from reconciler.lxc_config import rootfs
+from reconciler.newest import published_view
 from reconciler.power import power_of
 from reconciler.unpack import remove_tree
 from state import command, files
@@ -91,6 +92,7 @@ def purge(view: View, left: Remains) -> None:
     """Delete all of it. The numbers stay taken in the state repository, for ever."""
     user = left.user
     with locks.lock(locks.user_lock(user)):
+        left = remains(published_view() or view, user)  # the person may have come back meanwhile
         if rootfs(view, user).parent.is_dir():
             remove_tree(rootfs(view, user).parent)
         with locks.lock(locks.ACCOUNTS):
@@ -104,9 +106,9 @@ def purge(view: View, left: Remains) -> None:
 
 def _remove_account(user: str) -> None:
     home = Path(pwd.getpwnam(user).pw_dir)
-    command.run(["userdel", user])
     if home == places.HOMES / user and home.is_dir() and not home.is_symlink():
-        shutil.rmtree(home)
+        shutil.rmtree(home)  # before the account: what a kill leaves is found again
+    command.run(["userdel", user])
 
 
 def _size(folder: Path) -> int:

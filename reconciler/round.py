@@ -6,10 +6,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from reconciler import places
 from reconciler.converge import Outcome, SupersededError, converge
 from reconciler.journal import event
-from reconciler.newest import Newest, publish_newest, published_view
+from reconciler.newest import CurrentView, Newest, publish_newest, published_view
 from reconciler.plan import AnyKind, Tell
 from reconciler.server import ServerConfig
 from reconciler.status import read_status, write_status
@@ -84,7 +83,7 @@ def _held_still(config: ServerConfig, before: Report | None, held: Suspension) -
 
 
 def _write_events(before: Report | None, report: Report) -> None:
-    drifted = len(report.drift) > len(before.drift if before else ())
+    drifted = report.drift != (before.drift if before else ())
     for words in report.changes[:MOST_EVENTS]:
         event("drift" if drifted else "changed", what=words)
     if len(report.changes) > MOST_EVENTS:
@@ -105,7 +104,7 @@ def _converge_to_newest(config: ServerConfig, scope: Scope, tell: Tell) -> tuple
                 scope.kinds, newest.view, only=scope.only, tell=tell, current=current
             )
         except SupersededError:
-            newest = Newest(published_view() or newest.view, newest.refused)
+            newest = Newest(published_view() or newest.view)
         else:
             return newest, outcome
     raise LxcGpuError(
@@ -114,22 +113,3 @@ def _converge_to_newest(config: ServerConfig, scope: Scope, tell: Tell) -> tuple
         "The next round goes on.",
         Remedy.WAIT,
     )
-
-
-class CurrentView:
-    """Answers whether a revision is still the published one; reads the file only if it changed."""
-
-    def __init__(self, revision: str) -> None:
-        self._revision = revision
-        self._seen = 0
-
-    def __call__(self) -> bool:
-        """Whether no newer revision was published."""
-        changed = places.VIEW.stat().st_mtime_ns
-        if changed == self._seen:
-            return True
-        view = published_view()
-        if view is None or view.revision != self._revision:
-            return False
-        self._seen = changed
-        return True

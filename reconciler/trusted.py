@@ -37,6 +37,17 @@ def trust(revision: str) -> None:
         files.write_file(places.TRUSTED, f"{revision}\n")
 
 
+def older_than_view() -> bool:
+    """Whether the note is missing, or from before the published view.
+
+    One that is newer is a sysadmin's, who just said where to begin: no round overwrites it.
+    """
+    try:
+        return places.TRUSTED.stat().st_mtime_ns < places.VIEW.stat().st_mtime_ns
+    except FileNotFoundError:
+        return True
+
+
 def verify(repository: Repository, tip: str, view: View | None) -> int:
     """Judge every commit from the trusted revision to `tip`; how many users they let disable.
 

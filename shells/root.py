@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from reconciler import power
-from reconciler.newest import published_view
+from reconciler.newest import current_view
 from reconciler.plan import Tell
 from shells import messages
 from shells.request import LONGEST_REQUEST, Request, Verb, decode, whose
@@ -101,48 +101,38 @@ def _do(request: Request, user: str, tell: Tell) -> wire.Answer | wire.Report:
         from shells.rounds import register
 
         return register(user, tell)
-    view = _view()
-    verbs: dict[Verb, Callable[[View, str, Tell], wire.Answer]] = {
+    verbs: dict[Verb, Callable[[str, Tell], wire.Answer]] = {
         Verb.START: _start,
         Verb.STOP: _stop,
         Verb.RESTART: _restart,
         Verb.STATUS: _status,
     }
-    return verbs[request.verb](view, user, tell)
+    return verbs[request.verb](user, tell)
 
 
-def _view() -> View:
-    view = published_view()
-    if view is None:
-        raise LxcGpuError(
-            "no-view",
-            "This server has not been set up from the state repository yet.",
-            "Sysadmin: run `lxc-gpu reconcile` on it.",
-        )
-    return view
-
-
-def _start(view: View, user: str, tell: Tell) -> wire.Answer:
-    started = power.start(view, user, tell)
+def _start(user: str, tell: Tell) -> wire.Answer:
+    started = power.start(user, tell)
+    view = started.view
     text = messages.started(view, user, view.residents[user], was_running=started.was_running)
     lines = [*(f"Note: {note}" for note in started.notes), text]
     facts = {"was_running": started.was_running, "notes": list(started.notes)}
     return wire.Answer("\n".join(lines), {**_facts(view, user, running=True), **facts})
 
 
-def _stop(view: View, user: str, tell: Tell) -> wire.Answer:
-    stopped = power.stop(view, user, tell)
+def _stop(user: str, tell: Tell) -> wire.Answer:
+    stopped, view = power.stop(user, tell), current_view()
     what = "is shut down" if stopped else "was not running"
     text = f"Your container on {view.server} {what}."
     return wire.Answer(text, {**_facts(view, user, running=False), "was_running": stopped})
 
 
-def _restart(view: View, user: str, tell: Tell) -> wire.Answer:
-    power.stop(view, user, tell)
-    return _start(view, user, tell)
+def _restart(user: str, tell: Tell) -> wire.Answer:
+    power.stop(user, tell)
+    return _start(user, tell)
 
 
-def _status(view: View, user: str, tell: Tell) -> wire.Answer:
+def _status(user: str, tell: Tell) -> wire.Answer:
+    view = current_view()
     resident = power.resident_of(view, user)
     now = power.power_of(user)
     lines = [f"Your container on {view.server}: {'running' if now.running else 'stopped'}"]

@@ -63,8 +63,9 @@ class Repository:
         path = path.absolute()
         if path.exists():
             repository = cls(path, ssh_command)
-            repository.git.run("config", "remote.origin.url", url)
-            repository.fetch()
+            with repository.alone():
+                repository.git.run("config", "remote.origin.url", url)
+                repository.fetch_alone()
             return repository
         path.parent.mkdir(parents=True, exist_ok=True)
         for leftover in path.parent.glob(f".{path.name}.clone-*"):

@@ -19,7 +19,12 @@ MAIN = Path("/etc/ssh/sshd_config")
 PIECES = Path("/etc/ssh/sshd_config.d")
 OURS = "20-lxc-gpu"
 KEYS = f"{places.AUTHORIZED_KEYS}/%u"
-SERVICES: Mapping[str, str] = {"authorizedkeysfile": KEYS, "disableforwarding": "yes"}
+NO_OTHER_KEYS = {"authorizedkeyscommand": "none", "trustedusercakeys": "none"}
+SERVICES: Mapping[str, str] = {
+    "authorizedkeysfile": KEYS,
+    "disableforwarding": "yes",
+    **NO_OTHER_KEYS,
+}
 USERS: Mapping[str, str] = {**SERVICES, "forcecommand": "lxc-gpu"}
 LOGIN = {"pubkeyauthentication": "yes"}
 GATE: Mapping[str, str] = {"authorizedkeysfile": "/var/lib/lxc-gpu/gate_keys", **LOGIN,

@@ -62,6 +62,10 @@ class AccountFiles:
         lines = [*_fields(self.group, 4), *_fields(self.passwd, 7)]
         return {int(fields[2]): fields[0] for fields in lines if fields[2].isdigit()}
 
+    def groups(self) -> dict[str, int]:
+        """The number of each group."""
+        return {f[0]: int(f[2]) for f in _fields(self.group, 4) if f[2].isdigit()}
+
     def members(self, group: str) -> frozenset[str]:
         """The supplementary members of `group`."""
         for name, _, _, members in _fields(self.group, 4):
@@ -107,7 +111,7 @@ class AccountKind:
         found: dict[str, Account] = {}
         conflicts: dict[str, LxcGpuError] = {}
         accounts = files.accounts()
-        taken = files.taken_ids()
+        taken, groups = files.taken_ids(), files.groups()
         for name in view.residents.keys() & frozenset(names):
             account = accounts.get(name)
             if account is None:
@@ -116,6 +120,8 @@ class AccountKind:
                     conflicts[name] = _conflict(name)
                 elif uid in taken:
                     conflicts[name] = _uid_conflict(name, uid, taken[uid])
+                elif groups.get(name, uid) != uid:  # sysusers would put the user into that group
+                    conflicts[name] = _group_conflict(name, groups[name])
             elif not account.ours:
                 conflicts[name] = _conflict(name)
             else:
@@ -130,14 +136,18 @@ class AccountKind:
     ) -> Mapping[str, LxcGpuError]:
         """Make the missing accounts in one batch; change or disable the others one by one."""
         failed: dict[str, LxcGpuError] = {}
+        for change in changes:  # first who leaves, and whatever else may not wait
+            try:
+                if change.before is not None:
+                    _modify(change)
+            except LxcGpuError as error:
+                failed[change.name] = error
         new = {c.name: c.after for c in changes if c.before is None and c.after is not None}
         if new:
             command.run(["systemd-sysusers", "-"], stdin=sysusers_lines(new))
         for change in changes:
             try:
-                if change.before is not None:
-                    _modify(change)
-                if change.after is not None:
+                if change.after is not None and change.name not in failed:
                     _make_home(change.name, change.after.uid)
             except LxcGpuError as error:
                 failed[change.name] = error
@@ -182,6 +192,14 @@ def _uid_conflict(name: str, uid: int, owner: str) -> LxcGpuError:
         f"{name} should get the uid {uid}, which {owner} has on this server.",
         f"Give {owner} another number (`usermod --uid`, `groupmod --gid`), or widen or move "
         "`uids:` in fleet.yaml so that it meets no numbers of the server's own.",
+    )
+
+
+def _group_conflict(name: str, gid: int) -> LxcGpuError:
+    return LxcGpuError(
+        "group-conflict",
+        f"There is already a group {name} (gid {gid}) on this server that isn't lxc-gpu's.",
+        "Rename it: `groupmod --new-name`; a user's own group has the user's name.",
     )
 
 

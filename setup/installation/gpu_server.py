@@ -69,8 +69,12 @@ def _options() -> argparse.Namespace:
     options = parser.parse_args()
     wanted = ("name", "state", "gate_host_key", "iam_key")
     missing = [f"--{name.replace('_', '-')}" for name in wanted if not getattr(options, name)]
-    if missing and not (options.packages or options.undo or places.SERVER_CONFIG.exists()):
+    if options.packages or options.undo:
+        return options
+    if missing and not places.SERVER_CONFIG.exists():
         parser.error(f"the first time, it needs {', '.join(missing)}")
+    if missing and (options.gate or len(missing) < len(wanted)):
+        parser.error(f"these go together, as setup/web-server prints them: {', '.join(missing)}")
     return options
 
 
@@ -81,14 +85,17 @@ def _full_id(text: str) -> str:
 
 
 def _packages(steps: Steps) -> None:
-    fresh = not Path("/usr/bin/lxc-start").exists()
     steps.packages(PACKAGES)
-    if fresh:  # before a first boot could start them
-        command.run(["systemctl", "mask", *UNUSED_UNITS], check=False)
+    for unit in UNUSED_UNITS:
+        if command.run(["systemctl", "is-enabled", unit], check=False).stdout.strip() != "masked":
+            steps.say(f"stop and mask {unit}")
+            command.run(["systemctl", "stop", unit], check=False)
+            command.run(["systemctl", "mask", "--quiet", unit])
     steps.environment()
 
 
 def _server(steps: Steps, options: argparse.Namespace) -> None:
+    _require_pam()
     before = steps.changes
     steps.project()
     new_project = steps.changes > before
@@ -144,8 +151,21 @@ def _units(steps: Steps) -> None:
     changed = [steps.file(UNIT_FOLDER / unit.name, unit.read_text()) for unit in sources]
     if any(changed):
         command.run(["systemctl", "daemon-reload"])
-        for unit in ENABLED_UNITS:
+    for unit in ENABLED_UNITS:
+        asked = [["systemctl", word, "--quiet", unit] for word in ("is-enabled", "is-active")]
+        if not all(command.run(argv, check=False).ok for argv in asked):
+            steps.say(f"enable {unit}")
             command.run(["systemctl", "enable", "--now", "--quiet", unit])
+
+
+def _require_pam() -> None:
+    """Without PAM, sshd takes accounts that have no password for locked ones (sshd(8))."""
+    if "usepam no" in command.run(["sshd", "-T"], check=False).stdout.splitlines():
+        raise LxcGpuError(
+            "sshd-without-pam",
+            "sshd runs here with `UsePAM no`: it would let nobody in who has no password.",
+            "Set `UsePAM yes`, Debian's default, in /etc/ssh/sshd_config, and run this again.",
+        )
 
 
 def _sshd(steps: Steps) -> None:
@@ -167,6 +187,7 @@ def _address_of(name: str) -> str:
 def _undo(steps: Steps) -> None:
     for unit in ENABLED_UNITS:
         command.run(["systemctl", "disable", "--now", "--quiet", unit], check=False)
+    command.run(["systemctl", "unmask", "--quiet", *UNUSED_UNITS], check=False)
     for source in sorted((CHECKOUT / "setup" / "units").iterdir()):
         steps.remove(UNIT_FOLDER / source.name)
     command.run(["systemctl", "daemon-reload"], check=False)

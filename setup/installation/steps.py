@@ -122,12 +122,17 @@ class Steps:
         return changed
 
     def _own(self, path: Path, mode: int, owner: str) -> None:
+        """Owner and mode of `path` itself: a link that somebody put there is not followed."""
         account = pwd.getpwnam(owner)
-        status = path.stat()
-        if (status.st_uid, status.st_gid) != (account.pw_uid, account.pw_gid):
-            os.chown(path, account.pw_uid, account.pw_gid)
-        if status.st_mode & 0o7777 != mode:
-            path.chmod(mode)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            status = os.fstat(descriptor)
+            if (status.st_uid, status.st_gid) != (account.pw_uid, account.pw_gid):
+                os.fchown(descriptor, account.pw_uid, account.pw_gid)
+            if status.st_mode & 0o7777 != mode:
+                os.fchmod(descriptor, mode)
+        finally:
+            os.close(descriptor)
 
     def link(self, path: Path, target: Path) -> None:
         """A symbolic link to `target`."""
@@ -148,15 +153,19 @@ class Steps:
 
     def sshd_piece(self, path: Path, text: str) -> None:
         """A piece of sshd's configuration, in effect; taken away again if sshd refuses it."""
+        before = read_text(path)
         if not self.file(path, text):
             return
         tested = command.run(["sshd", "-t"], check=False)
         if not tested.ok:
-            path.unlink()
+            if before is None:
+                path.unlink()
+            else:
+                write_file(path, before)
             raise LxcGpuError(
                 "sshd-config",
                 f"sshd refuses its configuration with ours in it: {tested.stderr.strip()}",
-                "Ours is taken away again; sshd was not touched.",
+                "It is as it was before; sshd was not touched.",
             )
         command.run(["systemctl", "reload-or-restart", "ssh"])
 

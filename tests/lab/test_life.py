@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
@@ -72,6 +73,32 @@ class TestKeys:
         eventually(lambda: _with_second(fleet, "register@gpu17-manage", "ann") == REFUSED)
         keys = f"{CONTAINERS}/ann/rootfs/home/ann/.ssh/authorized_keys"
         assert "# my own line\n" in fleet.gpu17.read(keys)
+
+
+class TestWaiting:
+    def test_a_start_that_waited_brings_nothing_back_that_was_taken_away(
+        self, fleet: Fleet
+    ) -> None:
+        """It goes by the state of the moment in which it begins, not in which it was asked for."""
+        host = fleet.gpu17
+        host.sh("systemctl stop lxc-gpu@ann")
+        host.sh("setsid flock /run/lxc-gpu/locks/user-ann sleep 8 >/dev/null 2>&1 &")
+        with ThreadPoolExecutor() as pool:
+            asked = pool.submit(fleet.types, "ssh gpu17-manage start", user="ann")
+            eventually(lambda: "waiting-ann" in host.sh("ls /run/lxc-gpu/locks").stdout)
+            again = fleet.types("ssh gpu17-manage start", user="ann")
+            assert "a request waits already" in again.stderr
+            fleet.commits("ann left", "mkdir -p former; git mv users/ann.yaml former/")
+            quick = ["authorized_keys", "register_keys", "account", "port_map"]
+            host.run(["lxc-gpu", "reconcile", *[w for k in quick for w in ("--kind", k)]])
+            done = asked.result()
+        try:
+            assert not done.ok
+            assert not running(host, "ann")
+            assert "lxc-gpu:ann" not in host.run(["iptables-save", "-t", "nat"]).stdout
+        finally:
+            fleet.commits("ann is back", "git mv former/ann.yaml users/")
+            fleet.rounds()
 
 
 class TestGit:

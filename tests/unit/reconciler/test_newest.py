@@ -119,6 +119,16 @@ def test_losses_lose_no_trust(shop: Workshop, lost: str) -> None:
         assert "history was rewound" in publish_newest(config(shop)).refused
 
 
+def test_a_round_does_not_overwrite_what_a_sysadmin_just_trusted(shop: Workshop) -> None:
+    first = shop.head
+    trust(first)
+    shop.commit("alice")
+    publish_newest(config(shop))
+    trust(first)  # as `setup/gpu-server --trust` does, before the repository is rewound
+    publish_newest(config(shop))
+    assert trusted() == first
+
+
 def test_rewinding_takes_a_person_on_the_server(shop: Workshop) -> None:
     first = shop.head
     trust(first)
