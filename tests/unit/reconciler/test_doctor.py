@@ -45,6 +45,8 @@ pubkeyauthentication yes
 disableforwarding yes
 forcecommand lxc-gpu
 authorizedkeysfile /etc/lxc-gpu/authorized_keys/%u
+authorizedkeyscommand none
+trustedusercakeys none
 """
 LINKS = json.loads(
     '[{"ifname":"lo","flags":["UP"],"addr_info":[{"family":"inet","local":"127.0.0.1"}]},'
