@@ -8,7 +8,7 @@ from laboratory.hosts import Lab
 from laboratory.layout import places
 from laboratory.progress import Progress
 
-from tests.bench import logins, rounds, walk
+from tests.bench import logins, revocation, rounds, walk
 from tests.bench.measure import table
 
 
@@ -22,6 +22,7 @@ def main() -> None:
             logins.manage_while_running(lab),
             logins.cold_start(lab),
             logins.save_to_login(lab),
+            revocation.key_removed(lab),
             rounds.first_round(gpu18),
             rounds.empty_round(gpu18),
             rounds.one_change(gpu18),
