@@ -6,6 +6,7 @@ folder made, each program started. Really each: N grows until the round gets thr
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -20,6 +21,7 @@ HOST = ["authorized_keys", "register_keys", "account", "subids", "usernet", "net
 PARTS = {"host": HOST, "container": ["container"]}
 """The kinds, in two parts: so that killing before each change of an account doesn't take the time
 of unpacking a container again."""
+OUR_RENAME = re.compile(r'rename\("([^"]+)", "(/etc/(?:sub[ug]id|lxc/lxc-usernet|lxc-gpu/[^"]+))"')
 MOST = 80
 NEAR = "/root/near.git"
 CONFIG = "/etc/lxc-gpu/server.toml"
@@ -109,3 +111,36 @@ def test_leftovers_of_killed_rounds_do_not_pile_up(server: Host) -> None:
         " || true"
     )
     assert left.stdout == ""
+
+
+def test_no_file_takes_its_place_before_it_is_on_the_disk(server: Host) -> None:
+    """After a power loss there is the old file or the new one, never an empty one.
+
+    strace shows the order: fsync of the new file, rename, fsync of the folder.
+    """
+    server.sh(f"{{ {FORGET_HOST} }} >/dev/null 2>&1 || true")
+    trace = "strace -qq -f -y -o /tmp/order --trace=fsync,rename,renameat,renameat2"
+    assert server.sh(f"{trace} {_round('host')}", timeout=120).ok
+    synced: set[str] = set()
+    renamed: list[str] = []
+    for line in server.read("/tmp/order").splitlines():
+        if found := re.search(r"fsync\(\d+<([^>]+)>", line):
+            synced.add(found[1])
+        elif found := OUR_RENAME.search(line):
+            assert found[1] in synced, f"{found[2]} was not on the disk: {line}"
+            renamed.append(found[2])
+            synced.discard(found[2].rpartition("/")[0])
+    assert f"/etc/lxc-gpu/authorized_keys/{NAME}" in renamed
+    assert "/etc/subuid" in renamed
+    assert {"/etc/lxc-gpu/authorized_keys", "/etc"} <= synced, "a folder was not made durable"
+
+
+@pytest.mark.parametrize("when", ["2036-01-01", "1999-01-01"])
+def test_files_from_a_clock_that_jumped_stop_nothing(server: Host, when: str) -> None:
+    kept = "/var/lib/lxc-gpu/view.json /var/lib/lxc-gpu/status.json /var/lib/lxc-gpu/trusted"
+    server.sh(f"touch -d {when} {kept} /etc/lxc-gpu/authorized_keys/{NAME}")
+    server.sh(f'sed -i \'s/"finished": [0-9.]*/"finished": 2082758400.0/\' {kept}')
+    server.sh(f"rm /etc/lxc-gpu/authorized_keys/{NAME}")
+    assert reconcile(server).ok
+    assert plan(server) == []
+    assert "0 s ago" in server.run(["lxc-gpu", "status"]).stdout

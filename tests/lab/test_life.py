@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlencode
@@ -10,7 +11,7 @@ from urllib.request import urlopen
 
 import pytest
 from laboratory.hosts import Host
-from laboratory.people import ANN
+from laboratory.people import ANN, STUDENTS, Person
 from laboratory.wiring import CLONE
 
 from tests.lab.fleet import BARE, CONTAINERS, KEYS, Fleet, plan, reconcile, running
@@ -21,10 +22,17 @@ REFUSED = 255
 """ssh's own exit status: it didn't get in."""
 
 
-def _save(fleet: Fleet, keys: str) -> None:
-    """ann saves these keys on her page; the servers are nudged."""
-    form = urlencode({"login": ANN.login, "password": ANN.password, "keys": keys}).encode()
-    with urlopen(f"{fleet.lab.web_url.rstrip('/')}/user/ann", form) as answer:
+@pytest.fixture(scope="module", autouse=True)
+def all_servers_know_all_in_the_end(fleet: Fleet) -> Iterator[None]:
+    """The tests after these begin with nothing new to fetch."""
+    yield
+    fleet.rounds()
+
+
+def _save(fleet: Fleet, keys: str, person: Person = ANN) -> None:
+    """Somebody, ann unless said, saves these keys on the page; the servers are nudged."""
+    form = urlencode({"login": person.login, "password": person.password, "keys": keys}).encode()
+    with urlopen(f"{fleet.lab.web_url.rstrip('/')}/user/{person.login}", form) as answer:
         assert "/save/" in answer.url
 
 
@@ -131,6 +139,46 @@ class TestGit:
         fleet.commits("Undo", "git revert --no-edit HEAD >/dev/null")
         assert reconcile(fleet.gpu17).ok
         assert "Ann Example" in fleet.gpu17.sh("getent passwd ann").stdout
+
+
+class TestRaces:
+    @pytest.fixture
+    def nobody_on_gpu18_afterwards(self, fleet: Fleet) -> Iterator[None]:
+        yield
+        fleet.commits("As before", "git rm -q registrations/gpu18/*.yaml")
+        fleet.rounds()
+        for name in ("lqchen", "ann"):
+            fleet.gpu18.run(["lxc-gpu", "purge", name, "--yes"], timeout=120)
+
+    @pytest.mark.usefixtures("nobody_on_gpu18_afterwards")
+    def test_saves_a_push_and_registrations_at_once_lose_nothing(self, fleet: Fleet) -> None:
+        """Fifteen people on the page, a sysadmin with Git, two at `register`: all at one moment."""
+        new = {
+            person: fleet.laptop.sh(
+                f"d=$(mktemp -d); ssh-keygen -q -t ed25519 -N '' -C {person.login} -f $d/k;"
+                " cat $d/k.pub; rm -r $d"
+            ).stdout
+            for person in STUDENTS[:15]
+        }
+        with ThreadPoolExecutor(20) as pool:
+            saves = [pool.submit(_save, fleet, key, person) for person, key in new.items()]
+            pushed = pool.submit(fleet.commits_at_last, "A note", "echo '# a note' >>fleet.yaml")
+            registered = [pool.submit(fleet.register, name, "gpu18") for name in ("lqchen", "ann")]
+            for job in (*saves, pushed):
+                job.result()
+            answers = [job.result() for job in registered]
+        assert all(done.ok for done in answers), [done.stderr for done in answers]
+        files = fleet.laptop.sh(f"""
+            cd {CLONE} && git fetch -q && git reset -q --hard origin/main
+            cat users/*.yaml former/*.yaml 2>&- || true""").stdout
+        for field in ("uid", "port", "subid"):
+            numbers = re.findall(rf"^{field}: (\d+)", files, re.M)
+            assert len(numbers) == len(set(numbers)) >= 15
+        for key in new.values():
+            assert key.split()[1] in files
+        history = fleet.laptop.sh(f"cd {CLONE} && git log --format=%s").stdout
+        assert all(f"new user {person.login} " in history for person in new)
+        assert "A note" in history
 
 
 class TestBrake:
