@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pytest
@@ -305,9 +306,20 @@ class TestLeaving:
         in_container(gpu17, "lqchen", "cd home/lqchen; rm -r .ssh; mv ssh .ssh")
         assert reconcile(gpu17).ok
 
-    def test_a_revoked_key_ends_before_containers_are_made(self, fleet: Fleet) -> None:
-        assert [kind.name for kind in KINDS][:2] == ["authorized_keys", "register_keys"]
-        assert [kind.name for kind in KINDS][-1] == "container"
+    def test_a_revocation_does_not_wait_for_work_on_a_container(
+        self, fleet: Fleet, gpu17: Host
+    ) -> None:
+        """Somebody's container is being worked on; keys are put right before that ends."""
+        gpu17.sh(f"""
+            sed -i /ssh-ed25519/d {SSH}/authorized_keys
+            echo 'ssh-ed25519 AAAA stranger' >>{KEYS}/ann
+            setsid flock /run/lxc-gpu/locks/user-lqchen sleep 15 >/dev/null 2>&1 &""")
+        with ThreadPoolExecutor() as pool:
+            waiting = pool.submit(reconcile, gpu17)
+            eventually(lambda: "stranger" not in gpu17.read(f"{KEYS}/ann"), 10)
+            assert not waiting.done()
+            assert waiting.result().ok
+        assert plan(gpu17) == []
 
 
 class TestByItself:
@@ -323,13 +335,22 @@ class TestByItself:
 
 class TestRoundsAtOnce:
     def test_a_newer_revision_wins(self, fleet: Fleet, gpu17: Host) -> None:
-        """Two rounds race with a commit between them; the result is the newer state."""
+        """A round is under way when a commit comes, and a second round: the newer state stays."""
+        file = "users/ann.yaml"
         gpu17.sh(f"echo x >>{KEYS}/lqchen; usermod --shell /bin/sh lqchen")
-        gpu17.sh("lxc-gpu reconcile & lxc-gpu reconcile; wait")
-        assert plan(gpu17) == []
+        with ThreadPoolExecutor() as pool:
+            older = pool.submit(reconcile, gpu17)
+            fleet.commits("Another name", f"sed -i 's/^name:.*/name: Annette/' {file}")
+            try:
+                assert reconcile(gpu17).ok
+                assert older.result().ok
+                assert plan(gpu17) == []
+                assert "Annette" in gpu17.sh("getent passwd ann").stdout
+            finally:
+                fleet.commits("As before", f"sed -i 's/^name:.*/name: Ann Example/' {file}")
+                fleet.rounds()
 
-    def test_a_push_is_taken_without_anybody_asking(self, fleet: Fleet, gpu17: Host) -> None:
-        """The timer's unit is a round like any other."""
+    def test_the_timers_unit_is_a_round_like_any_other(self, fleet: Fleet, gpu17: Host) -> None:
         gpu17.sh(f"rm {KEYS}/lqchen")
         gpu17.run(["systemctl", "start", "lxc-gpu-reconcile.service"])
         eventually(lambda: plan(gpu17) == [])

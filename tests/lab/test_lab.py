@@ -138,7 +138,7 @@ class TestNetwork:
     def test_web_page_is_reached_through_the_loopback(self, lab: Lab) -> None:
         iam = lab.host("iam")
         if not iam.run(["ss", "-Htln", "sport = :80"]).stdout:
-            pytest.skip("nothing listens on iam yet")
+            pytest.skip("a bare lab has no web page")
         with urllib.request.urlopen(lab.web_url, timeout=20) as answer:
             assert answer.status == 200
 
