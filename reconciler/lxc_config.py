@@ -1,4 +1,4 @@
-"""The LXC configuration of a user's container: root's, rendered afresh at each start. Pure.
+"""The LXC configuration of a user's container: root's, rendered afresh at each start.
 
 Keys as in lxc.container.conf(5). The address is fixed, so that nothing inside has to ask for one.
 """
@@ -6,6 +6,7 @@ Keys as in lxc.container.conf(5). The address is fixed, so that nothing inside h
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.places import BRIDGE
@@ -22,8 +23,25 @@ def hostname(view: View, user: str) -> str:
     return f"{user.replace('_', '-')}-{view.server}"[:63]
 
 
-def lxc_config(view: View, user: str, resident: Resident, gpu_nodes: Sequence[Path]) -> str:
-    """The whole configuration; `gpu_nodes` are device files that the container is to see."""
+@dataclass(frozen=True)
+class Bind:
+    """A file or folder of the server that the container sees (mount(8), bind mounts)."""
+
+    source: Path
+    target: str
+    """The absolute path inside; it is made if it isn't there."""
+    flags: tuple[str, ...] = ()
+    """Further mount flags, e.g. `ro`, `nosuid`; `optional`: no error if `source` is gone."""
+
+    def entry(self) -> str:
+        """As fstab(5) has it, the target without its first slash."""
+        kind = "dir" if self.source.is_dir() else "file"
+        options = ",".join(["bind", *self.flags, f"create={kind}"])
+        return f"{self.source} {self.target.lstrip('/')} none {options} 0 0"
+
+
+def lxc_config(view: View, user: str, resident: Resident, binds: Sequence[Bind]) -> str:
+    """The whole configuration, with what of the server the container is to see."""
     lines = [
         "# Written by lxc-gpu at each start of the container: changes made here are undone.",
         "lxc.include = /usr/share/lxc/config/common.conf",
@@ -43,10 +61,7 @@ def lxc_config(view: View, user: str, resident: Resident, gpu_nodes: Sequence[Pa
         "lxc.apparmor.profile = unconfined",
         "lxc.tty.max = 0",
     ]
-    lines += [
-        f"lxc.mount.entry = {node} {str(node).lstrip('/')} none bind,optional,create=file 0 0"
-        for node in gpu_nodes
-    ]
+    lines += [f"lxc.mount.entry = {bind.entry()}" for bind in binds]
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from reconciler import container_home, hostile, locks, places
 from reconciler.hostile import HostileError
-from reconciler.lxc_config import gpu_nodes, lxc_config, rootfs
+from reconciler.lxc_config import Bind, gpu_nodes, lxc_config, rootfs
 from state import command, files
 from state.errors import LxcGpuError
 from state.view import Resident, View
@@ -20,7 +20,8 @@ def prepare(view: View, user: str, resident: Resident) -> tuple[str, ...]:
     What is in the way inside is returned, in words: only the owner can mend it, from inside, so
     the container starts all the same. LxcGpuError if it can't, because its host key is gone.
     """
-    config = lxc_config(view, user, resident, gpu_nodes())
+    binds = [Bind(node, str(node), ("optional",)) for node in gpu_nodes()]
+    config = lxc_config(view, user, resident, binds)
     files.write_file(places.container_config(user), config)
     home = container_home.desired_files(view, user, resident)
     root, subid = rootfs(view, user), resident.subid

@@ -13,8 +13,13 @@ from state.errors import LxcGpuError, Remedy
 Show = Callable[[wire.Progress], None]
 
 
-def ask(request: Request, show: Show) -> wire.Answer | wire.Report:
-    """The end of the answer; progress goes to `show`. LxcGpuError if it was refused or failed."""
+def ask(
+    request: Request, show: Show, descriptor: int | None = None
+) -> wire.Answer | wire.Question | wire.Report:
+    """The end of the answer; progress goes to `show`. LxcGpuError if it was refused or failed.
+
+    `descriptor` goes along with the request.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         try:
             connection.connect(str(ROOT_SOCKET))
@@ -26,7 +31,7 @@ def ask(request: Request, show: Show) -> wire.Answer | wire.Report:
                 Remedy.WAIT,
                 str(error),
             ) from error
-        connection.sendall(encode(request))
+        socket.send_fds(connection, [encode(request)], [] if descriptor is None else [descriptor])
         with connection.makefile("rb") as stream:
             while line := stream.readline(wire.LONGEST_LINE):
                 message = wire.decode(line)

@@ -10,7 +10,8 @@ import sys
 from collections.abc import Sequence
 
 from shells.client import ask
-from shells.request import Request, Verb
+from shells.request import Request
+from shells.usage import Verb
 from state import wire
 from state.errors import LxcGpuError
 

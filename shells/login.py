@@ -12,20 +12,23 @@ import os
 import pwd
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 from shells import messages, sftp
 from shells.client import ask
-from shells.request import Request, Verb
+from shells.request import OF_USERS, Request
 from shells.terminal import Terminal
+from shells.usage import Verb, parse
 from state.errors import LxcGpuError
-from state.wire import Answer
+from state.wire import Answer, Question
 
 FORCED = "lxc-gpu"
 """What ForceCommand in setup/sshd/lxc-gpu.conf says: no request, look at SSH_ORIGINAL_COMMAND."""
 LONGEST = 1000
 """Letters; a longer request is refused unread."""
-VERBS: dict[str, Verb] = {verb.value: verb for verb in (Verb.START, Verb.STOP, Verb.RESTART)}
-VERBS["status"] = Verb.STATUS
+VERBS: dict[str, Verb] = {verb.value: verb for verb in OF_USERS}
+UNCONFIRMED = 3
+"""The exit status of what was not done because it needs a yes."""
 INTERRUPTED = 130
 """The exit status of a command that ended by ctrl-C."""
 
@@ -72,12 +75,44 @@ def _obey(words: Sequence[str], user: str, terminal: Terminal) -> int:
     if verb not in VERBS:
         raise LxcGpuError("usage", f"There is no `{verb[:40]}` here.", messages.SEE_HELP)
     as_json = "--json" in rest
-    if unknown := [word for word in rest if word != "--json"]:
-        raise LxcGpuError(
-            "usage", f"`{verb}` takes no `{unknown[0][:40]}`.", f"Try `help {verb[:40]}`."
-        )
-    answer = ask(Request(VERBS[verb]), terminal.progress)
+    options = parse(VERBS[verb], [word for word in rest if word != "--json"])
+    return _ask(Request(VERBS[verb], options=options), terminal, as_json=as_json)
+
+
+def _ask(request: Request, terminal: Terminal, *, as_json: bool) -> int:
+    descriptor = _archive_end(request)
+    answer = ask(request, terminal.progress, descriptor)
+    if isinstance(answer, Question):
+        if not terminal.agrees(answer.text):
+            again = " ".join([request.verb, *map(_as_typed, request.options.items())])
+            terminal.note(
+                f"{answer.text}\nNothing was done yet. To go on, type the same with its number:\n"
+                f"  ssh SERVER-manage {again} --confirm {answer.token}"
+            )
+            return UNCONFIRMED
+        confirmed = replace(request, options={**request.options, "confirm": answer.token})
+        return _ask(confirmed, terminal, as_json=as_json)
     if isinstance(answer, Answer):
         facts = json.dumps(dict(answer.facts), ensure_ascii=False)
-        terminal.result(facts if as_json else answer.text)
+        show = terminal.note if descriptor == sys.stdout.fileno() else terminal.result
+        show(facts if as_json else answer.text)
     return 0
+
+
+def _as_typed(option: tuple[str, str]) -> str:
+    name, value = option
+    return value if name == "name" else f"--{name}"
+
+
+def _archive_end(request: Request) -> int | None:
+    """What is lent to the root helper: where an archive comes from, or goes to."""
+    for name, stream in (("from-stdin", sys.stdin), ("to-stdout", sys.stdout)):
+        if name in request.options:
+            if stream.isatty():
+                raise LxcGpuError(
+                    "usage",
+                    f"`--{name}` is for a pipe or a file, not for a terminal.",
+                    f"Try `help {request.verb}`.",
+                )
+            return stream.fileno()
+    return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from shells.request import Verb
+from shells.usage import Verb
 from state.errors import LxcGpuError
 from state.view import Resident, View
 

@@ -10,8 +10,9 @@ import os
 from collections.abc import Sequence
 
 from shells.client import ask
-from shells.request import Request, Verb
+from shells.request import Request
 from shells.terminal import Terminal
+from shells.usage import Verb
 from state.errors import LxcGpuError
 from state.wire import Answer
 

@@ -1,32 +1,25 @@
 """What may be asked of the root helper: a closed list, and who may ask it of whom. Pure.
 
-Who asks is the kernel's answer (SO_PEERCRED, unix(7)), never part of the request.
+Who asks is the kernel's answer (SO_PEERCRED, unix(7)), never part of the request. With a request
+may come one descriptor of the asker's, to read an archive from or to write one to.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
-from enum import StrEnum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
+from shells.usage import OPTIONS, Verb
 from state.errors import LxcGpuError
 
 LONGEST_REQUEST = 4096
 """Bytes; a longer line is no request of ours."""
-
-
-class Verb(StrEnum):
-    """What the root helper does."""
-
-    START = "start"
-    STOP = "stop"
-    RESTART = "restart"
-    STATUS = "status"
-    REGISTER = "register"
-    RECONCILE = "reconcile"
-
-
-OF_USERS = frozenset({Verb.START, Verb.STOP, Verb.RESTART, Verb.STATUS})
+OF_USERS = frozenset(
+    {Verb.START, Verb.STOP, Verb.RESTART, Verb.STATUS, Verb.PORT, Verb.SNAPSHOT, Verb.RECOVER,
+     Verb.REBUILD, Verb.GPUS}
+)  # fmt: skip
 """What users ask for themselves."""
 OF_SERVICES = {"register": frozenset({Verb.REGISTER}), "iam": frozenset({Verb.RECONCILE})}
 """What each service account may ask, and nothing else."""
@@ -38,22 +31,29 @@ class Request:
 
     verb: Verb
     user: str = ""
+    options: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """By name; empty texts for those that are only set or not."""
 
 
 def encode(request: Request) -> bytes:
     """The request as one line."""
-    return json.dumps(asdict(request)).encode() + b"\n"
+    fields = {"verb": request.verb, "user": request.user, "options": dict(request.options)}
+    return json.dumps(fields).encode() + b"\n"
 
 
 def decode(line: bytes) -> Request:
     """The request in one line; LxcGpuError if it is none."""
     try:
         fields = json.loads(line)
-        verb, user = fields["verb"], fields["user"]
-        if set(fields) != {"verb", "user"} or not isinstance(user, str):
+        verb, user, options = fields["verb"], fields["user"], fields["options"]
+        if set(fields) != {"verb", "user", "options"} or not isinstance(user, str):
             raise ValueError
-        return Request(Verb(verb), user)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        known = OPTIONS.get(Verb(verb), {})
+        for name, value in options.items():
+            if not known[name].fullmatch(value):
+                raise ValueError
+        return Request(Verb(verb), user, options)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise LxcGpuError("bad-request", "That is no request that lxc-gpu knows.") from error
 
 

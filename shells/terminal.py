@@ -58,6 +58,15 @@ class Terminal:
         self._end_progress()
         print(text, file=self._err, flush=True)
 
+    def agrees(self, question: str) -> bool:
+        """Ask; True for a yes. Where nobody can be asked, no."""
+        if not (sys.stdin.isatty() and self._err.isatty()):
+            return False
+        self.note(question)
+        self._err.write("Go on? [y/N] ")
+        self._err.flush()
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
+
     def _end_progress(self) -> None:
         if self._live and self._told:
             self._err.write(_CLEAR_LINE)

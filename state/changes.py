@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from state.fields import Model
 from state.keys import PublicKey
-from state.model import Fleet, Model, Registration, State, User
+from state.model import Fleet, Registration, State, User
 
 SubjectKind = Literal["fleet", "server", "user", "registration"]
 NEW = "new"

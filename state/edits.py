@@ -129,7 +129,13 @@ def register(server: str, user: str, host_key: PublicKey) -> Edit:
                 f"Known are: {', '.join(state.servers) or 'none'}.",
             )
         there = state.registrations.get(server, {})
-        users = _in_order({**there, user: Registration(host_key=host_key)})
+        before = there.get(user)
+        registration = (
+            Registration(host_key=host_key)
+            if before is None
+            else before.model_copy(update={"host_key": host_key})
+        )
+        users = _in_order({**there, user: registration})
         return replace(state, registrations=_in_order({**state.registrations, server: users}))
 
     return Edit(apply)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
-from state.model import NAME, SERVER_NAME, Fleet, Model, Registration, Server, User
+from state.fields import Model
+from state.model import NAME, SERVER_NAME, Fleet, Registration, Server, User
 
 Kind = Literal["fleet", "servers", "users", "registrations", "former"]
 

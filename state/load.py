@@ -14,8 +14,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from state.check import check
+from state.fields import Model
 from state.layout import FLEET, MODELS, Subject, subject_of
-from state.model import FORMAT, Fleet, Model, Registration, Server, State, User
+from state.model import FORMAT, Fleet, Registration, Server, State, User
 from state.problems import Finding, Problem, StateInvalidError
 from state.syntax import BadYamlError, Document, Spans, parse
 from state.wording import findings

@@ -9,24 +9,24 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network
-from pathlib import PurePosixPath
+from ipaddress import IPv4Network
 from types import MappingProxyType
 from typing import Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    PlainValidator,
-    WithJsonSchema,
-    model_validator,
-)
+from pydantic import Field, model_validator
 
-from state.keys import PublicKey, parse_key
+from state.fields import (
+    AbsolutePath,
+    Address,
+    FullName,
+    Id,
+    Key,
+    Login,
+    Model,
+    Network,
+    Port,
+)
+from state.resources import Driver, Gpu, Limits, Mount, Reach, Snapshots
 
 FORMAT = 1
 """The format of the state repository that this version reads and writes."""
@@ -37,56 +37,6 @@ because utmp(5) holds 32 bytes."""
 
 SERVER_NAME = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 """One DNS label (RFC 1123), lower case, starting with a letter."""
-
-
-def _path(text: str) -> str:
-    path = PurePosixPath(text)
-    if not path.is_absolute() or ".." in path.parts or str(path) != text:
-        raise ValueError("must be an absolute path without `..`, `//` or a slash at the end")
-    if not re.fullmatch(r"[A-Za-z0-9/._-]+", text):
-        raise ValueError("may hold letters, digits, `/`, `.`, `_` and `-` only")
-    return text
-
-
-def _person(text: str) -> str:
-    if not text.strip() or text != text.strip():
-        raise ValueError("must not be empty, nor begin or end with blanks")
-    if any(not c.isprintable() for c in text) or ":" in text:
-        raise ValueError("may not hold colons or control characters (it goes into passwd(5))")
-    return text
-
-
-def _login(text: str) -> str:
-    if text != text.strip() or not all(c.isprintable() for c in text):
-        raise ValueError("may not begin or end with blanks, nor hold control characters")
-    return text
-
-
-def _written(value: object) -> object:
-    """`value`, unless it is a number: ipaddress would take one for an address."""
-    if not isinstance(value, (str, IPv4Address, IPv4Network)):
-        raise ValueError("must be an IPv4 address, such as 172.16.2.17")
-    return value
-
-
-Address = Annotated[IPv4Address, BeforeValidator(_written)]
-Network = Annotated[IPv4Network, BeforeValidator(_written)]
-Key = Annotated[
-    PublicKey,
-    PlainValidator(lambda value: value if isinstance(value, PublicKey) else parse_key(value)),
-    PlainSerializer(str),
-    WithJsonSchema({"type": "string", "description": "One line of an OpenSSH public key file."}),
-]
-FullName = Annotated[str, Field(max_length=200), AfterValidator(_person)]
-AbsolutePath = Annotated[str, Field(max_length=200), AfterValidator(_path)]
-Port = Annotated[int, Field(strict=True, ge=1024, le=65535)]
-Id = Annotated[int, Field(strict=True, ge=1000, lt=2**32 - 1)]
-
-
-class Model(BaseModel):
-    """What all models share: frozen, and unknown fields are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class Range(Model):
@@ -133,6 +83,8 @@ class Fleet(Model):
     """What containers resolve names with; empty: the server's own resolvers."""
     most_disabled: Annotated[int, Field(strict=True, ge=0, le=100_000)] = 3
     """How many users a server disables at once; more takes `Allow-Disable: N` in a commit."""
+    reach: Reach = Reach()
+    """What containers may reach on their own server."""
     signers: tuple[Signer, ...] = ()
 
 
@@ -149,13 +101,21 @@ class Server(Model):
     """The template's name: /var/lib/lxc-gpu/templates/NAME.tar.zst on the server."""
     containers: AbsolutePath = "/var/lib/lxc-gpu/containers"
     """The folder, on the disk of the administrator's choice, that holds the containers."""
+    mounts: tuple[Mount, ...] = ()
+    """Folders that every container on this server sees."""
+    limits: Limits = Limits()
+    """What a container may take, unless its registration says otherwise."""
+    snapshots: Snapshots = Snapshots()
+    driver: Driver = Driver()
+    come_back: bool = True
+    """Whether containers that ran start again after a reboot of the server."""
 
 
 class User(Model):
     """users/NAME.yaml, and former/NAME.yaml once the person has left."""
 
     name: FullName
-    login: Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_login)]
+    login: Login
     """The login as the directory spells it."""
     directory_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")] | None = None
     """entryUUID or objectGUID: a new person under an old name is not the old person."""
@@ -172,6 +132,12 @@ class Registration(Model):
 
     host_key: Key
     """The container's ssh host key."""
+    gpus: tuple[Gpu, ...] | None = None
+    """The only GPUs that the container sees; None: all."""
+    limits: Limits = Limits()
+    """What goes before the server's."""
+    mounts: tuple[Mount, ...] = ()
+    """Folders beside the server's; the same target goes before the server's."""
 
 
 Users = Mapping[str, User]

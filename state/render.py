@@ -12,9 +12,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
+from state.fields import Model
 from state.layout import Subject
 from state.load import dump
-from state.model import Model, State
+from state.model import State
 from state.syntax import BadYamlError, Document, Span, Spans, parse
 
 _STEP = "  "

@@ -13,9 +13,10 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from state.fields import Model
 from state.layout import FLEET, MODELS, Subject, subject_of
 from state.lineage import PLAIN_MODES, Entry
-from state.model import Fleet, Model, State
+from state.model import Fleet, State
 from state.problems import StateInvalidError
 from state.repository import Repository
 from state.syntax import Document

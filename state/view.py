@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from state.model import Fleet, State, User
+    from state.resources import Mount as MountInFile
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,33 @@ class Neighbour:
     address: str
     ssh_port: int
     host_key: str
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A folder of the server that containers see (`state.resources.Mount`)."""
+
+    source: str
+    target: str
+    access: str
+    mounted: bool
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a container may take; None: no limit of ours (`state.resources.Limits`)."""
+
+    memory: int | None = None
+    """Bytes."""
+    cpus: int | None = None
+    tasks: int | None = None
+    disk: int | None = None
+    """Bytes."""
+
+    def over(self, general: Limits) -> Limits:
+        """These where they say something, elsewhere the `general` ones."""
+        own = {name: value for name, value in vars(self).items() if value is not None}
+        return replace(general, **own)
 
 
 @dataclass(frozen=True)
@@ -42,6 +70,12 @@ class Resident:
     """The container's public ssh host key, as registered."""
     containers: Mapping[str, str]
     """The host keys of this user's containers on all servers, by server."""
+    gpus: tuple[str, ...] | None = None
+    """The only GPUs that the container sees, by UUID or index; None: all."""
+    limits: Limits = Limits()
+    """What goes before the server's."""
+    mounts: tuple[Mount, ...] = ()
+    """Folders beside the server's."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +95,23 @@ class View:
     registrants: Mapping[str, tuple[str, ...]]
     """Who may register: every user of the fleet, with their keys."""
     servers: Mapping[str, Neighbour]
+    forwards: tuple[int, int]
+    """The first and the last port for forwards, on every server."""
+    mounts: tuple[Mount, ...]
+    limits: Limits
+    snapshots: str
+    """The folder of the users' snapshots."""
+    snapshots_kept: int
+    """How many each user may keep."""
+    driver: str
+    """`mount`, `install` or `none` (`state.resources.Driver`)."""
+    installers: str
+    come_back: bool
+    """Whether containers that ran start again after a reboot."""
+    reach_containers: bool
+    """Whether containers reach each other directly."""
+    reach_server: tuple[int, ...]
+    """TCP ports of the server that containers reach."""
     most_disabled: int
     """How many users a round may disable (`Fleet.most_disabled`)."""
     allow_disable: int = 0
@@ -75,6 +126,15 @@ class View:
                 "registrants": {n: k for n, k in self.registrants.items() if n == user},
             }
         )
+
+    def limits_of(self, user: str) -> Limits:
+        """What the user's container may take."""
+        return self.residents[user].limits.over(self.limits)
+
+    def mounts_of(self, user: str) -> tuple[Mount, ...]:
+        """What the user's container sees, in the order of mounting: outer folders first."""
+        by_target = {m.target: m for m in (*self.mounts, *self.residents[user].mounts)}
+        return tuple(by_target[target] for target in sorted(by_target))
 
     @property
     def gateway(self) -> str:
@@ -111,6 +171,9 @@ def view_of(state: State, server: str, revision: str, allow_disable: int = 0) ->
                 for other, there in state.registrations.items()
                 if name in there
             },
+            gpus=registered[name].gpus,
+            limits=Limits(**vars(registered[name].limits)),
+            mounts=_mounts(registered[name].mounts),
         )
         for name, user in state.users.items()
         if name in registered
@@ -130,9 +193,23 @@ def view_of(state: State, server: str, revision: str, allow_disable: int = 0) ->
             n: Neighbour(str(s.address), s.ssh_port, str(s.host_key))
             for n, s in state.servers.items()
         },
+        forwards=(state.fleet.forwards.first, state.fleet.forwards.last),
+        mounts=_mounts(here.mounts),
+        limits=Limits(**vars(here.limits)),
+        snapshots=here.snapshots.folder,
+        snapshots_kept=here.snapshots.keep,
+        driver=here.driver.policy,
+        installers=here.driver.installers,
+        come_back=here.come_back,
+        reach_containers=state.fleet.reach.containers,
+        reach_server=state.fleet.reach.server,
         most_disabled=state.fleet.most_disabled,
         allow_disable=allow_disable,
     )
+
+
+def _mounts(mounts: tuple[MountInFile, ...]) -> tuple[Mount, ...]:
+    return tuple(Mount(m.source, m.target, m.access, m.mounted) for m in mounts)
 
 
 def to_json(view: View) -> str:
@@ -143,16 +220,30 @@ def to_json(view: View) -> str:
 def from_json(text: str) -> View:
     """The view that `to_json` wrote. ValueError, KeyError or TypeError if it isn't one."""
     fields: dict[str, Any] = json.loads(text)
-    residents = {
-        name: Resident(**{**resident, "keys": tuple(resident["keys"])})
-        for name, resident in fields["residents"].items()
-    }
+    residents = {name: _resident(values) for name, values in fields["residents"].items()}
+    first, last = fields["forwards"]
     return View(
         **{
             **fields,
             "nameservers": tuple(fields["nameservers"]),
             "residents": residents,
+            "forwards": (first, last),
+            "mounts": tuple(Mount(**values) for values in fields["mounts"]),
+            "limits": Limits(**fields["limits"]),
+            "reach_server": tuple(fields["reach_server"]),
             "registrants": {n: tuple(keys) for n, keys in fields["registrants"].items()},
             "servers": {n: Neighbour(**values) for n, values in fields["servers"].items()},
+        }
+    )
+
+
+def _resident(fields: Mapping[str, Any]) -> Resident:
+    return Resident(
+        **{
+            **fields,
+            "keys": tuple(fields["keys"]),
+            "gpus": None if fields["gpus"] is None else tuple(fields["gpus"]),
+            "limits": Limits(**fields["limits"]),
+            "mounts": tuple(Mount(**values) for values in fields["mounts"]),
         }
     )

@@ -1,6 +1,7 @@
 """What the machines say to each other: one JSON object a line, over ssh and over the root socket.
 
-A stream is any number of `Progress`, then one `Report`, `Answer` or `Refusal`, which ends it.
+A stream is any number of `Progress`, then one `Report`, `Answer`, `Question` or `Refusal`, which
+ends it.
 What comes from another machine is checked for its types here, and cut to a sane length; unknown
 fields are ignored, so that an older side understands a newer one.
 Standard library only: the login shell reads these.
@@ -88,6 +89,18 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Question:
+    """The end of a request that needs a yes; nothing was done yet.
+
+    Who means it asks the same again with the option `confirm` set to `token`, which stands for
+    what `text` says: it is another one as soon as that would no longer be what happens.
+    """
+
+    text: str
+    token: str
+
+
+@dataclass(frozen=True)
 class Refusal:
     """The end of a request that was not done: an LxcGpuError on its way to its reader."""
 
@@ -101,11 +114,12 @@ class Refusal:
         return LxcGpuError(self.code, self.message, self.hint, Remedy(self.remedy))
 
 
-Message = Progress | Report | Answer | Refusal
+Message = Progress | Report | Answer | Question | Refusal
 _KINDS: Mapping[str, type[Message]] = {
     "progress": Progress,
     "report": Report,
     "answer": Answer,
+    "question": Question,
     "refusal": Refusal,
 }
 
@@ -142,6 +156,8 @@ def _build(kind: type[Message], fields: Mapping[str, Any]) -> Message:
         return Progress(_text(fields["text"]), None if share is None else float(share))
     if kind is Answer:
         return Answer(_text(fields["text"]), dict(fields.get("facts", {})))
+    if kind is Question:
+        return Question(_text(fields["text"]), _text(fields["token"]))
     if kind is Refusal:
         remedy = Remedy(fields.get("remedy", Remedy.PERSON))
         return Refusal(

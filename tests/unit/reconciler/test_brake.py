@@ -4,11 +4,8 @@ import pytest
 
 from reconciler.brake import check_brake
 from state.errors import LxcGpuError
-from state.view import View
+from tests.unit.reconciler.views import VIEW
 
-VIEW = View(
-    "r", "gpu17", "172.16.2.17", "10.77.0.0/16", (), 262144, "debian-12", "/c", {}, {}, {}, 3
-)
 FIVE = tuple(f"user{n}" for n in range(5))
 
 

@@ -1,15 +1,7 @@
 from pathlib import Path
 
-from reconciler.lxc_config import hostname, lxc_config
-from state.view import Neighbour, Resident, View
-
-KEY = "ssh-ed25519 AAAA"
-RESIDENT = Resident("Lequn Chen", 20031, 22031, 18126464, "10.77.0.33", (KEY,), KEY, {})
-VIEW = View(
-    "r1", "gpu17", "172.16.2.17", "10.77.0.0/16", (), 262144, "debian-12",
-    "/var/lib/lxc-gpu/containers", {"lqchen": RESIDENT}, {"lqchen": (KEY,)},
-    {"gpu17": Neighbour("172.16.2.17", 22, KEY)}, 3,
-)  # fmt: skip
+from reconciler.lxc_config import Bind, hostname, lxc_config
+from tests.unit.reconciler.views import RESIDENT, VIEW
 
 
 def test_ids_address_and_gateway_are_those_of_the_view() -> None:
@@ -21,7 +13,8 @@ def test_ids_address_and_gateway_are_those_of_the_view() -> None:
 
 
 def test_each_gpu_node_is_mounted() -> None:
-    text = lxc_config(VIEW, "lqchen", RESIDENT, (Path("/dev/nvidia0"),))
+    node = Bind(Path("/dev/nvidia0"), "/dev/nvidia0", ("optional",))
+    text = lxc_config(VIEW, "lqchen", RESIDENT, (node,))
     assert "lxc.mount.entry = /dev/nvidia0 dev/nvidia0 none bind,optional,create=file" in text
 
 

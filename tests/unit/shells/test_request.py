@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shells.request import Request, Verb, decode, encode, whose
+from shells.request import Request, decode, encode, whose
+from shells.usage import Verb
 from state.errors import LxcGpuError
 
 
@@ -19,7 +20,13 @@ def test_garbage_is_refused_and_never_crashes(line: bytes) -> None:
 
 @pytest.mark.parametrize(
     "line", [b'{"verb":"start"}', b'{"verb":"start","user":1}', b'{"verb":"rm","user":""}', b"[]",
-             b'{"verb":"start","user":"","more":1}', b"[" * 4000]
+             b'{"verb":"start","user":"","options":{},"more":1}', b"[" * 4000,
+             b'{"verb":"start","user":"","options":{"port":"80"}}',
+             b'{"verb":"port","user":"","options":{"port":"80; id"}}',
+             b'{"verb":"port","user":"","options":{"remove":"x"}}',
+             b'{"verb":"port","user":"","options":{"port":80}}',
+             b'{"verb":"port","user":"","options":[]}',
+             b'{"verb":"snapshot","user":"","options":{"name":"../../etc"}}']
 )  # fmt: skip
 def test_only_the_exact_form_is_a_request(line: bytes) -> None:
     with pytest.raises(LxcGpuError):

@@ -135,7 +135,12 @@ IAM_ATTACKS: Mapping[str, tuple[Mapping[str, str | None], str]] = {
     "newline": ({"users/a\nb.yaml": "x: 1"}, "can't be read"),
     "oversized": ({"users/eve.yaml": "#" * 70_000}, "the file is larger than 64 KiB"),
     "unknown field": ({"registrations/gpu17/ann.yaml":
-        f"host_key: {ed25519('ann@gpu17')}\nmounts: [/]\n"}, "unknown field `mounts`"),
+        f"host_key: {ed25519('ann@gpu17')}\ncolour: red\n"}, "unknown field `colour`"),
+    "mount": ({"registrations/gpu17/ann.yaml": f"host_key: {ed25519('ann@gpu17')}\nmounts:\n"
+               "  - source: /root\n    target: /mnt\n"},
+              "may not change `mounts` of a registration"),
+    "limits": ({"registrations/gpu17/ann.yaml": f"host_key: {ed25519('ann@gpu17')}\nlimits:\n"
+                "  memory: 900T\n"}, "may not change `limits` of a registration"),
     "bad yaml": ({"users/eve.yaml": "&a [*a]"}, "can't be read"),
 }  # fmt: skip
 

@@ -1,0 +1,87 @@
+"""The verbs, and the words that each of them takes. Pure: what a person typed becomes options."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Final
+
+from state.errors import LxcGpuError
+
+
+class Verb(StrEnum):
+    """What the root helper does."""
+
+    START = "start"
+    STOP = "stop"
+    RESTART = "restart"
+    STATUS = "status"
+    PORT = "port"
+    SNAPSHOT = "snapshot"
+    RECOVER = "recover"
+    REBUILD = "rebuild"
+    GPUS = "gpus"
+    REGISTER = "register"
+    RECONCILE = "reconcile"
+
+
+SET: Final = re.compile("")
+"""For options that are only set or not."""
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,59}", re.ASCII)
+_PORT = re.compile(r"[1-9][0-9]{0,4}", re.ASCII)
+_TOKEN = re.compile(r"[0-9a-f]{8}", re.ASCII)
+
+OPTIONS: Mapping[Verb, Mapping[str, re.Pattern[str]]] = {
+    Verb.PORT: {"port": _PORT, "remove": SET, "udp": SET},
+    Verb.SNAPSHOT: {"name": _NAME, "list": SET, "remove": SET, "to-stdout": SET, "confirm": _TOKEN},
+    Verb.RECOVER: {"name": _NAME, "from-stdin": SET, "undo": SET, "forget": SET, "confirm": _TOKEN},
+    Verb.REBUILD: {"keep-home": SET, "undo": SET, "forget": SET, "confirm": _TOKEN},
+}
+"""What each verb takes; the values that are possible."""
+ARGUMENTS: Mapping[Verb, str] = {
+    Verb.PORT: "port",
+    Verb.SNAPSHOT: "name",
+    Verb.RECOVER: "name",
+}
+"""The option that a word without dashes stands for."""
+
+
+def parse(verb: Verb, words: Sequence[str]) -> dict[str, str]:
+    """The options that `words` are; LxcGpuError for what the verb doesn't take."""
+    known, options = OPTIONS.get(verb, {}), dict[str, str]()
+    left = list(words)
+    while left:
+        word = left.pop(0)
+        name, equals, value = word[2:].partition("=") if word[:2] == "--" else ("", "", word)
+        if not name:
+            name, equals = ARGUMENTS.get(verb, ""), "="
+        if name not in known or name in options:
+            raise _unknown(verb, word)
+        if known[name] is not SET and not equals:
+            if not left:
+                raise LxcGpuError("usage", f"`{word}` needs a value.", _try_help(verb))
+            value = left.pop(0)
+        if not known[name].fullmatch(value):
+            raise _bad(verb, name, value)
+        options[name] = value
+    return options
+
+
+def _bad(verb: Verb, name: str, value: str) -> LxcGpuError:
+    rules = {
+        "name": "a name has small letters, digits, `.`, `_` and `-`, and begins with one of the "
+        "first two",
+        "port": "a port is a number from 1 to 65535",
+        "confirm": "that is what the first call printed",
+    }
+    said = rules.get(name, f"`--{name}` takes no value")
+    return LxcGpuError("usage", f"`{value[:40]}` can't be: {said}.", _try_help(verb))
+
+
+def _unknown(verb: Verb, word: str) -> LxcGpuError:
+    return LxcGpuError("usage", f"`{verb}` takes no `{word[:40]}`.", _try_help(verb))
+
+
+def _try_help(verb: Verb) -> str:
+    return f"Try `help {verb}`."

@@ -1,0 +1,48 @@
+"""What the root helper does for users: one module a verb, with one function `answer(asked, tell)`.
+
+A module is loaded when its verb is asked for, so none slows down another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+
+from reconciler.plan import Tell
+from shells.usage import Verb
+from state import wire
+from state.view import View
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request of a user, checked: whose container, and how."""
+
+    user: str
+    options: Mapping[str, str]
+    descriptor: int | None = None
+    """What the asker sent along, to read an archive from or to write one to. Theirs: a pipe, a
+    file, anything."""
+
+
+Serve = Callable[[Asked, Tell], wire.Answer | wire.Question]
+
+
+def serve(verb: Verb, asked: Asked, tell: Tell) -> wire.Answer | wire.Question:
+    """Do what was asked. LxcGpuError if it can't be done."""
+    answer: Serve = import_module(f"shells.verbs.{verb}").answer
+    return answer(asked, tell)
+
+
+def facts(view: View, user: str, *, running: bool) -> dict[str, object]:
+    """What a program may want to know of a container: part of every `--json`."""
+    resident = view.residents[user]
+    return {
+        "server": view.server,
+        "user": user,
+        "running": running,
+        "host": view.address,
+        "port": resident.port,
+        "address": resident.address,
+    }

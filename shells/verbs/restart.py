@@ -1,0 +1,14 @@
+"""`restart`: stop, then start."""
+
+from __future__ import annotations
+
+from reconciler import power
+from reconciler.plan import Tell
+from shells.verbs import Asked, start
+from state import wire
+
+
+def answer(asked: Asked, tell: Tell) -> wire.Answer:
+    """The answer of the start."""
+    power.stop(asked.user, tell)
+    return start.answer(asked, tell)

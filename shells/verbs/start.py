@@ -1,0 +1,19 @@
+"""`start`: have the container up and say how to log in."""
+
+from __future__ import annotations
+
+from reconciler import power
+from reconciler.plan import Tell
+from shells import messages
+from shells.verbs import Asked, facts
+from state import wire
+
+
+def answer(asked: Asked, tell: Tell) -> wire.Answer:
+    """Start it; notes say what inside its owner should mend."""
+    started = power.start(asked.user, tell)
+    view, user = started.view, asked.user
+    text = messages.started(view, user, view.residents[user], was_running=started.was_running)
+    lines = [*(f"Note: {note}" for note in started.notes), text]
+    more = {"was_running": started.was_running, "notes": list(started.notes)}
+    return wire.Answer("\n".join(lines), {**facts(view, user, running=True), **more})

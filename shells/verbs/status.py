@@ -1,0 +1,29 @@
+"""`status`: whether the container runs, and what it uses."""
+
+from __future__ import annotations
+
+from reconciler import power
+from reconciler.newest import current_view
+from reconciler.plan import Tell
+from shells import messages
+from shells.verbs import Asked, facts
+from state import wire
+
+
+def answer(asked: Asked, tell: Tell) -> wire.Answer:
+    """Look, and change nothing."""
+    view, user = current_view(), asked.user
+    resident = power.resident_of(view, user)
+    now = power.power_of(user)
+    lines = [f"Your container on {view.server}: {'running' if now.running else 'stopped'}"]
+    if now.running:
+        lines += [
+            f"  since    {now.since}",
+            f"  memory   {messages.size(now.memory)}",
+            f"  tasks    {'-' if now.tasks is None else now.tasks}",
+        ]
+    lines += [f"  address  {resident.address} (inside this server)"]
+    lines += [messages.how_to_log_in(view, user, resident)] if now.running else []
+    lines += [] if now.running else [f"Start it:  ssh {view.server}-manage"]
+    more = {"since": now.since, "memory_bytes": now.memory, "tasks": now.tasks}
+    return wire.Answer("\n".join(lines), {**facts(view, user, running=now.running), **more})

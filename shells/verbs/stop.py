@@ -1,0 +1,17 @@
+"""`stop`: shut the container down."""
+
+from __future__ import annotations
+
+from reconciler import power
+from reconciler.newest import current_view
+from reconciler.plan import Tell
+from shells.verbs import Asked, facts
+from state import wire
+
+
+def answer(asked: Asked, tell: Tell) -> wire.Answer:
+    """Stop it, if it runs."""
+    stopped, view = power.stop(asked.user, tell), current_view()
+    what = "is shut down" if stopped else "was not running"
+    text = f"Your container on {view.server} {what}."
+    return wire.Answer(text, {**facts(view, asked.user, running=False), "was_running": stopped})
