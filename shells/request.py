@@ -45,8 +45,10 @@ def decode(line: bytes) -> Request:
     """The request in one line; LxcGpuError if it is none."""
     try:
         fields = json.loads(line)
-        verb, user, options = fields["verb"], fields["user"], fields["options"]
-        if set(fields) != {"verb", "user", "options"} or not isinstance(user, str):
+        verb, user, options = fields["verb"], fields["user"], fields.get("options", {})
+        if not {"verb", "user"} <= set(fields) <= {"verb", "user", "options"}:
+            raise ValueError
+        if not isinstance(user, str):
             raise ValueError
         known = OPTIONS.get(Verb(verb), {})
         for name, value in options.items():
