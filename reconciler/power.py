@@ -74,7 +74,7 @@ class Started:
 
 
 @contextmanager
-def _alone(user: str, tell: Tell) -> Iterator[View]:
+def alone(user: str, tell: Tell) -> Iterator[View]:
     """Be the only one at work on the user's container. Gives the view of that moment.
 
     Never one from before the wait: a key may have been revoked meanwhile. One request waits, and
@@ -101,19 +101,24 @@ def _alone(user: str, tell: Tell) -> Iterator[View]:
 def start(user: str, tell: Tell) -> Started:
     """Have the container up, its sshd answering, its port mapped."""
     resident_of(current_view(), user)
-    with _alone(user, tell) as view:
-        return _start(view, user, resident_of(view, user), tell)
+    with alone(user, tell) as view:
+        return start_alone(view, user, resident_of(view, user), tell)
 
 
 def stop(user: str, tell: Tell) -> bool:
     """Shut the container down in order. False if it wasn't running."""
     resident_of(current_view(), user)
-    with _alone(user, tell):
-        if power_of(user).active in ("inactive", "failed"):
-            return False
-        tell(Progress("shutting the container down"))
-        command.run(["systemctl", "stop", places.container_unit(user)], timeout=120)
-        return True
+    with alone(user, tell):
+        return stop_alone(user, tell)
+
+
+def stop_alone(user: str, tell: Tell) -> bool:
+    """The same for who is `alone` already."""
+    if power_of(user).active in ("inactive", "failed"):
+        return False
+    tell(Progress("shutting the container down"))
+    command.run(["systemctl", "stop", places.container_unit(user)], timeout=120)
+    return True
 
 
 def resident_of(view: View, user: str) -> Resident:
@@ -127,7 +132,8 @@ def resident_of(view: View, user: str) -> Resident:
     )
 
 
-def _start(view: View, user: str, resident: Resident, tell: Tell) -> Started:
+def start_alone(view: View, user: str, resident: Resident, tell: Tell) -> Started:
+    """The same as `start` for who is `alone` already."""
     unit = places.container_unit(user)
     was_running = power_of(user).running
     try:
