@@ -12,12 +12,15 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
-from state.errors import LxcGpuError
+from reconciler.plan import Tell
+from state import wire
+from state.errors import LxcGpuError, Remedy
 
 LARGEST_FILE = 1 << 20
 """Bytes; no file that we have business with is larger."""
@@ -36,28 +39,105 @@ def as_owner(folder: Path, owner: int, work: Callable[[int], Json]) -> Json:
     """Call `work` with a descriptor of `folder`, in a child whose user and group are `owner`.
 
     Returns what `work` returns, which has to be JSON. LxcGpuErrors of `work` are raised here, too;
-    OSErrors as HostileError.
+    OSErrors as HostileError; with the code `no-folder` if there is no such folder.
     """
-    reader, writer = os.pipe2(os.O_CLOEXEC)
+    return _in_child(folder, owner, lambda root, _: work(root), _ignore)[0]
+
+
+def as_owner_at_length(
+    folder: Path, owner: int, work: Callable[[int, Tell], Json], tell: Tell
+) -> Json:
+    """The same for work that takes a while: what it tells on the way is told here.
+
+    It has to call `still_at_it` more often than every PATIENCE seconds.
+    """
+
+    def act(root: int, channel: socket.socket) -> Json:
+        return work(root, lambda message: channel.sendall(wire.encode(message).encode()))
+
+    return _in_child(folder, owner, act, tell)[0]
+
+
+def opened_as_owner(
+    folder: Path, owner: int, work: Callable[[int], tuple[int, Json]]
+) -> tuple[int, Json]:
+    """The same for work that opens a file: its descriptor (unix(7), SCM_RIGHTS), and what else."""
+
+    def act(root: int, channel: socket.socket) -> Json:
+        descriptor, result = work(root)
+        socket.send_fds(channel, [b"\n"], [descriptor])
+        return result
+
+    result, descriptors = _in_child(folder, owner, act, _ignore)
+    (descriptor,) = descriptors
+    return descriptor, result
+
+
+def still_at_it(seconds: int) -> None:
+    """Called by work in a child: it may take so many seconds more."""
+    signal.alarm(seconds)
+
+
+def _ignore(_: object) -> None:
+    """For work that tells nothing."""
+
+
+def _in_child(
+    folder: Path, owner: int, act: Callable[[int, socket.socket], Json], tell: Tell
+) -> tuple[Json, list[int]]:
+    """What `act` returned, and the descriptors that it sent."""
+    ours, theirs = socket.socketpair()
     child = os.fork()
     if child == 0:
-        os.close(reader)
-        _child(folder, owner, work, writer)
-    os.close(writer)
-    with os.fdopen(reader, "rb") as stream:
-        answer = stream.read()
+        ours.close()
+        _child(folder, owner, act, theirs)
+    theirs.close()
+    with ours:
+        answer, descriptors = _received(ours, tell)
     _, status = os.waitpid(child, 0)
     if not answer:
+        _close(descriptors)
+        late = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM
+        how = "was given up, because nothing moved any more" if late else "ended unexpectedly"
         raise HostileError(
-            "hostile-died", f"Work below {folder} ended unexpectedly.", details=f"status {status}"
-        )
+            "hostile-died", f"Work below {folder} {how}.", "Try again.", Remedy.RETRY,
+            f"status {status}",
+        )  # fmt: skip
     outcome: Mapping[str, Json] = json.loads(answer)
     if "error" in outcome:
-        raise HostileError(**outcome["error"])
-    return outcome["result"]
+        _close(descriptors)
+        fields = outcome["error"]
+        raise HostileError(**{**fields, "remedy": Remedy(fields.get("remedy", Remedy.PERSON))})
+    return outcome["result"], descriptors
 
 
-def _child(folder: Path, owner: int, work: Callable[[int], Json], writer: int) -> NoReturn:
+def _received(channel: socket.socket, tell: Tell) -> tuple[bytes, list[int]]:
+    """The last line that comes, the only one that is no progress; and the descriptors."""
+    rest, last, descriptors = b"", b"", list[int]()
+    while True:
+        chunk, sent, _, _ = socket.recv_fds(channel, 1 << 16, 1)
+        for descriptor in sent:
+            os.set_inheritable(descriptor, False)
+        descriptors += sent
+        if not chunk:
+            return last, descriptors
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            message = json.loads(line) if line else {}
+            if "progress" in message:
+                tell(wire.Progress(**message["progress"]))
+            elif line:
+                last = line
+
+
+def _close(descriptors: list[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+def _child(
+    folder: Path, owner: int, act: Callable[[int, socket.socket], Json], channel: socket.socket
+) -> NoReturn:
     outcome: dict[str, Json]
     try:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
@@ -66,10 +146,10 @@ def _child(folder: Path, owner: int, work: Callable[[int], Json], writer: int) -
         os.setresgid(owner, owner, owner)
         os.setresuid(owner, owner, owner)
         os.umask(0)  # every mode below is given in full
-        descriptor = os.open(folder, _O_FOLDER)
-        outcome = {"result": work(descriptor)}
+        outcome = {"result": act(_opened(folder), channel)}
     except LxcGpuError as error:
-        outcome = {"error": {"code": error.code, "message": error.message, "hint": error.hint}}
+        fields = ("code", "message", "hint", "remedy", "details")
+        outcome = {"error": {name: str(getattr(error, name)) for name in fields}}
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         outcome = {
@@ -82,9 +162,16 @@ def _child(folder: Path, owner: int, work: Callable[[int], Json], writer: int) -
         }
     except BaseException as error:  # the child must never return into the caller
         outcome = {"error": {"code": "bug", "message": f"Below {folder}: {error!r}"}}
-    with contextlib.suppress(BaseException), os.fdopen(writer, "wb") as stream:
-        stream.write(json.dumps(outcome).encode())
+    with contextlib.suppress(BaseException):
+        channel.sendall(json.dumps(outcome).encode() + b"\n")
     os._exit(0)
+
+
+def _opened(folder: Path) -> int:
+    try:
+        return os.open(folder, _O_FOLDER)
+    except FileNotFoundError as error:
+        raise LxcGpuError("no-folder", f"There is no {folder}.") from error
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ PUBLISH = "publish"
 def lock(name: str, *, wait: bool = True) -> Iterator[bool]:
     """Hold the lock `name` on this server. Gives False, without it, if taken and not `wait`.
 
-    Locks end with their holder, however it ends. Order: a user's lock, then ACCOUNTS.
+    Locks end with their holder, however it ends. Order: a tree's lock, a user's lock, ACCOUNTS.
     """
     places.LOCKS.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(
@@ -40,3 +40,12 @@ def lock(name: str, *, wait: bool = True) -> Iterator[bool]:
 def user_lock(user: str) -> str:
     """The name of the lock around work on one user's container."""
     return f"user-{user}"
+
+
+def tree_lock(user: str) -> str:
+    """The name of the lock around a container's whole file system.
+
+    Held, for as long as it takes, by whoever packs it, replaces it or removes it. The user's lock
+    is left free meanwhile: starts, rounds and revocations don't wait for a snapshot.
+    """
+    return f"tree-{user}"

@@ -106,8 +106,13 @@ def in_id_map(user: str, resident: Resident, size: int, argv: Sequence[str]) -> 
     """`argv` as root of the user's id map: started by the user, who owns the range."""
     return [
         "setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups",
-        "lxc-usernsexec", "-m", f"b:0:{resident.subid}:{size}", "--", *argv,
+        *mapped(resident, size, argv),
     ]  # fmt: skip
+
+
+def mapped(resident: Resident, size: int, argv: Sequence[str]) -> list[str]:
+    """The same for a program that runs as the user already."""
+    return ["lxc-usernsexec", "-m", f"b:0:{resident.subid}:{size}", "--", *argv]
 
 
 def _unpack(

@@ -1,11 +1,25 @@
 """Attacks from below a folder that somebody else controls; needs root, to become that somebody."""
 
 import os
+import signal
 from pathlib import Path, PurePosixPath
 
 import pytest
 
-from reconciler.hostile import HostileError, as_owner, opened_folder, read_below, write_below
+from reconciler.hostile import (
+    HostileError,
+    Json,
+    as_owner,
+    as_owner_at_length,
+    opened_as_owner,
+    opened_folder,
+    read_below,
+    still_at_it,
+    write_below,
+)
+from reconciler.plan import Tell
+from state.errors import LxcGpuError, Remedy
+from state.wire import Progress
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it changes users")
 OWNER = 18_127_464
@@ -119,3 +133,62 @@ def test_missing_folders_are_made_with_the_mode_that_was_asked_for(root: Path) -
 def test_a_bug_in_the_work_is_an_error_here_not_a_second_program(root: Path) -> None:
     with pytest.raises(HostileError, match="ZeroDivisionError"):
         as_owner(root, OWNER, lambda _: 1 // 0)
+
+
+def test_long_work_tells_its_progress_on_the_way(root: Path) -> None:
+    def work(_: int, tell: Tell) -> int:
+        tell(Progress("a\nb", 0.5))
+        tell(Progress('{"result": 1}'))
+        return 2
+
+    told: list[Progress] = []
+    assert as_owner_at_length(root, OWNER, work, told.append) == 2
+    assert told == [Progress("a\nb", 0.5), Progress('{"result": 1}')]
+
+
+def test_a_descriptor_comes_back_with_what_was_opened(root: Path) -> None:
+    _write(root)
+
+    def work(fd: int) -> tuple[int, Json]:
+        return os.open("home/ann/.ssh/authorized_keys", os.O_RDONLY, dir_fd=fd), ["authorized"]
+
+    descriptor, said = opened_as_owner(root, OWNER, work)
+    with os.fdopen(descriptor) as stream:
+        assert (stream.read(), said) == ("ours\n", ["authorized"])
+
+
+def test_what_cannot_be_opened_leaves_no_descriptor_behind(root: Path) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+
+    def work(fd: int) -> tuple[int, Json]:
+        return os.open("nothing", os.O_RDONLY, dir_fd=fd), None
+
+    with pytest.raises(HostileError, match="nothing: No such file"):
+        opened_as_owner(root, OWNER, work)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_work_that_stands_still_is_given_up(root: Path) -> None:
+    def work(_: int) -> None:
+        still_at_it(1)
+        signal.pause()
+
+    with pytest.raises(HostileError, match="nothing moved"):
+        as_owner(root, OWNER, work)
+
+
+def test_an_error_keeps_its_hint_and_remedy(root: Path) -> None:
+    def work(_: int) -> None:
+        raise LxcGpuError("a", "b", "c", Remedy.WAIT, "d")
+
+    with pytest.raises(HostileError) as caught:
+        as_owner(root, OWNER, work)
+    error = caught.value
+    fields = (error.code, error.message, error.hint, error.remedy, error.details)
+    assert fields == ("a", "b", "c", Remedy.WAIT, "d")
+
+
+def test_a_missing_folder_has_a_code_of_its_own(root: Path) -> None:
+    with pytest.raises(HostileError) as caught:
+        as_owner(root / "nothing", OWNER, lambda _: None)
+    assert caught.value.code == "no-folder"

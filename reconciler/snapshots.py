@@ -1,0 +1,185 @@
+"""A user's snapshots: which there are, and opening one.
+
+They stand in a folder of the user's own, often on a NAS that other servers, and perhaps the
+container itself, write to as well. So it is hostile: everything in it is done as the user, no link
+is followed, and a snapshot counts only if its description is sound and fits its archive.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import stat
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from itertools import islice
+from pathlib import Path, PurePosixPath
+
+from reconciler import hostile
+from reconciler.hostile import HostileError
+from state.errors import LxcGpuError
+from state.view import View
+
+ARCHIVE, DESCRIPTION = ".tar.zst", ".json"
+MOST = 20_000
+"""Files of a folder that are looked at."""
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,59}", re.ASCII)
+_SERVER = re.compile(r"[a-z][a-z0-9-]{0,62}", re.ASCII)
+_SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_LARGEST = 1 << 60
+"""Bytes; what claims to be larger is no archive."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A copy of a container that its user took: NAME.tar.zst, and what NAME.json says of it."""
+
+    name: str
+    server: str
+    """Where it was taken."""
+    taken: float
+    """When it was begun, in seconds since the epoch."""
+    packed: int
+    """Bytes of the archive."""
+    unpacked: int
+    """Bytes of the tar stream in it: about what it needs on a disk."""
+    sha256: str
+    """Of the archive."""
+    own_name: bool
+    """Whether its user named it: then it isn't removed to make room."""
+
+
+def folder_of(view: View, user: str) -> Path:
+    """Where the user's snapshots are."""
+    return Path(view.snapshots) / user
+
+
+def snapshots_of(view: View, user: str) -> tuple[Snapshot, ...]:
+    """The user's snapshots of all servers that share the folder, the newest last."""
+    try:
+        found = hostile.as_owner(
+            folder_of(view, user),
+            view.residents[user].uid,
+            lambda folder: [asdict(each) for each in read_all(folder)],
+        )
+    except HostileError as error:
+        if error.code == "no-folder":
+            return ()
+        raise
+    return tuple(Snapshot(**each) for each in found)
+
+
+def open_snapshot(view: View, user: str, name: str) -> tuple[int, Snapshot]:
+    """A descriptor of the archive, opened as the user, and what it is.
+
+    LxcGpuError if there is no such snapshot: it names those that there are.
+    """
+
+    def work(folder: int) -> tuple[int, object]:
+        snapshot = read(folder, name)
+        if snapshot is None:
+            raise LxcGpuError("no-snapshot", "")
+        return _open_archive(folder, snapshot), asdict(snapshot)
+
+    try:
+        descriptor, found = hostile.opened_as_owner(
+            folder_of(view, user), view.residents[user].uid, work
+        )
+    except HostileError as error:
+        if error.code in ("no-folder", "no-snapshot"):
+            raise no_such(view, user, name) from error
+        raise
+    return descriptor, Snapshot(**found)
+
+
+def no_such(view: View, user: str, name: str) -> LxcGpuError:
+    """The error that says which snapshots there are."""
+    names = [each.name for each in snapshots_of(view, user)]
+    known = f"There are: {', '.join(names[-20:])}." if names else "You have none yet."
+    return LxcGpuError("no-snapshot", f"You have no snapshot `{name}`. {known}",
+                       f"See `ssh {view.server}-manage snapshot --list`.")  # fmt: skip
+
+
+def read_all(folder: int) -> tuple[Snapshot, ...]:
+    """The sound ones in the folder, the newest last. For work as the user."""
+    check(folder)
+    names = [name.removesuffix(DESCRIPTION) for name in listed(folder) if _describes(name)]
+    found = [each for each in (read(folder, n) for n in names) if each is not None]
+    return tuple(sorted(found, key=lambda each: (each.taken, each.name)))
+
+
+def listed(folder: int) -> Iterator[str]:
+    """The names in the folder, a sane number of them."""
+    with os.scandir(folder) as entries:
+        yield from (entry.name for entry in islice(entries, MOST))
+
+
+def _describes(name: str) -> bool:
+    return name.endswith(DESCRIPTION) and bool(_NAME.fullmatch(name.removesuffix(DESCRIPTION)))
+
+
+def check(folder: int) -> None:
+    """LxcGpuError unless the folder is the user's, and nobody else may write to it."""
+    status = os.fstat(folder)
+    if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        mode = stat.S_IMODE(status.st_mode)
+        raise LxcGpuError(
+            "snapshot-folder",
+            f"Your snapshots' folder belongs to uid {status.st_uid} with mode {mode:04o}, so it "
+            "isn't yours alone. Nothing was done.",
+            f"Sysadmin: it has to belong to uid {os.geteuid()}, mode 0700. Find out who made it.",
+        )
+
+
+def read(folder: int, name: str) -> Snapshot | None:
+    """The snapshot of that name; None if there is none that is sound. For work as the user."""
+    if not _NAME.fullmatch(name):
+        return None
+    try:
+        text = hostile.read_below(folder, PurePosixPath(name + DESCRIPTION))
+        status = os.stat(name + ARCHIVE, dir_fd=folder, follow_symlinks=False)
+    except (OSError, HostileError):
+        return None
+    snapshot = parse(name, text or "")
+    if snapshot is None or not stat.S_ISREG(status.st_mode) or status.st_size != snapshot.packed:
+        return None
+    return snapshot
+
+
+def parse(name: str, text: str) -> Snapshot | None:
+    """What a description says; None if it isn't one. Pure but for the clock."""
+    try:
+        said = json.loads(text)
+        snapshot = Snapshot(name, **{f.name: said[f.name] for f in fields(Snapshot)[1:]})
+        sizes = (snapshot.packed, snapshot.unpacked)
+        sound = (
+            _SERVER.fullmatch(snapshot.server)
+            and type(snapshot.taken) in (int, float)
+            and math.isfinite(snapshot.taken)
+            and 0 <= snapshot.taken < time.time() + 366 * 86400
+            and all(type(size) is int and 0 <= size < _LARGEST for size in sizes)
+            and _SHA256.fullmatch(snapshot.sha256)
+            and isinstance(snapshot.own_name, bool)
+        )
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return snapshot if sound else None
+
+
+def describe(snapshot: Snapshot) -> str:
+    """The description of a snapshot: what `parse` reads."""
+    said = {name: value for name, value in asdict(snapshot).items() if name != "name"}
+    return json.dumps(said, indent=1) + "\n"
+
+
+def _open_archive(folder: int, snapshot: Snapshot) -> int:
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(snapshot.name + ARCHIVE, flags, dir_fd=folder)
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_size != snapshot.packed:
+        os.close(descriptor)
+        raise HostileError("hostile", f"{snapshot.name}{ARCHIVE} changed just now.", "Try again.")
+    return descriptor
