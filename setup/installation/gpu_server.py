@@ -62,6 +62,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--gate", metavar="ACCOUNT@HOST",
                         help="the IAM machine's gate; default: from --state")  # fmt: skip
     parser.add_argument("--gate-host-key", metavar="KEY", help="that machine's ssh host key")
+    parser.add_argument("--state-host-key", metavar="KEY", help="the ssh host key of the machine "
+        "that --state names, where that isn't the gate's (a forge)")  # fmt: skip
     parser.add_argument("--iam-key", metavar="KEY", help="the web page's public key for nudges")
     parser.add_argument("--trust", metavar="REVISION", type=_full_id, help="the revision of the "
         "state that is taken on your word; every later commit must be signed")  # fmt: skip
@@ -133,17 +135,38 @@ def _executables(steps: Steps) -> None:
 
 
 def _configuration(steps: Steps, options: argparse.Namespace) -> None:
-    host = options.state.removeprefix("ssh://").split("/")[0]
-    gate = options.gate or host.split(":")[0]
+    account, state_host = state_machine(options.state)
+    gate = options.gate or f"{account}@{state_host.strip('[').split(']')[0]}"
     text = (
         "# Written by setup/gpu-server.\n"
         f'name = "{options.name}"\nstate_url = "{options.state}"\ngate = "{gate}"\n'
     )
     steps.file(places.SERVER_CONFIG, text)
-    machine = gate.rsplit("@", 1)[-1]
-    steps.file(places.STATE_KNOWN_HOSTS, f"{machine} {options.gate_host_key}\n")
+    pinned = {gate.rsplit("@", 1)[-1]: options.gate_host_key}
+    if options.state_host_key:
+        pinned[state_host] = options.state_host_key
+    pinned.setdefault(state_host, options.gate_host_key)
+    lines = "".join(f"{machine} {key}\n" for machine, key in pinned.items())
+    steps.file(places.STATE_KNOWN_HOSTS, lines)
     nudge = f'restrict,command="{places.EXECUTABLES / "iam"}" {options.iam_key}\n'
     steps.file(places.AUTHORIZED_KEYS / "iam", nudge)
+
+
+def state_machine(url: str) -> tuple[str, str]:
+    """Account and machine of a repository's address, the machine as known_hosts(5) spells it.
+
+    Both forms that git(1) takes: ssh://ACCOUNT@HOST:PORT/PATH and ACCOUNT@HOST:PATH.
+    LxcGpuError for any other.
+    """
+    match = re.fullmatch(r"ssh://([^@/]+)@([^:/@]+)(?::(\d+))?/.+|([^@/:]+)@([^:/@]+):.+", url)
+    if match is None:
+        raise LxcGpuError(
+            "state-url",
+            f"{url} is no address of a repository that a server can fetch by ssh.",
+            "Write ssh://ACCOUNT@HOST/PATH or ACCOUNT@HOST:PATH.",
+        )
+    account, host, port = match[1] or match[4], match[2] or match[5], match[3]
+    return account, host if port in (None, "22") else f"[{host}]:{port}"
 
 
 def _units(steps: Steps) -> None:
