@@ -27,7 +27,7 @@ from state.walk import signature_in_words
 from tests.unit.state.keyring import ed25519
 from tests.unit.state.workshop import make_key
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 ME = Author("Root Admin", "root@example.org")
 
 
