@@ -13,6 +13,7 @@ from reconciler.kinds.subids import SUBGID, SUBUID, replace_lines
 from reconciler.lxc_config import rootfs
 from reconciler.newest import published_view
 from reconciler.power import power_of
+from reconciler.room import used
 from reconciler.unpack import remove_tree
 from state import command, files
 from state.errors import LxcGpuError
@@ -62,7 +63,7 @@ def remains(view: View, user: str) -> Remains:
         )
     home = places.HOMES / user
     found = [rootfs(view, user).parent, *([home] if account is not None else [])]
-    folders = tuple((folder, _size(folder)) for folder in found if folder.is_dir())
+    folders = tuple((folder, used(folder)) for folder in found if folder.is_dir())
     return Remains(user, account is not None, folders, (places.HOST_KEYS / user).exists())
 
 
@@ -109,10 +110,3 @@ def _remove_account(user: str) -> None:
     if home == places.HOMES / user and home.is_dir() and not home.is_symlink():
         shutil.rmtree(home)  # before the account: what a kill leaves is found again
     command.run(["userdel", user])
-
-
-def _size(folder: Path) -> int:
-    """Bytes on the disk, as du(1) counts them."""
-    argv = ["du", "--summarize", "--block-size=1", "--one-file-system", str(folder)]
-    shown = command.run(argv, check=False, timeout=600).stdout.split()
-    return int(shown[0]) if shown and shown[0].isdigit() else 0

@@ -1,22 +1,22 @@
 """A container's file system from the server's template.
 
-tar runs in the user's id map, started as the user (newuidmap(1) gives the ids of /etc/subuid to
-nobody else): owners, set-uid bits and file capabilities come out right, and nothing in an archive
-can do more than the user can. Everything happens in a folder beside, renamed when it is whole.
+Everything happens in a folder beside, renamed when it is whole.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
-import shutil
-import subprocess
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from reconciler import hostile, places
 from reconciler.container_home import UID
+from reconciler.extract import Source, extract
+from reconciler.id_map import Owner
+from reconciler.id_map import in_id_map as in_id_map
+from reconciler.id_map import mapped as mapped
 from reconciler.lxc_config import hostname, rootfs
 from reconciler.plan import Tell
 from state import command
@@ -25,12 +25,10 @@ from state.files import keep_folder
 from state.view import Resident, View
 from state.wire import Progress
 
-CHUNK = 1 << 20
-"""Bytes that are passed on at a time."""
-LONGEST_COMPLAINT = 1 << 16
-"""Bytes of what tar says about a failure that are looked at."""
-TELL_EVERY = 0.5
-"""Seconds between two lines of progress."""
+NEXT = "rootfs.new"
+"""The name of a system that is being made, beside the one that it will replace."""
+TRASH = ".trash-"
+"""How the names of systems begin that are being removed."""
 
 
 def template(view: View) -> Path:
@@ -48,36 +46,67 @@ def template(view: View) -> Path:
 
 def make_container(view: View, user: str, resident: Resident, tell: Tell) -> None:
     """Unpack the template and make it the user's own. What exists is left alone."""
-    source = template(view)
     root = rootfs(view, user)
-    folder = root.parent
-    folder.mkdir(mode=0o711, parents=True, exist_ok=True)
-    folder.chmod(0o711)
-    beside = root.with_name("rootfs.new")
-    remove_tree(beside)
-    beside.mkdir(mode=0o755)
-    os.chown(beside, resident.subid, resident.subid)
+    with beside(view, user, resident) as folder:
+        fresh_system(view, user, resident, folder, tell)
+        folder.rename(root)
+        keep_folder(root.parent)
+
+
+@contextmanager
+def beside(view: View, user: str, resident: Resident) -> Iterator[Path]:
+    """An empty folder beside the container's file system, for another one. Removed on errors."""
+    root = rootfs(view, user)
+    root.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
+    root.parent.chmod(0o711)
+    clear(root.parent)
+    folder = root.with_name(NEXT)
+    folder.mkdir(mode=0o755)
+    os.chown(folder, resident.subid, resident.subid)
     try:
-        _unpack(source, beside, user, resident, view.subid_size, tell)
-        tell(Progress(f"making the container {user}'s own"))
-        _make_own(beside, view, user, resident)
+        yield folder
     except BaseException:
-        remove_tree(beside)
+        remove_tree(folder)
         raise
-    beside.rename(root)
-    keep_folder(folder)
+
+
+def fresh_system(view: View, user: str, resident: Resident, folder: Path, tell: Tell) -> None:
+    """A system from the template, with the user in it, in `folder`."""
+    path = template(view)
+    with path.open("rb", buffering=0) as archive:
+        source = Source(archive.fileno(), "the template", path.stat().st_size)
+        extract(source, folder, Owner(user, resident, view.subid_size), tell)
+    tell(Progress(f"making the container {user}'s own"))
+    _make_own(folder, view, user, resident)
+
+
+def clear(folder: Path) -> None:
+    """Remove what killed programs left in a container's folder: half a system, half-removed ones.
+
+    The caller is the only one at work there.
+    """
+    remove_tree(folder / NEXT)
+    for trash in folder.glob(f"{TRASH}*"):
+        _delete(trash)
 
 
 def remove_tree(tree: Path) -> None:
-    """Remove a file system, if it is there: renamed first, so that a half-removed one isn't used.
+    """Remove a file system, if it is there."""
+    if (trash := put_away(tree)) is not None:
+        _delete(trash)
 
-    shutil.rmtree follows no links, whatever happens below meanwhile.
-    """
+
+def put_away(tree: Path) -> Path | None:
+    """Rename a file system that is to be removed, so that a half-removed one is never used."""
     if not os.path.lexists(tree):
-        return
-    trash = tree.with_name(f".trash-{secrets.token_hex(4)}")
-    tree.rename(trash)
-    shutil.rmtree(trash)
+        return None
+    return tree.rename(tree.with_name(f"{TRASH}{secrets.token_hex(4)}"))
+
+
+def _delete(trash: Path) -> None:
+    """rm(1) follows no links, whatever happens below meanwhile, and folders may be nested as
+    deep as they like."""
+    command.run(["rm", "--recursive", "--force", "--one-file-system", "--", trash], timeout=86400)
 
 
 def link_from_home(view: View, user: str, uid: int) -> None:
@@ -100,67 +129,6 @@ def link_from_home(view: View, user: str, uid: int) -> None:
                     os.symlink(target, user, dir_fd=folder)
 
     hostile.as_owner(places.HOMES / user, uid, work)
-
-
-def in_id_map(user: str, resident: Resident, size: int, argv: Sequence[str]) -> list[str]:
-    """`argv` as root of the user's id map: started by the user, who owns the range."""
-    return [
-        "setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups",
-        *mapped(resident, size, argv),
-    ]  # fmt: skip
-
-
-def mapped(resident: Resident, size: int, argv: Sequence[str]) -> list[str]:
-    """The same for a program that runs as the user already."""
-    return ["lxc-usernsexec", "-m", f"b:0:{resident.subid}:{size}", "--", *argv]
-
-
-def _unpack(
-    source: Path, beside: Path, user: str, resident: Resident, size: int, tell: Tell
-) -> None:
-    tar = [
-        "tar", "--extract", "--zstd", "--file=-", f"--directory={beside}", "--numeric-owner",
-        "--same-permissions", "--xattrs", "--xattrs-include=*", "--acls", "--exclude=./dev/*",
-    ]  # fmt: skip
-    total = source.stat().st_size or 1
-    argv = in_id_map(user, resident, size, tar)
-    with (
-        source.open("rb") as archive,
-        # not a pipe: on a full disk tar complains of every file, and would wait for a reader
-        os.fdopen(os.memfd_create("tar-said"), "r+b") as complaints,
-        command.started(
-            argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=complaints
-        ) as child,
-    ):
-        assert child.stdin is not None  # noqa: S101
-        told = 0.0
-        try:
-            while chunk := archive.read(CHUNK):
-                child.stdin.write(chunk)
-                if time.monotonic() - told > TELL_EVERY:
-                    told = time.monotonic()
-                    tell(Progress("unpacking the template", archive.tell() / total))
-            child.stdin.close()
-        except BrokenPipeError:
-            pass  # tar ended early: what it says on stderr is the reason
-        if child.wait() != 0:
-            complaints.seek(0)
-            said = complaints.read(LONGEST_COMPLAINT).decode("utf-8", "replace")
-            raise _unpack_error(said, beside)
-    tell(Progress("unpacking the template", 1.0))
-
-
-def _unpack_error(said: str, beside: Path) -> LxcGpuError:
-    if "No space left" in said or "Disk quota" in said:
-        return LxcGpuError(
-            "disk-full",
-            f"The disk of {beside.parent.parent} is full: the template could not be unpacked.",
-            "Nothing was kept of it. Sysadmin: free some space; then register again.",
-            Remedy.PERSON,
-            said,
-        )
-    last = (said.strip().splitlines() or ["tar printed nothing"])[-1]
-    return LxcGpuError("unpack", f"The template could not be unpacked: {last}", details=said)
 
 
 def _make_own(beside: Path, view: View, user: str, resident: Resident) -> None:

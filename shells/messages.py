@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from reconciler.room import in_words
 from shells.usage import Verb
 from state.errors import LxcGpuError
 from state.view import Resident, View
@@ -76,11 +77,4 @@ def not_yours(verb: Verb) -> str:
 
 def size(number: int | None) -> str:
     """Bytes for people, in powers of 1024; `-` if unknown."""
-    if number is None:
-        return "-"
-    value = float(number)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} TiB"
+    return "-" if number is None else in_words(number)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -109,17 +110,29 @@ def started(
     stdout: int | IO[bytes] = subprocess.PIPE,
     stderr: int | IO[bytes] | None = subprocess.PIPE,
     env: Mapping[str, str] | None = None,
+    family: bool = False,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Start `argv` for streaming; it is ended, and waited for, when the block is left."""
+    """Start `argv` for streaming; it is ended, and waited for, when the block is left.
+
+    With `family`, so is what it started, without being asked (setpgid(2), killpg(3)).
+    """
     words = [str(word) for word in argv]
     with subprocess.Popen(
-        words, stdin=stdin, stdout=stdout, stderr=stderr, env=environment(env)
+        words,
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        env=environment(env),
+        process_group=0 if family else None,
     ) as child:
         try:
             yield child
         finally:
             if child.poll() is None:
-                child.terminate()
+                if family:
+                    os.killpg(child.pid, signal.SIGKILL)
+                else:
+                    child.terminate()
 
 
 def pasteable(argv: Sequence[str]) -> str:

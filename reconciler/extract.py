@@ -1,0 +1,221 @@
+"""Unpacks a packed system, whoever packed it, into a folder of its own.
+
+zstd and tar run in the user's id map, started as the user, and behind a fence (`reconciler.fence`):
+owners, set-uid bits and file capabilities come out right, and nothing in an archive can do more
+than the user can, in that folder. While they work the disk is watched, so that a bomb leaves room
+for everybody else.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import selectors
+import subprocess
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from reconciler.id_map import Owner
+from reconciler.plan import Tell
+from reconciler.room import in_words, room
+from state import command
+from state.errors import LxcGpuError, Remedy
+from state.wire import Progress
+
+CHUNK = 1 << 20
+"""Bytes that are passed on at a time; also what a pipe holds."""
+MOST_SAID = 1 << 14
+"""Bytes that are kept of what each program says; of a full disk tar complains for every file."""
+LOOK_EVERY = 0.1
+"""Seconds between two looks at the disk."""
+TELL_EVERY = 0.5
+"""Seconds between two lines of progress."""
+STALL = 300.0
+"""Seconds without a byte, after which nobody is believed to be at the other end of a pipe."""
+NOT_THE_REASON = ("Exiting with failure", "Error is not recoverable", "Removing leading", "Child ")
+"""What tar says beside the reason."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a packed system (tar, zstd) comes from."""
+
+    descriptor: int
+    """A file or a pipe, at its beginning."""
+    what: str
+    """For sentences: `the template debian-12`."""
+    total: int | None = None
+    """Bytes to come, where that is known."""
+
+
+def extract(source: Source, folder: Path, owner: Owner, tell: Tell) -> str:
+    """Unpack all of `source` into `folder`, which is empty; the SHA-256 of what was read.
+
+    LxcGpuError if there was anything wrong with it, if its end was missing, or if the disk got
+    too full. What was unpacked by then is the caller's to remove.
+    """
+    zstd = owner.fenced(folder, ["zstd", "--decompress", "--stdout", "--quiet"])
+    tar = owner.fenced(folder, [
+        "tar", "--extract", "--file=-", "--numeric-owner", "--same-permissions",
+        "--xattrs", "--xattrs-include=*", "--acls", "--anchored", "--exclude=./dev/*",
+        "--exclude=dev/*",
+        "--block-number",  # has it say, on stdout, how the archive ended
+    ])  # fmt: skip
+    with (
+        command.started(zstd, stdin=subprocess.PIPE, family=True) as unzip,
+        command.started(tar, stdin=unzip.stdout or 0, family=True) as untar,
+    ):
+        pump = _Pump(source, folder, tell, unzip, untar)
+        pump.run()
+        unzipped, untarred = unzip.wait(), untar.wait()
+    said = {name: raw.decode("utf-8", "replace") for name, raw in pump.said.items()}
+    if unzipped or untarred or "Block of NULs" not in said["end"]:
+        raise _bad_archive(source.what, unzipped, said, folder)
+    tell(Progress(f"unpacking {source.what}", 1.0))
+    return pump.digest.hexdigest()
+
+
+@dataclass
+class _Pump:
+    """Feeds the programs, hears what they say, watches the disk."""
+
+    source: Source
+    folder: Path
+    tell: Tell
+    unzip: subprocess.Popen[bytes]
+    untar: subprocess.Popen[bytes]
+    said: dict[str, bytes] = field(default_factory=dict)
+    passed: int = 0
+    _chunk: memoryview = field(default_factory=lambda: memoryview(b""))
+    _told: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.digest = hashlib.sha256()
+        self._last_byte = time.monotonic()
+        self._selector = selectors.PollSelector()  # epoll(7) takes no regular files
+
+    def run(self) -> None:
+        """Until both programs have ended, or LxcGpuError."""
+        feed, between = self.unzip.stdin, self.unzip.stdout
+        assert feed is not None and between is not None  # noqa: S101, PT018
+        for pipe in (feed, between):
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, CHUNK)
+        between.close()  # tar's now: zstd has to notice when tar ends
+        os.set_blocking(feed.fileno(), False)
+        heard = {"zstd": self.unzip.stderr, "tar": self.untar.stderr, "end": self.untar.stdout}
+        for name, stream in heard.items():
+            assert stream is not None  # noqa: S101
+            self.said[name] = b""
+            self._selector.register(stream, selectors.EVENT_READ, name)
+        self._selector.register(self.source.descriptor, selectors.EVENT_READ, "source")
+        looked, talking = 0.0, len(heard)
+        while talking:
+            for key, _ in self._selector.select(LOOK_EVERY):
+                if key.data == "source":
+                    self._read()
+                elif key.data == "feed":
+                    self._write()
+                elif not self._hear(key.data, key.fd):
+                    self._selector.unregister(key.fileobj)
+                    talking -= 1
+            if time.monotonic() - looked > LOOK_EVERY:
+                looked = time.monotonic()
+                self._look(looked)
+
+    def _read(self) -> None:
+        """Take the next bytes from the source, and go on to write them."""
+        raw = os.read(self.source.descriptor, CHUNK)
+        self._last_byte = time.monotonic()
+        self._selector.unregister(self.source.descriptor)
+        feed = self.unzip.stdin
+        assert feed is not None  # noqa: S101
+        if raw:
+            self.digest.update(raw)
+            self.passed += len(raw)
+            self._chunk = memoryview(raw)
+            self._selector.register(feed, selectors.EVENT_WRITE, "feed")
+        else:
+            feed.close()
+
+    def _write(self) -> None:
+        feed = self.unzip.stdin
+        assert feed is not None  # noqa: S101
+        try:
+            self._chunk = self._chunk[os.write(feed.fileno(), self._chunk) :]
+        except BlockingIOError:
+            return
+        except BrokenPipeError:  # it ended early: what it says is the reason
+            self._selector.unregister(feed)
+            return
+        if not self._chunk:
+            self._selector.unregister(feed)
+            self._last_byte = time.monotonic()
+            self._selector.register(self.source.descriptor, selectors.EVENT_READ, "source")
+
+    def _hear(self, name: str, descriptor: int) -> bool:
+        """Keep the beginning of what is said. False at its end."""
+        raw = os.read(descriptor, CHUNK)
+        self.said[name] += raw[: MOST_SAID - len(self.said[name])]
+        return bool(raw)
+
+    def _look(self, now: float) -> None:
+        """At the disk, at the clock; LxcGpuError if this has to end."""
+        left = room(self.folder)
+        if left.size < 0 or left.files < 0:
+            raise disk_full(self.source.what, self.folder)
+        if not self._chunk and not self._closed and now - self._last_byte > STALL:
+            raise LxcGpuError(
+                "stalled",
+                f"For {STALL:.0f} s nothing more of {self.source.what} came.",
+                "Nothing was changed. Try again; look at the machine that sends.",
+                Remedy.RETRY,
+            )
+        if now - self._told > TELL_EVERY:
+            self._told = now
+            self.tell(self._progress())
+
+    @property
+    def _closed(self) -> bool:
+        return self.unzip.stdin is None or self.unzip.stdin.closed
+
+    def _progress(self) -> Progress:
+        if self.source.total:
+            share = min(1.0, self.passed / self.source.total)
+            return Progress(f"unpacking {self.source.what}", share)
+        return Progress(f"unpacking {self.source.what}: {in_words(self.passed)} so far")
+
+
+def disk_full(what: str, folder: Path, details: str = "") -> LxcGpuError:
+    """The error for what doesn't fit on the disk."""
+    return LxcGpuError(
+        "disk-full",
+        f"The disk of {folder.parent.parent} is full, but for what is kept for everybody: there "
+        f"is no room for {what}.",
+        "Nothing was kept of it. Sysadmin: free some space.",
+        Remedy.PERSON,
+        details,
+    )
+
+
+def _bad_archive(what: str, unzipped: int, said: dict[str, str], folder: Path) -> LxcGpuError:
+    """What went wrong, from what the programs said."""
+    details = "\n".join(f"{name}: {text}" for name, text in said.items())
+    if "No space left" in said["tar"] or "Disk quota" in said["tar"]:
+        return disk_full(what, folder, details)
+    ended_early = "premature" in said["zstd"] or "Unexpected EOF" in said["tar"]
+    if ended_early or (not unzipped and "End of File" in said["end"]):
+        return LxcGpuError(
+            "cut-off",
+            f"Of {what} only the beginning came: it ends in the middle.",
+            "Nothing was changed. Make or send it again.",
+            details=details,
+        )
+    lines = [line for name in ("zstd", "tar") for line in said[name].strip().splitlines()]
+    reasons = [line for line in lines if not any(word in line for word in NOT_THE_REASON)]
+    first = (reasons or lines or ["tar gave no reason"])[0]
+    return LxcGpuError(
+        "unpack", f"{what[:1].upper()}{what[1:]} could not be unpacked: {first[:200]}",
+        "Nothing was changed.", details=details,
+    )  # fmt: skip

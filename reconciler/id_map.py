@@ -1,0 +1,41 @@
+"""Running a program as root of a user's id map: what it does is done with the container's ids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from reconciler import fence
+from state.view import Resident
+
+
+def in_id_map(user: str, resident: Resident, size: int, argv: Sequence[str]) -> list[str]:
+    """`argv` as root of the user's id map: started by the user, who owns the range.
+
+    newuidmap(1) gives the ids of /etc/subuid to nobody else.
+    """
+    return [
+        "setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups",
+        *mapped(resident, size, argv),
+    ]  # fmt: skip
+
+
+def mapped(resident: Resident, size: int, argv: Sequence[str]) -> list[str]:
+    """The same for a program that runs as the user already."""
+    return ["lxc-usernsexec", "-m", f"b:0:{resident.subid}:{size}", "--", *argv]
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Whose id map something is done in."""
+
+    user: str
+    resident: Resident
+    size: int
+    """How many ids there are."""
+
+    def fenced(self, folder: Path, argv: Sequence[str]) -> list[str]:
+        """`argv` as root of the id map, able to write in `folder` and nowhere else."""
+        program = ["/usr/bin/python3", "-IS", str(Path(fence.__file__).resolve())]
+        return in_id_map(self.user, self.resident, self.size, [*program, str(folder), *argv])
