@@ -13,7 +13,6 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -28,6 +27,7 @@ MOST = 20_000
 """Files of a folder that are looked at."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,59}", re.ASCII)
 _SERVER = re.compile(r"[a-z][a-z0-9-]{0,62}", re.ASCII)
+_PARTIAL = re.compile(rf"\.({_SERVER.pattern})~({_NAME.pattern})\.new", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _LARGEST = 1 << 60
 """Bytes; what claims to be larger is no archive."""
@@ -52,6 +52,18 @@ class Snapshot:
     """Whether its user named it: then it isn't removed to make room."""
 
 
+@dataclass(frozen=True)
+class Shelf:
+    """What stands in a user's folder."""
+
+    whole: tuple[Snapshot, ...] = ()
+    """The snapshots, the newest last."""
+    broken: tuple[str, ...] = ()
+    """Names of which an archive or a description stands there, but no sound pair of both."""
+    begun: tuple[tuple[str, str, int], ...] = ()
+    """What is being written, or was when a server was switched off: server, name, bytes so far."""
+
+
 def folder_of(view: View, user: str) -> Path:
     """Where the user's snapshots are."""
     return Path(view.snapshots) / user
@@ -59,17 +71,24 @@ def folder_of(view: View, user: str) -> Path:
 
 def snapshots_of(view: View, user: str) -> tuple[Snapshot, ...]:
     """The user's snapshots of all servers that share the folder, the newest last."""
+    return shelf_of(view, user).whole
+
+
+def shelf_of(view: View, user: str) -> Shelf:
+    """Everything that stands in the user's folder; read as the user."""
+
+    def work(folder: int) -> object:
+        return asdict(look(folder))
+
     try:
-        found = hostile.as_owner(
-            folder_of(view, user),
-            view.residents[user].uid,
-            lambda folder: [asdict(each) for each in read_all(folder)],
-        )
+        found = hostile.as_owner(folder_of(view, user), view.residents[user].uid, work)
     except HostileError as error:
         if error.code == "no-folder":
-            return ()
+            return Shelf()
         raise
-    return tuple(Snapshot(**each) for each in found)
+    whole = tuple(Snapshot(**each) for each in found["whole"])
+    begun = tuple((server, name, size) for server, name, size in found["begun"])
+    return Shelf(whole, tuple(found["broken"]), begun)
 
 
 def open_snapshot(view: View, user: str, name: str) -> tuple[int, Snapshot]:
@@ -103,22 +122,35 @@ def no_such(view: View, user: str, name: str) -> LxcGpuError:
                        f"See `ssh {view.server}-manage snapshot --list`.")  # fmt: skip
 
 
-def read_all(folder: int) -> tuple[Snapshot, ...]:
-    """The sound ones in the folder, the newest last. For work as the user."""
+def look(folder: int) -> Shelf:
+    """Everything in the folder that is a snapshot or looks like one. For work as the user."""
     check(folder)
-    names = [name.removesuffix(DESCRIPTION) for name in listed(folder) if _describes(name)]
-    found = [each for each in (read(folder, n) for n in names) if each is not None]
-    return tuple(sorted(found, key=lambda each: (each.taken, each.name)))
-
-
-def listed(folder: int) -> Iterator[str]:
-    """The names in the folder, a sane number of them."""
     with os.scandir(folder) as entries:
-        yield from (entry.name for entry in islice(entries, MOST))
+        files = [entry.name for entry in islice(entries, MOST)]
+    stems = {
+        f.removesuffix(end) for f in files for end in (ARCHIVE, DESCRIPTION) if f.endswith(end)
+    }
+    names = sorted(name for name in stems if _NAME.fullmatch(name))
+    found = {name: read(folder, name) for name in names}
+    whole = [each for each in found.values() if each is not None]
+    return Shelf(
+        tuple(sorted(whole, key=lambda each: (each.taken, each.name))),
+        tuple(name for name, each in found.items() if each is None),
+        tuple(_begun(folder, match) for match in map(_PARTIAL.fullmatch, files) if match),
+    )
 
 
-def _describes(name: str) -> bool:
-    return name.endswith(DESCRIPTION) and bool(_NAME.fullmatch(name.removesuffix(DESCRIPTION)))
+def partial(server: str, name: str) -> str:
+    """What an archive is called until it is whole; only `server` writes, or removes, it."""
+    return f".{server}~{name}.new"
+
+
+def _begun(folder: int, match: re.Match[str]) -> tuple[str, str, int]:
+    try:
+        size = os.stat(match[0], dir_fd=folder, follow_symlinks=False).st_size
+    except OSError:
+        size = 0
+    return match[1], match[2], size
 
 
 def check(folder: int) -> None:
@@ -136,17 +168,25 @@ def check(folder: int) -> None:
 
 def read(folder: int, name: str) -> Snapshot | None:
     """The snapshot of that name; None if there is none that is sound. For work as the user."""
+    snapshot = description(folder, name)
+    try:
+        status = os.stat(name + ARCHIVE, dir_fd=folder, follow_symlinks=False)
+    except OSError:
+        return None
+    if snapshot is None or not stat.S_ISREG(status.st_mode) or status.st_size != snapshot.packed:
+        return None
+    return snapshot
+
+
+def description(folder: int, name: str) -> Snapshot | None:
+    """What NAME.json says, whether or not there is an archive to it; None if it says nothing."""
     if not _NAME.fullmatch(name):
         return None
     try:
         text = hostile.read_below(folder, PurePosixPath(name + DESCRIPTION))
-        status = os.stat(name + ARCHIVE, dir_fd=folder, follow_symlinks=False)
     except (OSError, HostileError):
         return None
-    snapshot = parse(name, text or "")
-    if snapshot is None or not stat.S_ISREG(status.st_mode) or status.st_size != snapshot.packed:
-        return None
-    return snapshot
+    return None if text is None else parse(name, text)
 
 
 def parse(name: str, text: str) -> Snapshot | None:

@@ -22,6 +22,7 @@ SUMMARIES: Mapping[str, str] = {
     "stop": "shut your container down; its files stay",
     "restart": "stop, then start",
     "status": "whether your container runs, since when, and what it uses",
+    "snapshot": "keep a copy of your container; `--list` and `--remove` copies",
     "help": "this text; `help VERB` for one verb",
 }
 _LONG: Mapping[str, str] = {
@@ -29,6 +30,18 @@ _LONG: Mapping[str, str] = {
     "stop": "  ssh gpu17-manage stop\n\nPrograms inside are asked to end, and killed after 30 s.",
     "restart": "  ssh gpu17-manage restart\n\nFor a container that no longer answers.",
     "status": "  ssh gpu17-manage status\n  ssh gpu17-manage status --json | jq .running",
+    "snapshot": """\
+  ssh gpu17-manage snapshot                     named after server and time
+  ssh gpu17-manage snapshot before-upgrade      a name of your own: never removed to make room
+  ssh gpu17-manage snapshot --list
+  ssh gpu17-manage snapshot --remove before-upgrade
+  ssh gpu17-manage snapshot --to-stdout >backup.tar.zst
+  ssh gpu17-manage snapshot --to-stdout | ssh gpu18-manage recover --from-stdin
+
+The container may run meanwhile. In it is everything but what is made anew at each start: the
+contents of /dev, /proc, /run, /sys, /tmp, and folders of the server (/SSD, /NAS, ...). Without a
+name the oldest snapshot that you gave no name makes room when there are too many.
+ctrl-C doesn't stop it: `snapshot --list` shows how it goes. With `--to-stdout` it does.""",
     "help": "  ssh gpu17-manage help\n  ssh gpu17-manage help stop",
 }
 

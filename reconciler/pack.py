@@ -1,0 +1,244 @@
+"""A container's file system as one compressed stream: tar, then zstd.
+
+All of it runs as the user, in a child of the root helper; tar in the user's id map, so that owners
+are those that the container sees, and so that it reads nothing that the container's root couldn't.
+The container may run meanwhile.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import resource
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from subprocess import PIPE, Popen
+from typing import IO
+
+from reconciler.hostile import still_at_it
+from reconciler.plan import Tell
+from state import command
+from state.errors import LxcGpuError, Remedy
+from state.wire import Progress
+
+LEFT_OUT = tuple(f"./{folder}/*" for folder in ("dev", "proc", "run", "sys", "tmp"))
+"""What a system makes anew when it boots; the folders themselves are packed."""
+CHUNK = 1 << 20
+"""Bytes that are passed on at a time, and that a pipe holds."""
+STALL = 15 * 60
+"""Seconds without a single byte after which it is given up."""
+SLOWEST_LOOK = 3600
+"""Seconds that counting a container's files may take."""
+TELL_EVERY = 0.5
+"""Seconds between two lines of progress."""
+MOST_MEMORY = 4 << 30
+"""Bytes that each program may take: tar remembers every hard link of a hostile container."""
+MOST_THREADS = 4
+"""Of zstd: other people work on this server."""
+NICENESS = 10
+"""For the same reason (nice(1))."""
+RESERVE = 1 << 30
+"""Bytes that a snapshot leaves free on its disk, or a fiftieth of a small one."""
+_CHANGED = ("file changed as we read it", "bytes; padding with zeros")
+_VANISHED = "File removed before we read it"
+
+InMap = Callable[[Sequence[str]], list[str]]
+"""A command in the user's id map: `unpack.mapped`."""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What came of it."""
+
+    packed: int
+    """Bytes that were written."""
+    unpacked: int
+    """Bytes of the tar stream."""
+    sha256: str
+    changed: int
+    """How many files were written to, or removed, while they were read."""
+    example: str
+    """One of them."""
+
+
+def be_considerate() -> None:
+    """Give way to everybody else's work, and take no endless memory. For a child only."""
+    os.nice(NICENESS)
+    resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
+
+
+def disk_use(tree: Path, in_map: InMap) -> int:
+    """Bytes on the disk of what would be packed, as du(1) counts them."""
+    still_at_it(SLOWEST_LOOK)
+    argv = ["env", f"--chdir={tree}", "du", "--summarize", "--block-size=1", "--one-file-system",
+            *(f"--exclude={pattern}" for pattern in LEFT_OUT), "."]  # fmt: skip
+    done = command.run(in_map(argv), timeout=SLOWEST_LOOK, check=False)  # files come and go
+    size = done.stdout.split("\t")[0]
+    if not size.isdigit():
+        raise command.failure(done)
+    return int(size)
+
+
+def pack(tree: Path, in_map: InMap, sink: int, total: int, tell: Tell) -> Packed:
+    """Write the packed `tree` to the descriptor `sink`. `total` is what `disk_use` said.
+
+    LxcGpuError if it couldn't be packed whole; then what was written doesn't decompress to its
+    end, so that nobody who gets it takes it for whole.
+    """
+    tar = in_map(
+        ["tar", "--create", "--file=-", f"--directory={tree}", "--format=posix", "--sparse",
+         "--numeric-owner", "--xattrs", "--xattrs-include=*", "--acls", "--one-file-system",
+         "--blocking-factor=128", "--totals", "--quoting-style=escape",
+         "--warning=no-file-ignored", "--anchored",
+         *(f"--exclude={pattern}" for pattern in LEFT_OUT), "."]
+    )  # fmt: skip
+    zstd = ["zstd", "--quiet", "--stdout", f"-T{min(MOST_THREADS, os.cpu_count() or 1)}"]
+    with (
+        command.started(tar, stderr=PIPE) as packing,
+        command.started(zstd, stdin=PIPE, stderr=PIPE) as squeezing,
+    ):
+        flow = _Flow(packing, squeezing)
+        flow.start()
+        try:
+            sha256, packed = _store(squeezing, sink, lambda: _progress(flow.moved, total), tell)
+        except BaseException:
+            squeezing.kill()
+            packing.terminate()
+            raise
+        finally:
+            flow.join()
+        return _judged(flow, squeezing, packed, sha256)
+
+
+def _progress(moved: int, total: int) -> Progress:
+    return Progress("packing the container", min(0.99, moved / (total or 1)))
+
+
+def _store(
+    squeezing: Popen[bytes], sink: int, progress: Callable[[], Progress], tell: Tell
+) -> tuple[str, int]:
+    """Write what zstd gives until it ends; the sum and the number of the bytes."""
+    source, sha256, packed, told = _pipe(squeezing.stdout), hashlib.sha256(), 0, 0.0
+    os.set_blocking(sink, True)
+    try:
+        while chunk := os.read(source, CHUNK):
+            still_at_it(STALL)
+            if time.monotonic() - told > TELL_EVERY:
+                told = time.monotonic()
+                tell(progress())
+                leave_room(sink)
+            sha256.update(chunk)
+            packed += len(chunk)
+            left = memoryview(chunk)
+            while left:
+                left = left[os.write(sink, left) :]
+    except OSError as error:
+        raise write_error(error) from error
+    return sha256.hexdigest(), packed
+
+
+def leave_room(sink: int) -> None:
+    """OSError (ENOSPC) if the disk that `sink` is on gets too full for the others on it."""
+    disk = os.fstatvfs(sink)
+    size, free = disk.f_blocks * disk.f_frsize, disk.f_bavail * disk.f_frsize
+    if size and free < min(RESERVE, size / 50):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def write_error(error: OSError) -> LxcGpuError:
+    """Why nothing more could be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return LxcGpuError(
+            "snapshot-disk-full",
+            "The disk of the snapshots became full, or your quota there: nothing was kept.",
+            "Remove a snapshot (`snapshot --list`, `snapshot --remove NAME`), tidy up the "
+            "container, or ask your sysadmin.",
+        )
+    if error.errno in (errno.EPIPE, errno.ECONNRESET):
+        return LxcGpuError(
+            "reader-gone", "Whoever was to read the archive has gone; it is not whole.",
+            "Try again.", Remedy.RETRY,
+        )  # fmt: skip
+    return LxcGpuError("snapshot-write", f"The archive could not be written: {error.strerror}.",
+                       "Nothing was kept. Ask your sysadmin.")  # fmt: skip
+
+
+def _pipe(stream: IO[bytes] | None) -> int:
+    assert stream is not None  # noqa: S101
+    return stream.fileno()
+
+
+@dataclass
+class _Said:
+    """What tar says, by kind: a hostile container makes it say a lot."""
+
+    changed: int = 0
+    example: str = ""
+    totals: str = ""
+    """That it wrote all: `lxc-usernsexec` ends with 0 even if tar was killed."""
+    errors: deque[str] = field(default_factory=lambda: deque(maxlen=5))
+
+    def listen(self, stream: IO[bytes]) -> None:
+        """Read to the end."""
+        while line := stream.readline(1 << 16):
+            text = line.decode("utf-8", "replace").strip().removeprefix("tar: ")
+            if text.endswith((*_CHANGED, _VANISHED)):
+                self.changed += 1
+                self.example = self.example or text.removeprefix(".").rpartition(": ")[0]
+            elif text.startswith("Total bytes written"):
+                self.totals = text
+            elif not text.startswith("Exiting with failure"):
+                self.errors.append(text)
+
+
+class _Flow(threading.Thread):
+    """Moves what tar writes to zstd, without copying it (splice(2)), and counts it."""
+
+    def __init__(self, packing: Popen[bytes], squeezing: Popen[bytes]) -> None:
+        super().__init__(daemon=True)
+        self._packing, self._squeezing = packing, squeezing
+        self.moved = 0
+        self.whole = False
+        self.said = _Said()
+
+    def run(self) -> None:
+        """Until tar ends. zstd is let come to its end only if tar came to its own."""
+        assert self._packing.stderr is not None  # noqa: S101
+        listening = threading.Thread(
+            target=self.said.listen, args=[self._packing.stderr], daemon=True
+        )
+        listening.start()
+        source, sink = _pipe(self._packing.stdout), _pipe(self._squeezing.stdin)
+        try:
+            while count := os.splice(source, sink, CHUNK):
+                self.moved += count
+        except OSError:  # zstd has ended: `_store` or zstd itself says why
+            pass
+        else:
+            listening.join()
+            self.whole = self._packing.wait() in (0, 1) and bool(self.said.totals)
+        if not self.whole:
+            self._squeezing.kill()
+        assert self._squeezing.stdin is not None  # noqa: S101
+        self._squeezing.stdin.close()
+
+
+def _judged(flow: _Flow, squeezing: Popen[bytes], packed: int, sha256: str) -> Packed:
+    said = flow.said
+    if not flow.whole or squeezing.wait() != 0:
+        zstd = b"" if squeezing.stderr is None else squeezing.stderr.read(CHUNK)
+        words = [*said.errors, zstd.decode("utf-8", "replace").strip()]
+        last = next((word for word in words if word), "tar was ended")
+        raise LxcGpuError(
+            "snapshot-pack",
+            f"The container could not be packed: {last}",
+            "Nothing was kept. If that is about a file of yours, mend or remove it; else ask your "
+            "sysadmin.",
+            details="\n".join(words),
+        )
+    return Packed(packed, flow.moved, sha256, said.changed, said.example)

@@ -1,0 +1,102 @@
+"""The folder of one user's snapshots: made once, on a disk of the server or on a NAS.
+
+A NAS with root squash (exports(5)) takes the server's root for nobody. So the user makes the
+folder where users may (a sticky folder); else root does; else a sysadmin, on the NAS.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from reconciler import hostile, places
+from reconciler.snapshots import folder_of
+from state.errors import LxcGpuError
+from state.view import View
+
+OURS = places.KEPT / "snapshots"
+"""Made by us where the state says nothing else; whatever else it says has to be there: a NAS that
+is away must not be replaced by a folder on the server's own disk."""
+_THERE, _DENIED, _NOWHERE = "there", "denied", "nowhere"
+
+
+def ready_folder(view: View, user: str) -> Path:
+    """The user's folder, made if it wasn't there. LxcGpuError if it can't be."""
+    folder, uid = folder_of(view, user), view.residents[user].uid
+    if folder.parent == OURS:
+        OURS.mkdir(mode=0o711, exist_ok=True)
+        OURS.chmod(0o711)
+    found = _made_as_user(folder, uid)
+    if found == _DENIED:
+        _make_as_root(folder, uid)
+        found = _made_as_user(folder, uid)
+    if found == _NOWHERE:
+        raise LxcGpuError(
+            "snapshots-missing",
+            f"The folder of the snapshots, {folder.parent}, is not there: perhaps the NAS is away.",
+            f"Sysadmin: mount it, or `mkdir -m 711 {folder.parent}` (for a NAS with root squash: "
+            "1777, there).",
+        )
+    if found == _DENIED:
+        raise LxcGpuError(
+            "snapshot-folder",
+            f"{folder.parent} doesn't let its users in, so there can be no snapshots.",
+            f"Sysadmin: `chmod 711 {folder.parent}`, and all folders above need `o+x`.",
+        )
+    return folder
+
+
+def _made_as_user(folder: Path, uid: int) -> str:
+    """Make it as the user; what came of it."""
+
+    def work(_: int) -> str:
+        try:
+            folder.lstat()
+        except FileNotFoundError:
+            pass
+        except PermissionError:
+            return _DENIED
+        else:
+            return _THERE
+        try:
+            folder.mkdir(mode=0o700)
+        except FileNotFoundError:
+            return _NOWHERE
+        except PermissionError:
+            return _DENIED
+        return _THERE
+
+    made: str = hostile.as_owner(Path("/"), uid, work)
+    return made
+
+
+def _make_as_root(folder: Path, uid: int) -> None:
+    """Make it where only root may: beside, then renamed, so that it is never anybody else's."""
+    beside = f".{folder.name}.new"
+    try:
+        parent = os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise _root_may_not(folder, uid, error) from error
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.rmdir(beside, dir_fd=parent)  # what a killed one left
+        os.mkdir(beside, 0o700, dir_fd=parent)
+        os.chown(beside, uid, uid, dir_fd=parent, follow_symlinks=False)
+        os.rename(beside, folder.name, src_dir_fd=parent, dst_dir_fd=parent)
+        os.fsync(parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.rmdir(beside, dir_fd=parent)
+        raise _root_may_not(folder, uid, error) from error
+    finally:
+        os.close(parent)
+
+
+def _root_may_not(folder: Path, uid: int, error: OSError) -> LxcGpuError:
+    return LxcGpuError(
+        "snapshot-folder",
+        f"Your snapshots' folder {folder} can't be made from this server: {error.strerror}.",
+        f"Sysadmin: where {folder.parent} really is, `mkdir -m 700 {folder.name}` and "
+        f"`chown {uid}:{uid} {folder.name}`; for all users at once, `chmod 1777` {folder.parent}.",
+    )

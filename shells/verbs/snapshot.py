@@ -1,0 +1,167 @@
+"""`snapshot`: keep a copy of the container; list, remove and send copies."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import asdict
+
+from reconciler import snapshots, take_snapshot
+from reconciler.newest import current_view
+from reconciler.plan import Tell
+from reconciler.power import power_of, resident_of
+from reconciler.snapshots import Shelf, Snapshot
+from shells.messages import size
+from shells.verbs import Asked
+from state import wire
+from state.errors import LxcGpuError
+from state.view import View
+
+_HELP = "Try `help snapshot`."
+
+
+def answer(asked: Asked, tell: Tell) -> wire.Answer | wire.Question:
+    """Take one, unless an option says something else."""
+    options = asked.options
+    kinds = [name for name in ("list", "remove", "to-stdout") if name in options]
+    if len(kinds) > 1:
+        words = " and ".join(f"`--{kind}`" for kind in kinds)
+        raise LxcGpuError("usage", f"{words} don't go together.", _HELP)
+    if "remove" in options:
+        return _remove(asked)
+    for kind in kinds:
+        if "name" in options:
+            raise LxcGpuError("usage", f"`--{kind}` takes no name.", _HELP)
+    if "list" in options:
+        return _list(asked.user)
+    if "to-stdout" in options:
+        return _send(asked, tell)
+    return _take(asked, tell)
+
+
+def _take(asked: Asked, tell: Tell) -> wire.Answer:
+    begun = time.monotonic()
+    taken = take_snapshot.take(asked.user, asked.options.get("name", ""), tell)
+    snapshot, server = taken.snapshot, taken.view.server
+    seconds = time.monotonic() - begun
+    lines = [
+        f"Snapshot {snapshot.name} is complete: {size(snapshot.packed)}, "
+        f"{size(snapshot.unpacked)} unpacked, in {seconds:.0f} s.",
+        *_changed(taken.changed, taken.example, server, running=power_of(asked.user).running),
+        *(f"Removed {name} to make room: {taken.view.snapshots_kept} are kept."
+          for name in taken.removed),
+        f"Get it back:  ssh {server}-manage recover {snapshot.name}",
+    ]  # fmt: skip
+    facts = {**_facts(snapshot), "changed": taken.changed, "removed": list(taken.removed)}
+    return wire.Answer("\n".join(lines), {"user": asked.user, **facts})
+
+
+def _changed(changed: int, example: str, server: str, *, running: bool) -> list[str]:
+    if not changed:
+        return []
+    files = "1 file" if changed == 1 else f"{changed} files"
+    lines = [f"{files} changed while being read, e.g. {example[:200]}"]
+    if running:
+        lines += [
+            "  No harm to logs and the like. For a database in the middle of its work:",
+            f"  ssh {server}-manage stop; ssh {server}-manage snapshot; ssh {server}-manage",
+        ]
+    return lines
+
+
+def _send(asked: Asked, tell: Tell) -> wire.Answer:
+    if asked.descriptor is None:
+        raise LxcGpuError("usage", "`--to-stdout` needs somewhere to write to.", _HELP)
+    packed = take_snapshot.send(asked.user, asked.descriptor, tell)
+    server = current_view().server
+    text = [
+        f"The container is sent: {size(packed.packed)}, {size(packed.unpacked)} unpacked.",
+        *_changed(
+            packed.changed, packed.example, server, running=power_of(asked.user).running
+        ),
+    ]  # fmt: skip
+    facts = {
+        "user": asked.user, "server": server, "packed_bytes": packed.packed,
+        "unpacked_bytes": packed.unpacked, "sha256": packed.sha256, "changed": packed.changed,
+    }  # fmt: skip
+    return wire.Answer("\n".join(text), facts)
+
+
+def _list(user: str) -> wire.Answer:
+    view = current_view()
+    resident_of(view, user)
+    shelf = snapshots.shelf_of(view, user)
+    begun = [each for each in shelf.begun if each[0] == view.server]
+    begun = begun if begun and take_snapshot.under_way(user) else []
+    lines = [*_table(shelf.whole, view)]
+    lines += [f"Under way: {name}, {size(so_far)} so far." for _, name, so_far in begun]
+    lines += [
+        f"Not whole: {name}. Perhaps it is just being written or removed; else remove it: "
+        f"ssh {view.server}-manage snapshot --remove {name}"
+        for name in shelf.broken
+    ]  # fmt: skip
+    facts = {
+        "user": user,
+        "server": view.server,
+        "keep": view.snapshots_kept,
+        "snapshots": [_facts(each) for each in shelf.whole],
+        "under_way": [name for _, name, _ in begun],
+        "broken": list(shelf.broken),
+    }
+    return wire.Answer("\n".join(lines), facts)
+
+
+def _table(found: tuple[Snapshot, ...], view: View) -> list[str]:
+    if not found:
+        return [f"You have no snapshots yet. Take one:  ssh {view.server}-manage snapshot"]
+    rows = [
+        (each.name, _when(each), size(each.packed), size(each.unpacked), each.server)
+        for each in found
+    ]
+    rows = [("NAME", "TAKEN", "SIZE", "UNPACKED", "FROM"), *rows]
+    widths = [max(len(row[n]) for row in rows) for n in range(5)]
+    table = ["  ".join(word.ljust(w) for word, w in zip(row, widths, strict=True)) for row in rows]
+    return [
+        *(line.rstrip() for line in table),
+        f"{len(found)} of {view.snapshots_kept}. The oldest that you gave no name makes room.",
+    ]
+
+
+def _when(snapshot: Snapshot) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(snapshot.taken))
+
+
+def _remove(asked: Asked) -> wire.Answer | wire.Question:
+    name, user = asked.options.get("name", ""), asked.user
+    if not name:
+        raise LxcGpuError("usage", "Which one? `snapshot --remove NAME`.", "See `snapshot --list`.")
+    view = current_view()
+    resident_of(view, user)
+    what = _what(snapshots.shelf_of(view, user), name)
+    if what is None:
+        raise snapshots.no_such(view, user, name)
+    token = hashlib.sha256(f"remove {user} {what}".encode()).hexdigest()[:8]
+    if asked.options.get("confirm") != token:
+        return wire.Question(f"This removes {what}. It can't be brought back.", token)
+    take_snapshot.remove(view, user, name)
+    return wire.Answer(f"Removed {what}.", {"user": user, "removed": [name]})
+
+
+def _what(shelf: Shelf, name: str) -> str | None:
+    """What would be removed, in words that are others for every other thing."""
+    for each in shelf.whole:
+        if each.name == name:
+            return (
+                f"the snapshot {name} of {each.server}, taken {_when(each)}, {size(each.packed)} "
+                f"(sha256 {each.sha256[:12]}...)"
+            )
+    return f"what is left of {name}, which is not whole" if name in shelf.broken else None
+
+
+def _facts(snapshot: Snapshot) -> dict[str, object]:
+    facts = asdict(snapshot)
+    return {
+        **{n: facts[n] for n in ("name", "server", "taken", "sha256", "own_name")},
+        "packed_bytes": snapshot.packed,
+        "unpacked_bytes": snapshot.unpacked,
+    }
