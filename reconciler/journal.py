@@ -9,6 +9,7 @@
 | drift | a round put back what was changed by hand |
 | failed | a round could not put something right |
 | round-refused | a newer revision was not taken |
+| driver | something about NVIDIA's driver is not as it should be; `code=` says what |
 | suspended, resumed | a sysadmin has the server hold still, or no longer |
 | purged | a sysadmin deleted what a disabled user left |
 """

@@ -40,8 +40,13 @@ class Bind:
         return f"{self.source} {self.target.lstrip('/')} none {options} 0 0"
 
 
-def lxc_config(view: View, user: str, resident: Resident, binds: Sequence[Bind]) -> str:
-    """The whole configuration, with what of the server the container is to see."""
+def lxc_config(
+    view: View, user: str, resident: Resident, binds: Sequence[Bind], hook: str = ""
+) -> str:
+    """The whole configuration, with what of the server the container is to see.
+
+    `hook` is run inside, as the container's root, when all is mounted and before its init.
+    """
     lines = [
         "# Written by lxc-gpu at each start of the container: changes made here are undone.",
         "lxc.include = /usr/share/lxc/config/common.conf",
@@ -62,11 +67,5 @@ def lxc_config(view: View, user: str, resident: Resident, binds: Sequence[Bind])
         "lxc.tty.max = 0",
     ]
     lines += [f"lxc.mount.entry = {bind.entry()}" for bind in binds]
+    lines += [f"lxc.hook.start = {hook}"] if hook else []
     return "".join(f"{line}\n" for line in lines)
-
-
-def gpu_nodes(dev: Path = Path("/dev")) -> tuple[Path, ...]:
-    """Every device file of the NVIDIA driver that is there now."""
-    return tuple(sorted(node for node in dev.glob("nvidia*") if node.is_char_device())) + tuple(
-        sorted(node for node in dev.glob("nvidia-caps/*") if node.is_char_device())
-    )

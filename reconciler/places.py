@@ -24,6 +24,8 @@ STATE_CLONE = KEPT / "state.git"
 TEMPLATES = KEPT / "templates"
 HOST_KEYS = KEPT / "host_keys"
 """The containers' own ssh host keys, outside their file systems: a rebuild keeps them."""
+NVIDIA = KEPT / "nvidia"
+"""The driver's libraries, a folder for each version: what containers see read-only."""
 
 RUN = Path("/run/lxc-gpu")
 LOCKS = RUN / "locks"

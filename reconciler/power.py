@@ -160,6 +160,10 @@ def start_alone(view: View, user: str, resident: Resident, tell: Tell) -> Starte
         command.run(["systemctl", "reset-failed", unit], check=False)
         command.run(["systemctl", "start", unit])
     waited = _wait_for_sshd(user, resident.address, notes, tell)
+    if view.driver == "install":
+        from reconciler.nvidia.install import bring_in_step
+
+        notes += bring_in_step(view, user, resident, tell)
     return Started(was_running and not waited, view, notes)
 
 

@@ -8,7 +8,8 @@ from pathlib import Path, PurePosixPath
 
 from reconciler import container_home, hostile, locks, places
 from reconciler.hostile import HostileError
-from reconciler.lxc_config import Bind, gpu_nodes, lxc_config, rootfs
+from reconciler.lxc_config import lxc_config, rootfs
+from reconciler.nvidia.supply import supply
 from state import command, files
 from state.errors import LxcGpuError
 from state.view import Resident, View
@@ -20,13 +21,14 @@ def prepare(view: View, user: str, resident: Resident) -> tuple[str, ...]:
     What is in the way inside is returned, in words: only the owner can mend it, from inside, so
     the container starts all the same. LxcGpuError if it can't, because its host key is gone.
     """
-    binds = [Bind(node, str(node), ("optional",)) for node in gpu_nodes()]
-    config = lxc_config(view, user, resident, binds)
+    nvidia = supply(view, user, resident)
+    binds = [*nvidia.binds]
+    config = lxc_config(view, user, resident, binds, nvidia.hook)
     files.write_file(places.container_config(user), config)
     home = container_home.desired_files(view, user, resident)
     root, subid = rootfs(view, user), resident.subid
     contents = _contents_for_root(view, user, resident)
-    notes = []
+    notes = list(nvidia.notes)
     for put in (
         partial(_install_as_root, root, subid, contents),
         partial(container_home.write, root, user, subid, home),

@@ -1,0 +1,135 @@
+"""Which version of NVIDIA's driver is loaded, and which one's libraries are installed.
+
+The kernel says the first (/proc/driver/nvidia/version); the libraries carry the second in their
+names. They differ between an upgrade and the reboot that it needs.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from reconciler import hostile
+from state.errors import LxcGpuError
+from state.files import read_text
+
+PROC = Path("/proc/driver/nvidia")
+DEV = Path("/dev")
+MACHINE = os.uname().machine
+TELLING = ("libnvidia-ml", "libcuda")
+"""The libraries whose names tell the version; NVML first, as nvidia-smi has it."""
+_VERSION = r"[0-9]{2,4}(?:\.[0-9]{1,4}){1,2}"
+_NAME = re.compile(rf"({'|'.join(TELLING)})\.so\.({_VERSION})", re.ASCII)
+_PLACES = (f"usr/lib/{MACHINE}-linux-gnu", "usr/lib64", "usr/lib")
+"""Where distributions keep libraries; below a root, links on the way not needed."""
+
+
+@dataclass(frozen=True)
+class Driver:
+    """What this server has of NVIDIA's driver."""
+
+    loaded: str | None
+    """The version of the kernel module; None: it isn't loaded."""
+    installed: str | None
+    """The version of the libraries; None: there are none."""
+
+    @property
+    def present(self) -> bool:
+        """Whether there is anything of it."""
+        return bool(self.loaded or self.installed)
+
+    @property
+    def version(self) -> str | None:
+        """The version that containers need: the kernel's, as far as it says one."""
+        return self.loaded or self.installed
+
+    @property
+    def upgraded(self) -> bool:
+        """Whether the libraries are of another version than the module: a reboot is due."""
+        return bool(self.loaded and self.installed and self.loaded != self.installed)
+
+
+def driver() -> Driver:
+    """What this server has. Takes well under a millisecond where there is nothing."""
+    return Driver(loaded(), installed())
+
+
+def loaded() -> str | None:
+    """The version of the kernel module.
+
+    By the kernel's own word, which costs nothing and can't hang. NVML says the same, but wakes
+    every GPU up first: it is asked only where the module's files are hidden.
+    """
+    text = read_text(PROC / "version")
+    if text is not None:
+        return of_proc(text)
+    if not (DEV / "nvidiactl").exists():
+        return None
+    from reconciler.nvidia import nvml
+
+    try:
+        return nvml.read().driver
+    except LxcGpuError:
+        return None
+
+
+def of_proc(text: str) -> str | None:
+    """The version in /proc/driver/nvidia/version, of the closed and of the open module. Pure."""
+    first = next((line for line in text.splitlines() if line.startswith("NVRM version:")), "")
+    return next((word for word in first.split() if re.fullmatch(_VERSION, word)), None)
+
+
+def library_folders(root: Path = Path("/")) -> tuple[Path, ...]:
+    """The folders of this server that NVIDIA's libraries can be in; Debian has one per variant."""
+    bases = [root / place for place in _PLACES]
+    return tuple(
+        folder
+        for base in bases
+        for folder in (base, base / "nvidia", *sorted(base.glob("nvidia/*")))
+        if folder.is_dir() and not folder.is_symlink()
+    )
+
+
+def installed(root: Path = Path("/")) -> str | None:
+    """The version of the libraries that programs of this server get."""
+    for name in TELLING:
+        for base in (root / place for place in _PLACES):
+            link = base / f"{name}.so.1"
+            if link.exists() and (found := of_names([link.resolve().name])):
+                return found[0]
+    return None
+
+
+def of_names(names: Iterable[str]) -> tuple[str, ...]:
+    """The versions that names of libraries say, each once, the newest first. Pure."""
+    matches = (_NAME.fullmatch(PurePosixPath(name).name) for name in names)
+    found = {match[2] for match in matches if match}
+    return tuple(sorted(found, key=_numbers, reverse=True))
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))
+
+
+def inside(rootfs: Path, subid: int) -> str | None:
+    """The version of the libraries in a container's own file system, by names and links only.
+
+    What is no folder or no link there counts as absent.
+    """
+
+    def work(root: int) -> list[str]:
+        linked, there = list[str](), list[str]()
+        for place in (*_PLACES, *(f"{place}/nvidia/current" for place in _PLACES)):
+            with suppress(OSError), hostile.opened_folder(root, PurePosixPath(place)) as folder:
+                there += os.listdir(folder)  # noqa: PTH208 # a descriptor
+                for name in TELLING:
+                    with suppress(OSError):  # not there, or no link
+                        linked.append(os.readlink(f"{name}.so.1", dir_fd=folder))
+        return list(of_names(linked) or of_names(there))
+
+    found: list[str] = hostile.as_owner(rootfs, subid, work)
+    return found[0] if found else None

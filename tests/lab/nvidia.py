@@ -1,0 +1,106 @@
+"""A GPU server for tests: real NVIDIA libraries in two versions; the kernel side is a stand-in.
+
+The lab has no GPU and no kernel driver. What the kernel would show is put there by hand: texts in
+/proc/driver/nvidia as drivers print them, and device files, which lead nowhere.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from laboratory.drivers import libraries
+from laboratory.hosts import Host
+from laboratory.progress import Progress
+
+from reconciler.nvidia.versions import MACHINE
+
+FOLDER = f"/usr/lib/{MACHINE}-linux-gnu"
+UUIDS = (
+    "GPU-5a1bd0a3-9d4e-4d12-8b5e-2f6c1c6f0e01",
+    "GPU-0c2de7b1-1f3a-4c55-9a77-b1d2e3f40502",
+)
+MODULE = """\
+NVRM version: NVIDIA UNIX x86_64 Kernel Module  {version}  Fri Aug 22 01:40:06 UTC 2025
+GCC version:  gcc version 12.2.0 (Debian 12.2.0-14+deb12u1)
+"""
+INFORMATION = """\
+Model: \t\t NVIDIA A100-SXM4-40GB
+IRQ:   \t\t 153
+GPU UUID: \t {uuid}
+Video BIOS: \t 92.00.45.00.05
+Bus Type: \t PCIe
+DMA Size: \t 47 bits
+DMA Mask: \t 0x7fffffffffff
+Bus Location: \t 0000:{bus}:00.0
+Device Minor: \t {minor}
+GPU Excluded:\t No
+"""
+
+
+def versions() -> tuple[str, ...]:
+    """The two versions of the libraries, the older one first."""
+    with Progress() as progress:
+        return tuple(sorted(folder.name for folder in libraries(progress).iterdir()))
+
+
+def packed(version: str, under: str) -> bytes:
+    """That version's libraries and nvidia-smi as a tar archive; links as packages make them."""
+    with Progress() as progress:
+        root = libraries(progress) / version / "usr/lib"
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w") as archive:
+        for file in sorted(root.rglob("nvidia/current/*")):
+            folder = "usr/bin" if file.name == "nvidia-smi" else under.lstrip("/")
+            if not file.name.endswith(".gz"):
+                archive.add(file, f"{folder}/{file.name}")
+    return raw.getvalue()
+
+
+def install(host: Host, version: str) -> None:
+    """Have the libraries of this version on a server, in place of others: as by an upgrade."""
+    remove_libraries(host)
+    host.run(["tar", "-C", "/", "-x"], stdin=packed(version, FOLDER))
+    host.run(["ldconfig"])
+
+
+def remove_libraries(host: Host) -> None:
+    """Have none."""
+    host.sh(f"rm -f /usr/bin/nvidia-* {FOLDER}/lib{{cuda,nvidia-}}*; ldconfig")
+
+
+def load(host: Host, version: str, minors: Sequence[int] = (0, 1)) -> None:
+    """What a loaded kernel module shows: texts and device files. A stand-in."""
+    unload(host)
+    host.sh("mount -t tmpfs -o mode=755 tmpfs /proc/driver")
+    host.write("/proc/driver/nvidia/version", MODULE.format(version=version))
+    for place, minor in enumerate(minors):
+        text = INFORMATION.format(uuid=UUIDS[place], minor=minor, bus=f"{place + 7:02x}")
+        host.write(f"/proc/driver/nvidia/gpus/0000:{place + 7:02x}:00.0/information", text)
+        host.sh(f"mknod -m 666 /dev/nvidia{minor} c 195 {minor}")
+    host.sh("""
+        mknod -m 666 /dev/nvidiactl c 195 255
+        mknod -m 666 /dev/nvidia-uvm c 510 0
+        mkdir -p /dev/nvidia-caps; mknod -m 444 /dev/nvidia-caps/nvidia-cap1 c 511 1""")
+
+
+def unload(host: Host) -> None:
+    """No module."""
+    host.sh("""
+        umount /proc/driver 2>&- || true
+        rm -rf /dev/nvidia*""")
+
+
+def clean(host: Host) -> None:
+    """As it was."""
+    unload(host)
+    remove_libraries(host)
+    host.sh("rm -rf /etc/cdi /var/lib/lxc-gpu/drivers /var/lib/lxc-gpu/nvidia")
+
+
+def cached(version: str) -> Path:
+    """The folder of the real libraries of this version on this machine."""
+    with Progress() as progress:
+        return libraries(progress) / version
