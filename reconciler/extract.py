@@ -126,7 +126,10 @@ class _Pump:
 
     def _read(self) -> None:
         """Take the next bytes from the source, and go on to write them."""
-        raw = os.read(self.source.descriptor, CHUNK)
+        try:
+            raw = os.read(self.source.descriptor, CHUNK)
+        except BlockingIOError:
+            return
         self._last_byte = time.monotonic()
         self._selector.unregister(self.source.descriptor)
         feed = self.unzip.stdin

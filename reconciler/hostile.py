@@ -9,11 +9,13 @@ written anew and renamed into its place.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import signal
 import socket
 import stat
+import struct
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
@@ -28,6 +30,7 @@ PATIENCE = 30
 """Seconds that the child may take."""
 
 Json = Any
+_OPENAT2, _RESOLVE_IN_ROOT = 437, 0x10
 _O_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -215,6 +218,23 @@ def read_below(root: int, path: PurePosixPath) -> str | None:
                 "hostile", f"{path} is larger than {LARGEST_FILE} bytes.", "Remove it."
             )
         return stream.read(LARGEST_FILE).decode("utf-8", "surrogateescape")
+
+
+def is_file_inside(root: int, path: PurePosixPath) -> bool:
+    """Whether `path` is a regular file for who has `root` as the root folder: links lead there.
+
+    (openat2(2), RESOLVE_IN_ROOT, Linux 5.6.) Nothing of the file is read.
+    """
+    how = struct.pack("=QQQ", os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT)
+    libc = ctypes.CDLL(None, use_errno=True)
+    size = ctypes.c_size_t(len(how))
+    descriptor = libc.syscall(_OPENAT2, ctypes.c_int(root), os.fsencode(path), how, size)
+    if descriptor < 0:
+        return False
+    try:
+        return stat.S_ISREG(os.fstat(descriptor).st_mode)
+    finally:
+        os.close(descriptor)
 
 
 def write_below(root: int, path: PurePosixPath, text: str, mode: int, folder_mode: int) -> None:

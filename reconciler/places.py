@@ -29,6 +29,8 @@ NVIDIA = KEPT / "nvidia"
 
 RUN = Path("/run/lxc-gpu")
 LOCKS = RUN / "locks"
+UNDERTAKINGS = RUN / "undertakings"
+"""How the last work on each user's file system went."""
 ROOT_SOCKET = RUN / "root.sock"
 
 EXECUTABLES = Path("/usr/local/lib/lxc-gpu")

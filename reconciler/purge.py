@@ -14,6 +14,7 @@ from reconciler.lxc_config import rootfs
 from reconciler.newest import published_view
 from reconciler.power import power_of
 from reconciler.room import used
+from reconciler.undertaking import busy
 from reconciler.unpack import remove_tree
 from state import command, files
 from state.errors import LxcGpuError
@@ -92,7 +93,9 @@ def archive(view: View, user: str, target: Path) -> None:
 def purge(view: View, left: Remains) -> None:
     """Delete all of it. The numbers stay taken in the state repository, for ever."""
     user = left.user
-    with locks.lock(locks.user_lock(user)):
+    with locks.lock(locks.tree_lock(user), wait=False) as free, locks.lock(locks.user_lock(user)):
+        if not free:
+            raise busy(user)
         left = remains(published_view() or view, user)  # the person may have come back meanwhile
         if rootfs(view, user).parent.is_dir():
             remove_tree(rootfs(view, user).parent)
@@ -102,6 +105,7 @@ def purge(view: View, left: Remains) -> None:
             for file in (SUBUID, SUBGID):
                 files.write_file(file, replace_lines(files.read_text(file) or "", {user: ()}))
         (places.HOST_KEYS / user).unlink(missing_ok=True)
+        (places.UNDERTAKINGS / user).unlink(missing_ok=True)
     journal.event("purged", user=user, bytes=sum(size for _, size in left.folders))
 
 

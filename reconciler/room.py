@@ -41,7 +41,8 @@ def check_room(folder: Path, size: int, what: str) -> None:
             "disk-full",
             f"{what} needs {in_words(size)}, and on the disk of {folder} you may take "
             f"{in_words(max(0, free))} more.",
-            "Nothing was changed. Delete what you no longer need, or ask your sysadmin for room.",
+            "Nothing was changed. Delete what you no longer need (a previous system: `recover "
+            "--forget`), or ask your sysadmin for room.",
         )
 
 

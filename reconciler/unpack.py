@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from reconciler import hostile, places
+from reconciler import hostile, locks, places
 from reconciler.container_home import UID
 from reconciler.extract import Source, extract
 from reconciler.id_map import Owner
@@ -19,9 +19,10 @@ from reconciler.id_map import in_id_map as in_id_map
 from reconciler.id_map import mapped as mapped
 from reconciler.lxc_config import hostname, rootfs
 from reconciler.plan import Tell
+from reconciler.undertaking import busy
 from state import command
 from state.errors import LxcGpuError, Remedy
-from state.files import keep_folder
+from state.files import keep_folder, settle
 from state.view import Resident, View
 from state.wire import Progress
 
@@ -47,10 +48,14 @@ def template(view: View) -> Path:
 def make_container(view: View, user: str, resident: Resident, tell: Tell) -> None:
     """Unpack the template and make it the user's own. What exists is left alone."""
     root = rootfs(view, user)
-    with beside(view, user, resident) as folder:
-        fresh_system(view, user, resident, folder, tell)
-        folder.rename(root)
-        keep_folder(root.parent)
+    with locks.lock(locks.tree_lock(user), wait=False) as free:
+        if not free:  # no waiting: others take the user's lock after this one
+            raise busy(user)
+        with beside(view, user, resident) as folder:
+            fresh_system(view, user, resident, folder, tell)
+            settle(folder)
+            folder.rename(root)
+            keep_folder(root.parent)
 
 
 @contextmanager
@@ -87,13 +92,13 @@ def clear(folder: Path) -> None:
     """
     remove_tree(folder / NEXT)
     for trash in folder.glob(f"{TRASH}*"):
-        _delete(trash)
+        delete(trash)
 
 
 def remove_tree(tree: Path) -> None:
     """Remove a file system, if it is there."""
     if (trash := put_away(tree)) is not None:
-        _delete(trash)
+        delete(trash)
 
 
 def put_away(tree: Path) -> Path | None:
@@ -103,9 +108,12 @@ def put_away(tree: Path) -> Path | None:
     return tree.rename(tree.with_name(f"{TRASH}{secrets.token_hex(4)}"))
 
 
-def _delete(trash: Path) -> None:
-    """rm(1) follows no links, whatever happens below meanwhile, and folders may be nested as
-    deep as they like."""
+def delete(trash: Path) -> None:
+    """Delete what was put away.
+
+    rm(1) follows no links, whatever happens below meanwhile, and goes down as deep as folders are
+    nested.
+    """
     command.run(["rm", "--recursive", "--force", "--one-file-system", "--", trash], timeout=86400)
 
 

@@ -54,6 +54,19 @@ def keep_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def settle(folder: Path) -> None:
+    """Have everything on the file system of `folder` survive a power loss (syncfs(2))."""
+    import ctypes  # rarely needed
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if libc.syncfs(descriptor) != 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(folder))
+    finally:
+        os.close(descriptor)
+
+
 def read_text(path: Path) -> str | None:
     """The text in `path`, None if there is no such file. What can't be read raises OSError."""
     try:

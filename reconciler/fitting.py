@@ -1,0 +1,98 @@
+"""Makes a system that was unpacked this container's own, and refuses what can't be one.
+
+The system is its user's, or whoever's the archive was: hostile. All is read and written as its
+root (`reconciler.hostile`).
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+from reconciler import container_home, hostile
+from reconciler.container_home import UID
+from reconciler.hostile import HostileError
+from reconciler.lxc_config import hostname
+from state.errors import LxcGpuError
+from state.view import Resident, View
+
+NEEDED: Mapping[str, str] = {
+    "an init program": "sbin/init",
+    "an sshd": "usr/sbin/sshd",
+    "a list of accounts": "etc/passwd",
+}
+"""What nobody could log in without."""
+_HOSTNAME, _MACHINE_ID, _HOSTS = (
+    PurePosixPath("etc") / name for name in ("hostname", "machine-id", "hosts")
+)
+_ONE_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-z0-9])?", re.ASCII)
+_ONE_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
+
+
+def check_system(root: Path, resident: Resident, what: str) -> None:
+    """LxcGpuError unless `root` looks like a system that starts and lets people in."""
+
+    def work(descriptor: int) -> list[str]:
+        return [
+            words
+            for words, path in NEEDED.items()
+            if not hostile.is_file_inside(descriptor, PurePosixPath(path))
+        ]
+
+    missing = hostile.as_owner(root, resident.subid, work)
+    if missing:
+        raise LxcGpuError(
+            "no-system",
+            f"{what[:1].upper()}{what[1:]} holds no system that could start: it lacks "
+            f"{' and '.join(missing)}.",
+            "Nothing was changed.",
+        )
+
+
+def fit(view: View, user: str, resident: Resident, current: Path, root: Path) -> tuple[str, ...]:
+    """Give the system at `root` the names of the `current` one and our files; notes in words.
+
+    Host name and machine id belong to the container: a system that comes from another server, or
+    from long ago, isn't that server or that time.
+    """
+    names = hostile.as_owner(current, resident.subid, _names)
+    name = names["name"] or hostname(view, user)
+    ident = names["ident"] or secrets.token_hex(16)
+
+    def work(descriptor: int) -> bool:
+        before = _names(descriptor)["name"]
+        hosts = hostile.read_below(descriptor, _HOSTS)
+        put = {_HOSTNAME: (f"{name}\n", 0o644), _MACHINE_ID: (f"{ident}\n", 0o444)}
+        if before and hosts is not None and before != name:
+            word = rf"(?<![\w.-]){re.escape(before)}(?![\w.-])"
+            put[_HOSTS] = (re.sub(word, name, hosts), 0o644)
+        for path, (text, mode) in put.items():
+            hostile.write_below(descriptor, path, text, mode, folder_mode=0o755)
+        passwd = hostile.read_below(descriptor, PurePosixPath("etc/passwd")) or ""
+        return any(line.startswith(f"{user}:x:{UID}:") for line in passwd.splitlines())
+
+    notes = []
+    if not hostile.as_owner(root, resident.subid, work):
+        notes.append(
+            f"There is no account {user} with the uid {UID} in this system, so ssh lets nobody in."
+        )
+    try:
+        ours = container_home.desired_files(view, user, resident)
+        container_home.write(root, user, resident.subid, ours)
+    except HostileError as error:
+        notes.append(f"Your keys could not be put in place. {error.message}")
+    return tuple(notes)
+
+
+def _names(descriptor: int) -> dict[str, str]:
+    """Host name and machine id of a system; empty where they are missing or no such thing."""
+    found = {}
+    for key, path, pattern in (("name", _HOSTNAME, _ONE_NAME), ("ident", _MACHINE_ID, _ONE_ID)):
+        try:
+            text = (hostile.read_below(descriptor, path) or "").strip()
+        except (HostileError, OSError):
+            text = ""
+        found[key] = text if pattern.fullmatch(text) else ""
+    return found

@@ -1,0 +1,127 @@
+"""Where a container's next system comes from: a snapshot, a pipe, the template."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from reconciler import unpack
+from reconciler.extract import LOOK_EVERY, MOST_SAID, TELL_EVERY, Source, disk_full, extract
+from reconciler.fitting import check_system
+from reconciler.id_map import Owner
+from reconciler.lxc_config import rootfs
+from reconciler.plan import Tell
+from reconciler.room import check_room, in_words, room, used
+from reconciler.snapshots import Snapshot
+from state import command
+from state.errors import LxcGpuError
+from state.view import Resident, View
+from state.wire import Progress
+
+
+@dataclass(frozen=True)
+class FromArchive:
+    """Makes a system from an archive that somebody packed: hostile."""
+
+    user: str
+    descriptor: int
+    """The archive, to be read once."""
+    snapshot: Snapshot | None
+    """What is known of it; None of what comes from a pipe."""
+    tell: Tell
+
+    def __call__(self, view: View, resident: Resident, folder: Path) -> None:
+        """Unpack it and look at what came out; LxcGpuError if that is no system."""
+        what, there = "the archive", self.snapshot
+        if there is not None:
+            what = f"the snapshot {there.name}"
+            check_room(folder, there.unpacked, f"The snapshot {there.name}")
+        source = Source(self.descriptor, what, None if there is None else there.packed)
+        digest = extract(source, folder, Owner(self.user, resident, view.subid_size), self.tell)
+        if there is not None and digest != there.sha256:
+            raise LxcGpuError(
+                "snapshot-damaged",
+                f"The snapshot {there.name} is damaged: its checksum is another one than when it "
+                "was taken.",
+                "Nothing was changed. Take another snapshot; tell your sysadmin.",
+                details=f"{digest}, not {there.sha256}",
+            )
+        # the archive may have said otherwise of its outermost folder
+        os.chown(folder, resident.subid, resident.subid, follow_symlinks=False)
+        folder.chmod(0o755)
+        check_system(folder, resident, what)
+
+
+@dataclass(frozen=True)
+class FromTemplate:
+    """Makes a system as at the first registration."""
+
+    user: str
+    tell: Tell
+
+    def __call__(self, view: View, resident: Resident, folder: Path) -> None:
+        """Unpack the template, make the user."""
+        unpack.fresh_system(view, self.user, resident, folder, self.tell)
+
+
+@dataclass(frozen=True)
+class WithHome:
+    """Takes /home of the system in place along, when the container is down.
+
+    Copied, not moved: so each of both systems is complete whatever happens, and undo brings all of
+    it back. Where the file system can share blocks (cp(1), --reflink), it costs neither time nor
+    room.
+    """
+
+    user: str
+    tell: Tell
+
+    def __call__(self, view: View, resident: Resident, folder: Path) -> None:
+        """Copy it as the container's root: with owners, links, attributes and access lists."""
+        home = rootfs(view, self.user) / "home"
+        if not stat.S_ISDIR(home.lstat().st_mode):
+            raise LxcGpuError("no-home", "/home in your container is no folder, so it can't be "
+                              "kept.", "Nothing was changed.")  # fmt: skip
+        self.tell(Progress("looking how large /home is"))
+        size = used(home)
+        check_room(folder, size, "Your /home")
+        owner = Owner(self.user, resident, view.subid_size)
+        command.run(owner.fenced(folder, ["rm", "--recursive", "--force", "--", f"{folder}/home"]))
+        argv = ["cp", "--archive", "--reflink=auto", "--no-target-directory", "--", str(home),
+                f"{folder}/home"]  # fmt: skip
+        with command.started(owner.fenced(folder, argv), family=True) as child:
+            self._watch(child, folder, size)
+
+    def _watch(self, child: subprocess.Popen[bytes], folder: Path, size: int) -> None:
+        """Until the copy is there; LxcGpuError if it can't be, or if the disk gets too full."""
+        assert child.stderr is not None  # noqa: S101
+        os.set_blocking(child.stderr.fileno(), False)
+        said, told, begin = b"", 0.0, room(folder).size
+        ended = False
+        while not ended:
+            ended = child.poll() is not None
+            with suppress(BlockingIOError):
+                while raw := os.read(child.stderr.fileno(), MOST_SAID):
+                    said += raw[: MOST_SAID - len(said)]
+            free = room(folder).size
+            if free < 0:
+                raise disk_full("your /home", folder)
+            if time.monotonic() - told > TELL_EVERY:
+                told = time.monotonic()
+                words = f"copying /home, {in_words(size)}"
+                self.tell(Progress(words, max(0.0, min(1.0, (begin - free) / max(1, size)))))
+            if not ended:
+                time.sleep(LOOK_EVERY)
+        if child.returncode != 0:
+            words = said.decode("utf-8", "replace").strip()
+            if "No space left" in words or "Disk quota" in words:
+                raise disk_full("your /home", folder, words)
+            raise LxcGpuError(
+                "home", f"/home could not be copied: {(words.splitlines() or ['?'])[0][:200]}",
+                "Nothing was changed.", details=words,
+            )  # fmt: skip

@@ -1,0 +1,51 @@
+"""`rebuild`: the container begins anew from the template; the system before is kept."""
+
+from __future__ import annotations
+
+from reconciler import exchange, unpack
+from reconciler.next_system import FromTemplate, WithHome
+from reconciler.plan import Tell
+from shells.verbs import Asked
+from shells.verbs.recover import answered, forget, look, undo, unless_confirmed, what_else
+from state import wire
+from state.errors import LxcGpuError
+
+NOT_TOGETHER = ("undo", "forget", "keep-home")
+
+
+def answer(asked: Asked, tell: Tell) -> wire.Answer | wire.Question:
+    """Rebuild, or undo, or forget."""
+    chosen = [option for option in NOT_TOGETHER if option in asked.options]
+    if len(chosen) > 1:
+        words = " and ".join(f"--{option}" for option in chosen)
+        raise LxcGpuError("usage", f"{words} don't go together.", "Try `help rebuild`.")
+    if "undo" in asked.options:
+        return undo(asked, tell)
+    if "forget" in asked.options:
+        return forget(asked, tell)
+    return _rebuild(asked, tell, keep_home="keep-home" in asked.options)
+
+
+def _rebuild(asked: Asked, tell: Tell, *, keep_home: bool) -> wire.Answer | wire.Question:
+    view, there = look(asked.user)
+    stamp = unpack.template(view).stat().st_mtime_ns
+    home = (
+        "/home is copied into it while the container is down."
+        if keep_home
+        else "Nothing is taken along, not even /home (`--keep-home` does that)."
+    )
+    text = (
+        f"Your container on {view.server} begins anew, from the template {view.template}.\n"
+        f"{home}\n{what_else(asked.user, there)}"
+    )
+    if (question := unless_confirmed(asked, text, (there, stamp))) is not None:
+        return question
+    done = exchange.replace(
+        asked.user,
+        "rebuild --keep-home" if keep_home else "rebuild",
+        there,
+        FromTemplate(asked.user, tell),
+        tell,
+        at_rest=WithHome(asked.user, tell) if keep_home else None,
+    )
+    return answered(asked, done, f"is new, from the template {view.template}")

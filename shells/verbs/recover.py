@@ -1,0 +1,162 @@
+"""`recover`: the container's system becomes that of a snapshot, or goes back to the one before."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+
+from reconciler import exchange, power
+from reconciler.exchange import Exchanged
+from reconciler.newest import current_view
+from reconciler.next_system import FromArchive
+from reconciler.plan import Tell
+from reconciler.room import in_words
+from reconciler.snapshots import Snapshot, open_snapshot
+from reconciler.standing import Standing, standing
+from shells import messages
+from shells.verbs import Asked, facts
+from state import wire
+from state.errors import LxcGpuError
+from state.view import View
+
+WAYS = ("name", "from-stdin", "undo", "forget")
+
+
+def answer(asked: Asked, tell: Tell) -> wire.Answer | wire.Question:
+    """Recover, or undo, or forget."""
+    chosen = [way for way in WAYS if way in asked.options]
+    if len(chosen) != 1:
+        raise LxcGpuError(
+            "usage",
+            "`recover` needs one of: the name of a snapshot, --from-stdin, --undo, --forget.",
+            "`snapshot --list` shows your snapshots; try `help recover`.",
+        )
+    ways = {"name": _from_snapshot, "from-stdin": _from_stdin, "undo": undo, "forget": forget}
+    return ways[chosen[0]](asked, tell)
+
+
+def _from_snapshot(asked: Asked, tell: Tell) -> wire.Answer | wire.Question:
+    view, there = look(asked.user)
+    descriptor, snapshot = open_snapshot(view, asked.user, asked.options["name"])
+    try:
+        text = (
+            f"Your container on {view.server} becomes what it was in {_named(snapshot)}.\n"
+            f"{what_else(asked.user, there)}"
+        )
+        if (question := unless_confirmed(asked, text, (there, snapshot.sha256))) is not None:
+            return question
+        done = exchange.replace(
+            asked.user,
+            f"recover from the snapshot {snapshot.name}",
+            there,
+            FromArchive(asked.user, descriptor, snapshot, tell),
+            tell,
+        )
+    finally:
+        os.close(descriptor)
+    return answered(asked, done, f"is what it was in {_named(snapshot)}", snapshot=snapshot.name)
+
+
+def _from_stdin(asked: Asked, tell: Tell) -> wire.Answer:
+    look(asked.user)
+    if asked.descriptor is None:
+        raise LxcGpuError("usage", "Nothing to read from came along.", "Try `help recover`.")
+    make = FromArchive(asked.user, asked.descriptor, None, tell)
+    done = exchange.replace(asked.user, "recover from what came in", None, make, tell)
+    return answered(asked, done, "is the system that came in")
+
+
+def undo(asked: Asked, tell: Tell) -> wire.Answer | wire.Question:
+    """Go back to the system before; `rebuild` has the same."""
+    view, there = _look_for_kept(asked.user)
+    text = (
+        f"Your container on {view.server} goes back to the system that is kept since "
+        f"{_moment(there.since)}.\n{_restart(asked.user)}\n"
+        "The present system is kept in its place: the same once more returns to it."
+    )
+    if (question := unless_confirmed(asked, text, there)) is not None:
+        return question
+    done = exchange.undo(asked.user, "recover --undo", there, tell)
+    return answered(asked, done, "has the system back that was kept")
+
+
+def forget(asked: Asked, tell: Tell) -> wire.Answer | wire.Question:
+    """Remove the system before; `rebuild` has the same."""
+    view, there = _look_for_kept(asked.user)
+    text = (
+        f"The system that is kept on {view.server} since {_moment(there.since)} is removed for "
+        "good.\nYour container as it is now stays as it is."
+    )
+    if (question := unless_confirmed(asked, text, there)) is not None:
+        return question
+    freed = exchange.forget(asked.user, "recover --forget", there, tell)
+    words = f"The previous system is removed: {in_words(freed)} are free again."
+    running = power.power_of(asked.user).running
+    return wire.Answer(words, {**facts(view, asked.user, running=running), "freed_bytes": freed})
+
+
+def look(user: str) -> tuple[View, Standing]:
+    """The view and what stands there; LxcGpuError if the user has no container here."""
+    view = current_view()
+    power.resident_of(view, user)
+    return view, standing(view, user)
+
+
+def _look_for_kept(user: str) -> tuple[View, Standing]:
+    view, there = look(user)
+    if there.previous is None:
+        raise LxcGpuError(
+            "nothing-kept",
+            f"No previous system of your container is kept on {view.server}.",
+            "One is kept after `recover` and `rebuild`.",
+        )
+    return view, there
+
+
+def what_else(user: str, there: Standing) -> str:
+    """What follows from every exchange, for a question."""
+    lines = [
+        _restart(user),
+        "The present system is kept beside it: `recover --undo` goes back, "
+        "`recover --forget` frees its room.",
+    ]
+    if there.since is not None:
+        lines.append(f"The system that is kept since {_moment(there.since)} is removed for it.")
+    return "\n".join(lines)
+
+
+def _restart(user: str) -> str:
+    if power.power_of(user).running:
+        return "It is running: programs in it end when it is restarted."
+    return "It is stopped, and stays so."
+
+
+def unless_confirmed(asked: Asked, text: str, known: object) -> wire.Question | None:
+    """The question, unless it was answered; `known` is what makes it another one."""
+    token = hashlib.sha256(f"{text}\n{known!r}".encode()).hexdigest()[:8]
+    return None if asked.options.get("confirm") == token else wire.Question(text, token)
+
+
+def answered(asked: Asked, done: Exchanged, what: str, **more: object) -> wire.Answer:
+    """The answer after an exchange."""
+    view, user = done.view, asked.user
+    lines = [
+        *(f"Note: {note}" for note in done.notes),
+        f"Your container on {view.server} {what}.",
+        f"The system before is kept: `ssh {view.server}-manage recover --undo` goes back, "
+        "`recover --forget` frees its room.",
+        messages.how_to_log_in(view, user, view.residents[user])
+        if done.running
+        else f"Start it:  ssh {view.server}-manage",
+    ]
+    told = {"notes": list(done.notes), **more}
+    return wire.Answer("\n".join(lines), {**facts(view, user, running=done.running), **told})
+
+
+def _named(snapshot: Snapshot) -> str:
+    return f"the snapshot {snapshot.name} ({_moment(snapshot.taken)}, on {snapshot.server})"
+
+
+def _moment(when: float | None) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(when))
