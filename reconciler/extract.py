@@ -27,14 +27,16 @@ from state.wire import Progress
 CHUNK = 1 << 20
 """Bytes that are passed on at a time; also what a pipe holds."""
 MOST_SAID = 1 << 14
-"""Bytes that are kept of what each program says; of a full disk tar complains for every file."""
+"""Bytes that are kept of the beginning of what each program says, and of its end: of a full disk
+tar complains for every file."""
 LOOK_EVERY = 0.1
 """Seconds between two looks at the disk."""
 TELL_EVERY = 0.5
 """Seconds between two lines of progress."""
 STALL = 300.0
 """Seconds without a byte, after which nobody is believed to be at the other end of a pipe."""
-NOT_THE_REASON = ("Exiting with failure", "Error is not recoverable", "Removing leading", "Child ")
+TOTAL = "Total bytes read"
+NOT_THE_REASON = ("Exiting with failure", "Error is not recoverable", "Removing leading", TOTAL)
 """What tar says beside the reason."""
 
 
@@ -61,7 +63,8 @@ def extract(source: Source, folder: Path, owner: Owner, tell: Tell) -> str:
         "tar", "--extract", "--file=-", "--numeric-owner", "--same-permissions",
         "--xattrs", "--xattrs-include=*", "--acls", "--anchored", "--exclude=./dev/*",
         "--exclude=dev/*",
-        "--block-number",  # has it say, on stdout, how the archive ended
+        "--block-number",  # has it say, on stdout, how the archive ended,
+        "--totals",  # and this, last of all on stderr, that it got to the end of its work
     ])  # fmt: skip
     with (
         command.started(zstd, stdin=subprocess.PIPE, family=True) as unzip,
@@ -71,7 +74,8 @@ def extract(source: Source, folder: Path, owner: Owner, tell: Tell) -> str:
         pump.run()
         unzipped, untarred = unzip.wait(), untar.wait()
     said = {name: raw.decode("utf-8", "replace") for name, raw in pump.said.items()}
-    if unzipped or untarred or "Block of NULs" not in said["end"]:
+    # lxc-usernsexec(1) ends with 0 when its program was killed, so the status is not enough
+    if unzipped or untarred or "Block of NULs" not in said["end"] or TOTAL not in said["tar"]:
         raise _bad_archive(source.what, unzipped, said, folder)
     tell(Progress(f"unpacking {source.what}", 1.0))
     return pump.digest.hexdigest()
@@ -160,7 +164,8 @@ class _Pump:
     def _hear(self, name: str, descriptor: int) -> bool:
         """Keep the beginning of what is said. False at its end."""
         raw = os.read(descriptor, CHUNK)
-        self.said[name] += raw[: MOST_SAID - len(self.said[name])]
+        known = self.said[name] + raw
+        self.said[name] = known[:MOST_SAID] + known[MOST_SAID:][-MOST_SAID:]
         return bool(raw)
 
     def _look(self, now: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 
 from reconciler.room import in_words
@@ -23,6 +24,8 @@ SUMMARIES: Mapping[str, str] = {
     "restart": "stop, then start",
     "status": "whether your container runs, since when, and what it uses",
     "snapshot": "keep a copy of your container; `--list` and `--remove` copies",
+    "recover": "make your container what it was in a snapshot; `--undo` goes back",
+    "rebuild": "begin anew from the template; `--keep-home`, `--undo`",
     "help": "this text; `help VERB` for one verb",
 }
 _LONG: Mapping[str, str] = {
@@ -42,6 +45,29 @@ The container may run meanwhile. In it is everything but what is made anew at ea
 contents of /dev, /proc, /run, /sys, /tmp, and folders of the server (/SSD, /NAS, ...). Without a
 name the oldest snapshot that you gave no name makes room when there are too many.
 ctrl-C doesn't stop it: `snapshot --list` shows how it goes. With `--to-stdout` it does.""",
+    "recover": """\
+  ssh -t gpu17-manage recover before-upgrade    asks first; `snapshot --list` has the names
+  ssh -t gpu17-manage recover --undo            back to the system before; once more: and back
+  ssh -t gpu17-manage recover --forget          remove the system that is kept
+  ssh gpu17-manage recover --from-stdin <backup.tar.zst
+  ssh gpu17-manage snapshot --to-stdout | ssh gpu18-manage recover --from-stdin
+
+Everything in the container becomes as it was then. What came later is in the system before, which
+is kept until the next `recover` or `rebuild`. Your container runs on while the snapshot is
+unpacked, and is restarted at the end; a stopped one stays stopped. Its name, addresses and host
+keys stay.
+Without -t, or in a script, it tells how to say yes. `--from-stdin` doesn't ask: undo it.
+ctrl-C doesn't stop it, `status` shows how it goes; with `--from-stdin` it does.""",
+    "rebuild": """\
+  ssh -t gpu17-manage rebuild --keep-home       a new system, with your /home
+  ssh -t gpu17-manage rebuild                   a new system, and nothing else
+  ssh -t gpu17-manage rebuild --undo            back to the system before; once more: and back
+  ssh -t gpu17-manage rebuild --forget          remove the system that is kept
+
+For a container that is broken beyond repair. Name, addresses and host keys stay. With `--keep-home`
+it is stopped while /home is copied, which needs room for a second one. Owners keep their numbers:
+accounts that you made yourself have to be made again. The system before is kept until the next
+`recover` or `rebuild`.""",
     "help": "  ssh gpu17-manage help\n  ssh gpu17-manage help stop",
 }
 
@@ -91,3 +117,8 @@ def not_yours(verb: Verb) -> str:
 def size(number: int | None) -> str:
     """Bytes for people, in powers of 1024; `-` if unknown."""
     return "-" if number is None else in_words(number)
+
+
+def moment(when: float) -> str:
+    """A time, in seconds since the epoch, for people: by the server's clock."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(when))

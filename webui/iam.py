@@ -24,6 +24,8 @@ VERBS = (
     ("stop", "Shuts it down."),
     ("restart", "Shuts it down and starts it."),
     ("status", "Says whether it runs."),
+    ("recover", "Makes it what it was in a snapshot; asks first, can be undone."),
+    ("rebuild", "Begins anew from the template, with or without /home; can be undone."),
     ("help", "Explains all of these."),
 )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
 
 from reconciler import exchange, power
 from reconciler.exchange import Exchanged
@@ -72,7 +71,7 @@ def undo(asked: Asked, tell: Tell) -> wire.Answer | wire.Question:
     view, there = _look_for_kept(asked.user)
     text = (
         f"Your container on {view.server} goes back to the system that is kept since "
-        f"{_moment(there.since)}.\n{_restart(asked.user)}\n"
+        f"{messages.moment(there.since or 0)}.\n{_restart(asked.user)}\n"
         "The present system is kept in its place: the same once more returns to it."
     )
     if (question := unless_confirmed(asked, text, there)) is not None:
@@ -85,8 +84,8 @@ def forget(asked: Asked, tell: Tell) -> wire.Answer | wire.Question:
     """Remove the system before; `rebuild` has the same."""
     view, there = _look_for_kept(asked.user)
     text = (
-        f"The system that is kept on {view.server} since {_moment(there.since)} is removed for "
-        "good.\nYour container as it is now stays as it is."
+        f"The system that is kept on {view.server} since {messages.moment(there.since or 0)} is "
+        "removed for good.\nYour container as it is now stays as it is."
     )
     if (question := unless_confirmed(asked, text, there)) is not None:
         return question
@@ -122,7 +121,9 @@ def what_else(user: str, there: Standing) -> str:
         "`recover --forget` frees its room.",
     ]
     if there.since is not None:
-        lines.append(f"The system that is kept since {_moment(there.since)} is removed for it.")
+        lines.append(
+            f"The system that is kept since {messages.moment(there.since or 0)} is removed for it."
+        )
     return "\n".join(lines)
 
 
@@ -155,8 +156,4 @@ def answered(asked: Asked, done: Exchanged, what: str, **more: object) -> wire.A
 
 
 def _named(snapshot: Snapshot) -> str:
-    return f"the snapshot {snapshot.name} ({_moment(snapshot.taken)}, on {snapshot.server})"
-
-
-def _moment(when: float | None) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(when))
+    return f"the snapshot {snapshot.name} ({messages.moment(snapshot.taken)}, on {snapshot.server})"
