@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from reconciler import locks
@@ -53,14 +53,24 @@ def converge(
     outcome = Outcome()
     left: frozenset[str] = frozenset()
     for kind in kinds:
-        step = _Step(kind, view, kind.desired(view), *((only, left) if kind.per_user else ()))
         try:
+            step = _Step(kind, view, kind.desired(view), *((only, left) if kind.per_user else ()))
             left |= step.converge(tell, current, outcome)
         except LxcGpuError as error:  # the whole kind could not be read or written
             outcome.failed(kind.name, {"-": error})
         except OSError as error:
             outcome.failed(kind.name, {"-": os_error(error)})
     return outcome
+
+
+def put_right(kind: AnyKind, view: View, user: str) -> None:
+    """One kind for one user, by who holds its lock already. LxcGpuError if it can't be done."""
+    alone, outcome = view.only(user), Outcome()
+    _Step(kind, alone, kind.desired(alone), user)._apply(
+        [user], lambda _: None, lambda: True, outcome
+    )
+    for failure in outcome.failures:
+        raise LxcGpuError(failure.code, failure.message, failure.hint)
 
 
 def os_error(error: OSError) -> LxcGpuError:
@@ -97,7 +107,9 @@ class _Step:
         names = [change.name for change in diff(self.desired, observed, self.only, self.leave)]
         if names and self.kind.lock is Lock.GLOBAL:
             with locks.lock(locks.ACCOUNTS):
-                self._apply(names, tell, current, outcome)
+                # what users choose is changed under this lock: asked before, it may be old by now
+                again = replace(self, desired=self.kind.desired(self.view))
+                again._apply(names, tell, current, outcome)
             return unreadable
         busy: list[str] = []
         for name in names:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from reconciler.kinds.account import AccountKind
 from reconciler.kinds.authorized_keys import AuthorizedKeysKind
 from reconciler.kinds.container import ContainerKind
+from reconciler.kinds.forward import ForwardKind
+from reconciler.kinds.hairpin import HairpinKind
 from reconciler.kinds.network import NetworkKind
 from reconciler.kinds.port_map import PortMapKind
 from reconciler.kinds.register_keys import RegisterKeysKind
@@ -23,6 +25,8 @@ KINDS: tuple[AnyKind, ...] = (
     SubidsKind(),
     UsernetKind(),
     NetworkKind(),
+    HairpinKind(),
     PortMapKind(),
+    ForwardKind(),
     ContainerKind(),
 )

@@ -65,7 +65,11 @@ class Kind(Protocol[R]):
         ...
 
     def desired(self, view: View) -> Mapping[str, R]:
-        """What the view wants. Pure."""
+        """What the view wants, and what users chose on this server (`reconciler.forwards`).
+
+        Asked again under the global lock, where that is held. LxcGpuError if a choice can't be
+        read: then nothing of this kind is changed.
+        """
         ...
 
     def observe(self, view: View, names: Collection[str]) -> Observed[R]:
@@ -125,7 +129,11 @@ def plan(kinds: Sequence[AnyKind], view: View, only: str | None = None) -> tuple
     lines: list[Planned] = []
     left: set[str] = set()  # users of whom something can't be read: nothing is built on that
     for kind in kinds:
-        desired = kind.desired(view)
+        try:
+            desired = kind.desired(view)
+        except LxcGpuError as error:
+            lines.append(Planned(kind.name, "-", f"cannot be read: {error.message}", True))
+            continue
         observed = kind.observe(view, desired.keys())
         lines += [
             Planned(kind.name, name, f"cannot be read: {error.message}", True)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from reconciler import locks, places
 from reconciler.converge import SupersededError, converge
+from reconciler.kinds.forward import ForwardKind
+from reconciler.kinds.hairpin import HairpinKind
 from reconciler.kinds.network import NetworkKind
 from reconciler.kinds.port_map import SSH, PortMapKind
 from reconciler.kinds.subids import SubidsKind
@@ -24,7 +26,7 @@ from state.wire import Progress
 
 PATIENCE = 60.0
 """Seconds that a container's sshd may take to answer after the start."""
-REACHED_BY: tuple[AnyKind, ...] = (PortMapKind(),)
+REACHED_BY: tuple[AnyKind, ...] = (PortMapKind(), ForwardKind())
 """The kinds that have to be right for a container that runs to be reached."""
 NEEDED: tuple[AnyKind, ...] = (SubidsKind(), UsernetKind(), NetworkKind(), *REACHED_BY)
 """The kinds that have to be right for a container to start and be reached."""
@@ -147,19 +149,23 @@ def start_alone(view: View, user: str, resident: Resident, tell: Tell) -> Starte
         raise LxcGpuError(
             "superseded", "The state changed just now.", "Try again.", Remedy.RETRY
         ) from error
-    for failure in outcome.failures:
-        raise LxcGpuError(failure.code, failure.message, failure.hint)
     notes: tuple[str, ...] = ()
+    for failure in outcome.failures:
+        if failure.kind != ForwardKind.name:  # without those ports, ssh works all the same
+            raise LxcGpuError(failure.code, failure.message, failure.hint)
+        notes = (*notes, f"{failure.message} {failure.hint}")
     if not was_running:
         from reconciler.prepare import prepare  # not on the way of a container that runs
 
-        notes = prepare(view, user, resident)
+        notes = (*notes, *prepare(view, user, resident))
         for note in notes:
             tell(Progress(f"note: {note}"))
         tell(Progress("starting the container"))
         command.run(["systemctl", "reset-failed", unit], check=False)
         command.run(["systemctl", "start", unit])
     waited = _wait_for_sshd(user, resident.address, notes, tell)
+    if not was_running:
+        converge((HairpinKind(),), view)  # the container's port exists only now
     if view.driver == "install":
         from reconciler.nvidia.install import bring_in_step
 

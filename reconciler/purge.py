@@ -7,7 +7,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from reconciler import journal, locks, places
+from reconciler import forwards, journal, locks, places
+from reconciler.forwarding import forget
+from reconciler.forwards import Forward
 from reconciler.kinds.account import GROUP, PASSWD, SHADOW, AccountFiles
 from reconciler.kinds.subids import SUBGID, SUBUID, replace_lines
 from reconciler.lxc_config import rootfs
@@ -30,11 +32,13 @@ class Remains:
     folders: tuple[tuple[Path, int], ...]
     """The home and the container, with their sizes in bytes."""
     host_key: bool
+    forwards: tuple[Forward, ...]
+    """The ports that are kept for this user."""
 
     @property
     def nothing(self) -> bool:
         """Whether there is nothing to delete."""
-        return not (self.account or self.folders or self.host_key)
+        return not (self.account or self.folders or self.host_key or self.forwards)
 
 
 def remains(view: View, user: str) -> Remains:
@@ -65,7 +69,8 @@ def remains(view: View, user: str) -> Remains:
     home = places.HOMES / user
     found = [rootfs(view, user).parent, *([home] if account is not None else [])]
     folders = tuple((folder, used(folder)) for folder in found if folder.is_dir())
-    return Remains(user, account is not None, folders, (places.HOST_KEYS / user).exists())
+    host_key, kept = (places.HOST_KEYS / user).exists(), forwards.read().of.get(user, ())
+    return Remains(user, account is not None, folders, host_key, kept)
 
 
 def archive(view: View, user: str, target: Path) -> None:
@@ -100,6 +105,7 @@ def purge(view: View, left: Remains) -> None:
         if rootfs(view, user).parent.is_dir():
             remove_tree(rootfs(view, user).parent)
         with locks.lock(locks.ACCOUNTS):
+            forget(user)
             if left.account:
                 _remove_account(user)
             for file in (SUBUID, SUBGID):

@@ -16,6 +16,8 @@ from watchdog.observers import Observer
 
 from reconciler import places
 from reconciler.kinds.account import GROUP, PASSWD, SHADOW
+from reconciler.kinds.forward import ForwardKind
+from reconciler.kinds.hairpin import HairpinKind
 from reconciler.kinds.network import NetworkKind
 from reconciler.kinds.port_map import PortMapKind
 from reconciler.kinds.subids import SUBGID, SUBUID
@@ -36,7 +38,7 @@ FILES = frozenset({PASSWD, SHADOW, GROUP, SUBUID, SUBGID, USERNET})
 FOLDERS = (*sorted({file.parent for file in FILES}), places.AUTHORIZED_KEYS)
 IN_FILES: tuple[AnyKind, ...] = tuple(kind for kind in KINDS if kind.name != "container")
 """Looked at when a file changed. Containers' files are the rounds' business: slower to read."""
-NOT_IN_FILES: tuple[AnyKind, ...] = (NetworkKind(), PortMapKind())
+NOT_IN_FILES: tuple[AnyKind, ...] = (NetworkKind(), HairpinKind(), PortMapKind(), ForwardKind())
 """Looked at all the time."""
 
 

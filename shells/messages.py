@@ -23,6 +23,7 @@ SUMMARIES: Mapping[str, str] = {
     "stop": "shut your container down; its files stay",
     "restart": "stop, then start",
     "status": "whether your container runs, since when, and what it uses",
+    "port": "map ports of the server to your container's; without a number, list them",
     "snapshot": "keep a copy of your container; `--list` and `--remove` copies",
     "recover": "make your container what it was in a snapshot; `--undo` goes back",
     "rebuild": "begin anew from the template; `--keep-home`, `--undo`",
@@ -33,6 +34,15 @@ _LONG: Mapping[str, str] = {
     "stop": "  ssh gpu17-manage stop\n\nPrograms inside are asked to end, and killed after 30 s.",
     "restart": "  ssh gpu17-manage restart\n\nFor a container that no longer answers.",
     "status": "  ssh gpu17-manage status\n  ssh gpu17-manage status --json | jq .running",
+    "port": """\
+  ssh gpu17-manage port 8888            an address for 8888 of your container, for everybody
+  ssh gpu17-manage port 60001 --udp     the same for UDP
+  ssh gpu17-manage port                 list them
+  ssh gpu17-manage port --remove 8888   take it away
+
+The address stays the same until you take it away. The program inside has to listen on all
+addresses (0.0.0.0), and whoever reaches the server reaches it: give it a password. For yourself
+alone, `ssh -L 8888:localhost:8888 gpu17` does it.""",
     "snapshot": """\
   ssh gpu17-manage snapshot                     named after server and time
   ssh gpu17-manage snapshot before-upgrade      a name of your own: never removed to make room

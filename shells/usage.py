@@ -29,7 +29,10 @@ class Verb(StrEnum):
 SET: Final = re.compile("")
 """For options that are only set or not."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,59}", re.ASCII)
-_PORT = re.compile(r"[1-9][0-9]{0,4}", re.ASCII)
+_PORT = re.compile(
+    r"[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]",
+    re.ASCII,
+)
 _TOKEN = re.compile(r"[0-9a-f]{8}", re.ASCII)
 
 OPTIONS: Mapping[Verb, Mapping[str, re.Pattern[str]]] = {
@@ -53,9 +56,8 @@ def parse(verb: Verb, words: Sequence[str]) -> dict[str, str]:
     left = list(words)
     while left:
         word = left.pop(0)
-        name, equals, value = word[2:].partition("=") if word[:2] == "--" else ("", "", word)
-        if not name:
-            name, equals = ARGUMENTS.get(verb, ""), "="
+        alone = (ARGUMENTS.get(verb, ""), "=", word)
+        name, equals, value = word[2:].partition("=") if word[:2] == "--" else alone
         if name not in known or name in options:
             raise _unknown(verb, word)
         if known[name] is not SET and not equals:

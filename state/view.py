@@ -137,6 +137,12 @@ class View:
         return tuple(by_target[target] for target in sorted(by_target))
 
     @property
+    def forward_ports(self) -> range:
+        """The ports for forwards, in order."""
+        first, last = self.forwards
+        return range(first, last + 1)
+
+    @property
     def gateway(self) -> str:
         """The bridge's address: the first one of the network."""
         return str(IPv4Network(self.network)[1])

@@ -8,10 +8,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from reconciler import iptables, places
+from reconciler import places
 from reconciler.doctor.server import Server, output, text_of
-from reconciler.kinds.network import DNAT
-from reconciler.kinds.port_map import SSH, PortMapKind, parse
+from reconciler.kinds.port_map import SSH, PortMapKind
 from reconciler.lxc_config import rootfs
 from reconciler.power import power_of
 from state.findings import Area, Finding
@@ -136,7 +135,7 @@ def mapping(person: Person) -> Iterator[Finding]:
     if person.resident is None:
         return
     wanted = PortMapKind().desired(person.view)[person.name]
-    there = parse(iptables.read("nat").chains.get(DNAT, ())).get(person.name)
+    there = PortMapKind().observe(person.view, [person.name]).found.get(person.name)
     where = f"{person.view.address}:{person.resident.port}"
     if there == wanted:
         yield ssh_area.ok(f"{where} leads to the container")

@@ -45,6 +45,10 @@ class PortMapping:
         )
 
 
+Mappings = Mapping[str, tuple[PortMapping | str, ...]]
+"""By user."""
+
+
 def parse(rules: Sequence[str]) -> dict[str, tuple[PortMapping | str, ...]]:
     """The mappings of each user; a rule that isn't of our form counts as its own owner."""
     mappings: dict[str, tuple[PortMapping | str, ...]] = {}
@@ -61,14 +65,64 @@ def parse(rules: Sequence[str]) -> dict[str, tuple[PortMapping | str, ...]]:
     return mappings
 
 
+class Chain:
+    """A share of our chain: the mappings of forwards, or all others. One kind looks after each.
+
+    Which is which is told by the server's port: the fleet's range for forwards is for nothing
+    else (`state.check`). A rule that isn't of our form is no forward.
+    """
+
+    def __init__(self, view: View, *, forwards: bool) -> None:
+        self._range = view.forward_ports
+        self._forwards = forwards
+
+    def read(self) -> Mappings:
+        """The share as it is."""
+        shares = {
+            user: tuple(m for m in of_user if self._has(m)) for user, of_user in _mapped().items()
+        }
+        return {user: of_user for user, of_user in shares.items() if of_user}
+
+    def replace(self, changes: Sequence[Change[tuple[PortMapping | str, ...]]]) -> None:
+        """Write the chain anew as a whole, in one transaction; the other share stays."""
+        mapped = _mapped()
+        for change in changes:
+            others = (m for m in mapped.get(change.name, ()) if not self._has(m))
+            mapped[change.name] = (*others, *(change.after or ()))
+        rules = [
+            mapping if isinstance(mapping, str) else mapping.rule(user)
+            for user, of_user in sorted(mapped.items())
+            for mapping in of_user
+        ]
+        iptables.replace("nat", {DNAT: rules})
+
+    def _has(self, mapping: PortMapping | str) -> bool:
+        is_forward = isinstance(mapping, PortMapping) and mapping.port in self._range
+        return is_forward == self._forwards
+
+
+def _mapped() -> dict[str, tuple[PortMapping | str, ...]]:
+    return parse(iptables.read("nat").chains.get(DNAT, ()))
+
+
+def in_words(change: Change[tuple[PortMapping | str, ...]]) -> str:
+    """E.g. `map 172.16.2.17:22031 to lqchen's container (10.77.0.33:22)`."""
+    return ", ".join(
+        f"map {m.address}:{m.port}{'/udp' if m.protocol == 'udp' else ''} "
+        f"to {change.name}'s container ({m.to_address}:{m.to_port})"
+        for m in change.after or ()
+        if isinstance(m, PortMapping)
+    )
+
+
 class PortMapKind:
-    """Ports of the server that lead to containers."""
+    """The ssh ports of containers; and whatever else stands in our chain that is no forward."""
 
     name = "port_map"
     lock = Lock.GLOBAL
     per_user = True
 
-    def desired(self, view: View) -> Mapping[str, tuple[PortMapping | str, ...]]:
+    def desired(self, view: View) -> Mappings:
         """The ssh port of every resident."""
         return {
             name: (PortMapping("tcp", view.address, r.port, r.address, SSH),)
@@ -79,29 +133,15 @@ class PortMapKind:
         self, view: View, names: Collection[str]
     ) -> Observed[tuple[PortMapping | str, ...]]:
         """All rules of the chain; those of no resident are there to be taken away."""
-        return Observed(parse(iptables.read("nat").chains.get(DNAT, ())))
+        return Observed(Chain(view, forwards=False).read())
 
     def apply(
         self, view: View, changes: Sequence[Change[tuple[PortMapping | str, ...]]], tell: Tell
     ) -> Mapping[str, LxcGpuError]:
-        """Replace the chain as a whole, in one transaction."""
-        mappings = parse(iptables.read("nat").chains.get(DNAT, ()))
-        for change in changes:
-            mappings[change.name] = change.after or ()
-        rules = [
-            mapping if isinstance(mapping, str) else mapping.rule(user)
-            for user, of_user in sorted(mappings.items())
-            for mapping in of_user
-        ]
-        iptables.replace("nat", {DNAT: rules})
+        """Replace the chain as a whole."""
+        Chain(view, forwards=False).replace(changes)
         return {}
 
     def describe(self, change: Change[tuple[PortMapping | str, ...]]) -> str:
-        """E.g. `map 172.16.2.17:22031 to lqchen's container (10.77.0.33:22)`."""
-        if change.after is None:
-            return f"take away the mapping of {change.name}"
-        return ", ".join(
-            f"map {m.address}:{m.port} to {change.name}'s container ({m.to_address}:{m.to_port})"
-            for m in change.after
-            if isinstance(m, PortMapping)
-        )
+        """What comes, or that it goes."""
+        return in_words(change) or f"take away the mapping of {change.name}"

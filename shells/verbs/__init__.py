@@ -9,9 +9,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 
+from reconciler import forwards
+from reconciler.forwards import Forward
 from reconciler.plan import Tell
+from shells.ports_in_words import forward_facts
 from shells.usage import Verb
 from state import wire
+from state.errors import LxcGpuError
 from state.view import View
 
 
@@ -37,7 +41,7 @@ def serve(verb: Verb, asked: Asked, tell: Tell) -> wire.Answer | wire.Question:
 
 def facts(view: View, user: str, *, running: bool) -> dict[str, object]:
     """What a program may want to know of a container: part of every `--json`."""
-    resident = view.residents[user]
+    resident, own = view.residents[user], forwards_of(user)
     return {
         "server": view.server,
         "user": user,
@@ -45,4 +49,13 @@ def facts(view: View, user: str, *, running: bool) -> dict[str, object]:
         "host": view.address,
         "port": resident.port,
         "address": resident.address,
+        "forwards": None if own is None else [forward_facts(view, f) for f in own],
     }
+
+
+def forwards_of(user: str) -> tuple[Forward, ...] | None:
+    """The ports beyond ssh; None if they can't be read, which rounds report."""
+    try:
+        return forwards.read().of.get(user, ())
+    except LxcGpuError:
+        return None

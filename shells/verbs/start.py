@@ -5,7 +5,8 @@ from __future__ import annotations
 from reconciler import power
 from reconciler.plan import Tell
 from shells import messages
-from shells.verbs import Asked, facts
+from shells.ports_in_words import line
+from shells.verbs import Asked, facts, forwards_of
 from state import wire
 
 
@@ -14,6 +15,6 @@ def answer(asked: Asked, tell: Tell) -> wire.Answer:
     started = power.start(asked.user, tell)
     view, user = started.view, asked.user
     text = messages.started(view, user, view.residents[user], was_running=started.was_running)
-    lines = [*(f"Note: {note}" for note in started.notes), text]
+    lines = [*(f"Note: {note}" for note in started.notes), text, *line(forwards_of(user))]
     more = {"was_running": started.was_running, "notes": list(started.notes)}
     return wire.Answer("\n".join(lines), {**facts(view, user, running=True), **more})

@@ -10,7 +10,8 @@ from reconciler.plan import Tell
 from reconciler.standing import standing
 from reconciler.undertaking import Undertaking, last
 from shells import messages
-from shells.verbs import Asked, facts
+from shells.ports_in_words import line
+from shells.verbs import Asked, facts, forwards_of
 from state import wire
 
 
@@ -33,6 +34,7 @@ def answer(asked: Asked, tell: Tell) -> wire.Answer:
         lines += [f"  before   a previous system is kept since {messages.moment(there.since)}: "
                   "`recover --undo`, `recover --forget`"]  # fmt: skip
     lines += [messages.how_to_log_in(view, user, resident)] if now.running else []
+    lines += line(forwards_of(user))
     lines += [] if now.running else [f"Start it:  ssh {view.server}-manage"]
     more = {
         "since": now.since,

@@ -8,7 +8,7 @@ from tests.bench import fleet
 from tests.bench.measure import Figure, in_turn
 
 USERS = 1000
-KINDS = "authorized_keys register_keys account subids usernet network port_map"
+KINDS = "authorized_keys register_keys account subids usernet network port_map forward"
 """All but containers: a thousand of those is another measurement."""
 ROUND = "lxc-gpu reconcile --json " + " ".join(f"--kind {kind}" for kind in KINDS.split())
 FILES = "/etc/passwd /etc/shadow /etc/group /etc/subuid /etc/subgid /etc/lxc/lxc-usernet"

@@ -78,6 +78,11 @@ DRIFTS = (
           "--to-destination 10.77.9.9/' | iptables-restore", "to lqchen's container (10.77.0."),
     Drift("port_map", "iptables -t nat -A LXC-GPU-DNAT -p tcp --dport 99 -j DNAT "
           "--to-destination 10.77.0.2:22", "take away the mapping of -p tcp -m tcp --dport 99"),
+    Drift("hairpin", "for p in /sys/class/net/lxcgpu0/brif/*; do echo 0 >$p/hairpin_mode; done",
+          "let containers reach their own mapped ports"),
+    Drift("forward", "iptables -t nat -A LXC-GPU-DNAT -d 172.16.2.17/32 -p udp -m comment "
+          "--comment lxc-gpu:lqchen -m udp --dport 26000 -j DNAT --to-destination 10.77.0.2:22",
+          "take away the forwards of lqchen"),
     Drift("container", f"sed -i '/BEGIN lxc-gpu/,/END lxc-gpu/d' {SSH}/authorized_keys",
           "update the container of lqchen: authorized_keys"),
     Drift("container", f"echo 'Host *' >{SSH}/lxc-gpu.config; rm {SSH}/lxc-gpu.known_hosts",

@@ -97,7 +97,7 @@ class TestWaiting:
             again = fleet.types("ssh gpu17-manage start", user="ann")
             assert "a request waits already" in again.stderr
             fleet.commits("ann left", "mkdir -p former; git mv users/ann.yaml former/")
-            quick = ["authorized_keys", "register_keys", "account", "port_map"]
+            quick = ["authorized_keys", "register_keys", "account", "port_map", "forward"]
             host.run(["lxc-gpu", "reconcile", *[w for k in quick for w in ("--kind", k)]])
             done = asked.result()
         try:

@@ -1,0 +1,164 @@
+"""Forwards: which ports beyond ssh users asked for on this server, and which port each was given.
+
+No state says that: it is chosen here, and kept in one file of root's, everybody's together, so that
+no port is given twice. Changed under the lock `locks.ACCOUNTS` only. The kind `forward` makes the
+rules so. Who leaves keeps the ports until `purge`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+
+from reconciler import places
+from state import files
+from state.errors import LxcGpuError
+
+MOST = 20
+"""Forwards that one user may have on one server."""
+HIGHEST = 65535
+PROTOCOLS = ("tcp", "udp")
+_SOCKETS = tuple(Path("/proc/net") / name for name in ("tcp", "tcp6", "udp", "udp6"))
+_LISTENS = "0A"
+"""TCP_LISTEN in the column `st` of /proc/net/tcp (proc_net_tcp.rst of the kernel)."""
+
+
+@dataclass(frozen=True, order=True)
+class Forward:
+    """`port` of the server leads to `to_port` of the container."""
+
+    protocol: str
+    port: int
+    to_port: int
+
+
+@dataclass(frozen=True)
+class Forwards:
+    """Everybody's, and the port that was given last: the search for a free one begins behind it,
+    so a port that was given back, which others may have bookmarked, is given again late."""
+
+    of: Mapping[str, tuple[Forward, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    last: int = 0
+
+    def find(self, user: str, protocol: str, to_port: int) -> Forward | None:
+        """The user's forward to that port of the container."""
+        for forward in self.of.get(user, ()):
+            if (forward.protocol, forward.to_port) == (protocol, to_port):
+                return forward
+        return None
+
+    def give(
+        self, user: str, protocol: str, to_port: int, ports: range, busy: Collection[int]
+    ) -> tuple[Forwards, Forward]:
+        """These and one for the user, with a port of `ports` that is neither given nor `busy`.
+
+        The same number as for the other protocol where that is possible. LxcGpuError if the user
+        has enough, or none is free. Pure.
+        """
+        own = self.of.get(user, ())
+        if len(own) >= MOST:
+            raise LxcGpuError(
+                "forwards-most",
+                f"You have {MOST} ports mapped here, that is all there are for one user.",
+                "Take one away that you don't use any more: `port --remove PORT`.",
+            )
+        twin = [f.port for f in own if f.to_port == to_port]
+        given = {forward.port for of_user in self.of.values() for forward in of_user}
+        start = self.last + 1 if self.last in ports else ports.start
+        in_turn = (*range(start, ports.stop), *range(ports.start, start))
+        free = (port for port in in_turn if port not in given)
+        for port in (*(p for p in twin if p in ports), *free):
+            if port not in busy:
+                forward = Forward(protocol, port, to_port)
+                last = self.last if port in twin else port
+                return Forwards({**self.of, user: (*own, forward)}, last), forward
+        raise LxcGpuError(
+            "forwards-full",
+            f"All ports from {ports.start} to {ports.stop - 1} of this server are taken.",
+            "Your sysadmin can widen `forwards:` in fleet.yaml, or purge who has left.",
+        )
+
+    def without(self, user: str, *taken: Forward) -> Forwards:
+        """These without some of the user's."""
+        left = tuple(f for f in self.of.get(user, ()) if f not in taken)
+        others = {name: of_user for name, of_user in self.of.items() if name != user}
+        return replace(self, of={**others, user: left} if left else others)
+
+
+def read() -> Forwards:
+    """What is kept on this server. LxcGpuError if that can't be read: unreadable is not empty."""
+    try:
+        text = files.read_text(places.FORWARDS)
+        return Forwards() if text is None else from_json(text)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise LxcGpuError(
+            "forwards-damaged",
+            "The list of mapped ports on this server can't be read. What is mapped stays mapped; "
+            "nothing is changed.",
+            f"Sysadmin: put {places.FORWARDS} back from a backup, or move it away: then nobody "
+            "has any port but ssh, and people ask again.",
+            details=repr(error),
+        ) from error
+
+
+def write(forwards: Forwards) -> None:
+    """Keep these instead. The lock ACCOUNTS is held."""
+    files.write_file(places.FORWARDS, to_json(forwards), 0o600)
+
+
+def to_json(forwards: Forwards) -> str:
+    """As text, stable for equal ones, a line for each user."""
+    lines = [
+        f"  {json.dumps(user)}: {json.dumps([asdict(f) for f in of_user])}"
+        for user, of_user in sorted(forwards.of.items())
+    ]
+    users = ",\n".join(lines)
+    return f'{{"last": {forwards.last}, "forwards": {{\n{users}\n}}}}\n'
+
+
+def from_json(text: str) -> Forwards:
+    """What `to_json` wrote. ValueError, KeyError, TypeError or AttributeError if it is damaged."""
+    fields = json.loads(text)
+    of = {
+        str(user): tuple(Forward(**forward) for forward in of_user)
+        for user, of_user in fields["forwards"].items()
+    }
+    owners: dict[int, str] = {}
+    seen: set[tuple[str, int]] = set()
+    for user, of_user in of.items():
+        for f in of_user:
+            if f.protocol not in PROTOCOLS or not (_is_port(f.port) and _is_port(f.to_port)):
+                raise ValueError(f"no forward: {f}")
+            if owners.setdefault(f.port, user) != user or (f.protocol, f.port) in seen:
+                raise ValueError(f"given twice: {f.port}")
+            seen.add((f.protocol, f.port))
+    if type(fields["last"]) is not int:
+        raise ValueError("last is no number")
+    return Forwards(of, fields["last"])
+
+
+def _is_port(number: object) -> bool:
+    return type(number) is int and 1 <= number <= HIGHEST
+
+
+def ports_in_use() -> frozenset[int]:
+    """Ports at which programs of the server itself listen: a mapping would take their visitors."""
+    found: set[int] = set()
+    for path in _SOCKETS:
+        lines = (files.read_text(path) or "").splitlines()
+        found.update(local_ports(lines, udp=path.name.startswith("udp")))
+    return frozenset(found)
+
+
+def local_ports(lines: Iterable[str], *, udp: bool) -> Iterator[int]:
+    """The ports at which the sockets of /proc/net/tcp or udp wait for somebody. Pure.
+
+    A TCP connection waits for nobody; a UDP socket always does.
+    """
+    for line in lines:
+        _, local, _, state = (*line.split()[:4], "", "", "", "")[:4]
+        if ":" in local and (udp or state == _LISTENS):
+            yield int(local.rpartition(":")[2], 16)

@@ -1,0 +1,42 @@
+"""`port`: map a port of the server to one of the container, list those that are, take one away."""
+
+from __future__ import annotations
+
+from reconciler import forwarding, forwards, power
+from reconciler.forwards import Forward
+from reconciler.newest import current_view
+from reconciler.plan import Tell
+from shells import ports_in_words as words
+from shells.verbs import Asked, facts
+from state import wire
+from state.errors import LxcGpuError
+
+
+def answer(asked: Asked, tell: Tell) -> wire.Answer:
+    """What was asked for, by the options; without any, the list."""
+    user, options = asked.user, asked.options
+    if "port" not in options:
+        if options:
+            raise LxcGpuError("usage", "Which port of your container?", "Try `help port`.")
+        return _list(user)
+    protocol, to_port = "udp" if "udp" in options else "tcp", int(options["port"])
+    if "remove" in options:
+        view, gone = forwarding.take(user, protocol, to_port)
+        return wire.Answer(words.taken(view, gone), facts(view, user, running=_runs(user)))
+    view, forward = forwarding.give(user, protocol, to_port)
+    running = _runs(user)
+    text = words.mapped(view, forward, running=running)
+    more = {"forward": words.forward_facts(view, forward)}
+    return wire.Answer(text, {**facts(view, user, running=running), **more})
+
+
+def _list(user: str) -> wire.Answer:
+    view = current_view()
+    resident, running = power.resident_of(view, user), _runs(user)
+    ssh = Forward("tcp", resident.port, words.SSH)
+    text = words.table(view, (ssh, *forwards.read().of.get(user, ())), running=running)
+    return wire.Answer(text, facts(view, user, running=running))
+
+
+def _runs(user: str) -> bool:
+    return power.power_of(user).running
