@@ -35,6 +35,15 @@ def end_all(path: str) -> None:
             time.sleep(0.05)
 
 
+def make(path: str) -> Path:
+    """Make the control group `path`; what writes its number into the file returned is in it."""
+    for top in (CGROUPS, CGROUPS / "unified", CGROUPS / "systemd"):
+        if (top / "cgroup.procs").exists():
+            (top / path).mkdir(parents=True, exist_ok=True)
+            return top / path / "cgroup.procs"
+    raise LxcGpuError("lab-cgroup", f"There are no control groups at {CGROUPS}.")
+
+
 def members(path: str) -> set[int]:
     """The processes in the control group `path` and below it."""
     return {number for group in _groups(path) for number in _members_below(group)}

@@ -18,8 +18,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from laboratory import recipes
-from laboratory.layout import CACHE, CHECKOUT, HostSpec, Places
+from laboratory import recipes, virtual_image
+from laboratory.layout import CACHE, CHECKOUT, VIRTUAL, HostSpec, Places
 from laboratory.locks import locked
 from laboratory.progress import Progress
 from state.command import run
@@ -174,7 +174,17 @@ class Images:
         return Image(name, key, lambda made: recipes.template(release, made), suffix=".tar.zst")
 
     def _role(self, spec: HostSpec) -> Image:
-        name = spec.image
+        return self._named(spec.image)
+
+    def _named(self, name: str) -> Image:
+        if name.endswith(VIRTUAL):
+            of = self._named(name.removesuffix(VIRTUAL))
+            return Image(
+                name,
+                key_of(of.key, Path(virtual_image.__file__)),
+                lambda made: virtual_image.virtual(of.path, made),
+                needs=(of,),
+            )
         files = recipes.files_of(name)
         base = self._base
         if name in recipes.ROLES:

@@ -1,4 +1,4 @@
-"""What the lab consists of: hosts, addresses and places. Pure: nothing here touches the machine."""
+"""What the lab consists of: hosts, addresses and places. Nothing here changes the machine."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ TEMPLATE_INSIDE = "/var/lib/lxc-gpu/templates/debian-12.tar.zst"
 """Where GPU servers see the template for researchers' containers, read-only."""
 DISKS = ("home", "srv", "var/lib/lxc-gpu")
 """Folders of every host that are plain folders of this machine's disk, not of the overlay."""
+VIRTUAL = "-vm"
+"""What the name of an image ends in that is the disk of a virtual machine."""
 LAPTOP_USER = "lqchen"
 """The ordinary user of the laptop."""
 
@@ -49,6 +51,11 @@ class HostSpec:
     def address(self) -> str:
         """Its address in the lab's network."""
         return f"{NETWORK}.{self.number}"
+
+    @property
+    def mac(self) -> str:
+        """Its address on the bridge."""
+        return f"02:00:00:00:02:{self.number:02x}"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -117,6 +124,16 @@ class Places:
         return self.folder / "id_ed25519"
 
     @property
+    def entrance_key(self) -> Path:
+        """The key that opens virtual machines for the lab, beside their ordinary sshd."""
+        return self.folder / "entrance_key"
+
+    @property
+    def entrance_hosts(self) -> Path:
+        """The host keys of virtual machines, by their names."""
+        return self.folder / "entrance_hosts"
+
+    @property
     def connect(self) -> Path:
         """A program that connects its input and output to a port in the lab."""
         return self.folder / "connect"
@@ -135,6 +152,12 @@ class Places:
 def places(name: str = "") -> Places:
     """The places of the lab `name` in this checkout; without a name, of the usual one."""
     return Places(CHECKOUT / (f".lab-{name}" if name else ".lab"))
+
+
+def covered_in_checkout() -> list[str]:
+    """What hosts don't see of the checkout: this machine's environment, and the labs."""
+    found = sorted([*CHECKOUT.glob(".lab*"), *CHECKOUT.glob(".venv")])
+    return [f"{SOURCE_INSIDE}/{path.name}" for path in found if path.is_dir()]
 
 
 def hosts_file() -> str:

@@ -9,8 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from laboratory import cgroups, machines, network
-from laboratory.hosts import Host, Lab, require_root
+from laboratory import cgroups, machines, network, virtual_machine
+from laboratory.host import Host, require_root
+from laboratory.hosts import Lab
 from laboratory.images import Images
 from laboratory.layout import CACHE, Places
 from laboratory.locks import locked
@@ -23,10 +24,10 @@ PROGRAMS = ("lxc-start", "debootstrap", "ip", "nsenter", "unshare", "socat", "zs
 WORKERS = 32
 
 
-def check_machine() -> None:
+def check_machine(programs: Sequence[str] = PROGRAMS) -> None:
     """Refuse early, with a word about what to do, when the lab can't work here."""
     require_root()
-    missing = [program for program in PROGRAMS if shutil.which(program) is None]
+    missing = [program for program in programs if shutil.which(program) is None]
     if missing:
         raise LxcGpuError(
             "lab-programs",
@@ -40,7 +41,8 @@ def up(lab: Lab, names: Sequence[str], progress: Progress, *, bare: bool = False
 
     Unless `bare`, or some of the lab's hosts don't exist, lxc-gpu is set up on them.
     """
-    check_machine()
+    check_machine((*PROGRAMS, *virtual_machine.PROGRAMS) if lab.virtual else PROGRAMS)
+    _check_virtual(lab)
     place = lab.place
     hosts = tuple(lab.host(name) for name in names) or lab.made or lab.hosts
     with _alone(place, progress), ThreadPoolExecutor(WORKERS) as pool:
@@ -54,8 +56,10 @@ def up(lab: Lab, names: Sequence[str], progress: Progress, *, bare: bool = False
         if network.create(place):
             progress.say(f"- network {place.namespace}")
         network.write_connect(place)
-        _each(pool, hosts, lambda host: _bring_up(host, images, progress))
+        _each(pool, hosts, lambda host: _make(host, images, progress))
         place.known_hosts.write_text(machines.known_hosts(lab.made))
+        place.entrance_hosts.write_text(machines.entrance_hosts(lab.made))
+        _each(pool, hosts, lambda host: _bring_up(host, images, progress))
         network.write_ssh_config(place)
         if lab.host("iam") in hosts:
             network.start_forwarder(place)
@@ -70,7 +74,7 @@ def down(lab: Lab, progress: Progress) -> None:
     with _alone(place, progress), ThreadPoolExecutor(WORKERS) as pool:
         network.stop_forwarder(place)
         with progress.step("stop the hosts"):
-            _each(pool, lab.made, Host.stop)
+            _each(pool, lab.made, lambda host: host.stop())
             cgroups.end_all(place.cgroup)
         network.remove(place)
         if place.folder.exists():
@@ -81,9 +85,26 @@ def down(lab: Lab, progress: Progress) -> None:
         _clear_leftovers(place)
 
 
-def _bring_up(host: Host, images: Images, progress: Progress) -> None:
+def _check_virtual(lab: Lab) -> None:
+    """Whether what is asked to be a virtual machine can be one."""
+    for name in lab.virtual:
+        host = lab.host(name)
+        if not host.spec.template:
+            raise LxcGpuError("lab-virtual", f"{name} is no GPU server: only those can be virtual.")
+        if host.made and not host.image.name.startswith(host.spec.image):
+            raise LxcGpuError(
+                "lab-virtual",
+                f"{name} is there already, and is no virtual machine.",
+                hint="Remove the lab first: setup/lab down",
+            )
+
+
+def _make(host: Host, images: Images, progress: Progress) -> None:
     if not host.made:
         machines.make(host, images, progress)
+
+
+def _bring_up(host: Host, images: Images, progress: Progress) -> None:
     if host.running:
         progress.say(f"- {host.name} is running{_outdated(host, images)}")
         return

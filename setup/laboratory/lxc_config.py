@@ -12,6 +12,7 @@ from laboratory.layout import (
     WHEELS_INSIDE,
     HostSpec,
     Places,
+    covered_in_checkout,
 )
 
 
@@ -38,7 +39,7 @@ def lxc_config(place: Places, spec: HostSpec) -> str:
         f"lxc.net.0.link = {BRIDGE}",
         "lxc.net.0.name = eth0",
         "lxc.net.0.flags = up",
-        f"lxc.net.0.hwaddr = 02:00:00:00:02:{spec.number:02x}",
+        f"lxc.net.0.hwaddr = {spec.mac}",
         f"lxc.net.0.ipv4.address = {spec.address}/{PREFIX}",
         "lxc.tty.max = 0",
         f"lxc.log.file = {folder / 'lxc.log'}",
@@ -61,10 +62,8 @@ def _checkout(place: Places, spec: HostSpec) -> list[str]:
         _mount(str(CHECKOUT), SOURCE_INSIDE, "bind,ro,create=dir"),
         _mount(str(wheels.resolve()), WHEELS_INSIDE, "bind,ro,create=dir"),
     ]
-    for covered in sorted([*CHECKOUT.glob(".lab*"), *CHECKOUT.glob(".venv")]):
-        if covered.is_dir():
-            target = f"{SOURCE_INSIDE}/{covered.name}"
-            lines.append(_mount("tmpfs", target, "ro,size=4k,mode=755", kind="tmpfs"))
+    for target in covered_in_checkout():
+        lines.append(_mount("tmpfs", target, "ro,size=4k,mode=755", kind="tmpfs"))
     return lines
 
 

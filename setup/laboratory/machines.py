@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from laboratory import authority, directory
-from laboratory.hosts import Host
+from laboratory.host import Host
 from laboratory.images import Images, claim
 from laboratory.layout import (
-    DISKS,
     DOMAIN,
     LAPTOP_USER,
     SOURCE_INSIDE,
@@ -34,14 +34,18 @@ def prepare_lab(place: Places) -> None:
         authority.make(fresh)
         fresh.with_suffix(".key").rename(place.ca.with_suffix(".key"))
         fresh.rename(place.ca)
-    if not place.identity.exists():
-        fresh = place.folder / "id_ed25519.new"
+    _make_key(place.identity, f"{LAPTOP_USER}@laptop")
+    _make_key(place.entrance_key, "lab")
+
+
+def _make_key(private: Path, comment: str) -> None:
+    if not private.exists():
+        fresh = private.with_name(f"{private.name}.new")
         for leftover in (fresh, fresh.with_suffix(".new.pub")):
             leftover.unlink(missing_ok=True)
-        comment = f"{LAPTOP_USER}@laptop"
         run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", fresh])
-        fresh.with_suffix(".new.pub").rename(place.identity.with_suffix(".pub"))
-        fresh.rename(place.identity)
+        fresh.with_suffix(".new.pub").rename(private.with_suffix(".pub"))
+        fresh.rename(private)
 
 
 def make(host: Host, images: Images, progress: Progress) -> None:
@@ -55,23 +59,15 @@ def make(host: Host, images: Images, progress: Progress) -> None:
     with progress.step(f"make {host.name}"):
         new = host.folder.with_name(f"{host.name}.partial")
         run(["rm", "-rf", "--one-file-system", new, host.folder], timeout=300)
-        for name in ("upper", "work", "rootfs"):
-            (new / name).mkdir(parents=True)
+        (new / "upper").mkdir(parents=True)
         for name, target in links.items():
             (new / name).symlink_to(target)
-        for disk in DISKS:
-            _copy_disk(image / disk, new / "disks" / disk)
-        _Writer(host, image, new).write_own()
+        host.lay_out(new, image)
+        writer = _Writer(host, image, new)
+        writer.write_own()
+        writer.write(host.own_files(links))
         claim(host.place, host.folder)
         new.rename(host.folder)
-
-
-def _copy_disk(source: Path, disk: Path) -> None:
-    disk.parent.mkdir(parents=True, exist_ok=True)
-    if source.is_dir():
-        run(["cp", "-a", "--reflink=auto", source, disk], timeout=600)
-    else:
-        disk.mkdir()
 
 
 @dataclass(frozen=True)
@@ -101,6 +97,11 @@ class _Writer:
             self._write("etc/ssl/certs/lxc-gpu-lab.pem", authority_text)
         if self.host.name == "laptop":
             self._laptop()
+
+    def write(self, contents: Mapping[str, str]) -> None:
+        """Files that belong to root and may be read by all."""
+        for path, text in contents.items():
+            self._write(path, text)
 
     def _folder(self, path: str) -> Path:
         """A folder over the image's, with the same owner and mode."""
@@ -152,6 +153,15 @@ def known_hosts(hosts: tuple[Host, ...]) -> str:
     """The ssh host keys of `hosts`, as known_hosts has them."""
     lines = []
     for host in hosts:
-        key = (host.folder / "upper/etc/ssh/ssh_host_ed25519_key.pub").read_text().split()[:2]
-        lines.append(f"{','.join((*host.spec.names, host.address))} {' '.join(key)}\n")
+        lines.append(f"{','.join((*host.spec.names, host.address))} {_host_key(host)}\n")
     return "".join(lines)
+
+
+def entrance_hosts(hosts: tuple[Host, ...]) -> str:
+    """The same for the lab's own way in."""
+    return "".join(f"{host.name} {_host_key(host)}\n" for host in hosts)
+
+
+def _host_key(host: Host) -> str:
+    public = host.folder / "upper/etc/ssh/ssh_host_ed25519_key.pub"
+    return " ".join(public.read_text().split()[:2])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
+from dataclasses import replace
 
 import click
 
@@ -47,19 +48,31 @@ def main(ctx: click.Context, name: str) -> None:
     envvar="LXC_GPU_LAB_BARE",
     help="Machines only: set up nothing of lxc-gpu on them.",
 )
+@click.option(
+    "--vm",
+    "virtual",
+    default="",
+    metavar="HOSTS",
+    help="These GPU servers as virtual machines, with a kernel of their own (slow).",
+)
 @click.pass_obj
-def up(lab: Lab, hosts: str, bare: bool) -> None:
+def up(lab: Lab, hosts: str, bare: bool, virtual: str) -> None:
     """Make the lab's machines and start them; what is there already is left alone."""
     from laboratory import lifecycle
     from laboratory.progress import Progress
 
     begun = time.monotonic()
     with Progress() as progress:
-        lifecycle.up(lab, [n for n in hosts.split(",") if n], progress, bare=bare)
+        lab = replace(lab, virtual=frozenset(_names(virtual)))
+        lifecycle.up(lab, _names(hosts), progress, bare=bare)
         progress.say(f"The lab is up ({time.monotonic() - begun:.1f} s).")
         if lab.web_url:
             progress.say(f"web page  {lab.web_url}")
         progress.say(f"ssh       ssh -F {lab.place.ssh_config} HOST")
+
+
+def _names(listed: str) -> list[str]:
+    return [name for name in listed.split(",") if name]
 
 
 @main.command()

@@ -6,7 +6,9 @@ import json
 from dataclasses import asdict, dataclass
 
 from laboratory import network
-from laboratory.hosts import Host, Lab
+from laboratory.host import Host
+from laboratory.hosts import Lab
+from laboratory.virtual_machine import VirtualMachine
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,8 @@ class HostStatus:
     """absent, stopped, or what systemd in it says: running, degraded, starting, ..."""
     failed: tuple[str, ...]
     """Units that failed."""
+    kind: str
+    """container, or virtual machine."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,8 @@ def _observe(host: Host) -> HostStatus:
     else:
         state = host.boot_state()
         failed = host.failed_units() if state == "degraded" else ()
-    return HostStatus(host.name, host.address, state, failed)
+    kind = "virtual machine" if isinstance(host, VirtualMachine) else "container"
+    return HostStatus(host.name, host.address, state, failed, kind)
 
 
 def as_json(status: LabStatus) -> str:
@@ -71,11 +76,11 @@ def show(status: LabStatus) -> None:
     from rich.table import Table
 
     colours = {"running": "green", "degraded": "yellow", "stopped": "red", "absent": "dim"}
-    table = Table("host", "address", "state")
+    table = Table("host", "address", "kind", "state")
     for host in status.hosts:
         failed = f" ({', '.join(host.failed)})" if host.failed else ""
         colour = colours.get(host.state, "yellow")
-        table.add_row(host.name, host.address, f"[{colour}]{host.state}[/]{failed}")
+        table.add_row(host.name, host.address, host.kind, f"[{colour}]{host.state}[/]{failed}")
     console = Console()
     console.print(table)
     console.print(f"web page: {status.web_url or 'not reachable: the lab is not up'}")

@@ -1,0 +1,170 @@
+"""A machine of the lab with a kernel of its own: emulated by QEMU, entered over ssh.
+
+Software emulation, so it runs wherever the lab does; ten times slower than this machine. It runs in
+a control group of the lab, as the other hosts do: whatever was killed, its end is found there.
+"""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from laboratory import cgroups
+from laboratory.host import Host
+from laboratory.layout import (
+    BRIDGE,
+    CACHE,
+    CHECKOUT,
+    PREFIX,
+    SOURCE_INSIDE,
+    TEMPLATE_INSIDE,
+    WHEELS_INSIDE,
+    covered_in_checkout,
+)
+from laboratory.network import inside
+from laboratory.virtual_image import ENTRANCE_KEYS, ENTRANCE_PORT
+from state.command import run
+from state.errors import LxcGpuError
+
+PROGRAMS = ("qemu-system-x86_64", "qemu-img", "mkfs.ext4", "ssh")
+DISK = "disk.qcow2"
+SHARES = "trans=virtio,version=9p2000.L,msize=262144,ro"
+IMAGES_INSIDE = "/run/lab/images"
+"""Where it sees this machine's cache of images, of which some files are bound into place."""
+MEMORY = "2048"
+"""Mebibytes; taken from this machine as they are touched."""
+CONNECT_TIME = 5
+"""Seconds that its sshd may take to take a connection, when it runs at all."""
+# In the lab's control group from the first moment on, so a killed run leaves nothing unfound.
+START = 'echo $$ >"$1"; shift; exec "$@"'
+
+
+@dataclass(frozen=True)
+class VirtualMachine(Host):
+    """A host that is a virtual machine."""
+
+    boot_time: ClassVar[float] = 300
+
+    @property
+    def running(self) -> bool:
+        """Whether it is started (and perhaps still booting)."""
+        if not cgroups.members(self._group):
+            return False
+        return run(["ip", "-n", self.place.namespace, "link", "show", self._tap], check=False).ok
+
+    def lay_out(self, new: Path, image: Path) -> None:
+        """A disk that holds what differs from the image's, which stays as it is."""
+        create = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw"]
+        run([*create, "-b", image / "disk.raw", new / DISK])
+
+    def own_files(self, links: Mapping[str, Path]) -> Mapping[str, str]:
+        """Address, way in, and what it sees of this machine."""
+        tab = [
+            f"checkout {SOURCE_INSIDE} 9p {SHARES}",
+            f"images {IMAGES_INSIDE} 9p {SHARES}",
+            *(f"tmpfs {target} tmpfs ro,size=4k,mode=755" for target in covered_in_checkout()),
+        ]
+        for name, target in (("wheels", WHEELS_INSIDE), ("template.tar.zst", TEMPLATE_INSIDE)):
+            if name in links:
+                source = f"{IMAGES_INSIDE}/{links[name].name}"
+                wait = f"x-systemd.requires-mounts-for={IMAGES_INSIDE}"
+                tab.append(f"{source} {target} none bind,ro,{wait}")
+        return {
+            "etc/fstab": "".join(f"{line} 0 0\n" for line in tab),
+            "etc/lab/network": f"ADDRESS={self.address}/{PREFIX}\n",
+            ENTRANCE_KEYS.strip("/"): self.place.entrance_key.with_suffix(".pub").read_text(),
+        }
+
+    def start(self) -> None:
+        """Start it; what a crashed run left of it is cleared away first."""
+        self._clear()
+        ip = ["ip", "-n", self.place.namespace]
+        run([*ip, "tuntap", "add", "dev", self._tap, "mode", "tap"])
+        run([*ip, "link", "set", self._tap, "master", BRIDGE, "up"])
+        group = cgroups.make(self._group)
+        run([*inside(self.place), "sh", "-euc", START, "sh", group, *self._emulator()])
+
+    def stop(self) -> None:
+        """Stop it at once, as if its plug was pulled."""
+        self._clear()
+
+    def reboot(self) -> str:
+        """Have it reboot, and wait until it has; what `wait_until_booted` returns."""
+        before = self._boot_id()
+        self.run(["systemctl", "--no-block", "reboot"], check=False)
+        deadline = time.monotonic() + self.boot_time
+        while self._boot_id() in ("", before):
+            if time.monotonic() > deadline:
+                raise LxcGpuError("lab-boot", f"{self.name} did not come back from its reboot.")
+            time.sleep(0.5)
+        return self.wait_until_booted()
+
+    def _boot_id(self) -> str:
+        return self.run(["cat", "/proc/sys/kernel/random/boot_id"], check=False).stdout
+
+    @property
+    def _group(self) -> str:
+        return f"{self.place.cgroup}/{self.name}"
+
+    @property
+    def _tap(self) -> str:
+        return f"tap-{self.name}"
+
+    def _clear(self) -> None:
+        cgroups.end_all(self._group)
+        run(["ip", "-n", self.place.namespace, "link", "delete", self._tap], check=False)
+
+    def _emulator(self) -> list[str]:
+        kernel = "root=/dev/vda rw init=/etc/lab/init console=ttyS0 quiet net.ifnames=0"
+        shares = {"own": self.folder / "upper", "checkout": CHECKOUT, "images": CACHE}
+        argv = [
+            *("qemu-system-x86_64", "-nodefaults", "-no-user-config", "-name", self.name),
+            *("-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", MEMORY),
+            *("-kernel", str(self.image / "vmlinuz"), "-initrd", str(self.image / "initrd.img")),
+            *("-append", f"{kernel} mitigations=off"),
+            *("-drive", f"file={_comma(self.folder / DISK)},if=virtio,cache=unsafe"),
+            *("-netdev", f"tap,id=lab,ifname={self._tap},script=no,downscript=no"),
+            *("-device", f"virtio-net-pci,netdev=lab,mac={self.spec.mac},romfile="),
+            *("-device", "virtio-rng-pci"),
+            *("-serial", f"file:{_comma(self.folder / 'console.log')}", "-display", "none"),
+            "-daemonize",
+        ]
+        for tag, path in shares.items():
+            options = f"path={_comma(path)},mount_tag={tag},security_model=none,readonly=on"
+            argv += ["-virtfs", f"local,{options},multidevs=remap"]
+        return argv
+
+    def _entering(
+        self, words: Sequence[str], variables: Mapping[str, str], *, terminal: bool
+    ) -> list[str]:
+        settings = [f"{name}={value}" for name, value in variables.items()]
+        # The shell stays, so that a command's end by a signal has the status that shells give it.
+        script = f"cd /; env -i {shlex.join([*settings, *words])}; exit $?"
+        options = {
+            "IdentityFile": self.place.entrance_key,
+            "UserKnownHostsFile": self.place.entrance_hosts,
+            "HostKeyAlias": self.name,
+            "BatchMode": "yes",
+            "LogLevel": "ERROR",
+            "ConnectTimeout": CONNECT_TIME,
+            # One connection for many commands: an emulated machine takes a second for each.
+            "ControlMaster": "auto",
+            "ControlPath": self.place.runtime / f"{self.name}.ssh",
+            "ControlPersist": 60,
+            "ServerAliveInterval": 20,
+        }
+        return [
+            *inside(self.place),
+            *("ssh", "-F", "/dev/null", "-p", str(ENTRANCE_PORT), "-tt" if terminal else "-T"),
+            *(f"-o{name}={value}" for name, value in options.items()),
+            *(f"root@{self.address}", script),
+        ]
+
+
+def _comma(path: Path) -> str:
+    """As QEMU wants commas within its options."""
+    return str(path).replace(",", ",,")
