@@ -72,11 +72,21 @@ def _obey(words: Sequence[str], user: str, terminal: Terminal) -> int:
     if verb in ("help", "-h", "--help"):
         terminal.result(messages.help_text(rest[0] if rest else ""))
         return 0
+    if verb == "connect":
+        return _connect(rest, terminal)
     if verb not in VERBS:
         raise LxcGpuError("usage", f"There is no `{verb[:40]}` here.", messages.SEE_HELP)
     as_json = "--json" in rest
     options = parse(VERBS[verb], [word for word in rest if word != "--json"])
     return _ask(Request(VERBS[verb], options=options), terminal, as_json=as_json)
+
+
+def _connect(words: Sequence[str], terminal: Terminal) -> int:
+    from shells.connect import connect
+
+    if words:
+        raise LxcGpuError("usage", f"`connect` takes no `{words[0][:40]}`.", "Try `help connect`.")
+    return connect(terminal)
 
 
 def _ask(request: Request, terminal: Terminal, *, as_json: bool) -> int:

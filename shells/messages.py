@@ -27,6 +27,7 @@ SUMMARIES: Mapping[str, str] = {
     "snapshot": "keep a copy of your container; `--list` and `--remove` copies",
     "recover": "make your container what it was in a snapshot; `--undo` goes back",
     "rebuild": "begin anew from the template; `--keep-home`, `--undo`",
+    "connect": "for ssh's ProxyCommand: start your container, and lead ssh to it",
     "help": "this text; `help VERB` for one verb",
 }
 _LONG: Mapping[str, str] = {
@@ -78,6 +79,11 @@ For a container that is broken beyond repair. Name, addresses and host keys stay
 it is stopped while /home is copied, which needs room for a second one. Owners keep their numbers:
 accounts that you made yourself have to be made again. The system before is kept until the next
 `recover` or `rebuild`.""",
+    "connect": """\
+  ProxyCommand ssh -T gpu17-manage connect      in ~/.ssh/config, below `Host gpu17`
+
+With that, `ssh gpu17`, scp, rsync and editors start a stopped container by themselves and need no
+port of the server but ssh. Your page on the web hands out a whole configuration of that kind.""",
     "help": "  ssh gpu17-manage help\n  ssh gpu17-manage help stop",
 }
 

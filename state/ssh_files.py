@@ -17,12 +17,15 @@ KNOWN_HOSTS = "lxc-gpu.known_hosts"
 """What the host keys are called in a user's ~/.ssh: the configuration names it."""
 
 
-def ssh_config(user: str, port: int, servers: Mapping[str, Neighbour]) -> str:
+def ssh_config(
+    user: str, port: int, servers: Mapping[str, Neighbour], *, connect: bool = False
+) -> str:
     """Two hosts for each server: `gpu17-manage`, the server, and `gpu17`, the user's container.
 
     `port` is the port of the user's containers. Host keys are looked up under those names, so
     that a server and the containers on it, all at one address, each have a key of their own.
     A user given on the command line wins: `ssh register@gpu17-manage`.
+    With `connect`, ssh reaches the container through the server, which starts it first.
     """
     lines = [
         f"# lxc-gpu: the servers, for {user}. Made from the state repository: fetch it again",
@@ -32,6 +35,7 @@ def ssh_config(user: str, port: int, servers: Mapping[str, Neighbour]) -> str:
     for name, server in sorted(servers.items()):
         lines += ["", *_host(manage(name), server.address, user, server.ssh_port)]
         lines += ["", *_host(name, server.address, user, port)]
+        lines += [f"    ProxyCommand ssh -T {manage(name)} connect"] if connect else []
     return "\n".join(lines) + "\n"
 
 

@@ -26,6 +26,9 @@ VERBS = (
     ("status", "Says whether it runs."),
     ("recover", "Makes it what it was in a snapshot; asks first, can be undone."),
     ("rebuild", "Begins anew from the template, with or without /home; can be undone."),
+    ("port 8888", "Gives an address, for everybody, that leads to port 8888 of your container."),
+    ("port", "Lists those addresses; `port --remove 8888` takes one away."),
+    ("connect", "Nothing to type: ssh uses it to start your container by itself (see your page)."),
     ("help", "Explains all of these."),
 )
 

@@ -52,6 +52,15 @@ def config(name: str) -> Response:
     return _text(config_text(state, name)) if name in state.users else _nobody(name)
 
 
+@plain.get("/user/<name>/.ssh/config-connect")
+def config_connect(name: str) -> Response:
+    """The same, but ssh starts the container when it is stopped, and needs no mapped port."""
+    state = _state()
+    if name not in state.users:
+        return _nobody(name)
+    return _text(config_text(state, name, connect=True))
+
+
 @plain.get("/user/<name>/.ssh/known_hosts")
 def known_hosts(name: str) -> Response:
     """The host keys of the servers and of somebody's containers."""

@@ -33,6 +33,8 @@ class UserPage:
     unregistered: tuple[str, ...]
     example: str
     fetch_commands: str
+    connect_commands: str
+    """The same for who wants ssh to start the container by itself."""
     include_command: str
     ssh_config: str
     known_hosts: str
@@ -66,6 +68,7 @@ def user_page(
         unregistered=unregistered,
         example=(registered or unregistered or ("gpu17",))[0],
         fetch_commands=fetch_commands(name, public_url),
+        connect_commands=fetch_commands(name, public_url, "config-connect"),
         include_command=include_command(),
         ssh_config=config_text(state, name) if user else "",
         known_hosts=known_hosts_text(state, name) if user else "",
@@ -73,11 +76,15 @@ def user_page(
     )
 
 
-def fetch_commands(name: str, public_url: str) -> str:
-    """What to paste to save the two ssh files; ssh refuses those that a group may write."""
+def fetch_commands(name: str, public_url: str, config: str = "config") -> str:
+    """What to paste to save the two ssh files; ssh refuses those that a group may write.
+
+    `config` is the configuration's plain-text address: whichever it is, it is saved as the same
+    file, so that fetching the other one changes over.
+    """
     here = f"{public_url}/user/{name}/.ssh"
     return (
-        f"curl -fsS --create-dirs {here}/config -o ~/.ssh/{CONFIG}\n"
+        f"curl -fsS --create-dirs {here}/{config} -o ~/.ssh/{CONFIG}\n"
         f"curl -fsS {here}/known_hosts -o ~/.ssh/{KNOWN_HOSTS}\n"
         f"chmod 600 ~/.ssh/{CONFIG} ~/.ssh/{KNOWN_HOSTS}"
     )
@@ -95,9 +102,9 @@ def include_command() -> str:
     )
 
 
-def config_text(state: State, name: str) -> str:
-    """The ssh configuration of the user `name`."""
-    return ssh_config(name, state.users[name].port, _neighbours(state))
+def config_text(state: State, name: str, *, connect: bool = False) -> str:
+    """The ssh configuration of the user `name`; with `connect`, the one that starts containers."""
+    return ssh_config(name, state.users[name].port, _neighbours(state), connect=connect)
 
 
 def known_hosts_text(state: State, name: str) -> str:

@@ -76,7 +76,8 @@ def test_the_page_leads_on_with_commands_that_are_right(web):
     save(web)
     page = get(web, "/user/lqchen")
     assert "ssh register@gpu17-manage lqchen" in page
-    assert "http://iam.mylab.com/user/lqchen/.ssh/config" in page
+    assert "http://iam.mylab.com/user/lqchen/.ssh/config -o" in page
+    assert "http://iam.mylab.com/user/lqchen/.ssh/config-connect -o" in page
     assert "Lequn Chen" in page
     assert "Ed25519" in page
     assert "new user lqchen (Lequn Chen)" in page
@@ -91,6 +92,10 @@ def test_a_registration_shows_up_in_known_hosts(web):
     assert lines[1].endswith(OTHER)
     config = get(web, "/user/lqchen/.ssh/config")
     assert "Host gpu17-manage\n    HostName 127.0.0.1\n" in config
+    assert "connect" not in config, "the classic one is the default"
+    connecting = get(web, "/user/lqchen/.ssh/config-connect")
+    assert "    ProxyCommand ssh -T gpu17-manage connect\n" in connecting
+    assert re.sub(r" +ProxyCommand .*\n", "", connecting) == config
 
 
 def test_the_copied_commands_work_in_a_shell(web, tmp_path):
@@ -296,7 +301,14 @@ def test_old_addresses_and_unknown_ones(web):
         assert answer.status_code == 404
         assert "<h1>" in answer.get_data(as_text=True)
     assert client.post("/guide").status_code == 405
-    for name in ("port", "subuid", "name", ".ssh/config", ".ssh/known_hosts"):
+    for name in (
+        "port",
+        "subuid",
+        "name",
+        ".ssh/config",
+        ".ssh/config-connect",
+        ".ssh/known_hosts",
+    ):
         answer = client.get(f"/user/nobody/{name}")
         assert answer.status_code == 404
         assert answer.content_type == "text/plain; charset=utf-8"

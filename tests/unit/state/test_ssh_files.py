@@ -51,6 +51,17 @@ def test_openssh_reads_the_configuration_as_meant(config, destination, user, add
     assert found["userknownhostsfile"].split()[0].endswith(".ssh/lxc-gpu.known_hosts")
 
 
+@pytest.mark.parametrize("server", ["gpu17", "gpu18"])
+def test_through_the_server_only_the_way_differs(config, tmp_path, server):
+    file = tmp_path / "config-connect"
+    file.write_text(ssh_config("lqchen", 22031, FLEET, connect=True))
+    found = asked(file, server)
+    assert found.pop("proxycommand") == f"ssh -T {server}-manage connect"
+    assert found == asked(config, server), "the same host key is expected, just as strictly"
+    assert asked(file, f"{server}-manage") == asked(config, f"{server}-manage")
+    assert asked(file, f"register@{server}-manage").get("proxycommand") is None
+
+
 def test_it_can_be_included_and_leaves_other_hosts_alone(config, tmp_path):
     outer = tmp_path / "outer"
     outer.write_text(f"Include {config}\nHost other\n    User me\n")
