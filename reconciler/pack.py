@@ -11,6 +11,7 @@ import errno
 import hashlib
 import os
 import resource
+import signal
 import threading
 import time
 from collections import deque
@@ -22,6 +23,7 @@ from typing import IO
 
 from reconciler.hostile import still_at_it
 from reconciler.plan import Tell
+from reconciler.room import room
 from state import command
 from state.errors import LxcGpuError, Remedy
 from state.wire import Progress
@@ -42,8 +44,6 @@ MOST_THREADS = 4
 """Of zstd: other people work on this server."""
 NICENESS = 10
 """For the same reason (nice(1))."""
-RESERVE = 1 << 30
-"""Bytes that a snapshot leaves free on its disk, or a fiftieth of a small one."""
 _CHANGED = ("file changed as we read it", "bytes; padding with zeros")
 _VANISHED = "File removed before we read it"
 
@@ -99,7 +99,7 @@ def pack(tree: Path, in_map: InMap, sink: int, total: int, tell: Tell) -> Packed
     )  # fmt: skip
     zstd = ["zstd", "--quiet", "--stdout", f"-T{min(MOST_THREADS, os.cpu_count() or 1)}"]
     with (
-        command.started(tar, stderr=PIPE) as packing,
+        command.started(tar, stderr=PIPE, family=True) as packing,
         command.started(zstd, stdin=PIPE, stderr=PIPE) as squeezing,
     ):
         flow = _Flow(packing, squeezing)
@@ -108,7 +108,7 @@ def pack(tree: Path, in_map: InMap, sink: int, total: int, tell: Tell) -> Packed
             sha256, packed = _store(squeezing, sink, lambda: _progress(flow.moved, total), tell)
         except BaseException:
             squeezing.kill()
-            packing.terminate()
+            os.killpg(packing.pid, signal.SIGKILL)
             raise
         finally:
             flow.join()
@@ -131,7 +131,8 @@ def _store(
             if time.monotonic() - told > TELL_EVERY:
                 told = time.monotonic()
                 tell(progress())
-                leave_room(sink)
+                if room(sink).size < 0:
+                    raise OSError(errno.ENOSPC, "")  # before others on that disk feel it
             sha256.update(chunk)
             packed += len(chunk)
             left = memoryview(chunk)
@@ -140,14 +141,6 @@ def _store(
     except OSError as error:
         raise write_error(error) from error
     return sha256.hexdigest(), packed
-
-
-def leave_room(sink: int) -> None:
-    """OSError (ENOSPC) if the disk that `sink` is on gets too full for the others on it."""
-    disk = os.fstatvfs(sink)
-    size, free = disk.f_blocks * disk.f_frsize, disk.f_bavail * disk.f_frsize
-    if size and free < min(RESERVE, size / 50):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def write_error(error: OSError) -> LxcGpuError:

@@ -25,8 +25,11 @@ class Room:
     """Inodes."""
 
 
-def room(folder: Path) -> Room:
-    """The room on the disk that `folder` is on (statvfs(3)); many file systems count no inodes."""
+def room(folder: Path | int) -> Room:
+    """The room on the disk that `folder`, or a descriptor, is on (statvfs(3)).
+
+    Many file systems count no inodes; pipes and sockets have no room and no reserve.
+    """
     there = os.statvfs(folder)
     reserved = min(RESERVE * there.f_blocks * there.f_frsize, MOST_RESERVED)
     files = there.f_favail - RESERVE * there.f_files if there.f_files else 1 << 62

@@ -17,14 +17,15 @@ from itertools import count
 from pathlib import Path
 
 from reconciler import hostile, locks, snapshots
+from reconciler.id_map import mapped
 from reconciler.lxc_config import rootfs
 from reconciler.newest import current_view
 from reconciler.pack import InMap, Packed, be_considerate, disk_use, pack
 from reconciler.plan import Tell
 from reconciler.power import resident_of
+from reconciler.room import in_words, room
 from reconciler.snapshot_folder import ready_folder
 from reconciler.snapshots import ARCHIVE, DESCRIPTION, Snapshot, folder_of
-from reconciler.unpack import mapped
 from state.errors import LxcGpuError, Remedy
 from state.view import View
 from state.wire import Progress
@@ -203,13 +204,12 @@ def _room_in_number(known: tuple[Snapshot, ...], view: View) -> None:
 
 
 def _room_on_disk(folder: int, total: int) -> None:
-    disk = os.fstatvfs(folder)
-    free = disk.f_bavail * disk.f_frsize
+    free = room(folder).size
     if free < total // BEST_RATIO:
         raise LxcGpuError(
             "snapshot-disk-full",
-            f"Your container holds {total / 2**30:.1f} GiB, and the disk of the snapshots has only "
-            f"{free / 2**30:.1f} GiB left: nothing was done.",
+            f"Your container holds {in_words(total)}, and on the disk of the snapshots you may "
+            f"take {in_words(max(0, free))} more: nothing was done.",
             "Remove a snapshot (`snapshot --list`, `snapshot --remove NAME`), tidy up the "
             "container, or ask your sysadmin.",
         )
