@@ -16,7 +16,7 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 
-from reconciler import hostile, locks, snapshots
+from reconciler import hostile, snapshots
 from reconciler.id_map import mapped
 from reconciler.lxc_config import rootfs
 from reconciler.newest import current_view
@@ -26,7 +26,8 @@ from reconciler.power import resident_of
 from reconciler.room import in_words, room
 from reconciler.snapshot_folder import ready_folder
 from reconciler.snapshots import ARCHIVE, DESCRIPTION, Snapshot, folder_of
-from state.errors import LxcGpuError, Remedy
+from reconciler.undertaking import undertaking
+from state.errors import LxcGpuError
 from state.view import View
 from state.wire import Progress
 
@@ -53,7 +54,7 @@ class Taken:
 
 def take(user: str, name: str, tell: Tell) -> Taken:
     """Take a snapshot; without a name it is named after server and time."""
-    with _only_one(user) as view:
+    with _undertaken(user, f"snapshot {name}".rstrip()) as view:
         work = partial(_take, _Work(view, user, name))
         uid = view.residents[user].uid
         done = hostile.as_owner_at_length(ready_folder(view, user), uid, work, tell)
@@ -70,7 +71,7 @@ def send(user: str, sink: int, tell: Tell) -> Packed:
         total = disk_use(here.tree, here.in_map)
         return asdict(pack(here.tree, here.in_map, sink, total, tell))
 
-    with _only_one(user) as view:
+    with _undertaken(user, "snapshot --to-stdout") as view:
         here = _Work(view, user, "")
         uid = view.residents[user].uid
         return Packed(**hostile.as_owner_at_length(Path("/"), uid, work, tell))
@@ -82,23 +83,11 @@ def remove(view: View, user: str, name: str) -> None:
     hostile.as_owner(folder_of(view, user), uid, lambda folder: _remove(folder, name))
 
 
-def under_way(user: str) -> bool:
-    """Whether the container's file system is being packed, or replaced, right now."""
-    with locks.lock(locks.tree_lock(user), wait=False) as free:
-        return not free
-
-
 @contextlib.contextmanager
-def _only_one(user: str) -> Iterator[View]:
-    """Be the only one at the container's file system as a whole."""
-    with locks.lock(locks.tree_lock(user), wait=False) as free:
-        if not free:
-            raise LxcGpuError(
-                "busy",
-                "A snapshot of your container is being taken already, or it is being replaced.",
-                "`snapshot --list` shows what is under way.",
-                Remedy.WAIT,
-            )
+def _undertaken(user: str, what: str) -> Iterator[View]:
+    """Be the only one at work on the container's files. Gives the view of that moment."""
+    resident_of(current_view(), user)
+    with undertaking(user, what):
         view = current_view()
         resident_of(view, user)
         yield view

@@ -55,7 +55,9 @@ def undertaking(user: str, what: str) -> Iterator[None]:
             _note(user, replace(this, ended=time.time(), failed="a mistake of lxc-gpu's own"))
             raise
         _note(user, replace(this, ended=time.time()))
-        journal.event("replaced", user=user, what=what, seconds=round(time.time() - this.begun, 1))
+        journal.event(
+            "undertaken", user=user, what=what, seconds=round(time.time() - this.begun, 1)
+        )
 
 
 def busy(user: str) -> LxcGpuError:

@@ -11,7 +11,8 @@ from reconciler.newest import current_view
 from reconciler.plan import Tell
 from reconciler.power import power_of, resident_of
 from reconciler.snapshots import Shelf, Snapshot
-from shells.messages import size
+from reconciler.undertaking import last
+from shells.messages import moment, size
 from shells.verbs import Asked
 from state import wire
 from state.errors import LxcGpuError
@@ -92,7 +93,7 @@ def _list(user: str) -> wire.Answer:
     resident_of(view, user)
     shelf = snapshots.shelf_of(view, user)
     begun = [each for each in shelf.begun if each[0] == view.server]
-    begun = begun if begun and take_snapshot.under_way(user) else []
+    begun = begun if begun and _packing(user) else []
     lines = [*_table(shelf.whole, view)]
     lines += [f"Under way: {name}, {size(so_far)} so far." for _, name, so_far in begun]
     lines += [
@@ -111,11 +112,16 @@ def _list(user: str) -> wire.Answer:
     return wire.Answer("\n".join(lines), facts)
 
 
+def _packing(user: str) -> bool:
+    work = last(user)
+    return work is not None and work.ended is None
+
+
 def _table(found: tuple[Snapshot, ...], view: View) -> list[str]:
     if not found:
         return [f"You have no snapshots yet. Take one:  ssh {view.server}-manage snapshot"]
     rows = [
-        (each.name, _when(each), size(each.packed), size(each.unpacked), each.server)
+        (each.name, moment(each.taken), size(each.packed), size(each.unpacked), each.server)
         for each in found
     ]
     rows = [("NAME", "TAKEN", "SIZE", "UNPACKED", "FROM"), *rows]
@@ -125,10 +131,6 @@ def _table(found: tuple[Snapshot, ...], view: View) -> list[str]:
         *(line.rstrip() for line in table),
         f"{len(found)} of {view.snapshots_kept}. The oldest that you gave no name makes room.",
     ]
-
-
-def _when(snapshot: Snapshot) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(snapshot.taken))
 
 
 def _remove(asked: Asked) -> wire.Answer | wire.Question:
@@ -152,8 +154,8 @@ def _what(shelf: Shelf, name: str) -> str | None:
     for each in shelf.whole:
         if each.name == name:
             return (
-                f"the snapshot {name} of {each.server}, taken {_when(each)}, {size(each.packed)} "
-                f"(sha256 {each.sha256[:12]}...)"
+                f"the snapshot {name} of {each.server}, taken {moment(each.taken)}, "
+                f"{size(each.packed)} (sha256 {each.sha256[:12]}...)"
             )
     return f"what is left of {name}, which is not whole" if name in shelf.broken else None
 

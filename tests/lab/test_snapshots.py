@@ -275,7 +275,8 @@ class TestInterruptions:
     def test_work_goes_on_meanwhile_and_without_its_asker(self, fleet: Fleet, paused: Host) -> None:
         _begin(fleet)
         assert "Under way: gpu17-" in manage(fleet, "snapshot --list").stdout
-        assert "is being taken already" in manage(fleet, "snapshot").stderr
+        assert "files is under way (snapshot)." in manage(fleet, "snapshot mine").stderr
+        assert "snapshot: under way since" in manage(fleet, "status").stdout
         assert manage(fleet, "restart").ok, "a start doesn't wait for a snapshot"
         assert reconcile(fleet.gpu17).ok, "nor does a round"
         fleet.types("kill -9 $(cat /tmp/typed)")
@@ -283,6 +284,7 @@ class TestInterruptions:
         paused.sh("pkill -CONT -u lqchen -x zstd")
         eventually(lambda: len(listed(fleet)) == 1)
         assert "Under way" not in manage(fleet, "snapshot --list").stdout
+        assert "snapshot: done" in manage(fleet, "status").stdout
 
     def test_a_killed_one_leaves_nothing_that_counts_or_stays(
         self, fleet: Fleet, paused: Host
