@@ -8,7 +8,7 @@ from laboratory.hosts import Lab
 from laboratory.layout import places
 from laboratory.progress import Progress
 
-from tests.bench import logins, revocation, rounds, walk
+from tests.bench import logins, revocation, rounds, snapshots, walk
 from tests.bench.measure import table
 
 
@@ -28,6 +28,7 @@ def main() -> None:
             rounds.one_change(gpu18),
             rounds.check_10000(gpu18),
             walk.thousand_commits(),
+            snapshots.of_3_gb(lab),
         ]
         print(f"\n{table(figures)}")
     finally:
