@@ -139,17 +139,25 @@ def _wait(child: int, stream: int, patience: float, tick: Callable[[float], None
     begun, said, status = time.monotonic(), b"", None
     os.set_blocking(stream, False)
     while (passed := time.monotonic() - begun) < patience:
-        if select.select([stream], [], [], 0.5)[0]:
-            chunk = os.read(stream, LONGEST)
-            said = (said + chunk)[-LONGEST:]
-            if not chunk:
-                time.sleep(0.02)  # closed, and about to end
+        if not select.select([stream], [], [], 0.5)[0]:
+            tick(passed)
         ended, raw = os.waitpid(child, os.WNOHANG)
+        said = (said + _read(stream))[-LONGEST:]
         if ended:
             status = os.waitstatus_to_exitcode(raw)
             break
-        tick(passed)
     else:
         os.killpg(child, signal.SIGKILL)
         os.waitpid(child, 0)
     return Ended(status, said.decode("utf-8", "replace"))
+
+
+def _read(stream: int) -> bytes:
+    """What there is to read, a sane amount of it."""
+    try:
+        raw = os.read(stream, LONGEST)
+    except BlockingIOError:
+        return b""
+    if not raw:
+        time.sleep(0.02)  # closed; its end is not far
+    return raw

@@ -28,6 +28,7 @@ SUMMARIES: Mapping[str, str] = {
     "recover": "make your container what it was in a snapshot; `--undo` goes back",
     "rebuild": "begin anew from the template; `--keep-home`, `--undo`",
     "connect": "for ssh's ProxyCommand: start your container, and lead ssh to it",
+    "gpus": "who uses which GPU, how much memory, since when; also CPU and memory by person",
     "help": "this text; `help VERB` for one verb",
 }
 _LONG: Mapping[str, str] = {
@@ -84,6 +85,13 @@ accounts that you made yourself have to be made again. The system before is kept
 
 With that, `ssh gpu17`, scp, rsync and editors start a stopped container by themselves and need no
 port of the server but ssh. Your page on the web hands out a whole configuration of that kind.""",
+    "gpus": """\
+  ssh gpu17-manage gpus
+  ssh gpu17-manage gpus --json | jq '.gpus[] | select(.processes == [])'
+  watch -n 5 ssh gpu17-manage gpus
+
+What `nvidia-smi` in a container can't show: whose the programs are. Of others you see the name, the
+memory and since when, not what they typed. CPUs are counted over a fifth of a second.""",
     "help": "  ssh gpu17-manage help\n  ssh gpu17-manage help stop",
 }
 

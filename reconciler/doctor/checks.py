@@ -5,7 +5,17 @@ A check is added by one function and one place here.
 
 from __future__ import annotations
 
-from reconciler.doctor import accounts, firewall, machine, network, service, sshd, storage, user
+from reconciler.doctor import (
+    accounts,
+    driver,
+    firewall,
+    machine,
+    network,
+    service,
+    sshd,
+    storage,
+    user,
+)
 from reconciler.doctor.server import Server
 from state.findings import Check
 
@@ -17,6 +27,8 @@ SERVER: tuple[Check[Server], ...] = (
     machine.id_mapping,
     machine.lxc,
     machine.gpu,
+    driver.in_step,
+    driver.registered_gpus,
     machine.clock,
     service.newest_commit,
     storage.space,

@@ -21,11 +21,22 @@ LARGEST = 4 << 20
 
 def naming(version: str, folders: tuple[Path, ...] = FOLDERS) -> Path | None:
     """The specification that names libraries of this version; one that was not renewed does not."""
+    found = _files(folders)
+    return next((file for file, raw in found if f".so.{version}".encode() in raw), None)
+
+
+def stale(version: str, folders: tuple[Path, ...] = FOLDERS) -> Path | None:
+    """A specification of NVIDIA's that no longer fits, if none fits."""
+    found = _files(folders)
+    first = next((file for file, raw in found if b"nvidia.com/" in raw), None)
+    return None if naming(version, folders) else first
+
+
+def _files(folders: tuple[Path, ...]) -> Iterator[tuple[Path, bytes]]:
     for folder in folders:
         for file in sorted((*folder.glob("*.json"), *folder.glob("*.y*ml"))):
-            if file.stat().st_size <= LARGEST and f".so.{version}".encode() in file.read_bytes():
-                return file
-    return None
+            if file.stat().st_size <= LARGEST:
+                yield file, file.read_bytes()
 
 
 def read(file: Path) -> Mapping[str, Any]:
@@ -75,7 +86,7 @@ def links_of(fields: Mapping[str, Any]) -> tuple[tuple[PurePosixPath, str], ...]
 def _arguments(hook: Mapping[str, Any], option: str) -> Iterator[str]:
     """The values of one option, in both ways of writing it."""
     words = [str(word) for word in hook.get("args") or ()]
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in zip(words, [*words[1:], ""], strict=False):
         if word == option:
             yield following
         elif word.startswith(f"{option}="):

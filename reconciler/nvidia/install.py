@@ -6,6 +6,7 @@ nothing else. The installer is the sysadmin's file, lent to it open for reading.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,9 @@ PATIENCE = 900.0
 OPTIONS = ("--silent", "--no-kernel-module", "--no-x-check", "--no-nouveau-check")
 # What it unpacks is large, and /tmp may be in memory.
 ARGV = ("env", "TMPDIR=/var/tmp", "sh", f"/proc/self/fd/{inside.LENT}", *OPTIONS)
+NAME = f"NVIDIA-Linux-{versions.MACHINE}-{{}}.run"
+"""As NVIDIA calls its installers, with the version left out."""
+FULL = re.compile("space left|Disk quota")
 LOG = "/var/log/nvidia-installer.log"
 
 
@@ -54,7 +58,7 @@ def bring_in_step(view: View, user: str, resident: Resident, tell: Tell) -> tupl
 
 def installer(view: View, wanted: str) -> Path:
     """NVIDIA's installer of that version. LxcGpuError if the sysadmin has not put it there."""
-    path = Path(view.installers) / f"NVIDIA-Linux-{versions.MACHINE}-{wanted}.run"
+    path = Path(view.installers) / NAME.format(wanted)
     if not path.is_file():
         raise LxcGpuError(
             "installer-missing",
@@ -71,7 +75,7 @@ def _install(path: Path, user: str, wanted: str, tell: Tell) -> None:
         return
     said = "".join(c if c.isprintable() else "\n" for c in ended.said)
     lines = [line.strip() for line in said.splitlines() if line.strip()]
-    if "No space left" in said or "Disk quota" in said:
+    if FULL.search(said):
         raise LxcGpuError(
             "driver-disk-full",
             f"NVIDIA's driver {wanted} could not be installed in your container: its disk is full.",

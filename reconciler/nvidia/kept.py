@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -65,8 +65,7 @@ def folder_for(version: str, installed: str | None) -> Path | None:
     None if nobody has that version. LxcGpuError if it can't be made (disk full).
     """
     if version != installed:
-        kept = places.NVIDIA.glob(f"{version}-*")
-        return max(kept, key=lambda folder: folder.stat().st_mtime, default=None)
+        return max(of_version(version), key=lambda folder: folder.stat().st_mtime, default=None)
     spec = cdi.naming(version)
     own = None if spec else own_content(version)
     name = f"{version}-{_digest(spec, own)}"
@@ -75,8 +74,13 @@ def folder_for(version: str, installed: str | None) -> Path | None:
         with locks.lock(LOCK):
             if not target.is_dir():
                 _make(target, own or _content_by(spec, version))
-                _forget(keep=(version,))
+                _forget(keep=target)
     return target
+
+
+def of_version(version: str) -> Iterator[Path]:
+    """The folders that were kept of a version."""
+    return places.NVIDIA.glob(f"{version}-*")
 
 
 def _digest(spec: Path | None, own: Content | None) -> str:
@@ -192,10 +196,9 @@ def _same_file(source: Path, file: Path) -> None:
     file.chmod(0o755 if os.access(source, os.X_OK) else 0o644)
 
 
-def _forget(keep: tuple[str, ...]) -> None:
-    """Remove folders of other versions that no container was started with."""
+def _forget(keep: Path) -> None:
+    """Remove the others, but those that a container was started with."""
     used = "".join(config.read_text() for config in places.RUN.glob("*.config"))
     for folder in places.NVIDIA.iterdir():
-        version = folder.name.lstrip(".").partition("-")[0]
-        if version not in keep and str(folder) not in used:
+        if folder != keep and str(folder) not in used:
             remove_tree(folder)

@@ -20,6 +20,8 @@ def main() -> None:
         gpu18 = lab.host("gpu18")
         figures = [
             logins.manage_while_running(lab),
+            logins.only_looking(lab, "status"),
+            logins.only_looking(lab, "gpus"),
             logins.cold_start(lab),
             logins.save_to_login(lab),
             revocation.key_removed(lab),

@@ -57,6 +57,19 @@ def manage_while_running(lab: Lab) -> Figure:
     )  # fmt: skip
 
 
+def only_looking(lab: Lab, verb: str) -> Figure:
+    """`ssh gpu17-manage VERB` for a verb that changes nothing."""
+    _prepare_floor(lab)
+    _on_laptop(lab, "ssh", "gpu17-manage")
+    ours, floor = in_turn(
+        lambda: _on_laptop(lab, "ssh", "gpu17-manage", verb),
+        lambda: _on_laptop(lab, "ssh", "root@gpu17-manage", "true"),
+        runs=9,
+    )
+    target = "0.2 s more: CPU use is looked at twice" if verb == "gpus" else "within 0.1 s"
+    return Figure(f"ssh gpu17-manage {verb}", ours, floor, "ssh ... true on the same host", target)
+
+
 def cold_start(lab: Lab) -> Figure:
     """`ssh gpu17-manage` on a stopped container until its sshd answers."""
     host = lab.host("gpu17")

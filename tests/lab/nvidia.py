@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from laboratory.hosts import Host
 from laboratory.progress import Progress
 
 from reconciler.nvidia.versions import MACHINE
+from state.command import run
 
 FOLDER = f"/usr/lib/{MACHINE}-linux-gnu"
 UUIDS = (
@@ -104,3 +106,65 @@ def cached(version: str) -> Path:
     """The folder of the real libraries of this version on this machine."""
     with Progress() as progress:
         return libraries(progress) / version
+
+
+def install_fake_nvml(host: Host, version: str, answers: str) -> None:
+    """The fake NVML in place of the real one, under its names; pynvml and our code are real."""
+    source = Path(__file__).with_name("fake_nvml.c")
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "fake.so"
+        run(["gcc", "-shared", "-fPIC", "-Wall", "-Werror", "-o", made, source])
+        host.push(made, f"{FOLDER}/libnvidia-ml.so.{version}")
+    host.sh(f"ln -sfn libnvidia-ml.so.{version} {FOLDER}/libnvidia-ml.so.1; ldconfig")
+    host.write("/etc/fake-nvml", answers)
+
+
+# What NVIDIA's own does, as far as a container shows it: the old version's files go, the new one's
+# come, the loader is told; options that NVIDIA's doesn't have are refused.
+INSTALLER = r"""#!/bin/sh
+set -eu
+umask 022
+silent=no module=yes
+for option; do
+    case $option in
+        --silent) silent=yes ;;
+        --no-kernel-module) module=no ;;
+        --no-x-check | --no-nouveau-check) ;;
+        *) echo "unrecognized option: $option" >&2; exit 1 ;;
+    esac
+done
+[ "$silent$module" = yesno ] || { echo "would build a kernel module" >&2; exit 1; }
+echo "Installing into $(hostname) as $(id -u), pid 1 is $(cat /proc/1/comm)"
+[ ! -e /etc/refuse-driver ] || { echo "ERROR: Unable to find anything"; exit 1; }
+rm -f FOLDER/libcuda.so* FOLDER/libnvidia-*.so* /usr/bin/nvidia-smi
+cp -P lib/* FOLDER/
+mv FOLDER/nvidia-smi /usr/bin/
+ldconfig
+cat /proc/self/cgroup >/var/log/nvidia-installer.log
+"""
+
+
+MAKESELF_HEADER = Path("/usr/share/makeself/makeself-header.sh")
+
+
+def make_installer(host: Host, version: str) -> str:
+    """NVIDIA-Linux-...-VERSION.run on a server, made by makeself as NVIDIA's; its path."""
+    path = f"/var/lib/lxc-gpu/drivers/NVIDIA-Linux-{MACHINE}-{version}.run"
+    with tempfile.TemporaryDirectory() as folder:
+        contents, made = Path(folder) / "contents", Path(folder) / "made.run"
+        (contents / "lib").mkdir(parents=True)
+        for file in cached(version).rglob("nvidia/current/*"):
+            if not file.name.endswith(".gz"):
+                run(["cp", "-P", file, contents / "lib"])
+        (contents / "nvidia-installer").write_text(INSTALLER.replace("FOLDER", FOLDER))
+        (contents / "nvidia-installer").chmod(0o755)
+        label = f"NVIDIA Accelerated Graphics Driver for Linux-{MACHINE} {version}"
+        # NVIDIA's makeself is one that leaves options that it doesn't know to the installer
+        header = MAKESELF_HEADER.read_text()
+        begin = header.index("    -*)\n\techo Unrecognized")
+        header = header[:begin] + header[header.index("    *)\n", begin + 4) :]
+        (Path(folder) / "header").write_text(header)
+        words = ["--nocomp", "--header", Path(folder) / "header", contents, made, label]
+        run(["makeself", *words, "./nvidia-installer"])
+        host.push(made, path, 0o644)
+    return path

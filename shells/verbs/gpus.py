@@ -1,0 +1,176 @@
+"""`gpus`: who uses which GPU, and whose programs use CPU and memory."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from reconciler import activity, power
+from reconciler.activity import Process, Use
+from reconciler.newest import current_view
+from reconciler.nvidia import nodes, nvml, versions
+from reconciler.nvidia.nvml import Gpu, GpuProcess
+from reconciler.plan import Tell
+from shells import messages
+from shells.verbs import Asked
+from state import wire
+from state.errors import LxcGpuError
+from state.view import View
+
+NO_DRIVER = LxcGpuError("gpu-none", "This server has no NVIDIA driver, so there are no GPUs.")
+GIB = 1 << 30
+DAY = 86400
+
+
+def answer(asked: Asked, tell: Tell) -> wire.Answer:
+    """Look, and change nothing. Without a driver, it says why, and shows the rest."""
+    view = current_view()
+    power.resident_of(view, asked.user)
+    samples = activity.sampled()
+    before, begun = next(samples), time.monotonic()
+    gpus, problem = _gpus()
+    now, seconds = next(samples), time.monotonic() - begun
+    seen = _Seen(view, asked.user, now, time.time())
+    used = activity.uses(view, before, now, seconds)
+    texts = [seen.problem(problem) if problem else seen.gpus(gpus), seen.uses(used)]
+    facts = {
+        "server": view.server,
+        "gpus": [seen.facts(gpu, seen.own(gpus)) for gpu in gpus],
+        "gpu_problem": problem and {"code": problem.code, "message": problem.message},
+        "people": [
+            {
+                "user": use.user,
+                "full_name": seen.full_name(use.user),
+                "cpus": round(use.cpus, 2),
+                "memory_bytes": use.memory,
+                "processes": use.processes,
+            }
+            for use in used
+        ],
+    }
+    return wire.Answer("\n\n".join(texts), facts)
+
+
+def _gpus() -> tuple[tuple[Gpu, ...], LxcGpuError | None]:
+    if not versions.driver().present:
+        return (), NO_DRIVER
+    try:
+        return nvml.read().gpus, None
+    except LxcGpuError as error:
+        return (), error
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What was read, on its way to a person or a program. Nobody's command lines are shown."""
+
+    view: View
+    asker: str
+    processes: Mapping[int, Process]
+    now: float
+
+    def full_name(self, user: str) -> str:
+        """The person's name; empty for accounts of the server."""
+        resident = self.view.residents.get(user)
+        return resident.full_name if resident else ""
+
+    def problem(self, problem: LxcGpuError) -> str:
+        """Why there is no list."""
+        return f"{problem.message}\n  {problem.hint}".rstrip()
+
+    def gpus(self, gpus: tuple[Gpu, ...]) -> str:
+        """All GPUs, each with its processes."""
+        width = max((len(gpu.name) for gpu in gpus), default=0)
+        lines = [f"GPUs of {self.view.server}:"]
+        for gpu in gpus:
+            busy = "-" if gpu.utilisation is None else f"{gpu.utilisation} %"
+            room = f"{gpu.memory_used / GIB:.1f} of {gpu.memory_total / GIB:.1f} GiB"
+            others = "" if gpu in self.own(gpus) else "   (not for your container)"
+            lines.append(f"  {gpu.index:>2}  {gpu.name:<{width}}  {room:>19}  {busy:>5}{others}")
+            lines += self._table(
+                [
+                    (user, self.full_name(user), messages.size(each.memory), since, command)
+                    for user, since, command, each in self._by(gpu)
+                ],
+                indent=6,
+            ) or ["      nobody"]
+        return "\n".join(lines)
+
+    def own(self, gpus: tuple[Gpu, ...]) -> tuple[Gpu, ...]:
+        """Those that the asker's container sees."""
+        cards = [nodes.Card(gpu.uuid, gpu.minor) for gpu in gpus]
+        minors, _ = nodes.choose(self.view.residents[self.asker].gpus, cards)
+        return tuple(gpu for gpu in gpus if minors is None or gpu.minor in minors)
+
+    def _by(self, gpu: Gpu) -> Iterator[tuple[str, str, str, GpuProcess]]:
+        """User, since when, command: of each process of the GPU."""
+        for each in gpu.processes:
+            process = self.processes.get(each.pid)
+            if process is None:
+                yield "?", "-", "ended or hidden", each
+            else:
+                user = activity.name_of(self.view, process.uid)
+                yield user, since(process.started, self.now), process.command, each
+
+    def facts(self, gpu: Gpu, own: tuple[Gpu, ...]) -> dict[str, object]:
+        """One GPU for a program; `own` are those that the asker's container sees."""
+        ours = [(each, self.processes.get(each.pid)) for each in gpu.processes]
+        return {
+            "index": gpu.index,
+            "uuid": gpu.uuid,
+            "name": gpu.name,
+            "memory_total_bytes": gpu.memory_total,
+            "memory_used_bytes": gpu.memory_used,
+            "utilisation_percent": gpu.utilisation,
+            "temperature_celsius": gpu.temperature,
+            "yours": gpu in own,
+            "processes": [
+                {
+                    "user": process and activity.name_of(self.view, process.uid),
+                    "memory_bytes": each.memory,
+                    "since": process and round(process.started, 1),
+                    "command": process and process.command,
+                }
+                for each, process in ours
+            ],
+        }
+
+    def uses(self, used: tuple[Use, ...]) -> str:
+        """CPU and memory of everybody."""
+        rows = [
+            (
+                use.user,
+                self.full_name(use.user),
+                f"{use.cpus:.1f} CPUs",
+                messages.size(use.memory),
+                f"{use.processes} process{'' if use.processes == 1 else 'es'}",
+            )
+            for use in used
+        ]
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        head = f"Of {os.cpu_count()} CPUs and {messages.size(total)} of memory:"
+        return "\n".join([head, *(self._table(rows, indent=2) or ["  nobody runs anything"])])
+
+    @staticmethod
+    def _table(rows: Sequence[tuple[str, ...]], indent: int) -> list[str]:
+        """Rows in columns; sizes to the right."""
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        right = (2, 3) if indent == 2 else (2,)
+        return [
+            " " * indent
+            + "  ".join(
+                f"{cell:>{width}}" if place in right else f"{cell:<{width}}"
+                for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in rows
+        ]
+
+
+def since(started: float, now: float) -> str:
+    """When, by the server's clock: the time today, the day within a week, the date before. Pure."""
+    then, passed = time.localtime(started), now - started
+    if passed < DAY and then.tm_yday == time.localtime(now).tm_yday:
+        return time.strftime("since %H:%M", then)
+    return time.strftime("since %a %H:%M" if passed < 6 * DAY else "since %Y-%m-%d", then)

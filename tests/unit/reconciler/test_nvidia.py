@@ -1,0 +1,275 @@
+"""NVIDIA's driver, as far as texts and files in a folder tell: captured outputs, no GPU."""
+
+import json
+import os
+import time
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from reconciler import inside, places
+from reconciler.doctor.driver import in_step_of
+from reconciler.nvidia import cdi, kept, nodes, nvml, versions
+from reconciler.nvidia.nodes import Card
+from reconciler.nvidia.versions import Driver
+from state.errors import LxcGpuError
+
+CLOSED = """\
+NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.261.03  Fri Aug 22 01:40:06 UTC 2025
+GCC version:  gcc version 12.2.0 (Debian 12.2.0-14+deb12u1)
+"""
+OPEN = """\
+NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  550.54.14  Release Build  (dvs-builder@U16)
+GCC version:  gcc version 13.3.0 (Ubuntu 13.3.0-6ubuntu2~24.04)
+"""
+LEGACY = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  390.157  Wed Oct 12 09:19:07 UTC 2022\n"
+INFORMATION = """\
+Model: \t\t NVIDIA A100-SXM4-40GB
+IRQ:   \t\t 153
+GPU UUID: \t GPU-5a1bd0a3-9d4e-4d12-8b5e-2f6c1c6f0e01
+Video BIOS: \t 92.00.45.00.05
+Bus Location: \t 0000:07:00.0
+Device Minor: \t 3
+"""
+HYBRID = """\
+9:name=systemd:/lxc-gpu.slice/lxc-gpu@lqchen.service/lxc.payload.lqchen/init.scope
+8:pids:/lxc-gpu.slice/lxc-gpu@lqchen.service
+5:cpu,cpuacct:/
+0::/lxc-gpu.slice/lxc-gpu@lqchen.service/lxc.payload.lqchen/init.scope
+"""
+A, B = Card("GPU-a", 3), Card("GPU-b", 0)
+
+
+EDITS = {
+    "mounts": [{"hostPath": "/usr/lib/libcuda.so.5", "containerPath": "/lib/libcuda.so.5"}],
+    "hooks": [
+        {"path": "/evil", "args": ["x", "create-symlinks", "--link", "a.so.1::/lib/a.so"]},
+        {"path": "/evil", "args": ["x", "create-symlinks", "--link=b.so.1::/lib/b.so"]},
+        {"path": "/evil", "args": ["x", "update-ldcache", "--folder", "/lib"]},
+        {"path": "/evil"},
+    ],
+}
+
+
+class TestVersions:
+    @pytest.mark.parametrize(
+        ("text", "version"),
+        [(CLOSED, "535.261.03"), (OPEN, "550.54.14"), (LEGACY, "390.157"), ("", None),
+         ("GCC version:  gcc version 12.2.0\n", None)],
+    )  # fmt: skip
+    def test_the_modules(self, text: str, version: str | None) -> None:
+        assert versions.of_proc(text) == version
+
+    def test_of_names_the_newest_first(self) -> None:
+        names = ["libcuda.so.99.10", "libcuda.so.535.261.03", "libcuda.so.535.54.03", "libcuda.so",
+                 "libcuda.so.1", "libcudart.so.12.1.105", "libnvidia-ml.so.535.261.03",
+                 "/x/y/libcuda.so.470.256.02", "libcuda.so.535.261.03.bak"]  # fmt: skip
+        assert versions.of_names(names) == ("535.261.03", "535.54.03", "470.256.02", "99.10")
+
+    def test_a_driver_is_upgraded_if_both_are_known_and_differ(self) -> None:
+        assert Driver("535.1", "550.1").upgraded
+        assert not Driver("535.1", "535.1").upgraded
+        assert not Driver(None, "550.1").upgraded
+        assert Driver(None, "550.1").version == "550.1"
+        assert not Driver(None, None).present
+
+    def test_installed_by_what_the_loaders_link_leads_to(self, tmp_path: Path) -> None:
+        """Debian's way: over /etc/alternatives into a folder of the variant."""
+        base = tmp_path / f"usr/lib/{versions.MACHINE}-linux-gnu"
+        (base / "nvidia/current").mkdir(parents=True)
+        assert versions.installed(tmp_path) is None
+        (base / "nvidia/current/libcuda.so.535.261.03").touch()
+        (tmp_path / "alternative").symlink_to(base / "nvidia/current/libcuda.so.535.261.03")
+        (base / "libcuda.so.1").symlink_to(tmp_path / "alternative")
+        assert versions.installed(tmp_path) == "535.261.03"
+        found = kept.own_content("535.261.03", tmp_path)
+        assert list(found.files) == ["lib/libcuda.so.535.261.03"]
+
+    @pytest.mark.skipif(os.getuid() != 0, reason="becomes the owner")
+    def test_inside_by_names_and_links_whatever_else_is_there(self, tmp_path: Path) -> None:
+        tmp_path.chmod(0o755)
+        for parent in tmp_path.parents[:-2]:
+            parent.chmod(parent.stat().st_mode | 0o055)
+        base = tmp_path / f"usr/lib/{versions.MACHINE}-linux-gnu"
+        base.mkdir(parents=True)
+        assert versions.inside(tmp_path, 65534) is None
+        (base / "libcuda.so.535.261.03").touch()
+        (base / "libcuda.so.470.1").touch()
+        assert versions.inside(tmp_path, 65534) == "535.261.03"
+        (base / "libcuda.so.1").symlink_to("libcuda.so.470.1")
+        assert versions.inside(tmp_path, 65534) == "470.1"
+        (base / "libcuda.so.1").unlink()
+        (base / "libcuda.so.1").mkdir()
+        (tmp_path / "usr/lib64").symlink_to("/etc")
+        assert versions.inside(tmp_path, 65534) == "535.261.03"
+
+
+class TestNodes:
+    def test_a_card(self) -> None:
+        assert nodes.of_proc(INFORMATION) == Card("GPU-5a1bd0a3-9d4e-4d12-8b5e-2f6c1c6f0e01", 3)
+        assert nodes.of_proc("Model: x\n") is None
+
+    def test_cards_in_the_order_of_the_bus(self, tmp_path: Path) -> None:
+        for bus, minor in (("0000:47:00.0", 0), ("0000:07:00.0", 3)):
+            folder = tmp_path / "gpus" / bus
+            folder.mkdir(parents=True)
+            (folder / "information").write_text(f"GPU UUID: GPU-{minor}\nDevice Minor: {minor}\n")
+        assert nodes.cards(tmp_path) == (Card("GPU-3", 3), Card("GPU-0", 0))
+        assert nodes.cards(tmp_path / "none") == ()
+
+    def test_chosen_by_uuid_or_index(self) -> None:
+        assert nodes.choose(None, (A, B)) == (None, ())
+        assert nodes.choose((), (A, B)) == (frozenset(), ())
+        assert nodes.choose(("GPU-b", "0"), (A, B)) == (frozenset({0, 3}), ())
+        assert nodes.choose(("1", "GPU-x", "2"), (A, B)) == (frozenset({0}), ("GPU-x", "2"))
+
+
+class TestSpecification:
+    def test_mounts_and_the_meaning_of_hooks(self, tmp_path: Path) -> None:
+        file = tmp_path / "nvidia.json"
+        file.write_text(json.dumps({"containerEdits": EDITS}))
+        fields = cdi.read(file)
+        assert cdi.files_of(fields) == (
+            (Path("/usr/lib/libcuda.so.5"), PurePosixPath("/lib/libcuda.so.5")),
+        )
+        assert cdi.links_of(fields) == (
+            (PurePosixPath("/lib/a.so"), "a.so.1"), (PurePosixPath("/lib/b.so"), "b.so.1"),
+        )  # fmt: skip
+
+    @pytest.mark.parametrize(
+        "text", ["", "[]", "{", '{"containerEdits": {"mounts": [7]}}', '{"containerEdits": 7}']
+    )
+    def test_what_can_t_be_read_is_an_error(self, tmp_path: Path, text: str) -> None:
+        for name in ("a.json", "a.yaml"):
+            (tmp_path / name).write_text(text)
+            with pytest.raises(LxcGpuError, match="can be read"):
+                cdi.read(tmp_path / name)
+
+    def test_one_of_another_version_is_stale(self, tmp_path: Path) -> None:
+        file = tmp_path / "n.yaml"
+        file.write_text("kind: nvidia.com/gpu\n# libcuda.so.535.261.03\n")
+        assert cdi.naming("535.261.03", (tmp_path,)) == file
+        assert cdi.naming("550.54.14", (tmp_path,)) is None
+        assert cdi.stale("550.54.14", (tmp_path,)) == file
+        assert cdi.stale("535.261.03", (tmp_path,)) is None
+
+    def test_only_libraries_tools_and_known_extras_are_taken(self, tmp_path: Path) -> None:
+        for name in ("libcuda.so.5", "nvidia-smi", "shadow", "nvidia-persistenced"):
+            (tmp_path / name).touch()
+        files = [
+            (tmp_path / "libcuda.so.5", PurePosixPath("/lib/libcuda.so.5")),
+            (tmp_path / "nvidia-smi", PurePosixPath("/usr/bin/nvidia-smi")),
+            (tmp_path / "shadow", PurePosixPath("/etc/shadow")),
+            (tmp_path / "nvidia-persistenced", PurePosixPath("/usr/bin/nvidia-persistenced")),
+            (tmp_path / "gone", PurePosixPath("/lib/libgone.so.1")),
+        ]
+        links = [(PurePosixPath("/x/libcuda.so"), "/a/libcuda.so.5"), (PurePosixPath("/x"), "y")]
+        found = kept.content_of(files, links)
+        assert sorted(found.files) == ["bin/nvidia-smi", "lib/libcuda.so.5"]
+        assert found.links == {"lib/libcuda.so": "libcuda.so.5"}
+
+
+class TestKept:
+    @pytest.fixture
+    def server(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        for name in ("NVIDIA", "RUN", "LOCKS"):
+            monkeypatch.setattr(places, name, tmp_path / name)
+            (tmp_path / name).mkdir()
+        monkeypatch.setattr(cdi, "naming", lambda version: None)
+        return tmp_path
+
+    def have(self, server: Path, monkeypatch: pytest.MonkeyPatch, version: str) -> Path:
+        library = server / f"libcuda.so.{version}"
+        tool = server / "tool"
+        if not library.exists():
+            library.write_text(version)
+            tool.touch()
+            tool.chmod(0o4755)
+        content = kept.Content(
+            {f"lib/{library.name}": library, "bin/nvidia-smi": tool}, {"lib/a.so": "a.so.1"}
+        )
+        monkeypatch.setattr(kept, "own_content", lambda version: content)
+        found = kept.folder_for(version, version)
+        assert found is not None
+        return found
+
+    def test_files_are_linked_and_set_uid_ones_are_not(
+        self, server: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder = self.have(server, monkeypatch, "535.1")
+        assert (folder / "lib/libcuda.so.535.1").stat().st_nlink == 2
+        tool = (folder / "bin/nvidia-smi").stat()
+        assert (tool.st_nlink, tool.st_mode & 0o7777) == (1, 0o755)
+        assert (server / "tool").stat().st_mode & 0o7777 == 0o4755
+        assert (folder / "lib/a.so").readlink() == Path("a.so.1")
+        assert self.have(server, monkeypatch, "535.1") == folder
+
+    def test_outlives_an_upgrade_as_long_as_somebody_uses_it(
+        self, server: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        old = self.have(server, monkeypatch, "535.1")
+        (server / "libcuda.so.535.1").unlink()  # what dpkg does
+        assert kept.folder_for("535.1", "550.1") == old
+        assert (old / "lib/libcuda.so.535.1").read_text() == "535.1"
+        (server / "RUN/lqchen.config").write_text(f"lxc.mount.entry = {old} usr/local/nvidia\n")
+        self.have(server, monkeypatch, "550.1")
+        assert old.is_dir()
+        (server / "RUN/lqchen.config").unlink()
+        self.have(server, monkeypatch, "560.1")
+        assert not old.exists()
+        assert kept.folder_for("535.1", "560.1") is None
+
+    def test_what_a_kill_left_is_made_again(
+        self, server: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder = self.have(server, monkeypatch, "535.1")
+        half = folder.with_name(f".{folder.name}.new")
+        folder.rename(half)
+        (half / "settle").unlink()
+        assert self.have(server, monkeypatch, "535.1") == folder
+        assert (folder / "settle").exists()
+        assert not half.exists()
+
+
+class TestNvml:
+    def test_errors_are_in_words(self) -> None:
+        assert "upgraded" in nvml._error(18, "x").message
+        assert "not loaded" in nvml._error(9, "x").message
+        assert "management library" in nvml._error(12, "x").message
+        assert nvml._error(15, "GPU is lost").message.endswith("GPU is lost.")
+
+    def test_one_that_hangs_is_left_in_time(self) -> None:
+        begun = time.monotonic()
+        with pytest.raises(LxcGpuError, match="did not answer within"):
+            nvml._in_child(lambda: time.sleep(60) or {}, patience=0.2)  # type: ignore[func-returns-value]
+        assert time.monotonic() - begun < 5
+
+    def test_one_that_crashes_is_an_error(self) -> None:
+        with pytest.raises(LxcGpuError, match="ended the program"):
+            nvml._in_child(lambda: os._exit(3), patience=5)
+
+
+def test_cgroups_to_join() -> None:
+    unit = "lxc-gpu.slice/lxc-gpu@lqchen.service"
+    scope = f"{unit}/lxc.payload.lqchen/init.scope"
+    assert inside.cgroups_of(HYBRID) == (
+        f"systemd/{scope}/cgroup.procs", f"pids/{unit}/cgroup.procs", "cpu,cpuacct/cgroup.procs",
+        f"unified/{scope}/cgroup.procs",
+    )  # fmt: skip
+    assert inside.cgroups_of(f"0::/{scope}\n") == (f"{scope}/cgroup.procs",)
+
+
+@pytest.mark.parametrize(
+    ("driver", "policy", "still_kept", "words"),
+    [
+        (Driver("535.1", "535.1"), "mount", True, "both 535.1"),
+        (Driver("535.1", "550.1"), "mount", True, "Containers go on"),
+        (Driver("535.1", "550.1"), "mount", False, "finds no GPU"),
+        (Driver("535.1", "550.1"), "install", True, "finds no GPU"),
+        (Driver("535.1", None), "mount", False, "no libraries"),
+    ],
+)
+def test_doctor_says_what_it_means(
+    driver: Driver, policy: str, still_kept: bool, words: str
+) -> None:
+    assert words in in_step_of(driver, policy, still_kept).text
