@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Hashable, Iterator
 from ipaddress import IPv4Network
 
+from state.check_resources import resources
 from state.keys import PublicKey
 from state.layout import FLEET, Subject
 from state.model import Fleet, Range, State, User
@@ -41,6 +42,7 @@ def check(state: State, broken: Collection[str] = ()) -> list[Finding]:
         *_identities(state, people),
         *_keys(state),
         *_registrations(state, broken),
+        *resources(state),
     ]
 
 
