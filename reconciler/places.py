@@ -28,9 +28,13 @@ HOST_KEYS = KEPT / "host_keys"
 """The containers' own ssh host keys, outside their file systems: a rebuild keeps them."""
 NVIDIA = KEPT / "nvidia"
 """The driver's libraries, a folder for each version: what containers see read-only."""
+RUNNING = KEPT / "running"
+"""A file for each container that runs: after a reboot it comes back."""
 
 RUN = Path("/run/lxc-gpu")
 LOCKS = RUN / "locks"
+MOUNTS = RUN / "mounts"
+"""What containers see of the server's folders, mounted once more with flags of ours."""
 UNDERTAKINGS = RUN / "undertakings"
 """How the last work on each user's file system went."""
 ROOT_SOCKET = RUN / "root.sock"

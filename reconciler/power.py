@@ -120,6 +120,7 @@ def stop_alone(user: str, tell: Tell) -> bool:
         return False
     tell(Progress("shutting the container down"))
     command.run(["systemctl", "stop", places.container_unit(user)], timeout=120)
+    (places.RUNNING / user).unlink(missing_ok=True)  # also if it had to be killed in the end
     return True
 
 

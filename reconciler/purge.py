@@ -110,8 +110,8 @@ def purge(view: View, left: Remains) -> None:
                 _remove_account(user)
             for file in (SUBUID, SUBGID):
                 files.write_file(file, replace_lines(files.read_text(file) or "", {user: ()}))
-        (places.HOST_KEYS / user).unlink(missing_ok=True)
-        (places.UNDERTAKINGS / user).unlink(missing_ok=True)
+        for folder in (places.HOST_KEYS, places.UNDERTAKINGS, places.RUNNING):
+            (folder / user).unlink(missing_ok=True)
     journal.event("purged", user=user, bytes=sum(size for _, size in left.folders))
 
 

@@ -19,6 +19,8 @@ PACKAGES = (
 UNUSED_UNITS = ("lxc.service", "lxc-net.service", "lxc-monitord.service")
 """Of the package lxc: they would make a bridge and start containers that are none of ours."""
 ENABLED_UNITS = ("lxc-gpu-root.socket", "lxc-gpu-reconcile.timer", "lxc-gpu-watch.service")
+AT_BOOT = ("lxc-gpu-come-back.service", "lxcfs.service")
+"""Enabled, and not started now."""
 UNIT_FOLDER = Path("/etc/systemd/system")
 SSHD_PIECE = Path("/etc/ssh/sshd_config.d/20-lxc-gpu.conf")
 TMPFILES = Path("/etc/tmpfiles.d/lxc-gpu.conf")
@@ -123,6 +125,7 @@ def _folders(steps: Steps) -> None:
     for folder, mode in (
         (places.CONFIG, 0o755), (places.STATE_KEY.parent, 0o700), (places.AUTHORIZED_KEYS, 0o755),
         (places.KEPT, 0o711), (places.HOST_KEYS, 0o700), (places.TEMPLATES, 0o755),
+        (places.RUNNING, 0o700),
         (places.EXECUTABLES, 0o755), (places.RUN, 0o755),
     ):  # fmt: skip
         steps.folder(folder, mode)
@@ -179,6 +182,10 @@ def _units(steps: Steps) -> None:
         if not all(command.run(argv, check=False).ok for argv in asked):
             steps.say(f"enable {unit}")
             command.run(["systemctl", "enable", "--now", "--quiet", unit])
+    for unit in AT_BOOT:
+        if not command.run(["systemctl", "is-enabled", "--quiet", unit], check=False).ok:
+            steps.say(f"enable {unit}")
+            command.run(["systemctl", "enable", "--quiet", unit])
 
 
 def _require_pam() -> None:
@@ -208,11 +215,16 @@ def _address_of(name: str) -> str:
 
 
 def _undo(steps: Steps) -> None:
-    for unit in ENABLED_UNITS:
+    for unit in (*ENABLED_UNITS, AT_BOOT[0]):
         command.run(["systemctl", "disable", "--now", "--quiet", unit], check=False)
     command.run(["systemctl", "unmask", "--quiet", *UNUSED_UNITS], check=False)
     for source in sorted((CHECKOUT / "setup" / "units").iterdir()):
         steps.remove(UNIT_FOLDER / source.name)
+    for limits in sorted(UNIT_FOLDER.glob("lxc-gpu@*.service.d")):
+        steps.remove(limits)
+    for mount in sorted(places.MOUNTS.glob("*")):
+        steps.say(f"unmount {mount}")
+        command.run(["umount", "--lazy", mount], check=False)
     command.run(["systemctl", "daemon-reload"], check=False)
     for path in (SSHD_PIECE, TMPFILES, Path("/usr/local/bin/lxc-gpu"), places.EXECUTABLES,
                  Path("/opt/lxc-gpu")):  # fmt: skip

@@ -24,6 +24,8 @@ from state.command import run
 LDAP_CA_INSIDE = "/etc/lxc-gpu/ldap-ca.pem"
 """Where iam finds the certificate of the authority that slapd's was issued by."""
 
+LXCFS_PIECE = "etc/systemd/system/lxcfs.service.d/lab.conf"
+
 
 def prepare_lab(place: Places) -> None:
     """Make what all hosts share: keys and certificates of this lab."""
@@ -89,6 +91,9 @@ class _Writer:
         if self.host.spec.checkout:
             # Git reads a checkout that belongs to somebody else only when told that it's meant.
             self._write("etc/gitconfig", f"[safe]\n\tdirectory = {SOURCE_INSIDE}\n")
+        if self.host.spec.template:
+            # Made for real machines only, it says; a GPU server of the lab is one.
+            self._write(LXCFS_PIECE, "[Unit]\nConditionVirtualization=\n")
         if self.host.name == "ldap":
             self._directory()
         if self.host.name == "iam":

@@ -1,0 +1,55 @@
+"""After a boot: starts the containers that ran before, a few at a time, as `start` does.
+
+What ran says /var/lib/lxc-gpu/running: each container's unit makes a file there when it is up, and
+takes it away when the container was shut down (setup/units/lxc-gpu@.service). Each start is a
+request to the root helper, so one that fails or hangs stops no other. Needs the published view,
+and neither Git nor the directory nor the web page.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from reconciler import places
+from reconciler.journal import event
+from reconciler.newest import current_view
+from reconciler.power import power_of
+from shells.client import ask
+from shells.request import Request
+from shells.usage import Verb
+from state.errors import LxcGpuError
+
+AT_ONCE = 4
+"""Containers that start at the same time: a boot has other work, too."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Start them; the exit status, 1 if one failed."""
+    try:
+        view = current_view()
+    except LxcGpuError as error:
+        print(f"event=come-back-failed code={error.code} message={error.message!r}")
+        return 1
+    ran = sorted(path.name for path in places.RUNNING.iterdir())
+    wanted = [name for name in ran if view.come_back and name in view.residents]
+    for name in ran:
+        if name not in wanted and not power_of(name).running:
+            (places.RUNNING / name).unlink(missing_ok=True)
+            event("stays-down", user=name)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        failed = [name for name, ok in zip(wanted, pool.map(_start, wanted), strict=True) if not ok]
+    print(f"{len(wanted) - len(failed)} of {len(wanted)} containers came back", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _start(user: str) -> bool:
+    try:
+        ask(Request(Verb.START, user), lambda _: None)
+    except (LxcGpuError, OSError, ValueError) as error:
+        code = error.code if isinstance(error, LxcGpuError) else "system"
+        event("come-back-failed", user=user, code=code, why=str(error))
+        return False
+    event("came-back", user=user)
+    return True
