@@ -11,10 +11,13 @@ from reconciler.kinds.authorized_keys import AuthorizedKeysKind
 from reconciler.kinds.container import ContainerKind
 from reconciler.kinds.forward import ForwardKind
 from reconciler.kinds.hairpin import HairpinKind
+from reconciler.kinds.limits import LimitsKind
+from reconciler.kinds.mount import MountKind
 from reconciler.kinds.network import NetworkKind
 from reconciler.kinds.port_map import PortMapKind
 from reconciler.kinds.register_keys import RegisterKeysKind
 from reconciler.kinds.subids import SubidsKind
+from reconciler.kinds.user_folder import UserFolderKind
 from reconciler.kinds.usernet import UsernetKind
 from reconciler.plan import AnyKind
 
@@ -28,5 +31,8 @@ KINDS: tuple[AnyKind, ...] = (
     HairpinKind(),
     PortMapKind(),
     ForwardKind(),
+    LimitsKind(),
+    MountKind(),
+    UserFolderKind(),
     ContainerKind(),
 )

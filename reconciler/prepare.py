@@ -7,12 +7,22 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from reconciler import container_home, hostile, locks, places
+from reconciler.container_mounts import binds as mount_binds
 from reconciler.hostile import HostileError
 from reconciler.lxc_config import lxc_config, rootfs
 from reconciler.nvidia.supply import supply
 from state import command, files
 from state.errors import LxcGpuError
 from state.view import Resident, View
+
+INSIDE = """\
+# Written by lxc-gpu at each start: work on GPUs pins memory and opens many files, and systemd would
+# give its services, sshd among them, less than the container has.
+[Manager]
+DefaultLimitMEMLOCK=infinity
+DefaultLimitNOFILE=65536:1048576
+"""
+"""What the container's own systemd gives its services (systemd-system.conf(5))."""
 
 
 def prepare(view: View, user: str, resident: Resident) -> tuple[str, ...]:
@@ -22,17 +32,21 @@ def prepare(view: View, user: str, resident: Resident) -> tuple[str, ...]:
     the container starts all the same. LxcGpuError if it can't, because its host key is gone.
     """
     nvidia = supply(view, user, resident)
-    binds = [*nvidia.binds]
-    config = lxc_config(view, user, resident, binds, nvidia.hook)
+    folders, left_out = mount_binds(view, user, resident)
+    config = lxc_config(view, user, resident, [*nvidia.binds, *folders], nvidia.hook)
     files.write_file(places.container_config(user), config)
     home = container_home.desired_files(view, user, resident)
     root, subid = rootfs(view, user), resident.subid
     contents = _contents_for_root(view, user, resident)
-    notes = list(nvidia.notes)
-    for put in (
+    notes = [*nvidia.notes, *left_out]
+    puts = [
         partial(_install_as_root, root, subid, contents),
         partial(container_home.write, root, user, subid, home),
-    ):
+    ]
+    covered = container_home.mounted_home(view, user)
+    if covered is not None and covered[1] in {bind.source for bind in folders}:
+        puts.append(partial(container_home.write_mounted, view, user, resident, home))
+    for put in puts:
         try:
             put()
         except HostileError as error:
@@ -54,6 +68,7 @@ def _contents_for_root(view: View, user: str, resident: Resident) -> Mapping[str
         "etc/ssh/ssh_host_ed25519_key": (private, 0o600),
         "etc/ssh/ssh_host_ed25519_key.pub": (f"{resident.host_key}\n", 0o644),
         "etc/resolv.conf": ("".join(f"nameserver {s}\n" for s in servers), 0o644),
+        "etc/systemd/system.conf.d/50-lxc-gpu.conf": (INSIDE, 0o644),
     }
 
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from reconciler import container_home
+from reconciler import container_home, mounts, places
 from reconciler.kinds import subids
 from reconciler.lxc_config import rootfs
 from reconciler.places import container_unit
@@ -27,6 +27,8 @@ class Container:
 
     subid: int
     files: Mapping[str, str]
+    mounted: Mapping[str, str] | None = None
+    """Our files where a mount covers ~/.ssh; None if none does."""
 
 
 class ContainerKind:
@@ -38,10 +40,12 @@ class ContainerKind:
 
     def desired(self, view: View) -> Mapping[str, Container]:
         """One for each resident."""
-        return {
-            name: Container(r.subid, container_home.desired_files(view, name, r))
-            for name, r in view.residents.items()
-        }
+        wanted: dict[str, Container] = {}
+        for name, resident in view.residents.items():
+            ours = container_home.desired_files(view, name, resident)
+            covered = container_home.mounted_home(view, name) is not None
+            wanted[name] = Container(resident.subid, ours, ours if covered else None)
+        return wanted
 
     def observe(self, view: View, names: Collection[str]) -> Observed[Container]:
         """The residents' that are there, and others that run or still have keys of ours."""
@@ -49,11 +53,16 @@ class ContainerKind:
         unreadable: dict[str, LxcGpuError] = {}
         present = _present(view)
         up = _running() if present - view.residents.keys() else frozenset()
+        usable = _usable_homes(view)
         for name in sorted(present):
             root, resident = rootfs(view, name), name in view.residents
             subid = root.stat().st_uid
             try:
-                container = Container(subid, container_home.read(root, name, subid))
+                container = Container(
+                    subid,
+                    container_home.read(root, name, subid),
+                    _mounted(view, name, usable) if resident else None,
+                )
             except LxcGpuError as error:
                 if resident:
                     unreadable[name] = error
@@ -80,6 +89,7 @@ class ContainerKind:
         if change.after is None:
             assert change.before is not None  # noqa: S101
             command.run(["systemctl", "stop", container_unit(change.name)])
+            (places.RUNNING / change.name).unlink(missing_ok=True)
             if change.before.files.get("authorized_keys"):
                 no_keys = {"authorized_keys": ""}
                 container_home.write(root, change.name, change.before.subid, no_keys)
@@ -97,6 +107,10 @@ class ContainerKind:
                 f"(compare {subids.SUBUID}).",
             )
         container_home.write(root, change.name, resident.subid, dict(change.after.files))
+        home = container_home.mounted_home(view, change.name)
+        if home is not None and mounts.usable([home[0]]):
+            ours = dict(change.after.files)
+            container_home.write_mounted(view, change.name, resident, ours)
 
     def describe(self, change: Change[Container]) -> str:
         """E.g. `make the container of lqchen`."""
@@ -105,8 +119,29 @@ class ContainerKind:
         if change.before is None:
             return f"make the container of {change.name}"
         before, after = change.before.files, change.after.files
-        names = ", ".join(n for n in after if before.get(n) != after[n]) or "its ids"
+        names = ", ".join(n for n in after if before.get(n) != after[n])
+        if not names:
+            names = "its ids" if change.before.subid != change.after.subid else "the mounted home"
         return f"update the container of {change.name}: {names}"
+
+
+def _usable_homes(view: View) -> frozenset[str]:
+    """The sources that cover somebody's home and can be read."""
+    homes = (container_home.mounted_home(view, name) for name in view.residents)
+    return mounts.usable({home[0] for home in homes if home is not None})
+
+
+def _mounted(view: View, name: str, usable: Collection[str]) -> Mapping[str, str] | None:
+    """What of ours is where a mount covers the home.
+
+    Of a source that is away nothing is known, and nothing done: the kind `mount` reports it.
+    """
+    home, resident = container_home.mounted_home(view, name), view.residents[name]
+    if home is None:
+        return None
+    if home[0] not in usable:
+        return container_home.desired_files(view, name, resident)
+    return container_home.read_mounted(view, name, resident)
 
 
 def _present(view: View) -> frozenset[str]:

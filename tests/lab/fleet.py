@@ -186,4 +186,7 @@ def end_at_once(host: Host, user: str) -> None:
     unit = f"lxc-gpu@{user}"
     host.sh(f"systemctl kill --signal=KILL {unit} 2>&- || true")
     eventually(lambda: not running(host, user))
+    # the kernel takes the network apart later, and until then lxc-user-nic gives no other one
+    nic = f"ls /sys/class/net | grep -c ^veth$(id -u {user})_ || true"
+    eventually(lambda: host.sh(nic).stdout.strip() == "0")
     host.sh(f"systemctl reset-failed {unit} 2>&- || true")

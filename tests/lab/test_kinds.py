@@ -83,6 +83,21 @@ DRIFTS = (
     Drift("forward", "iptables -t nat -A LXC-GPU-DNAT -d 172.16.2.17/32 -p udp -m comment "
           "--comment lxc-gpu:lqchen -m udp --dport 26000 -j DNAT --to-destination 10.77.0.2:22",
           "take away the forwards of lqchen"),
+    Drift("limits", "rm /etc/systemd/system/lxc-gpu@lqchen.service.d/50-lxc-gpu-limits.conf",
+          "limit lqchen's container: 4.0 GiB of memory"),
+    Drift("limits", "sed -i s/=4294967296/=1G/ /etc/systemd/system/lxc-gpu@lqchen.service.d/*; "
+          "systemctl daemon-reload", "limit lqchen's container: 4.0 GiB of memory"),
+    Drift("limits", "mkdir /etc/systemd/system/lxc-gpu@mallory.service.d; cp /etc/systemd/system/"
+          "lxc-gpu@{lqchen,mallory}.service.d/50-lxc-gpu-limits.conf; systemctl daemon-reload",
+          "give mallory's container the default limits"),
+    Drift("mount", "umount /run/lxc-gpu/mounts/srv%drift",
+          "let containers see /srv/drift (nodev)"),
+    Drift("mount", "mount -o remount,bind,dev /run/lxc-gpu/mounts/srv%drift",
+          "let containers see /srv/drift (nodev)"),
+    Drift("mount", "mkdir /run/lxc-gpu/mounts/etc; mount --bind /etc /run/lxc-gpu/mounts/etc",
+          "let no container see /etc any more"),
+    Drift("user_folder", "rmdir /srv/drift/lqchen", "give lqchen the folder /srv/drift/lqchen"),
+    Drift("user_folder", "chmod 755 /srv/drift/lqchen", "give lqchen the folder /srv/drift/lqchen"),
     Drift("container", f"sed -i '/BEGIN lxc-gpu/,/END lxc-gpu/d' {SSH}/authorized_keys",
           "update the container of lqchen: authorized_keys"),
     Drift("container", f"echo 'Host *' >{SSH}/lxc-gpu.config; rm {SSH}/lxc-gpu.known_hosts",
@@ -110,6 +125,23 @@ def gpu17(fleet: Fleet) -> Iterator[Host]:
     reconcile(fleet.gpu17)
 
 
+@pytest.fixture(scope="module")
+def resources(fleet: Fleet) -> Iterator[None]:
+    """A mount and a limit on gpu17."""
+    fleet.gpu17.sh("install -d -m 0711 /srv/drift")
+    fleet.commits(
+        "A mount and a limit",
+        """
+        echo 'mounts: [{source: /srv/drift, target: /drift}]' >>servers/gpu17.yaml
+        echo 'limits: {memory: 4G}' >>servers/gpu17.yaml""",
+    )
+    assert reconcile(fleet.gpu17).ok
+    yield
+    fleet.commits("Neither", "sed -i '/^mounts:/d; /^limits:/d' servers/gpu17.yaml")
+    assert reconcile(fleet.gpu17).ok
+    fleet.gpu17.sh("rm -r /srv/drift")
+
+
 def drifts(kind: str) -> list[Drift]:
     return [drift for drift in DRIFTS if drift.kind == kind]
 
@@ -119,7 +151,9 @@ def test_every_kind_has_drifts() -> None:
 
 
 @pytest.mark.parametrize("kind", [kind.name for kind in KINDS])
-def test_drift_is_named_then_healed(kind: str, gpu17: Host, lqchen_is_up: None) -> None:
+def test_drift_is_named_then_healed(
+    resources: None, kind: str, gpu17: Host, lqchen_is_up: None
+) -> None:
     for drift in drifts(kind):
         seen = gpu17.sh(SEEN.format(drift=drift.done, watched=WATCHED, kind=kind), timeout=120)
         planned, healed = seen.stdout.split("\n", 1)

@@ -1,0 +1,134 @@
+"""Memory, cpus and tasks of containers: properties of their units (systemd.resource-control(5)).
+
+One drop-in for each user who has limits, and one daemon-reload for all, which has them applied to
+containers that run. Without a drop-in the defaults of lxc-gpu@.service hold.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from reconciler.places import container_unit
+from reconciler.plan import Change, Lock, Observed, Tell
+from state import command, files
+from state.errors import LxcGpuError
+from state.view import View
+
+UNITS = Path("/etc/systemd/system")
+DROP_IN = "50-lxc-gpu-limits.conf"
+NO_LIMIT = -1
+"""What is observed where a limit should be in effect, and none is."""
+_PROPERTIES = {"memory": "MemoryMax", "cpus": "CPUQuota", "tasks": "TasksMax"}
+_SHOWN = {"memory": "MemoryMax", "cpus": "CPUQuotaPerSecUSec", "tasks": "TasksMax"}
+"""What `systemctl show` calls them."""
+_SPAN = re.compile(r"([0-9.]+)(us|ms|s|min|h|day)\b")
+_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1, "min": 60, "h": 3600, "day": 86400}
+
+
+@dataclass(frozen=True)
+class UnitLimits:
+    """What one container's unit may take; None: the default."""
+
+    memory: int | None = None
+    """Bytes."""
+    cpus: int | None = None
+    tasks: int | None = None
+
+    def drop_in(self) -> str:
+        """As a drop-in of the unit."""
+        lines = ["# Written by lxc-gpu, from `limits:` in the state repository.", "[Service]"]
+        for name, value in vars(self).items():
+            if value is not None:
+                text = f"{value * 100}%" if name == "cpus" else str(value)
+                lines.append(f"{_PROPERTIES[name]}={text}")
+        return "".join(f"{line}\n" for line in lines)
+
+
+class LimitsKind:
+    """Limits of containers."""
+
+    name = "limits"
+    lock = Lock.GLOBAL
+    per_user = True
+
+    def desired(self, view: View) -> Mapping[str, UnitLimits]:
+        """One for each resident who has any."""
+        every = {name: view.limits_of(name) for name in view.residents}
+        wanted = {n: UnitLimits(of.memory, of.cpus, of.tasks) for n, of in every.items()}
+        return {name: limits for name, limits in wanted.items() if limits != UnitLimits()}
+
+    def observe(self, view: View, names: Collection[str]) -> Observed[UnitLimits]:
+        """What is in effect, of what the drop-ins set; a reload that a kill left out shows."""
+        before, after = container_unit("*").split("*")
+        there = {
+            path.parent.name.removesuffix(".d").removeprefix(before).removesuffix(after): path
+            for path in UNITS.glob(f"{container_unit('*')}.d/{DROP_IN}")
+        }
+        texts = {name: files.read_text(path) or "" for name, path in there.items()}
+        shown = _show(tuple(texts))
+        return Observed({name: in_effect(text, shown[name]) for name, text in texts.items()})
+
+    def apply(
+        self, view: View, changes: Sequence[Change[UnitLimits]], tell: Tell
+    ) -> Mapping[str, LxcGpuError]:
+        """Write all drop-ins, then have systemd read them.
+
+        One that goes is emptied first, and removed when systemd has seen that.
+        """
+        for change in changes:
+            path = _drop_in(change.name)
+            path.parent.mkdir(mode=0o755, exist_ok=True)
+            files.write_file(path, (change.after or UnitLimits()).drop_in())
+        command.run(["systemctl", "daemon-reload"])
+        for change in changes:
+            if change.after is None:
+                _drop_in(change.name).unlink()
+                if not any(_drop_in(change.name).parent.iterdir()):
+                    _drop_in(change.name).parent.rmdir()
+        return {}
+
+    def describe(self, change: Change[UnitLimits]) -> str:
+        """E.g. `limit lqchen's container: 64.0 GiB of memory, 16 cpus`."""
+        if change.after is None:
+            return f"give {change.name}'s container the default limits"
+        of = change.after
+        words = [
+            f"{of.memory / 2**30:.1f} GiB of memory" if of.memory is not None else "",
+            f"{of.cpus} cpus" if of.cpus is not None else "",
+            f"{of.tasks} tasks" if of.tasks is not None else "",
+        ]
+        return f"limit {change.name}'s container: {', '.join(word for word in words if word)}"
+
+
+def _drop_in(user: str) -> Path:
+    return UNITS / f"{container_unit(user)}.d" / DROP_IN
+
+
+def _show(users: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
+    """What systemd has in effect, by user."""
+    if not users:
+        return {}
+    wanted = f"--property={','.join(_SHOWN.values())}"
+    argv = ["systemctl", "show", wanted, *(container_unit(user) for user in users)]
+    blocks = command.run(argv).stdout.split("\n\n")
+    return {
+        user: dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        for user, block in zip(users, blocks, strict=True)
+    }
+
+
+def in_effect(drop_in: str, shown: Mapping[str, str]) -> UnitLimits:
+    """Of what a drop-in sets, what systemd has in effect. Pure."""
+    found: dict[str, int] = {}
+    for name, prop in _PROPERTIES.items():
+        if f"\n{prop}=" not in drop_in:
+            continue
+        text = shown.get(_SHOWN[name], "")
+        spans = _SPAN.findall(text) if name == "cpus" else []
+        seconds = sum(float(number) * _SECONDS[unit] for number, unit in spans)
+        number = str(round(seconds)) if spans else text
+        found[name] = int(number) if number.isdigit() else NO_LIMIT
+    return UnitLimits(**found)

@@ -1,0 +1,150 @@
+"""Users' own folders in the sources of mounts: SOURCE/USER, which only its user reads and writes.
+
+They belong to the container's user by its number on the host; the same number on every server, so
+that owners on a NAS agree. Never removed, and never taken from somebody else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from reconciler import hostile, mounts
+from reconciler.container_home import UID
+from reconciler.plan import Change, Lock, Observed, Tell
+from state.errors import LxcGpuError
+from state.view import View
+
+MODE = 0o700
+
+
+@dataclass(frozen=True)
+class Folder:
+    """One user's folder in one source."""
+
+    owner: int
+    """User and group."""
+    mode: int = MODE
+
+
+Folders = Mapping[str, Folder]
+"""By source."""
+
+
+class UserFolderKind:
+    """Users' own folders in the sources of mounts."""
+
+    name = "user_folder"
+    lock = Lock.USER
+    per_user = True
+
+    def desired(self, view: View) -> Mapping[str, Folders]:
+        """One for each resident and each mount with the access `own`."""
+        wanted = {
+            name: {
+                mount.source: Folder(resident.subid + UID)
+                for mount in view.mounts_of(name)
+                if mount.access == "own"
+            }
+            for name, resident in view.residents.items()
+        }
+        return {name: folders for name, folders in wanted.items() if folders}
+
+    def observe(self, view: View, names: Collection[str]) -> Observed[Folders]:
+        """What is there. Of a source that is away nothing is known: the kind `mount` says so."""
+        wanted = {n: f for n, f in self.desired(view).items() if n in names}
+        sources = {source for folders in wanted.values() for source in folders}
+        usable = mounts.usable(sources)
+        there = {s: _read(s, [n for n, f in wanted.items() if s in f]) for s in usable}
+        found: dict[str, Folders] = {}
+        for name, folders in wanted.items():
+            known = {s: f for s, f in folders.items() if s not in usable}
+            known |= {s: there[s][name] for s in folders if s in usable and name in there[s]}
+            found[name] = known
+        return Observed(found)
+
+    def apply(
+        self, view: View, changes: Sequence[Change[Folders]], tell: Tell
+    ) -> Mapping[str, LxcGpuError]:
+        """Make what is missing; put a mode right. Whose it is can't be changed here."""
+        failed: dict[str, LxcGpuError] = {}
+        for change in changes:
+            for source, folder in (change.after or {}).items():
+                before = (change.before or {}).get(source)
+                if before == folder:
+                    continue
+                try:
+                    _put_right(source, change.name, folder, before)
+                except LxcGpuError as error:
+                    failed[change.name] = error
+        return failed
+
+    def make_one(self, view: View, user: str, source: str) -> None:
+        """The same for one user and one source, at a start. LxcGpuError if it can't be had."""
+        folder = self.desired(view)[user][source]
+        before = _read(source, [user]).get(user)
+        if before != folder:
+            _put_right(source, user, folder, before)
+
+    def describe(self, change: Change[Folders]) -> str:
+        """E.g. `give lqchen the folder /srv/scratch/lqchen`."""
+        before, after = change.before or {}, change.after or {}
+        differing = [f"{s}/{change.name}" for s in after if before.get(s) != after[s]]
+        return f"give {change.name} the folder {', '.join(differing)}"
+
+
+def _read(source: str, names: Sequence[str]) -> Mapping[str, Folder]:
+    """The folders of these users in one source; what is no folder belongs to nobody."""
+
+    def work(folder: int) -> object:
+        found = {}
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                plain = stat.S_ISDIR(status.st_mode) and status.st_uid == status.st_gid
+                found[name] = [status.st_uid if plain else -1, stat.S_IMODE(status.st_mode)]
+        return found
+
+    found = hostile.as_owner(mounts.place(source), 0, work)
+    return {name: Folder(*values) for name, values in found.items()}
+
+
+def _put_right(source: str, user: str, folder: Folder, before: Folder | None) -> None:
+    place, path = mounts.place(source), f"{source}/{user}"
+    if before is None:
+        try:
+            hostile.as_owner(place, 0, lambda source: _make(source, user, folder))
+        except LxcGpuError as error:
+            ids = f"-o {folder.owner} -g {folder.owner}"
+            raise LxcGpuError(
+                "own-folder",
+                f"{path} can't be made: {error.message}",
+                f"Sysadmin: where the NAS doesn't let this server's root in, type on the NAS, in "
+                f"the folder that is {source} here: `install -d {ids} -m 0700 {user}`",
+            ) from error
+    elif before.owner != folder.owner:
+        raise LxcGpuError(
+            "own-folder-taken",
+            f"{path} is no folder of {user}'s (owner and group {folder.owner}): it is left alone.",
+            f"Sysadmin: look at it; if it is theirs, `chown -hR {folder.owner}:{folder.owner} "
+            f"{path}`; if not, move it away.",
+        )
+    else:
+        hostile.as_owner(place / user, folder.owner, lambda own: os.fchmod(own, folder.mode))
+
+
+def _make(source: int, user: str, folder: Folder) -> None:
+    """Make it beside and rename it, so that it is never there with another owner."""
+    beside = f".{user}.lxc-gpu-new"
+    with contextlib.suppress(FileNotFoundError):
+        os.rmdir(beside, dir_fd=source)
+    os.mkdir(beside, 0o700, dir_fd=source)
+    with hostile.opened_folder(source, PurePosixPath(beside)) as new:
+        os.fchown(new, folder.owner, folder.owner)
+        os.fchmod(new, folder.mode)
+    os.rename(beside, user, src_dir_fd=source, dst_dir_fd=source)
+    os.fsync(source)

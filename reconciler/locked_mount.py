@@ -1,0 +1,68 @@
+"""Mounts a folder a second time with flags that nobody in a container can take off.
+
+A bind mount that LXC makes belongs to the container's user namespace, and root inside may remount
+it: `ro` would be a request. Flags of a mount that was made outside, and that a container got with
+its copy of the mounts, are locked (mount_namespaces(7), restrictions on mount namespaces).
+
+The mount appears with its flags, not before them: open_tree(2), mount_setattr(2), move_mount(2),
+Linux 5.12 or later; the C library of Debian 12 has no functions for the first and the last.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+_OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442
+"""The same numbers on every architecture (the kernel's scripts/syscall.tbl)."""
+_AT_EMPTY_PATH = 0x1000
+_OPEN_TREE_CLONE = 1
+_MOVE_MOUNT_F_EMPTY_PATH = 4
+_MS_PRIVATE = 1 << 18
+_MNT_DETACH = 2
+FLAGS: Mapping[str, int] = {"ro": 1, "nosuid": 2, "nodev": 4}
+"""MOUNT_ATTR_RDONLY and so on, of linux/mount.h."""
+
+
+class _MountAttr(ctypes.Structure):
+    """struct mount_attr of linux/mount.h."""
+
+    _fields_ = (
+        ("attr_set", ctypes.c_uint64),
+        ("attr_clr", ctypes.c_uint64),
+        ("propagation", ctypes.c_uint64),
+        ("userns_fd", ctypes.c_uint64),
+    )
+
+
+def mount_locked(folder: int, place: Path, flags: Collection[str]) -> None:
+    """Mount the folder that is open as `folder` at `place`, too, with `flags` beside its own.
+
+    File systems that are mounted below it, now or later, don't come along. OSError if it can't be.
+    """
+    tree = _call(_OPEN_TREE, folder, b"", _AT_EMPTY_PATH | _OPEN_TREE_CLONE | os.O_CLOEXEC)
+    try:
+        attr = _MountAttr(sum(FLAGS[flag] for flag in flags), 0, _MS_PRIVATE, 0)
+        size = ctypes.sizeof(attr)
+        _call(_MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH, ctypes.byref(attr), size)
+        _call(_MOVE_MOUNT, tree, b"", -100, bytes(place), _MOVE_MOUNT_F_EMPTY_PATH)
+    finally:
+        os.close(tree)
+
+
+def unmount(place: Path) -> None:
+    """Take the mount at `place` away, in use or not (umount2(2), MNT_DETACH)."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.umount2(bytes(place), _MNT_DETACH) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(place))
+
+
+def _call(number: int, *arguments: object) -> int:
+    libc = ctypes.CDLL(None, use_errno=True)
+    words = [ctypes.c_long(a) if isinstance(a, int) else a for a in arguments]
+    answer = int(libc.syscall(ctypes.c_long(number), *words))
+    if answer < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return answer

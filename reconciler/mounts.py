@@ -1,0 +1,183 @@
+"""What containers see of the server's folders: what a source has to be, where it is mounted.
+
+Each source is mounted once below /run/lxc-gpu/mounts (`reconciler.locked_mount`), by the kind
+`mount`; the kind `user_folder` makes SOURCE/USER in it; a start binds from there. A source that
+isn't as it has to be is left out and reported, never replaced by an empty folder.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from reconciler import hostile, places
+from state.errors import LxcGpuError
+from state.view import Mount, View
+
+PATIENCE = 5
+"""Seconds that a disk or a NAS has to answer."""
+FLAGS: Mapping[str, tuple[str, ...]] = {
+    "own": ("nodev",),
+    "shared": ("nodev", "nosuid"),
+    "read-only": ("nodev", "nosuid", "ro"),
+}
+"""With which flags containers see a source, by its access."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is there at a path."""
+
+    kind: str
+    """`folder`, `link`, `other`, or empty: nothing."""
+    mode: int = 0
+    uid: int = 0
+    place: tuple[int, int] = (0, 0)
+    """Device and inode: equal for two paths to the same thing."""
+
+
+def place(source: str) -> Path:
+    """Where the source is mounted for containers."""
+    return places.MOUNTS / source.strip("/").replace("/", "%")  # no path of the state has a %
+
+
+def source_at(name: str) -> str:
+    """The source that is mounted at `name` in our folder."""
+    return "/" + name.replace("%", "/")
+
+
+def bind_source(mount: Mount, user: str) -> Path:
+    """The folder that the user's container gets."""
+    return place(mount.source) / user if mount.access == "own" else place(mount.source)
+
+
+def mounted() -> dict[str, frozenset[str]]:
+    """The sources that are mounted for containers, with the flags; never waits for a disk."""
+    found: dict[str, frozenset[str]] = {}
+    for point, options in mount_points().items():
+        if PurePosixPath(point).parent == PurePosixPath(places.MOUNTS):
+            found[source_at(PurePosixPath(point).name)] = options
+    return found
+
+
+def mount_points(pid: str = "self") -> dict[str, frozenset[str]]:
+    """Every mount point, with the options of the mount on top (proc(5), mountinfo)."""
+    text = Path(f"/proc/{pid}/mountinfo").read_text("utf-8", "surrogateescape")
+    fields = (line.split() for line in text.splitlines())
+    return {f[4]: frozenset(f[5].split(",")) for f in fields if len(f) > 5}
+
+
+def look(path: Path) -> Seen:
+    """What is at `path`, the last part not followed. LxcGpuError if the disk doesn't answer."""
+
+    def work(_: int) -> object:
+        hostile.still_at_it(PATIENCE)
+        try:
+            found = path.lstat()
+            if stat.S_ISDIR(found.st_mode):
+                os.close(os.open(path, os.O_RDONLY | os.O_DIRECTORY))  # has an automount happen
+                found = path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return [found.st_mode, found.st_uid, found.st_dev, found.st_ino]
+
+    try:
+        answer = hostile.as_owner(Path("/"), 0, work)
+    except LxcGpuError as error:
+        raise LxcGpuError(
+            "mount-silent",
+            f"{path} does not answer.",
+            f"Sysadmin: `ls {path}` has to work, within {PATIENCE} s.",
+            details=f"{error.message}",
+        ) from error
+    if answer is None:
+        return Seen("")
+    mode, uid, device, inode = answer
+    kind = "folder" if stat.S_ISDIR(mode) else "link" if stat.S_ISLNK(mode) else "other"
+    return Seen(kind, stat.S_IMODE(mode), uid, (device, inode))
+
+
+def examined(mount: Mount) -> Seen:
+    """The mount's source, if it is as it has to be; LxcGpuError, with what to type, if not."""
+    seen = look(Path(mount.source))
+    if seen.kind != "folder":
+        raise _no_folder(mount, seen.kind)
+    if mount.mounted and mount.source not in mount_points():
+        raise LxcGpuError(
+            "mount-away",
+            f"Nothing is mounted at {mount.source} on this server.",
+            f"Sysadmin: `mount {mount.source}`, and see that /etc/fstab has it.",
+        )
+    if words := wrong_mode(mount, seen):
+        raise words
+    return seen
+
+
+def wrong_mode(mount: Mount, seen: Seen) -> LxcGpuError | None:
+    """What is wrong with the source's owner or mode, if anything is. Pure."""
+    source = mount.source
+    if seen.uid != 0:
+        text = f"{source} belongs to uid {seen.uid}, who could put links in it; it has to be root's"
+        return _mode_error(text, f"chown root:root {source}")
+    if mount.access == "own" and seen.mode & 0o022:
+        text = f"{source} has mode {seen.mode:04o}: others than root could put links in it"
+        return _mode_error(text, f"chmod 0711 {source}")
+    if mount.access == "own" and not seen.mode & 0o001:
+        text = f"{source} has mode {seen.mode:04o}: containers can't pass through to the folders"
+        return _mode_error(text, f"chmod 0711 {source}")
+    if mount.access == "shared" and seen.mode & 0o1007 != 0o1007:
+        text = f"{source} has mode {seen.mode:04o}, and everybody has to be able to write there"
+        return _mode_error(text, f"chmod 1777 {source}")
+    if mount.access == "read-only" and seen.mode & 0o005 != 0o005:
+        text = f"{source} has mode {seen.mode:04o}: containers can't read it"
+        return _mode_error(text, f"chmod 0755 {source}")
+    return None
+
+
+def _mode_error(text: str, typed: str) -> LxcGpuError:
+    return LxcGpuError("mount-mode", f"{text}.", f"Sysadmin: `{typed}` (on the NAS, if it is one).")
+
+
+def _no_folder(mount: Mount, kind: str) -> LxcGpuError:
+    mode = {"own": "0711", "shared": "1777", "read-only": "0755"}[mount.access]
+    if kind:
+        what = "a link" if kind == "link" else "no folder"
+        return LxcGpuError(
+            "mount-missing",
+            f"{mount.source} is {what} on this server.",
+            "Sysadmin: name the folder itself in the state.",
+        )
+    typed = f"mount {mount.source}" if mount.mounted else f"install -d -m {mode} {mount.source}"
+    return LxcGpuError(
+        "mount-missing", f"There is no {mount.source} on this server.", f"Sysadmin: `{typed}`"
+    )
+
+
+def all_mounts(view: View) -> dict[str, Mount]:
+    """A mount of each source that the view names, by source; all of one source are alike."""
+    every: Iterable[Mount] = (
+        *view.mounts,
+        *(mount for resident in view.residents.values() for mount in resident.mounts),
+    )
+    found: dict[str, Mount] = {}
+    for mount in every:
+        known = found.setdefault(mount.source, mount)
+        if mount.mounted and not known.mounted:
+            found[mount.source] = mount
+    return found
+
+
+def usable(sources: Iterable[str]) -> frozenset[str]:
+    """Those that are mounted for containers, and answer."""
+    there = mounted()
+    return frozenset(source for source in sources if source in there and _answers(source))
+
+
+def _answers(source: str) -> bool:
+    try:
+        return look(place(source)).kind == "folder"
+    except LxcGpuError:
+        return False

@@ -1,0 +1,73 @@
+"""What a user's container takes of the server: memory, tasks, cpus, disk; and which mounts it has.
+
+Sizes are bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reconciler import container_mounts, mounts, places
+from reconciler.lxc_config import rootfs
+from reconciler.unpack import in_id_map
+from state import command
+from state.errors import LxcGpuError
+from state.view import Mount, Resident, View
+
+PATIENCE = 2.0
+"""Seconds that counting what is on the disk may take: `status` is asked often."""
+
+
+@dataclass(frozen=True)
+class MountSeen:
+    """A mount of the state, and whether the container has it."""
+
+    mount: Mount
+    there: bool
+    why_not: str = ""
+
+
+@dataclass(frozen=True)
+class DiskUse:
+    """How much of the disk the container's file system takes."""
+
+    used: int
+    at_least: bool = False
+    """There was no time to count everything."""
+
+
+def memory_limit(user: str) -> int | None:
+    """What the container may take of the memory, by its unit; None: as much as there is."""
+    argv = ["systemctl", "show", "--property=MemoryMax", "--value", places.container_unit(user)]
+    shown = command.run(argv).stdout.strip()
+    return int(shown) if shown.isdigit() else None
+
+
+def disk_use(view: View, user: str, resident: Resident) -> DiskUse:
+    """What du(1) counts, as root of the container's id map, which reads everything in it.
+
+    A folder a line, so that what was counted when the time is over is known; by NUL, for names may
+    hold anything.
+    """
+    du = ["du", "--null", "--one-file-system", "--block-size=1", "--separate-dirs", "--",
+          str(rootfs(view, user))]  # fmt: skip
+    limited = ["timeout", f"{PATIENCE}", *in_id_map(user, resident, view.subid_size, du)]
+    done = command.run(limited, check=False, timeout=PATIENCE + 10)
+    sizes = (line.split("\t", 1)[0] for line in done.stdout.split("\0"))
+    return DiskUse(sum(int(size) for size in sizes if size.isdigit()), done.status == 124)
+
+
+def mounts_seen(view: View, user: str) -> tuple[MountSeen, ...]:
+    """The mounts that the state gives the user, as they are in the container that runs."""
+    there = container_mounts.targets_seen(user)
+    return tuple(_seen(mount, there) for mount in view.mounts_of(user))
+
+
+def _seen(mount: Mount, there: frozenset[str]) -> MountSeen:
+    if mount.target in there:
+        return MountSeen(mount, True)
+    try:
+        mounts.examined(mount)
+    except LxcGpuError as error:
+        return MountSeen(mount, False, error.message)
+    return MountSeen(mount, False, "It wasn't there at the start: `restart` shows it.")

@@ -1,0 +1,136 @@
+"""Limits of containers: in effect while they run, seen inside, and no harm to the neighbours."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from laboratory.hosts import Host
+
+from tests.lab.fleet import Fleet, plan, reconcile, running
+
+LIMITS = "limits: {memory: 512M, cpus: 1, tasks: 300}"
+NO_LIMITS = "sed -i '/^limits:/d' registrations/gpu17/lqchen.yaml servers/gpu17.yaml"
+DROP_IN = "/etc/systemd/system/lxc-gpu@lqchen.service.d/50-lxc-gpu-limits.conf"
+MIB = 2**20
+
+
+def shown(gpu17: Host, user: str = "lqchen") -> dict[str, str]:
+    properties = "MemoryMax,CPUQuotaPerSecUSec,TasksMax,MainPID,MemorySwapMax,OOMPolicy"
+    lines = gpu17.run(["systemctl", "show", f"lxc-gpu@{user}", "-p", properties]).stdout
+    return dict(line.split("=", 1) for line in lines.splitlines())
+
+
+def in_kernel(gpu17: Host, name: str, of_v1: str) -> str:
+    """A limit as the kernel has it, by its name in cgroup v2, or in v1 where that is mounted."""
+    found = gpu17.sh(f"""
+        group=$(systemctl show -p ControlGroup --value lxc-gpu@lqchen)
+        cat /sys/fs/cgroup$group/{name} 2>&- || cat /sys/fs/cgroup/*$group/{of_v1}""")
+    return found.stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def limited(fleet: Fleet) -> Iterator[Fleet]:
+    """lqchen's container, which ran before its limits were committed."""
+    for name in ("lqchen", "ann"):
+        assert fleet.types("ssh gpu17-manage", user=name).ok
+    before = shown(fleet.gpu17)
+    script = f"{NO_LIMITS}; echo '{LIMITS}' >>registrations/gpu17/lqchen.yaml"
+    fleet.commits("Limits for lqchen", script)
+    assert any("limit lqchen's container: 0.5 GiB" in line for line in plan(fleet.gpu17))
+    done = reconcile(fleet.gpu17)
+    assert done.ok, done.stdout
+    assert shown(fleet.gpu17)["MainPID"] == before["MainPID"], "it was not restarted"
+    yield fleet
+    fleet.commits("No limits for lqchen", NO_LIMITS)
+    assert reconcile(fleet.gpu17).ok
+
+
+@pytest.fixture
+def gpu17(limited: Fleet) -> Host:
+    return limited.gpu17
+
+
+class TestWhileItRuns:
+    def test_they_are_in_effect(self, gpu17: Host) -> None:
+        now = shown(gpu17)
+        assert (now["MemoryMax"], now["TasksMax"]) == (f"{512 * MIB}", "300")
+        assert in_kernel(gpu17, "memory.max", "memory.limit_in_bytes") == f"{512 * MIB}"
+        assert in_kernel(gpu17, "pids.max", "pids.max") == "300"
+        assert in_kernel(gpu17, "cpu.max", "cpu.cfs_quota_us").split()[0] == "100000"
+        assert plan(gpu17) == []
+
+    def test_they_are_seen_inside(self, limited: Fleet) -> None:
+        total = limited.types("ssh gpu17 free -m").stdout.splitlines()[1].split()[1]
+        assert total == "512"
+        assert float(limited.types("ssh gpu17 cat /proc/uptime").stdout.split()[0]) < 3600
+
+    def test_status_says_used_and_limit(self, limited: Fleet) -> None:
+        said = limited.types("ssh gpu17-manage status").stdout
+        assert " of 512.0 MiB\n" in said
+        assert " of 300\n" in said
+        assert "cpus     up to 1 at a time" in said
+        facts = json.loads(limited.types("ssh gpu17-manage status --json").stdout)
+        assert facts["memory_limit_bytes"] == 512 * MIB
+        assert facts["disk_bytes"] > 50 * MIB
+
+    def test_a_greedy_program_is_killed_and_nothing_else(self, limited: Fleet) -> None:
+        gpu17, before = limited.gpu17, shown(limited.gpu17)
+        done = limited.types("ssh gpu17 'tail /dev/zero; echo ended $?'")
+        assert done.stdout == "ended 137\n", done.stderr
+        assert shown(gpu17)["MainPID"] == before["MainPID"]
+        for name in ("lqchen", "ann"):
+            assert running(gpu17, name)
+            assert limited.types("ssh gpu17 true", user=name).ok
+
+    def test_shared_memory_counts_and_has_room_for_half(self, limited: Fleet) -> None:
+        size = limited.types("ssh gpu17 df --block-size=1M --output=size /dev/shm").stdout.split()[
+            1
+        ]
+        assert int(size) >= 256
+        done = limited.types("ssh gpu17 'head -c 700M /dev/zero >/dev/shm/x; echo ended $?; "
+                             "rm /dev/shm/x'")  # fmt: skip
+        assert done.stdout in ("ended 137\n", "ended 1\n")
+        assert limited.types("ssh gpu17 true").ok
+
+    def test_too_many_tasks_are_refused_and_no_neighbour_notices(self, limited: Fleet) -> None:
+        bomb = "for n in $(seq 400); do sleep 20 & done; wait"
+        done = limited.types(f"ssh gpu17 \"bash -c '{bomb}'\" & sleep 4; "
+                             f"ssh gpu17-manage status --json; kill %1", wait=60)  # fmt: skip
+        assert 250 <= json.loads(done.stdout.splitlines()[-1])["tasks"] <= 300
+        assert limited.types("ssh gpu17 true", user="ann").ok
+        assert limited.types("ssh gpu17-manage restart").ok
+
+    def test_many_files_may_be_open(self, limited: Fleet) -> None:
+        assert int(limited.types("ssh gpu17 ulimit -Sn").stdout) > 10_000
+
+
+class TestChanges:
+    def test_by_hand_they_are_put_back(self, gpu17: Host) -> None:
+        gpu17.sh(f"sed -i s/^MemoryMax.*/MemoryMax=1G/ {DROP_IN}; systemctl daemon-reload")
+        assert any("limit lqchen's container" in line for line in plan(gpu17))
+        assert reconcile(gpu17).ok
+        assert in_kernel(gpu17, "memory.max", "memory.limit_in_bytes") == f"{512 * MIB}"
+
+    def test_a_kill_before_systemd_read_them_is_healed(self, gpu17: Host) -> None:
+        gpu17.sh(f"sed -i s/^TasksMax.*/TasksMax=400/ {DROP_IN}; systemctl daemon-reload; "
+                 f"sed -i s/^TasksMax.*/TasksMax=300/ {DROP_IN}")  # fmt: skip
+        assert reconcile(gpu17).ok
+        assert in_kernel(gpu17, "pids.max", "pids.max") == "300"
+
+    def test_without_limits_the_defaults_hold_at_once(self, limited: Fleet) -> None:
+        gpu17 = limited.gpu17
+        limited.commits("None", NO_LIMITS)
+        try:
+            assert "give lqchen's container the default limits" in reconcile(gpu17).stdout
+            everything = int(
+                gpu17.sh("sed -n 's/^MemTotal: *\\([0-9]*\\).*/\\1/p' /proc/meminfo").stdout
+            )
+            now = shown(gpu17)
+            assert int(now["MemoryMax"]) == pytest.approx(everything * 1024 * 0.9, rel=0.01)
+            assert (now["TasksMax"], now["OOMPolicy"]) == ("16384", "continue")
+            assert gpu17.sh("ls -d /etc/systemd/system/lxc-gpu@*.d 2>&- || true").stdout == ""
+        finally:
+            limited.commits("Again", f"echo '{LIMITS}' >>registrations/gpu17/lqchen.yaml")
+            assert reconcile(gpu17).ok
