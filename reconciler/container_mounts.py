@@ -69,12 +69,13 @@ def _make_target(
 ) -> None:
     """Have a folder at the mount's target, in whatever is mounted around it."""
     target = PurePosixPath(mount.target)
-    base, around, owner = rootfs(view, user), PurePosixPath("/"), resident.subid
+    base, around = rootfs(view, user), PurePosixPath("/")
+    people = [resident.subid, resident.subid + UID]  # a home may be closed to root's number
     make: int | None = 0o755
     for outer in given:
         if target.is_relative_to(outer.target):
             base, around = mounts.bind_source(outer, user), PurePosixPath(outer.target)
-            owner = resident.subid + UID
+            people = [resident.subid + UID]
             make = None if outer.access == "read-only" else 0o755
     way = target.relative_to(around)
 
@@ -82,14 +83,18 @@ def _make_target(
         with hostile.opened_folder(folder, way, make=make):
             pass
 
-    try:
-        hostile.as_owner(base, owner, work)
-    except LxcGpuError as error:
-        hint = "Put a plain folder there, then `restart`: a link or a file is not followed."
-        if make is None:
-            hint = "Sysadmin: it has to be in what is read-only around it."
-        text = f"In your container, {mount.target} can't be used as a folder: {error.message}"
-        raise LxcGpuError("mount-target", text, hint) from error
+    for owner in people:
+        try:
+            hostile.as_owner(base, owner, work)
+        except LxcGpuError as error:
+            problem = error
+        else:
+            return
+    hint = "Put a plain folder there, then `restart`: a link or a file is not followed."
+    if make is None:
+        hint = "Sysadmin: it has to be in what is read-only around it."
+    text = f"In your container, {mount.target} can't be used as a folder: {problem.message}"
+    raise LxcGpuError("mount-target", text, hint) from problem
 
 
 def targets_seen(user: str) -> frozenset[str]:

@@ -12,8 +12,9 @@ from state.files import read_text, write_file
 from state.view import View
 
 USERNET = Path("/etc/lxc/lxc-usernet")
-PLUGS = 1
-"""Network interfaces a user may have on the bridge: the container has one."""
+PLUGS = 8
+"""Network interfaces a user may have on the bridge. The container has one; those of containers that
+were killed count until the kernel has taken them apart, and until lxc-user-nic forgets them."""
 
 
 def parse(text: str) -> dict[str, int]:
