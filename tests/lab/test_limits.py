@@ -84,14 +84,14 @@ class TestWhileItRuns:
             assert running(gpu17, name)
             assert limited.types("ssh gpu17 true", user=name).ok
 
-    def test_shared_memory_counts_and_has_room_for_half(self, limited: Fleet) -> None:
-        size = limited.types("ssh gpu17 df --block-size=1M --output=size /dev/shm").stdout.split()[
-            1
-        ]
-        assert int(size) >= 256
-        done = limited.types("ssh gpu17 'head -c 700M /dev/zero >/dev/shm/x; echo ended $?; "
-                             "rm /dev/shm/x'")  # fmt: skip
-        assert done.stdout in ("ended 137\n", "ended 1\n")
+    def test_shared_memory_is_half_of_it_and_full_before_anything_is_killed(
+        self, limited: Fleet
+    ) -> None:
+        assert limited.types("ssh gpu17-manage restart").ok
+        done = limited.types("ssh gpu17 'head -c 300M /dev/zero >/dev/shm/x; echo ended $?; "
+                             "stat -c %s /dev/shm/x; rm /dev/shm/x'")  # fmt: skip
+        assert done.stdout == f"ended 1\n{256 * MIB}\n"
+        assert "No space left on device" in done.stderr
         assert limited.types("ssh gpu17 true").ok
 
     def test_too_many_tasks_are_refused_and_no_neighbour_notices(self, limited: Fleet) -> None:

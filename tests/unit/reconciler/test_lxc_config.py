@@ -1,6 +1,8 @@
+from dataclasses import replace
 from pathlib import Path
 
 from reconciler.lxc_config import Bind, hostname, lxc_config
+from state.view import Limits
 from tests.unit.reconciler.views import RESIDENT, VIEW
 
 
@@ -20,3 +22,10 @@ def test_each_gpu_node_is_mounted() -> None:
 
 def test_a_host_name_holds_no_underscore() -> None:
     assert hostname(VIEW, "a_b") == "a-b-gpu17"
+
+
+def test_shared_memory_is_half_of_the_limit() -> None:
+    limited = replace(RESIDENT, limits=Limits(memory=1 << 30))
+    text = lxc_config(VIEW, "lqchen", limited, ())
+    assert "tmpfs dev/shm tmpfs nosuid,nodev,mode=1777,size=536870912,create=dir 0 0" in text
+    assert "dev/shm" not in lxc_config(VIEW, "lqchen", RESIDENT, ())
