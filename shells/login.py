@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import json
 import os
-import pwd
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from shells import messages, sftp
 from shells.client import ask
 from shells.request import OF_USERS, Request
 from shells.terminal import Terminal
-from shells.usage import Verb, parse
+from shells.usage import SEE_HELP, Verb, parse
 from state.errors import LxcGpuError
 from state.wire import Answer, Question
 
@@ -36,9 +34,8 @@ INTERRUPTED = 130
 def main(argv: Sequence[str]) -> int:
     """Do what was asked; the exit status."""
     terminal = Terminal()
-    user = pwd.getpwuid(os.getuid()).pw_name
     try:
-        return _obey(_words(argv), user, terminal)
+        return _obey(_words(argv), terminal)
     except LxcGpuError as error:
         terminal.error(error)
         return 1
@@ -54,31 +51,38 @@ def _words(argv: Sequence[str]) -> list[str]:
     given = argv[1] if len(argv) > 1 and argv[0] == "-c" else ""
     request = os.environ.get("SSH_ORIGINAL_COMMAND", "") if given in ("", FORCED) else given
     if len(request) > LONGEST:
-        raise LxcGpuError("too-long", "That is too long to be a request.", messages.SEE_HELP)
+        raise LxcGpuError("too-long", "That is too long to be a request.", SEE_HELP)
     if any(not c.isprintable() for c in request):
         raise LxcGpuError(
-            "not-text", "That request holds control characters, or is no UTF-8.", messages.SEE_HELP
+            "not-text", "That request holds control characters, or is no UTF-8.", SEE_HELP
         )
     return request.split()
 
 
-def _obey(words: Sequence[str], user: str, terminal: Terminal) -> int:
+def _obey(words: Sequence[str], terminal: Terminal) -> int:
     verb, *rest = words or ["start"]
+    if verb == "connect":
+        return _connect(rest, terminal)
+    if verb not in VERBS:
+        return _explain(verb, rest, terminal)
+    as_json = "--json" in rest
+    options = parse(VERBS[verb], [word for word in rest if word != "--json"])
+    return _ask(Request(VERBS[verb], options=options), terminal, as_json=as_json)
+
+
+def _explain(verb: str, words: Sequence[str], terminal: Terminal) -> int:
+    """Help, for who asks for it and for who tries to copy files here."""
+    from shells import messages, sftp  # texts: not on the way of a verb
+
     if messages.is_file_transfer(verb):
         terminal.note(messages.FILES_LIVE_ELSEWHERE)
         if messages.is_sftp(verb):
             sftp.refuse(sys.stdin.buffer, sys.stdout.buffer, messages.FILES_LIVE_ELSEWHERE)
         return 1
     if verb in ("help", "-h", "--help"):
-        terminal.result(messages.help_text(rest[0] if rest else ""))
+        terminal.result(messages.help_text(words[0] if words else ""))
         return 0
-    if verb == "connect":
-        return _connect(rest, terminal)
-    if verb not in VERBS:
-        raise LxcGpuError("usage", f"There is no `{verb[:40]}` here.", messages.SEE_HELP)
-    as_json = "--json" in rest
-    options = parse(VERBS[verb], [word for word in rest if word != "--json"])
-    return _ask(Request(VERBS[verb], options=options), terminal, as_json=as_json)
+    raise LxcGpuError("usage", f"There is no `{verb[:40]}` here.", SEE_HELP)
 
 
 def _connect(words: Sequence[str], terminal: Terminal) -> int:

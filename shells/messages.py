@@ -6,11 +6,10 @@ import time
 from collections.abc import Mapping
 
 from reconciler.room import in_words
-from shells.usage import Verb
+from shells.usage import SEE_HELP, Verb
 from state.errors import LxcGpuError
 from state.view import Resident, View
 
-SEE_HELP = "Try `help`: ssh SERVER-manage help"
 FILES_LIVE_ELSEWHERE = """\
 No files live here: this account only starts and stops your container.
 Copy to the container instead, by its own name, without `-manage`:

@@ -26,6 +26,7 @@ class Verb(StrEnum):
     RECONCILE = "reconcile"
 
 
+SEE_HELP: Final = "Try `help`: ssh SERVER-manage help"
 SET: Final = re.compile("")
 """For options that are only set or not."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,59}", re.ASCII)

@@ -8,7 +8,7 @@ from laboratory.hosts import Lab
 from laboratory.layout import places
 from laboratory.progress import Progress
 
-from tests.bench import logins, revocation, rounds, snapshots, walk
+from tests.bench import connections, logins, revocation, rounds, snapshots, walk
 from tests.bench.measure import table
 
 
@@ -24,6 +24,7 @@ def main() -> None:
             logins.only_looking(lab, "gpus"),
             logins.cold_start(lab),
             logins.save_to_login(lab),
+            *connections.figures(lab),
             revocation.key_removed(lab),
             rounds.first_round(gpu18),
             rounds.empty_round(gpu18),
