@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Iterator
 from ipaddress import IPv4Network
+from pathlib import PurePosixPath
 
 from state.check_resources import resources
 from state.keys import PublicKey
@@ -23,6 +24,9 @@ DYNAMIC_UIDS = (61184, 65535)
 """systemd's DynamicUser= range (systemd's UIDS-GIDS.md), then nobody and the 16-bit -1."""
 HIGHEST_ID = 2**32 - 2
 """The highest id there is: -1 means "leave it alone" to chown(2)."""
+
+KEPT = "/var/lib/lxc-gpu"
+"""What servers keep for themselves, each thing in a folder of its own."""
 
 Entry = tuple[str, str, User]
 """The path of a user's file, the name, and what the file says."""
@@ -95,6 +99,9 @@ def _servers(state: State) -> Iterator[Finding]:
         if server.address in network:
             text = f"address {server.address} lies in fleet.yaml's network {network}"
             yield Finding(path, ("address",), f"{text}, which belongs to the containers")
+        if clash := _clash(server.snapshots.folder, server.containers):
+            text = f"the folder of the snapshots, {server.snapshots.folder}, {clash}"
+            yield Finding(path, ("snapshots", "folder"), text)
         for field in ("ports", "forwards"):
             if server.ssh_port in getattr(state.fleet, field):
                 text = f"ssh_port {server.ssh_port} lies among fleet.yaml's {field}"
@@ -107,6 +114,17 @@ def _servers(state: State) -> Iterator[Finding]:
         "state_key",
         ((path, ("state_key",), s.state_key, s.state_key.fingerprint) for path, s in named),
     )
+
+
+def _clash(snapshots: str, containers: str) -> str:
+    """Why snapshots can't be there; empty if they can. Each user gets a folder in it."""
+    folder = PurePosixPath(snapshots)
+    for other in map(PurePosixPath, (containers, "/home", KEPT)):
+        if folder == other or folder in other.parents:
+            return f"must not be or hold {other}"
+        if other in folder.parents and str(other) != KEPT:
+            return f"must not lie in {other}"
+    return ""
 
 
 def _numbers(state: State, people: list[Entry]) -> Iterator[Finding]:

@@ -24,6 +24,7 @@ VERBS = (
     ("stop", "Shuts it down."),
     ("restart", "Shuts it down and starts it."),
     ("status", "Says whether it runs."),
+    ("snapshot", "Keeps a copy; `snapshot --list` shows them, `--remove NAME` removes one."),
     ("recover", "Makes it what it was in a snapshot; asks first, can be undone."),
     ("rebuild", "Begins anew from the template, with or without /home; can be undone."),
     ("port 8888", "Gives an address, for everybody, that leads to port 8888 of your container."),

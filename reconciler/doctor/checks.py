@@ -34,6 +34,7 @@ SERVER: tuple[Check[Server], ...] = (
     service.newest_commit,
     storage.space,
     storage.containers_folder,
+    storage.snapshots_folder,
     storage.template,
     storage.permissions,
     resources.sources,

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from reconciler import places
-from reconciler.doctor.server import Server, text_of
+from reconciler.doctor.server import Server, as_nobody, text_of
 from reconciler.doctor.service import duration
+from reconciler.snapshot_folder import OURS
 from state.findings import Area, Finding
 
 disk_area, template_area, files_area = Area("disk"), Area("template"), Area("files")
@@ -26,7 +27,9 @@ WRITABLE = 0o022
 
 def space(server: Server) -> Iterator[Finding]:
     """Room on the disks that we write to."""
-    folders = [Path("/"), places.KEPT, *([Path(server.view.containers)] if server.view else [])]
+    folders = [Path("/"), places.KEPT]
+    if server.view is not None:
+        folders += [Path(server.view.containers), Path(server.view.snapshots)]
     yield from _space(folders)
 
 
@@ -78,6 +81,23 @@ def containers_folder(server: Server) -> Iterator[Finding]:
                 "others don't work in containers.",
                 "Use ext4, xfs, btrfs or zfs (with xattr=sa).",
             )
+
+
+def snapshots_folder(server: Server) -> Iterator[Finding]:
+    """Whether users can get at the folder of their snapshots."""
+    if server.view is None:
+        return
+    folder = Path(server.view.snapshots)
+    if folder == OURS and not folder.exists():
+        yield disk_area.ok(f"{folder} will be made with the first snapshot")
+    elif as_nobody("test", "-x", folder).ok:
+        yield disk_area.ok(f"{folder} takes {server.view.snapshots_kept} snapshots of each user")
+    else:
+        yield disk_area.wrong(
+            f"{folder} is not there, or lets no user in: nobody can take or find a snapshot.",
+            f"Mount the NAS; `mkdir -m 711 {folder}` (1777 for a NAS with root squash); `o+x` on "
+            "the folders above.",
+        )
 
 
 def mount_finding(mountinfo: str, folder: str) -> Finding:

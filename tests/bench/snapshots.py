@@ -41,13 +41,13 @@ exec tar --create --zstd --file=/var/lib/lxc-gpu/bare.tar.zst --numeric-owner --
 def fill(host: Host) -> None:
     """Put the 3 GB into the container."""
     empty(host)
-    in_container(host, NAME, f"python3 - <<'END'\n{FILL}\nEND")
+    in_container(host, NAME, f"python3 - <<'END'\n{FILL}\nEND", wait=300)
     host.sh("sync", timeout=300)
 
 
 def empty(host: Host) -> None:
     """Take them out again."""
-    host.sh(f"rm -rf {CONTAINERS}/{NAME}/rootfs/srv/bench")
+    host.sh(f"rm -rf {CONTAINERS}/{NAME}/rootfs/srv/bench", timeout=300)
 
 
 def of_3_gb(lab: Lab) -> Figure:

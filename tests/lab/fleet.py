@@ -162,7 +162,9 @@ def watched(host: Host) -> str:
     return host.sh(WATCHED).stdout
 
 
-def in_container(host: Host, user: str, script: str, *, check: bool = True) -> Finished:
+def in_container(
+    host: Host, user: str, script: str, *, check: bool = True, wait: float = 60
+) -> Finished:
     """Run a script as the container's root in its root folder, whether or not it runs.
 
     As the host's root sees it: with the container's ids, but no program of the container.
@@ -173,7 +175,7 @@ def in_container(host: Host, user: str, script: str, *, check: bool = True) -> F
             lxc-usernsexec -m b:0:$ids -- bash -euc "$1"
         """
     words = ["bash", "-euc", enter, "bash", f"cd {CONTAINERS}/{user}/rootfs; {script}"]
-    return host.run(words, check=check)
+    return host.run(words, check=check, timeout=wait)
 
 
 def running(host: Host, user: str) -> bool:

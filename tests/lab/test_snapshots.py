@@ -371,8 +371,12 @@ END
         assert host.sh(f"stat -c '%U %G %a' {FOLDER}").stdout == "lqchen lqchen 700\n"
 
     def test_a_nas_that_is_away_is_not_replaced(self, fleet: Fleet) -> None:
+        doctor = ["lxc-gpu", "doctor"]
+        fits = f"{NAS} takes 3 snapshots of each user"
+        assert fits in fleet.gpu17.run([*doctor, "--verbose"], check=False).stdout
         fleet.gpu17.sh(f"mv {NAS} {NAS}.away")
         try:
+            assert f"{NAS} is not there" in fleet.gpu17.run(doctor, check=False).stdout
             done = manage(fleet, "snapshot")
             assert not fleet.gpu17.sh(f"test -e {NAS}", check=False).ok
         finally:

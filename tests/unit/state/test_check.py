@@ -195,3 +195,25 @@ def test_ten_thousand_users_are_checked_in_well_under_a_second() -> None:
     began = time.process_time()
     assert check(full) == []
     assert time.process_time() - began < 0.5
+
+
+@pytest.mark.parametrize(
+    ("folder", "why"),
+    [
+        ("/", "must not be or hold /var/lib/lxc-gpu/containers"),
+        ("/var/lib/lxc-gpu", "must not be or hold /var/lib/lxc-gpu/containers"),
+        ("/var/lib/lxc-gpu/containers", "must not be or hold /var/lib/lxc-gpu/containers"),
+        ("/var/lib/lxc-gpu/containers/s", "must not lie in /var/lib/lxc-gpu/containers"),
+        ("/home", "must not be or hold /home"),
+        ("/home/snapshots", "must not lie in /home"),
+        ("/var/lib/lxc-gpu/snapshots", ""),
+        ("/NAS/snapshots", ""),
+    ],
+)
+def test_snapshots_stay_out_of_what_is_somebody_elses(folder: str, why: str) -> None:
+    text = server_yaml("gpu17", "172.16.2.17") + f"snapshots:\n  folder: {folder}\n"
+    given = files(servers__gpu17=text)
+    if why:
+        assert f"the folder of the snapshots, {folder}, {why}" in said(given)
+    else:
+        load(given)
