@@ -33,9 +33,10 @@ for n in range(6):
 """3.1 GB: 20,000 small files, 300 of a few megabytes, 14 large ones; about half can't be packed."""
 BARE = f"""
 cd {CONTAINERS}/{NAME}/rootfs
-exec tar --create --zstd --file=/var/lib/lxc-gpu/bare.tar.zst --numeric-owner --xattrs --acls \\
-    --one-file-system .
+exec nice -n 10 tar --create --zstd --file=/var/lib/lxc-gpu/bare.tar.zst --numeric-owner \\
+    --xattrs --acls --one-file-system .
 """
+"""As considerate as ours, or a busy machine would compare two priorities."""
 
 
 def fill(host: Host) -> None:
@@ -65,6 +66,6 @@ def of_3_gb(lab: Lab) -> Figure:
         empty(host)
         host.sh(f"rm -rf /var/lib/lxc-gpu/bare.tar.zst /var/lib/lxc-gpu/snapshots/{NAME}")
     return Figure(
-        "snapshot of a 3 GB container", *medians, "tar --create --zstd of the same files, as root",
-        "within 1.1",
+        "snapshot of a 3 GB container", *medians,
+        "nice -n 10 tar --create --zstd of the same files, as root", "within 1.1",
     )  # fmt: skip
