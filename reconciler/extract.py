@@ -36,8 +36,10 @@ TELL_EVERY = 0.5
 STALL = 300.0
 """Seconds without a byte, after which nobody is believed to be at the other end of a pipe."""
 TOTAL = "Total bytes read"
-NOT_THE_REASON = ("Exiting with failure", "Error is not recoverable", "Removing leading", TOTAL)
-"""What tar says beside the reason."""
+NOT_THE_REASON = (
+    "Exiting with failure", "Error is not recoverable", "Removing leading", "Broken pipe", TOTAL
+)  # fmt: skip
+"""What the programs say beside the reason."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def extract(source: Source, folder: Path, owner: Owner, tell: Tell) -> str:
     said = {name: raw.decode("utf-8", "replace") for name, raw in pump.said.items()}
     # lxc-usernsexec(1) ends with 0 when its program was killed, so the status is not enough
     if unzipped or untarred or "Block of NULs" not in said["end"] or TOTAL not in said["tar"]:
-        raise _bad_archive(source.what, unzipped, said, folder)
+        raise _bad_archive(source.what, pump.passed, unzipped, said, folder)
     tell(Progress(f"unpacking {source.what}", 1.0))
     return pump.digest.hexdigest()
 
@@ -207,23 +209,32 @@ def disk_full(what: str, folder: Path, details: str = "") -> LxcGpuError:
     )
 
 
-def _bad_archive(what: str, unzipped: int, said: dict[str, str], folder: Path) -> LxcGpuError:
+def _bad_archive(
+    what: str, passed: int, unzipped: int, said: dict[str, str], folder: Path
+) -> LxcGpuError:
     """What went wrong, from what the programs said."""
     details = "\n".join(f"{name}: {text}" for name, text in said.items())
-    if "No space left" in said["tar"] or "Disk quota" in said["tar"]:
+    if any(word in said["tar"] for word in ("No space left", "Disk quota", "Wrote only")):
         return disk_full(what, folder, details)
-    ended_early = "premature" in said["zstd"] or "Unexpected EOF" in said["tar"]
-    if ended_early or (not unzipped and "End of File" in said["end"]):
+    garbled = "does not look like a tar" in said["tar"] or "Skipping to next" in said["tar"]
+    if (
+        any(word in said["zstd"] for word in ("premature", "unexpected end"))
+        or (not garbled and "Unexpected EOF" in said["tar"])
+        or (not garbled and not unzipped and "End of File" in said["end"])
+    ):
         return LxcGpuError(
             "cut-off",
-            f"Of {what} only the beginning came: it ends in the middle.",
+            f"Of {what} only the beginning came: it ends in the middle."
+            if passed
+            else f"Nothing of {what} came.",
             "Nothing was changed. Make or send it again.",
             details=details,
         )
     lines = [line for name in ("zstd", "tar") for line in said[name].strip().splitlines()]
     reasons = [line for line in lines if not any(word in line for word in NOT_THE_REASON)]
     first = (reasons or lines or ["tar gave no reason"])[0]
+    first = first if len(first) < 200 else f"{first[:80]}...{first[-100:]}"
     return LxcGpuError(
-        "unpack", f"{what[:1].upper()}{what[1:]} could not be unpacked: {first[:200]}",
+        "unpack", f"{what[:1].upper()}{what[1:]} could not be unpacked: {first}",
         "Nothing was changed.", details=details,
     )  # fmt: skip
