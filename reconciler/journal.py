@@ -5,6 +5,7 @@
 | asked | somebody asked the root helper for something |
 | refused | it was not done; `code=` says why |
 | registered, started, stopped | what a user's request came to |
+| unconfined | a container starts without AppArmor's profile, on a server that has AppArmor |
 | changed | a round changed something that the state wants |
 | drift | a round put back what was changed by hand |
 | failed | a round could not put something right |

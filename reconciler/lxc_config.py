@@ -41,10 +41,16 @@ class Bind:
 
 
 def lxc_config(
-    view: View, user: str, resident: Resident, binds: Sequence[Bind], hook: str = ""
+    view: View,
+    user: str,
+    resident: Resident,
+    binds: Sequence[Bind],
+    hook: str = "",
+    apparmor: str = "unconfined",
 ) -> str:
     """The whole configuration, with what of the server the container is to see.
 
+    `apparmor` is the profile that confines it, besides its user namespace (reconciler.apparmor).
     `hook` is run inside, as the container's root, when all is mounted and before its init.
     """
     lines = [
@@ -61,9 +67,7 @@ def lxc_config(
         "lxc.net.0.flags = up",
         f"lxc.net.0.ipv4.address = {resident.address}/{view.prefix_length}",
         f"lxc.net.0.ipv4.gateway = {view.gateway}",
-        # Debian's profile for containers started by users fails (lxc/lxc#4358); what confines
-        # the container is its user namespace
-        "lxc.apparmor.profile = unconfined",
+        f"lxc.apparmor.profile = {apparmor}",
         "lxc.tty.max = 0",
     ]
     lines += [f"lxc.mount.entry = {entry}" for entry in _shared_memory(view, resident)]

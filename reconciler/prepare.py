@@ -7,8 +7,10 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from reconciler import container_home, hostile, locks, places
+from reconciler.apparmor import Confinement, confinement
 from reconciler.container_mounts import binds as mount_binds
 from reconciler.hostile import HostileError
+from reconciler.journal import event
 from reconciler.lxc_config import lxc_config, rootfs
 from reconciler.nvidia.supply import supply
 from state import command, files
@@ -33,7 +35,11 @@ def prepare(view: View, user: str, resident: Resident) -> tuple[str, ...]:
     """
     nvidia = supply(view, user, resident)
     folders, left_out = mount_binds(view, user, resident)
-    config = lxc_config(view, user, resident, [*nvidia.binds, *folders], nvidia.hook)
+    confined = confinement()
+    if confined is Confinement.NONE:
+        event("unconfined", user=user, reason=confined.value)
+    binds = [*nvidia.binds, *folders]
+    config = lxc_config(view, user, resident, binds, nvidia.hook, confined.profile)
     files.write_file(places.container_config(user), config)
     home = container_home.desired_files(view, user, resident)
     root, subid = rootfs(view, user), resident.subid

@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from reconciler.apparmor import LOADED, PROFILE, Confinement, confinement
 from reconciler.doctor.server import Server, as_nobody, output, text_of, unit_properties
 from state.findings import Area, Finding
 
@@ -17,7 +18,6 @@ WANTED_CONTROLLERS = frozenset({"cpu", "memory", "pids"})
 FEW_NAMESPACES = 1000
 MOUNTS = Path("/proc/self/mounts")
 KERNEL = Path("/proc/sys/kernel")
-PROFILES = Path("/sys/kernel/security/apparmor/profiles")
 
 release_area, kernel_area, cgroups_area = Area("release"), Area("kernel"), Area("cgroups")
 apparmor_area, lxc_area, gpu_area = Area("apparmor"), Area("lxc"), Area("gpu")
@@ -106,26 +106,30 @@ def cgroups_of(mounts: str, controllers: str) -> Finding:
 
 
 def apparmor(_: Server) -> Iterator[Finding]:
-    """Whether AppArmor is in the way of containers."""
-    enabled = text_of("/sys/module/apparmor/parameters/enabled") == "Y"
+    """Whether AppArmor confines containers, and is not in their way."""
+    confined = confinement()
     restricts = text_of(KERNEL / "apparmor_restrict_unprivileged_userns") == "1"
-    profiles = (text_of(PROFILES) or "") if PROFILES.exists() else ""
-    yield apparmor_of(enabled, restricts, profiles)
+    profiles = "" if confined is Confinement.OFF else text_of(LOADED) or ""
+    yield apparmor_of(confined, restricts, profiles)
 
 
-def apparmor_of(enabled: bool, restricts: bool, profiles: str) -> Finding:
+def apparmor_of(confined: Confinement, restricts: bool, profiles: str) -> Finding:
     """What AppArmor means for containers here. Pure."""
-    if not enabled:
+    if confined is Confinement.OFF:
         return apparmor_area.ok("not in use; user namespaces confine the containers")
-    if not restricts:
-        return apparmor_area.ok("enabled; containers run unconfined by it, in user namespaces")
-    if "lxc-start" in profiles or "lxc-usernsexec" in profiles:
-        return apparmor_area.ok("enabled, and its profiles let LXC make user namespaces")
-    return apparmor_area.wrong(
-        "It keeps programs without a profile from using user namespaces, and LXC has none here.",
-        "apt-get install --reinstall apparmor lxc; or: "
-        "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
-    )
+    if restricts and "lxc-start" not in profiles and "lxc-usernsexec" not in profiles:
+        return apparmor_area.wrong(
+            "It keeps programs without a profile from using user namespaces, and LXC has none.",
+            "apt-get install --reinstall apparmor lxc; or: "
+            "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
+        )
+    if confined is Confinement.NONE:
+        return apparmor_area.wrong(
+            f"Its profile {PROFILE} is not loaded: containers start with one wall less.",
+            f"apparmor_parser --replace /etc/apparmor.d/{PROFILE}; if that is missing, run "
+            "setup/gpu-server again. A container that runs is confined from its next start on.",
+        )
+    return apparmor_area.ok(f"containers are confined by {PROFILE}, besides user namespaces")
 
 
 def id_mapping(_: Server) -> Iterator[Finding]:

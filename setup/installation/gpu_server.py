@@ -9,6 +9,7 @@ from pathlib import Path
 
 from installation.steps import CHECKOUT, Steps, require_root, ssh_host_key, supported_release
 from reconciler import places
+from reconciler.apparmor import PROFILE, Confinement, confinement
 from state import command
 from state.errors import LxcGpuError
 
@@ -23,6 +24,9 @@ AT_BOOT = ("lxc-gpu-come-back.service", "lxcfs.service")
 """Enabled, and not started now."""
 UNIT_FOLDER = Path("/etc/systemd/system")
 SSHD_PIECE = Path("/etc/ssh/sshd_config.d/20-lxc-gpu.conf")
+APPARMOR = Path("/etc/apparmor.d")
+USERNS_RULE = "  userns,\n"
+"""What parsers before AppArmor 4 don't know."""
 TMPFILES = Path("/etc/tmpfiles.d/lxc-gpu.conf")
 SHELL_FOR_SERVICES = Path("/bin/sh")
 """What the forced commands of the service accounts are run by; they have no password."""
@@ -117,6 +121,7 @@ def _server(steps: Steps, options: argparse.Namespace) -> None:
     if new_project:
         command.run(["systemctl", "try-restart", "lxc-gpu-watch.service"])
     _sshd(steps)
+    _apparmor(steps)
     if options.name:
         _print_server_file(options, own_key)
 
@@ -203,6 +208,27 @@ def _sshd(steps: Steps) -> None:
     steps.sshd_piece(SSHD_PIECE, piece)
 
 
+def _apparmor(steps: Steps) -> None:
+    """The containers' profile, in the kernel; nothing where AppArmor is not in use.
+
+    Nor in a machine that is a container itself: profiles would be those of the machine below.
+    """
+    if confinement() is Confinement.OFF:
+        return
+    if command.run(["systemd-detect-virt", "--quiet", "--container"], check=False).ok:
+        return
+    steps.packages(("apparmor",))
+    text = (CHECKOUT / "setup" / "apparmor" / PROFILE).read_text()
+    if _parser_version() < 4:
+        text = text.replace(USERNS_RULE, "")
+    steps.apparmor_profile(APPARMOR / PROFILE, text, loaded=confinement() is Confinement.PROFILE)
+
+
+def _parser_version() -> int:
+    found = re.search(r"version (\d+)", command.run(["apparmor_parser", "--version"]).stdout)
+    return int(found[1]) if found else 0
+
+
 def _print_server_file(options: argparse.Namespace, own_key: str) -> None:
     address = options.address or _address_of(options.name)
     print(f"\nThe file servers/{options.name}.yaml for the state repository:\n", file=sys.stderr)
@@ -226,8 +252,10 @@ def _undo(steps: Steps) -> None:
         steps.say(f"unmount {mount}")
         command.run(["umount", "--lazy", mount], check=False)
     command.run(["systemctl", "daemon-reload"], check=False)
-    for path in (SSHD_PIECE, TMPFILES, Path("/usr/local/bin/lxc-gpu"), places.EXECUTABLES,
-                 Path("/opt/lxc-gpu")):  # fmt: skip
+    if (APPARMOR / PROFILE).exists():
+        command.run(["apparmor_parser", "--remove", APPARMOR / PROFILE], check=False)
+    for path in (SSHD_PIECE, TMPFILES, APPARMOR / PROFILE, Path("/usr/local/bin/lxc-gpu"),
+                 places.EXECUTABLES, Path("/opt/lxc-gpu")):  # fmt: skip
         steps.remove(path)
     command.run(["systemctl", "reload", "ssh"], check=False)
     print("  kept: the users' accounts, homes and containers, /etc/lxc-gpu, /var/lib/lxc-gpu")

@@ -169,6 +169,26 @@ class Steps:
             )
         command.run(["systemctl", "reload-or-restart", "ssh"])
 
+    def apparmor_profile(self, path: Path, text: str, *, loaded: bool) -> None:
+        """A profile of AppArmor, in the kernel; what its parser refuses is not put in place."""
+        if read_text(path) == text and loaded:
+            return
+        with tempfile.NamedTemporaryFile("w", prefix="lxc-gpu") as draft:
+            draft.write(text)
+            draft.flush()
+            parse = ["apparmor_parser", "--skip-kernel-load", "--skip-cache", draft.name]
+            tested = command.run(parse, check=False)
+        if not tested.ok:
+            raise LxcGpuError(
+                "apparmor-profile",
+                f"AppArmor refuses the profile of our containers: {tested.stderr.strip()}",
+                "It is part of our checkout, setup/apparmor; it includes what the package "
+                "liblxc-common brings. Nothing was changed.",
+            )
+        self.file(path, text)
+        self.say(f"load AppArmor's profile {path.name}")
+        command.run(["apparmor_parser", "--replace", "--write-cache", path])
+
     def group(self, name: str) -> None:
         """A system group."""
         try:

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import pytest
 
+from reconciler.apparmor import Confinement
 from reconciler.doctor import accounts, firewall, machine, network, service, sshd, storage, user
 from reconciler.doctor.accounts import Span, overlaps
 from reconciler.kinds.subids import parse as parse_subids
@@ -99,10 +100,14 @@ class TestCgroups:
 
 class TestAppArmor:
     def test_ubuntu_with_and_without_profiles(self) -> None:
-        assert machine.apparmor_of(True, True, "lxc-start (enforce)\n").level == "ok"
-        assert machine.apparmor_of(True, True, "man_filter (enforce)\n").level == "wrong"
-        assert machine.apparmor_of(True, False, "").level == "ok"
-        assert machine.apparmor_of(False, False, "").level == "ok"
+        ours, none = Confinement.PROFILE, Confinement.NONE
+        assert machine.apparmor_of(ours, True, "lxc-start (enforce)\n").level == "ok"
+        assert machine.apparmor_of(ours, True, "man_filter (enforce)\n").level == "wrong"
+        assert machine.apparmor_of(ours, False, "").level == "ok"
+        assert machine.apparmor_of(Confinement.OFF, False, "").level == "ok"
+        missing = machine.apparmor_of(none, False, "/usr/bin/lxc-start (enforce)\n")
+        assert missing.level == "wrong"
+        assert "lxc-gpu-container is not loaded" in missing.text
 
 
 class TestGpu:
