@@ -60,7 +60,8 @@ class Steps:
         project = CHECKOUT / "pyproject.toml"
         stamp = ENVIRONMENT / ".made-from"
         python = platform.python_version()
-        made_from = hashlib.sha256(project.read_bytes() + python.encode()).hexdigest()
+        wanted = "\n".join([*_dependencies(project), python])
+        made_from = hashlib.sha256(wanted.encode()).hexdigest()
         if read_text(stamp) == made_from:
             return
         self.say(f"make the Python environment {ENVIRONMENT} (a minute)")
