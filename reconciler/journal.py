@@ -6,6 +6,7 @@
 | refused | it was not done; `code=` says why |
 | registered, started, stopped | what a user's request came to |
 | unconfined | a container starts without AppArmor's profile, on a server that has AppArmor |
+| undertaken | a snapshot was taken, a container's system replaced; `what=` says which |
 | changed | a round changed something that the state wants |
 | drift | a round put back what was changed by hand |
 | failed | a round could not put something right |

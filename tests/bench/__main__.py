@@ -8,7 +8,7 @@ from laboratory.hosts import Lab
 from laboratory.layout import places
 from laboratory.progress import Progress
 
-from tests.bench import connections, logins, revocation, rounds, snapshots, walk
+from tests.bench import connections, logins, recoveries, revocation, rounds, snapshots, walk
 from tests.bench.measure import table
 
 
@@ -32,6 +32,9 @@ def main() -> None:
             rounds.check_10000(gpu18),
             walk.thousand_commits(),
             snapshots.of_3_gb(lab),
+            recoveries.of_3_gb(lab),
+            recoveries.registration(lab),
+            recoveries.registration_3_gb(lab),
         ]
         print(f"\n{table(figures)}")
     finally:

@@ -344,7 +344,7 @@ def swap_back(host: Host) -> None:
     host.sh(f"cd {FOLDER}; rm -rf rootfs; mv rootfs.before rootfs")
 
 
-SENDS_ON = "(head -c 100 small.tar.zst; sleep 8)"
+SENDS_ON = "(head -c 100 small.tar.zst; sleep 60)"
 """Somebody who begins to send a system, and doesn't go on."""
 MARKER = f"cat {FOLDER}/rootfs/etc/marker; echo; test -e {FOLDER}/rootfs/home && ls -A {FOLDER}"
 
@@ -398,7 +398,8 @@ class TestFaults:
         assert sent.sh(MARKER).stdout.split() == ["new", "rootfs", "rootfs.before"]
 
     def test_a_lost_connection_changes_nothing(self, fleet: Fleet, sent: Host) -> None:
-        fleet.types(f"{SENDS_ON} | timeout -s KILL 2 ssh gpu17-manage recover --from-stdin")
+        line = "timeout -s KILL 4 ssh gpu17-manage recover --from-stdin"
+        fleet.types(f"{{ {SENDS_ON} | {line}; }} >said 2>&1 &")
         eventually(lambda: "only the beginning came" in manage(fleet, "status").stdout)
         assert sent.sh(MARKER).stdout.split() == ["old", "rootfs"]
 

@@ -1,0 +1,103 @@
+"""recover and registration, beside the bare tar of the same archive in the same id map."""
+
+from __future__ import annotations
+
+import re
+
+from laboratory.hosts import Host, Lab
+from laboratory.layout import LAPTOP_USER
+from laboratory.story import NAME
+
+from tests.bench.measure import Figure, in_turn, seconds
+from tests.bench.snapshots import FILL, empty, fill
+from tests.lab.fleet import CONTAINERS
+
+HERE = f"{CONTAINERS}/{NAME}"
+TEMPLATE = "/var/lib/lxc-gpu/templates/debian-12.tar.zst"
+BARE = f"""
+rm -rf /var/lib/lxc-gpu/bare.gone
+mkdir /var/lib/lxc-gpu/bare; chown --reference={HERE}/rootfs /var/lib/lxc-gpu/bare
+sync --file-system /var/lib/lxc-gpu
+"""
+UNPACK = f"""
+ids=$(sed -n 's/^{NAME}://p' /etc/subuid)
+setpriv --reuid={NAME} --regid={NAME} --init-groups lxc-usernsexec -m b:0:$ids -- \\
+    tar --extract --zstd --directory=/var/lib/lxc-gpu/bare --numeric-owner --same-permissions \\
+    --xattrs --xattrs-include='*' --acls <$ARCHIVE
+sync --file-system /var/lib/lxc-gpu/bare
+"""
+"""Until it is on the disk: a system that a power loss leaves empty is none."""
+GONE = "mv /var/lib/lxc-gpu/bare /var/lib/lxc-gpu/bare.gone; rm -rf /var/lib/lxc-gpu/bare.gone"
+OF_FLOOR = "tar --zstd -x of the same archive in the same id map, and sync"
+
+
+def _bare(host: Host, archive: str) -> float:
+    """Seconds of the bare unpacking; what it makes is removed afterwards."""
+    host.sh(BARE, timeout=300)
+    taken = seconds(lambda: host.sh(f"ARCHIVE={archive}\n{UNPACK}", timeout=600))
+    host.sh(GONE, timeout=300)
+    return taken
+
+
+def of_3_gb(lab: Lab, runs: int = 3) -> Figure:
+    """`recover` of a stopped container, as its user types it."""
+    host = lab.host("gpu17")
+    fill(host)
+    types(lab, "snapshot bench")
+    types(lab, "stop")
+    archive = f"/var/lib/lxc-gpu/snapshots/{NAME}/bench.tar.zst"
+
+    def ours() -> float:
+        host.sh(f"rm -rf {HERE}/rootfs.before; sync --file-system {HERE}", timeout=300)
+        token = re.findall(r"--confirm (\w{8})", types(lab, "recover bench"))[-1]
+        return seconds(lambda: types(lab, f"recover bench --confirm {token}"))
+
+    try:
+        medians = in_turn(ours, lambda: _bare(host, archive), runs)
+    finally:
+        empty(host)
+        gone = f"/var/lib/lxc-gpu/snapshots/{NAME}/bench.* {HERE}/rootfs.before"
+        host.sh(f"rm -rf {gone}", timeout=300)
+    return Figure("recover a 3 GB container", *medians, OF_FLOOR, "within 1.1")
+
+
+def registration(lab: Lab, runs: int = 3) -> Figure:
+    """A round that makes one container, from the story's template."""
+    return _registration(lab.host("gpu17"), "registration, 280 MB template", runs)
+
+
+def registration_3_gb(lab: Lab, runs: int = 3) -> Figure:
+    """The same with generated files beside the template's, 3.1 GB."""
+    host = lab.host("gpu17")
+    host.sh(f"""
+        mkdir /root/large && cd /root/large && tar -x --zstd --numeric-owner -f {TEMPLATE}
+        cp -a {TEMPLATE} /root/template
+        python3 - <<'END'\n{FILL}\nEND
+        cd /root/large && tar -c --numeric-owner --exclude='./dev/*' . | zstd -q -T0 >{TEMPLATE}
+        rm -rf /root/large""", timeout=900)  # fmt: skip
+    try:
+        return _registration(host, "registration, 3 GB template", runs)
+    finally:
+        host.sh(f"mv /root/template {TEMPLATE}")
+
+
+def _registration(host: Host, what: str, runs: int) -> Figure:
+    aside = f"{CONTAINERS}/.{NAME}-of-bench"
+    host.sh(f"systemctl stop lxc-gpu@{NAME}; mv {HERE} {aside}")
+
+    def ours() -> float:
+        host.sh(f"rm -rf {HERE}; sync --file-system {CONTAINERS}", timeout=300)
+        argv = ["lxc-gpu", "reconcile", "--user", NAME, "--kind", "container"]
+        return seconds(lambda: host.run(argv, timeout=600))
+
+    try:
+        medians = in_turn(ours, lambda: _bare(host, TEMPLATE), runs)
+    finally:
+        host.sh(f"rm -rf {HERE}; mv {aside} {HERE}", timeout=300)
+    return Figure(what, *medians, OF_FLOOR, "within 1.1")
+
+
+def types(lab: Lab, verb: str) -> str:
+    """What the researcher types, and all that is said."""
+    line = f"ssh gpu17-manage {verb} 2>&1 || test $? = 3"
+    return lab.host("laptop").sh(line, user=LAPTOP_USER, timeout=900).stdout
