@@ -12,8 +12,8 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -52,8 +52,8 @@ def run(
 
     LxcGpuError if the container doesn't run.
     """
-    with _init_of(user) as (init, namespaces):
-        joins = [CGROUPS / path for path in cgroups_of(Path(f"/proc/{init}/cgroup").read_text())]
+    with ExitStack() as descriptors:
+        namespaces, joins = _entered(user, descriptors)
         reader, writer = os.pipe2(os.O_CLOEXEC)
         child = os.fork()
         if child == 0:
@@ -63,28 +63,24 @@ def run(
         return _wait(child, stream.fileno(), patience, tick)
 
 
-@contextmanager
-def _init_of(user: str) -> Iterator[tuple[int, Sequence[int]]]:
-    """The container's init and descriptors of its namespaces, surely of the same process."""
+def _entered(user: str, descriptors: ExitStack) -> tuple[Sequence[int], Sequence[Path]]:
+    """The namespaces of the container's init, opened, and its cgroups: surely of one process."""
     unit = places.container_unit(user)
     shown = command.run(["systemctl", "show", unit, "--property=MainPID", "--value"]).stdout.strip()
-    found = Path(f"/proc/{shown}/task/{shown}/children")
-    children = [int(pid) for pid in found.read_text().split()] if found.exists() else []
-    for pid in children:
-        opened = list[int]()
-        try:
+    children = Path(f"/proc/{shown}/task/{shown}/children")
+    ours = Path("/proc/self/ns/user").readlink()
+    with suppress(FileNotFoundError):
+        for pid in children.read_text().split():
+            folder = Path("/proc") / pid
+            namespaces = list[int]()
             for name in NAMESPACES:
-                opened.append(os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY))
+                namespaces.append(os.open(folder / "ns" / name, os.O_RDONLY))
+                descriptors.callback(os.close, namespaces[-1])
+            cgroups = cgroups_of((folder / "cgroup").read_text())
+            theirs = (folder / "ns/user").readlink()
             # still lxc-start's child, so it was nobody else meanwhile; and in a world of its own
-            ours, theirs = (Path(f"/proc/{who}/ns/user").readlink() for who in ("self", pid))
-            if ours != theirs and pid in [int(word) for word in found.read_text().split()]:
-                yield pid, opened
-                return
-        except FileNotFoundError:
-            continue
-        finally:
-            for descriptor in opened:
-                os.close(descriptor)
+            if theirs != ours and pid in children.read_text().split():
+                return namespaces, [CGROUPS / path for path in cgroups]
     raise LxcGpuError("not-running", "The container does not run.", "Start it first.")
 
 
@@ -111,7 +107,8 @@ def _become(
         for join in joins:
             with suppress(FileNotFoundError):  # a v1 hierarchy that is not mounted here
                 join.write_text(f"{os.getpid()}\n")
-        source = os.open(lent, os.O_RDONLY)
+        nothing, source = (os.open(path, os.O_RDONLY) for path in ("/dev/null", lent))
+        # from here on every path is the container's: nothing is opened or imported any more
         for namespace in namespaces:
             if libc.setns(namespace, 0) != 0:
                 raise OSError(ctypes.get_errno(), "setns")
@@ -124,7 +121,7 @@ def _become(
         os.setresuid(0, 0, 0)
         os.chdir("/")
         os.umask(0o022)
-        for stream, ours in ((0, os.open("/dev/null", os.O_RDONLY)), (1, writer), (2, writer)):
+        for stream, ours in ((0, nothing), (1, writer), (2, writer)):
             os.dup2(ours, stream)
         os.dup2(source, LENT)
         os.execvpe(argv[0], list(argv), command.environment({"HOME": "/root"}))  # noqa: S606

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, NoReturn
 
 from state.errors import LxcGpuError, Remedy
+from state.files import read_text
 
 PATIENCE = 8.0
 """Seconds: eight GPUs that were asleep take several."""
@@ -108,6 +109,7 @@ def _ask() -> dict[str, Any]:
     except ImportError as error:
         return {"error": _NO_PYNVML, "text": str(error)}
     try:
+        _load_what_fits()
         pynvml.nvmlInit()
         count = range(pynvml.nvmlDeviceGetCount())
         gpus = [_gpu(pynvml, index) for index in count]
@@ -115,6 +117,22 @@ def _ask() -> dict[str, Any]:
         return asdict(Reading(driver, tuple(gpus)))
     except pynvml.NVMLError as error:
         return {"error": error.value, "text": str(error)}
+
+
+def _load_what_fits() -> None:
+    """Between an upgrade and the reboot, the kept library of the loaded version goes first.
+
+    pynvml then gets that one: the loader takes what is there by the name (dlopen(3)).
+    """
+    from reconciler.nvidia import kept, versions
+
+    loaded = versions.of_proc(read_text(versions.PROC / "version") or "")
+    installed = versions.installed()
+    if loaded and loaded != installed and (folder := kept.folder_for(loaded, installed)):
+        import ctypes
+
+        with suppress(OSError):
+            ctypes.CDLL(str(folder / "lib/libnvidia-ml.so.1"), mode=ctypes.RTLD_GLOBAL)
 
 
 def _gpu(nvml: Any, index: int) -> Gpu:

@@ -110,6 +110,7 @@ def cached(version: str) -> Path:
 
 def install_fake_nvml(host: Host, version: str, answers: str) -> None:
     """The fake NVML in place of the real one, under its names; pynvml and our code are real."""
+    remove_libraries(host)
     source = Path(__file__).with_name("fake_nvml.c")
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "fake.so"

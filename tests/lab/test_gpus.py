@@ -84,7 +84,8 @@ class TestWho:
 
     def test_which_are_not_ones_own(self, fleet: Fleet, server: Host) -> None:
         file = "registrations/gpu17/lqchen.yaml"
-        fleet.commits("One GPU", f"echo 'gpus: [{nvidia.UUIDS[1]}]' >>{file}")
+        add = f"sed -i '/^gpus:/d' {file}; echo 'gpus: [{nvidia.UUIDS[1]}]' >>{file}"
+        fleet.commits("One GPU", add)
         fleet.rounds()
         try:
             lines = says(fleet).splitlines()
@@ -96,11 +97,25 @@ class TestWho:
             fleet.rounds()
 
 
+class TestBetweenAnUpgradeAndTheReboot:
+    def test_the_library_that_was_kept_is_asked(self, fleet: Fleet, server: Host) -> None:
+        server.write("/etc/fake-nvml", GPUS)
+        assert fleet.types("ssh gpu17-manage restart", user="ann").ok  # which keeps the fake one
+        nvidia.install(server, nvidia.versions()[1])
+        try:
+            assert says(fleet).startswith("GPUs of gpu17:\n   0  NVIDIA A100-SXM4-40GB")
+            server.sh("rm -r /var/lib/lxc-gpu/nvidia")
+            assert says(fleet).startswith("NVIDIA's driver is installed on this server, but not ")
+        finally:
+            nvidia.install_fake_nvml(server, VERSION, GPUS)
+
+
 class TestPeople:
     def test_cpu_and_memory(self, fleet: Fleet, server: Host) -> None:
         """One loop and 200 MiB of memory of lqchen's; ann is idle."""
-        hog = "a=$(head -c 200M /dev/zero | tr '\\\\0' x); while :; do :; done"
-        fleet.types(f"ssh gpu17 'nohup timeout 60 bash -c \"{hog}\" >&- 2>&- &'")
+        hog = "a=$(head -c 200M /dev/zero | tr '\\0' x)\nwhile :; do :; done\n"
+        fleet.types("ssh gpu17 'cat >hog'", stdin=hog)
+        fleet.types("ssh gpu17 'nohup timeout 60 bash hog >&- 2>&- &'")
         try:
             deadline = time.monotonic() + 30
             while True:
