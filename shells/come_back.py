@@ -27,12 +27,14 @@ AT_ONCE = 4
 
 def main(argv: Sequence[str]) -> int:
     """Start them; the exit status, 1 if one failed."""
+    ran = sorted(path.name for path in places.RUNNING.glob("*"))
+    if not ran:
+        return 0
     try:
         view = current_view()
     except LxcGpuError as error:
-        print(f"event=come-back-failed code={error.code} message={error.message!r}")
+        event("come-back-failed", code=error.code, why=error.message)
         return 1
-    ran = sorted(path.name for path in places.RUNNING.iterdir())
     wanted = [name for name in ran if view.come_back and name in view.residents]
     for name in ran:
         if name not in wanted and not power_of(name).running:
