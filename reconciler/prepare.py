@@ -25,6 +25,14 @@ DefaultLimitMEMLOCK=infinity
 DefaultLimitNOFILE=65536:1048576
 """
 """What the container's own systemd gives its services (systemd-system.conf(5))."""
+SESSIONS = """\
+# Written by lxc-gpu at each start: PAM would begin every session with 1024 open files, systemd's
+# limits or not.
+*    soft nofile 65536
+root soft nofile 65536
+"""
+"""What sessions begin with (limits.conf(5)): soft limits only, which are cut to the hard ones. A
+hard one that can't be set would lock everybody out."""
 
 
 def prepare(view: View, user: str, resident: Resident) -> tuple[str, ...]:
@@ -75,6 +83,7 @@ def _contents_for_root(view: View, user: str, resident: Resident) -> Mapping[str
         "etc/ssh/ssh_host_ed25519_key.pub": (f"{resident.host_key}\n", 0o644),
         "etc/resolv.conf": ("".join(f"nameserver {s}\n" for s in servers), 0o644),
         "etc/systemd/system.conf.d/50-lxc-gpu.conf": (INSIDE, 0o644),
+        "etc/security/limits.d/50-lxc-gpu.conf": (SESSIONS, 0o644),
     }
 
 

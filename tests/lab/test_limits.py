@@ -95,10 +95,14 @@ class TestWhileItRuns:
         assert limited.types("ssh gpu17 true").ok
 
     def test_too_many_tasks_are_refused_and_no_neighbour_notices(self, limited: Fleet) -> None:
-        bomb = "for n in $(seq 400); do sleep 20 & done; wait"
-        done = limited.types(f"ssh gpu17 \"bash -c '{bomb}'\" & sleep 4; "
-                             f"ssh gpu17-manage status --json; kill %1", wait=60)  # fmt: skip
-        assert 250 <= json.loads(done.stdout.splitlines()[-1])["tasks"] <= 300
+        bomb = "for n in $(seq 400); do sleep 60 & done; wait"
+        limited.laptop.sh("cat >/tmp/bomb; rm -f /tmp/said", stdin=bomb)
+        done = limited.types("""
+            ssh gpu17 bash -s </tmp/bomb 2>/tmp/said & sleep 8
+            ssh gpu17-manage status --json; kill %1; tail -n 1 /tmp/said""")
+        facts, said = done.stdout.splitlines()
+        assert 250 <= json.loads(facts)["tasks"] <= 300
+        assert "Resource temporarily unavailable" in said
         assert limited.types("ssh gpu17 true", user="ann").ok
         assert limited.types("ssh gpu17-manage restart").ok
 
