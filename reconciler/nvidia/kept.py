@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from reconciler import locks, places
-from reconciler.nvidia import cdi
+from reconciler.nvidia import cdi, supply
 from reconciler.nvidia.versions import library_folders
 from reconciler.unpack import remove_tree
 from state import command
@@ -26,8 +26,7 @@ from state.errors import LxcGpuError
 from state.files import keep_folder
 
 LOCK = "nvidia"
-INSIDE = PurePosixPath("/usr/local/nvidia")
-"""Where containers see the folder: where NVIDIA's own images look, too."""
+INSIDE = PurePosixPath(supply.INSIDE)
 TOOLS = ("nvidia-smi", "nvidia-debugdump", "nvidia-cuda-mps-control", "nvidia-cuda-mps-server")
 """Not nvidia-persistenced and nvidia-modprobe: those are for the server."""
 TOOL_FOLDERS = ("usr/bin", "usr/sbin", "usr/local/bin")

@@ -5,21 +5,21 @@ Whatever is wrong becomes a note for the user and an event for the sysadmin; the
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from reconciler import hostile, journal
+from reconciler import journal
 from reconciler.lxc_config import Bind, rootfs
-from reconciler.nvidia import kept, nodes
+from reconciler.nvidia import nodes
 from reconciler.nvidia.versions import Driver, driver
 from state.errors import LxcGpuError
 from state.view import Resident, View
 
 READ_ONLY = ("ro", "nosuid", "nodev")
-HOOK = f"{kept.INSIDE}/settle"
+INSIDE = "/usr/local/nvidia"
+"""Where containers see the libraries: where NVIDIA's own images look, too."""
+HOOK = f"{INSIDE}/settle"
 """For lxc.hook.start: LXC insists that it is there, so it goes with the folder or not at all."""
 
 
@@ -40,26 +40,20 @@ def supply(view: View, user: str, resident: Resident) -> Supply:
     binds = [Bind(node, str(node), ("optional",)) for node in files]
     problems = list(wrong)
     folder = None
-    if view.driver == "mount":
+    if view.driver == "mount" and there.present:
+        from reconciler.nvidia import placing  # not on the way of a start without a driver
+
         try:
-            if folder := _folder(there):
-                _put_inside(rootfs(view, user), resident.subid, folder)
+            if folder := placing.folder_for(there):
+                placing.put_inside(rootfs(view, user), resident.subid, folder)
         except LxcGpuError as error:
             folder = None
             problems.append(error)
         if there.upgraded:
             problems.append(_upgraded(there, folder))
     if folder:
-        binds.append(Bind(folder, str(kept.INSIDE), READ_ONLY))
+        binds.append(Bind(folder, INSIDE, READ_ONLY))
     return Supply(tuple(binds), HOOK if folder else "", noted(user, problems))
-
-
-def _folder(there: Driver) -> Path | None:
-    """The libraries of the loaded version; else those that are installed."""
-    for version in (there.loaded, there.installed):
-        if version and (folder := kept.folder_for(version, there.installed)):
-            return folder
-    return None
 
 
 def _upgraded(there: Driver, folder: Path | None) -> LxcGpuError:
@@ -84,45 +78,3 @@ def noted(user: str, problems: Iterable[LxcGpuError]) -> tuple[str, ...]:
     for error in listed:
         journal.event("driver", code=error.code, user=user, message=error.message)
     return tuple(f"{error.message} {error.hint}".rstrip() for error in listed)
-
-
-def _put_inside(root_folder: Path, subid: int, folder: Path) -> None:
-    """Have the container's loader and search path find the libraries and tools.
-
-    HostileError if something of its owner's is in the way.
-    """
-    conf = f"# Written by lxc-gpu: {folder.name}\n{kept.INSIDE}/lib\n"
-    links = _links(folder)
-
-    def work(root: int) -> None:
-        with hostile.opened_folder(root, kept.INSIDE.relative_to("/"), make=0o755):
-            path = PurePosixPath(kept.CONF)
-        with suppress(FileNotFoundError):
-            if hostile.read_below(root, path) == conf:
-                return
-        for place, target in links.items():
-            _link_below(root, PurePosixPath(place), target)
-        hostile.write_below(root, path, conf, 0o644, folder_mode=0o755)
-
-    hostile.as_owner(root_folder, subid, work)
-
-
-def _links(folder: Path) -> dict[str, str]:
-    """By their places inside: tools on everybody's search path, extras where they belong."""
-    tools = {f"usr/local/bin/{t.name}": f"{kept.INSIDE}/bin/{t.name}" for t in folder.glob("bin/*")}
-    extras = {
-        path: f"{kept.INSIDE}/files/{path}"
-        for path in kept.EXTRAS
-        if (folder / "files" / path).is_file()
-    }
-    return tools | extras
-
-
-def _link_below(root: int, path: PurePosixPath, target: str) -> None:
-    """A link, unless its owner has something of their own there."""
-    with hostile.opened_folder(root, path.parent, make=0o755) as folder:
-        with suppress(FileNotFoundError, OSError):
-            if os.readlink(path.name, dir_fd=folder).startswith(str(kept.INSIDE)):
-                os.unlink(path.name, dir_fd=folder)
-        with suppress(FileExistsError):
-            os.symlink(target, path.name, dir_fd=folder)

@@ -18,6 +18,7 @@ from laboratory.progress import Progress
 
 from reconciler.nvidia.versions import MACHINE
 from state.command import run
+from tests.lab.fleet import Fleet
 
 FOLDER = f"/usr/lib/{MACHINE}-linux-gnu"
 UUIDS = (
@@ -169,3 +170,11 @@ def make_installer(host: Host, version: str) -> str:
         run(["makeself", *words, "./nvidia-installer"])
         host.push(made, path, 0o644)
     return path
+
+
+def choose_gpus(fleet: Fleet, user: str, wanted: str) -> None:
+    """The registration of a user on gpu17 names these GPUs; all, if it names none."""
+    file = f"registrations/gpu17/{user}.yaml"
+    line = f"echo 'gpus: {wanted}' >>{file}" if wanted else "true"
+    fleet.commits("Choose GPUs", f"sed -i '/^gpus:/d' {file}; {line}")
+    fleet.rounds()

@@ -96,6 +96,12 @@ def events(server: Host) -> str:
     return server.sh("journalctl -t lxc-gpu -o cat --no-pager | grep event=driver || true").stdout
 
 
+def restart_with_gpus(fleet: Fleet, wanted: str) -> str:
+    """Restart lqchen's container with these GPUs; all, if there are none."""
+    nvidia.choose_gpus(fleet, "lqchen", wanted)
+    return restart(fleet)
+
+
 class TestMounted:
     def test_programs_find_the_servers_own(
         self, fleet: Fleet, server: Host, versions: tuple[str, ...]
@@ -232,23 +238,16 @@ class TestWhichGpus:
     def nodes(self, fleet: Fleet) -> list[str]:
         return fleet.types("ssh gpu17 'cd /dev; ls -d nvidia* nvidia-caps/*'").stdout.split()
 
-    def gpus(self, fleet: Fleet, wanted: str) -> str:
-        fleet.commits("GPUs", f"""
-            sed -i '/^gpus:/d' registrations/gpu17/lqchen.yaml
-            echo 'gpus: {wanted}' >>registrations/gpu17/lqchen.yaml""")  # fmt: skip
-        fleet.rounds()
-        return restart(fleet)
-
     def test_only_those_of_the_registration(self, fleet: Fleet, server: Host) -> None:
         both = self.nodes(fleet)
         control = ["nvidia-caps", "nvidia-caps/nvidia-cap1", "nvidia-uvm", "nvidiactl"]
         try:
             assert both == sorted([*control, "nvidia0", "nvidia1"])
-            assert "Note" not in self.gpus(fleet, f"[{nvidia.UUIDS[1]}]")
+            assert "Note" not in restart_with_gpus(fleet, f"[{nvidia.UUIDS[1]}]")
             assert self.nodes(fleet) == sorted([*control, "nvidia1"])
             made = fleet.types("ssh gpu17 'sudo mknod /dev/nvidia0 c 195 0'")
             assert "Operation not permitted" in made.stderr
-            said = self.gpus(fleet, '["0", "7"]')
+            said = restart_with_gpus(fleet, '["0", "7"]')
             assert "There is no GPU 7 in this server" in said
             assert self.nodes(fleet) == sorted([*control, "nvidia0"])
             assert "code=gpu-unknown user=lqchen" in events(server)
@@ -256,7 +255,7 @@ class TestWhichGpus:
                 server.run(["lxc-gpu", "doctor"], check=False).stdout
             )
         finally:
-            self.gpus(fleet, "null")
+            restart_with_gpus(fleet, "")
         assert self.nodes(fleet) == both
 
     def test_nodes_are_made_before_they_are_mounted(self, fleet: Fleet, server: Host) -> None:
@@ -309,16 +308,19 @@ class TestHostile:
             assert fleet.types("ssh gpu17-manage").ok
 
 
-class TestInstalled:
-    @pytest.fixture(scope="class", autouse=True)
-    def policy(self, fleet: Fleet, server: Host) -> Iterator[None]:
-        fleet.commits("Install drivers", POLICY.format("install"))
-        fleet.rounds()
-        yield
-        remove_inside(fleet)
-        fleet.commits("Mount drivers", POLICY.format("mount"))
-        fleet.rounds()
+@pytest.fixture(scope="class")
+def install_policy(fleet: Fleet, server: Host) -> Iterator[None]:
+    """Drivers are installed inside, for as long as the tests of one class run."""
+    fleet.commits("Install drivers", POLICY.format("install"))
+    fleet.rounds()
+    yield
+    remove_inside(fleet)
+    fleet.commits("Mount drivers", POLICY.format("mount"))
+    fleet.rounds()
 
+
+@pytest.mark.usefixtures("install_policy")
+class TestInstalled:
     def test_without_an_installer_it_starts_and_says_so(
         self, fleet: Fleet, server: Host, versions: tuple[str, ...]
     ) -> None:

@@ -83,18 +83,14 @@ class TestWho:
         assert facts["gpu_problem"] is None
 
     def test_which_are_not_ones_own(self, fleet: Fleet, server: Host) -> None:
-        file = "registrations/gpu17/lqchen.yaml"
-        add = f"sed -i '/^gpus:/d' {file}; echo 'gpus: [{nvidia.UUIDS[1]}]' >>{file}"
-        fleet.commits("One GPU", add)
-        fleet.rounds()
+        nvidia.choose_gpus(fleet, "lqchen", f"[{nvidia.UUIDS[1]}]")
         try:
             lines = says(fleet).splitlines()
             assert lines[1].endswith("(not for your container)")
             assert "not for" not in lines[3]
             assert "not for" not in says(fleet, user="ann")
         finally:
-            fleet.commits("All GPUs", f"sed -i '/^gpus:/d' {file}")
-            fleet.rounds()
+            nvidia.choose_gpus(fleet, "lqchen", "")
 
 
 class TestBetweenAnUpgradeAndTheReboot:

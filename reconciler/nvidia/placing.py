@@ -1,0 +1,64 @@
+"""Have a container's loader and search path find the driver's libraries and tools.
+
+Written below its file system as its root, no link followed; its owner's own things stay.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+
+from reconciler import hostile
+from reconciler.nvidia import kept
+from reconciler.nvidia.versions import Driver
+
+
+def folder_for(there: Driver) -> Path | None:
+    """The libraries of the loaded version; else those that are installed."""
+    for version in (there.loaded, there.installed):
+        if version and (folder := kept.folder_for(version, there.installed)):
+            return folder
+    return None
+
+
+def put_inside(root_folder: Path, subid: int, folder: Path) -> None:
+    """Have the container's loader and search path find the libraries and tools.
+
+    HostileError if something of its owner's is in the way.
+    """
+    conf = f"# Written by lxc-gpu: {folder.name}\n{kept.INSIDE}/lib\n"
+    links = _links(folder)
+
+    def work(root: int) -> None:
+        with hostile.opened_folder(root, kept.INSIDE.relative_to("/"), make=0o755):
+            path = PurePosixPath(kept.CONF)
+        with suppress(FileNotFoundError):
+            if hostile.read_below(root, path) == conf:
+                return
+        for place, target in links.items():
+            _link_below(root, PurePosixPath(place), target)
+        hostile.write_below(root, path, conf, 0o644, folder_mode=0o755)
+
+    hostile.as_owner(root_folder, subid, work)
+
+
+def _links(folder: Path) -> dict[str, str]:
+    """By their places inside: tools on everybody's search path, extras where they belong."""
+    tools = {f"usr/local/bin/{t.name}": f"{kept.INSIDE}/bin/{t.name}" for t in folder.glob("bin/*")}
+    extras = {
+        path: f"{kept.INSIDE}/files/{path}"
+        for path in kept.EXTRAS
+        if (folder / "files" / path).is_file()
+    }
+    return tools | extras
+
+
+def _link_below(root: int, path: PurePosixPath, target: str) -> None:
+    """A link, unless its owner has something of their own there."""
+    with hostile.opened_folder(root, path.parent, make=0o755) as folder:
+        with suppress(FileNotFoundError, OSError):
+            if os.readlink(path.name, dir_fd=folder).startswith(str(kept.INSIDE)):
+                os.unlink(path.name, dir_fd=folder)
+        with suppress(FileExistsError):
+            os.symlink(target, path.name, dir_fd=folder)
