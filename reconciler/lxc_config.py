@@ -1,6 +1,7 @@
 """The LXC configuration of a user's container: root's, rendered afresh at each start.
 
-Keys as in lxc.container.conf(5). The address is fixed, so that nothing inside has to ask for one.
+Keys as in lxc.container.conf(5). Address and MAC are fixed: nothing inside has to ask for one, and
+the bridge lets no other through.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from reconciler.filters import mac_of
 from reconciler.places import BRIDGE
 from state.view import Resident, View
 
@@ -65,6 +67,7 @@ def lxc_config(
         f"lxc.net.0.link = {BRIDGE}",
         "lxc.net.0.name = eth0",
         "lxc.net.0.flags = up",
+        f"lxc.net.0.hwaddr = {mac_of(resident.address)}",
         f"lxc.net.0.ipv4.address = {resident.address}/{view.prefix_length}",
         f"lxc.net.0.ipv4.gateway = {view.gateway}",
         f"lxc.apparmor.profile = {apparmor}",

@@ -1,7 +1,10 @@
 """The order in which a round applies the kinds.
 
 Revocations first, containers last: a key that was removed stops working before anything slow
-begins. A kind is added with one module in `reconciler.kinds` and one line here.
+begins. After them only `identity`: a container that is stopped says goodbye to its connections, as
+itself. (A start makes sure of its own identity first.)
+
+A kind is added with one module in `reconciler.kinds` and one line here.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from reconciler.kinds.authorized_keys import AuthorizedKeysKind
 from reconciler.kinds.container import ContainerKind
 from reconciler.kinds.forward import ForwardKind
 from reconciler.kinds.hairpin import HairpinKind
+from reconciler.kinds.identity import IdentityKind
 from reconciler.kinds.limits import LimitsKind
 from reconciler.kinds.mount import MountKind
 from reconciler.kinds.network import NetworkKind
@@ -35,4 +39,5 @@ KINDS: tuple[AnyKind, ...] = (
     MountKind(),
     UserFolderKind(),
     ContainerKind(),
+    IdentityKind(),
 )

@@ -12,6 +12,7 @@ from reconciler import locks, places
 from reconciler.converge import SupersededError, converge
 from reconciler.kinds.forward import ForwardKind
 from reconciler.kinds.hairpin import HairpinKind
+from reconciler.kinds.identity import IdentityKind
 from reconciler.kinds.network import NetworkKind
 from reconciler.kinds.port_map import SSH, PortMapKind
 from reconciler.kinds.subids import SubidsKind
@@ -28,7 +29,13 @@ PATIENCE = 60.0
 """Seconds that a container's sshd may take to answer after the start."""
 REACHED_BY: tuple[AnyKind, ...] = (PortMapKind(), ForwardKind())
 """The kinds that have to be right for a container that runs to be reached."""
-NEEDED: tuple[AnyKind, ...] = (SubidsKind(), UsernetKind(), NetworkKind(), *REACHED_BY)
+NEEDED: tuple[AnyKind, ...] = (
+    SubidsKind(),
+    UsernetKind(),
+    NetworkKind(),
+    IdentityKind(),
+    *REACHED_BY,
+)
 """The kinds that have to be right for a container to start and be reached."""
 
 

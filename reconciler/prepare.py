@@ -13,6 +13,7 @@ from reconciler.hostile import HostileError
 from reconciler.journal import event
 from reconciler.lxc_config import lxc_config, rootfs
 from reconciler.nvidia.supply import supply
+from reconciler.resolvers import resolvers
 from state import command, files
 from state.errors import LxcGpuError
 from state.view import Resident, View
@@ -77,13 +78,12 @@ def _contents_for_root(view: View, user: str, resident: Resident) -> Mapping[str
             f"The ssh host key of your container is not on {view.server} any more.",
             f"Register again, nothing is lost: `ssh register@{view.server}-manage {user}`",
         )
-    servers = view.nameservers or _own_resolvers()
     return {
         "etc/ssh/ssh_host_ed25519_key": (private, 0o600),
         "etc/ssh/ssh_host_ed25519_key.pub": (f"{resident.host_key}\n", 0o644),
-        "etc/resolv.conf": ("".join(f"nameserver {s}\n" for s in servers), 0o644),
         "etc/systemd/system.conf.d/50-lxc-gpu.conf": (INSIDE, 0o644),
         "etc/security/limits.d/50-lxc-gpu.conf": (SESSIONS, 0o644),
+        "etc/resolv.conf": ("".join(f"nameserver {s}\n" for s in resolvers(view)), 0o644),
     }
 
 
@@ -95,16 +95,6 @@ def _install_as_root(rootfs: Path, subid: int, contents: Mapping[str, tuple[str,
             hostile.write_below(root, PurePosixPath(path), text, mode, folder_mode=0o755)
 
     hostile.as_owner(rootfs, subid, work)
-
-
-def _own_resolvers() -> tuple[str, ...]:
-    """The server's resolvers that a container can reach, too (not those on loopback)."""
-    for file in (Path("/run/systemd/resolve/resolv.conf"), Path("/etc/resolv.conf")):
-        lines = (line.split() for line in (files.read_text(file) or "").splitlines())
-        found = tuple(f[1] for f in lines if f[:1] == ["nameserver"] and len(f) > 1)
-        if usable := tuple(a for a in found if not a.startswith("127.") and a != "::1"):
-            return usable
-    return ()
 
 
 def make_host_key(user: str) -> str:

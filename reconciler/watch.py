@@ -1,4 +1,5 @@
-"""Notices drift on a server within seconds: files by inotify, iptables and the bridge by looking.
+"""Notices drift on a server within seconds: files by inotify, iptables, nftables and the bridge by
+looking.
 
 The service `lxc-gpu-watch` runs this. It changes nothing itself: when something differs from the
 published view, it has a round started. Without it, the timer's rounds heal the same, later.
@@ -18,6 +19,7 @@ from reconciler import places
 from reconciler.kinds.account import GROUP, PASSWD, SHADOW
 from reconciler.kinds.forward import ForwardKind
 from reconciler.kinds.hairpin import HairpinKind
+from reconciler.kinds.identity import IdentityKind
 from reconciler.kinds.network import NetworkKind
 from reconciler.kinds.port_map import PortMapKind
 from reconciler.kinds.subids import SUBGID, SUBUID
@@ -38,7 +40,13 @@ FILES = frozenset({PASSWD, SHADOW, GROUP, SUBUID, SUBGID, USERNET})
 FOLDERS = (*sorted({file.parent for file in FILES}), places.AUTHORIZED_KEYS)
 IN_FILES: tuple[AnyKind, ...] = tuple(kind for kind in KINDS if kind.name != "container")
 """Looked at when a file changed. Containers' files are the rounds' business: slower to read."""
-NOT_IN_FILES: tuple[AnyKind, ...] = (NetworkKind(), HairpinKind(), PortMapKind(), ForwardKind())
+NOT_IN_FILES: tuple[AnyKind, ...] = (
+    NetworkKind(),
+    IdentityKind(),
+    HairpinKind(),
+    PortMapKind(),
+    ForwardKind(),
+)
 """Looked at all the time."""
 
 

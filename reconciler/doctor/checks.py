@@ -47,6 +47,7 @@ SERVER: tuple[Check[Server], ...] = (
     network.routes,
     network.forwarding,
     firewall.hooks,
+    firewall.frames,
     firewall.other_tables,
     firewall.legacy,
     firewall.others,

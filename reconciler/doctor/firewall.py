@@ -12,9 +12,9 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from reconciler import iptables, places
+from reconciler import filters, iptables, nft, places
 from reconciler.doctor.server import Server, output, text_of, unit_properties
-from reconciler.kinds.network import HOOKS
+from reconciler.kinds.identity import IdentityKind
 from state.findings import Area, Finding
 
 area = Area("firewall")
@@ -33,12 +33,12 @@ def hook_findings(table: str, text: str) -> Iterator[Finding]:
     """What iptables-save(8) says of our hooks in a table. Pure."""
     first: list[str] = []
     chains = iptables.parse(text).chains
-    for (_, chain), ours in ((where, o) for where, o in HOOKS.items() if where[0] == table):
+    for (_, chain), ours in ((where, o) for where, o in filters.HOOKS.items() if where[0] == table):
         before = _before(chains.get(chain, ()), f"-j {ours}")
         where = f"{table} {chain}"
         again = "lxc-gpu reconcile puts ours first; if it comes back: who made that rule?"
         if before is None:
-            yield area.wrong(f"Our rules are not in {where}: containers are cut off.", again)
+            yield area.wrong(f"Our rules are not in {where}: {_lost(chain)}.", again)
         elif ends := [rule for rule in before if any(f"-j {end}" in rule for end in ENDS)]:
             yield area.wrong(f"{where}: `{ends[0]}` comes before our rules.", again)
         elif before:
@@ -49,14 +49,45 @@ def hook_findings(table: str, text: str) -> Iterator[Finding]:
         yield area.ok(f"our rules come first in {table} {', '.join(first)}")
 
 
+def _lost(chain: str) -> str:
+    """What it means that a hook is missing."""
+    if chain == "INPUT":
+        return "containers reach every service of this server"
+    return "containers are cut off"
+
+
 def _before(rules: Sequence[str], hook: str) -> tuple[str, ...] | None:
     """The rules before `hook`; None if it isn't there."""
     return tuple(rules[: rules.index(hook)]) if hook in rules else None
 
 
 def _policy(text: str, chain: str) -> str:
+    if chain == "INPUT":  # our chain gives back what it lets pass: the server's own rules decide
+        return ""
     dropped = any(line.startswith(f":{chain} DROP") for line in text.splitlines())
     return " (what it drops by default comes later)" if dropped else ""
+
+
+def frames(server: Server) -> Iterator[Finding]:
+    """Whether the bridge's frames are judged."""
+    if server.view is None:
+        return
+    again = "lxc-gpu reconcile; if it comes back: who deletes tables (nft flush ruleset)?"
+    shown = nft.shown()
+    wanted = IdentityKind().desired(server.view)
+    found = IdentityKind().observe(server.view, wanted.keys()).found
+    if shown != nft.in_words_of_nft(filters.table(server.view.gateway)):
+        is_ = "missing" if shown is None else "not as it should be"
+        yield area.wrong(
+            f"The nftables table {nft.NAME} is {is_}: containers may pose as each other.", again
+        )
+    elif others := sorted(n for n in {*wanted, *found} if wanted.get(n) != found.get(n)):
+        yield area.wrong(
+            f"The nftables table {nft.NAME} has the wrong MAC or address for {', '.join(others)}.",
+            again,
+        )
+    else:
+        yield area.ok("each container speaks under its own MAC and address only")
 
 
 def other_tables(server: Server) -> Iterator[Finding]:

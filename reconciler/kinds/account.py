@@ -1,7 +1,7 @@
 """Host accounts of the registered users: made in one batch, disabled, never deleted.
 
-Ours are the accounts in the group `lxc-gpu-users`. An account of that name which isn't ours is a
-conflict: reported, never touched.
+Ours are the accounts in the group `lxc-gpu-users`. An account or a group of a user's name which
+isn't ours, or an account of the system's in that group, is a conflict: reported, never touched.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from state.view import View
 PASSWD, SHADOW, GROUP = Path("/etc/passwd"), Path("/etc/shadow"), Path("/etc/group")
 HOME_MODE = 0o711
 """The container's root, an id of nobody on the host, has to pass through the home."""
+FIRST_ORDINARY = 1000
+"""Accounts below this uid are the system's (login.defs(5), UID_MIN): root above all."""
 EXPIRED = 1
 """The day, since 1970, on which a disabled account expired (shadow(5): 0 is ambiguous)."""
 
@@ -128,7 +130,10 @@ class AccountKind:
                 found[name] = _with_home(name, account)
         for name, account in accounts.items():
             if account.ours and account.enabled and name not in view.residents:
-                found[name] = account
+                if account.uid < FIRST_ORDINARY:
+                    conflicts[name] = _system_account(name, account.uid)
+                else:
+                    found[name] = account
         return Observed(found, conflicts)
 
     def apply(
@@ -183,6 +188,15 @@ def _conflict(name: str) -> LxcGpuError:
         f"There is already an account {name} on this server that isn't lxc-gpu's.",
         f"Rename or remove it, or, if it is this person's, hand it over: "
         f"`usermod --append --groups {places.USERS_GROUP} {name}`.",
+    )
+
+
+def _system_account(name: str, uid: int) -> LxcGpuError:
+    return LxcGpuError(
+        "account-conflict",
+        f"{name} (uid {uid}) is in the group {places.USERS_GROUP}, but is an account of the "
+        "system's: it is not disabled.",
+        f"Take it out: `gpasswd --delete {name} {places.USERS_GROUP}`.",
     )
 
 

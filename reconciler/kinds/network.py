@@ -1,4 +1,4 @@
-"""The containers' network: the bridge, forwarding, and our chains with their hooks.
+"""The containers' network: the bridge, forwarding, and our filters with their hooks.
 
 The hooks stand first in their chains: what Docker or ufw drop by default comes after them.
 """
@@ -9,40 +9,26 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from reconciler import iptables
+from reconciler import iptables, nft
+from reconciler.filters import DNAT, HOOKS, mac_of, rules, table
 from reconciler.places import BRIDGE
 from reconciler.plan import Change, Lock, Observed, Tell
+from reconciler.resolvers import resolvers
 from state import command
 from state.errors import LxcGpuError
 from state.view import View
 
 FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
-DNAT, SNAT, FORWARD = "LXC-GPU-DNAT", "LXC-GPU-SNAT", "LXC-GPU-FORWARD"
-HOOKS: Mapping[tuple[str, str], str] = {
-    ("nat", "PREROUTING"): DNAT,
-    ("nat", "OUTPUT"): DNAT,
-    ("nat", "POSTROUTING"): SNAT,
-    ("filter", "FORWARD"): FORWARD,
+IPV6 = Path(f"/proc/sys/net/ipv6/conf/{BRIDGE}/disable_ipv6")
+SETTINGS: Mapping[Path, str] = {
+    Path(f"/proc/sys/net/ipv4/conf/{BRIDGE}/proxy_arp_pvlan"): "1",
+    Path(f"/proc/sys/net/ipv4/neigh/{BRIDGE}/proxy_delay"): "0",
+    Path(f"/sys/class/net/{BRIDGE}/bridge/no_linklocal_learn"): "1",
+    IPV6: "1",
 }
-"""Which chain of ours each of the kernel's chains jumps to, first of all."""
-
-
-def rules(network: str) -> dict[tuple[str, str], tuple[str, ...]]:
-    """The fixed rules, as iptables-save prints them, by table and chain."""
-    tracked = "-m conntrack --ctstate"
-    return {
-        ("nat", SNAT): (
-            f"-s {network} ! -d {network} -j MASQUERADE",
-            # a container that reaches another one through the server's address: the answer has to
-            # come back through the server
-            f"-s {network} -d {network} {tracked} DNAT -j MASQUERADE",
-        ),
-        ("filter", FORWARD): (
-            f"-o {BRIDGE} {tracked} RELATED,ESTABLISHED -j ACCEPT",
-            f"-o {BRIDGE} {tracked} DNAT -j ACCEPT",
-            f"-s {network} -i {BRIDGE} -j ACCEPT",
-        ),
-    }
+"""The server answers ARP for containers among each other, at once. The bridge learns no MAC from
+frames that no hook sees (LLDP, br_input.c). No IPv6, which nothing of ours judges; a kernel
+without it has no file for it (ip-sysctl.rst)."""
 
 
 class NetworkKind:
@@ -53,47 +39,77 @@ class NetworkKind:
     per_user = False
 
     def desired(self, view: View) -> Mapping[str, str]:
-        """Each part by its name, in words that observing gives back."""
-        parts = {"bridge": f"{view.gateway}/{view.prefix_length} up", "forwarding": "on"}
-        parts |= {f"{t} {chain}": "\n".join(rs) for (t, chain), rs in rules(view.network).items()}
+        """Each part by its name, in words that observing gives back.
+
+        Pure but for the server's resolv.conf, where the state names no resolvers.
+        """
+        parts = {
+            "frames": nft.in_words_of_nft(table(view.gateway)),
+            "bridge": f"{view.gateway}/{view.prefix_length} {mac_of(view.gateway)} up",
+            "bridge settings": _settings(SETTINGS),
+            "forwarding": "on",
+        }
+        of_tables = rules(view, resolvers(view))
+        parts |= {f"{t} {chain}": "\n".join(rs) for (t, chain), rs in of_tables.items()}
         return parts | {f"{t} {chain} hook": f"-j {ours}" for (t, chain), ours in HOOKS.items()}
 
     def observe(self, view: View, names: Collection[str]) -> Observed[str]:
         """The same parts as they are."""
         found = {"forwarding": "on"} if FORWARDING.read_text().strip() == "1" else {}
+        if frames := nft.shown():
+            found["frames"] = frames
         if bridge := _bridge():
             found["bridge"] = bridge
+            read = {file: file.read_text().strip() for file in _present()}
+            found["bridge settings"] = _settings({**SETTINGS, **read})
         tables = {name: iptables.read(name) for name in ("nat", "filter")}
-        for table, chain in rules(view.network):
-            if chain in tables[table].chains:
-                found[f"{table} {chain}"] = "\n".join(tables[table].chains[chain])
-        for (table, chain), ours in HOOKS.items():
-            present = tables[table].chains.get(chain, ())
+        for table_, chain in rules(view, ()):
+            if chain in tables[table_].chains:
+                found[f"{table_} {chain}"] = "\n".join(tables[table_].chains[chain])
+        for (table_, chain), ours in HOOKS.items():
+            present = tables[table_].chains.get(chain, ())
             if present[:1] == (f"-j {ours}",) and present.count(f"-j {ours}") == 1:
-                found[f"{table} {chain} hook"] = f"-j {ours}"
+                found[f"{table_} {chain} hook"] = f"-j {ours}"
         return Observed(found)
 
     def apply(
         self, view: View, changes: Sequence[Change[str]], tell: Tell
     ) -> Mapping[str, LxcGpuError]:
-        """Make what is missing; the bridge keeps the plugs that are in it."""
+        """Make what is missing, filters first; the bridge keeps the plugs that are in it."""
         names = {change.name for change in changes}
+        if "frames" in names:
+            nft.replace_table(table(view.gateway))
+        for table_ in ("nat", "filter"):
+            if any(name.startswith(f"{table_} ") for name in names):
+                _make_chains(table_, view)
         if "bridge" in names:
             _make_bridge(view)
+        if names & {"bridge", "bridge settings"}:
+            for file in _present():
+                file.write_text(f"{SETTINGS[file]}\n")
         if "forwarding" in names:
             FORWARDING.write_text("1\n")
-        for table in ("nat", "filter"):
-            if any(name.startswith(f"{table} ") for name in names):
-                _make_chains(table, view)
         return {}
 
     def describe(self, change: Change[str]) -> str:
         """E.g. `set bridge: 10.77.0.1/16 up`."""
+        if change.name == "frames":
+            return f"load the nftables table {nft.NAME}, which judges containers' frames"
         return f"set {change.name}: {change.after}".replace("\n", "; ")
 
 
+def _present() -> list[Path]:
+    """The settings that this kernel has to have."""
+    return [file for file in SETTINGS if file != IPV6 or file.exists()]
+
+
+def _settings(values: Mapping[Path, str]) -> str:
+    """E.g. `disable_ipv6=1 proxy_arp_pvlan=1 proxy_delay=0`."""
+    return " ".join(sorted(f"{file.name}={values[file]}" for file in values))
+
+
 def _bridge() -> str | None:
-    """The bridge's first address and whether it is up; None if there is no bridge."""
+    """The bridge's addresses, its MAC and whether it is up; None if there is no bridge."""
     shown = command.run(["ip", "-json", "address", "show", "dev", BRIDGE], check=False)
     if not shown.ok:
         return None
@@ -102,28 +118,29 @@ def _bridge() -> str | None:
         f"{a['local']}/{a['prefixlen']}" for a in link["addr_info"] if a["family"] == "inet"
     ]
     state = "up" if "UP" in link["flags"] else "down"
-    return f"{' '.join(addresses) or 'no address'} {state}"
+    return f"{' '.join(addresses) or 'no address'} {link['address']} {state}"
 
 
 def _make_bridge(view: View) -> None:
     if _bridge() is None:
         command.run(["ip", "link", "add", BRIDGE, "type", "bridge"])
+    command.run(["ip", "link", "set", BRIDGE, "address", mac_of(view.gateway)])
     command.run(["ip", "address", "flush", "dev", BRIDGE])
     command.run(["ip", "address", "add", f"{view.gateway}/{view.prefix_length}", "dev", BRIDGE])
     command.run(["ip", "link", "set", BRIDGE, "up"])
 
 
-def _make_chains(table: str, view: View) -> None:
+def _make_chains(name: str, view: View) -> None:
     """Our fixed chains and hooks in one transaction; what is mapped already stays mapped."""
-    present = iptables.read(table).chains
+    present = iptables.read(name).chains
     chains: dict[str, Sequence[str]] = {
-        chain: rs for (t, chain), rs in rules(view.network).items() if t == table
+        chain: rs for (t, chain), rs in rules(view, resolvers(view)).items() if t == name
     }
-    if table == "nat":
+    if name == "nat":
         chains[DNAT] = present.get(DNAT, ())
     hooks: list[str] = []
     for (t, chain), ours in HOOKS.items():
-        if t == table:
+        if t == name:
             hooks += [f"-D {chain} -j {ours}"] * present.get(chain, ()).count(f"-j {ours}")
             hooks.append(f"-I {chain} 1 -j {ours}")
-    iptables.replace(table, chains, hooks)
+    iptables.replace(name, chains, hooks)

@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from reconciler import iptables
-from reconciler.kinds.network import DNAT
+from reconciler.filters import DNAT
 from reconciler.plan import Change, Lock, Observed, Tell
 from state.errors import LxcGpuError
 from state.view import View

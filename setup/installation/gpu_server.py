@@ -15,7 +15,7 @@ from state.errors import LxcGpuError
 
 PACKAGES = (
     "python3", "python3-venv", "git", "openssh-server", "openssh-client", "lxc", "uidmap", "lxcfs",
-    "libpam-systemd", "iproute2", "iptables", "zstd", "acl", "util-linux",
+    "libpam-systemd", "iproute2", "iptables", "nftables", "zstd", "acl", "util-linux",
 )  # fmt: skip
 UNUSED_UNITS = ("lxc.service", "lxc-net.service", "lxc-monitord.service")
 """Of the package lxc: they would make a bridge and start containers that are none of ours."""

@@ -8,7 +8,7 @@ from laboratory.hosts import Lab
 from laboratory.layout import places
 from laboratory.progress import Progress
 
-from tests.bench import connections, logins, recoveries, revocation, rounds, snapshots, walk
+from tests.bench import connections, frames, logins, recoveries, revocation, rounds, snapshots, walk
 from tests.bench.measure import table
 
 
@@ -35,6 +35,7 @@ def main() -> None:
             recoveries.of_3_gb(lab),
             recoveries.registration(lab),
             recoveries.registration_3_gb(lab),
+            *frames.judged(lab),
         ]
         print(f"\n{table(figures)}")
     finally:

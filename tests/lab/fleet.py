@@ -30,6 +30,7 @@ WATCHED = """
 sha256sum /etc/passwd /etc/shadow /etc/group /etc/subuid /etc/subgid /etc/lxc/lxc-usernet
 sha256sum /etc/lxc-gpu/authorized_keys/* /var/lib/lxc-gpu/host_keys/* /var/lib/lxc-gpu/view.json
 for table in nat filter; do iptables-save -t $table | grep -v '^[#:]'; done
+nft list table bridge lxc-gpu
 ip -brief -4 address show dev lxcgpu0
 systemctl list-units --plain --no-legend 'lxc-gpu@*' | sort
 ls -ln /var/lib/lxc-gpu/containers /home

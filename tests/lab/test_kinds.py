@@ -64,14 +64,32 @@ DRIFTS = (
           "let lqchen plug a container into lxcgpu0"),
     Drift("usernet", "echo 'mallory veth lxcgpu0 9' >>/etc/lxc/lxc-usernet",
           "no longer let mallory plug a container into lxcgpu0"),
-    Drift("network", "ip address flush dev lxcgpu0", "set bridge: 10.77.0.1/16 up"),
-    Drift("network", "ip link set lxcgpu0 down", "set bridge: 10.77.0.1/16 up"),
+    Drift("network", "ip address flush dev lxcgpu0",
+          "set bridge: 10.77.0.1/16 02:00:0a:4d:00:01 up"),
+    Drift("network", "ip link set lxcgpu0 down", "set bridge: 10.77.0.1/16 02:00:0a:4d:00:01 up"),
+    Drift("network", "ip link set lxcgpu0 address 02:00:00:00:00:07",
+          "set bridge: 10.77.0.1/16 02:00:0a:4d:00:01 up"),
+    Drift("network", "echo 0 >/proc/sys/net/ipv4/conf/lxcgpu0/proxy_arp_pvlan",
+          "proxy_arp_pvlan=1"),
+    Drift("network", "echo 0 >/sys/class/net/lxcgpu0/bridge/no_linklocal_learn",
+          "no_linklocal_learn=1"),
+    Drift("network", "nft insert rule bridge lxc-gpu leaving accept",
+          "load the nftables table bridge lxc-gpu"),
+    Drift("network", "nft flush chain bridge lxc-gpu between",
+          "load the nftables table bridge lxc-gpu"),
+    Drift("network", "iptables -I LXC-GPU-INPUT -j RETURN", "set filter LXC-GPU-INPUT: "),
+    Drift("network", "iptables -I INPUT -j ACCEPT", "set filter INPUT hook: -j LXC-GPU-INPUT"),
     Drift("network", "echo 0 >/proc/sys/net/ipv4/ip_forward", "set forwarding: on"),
     Drift("network", "iptables -t nat -F LXC-GPU-SNAT", "set nat LXC-GPU-SNAT: -s 10.77.0.0/16"),
     Drift("network", "iptables -I FORWARD -j DROP",
           "set filter FORWARD hook: -j LXC-GPU-FORWARD"),
     Drift("network", "iptables -t nat -D OUTPUT -j LXC-GPU-DNAT",
           "set nat OUTPUT hook: -j LXC-GPU-DNAT"),
+    Drift("identity", "nft add element bridge lxc-gpu identities "
+          "'{ \"veth*\" . 02:00:0a:4d:00:09 . 10.77.0.9 }'", "no longer let \"veth*\" . 02:00:"),
+    Drift("identity", "nft list table bridge lxc-gpu | sed '/\"lqchen\"/s/10.77.0.[0-9]*/"
+          "10.77.0.9/' >/tmp/drift; nft delete table bridge lxc-gpu; nft -f /tmp/drift",
+          "let lqchen speak on the bridge as \"veth"),
     Drift("port_map", "iptables-save -t nat | sed /lqchen/d | iptables-restore",
           "to lqchen's container (10.77.0."),
     Drift("port_map", "iptables-save -t nat | sed '/lqchen/s/--to-destination [0-9.]*/"
@@ -112,7 +130,9 @@ diff /tmp/before /tmp/after
 lxc-gpu reconcile --kind {kind}
 """
 """The plan must change nothing; the round must heal it."""
-HARMLESS = "iptables -D FORWARD -j DROP 2>&- || true"
+HARMLESS = (
+    "for rule in 'FORWARD -j DROP' 'INPUT -j ACCEPT'; do iptables -D $rule 2>&- || true; done"
+)
 """Takes away what isn't ours and would stand in the way of the next tests."""
 
 
@@ -294,6 +314,38 @@ class TestConflicts:
         assert done.ok, done.stdout
         assert gpu18.run(["id", "-u", newcomer]).stdout == "20777\n"
 
+    def test_group_that_is_not_ours_is_never_joined(self, fleet: Fleet, newcomer: str) -> None:
+        gpu18 = fleet.gpu18
+        gpu18.sh(f"groupadd --gid 5777 {newcomer}; usermod -aG {newcomer} daemon")
+        try:
+            done = reconcile(gpu18)
+            assert done.status == 1
+            assert f"There is already a group {newcomer} (gid 5777)" in done.stdout
+            assert "groupmod --new-name" in done.stdout
+            group = gpu18.sh(f"getent group {newcomer}").stdout
+            assert group == f"{newcomer}:x:5777:daemon\n"
+            assert not gpu18.run(["id", newcomer], check=False).ok
+            assert gpu18.run(["id", "ann"]).ok
+        finally:
+            gpu18.sh(f"groupdel {newcomer}")
+        done = reconcile(gpu18)
+        assert done.ok, done.stdout
+        assert gpu18.run(["id", "-g", newcomer]).stdout == "20777\n"
+
+    def test_a_systems_account_in_our_group_is_never_disabled(self, gpu17: Host) -> None:
+        before = gpu17.read("/etc/shadow")
+        gpu17.sh("for name in root games; do gpasswd -a $name lxc-gpu-users; done")
+        try:
+            done = reconcile(gpu17)
+            assert done.status == 1
+            for name in ("root (uid 0)", "games (uid 5)"):
+                assert f"{name} is in the group lxc-gpu-users" in done.stdout
+            assert "gpasswd --delete root lxc-gpu-users" in done.stdout
+            assert gpu17.read("/etc/shadow") == before
+        finally:
+            gpu17.sh("for name in root games; do gpasswd -d $name lxc-gpu-users; done")
+        assert reconcile(gpu17).ok
+
 
 class TestLeaving:
     def test_who_leaves_is_locked_out_and_loses_nothing(
@@ -330,6 +382,30 @@ class TestLeaving:
         assert "mine\n" in inside
         for line in ("ssh gpu17-manage", "ssh register@gpu17-manage lqchen", "ssh gpu17 true"):
             assert fleet.types(f"{line} 2>&1").status == 255, line
+
+    def test_sessions_that_are_open_end(
+        self, fleet: Fleet, gpu17: Host, lqchen_is_up: None
+    ) -> None:
+        """One into the container, one on the host that waits for its turn."""
+        gpu17.sh("setsid flock /run/lxc-gpu/locks/user-lqchen sleep 20 >/dev/null 2>&1 &")
+        with ThreadPoolExecutor() as pool:
+            inside = pool.submit(fleet.types, "ssh gpu17 'echo in; sleep 300'", wait=60)
+            outside = pool.submit(fleet.types, "ssh gpu17-manage restart", wait=60)
+            eventually(lambda: "lqchen" in gpu17.run(["loginctl", "list-users"]).stdout)
+            eventually(lambda: gpu17.sh("pgrep -u lqchen -f login-shell", check=False).ok)
+            fleet.commits("lqchen left", "mkdir -p former; git mv users/lqchen.yaml former/")
+            try:
+                round_ = pool.submit(reconcile, gpu17)
+                assert outside.result(15).status == 255
+                assert not round_.done(), "it still waits for the container's turn"
+                assert not gpu17.sh("pgrep -u lqchen -f login-shell", check=False).ok
+                assert round_.result().ok
+                ended = inside.result(15)
+                assert (ended.status, ended.stdout) == (255, "in\n")
+            finally:
+                fleet.commits("lqchen is back", "git mv former/lqchen.yaml users/")
+        assert reconcile(gpu17).ok
+        assert fleet.types("ssh gpu17-manage").ok
 
     def test_who_hides_the_keys_is_stopped_all_the_same(
         self, fleet: Fleet, gpu17: Host, lqchen_is_up: None

@@ -29,6 +29,7 @@ FILTER = """\
 :FORWARD {policy} [0:0]
 :OUTPUT ACCEPT [0:0]
 :LXC-GPU-FORWARD - [0:0]
+-A INPUT -j LXC-GPU-INPUT
 {rules}
 -A LXC-GPU-FORWARD -o lxcgpu0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
 COMMIT
@@ -129,23 +130,30 @@ class TestFirewall:
         return [(f.level, f.text) for f in firewall.hook_findings("filter", text)]
 
     def test_ours_first_whatever_comes_later(self) -> None:
-        assert self.hooks("ACCEPT", OURS) == [("ok", "our rules come first in filter FORWARD")]
+        first = "our rules come first in filter FORWARD, INPUT"
+        assert self.hooks("ACCEPT", OURS) == [("ok", first)]
         ((level, text),) = self.hooks("DROP", OURS, DOCKER, DROP)
         assert level == "ok"
         assert "by default comes later" in text
 
     def test_a_drop_before_ours(self) -> None:
-        ((level, text),) = self.hooks("ACCEPT", DROP, OURS)
+        ((level, text), _) = self.hooks("ACCEPT", DROP, OURS)
         assert (level, text) == ("wrong", "filter FORWARD: `-j DROP` comes before our rules.")
 
     def test_docker_before_ours_may_be_harmless(self) -> None:
-        ((level, _),) = self.hooks("DROP", DOCKER, OURS)
+        ((level, _), _) = self.hooks("DROP", DOCKER, OURS)
         assert level == "note"
 
     def test_ours_are_gone(self) -> None:
-        ((level, text),) = self.hooks("ACCEPT", DOCKER)
+        ((level, text), _) = self.hooks("ACCEPT", DOCKER)
         assert level == "wrong"
         assert "cut off" in text
+
+    def test_the_servers_services_are_open(self) -> None:
+        text = FILTER.replace("-A INPUT -j LXC-GPU-INPUT\n", "").format(policy="ACCEPT", rules=OURS)
+        (wrong, _) = firewall.hook_findings("filter", text)
+        assert wrong.level == "wrong"
+        assert "containers reach every service of this server" in wrong.text
 
     @pytest.mark.parametrize(
         ("parts", "level"),

@@ -11,6 +11,7 @@ def test_ids_address_and_gateway_are_those_of_the_view() -> None:
     assert "lxc.idmap = u 0 18126464 262144" in lines
     assert "lxc.net.0.ipv4.address = 10.77.0.33/16" in lines
     assert "lxc.net.0.ipv4.gateway = 10.77.0.1" in lines
+    assert "lxc.net.0.hwaddr = 02:00:0a:4d:00:21" in lines
     assert "lxc.rootfs.path = dir:/var/lib/lxc-gpu/containers/lqchen/rootfs" in lines
 
 

@@ -1,0 +1,171 @@
+"""What containers may send, and to whom: the fixed rules, as text. Pure.
+
+Two places judge. The table `bridge lxc-gpu` of nftables sees every frame that comes out of a
+container's port or goes into one: a container may speak under its own MAC and its own address only,
+IPv4 and ARP only, and to the server only, never to another port. Frames that pass get MARK.
+Whatever of it is meant for other machines, other containers or the server itself is then judged by
+iptables, where nothing of a container's passes without MARK: without the table, nothing gets out.
+
+Containers are on one Ethernet, so each asks by ARP for the others. The server answers for them
+(`proxy_arp_pvlan`, RFC 3069), so traffic between containers is routed, and judged in one place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from ipaddress import IPv4Address
+
+from reconciler.places import BRIDGE
+from state.view import Resident, View
+
+DNAT, SNAT, FORWARD, INPUT = "LXC-GPU-DNAT", "LXC-GPU-SNAT", "LXC-GPU-FORWARD", "LXC-GPU-INPUT"
+HOOKS: Mapping[tuple[str, str], str] = {
+    ("nat", "PREROUTING"): DNAT,
+    ("nat", "OUTPUT"): DNAT,
+    ("nat", "POSTROUTING"): SNAT,
+    ("filter", "FORWARD"): FORWARD,
+    ("filter", "INPUT"): INPUT,
+}
+"""Which chain of ours each of the kernel's chains jumps to, first of all."""
+MARK = "0x1000"
+"""The bit of a packet's mark that says: the bridge's table saw it. A container can't set it: the
+kernel clears marks between network namespaces (skb_scrub_packet)."""
+DNS = 53
+LINK_LOCAL = "169.254.0.0/16"
+"""Where clouds have the server's own credentials (169.254.169.254), and sometimes its resolver.
+Routers don't forward it (RFC 3927, 2.7)."""
+TABLE = ("bridge", "lxc-gpu")
+PORTS, IDENTITIES = "ports", "identities"
+"""Sets of the table: the residents' ports; which MAC and address belong to each."""
+
+
+def mac_of(address: str) -> str:
+    """The MAC of whoever has `address` on the bridge: locally administered (IEEE 802, 8.4)."""
+    return ":".join(f"{byte:02x}" for byte in (2, 0, *IPv4Address(address).packed))
+
+
+def port_of(resident: Resident) -> str:
+    """What the resident's ports on the bridge are called, as an nftables wildcard.
+
+    lxc-user-nic(1) makes them, and names them `veth<uid>_XXXX`; its caller has no say in it.
+    """
+    return f"veth{resident.uid}_*"
+
+
+def table(gateway: str) -> str:
+    """The table with empty sets, for nft(8).
+
+    Link-local multicast skips the hook prerouting (net/bridge/br_input.c); so `input` asks for the
+    mark once more. nft prints `ether type ip ip saddr` as `ip saddr`, and reads that as the
+    protocol behind a VLAN tag; hence the first rule of `leaving`. A frame for a container that
+    just stopped is flooded; `postrouting` keeps it from the others.
+    """
+    marked = f"meta mark & {MARK} == {MARK}"
+    passed = f"meta mark set meta mark | {MARK} accept"
+    return f"""\
+table {" ".join(TABLE)} {{
+    set {PORTS} {{
+        type ifname
+        flags interval
+    }}
+    set {IDENTITIES} {{
+        type ifname . ether_addr . ipv4_addr
+        flags interval
+    }}
+    chain prerouting {{
+        type filter hook prerouting priority -300; policy accept;
+        iifname @{PORTS} jump leaving
+    }}
+    chain leaving {{
+        ether type != {{ ip, arp }} drop
+        ether type arp arp htype 1 arp ptype ip arp hlen 6 arp plen 4 \
+iifname . ether saddr . arp saddr ip @{IDENTITIES} \
+iifname . arp saddr ether . arp saddr ip @{IDENTITIES} {passed}
+        ether daddr != {mac_of(gateway)} drop
+        ether type ip udp sport 67 drop
+        ether type ip iifname . ether saddr . ip saddr @{IDENTITIES} {passed}
+        drop
+    }}
+    chain input {{
+        type filter hook input priority -300; policy accept;
+        iifname @{PORTS} {marked} accept
+        iifname @{PORTS} drop
+    }}
+    chain forward {{
+        type filter hook forward priority 300; policy accept;
+        iifname @{PORTS} jump between
+        oifname @{PORTS} jump between
+    }}
+    chain between {{
+        ether type ip {marked} accept
+        drop
+    }}
+    chain postrouting {{
+        type filter hook postrouting priority -300; policy accept;
+        oifname @{PORTS} jump entering
+    }}
+    chain entering {{
+        ether type ip oifname . ether daddr . ip daddr @{IDENTITIES} accept
+        ether type arp ether daddr ff:ff:ff:ff:ff:ff accept
+        ether type arp oifname . ether daddr . arp daddr ip @{IDENTITIES} accept
+        drop
+    }}
+}}
+"""
+
+
+def rules(view: View, resolvers: Sequence[str]) -> dict[tuple[str, str], tuple[str, ...]]:
+    """The fixed rules of iptables, as iptables-save prints them, by table and chain.
+
+    `resolvers` is whom containers ask for names; one of them may be the server itself.
+    """
+    tracked = "-m conntrack --ctstate"
+    unseen = f"-m mark ! --mark {MARK}/{MARK} -j DROP"
+    network = view.network
+    return {
+        ("nat", SNAT): (
+            f"-s {network} ! -d {network} -j MASQUERADE",
+            # a container that reaches another one through the server's address: the answer has to
+            # come back through the server
+            f"-s {network} -d {network} {tracked} DNAT -j MASQUERADE",
+        ),
+        ("filter", FORWARD): (
+            f"-i {BRIDGE} {unseen}",
+            f"-o {BRIDGE} {tracked} RELATED,ESTABLISHED -j ACCEPT",
+            f"-o {BRIDGE} {tracked} DNAT -j ACCEPT",
+            *((f"-i {BRIDGE} -o {BRIDGE} -j ACCEPT",) if view.reach_containers else ()),
+            *_refused(f"-o {BRIDGE} "),
+            *(f"-d {LINK_LOCAL} -i {BRIDGE} {_asks_names(p)} -j ACCEPT" for p in ("udp", "tcp")),
+            *_refused(f"-d {LINK_LOCAL} -i {BRIDGE} "),
+            f"-s {network} -i {BRIDGE} -j ACCEPT",
+        ),
+        ("filter", INPUT): (
+            # RETURN: the server's own firewall judges, too
+            f"! -i {BRIDGE} -j RETURN",
+            unseen,
+            f"{tracked} RELATED,ESTABLISHED -j RETURN",
+            "-p icmp -m icmp --icmp-type 8 -j RETURN",
+            *(f"-p tcp -m tcp --dport {port} -j RETURN" for port in view.reach_server),
+            *(
+                f"-d {resolver}/32 {_asks_names(protocol)} -j RETURN"
+                for resolver in resolvers
+                for protocol in ("udp", "tcp")
+            ),
+            *_refused(),
+        ),
+    }
+
+
+def _refused(which: str = "") -> tuple[str, str]:
+    """ "Connection refused" at once, instead of a wait for nobody.
+
+    A reset for TCP: ICMP is limited to one a second for each receiver (icmp_ratelimit).
+    """
+    return (
+        f"{which}-p tcp -j REJECT --reject-with tcp-reset",
+        f"{which}-j REJECT --reject-with icmp-port-unreachable",
+    )
+
+
+def _asks_names(protocol: str) -> str:
+    return f"-p {protocol} -m {protocol} --dport {DNS}"

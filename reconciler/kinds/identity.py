@@ -1,0 +1,69 @@
+"""Under which MAC and address each resident's port may speak: elements of our table's sets.
+
+They name ports by wildcard, so they are there before a container's port is, and outlast it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from reconciler import nft
+from reconciler.filters import IDENTITIES, PORTS, mac_of, port_of
+from reconciler.nft import Element
+from reconciler.plan import Change, Lock, Observed, Tell
+from state.errors import LxcGpuError
+from state.view import View
+
+Own = frozenset[Element]
+"""What belongs to one user."""
+
+
+class IdentityKind:
+    """What each container is on the bridge."""
+
+    name = "identity"
+    lock = Lock.GLOBAL
+    per_user = True
+
+    def desired(self, view: View) -> Mapping[str, Own]:
+        """One port, one MAC and one address for each resident."""
+        return {
+            name: frozenset(
+                {
+                    Element(PORTS, f'"{port_of(r)}"', name),
+                    Element(
+                        IDENTITIES, f'"{port_of(r)}" . {mac_of(r.address)} . {r.address}', name
+                    ),
+                }
+            )
+            for name, r in view.residents.items()
+        }
+
+    def observe(self, view: View, names: Collection[str]) -> Observed[Own]:
+        """All elements, by owner; one without an owner is there to be taken away."""
+        return Observed(_by_owner())
+
+    def apply(
+        self, view: View, changes: Sequence[Change[Own]], tell: Tell
+    ) -> Mapping[str, LxcGpuError]:
+        """All changes in one transaction, which fills the sets anew."""
+        owned = _by_owner()
+        for change in changes:
+            owned[change.name] = change.after or frozenset()
+        every = (element for own in owned.values() for element in own)
+        nft.replace_elements(sorted(every, key=lambda e: (e.of, e.value)))
+        return {}
+
+    def describe(self, change: Change[Own]) -> str:
+        """E.g. `let lqchen speak on the bridge as "veth20031_*" . 02:00:... . 10.77.0.33`."""
+        if change.after is None:
+            return f"no longer let {change.name} speak on the bridge"
+        values = [e.value for e in change.after if e.of == IDENTITIES]
+        return f"let {change.name} speak on the bridge as {', '.join(values)} only"
+
+
+def _by_owner() -> dict[str, Own]:
+    owned: dict[str, set[Element]] = {}
+    for element in nft.elements():
+        owned.setdefault(element.owner or element.value, set()).add(element)
+    return {owner: frozenset(own) for owner, own in owned.items()}

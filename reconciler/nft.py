@@ -1,0 +1,95 @@
+"""Our table in nftables: read with nft(8), replaced in one transaction.
+
+What nft prints differs from what it was given, and from release to release. So a wanted table is
+compared in nft's own words: it is loaded into an empty network namespace and printed there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from reconciler.filters import IDENTITIES, PORTS, TABLE
+from state import command
+
+NAME = " ".join(TABLE)
+SHOW = ("nft", "--terse", "list", "table", *TABLE)
+LOAD_AND_SHOW = ("sh", "-euc", 'nft --file -; exec "$@"', "sh", *SHOW)
+"""In one run, nft would list the table as it was before."""
+SETS = (PORTS, IDENTITIES)
+
+
+@dataclass(frozen=True)
+class Element:
+    """One element of one of our sets."""
+
+    of: str
+    """The set's name."""
+    value: str
+    """As nft takes it, e.g. `"veth20031_*" . 02:00:0a:4d:00:21 . 10.77.0.33`."""
+    owner: str
+    """Its comment: whose it is."""
+
+
+def shown() -> str | None:
+    """The table without the sets' elements, as nft prints it; None if it isn't there."""
+    done = command.run(SHOW, check=False)
+    return done.stdout if done.ok else None
+
+
+@lru_cache(maxsize=4)
+def in_words_of_nft(text: str) -> str:
+    """How nft prints the table `text` once it is loaded."""
+    return command.run(["unshare", "--net", *LOAD_AND_SHOW], stdin=text).stdout
+
+
+def elements() -> tuple[Element, ...]:
+    """Everything in our sets; nothing if they aren't there."""
+    found: list[Element] = []
+    for name in SETS:
+        done = command.run(["nft", "--json", "list", "set", *TABLE, name], check=False)
+        if done.ok:
+            found += parse(done.stdout)
+    return tuple(found)
+
+
+def parse(text: str) -> tuple[Element, ...]:
+    """The elements in what `nft --json list set` prints (libnftables-json(5))."""
+    sets = [part["set"] for part in json.loads(text)["nftables"] if "set" in part]
+    return tuple(_element(s["name"], given) for s in sets for given in s.get("elem", ()))
+
+
+def _element(of: str, given: object) -> Element:
+    inner = given.get("elem") if isinstance(given, dict) else None
+    value, owner = (inner["val"], inner.get("comment", "")) if inner else (given, "")
+    parts = value["concat"] if isinstance(value, dict) and "concat" in value else [value]
+    first, *others = (part if isinstance(part, str) else json.dumps(part) for part in parts)
+    return Element(of, " . ".join([f'"{first}"', *others]), owner)
+
+
+def replace_table(text: str) -> None:
+    """Load the table `text` in the place of ours; the sets keep what is in them."""
+    # a table that is deleted has to be there: the first line makes it
+    _load(f"table {NAME}\ndelete table {NAME}\n{text}", elements())
+
+
+def replace_elements(wanted: Sequence[Element]) -> None:
+    """Give both sets exactly these elements, all or nothing.
+
+    Not one by one: nft 1.0.6 finds no wildcard to delete.
+    """
+    _load("".join(f"flush set {NAME} {name}\n" for name in SETS), wanted)
+
+
+def _load(text: str, wanted: Sequence[Element]) -> None:
+    by_set: Mapping[str, list[str]] = {name: [] for name in SETS}
+    for e in wanted:
+        by_set[e.of].append(f'{e.value} comment "{e.owner}"' if e.owner else e.value)
+    adding = "".join(
+        f"add element {NAME} {name} {{ {', '.join(values)} }}\n"
+        for name, values in by_set.items()
+        if values
+    )
+    command.run(["nft", "--file", "-"], stdin=text + adding)

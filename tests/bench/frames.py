@@ -1,0 +1,101 @@
+"""What it costs that each frame of a container is judged: with, and without, one or 1,000 users."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from laboratory.hosts import Host, Lab
+
+from reconciler.filters import IDENTITIES, PORTS, TABLE, mac_of
+from tests.bench.measure import Figure, in_turn
+
+PORT = 5001
+SINK = f"""
+import socket
+with socket.create_server(("", {PORT})) as server:
+    while True:
+        connection, _ = server.accept()
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        while got := connection.recv(1 << 20):
+            if len(got) == 1:
+                connection.sendall(got)
+"""
+MEASURE = f"""
+import socket, sys, time
+connection = socket.create_connection((sys.argv[1], {PORT}))
+connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+begun = time.perf_counter()
+for _ in range(2000):
+    connection.sendall(b"?")
+    connection.recv(1)
+print((time.perf_counter() - begun) / 2000 * 10_000)
+block, begun, sent = bytes(1 << 20), time.perf_counter(), 0
+while time.perf_counter() - begun < 2:
+    connection.sendall(block)
+    sent += len(block)
+print((time.perf_counter() - begun) / sent * 1e9)
+"""
+"""Seconds for 10,000 bytes there and back, one by one; then for a gigabyte."""
+OPEN = """
+nft delete table bridge lxc-gpu
+for chain in FORWARD INPUT; do iptables -F LXC-GPU-$chain; done
+iptables -A LXC-GPU-FORWARD -j ACCEPT
+"""
+
+
+def judged(lab: Lab) -> tuple[Figure, ...]:
+    """From lqchen's container to the laptop, each way after the other."""
+    host, laptop = lab.host("gpu17"), lab.host("laptop")
+    laptop.run(["systemd-run", "-q", "--unit=sink", "/usr/bin/python3", "-c", SINK])
+    host.sh("systemctl stop lxc-gpu-watch.service lxc-gpu-reconcile.timer")
+    try:
+        return tuple(
+            Figure(
+                f"{what}, container to laptop, {users:,} users", *medians,
+                "the same without any filter", "within 1.1",
+            )
+            for users in (1, 1000)
+            for what, medians in _figures(host, users)
+        )  # fmt: skip
+    finally:
+        laptop.run(["systemctl", "stop", "sink"])
+        host.sh("lxc-gpu reconcile; systemctl start lxc-gpu-watch.service lxc-gpu-reconcile.timer")
+
+
+def _figures(host: Host, users: int) -> Sequence[tuple[str, tuple[float, float]]]:
+    def run(which: int) -> float:
+        enter = """
+            pid=$(ps -o pid= --ppid $(systemctl show -P MainPID lxc-gpu@lqchen))
+            exec nsenter -t $pid -n /usr/bin/python3 - 172.16.2.100"""
+        return float(host.run(["sh", "-euc", enter], stdin=MEASURE).stdout.split()[which])
+
+    def ours(which: int) -> float:
+        host.sh("lxc-gpu reconcile")
+        host.run(["nft", "--file", "-"], stdin=_strangers(users - 1))
+        return run(which)
+
+    def floor(which: int) -> float:
+        host.sh(OPEN)
+        taken = run(which)
+        host.sh("lxc-gpu reconcile")
+        return taken
+
+    names = ("10,000 times there and back", "a gigabyte")
+    return [
+        (name, in_turn(lambda i=i: ours(i), lambda i=i: floor(i), runs=5))  # type: ignore[misc]
+        for i, name in enumerate(names)
+    ]
+
+
+def _strangers(count: int) -> str:
+    """Identities of users that there aren't."""
+    if not count:
+        return ""
+    table = " ".join(TABLE)
+    places = [(f'"veth{50_000 + i}_*"', f"10.77.{100 + i // 256}.{i % 256}") for i in range(count)]
+    ports = ", ".join(port for port, _ in places)
+    identities = ", ".join(f"{port} . {mac_of(address)} . {address}" for port, address in places)
+    return (
+        f"add element {table} {PORTS} {{ {ports} }}\n"
+        f"add element {table} {IDENTITIES} {{ {identities} }}\n"
+    )

@@ -1,0 +1,407 @@
+"""Root in one container against the others and the server, by way of the network.
+
+The attacker is lqchen, the victim ann, both on gpu17. Attacks run with the container's own powers
+over the network (its user and network namespaces), but with the host's Python: templates have none.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from laboratory.hosts import Host
+
+from reconciler.filters import mac_of
+from tests.lab import attacker
+from tests.lab.fleet import Fleet, end_at_once, reconcile, running
+
+PROGRAM = Path(attacker.__file__).read_text()
+GATEWAY, LAN, OTHER_SERVER = "10.77.0.1", "172.16.2.17", "172.16.2.18"
+SERVICE = 5000
+"""A port on which servers listen for the world in these tests."""
+FLUSH = "nft delete table bridge lxc-gpu"
+BRIDGED = "/proc/sys/net/bridge/bridge-nf-call-iptables"
+"""Whether iptables sees bridged frames, too: so it is where Docker is (br_netfilter)."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A user's container on gpu17, as the network knows it."""
+
+    host: Host
+    user: str
+    address: str
+    port: int
+
+    @property
+    def mac(self) -> str:
+        return mac_of(self.address)
+
+    def enter(self, *argv: str) -> list[str]:
+        """The words that run `argv` with the powers of the container's root over the network."""
+        find = f"ps -o pid= --ppid $(systemctl show -P MainPID lxc-gpu@{self.user})"
+        return ["sh", "-euc", f'exec nsenter -t $({find}) -U -n "$@"', "sh", *argv]
+
+    def runs(self, lines: str) -> str:
+        """What the attacker's program prints in there."""
+        argv = self.enter("/usr/bin/python3", "-")
+        return self.host.run(argv, stdin=f"{PROGRAM}\n{lines}", timeout=60).stdout.strip()
+
+    def types(self, script: str) -> str:
+        """What a shell script prints there."""
+        return self.host.run(self.enter("sh", "-euc", script)).stdout
+
+    def connects(self, address: str, port: int) -> str:
+        return self.runs(f"connect({address!r}, {port})")
+
+
+def place(host: Host, user: str) -> Place:
+    resident = json.loads(host.read("/var/lib/lxc-gpu/view.json"))["residents"][user]
+    return Place(host, user, resident["address"], resident["port"])
+
+
+@pytest.fixture
+def gpu17(fleet: Fleet) -> Iterator[Host]:
+    """A server on which both run; as it was, and both as they were, afterwards."""
+    for user in ("lqchen", "ann"):
+        if not running(fleet.gpu17, user):
+            assert fleet.types("ssh gpu17-manage start", user=user).ok
+    yield fleet.gpu17
+    assert reconcile(fleet.gpu17).ok
+
+
+@pytest.fixture
+def lqchen(gpu17: Host) -> Place:
+    return place(gpu17, "lqchen")
+
+
+@pytest.fixture
+def ann(gpu17: Host) -> Place:
+    return place(gpu17, "ann")
+
+
+@pytest.fixture
+def spoilt(fleet: Fleet, lqchen: Place) -> Iterator[Place]:
+    """lqchen's container, whose network a test turns inside out: it is started anew."""
+    yield lqchen
+    end_at_once(fleet.gpu17, "lqchen")
+    assert fleet.types("ssh gpu17-manage start").ok
+
+
+@pytest.fixture(params=["bridged frames pass iptables", "bridged frames don't"])
+def iptables_too(request: pytest.FixtureRequest, gpu17: Host) -> Iterator[None]:
+    """Both ways of a kernel."""
+    before = gpu17.read(BRIDGED)
+    gpu17.sh(f"echo {int('pass' in request.param)} >{BRIDGED}")
+    yield
+    gpu17.sh(f"echo {before.strip()} >{BRIDGED}")
+
+
+# Each sends frames that its container has no right to send; `me`, `her`, `gateway` are MACs.
+ATTACKS = {
+    "straight-to-her": "frame(me, her, IPV4, udp(ME, HER))",
+    "her-address": "frame(me, gateway, IPV4, udp(HER, GATEWAY))",
+    "her-mac": "frame(her, gateway, IPV4, udp(HER, GATEWAY))",
+    "her-mac-my-address": "frame(her, gateway, IPV4, udp(ME, GATEWAY))",
+    "the-gateways-address": "frame(me, her, IPV4, udp(GATEWAY, HER))",
+    "the-gateways-mac": "frame(gateway, her, IPV4, udp(GATEWAY, HER))",
+    "nobodys-address": "frame(me, gateway, IPV4, udp('10.77.99.99', GATEWAY))",
+    "the-worlds-address": "frame(me, gateway, IPV4, udp('172.16.2.18', GATEWAY))",
+    "to-everybody": "frame(me, EVERYBODY, IPV4, udp(ME, '255.255.255.255'))",
+    "multicast": "frame(me, '01:00:5e:00:00:fb', IPV4, udp(ME, '224.0.0.251'))",
+    "arp-i-am-the-gateway": "arp(me, GATEWAY, HER)",
+    "arp-i-am-the-gateway-only-for-her": "arp(me, GATEWAY, HER, target=her)",
+    "arp-i-am-she": "arp(me, HER, GATEWAY, target=gateway)",
+    "arp-gratuitous": "arp(me, HER, HER, REQUEST)",
+    "arp-she-is-at-my-mac": "arp(her, HER, GATEWAY, inner=me)",
+    "arp-i-am-at-her-mac": "arp(me, ME, GATEWAY, inner=her)",
+    "arp-where-are-you": "arp(me, ME, HER, REQUEST)",
+    "arp-of-nobody": "arp(me, '0.0.0.0', HER, REQUEST)",
+    "router-advertisement": "frame(me, '33:33:00:00:00:01', IPV6, router_advertisement())",
+    "vlan": "frame(me, gateway, VLAN, b'\\0\\7\\x08\\0' + udp(ME, GATEWAY))",
+    "vlan-arp": "frame(me, EVERYBODY, VLAN, b'\\0\\0\\x08\\6' + arp(me, GATEWAY, HER)[14:])",
+    "dhcp-offer": "frame(me, gateway, IPV4, udp(ME, '255.255.255.255', 67, 68))",
+    "spanning-tree": "frame(me, '01:80:c2:00:00:00', 38, b'BB\\3' + bytes(35))",
+    "lldp-under-her-mac": "frame(her, '01:80:c2:00:00:0e', 0x88CC, bytes(46))",
+    "another-protocol": "frame(me, EVERYBODY, OTHER, bytes(46))",
+}
+
+
+def attack(lqchen: Place, ann: Place) -> str:
+    """The lines that send all of ATTACKS, each with its name."""
+    names = f"me, her, gateway = {lqchen.mac!r}, {ann.mac!r}, {mac_of(GATEWAY)!r}\n"
+    names += f"ME, HER, GATEWAY = {lqchen.address!r}, {ann.address!r}, {GATEWAY!r}\n"
+    return names + "".join(f"send('token-{name}', {made})\n" for name, made in ATTACKS.items())
+
+
+@contextmanager
+def ears(ann: Place, heard: dict[str, set[str]], seconds: float = 3) -> Iterator[None]:
+    """Listen in ann's container and on the server's side of the bridge meanwhile."""
+    server = ["/usr/bin/python3", "-"]
+    lines = f"{PROGRAM}\nlisten({seconds}, %r)"
+    with ThreadPoolExecutor() as pool:
+        hers = pool.submit(ann.runs, f"listen({seconds})")
+        its = pool.submit(ann.host.run, server, stdin=lines % "lxcgpu0")
+        time.sleep(0.8)
+        yield
+        heard["ann"] = set(hers.result().split()[1:])
+        heard["server"] = set(its.result().stdout.split()[1:])
+
+
+def interface(host: Host, user: str) -> str:
+    """The host's end of a user's port."""
+    uid = host.run(["id", "-u", user]).stdout.strip()
+    links = json.loads(host.run(["ip", "-json", "link", "show", "master", "lxcgpu0"]).stdout)
+    (name,) = (link["ifname"] for link in links if link["ifname"].startswith(f"veth{uid}_"))
+    return str(name)
+
+
+def learned(host: Host, user: str) -> list[str]:
+    """The MACs that the bridge believes to be behind a user's port, beside the port's own."""
+    argv = ["bridge", "-json", "fdb", "show", "dev", interface(host, user)]
+    entries = json.loads(host.run(argv).stdout)
+    return [e["mac"] for e in entries if e.get("state") != "permanent"]
+
+
+class TestFrames:
+    @pytest.mark.usefixtures("iptables_too")
+    def test_no_frame_of_another_kind_arrives(self, gpu17: Host, lqchen: Place, ann: Place) -> None:
+        # as after a restart with `nft list ruleset` saved
+        gpu17.sh(f"nft list table bridge lxc-gpu >/tmp/saved; {FLUSH}; nft -f /tmp/saved")
+        heard: dict[str, set[str]] = {}
+        with ears(ann, heard):
+            lqchen.runs(attack(lqchen, ann))
+            lqchen.runs("flood(3000)")
+        assert heard["ann"] == set()
+        # "where is ann?" is the server's to answer
+        assert heard["server"] <= {"token-arp-where-are-you"}
+        assert set(learned(gpu17, "lqchen")) <= {lqchen.mac}
+        known = gpu17.run(["ip", "neigh", "show", "dev", "lxcgpu0"]).stdout
+        assert all(ann.mac in line for line in known.splitlines() if line.startswith(ann.address))
+        assert lqchen.connects(OTHER_SERVER, 22) == "open", "its own frames pass"
+
+    def test_the_same_frames_arrive_where_nothing_judges(
+        self, gpu17: Host, lqchen: Place, ann: Place
+    ) -> None:
+        """So the test above can fail."""
+        before = gpu17.read(BRIDGED)
+        gpu17.sh(f"{FLUSH}; echo 0 >{BRIDGED}")
+        heard: dict[str, set[str]] = {}
+        try:
+            with ears(ann, heard):
+                lqchen.runs(attack(lqchen, ann))
+            assert {"token-arp-i-am-the-gateway", "token-router-advertisement",
+                    "token-straight-to-her", "token-to-everybody"} <= heard["ann"]  # fmt: skip
+            assert {"token-her-mac", "token-vlan", "token-arp-i-am-she"} <= heard["server"]
+            lqchen.runs("flood(100)")
+            assert len(learned(gpu17, "lqchen")) > 50
+        finally:
+            gpu17.sh(f"echo {before.strip()} >{BRIDGED}; lxc-gpu reconcile; ip neigh flush all; "
+                     "echo 1 >/sys/class/net/lxcgpu0/bridge/flush")  # fmt: skip
+        for poisoned in (lqchen, ann):
+            poisoned.types("ip neigh flush all")
+        assert ann.connects(OTHER_SERVER, 22) == "open"
+
+    def test_frames_for_somebody_who_stopped_go_to_nobody(
+        self, fleet: Fleet, gpu17: Host, lqchen: Place, ann: Place
+    ) -> None:
+        """The bridge floods what it knows no port for."""
+        gpu17.sh(f"ip neigh replace {ann.address} lladdr {ann.mac} nud permanent dev lxcgpu0")
+        end_at_once(gpu17, "ann")
+        send = f"import socket\nsocket.socket(2, 2).sendto(b'token-hers.', ({ann.address!r}, 9))"
+        try:
+            with ThreadPoolExecutor() as pool:
+                listening = pool.submit(lqchen.runs, "listen(2)")
+                time.sleep(0.8)
+                gpu17.run(["/usr/bin/python3", "-"], stdin=send)
+                assert listening.result() == "listening"
+        finally:
+            gpu17.sh(f"ip neigh del {ann.address} dev lxcgpu0")
+        assert fleet.types("ssh gpu17-manage start", user="ann").ok
+
+
+# What root in a container types to be somebody else; ADDRESS and MAC are ann's.
+DISGUISES = {
+    "her address beside mine": "ip address add ADDRESS/16 dev eth0",
+    "her address instead of mine": "ip address flush dev eth0; ip address add ADDRESS/16 dev eth0; "
+                                   "ip route add default via 10.77.0.1",
+    "her address and MAC": "ip link set eth0 down; ip link set eth0 address MAC; ip address flush "
+                           "dev eth0; ip address add ADDRESS/16 dev eth0; ip link set eth0 up; "
+                           "ip route add default via 10.77.0.1",
+    "a macvlan": "ip link add link eth0 name hers address MAC type macvlan mode bridge; "
+                 "ip address flush dev eth0; ip address add ADDRESS/16 dev hers; "
+                 "ip link set hers up; ip route add default via 10.77.0.1",
+    "a bridge of one's own": "ip link add own type bridge; ip address flush dev eth0; "
+                             "ip link set eth0 master own; ip link set own address MAC up; "
+                             "ip address add ADDRESS/16 dev own; "
+                             "ip route add default via 10.77.0.1",
+}  # fmt: skip
+GETS_OUT = f"""
+for _ in range(10):
+    try:
+        socket.create_connection(({OTHER_SERVER!r}, 22), timeout=0.3, source_address=(%r, 0))
+        print('out')
+    except OSError:
+        time.sleep(0.1)
+"""
+
+
+class TestDisguises:
+    @pytest.mark.parametrize("disguise", DISGUISES)
+    def test_nobody_becomes_ann(
+        self, fleet: Fleet, gpu17: Host, spoilt: Place, ann: Place, disguise: str
+    ) -> None:
+        """While she runs, everybody still reaches her; while she is away, nobody answers.
+
+        The attacker's own sshd would: it listens at every address that its container has.
+        """
+        spoilt.types(DISGUISES[disguise].replace("ADDRESS", ann.address).replace("MAC", ann.mac))
+        assert ann.address in spoilt.types("ip -4 address")
+        done = fleet.types("ssh gpu17 hostname", user="ann")
+        assert done.stdout == "ann-gpu17\n", done.stderr
+        assert spoilt.runs(GETS_OUT % ann.address) == ""
+        end_at_once(gpu17, "ann")
+        gpu17.sh(f"ip neigh flush to {ann.address} dev lxcgpu0")
+        for host in (gpu17, fleet.laptop):
+            asked = f"timeout 2 bash -c 'exec 3<>/dev/tcp/{LAN}/{ann.port}; head -c3 <&3'"
+            assert "SSH" not in host.sh(asked, check=False).stdout
+        assert spoilt.runs(GETS_OUT % ann.address) == ""
+        assert fleet.types("ssh gpu17-manage start", user="ann").ok
+        assert fleet.types("ssh gpu17 hostname", user="ann").stdout == "ann-gpu17\n"
+
+
+@pytest.fixture
+def services(fleet: Fleet) -> Iterator[None]:
+    """Both servers have a listener for the world, and ann's container one."""
+    serve = ["systemd-run", "-q", "--unit=test-service", "/usr/bin/python3", "-m", "http.server"]
+    for host in (fleet.gpu17, fleet.gpu18):
+        host.run([*serve, str(SERVICE)])
+    fleet.gpu17.sh("ip route replace 169.254.0.0/16 via 172.16.2.100")  # the lab has no way out
+    yield
+    fleet.gpu17.sh("ip route del 169.254.0.0/16")
+    for host in (fleet.gpu17, fleet.gpu18):
+        host.run(["systemctl", "stop", "test-service"])
+
+
+class TestReach:
+    def reached(self, lqchen: Place, ann: Place) -> dict[str, str]:
+        """What lqchen's container reaches, by name."""
+        targets = {
+            "ann's ssh": (ann.address, 22),
+            "ann's closed port": (ann.address, 81),
+            "ann's mapped ssh": (LAN, ann.port),
+            "own mapped ssh": (LAN, lqchen.port),
+            "server's ssh, gateway": (GATEWAY, 22),
+            "server's ssh, LAN": (LAN, 22),
+            "server's service, gateway": (GATEWAY, SERVICE),
+            "server's service, LAN": (LAN, SERVICE),
+            "the other server's ssh": (OTHER_SERVER, 22),
+            "the other server's service": (OTHER_SERVER, SERVICE),
+            "the cloud's metadata": ("169.254.169.254", 80),
+        }
+        lines = "".join(f"connect({address!r}, {port})\n" for address, port in targets.values())
+        return dict(zip(targets, lqchen.runs(lines).splitlines(), strict=True))
+
+    @pytest.mark.usefixtures("services", "iptables_too")
+    def test_only_what_the_fleet_allows(self, lqchen: Place, ann: Place) -> None:
+        reached = self.reached(lqchen, ann)
+        assert {name for name, how in reached.items() if how == "open"} == {
+            "ann's mapped ssh", "own mapped ssh", "server's ssh, gateway", "server's ssh, LAN",
+            "the other server's ssh", "the other server's service",
+        }  # fmt: skip
+        assert set(reached.values()) == {"open", "refused"}, "nobody waits for nothing"
+
+    @pytest.mark.usefixtures("services")
+    def test_a_commit_widens_it_and_another_one_takes_it_back(
+        self, fleet: Fleet, gpu17: Host, lqchen: Place, ann: Place
+    ) -> None:
+        widen = f"printf 'reach:\\n  containers: true\\n  server: [22, {SERVICE}]\\n' >>fleet.yaml"
+        fleet.commits("Let containers reach each other and a service", widen)
+        try:
+            assert reconcile(gpu17).ok
+            reached = self.reached(lqchen, ann)
+            assert {name for name, how in reached.items() if how != "open"} == {
+                "ann's closed port", "the cloud's metadata",
+            }  # fmt: skip
+            heard: dict[str, set[str]] = {}
+            with ears(ann, heard, 2):
+                lqchen.runs(attack(lqchen, ann))
+            assert heard["ann"] == set(), "under their own names only"
+        finally:
+            fleet.commits("Back", "git revert -n HEAD")
+            assert reconcile(gpu17).ok
+        assert self.reached(lqchen, ann)["ann's ssh"] == "refused"
+        assert self.reached(lqchen, ann)["server's service, LAN"] == "refused"
+
+    def test_the_server_answers_names_where_it_is_the_resolver(
+        self, fleet: Fleet, gpu17: Host, lqchen: Place
+    ) -> None:
+        serve = "s = socket.socket(2, 2); s.bind(('0.0.0.0', 53)); s.settimeout(20)\n"
+        serve += "while True: s.sendto(b'answer', s.recvfrom(99)[1])"
+        ask = "s = socket.socket(2, 2); s.settimeout(2)\n"
+        ask += f"try:\n  s.sendto(b'?', ({LAN!r}, 53)); print(s.recv(9).decode())\n"
+        ask += "except OSError: print('nothing')"
+        unit = ["systemd-run", "-q", "--unit=test-names", "/usr/bin/python3", "-c"]
+        gpu17.run([*unit, f"import socket; {serve}".replace("; s = ", "\ns = ")])
+        try:
+            assert lqchen.runs(ask) == "nothing"
+            fleet.commits("The server resolves", f"printf 'nameservers: [{LAN}]\\n' >>fleet.yaml")
+            assert reconcile(gpu17).ok
+            assert lqchen.runs(ask) == "answer"
+        finally:
+            gpu17.sh("systemctl stop test-names")
+            fleet.commits("Back", "git revert -n HEAD")
+            assert reconcile(gpu17).ok
+
+    def test_nobody_routes_past_the_mapped_ports(self, fleet: Fleet, lqchen: Place) -> None:
+        """Somebody in the server's own network knows where the containers are."""
+        fleet.laptop.sh(f"ip route add {lqchen.address} via {LAN}")
+        try:
+            tried = f"timeout 4 bash -c 'exec 3<>/dev/tcp/{lqchen.address}/22' 2>&1"
+            assert "refused" in fleet.laptop.sh(tried, check=False).stdout
+        finally:
+            fleet.laptop.sh(f"ip route del {lqchen.address}")
+
+
+class TestWithoutTheTable:
+    """nft flush ruleset, or the time before the first round: closed, not open."""
+
+    def test_nothing_gets_out_and_a_start_puts_it_back(
+        self, fleet: Fleet, gpu17: Host, lqchen: Place
+    ) -> None:
+        gpu17.sh(FLUSH)
+        assert lqchen.connects(OTHER_SERVER, 22) == "timeout"
+        assert lqchen.connects(GATEWAY, 22) == "timeout"
+        end_at_once(gpu17, "lqchen")
+        assert fleet.types("ssh gpu17-manage start").ok
+        assert place(gpu17, "lqchen").connects(OTHER_SERVER, 22) == "open"
+        assert "lqchen" in gpu17.run(["nft", "list", "table", "bridge", "lxc-gpu"]).stdout
+
+    def test_doctor_says_so(self, gpu17: Host) -> None:
+        gpu17.sh(FLUSH)
+        done = gpu17.run(["lxc-gpu", "doctor"], check=False)
+        assert "The nftables table bridge lxc-gpu is missing" in done.stdout
+        assert reconcile(gpu17).ok
+        for set_ in ("ports", "identities"):
+            gpu17.sh(f"nft flush set bridge lxc-gpu {set_}")
+            done = gpu17.run(["lxc-gpu", "doctor"], check=False)
+            assert "wrong MAC or address for ann, lqchen" in done.stdout
+            assert reconcile(gpu17).ok
+
+    def test_a_start_fails_where_nft_does(self, fleet: Fleet, gpu17: Host) -> None:
+        end_at_once(gpu17, "lqchen")
+        gpu17.sh(f"{FLUSH}; mv /usr/sbin/nft /usr/sbin/nft.away")
+        try:
+            done = fleet.types("ssh gpu17-manage start")
+            assert not done.ok
+            assert "nft" in done.stderr
+            assert not running(gpu17, "lqchen")
+        finally:
+            gpu17.sh("mv /usr/sbin/nft.away /usr/sbin/nft")
+        assert fleet.types("ssh gpu17-manage start").ok
