@@ -91,9 +91,15 @@ def small(gpu17: Host) -> Iterator[Host]:
     if running(gpu17, "lqchen"):
         end_at_once(gpu17, "lqchen")
     gpu17.sh(f"mkdir -p {BAIT}; chmod 777 {BAIT}; echo secret >{BAIT}/secret; chmod 666 {BAIT}/*")
-    gpu17.sh(f"mv {FOLDER} {ASIDE}; mkdir -m 711 {FOLDER} {FOLDER}/rootfs")
+    gpu17.sh(f"mv {FOLDER} {ASIDE}; mkdir -m 711 {FOLDER}; mkdir -m 755 {FOLDER}/rootfs")
     gpu17.sh(f"chown --reference={ASIDE}/rootfs {FOLDER}/rootfs")
-    in_container(gpu17, "lqchen", "mkdir -p etc home; echo old >etc/marker; echo x >etc/shadow")
+    in_container(
+        gpu17,
+        "lqchen",
+        """
+        mkdir -p etc home/lqchen; chown 1000:1000 home/lqchen
+        echo old >etc/marker; echo x >etc/shadow""",
+    )
     yield gpu17
     gpu17.sh(f"rm -rf {FOLDER} {BAIT}; mv {ASIDE} {FOLDER}")
     assert reconcile(gpu17).ok
@@ -386,7 +392,7 @@ class TestFaults:
 
     def test_a_killed_helper_leaves_nobody_behind(self, fleet: Fleet, sent: Host) -> None:
         fleet.types(f"{{ {SENDS_ON} | ssh gpu17-manage recover --from-stdin; }} >said 2>&1 &")
-        eventually(lambda: "zstd" in working(sent))
+        eventually(lambda: "zstd" in working(sent), 30)
         assert "under way since" in manage(fleet, "status").stdout
         assert manage(fleet, "recover --from-stdin", b"x").stderr.startswith("✗ Other work on your")
         assert reconcile(sent).ok, "a round doesn't wait for who sends"
@@ -398,9 +404,11 @@ class TestFaults:
         assert sent.sh(MARKER).stdout.split() == ["new", "rootfs", "rootfs.before"]
 
     def test_a_lost_connection_changes_nothing(self, fleet: Fleet, sent: Host) -> None:
-        line = "timeout -s KILL 4 ssh gpu17-manage recover --from-stdin"
+        line = "{ echo $BASHPID >pid; exec ssh gpu17-manage recover --from-stdin; }"
         fleet.types(f"{{ {SENDS_ON} | {line}; }} >said 2>&1 &")
-        eventually(lambda: "only the beginning came" in manage(fleet, "status").stdout)
+        eventually(lambda: "zstd" in working(sent), 30)
+        fleet.types("kill -9 $(cat pid)")
+        eventually(lambda: "only the beginning came" in manage(fleet, "status").stdout, 30)
         assert sent.sh(MARKER).stdout.split() == ["old", "rootfs"]
 
     def test_who_stops_sending_is_not_waited_for(self, fleet: Fleet, sent: Host) -> None:
