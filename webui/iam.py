@@ -29,6 +29,7 @@ VERBS = (
     ("rebuild", "Begins anew from the template, with or without /home; can be undone."),
     ("port 8888", "Gives an address, for everybody, that leads to port 8888 of your container."),
     ("port", "Lists those addresses; `port --remove 8888` takes one away."),
+    ("gpus", "Says who uses which GPU, how much memory and since when."),
     ("connect", "Nothing to type: ssh uses it to start your container by itself (see your page)."),
     ("help", "Explains all of these."),
 )
