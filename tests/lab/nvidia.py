@@ -115,7 +115,8 @@ def install_fake_nvml(host: Host, version: str, answers: str) -> None:
     source = Path(__file__).with_name("fake_nvml.c")
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "fake.so"
-        run(["gcc", "-shared", "-fPIC", "-Wall", "-Werror", "-o", made, source])
+        name = "-Wl,-soname,libnvidia-ml.so.1"
+        run(["gcc", "-shared", "-fPIC", "-Wall", "-Werror", name, "-o", made, source])
         host.push(made, f"{FOLDER}/libnvidia-ml.so.{version}")
     host.sh(f"ln -sfn libnvidia-ml.so.{version} {FOLDER}/libnvidia-ml.so.1; ldconfig")
     host.write("/etc/fake-nvml", answers)
