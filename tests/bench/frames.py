@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from laboratory.hosts import Host, Lab
@@ -44,21 +45,21 @@ iptables -A LXC-GPU-FORWARD -j ACCEPT
 
 
 def judged(lab: Lab) -> tuple[Figure, ...]:
-    """From lqchen's container to the laptop, each way after the other."""
-    host, laptop = lab.host("gpu17"), lab.host("laptop")
-    laptop.run(["systemd-run", "-q", "--unit=sink", "/usr/bin/python3", "-c", SINK])
+    """From lqchen's container on gpu17 to gpu18, with and without in turn."""
+    host, other = lab.host("gpu17"), lab.host("gpu18")
+    other.run(["systemd-run", "-q", "--unit=sink", "/usr/bin/python3", "-c", SINK])
     host.sh("systemctl stop lxc-gpu-watch.service lxc-gpu-reconcile.timer")
     try:
         return tuple(
             Figure(
-                f"{what}, container to laptop, {users:,} users", *medians,
+                f"{what}, container to gpu18, {users:,} users", *medians,
                 "the same without any filter", "within 1.1",
             )
             for users in (1, 1000)
             for what, medians in _figures(host, users)
         )  # fmt: skip
     finally:
-        laptop.run(["systemctl", "stop", "sink"])
+        other.run(["systemctl", "stop", "sink"])
         host.sh("lxc-gpu reconcile; systemctl start lxc-gpu-watch.service lxc-gpu-reconcile.timer")
 
 
@@ -66,8 +67,10 @@ def _figures(host: Host, users: int) -> Sequence[tuple[str, tuple[float, float]]
     def run(which: int) -> float:
         enter = """
             pid=$(ps -o pid= --ppid $(systemctl show -P MainPID lxc-gpu@lqchen))
-            exec nsenter -t $pid -n /usr/bin/python3 - 172.16.2.100"""
-        return float(host.run(["sh", "-euc", enter], stdin=MEASURE).stdout.split()[which])
+            exec nsenter -t $pid -n /usr/bin/python3 - 172.16.2.18"""
+        time.sleep(1.5)  # loading rules leaves the kernel something to tidy up
+        argv = ["sh", "-euc", enter]
+        return min(float(host.run(argv, stdin=MEASURE).stdout.split()[which]) for _ in range(3))
 
     def ours(which: int) -> float:
         host.sh("lxc-gpu reconcile")
@@ -82,7 +85,7 @@ def _figures(host: Host, users: int) -> Sequence[tuple[str, tuple[float, float]]
 
     names = ("10,000 times there and back", "a gigabyte")
     return [
-        (name, in_turn(lambda i=i: ours(i), lambda i=i: floor(i), runs=5))  # type: ignore[misc]
+        (name, in_turn(lambda i=i: ours(i), lambda i=i: floor(i), runs=3))  # type: ignore[misc]
         for i, name in enumerate(names)
     ]
 
