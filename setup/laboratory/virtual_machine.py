@@ -37,8 +37,8 @@ IMAGES_INSIDE = "/run/lab/images"
 """Where it sees this machine's cache of images, of which some files are bound into place."""
 MEMORY = "2048"
 """Mebibytes; taken from this machine as they are touched."""
-CONNECT_TIME = 5
-"""Seconds that its sshd may take to take a connection, when it runs at all."""
+CONNECT_TIME = 20
+"""Seconds that its sshd may take to let somebody in, when it runs at all."""
 # In the lab's control group from the first moment on, so a killed run leaves nothing unfound.
 START = 'echo $$ >"$1"; shift; exec "$@"'
 
@@ -97,7 +97,7 @@ class VirtualMachine(Host):
         before = self._boot_id()
         self.run(["systemctl", "--no-block", "reboot"], check=False)
         deadline = time.monotonic() + self.boot_time
-        while self._boot_id() in ("", before):
+        while self._new_boot_id() in ("", before):
             if time.monotonic() > deadline:
                 raise LxcGpuError("lab-boot", f"{self.name} did not come back from its reboot.")
             time.sleep(0.5)
@@ -105,6 +105,16 @@ class VirtualMachine(Host):
 
     def _boot_id(self) -> str:
         return self.run(["cat", "/proc/sys/kernel/random/boot_id"], check=False).stdout
+
+    def _new_boot_id(self) -> str:
+        """The same over a connection of its own: one from before a reboot may hang."""
+        self._connection.unlink(missing_ok=True)
+        return self._boot_id()
+
+    @property
+    def _connection(self) -> Path:
+        """The socket of the connection that commands share."""
+        return self.place.runtime / f"{self.name}.ssh"
 
     @property
     def _group(self) -> str:
@@ -116,6 +126,7 @@ class VirtualMachine(Host):
 
     def _clear(self) -> None:
         cgroups.end_all(self._group)
+        self._connection.unlink(missing_ok=True)
         run(["ip", "-n", self.place.namespace, "link", "delete", self._tap], check=False)
 
     def _emulator(self) -> list[str]:
@@ -153,7 +164,7 @@ class VirtualMachine(Host):
             "ConnectTimeout": CONNECT_TIME,
             # One connection for many commands: an emulated machine takes a second for each.
             "ControlMaster": "auto",
-            "ControlPath": self.place.runtime / f"{self.name}.ssh",
+            "ControlPath": self._connection,
             "ControlPersist": 60,
             "ServerAliveInterval": 20,
         }
