@@ -136,8 +136,8 @@ def _wait(child: int, stream: int, patience: float, tick: Callable[[float], None
     begun, said, status = time.monotonic(), b"", None
     os.set_blocking(stream, False)
     while (passed := time.monotonic() - begun) < patience:
-        if not select.select([stream], [], [], 0.5)[0]:
-            tick(passed)
+        tick(passed)
+        select.select([stream], [], [], 0.5)
         ended, raw = os.waitpid(child, os.WNOHANG)
         said = (said + _read(stream))[-LONGEST:]
         if ended:
