@@ -18,7 +18,11 @@ MOST_SAID = 10
 
 
 class SupersededError(Exception):
-    """A newer revision was published while this one was being applied."""
+    """A newer revision was published, or a sysadmin had the server hold still, in the middle."""
+
+    def __init__(self, changes: Sequence[str]) -> None:
+        super().__init__()
+        self.changes = tuple(changes)
 
 
 @dataclass
@@ -43,14 +47,16 @@ def converge(
     only: str | None = None,
     tell: Tell = lambda _: None,
     current: Current = lambda: True,
+    before: Sequence[str] = (),
 ) -> Outcome:
     """Bring every kind to what `view` wants; one name's failure stops no other's.
 
     `only` limits the kinds whose names are users to one of them. `current` is asked, under the
-    lock, whether the view is still the newest: if not, SupersededError, before anything is written.
+    lock, whether the view is still to be applied: if not, SupersededError, with what was changed,
+    before anything more is written. `before` are changes that were made already.
     Of whom something can't be read (an account that isn't ours), the kinds after it leave alone.
     """
-    outcome = Outcome()
+    outcome = Outcome(list(before))
     left: frozenset[str] = frozenset()
     for kind in kinds:
         try:
@@ -126,7 +132,7 @@ class _Step:
     def _apply(self, names: Sequence[str], tell: Tell, current: Current, outcome: Outcome) -> None:
         """Observe again, apply what still differs, observe once more. The lock is held."""
         if not current():
-            raise SupersededError
+            raise SupersededError(outcome.changes)
         wanted = {name: self.desired[name] for name in names if name in self.desired}
         changes = self._differing(wanted, names)
         if not changes:

@@ -41,7 +41,14 @@ def run_round(config: ServerConfig, scope: Scope, tell: Tell) -> Report:
     started, before = time.monotonic(), read_status()
     if (held := suspension()) is not None:
         return _held_still(config, before, held)
-    newest, outcome = _converge_to_newest(config, scope, tell)
+    try:
+        newest, outcome = _converge_to_newest(config, scope, tell)
+    except SupersededError as stopped:
+        if (held := suspension()) is None:  # taken back at once: the next round goes on
+            held = Suspension("it was, for a moment", time.time(), "somebody")
+        report = replace(_held_still(config, before, held), changes=stopped.changes)
+        _write_events(before, report)
+        return report
     report = Report(
         server=config.name,
         revision=newest.view.revision,
@@ -96,15 +103,27 @@ def _write_events(before: Report | None, report: Report) -> None:
 
 
 def _converge_to_newest(config: ServerConfig, scope: Scope, tell: Tell) -> tuple[Newest, Outcome]:
-    newest = publish_newest(config)
+    """Converge, starting over with a newer view. SupersededError once the server is suspended."""
+    newest, changes = publish_newest(config), tuple[str, ...]()
     for _ in range(MOST_RESTARTS):
-        current = CurrentView(newest.view.revision)
+        published = CurrentView(newest.view.revision)
+
+        def current(published: CurrentView = published) -> bool:
+            return suspension() is None and published()
+
         try:
             outcome = converge(
-                scope.kinds, newest.view, only=scope.only, tell=tell, current=current
+                scope.kinds,
+                newest.view,
+                only=scope.only,
+                tell=tell,
+                current=current,
+                before=changes,
             )
-        except SupersededError:
-            newest = Newest(published_view() or newest.view)
+        except SupersededError as stopped:
+            if suspension() is not None:
+                raise
+            newest, changes = Newest(published_view() or newest.view), stopped.changes
         else:
             return newest, outcome
     raise LxcGpuError(

@@ -225,6 +225,26 @@ class TestSuspension:
         assert plan(host) == []
         assert host.run(["test", "-e", f"{KEYS}/ann"]).ok
 
+    def test_a_round_that_runs_already_stops_before_its_next_change(self, fleet: Fleet) -> None:
+        """The round waits for the lock, as it does for other work, while a sysadmin suspends."""
+        host = fleet.gpu17
+        try:
+            done = host.sh(f"""
+                exec 9>/run/lxc-gpu/locks/accounts
+                flock 9
+                rm {KEYS}/ann
+                lxc-gpu reconcile 9>&- & round=$!
+                until grep -qs "FLOCK.*$(stat -c %i /run/lxc-gpu/locks/accounts) " /proc/locks \
+                    && grep -q -- '->' /proc/locks; do sleep 0.05; done
+                lxc-gpu suspend --reason 'smoke in the rack' 9>&-
+                exec 9>&-
+                wait $round || true""")
+            assert "smoke in the rack" in done.stdout
+            assert host.run(["test", "-e", f"{KEYS}/ann"], check=False).status == 1
+        finally:
+            host.run(["lxc-gpu", "resume"], timeout=120)
+        assert plan(host) == []
+
 
 class TestPurge:
     @pytest.fixture
