@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
-from reconciler import hostile, mounts
+from reconciler import hostile
 from reconciler.marked_block import read_block, with_block
+from reconciler.mounts import sources as mounts
 from state.ssh_files import CONFIG, KNOWN_HOSTS, known_hosts, ssh_config
 from state.view import Resident, View
 

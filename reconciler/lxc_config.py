@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from reconciler.filters import mac_of
+from reconciler.network.filters import mac_of
 from reconciler.places import BRIDGE
 from state.view import Resident, View
 

@@ -65,7 +65,7 @@ class Kind(Protocol[R]):
         ...
 
     def desired(self, view: View) -> Mapping[str, R]:
-        """What the view wants, and what users chose on this server (`reconciler.forwards`).
+        """What the view wants, and what users chose on this server (`reconciler.network.forwards`).
 
         Asked again under the global lock, where that is held. LxcGpuError if a choice can't be
         read: then nothing of this kind is changed.

@@ -7,17 +7,18 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from reconciler import forwards, journal, locks, places
-from reconciler.forwarding import forget
-from reconciler.forwards import Forward
+from reconciler import journal, locks, places
+from reconciler.archives.room import used
 from reconciler.kinds.account import GROUP, PASSWD, SHADOW, AccountFiles
 from reconciler.kinds.subids import SUBGID, SUBUID, replace_lines
 from reconciler.lxc_config import rootfs
+from reconciler.network import forwards
+from reconciler.network.forwarding import forget
+from reconciler.network.forwards import Forward
 from reconciler.newest import published_view
 from reconciler.power import power_of
-from reconciler.room import used
-from reconciler.undertaking import busy
-from reconciler.unpack import remove_tree
+from reconciler.systems.undertaking import busy
+from reconciler.systems.unpack import remove_tree
 from state import command, files
 from state.errors import LxcGpuError
 from state.view import View

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reconciler import container_mounts, mounts, places
+from reconciler import places
+from reconciler.archives.id_map import in_id_map
 from reconciler.lxc_config import rootfs
-from reconciler.unpack import in_id_map
+from reconciler.mounts import container_mounts
+from reconciler.mounts import sources as mounts
 from state import command
 from state.errors import LxcGpuError
 from state.view import Mount, Resident, View

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from reconciler.room import in_words
+from reconciler.archives.room import in_words
 from shells.usage import SEE_HELP, Verb
 from state.errors import LxcGpuError
 from state.view import Resident, View

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reconciler.forwards import Forward
+from reconciler.network.forwards import Forward
 from state.view import View
 
 SHOWN = 4

@@ -12,9 +12,10 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from reconciler import filters, iptables, nft, places
+from reconciler import places
 from reconciler.doctor.server import Server, output, text_of, unit_properties
 from reconciler.kinds.identity import IdentityKind
+from reconciler.network import filters, iptables, nft
 from state.findings import Area, Finding
 
 area = Area("firewall")

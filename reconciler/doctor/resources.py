@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from reconciler import mounts
 from reconciler.doctor.server import Server, output, unit_properties
+from reconciler.mounts import sources as mounts
 from state.errors import LxcGpuError
 from state.findings import Area, Finding
 

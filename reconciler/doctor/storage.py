@@ -12,7 +12,7 @@ from pathlib import Path
 from reconciler import places
 from reconciler.doctor.server import Server, as_nobody, text_of
 from reconciler.doctor.service import duration
-from reconciler.snapshot_folder import OURS
+from reconciler.snapshots.folder import OURS
 from state.findings import Area, Finding
 
 disk_area, template_area, files_area = Area("disk"), Area("template"), Area("files")

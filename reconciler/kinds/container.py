@@ -10,12 +10,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from reconciler import container_home, mounts, places
+from reconciler import container_home, places
 from reconciler.kinds import subids
 from reconciler.lxc_config import rootfs
+from reconciler.mounts import sources as mounts
 from reconciler.places import container_unit
 from reconciler.plan import Change, Lock, Observed, Tell
-from reconciler.unpack import link_from_home, make_container
+from reconciler.systems.unpack import link_from_home, make_container
 from state import command
 from state.errors import LxcGpuError
 from state.view import View

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from reconciler import forwards
 from reconciler.kinds.port_map import Chain, Mappings, PortMapping, in_words
+from reconciler.network import forwards
 from reconciler.plan import Change, Lock, Observed, Tell
 from state.errors import LxcGpuError
 from state.view import View

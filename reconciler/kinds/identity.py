@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from reconciler import nft
-from reconciler.filters import IDENTITIES, PORTS, mac_of, port_of
-from reconciler.nft import Element
+from reconciler.network import nft
+from reconciler.network.filters import IDENTITIES, PORTS, mac_of, port_of
+from reconciler.network.nft import Element
 from reconciler.plan import Change, Lock, Observed, Tell
 from state.errors import LxcGpuError
 from state.view import View

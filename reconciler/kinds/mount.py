@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from reconciler import hostile, mounts, places
-from reconciler.locked_mount import mount_locked, unmount
+from reconciler import hostile, places
+from reconciler.mounts import sources as mounts
+from reconciler.mounts.locked_mount import mount_locked, unmount
 from reconciler.plan import Change, Lock, Observed, Tell
 from state.errors import LxcGpuError
 from state.view import View

@@ -12,8 +12,8 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from reconciler import iptables
-from reconciler.filters import DNAT
+from reconciler.network import iptables
+from reconciler.network.filters import DNAT
 from reconciler.plan import Change, Lock, Observed, Tell
 from state.errors import LxcGpuError
 from state.view import View

@@ -11,9 +11,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from reconciler import inside
 from reconciler.lxc_config import rootfs
-from reconciler.nvidia import versions
+from reconciler.nvidia import inside, versions
 from reconciler.nvidia.supply import noted
 from reconciler.plan import Tell
 from state.errors import LxcGpuError

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 
-from reconciler import forwards
-from reconciler.forwards import Forward
+from reconciler.network import forwards
+from reconciler.network.forwards import Forward
 from reconciler.plan import Tell
 from shells.ports_in_words import forward_facts
 from shells.usage import Verb

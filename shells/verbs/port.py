@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from reconciler import forwarding, forwards, power
-from reconciler.forwards import Forward
+from reconciler import power
+from reconciler.network import forwarding, forwards
+from reconciler.network.forwards import Forward
 from reconciler.newest import current_view
 from reconciler.plan import Tell
 from shells import ports_in_words as words

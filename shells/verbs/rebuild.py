@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from reconciler import exchange, unpack
-from reconciler.next_system import FromTemplate, WithHome
 from reconciler.plan import Tell
+from reconciler.systems import exchange, unpack
+from reconciler.systems.next_system import FromTemplate, WithHome
 from shells.verbs import Asked
 from shells.verbs.recover import answered, forget, look, undo, unless_confirmed, what_else
 from state import wire

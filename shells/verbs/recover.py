@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 
-from reconciler import exchange, power
-from reconciler.exchange import Exchanged
+from reconciler import power
+from reconciler.archives.room import in_words
 from reconciler.newest import current_view
-from reconciler.next_system import FromArchive
 from reconciler.plan import Tell
-from reconciler.room import in_words
-from reconciler.snapshots import Snapshot, open_snapshot
-from reconciler.standing import Standing, standing
+from reconciler.snapshots.shelf import Snapshot, open_snapshot
+from reconciler.systems import exchange
+from reconciler.systems.exchange import Exchanged
+from reconciler.systems.next_system import FromArchive
+from reconciler.systems.standing import Standing, standing
 from shells import messages
 from shells.verbs import Asked, facts
 from state import wire

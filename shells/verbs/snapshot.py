@@ -6,12 +6,13 @@ import hashlib
 import time
 from dataclasses import asdict
 
-from reconciler import snapshots, take_snapshot
 from reconciler.newest import current_view
 from reconciler.plan import Tell
 from reconciler.power import power_of, resident_of
-from reconciler.snapshots import Shelf, Snapshot
-from reconciler.undertaking import last
+from reconciler.snapshots import shelf as snapshots
+from reconciler.snapshots import take as take_snapshot
+from reconciler.snapshots.shelf import Shelf, Snapshot
+from reconciler.systems.undertaking import last
 from shells.messages import moment, size
 from shells.verbs import Asked
 from state import wire

@@ -7,8 +7,8 @@ from dataclasses import asdict
 from reconciler import power, usage
 from reconciler.newest import current_view
 from reconciler.plan import Tell
-from reconciler.standing import standing
-from reconciler.undertaking import Undertaking, last
+from reconciler.systems.standing import standing
+from reconciler.systems.undertaking import Undertaking, last
 from reconciler.usage import DiskUse, MountSeen
 from shells import messages
 from shells.ports_in_words import line

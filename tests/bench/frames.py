@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from laboratory.hosts import Host, Lab
 
-from reconciler.filters import IDENTITIES, PORTS, TABLE, mac_of
+from reconciler.network.filters import IDENTITIES, PORTS, TABLE, mac_of
 from tests.bench.measure import Figure, in_turn
 
 PORT = 5001

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from laboratory.hosts import Host
 
-from reconciler.filters import mac_of
+from reconciler.network.filters import mac_of
 from tests.lab import attacker
 from tests.lab.fleet import Fleet, end_at_once, reconcile, running
 

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from laboratory.hosts import Host
 
-from reconciler.forwards import MOST, Forwards, from_json
+from reconciler.network.forwards import MOST, Forwards, from_json
 from state.command import Finished
 from tests.lab.fleet import Fleet, end_at_once, plan, reconcile
 from tests.lab.running import eventually

@@ -28,7 +28,7 @@ sys.path.insert(0, "/opt/lxc-gpu/packages")
 from shells.usage import Verb
 from shells.verbs import Asked, serve
 from state.errors import LxcGpuError
-from reconciler import extract, room
+from reconciler.archives import extract, room
 user, source, setting = sys.argv[1:]
 exec(setting)
 try:
@@ -332,7 +332,7 @@ class TestArchives:
     def test_the_fence_holds_whoever_runs_behind_it(self, fleet: Fleet, whole: Host) -> None:
         """The second wall by itself: a program that does try to write elsewhere."""
         script = f"""
-            cd /; fence=/opt/lxc-gpu/packages/reconciler/fence.py
+            cd /; fence=/opt/lxc-gpu/packages/reconciler/archives/fence.py
             mkdir {FOLDER}/fenced; chown --reference={FOLDER}/rootfs {FOLDER}/fenced
             ids=$(sed -n 's/^lqchen://p' /etc/subuid)
             setpriv --reuid=lqchen --regid=lqchen --init-groups \\

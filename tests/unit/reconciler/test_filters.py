@@ -1,8 +1,8 @@
 from dataclasses import replace
 
-from reconciler.filters import FORWARD, INPUT, mac_of, port_of, rules, table
 from reconciler.kinds.identity import IdentityKind
-from reconciler.nft import Element, parse
+from reconciler.network.filters import FORWARD, INPUT, mac_of, port_of, rules, table
+from reconciler.network.nft import Element, parse
 from reconciler.plan import Change
 from tests.unit.reconciler.views import RESIDENT, VIEW, with_
 

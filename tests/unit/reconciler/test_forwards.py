@@ -1,6 +1,6 @@
 import pytest
 
-from reconciler.forwards import MOST, Forward, Forwards, from_json, local_ports, to_json
+from reconciler.network.forwards import MOST, Forward, Forwards, from_json, local_ports, to_json
 from state.errors import LxcGpuError
 
 PORTS = range(26000, 26004)

@@ -7,9 +7,9 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from reconciler import inside, places
+from reconciler import places
 from reconciler.doctor.driver import in_step_of
-from reconciler.nvidia import cdi, kept, nodes, nvml, versions
+from reconciler.nvidia import cdi, inside, kept, nodes, nvml, versions
 from reconciler.nvidia.nodes import Card
 from reconciler.nvidia.versions import Driver
 from state.errors import LxcGpuError

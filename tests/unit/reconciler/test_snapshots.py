@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from reconciler import hostile, snapshots
+from reconciler import hostile
 from reconciler.hostile import HostileError
-from reconciler.snapshots import Snapshot, describe, look, parse
+from reconciler.snapshots import shelf as snapshots
+from reconciler.snapshots.shelf import Snapshot, describe, look, parse
 
 OWNER = 20_031
 GOOD = Snapshot("a", "gpu17", 1_795_307_960.5, 4, 10_240, "0" * 64, own_name=True)
@@ -149,7 +150,7 @@ def test_what_servers_are_writing_is_told_apart(folder: Path) -> None:
 
 @needs_root
 def test_a_removal_removes_a_link_and_not_what_it_leads_to(folder: Path) -> None:
-    from reconciler.take_snapshot import _remove
+    from reconciler.snapshots.take import _remove
 
     secret = folder.parent / "secret"
     secret.write_text("kept")

@@ -10,14 +10,21 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from reconciler import unpack
-from reconciler.extract import LOOK_EVERY, MOST_SAID, TELL_EVERY, Source, disk_full, extract
-from reconciler.fitting import check_system
-from reconciler.id_map import Owner
+from reconciler.archives.extract import (
+    LOOK_EVERY,
+    MOST_SAID,
+    TELL_EVERY,
+    Source,
+    disk_full,
+    extract,
+)
+from reconciler.archives.id_map import Owner
+from reconciler.archives.room import check_room, in_words, room, used
 from reconciler.lxc_config import rootfs
 from reconciler.plan import Tell
-from reconciler.room import check_room, in_words, room, used
-from reconciler.snapshots import Snapshot
+from reconciler.snapshots.shelf import Snapshot
+from reconciler.systems import unpack
+from reconciler.systems.fitting import check_system
 from state import command
 from state.errors import LxcGpuError
 from state.view import Resident, View

@@ -12,14 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from reconciler import hostile, locks, places
+from reconciler.archives.extract import Source, extract
+from reconciler.archives.id_map import Owner, in_id_map
 from reconciler.container_home import UID
-from reconciler.extract import Source, extract
-from reconciler.id_map import Owner
-from reconciler.id_map import in_id_map as in_id_map
-from reconciler.id_map import mapped as mapped
 from reconciler.lxc_config import hostname, rootfs
 from reconciler.plan import Tell
-from reconciler.undertaking import busy
+from reconciler.systems.undertaking import busy
 from state import command
 from state.errors import LxcGpuError, Remedy
 from state.files import keep_folder, settle

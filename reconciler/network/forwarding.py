@@ -5,11 +5,12 @@ Whatever kills it between the two is healed by the next round: what is kept is w
 
 from __future__ import annotations
 
-from reconciler import forwards, locks
+from reconciler import locks
 from reconciler.converge import put_right
-from reconciler.forwards import Forward
 from reconciler.kinds.forward import ForwardKind
 from reconciler.kinds.port_map import SSH
+from reconciler.network import forwards
+from reconciler.network.forwards import Forward
 from reconciler.newest import current_view
 from reconciler.power import resident_of
 from state.errors import LxcGpuError

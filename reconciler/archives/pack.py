@@ -23,9 +23,9 @@ from pathlib import Path
 from subprocess import PIPE, Popen
 from typing import IO
 
+from reconciler.archives.room import room
 from reconciler.hostile import still_at_it
 from reconciler.plan import Tell
-from reconciler.room import room
 from state import command
 from state.errors import LxcGpuError, Remedy
 from state.wire import Progress
@@ -50,7 +50,7 @@ _CHANGED = ("file changed as we read it", "bytes; padding with zeros")
 _VANISHED = "File removed before we read it"
 
 InMap = Callable[[Sequence[str]], list[str]]
-"""A command in the user's id map: `unpack.mapped`."""
+"""A command in the user's id map: `reconciler.archives.id_map.mapped`."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """What containers see of the server's folders: what a source has to be, where it is mounted.
 
-Each source is mounted once below /run/lxc-gpu/mounts (`reconciler.locked_mount`), by the kind
-`mount`; the kind `user_folder` makes SOURCE/USER in it; a start binds from there. A source that
-isn't as it has to be is left out and reported, never replaced by an empty folder.
+Each source is mounted once below /run/lxc-gpu/mounts (`reconciler.mounts.locked_mount`), by the
+kind `mount`; the kind `user_folder` makes SOURCE/USER in it; a start binds from there. A source
+that isn't as it has to be is left out and reported, never replaced by an empty folder.
 """
 
 from __future__ import annotations

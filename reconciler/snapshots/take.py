@@ -16,17 +16,18 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 
-from reconciler import hostile, snapshots
-from reconciler.id_map import mapped
+from reconciler import hostile
+from reconciler.archives.id_map import mapped
+from reconciler.archives.pack import InMap, Packed, be_considerate, disk_use, pack
+from reconciler.archives.room import in_words, room
 from reconciler.lxc_config import rootfs
 from reconciler.newest import current_view
-from reconciler.pack import InMap, Packed, be_considerate, disk_use, pack
 from reconciler.plan import Tell
 from reconciler.power import resident_of
-from reconciler.room import in_words, room
-from reconciler.snapshot_folder import ready_folder
-from reconciler.snapshots import ARCHIVE, DESCRIPTION, Snapshot, folder_of
-from reconciler.undertaking import undertaking
+from reconciler.snapshots import shelf as snapshots
+from reconciler.snapshots.folder import ready_folder
+from reconciler.snapshots.shelf import ARCHIVE, DESCRIPTION, Snapshot, folder_of
+from reconciler.systems.undertaking import undertaking
 from state.errors import LxcGpuError
 from state.view import View
 from state.wire import Progress

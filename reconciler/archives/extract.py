@@ -1,9 +1,9 @@
 """Unpacks a packed system, whoever packed it, into a folder of its own.
 
-zstd and tar run in the user's id map, started as the user, and behind a fence (`reconciler.fence`):
-owners, set-uid bits and file capabilities come out right, and nothing in an archive can do more
-than the user can, in that folder. While they work the disk is watched, so that a bomb leaves room
-for everybody else.
+zstd and tar run in the user's id map, started as the user, and behind a fence
+(`reconciler.archives.fence`): owners, set-uid bits and file capabilities come out right, and
+nothing in an archive can do more than the user can, in that folder. While they work the disk is
+watched, so that a bomb leaves room for everybody else.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from reconciler.id_map import Owner
+from reconciler.archives.id_map import Owner
+from reconciler.archives.room import in_words, room
 from reconciler.plan import Tell
-from reconciler.room import in_words, room
 from state import command
 from state.errors import LxcGpuError, Remedy
 from state.wire import Progress

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 from reconciler import hostile, places
-from reconciler.snapshots import folder_of
+from reconciler.snapshots.shelf import folder_of
 from state.errors import LxcGpuError
 from state.view import View
 

@@ -20,14 +20,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from reconciler import locks, power, unpack
-from reconciler.fitting import fit
+from reconciler import locks, power
+from reconciler.archives.room import used
 from reconciler.lxc_config import rootfs
 from reconciler.newest import current_view
 from reconciler.plan import Tell
-from reconciler.room import used
-from reconciler.standing import PREVIOUS, Standing, standing
-from reconciler.undertaking import undertaking
+from reconciler.systems import unpack
+from reconciler.systems.fitting import fit
+from reconciler.systems.standing import PREVIOUS, Standing, standing
+from reconciler.systems.undertaking import undertaking
 from state import files
 from state.errors import LxcGpuError, Remedy
 from state.view import Resident, View

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from reconciler import fence
+from reconciler.archives import fence
 from state.view import Resident
 
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from reconciler import hostile, locks, mounts, places
+from reconciler import hostile, locks, places
 from reconciler.container_home import UID
 from reconciler.journal import event
 from reconciler.kinds.mount import MountKind
 from reconciler.kinds.user_folder import UserFolderKind
 from reconciler.lxc_config import Bind, rootfs
+from reconciler.mounts import sources as mounts
 from reconciler.plan import diff
 from state import command
 from state.errors import LxcGpuError

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from reconciler.filters import IDENTITIES, PORTS, TABLE
+from reconciler.network.filters import IDENTITIES, PORTS, TABLE
 from state import command
 
 NAME = " ".join(TABLE)

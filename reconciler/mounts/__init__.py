@@ -1,0 +1,1 @@
+"""Folders of the server that containers see."""

@@ -1,0 +1,1 @@
+"""What passes between containers, the server and the world: filters, mapped ports, resolvers."""

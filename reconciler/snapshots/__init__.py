@@ -1,0 +1,1 @@
+"""Copies of containers that their users took, and the folders that hold them."""
