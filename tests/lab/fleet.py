@@ -120,10 +120,10 @@ class Fleet:
         taken = [int(uid) for uid in re.findall(r"^uid: (\d+)", files, re.M)]
         return max(taken, default=19_999) - 19_999
 
-    def register(self, name: str, server: str) -> Finished:
+    def register(self, name: str, server: str, wait: float = 180) -> Finished:
         """`ssh register@...`, with the ssh files fetched before and after."""
         self.fetch_ssh_files(name)
-        done = self.types(f"ssh register@{server}-manage {name}", user=name, wait=180)
+        done = self.types(f"ssh register@{server}-manage {name}", user=name, wait=wait)
         self.fetch_ssh_files(name)
         return done
 

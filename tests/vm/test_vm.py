@@ -1,0 +1,220 @@
+"""What only a kernel of its own shows: unified control groups, AppArmor, a true reboot."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from laboratory.layout import SOURCE_INSIDE
+from laboratory.virtual_machine import VirtualMachine
+
+from state.command import Finished
+from tests.lab.fleet import Fleet, reconcile, running
+from tests.lab.running import eventually
+from tests.vm.conftest import PATIENCE
+
+CONFINED = "lxc-gpu-container (enforce)"
+LIMIT = 512 * 2**20
+"""Bytes of memory for the one who wants more."""
+HOG = """perl -e 'my @hoard; push @hoard, "x" x 1_000_000 while 1'"""
+UNIT = "lxc-gpu@{}.service"
+
+FORBIDDEN = (
+    "mount -o remount,rw,bind /proc/sys && "
+    "echo 31000 >/proc/sys/user/max_user_namespaces",
+    "mount --bind /proc/sys /mnt",
+    "mount --bind -o ro /sys/kernel /mnt",
+    "mount -t proc proc /proc",
+    "mount -t sysfs sysfs /sys/kernel",
+)  # fmt: skip
+"""What root in a container might, by its user namespace alone, and may not: AppArmor forbids it."""
+ANYWAY = (
+    "echo x >/sys/kernel/uevent_helper", "echo 1 >/proc/sysrq-trigger",
+    "mount -o remount,rw,bind /proc/sys && echo x >/proc/sys/kernel/core_pattern",
+    "echo mem >/sys/power/state", "cat /sys/kernel/security/apparmor/profiles",
+    "echo changeprofile unconfined >/proc/self/attr/current", "dmesg -C",
+)  # fmt: skip
+"""What nobody may, one wall or two."""
+WANTED = (
+    "su lqchen -c 'unshare --user --map-root-user true'",
+    "unshare --user --map-root-user --mount mount -t tmpfs none /mnt",
+    "unshare --mount --pid --fork chroot / true",
+    "mount -t tmpfs none /mnt && umount /mnt",
+    "mkdir -p /tmp/there && mount --bind /srv /tmp/there && umount /tmp/there",
+    "systemd-run -q --wait -p PrivateTmp=yes -p ProtectSystem=strict -p ProtectHome=yes "
+    "-p PrivateDevices=yes -p ProtectKernelTunables=yes -p ProtectControlGroups=yes "
+    "-p ProtectProc=invisible -p NoNewPrivileges=yes true",
+    "test $(su lqchen -c 'id -un') = lqchen",
+    "su lqchen -c 'sudo true && ping -c1 -W5 10.77.0.1'",
+    "sleep 9 & kill $!", "hostname $(hostname)",
+    "sysctl -qw net.ipv4.ip_unprivileged_port_start=1024",
+)  # fmt: skip
+"""What people do in a container, and may."""
+
+
+def inside(fleet: Fleet, script: str, user: str = "lqchen") -> Finished:
+    """Run a script as root in a user's container, in the way of everybody: ssh, sudo."""
+    line = f"ssh gpu17 sudo bash -euc {shlex.quote(shlex.quote(script))}"
+    return fleet.types(line, user=user, wait=PATIENCE)
+
+
+def restart(fleet: Fleet, user: str) -> None:
+    """Restart a user's container, as the user does."""
+    done = fleet.types("ssh gpu17-manage restart", user=user, wait=PATIENCE)
+    assert done.ok, done.stderr
+
+
+def shown(host: VirtualMachine, user: str, name: str) -> str:
+    """A property of a container's unit."""
+    return host.run(["systemctl", "show", UNIT.format(user), "-P", name]).stdout.strip()
+
+
+class TestMachine:
+    def test_is_what_the_others_are_not(self, gpu17: VirtualMachine) -> None:
+        assert gpu17.sh("systemd-detect-virt").stdout == "qemu\n"
+        assert gpu17.sh("stat -f -c %T /sys/fs/cgroup").stdout == "cgroup2fs\n"
+        assert gpu17.read("/sys/module/apparmor/parameters/enabled") == "Y\n"
+        assert gpu17.boot_state() == "running"
+
+    def test_commands_are_run_as_on_other_hosts(self, gpu17: VirtualMachine) -> None:
+        words = [
+            "sh",
+            "-c",
+            'cat; printf "%s|" "$@" "$EXTRA" >&2; exit 7',
+            "sh",
+            "a  b",
+            "it's $HOME",
+        ]
+        done = gpu17.run(words, stdin="in\n", env={"EXTRA": "*"}, check=False)
+        assert (done.status, done.stdout, done.stderr) == (7, "in\n", "a  b|it's $HOME|*|")
+        gpu17.write("/root/new folder/it's", "ä\n", 0o600)
+        assert gpu17.read("/root/new folder/it's") == "ä\n"
+
+    def test_lab_shows_it(self, gpu17: VirtualMachine) -> None:
+        from laboratory import report
+        from laboratory.hosts import Lab
+
+        (line,) = (h for h in report.observe(Lab(gpu17.place)).hosts if h.name == "gpu17")
+        assert (line.kind, line.state) == ("virtual machine", "running")
+
+
+class TestConfinement:
+    def test_containers_run_under_the_profile(self, fleet: Fleet) -> None:
+        labels = "cat /proc/1/attr/current /proc/self/attr/current"
+        for user in ("lqchen", "ann"):
+            assert inside(fleet, labels, user).stdout.splitlines() == [CONFINED] * 2
+
+    def test_its_systemd_is_content(self, fleet: Fleet) -> None:
+        done = inside(fleet, "systemctl is-system-running --wait; systemctl --failed --no-legend")
+        assert done.stdout == "running\n", done.stdout + done.stderr
+
+    @pytest.mark.parametrize("attempt", FORBIDDEN)
+    def test_apparmor_forbids(self, fleet: Fleet, gpu17: VirtualMachine, attempt: str) -> None:
+        done = inside(fleet, attempt)
+        assert not done.ok, done.stdout
+        pid = shown(gpu17, "lqchen", "MainPID")
+        enter = (
+            f"init=$(pgrep -P {pid}); exec nsenter --target $init --all unshare --mount "
+            'bash -euc "$1"'
+        )
+        words = ["bash", "-euc", enter, "bash", attempt]
+        control = gpu17.run(words, timeout=PATIENCE, check=False)
+        assert control.ok, f"not by AppArmor: {control.stderr}"
+
+    def test_nobody_may(self, fleet: Fleet, gpu17: VirtualMachine) -> None:
+        facts = "cat /proc/sys/kernel/core_pattern; ls /sys/kernel/security/apparmor/policy"
+        before = gpu17.sh(facts).stdout
+        tried = [f"bash -c {shlex.quote(line)} && echo {shlex.quote(line)}" for line in ANYWAY]
+        done = inside(fleet, "; ".join([*tried, "echo tried"]))
+        assert done.stdout == "tried\n", done.stderr
+        assert gpu17.sh(facts).stdout == before
+
+    def test_what_it_forbids_is_in_the_servers_journal(self, gpu17: VirtualMachine) -> None:
+        told = gpu17.sh("journalctl -k -g 'apparmor=.DENIED.' --no-pager").stdout
+        assert 'profile="lxc-gpu-container" name="/proc/"' in told
+
+    def test_what_people_want_works(self, fleet: Fleet) -> None:
+        tried = [f"bash -c {shlex.quote(line)} >&2 || echo {shlex.quote(line)}" for line in WANTED]
+        done = inside(fleet, "; ".join([*tried, "echo tried"]))
+        assert done.stdout == "tried\n", done.stderr
+
+    def test_missing_profile_is_said_and_mended(self, fleet: Fleet, gpu17: VirtualMachine) -> None:
+        profile = "/etc/apparmor.d/lxc-gpu-container"
+        gpu17.sh(f"apparmor_parser --remove {profile}; rm {profile}")
+        restart(fleet, "ann")
+        assert inside(fleet, "cat /proc/1/attr/current", "ann").stdout == "unconfined\n"
+        events = gpu17.sh("journalctl -t lxc-gpu -g event=unconfined --no-pager").stdout
+        assert "event=unconfined user=ann" in events
+        findings = gpu17.run(["lxc-gpu", "doctor"], timeout=PATIENCE, check=False).stdout
+        assert "WRONG apparmor  Its profile lxc-gpu-container is not loaded" in findings
+        done = gpu17.run([f"{SOURCE_INSIDE}/setup/gpu-server"], timeout=PATIENCE)
+        assert "load AppArmor's profile lxc-gpu-container" in done.stdout
+        restart(fleet, "ann")
+        assert inside(fleet, "cat /proc/1/attr/current", "ann").stdout.strip() == CONFINED
+
+
+class TestLimits:
+    @pytest.fixture(scope="class")
+    def limited(self, fleet: Fleet, gpu17: VirtualMachine) -> Iterator[str]:
+        """lqchen has little memory, for the time being; the path of the container's group."""
+        limits = f"limits: {{memory: {LIMIT // 2**20}M}}"
+        take_back = "sed -i '/^limits:/d' registrations/gpu17/lqchen.yaml"
+        line = f"{take_back}; echo '{limits}' >>registrations/gpu17/lqchen.yaml"
+        fleet.commits("Little memory for lqchen", line)
+        assert reconcile(gpu17).ok
+        yield f"/sys/fs/cgroup{shown(gpu17, 'lqchen', 'ControlGroup')}"
+        fleet.commits("As much memory as everybody", take_back)
+        assert reconcile(gpu17).ok
+
+    def test_groups_below_are_the_containers_own(self, fleet: Fleet, gpu17: VirtualMachine) -> None:
+        group = shown(gpu17, "lqchen", "ControlGroup")
+        assert group.endswith("/lxc-gpu.slice/lxc-gpu@lqchen.service")
+        controllers = inside(fleet, "cat /sys/fs/cgroup/cgroup.controllers").stdout.split()
+        assert {"cpu", "memory", "pids"} <= set(controllers)
+        limit = "cat /sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup)/memory.max"
+        done = inside(fleet, f"systemd-run -q --wait --pipe -p MemoryMax=50M bash -c '{limit}'")
+        assert done.stdout == f"{50 * 2**20}\n", done.stderr
+
+    def test_container_sees_its_limit(self, fleet: Fleet, limited: str) -> None:
+        total = inside(fleet, "sed -n 's/^MemTotal: *//p' /proc/meminfo").stdout
+        assert total == f"{LIMIT // 1024} kB\n"
+
+    def test_hog_is_killed_while_the_neighbour_answers(
+        self, fleet: Fleet, gpu17: VirtualMachine, limited: str
+    ) -> None:
+        begun = {user: shown(gpu17, user, "MainPID") for user in ("lqchen", "ann")}
+        with ThreadPoolExecutor() as pool:
+            hog = pool.submit(fleet.types, f"ssh gpu17 {shlex.quote(HOG)}", wait=PATIENCE)
+            answers = 0
+            while not hog.done() or answers == 0:
+                assert inside(fleet, "echo here", "ann").stdout == "here\n"
+                answers += 1
+        assert hog.result().status in (137, 255), hog.result().stderr
+        events = dict(line.split() for line in gpu17.read(f"{limited}/memory.events").splitlines())
+        assert int(events["oom_kill"]) >= 1
+        assert int(gpu17.read(f"{limited}/memory.current")) < LIMIT
+        assert fleet.types("ssh gpu17 echo still here", wait=PATIENCE).stdout == "still here\n"
+        assert {user: shown(gpu17, user, "MainPID") for user in begun} == begun
+        neighbours = f"/sys/fs/cgroup{shown(gpu17, 'ann', 'ControlGroup')}/memory.events"
+        assert "oom_kill 0\n" in gpu17.read(neighbours)
+
+
+class TestReboot:
+    def test_server_and_containers_come_back_by_themselves(
+        self, fleet: Fleet, gpu17: VirtualMachine
+    ) -> None:
+        done = fleet.types("ssh gpu17-manage stop", user="ann", wait=PATIENCE)
+        assert done.ok, done.stderr
+        before = time.time()
+        assert gpu17.reboot() == "running", gpu17.failed_units()
+        eventually(lambda: running(gpu17, "lqchen"), PATIENCE)
+        eventually(lambda: fleet.types("ssh gpu17 true", wait=PATIENCE).ok, PATIENCE)
+        assert inside(fleet, "cat /proc/1/attr/current").stdout.strip() == CONFINED
+        status = "/var/lib/lxc-gpu/status.json"
+        eventually(lambda: json.loads(gpu17.read(status))["report"]["finished"] > before, PATIENCE)
+        assert json.loads(gpu17.read(status))["report"]["failures"] == []
+        assert not running(gpu17, "ann"), "who was shut down stays down"
