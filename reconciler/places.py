@@ -33,6 +33,8 @@ RUNNING = KEPT / "running"
 
 RUN = Path("/run/lxc-gpu")
 LOCKS = RUN / "locks"
+ROUND_SINCE_BOOT = RUN / "round-since-boot"
+"""There once a round for the whole server ended: what a reboot takes away is nobody's doing."""
 MOUNTS = RUN / "mounts"
 """What containers see of the server's folders, mounted once more with flags of ours."""
 UNDERTAKINGS = RUN / "undertakings"

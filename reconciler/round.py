@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from reconciler import places
 from reconciler.converge import Outcome, SupersededError, converge
 from reconciler.journal import event
 from reconciler.newest import CurrentView, Newest, publish_newest, published_view
@@ -13,11 +14,14 @@ from reconciler.plan import AnyKind, Tell
 from reconciler.server import ServerConfig
 from reconciler.status import read_status, write_status
 from reconciler.suspension import Suspension, suspension
+from state import files
 from state.errors import LxcGpuError, Remedy
 from state.wire import MOST_DRIFT, Drift, Report
 
 MOST_RESTARTS = 5
 """How often a round starts over because a newer revision was published meanwhile."""
+UPKEEP = frozenset({"hairpin"})
+"""Kinds whose things begin anew with each start of a container, from inside, too: no drift."""
 MOST_EVENTS = 100
 """Changes of one round that the journal lists one by one."""
 
@@ -58,23 +62,26 @@ def run_round(config: ServerConfig, scope: Scope, tell: Tell) -> Report:
         failures=tuple(outcome.failures),
         refused=newest.refused,
     )
-    report = replace(report, drift=drift_after(before, report))
+    fresh = not places.ROUND_SINCE_BOOT.exists()
+    report = replace(report, drift=drift_after(before, report, fresh=fresh))
     _write_events(before, report)
     if scope.whole:
         write_status(report)
+        files.write_file(places.ROUND_SINCE_BOOT, "")
     return report
 
 
-def drift_after(before: Report | None, report: Report) -> tuple[Drift, ...]:
+def drift_after(before: Report | None, report: Report, *, fresh: bool = False) -> tuple[Drift, ...]:
     """What drifted lately, the newest last: changes of a round that began where all was well.
 
     If the round before ended converged at the same revision, then whatever this one changed was
-    changed by somebody meanwhile.
+    changed by somebody meanwhile; unless the server booted meanwhile (`fresh`), or it is UPKEEP.
     """
     if before is None:
         return ()
-    ours = before.revision == report.revision and before.converged
-    new = tuple(Drift(report.finished, words) for words in report.changes) if ours else ()
+    alike = before.revision == report.revision and before.converged and not fresh
+    changed = [words for words in report.changes if words.partition(":")[0] not in UPKEEP]
+    new = tuple(Drift(report.finished, words) for words in changed) if alike else ()
     return (*before.drift, *new)[-MOST_DRIFT:]
 
 
@@ -90,9 +97,9 @@ def _held_still(config: ServerConfig, before: Report | None, held: Suspension) -
 
 
 def _write_events(before: Report | None, report: Report) -> None:
-    drifted = report.drift != (before.drift if before else ())
+    drifted = {drift.words for drift in report.drift if drift.when == report.finished}
     for words in report.changes[:MOST_EVENTS]:
-        event("drift" if drifted else "changed", what=words)
+        event("drift" if words in drifted else "changed", what=words)
     if len(report.changes) > MOST_EVENTS:
         event("changed", what=f"{len(report.changes) - MOST_EVENTS} things more")
     for failure in report.failures:

@@ -17,6 +17,15 @@ def test_a_change_with_a_new_revision_is_none() -> None:
     assert drift_after(replace(WELL, revision="r0"), HEALED) == ()
 
 
+def test_what_a_reboot_took_away_is_none() -> None:
+    assert drift_after(WELL, HEALED, fresh=True) == ()
+
+
+def test_what_every_start_of_a_container_brings_is_none() -> None:
+    upkeep = replace(HEALED, changes=("hairpin: let containers reach", *HEALED.changes))
+    assert drift_after(WELL, upkeep) == (Drift(2000.0, HEALED.changes[0]),)
+
+
 def test_what_failed_before_and_works_now_is_none() -> None:
     failed = replace(WELL, failures=(Failure("account", "ann", "x", "y"),))
     assert drift_after(failed, HEALED) == ()
