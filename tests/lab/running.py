@@ -10,8 +10,9 @@ from collections.abc import Callable
 from tests.lab import CHECKOUT
 
 FOLDER = os.environ.get("LXC_GPU_LAB", ".lab")
-NAME = FOLDER.removeprefix(".lab").removeprefix("-")
-"""Which lab the tests use."""
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
+NAME = "-".join(filter(None, (FOLDER.removeprefix(".lab").removeprefix("-"), WORKER)))
+"""Which lab the tests use: each worker of pytest-xdist has its own."""
 
 
 def setup_lab(
