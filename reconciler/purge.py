@@ -17,8 +17,8 @@ from reconciler.network.forwarding import forget
 from reconciler.network.forwards import Forward
 from reconciler.newest import published_view
 from reconciler.power import power_of
+from reconciler.systems.folders import remove_tree
 from reconciler.systems.undertaking import busy
-from reconciler.systems.unpack import remove_tree
 from state import command, files
 from state.errors import LxcGpuError
 from state.view import View

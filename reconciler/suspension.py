@@ -10,7 +10,7 @@ import json
 import time
 from dataclasses import asdict, dataclass
 
-from reconciler import journal, places
+from reconciler import in_words, journal, places
 from state import files
 
 
@@ -25,7 +25,7 @@ class Suspension:
 
     def words(self) -> str:
         """For a report."""
-        day = time.strftime("%Y-%m-%d %H:%M", time.localtime(self.since))
+        day = in_words.moment(self.since)
         return f"{self.reason} (by {self.by}, since {day})"
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 
-from reconciler.archives.room import in_words
 from shells.usage import SEE_HELP, Verb
 from state.errors import LxcGpuError
 from state.view import Resident, View
@@ -135,13 +133,3 @@ def started(view: View, user: str, resident: Resident, *, was_running: bool) -> 
 def not_yours(verb: Verb) -> str:
     """What `register` answers to somebody who names another person."""
     return f"`{verb}` is for the owner of the key only."
-
-
-def size(number: int | None) -> str:
-    """Bytes for people, in powers of 1024; `-` if unknown."""
-    return "-" if number is None else in_words(number)
-
-
-def moment(when: float) -> str:
-    """A time, in seconds since the epoch, for people: by the server's clock."""
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(when))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from reconciler.in_words import columns
 from reconciler.network.forwards import Forward
 from state.view import View
 
@@ -42,11 +43,7 @@ def table(view: View, forwards: Sequence[Forward], *, running: bool) -> str:
         (f"{view.address}:{f.port}", f.protocol, f"port {f.to_port}", _remark(view, f))
         for f in sorted(forwards, key=lambda f: (f.to_port != SSH, f.to_port, f.protocol))
     ]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    lines = [
-        "  ".join([*(f"{row[column]:<{widths[column]}}" for column in range(3)), row[3]]).rstrip()
-        for row in rows
-    ]
+    lines = columns(rows)
     if len(forwards) == 1:
         lines += [f"More:  ssh {view.server}-manage port 8888"]
     return "\n".join([*lines, *([] if running else [_stopped(view)])])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from shells.messages import size
+from reconciler.in_words import size
 from shells.server_commands import require_root
 from shells.terminal import Terminal
 from state.errors import LxcGpuError

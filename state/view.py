@@ -14,7 +14,7 @@ from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from state.model import Fleet, State, User
+    from state.model import Fleet, Registration, State, User
     from state.resources import Mount as MountInFile
 
 
@@ -164,23 +164,7 @@ def view_of(state: State, server: str, revision: str, allow_disable: int = 0) ->
     here = state.servers[server]
     registered = state.registrations.get(server, {})
     residents = {
-        name: Resident(
-            full_name=user.name,
-            uid=user.uid,
-            port=user.port,
-            subid=user.subid,
-            address=container_address(state.fleet, user),
-            keys=tuple(str(key) for key in user.keys),
-            host_key=str(registered[name].host_key),
-            containers={
-                other: str(there[name].host_key)
-                for other, there in state.registrations.items()
-                if name in there
-            },
-            gpus=registered[name].gpus,
-            limits=Limits(**vars(registered[name].limits)),
-            mounts=_mounts(registered[name].mounts),
-        )
+        name: _resident_of(state, registered[name], name, user)
         for name, user in state.users.items()
         if name in registered
     }
@@ -211,6 +195,26 @@ def view_of(state: State, server: str, revision: str, allow_disable: int = 0) ->
         reach_server=state.fleet.reach.server,
         most_disabled=state.fleet.most_disabled,
         allow_disable=allow_disable,
+    )
+
+
+def _resident_of(state: State, registration: Registration, name: str, user: User) -> Resident:
+    return Resident(
+        full_name=user.name,
+        uid=user.uid,
+        port=user.port,
+        subid=user.subid,
+        address=container_address(state.fleet, user),
+        keys=tuple(str(key) for key in user.keys),
+        host_key=str(registration.host_key),
+        containers={
+            other: str(there[name].host_key)
+            for other, there in state.registrations.items()
+            if name in there
+        },
+        gpus=registration.gpus,
+        limits=Limits(**vars(registration.limits)),
+        mounts=_mounts(registration.mounts),
     )
 
 

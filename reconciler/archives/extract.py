@@ -17,8 +17,10 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from reconciler import in_words
 from reconciler.archives.id_map import Owner
-from reconciler.archives.room import in_words, room
+from reconciler.archives.pace import Pace
+from reconciler.archives.room import room
 from reconciler.plan import Tell
 from state import command
 from state.errors import LxcGpuError, Remedy
@@ -31,8 +33,6 @@ MOST_SAID = 1 << 14
 tar complains for every file."""
 LOOK_EVERY = 0.1
 """Seconds between two looks at the disk."""
-TELL_EVERY = 0.5
-"""Seconds between two lines of progress."""
 STALL = 300.0
 """Seconds without a byte, after which nobody is believed to be at the other end of a pipe."""
 TOTAL = "Total bytes read"
@@ -95,7 +95,7 @@ class _Pump:
     said: dict[str, bytes] = field(default_factory=dict)
     passed: int = 0
     _chunk: memoryview = field(default_factory=lambda: memoryview(b""))
-    _told: float = 0.0
+    _telling: Pace = field(default_factory=Pace)
 
     def __post_init__(self) -> None:
         self.digest = hashlib.sha256()
@@ -116,7 +116,7 @@ class _Pump:
             self.said[name] = b""
             self._selector.register(stream, selectors.EVENT_READ, name)
         self._selector.register(self.source.descriptor, selectors.EVENT_READ, "source")
-        looked, talking = 0.0, len(heard)
+        looking, talking = Pace(LOOK_EVERY), len(heard)
         while talking:
             for key, _ in self._selector.select(LOOK_EVERY):
                 if key.data == "source":
@@ -126,9 +126,8 @@ class _Pump:
                 elif not self._hear(key.data, key.fd):
                     self._selector.unregister(key.fileobj)
                     talking -= 1
-            if time.monotonic() - looked > LOOK_EVERY:
-                looked = time.monotonic()
-                self._look(looked)
+            if looking.due():
+                self._look()
 
     def _read(self) -> None:
         """Take the next bytes from the source, and go on to write them."""
@@ -170,20 +169,19 @@ class _Pump:
         self.said[name] = known[:MOST_SAID] + known[MOST_SAID:][-MOST_SAID:]
         return bool(raw)
 
-    def _look(self, now: float) -> None:
+    def _look(self) -> None:
         """At the disk, at the clock; LxcGpuError if this has to end."""
         left = room(self.folder)
         if left.size < 0 or left.files < 0:
             raise disk_full(self.source.what, self.folder)
-        if not self._chunk and not self._closed and now - self._last_byte > STALL:
+        if not self._chunk and not self._closed and time.monotonic() - self._last_byte > STALL:
             raise LxcGpuError(
                 "stalled",
                 f"For {STALL:.0f} s nothing more of {self.source.what} came.",
                 "Nothing was changed. Try again; look at the machine that sends.",
                 Remedy.RETRY,
             )
-        if now - self._told > TELL_EVERY:
-            self._told = now
+        if self._telling.due():
             self.tell(self._progress())
 
     @property
@@ -194,7 +192,7 @@ class _Pump:
         if self.source.total:
             share = min(1.0, self.passed / self.source.total)
             return Progress(f"unpacking {self.source.what}", share)
-        return Progress(f"unpacking {self.source.what}: {in_words(self.passed)} so far")
+        return Progress(f"unpacking {self.source.what}: {in_words.size(self.passed)} so far")
 
 
 def disk_full(what: str, folder: Path, details: str = "") -> LxcGpuError:

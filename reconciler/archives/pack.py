@@ -15,7 +15,6 @@ import os
 import resource
 import signal
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from pathlib import Path
 from subprocess import PIPE, Popen
 from typing import IO
 
+from reconciler.archives.pace import Pace
 from reconciler.archives.room import room
 from reconciler.hostile import still_at_it
 from reconciler.plan import Tell
@@ -38,8 +38,6 @@ STALL = 15 * 60
 """Seconds without a single byte after which it is given up."""
 SLOWEST_LOOK = 3600
 """Seconds that counting a container's files may take."""
-TELL_EVERY = 0.5
-"""Seconds between two lines of progress."""
 MOST_MEMORY = 4 << 30
 """Bytes that each program may take: tar remembers every hard link of a hostile container."""
 MOST_THREADS = 4
@@ -127,13 +125,12 @@ def _store(
     squeezing: Popen[bytes], sink: int, progress: Callable[[], Progress], tell: Tell
 ) -> tuple[str, int]:
     """Write what zstd gives until it ends; the sum and the number of the bytes."""
-    source, sha256, packed, told = _pipe(squeezing.stdout), hashlib.sha256(), 0, 0.0
+    source, sha256, packed, telling = _pipe(squeezing.stdout), hashlib.sha256(), 0, Pace()
     os.set_blocking(sink, True)
     try:
         while chunk := os.read(source, CHUNK):
             still_at_it(STALL)
-            if time.monotonic() - told > TELL_EVERY:
-                told = time.monotonic()
+            if telling.due():
                 tell(progress())
                 if room(sink).size < 0:
                     raise OSError(errno.ENOSPC, "")  # before others on that disk feel it

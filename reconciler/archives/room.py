@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from reconciler import in_words
 from state import command
 from state.errors import LxcGpuError
 
@@ -42,8 +43,8 @@ def check_room(folder: Path, size: int, what: str) -> None:
     if size > free:
         raise LxcGpuError(
             "disk-full",
-            f"{what} needs {in_words(size)}, and on the disk of {folder} you may take "
-            f"{in_words(max(0, free))} more.",
+            f"{what} needs {in_words.size(size)}, and on the disk of {folder} you may take "
+            f"{in_words.size(max(0, free))} more.",
             "Nothing was changed. Delete what you no longer need (a previous system: `recover "
             "--forget`), or ask your sysadmin for room.",
         )
@@ -54,12 +55,3 @@ def used(folder: Path) -> int:
     argv = ["du", "--summarize", "--block-size=1", "--one-file-system", str(folder)]
     shown = command.run(argv, check=False, timeout=600).stdout.split()
     return int(shown[0]) if shown and shown[0].isdigit() else 0
-
-
-def in_words(size: float) -> str:
-    """Bytes for people, in powers of 1024."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} TiB"

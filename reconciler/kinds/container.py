@@ -16,7 +16,7 @@ from reconciler.lxc_config import rootfs
 from reconciler.mounts import sources as mounts
 from reconciler.places import container_unit
 from reconciler.plan import Change, Lock, Observed, Tell
-from reconciler.systems.unpack import link_from_home, make_container
+from reconciler.systems.from_template import link_from_home, make_container
 from state import command
 from state.errors import LxcGpuError
 from state.view import View

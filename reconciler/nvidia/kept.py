@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from reconciler import locks, places
 from reconciler.nvidia import cdi, supply
 from reconciler.nvidia.versions import library_folders
-from reconciler.systems.unpack import remove_tree
+from reconciler.systems.folders import remove_tree
 from state import command
 from state.errors import LxcGpuError
 from state.files import keep_folder

@@ -16,10 +16,10 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 
-from reconciler import hostile
+from reconciler import hostile, in_words
 from reconciler.archives.id_map import mapped
 from reconciler.archives.pack import InMap, Packed, be_considerate, disk_use, pack
-from reconciler.archives.room import in_words, room
+from reconciler.archives.room import room
 from reconciler.lxc_config import rootfs
 from reconciler.newest import current_view
 from reconciler.plan import Tell
@@ -198,8 +198,8 @@ def _room_on_disk(folder: int, total: int) -> None:
     if free < total // BEST_RATIO:
         raise LxcGpuError(
             "snapshot-disk-full",
-            f"Your container holds {in_words(total)}, and on the disk of the snapshots you may "
-            f"take {in_words(max(0, free))} more: nothing was done.",
+            f"Your container holds {in_words.size(total)}, and on the disk of the snapshots "
+            f"you may take {in_words.size(max(0, free))} more: nothing was done.",
             "Remove a snapshot (`snapshot --list`, `snapshot --remove NAME`), tidy up the "
             "container, or ask your sysadmin.",
         )

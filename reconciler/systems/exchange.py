@@ -25,9 +25,9 @@ from reconciler.archives.room import used
 from reconciler.lxc_config import rootfs
 from reconciler.newest import current_view
 from reconciler.plan import Tell
-from reconciler.systems import unpack
+from reconciler.systems import folders
 from reconciler.systems.fitting import fit
-from reconciler.systems.standing import PREVIOUS, Standing, standing
+from reconciler.systems.inventory import PREVIOUS, Systems, systems_of
 from reconciler.systems.undertaking import undertaking
 from state import files
 from state.errors import LxcGpuError, Remedy
@@ -53,7 +53,7 @@ class Exchanged:
 def replace(
     user: str,
     what: str,
-    expected: Standing | None,
+    expected: Systems | None,
     make: Make,
     tell: Tell,
     *,
@@ -65,7 +65,7 @@ def replace(
     is as it was. The system that was kept until now goes, the one that was in place is kept.
     """
     with _work(user, what, expected) as (view, resident, root):
-        with unpack.beside(view, user, resident) as folder:
+        with folders.beside(view, user, resident) as folder:
             make(view, resident, folder)
             tell(Progress("waiting until all of it is on the disk"))
             files.settle(folder)
@@ -73,18 +73,18 @@ def replace(
                 if at_rest is not None:
                     at_rest(now, resident, folder)
                 notes = fit(now, user, resident, root, folder)
-                trash = unpack.put_away(root.with_name(PREVIOUS))
+                trash = folders.put_away(root.with_name(PREVIOUS))
                 folder.rename(root.with_name(PREVIOUS))
                 files.keep_folder(root.parent)
                 exchange(root, root.with_name(PREVIOUS))
                 done = _go_on(now, user, resident, notes, tell, was_running=was_running)
         if trash is not None:
             tell(Progress("removing the system that was kept until now"))
-            unpack.delete(trash)
+            folders.delete(trash)
         return done.ended()
 
 
-def undo(user: str, what: str, expected: Standing, tell: Tell) -> Exchanged:
+def undo(user: str, what: str, expected: Systems, tell: Tell) -> Exchanged:
     """Exchange the system in place and the kept one. So undoing that is the same once more."""
     with (
         _work(user, what, expected) as (_, _, root),
@@ -96,32 +96,32 @@ def undo(user: str, what: str, expected: Standing, tell: Tell) -> Exchanged:
     return done.ended()
 
 
-def forget(user: str, what: str, expected: Standing, tell: Tell) -> int:
+def forget(user: str, what: str, expected: Systems, tell: Tell) -> int:
     """Remove the kept system. How many bytes that freed."""
     with _work(user, what, expected) as (_, _, root):
-        trash = unpack.put_away(root.with_name(PREVIOUS))
+        trash = folders.put_away(root.with_name(PREVIOUS))
         if trash is None:
             return 0
         tell(Progress("removing the previous system"))
         freed = used(trash)
-        unpack.delete(trash)
+        folders.delete(trash)
         return freed
 
 
 @contextmanager
-def _work(user: str, what: str, expected: Standing | None) -> Iterator[tuple[View, Resident, Path]]:
+def _work(user: str, what: str, expected: Systems | None) -> Iterator[tuple[View, Resident, Path]]:
     """Alone at the user's file system, without what killed programs left there."""
     with undertaking(user, what):
         view = current_view()
         resident = power.resident_of(view, user)
         _check(view, user, expected)
         root = rootfs(view, user)
-        unpack.clear(root.parent)
+        folders.clear(root.parent)
         yield view, resident, root
 
 
-def _check(view: View, user: str, expected: Standing | None) -> None:
-    if expected is not None and standing(view, user) != expected:
+def _check(view: View, user: str, expected: Systems | None) -> None:
+    if expected is not None and systems_of(view, user) != expected:
         raise LxcGpuError(
             "changed-meanwhile",
             "Your container's system was exchanged meanwhile.",

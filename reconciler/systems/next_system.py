@@ -10,20 +10,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from reconciler.archives.extract import (
-    LOOK_EVERY,
-    MOST_SAID,
-    TELL_EVERY,
-    Source,
-    disk_full,
-    extract,
-)
+from reconciler import in_words
+from reconciler.archives.extract import LOOK_EVERY, MOST_SAID, Source, disk_full, extract
 from reconciler.archives.id_map import Owner
-from reconciler.archives.room import check_room, in_words, room, used
+from reconciler.archives.pace import Pace
+from reconciler.archives.room import check_room, room, used
 from reconciler.lxc_config import rootfs
 from reconciler.plan import Tell
 from reconciler.snapshots.shelf import Snapshot
-from reconciler.systems import unpack
+from reconciler.systems import from_template
 from reconciler.systems.fitting import check_system
 from state import command
 from state.errors import LxcGpuError
@@ -73,7 +68,7 @@ class FromTemplate:
 
     def __call__(self, view: View, resident: Resident, folder: Path) -> None:
         """Unpack the template, make the user."""
-        unpack.fresh_system(view, self.user, resident, folder, self.tell)
+        from_template.fresh_system(view, self.user, resident, folder, self.tell)
 
 
 @dataclass(frozen=True)
@@ -108,7 +103,7 @@ class WithHome:
         """Until the copy is there; LxcGpuError if it can't be, or if the disk gets too full."""
         assert child.stderr is not None  # noqa: S101
         os.set_blocking(child.stderr.fileno(), False)
-        said, told, begin = b"", 0.0, room(folder).size
+        said, telling, begin = b"", Pace(), room(folder).size
         ended = False
         while not ended:
             ended = child.poll() is not None
@@ -118,9 +113,8 @@ class WithHome:
             free = room(folder).size
             if free < 0:
                 raise disk_full("your /home", folder)
-            if time.monotonic() - told > TELL_EVERY:
-                told = time.monotonic()
-                words = f"copying /home, {in_words(size)}"
+            if telling.due():
+                words = f"copying /home, {in_words.size(size)}"
                 self.tell(Progress(words, max(0.0, min(1.0, (begin - free) / max(1, size)))))
             if not ended:
                 time.sleep(LOOK_EVERY)

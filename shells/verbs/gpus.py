@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from reconciler import activity, power
-from reconciler.activity import Process, Use
+from reconciler import power, processes
+from reconciler.in_words import columns, size
 from reconciler.newest import current_view
 from reconciler.nvidia import nodes, nvml, versions
 from reconciler.nvidia.nvml import Gpu, GpuProcess
 from reconciler.plan import Tell
-from shells import messages
+from reconciler.processes import Process, Use
 from shells.verbs import Asked
 from state import wire
 from state.errors import LxcGpuError
@@ -28,12 +28,12 @@ def answer(asked: Asked, tell: Tell) -> wire.Answer:
     """Look, and change nothing. Without a driver, it says why, and shows the rest."""
     view = current_view()
     power.resident_of(view, asked.user)
-    samples = activity.sampled()
+    samples = processes.sampled()
     before, begun = next(samples), time.monotonic()
     gpus, problem = _gpus()
     now, seconds = next(samples), time.monotonic() - begun
     seen = _Seen(view, asked.user, now, time.time())
-    used = activity.uses(view, before, now, seconds)
+    used = processes.uses(view, before, now, seconds)
     texts = [seen.problem(problem) if problem else seen.gpus(gpus), seen.uses(used)]
     facts = {
         "server": view.server,
@@ -89,11 +89,12 @@ class _Seen:
             room = f"{gpu.memory_used / GIB:.1f} of {gpu.memory_total / GIB:.1f} GiB"
             others = "" if gpu in self.own(gpus) else "   (not for your container)"
             lines.append(f"  {gpu.index:>2}  {gpu.name:<{width}}  {room:>19}  {busy:>5}{others}")
-            lines += self._table(
+            lines += columns(
                 [
-                    (user, self.full_name(user), messages.size(each.memory), since, command)
+                    (user, self.full_name(user), size(each.memory), since, command)
                     for user, since, command, each in self._by(gpu)
                 ],
+                right=(2,),
                 indent=6,
             ) or ["      nobody"]
         return "\n".join(lines)
@@ -111,7 +112,7 @@ class _Seen:
             if process is None:
                 yield "?", "-", "ended or hidden", each
             else:
-                user = activity.name_of(self.view, process.uid)
+                user = processes.name_of(self.view, process.uid)
                 yield user, since(process.started, self.now), process.command, each
 
     def facts(self, gpu: Gpu, own: tuple[Gpu, ...]) -> dict[str, object]:
@@ -128,7 +129,7 @@ class _Seen:
             "yours": gpu in own,
             "processes": [
                 {
-                    "user": process and activity.name_of(self.view, process.uid),
+                    "user": process and processes.name_of(self.view, process.uid),
                     "memory_bytes": each.memory,
                     "since": process and round(process.started, 1),
                     "command": process and process.command,
@@ -144,28 +145,16 @@ class _Seen:
                 use.user,
                 self.full_name(use.user),
                 f"{use.cpus:.1f} CPUs",
-                messages.size(use.memory),
+                size(use.memory),
                 f"{use.processes} process{'' if use.processes == 1 else 'es'}",
             )
             for use in used
         ]
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        head = f"Of {os.cpu_count()} CPUs and {messages.size(total)} of memory:"
-        return "\n".join([head, *(self._table(rows, indent=2) or ["  nobody runs anything"])])
-
-    @staticmethod
-    def _table(rows: Sequence[tuple[str, ...]], indent: int) -> list[str]:
-        """Rows in columns; sizes to the right."""
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        right = (2, 3) if indent == 2 else (2,)
-        return [
-            " " * indent
-            + "  ".join(
-                f"{cell:>{width}}" if place in right else f"{cell:<{width}}"
-                for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in rows
-        ]
+        head = f"Of {os.cpu_count()} CPUs and {size(total)} of memory:"
+        return "\n".join(
+            [head, *(columns(rows, right=(2, 3), indent=2) or ["  nobody runs anything"])]
+        )
 
 
 def since(started: float, now: float) -> str:

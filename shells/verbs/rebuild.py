@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from reconciler.plan import Tell
-from reconciler.systems import exchange, unpack
+from reconciler.systems import exchange, from_template
 from reconciler.systems.next_system import FromTemplate, WithHome
+from shells.questions import unless_confirmed
 from shells.verbs import Asked
-from shells.verbs.recover import answered, forget, look, undo, unless_confirmed, what_else
+from shells.verbs.recover import answered, forget, look, undo, what_else
 from state import wire
 from state.errors import LxcGpuError
 
@@ -28,7 +29,7 @@ def answer(asked: Asked, tell: Tell) -> wire.Answer | wire.Question:
 
 def _rebuild(asked: Asked, tell: Tell, *, keep_home: bool) -> wire.Answer | wire.Question:
     view, there = look(asked.user)
-    stamp = unpack.template(view).stat().st_mtime_ns
+    stamp = from_template.template(view).stat().st_mtime_ns
     home = (
         "/home is copied into it while the container is down."
         if keep_home

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 
-from reconciler import power
-from reconciler.archives.room import in_words
+from reconciler import in_words, power
 from reconciler.newest import current_view
 from reconciler.plan import Tell
 from reconciler.snapshots.shelf import Snapshot, open_snapshot
 from reconciler.systems import exchange
 from reconciler.systems.exchange import Exchanged
+from reconciler.systems.inventory import Systems, systems_of
 from reconciler.systems.next_system import FromArchive
-from reconciler.systems.standing import Standing, standing
 from shells import messages
+from shells.questions import unless_confirmed
 from shells.verbs import Asked, facts
 from state import wire
 from state.errors import LxcGpuError
@@ -72,7 +71,7 @@ def undo(asked: Asked, tell: Tell) -> wire.Answer | wire.Question:
     view, there = _look_for_kept(asked.user)
     text = (
         f"Your container on {view.server} goes back to the system that is kept since "
-        f"{messages.moment(there.since or 0)}.\n{_restart(asked.user)}\n"
+        f"{in_words.moment(there.since or 0)}.\n{_restart(asked.user)}\n"
         "The present system is kept in its place: the same once more returns to it."
     )
     if (question := unless_confirmed(asked, text, there)) is not None:
@@ -85,25 +84,25 @@ def forget(asked: Asked, tell: Tell) -> wire.Answer | wire.Question:
     """Remove the system before; `rebuild` has the same."""
     view, there = _look_for_kept(asked.user)
     text = (
-        f"The system that is kept on {view.server} since {messages.moment(there.since or 0)} is "
+        f"The system that is kept on {view.server} since {in_words.moment(there.since or 0)} is "
         "removed for good.\nYour container as it is now stays as it is."
     )
     if (question := unless_confirmed(asked, text, there)) is not None:
         return question
     freed = exchange.forget(asked.user, "recover --forget", there, tell)
-    words = f"The previous system is removed: {in_words(freed)} are free again."
+    words = f"The previous system is removed: {in_words.size(freed)} are free again."
     running = power.power_of(asked.user).running
     return wire.Answer(words, {**facts(view, asked.user, running=running), "freed_bytes": freed})
 
 
-def look(user: str) -> tuple[View, Standing]:
+def look(user: str) -> tuple[View, Systems]:
     """The view and what stands there; LxcGpuError if the user has no container here."""
     view = current_view()
     power.resident_of(view, user)
-    return view, standing(view, user)
+    return view, systems_of(view, user)
 
 
-def _look_for_kept(user: str) -> tuple[View, Standing]:
+def _look_for_kept(user: str) -> tuple[View, Systems]:
     view, there = look(user)
     if there.previous is None:
         raise LxcGpuError(
@@ -114,7 +113,7 @@ def _look_for_kept(user: str) -> tuple[View, Standing]:
     return view, there
 
 
-def what_else(user: str, there: Standing) -> str:
+def what_else(user: str, there: Systems) -> str:
     """What follows from every exchange, for a question."""
     lines = [
         _restart(user),
@@ -123,7 +122,7 @@ def what_else(user: str, there: Standing) -> str:
     ]
     if there.since is not None:
         lines.append(
-            f"The system that is kept since {messages.moment(there.since or 0)} is removed for it."
+            f"The system that is kept since {in_words.moment(there.since or 0)} is removed for it."
         )
     return "\n".join(lines)
 
@@ -132,12 +131,6 @@ def _restart(user: str) -> str:
     if power.power_of(user).running:
         return "It is running: programs in it end when it is restarted."
     return "It is stopped, and stays so."
-
-
-def unless_confirmed(asked: Asked, text: str, known: object) -> wire.Question | None:
-    """The question, unless it was answered; `known` is what makes it another one."""
-    token = hashlib.sha256(f"{text}\n{known!r}".encode()).hexdigest()[:8]
-    return None if asked.options.get("confirm") == token else wire.Question(text, token)
 
 
 def answered(asked: Asked, done: Exchanged, what: str, **more: object) -> wire.Answer:
@@ -157,4 +150,4 @@ def answered(asked: Asked, done: Exchanged, what: str, **more: object) -> wire.A
 
 
 def _named(snapshot: Snapshot) -> str:
-    return f"the snapshot {snapshot.name} ({messages.moment(snapshot.taken)}, on {snapshot.server})"
+    return f"the snapshot {snapshot.name} ({in_words.moment(snapshot.taken)}, on {snapshot.server})"

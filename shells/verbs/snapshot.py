@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from dataclasses import asdict
 
+from reconciler.in_words import columns, moment, size
 from reconciler.newest import current_view
 from reconciler.plan import Tell
 from reconciler.power import power_of, resident_of
@@ -13,7 +13,7 @@ from reconciler.snapshots import shelf as snapshots
 from reconciler.snapshots import take as take_snapshot
 from reconciler.snapshots.shelf import Shelf, Snapshot
 from reconciler.systems.undertaking import last
-from shells.messages import moment, size
+from shells.questions import unless_confirmed
 from shells.verbs import Asked
 from state import wire
 from state.errors import LxcGpuError
@@ -125,11 +125,8 @@ def _table(found: tuple[Snapshot, ...], view: View) -> list[str]:
         (each.name, moment(each.taken), size(each.packed), size(each.unpacked), each.server)
         for each in found
     ]
-    rows = [("NAME", "TAKEN", "SIZE", "UNPACKED", "FROM"), *rows]
-    widths = [max(len(row[n]) for row in rows) for n in range(5)]
-    table = ["  ".join(word.ljust(w) for word, w in zip(row, widths, strict=True)) for row in rows]
     return [
-        *(line.rstrip() for line in table),
+        *columns([("NAME", "TAKEN", "SIZE", "UNPACKED", "FROM"), *rows]),
         f"{len(found)} of {view.snapshots_kept}. The oldest that you gave no name makes room.",
     ]
 
@@ -143,9 +140,9 @@ def _remove(asked: Asked) -> wire.Answer | wire.Question:
     what = _what(snapshots.shelf_of(view, user), name)
     if what is None:
         raise snapshots.no_such(view, user, name)
-    token = hashlib.sha256(f"remove {user} {what}".encode()).hexdigest()[:8]
-    if asked.options.get("confirm") != token:
-        return wire.Question(f"This removes {what}. It can't be brought back.", token)
+    text = f"This removes {what}. It can't be brought back."
+    if (question := unless_confirmed(asked, text, user)) is not None:
+        return question
     take_snapshot.remove(view, user, name)
     return wire.Answer(f"Removed {what}.", {"user": user, "removed": [name]})
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from reconciler import power, usage
+from reconciler import container_use, in_words, power
+from reconciler.container_use import DiskUse, MountSeen
 from reconciler.newest import current_view
 from reconciler.plan import Tell
-from reconciler.systems.standing import standing
+from reconciler.power import Power
+from reconciler.systems.inventory import Systems, systems_of
 from reconciler.systems.undertaking import Undertaking, last
-from reconciler.usage import DiskUse, MountSeen
 from shells import messages
 from shells.ports_in_words import line
 from shells.verbs import Asked, facts, forwards_of
@@ -20,37 +21,28 @@ from state.view import Limits
 def answer(asked: Asked, tell: Tell) -> wire.Answer:
     """Look, and change nothing."""
     view, user = current_view(), asked.user
-    resident = power.resident_of(view, user)
-    now = power.power_of(user)
-    limits = view.limits_of(user)
-    most = usage.memory_limit(user)
-    disk = usage.disk_use(view, user, resident)
-    mounts = usage.mounts_seen(view, user) if now.running else ()
-    lines = [f"Your container on {view.server}: {'running' if now.running else 'stopped'}"]
-    if now.running:
-        tasks = "-" if now.tasks is None else str(now.tasks)
-        lines += [
-            f"  since    {now.since}",
-            f"  memory   {messages.size(now.memory)}{_of(messages.size(most), most)}",
-            f"  tasks    {tasks}{_of(str(limits.tasks), limits.tasks)}",
-        ]
-        lines += [] if limits.cpus is None else [f"  cpus     up to {limits.cpus} at a time"]
-    lines += [f"  disk     {_disk(disk, limits)}"]
-    lines += [_mount(seen) for seen in mounts]
-    lines += [f"  address  {resident.address} (inside this server)"]
-    there, work = standing(view, user), last(user)
-    lines += [] if work is None else [f"  files    {_in_words(work)}"]
-    if there.since is not None:
-        lines += [f"  before   a previous system is kept since {messages.moment(there.since)}: "
-                  "`recover --undo`, `recover --forget`"]  # fmt: skip
-    lines += [messages.how_to_log_in(view, user, resident)] if now.running else []
-    lines += line(forwards_of(user))
-    lines += [] if now.running else [f"Start it:  ssh {view.server}-manage"]
+    resident, now = power.resident_of(view, user), power.power_of(user)
+    limits, most = view.limits_of(user), container_use.memory_limit(user)
+    disk = container_use.disk_use(view, user, resident)
+    mounts = container_use.mounts_seen(view, user) if now.running else ()
+    systems, work = systems_of(view, user), last(user)
+    lines = [
+        f"Your container on {view.server}: {'running' if now.running else 'stopped'}",
+        *(_running(now, most, limits) if now.running else []),
+        f"  disk     {_disk(disk, limits)}",
+        *map(_mount, mounts),
+        f"  address  {resident.address} (inside this server)",
+        *([] if work is None else [f"  files    {_in_words(work)}"]),
+        *_kept(systems),
+        *([messages.how_to_log_in(view, user, resident)] if now.running else []),
+        *line(forwards_of(user)),
+        *([] if now.running else [f"Start it:  ssh {view.server}-manage"]),
+    ]
     more = {
         "since": now.since,
         "memory_bytes": now.memory,
         "tasks": now.tasks,
-        "previous_since": there.since,
+        "previous_since": systems.since,
         "last_work": None if work is None else asdict(work),
         "memory_limit_bytes": most,
         "tasks_limit": limits.tasks,
@@ -65,12 +57,32 @@ def answer(asked: Asked, tell: Tell) -> wire.Answer:
     return wire.Answer("\n".join(lines), {**facts(view, user, running=now.running), **more})
 
 
+def _running(now: Power, most: int | None, limits: Limits) -> list[str]:
+    """What a container that runs uses, and of how much."""
+    tasks = "-" if now.tasks is None else str(now.tasks)
+    return [
+        f"  since    {now.since}",
+        f"  memory   {in_words.size(now.memory)}{_of(in_words.size(most), most)}",
+        f"  tasks    {tasks}{_of(str(limits.tasks), limits.tasks)}",
+        *([] if limits.cpus is None else [f"  cpus     up to {limits.cpus} at a time"]),
+    ]
+
+
+def _kept(systems: Systems) -> list[str]:
+    if systems.since is None:
+        return []
+    since = in_words.moment(systems.since)
+    return [
+        f"  before   a previous system is kept since {since}: `recover --undo`, `recover --forget`"
+    ]
+
+
 def _in_words(work: Undertaking) -> str:
     if work.ended is None:
-        return f"{work.what}: under way since {messages.moment(work.begun)}"
+        return f"{work.what}: under way since {in_words.moment(work.begun)}"
     if work.failed:
-        return f"{work.what}: not done ({messages.moment(work.ended)}): {work.failed}"
-    return f"{work.what}: done ({messages.moment(work.ended)})"
+        return f"{work.what}: not done ({in_words.moment(work.ended)}): {work.failed}"
+    return f"{work.what}: done ({in_words.moment(work.ended)})"
 
 
 def _of(words: str, limit: int | None) -> str:
@@ -79,8 +91,8 @@ def _of(words: str, limit: int | None) -> str:
 
 def _disk(disk: DiskUse, limits: Limits) -> str:
     least = "at least " if disk.at_least else ""
-    asked = "" if limits.disk is None else f" (please stay below {messages.size(limits.disk)})"
-    return f"{least}{messages.size(disk.used)}{asked}"
+    asked = "" if limits.disk is None else f" (please stay below {in_words.size(limits.disk)})"
+    return f"{least}{in_words.size(disk.used)}{asked}"
 
 
 def _mount(seen: MountSeen) -> str:

@@ -19,10 +19,3 @@ def test_every_verb_has_help(verb: str) -> None:
 def test_no_help_for_what_does_not_exist() -> None:
     with pytest.raises(LxcGpuError):
         messages.help_text("; rm -rf /")
-
-
-@pytest.mark.parametrize(
-    ("number", "text"), [(None, "-"), (5, "5 B"), (2048, "2.0 KiB"), (5 << 40, "5.0 TiB")]
-)
-def test_sizes(number: int | None, text: str) -> None:
-    assert messages.size(number) == text

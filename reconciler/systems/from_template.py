@@ -1,14 +1,9 @@
-"""A container's file system from the server's template.
-
-Everything happens in a folder beside, renamed when it is whole.
-"""
+"""A container's system from the server's template: made beside, renamed when it is whole."""
 
 from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from reconciler import hostile, locks, places
@@ -17,17 +12,13 @@ from reconciler.archives.id_map import Owner, in_id_map
 from reconciler.container_home import UID
 from reconciler.lxc_config import hostname, rootfs
 from reconciler.plan import Tell
+from reconciler.systems.folders import beside
 from reconciler.systems.undertaking import busy
 from state import command
 from state.errors import LxcGpuError, Remedy
 from state.files import keep_folder, settle
 from state.view import Resident, View
 from state.wire import Progress
-
-NEXT = "rootfs.new"
-"""The name of a system that is being made, beside the one that it will replace."""
-TRASH = ".trash-"
-"""How the names of systems begin that are being removed."""
 
 
 def template(view: View) -> Path:
@@ -56,23 +47,6 @@ def make_container(view: View, user: str, resident: Resident, tell: Tell) -> Non
             keep_folder(root.parent)
 
 
-@contextmanager
-def beside(view: View, user: str, resident: Resident) -> Iterator[Path]:
-    """An empty folder beside the container's file system, for another one. Removed on errors."""
-    root = rootfs(view, user)
-    root.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
-    root.parent.chmod(0o711)
-    clear(root.parent)
-    folder = root.with_name(NEXT)
-    folder.mkdir(mode=0o755)
-    os.chown(folder, resident.subid, resident.subid)
-    try:
-        yield folder
-    except BaseException:
-        remove_tree(folder)
-        raise
-
-
 def fresh_system(view: View, user: str, resident: Resident, folder: Path, tell: Tell) -> None:
     """A system from the template, with the user in it, in `folder`."""
     path = template(view)
@@ -81,38 +55,6 @@ def fresh_system(view: View, user: str, resident: Resident, folder: Path, tell: 
         extract(source, folder, Owner(user, resident, view.subid_size), tell)
     tell(Progress(f"making the container {user}'s own"))
     _make_own(folder, view, user, resident)
-
-
-def clear(folder: Path) -> None:
-    """Remove what killed programs left in a container's folder: half a system, half-removed ones.
-
-    The caller is the only one at work there.
-    """
-    remove_tree(folder / NEXT)
-    for trash in folder.glob(f"{TRASH}*"):
-        delete(trash)
-
-
-def remove_tree(tree: Path) -> None:
-    """Remove a file system, if it is there."""
-    if (trash := put_away(tree)) is not None:
-        delete(trash)
-
-
-def put_away(tree: Path) -> Path | None:
-    """Rename a file system that is to be removed, so that a half-removed one is never used."""
-    if not os.path.lexists(tree):
-        return None
-    return tree.rename(tree.with_name(f"{TRASH}{secrets.token_hex(4)}"))
-
-
-def delete(trash: Path) -> None:
-    """Delete what was put away.
-
-    rm(1) follows no links, whatever happens below meanwhile, and goes down as deep as folders are
-    nested.
-    """
-    command.run(["rm", "--recursive", "--force", "--one-file-system", "--", trash], timeout=86400)
 
 
 def link_from_home(view: View, user: str, uid: int) -> None:

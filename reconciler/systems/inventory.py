@@ -1,4 +1,4 @@
-"""Which systems stand in a container's folder: the one in place, and the one before."""
+"""Which systems a container has: the one in place, and the one that is kept from before."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PREVIOUS = "rootfs.before"
 
 
 @dataclass(frozen=True)
-class Standing:
+class Systems:
     """Which systems there are. A different value as soon as one of them is a different one."""
 
     current: tuple[int, int]
@@ -22,14 +22,14 @@ class Standing:
     """When the previous one was put aside, in seconds since the epoch."""
 
 
-def standing(view: View, user: str) -> Standing:
+def systems_of(view: View, user: str) -> Systems:
     """Which systems the user has on this server."""
     root = rootfs(view, user)
     current = root.stat()
     try:
         previous = root.with_name(PREVIOUS).lstat()
     except FileNotFoundError:
-        return Standing((current.st_dev, current.st_ino), None, None)
+        return Systems((current.st_dev, current.st_ino), None, None)
     # being renamed was the last that happened to the folder itself: nothing runs from it
     there = (previous.st_dev, previous.st_ino)
-    return Standing((current.st_dev, current.st_ino), there, previous.st_ctime)
+    return Systems((current.st_dev, current.st_ino), there, previous.st_ctime)

@@ -2,8 +2,8 @@
 
 import os
 
-from reconciler import activity
-from reconciler.activity import Process, Use
+from reconciler import processes
+from reconciler.processes import Process, Use
 from tests.unit.reconciler.views import VIEW
 
 STATUS = """\
@@ -24,34 +24,34 @@ def process(pid: int, cpu: float, uid: int = 18126464, started: float = 1.0) -> 
 
 def test_a_process_and_its_name_is_no_trick() -> None:
     tick = os.sysconf("SC_CLK_TCK")
-    found = activity.of_proc(STATUS, STAT, booted=100.0)
+    found = processes.of_proc(STATUS, STAT, booted=100.0)
     assert found == Process(4242, 18127464, "a) (b?[2J", 100 + 1000 / tick, 200 / tick, 11 << 20)
 
 
 def test_the_kernels_own_are_left_out() -> None:
     assert (
-        activity.of_proc("Name:\tkthreadd\nPid:\t2\nUid:\t0\t0\t0\t0\n", "2 (kthreadd) S 0", 0)
+        processes.of_proc("Name:\tkthreadd\nPid:\t2\nUid:\t0\t0\t0\t0\n", "2 (kthreadd) S 0", 0)
         is None
     )
 
 
 def test_this_program_is_there() -> None:
-    mine = activity.processes()[os.getpid()]
+    mine = processes.read()[os.getpid()]
     assert mine.uid == os.geteuid()
     assert mine.memory > 1 << 20
 
 
 def test_ids_name_their_user_to_the_last_one() -> None:
-    assert activity.resident_with(VIEW, 18126464) == "lqchen"
-    assert activity.resident_with(VIEW, 18126464 + 262143) == "lqchen"
-    assert activity.resident_with(VIEW, 20031) == "lqchen"
-    assert activity.resident_with(VIEW, 18126464 + 262144) is None
-    assert activity.resident_with(VIEW, 18126463) is None
-    assert activity.name_of(VIEW, 0) == "root"
-    assert activity.name_of(VIEW, 3_999_999_999) == "uid 3999999999"
+    assert processes.resident_with(VIEW, 18126464) == "lqchen"
+    assert processes.resident_with(VIEW, 18126464 + 262143) == "lqchen"
+    assert processes.resident_with(VIEW, 20031) == "lqchen"
+    assert processes.resident_with(VIEW, 18126464 + 262144) is None
+    assert processes.resident_with(VIEW, 18126463) is None
+    assert processes.name_of(VIEW, 0) == "root"
+    assert processes.name_of(VIEW, 3_999_999_999) == "uid 3999999999"
 
 
 def test_use_over_the_time_between_two_looks() -> None:
     before = {1: process(1, 10.0), 2: process(2, 5.0), 3: process(3, 99.0, started=0.5)}
     now = {1: process(1, 10.5), 2: process(2, 5.0), 3: process(3, 0.25), 9: process(9, 7.0, uid=0)}
-    assert activity.uses(VIEW, before, now, seconds=0.5) == (Use("lqchen", 1.5, 3072, 3),)
+    assert processes.uses(VIEW, before, now, seconds=0.5) == (Use("lqchen", 1.5, 3072, 3),)

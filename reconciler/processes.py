@@ -1,4 +1,4 @@
-"""Who does what on this server, by the processes' ids: a subordinate uid names its user.
+"""Whose processes use how much of this server: a subordinate uid names its user.
 
 Read from /proc (proc(5)), which is the same with every kind of control groups.
 """
@@ -49,7 +49,7 @@ class Use:
     processes: int
 
 
-def processes(proc: Path = PROC) -> dict[int, Process]:
+def read(proc: Path = PROC) -> dict[int, Process]:
     """All processes but the kernel's own, by their ids. Who ends meanwhile is left out."""
     booted = _booted((proc / "stat").read_text())
     return {each.pid: each for each in _each(proc, booted)}
@@ -91,9 +91,9 @@ def of_proc(status: str, stat: str, booted: float) -> Process | None:
 def sampled() -> Iterator[dict[int, Process]]:
     """All processes, twice: what is done between the two `next` takes no time of its own."""
     begun = time.monotonic()
-    yield processes()
+    yield read()
     time.sleep(max(0.0, begun + SAMPLE - time.monotonic()))
-    yield processes()
+    yield read()
 
 
 def uses(

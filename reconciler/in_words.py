@@ -1,0 +1,38 @@
+"""Sizes, moments and tables as people read them, wherever they are shown. Pure but for the clock's
+time zone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Sequence
+
+
+def size(number: float | None) -> str:
+    """Bytes for people, in powers of 1024; `-` if unknown."""
+    if number is None:
+        return "-"
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if number < 1024:
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1024
+    return f"{number:.1f} TiB"
+
+
+def moment(when: float) -> str:
+    """A time, in seconds since the epoch, by the server's clock."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(when))
+
+
+def columns(
+    rows: Sequence[Sequence[str]], *, right: Collection[int] = (), indent: int = 0
+) -> list[str]:
+    """Rows, all of one length, as lines; the columns `right` end at one place, the others begin."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        " " * indent
+        + "  ".join(
+            f"{cell:>{width}}" if place in right else f"{cell:<{width}}"
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]

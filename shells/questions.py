@@ -1,0 +1,14 @@
+"""Asking for a yes, and knowing it again: shared by verbs that take something away."""
+
+from __future__ import annotations
+
+import hashlib
+
+from shells.verbs import Asked
+from state import wire
+
+
+def unless_confirmed(asked: Asked, text: str, known: object = None) -> wire.Question | None:
+    """The question, unless it was answered; `known` is what else makes it another one."""
+    token = hashlib.sha256(f"{text}\n{known!r}".encode()).hexdigest()[:8]
+    return None if asked.options.get("confirm") == token else wire.Question(text, token)
