@@ -16,17 +16,17 @@ _SFTP = ("internal-sftp", "sftp-server")
 _FILE_TRANSFERS = ("scp", "rsync", *_SFTP, "git-", "tar")
 
 SUMMARIES: Mapping[str, str] = {
-    "start": "start your container if it isn't running, and say how to log in (also without verb)",
+    "start": "start your container if it is stopped (also without a verb)",
     "stop": "shut your container down; its files stay",
     "restart": "stop, then start",
     "status": "whether your container runs, since when, and what it uses",
-    "port": "map ports of the server to your container's; without a number, list them",
+    "port": "map a port of the server to one of your container; list those",
+    "connect": "for ssh itself: start your container, and lead ssh to it",
+    "gpus": "who uses which GPU, and how much CPU and memory",
     "snapshot": "keep a copy of your container; `--list` and `--remove` copies",
-    "recover": "make your container what it was in a snapshot; `--undo` goes back",
+    "recover": "make your container what it was in a snapshot; `--undo`",
     "rebuild": "begin anew from the template; `--keep-home`, `--undo`",
-    "connect": "for ssh's ProxyCommand: start your container, and lead ssh to it",
-    "gpus": "who uses which GPU, how much memory, since when; also CPU and memory by person",
-    "help": "this text; `help VERB` for one verb",
+    "help": "this text; `help VERB` for one verb, with examples",
 }
 _LONG: Mapping[str, str] = {
     "start": "  ssh gpu17-manage\n  ssh gpu17-manage start\n\nThen log in: ssh gpu17",
@@ -34,61 +34,68 @@ _LONG: Mapping[str, str] = {
     "restart": "  ssh gpu17-manage restart\n\nFor a container that no longer answers.",
     "status": "  ssh gpu17-manage status\n  ssh gpu17-manage status --json | jq .running",
     "port": """\
-  ssh gpu17-manage port 8888            an address for 8888 of your container, for everybody
+  ssh gpu17-manage port 8888            an address, for everybody
   ssh gpu17-manage port 60001 --udp     the same for UDP
   ssh gpu17-manage port                 list them
   ssh gpu17-manage port --remove 8888   take it away
 
-The address stays the same until you take it away. The program inside has to listen on all
-addresses (0.0.0.0), and whoever reaches the server reaches it: give it a password. For yourself
-alone, `ssh -L 8888:localhost:8888 gpu17` does it.""",
-    "snapshot": """\
-  ssh gpu17-manage snapshot                     named after server and time
-  ssh gpu17-manage snapshot before-upgrade      a name of your own: never removed to make room
-  ssh gpu17-manage snapshot --list
-  ssh gpu17-manage snapshot --remove before-upgrade
-  ssh gpu17-manage snapshot --to-stdout >backup.tar.zst
-  ssh gpu17-manage snapshot --to-stdout | ssh gpu18-manage recover --from-stdin
-
-The container may run meanwhile. In it is everything but what is made anew at each start: the
-contents of /dev, /proc, /run, /sys, /tmp, and folders of the server (/SSD, /NAS, ...). Without a
-name the oldest snapshot that you gave no name makes room when there are too many.
-ctrl-C doesn't stop it: `snapshot --list` shows how it goes. With `--to-stdout` it does.""",
-    "recover": """\
-  ssh -t gpu17-manage recover before-upgrade    asks first; `snapshot --list` has the names
-  ssh -t gpu17-manage recover --undo            back to the system before; once more: and back
-  ssh -t gpu17-manage recover --forget          remove the system that is kept
-  ssh gpu17-manage recover --from-stdin <backup.tar.zst
-  ssh gpu17-manage snapshot --to-stdout | ssh gpu18-manage recover --from-stdin
-
-Everything in the container becomes as it was then. What came later is in the system before, which
-is kept until the next `recover` or `rebuild`. Your container runs on while the snapshot is
-unpacked, and is restarted at the end; a stopped one stays stopped. Its name, addresses and host
-keys stay.
-Without -t, or in a script, it tells how to say yes. `--from-stdin` doesn't ask: undo it.
-ctrl-C doesn't stop it, `status` shows how it goes; with `--from-stdin` it does.""",
-    "rebuild": """\
-  ssh -t gpu17-manage rebuild --keep-home       a new system, with your /home
-  ssh -t gpu17-manage rebuild                   a new system, and nothing else
-  ssh -t gpu17-manage rebuild --undo            back to the system before; once more: and back
-  ssh -t gpu17-manage rebuild --forget          remove the system that is kept
-
-For a container that is broken beyond repair. Name, addresses and host keys stay. With `--keep-home`
-it is stopped while /home is copied, which needs room for a second one. Owners keep their numbers:
-accounts that you made yourself have to be made again. The system before is kept until the next
-`recover` or `rebuild`.""",
+The address stays the same until you take it away. The program inside has to
+listen on all addresses (0.0.0.0), and whoever reaches the server reaches it:
+give it a password. For yourself alone, `ssh -L 8888:localhost:8888 gpu17` does.""",
     "connect": """\
-  ProxyCommand ssh -T gpu17-manage connect      in ~/.ssh/config, below `Host gpu17`
+  ProxyCommand ssh -T gpu17-manage connect  in ~/.ssh/config, below `Host gpu17`
 
-With that, `ssh gpu17`, scp, rsync and editors start a stopped container by themselves and need no
-port of the server but ssh. Your page on the web hands out a whole configuration of that kind.""",
+With that, `ssh gpu17`, scp, rsync and editors start a stopped container by
+themselves and need no port of the server but ssh. Your page on the web hands
+out a whole configuration of that kind.""",
     "gpus": """\
   ssh gpu17-manage gpus
   ssh gpu17-manage gpus --json | jq '.gpus[] | select(.processes == [])'
   watch -n 5 ssh gpu17-manage gpus
 
-What `nvidia-smi` in a container can't show: whose the programs are. Of others you see the name, the
-memory and since when, not what they typed. CPUs are counted over a fifth of a second.""",
+What `nvidia-smi` in a container can't show: whose the programs are. Of others
+you see the name, the memory and since when, not what they typed. CPUs are
+counted over a fifth of a second.""",
+    "snapshot": """\
+  ssh gpu17-manage snapshot                  named after server and time
+  ssh gpu17-manage snapshot before-upgrade   a name of your own: it stays
+  ssh gpu17-manage snapshot --list
+  ssh gpu17-manage snapshot --remove before-upgrade
+  ssh gpu17-manage snapshot --to-stdout >backup.tar.zst
+  ssh gpu17-manage snapshot --to-stdout | ssh gpu18-manage recover --from-stdin
+
+The container may run meanwhile. In it is everything but what is made anew at
+each start: the contents of /dev, /proc, /run, /sys, /tmp, and folders of the
+server (/SSD, /NAS, ...). When there are too many, the oldest to which you gave
+no name makes room.
+ctrl-C doesn't stop it: `snapshot --list` shows how it goes. With `--to-stdout`
+it does.""",
+    "recover": """\
+  ssh -t gpu17-manage recover before-upgrade    asks first
+  ssh -t gpu17-manage recover --undo            to the system before, and back
+  ssh -t gpu17-manage recover --forget          remove the system that is kept
+  ssh gpu17-manage recover --from-stdin <backup.tar.zst
+  ssh gpu17-manage snapshot --to-stdout | ssh gpu18-manage recover --from-stdin
+
+Everything in the container becomes as it was then; `snapshot --list` has the
+names. What came later is in the system before, which is kept until the next
+`recover` or `rebuild`. Your container runs on while the snapshot is unpacked,
+and is restarted at the end; a stopped one stays stopped. Its name, addresses
+and host keys stay.
+Without -t, or in a script, it tells how to say yes. `--from-stdin` doesn't ask:
+undo it. ctrl-C doesn't stop it, `status` shows how it goes; it does stop
+`--from-stdin`.""",
+    "rebuild": """\
+  ssh -t gpu17-manage rebuild --keep-home       a new system, with your /home
+  ssh -t gpu17-manage rebuild                   a new system, and nothing else
+  ssh -t gpu17-manage rebuild --undo            to the system before, and back
+  ssh -t gpu17-manage rebuild --forget          remove the system that is kept
+
+For a container that is broken beyond repair. Name, addresses and host keys
+stay. With `--keep-home` it is stopped while /home is copied, which needs room
+for a second one. Owners keep their numbers: accounts that you made yourself
+have to be made again. The system before is kept until the next `recover` or
+`rebuild`.""",
     "help": "  ssh gpu17-manage help\n  ssh gpu17-manage help stop",
 }
 
@@ -106,7 +113,7 @@ def is_sftp(program: str) -> bool:
 def help_text(verb: str) -> str:
     """The help for one verb, or for all; LxcGpuError for one that doesn't exist."""
     if not verb:
-        lines = "\n".join(f"  {name:<9}{text}" for name, text in SUMMARIES.items())
+        lines = "\n".join(f"  {name:<10}{text}" for name, text in SUMMARIES.items())
         return (
             "Your container on this server: ssh SERVER-manage [VERB] [--json]\n\n"
             f"{lines}\n\nTo work in it: ssh SERVER"

@@ -19,3 +19,8 @@ def test_every_verb_has_help(verb: str) -> None:
 def test_no_help_for_what_does_not_exist() -> None:
     with pytest.raises(LxcGpuError):
         messages.help_text("; rm -rf /")
+
+
+@pytest.mark.parametrize("verb", ["", *messages.SUMMARIES])
+def test_help_fits_a_terminal(verb: str) -> None:
+    assert max(map(len, messages.help_text(verb).splitlines())) <= 80
