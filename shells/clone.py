@@ -15,7 +15,7 @@ from pathlib import Path
 
 from state.command import Finished, run
 from state.commits import Author, Committed
-from state.edits import Edit
+from state.edit import Edit
 from state.errors import LxcGpuError
 from state.lineage import FULL_ID
 from state.model import State

@@ -17,7 +17,7 @@ from shells.terminal import Terminal
 from state.errors import LxcGpuError
 
 if TYPE_CHECKING:
-    from state.edits import Edit
+    from state.edit import Edit
     from state.keys import PublicKey
     from state.model import Server, State
 
@@ -100,7 +100,8 @@ def key() -> None:
 @_clone_options
 def key_add(user_name: str, file: Any, clone: Path, as_json: bool) -> None:
     """Add the public keys in FILE (- is stdin) to those of USER."""
-    from state.edits import Edit, add_key
+    from state.edit import Edit
+    from state.edits import add_key
 
     added = [add_key(user_name, each) for each in _keys(file)]
 

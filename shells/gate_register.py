@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from state.commits import Author
-from state.edits import Edit, register
+from state.edit import Edit
+from state.edits import register
 from state.errors import LxcGpuError
 from state.keys import PublicKey, parse_key
 from state.model import State

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 
-from state.edits import Edit, disable, rename_person
+from state.edit import Edit
+from state.edits import disable, rename_person
 from state.errors import LxcGpuError
 from state.model import State
 

@@ -1,4 +1,4 @@
-"""Edits: functions from one state to the next, which can be applied again to a newer state.
+"""The edits that users and the directory ask for.
 
 Each function here returns an `Edit`; `state.repository` applies it to the newest revision, and
 once more when somebody else was faster, so numbers are allocated inside. They raise LxcGpuError,
@@ -7,37 +7,23 @@ worded for the person who asked, and leave a state that needs no change as it is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from pydantic import ValidationError
 
 from state.allocate import allocate
-from state.changes import describe
+from state.edit import Edit
 from state.errors import LxcGpuError
 from state.keys import PublicKey
 from state.model import Registration, State, User
 from state.names import propose_name
-from state.subject_line import message
 
 T = TypeVar("T")
 
 MOST_KEYS = 50
 """Keys of one user: more is no person."""
-
-
-@dataclass(frozen=True)
-class Edit:
-    """One change that somebody wants. `apply` is pure, and may be called more than once."""
-
-    apply: Callable[[State], State]
-    note: str = ""
-    """Added to the commit message, for what the change itself doesn't say."""
-
-    def message(self, old: State, new: State) -> str:
-        """The commit message: what changed, in words, then the note."""
-        return f"{message(describe(old, new))}\n\n{self.note}".strip()
 
 
 def name_of(state: State, login: str, directory_id: str | None = None) -> str | None:

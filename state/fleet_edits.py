@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from state.allocate import allocate
-from state.edits import Edit, name_of, remove_key, valid_user
+from state.edit import Edit
+from state.edits import name_of, remove_key, valid_user
 from state.errors import LxcGpuError
 from state.keys import PublicKey
 from state.model import Server, State

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from state.check import check
 from state.commits import MAIN, Author, Committed
-from state.edits import Edit
+from state.edit import Edit
 from state.errors import LxcGpuError, Remedy
 from state.layout import MODELS, subject_of
 from state.load import located

@@ -26,7 +26,7 @@ from state.errors import LxcGpuError, Remedy
 from state.plumbing import REMOTE_LIMIT, SSH, GitError, Plumbing, failure
 
 if TYPE_CHECKING:
-    from state.edits import Edit
+    from state.edit import Edit
     from state.load import Models
     from state.model import State
     from state.tree import TreeReader

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from state.commits import Author
-from state.edits import Edit, first_save, name_of
+from state.edit import Edit
+from state.edits import first_save, name_of
 from state.errors import LxcGpuError, Remedy
 from state.keys import KeyProblemsError, PublicKey, parse_keys
 from state.model import State

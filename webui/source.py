@@ -15,7 +15,7 @@ from pathlib import Path
 from threading import Event, Lock, Thread
 
 from state.commits import Author, Commit, Committed
-from state.edits import Edit
+from state.edit import Edit
 from state.errors import LxcGpuError, Remedy
 from state.history import Entry, count, entries, missing
 from state.model import State

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from state.allocate import Numbers, RangeUsedUpError, allocate
 from state.check import check
+from state.edit import Edit
 from state.edits import (
-    Edit,
     add_key,
     disable,
     enable,

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
+from state.edit import Edit
 from state.edits import (
-    Edit,
     add_key,
     disable,
     enable,

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from state.changes import LEAVES, NEW, REMOVED, RETURNS, describe
+from state.edit import Edit
 from state.edits import (
-    Edit,
     add_key,
     disable,
     enable,

@@ -13,7 +13,8 @@ import pytest
 
 from state.command import run
 from state.commits import Author
-from state.edits import Edit, add_key, disable, first_save, set_keys
+from state.edit import Edit
+from state.edits import add_key, disable, first_save, set_keys
 from state.errors import LxcGpuError
 from state.plumbing import RemoteError
 from state.problems import StateInvalidError

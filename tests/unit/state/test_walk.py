@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from state.commits import Author
-from state.edits import Edit, add_key, disable, enable, first_save, register
+from state.edit import Edit
+from state.edits import add_key, disable, enable, first_save, register
 from state.problems import StateInvalidError
 from state.repository import Repository
 from state.walk import RevisionRefusedError, begin, signature_in_words, walk
