@@ -72,13 +72,13 @@ ctrl-C doesn't stop it: `snapshot --list` shows how it goes. With `--to-stdout`
 it does.""",
     "recover": """\
   ssh -t gpu17-manage recover before-upgrade    asks first
-  ssh -t gpu17-manage recover --undo            to the system before, and back
-  ssh -t gpu17-manage recover --forget          remove the system that is kept
+  ssh -t gpu17-manage recover --undo            to the previous system, and back
+  ssh -t gpu17-manage recover --forget          remove the previous system
   ssh gpu17-manage recover --from-stdin <backup.tar.zst
   ssh gpu17-manage snapshot --to-stdout | ssh gpu18-manage recover --from-stdin
 
 Everything in the container becomes as it was then; `snapshot --list` has the
-names. What came later is in the system before, which is kept until the next
+names. What came later is in the previous system, which is kept until the next
 `recover` or `rebuild`. Your container runs on while the snapshot is unpacked,
 and is restarted at the end; a stopped one stays stopped. Its name, addresses
 and host keys stay.
@@ -88,13 +88,13 @@ undo it. ctrl-C doesn't stop it, `status` shows how it goes; it does stop
     "rebuild": """\
   ssh -t gpu17-manage rebuild --keep-home       a new system, with your /home
   ssh -t gpu17-manage rebuild                   a new system, and nothing else
-  ssh -t gpu17-manage rebuild --undo            to the system before, and back
-  ssh -t gpu17-manage rebuild --forget          remove the system that is kept
+  ssh -t gpu17-manage rebuild --undo            to the previous system, and back
+  ssh -t gpu17-manage rebuild --forget          remove the previous system
 
 For a container that is broken beyond repair. Name, addresses and host keys
 stay. With `--keep-home` it is stopped while /home is copied, which needs room
 for a second one. Owners keep their numbers: accounts that you made yourself
-have to be made again. The system before is kept until the next `recover` or
+have to be made again. The previous system is kept until the next `recover` or
 `rebuild`.""",
     "help": "  ssh gpu17-manage help\n  ssh gpu17-manage help stop",
 }

@@ -1,9 +1,9 @@
-"""Puts another system in a container's place, and keeps the one before: `recover`, `rebuild`.
+"""Puts another system in a container's place, and keeps the previous one: `recover`, `rebuild`.
 
 Beside `rootfs`, which the container runs from, there may stand in its folder
 
 - `rootfs.new`: being made, worth nothing if whoever made it is gone;
-- `rootfs.before`: whole, the one before; or, after a kill just before the exchange, the next one;
+- `rootfs.before`: whole, the previous one; or, after a kill just before the exchange, the next one;
 - `.trash-*`: being removed.
 
 `rootfs` and `rootfs.before` change places in one step (renameat2(2), RENAME_EXCHANGE), so `rootfs`

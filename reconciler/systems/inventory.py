@@ -8,7 +8,7 @@ from reconciler.lxc_config import rootfs
 from state.view import View
 
 PREVIOUS = "rootfs.before"
-"""The name of the system before, beside the one in place."""
+"""The name of the previous system, beside the one in place."""
 
 
 @dataclass(frozen=True)

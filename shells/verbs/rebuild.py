@@ -1,4 +1,4 @@
-"""`rebuild`: the container begins anew from the template; the system before is kept."""
+"""`rebuild`: the container begins anew from the template; the previous system is kept."""
 
 from __future__ import annotations
 

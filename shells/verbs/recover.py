@@ -1,4 +1,4 @@
-"""`recover`: the container's system becomes that of a snapshot, or goes back to the one before."""
+"""`recover`: the container becomes what it was in a snapshot, or what it was before that."""
 
 from __future__ import annotations
 
@@ -67,10 +67,10 @@ def _from_stdin(asked: Asked, tell: Tell) -> wire.Answer:
 
 
 def undo(asked: Asked, tell: Tell) -> wire.Answer | wire.Question:
-    """Go back to the system before; `rebuild` has the same."""
+    """Go back to the previous system; `rebuild` has the same."""
     view, there = _look_for_kept(asked.user)
     text = (
-        f"Your container on {view.server} goes back to the system that is kept since "
+        f"Your container on {view.server} goes back to its previous system, kept since "
         f"{in_words.moment(there.since or 0)}.\n{_restart(asked.user)}\n"
         "The present system is kept in its place: the same once more returns to it."
     )
@@ -81,10 +81,10 @@ def undo(asked: Asked, tell: Tell) -> wire.Answer | wire.Question:
 
 
 def forget(asked: Asked, tell: Tell) -> wire.Answer | wire.Question:
-    """Remove the system before; `rebuild` has the same."""
+    """Remove the previous system; `rebuild` has the same."""
     view, there = _look_for_kept(asked.user)
     text = (
-        f"The system that is kept on {view.server} since {in_words.moment(there.since or 0)} is "
+        f"The previous system, kept on {view.server} since {in_words.moment(there.since or 0)}, is "
         "removed for good.\nYour container as it is now stays as it is."
     )
     if (question := unless_confirmed(asked, text, there)) is not None:
@@ -117,12 +117,12 @@ def what_else(user: str, there: Systems) -> str:
     """What follows from every exchange, for a question."""
     lines = [
         _restart(user),
-        "The present system is kept beside it: `recover --undo` goes back, "
+        "The present system is kept: `recover --undo` goes back, "
         "`recover --forget` frees its room.",
     ]
     if there.since is not None:
         lines.append(
-            f"The system that is kept since {in_words.moment(there.since or 0)} is removed for it."
+            f"The previous system, kept since {in_words.moment(there.since)}, is removed for it."
         )
     return "\n".join(lines)
 
@@ -139,7 +139,7 @@ def answered(asked: Asked, done: Exchanged, what: str, **more: object) -> wire.A
     lines = [
         *(f"Note: {note}" for note in done.notes),
         f"Your container on {view.server} {what}.",
-        f"The system before is kept: `ssh {view.server}-manage recover --undo` goes back, "
+        f"The previous system is kept: `ssh {view.server}-manage recover --undo` goes back, "
         "`recover --forget` frees its room.",
         messages.how_to_log_in(view, user, view.residents[user])
         if done.running

@@ -346,7 +346,7 @@ class TestArchives:
 
 
 def swap_back(host: Host) -> None:
-    """By hand: the system before is in place again, and nothing else is left."""
+    """By hand: the previous system is in place again, and nothing else is left."""
     host.sh(f"cd {FOLDER}; rm -rf rootfs; mv rootfs.before rootfs")
 
 
