@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,6 +15,8 @@ from state.view import View
 from state.wire import Failure, Progress
 
 Current = Callable[[], bool]
+PATIENCE = 60.0
+"""Seconds that a round waits, at its end, for other work on containers."""
 MOST_SAID = 10
 """Changes of one kind that are said one by one."""
 
@@ -31,6 +35,16 @@ class Outcome:
 
     changes: list[str] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
+
+    @contextmanager
+    def noting(self, kind: str, name: str) -> Iterator[None]:
+        """What is raised in the block is a failure of `name`, and no reason to stop."""
+        try:
+            yield
+        except LxcGpuError as error:
+            self.failed(kind, {name: error})
+        except OSError as error:
+            self.failed(kind, {name: os_error(error)})
 
     def failed(self, kind: str, errors: Mapping[str, LxcGpuError]) -> None:
         """Note what went wrong, by name."""
@@ -58,14 +72,12 @@ def converge(
     """
     outcome = Outcome(list(before))
     left: frozenset[str] = frozenset()
+    busy: list[_Busy] = []
     for kind in kinds:
-        try:
+        with outcome.noting(kind.name, "-"):  # the whole kind could not be read or written
             step = _Step(kind, view, kind.desired(view), *((only, left) if kind.per_user else ()))
-            left |= step.converge(tell, current, outcome)
-        except LxcGpuError as error:  # the whole kind could not be read or written
-            outcome.failed(kind.name, {"-": error})
-        except OSError as error:
-            outcome.failed(kind.name, {"-": os_error(error)})
+            left |= step.converge(tell, current, outcome, busy)
+    _wait_for(busy, tell, current, outcome)
     return outcome
 
 
@@ -102,8 +114,13 @@ class _Step:
     only: str | None = None
     leave: frozenset[str] = frozenset()
 
-    def converge(self, tell: Tell, current: Current, outcome: Outcome) -> frozenset[str]:
-        """Do it; the users of whom something can't be read."""
+    def converge(
+        self, tell: Tell, current: Current, outcome: Outcome, busy: list[_Busy]
+    ) -> frozenset[str]:
+        """Do it; the users of whom something can't be read.
+
+        Whose container somebody is at work on goes to `busy`: nobody else waits for that.
+        """
         observed = self.kind.observe(self.view, self.desired.keys())
         outcome.failed(
             self.kind.name,
@@ -117,17 +134,15 @@ class _Step:
                 again = replace(self, desired=self.kind.desired(self.view))
                 again._apply(names, tell, current, outcome)
             return unreadable
-        busy: list[str] = []
-        for name in names:
-            with locks.lock(locks.user_lock(name), wait=False) as held:
-                if held:
-                    self._apply([name], tell, current, outcome)
-                else:
-                    busy.append(name)
-        for name in busy:  # somebody is at work on these containers: last, and with patience
-            with locks.lock(locks.user_lock(name)):
-                self._apply([name], tell, current, outcome)
+        busy += [_Busy(self, name) for name in names if not self.one(name, tell, current, outcome)]
         return unreadable
+
+    def one(self, name: str, tell: Tell, current: Current, outcome: Outcome) -> bool:
+        """Do it for one user, unless somebody is at work on the container: then False."""
+        with locks.lock(locks.user_lock(name), wait=False) as held:
+            if held:
+                self._apply([name], tell, current, outcome)
+            return held
 
     def _apply(self, names: Sequence[str], tell: Tell, current: Current, outcome: Outcome) -> None:
         """Observe again, apply what still differs, observe once more. The lock is held."""
@@ -161,6 +176,39 @@ class _Step:
         return tuple(
             c for c in diff(wanted, self.kind.observe(self.view, chosen)) if c.name in chosen
         )
+
+
+@dataclass(frozen=True)
+class _Busy:
+    """One kind of one user on whose container somebody is at work."""
+
+    step: _Step
+    name: str
+
+
+def _wait_for(busy: list[_Busy], tell: Tell, current: Current, outcome: Outcome) -> None:
+    """Last of all, and with patience, but not for ever: it may be hostile work that is waited for.
+
+    What is still busy then is a failure, and the next round's.
+    """
+    end = time.monotonic() + PATIENCE
+    for each in busy:
+        kind = each.step.kind.name
+        with outcome.noting(kind, each.name):
+            while not each.step.one(each.name, tell, current, outcome):
+                if time.monotonic() > end:
+                    outcome.failed(kind, {each.name: _still_busy(each.name)})
+                    break
+                time.sleep(0.1)
+
+
+def _still_busy(name: str) -> LxcGpuError:
+    return LxcGpuError(
+        "busy",
+        f"Other work on the container of {name} did not end within {PATIENCE:.0f} s.",
+        "The next round goes on.",
+        Remedy.WAIT,
+    )
 
 
 def _still_different(name: str) -> LxcGpuError:

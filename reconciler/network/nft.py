@@ -46,12 +46,14 @@ def in_words_of_nft(text: str) -> str:
 
 
 def elements() -> tuple[Element, ...]:
-    """Everything in our sets; nothing if they aren't there."""
+    """Everything in our sets; nothing if they aren't there. LxcGpuError if they can't be read."""
     found: list[Element] = []
     for name in SETS:
         done = command.run(["nft", "--json", "list", "set", *TABLE, name], check=False)
         if done.ok:
             found += parse(done.stdout)
+        elif "No such file or directory" not in done.stderr:
+            raise command.failure(done)  # unreadable is not empty: others would lose theirs
     return tuple(found)
 
 

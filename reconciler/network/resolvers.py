@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from state import files
@@ -16,10 +17,17 @@ def resolvers(view: View) -> tuple[str, ...]:
 
 
 def _of_the_server() -> tuple[str, ...]:
-    """The server's resolvers that a container can reach, too (not those on loopback)."""
+    """The server's resolvers that a container can reach, too: IPv4, and not on loopback."""
     for file in FILES:
         lines = (line.split() for line in (files.read_text(file) or "").splitlines())
         found = tuple(f[1] for f in lines if f[:1] == ["nameserver"] and len(f) > 1)
-        if usable := tuple(a for a in found if not a.startswith("127.") and a != "::1"):
+        if usable := tuple(address for address in found if _reachable(address)):
             return usable
     return ()
+
+
+def _reachable(address: str) -> bool:
+    try:
+        return not IPv4Address(address).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,74 @@
+"""Somebody's container keeps a round from nobody else's."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from reconciler import converge, locks, places
+from reconciler.network import resolvers
+from reconciler.plan import Change, Lock, Observed, Tell
+from state.errors import LxcGpuError
+from state.view import View
+from tests.unit.reconciler.views import RESIDENT, with_
+
+
+class Marks:
+    """A kind whose things are marks in a dict."""
+
+    lock = Lock.USER
+    per_user = True
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.made: dict[str, str] = {}
+
+    def desired(self, view: View) -> Mapping[str, str]:
+        return dict.fromkeys(view.residents, "mark")
+
+    def observe(self, view: View, names: Collection[str]) -> Observed[str]:
+        return Observed(dict(self.made))
+
+    def apply(
+        self, view: View, changes: Sequence[Change[str]], tell: Tell
+    ) -> Mapping[str, LxcGpuError]:
+        self.made |= {change.name: "mark" for change in changes}
+        return {}
+
+    def describe(self, change: Change[str]) -> str:
+        return f"mark {change.name}"
+
+
+@pytest.fixture
+def kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Marks, Marks]:
+    monkeypatch.setattr(places, "LOCKS", tmp_path)
+    monkeypatch.setattr(converge, "PATIENCE", 0.3)
+    return Marks("first"), Marks("second")
+
+
+def test_who_is_busy_for_long_delays_nobody_else(kinds: tuple[Marks, Marks]) -> None:
+    view = with_(residents={"chen": RESIDENT, "mallory": RESIDENT})
+    with locks.lock(locks.user_lock("mallory")):
+        outcome = converge.converge(kinds, view)
+    assert [set(kind.made) for kind in kinds] == [{"chen"}, {"chen"}]
+    assert [(f.kind, f.name, f.code) for f in outcome.failures] == [
+        ("first", "mallory", "busy"),
+        ("second", "mallory", "busy"),
+    ]
+    assert converge.converge(kinds, view).failures == []
+    assert [set(kind.made) for kind in kinds] == [{"chen", "mallory"}] * 2
+
+
+def test_containers_ask_resolvers_that_they_can_reach(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Containers have no IPv6, and loopback is their own."""
+    file = tmp_path / "resolv.conf"
+    file.write_text(
+        "nameserver 2001:db8::53\nnameserver ::1\nnameserver 127.0.0.53\n"
+        "nameserver fe80::1%eth0\nnameserver 172.16.2.3\nsearch x\n"
+    )
+    monkeypatch.setattr(resolvers, "FILES", (tmp_path / "none", file))
+    assert resolvers.resolvers(with_()) == ("172.16.2.3",)
