@@ -162,7 +162,7 @@ def may_map(path: Path) -> bool:
 
 
 def lxc(_: Server) -> Iterator[Finding]:
-    """LXC's version, and lxcfs."""
+    """LXC's version."""
     version = output("lxc-start", "--version").strip()
     if not version:
         yield lxc_area.wrong("lxc-start does not run.", "apt-get install --reinstall lxc")
@@ -170,13 +170,6 @@ def lxc(_: Server) -> Iterator[Finding]:
         yield lxc_area.note(f"LXC {version} is older than what lxc-gpu is tested with (5).")
     else:
         yield lxc_area.ok(f"LXC {version}")
-    if unit_properties("lxcfs.service", "ActiveState").get("ActiveState") == "active":
-        yield lxc_area.ok("lxcfs runs: `free` and `top` in a container show the container")
-    else:
-        yield lxc_area.note(
-            "lxcfs doesn't run: `free` and `top` in a container show the whole server.",
-            "systemctl enable --now lxcfs (containers see it after their next start)",
-        )
 
 
 def gpu(_: Server) -> Iterator[Finding]:

@@ -33,10 +33,10 @@ def addresses(server: Server) -> Iterator[Finding]:
 def own_address(links: Sequence[Any], address: str, name: str) -> Finding:
     """Whether `ip -json address` knows `address`. Pure."""
     own = [
-        (info["local"], link["ifname"])
+        (address["local"], link["ifname"])
         for link in links
-        for info in link.get("addr_info", ())
-        if info.get("family") == "inet"
+        for address in link.get("addr_info", ())
+        if address.get("family") == "inet"
     ]
     for local, interface in own:
         if local == address:
