@@ -33,10 +33,10 @@ def addresses(server: Server) -> Iterator[Finding]:
 def own_address(links: Sequence[Any], address: str, name: str) -> Finding:
     """Whether `ip -json address` knows `address`. Pure."""
     own = [
-        (address["local"], link["ifname"])
+        (each["local"], link["ifname"])
         for link in links
-        for address in link.get("addr_info", ())
-        if address.get("family") == "inet"
+        for each in link.get("addr_info", ())
+        if each.get("family") == "inet"
     ]
     for local, interface in own:
         if local == address:

@@ -1,4 +1,4 @@
-"""Which systems a container has: the one in place, and the one that is kept from before."""
+"""Which systems a container has: the one in place, and the previous one, if it is kept."""
 
 from __future__ import annotations
 
