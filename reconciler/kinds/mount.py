@@ -67,7 +67,9 @@ class MountKind:
                     place.rmdir()
             except OSError as error:
                 failed[change.name] = LxcGpuError(
-                    "mount", f"{change.name} can't be mounted for containers: {error.strerror}."
+                    "mount",
+                    f"{change.name} can't be mounted for containers: {error.strerror}.",
+                    f"Sysadmin: `findmnt --target {change.name}`; `dmesg` may say more.",
                 )
             except LxcGpuError as error:
                 failed[change.name] = error

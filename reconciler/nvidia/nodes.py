@@ -97,7 +97,8 @@ def for_container(wanted: Sequence[str] | None) -> tuple[tuple[Path, ...], tuple
         there = there or cards()
     except LxcGpuError as error:
         message = f"NVIDIA's device files could not all be made: {error.message}"
-        wrong.append(LxcGpuError("gpu-nodes", message, details=error.details))
+        hint = "Sysadmin: `nvidia-modprobe -u -c=0`; `dmesg` may say more."
+        wrong.append(LxcGpuError("gpu-nodes", message, hint, details=error.details))
     minors, unknown = choose(wanted, there)
     if unknown:
         minors, unknown = choose(wanted, _cards_by_nvml() or there)

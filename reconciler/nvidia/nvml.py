@@ -21,6 +21,7 @@ from state.files import read_text
 
 PATIENCE = 8.0
 """Seconds: eight GPUs that were asleep take several."""
+LOOK = "Sysadmin: `dmesg | grep -i xid`; a GPU that has failed needs a reboot."
 
 
 @dataclass(frozen=True)
@@ -98,9 +99,7 @@ def _error(code: int, text: str) -> LxcGpuError:
             Remedy.WAIT,
             text,
         )
-    return LxcGpuError(
-        "gpu-silent", f"NVIDIA's driver gives no answer: {text}.", remedy=Remedy.WAIT
-    )
+    return LxcGpuError("gpu-silent", f"NVIDIA's driver gives no answer: {text}.", LOOK, Remedy.WAIT)
 
 
 def _ask() -> dict[str, Any]:
@@ -198,13 +197,15 @@ def _in_child(work: Callable[[], Mapping[str, Any]], patience: float) -> Mapping
         raise LxcGpuError(
             "gpu-hangs",
             f"NVIDIA's driver did not answer within {patience:g} s.",
-            "Sysadmin: `dmesg | grep -i xid`; a GPU that has failed needs a reboot.",
+            LOOK,
             Remedy.PERSON,
         )
     try:
         fields: Mapping[str, Any] = json.loads(raw)
     except ValueError as error:
-        raise LxcGpuError("gpu-silent", "NVIDIA's driver ended the program that asked.") from error
+        raise LxcGpuError(
+            "gpu-silent", "NVIDIA's driver ended the program that asked.", LOOK
+        ) from error
     return fields
 
 
