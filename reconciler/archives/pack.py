@@ -110,7 +110,8 @@ def pack(tree: Path, in_map: InMap, sink: int, total: int, tell: Tell) -> Packed
             sha256, packed = _store(squeezing, sink, lambda: _progress(flow.moved, total), tell)
         except BaseException:
             squeezing.kill()
-            os.killpg(packing.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # tar may have come to its end
+                os.killpg(packing.pid, signal.SIGKILL)
             raise
         finally:
             flow.join()

@@ -1,0 +1,46 @@
+"""Packing with the real tar and zstd, where what reads or stores the archive fails."""
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from reconciler.archives.pack import pack
+from reconciler.hostile import HostileError, Json, as_owner_at_length
+from reconciler.plan import Tell
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it changes users")
+OWNER = 20_031
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A system so small that tar ends, and is waited for, before zstd gives its first byte."""
+    for folder in (*tmp_path.parents[:3], tmp_path):
+        folder.chmod(0o755)
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "file").write_text("text")
+    return tree
+
+
+def _packed_into(sink: int, tree: Path) -> Json:
+    def work(_: int, tell: Tell) -> Json:
+        return asdict(pack(tree, list, sink, 1, tell))
+
+    return as_owner_at_length(tree, OWNER, work, lambda _: None)
+
+
+def test_a_reader_that_has_gone_is_said_even_if_tar_ended_before(tree: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb"), pytest.raises(HostileError) as caught:
+        _packed_into(writer, tree)
+    assert caught.value.code == "reader-gone"
+
+
+def test_a_full_disk_is_said_even_if_tar_ended_before(tree: Path) -> None:
+    with Path("/dev/full").open("wb") as full, pytest.raises(HostileError) as caught:
+        _packed_into(full.fileno(), tree)
+    assert caught.value.code == "snapshot-disk-full"
