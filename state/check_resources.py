@@ -52,7 +52,8 @@ def resources(state: State) -> Iterator[Finding]:
             everywhere += own
         for place in everywhere:
             yield from _mount(*place, containers=server.containers, people=tuple(people))
-            yield from _snapshots(*place, server.snapshots.folder)
+            yield from _apart(*place, "the snapshots", server.snapshots.folder)
+            yield from _apart(*place, "NVIDIA's installers", server.driver.installers)
         yield from _sources(everywhere)
 
 
@@ -115,11 +116,12 @@ def _source(source: str, containers: str) -> str:
     return ""
 
 
-def _snapshots(path: str, place: Place, mount: Mount, folder: str) -> Iterator[Finding]:
-    """Everybody's snapshots hold everybody's files, and containers' numbers don't own them."""
-    source, snapshots = PurePosixPath(mount.source), PurePosixPath(folder)
-    if source.is_relative_to(snapshots) or snapshots.is_relative_to(source):
-        text = f"{source} and the snapshots in {folder} overlap: containers may not see those"
+def _apart(path: str, place: Place, mount: Mount, what: str, folder: str) -> Iterator[Finding]:
+    """Everybody's snapshots hold everybody's files, and containers' numbers don't own them; what
+    is in the folder of the installers runs in every container."""
+    source, theirs = PurePosixPath(mount.source), PurePosixPath(folder)
+    if source.is_relative_to(theirs) or theirs.is_relative_to(source):
+        text = f"{source} and {what} in {folder} overlap: containers may not see those"
         yield Finding(path, (*place, "source"), text)
 
 

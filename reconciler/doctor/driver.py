@@ -21,11 +21,13 @@ def in_step(server: Server) -> Iterator[Finding]:
     still_kept = any(kept.of_version(there.loaded))
     yield in_step_of(there, server.view.driver, still_kept)
     if server.view.driver == "install":
+        name = install.NAME.format(there.loaded)
         try:
-            path = install.installer(server.view, there.loaded)
-            yield area.ok(f"containers are brought in step by {path}")
+            with install.installer(server.view, there.loaded):
+                yield area.ok(f"containers are brought in step by {name}")
         except LxcGpuError as error:
-            yield area.wrong(f"{install.NAME.format(there.loaded)} is missing.", error.hint)
+            missing = error.code == "installer-missing"
+            yield area.wrong(f"{name} is missing." if missing else error.message, error.hint)
     elif server.view.driver == "mount" and (stale := cdi.stale(there.loaded)):
         yield area.note(
             f"{stale} names no library of {there.loaded}: containers get what we find ourselves.",

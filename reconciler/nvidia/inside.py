@@ -44,11 +44,11 @@ def run(
     user: str,
     argv: Sequence[str],
     *,
-    lent: Path,
+    lent: int,
     patience: float,
     tick: Callable[[float], None],
 ) -> Ended:
-    """Run `argv` to its end, `lent` open for reading as descriptor LENT; `tick` gets the seconds.
+    """Run `argv` to its end, the descriptor `lent` as descriptor LENT; `tick` gets the seconds.
 
     LxcGpuError if the container doesn't run.
     """
@@ -95,7 +95,7 @@ def cgroups_of(text: str) -> tuple[str, ...]:
 
 
 def _become(
-    argv: Sequence[str], namespaces: Sequence[int], joins: Sequence[Path], lent: Path, writer: int
+    argv: Sequence[str], namespaces: Sequence[int], joins: Sequence[Path], lent: int, writer: int
 ) -> NoReturn:
     """In the child: never returns. Every descriptor but the three below closes with execve(2)."""
     status = 126
@@ -107,7 +107,7 @@ def _become(
         for join in joins:
             with suppress(FileNotFoundError):  # a v1 hierarchy that is not mounted here
                 join.write_text(f"{os.getpid()}\n")
-        nothing, source = (os.open(path, os.O_RDONLY) for path in ("/dev/null", lent))
+        nothing = os.open("/dev/null", os.O_RDONLY)
         # from here on every path is the container's: nothing is opened or imported any more
         for namespace in namespaces:
             if libc.setns(namespace, 0) != 0:
@@ -123,7 +123,8 @@ def _become(
         os.umask(0o022)
         for stream, ours in ((0, nothing), (1, writer), (2, writer)):
             os.dup2(ours, stream)
-        os.dup2(source, LENT)
+        os.dup2(lent, LENT)
+        os.set_inheritable(LENT, True)  # should it have been that one already
         os.execvpe(argv[0], list(argv), command.environment({"HOME": "/root"}))  # noqa: S606
     except OSError as error:
         os.write(writer, f"{error}\n".encode())

@@ -6,9 +6,13 @@ nothing else. The installer is the sysadmin's file, lent to it open for reading.
 
 from __future__ import annotations
 
+import errno
+import os
 import re
+import stat
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from reconciler.lxc_config import rootfs
@@ -42,7 +46,8 @@ def bring_in_step(view: View, user: str, resident: Resident, tell: Tell) -> tupl
         root, subid = rootfs(view, user), resident.subid
         if versions.inside(root, subid) == wanted:
             return ()
-        _install(installer(view, wanted), user, wanted, tell)
+        with installer(view, wanted) as file:
+            _install(file, user, wanted, tell)
         if (found := versions.inside(root, subid)) != wanted:
             raise LxcGpuError(
                 "driver-not-installed",
@@ -55,21 +60,53 @@ def bring_in_step(view: View, user: str, resident: Resident, tell: Tell) -> tupl
     return ()
 
 
-def installer(view: View, wanted: str) -> Path:
-    """NVIDIA's installer of that version. LxcGpuError if the sysadmin has not put it there."""
+@contextmanager
+def installer(view: View, wanted: str) -> Iterator[int]:
+    """NVIDIA's installer of that version, open for reading.
+
+    LxcGpuError if the sysadmin has not put it there, or if others could have: what it is lent to
+    may be hostile, so no link leads from there to another file of root's, and nobody but root says
+    what all containers run.
+    """
     path = Path(view.installers) / NAME.format(wanted)
-    if not path.is_file():
-        raise LxcGpuError(
-            "installer-missing",
-            f"This server's NVIDIA driver is {wanted}; there is no installer to bring your "
-            "container in step, so its GPUs may not work.",
-            f"Sysadmin: put {path.name} into {path.parent} on {view.server}.",
-        )
-    return path
+    with ExitStack() as opened:
+        try:
+            folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            opened.callback(os.close, folder)
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            file = os.open(path.name, flags, dir_fd=folder)
+            opened.callback(os.close, file)
+        except FileNotFoundError as error:
+            raise LxcGpuError(
+                "installer-missing",
+                f"This server's NVIDIA driver is {wanted}; there is no installer to bring your "
+                "container in step, so its GPUs may not work.",
+                f"Sysadmin: put {path.name} into {path.parent} on {view.server}.",
+            ) from error
+        except OSError as error:
+            what = "is a link" if error.errno == errno.ELOOP else f"can't be opened: {error}"
+            raise _not_taken(f"{path} {what}", f"put the file itself into {path.parent}") from error
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            raise _not_taken(f"{path} is no file", f"put NVIDIA's installer into {path.parent}")
+        for there, descriptor in ((path.parent, folder), (path, file)):
+            status = os.fstat(descriptor)
+            if status.st_uid != 0 or status.st_mode & 0o022:
+                why = f"{there} (uid {status.st_uid}, mode {stat.S_IMODE(status.st_mode):04o}) "
+                typed = f"look at it, then `chown root:root {there}; chmod go-w {there}`"
+                raise _not_taken(f"{why}can be changed by others than root", typed)
+        yield file
 
 
-def _install(path: Path, user: str, wanted: str, tell: Tell) -> None:
-    ended = inside.run(user, ARGV, lent=path, patience=PATIENCE, tick=_ticker(wanted, tell))
+def _not_taken(why: str, typed: str) -> LxcGpuError:
+    return LxcGpuError(
+        "installer-untrusted",
+        f"NVIDIA's driver is not brought in step in your container: {why}.",
+        f"Sysadmin: {typed}.",
+    )
+
+
+def _install(file: int, user: str, wanted: str, tell: Tell) -> None:
+    ended = inside.run(user, ARGV, lent=file, patience=PATIENCE, tick=_ticker(wanted, tell))
     if ended.status == 0:
         return
     said = "".join(c if c.isprintable() else "\n" for c in ended.said)

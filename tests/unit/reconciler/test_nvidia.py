@@ -3,16 +3,18 @@
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import pytest
 
 from reconciler import places
 from reconciler.doctor.driver import in_step_of
-from reconciler.nvidia import cdi, inside, kept, nodes, nvml, versions
+from reconciler.nvidia import cdi, inside, install, kept, nodes, nvml, versions
 from reconciler.nvidia.nodes import Card
 from reconciler.nvidia.versions import Driver
 from state.errors import LxcGpuError
+from tests.unit.reconciler.views import VIEW
 
 CLOSED = """\
 NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.261.03  Fri Aug 22 01:40:06 UTC 2025
@@ -247,6 +249,58 @@ class TestNvml:
     def test_one_that_crashes_is_an_error(self) -> None:
         with pytest.raises(LxcGpuError, match="ended the program"):
             nvml._in_child(lambda: os._exit(3), patience=5)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: installers are root's")
+class TestInstaller:
+    """Whoever else could say what it is would have every container run it, or read root's files."""
+
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Path:
+        path = tmp_path / install.NAME.format("550.54.14")
+        path.write_text("ours")
+        return path
+
+    def opened(self, path: Path) -> str:
+        with install.installer(replace(VIEW, installers=str(path.parent)), "550.54.14") as fd:
+            return os.read(fd, 99).decode()
+
+    def refused(self, path: Path) -> LxcGpuError:
+        with pytest.raises(LxcGpuError) as caught:
+            self.opened(path)
+        return caught.value
+
+    def test_of_root_is_lent(self, path: Path) -> None:
+        assert self.opened(path) == "ours"
+
+    def test_that_is_missing_is_said(self, path: Path) -> None:
+        path.unlink()
+        assert self.refused(path).code == "installer-missing"
+
+    @pytest.mark.parametrize("which", ["file", "folder"])
+    @pytest.mark.parametrize(("owner", "mode"), [(20_031, 0o755), (0, 0o775), (0, 0o757)])
+    def test_that_others_can_change_is_not(
+        self, path: Path, which: str, owner: int, mode: int
+    ) -> None:
+        changed = path if which == "file" else path.parent
+        os.chown(changed, owner, 0)
+        changed.chmod(mode)
+        error = self.refused(path)
+        assert error.code == "installer-untrusted"
+        assert f"chown root:root {changed};" in error.hint
+
+    def test_a_link_is_not_followed(self, path: Path) -> None:
+        path.rename(path.parent / "secret")
+        path.symlink_to("secret")
+        assert "is a link" in self.refused(path).message
+
+    def test_a_pipe_or_a_folder_is_none(self, path: Path) -> None:
+        path.unlink()
+        os.mkfifo(path)
+        assert "is no file" in self.refused(path).message
+        path.unlink()
+        path.mkdir()
+        assert "is no file" in self.refused(path).message
 
 
 def test_cgroups_to_join() -> None:

@@ -73,6 +73,15 @@ def test_containers_and_snapshots_elsewhere_are_no_sources_either() -> None:
     assert said(elsewhere + mounts("source: /ssd/users, target: /x")) == ""
 
 
+@pytest.mark.parametrize("access", ["own", "read-only", "shared"])
+def test_what_runs_in_every_container_is_no_source(access: str) -> None:
+    elsewhere = "driver: {policy: install, installers: /nas/drivers}\n"
+    for source in ("/nas", "/nas/drivers", "/nas/drivers/old"):
+        words = said(elsewhere + mounts(f"source: {source}, target: /x, access: {access}"))
+        assert "NVIDIA's installers in /nas/drivers overlap" in words
+    assert said(elsewhere + mounts(f"source: /nas/data, target: /x, access: {access}")) == ""
+
+
 @pytest.mark.parametrize(
     ("server", "registration", "expected"),
     [
