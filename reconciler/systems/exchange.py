@@ -72,6 +72,8 @@ def replace(
             with _at_rest(user, tell) as (now, resident, was_running):
                 if at_rest is not None:
                     at_rest(now, resident, folder)
+                    tell(Progress("waiting until all of it is on the disk"))
+                    files.settle(folder)
                 notes = fit(now, user, resident, root, folder)
                 trash = folders.put_away(root.with_name(PREVIOUS))
                 folder.rename(root.with_name(PREVIOUS))

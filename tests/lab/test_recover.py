@@ -39,6 +39,16 @@ except LxcGpuError as error:
     sys.exit(1)
 """
 """The root helper's work without its socket, so that strace can kill it at a call."""
+KEEPS_HOME = """
+import sys
+sys.path.insert(0, "/opt/lxc-gpu/packages")
+from reconciler.systems import exchange
+from reconciler.systems.next_system import FromTemplate, WithHome
+tell = lambda progress: None
+exchange.replace("lqchen", "rebuild", None, FromTemplate("lqchen", tell), tell,
+                 at_rest=WithHome("lqchen", tell))
+"""
+"""What `rebuild --keep-home` does after the yes."""
 
 
 def manage(
@@ -389,6 +399,13 @@ class TestFaults:
             assert healed.ok, f"after a kill at {call} {number}: {healed.stdout}"
             assert sent.sh(MARKER).stdout.split() == ["new", "rootfs", "rootfs.before"]
         raise AssertionError("never got through")
+
+    def test_the_copied_home_is_on_the_disk_before_the_exchange(self, sent: Host) -> None:
+        helper = f"/usr/bin/python3 -IS -c {shlex.quote(KEEPS_HOME)}"
+        calls = "strace -f -qq -o /root/calls --trace=execve,syncfs,renameat2"
+        sent.sh(f"{calls} {helper}", timeout=120)
+        seen = re.findall(r"/cp\"(?=, )|syncfs|renameat2", sent.read("/root/calls"))
+        assert seen[-3:] == ['/cp"', "syncfs", "renameat2"]
 
     def test_a_killed_helper_leaves_nobody_behind(self, fleet: Fleet, sent: Host) -> None:
         fleet.types(f"{{ {SENDS_ON} | ssh gpu17-manage recover --from-stdin; }} >said 2>&1 &")
