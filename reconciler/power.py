@@ -114,20 +114,27 @@ def start(user: str, tell: Tell) -> Started:
         return start_alone(view, user, resident_of(view, user), tell)
 
 
-def stop(user: str, tell: Tell) -> bool:
-    """Shut the container down in order. False if it wasn't running."""
+def stop(user: str, tell: Tell, *, for_good: bool = True) -> bool:
+    """Shut the container down in order. False if it wasn't running.
+
+    `for_good`: it stays down after a reboot of the server, too.
+    """
     resident_of(current_view(), user)
     with alone(user, tell):
+        if for_good:  # before: the server may go down while the container does
+            (places.RUNNING / user).unlink(missing_ok=True)
         return stop_alone(user, tell)
 
 
 def stop_alone(user: str, tell: Tell) -> bool:
-    """The same for who is `alone` already."""
+    """The same for who is `alone` already and starts it again.
+
+    It stays noted as running: whatever is killed until then, it comes back after a reboot.
+    """
     if power_of(user).active in ("inactive", "failed"):
         return False
     tell(Progress("shutting the container down"))
     command.run(["systemctl", "stop", places.container_unit(user)], timeout=120)
-    (places.RUNNING / user).unlink(missing_ok=True)  # also if it had to be killed in the end
     return True
 
 

@@ -89,8 +89,8 @@ class ContainerKind:
         root = rootfs(view, change.name)
         if change.after is None:
             assert change.before is not None  # noqa: S101
-            command.run(["systemctl", "stop", container_unit(change.name)])
             (places.RUNNING / change.name).unlink(missing_ok=True)
+            command.run(["systemctl", "stop", container_unit(change.name)])
             if change.before.files.get("authorized_keys"):
                 no_keys = {"authorized_keys": ""}
                 container_home.write(root, change.name, change.before.subid, no_keys)

@@ -10,5 +10,5 @@ from state import wire
 
 def answer(asked: Asked, tell: Tell) -> wire.Answer:
     """The answer of the start."""
-    power.stop(asked.user, tell)
+    power.stop(asked.user, tell, for_good=False)
     return start.answer(asked, tell)

@@ -13,6 +13,21 @@ from tests.lab.running import eventually
 RUNNING = "/var/lib/lxc-gpu/running"
 
 
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, "/opt/lxc-gpu/packages")
+from reconciler.systems import exchange
+from shells.usage import Verb
+from shells.verbs import Asked, serve
+die = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+dies_at = lambda told: told.text == "starting the container" and die()
+if sys.argv[1] == "restart":
+    serve(Verb.RESTART, Asked("lqchen", {}), dies_at)
+exchange.replace("lqchen", "rebuild", None, lambda *_: None, lambda told: None, at_rest=die)
+"""
+"""The root helper's work, which kills itself when the container is down."""
+
+
 def in_order(gpu17: Host) -> None:
     """As `poweroff` does it: every unit is stopped in its order."""
     gpu17.run(["systemctl", "poweroff"], check=False)
@@ -87,6 +102,23 @@ def test_what_was_shut_down_from_inside_stays_down(fleet: Fleet, gpu17: Host) ->
     fleet.types("ssh gpu17 sudo systemctl poweroff")
     eventually(lambda: not running(gpu17, "lqchen"), 30)
     eventually(lambda: gpu17.sh(f"ls {RUNNING}").stdout == "")
+
+
+def test_who_is_killed_in_the_middle_has_it_come_back(fleet: Fleet, gpu17: Host) -> None:
+    for verb in ("restart", "rebuild"):
+        assert fleet.types("ssh gpu17-manage start").ok
+        done = gpu17.run(["/usr/bin/python3", "-IS", "-c", KILLED, verb], check=False)
+        assert done.status == 137, done.stderr
+        assert not running(gpu17, "lqchen")
+        assert gpu17.sh(f"ls {RUNNING}").stdout == "lqchen\n", verb
+    at_once(gpu17)
+    boots(gpu17)
+    came_back(gpu17)
+    assert running(gpu17, "lqchen")
+    gpu17.sh("systemctl kill --signal=KILL lxc-gpu@lqchen")
+    eventually(lambda: not running(gpu17, "lqchen"), 30)
+    assert fleet.types("ssh gpu17-manage stop").ok
+    assert gpu17.sh(f"ls {RUNNING}").stdout == "", "one that crashed can be stopped for good, too"
 
 
 def test_policy_off_and_nothing_comes_back(fleet: Fleet, gpu17: Host) -> None:
