@@ -222,7 +222,8 @@ class TestStory:
 def trees(host: Host) -> str:
     """A text that differs if any system of lqchen's or ann's is another one, or outside is."""
     return host.sh(f"""
-        stat -c '%n %i %u %a' {FOLDER}/* {HERS}/* {FOLDER} {BAIT}/*; cat {BAIT}/*
+        stat -c '%n %i %u %a' {FOLDER}/* {HERS}/* {FOLDER}
+        mkdir -p {BAIT}; find {BAIT} -printf '%p %i %U %m\\n' -type f -exec cat {{}} +
         sha256sum /etc/passwd /etc/shadow {FOLDER}/rootfs/etc/shadow {HERS}/rootfs/etc/shadow
         ls -A {FOLDER} {HERS} {BAIT} /tmp /var/tmp /dev/shm""").stdout
 

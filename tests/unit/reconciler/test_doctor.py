@@ -383,6 +383,11 @@ class TestRound:
         disabled = {"ActiveState": "active", "UnitFileState": "disabled"}
         assert service.unit_problem(name, disabled) is not None
 
+    def test_what_runs_at_boot_need_not_have_run_yet(self) -> None:
+        name, enabled = "lxc-gpu-come-back.service", {"UnitFileState": "enabled"}
+        assert service.unit_problem(name, {"ActiveState": "inactive", **enabled}) is None
+        assert service.unit_problem(name, {"ActiveState": "failed", **enabled}) is not None
+
 
 def test_logins_of_one_person_and_of_nobody_with_a_similar_name() -> None:
     good, bad = user.login_findings(JOURNAL, "lqchen")
