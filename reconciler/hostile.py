@@ -12,14 +12,16 @@ import contextlib
 import ctypes
 import json
 import os
+import select
 import signal
 import socket
 import stat
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
+from reconciler.forked import STDERR, Deadline, keep_only
 from reconciler.plan import Tell
 from state import wire
 from state.errors import LxcGpuError, Remedy
@@ -28,9 +30,12 @@ LARGEST_FILE = 1 << 20
 """Bytes; no file that we have business with is larger."""
 PATIENCE = 30
 """Seconds that the child may take."""
+GRACE = 5
+"""Seconds more until it is killed and left behind: no alarm reaches who sleeps in a disk."""
 
 Json = Any
 _OPENAT2, _RESOLVE_IN_ROOT = 437, 0x10
+_deadline: Deadline | None = None  # in a child: its own
 _O_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -44,21 +49,26 @@ def as_owner(folder: Path, owner: int, work: Callable[[int], Json]) -> Json:
     Returns what `work` returns, which has to be JSON. LxcGpuErrors of `work` are raised here, too;
     OSErrors as HostileError; with the code `no-folder` if there is no such folder.
     """
-    return _in_child(folder, owner, lambda root, _: work(root), _ignore)[0]
+    return _in_child(folder, owner, lambda root, _: work(root))[0]
 
 
 def as_owner_at_length(
-    folder: Path, owner: int, work: Callable[[int, Tell], Json], tell: Tell
+    folder: Path,
+    owner: int,
+    work: Callable[[int, Tell], Json],
+    tell: Tell,
+    lent: Collection[int] = (),
 ) -> Json:
     """The same for work that takes a while: what it tells on the way is told here.
 
-    It has to call `still_at_it` more often than every PATIENCE seconds.
+    It has to call `still_at_it` more often than every PATIENCE seconds. It has no descriptors of
+    ours but those that are `lent`.
     """
 
     def act(root: int, channel: socket.socket) -> Json:
         return work(root, lambda message: channel.sendall(wire.encode(message).encode()))
 
-    return _in_child(folder, owner, act, tell)[0]
+    return _in_child(folder, owner, act, tell, lent)[0]
 
 
 def opened_as_owner(
@@ -71,7 +81,7 @@ def opened_as_owner(
         socket.send_fds(channel, [b"\n"], [descriptor])
         return result
 
-    result, descriptors = _in_child(folder, owner, act, _ignore)
+    result, descriptors = _in_child(folder, owner, act)
     (descriptor,) = descriptors
     return descriptor, result
 
@@ -79,6 +89,8 @@ def opened_as_owner(
 def still_at_it(seconds: int) -> None:
     """Called by work in a child: it may take so many seconds more."""
     signal.alarm(seconds)
+    if _deadline is not None:
+        _deadline.be_in(seconds)
 
 
 def _ignore(_: object) -> None:
@@ -86,26 +98,32 @@ def _ignore(_: object) -> None:
 
 
 def _in_child(
-    folder: Path, owner: int, act: Callable[[int, socket.socket], Json], tell: Tell
+    folder: Path,
+    owner: int,
+    act: Callable[[int, socket.socket], Json],
+    tell: Tell = _ignore,
+    lent: Collection[int] = (),
 ) -> tuple[Json, list[int]]:
     """What `act` returned, and the descriptors that it sent."""
     ours, theirs = socket.socketpair()
-    child = os.fork()
-    if child == 0:
-        ours.close()
-        _child(folder, owner, act, theirs)
-    theirs.close()
     with ours:
-        answer, descriptors = _received(ours, tell)
-    _, status = os.waitpid(child, 0)
+        deadline = Deadline(PATIENCE)
+        child = os.fork()
+        if child == 0:
+            _child(folder, owner, act, theirs, deadline, lent)
+        theirs.close()
+        ended = os.pidfd_open(child)
+        try:
+            answer, descriptors = _received(ours, tell, deadline)
+            status = _status(child, ended)
+        finally:
+            os.close(ended)
     if not answer:
         _close(descriptors)
-        late = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM
+        late = status is None or os.waitstatus_to_exitcode(status) == -signal.SIGALRM
         how = "was given up, because nothing moved any more" if late else "ended unexpectedly"
-        raise HostileError(
-            "hostile-died", f"Work below {folder} {how}.", "Try again.", Remedy.RETRY,
-            f"status {status}",
-        )  # fmt: skip
+        raise HostileError("hostile-died", f"Work below {folder} {how}.", "Try again.",
+                           Remedy.RETRY, f"status {status}")  # fmt: skip
     outcome: Mapping[str, Json] = json.loads(answer)
     if "error" in outcome:
         _close(descriptors)
@@ -114,10 +132,25 @@ def _in_child(
     return outcome["result"], descriptors
 
 
-def _received(channel: socket.socket, tell: Tell) -> tuple[bytes, list[int]]:
-    """The last line that comes, the only one that is no progress; and the descriptors."""
+def _status(child: int, ended: int) -> int | None:
+    """How the child ended; None if it had to be killed, and maybe can't even be."""
+    if select.select([ended], [], [], GRACE)[0]:
+        return os.waitpid(child, 0)[1]
+    os.kill(child, signal.SIGKILL)
+    select.select([ended], [], [], 1)
+    os.waitpid(child, os.WNOHANG)
+    return None
+
+
+def _received(channel: socket.socket, tell: Tell, deadline: Deadline) -> tuple[bytes, list[int]]:
+    """The last line, the only one that is no progress, empty if late; and the descriptors."""
     rest, last, descriptors = b"", b"", list[int]()
     while True:
+        left = deadline.left() + GRACE
+        if not select.select([channel], [], [], min(max(left, 0.0), 1.0))[0]:
+            if left <= 0:
+                return b"", descriptors
+            continue  # its end may have moved, either way
         chunk, sent, _, _ = socket.recv_fds(channel, 1 << 16, 1)
         for descriptor in sent:
             os.set_inheritable(descriptor, False)
@@ -139,10 +172,18 @@ def _close(descriptors: list[int]) -> None:
 
 
 def _child(
-    folder: Path, owner: int, act: Callable[[int, socket.socket], Json], channel: socket.socket
+    folder: Path,
+    owner: int,
+    act: Callable[[int, socket.socket], Json],
+    channel: socket.socket,
+    deadline: Deadline,
+    lent: Collection[int],
 ) -> NoReturn:
+    global _deadline
     outcome: dict[str, Json]
     try:
+        keep_only([STDERR, channel.fileno(), *lent])
+        _deadline = deadline
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(PATIENCE)
         os.setgroups([])

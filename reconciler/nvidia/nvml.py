@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, NoReturn
 
+from reconciler.forked import keep_only
 from state.errors import LxcGpuError, Remedy
 from state.files import read_text
 
@@ -177,11 +178,13 @@ def _text(value: str | bytes) -> str:
 
 
 def _in_child(work: Callable[[], Mapping[str, Any]], patience: float) -> Mapping[str, Any]:
-    """What `work` returns in a child. One that can't even be killed (D state) is left behind."""
+    """What `work` returns in a child. One that can't even be killed (D state) is left behind.
+
+    It holds nothing of ours by then, no lock above all.
+    """
     reader, writer = os.pipe2(os.O_CLOEXEC)
     child = os.fork()
     if child == 0:
-        os.close(reader)
         _work(work, writer)
     os.close(writer)
     raw, deadline = b"", time.monotonic() + patience
@@ -210,6 +213,8 @@ def _in_child(work: Callable[[], Mapping[str, Any]], patience: float) -> Mapping
 
 
 def _work(work: Callable[[], Mapping[str, Any]], writer: int) -> NoReturn:
-    with suppress(BaseException), os.fdopen(writer, "wb") as stream:
-        stream.write(json.dumps(work()).encode())
+    with suppress(BaseException):
+        keep_only([writer])
+        with os.fdopen(writer, "wb") as stream:
+            stream.write(json.dumps(work()).encode())
     os._exit(0)

@@ -75,7 +75,7 @@ def send(user: str, sink: int, tell: Tell) -> Packed:
     with _undertaken(user, "snapshot --to-stdout") as view:
         here = _Work(view, user, "")
         uid = view.residents[user].uid
-        return Packed(**hostile.as_owner_at_length(Path("/"), uid, work, tell))
+        return Packed(**hostile.as_owner_at_length(Path("/"), uid, work, tell, [sink]))
 
 
 def remove(view: View, user: str, name: str) -> None:

@@ -1,11 +1,14 @@
 """Attacks from below a folder that somebody else controls; needs root, to become that somebody."""
 
+import contextlib
 import os
 import signal
+import time
 from pathlib import Path, PurePosixPath
 
 import pytest
 
+from reconciler import locks
 from reconciler.hostile import (
     HostileError,
     Json,
@@ -17,6 +20,7 @@ from reconciler.hostile import (
     still_at_it,
     write_below,
 )
+from reconciler.nvidia import nvml
 from reconciler.plan import Tell
 from state.errors import LxcGpuError, Remedy
 from state.wire import Progress
@@ -175,6 +179,80 @@ def test_work_that_stands_still_is_given_up(root: Path) -> None:
 
     with pytest.raises(HostileError, match="nothing moved"):
         as_owner(root, OWNER, work)
+
+
+@pytest.mark.parametrize("ending", [False, True])
+def test_work_that_no_alarm_ends_is_killed(
+    root: Path, monkeypatch: pytest.MonkeyPatch, ending: bool
+) -> None:
+    """As on a disk that doesn't answer: before it said anything, and when it had said all."""
+
+    def work(_: int) -> tuple[int, Json]:
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
+        still_at_it(1)
+        if ending:
+            os.closerange(3, 99)
+        time.sleep(60)
+        return 0, None
+
+    monkeypatch.setattr("reconciler.hostile.GRACE", 0.5)
+    begun, before = time.monotonic(), _open_files()
+    with pytest.raises(HostileError, match="nothing moved"):
+        opened_as_owner(root, OWNER, work)
+    assert 0.4 < time.monotonic() - begun < 5
+    assert _open_files() == before
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_work_may_take_as_long_as_it_says(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reconciler.hostile.PATIENCE", 1)
+    monkeypatch.setattr("reconciler.hostile.GRACE", 0.2)
+
+    def work(_: int) -> str:
+        still_at_it(30)
+        time.sleep(2)
+        return "done"
+
+    assert as_owner(root, OWNER, work) == "done"
+
+
+def test_a_lock_of_ours_is_not_the_childs(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that can't be killed would hold it until the next boot."""
+    monkeypatch.setattr("reconciler.places.LOCKS", root.parent / "locks")
+    with locks.lock("user-ann"):
+        status = (root.parent / "locks/user-ann").stat()
+        held = [status.st_dev, status.st_ino]
+        assert held in _open_files()
+        assert held not in as_owner(root, OWNER, lambda _: _open_files())
+        assert held not in nvml._in_child(lambda: {"open": _open_files()}, 5)["open"]
+
+
+def test_what_is_lent_is_the_childs(root: Path) -> None:
+    reader, writer = os.pipe()
+
+    def work(_: int, __: Tell) -> int:
+        return os.write(writer, b"whole")
+
+    assert as_owner_at_length(root, OWNER, work, lambda _: None, [writer]) == 5
+    assert os.read(reader, 9) == b"whole"
+    with pytest.raises(HostileError, match="Bad file descriptor"):
+        as_owner_at_length(root, OWNER, work, lambda _: None)
+    for descriptor in (reader, writer):
+        os.close(descriptor)
+
+
+def _identity(descriptor: int) -> list[int]:
+    status = os.fstat(descriptor)
+    return [status.st_dev, status.st_ino]
+
+
+def _open_files() -> list[list[int]]:
+    found = []
+    for descriptor in range(256):
+        with contextlib.suppress(OSError):
+            found.append(_identity(descriptor))
+    return found
 
 
 def test_an_error_keeps_its_hint_and_remedy(root: Path) -> None:

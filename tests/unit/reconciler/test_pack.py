@@ -29,7 +29,7 @@ def _packed_into(sink: int, tree: Path) -> Json:
     def work(_: int, tell: Tell) -> Json:
         return asdict(pack(tree, list, sink, 1, tell))
 
-    return as_owner_at_length(tree, OWNER, work, lambda _: None)
+    return as_owner_at_length(tree, OWNER, work, lambda _: None, [sink])
 
 
 def test_a_reader_that_has_gone_is_said_even_if_tar_ended_before(tree: Path) -> None:
