@@ -5,6 +5,10 @@ Sizes are bytes.
 
 from __future__ import annotations
 
+import os
+import select
+import subprocess
+import time
 from dataclasses import dataclass
 
 from reconciler import places
@@ -18,6 +22,14 @@ from state.view import Mount, Resident, View
 
 PATIENCE = 2.0
 """Seconds that counting what is on the disk may take: `status` is asked often."""
+GRACE = 3.0
+"""Seconds more until who counts is left to a disk that doesn't answer."""
+CHUNK = 1 << 16
+"""Bytes that are read at a time."""
+_LONGEST_NUMBER = 32
+"""Bytes: more than a size and its tab have."""
+_LATE = 124
+"""What timeout(1) ends with."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +61,29 @@ def disk_use(view: View, user: str, resident: Resident) -> DiskUse:
     """What du(1) counts, as root of the container's id map, which reads everything in it.
 
     A folder a line, so that what was counted when the time is over is known; by NUL, for names may
-    hold anything.
+    hold anything. They are as long and as many as the user likes, so none of them is kept here.
     """
     du = ["du", "--null", "--one-file-system", "--block-size=1", "--separate-dirs", "--",
           str(rootfs(view, user))]  # fmt: skip
     limited = ["timeout", f"{PATIENCE}", *in_id_map(user, resident, view.subid_size, du)]
-    done = command.run(limited, check=False, timeout=PATIENCE + 10)
-    sizes = (line.split("\t", 1)[0] for line in done.stdout.split("\0"))
-    return DiskUse(sum(int(size) for size in sizes if size.isdigit()), done.status == 124)
+    with command.started(limited, stderr=subprocess.DEVNULL, family=True) as counting:
+        assert counting.stdout is not None  # noqa: S101
+        used, whole = counted(counting.stdout.fileno(), PATIENCE + GRACE)
+        return DiskUse(used, not whole or counting.wait() == _LATE)
+
+
+def counted(stream: int, patience: float) -> tuple[int, bool]:
+    """The sum of what `du --null` prints, and whether it came to its end in so many seconds."""
+    total, rest, deadline = 0, b"", time.monotonic() + patience
+    while (left := deadline - time.monotonic()) > 0 and select.select([stream], [], [], left)[0]:
+        chunk = os.read(stream, CHUNK)
+        if not chunk:
+            return total, True
+        *lines, rest = (rest + chunk).split(b"\0")
+        sizes = (line[:_LONGEST_NUMBER].split(b"\t", 1)[0] for line in lines)
+        total += sum(int(size) for size in sizes if size.isdigit())
+        rest = rest[:_LONGEST_NUMBER]
+    return total, False
 
 
 def mounts_seen(view: View, user: str) -> tuple[MountSeen, ...]:

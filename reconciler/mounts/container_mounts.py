@@ -104,6 +104,6 @@ def targets_seen(user: str) -> frozenset[str]:
                         places.container_unit(user)]).stdout.strip()  # fmt: skip
     try:
         first = Path(f"/proc/{main}/task/{main}/children").read_text().split()[0]
-        return frozenset(mounts.mount_points(first))
+        return frozenset(mounts.mount_points_inside(first))
     except (OSError, IndexError):
         return frozenset()

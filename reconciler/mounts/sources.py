@@ -19,6 +19,8 @@ from state.view import Mount, View
 
 PATIENCE = 5
 """Seconds that a disk or a NAS has to answer."""
+MOST_INSIDE = 4 << 20
+"""Bytes of what a container says of its mounts: some ten thousand of them."""
 FLAGS: Mapping[str, tuple[str, ...]] = {
     "own": ("nodev",),
     "shared": ("nodev", "nosuid"),
@@ -63,10 +65,24 @@ def mounted() -> dict[str, frozenset[str]]:
     return found
 
 
-def mount_points(pid: str = "self") -> dict[str, frozenset[str]]:
+def mount_points() -> dict[str, frozenset[str]]:
     """Every mount point, with the options of the mount on top (proc(5), mountinfo)."""
-    text = Path(f"/proc/{pid}/mountinfo").read_text("utf-8", "surrogateescape")
-    fields = (line.split() for line in text.splitlines())
+    return _points(Path("/proc/self/mountinfo"))
+
+
+def mount_points_inside(pid: str) -> dict[str, frozenset[str]]:
+    """The same of a process in a container, whose root may mount a hundred thousand times.
+
+    The oldest come first: of more than MOST_INSIDE bytes, the rest is left out.
+    """
+    return _points(Path(f"/proc/{pid}/mountinfo"), MOST_INSIDE)
+
+
+def _points(mountinfo: Path, most: int = -1) -> dict[str, frozenset[str]]:
+    with mountinfo.open("rb") as stream:
+        text = stream.read(most).decode("utf-8", "surrogateescape")
+    lines = text.split("\n")[:-1]  # what was cut off is no line
+    fields = (line.split() for line in lines)
     return {f[4]: frozenset(f[5].split(",")) for f in fields if len(f) > 5}
 
 
