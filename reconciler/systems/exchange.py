@@ -22,6 +22,7 @@ from pathlib import Path
 
 from reconciler import locks, power
 from reconciler.archives.room import used
+from reconciler.converge import os_error
 from reconciler.lxc_config import rootfs
 from reconciler.newest import current_view
 from reconciler.plan import Tell
@@ -75,10 +76,7 @@ def replace(
                     tell(Progress("waiting until all of it is on the disk"))
                     files.settle(folder)
                 notes = fit(now, user, resident, root, folder)
-                trash = folders.put_away(root.with_name(PREVIOUS))
-                folder.rename(root.with_name(PREVIOUS))
-                files.keep_folder(root.parent)
-                exchange(root, root.with_name(PREVIOUS))
+                trash = _put_in_place(root, folder)
                 done = _go_on(now, user, resident, notes, tell, was_running=was_running)
         if trash is not None:
             tell(Progress("removing the system that was kept until now"))
@@ -108,6 +106,26 @@ def forget(user: str, what: str, expected: Systems, tell: Tell) -> int:
         freed = used(trash)
         folders.delete(trash)
         return freed
+
+
+def _put_in_place(root: Path, folder: Path) -> Path | None:
+    """Exchange the system in place and a new one; where the one kept until now went, if any was.
+
+    OSError if that can't be done: then all of them are where they were.
+    """
+    previous = root.with_name(PREVIOUS)
+    trash = folders.put_away(previous)
+    try:
+        folder.rename(previous)
+        files.keep_folder(root.parent)
+        exchange(root, previous)
+    except OSError:
+        if not folder.exists():
+            previous.rename(folder)
+        if trash is not None:
+            trash.rename(previous)
+        raise
+    return trash
 
 
 @contextmanager
@@ -147,7 +165,7 @@ def _at_rest(user: str, tell: Tell) -> Iterator[tuple[View, Resident, bool]]:
         except BaseException as error:
             if was_running:
                 tell(Progress("starting the container as it was"))
-                with suppress(LxcGpuError):
+                with suppress(LxcGpuError, OSError):
                     power.start_alone(view, user, resident, tell)
             if isinstance(error, OSError) and error.errno in (errno.EINVAL, errno.EBUSY):
                 raise _no_exchange(view, error) from error
@@ -186,12 +204,16 @@ def _go_on(
     was_running: bool,
 ) -> _Done:
     """Start the container if it ran before. Never raises: the exchange is done."""
-    if not was_running:
-        return _Done(Exchanged(view, running=False, notes=notes))
+    stopped = Exchanged(view, running=False, notes=notes)
     try:
+        files.keep_folder(rootfs(view, user).parent)
+        if not was_running:
+            return _Done(stopped)
         started = power.start_alone(view, user, resident, tell)
     except LxcGpuError as error:
-        return _Done(Exchanged(view, running=False, notes=notes), error)
+        return _Done(stopped, error)
+    except OSError as error:
+        return _Done(stopped, os_error(error))
     more = tuple(note for note in started.notes if note not in notes)
     return _Done(Exchanged(view, running=True, notes=notes + more))
 
@@ -207,9 +229,11 @@ def _no_exchange(view: View, error: OSError) -> LxcGpuError:
 
 
 def exchange(one: Path, other: Path) -> None:
-    """Have two folders change places in one step. OSError if that can't be done."""
+    """Have two folders change places in one step. OSError if that can't be done.
+
+    For a power loss, the caller has the folder around them kept.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
     names = (os.fsencode(one), os.fsencode(other))
     if libc.renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) != 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(one))
-    files.keep_folder(one.parent)

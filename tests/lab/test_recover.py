@@ -145,6 +145,21 @@ class TestStory:
         assert agreed(fleet, "recover --undo").ok
         assert inside(fleet, "cat thesis") == "one\n"
 
+    def test_what_fails_after_the_exchange_says_that_it_was_done(
+        self, fleet: Fleet, gpu17: Host
+    ) -> None:
+        config = "/run/lxc-gpu/lqchen.config"
+        gpu17.sh(f"rm {config}; mkdir {config}")
+        try:
+            done = agreed(fleet, "recover --undo")
+        finally:
+            gpu17.sh(f"rmdir {config}")
+        assert "✗ The systems were exchanged, but the one in place" in done.stderr, done.stderr
+        assert "Is a directory" in done.stderr
+        assert agreed(fleet, "recover --undo").ok
+        assert manage(fleet, "start").ok
+        assert inside(fleet, "cat thesis") == "one\n"
+
     def test_rebuild_with_home_takes_all_of_it_along(self, fleet: Fleet, gpu17: Host) -> None:
         inside(fleet, """
             rm .profile; ln thesis same; mkfifo pipe; mkdir -m 700 deep; echo >deep/file
@@ -407,6 +422,14 @@ class TestFaults:
         sent.sh(f"{calls} {helper}", timeout=120)
         seen = re.findall(r"/cp\"(?=, )|syncfs|renameat2", sent.read("/root/calls"))
         assert seen[-3:] == ['/cp"', "syncfs", "renameat2"]
+
+    def test_an_exchange_that_fails_keeps_the_previous_system(self, sent: Host) -> None:
+        sent.sh(f"mkdir {FOLDER}/rootfs.before; echo kept >{FOLDER}/rootfs.before/mine")
+        fails = "strace -qq -o /dev/null --trace=renameat2 --inject=renameat2:error=EINVAL"
+        done = self.drives(sent, at=fails)
+        assert done.stdout.startswith("no-exchange "), done.stdout + done.stderr
+        assert sent.sh(MARKER).stdout.split() == ["old", "rootfs", "rootfs.before"]
+        assert sent.read(f"{FOLDER}/rootfs.before/mine") == "kept\n"
 
     def test_a_killed_helper_leaves_nobody_behind(self, fleet: Fleet, sent: Host) -> None:
         fleet.types(f"{{ {SENDS_ON} | ssh gpu17-manage recover --from-stdin; }} >said 2>&1 &")
