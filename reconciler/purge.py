@@ -17,7 +17,7 @@ from reconciler.network.forwarding import forget
 from reconciler.network.forwards import Forward
 from reconciler.newest import published_view
 from reconciler.power import power_of
-from reconciler.systems.folders import remove_tree
+from reconciler.systems.folders import remove_container
 from reconciler.systems.undertaking import busy
 from state import command, files
 from state.errors import LxcGpuError
@@ -104,7 +104,7 @@ def purge(view: View, left: Remains) -> None:
             raise busy(user)
         left = remains(published_view() or view, user)  # the person may have come back meanwhile
         if rootfs(view, user).parent.is_dir():
-            remove_tree(rootfs(view, user).parent)
+            remove_container(rootfs(view, user).parent)
         with locks.lock(locks.ACCOUNTS):
             forget(user)
             if left.account:

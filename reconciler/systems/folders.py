@@ -51,6 +51,18 @@ def remove_tree(tree: Path) -> None:
         delete(trash)
 
 
+def remove_container(folder: Path) -> None:
+    """Remove a container's folder, with all systems in it.
+
+    It goes last, and by then nothing in it has a system's name: what a kill leaves is found again,
+    and not taken for a system.
+    """
+    for tree in folder.iterdir():
+        if not tree.name.startswith(TRASH):
+            put_away(tree)
+    delete(folder)
+
+
 def put_away(tree: Path) -> Path | None:
     """Rename a file system that is to be removed, so that a half-removed one is never used."""
     if not os.path.lexists(tree):

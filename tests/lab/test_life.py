@@ -281,3 +281,17 @@ class TestPurge:
         assert left == "nobody\n"
         assert not running(gone, "ann")
         assert "There is nothing of ann" in gone.run(["lxc-gpu", "purge", "ann"]).stdout
+
+    def test_what_a_kill_leaves_is_found_again(self, gone: Host) -> None:
+        """strace(1) kills rm(1) when half of the container is gone."""
+        gone.sh(f"mkdir -p {CONTAINERS}/ann/rootfs.before/etc")
+        kill = "strace -f -qq -o /dev/null --trace=unlinkat --inject=unlinkat:signal=KILL:when=900"
+        assert not gone.sh(f"{kill} lxc-gpu purge ann --yes", check=False, timeout=120).ok
+        assert not gone.sh(f"ls -A {CONTAINERS} | grep trash", check=False).ok
+        left = gone.sh(f"ls -A {CONTAINERS}/ann").stdout.split()
+        assert left
+        assert all(name.startswith(".trash-") for name in left), "half a system is none"
+        asked = gone.run(["lxc-gpu", "purge", "ann"], check=False)
+        assert f"{CONTAINERS}/ann" in asked.stderr
+        assert gone.run(["lxc-gpu", "purge", "ann", "--yes"], timeout=120).ok
+        assert not gone.run(["test", "-e", f"{CONTAINERS}/ann"], check=False).ok
