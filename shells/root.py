@@ -13,17 +13,23 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
+from reconciler.locks import lock
 from reconciler.plan import Tell
-from shells.request import LONGEST_REQUEST, Request, decode, whose
+from shells.request import LONGEST_REQUEST, OF_SERVICES, Request, decode, whose
 from shells.usage import Verb
 from shells.verbs import Asked, serve
 from state import wire
-from state.errors import LxcGpuError
+from state.errors import LxcGpuError, Remedy
 
-PATIENCE = 10
-"""Seconds that the other side has to say what it wants."""
+PATIENCE = 3
+"""Seconds that the other side has to say what it wants: our programs say it at once."""
+PLACES = 8
+"""Requests that one user may have under way: the socket takes 200 connections, of all together."""
+_MANY_PLACES = ("root", *OF_SERVICES)
+"""Those who ask for others."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -31,11 +37,12 @@ def main(argv: Sequence[str]) -> int:
     send = _Sender(sys.stdout.fileno())
     try:
         asker = _asker()
-        line, descriptor = _receive()
-        request = decode(line)
-        user = whose(request, asker)
-        _log(f"event=asked verb={request.verb} asker={asker} user={user or '-'}")
-        send(_do(request, Asked(user, request.options, descriptor), send))
+        with _place(asker):
+            line, descriptor = _receive()
+            request = decode(line)
+            user = whose(request, asker)
+            _log(f"event=asked verb={request.verb} asker={asker} user={user or '-'}")
+            send(_do(request, Asked(user, request.options, descriptor), send))
     except LxcGpuError as error:
         _log(f"event=refused code={error.code} message={error.message!r} {error.details}")
         send(wire.refusal(error))
@@ -76,6 +83,22 @@ def _asker() -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError as error:
         raise LxcGpuError("not-allowed", f"Nobody here has the uid {uid}.") from error
+
+
+@contextmanager
+def _place(asker: str) -> Iterator[None]:
+    """One of the asker's places, for as long as the request takes; LxcGpuError if none is free."""
+    with ExitStack() as held:
+        if asker not in _MANY_PLACES:
+            names = (f"place-{number}-{asker}" for number in range(PLACES))
+            if not any(held.enter_context(lock(name, wait=False)) for name in names):
+                raise LxcGpuError(
+                    "busy",
+                    f"{PLACES} requests of yours are under way on this server, as many as may be.",
+                    "Wait until one has ended, then type the same again.",
+                    Remedy.WAIT,
+                )
+        yield
 
 
 def _receive() -> tuple[bytes, int | None]:

@@ -352,6 +352,37 @@ except OSError: pass"""
         listing = "systemctl list-units --plain --no-legend 'lxc-gpu-root@*'"
         eventually(lambda: not untouched.sh(listing).stdout)
 
+    def test_nobody_takes_the_places_of_the_others(self, untouched: Host) -> None:
+        """Twenty connections of one, without a word: that one is told to wait, nobody else."""
+        status = json.dumps({"verb": "status", "user": ""}) + "\n"
+        asks = f"s.sendall({status.encode()!r})"
+        crowd = f"""
+import select
+def knock():
+    one = socket.socket(socket.AF_UNIX); one.connect("/run/lxc-gpu/root.sock"); return one
+silent = [knock() for _ in range(20)]
+select.select(silent, [], [])
+s = knock(); {asks}
+print(s.recv(65536).decode(), end="", flush=True)
+for one in silent:
+    while part := one.recv(65536): print(part.decode(), end="")
+sys.exit()"""
+        ask = f"timeout 40 python3 -c {shlex.quote(ASK)}"
+        said = untouched.sh(f"""
+            cd $(mktemp -d)
+            runuser -u lqchen -- {ask} {shlex.quote(crowd)} >crowd &
+            until test -s crowd; do sleep 0.05; done
+            runuser -u ann -- {ask} {shlex.quote(asks)}
+            wait; cat crowd; rm crowd""").stdout.splitlines()
+        anns, *lqchens = map(json.loads, said)
+        assert anns["answer"]["facts"]["user"] == "ann"
+        codes = [each["refusal"]["code"] for each in lqchens]
+        assert codes[0] == "busy"
+        assert lqchens[0]["refusal"]["remedy"] == "wait"
+        assert (len(codes), set(codes)) == (21, {"busy", "bad-request"})
+        assert codes.count("busy") >= 9
+        assert "answer" in self.ask(untouched, asks), "the places are free again"
+
     def test_who_asks_can_t_be_seen_or_changed_by_another(self, untouched: Host) -> None:
         done = untouched.sh("runuser -u ann -- ls /etc/lxc-gpu/keys /var/lib/lxc-gpu/host_keys "
                             "/var/lib/lxc-gpu 2>&1 || true")  # fmt: skip
