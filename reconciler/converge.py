@@ -17,6 +17,8 @@ from state.wire import Failure, Progress
 Current = Callable[[], bool]
 PATIENCE = 60.0
 """Seconds that a round waits, at its end, for other work on containers."""
+TRIES = 3
+"""How often a request puts right what somebody else changes at the same moment."""
 MOST_SAID = 10
 """Changes of one kind that are said one by one."""
 
@@ -82,11 +84,18 @@ def converge(
 
 
 def put_right(kind: AnyKind, view: View, user: str) -> None:
-    """One kind for one user, by who holds its lock already. LxcGpuError if it can't be done."""
+    """One kind for one user, by who holds its lock already. LxcGpuError if it can't be done.
+
+    Again, should somebody without our locks (a firewall that is loaded anew) just undo it.
+    """
     alone, outcome = view.only(user), Outcome()
-    _Step(kind, alone, kind.desired(alone), user)._apply(
-        [user], lambda _: None, lambda: True, outcome
-    )
+    for _ in range(TRIES):
+        outcome = Outcome()
+        _Step(kind, alone, kind.desired(alone), user)._apply(
+            [user], lambda _: None, lambda: True, outcome
+        )
+        if not outcome.failures:
+            return
     for failure in outcome.failures:
         raise LxcGpuError(failure.code, failure.message, failure.hint)
 
@@ -119,7 +128,8 @@ class _Step:
     ) -> frozenset[str]:
         """Do it; the users of whom something can't be read.
 
-        Whose container somebody is at work on goes to `busy`: nobody else waits for that.
+        Whose container somebody is at work on goes to `busy`: nobody else waits for that. So do
+        the kinds after it, of the same user: their order counts.
         """
         observed = self.kind.observe(self.view, self.desired.keys())
         outcome.failed(
@@ -128,21 +138,33 @@ class _Step:
         )
         unreadable = frozenset(observed.unreadable if self.kind.per_user else ())
         names = [change.name for change in diff(self.desired, observed, self.only, self.leave)]
-        if names and self.kind.lock is Lock.GLOBAL:
-            with locks.lock(locks.ACCOUNTS):
-                # what users choose is changed under this lock: asked before, it may be old by now
-                again = replace(self, desired=self.kind.desired(self.view))
-                again._apply(names, tell, current, outcome)
+        if self.kind.lock is Lock.GLOBAL:
+            waiting = {each.name for each in busy} if self.kind.per_user else set()
+            busy += [_Busy(self, name) for name in names if name in waiting]
+            self._apply_globally([n for n in names if n not in waiting], tell, current, outcome)
             return unreadable
         busy += [_Busy(self, name) for name in names if not self.one(name, tell, current, outcome)]
         return unreadable
 
     def one(self, name: str, tell: Tell, current: Current, outcome: Outcome) -> bool:
         """Do it for one user, unless somebody is at work on the container: then False."""
+        if self.kind.lock is Lock.GLOBAL:
+            self._apply_globally([name], tell, current, outcome)
+            return True
         with locks.lock(locks.user_lock(name), wait=False) as held:
             if held:
                 self._apply([name], tell, current, outcome)
             return held
+
+    def _apply_globally(
+        self, names: Sequence[str], tell: Tell, current: Current, outcome: Outcome
+    ) -> None:
+        if not names:
+            return
+        with locks.lock(locks.ACCOUNTS):
+            # what users choose is changed under this lock: asked before, it may be old by now
+            again = replace(self, desired=self.kind.desired(self.view))
+            again._apply(names, tell, current, outcome)
 
     def _apply(self, names: Sequence[str], tell: Tell, current: Current, outcome: Outcome) -> None:
         """Observe again, apply what still differs, observe once more. The lock is held."""

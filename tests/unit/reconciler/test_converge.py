@@ -18,11 +18,10 @@ from tests.unit.reconciler.views import RESIDENT, with_
 class Marks:
     """A kind whose things are marks in a dict."""
 
-    lock = Lock.USER
     per_user = True
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, lock: Lock = Lock.USER) -> None:
+        self.name, self.lock = name, lock
         self.made: dict[str, str] = {}
 
     def desired(self, view: View) -> Mapping[str, str]:
@@ -59,6 +58,23 @@ def test_who_is_busy_for_long_delays_nobody_else(kinds: tuple[Marks, Marks]) -> 
     ]
     assert converge.converge(kinds, view).failures == []
     assert [set(kind.made) for kind in kinds] == [{"chen", "mallory"}] * 2
+
+
+def test_what_comes_after_the_container_waits_for_it(kinds: tuple[Marks, Marks]) -> None:
+    """Who leaves keeps the address on the bridge until the container has said goodbye."""
+    view = with_(residents={"chen": RESIDENT, "mallory": RESIDENT})
+    first, last = kinds[0], Marks("last", Lock.GLOBAL)
+    seen: list[set[str]] = []
+
+    def current() -> bool:
+        seen.append(set(last.made))
+        return True
+
+    with locks.lock(locks.user_lock("mallory")):
+        outcome = converge.converge((first, last), view, current=current)
+    assert [f.kind for f in outcome.failures] == ["first"]
+    assert seen[-1] == {"chen"}, "mallory came last of all"
+    assert set(last.made) == {"chen", "mallory"}
 
 
 def test_containers_ask_resolvers_that_they_can_reach(
