@@ -77,7 +77,8 @@ BREAKS = (
           "mv -T /opt/lxc-gpu/away /opt/lxc-gpu/packages",
           "login shell of the manage accounts doesn't run", "setup/gpu-server"),
     Break("a container that was killed", "systemctl kill --signal=KILL lxc-gpu@lqchen; sleep 1",
-          "systemctl reset-failed lxc-gpu@lqchen; systemctl start lxc-gpu@lqchen",
+          "systemctl reset-failed lxc-gpu@lqchen; "
+          "runuser -u lqchen -- /usr/local/lib/lxc-gpu/login-shell -c start",
           "The container of lqchen failed", "lxc-gpu doctor --user lqchen"),
     Break("the page is down", "systemctl stop lxc-gpu-web", "systemctl start lxc-gpu-web",
           "lxc-gpu-web.service is inactive: nobody can save keys",
