@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from reconciler import places
 from reconciler.archives.id_map import in_id_map
+from reconciler.kinds import disk_quota
 from reconciler.lxc_config import rootfs
 from reconciler.mounts import container_mounts
 from reconciler.mounts import sources as mounts
@@ -48,6 +49,8 @@ class DiskUse:
     used: int
     at_least: bool = False
     """There was no time to count everything."""
+    held: bool = False
+    """The kernel counts, all systems of the container together, and holds it to its limit."""
 
 
 def memory_limit(user: str) -> int | None:
@@ -58,6 +61,14 @@ def memory_limit(user: str) -> int | None:
 
 
 def disk_use(view: View, user: str, resident: Resident) -> DiskUse:
+    """What the kernel counts, if a quota holds the container to its limit; else what du(1) does."""
+    quota = disk_quota.use_of(view, user)
+    if quota is not None:
+        return DiskUse(quota.used, held=True)
+    return _counted_by_du(view, user, resident)
+
+
+def _counted_by_du(view: View, user: str, resident: Resident) -> DiskUse:
     """What du(1) counts, as root of the container's id map, which reads everything in it.
 
     A folder a line, so that what was counted when the time is over is known; by NUL, for names may

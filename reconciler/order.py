@@ -12,6 +12,7 @@ from __future__ import annotations
 from reconciler.kinds.account import AccountKind
 from reconciler.kinds.authorized_keys import AuthorizedKeysKind
 from reconciler.kinds.container import ContainerKind
+from reconciler.kinds.disk_quota import DiskQuotaKind
 from reconciler.kinds.forward import ForwardKind
 from reconciler.kinds.hairpin import HairpinKind
 from reconciler.kinds.identity import IdentityKind
@@ -38,6 +39,7 @@ KINDS: tuple[AnyKind, ...] = (
     LimitsKind(),
     MountKind(),
     UserFolderKind(),
+    DiskQuotaKind(),
     ContainerKind(),
     IdentityKind(),
 )

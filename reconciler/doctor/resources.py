@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from reconciler.doctor.server import Server, output, unit_properties
+from reconciler.kinds import disk_quota
 from reconciler.mounts import sources as mounts
 from state.errors import LxcGpuError
 from state.findings import Area, Finding
@@ -34,14 +35,19 @@ def sources(server: Server) -> Iterator[Finding]:
 
 
 def quotas(server: Server) -> Iterator[Finding]:
-    """Whose limit of the disk is set, though nothing enforces it yet."""
+    """Whether limits of the disk that are set hold."""
     view = server.view
     people = [n for n in view.residents if view.limits_of(n).disk is not None] if view else []
-    if people:
-        names = ", ".join([*people[:MOST_SAID], *(["..."] if people[MOST_SAID:] else [])])
+    if view is None or not people:
+        return
+    names = ", ".join([*people[:MOST_SAID], *(["..."] if people[MOST_SAID:] else [])])
+    if disk_quota.available(view):
+        yield Area("disk").ok(f"`limits: disk` of {names} is held by project quotas")
+    else:
         yield Area("disk").note(
             f"`limits: disk` is set for {names}: it is shown, and not enforced.",
-            "lxc-gpu sets no project quotas yet; watch the disk's room.",
+            f"{view.containers} is on a file system without project quotas, or with them off: "
+            'ext4 and xfs have them, mounted with `prjquota`. See the guide, "Disk quotas".',
         )
 
 

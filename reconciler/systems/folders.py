@@ -22,8 +22,7 @@ TRASH = ".trash-"
 def beside(view: View, user: str, resident: Resident) -> Iterator[Path]:
     """An empty folder beside the container's file system, for another one. Removed on errors."""
     root = rootfs(view, user)
-    root.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
-    root.parent.chmod(0o711)
+    make_around(root)
     clear(root.parent)
     folder = root.with_name(NEXT)
     folder.mkdir(mode=0o755)
@@ -33,6 +32,12 @@ def beside(view: View, user: str, resident: Resident) -> Iterator[Path]:
     except BaseException:
         remove_tree(folder)
         raise
+
+
+def make_around(root: Path) -> None:
+    """Make the folder in which a container's systems stand, if it isn't there."""
+    root.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
+    root.parent.chmod(0o711)
 
 
 def clear(folder: Path) -> None:

@@ -50,6 +50,7 @@ def answer(asked: Asked, tell: Tell) -> wire.Answer:
         "disk_bytes": disk.used,
         "disk_bytes_at_least": disk.at_least,
         "disk_limit_bytes": limits.disk,
+        "disk_limit_enforced": disk.held,
         "mounts": [
             {**asdict(seen.mount), "there": seen.there, "why_not": seen.why_not} for seen in mounts
         ],
@@ -90,6 +91,8 @@ def _of(words: str, limit: int | None) -> str:
 
 
 def _disk(disk: DiskUse, limits: Limits) -> str:
+    if disk.held:
+        return f"{in_words.size(disk.used)}{_of(in_words.size(limits.disk), limits.disk)}"
     least = "at least " if disk.at_least else ""
     asked = "" if limits.disk is None else f" (please stay below {in_words.size(limits.disk)})"
     return f"{least}{in_words.size(disk.used)}{asked}"

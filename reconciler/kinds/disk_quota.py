@@ -1,0 +1,147 @@
+"""How much of the disk a container may take: project quotas, where its file system has them.
+
+The folder around a container's systems belongs to the project whose number is the user's uid, and
+so does everything in it: the system, the previous one, one that is being made. Where there are no
+project quotas nothing is wanted and nothing is done: `lxc-gpu doctor` says so.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from reconciler import hostile, in_words, project_quota
+from reconciler.converge import os_error
+from reconciler.lxc_config import rootfs
+from reconciler.plan import Change, Lock, Observed, Tell
+from reconciler.project_quota import BLOCK, Use
+from reconciler.systems.folders import make_around
+from state.errors import LxcGpuError
+from state.view import View
+
+COUNTED = "trusted.lxc-gpu.project"
+"""Says, on a container's folder, for which project all below it was counted (xattr(7))."""
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+@dataclass(frozen=True)
+class DiskQuota:
+    """What a container may take of the disk."""
+
+    limit: int
+    """Bytes."""
+    whole: bool = True
+    """Whether all of it is counted, also what was there before the limit was."""
+
+
+class DiskQuotaKind:
+    """Limits of containers' disk use."""
+
+    name = "disk_quota"
+    lock = Lock.USER
+    per_user = True
+
+    def desired(self, view: View) -> Mapping[str, DiskQuota]:
+        """One for each resident who has a limit, if the file system can hold them to it."""
+        limits = {name: view.limits_of(name).disk for name in view.residents}
+        wanted = {n: DiskQuota(of // BLOCK * BLOCK) for n, of in limits.items() if of is not None}
+        return wanted if wanted and available(view) else {}
+
+    def observe(self, view: View, names: Collection[str]) -> Observed[DiskQuota]:
+        """The limits that residents have."""
+        if not available(view):
+            return Observed({})
+        found = {name: _read(view, name) for name in view.residents}
+        return Observed({name: quota for name, quota in found.items() if quota is not None})
+
+    def apply(
+        self, view: View, changes: Sequence[Change[DiskQuota]], tell: Tell
+    ) -> Mapping[str, LxcGpuError]:
+        """Set the limit first, so that it holds for what is new; then count what is there."""
+        failed: dict[str, LxcGpuError] = {}
+        for change in changes:
+            try:
+                _put_right(view, change.name, change.after, tell)
+            except LxcGpuError as error:
+                failed[change.name] = error
+            except OSError as error:
+                failed[change.name] = os_error(error)
+        return failed
+
+    def describe(self, change: Change[DiskQuota]) -> str:
+        """E.g. `let lqchen's container take 50.0 GiB of the disk`."""
+        if change.after is None:
+            return f"let {change.name}'s container take as much of the disk as there is"
+        if change.before is not None and replace(change.before, whole=True) == change.after:
+            return f"count what is in {change.name}'s container"
+        return f"let {change.name}'s container take {in_words.size(change.after.limit)} of the disk"
+
+
+def available(view: View) -> bool:
+    """Whether the file system of the containers holds projects to their limits."""
+    folder = Path(view.containers)
+    there = next(each for each in (folder, *folder.parents) if each.is_dir())
+    with _opened(there) as descriptor:
+        return project_quota.enforced(descriptor)
+
+
+def use_of(view: View, user: str) -> Use | None:
+    """What a user's container takes, all its systems together; None if no limit holds it."""
+    with suppress(FileNotFoundError), _opened(rootfs(view, user).parent) as folder:
+        if _is_whole(folder, view.residents[user].uid) and project_quota.enforced(folder):
+            use = project_quota.use(folder, view.residents[user].uid)
+            return use if use.limit else None
+    return None
+
+
+def _read(view: View, user: str) -> DiskQuota | None:
+    project = view.residents[user].uid
+    with suppress(FileNotFoundError), _opened(rootfs(view, user).parent) as folder:
+        if project_quota.project_of(folder)[0] == project:
+            limit = project_quota.use(folder, project).limit
+            return DiskQuota(limit, _is_whole(folder, project)) if limit else None
+    return None
+
+
+def _is_whole(folder: int, project: int) -> bool:
+    if project_quota.project_of(folder) != (project, True):
+        return False
+    try:
+        return os.getxattr(folder, COUNTED) == str(project).encode()
+    except OSError:  # ENODATA: not yet
+        return False
+
+
+def _put_right(view: View, user: str, wanted: DiskQuota | None, tell: Tell) -> None:
+    project, path = view.residents[user].uid, rootfs(view, user).parent
+    make_around(rootfs(view, user))
+    with _opened(path) as folder:
+        other, _ = project_quota.project_of(folder)
+        if other not in (0, project):
+            raise LxcGpuError(
+                "quota-project",
+                f"{path} belongs to the project {other} already, which is not lxc-gpu's.",
+                f"Nothing was changed. Sysadmin: if nobody needs that, "
+                f"`chattr -R -p 0 {path}`, and `chattr -P` for the folder around.",
+            )
+        project_quota.set_limit(folder, project, wanted.limit if wanted else 0)
+        if wanted is None or _is_whole(folder, project):
+            return
+
+    def work(folder: int, tell: Tell) -> None:
+        project_quota.assign_tree(folder, project, tell)
+        os.setxattr(folder, COUNTED, str(project).encode())
+
+    hostile.as_owner_at_length(path, 0, work, tell)
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    descriptor = os.open(folder, _FOLDER)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
