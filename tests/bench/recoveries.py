@@ -69,16 +69,20 @@ def registration(lab: Lab, runs: int = 3) -> Figure:
 def registration_3_gb(lab: Lab, runs: int = 3) -> Figure:
     """The same with generated files beside the template's, 3.1 GB."""
     host = lab.host("gpu17")
-    host.sh(f"""
-        mkdir /root/large && cd /root/large && tar -x --zstd --numeric-owner -f {TEMPLATE}
-        cp -a {TEMPLATE} /root/template
+    large = "/srv/large.tar.zst"
+    host.sh(
+        f"""
+        mkdir /srv/large && cd /srv/large && tar -x --zstd --numeric-owner -f {TEMPLATE}
         python3 - <<'END'\n{FILL}\nEND
-        cd /root/large && tar -c --numeric-owner --exclude='./dev/*' . | zstd -q -T0 >{TEMPLATE}
-        rm -rf /root/large""", timeout=900)  # fmt: skip
+        cd /srv/large && tar -c --numeric-owner --exclude='./dev/*' . | zstd -q -T0 >{large}
+        rm -rf /srv/large
+        mount --bind {large} {TEMPLATE}""",
+        timeout=900,
+    )  # the lab's own can't be written to
     try:
         return _registration(host, "registration, 3 GB template", runs)
     finally:
-        host.sh(f"mv /root/template {TEMPLATE}")
+        host.sh(f"umount {TEMPLATE}; rm {large}")
 
 
 def _registration(host: Host, what: str, runs: int) -> Figure:
