@@ -1,13 +1,16 @@
-"""The order of the tests: what takes longest begins first, so that two workers end together."""
+"""Which tests run, where and when: the longest begin, so that two workers end together."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 TESTS = Path(__file__).parent
 FIRST = ("vm", "lab")
+"""Rooms whose tests begin; they make machines, which only root can."""
 
 
 @pytest.hookimpl(trylast=True)
@@ -24,3 +27,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return rank, item.path.name != "test_lab.py"
 
     items.sort(key=place)
+    for item in items:
+        if os.geteuid() != 0 and place(item)[0] < len(FIRST):
+            item.add_marker(pytest.mark.skip(reason="machines need root: sudo setup/test"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A file is one worker's; all of tests/vm, too: there is one virtual machine for them."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "tests/vm" if nodeid.startswith("tests/vm/") else super()._split_scope(nodeid)
+
+    return Scheduling(config, log)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from laboratory.hosts import Host, Lab
@@ -13,16 +12,6 @@ from laboratory.wiring import GPU_SERVERS
 
 from tests.lab.fleet import KEYS, PEOPLE, STARTS_ROUNDS, Fleet, running
 from tests.lab.running import NAME, setup_lab
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Without root there is no lab."""
-    if os.geteuid() == 0:
-        return
-    here = Path(__file__).parent
-    for item in items:
-        if here in item.path.parents:
-            item.add_marker(pytest.mark.skip(reason="the lab needs root: sudo pytest tests/lab"))
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from laboratory.hosts import Lab
@@ -22,16 +21,6 @@ NAME = os.environ.get("LXC_GPU_VM_LAB", "vm")
 """Which lab. One that is there already is left as it was found."""
 PATIENCE = 400
 """Seconds that a command may take."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Without root there is no lab."""
-    if os.geteuid() == 0:
-        return
-    here = Path(__file__).parent
-    for item in items:
-        if here in item.path.parents:
-            item.add_marker(pytest.mark.skip(reason="the lab needs root: sudo pytest tests/vm"))
 
 
 @pytest.fixture(scope="session")
