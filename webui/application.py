@@ -16,6 +16,7 @@ from webui.contact import Ssh, Target
 from webui.directory import Directory
 from webui.fleet_pages import fleet
 from webui.iam import iam
+from webui.monitor.latest import Latest
 from webui.nudge import Nudger
 from webui.plain import plain
 from webui.results import results
@@ -81,7 +82,7 @@ def assemble(config: WebConfig) -> Services:
     directory = Directory(config.directory)
     rule = Rule(config.disable_vanished, config.disable_after, config.disable_most)
     roll = Roll(source, directory.look_up_all, rule)
-    return Services(config, source, directory, Throttle(), board, nudger, roll, time.time)
+    return Services(config, source, directory, Throttle(), board, nudger, roll, Latest(), time.time)
 
 
 def stale_notice(reading: Reading) -> Markup:

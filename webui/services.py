@@ -12,6 +12,7 @@ from flask import current_app, request
 from webui.board import Board
 from webui.config import WebConfig
 from webui.directory import Directory
+from webui.monitor.latest import Latest
 from webui.nudge import Nudger
 from webui.roll import Roll
 from webui.source import Source
@@ -31,6 +32,7 @@ class Services:
     board: Board
     nudger: Nudger
     roll: Roll
+    latest: Latest
     clock: Callable[[], float]
 
 

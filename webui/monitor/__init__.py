@@ -1,0 +1,1 @@
+"""The monitor: who is using what, now and lately."""
