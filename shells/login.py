@@ -101,7 +101,7 @@ def _ask(request: Request, terminal: Terminal, *, as_json: bool) -> int:
             again = " ".join([request.verb, *map(_as_typed, request.options.items())])
             terminal.note(
                 f"{answer.text}\nNothing was done yet. To go on, type the same with its number:\n"
-                f"  ssh SERVER-manage {again} --confirm {answer.token}"
+                f"  ssh {_here()}-manage {again} --confirm {answer.token}"
             )
             return UNCONFIRMED
         confirmed = replace(request, options={**request.options, "confirm": answer.token})
@@ -116,6 +116,12 @@ def _ask(request: Request, terminal: Terminal, *, as_json: bool) -> int:
 def _as_typed(option: tuple[str, str]) -> str:
     name, value = option
     return value if name == "name" else f"--{name}"
+
+
+def _here() -> str:
+    from reconciler.server import read_server_config  # a question is rare
+
+    return read_server_config().name
 
 
 def _archive_end(request: Request) -> int | None:

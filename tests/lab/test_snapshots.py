@@ -236,7 +236,7 @@ class TestManyOfThem:
         asked = manage(fleet, "snapshot --remove mine")
         assert (asked.status, listed(fleet)) == (3, ["mine"])
         again = re.search(
-            r"ssh SERVER-manage (snapshot .*--confirm [0-9a-f]{8})$", asked.stderr, re.M
+            r"ssh gpu17-manage (snapshot .*--confirm [0-9a-f]{8})$", asked.stderr, re.M
         )
         assert again is not None, asked.stderr
         fleet.gpu17.sh(f'sed -i \'s/"taken": 1/"taken": 1.1e9, "x": 1/\' {FOLDER}/mine.json')
