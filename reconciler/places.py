@@ -28,6 +28,8 @@ HOST_KEYS = KEPT / "host_keys"
 """The containers' own ssh host keys, outside their file systems: a rebuild keeps them."""
 NVIDIA = KEPT / "nvidia"
 """The driver's libraries, a folder for each version: what containers see read-only."""
+IDLENESS = KEPT / "idleness.json"
+"""How long each container that runs has not been used; everybody may read it."""
 RUNNING = KEPT / "running"
 """A file for each container that runs: after a reboot it comes back."""
 

@@ -116,6 +116,8 @@ class View:
     """How many users a round may disable (`Fleet.most_disabled`)."""
     allow_disable: int = 0
     """How many more recent commits by admins allow (their trailer `Allow-Disable`)."""
+    idle_days: int | None = None
+    """After how many days without use a container that runs is named; None: never."""
 
     def only(self, user: str) -> View:
         """The same view with nobody but `user` in it."""
@@ -195,6 +197,7 @@ def view_of(state: State, server: str, revision: str, allow_disable: int = 0) ->
         reach_server=state.fleet.reach.server,
         most_disabled=state.fleet.most_disabled,
         allow_disable=allow_disable,
+        idle_days=here.idle_days,
     )
 
 
