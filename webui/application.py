@@ -16,6 +16,7 @@ from webui.contact import Ssh, Target
 from webui.directory import Directory
 from webui.fleet_pages import fleet
 from webui.iam import iam
+from webui.monitor.history import History
 from webui.monitor.latest import Latest
 from webui.nudge import Nudger
 from webui.plain import plain
@@ -82,7 +83,19 @@ def assemble(config: WebConfig) -> Services:
     directory = Directory(config.directory)
     rule = Rule(config.disable_vanished, config.disable_after, config.disable_most)
     roll = Roll(source, directory.look_up_all, rule)
-    return Services(config, source, directory, Throttle(), board, nudger, roll, Latest(), time.time)
+    kept = config.history
+    return Services(
+        config=config,
+        source=source,
+        directory=directory,
+        throttle=Throttle(),
+        board=board,
+        nudger=nudger,
+        roll=roll,
+        latest=Latest(),
+        history=History(config.history_path, kept.keep_plots_days, kept.keep_use_days),
+        clock=time.time,
+    )
 
 
 def stale_notice(reading: Reading) -> Markup:

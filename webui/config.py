@@ -109,6 +109,17 @@ class DirectoryConfig(Table):
         return self
 
 
+class HistoryConfig(Table):
+    """[history]: what the monitor keeps of who used what."""
+
+    path: Path | None = None
+    """The database; none: `history.db` beside the clone."""
+    keep_plots_days: Annotated[int, Field(ge=1, le=7)] = 2
+    """How far plots go back; a day of a server takes 40,000 bytes of memory."""
+    keep_use_days: Annotated[int, Field(ge=7, le=36_500)] = 730
+    """How long it is kept who used how much, in whole weeks."""
+
+
 class WebConfig(Table):
     """The whole file."""
 
@@ -142,6 +153,12 @@ class WebConfig(Table):
     organisation: Annotated[str, Field(max_length=80)] = ""
     """Your laboratory's name, for the top of each page."""
     directory: DirectoryConfig
+    history: HistoryConfig = HistoryConfig()
+
+    @property
+    def history_path(self) -> Path:
+        """Where the monitor's history is kept."""
+        return self.history.path or self.clone.with_name("history.db")
 
     @property
     def host(self) -> str:

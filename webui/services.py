@@ -12,6 +12,7 @@ from flask import current_app, request
 from webui.board import Board
 from webui.config import WebConfig
 from webui.directory import Directory
+from webui.monitor.history import History
 from webui.monitor.latest import Latest
 from webui.nudge import Nudger
 from webui.roll import Roll
@@ -33,6 +34,7 @@ class Services:
     nudger: Nudger
     roll: Roll
     latest: Latest
+    history: History
     clock: Callable[[], float]
 
 

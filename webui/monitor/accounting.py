@@ -1,0 +1,121 @@
+"""What a server's users used between two loads. Pure; time is ours, never the server's."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass
+
+from state.server_load import GpuLoad, ServerLoad
+
+SYSTEM = "system"
+"""What a load calls everything that is nobody's: no user."""
+SHORTEST_PATIENCE = 15.0
+LONGEST_PATIENCE = 180.0
+"""Seconds; whatever interval a server claims."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What one user used, or what was used in all."""
+
+    gpu: float = 0.0
+    """Seconds x GPUs held; of a GPU that k users hold, each holds 1/k."""
+    gpu_busy: float = 0.0
+    """The same, times utilisation; of a GPU that doesn't tell it, nothing."""
+    gpu_memory: float = 0.0
+    """Byte-seconds."""
+    memory: float = 0.0
+    """Byte-seconds."""
+    cpu: float = 0.0
+    """Seconds x CPUs that were busy."""
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+
+@dataclass(frozen=True)
+class Levels:
+    """How loaded a server was over some time: percent x seconds, and the seconds of which.
+
+    GPUs have seconds of their own: a server may have none, or not be able to tell.
+    """
+
+    seconds: float = 0.0
+    cpu: float = 0.0
+    memory: float = 0.0
+    gpu_seconds: float = 0.0
+    """Seconds in which utilisation was told."""
+    gpu: float = 0.0
+    held_seconds: float = 0.0
+    """Seconds in which there were GPUs."""
+    held: float = 0.0
+
+    def __add__(self, other: Levels) -> Levels:
+        return Levels(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+
+@dataclass(frozen=True)
+class Step:
+    """The time from one load of a server to its next one."""
+
+    levels: Levels
+    gpus: float
+    """Seconds x GPUs that there were."""
+    users: Mapping[str, Usage]
+
+
+def patience(load: ServerLoad) -> float:
+    """Seconds after `load` in which the next one has to come; later, there is a gap."""
+    return min(max(3 * load.interval, SHORTEST_PATIENCE), LONGEST_PATIENCE)
+
+
+def step(before: float, at: float, load: ServerLoad) -> Step | None:
+    """What happened from `before`, when the previous load came, to `at`, when `load` came.
+
+    Both in seconds by our clock. None if so much lies between that it is a gap.
+    """
+    seconds = at - before
+    if not 0 < seconds <= patience(load):
+        return None
+    users: defaultdict[str, Usage] = defaultdict(Usage)
+    for gpu in load.gpus:
+        for user, usage in _held(gpu, seconds):
+            users[user] += usage
+    for each in load.users:
+        if each.user != SYSTEM:
+            usage = Usage(memory=each.memory * seconds, cpu=each.cpus * seconds)
+            users[each.user] += usage
+    return Step(_levels(load, seconds), seconds * len(load.gpus), dict(users))
+
+
+def holders(gpu: GpuLoad) -> frozenset[str]:
+    """The users who hold `gpu`."""
+    return frozenset(each.user for each in gpu.users) - {SYSTEM}
+
+
+def _held(gpu: GpuLoad, seconds: float) -> list[tuple[str, Usage]]:
+    who = holders(gpu)
+    busy = (gpu.utilisation or 0.0) / 100
+    share = seconds / len(who) if who else 0.0
+    found = [(user, Usage(gpu=share, gpu_busy=share * busy)) for user in sorted(who)]
+    for each in gpu.users:
+        if each.user in who:
+            found.append((each.user, Usage(gpu_memory=(each.memory or 0) * seconds)))
+    return found
+
+
+def _levels(load: ServerLoad, seconds: float) -> Levels:
+    total = load.memory.total
+    used = max(0, total - load.memory.available) / total if total else 0.0
+    told = [gpu.utilisation for gpu in load.gpus if gpu.utilisation is not None]
+    held = sum(1 for gpu in load.gpus if holders(gpu))
+    return Levels(
+        seconds=seconds,
+        cpu=load.cpu.percent * seconds,
+        memory=100 * used * seconds,
+        gpu_seconds=seconds if told else 0.0,
+        gpu=sum(told) / len(told) * seconds if told else 0.0,
+        held_seconds=seconds if load.gpus else 0.0,
+        held=100 * held / len(load.gpus) * seconds if load.gpus else 0.0,
+    )

@@ -1,0 +1,244 @@
+"""The history: plots of the last days, and who used how much, by week.
+
+Loads are added up in memory and written each minute. Whatever befalls the disk, the pages go on:
+plots come from memory, and `problem` says why the rest is missing.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Hashable, Mapping
+from datetime import date, timedelta
+from pathlib import Path
+from threading import Event, Lock, Thread
+from typing import TypeVar, cast
+
+from state.errors import LxcGpuError
+from state.server_load import ServerLoad
+from webui import events
+from webui.events import Code
+from webui.monitor import weeks as by_week
+from webui.monitor.accounting import Levels, Usage
+from webui.monitor.ledger import Ledger, Unwritten, day_of
+from webui.monitor.minutes import MINUTE, Minutes
+from webui.monitor.records import Heard, Point, Used
+from webui.monitor.store import DamagedError, HeardRow, Store, UseRow, put_aside
+
+log = logging.getLogger(__name__)
+
+DAY = 86_400
+SETTLED = 3600.0
+"""Seconds after the start before anything old is deleted: until then the clock may be wrong."""
+MOST_CACHED = 200
+PATIENCE = 30.0
+"""Seconds that the end waits for the disk."""
+
+T = TypeVar("T")
+
+
+class History:
+    """Notes loads, keeps them, answers pages; for many threads."""
+
+    def __init__(
+        self,
+        path: Path,
+        keep_plots_days: int = 2,
+        keep_use_days: int = 730,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._path = path
+        self._plot_minutes = keep_plots_days * DAY // MINUTE
+        self._use_days = keep_use_days
+        self._clock = clock
+        self._ledger = Ledger(self._plot_minutes)
+        self._store: Store | None = None
+        self._loaded = False
+        self._writing = Lock()
+        self._cached: dict[Hashable, object] = {}
+        self._stop = Event()
+        self._thread: Thread | None = None
+        self.problem: LxcGpuError | None = None
+        """Why nothing is written or read; None if all is well."""
+
+    def note(self, server: str, load: ServerLoad, at: float) -> None:
+        """`server` said `load` at the moment `at`, by our clock."""
+        self._ledger.note(server, load, at)
+
+    def totals(self) -> Mapping[str, Mapping[str, Usage]]:
+        """What was used since the start, by server and user."""
+        return self._ledger.totals()
+
+    def points(self, server: str, since: float, step: float) -> tuple[Point, ...]:
+        """One for each `step` (whole minutes, in seconds) that begins after `since` until now.
+
+        So an hour has 60 points of 60 s, a day 144 of 600 s; the last one is not over yet.
+        """
+        return self.all_points(since, step).get(server) or _points(None, *self._span(since, step))
+
+    def all_points(self, since: float, step: float) -> Mapping[str, tuple[Point, ...]]:
+        """The same of each server that was ever heard; at most a minute old."""
+        span = self._span(since, step)
+        key = ("points", int(self._clock() // MINUTE), *span)
+        return self._once(
+            key, lambda: {name: _points(ring, *span) for name, ring in self._ledger.rings().items()}
+        )
+
+    def weeks(self) -> tuple[str, ...]:
+        """Of which anything is known, the newest first."""
+        return self._read(
+            "weeks", lambda s: tuple(dict.fromkeys(map(by_week.week_of, s.days()))), ()
+        )
+
+    def used(self, week: str) -> tuple[Used, ...]:
+        """Who used what in `week` (2026-W47), as of a minute ago, by server and user."""
+        return self._read(("used", week), lambda s: by_week.used(s, week), ())
+
+    def heard(self, week: str) -> tuple[Heard, ...]:
+        """How much of `week` was heard of each server."""
+        return self._read(("heard", week), lambda s: by_week.heard(s, week), ())
+
+    def used_by(self, user: str, weeks: int = 4) -> tuple[Used, ...]:
+        """What `user` used in the newest `weeks` that anything is known of, the newest first."""
+
+        def look(store: Store) -> tuple[Used, ...]:
+            latest = self.weeks()[:weeks]
+            return tuple(each for week in latest for each in by_week.used(store, week, user))
+
+        return self._read(("by", user, weeks), look, ())
+
+    def watch(self) -> None:
+        """Read what stands on disk and write each minute, in the background, until `stop`."""
+        self._thread = Thread(target=self._watch, name="history", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Write what is left, and end."""
+        self._stop.set()
+        if self._thread is None:
+            self._end()
+        else:
+            self._thread.join(PATIENCE)
+
+    def flush(self) -> None:
+        """Write now. Trouble becomes `problem`; what could not be written is kept for later."""
+        with self._writing:
+            unwritten = self._ledger.take()
+            try:
+                self._write(unwritten)
+            except LxcGpuError as error:
+                oldest = int(self._clock() // MINUTE) - self._plot_minutes
+                self._ledger.give_back(unwritten, oldest)
+                self._trouble(error)
+            else:
+                self.problem = None
+            self._cached.clear()
+
+    def _write(self, unwritten: Unwritten) -> None:
+        try:
+            self._opened().add(*_rows(unwritten))
+        except DamagedError as error:
+            if self._store is not None:
+                self._store.close()
+                self._store = None
+            aside = put_aside(self._path, self._clock())
+            if aside is None:
+                raise
+            said = {"path": self._path, "aside": aside, "details": error.details}
+            events.warning(log, Code.USE_DAMAGED, **said)
+            self._opened().add(*_rows(unwritten))
+
+    def _opened(self) -> Store:
+        if self._store is None:
+            store = Store(self._path)
+            if not self._loaded:
+                since = int(self._clock() // MINUTE) - self._plot_minutes
+                for server, minute, levels in store.minutes(since):
+                    self._ledger.remember(server, minute, levels)
+                self._loaded = True
+            self._store = store
+        return self._store
+
+    def _watch(self) -> None:
+        began = forgot = time.monotonic()
+        while True:
+            try:
+                self.flush()
+                now = time.monotonic()
+                if now - began > SETTLED and (forgot == began or now - forgot > DAY):
+                    forgot = now
+                    self._forget()
+            except Exception:
+                events.crashed(log, "history")
+            if self._stop.wait(MINUTE):
+                self._end()
+                return
+
+    def _end(self) -> None:
+        self.flush()
+        if self._store is not None:
+            self._store.close()
+
+    def _forget(self) -> None:
+        """Delete what is older than it is to be kept; of weeks, none in part."""
+        if self._store is None:
+            return
+        now = self._clock()
+        oldest = date.fromisoformat(day_of(now - self._use_days * DAY))
+        monday = oldest - timedelta(days=oldest.weekday())
+        with self._writing:
+            try:
+                self._store.forget(int(now // MINUTE) - self._plot_minutes, monday.isoformat())
+            except LxcGpuError as error:
+                self._trouble(error)
+
+    def _trouble(self, error: LxcGpuError) -> None:
+        before, self.problem = self.problem, error
+        if before is None or before.code != error.code:
+            said = {"code": error.code, "details": error.details or error.message}
+            events.warning(log, Code.USE_FAILED, **said)
+
+    def _span(self, since: float, step: float) -> tuple[int, int, int]:
+        """First minute, minutes a point, points."""
+        minutes = max(1, round(step / MINUTE))
+        last = int(self._clock() // (minutes * MINUTE))
+        first = max(int(since // (minutes * MINUTE)) + 1, last - self._plot_minutes + 1)
+        return first * minutes, minutes, max(0, last - first + 1)
+
+    def _read(self, key: Hashable, look: Callable[[Store], T], nothing: T) -> T:
+        store = self._store
+        if store is None:
+            return nothing
+        try:
+            return self._once(key, lambda: look(store))
+        except LxcGpuError as error:
+            self._trouble(error)
+            return nothing
+
+    def _once(self, key: Hashable, look: Callable[[], T]) -> T:
+        """What `look` finds, looked up once until the next `flush`."""
+        cached = self._cached.get(key)
+        if cached is not None:
+            return cast(T, cached)
+        found = look()
+        if len(self._cached) >= MOST_CACHED:
+            self._cached.clear()
+        self._cached[key] = found
+        return found
+
+
+def _points(ring: Minutes | None, first: int, minutes: int, count: int) -> tuple[Point, ...]:
+    starts = range(first, first + count * minutes, minutes)
+    if ring is None:
+        return tuple(Point(float(start * MINUTE)) for start in starts)
+    return tuple(ring.point(start, minutes) for start in starts)
+
+
+def _rows(
+    unwritten: Unwritten,
+) -> tuple[list[tuple[str, int, Levels]], list[UseRow], list[HeardRow]]:
+    return (
+        [(server, minute, levels) for (server, minute), levels in unwritten.minutes.items()],
+        [UseRow(*place, usage) for place, usage in unwritten.use.items()],
+        [HeardRow(*place, *sums) for place, sums in unwritten.heard.items()],
+    )

@@ -1,0 +1,123 @@
+"""What was used since it was last written to disk, and since the start: in memory, bounded."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from threading import Lock
+
+from state.server_load import ServerLoad
+from webui.monitor.accounting import Levels, Step, Usage, step
+from webui.monitor.minutes import MINUTE, Minutes
+
+MOST_USERS = 1000
+"""Of one server on one day; a server that makes up names fills neither memory nor disk."""
+
+
+def day_of(at: float) -> str:
+    """The day, UTC, as ISO 8601 writes it."""
+    return time.strftime("%Y-%m-%d", time.gmtime(at))
+
+
+@dataclass(frozen=True)
+class Unwritten:
+    """Sums that are to be added to what stands on disk."""
+
+    minutes: dict[tuple[str, int], Levels] = field(default_factory=dict)
+    """By server and minute since the epoch."""
+    use: dict[tuple[str, str, str], Usage] = field(default_factory=dict)
+    """By day, server and user."""
+    heard: dict[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
+    """By day and server: seconds, and seconds x GPUs."""
+
+    def add(self, other: Unwritten) -> None:
+        """Add all that `other` holds."""
+        for minute, levels in other.minutes.items():
+            self.minutes[minute] = self.minutes.get(minute, Levels()) + levels
+        for place, usage in other.use.items():
+            self.use[place] = self.use.get(place, Usage()) + usage
+        for day, (seconds, gpus) in other.heard.items():
+            before = self.heard.get(day, (0.0, 0.0))
+            self.heard[day] = (before[0] + seconds, before[1] + gpus)
+
+
+class Ledger:
+    """Takes each load, for many threads."""
+
+    def __init__(self, minutes: int) -> None:
+        """Plots go back by so many `minutes`."""
+        self._size = minutes
+        self._lock = Lock()
+        self._heard: dict[str, float] = {}
+        self._unwritten = Unwritten()
+        self._named: dict[str, tuple[str, set[str]]] = {}
+        self._totals: dict[str, dict[str, Usage]] = {}
+        self._minutes: dict[str, Minutes] = {}
+
+    def note(self, server: str, load: ServerLoad, at: float) -> None:
+        """`server` said `load` at the moment `at`, by our clock."""
+        with self._lock:
+            before = self._heard.get(server)
+            self._heard[server] = at
+            taken = None if before is None else step(before, at, load)
+            if taken is not None:
+                self._count(server, taken, at)
+
+    def take(self) -> Unwritten:
+        """What is to be written; from here on it is the caller's."""
+        with self._lock:
+            taken, self._unwritten = self._unwritten, Unwritten()
+            return taken
+
+    def give_back(self, unwritten: Unwritten, oldest_minute: int) -> None:
+        """It could not be written; minutes before `oldest_minute` are no longer wanted."""
+        with self._lock:
+            late, self._unwritten = self._unwritten, unwritten
+            unwritten.add(late)
+            for key in [key for key in unwritten.minutes if key[1] < oldest_minute]:
+                del unwritten.minutes[key]
+
+    def remember(self, server: str, minute: int, levels: Levels) -> None:
+        """What stands on disk of one minute, for plots."""
+        with self._lock:
+            self._ring(server).add(minute, levels)
+
+    def rings(self) -> Mapping[str, Minutes]:
+        """The minutes of each server that was ever heard."""
+        with self._lock:
+            return dict(self._minutes)
+
+    def totals(self) -> Mapping[str, Mapping[str, Usage]]:
+        """By server and user: all since the start."""
+        with self._lock:
+            return {server: dict(users) for server, users in self._totals.items()}
+
+    def _count(self, server: str, taken: Step, at: float) -> None:
+        day, minute = day_of(at), int(at // MINUTE)
+        self._ring(server).add(minute, taken.levels)
+        self._unwritten.add(
+            Unwritten(
+                {(server, minute): taken.levels},
+                {(day, server, user): usage for user, usage in self._few(server, day, taken)},
+                {(day, server): (taken.levels.seconds, taken.gpus)},
+            )
+        )
+
+    def _few(self, server: str, day: str, taken: Step) -> list[tuple[str, Usage]]:
+        """The users who count: the first `MOST_USERS` of the day."""
+        if self._named.get(server, ("", set()))[0] != day:
+            self._named[server] = (day, set())
+        names = self._named[server][1]
+        totals = self._totals.setdefault(server, {})
+        found = []
+        for user, usage in taken.users.items():
+            if user in names or len(names) < MOST_USERS:
+                names.add(user)
+                found.append((user, usage))
+            if user in totals or len(totals) < MOST_USERS:
+                totals[user] = totals.get(user, Usage()) + usage
+        return found
+
+    def _ring(self, server: str) -> Minutes:
+        return self._minutes.setdefault(server, Minutes(self._size))

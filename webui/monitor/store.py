@@ -1,0 +1,208 @@
+"""The history on disk: one SQLite file, written by one thread, read by many.
+
+What is written is added to what stands there, so a restart within a minute or a day loses nothing.
+Times are ours; days and weeks are UTC.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+from state.errors import LxcGpuError
+from webui.monitor.accounting import Levels, Usage
+
+VERSION = 1
+"""Of the tables. A higher one is a newer lxc-gpu's."""
+WAIT = 5.0
+"""Seconds for the lock of a database that somebody else has open."""
+
+_LEVELS = [field.name for field in fields(Levels)]
+_USAGE = [field.name for field in fields(Usage)]
+
+
+def _real(names: Iterable[str]) -> str:
+    return ", ".join(f"{name} REAL NOT NULL" for name in names)
+
+
+_TABLES = f"""
+CREATE TABLE minutes (server TEXT, minute INTEGER, {_real(_LEVELS)},
+    PRIMARY KEY (minute, server)) WITHOUT ROWID;
+CREATE TABLE use (day TEXT, server TEXT, user TEXT, {_real(_USAGE)},
+    PRIMARY KEY (day, server, user)) WITHOUT ROWID;
+CREATE TABLE heard (day TEXT, server TEXT, {_real(("seconds", "gpus"))},
+    PRIMARY KEY (day, server)) WITHOUT ROWID;
+PRAGMA user_version = {VERSION};
+"""
+
+
+def _adding(table: str, keys: list[str], values: list[str]) -> str:
+    places = ", ".join("?" * (len(keys) + len(values)))
+    more = ", ".join(f"{name} = {name} + excluded.{name}" for name in values)
+    return (
+        f"INSERT INTO {table} ({', '.join(keys + values)}) VALUES ({places})"  # noqa: S608
+        f" ON CONFLICT DO UPDATE SET {more}"
+    )
+
+
+_ADD_MINUTES = _adding("minutes", ["server", "minute"], _LEVELS)
+_ADD_USE = _adding("use", ["day", "server", "user"], _USAGE)
+_ADD_HEARD = _adding("heard", ["day", "server"], ["seconds", "gpus"])
+
+
+class DamagedError(LxcGpuError):
+    """The file is no database, or a broken one."""
+
+
+@dataclass(frozen=True)
+class UseRow:
+    """What one user used of one server on one day."""
+
+    day: str
+    server: str
+    user: str
+    usage: Usage
+
+
+@dataclass(frozen=True)
+class HeardRow:
+    """How much was heard of one server on one day."""
+
+    day: str
+    server: str
+    seconds: float
+    gpus: float
+    """Seconds x GPUs."""
+
+
+class Store:
+    """The open database. Every trouble is an LxcGpuError in words."""
+
+    def __init__(self, path: Path) -> None:
+        """Open `path`, made if it is missing. DamagedError if it can't be used as it is."""
+        self._path = path
+        with _in_words(path):
+            self._database = sqlite3.connect(path, timeout=WAIT, check_same_thread=False)
+            try:
+                self._prepare()
+            except BaseException:
+                self._database.close()
+                raise
+
+    def close(self) -> None:
+        """Close it."""
+        with suppress(sqlite3.Error):
+            self._database.close()
+
+    def add(
+        self,
+        minutes: Iterable[tuple[str, int, Levels]],
+        use: Iterable[UseRow],
+        heard: Iterable[HeardRow],
+    ) -> None:
+        """Add all of this, or nothing."""
+        with _in_words(self._path), self._database as database:
+            database.executemany(_ADD_MINUTES, ((s, m, *astuple(each)) for s, m, each in minutes))
+            rows = ((u.day, u.server, u.user, *astuple(u.usage)) for u in use)
+            database.executemany(_ADD_USE, rows)
+            database.executemany(_ADD_HEARD, (astuple(each) for each in heard))
+
+    def forget(self, before_minute: int, before_day: str) -> None:
+        """Delete what is older."""
+        with _in_words(self._path), self._database as database:
+            database.execute("DELETE FROM minutes WHERE minute < ?", (before_minute,))
+            database.execute("DELETE FROM use WHERE day < ?", (before_day,))
+            database.execute("DELETE FROM heard WHERE day < ?", (before_day,))
+
+    def minutes(self, since: int) -> list[tuple[str, int, Levels]]:
+        """All from the minute `since` on, the oldest first."""
+        words = f"SELECT server, minute, {', '.join(_LEVELS)} FROM minutes"  # noqa: S608
+        rows = self._read(f"{words} WHERE minute >= ? ORDER BY minute", since)
+        return [(server, minute, Levels(*values)) for server, minute, *values in rows]
+
+    def use(self, first_day: str, end_day: str, user: str | None = None) -> list[UseRow]:
+        """The sums from `first_day` until before `end_day`, by server and user; of one, or all.
+
+        `day` is the first of them.
+        """
+        sums = ", ".join(f"sum({name})" for name in _USAGE)
+        words = f"SELECT server, user, {sums} FROM use WHERE day >= ? AND day < ?"  # noqa: S608
+        given = [first_day, end_day]
+        if user is not None:
+            words, given = f"{words} AND user = ?", [*given, user]
+        rows = self._read(f"{words} GROUP BY server, user", *given)
+        return [UseRow(first_day, server, user, Usage(*sums)) for server, user, *sums in rows]
+
+    def heard(self, first_day: str, end_day: str) -> list[HeardRow]:
+        """The same of what was heard, by server."""
+        words = "SELECT server, sum(seconds), sum(gpus) FROM heard WHERE day >= ? AND day < ?"
+        rows = self._read(f"{words} GROUP BY server ORDER BY server", first_day, end_day)
+        return [HeardRow(first_day, *row) for row in rows]
+
+    def days(self) -> list[str]:
+        """Of which anything was heard, the newest first."""
+        rows = self._read("SELECT DISTINCT day FROM heard ORDER BY day DESC")
+        return [day for (day,) in rows]
+
+    def _read(self, words: str, *given: object) -> list[tuple]:  # type: ignore[type-arg]
+        """Through a connection of its own: readers don't wait for who writes."""
+        with _in_words(self._path):
+            address = f"{self._path.absolute().as_uri()}?mode=ro"
+            with closing(sqlite3.connect(address, timeout=WAIT, uri=True)) as database:
+                return database.execute(words, given).fetchall()
+
+    def _prepare(self) -> None:
+        (version,) = self._database.execute("PRAGMA user_version").fetchone()
+        if version > VERSION:
+            raise LxcGpuError(
+                "monitor-history-newer",
+                f"{self._path} was written by a newer lxc-gpu.",
+                "Install that release again, or move the file away: then a new one is begun.",
+            )
+        (found,) = self._database.execute("PRAGMA quick_check(1)").fetchone()
+        if found != "ok":
+            raise _damaged(self._path, found)
+        self._database.execute("PRAGMA journal_mode = WAL")
+        self._database.execute("PRAGMA synchronous = NORMAL")
+        if version == 0:
+            self._database.executescript(f"BEGIN; {_TABLES} COMMIT;")
+
+
+def put_aside(path: Path, clock: float) -> Path | None:
+    """Rename a damaged database; its new name. None if one was already put aside that day.
+
+    So a disk that damages each new one isn't filled with them.
+    """
+    stamp = time.strftime("%Y%m%d", time.gmtime(clock))
+    aside = path.with_name(f"{path.name}.damaged-{stamp}")
+    if aside.exists():
+        return None
+    path.rename(aside)
+    for end in ("-wal", "-shm"):
+        with suppress(FileNotFoundError):
+            Path(f"{path}{end}").rename(f"{aside}{end}")
+    return aside
+
+
+def _damaged(path: Path, details: str) -> DamagedError:
+    return DamagedError("monitor-history-damaged", f"{path} is damaged.", details=details)
+
+
+@contextmanager
+def _in_words(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            raise _damaged(path, str(error)) from error
+        raise LxcGpuError(
+            "monitor-history-unusable",
+            f"The history can't be kept: {path}: {error}.",
+            f"Is the disk full, or {path.parent} not the web page's own? It tries each minute.",
+            details=repr(error),
+        ) from error
