@@ -16,6 +16,7 @@
 | mount-left-out | a container was started without a mount; `code=` says why |
 | came-back, come-back-failed | a container that ran before a boot was started again, or not |
 | stays-down | one that ran is not: its user has left, or the server's policy says so |
+| idleness-failed | nobody could look which containers stand idle; `code=` says why |
 | purged | a sysadmin deleted what a disabled user left |
 """
 

@@ -35,6 +35,8 @@ class Process:
     """Seconds of CPU time that it has used."""
     memory: int
     """Bytes that it holds: its own and shared memory, not files that are cached."""
+    ended_cpu: float = 0.0
+    """Seconds of CPU time that its children used which ended, with theirs."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ def of_proc(status: str, stat: str, booted: float) -> Process | None:
         started=booted + int(numbers[19]) / _TICK,
         cpu=(int(numbers[11]) + int(numbers[12])) / _TICK,
         memory=1024 * sum(int(said[name][0]) for name in ("RssAnon", "RssShmem") if name in said),
+        ended_cpu=(int(numbers[13]) + int(numbers[14])) / _TICK,
     )
 
 

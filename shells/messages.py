@@ -8,6 +8,7 @@ from shells.usage import SEE_HELP, Verb
 from state.errors import LxcGpuError
 from state.view import Resident, View
 
+DAY = 86400
 FILES_LIVE_ELSEWHERE = """\
 No files live here: this account only starts and stops your container.
 Copy to the container instead, by its own name, without `-manage`:
@@ -128,6 +129,16 @@ def how_to_log_in(view: View, user: str, resident: Resident) -> str:
     return (
         f"Log in:  ssh {view.server}    "
         f"(without the ssh config: ssh -p {resident.port} {user}@{view.address})"
+    )
+
+
+def last_used(server: str, seconds: float) -> str:
+    """What the user of an idle container reads."""
+    days = int(seconds // DAY)
+    return (
+        f"Your container was last used {days} day{'s' * (days != 1)} ago (GPU, CPU, logins).\n"
+        f"`ssh {server}-manage stop` gives its memory back to the others; its files\n"
+        "stay, and a start brings it back. Nothing is stopped by itself."
     )
 
 

@@ -57,6 +57,7 @@ SERVER: tuple[Check[Server], ...] = (
     service.containers,
     service.state_repository,
     service.last_round,
+    service.last_look,
     service.differs,
 )
 """What `lxc-gpu doctor` looks at on a GPU server."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from reconciler import places
 from reconciler.doctor.server import UNITS, Server, as_nobody, output, unit_properties
+from reconciler.idleness import Record, boot_clock, boot_id, read_record
 from reconciler.server import ssh_command
 from reconciler.status import read_status
 from reconciler.suspension import suspension
@@ -17,6 +18,8 @@ from state.wire import Report
 
 ROUND_OVERDUE = 900
 """Seconds after which a round should have come: the timer has one every five minutes or so."""
+LOOK_OVERDUE = 1800
+"""The same for a look at who uses their containers: one comes every ten minutes or so."""
 FUTURE = 60
 """Seconds by which two clocks may differ."""
 AT_BOOT = "lxc-gpu-come-back.service"
@@ -72,6 +75,8 @@ def unit_problem(name: str, shown: Mapping[str, str]) -> Finding | None:
 def _without(name: str) -> str:
     if name.endswith(".socket"):
         return "nobody can start a container or register."
+    if name == "lxc-gpu-idleness.timer":
+        return "nobody is told of a container that stands idle."
     if name.endswith(".timer"):
         return "without a nudge no round comes."
     if name == "lxc-gpu-watch.service":
@@ -137,6 +142,26 @@ def round_findings(report: Report | None, now: float, held: str = "") -> Iterato
             f"{last.words}",
             "lxc-gpu status lists what drifted; somebody or something works against lxc-gpu.",
         )
+
+
+def last_look(server: Server) -> Iterator[Finding]:
+    """When somebody last looked which containers stand idle, where the state wants to know."""
+    if server.view is not None and server.view.idle_days is not None:
+        yield look_finding(read_record(), boot_id(), boot_clock())
+
+
+def look_finding(record: Record, boot: str, now: float) -> Finding:
+    """What the age of the last look means; the times are seconds since the boot. Pure."""
+    ago = now - (record.looked if record.boot == boot else 0)
+    if ago > LOOK_OVERDUE:
+        since = "since the boot " if record.boot != boot else ""
+        return units_area.wrong(
+            f"Nobody looked {since}for {duration(ago)} which containers stand idle.",
+            "systemctl status lxc-gpu-idleness.timer lxc-gpu-idleness.service",
+        )
+    if record.boot != boot:
+        return units_area.ok("which containers stand idle is looked at soon after the boot")
+    return units_area.ok(f"which containers stand idle was looked at {duration(ago)} ago")
 
 
 def duration(seconds: float) -> str:

@@ -53,6 +53,11 @@ def facts(view: View, user: str, *, running: bool) -> dict[str, object]:
     }
 
 
+def idle_facts(seconds: float | None) -> dict[str, object]:
+    """For how long nobody used the container; None where that is not worth a word."""
+    return {"idle_seconds": None if seconds is None else round(seconds)}
+
+
 def forwards_of(user: str) -> tuple[Forward, ...] | None:
     """The ports beyond ssh; None if they can't be read, which rounds report."""
     try:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from reconciler import power
+from reconciler.idleness import unused_for
 from reconciler.plan import Tell
 from shells import messages
 from shells.ports_in_words import line
-from shells.verbs import Asked, facts, forwards_of
+from shells.verbs import Asked, facts, forwards_of, idle_facts
 from state import wire
 
 
@@ -15,6 +16,16 @@ def answer(asked: Asked, tell: Tell) -> wire.Answer:
     started = power.start(asked.user, tell)
     view, user = started.view, asked.user
     text = messages.started(view, user, view.residents[user], was_running=started.was_running)
-    lines = [*(f"Note: {note}" for note in started.notes), text, *line(forwards_of(user))]
-    more = {"was_running": started.was_running, "notes": list(started.notes)}
+    idle = unused_for(view, user) if started.was_running else None
+    lines = [
+        *(f"Note: {note}" for note in started.notes),
+        text,
+        *line(forwards_of(user)),
+        *([] if idle is None else [messages.last_used(view.server, idle)]),
+    ]
+    more = {
+        "was_running": started.was_running,
+        "notes": list(started.notes),
+        **idle_facts(idle),
+    }
     return wire.Answer("\n".join(lines), {**facts(view, user, running=True), **more})

@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 from reconciler import container_use, in_words, power
 from reconciler.container_use import DiskUse, MountSeen
+from reconciler.idleness import unused_for
 from reconciler.newest import current_view
 from reconciler.plan import Tell
 from reconciler.power import Power
@@ -13,7 +14,7 @@ from reconciler.systems.inventory import Systems, systems_of
 from reconciler.systems.undertaking import Undertaking, last
 from shells import messages
 from shells.ports_in_words import line
-from shells.verbs import Asked, facts, forwards_of
+from shells.verbs import Asked, facts, forwards_of, idle_facts
 from state import wire
 from state.view import Limits
 
@@ -25,6 +26,7 @@ def answer(asked: Asked, tell: Tell) -> wire.Answer:
     limits, most = view.limits_of(user), container_use.memory_limit(user)
     disk = container_use.disk_use(view, user, resident)
     mounts = container_use.mounts_seen(view, user) if now.running else ()
+    idle = unused_for(view, user) if now.running else None
     systems, work = systems_of(view, user), last(user)
     lines = [
         f"Your container on {view.server}: {'running' if now.running else 'stopped'}",
@@ -36,10 +38,12 @@ def answer(asked: Asked, tell: Tell) -> wire.Answer:
         *_kept(systems),
         *([messages.how_to_log_in(view, user, resident)] if now.running else []),
         *line(forwards_of(user)),
+        *([] if idle is None else [messages.last_used(view.server, idle)]),
         *([] if now.running else [f"Start it:  ssh {view.server}-manage"]),
     ]
     more = {
         "since": now.since,
+        **idle_facts(idle),
         "memory_bytes": now.memory,
         "tasks": now.tasks,
         "previous_since": systems.since,
