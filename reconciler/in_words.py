@@ -6,16 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Sequence
 
-
-def size(number: float | None) -> str:
-    """Bytes for people, in powers of 1024; `-` if unknown."""
-    if number is None:
-        return "-"
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if number < 1024:
-            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
-        number /= 1024
-    return f"{number:.1f} TiB"
+from state.sizes import size as size
 
 
 def moment(when: float) -> str:

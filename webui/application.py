@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from flask import Flask, Response, render_template_string
 from markupsafe import Markup
@@ -18,6 +18,7 @@ from webui.fleet_pages import fleet
 from webui.iam import iam
 from webui.monitor.history import History
 from webui.monitor.latest import Latest
+from webui.monitor.pages import monitor
 from webui.nudge import Nudger
 from webui.plain import plain
 from webui.results import results
@@ -59,8 +60,9 @@ def build(config: WebConfig, parts: Services | None = None) -> Flask:
         lasting=lambda since: words.lasting(since, time.time()),
         ago=lambda then: words.ago(then, time.time()),
     )
-    for blueprint in (fleet, iam, plain, results):
+    for blueprint in (fleet, iam, monitor, plain, results):
         app.register_blueprint(blueprint)
+    app.jinja_env.globals["path"] = _paths(app)
     faults.install(app)
     app.after_request(_add_headers)
     if config.behind_proxy:
@@ -96,6 +98,12 @@ def assemble(config: WebConfig) -> Services:
         history=History(config.history_path, kept.keep_plots_days, kept.keep_use_days),
         clock=time.time,
     )
+
+
+def _paths(app: Flask) -> Callable[..., str]:
+    """The path of a page, also where no request is being answered: a stream outlives its own."""
+    addresses = app.url_map.bind("localhost")
+    return lambda endpoint, **values: addresses.build(endpoint, values)
 
 
 def stale_notice(reading: Reading) -> Markup:

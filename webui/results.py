@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from threading import BoundedSemaphore
 
 from flask import Blueprint, Flask, Response, abort, current_app, render_template
 
 from webui.board import Board
 from webui.board import Save as Saved
+from webui.live import PULSE, STILL_HERE, Places
 from webui.services import services
 
 results = Blueprint("results", __name__)
@@ -19,12 +19,10 @@ STREAMS = 24
 """Live pages at a time; beyond that, pages reload themselves."""
 LONGEST_STREAM = 660.0
 """Seconds; a nudge takes 600 at the most."""
-PULSE = 15.0
-"""Seconds of silence after which something is sent, so that proxies keep the line open."""
 BREATH = 0.2
 """Seconds between two updates."""
 
-_streams = BoundedSemaphore(STREAMS)
+_places = Places(STREAMS)
 
 
 @results.get("/save/<token>")
@@ -37,33 +35,8 @@ def save(token: str) -> str:
 def events(token: str) -> Response:
     """The same as server-sent events: each one the new list of servers, as HTML."""
     _saved(token)
-    if not _streams.acquire(blocking=False):
-        return Response("Too many live pages.\n", 503, content_type="text/plain")
     app = current_app._get_current_object()  # type: ignore[attr-defined]
-    response = Response(_Stream(app, services().board, token), content_type="text/event-stream")
-    response.headers["Cache-Control"] = "no-store"
-    response.headers["X-Accel-Buffering"] = "no"
-    return response
-
-
-class _Stream:
-    """The events of one page. Closing it, at whatever moment, gives its place back once."""
-
-    def __init__(self, app: Flask, board: Board, token: str) -> None:
-        self._events = _events(app, board, token)
-        self._held = True
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        return next(self._events)
-
-    def close(self) -> None:
-        """Called by the web server when the page is gone or all is said."""
-        if self._held:
-            self._held = False
-            _streams.release()
+    return _places.stream(_events(app, services().board, token))
 
 
 def _events(app: Flask, board: Board, token: str) -> Iterator[str]:
@@ -74,7 +47,7 @@ def _events(app: Flask, board: Board, token: str) -> Iterator[str]:
         if saved is None:
             break
         if saved.version == seen:
-            yield ": still here\n\n"
+            yield STILL_HERE
             continue
         seen = saved.version
         yield f"event: save\ndata: {json.dumps(_html(app, saved))}\n\n"

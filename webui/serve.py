@@ -14,9 +14,10 @@ from webui import events
 from webui.application import assemble, build
 from webui.events import Code
 from webui.iam import SAVES
+from webui.monitor.pages import MONITORS
 from webui.results import STREAMS
 
-THREADS = STREAMS + SAVES + 24
+THREADS = STREAMS + MONITORS + SAVES + 24
 """Live pages and saves under way hold one each; 24 are always left for the plain pages."""
 
 

@@ -134,12 +134,19 @@ def _lines(report: Report | None, heard: float | None) -> list[Line]:
     if report.refused:
         hint = "It stays as it is until a revision comes that it may take."
         lines.append(Line("A newer revision was refused", report.refused, hint))
-    off = 0.0 if heard is None else report.finished - heard
-    if abs(off) > CLOCK_SLACK:
-        how = f"{abs(off) / 60:.0f} minutes {'ahead of' if off > 0 else 'behind'} this machine's"
-        hint = f"On {report.server}, `timedatectl` tells whether its clock is kept right."
-        lines.append(Line("Its clock is wrong", f"It is {how}.", hint))
+    if heard is not None:
+        lines += clock_lines(report.server, report.finished, heard)
     return lines
+
+
+def clock_lines(server: str, said: float, heard: float) -> list[Line]:
+    """What to say of `server`'s clock, which said `said` when ours said `heard`."""
+    off = said - heard
+    if abs(off) <= CLOCK_SLACK:
+        return []
+    how = f"{abs(off) / 60:.0f} minutes {'ahead of' if off > 0 else 'behind'} this machine's"
+    hint = f"On {server}, `timedatectl` tells whether its clock is kept right."
+    return [Line("Its clock is wrong", f"It is {how}.", hint)]
 
 
 def _by_owner(

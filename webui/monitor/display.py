@@ -1,0 +1,161 @@
+"""The cards as HTML, for all browsers together: each is drawn once when it changes.
+
+Every browser asks for all of them every few seconds; drawing is what would cost, so what was drawn
+stays until the server's load, the minute of its plots or the names of people change.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from threading import Lock
+
+from jinja2 import Environment
+
+from state.errors import LxcGpuError
+from webui.monitor.cards import Card, card
+from webui.monitor.choice import in_order
+from webui.monitor.latest import Latest, Seen
+from webui.monitor.people import People
+from webui.monitor.plots import lately
+from webui.monitor.records import Point
+from webui.source import Reading
+
+TEMPLATE = "_monitor.html"
+MINUTE = 60
+HOUR = 3600
+DAY = 86_400
+STEPS = ((HOUR, 60, "Last hour"), (DAY, 600, "Last day"))
+"""Seconds that a plot reaches back, seconds of a step, its title."""
+
+PointsOf = Callable[[float, int], Mapping[str, Sequence[Point]]]
+"""Since when, and the seconds of a step, -> the points of each server."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A piece of a card, which changes as a whole."""
+
+    id: str
+    html: str
+    json: str
+    """The same, as a JSON string."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One server's card."""
+
+    card: Card
+    parts: tuple[Part, ...]
+    """What it does, more of that, its plots."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The whole fleet in a few words, whatever the page is asked for."""
+
+    servers: int
+    gpus: int
+    free: tuple[tuple[str, int], ...]
+    """Servers with free GPUs, the most first, and how many."""
+    silent: tuple[Card, ...]
+
+    @property
+    def free_gpus(self) -> int:
+        """On all servers."""
+        return sum(count for _, count in self.free)
+
+
+@dataclass(frozen=True)
+class DrawnFleet:
+    """All servers, drawn."""
+
+    cards: Mapping[str, Drawn]
+    summary: Summary
+
+
+class Display:
+    """Draws what `latest` has, of the servers of the state; for many threads."""
+
+    def __init__(
+        self,
+        pages: Environment,
+        latest: Latest,
+        reading: Callable[[], Reading],
+        points: PointsOf,
+        clock: Callable[[], float],
+    ) -> None:
+        self._pages = pages
+        self._latest = latest
+        self._reading = reading
+        self._points = points
+        self._clock = clock
+        self._lock = Lock()  # for everything below
+        self._drawn: dict[str, tuple[object, Drawn]] = {}
+        self._plots: dict[str, Part] = {}
+        self._plots_of: tuple[int, frozenset[str]] = (0, frozenset())
+
+    def fleet(self) -> DrawnFleet:
+        """All servers as they are now. LxcGpuError if the state was never read."""
+        reading = self._reading()
+        people = People(reading.state)
+        seen = self._latest.all()
+        with self._lock:
+            now = self._clock()
+            self._draw_plots(frozenset(reading.state.servers), now)
+            cards = {
+                name: self._one(seen.get(name, Seen(name)), people, reading.revision, now)
+                for name in sorted(reading.state.servers, key=in_order)
+            }
+            self._drawn = {name: self._drawn[name] for name in cards}
+        return DrawnFleet(cards, _summary([each.card for each in cards.values()]))
+
+    def _one(self, seen: Seen, people: People, revision: str, now: float) -> Drawn:
+        plots = self._plots[seen.server]
+        minute = int(now // MINUTE) if seen.silent_since is not None else 0
+        key = (seen.version, revision, minute, plots)
+        before = self._drawn.get(seen.server)
+        if before is not None and before[0] == key:
+            return before[1]
+        shown = card(seen, people, now)
+        drawn = Drawn(shown, (self._part("now", shown), self._part("more", shown), plots))
+        self._drawn[seen.server] = (key, drawn)
+        return drawn
+
+    def _draw_plots(self, servers: frozenset[str], now: float) -> None:
+        asked = (int(now // MINUTE), servers)
+        if asked == self._plots_of:
+            return
+        self._plots_of = asked
+        try:
+            points = [(title, self._points(now - back, step)) for back, step, title in STEPS]
+        except LxcGpuError:  # the history says so itself; what is now is worth showing without it
+            points = []
+        for server in servers:
+            shown = [lately(title, found.get(server, ())) for title, found in points]
+            html = self._macro("lately")([each for each in shown if each.plots])
+            self._plots[server] = _part(f"lately-{server}", html)
+
+    def _part(self, macro: str, shown: Card) -> Part:
+        return _part(f"{macro}-{shown.server}", self._macro(macro)(shown))
+
+    def _macro(self, name: str) -> Callable[[object], str]:
+        macro: Callable[[object], str] = getattr(self._pages.get_template(TEMPLATE).module, name)
+        return macro
+
+
+def _part(name: str, html: str) -> Part:
+    text = str(html).strip()
+    return Part(name, text, json.dumps(text, ensure_ascii=False))
+
+
+def _summary(cards: Sequence[Card]) -> Summary:
+    free = sorted(((each.server, each.free) for each in cards if each.free), key=lambda p: -p[1])
+    return Summary(
+        servers=len(cards),
+        gpus=sum(each.gpus for each in cards),
+        free=tuple(free),
+        silent=tuple(each for each in cards if each.since is not None),
+    )

@@ -1,0 +1,117 @@
+"""The monitor: who is using what now, of the whole fleet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from flask import Blueprint, Flask, Response, current_app, render_template, request
+from flask.blueprints import BlueprintSetupState
+from markupsafe import Markup
+
+from webui.live import Places
+from webui.monitor.choice import Choice, Order, choice, chosen
+from webui.monitor.display import TEMPLATE, Display, Drawn, DrawnFleet
+from webui.monitor.watching import Drawing, Watcher, events, is_open
+from webui.services import EXTENSION, Services, services
+
+monitor = Blueprint("monitor", __name__)
+
+MONITORS = 64
+"""Live monitors at a time; beyond that, they load the page again from time to time."""
+DISPLAY = "lxc-gpu-display"
+"""Where the application keeps its one Display."""
+
+_places = Places(MONITORS)
+
+
+@monitor.record_once
+def _begin(setup: BlueprintSetupState) -> None:
+    parts: Services = setup.app.extensions[EXTENSION]
+    setup.app.extensions[DISPLAY] = Display(
+        setup.app.jinja_env,
+        parts.latest,
+        parts.source.current,
+        lambda since, step: parts.history.all_points(since, step),
+        parts.clock,
+    )
+
+
+@monitor.get("/monitor")
+def now() -> str:
+    """Every server: what it does now, and who holds its GPUs."""
+    wanted, fleet = choice(request.args), display().fleet()
+    shown = chosen((each.card for each in fleet.cards.values()), wanted)
+    draw = _drawing(_app())
+    cards = [Markup(draw.card(fleet.cards[card.server], is_open(fleet))) for card in shown]  # noqa: S704
+    return render_template(
+        "monitor.html",
+        wanted=wanted,
+        orders=ORDERS,
+        cards=cards,
+        servers=len(fleet.cards),
+        few=is_open(fleet),
+        summary=Markup(draw.summary(fleet, len(cards))),  # noqa: S704
+        reading=services().source.current(),
+        at=services().clock(),
+        query=_query(wanted),
+    )
+
+
+@monitor.get("/monitor/events")
+def live() -> Response:
+    """The same as server-sent events: each one what changed since the one before."""
+    watcher = Watcher(choice(request.args), _drawing(_app()))
+    return _places.stream(events(watcher, services().latest, display().fleet))
+
+
+ORDERS = (
+    (Order.NAME, "name"),
+    (Order.FREE, "free GPUs"),
+    (Order.CPU, "CPU"),
+    (Order.GPU, "GPU use"),
+)
+
+
+def display() -> Display:
+    """The one of the application that is answering now."""
+    found: Display = current_app.extensions[DISPLAY]
+    return found
+
+
+def server_part(name: str) -> Drawn | None:
+    """The card of one server, for other pages; None if there is no such server."""
+    return display().fleet().cards.get(name)
+
+
+def whole_card(drawn: Drawn) -> Markup:
+    """A card with everything open, as HTML."""
+    return Markup(_drawing(_app()).card(drawn, True))  # noqa: S704
+
+
+def _app() -> Flask:
+    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+    return app
+
+
+def _drawing(app: Flask) -> Drawing:
+    module = app.jinja_env.get_template(TEMPLATE).module
+
+    def card(drawn: Drawn, opened: bool) -> str:
+        inner = [Markup(part.html) for part in drawn.parts]  # noqa: S704
+        return str(_macro(module, "card")(drawn.card, *inner, opened)).strip()
+
+    def summary(fleet: DrawnFleet, shown: int) -> str:
+        return str(_macro(module, "summary")(fleet.summary, shown)).strip()
+
+    return Drawing(card, summary)
+
+
+def _macro(module: object, name: str) -> Callable[..., str]:
+    macro: Callable[..., str] = getattr(module, name)
+    return macro
+
+
+def _query(wanted: Choice) -> dict[str, str]:
+    fields = {"user": wanted.user, "text": wanted.text, "free": "1" if wanted.free else ""}
+    fields["sort"] = "" if wanted.order is Order.NAME else wanted.order.value
+    return {name: value for name, value in fields.items() if value}

@@ -1,0 +1,38 @@
+"""People, as the monitor names them: by their full name, whatever a server calls them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from state.model import State, User
+
+SYSTEM = "system"
+"""Whose programs are nobody's, in a load."""
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody."""
+
+    user: str
+    """As the server says it."""
+    name: str
+    """The full name; of who isn't in the state, the account's name."""
+    known: bool
+    """Whether there is a page about them."""
+
+
+class People:
+    """Everybody in a state."""
+
+    def __init__(self, state: State) -> None:
+        self._former: Mapping[str, User] = state.former
+        self._users: Mapping[str, User] = state.users
+
+    def named(self, user: str) -> Person:
+        """The person whom a server calls `user`."""
+        found = self._users.get(user) or self._former.get(user)
+        if found is not None:
+            return Person(user, found.name, True)
+        return Person(user, "the system" if user == SYSTEM else user, False)

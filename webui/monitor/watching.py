@@ -1,0 +1,104 @@
+"""What one browser is told, event by event: only what changed since its last one."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from state.errors import LxcGpuError
+from webui.live import PULSE, STILL_HERE
+from webui.monitor.choice import Choice, chosen
+from webui.monitor.display import Drawn, DrawnFleet
+from webui.monitor.latest import Latest
+
+PACE = 2.0
+"""Seconds between two events."""
+CALM = 20.0
+"""Seconds for which cards keep their places: numbers change all the time, and nobody can read what
+jumps."""
+LONGEST = 3600.0
+"""Seconds; then the browser asks again, and who forgot a page for days is noticed."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What is drawn for one page only."""
+
+    card: Callable[[Drawn, bool], str]
+    """A whole card, and whether it is open."""
+    summary: Callable[[DrawnFleet, int], str]
+    """The words on top; how many servers the page shows."""
+
+
+@dataclass
+class Watcher:
+    """One browser: what it was asked to show, and what it shows."""
+
+    wanted: Choice
+    drawing: Drawing
+    _sent: dict[str, Drawn] = field(default_factory=dict)
+    _order: tuple[str, ...] | None = None
+    _ordered: float = 0.0
+    _summary: str = ""
+
+    def changes(self, fleet: DrawnFleet, now: float) -> str:
+        """The event that takes it to `fleet`; empty if nothing changed for it."""
+        shown = chosen((each.card for each in fleet.cards.values()), self.wanted)
+        order = self._kept_order(tuple(card.server for card in shown), now)
+        cards, parts = [], []
+        for name in order:
+            drawn, before = fleet.cards[name], self._sent.get(name)
+            if before is None:
+                html = self.drawing.card(drawn, is_open(fleet))
+                cards.append(f"{json.dumps(name)}:{json.dumps(html)}")
+            elif before is not drawn:
+                pairs = zip(before.parts, drawn.parts, strict=True)
+                parts += [f"{json.dumps(p.id)}:{p.json}" for old, p in pairs if old.html != p.html]
+        summary = self.drawing.summary(fleet, len(order))
+        fields = [
+            *([f'"cards":{{{",".join(cards)}}}'] if cards else []),
+            *([f'"parts":{{{",".join(parts)}}}'] if parts else []),
+            *([f'"order":{json.dumps(order)}'] if order != self._order else []),
+            *([f'"summary":{json.dumps(summary)}'] if summary != self._summary else []),
+        ]
+        self._sent = {name: fleet.cards[name] for name in order}
+        self._order, self._summary = order, summary
+        return f"event: fleet\ndata: {{{','.join(fields)}}}\n\n" if fields else ""
+
+    def _kept_order(self, order: tuple[str, ...], now: float) -> tuple[str, ...]:
+        before = self._order
+        same = before is not None and set(before) == set(order)
+        if before is not None and same and now - self._ordered < CALM:
+            return before
+        self._ordered = now
+        return order
+
+
+FEW = 4
+"""So many servers are shown with everything; of more, the rest is opened one by one."""
+
+
+def is_open(fleet: DrawnFleet) -> bool:
+    """Whether cards show everything at once."""
+    return len(fleet.cards) <= FEW
+
+
+def events(watcher: Watcher, latest: Latest, look: Callable[[], DrawnFleet]) -> Iterator[str]:
+    """What `watcher`'s browser is sent."""
+    deadline = time.monotonic() + LONGEST
+    version, spoke = -1, time.monotonic()
+    while time.monotonic() < deadline:
+        try:
+            event = watcher.changes(look(), time.monotonic())
+        except LxcGpuError:
+            return  # the page, which the browser turns to, says why
+        if event:
+            spoke = time.monotonic()
+            yield event
+        elif time.monotonic() - spoke >= PULSE:
+            spoke = time.monotonic()
+            yield STILL_HERE
+        time.sleep(PACE)
+        version, _ = latest.wait(version, PULSE - PACE)
