@@ -8,10 +8,20 @@ from collections.abc import Collection, Sequence
 
 from state.sizes import size as size
 
+DAY = 86400
+
 
 def moment(when: float) -> str:
     """A time, in seconds since the epoch, by the server's clock."""
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(when))
+
+
+def since(started: float, now: float) -> str:
+    """When, by the local clock: the time today, the day within a week, the date before."""
+    then, passed = time.localtime(started), now - started
+    if passed < DAY and then.tm_yday == time.localtime(now).tm_yday:
+        return time.strftime("since %H:%M", then)
+    return time.strftime("since %a %H:%M" if passed < 6 * DAY else "since %Y-%m-%d", then)
 
 
 def columns(

@@ -80,8 +80,23 @@ def reconcile(as_json: bool, user: str | None, names: tuple[str, ...]) -> None:
 
 @click.command()
 @_JSON
-def status(as_json: bool) -> None:
-    """Show what the last round on this server came to."""
+@click.option("--fleet", is_flag=True, help="On a GPU server, too: the whole fleet.")
+@click.option("--page", metavar="URL", help="The lab's web page; else LXC_GPU_PAGE says it, or "
+              "`page:` in fleet.yaml of the clone one stands in.")  # fmt: skip
+def status(as_json: bool, fleet: bool, page: str | None) -> None:
+    """Show how this server is; elsewhere, how the whole fleet is, by its web page."""
+    from reconciler import places
+
+    if fleet or page or not places.SERVER_CONFIG.exists():
+        from shells.fleet_command import show
+
+        show(page, as_json=as_json)
+    else:
+        _show_this_server(as_json)
+
+
+def _show_this_server(as_json: bool) -> None:
+    """What the last round here came to."""
     from reconciler.status import read_status
     from reconciler.suspension import suspension
 

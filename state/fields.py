@@ -6,6 +6,7 @@ import re
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import PurePosixPath
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -44,6 +45,16 @@ def _login(text: str) -> str:
     return text
 
 
+def web_url(text: str) -> str:
+    """`text` without slashes at its end; ValueError if it is no address of a web page."""
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+        raise ValueError("must look like https://iam.example.org")
+    if parts.port == 0 or parts.query or parts.fragment or not re.fullmatch(r"[!-~]+", text):
+        raise ValueError("must end after the host, or a path; may hold no blanks")
+    return text.rstrip("/")
+
+
 def _written(value: object) -> object:
     """`value`, unless it is a number: ipaddress would take one for an address."""
     if not isinstance(value, (str, IPv4Address, IPv4Network)):
@@ -61,6 +72,8 @@ Key = Annotated[
 ]
 FullName = Annotated[str, Field(max_length=200), AfterValidator(_person)]
 Login = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_login)]
+Page = Annotated[str, Field(max_length=200), AfterValidator(web_url)]
+"""The address of a web page, without a slash at its end."""
 AbsolutePath = Annotated[str, Field(max_length=200), AfterValidator(_path)]
 Port = Annotated[int, Field(strict=True, ge=1024, le=65535)]
 Id = Annotated[int, Field(strict=True, ge=1000, lt=2**32 - 1)]

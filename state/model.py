@@ -24,6 +24,7 @@ from state.fields import (
     Login,
     Model,
     Network,
+    Page,
     Port,
 )
 from state.resources import Driver, Gpu, Limits, Mount, Reach, Snapshots
@@ -85,6 +86,8 @@ class Fleet(Model):
     """How many users a server disables at once; more takes `Allow-Disable: N` in a commit."""
     reach: Reach = Reach()
     """What containers may reach on their own server."""
+    page: Page | None = None
+    """Where the web page is: `lxc-gpu status` reads it."""
     signers: tuple[Signer, ...] = ()
 
 

@@ -19,6 +19,7 @@ from webui.iam import iam
 from webui.monitor.history import History
 from webui.monitor.latest import Latest
 from webui.monitor.pages import monitor
+from webui.monitor.plain import monitor_plain
 from webui.nudge import Nudger
 from webui.plain import plain
 from webui.results import results
@@ -60,7 +61,7 @@ def build(config: WebConfig, parts: Services | None = None) -> Flask:
         lasting=lambda since: words.lasting(since, time.time()),
         ago=lambda then: words.ago(then, time.time()),
     )
-    for blueprint in (fleet, iam, monitor, plain, results):
+    for blueprint in (fleet, iam, monitor, monitor_plain, plain, results):
         app.register_blueprint(blueprint)
     app.jinja_env.globals["path"] = _paths(app)
     faults.install(app)

@@ -13,6 +13,7 @@ from ldap3.operation.search import parse_filter
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from state.errors import LxcGpuError
+from state.fields import web_url
 
 DEFAULT_PATH = Path("/etc/lxc-gpu/web.toml")
 
@@ -32,13 +33,6 @@ def _ldap_filter(text: str) -> str:
     except (LDAPExceptionError, IndexError, AttributeError) as error:
         raise ValueError(f"is no LDAP filter such as (objectClass=person): {error}") from None
     return text
-
-
-def _web_url(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("must look like https://iam.example.org")
-    return text.rstrip("/")
 
 
 def _listen(text: str) -> str:
@@ -124,7 +118,7 @@ class WebConfig(Table):
     """The whole file."""
 
     listen: Annotated[str, AfterValidator(_listen)] = "127.0.0.1:8080"
-    public_url: Annotated[str, AfterValidator(_web_url)]
+    public_url: Annotated[str, AfterValidator(web_url)]
     """How people reach this page: goes into the commands that they copy."""
     behind_proxy: bool = False
     """Believe X-Forwarded-For of one proxy, such as the nginx that setup installs."""

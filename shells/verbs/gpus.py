@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from reconciler import power, processes
-from reconciler.in_words import columns, size
+from reconciler.in_words import columns, since, size
 from reconciler.newest import current_view
 from reconciler.nvidia import nodes, nvml, versions
 from reconciler.nvidia.nvml import Gpu, GpuProcess
@@ -21,7 +21,6 @@ from state.view import View
 
 NO_DRIVER = LxcGpuError("gpu-none", "This server has no NVIDIA driver, so there are no GPUs.")
 GIB = 1 << 30
-DAY = 86400
 
 
 def answer(asked: Asked, tell: Tell) -> wire.Answer:
@@ -155,11 +154,3 @@ class _Seen:
         return "\n".join(
             [head, *(columns(rows, right=(2, 3), indent=2) or ["  nobody runs anything"])]
         )
-
-
-def since(started: float, now: float) -> str:
-    """When, by the server's clock: the time today, the day within a week, the date before. Pure."""
-    then, passed = time.localtime(started), now - started
-    if passed < DAY and then.tm_yday == time.localtime(now).tm_yday:
-        return time.strftime("since %H:%M", then)
-    return time.strftime("since %a %H:%M" if passed < 6 * DAY else "since %Y-%m-%d", then)

@@ -1,0 +1,204 @@
+"""What the web page says of the whole fleet: where the page is, and fetching it.
+
+The page is another machine's: what it sends is limited in time and size and checked, and it is
+asked directly, by no proxy that the environment names.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import tomllib
+from collections.abc import Callable, Iterator
+from http.client import HTTPException
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import urljoin, urlsplit
+from urllib.request import (
+    HTTPHandler,
+    HTTPRedirectHandler,
+    HTTPSHandler,
+    OpenerDirector,
+    ProxyHandler,
+    Request,
+    build_opener,
+)
+
+from state.errors import LxcGpuError, Remedy
+
+if TYPE_CHECKING:
+    from state.fleet_status import FleetStatus
+
+VARIABLE = "LXC_GPU_PAGE"
+WEB_CONFIG = Path("/etc/lxc-gpu/web.toml")
+PATIENCE = 20.0
+"""Seconds for everything together, names looked up included."""
+SILENCE = 8.0
+"""Seconds that the page may say nothing."""
+
+
+def where(given: str | None, folder: Path) -> str:
+    """The address of the web page for who types in `folder`. LxcGpuError if nothing tells."""
+    from state.fields import web_url
+
+    for by, said in _places(given, folder):
+        if said:
+            try:
+                return web_url(said)
+            except ValueError as error:
+                raise LxcGpuError("page-address", f"{by} {error}.") from error
+    raise LxcGpuError(
+        "no-page",
+        "This machine is no GPU server, and nothing says where the lab's web page is.",
+        "Type `lxc-gpu status --page https://iam.example.org`, or have it for good:\n"
+        f"  `export {VARIABLE}=https://iam.example.org`; or, for everybody with a clone of the\n"
+        "  state, `page: https://iam.example.org` in its fleet.yaml.",
+    )
+
+
+def _places(given: str | None, folder: Path) -> Iterator[tuple[str, str | None]]:
+    """What may say where the page is, and what it says; the first that says something goes."""
+    yield "--page", given
+    yield VARIABLE, os.environ.get(VARIABLE)
+    yield "`page:` in fleet.yaml", _of_clone(folder)
+    yield f"public_url in {WEB_CONFIG}", _of_this_machine()
+
+
+def _of_clone(folder: Path) -> str | None:
+    """What fleet.yaml says, as it lies in the clone that holds `folder`."""
+    from state.layout import FLEET
+    from state.load import load
+
+    for above in (folder, *folder.parents):
+        file = above / FLEET
+        if file.is_file():
+            fleet = load({FLEET: file.read_bytes()}).fleet
+            return fleet.page
+    return None
+
+
+def _of_this_machine() -> str | None:
+    try:
+        said = tomllib.loads(WEB_CONFIG.read_text("utf-8")).get("public_url")
+    except (OSError, ValueError):
+        return None
+    return said if isinstance(said, str) else None
+
+
+def fetch(page: str) -> FleetStatus:
+    """What the page at this address says now. LxcGpuError if it can't be had."""
+    from state.fleet_status import PATH, BadStatusError, OtherFormatError, decode
+
+    raw = _in_time(lambda: _asked(f"{page}{PATH}"), page)
+    try:
+        return decode(raw)
+    except OtherFormatError as error:
+        raise LxcGpuError(
+            "page-newer",
+            f"The web page {page} speaks of its fleet in another format than this lxc-gpu knows.",
+            "Install the lxc-gpu here that the web page has.",
+        ) from error
+    except BadStatusError as error:
+        raise _no_page(page, str(error)) from error
+
+
+def _in_time(ask: Callable[[], bytes], page: str) -> bytes:
+    """What `ask` returns within PATIENCE. A thread that doesn't end is left behind."""
+    answers = SimpleQueue[bytes | BaseException]()
+
+    def work() -> None:
+        try:
+            answers.put(ask())
+        except (OSError, HTTPException, ValueError) as error:  # URLErrors are OSErrors
+            answers.put(error)
+
+    Thread(target=work, daemon=True).start()
+    try:
+        answer = answers.get(timeout=PATIENCE)
+    except Empty:
+        answer = TimeoutError()
+    if isinstance(answer, BaseException):
+        raise _in_words(answer, page) from answer
+    return answer
+
+
+def _asked(url: str) -> bytes:
+    from state.fleet_status import LARGEST
+
+    request = Request(url, headers={"Accept": "application/json", "User-Agent": "lxc-gpu"})  # noqa: S310
+    with _opener().open(request, timeout=SILENCE) as response:
+        raw: bytes = response.read(LARGEST + 1)
+        return raw
+
+
+def _opener() -> OpenerDirector:
+    secure = HTTPSHandler(context=ssl.create_default_context())
+    return build_opener(ProxyHandler({}), HTTPHandler(), secure, _Near())
+
+
+class _Near(HTTPRedirectHandler):
+    """Follows to the same host only, and never from https to http."""
+
+    max_redirections = 3
+
+    def redirect_request(
+        self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> Request | None:
+        """The request to follow with; HTTPError for one that leads astray."""
+        before, after = urlsplit(req.full_url), urlsplit(urljoin(req.full_url, newurl))
+        same = before.hostname == after.hostname
+        kept = after.scheme == "https" or (before.scheme, after.scheme) == ("http", "http")
+        if not (same and kept):
+            raise HTTPError(req.full_url, code, "leads elsewhere", headers, fp)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _in_words(error: BaseException, page: str) -> LxcGpuError:
+    """Why the page gave no answer that could be read."""
+    reason = error.reason if isinstance(error, URLError) else error
+    if isinstance(error, HTTPError):
+        if error.code >= 500:
+            return LxcGpuError(
+                "page-failed",
+                f"The web page {page} answers with an error ({error.code}).",
+                "On its machine, `journalctl -u lxc-gpu-web` says more.",
+                Remedy.WAIT,
+            )
+        return _no_page(page, f"status {error.code}")
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        return LxcGpuError(
+            "page-certificate",
+            f"What answers as {page} can't prove that it is: {_why(reason.verify_message)}.",
+            "A certificate of your lab's own authority: install that in this machine's list"
+            " (update-ca-certificates), or set SSL_CERT_FILE.",
+        )
+    if isinstance(reason, (HTTPException, UnicodeError)) or type(reason) is ValueError:
+        return _no_page(page, repr(reason))
+    why = "no answer in time" if isinstance(reason, TimeoutError) else _why(reason)
+    return LxcGpuError(
+        "page-unreachable",
+        f"The web page {page} can't be reached: {why}.",
+        "Is the address right, and is this machine in the lab's network?"
+        " On a GPU server, `lxc-gpu status` needs no page.",
+        Remedy.WAIT,
+        repr(error),
+    )
+
+
+def _no_page(page: str, details: str) -> LxcGpuError:
+    return LxcGpuError(
+        "page-strange",
+        f"What answers at {page} is no web page of lxc-gpu, or one that is older than this"
+        " command.",
+        f"Try `curl -i {page}/monitor.json`; the address is the page's first one, where the servers"
+        " are listed. If it is old: setup/web-server installs a newer one.",
+        details=details,
+    )
+
+
+def _why(reason: object) -> str:
+    text = reason.strerror if isinstance(reason, OSError) and reason.strerror else str(reason)
+    return "".join(c if c.isprintable() else "�" for c in text)[:200].rstrip(".")

@@ -1,0 +1,79 @@
+"""/monitor.json: the fleet for programs, `lxc-gpu status` above all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import cast
+
+from flask import Blueprint, Response
+
+from state.fleet_status import (
+    LATEST,
+    PATH,
+    Condition,
+    FleetStatus,
+    ServerStatus,
+    encode,
+    short,
+    word,
+)
+from webui.fleet_pages import cards
+from webui.monitor.latest import Seen
+from webui.server_card import ServerCard
+from webui.services import services
+from webui.source import Reading
+
+monitor_plain = Blueprint("monitor_plain", __name__)
+
+
+@monitor_plain.get(PATH)
+def monitor_json() -> Response:
+    """Everything that is known of every server now."""
+    parts = services()
+    reading = parts.source.current()
+    status = fleet_status(reading, cards(reading), parts.latest.all(), parts.clock())
+    response = Response(encode(status), mimetype="application/json")
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def fleet_status(
+    reading: Reading, cards: Iterable[ServerCard], seen: Mapping[str, Seen], now: float
+) -> FleetStatus:
+    """What `cards` say of the rounds and `seen` of the loads, as one. Pure."""
+    return FleetStatus(
+        at=now,
+        revision=reading.revision,
+        servers=tuple(_server(card, seen.get(card.name, Seen(card.name))) for card in cards),
+        stale=short(reading.problem),
+    )
+
+
+def _server(card: ServerCard, seen: Seen) -> ServerStatus:
+    report, load = card.report, seen.load
+    unreachable = [line.text for line in card.lines] if card.since is not None else []
+    return ServerStatus(
+        name=card.name,
+        address=card.address,
+        condition=cast(Condition, card.phase),
+        silent_since=seen.silent_since,
+        why=short(seen.why or " ".join(unreachable[:1])),
+        revision=word(card.revision),
+        behind=None if report is None else card.behind,
+        last_round=None if report is None else _moment(report.finished),
+        suspended="" if report is None else short(report.suspended),
+        refused="" if report is None else short(report.refused),
+        failures=card.failure_count,
+        heard=seen.heard,
+        load=load,
+        free_gpus=(
+            tuple(gpu.index for gpu in load.free_gpus)
+            if load is not None and seen.silent_since is None
+            else ()
+        ),
+    )
+
+
+def _moment(when: float) -> float | None:
+    """A server's word for a moment; None if there is no such one."""
+    return when if 0 <= when <= LATEST else None
