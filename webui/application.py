@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from flask import Flask, Response, render_template_string
 from markupsafe import Markup
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from state.server_load import ServerLoad
 from webui import faults, words
 from webui.board import Board
 from webui.config import WebConfig
@@ -18,8 +20,10 @@ from webui.fleet_pages import fleet
 from webui.iam import iam
 from webui.monitor.history import History
 from webui.monitor.latest import Latest
+from webui.monitor.listening import Listeners
 from webui.monitor.pages import monitor
 from webui.monitor.plain import monitor_plain
+from webui.monitor.stream import loads
 from webui.nudge import Nudger
 from webui.plain import plain
 from webui.results import results
@@ -82,11 +86,18 @@ def assemble(config: WebConfig) -> Services:
             for name, server in source.current().state.servers.items()
         }
 
-    nudger = Nudger(targets, Ssh(config.nudge_key).nudge, board, source.includes)
+    ssh = Ssh(config.nudge_key)
+    nudger = Nudger(targets, ssh.nudge, board, source.includes)
     directory = Directory(config.directory)
     rule = Rule(config.disable_vanished, config.disable_after, config.disable_most)
     roll = Roll(source, directory.look_up_all, rule)
-    kept = config.history
+    latest, kept = Latest(), config.history
+    history = History(config.history_path, kept.keep_plots_days, kept.keep_use_days)
+
+    def heard(server: str, load: ServerLoad) -> None:
+        latest.post(server, load)
+        history.note(server, load, time.time())
+
     return Services(
         config=config,
         source=source,
@@ -95,8 +106,9 @@ def assemble(config: WebConfig) -> Services:
         board=board,
         nudger=nudger,
         roll=roll,
-        latest=Latest(),
-        history=History(config.history_path, kept.keep_plots_days, kept.keep_use_days),
+        latest=latest,
+        history=history,
+        listeners=Listeners(targets, partial(loads, ssh), latest, heard),
         clock=time.time,
     )
 

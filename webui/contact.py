@@ -1,25 +1,29 @@
-"""One nudge over ssh: `iam@server`, host key pinned, a forced command that reports line by line."""
+"""A server over ssh: `iam@server`, host key pinned, a forced command that answers line by line."""
 
 from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Timer
 
 import paramiko
 
 from state.errors import LxcGpuError, Remedy
 from state.keys import PublicKey
 from state.wire import LONGEST_LINE, BadMessageError, Message, Progress, decode
+from webui.metered import Allowance, Metered
 
 ACCOUNT = "iam"
 CONNECT_SECONDS = 5.0
 WHOLE_SECONDS = 600.0
 MOST_BYTES = 16 * 1024 * 1024
+"""Of one nudge."""
 
+TOO_MUCH = "it says far too much"
 _ALGORITHMS = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}
 
 
@@ -49,33 +53,61 @@ class Ssh:
     def nudge(self, target: Target) -> Iterator[Message]:
         """Run a round on `target`; the last message ends it. UnreachableError if none comes."""
         deadline = time.monotonic() + self.whole_seconds
-        with self._transport(target) as transport:
+        flood = _garbled(target, TOO_MUCH)
+        with self.ask(target, "reconcile", Allowance(MOST_BYTES, 0), flood) as channel:
+            yield from _messages(channel, target, deadline)
+
+    @contextmanager
+    def ask(
+        self,
+        target: Target,
+        verb: str,
+        allowance: Allowance,
+        flood: UnreachableError,
+        window: int | None = None,
+    ) -> Iterator[paramiko.Channel]:
+        """Ask `target` for `verb`; what it answers. UnreachableError; `flood` if it is too much."""
+        with self._transport(target, allowance) as (transport, connected):
             try:
-                channel = transport.open_session(timeout=self.connect_seconds)
-                channel.exec_command("reconcile")
-                yield from _messages(channel, target, deadline)
-            except (paramiko.SSHException, OSError, EOFError) as error:
+                with _hung_up_after(self.connect_seconds, connected):
+                    channel = transport.open_session(window, timeout=self.connect_seconds)
+                    channel.exec_command(verb)
+                yield channel
+            except (paramiko.SSHException, OSError, EOFError, UnreachableError) as error:
+                if connected.overrun:
+                    raise flood from error
+                if isinstance(error, UnreachableError):
+                    raise
                 raise _broken(target, error) from error
+            if connected.overrun:
+                raise flood
 
     def reach(self, target: Target) -> None:
         """Log in to `target` and leave again. UnreachableError says why that doesn't work."""
-        with self._transport(target):
+        with self._transport(target, Allowance(MOST_BYTES, 0)):
             return
 
     @contextmanager
-    def _transport(self, target: Target) -> Iterator[paramiko.Transport]:
+    def _transport(
+        self, target: Target, allowance: Allowance
+    ) -> Iterator[tuple[paramiko.Transport, Metered]]:
         key = self._private_key()
         try:
             place = (target.address, target.port)
-            connected = socket.create_connection(place, self.connect_seconds)
+            plain = socket.create_connection(place, self.connect_seconds)
         except OSError as error:
             raise _no_answer(target, error) from error
+        connected = Metered(plain, allowance)
         transport = paramiko.Transport(connected)
         try:
             self._log_in(transport, target, key)
-            yield transport
+            yield transport, connected
         finally:
+            connected.hang_up()  # its thread has to be out of it before it is closed
+            if transport.is_alive():
+                transport.join(self.connect_seconds)
             transport.close()
+            connected.close()
 
     def _private_key(self) -> paramiko.PKey:
         try:
@@ -115,33 +147,44 @@ class Ssh:
             raise _broken(target, error) from error
 
 
+@contextmanager
+def _hung_up_after(seconds: float, connected: Metered) -> Iterator[None]:
+    """For what waits without end in paramiko: a server that doesn't say yes or no to a verb."""
+    timer = Timer(seconds, connected.hang_up)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 def _messages(channel: paramiko.Channel, target: Target, deadline: float) -> Iterator[Message]:
-    for line in _lines(channel, target, deadline):
-        try:
+    lines = lines_of(channel, lambda: deadline - time.monotonic(), LONGEST_LINE)
+    try:
+        for line in lines:
             message = decode(line)
-        except BadMessageError as error:
-            raise _garbled(target, str(error)) from error
-        yield message
-        if not isinstance(message, Progress):
-            return
+            yield message
+            if not isinstance(message, Progress):
+                return
+    except TimeoutError:
+        raise _too_long(target) from None
+    except BadMessageError as error:
+        raise _garbled(target, str(error)) from error
     raise _garbled(target, "it ended without a report")
 
 
-def _lines(channel: paramiko.Channel, target: Target, deadline: float) -> Iterator[bytes]:
-    rest, total = b"", 0
+def lines_of(channel: paramiko.Channel, left: Callable[[], float], longest: int) -> Iterator[bytes]:
+    """Until it ends. TimeoutError after `left()` seconds; BadMessageError: a line is too long."""
+    rest = b""
     while True:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise _too_long(target)
-        channel.settimeout(left)
-        try:
-            got = channel.recv(65536)
-        except TimeoutError:
-            raise _too_long(target) from None
-        total += len(got)
+        seconds = left()
+        if seconds <= 0:
+            raise TimeoutError
+        channel.settimeout(seconds)
+        got = channel.recv(65536)
         *lines, rest = (rest + got).split(b"\n")
-        if len(rest) > LONGEST_LINE or total > MOST_BYTES:
-            raise _garbled(target, "it says far too much")
+        if len(rest) > longest:
+            raise BadMessageError(TOO_MUCH)
         yield from lines
         if not got:
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 from pathlib import Path
 
@@ -54,14 +55,23 @@ def main(arguments: list[str] | None = None) -> int:
         look_every=config.fetch_seconds,
         refresh_every=config.refresh_interval.total_seconds(),
     )
+    parts.history.watch()
+    parts.listeners.watch(config.fetch_seconds)
     if config.looks_up:
         parts.roll.watch(60 * config.directory_refresh_minutes)
     else:
         why = "people bind as themselves (bind_template), and there is no service account"
         events.warning(log, Code.DIRECTORY_OFF, why=why)
     events.info(log, Code.SERVING, listen=config.listen)
+    signal.signal(signal.SIGTERM, _end)
     server.run()
+    parts.listeners.stop()
+    parts.history.stop()
     return 0
+
+
+def _end(*_: object) -> None:
+    raise SystemExit  # which the server's loop takes as its end
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from webui.config import WebConfig
 from webui.directory import Directory
 from webui.monitor.history import History
 from webui.monitor.latest import Latest
+from webui.monitor.listening import Listeners
 from webui.nudge import Nudger
 from webui.roll import Roll
 from webui.source import Source
@@ -35,6 +36,7 @@ class Services:
     roll: Roll
     latest: Latest
     history: History
+    listeners: Listeners
     clock: Callable[[], float]
 
 

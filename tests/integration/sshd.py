@@ -10,7 +10,9 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+from state.keys import parse_key
 from tests.integration.slapd import free_port
+from webui.contact import Target
 
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/bin")
 MISSING = (
@@ -51,3 +53,18 @@ AcceptEnv GIT_PROTOCOL
     finally:
         server.terminate()
         server.wait(10)
+
+
+@contextmanager
+def answering(folder: Path, name: str = "gpu17"):
+    """A server that answers each verb by the shell script `folder/answer`; the key is `nudge`."""
+    host, nudge = ssh_key(folder / "host"), ssh_key(folder / "nudge")
+    (folder / "gate_keys").write_text(f'restrict,command="sh {folder}/answer" {nudge}\n')
+    with running(folder, host) as port:
+        yield Target(name, "127.0.0.1", port, parse_key(host))
+
+
+def ssh_key(path: Path) -> str:
+    """Make an ed25519 key; its public line without a comment."""
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True)
+    return " ".join(path.with_name(f"{path.name}.pub").read_text().split()[:2])

@@ -12,9 +12,9 @@ from state.keys import parse_key
 from state.wire import Progress, Report, encode
 from tests.integration import sshd
 from tests.integration.slapd import free_port
-from tests.integration.web import ssh_key
+from tests.integration.sshd import ssh_key
 from webui import contact
-from webui.contact import Ssh, Target, UnreachableError
+from webui.contact import Ssh, UnreachableError
 
 pytestmark = pytest.mark.skipif(bool(sshd.MISSING), reason=sshd.MISSING)
 RSA = (
@@ -31,11 +31,9 @@ REPORT = Report("gpu17", "abc1234", 1.0, 0.4)
 @pytest.fixture
 def server(tmp_path):
     """A server whose forced command is the shell script that the test writes to `answer`."""
-    host, nudge = ssh_key(tmp_path / "host"), ssh_key(tmp_path / "nudge")
     ssh_key(tmp_path / "stranger")
-    (tmp_path / "gate_keys").write_text(f'restrict,command="sh {tmp_path}/answer" {nudge}\n')
-    with sshd.running(tmp_path, host) as port:
-        yield Target("gpu17", "127.0.0.1", port, parse_key(host)), tmp_path
+    with sshd.answering(tmp_path) as target:
+        yield target, tmp_path
 
 
 def nudge(target, folder, script: str = "", **options):

@@ -13,6 +13,7 @@ from pathlib import Path
 from flask import Flask
 
 from tests.integration import slapd
+from tests.integration.sshd import ssh_key
 from webui.application import assemble, build
 from webui.config import WebConfig
 from webui.serve import THREADS
@@ -42,12 +43,6 @@ class Web:
             ["git", "-C", self.repository, *words], capture_output=True, text=True, check=True
         )
         return shown.stdout
-
-
-def ssh_key(path: Path) -> str:
-    """Make an ed25519 key; its public line without a comment."""
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True)
-    return " ".join(path.with_name(f"{path.name}.pub").read_text().split()[:2])
 
 
 def made_key(seed: int) -> str:

@@ -1,0 +1,166 @@
+"""Listens to the load of every server: a lane each, so that a bad one holds up itself alone."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from threading import Event, Thread
+
+from state.errors import LxcGpuError, Remedy
+from state.server_load import ServerLoad
+from webui import events
+from webui.contact import Target
+from webui.events import Code
+from webui.monitor.latest import Latest
+
+log = logging.getLogger(__name__)
+
+FIRST_PAUSE = 5.0
+LONGEST_PAUSE = 60.0
+"""Seconds until a silent server is asked again; each time twice as long, give or take a quarter."""
+STEADY = 60.0
+"""Seconds after which a stream that ends is in order: servers end each after an hour."""
+SPREAD = 0.05
+"""Seconds for each server, over which the first connections are spread."""
+
+Contact = Callable[[Target], Generator[ServerLoad, None, None]]
+Heard = Callable[[str, ServerLoad], None]
+
+
+class Listeners:
+    """Listens to the servers of the state, whichever those are."""
+
+    def __init__(
+        self,
+        targets: Callable[[], Mapping[str, Target]],
+        contact: Contact,
+        latest: Latest,
+        heard: Heard,
+    ) -> None:
+        """`heard` is called with each load, in the server's own thread."""
+        self._targets = targets
+        self._contact = contact
+        self._latest = latest
+        self._heard = heard
+        self._lanes: dict[str, _Lane] = {}
+        self._stop = Event()
+
+    def watch(self, look_every: float) -> None:
+        """Listen in the background until `stop`; look for other servers so often, in seconds."""
+        Thread(target=self._watch, args=(look_every,), name="listeners", daemon=True).start()
+
+    def stop(self) -> None:
+        """Listen no more; streams that are open end with their next load."""
+        self._stop.set()
+        for lane in list(self._lanes.values()):
+            lane.stop.set()
+
+    def look(self) -> None:
+        """Begin with servers that came or moved, end with those that went."""
+        targets = self._targets()
+        for name, lane in list(self._lanes.items()):
+            if targets.get(name) != lane.target:
+                lane.stop.set()
+                del self._lanes[name]
+        spread = SPREAD * len(targets)
+        for name in targets.keys() - self._lanes.keys():
+            lane = _Lane(targets[name], self._contact, self._latest, self._heard)
+            self._lanes[name] = lane
+            first = random.uniform(0, spread)  # noqa: S311 # no secret
+            Thread(target=lane.run, args=(first,), name=f"load {name}", daemon=True).start()
+        self._latest.keep_only(targets.keys())
+
+    def _watch(self, look_every: float) -> None:
+        while True:
+            try:
+                self.look()
+            except LxcGpuError as error:  # those who are known are listened to as before
+                said = {"code": error.code, "message": error.message}
+                events.warning(log, Code.REFRESH_FAILED, **said)
+            except Exception:
+                events.crashed(log, "listeners")
+            if self._stop.wait(look_every):
+                return
+
+
+@dataclass
+class _Lane:
+    """One server, at one address with one host key."""
+
+    target: Target
+    contact: Contact
+    latest: Latest
+    heard: Heard
+    stop: Event = field(default_factory=Event)
+    _silent: str = ""
+    """The code of what was told of it last; empty while it speaks."""
+
+    def run(self, first: float) -> None:
+        """Listen until `stop`, from in `first` seconds on. Nothing ends it but that."""
+        pause = FIRST_PAUSE
+        self.stop.wait(first)
+        while not self.stop.is_set():
+            began = time.monotonic()
+            error = self._listen()
+            steady = time.monotonic() - began >= STEADY
+            if steady:
+                pause = FIRST_PAUSE
+            if steady and error is None:
+                continue
+            if self.stop.is_set():
+                return
+            error = error or _ended(self.target)
+            self._tell_silence(error)
+            if error.code == "load-flood":
+                pause = LONGEST_PAUSE
+            self.stop.wait(pause * random.uniform(0.75, 1.25))  # noqa: S311 # no secret
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _listen(self) -> LxcGpuError | None:
+        """One stream to its end; what was wrong, if anything."""
+        try:
+            with closing(self.contact(self.target)) as loads:
+                for load in loads:
+                    if self.stop.is_set():
+                        return None
+                    self.heard(self.target.name, load)
+                    self._tell_voice()
+        except LxcGpuError as error:
+            return error
+        except Exception:
+            events.crashed(log, f"load of {self.target.name}")
+            return _mistake()
+        return None
+
+    def _tell_silence(self, error: LxcGpuError) -> None:
+        self.latest.silent(self.target.name, error)
+        if error.code != self._silent:
+            said = {"server": self.target.name, "code": error.code}
+            events.warning(log, Code.LOAD_SILENT, **said, details=error.details or error.message)
+        self._silent = error.code
+
+    def _tell_voice(self) -> None:
+        if self._silent:
+            events.info(log, Code.LOAD_HEARD, server=self.target.name)
+        self._silent = ""
+
+
+def _ended(target: Target) -> LxcGpuError:
+    return LxcGpuError(
+        "load-ended",
+        f"{target.name} ended its stream of loads at once.",
+        f"On {target.name}, `journalctl -t lxc-gpu` may tell why.",
+        Remedy.WAIT,
+    )
+
+
+def _mistake() -> LxcGpuError:
+    return LxcGpuError(
+        "load-mistake",
+        "The web page made a mistake here.",
+        "Its journal tells more: `journalctl -u lxc-gpu-web`.",
+    )
