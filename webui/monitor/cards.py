@@ -64,6 +64,8 @@ class GpuGroup:
 
     name: str
     full_name: str
+    each: str
+    """Memory of each, and the power that it may take."""
     rows: tuple[GpuRow, ...]
 
 
@@ -252,30 +254,48 @@ def _numbers(load: ServerLoad, people: People) -> Numbers:
 
 
 def _groups(gpus: Iterable[GpuLoad], people: People) -> tuple[GpuGroup, ...]:
+    def alike(gpu: GpuLoad) -> tuple[str, int, float | None]:
+        return gpu.name, gpu.memory_total, gpu.power_limit
+
     return tuple(
-        GpuGroup(short_name(name), name, tuple(_gpu(gpu, people) for gpu in same))
-        for name, same in groupby(gpus, key=lambda gpu: gpu.name)
+        GpuGroup(
+            name=short_name(name),
+            full_name=name,
+            each=size(memory) + ("" if power is None else f", {power:.0f} W"),
+            rows=tuple(_gpu(gpu, people) for gpu in same),
+        )
+        for (name, memory, power), same in groupby(gpus, key=alike)
     )
 
 
 def _gpu(gpu: GpuLoad, people: People) -> GpuRow:
     used = gpu.utilisation
-    power = "" if gpu.power is None else f"{gpu.power:.0f}"
-    limit = "" if gpu.power_limit is None else f" / {gpu.power_limit:.0f}"
+    share = share_of(gpu.memory_used, gpu.memory_total)
     return GpuRow(
         index=gpu.index,
         uuid=gpu.uuid,
         free=gpu.free,
         used=None if used is None else Bar(used, f"{used:.0f} %"),
-        memory=_memory(gpu.memory_used, gpu.memory_total),
+        memory=Bar(share, f"{gpu.memory_used / 2**30:.1f} GiB"),
         temperature="" if gpu.temperature is None else f"{gpu.temperature:.0f} °C",
-        power=f"{power}{limit} W" if power else "",
+        power="" if gpu.power is None else f"{gpu.power:.0f} W",
         holders=tuple(
             Holder(people.named(each.user), "" if each.memory is None else size(each.memory))
             for each in gpu.users
         ),
         parts=tuple((each.name, _memory(each.memory_used, each.memory_total)) for each in gpu.mig),
     )
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """Numbers in order, neighbours together: 0-3, 5."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)
 
 
 def _memory(used: float, total: float) -> Bar:
@@ -294,7 +314,7 @@ def _user_rows(load: ServerLoad, people: People) -> tuple[UserRow, ...]:
             cpus=f"{each.cpus:.1f}",
             memory=size(each.memory),
             gpu_memory=gpu_memory(load, each.user),
-            gpus=", ".join(str(gpu.index) for gpu in held(load, each.user)),
+            gpus=ranges(gpu.index for gpu in held(load, each.user)),
         )
         for each in load.users
     )

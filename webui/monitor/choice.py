@@ -50,9 +50,12 @@ def choice(words: Mapping[str, str]) -> Choice:
 
 
 def chosen(cards: Iterable[Card], wanted: Choice) -> tuple[Card, ...]:
-    """Those that are asked for, in order; what isn't known comes last."""
-    kept = [card for card in cards if _fits(card, wanted)]
-    return tuple(sorted(kept, key=lambda card: (_place(card, wanted.order), in_order(card.server))))
+    """Those of `cards` that are asked for, in order; what isn't known comes last.
+
+    Those of the same rank stay as they are given: by name.
+    """
+    kept = (card for card in cards if _fits(card, wanted))
+    return tuple(sorted(kept, key=lambda card: _place(card, wanted.order)))
 
 
 def in_order(name: str) -> tuple[tuple[int, int, str], ...]:

@@ -7,6 +7,7 @@ stays until the server's load, the minute of its plots or the names of people ch
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
@@ -24,10 +25,15 @@ from webui.source import Reading
 
 TEMPLATE = "_monitor.html"
 MINUTE = 60
+AGEING = 10
+"""Seconds after which words for how long something has lasted are chosen again."""
 HOUR = 3600
 DAY = 86_400
 STEPS = ((HOUR, 60, "Last hour"), (DAY, 600, "Last day"))
 """Seconds that a plot reaches back, seconds of a step, its title."""
+
+INDENT = re.compile(r"\s*\n\s*")
+"""What the template's own layout leaves: a fifth of everything, for each browser, every time."""
 
 PointsOf = Callable[[float, int], Mapping[str, Sequence[Point]]]
 """Since when, and the seconds of a step, -> the points of each server."""
@@ -73,7 +79,10 @@ class DrawnFleet:
     """All servers, drawn."""
 
     cards: Mapping[str, Drawn]
-    summary: Summary
+    """By name, in order."""
+    summary: Part
+    at: float
+    """When they were looked at, by our clock."""
 
 
 class Display:
@@ -96,9 +105,16 @@ class Display:
         self._drawn: dict[str, tuple[object, Drawn]] = {}
         self._plots: dict[str, Part] = {}
         self._plots_of: tuple[int, frozenset[str]] = (0, frozenset())
+        self._fleet: DrawnFleet | None = None
 
-    def fleet(self) -> DrawnFleet:
-        """All servers as they are now. LxcGpuError if the state was never read."""
+    def fleet(self, oldest: float = 0.0) -> DrawnFleet:
+        """All servers, as they were `oldest` seconds ago or later.
+
+        LxcGpuError if the state was never read.
+        """
+        known = self._fleet
+        if known is not None and 0 <= self._clock() - known.at < oldest:
+            return known
         reading = self._reading()
         people = People(reading.state)
         seen = self._latest.all()
@@ -110,12 +126,15 @@ class Display:
                 for name in sorted(reading.state.servers, key=in_order)
             }
             self._drawn = {name: self._drawn[name] for name in cards}
-        return DrawnFleet(cards, _summary([each.card for each in cards.values()]))
+            summary = _summary([each.card for each in cards.values()])
+            words = _part("summary", self._macro("summary")(summary))
+            self._fleet = DrawnFleet(cards, words, now)
+            return self._fleet
 
     def _one(self, seen: Seen, people: People, revision: str, now: float) -> Drawn:
         plots = self._plots[seen.server]
-        minute = int(now // MINUTE) if seen.silent_since is not None else 0
-        key = (seen.version, revision, minute, plots)
+        age = int(now // AGEING) if seen.silent_since is not None else 0
+        key = (seen.version, revision, age, plots)
         before = self._drawn.get(seen.server)
         if before is not None and before[0] == key:
             return before[1]
@@ -147,15 +166,15 @@ class Display:
 
 
 def _part(name: str, html: str) -> Part:
-    text = str(html).strip()
+    text = INDENT.sub("\n", str(html)).strip()
     return Part(name, text, json.dumps(text, ensure_ascii=False))
 
 
 def _summary(cards: Sequence[Card]) -> Summary:
-    free = sorted(((each.server, each.free) for each in cards if each.free), key=lambda p: -p[1])
+    free = [(each.server, each.free) for each in cards if each.free]
     return Summary(
         servers=len(cards),
         gpus=sum(each.gpus for each in cards),
-        free=tuple(free),
+        free=tuple(sorted(free, key=lambda pair: -pair[1])),
         silent=tuple(each for each in cards if each.since is not None),
     )

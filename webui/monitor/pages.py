@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from flask import Blueprint, Flask, Response, current_app, render_template, request
+from flask import Blueprint, Response, current_app, render_template, request
 from flask.blueprints import BlueprintSetupState
+from jinja2 import Environment
 from markupsafe import Markup
 
 from webui.live import Places
 from webui.monitor.choice import Choice, Order, choice, chosen
-from webui.monitor.display import TEMPLATE, Display, Drawn, DrawnFleet
-from webui.monitor.watching import Drawing, Watcher, events, is_open
+from webui.monitor.display import TEMPLATE, Display, Drawn
+from webui.monitor.watching import PACE, Watcher, WholeCard, counted, events, is_open
 from webui.services import EXTENSION, Services, services
 
 monitor = Blueprint("monitor", __name__)
@@ -41,8 +42,8 @@ def now() -> str:
     """Every server: what it does now, and who holds its GPUs."""
     wanted, fleet = choice(request.args), display().fleet()
     shown = chosen((each.card for each in fleet.cards.values()), wanted)
-    draw = _drawing(_app())
-    cards = [Markup(draw.card(fleet.cards[card.server], is_open(fleet))) for card in shown]  # noqa: S704
+    whole = _whole_card(current_app.jinja_env)
+    cards = [Markup(whole(fleet.cards[card.server], is_open(fleet))) for card in shown]  # noqa: S704
     return render_template(
         "monitor.html",
         wanted=wanted,
@@ -50,7 +51,8 @@ def now() -> str:
         cards=cards,
         servers=len(fleet.cards),
         few=is_open(fleet),
-        summary=Markup(draw.summary(fleet, len(cards))),  # noqa: S704
+        summary=Markup(fleet.summary.html),  # noqa: S704
+        count=counted(len(cards), len(fleet.cards)),
         reading=services().source.current(),
         at=services().clock(),
         query=_query(wanted),
@@ -60,8 +62,9 @@ def now() -> str:
 @monitor.get("/monitor/events")
 def live() -> Response:
     """The same as server-sent events: each one what changed since the one before."""
-    watcher = Watcher(choice(request.args), _drawing(_app()))
-    return _places.stream(events(watcher, services().latest, display().fleet))
+    watcher = Watcher(choice(request.args), _whole_card(current_app.jinja_env))
+    fleet = display()
+    return _places.stream(events(watcher, services().latest, lambda: fleet.fleet(PACE / 2)))
 
 
 ORDERS = (
@@ -78,37 +81,20 @@ def display() -> Display:
     return found
 
 
-def server_part(name: str) -> Drawn | None:
-    """The card of one server, for other pages; None if there is no such server."""
-    return display().fleet().cards.get(name)
+def server_card(name: str) -> Markup | None:
+    """The whole card of one server, for other pages; None if there is no such server."""
+    drawn = display().fleet().cards.get(name)
+    return None if drawn is None else Markup(_whole_card(current_app.jinja_env)(drawn, True))  # noqa: S704
 
 
-def whole_card(drawn: Drawn) -> Markup:
-    """A card with everything open, as HTML."""
-    return Markup(_drawing(_app()).card(drawn, True))  # noqa: S704
+def _whole_card(pages: Environment) -> WholeCard:
+    macro: Callable[..., str] = getattr(pages.get_template(TEMPLATE).module, "card")  # noqa: B009
 
+    def whole(drawn: Drawn, opened: bool) -> str:
+        inner = (Markup(part.html) for part in drawn.parts)  # noqa: S704
+        return str(macro(drawn.card, *inner, opened)).strip()
 
-def _app() -> Flask:
-    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
-    return app
-
-
-def _drawing(app: Flask) -> Drawing:
-    module = app.jinja_env.get_template(TEMPLATE).module
-
-    def card(drawn: Drawn, opened: bool) -> str:
-        inner = [Markup(part.html) for part in drawn.parts]  # noqa: S704
-        return str(_macro(module, "card")(drawn.card, *inner, opened)).strip()
-
-    def summary(fleet: DrawnFleet, shown: int) -> str:
-        return str(_macro(module, "summary")(fleet.summary, shown)).strip()
-
-    return Drawing(card, summary)
-
-
-def _macro(module: object, name: str) -> Callable[..., str]:
-    macro: Callable[..., str] = getattr(module, name)
-    return macro
+    return whole
 
 
 def _query(wanted: Choice) -> dict[str, str]:

@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from state.model import State, User
-
-SYSTEM = "system"
-"""Whose programs are nobody's, in a load."""
+from webui.monitor.accounting import SYSTEM
 
 
 @dataclass(frozen=True)

@@ -11,20 +11,18 @@ from itertools import groupby
 
 from webui.monitor.records import Point
 
-HEIGHT = 20
-"""Units of a plot's height, which stand for 100 percent."""
+BELOW = 110
+"""Where a drawing is closed: below what is seen of it. 0 is on top, 100 on the ground."""
 
 
 @dataclass(frozen=True)
 class Plot:
-    """One line of a plot, as the path of an SVG."""
+    """One plot, as the path of an SVG that is 100 units high."""
 
     title: str
     steps: int
     """Units of its width."""
-    area: str
-    """What is below the line."""
-    line: str
+    path: str
     words: str
     """The same for who can't see it."""
 
@@ -45,17 +43,15 @@ def lately(title: str, points: Sequence[Point]) -> Lately:
         ("GPUs held", lambda point: point.held),
     )
     drawn = (plot(name, [of(point) for point in points]) for name, of in kinds)
-    return Lately(title, tuple(each for each in drawn if each.area))
+    return Lately(title, tuple(each for each in drawn if each.path))
 
 
 def plot(title: str, values: Sequence[float | None]) -> Plot:
     """`values` in percent, one for each step."""
-    runs = list(_runs(values))
     return Plot(
         title=title,
         steps=len(values),
-        area="".join(f"M{at} {HEIGHT}{_steps(at, run)}V{HEIGHT}z" for at, run in runs),
-        line="".join(f"M{at} {_height(run[0])}{_steps(at, run)}" for at, run in runs),
+        path="".join(f"M{at} {BELOW}{_steps(at, run)}V{BELOW}z" for at, run in _runs(values)),
         words=_words(values),
     )
 
@@ -77,8 +73,8 @@ def _steps(at: int, run: Sequence[float]) -> str:
     return "".join(drawn)
 
 
-def _height(value: float) -> str:
-    return f"{HEIGHT - min(100.0, max(0.0, value)) * HEIGHT / 100:.1f}".removesuffix(".0")
+def _height(value: float) -> int:
+    return 100 - round(min(100.0, max(0.0, value)))
 
 
 def _words(values: Sequence[float | None]) -> str:

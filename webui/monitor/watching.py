@@ -22,14 +22,8 @@ LONGEST = 3600.0
 """Seconds; then the browser asks again, and who forgot a page for days is noticed."""
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """What is drawn for one page only."""
-
-    card: Callable[[Drawn, bool], str]
-    """A whole card, and whether it is open."""
-    summary: Callable[[DrawnFleet, int], str]
-    """The words on top; how many servers the page shows."""
+WholeCard = Callable[[Drawn, bool], str]
+"""A server's card as HTML, and whether it is open."""
 
 
 @dataclass
@@ -37,11 +31,12 @@ class Watcher:
     """One browser: what it was asked to show, and what it shows."""
 
     wanted: Choice
-    drawing: Drawing
+    whole: WholeCard
     _sent: dict[str, Drawn] = field(default_factory=dict)
     _order: tuple[str, ...] | None = None
     _ordered: float = 0.0
     _summary: str = ""
+    _count: str | None = None
 
     def changes(self, fleet: DrawnFleet, now: float) -> str:
         """The event that takes it to `fleet`; empty if nothing changed for it."""
@@ -51,20 +46,21 @@ class Watcher:
         for name in order:
             drawn, before = fleet.cards[name], self._sent.get(name)
             if before is None:
-                html = self.drawing.card(drawn, is_open(fleet))
+                html = self.whole(drawn, is_open(fleet))
                 cards.append(f"{json.dumps(name)}:{json.dumps(html)}")
             elif before is not drawn:
                 pairs = zip(before.parts, drawn.parts, strict=True)
                 parts += [f"{json.dumps(p.id)}:{p.json}" for old, p in pairs if old.html != p.html]
-        summary = self.drawing.summary(fleet, len(order))
+        count = counted(len(order), len(fleet.cards))
         fields = [
             *([f'"cards":{{{",".join(cards)}}}'] if cards else []),
             *([f'"parts":{{{",".join(parts)}}}'] if parts else []),
             *([f'"order":{json.dumps(order)}'] if order != self._order else []),
-            *([f'"summary":{json.dumps(summary)}'] if summary != self._summary else []),
+            *([f'"summary":{fleet.summary.json}'] if fleet.summary.html != self._summary else []),
+            *([f'"count":{json.dumps(count)}'] if count != self._count else []),
         ]
         self._sent = {name: fleet.cards[name] for name in order}
-        self._order, self._summary = order, summary
+        self._order, self._summary, self._count = order, fleet.summary.html, count
         return f"event: fleet\ndata: {{{','.join(fields)}}}\n\n" if fields else ""
 
     def _kept_order(self, order: tuple[str, ...], now: float) -> tuple[str, ...]:
@@ -83,6 +79,11 @@ FEW = 4
 def is_open(fleet: DrawnFleet) -> bool:
     """Whether cards show everything at once."""
     return len(fleet.cards) <= FEW
+
+
+def counted(shown: int, servers: int) -> str:
+    """How many servers a page shows, where it isn't all."""
+    return "" if shown == servers else f"{shown} of {servers} servers are shown."
 
 
 def events(watcher: Watcher, latest: Latest, look: Callable[[], DrawnFleet]) -> Iterator[str]:

@@ -10,6 +10,7 @@ const TYPING = 300; // milliseconds without a key after which a word counts as t
 const cards = document.getElementById("cards");
 const summary = document.getElementById("summary");
 const nothing = document.getElementById("nothing");
+const count = document.getElementById("count");
 const state = document.getElementById("state");
 const choice = document.getElementById("choice");
 
@@ -71,6 +72,10 @@ function show(change) {
   }
   if (change.order) arrange(change.order);
   if (change.summary !== undefined) morphChildren(summary, parsed(change.summary));
+  if (change.count !== undefined) {
+    count.textContent = change.count;
+    count.hidden = !change.count;
+  }
 }
 
 // The same by loading the page, for when events can't be had.
@@ -82,7 +87,8 @@ async function load() {
     const found = [...page.getElementById("cards").children];
     const html = Object.fromEntries(found.map((card) => [card.id.slice("server-".length), card.outerHTML]));
     const order = found.map((card) => card.id.slice("server-".length));
-    show({ cards: html, order, summary: page.getElementById("summary").innerHTML });
+    const words = page.getElementById("count").textContent;
+    show({ cards: html, order, summary: page.getElementById("summary").innerHTML, count: words });
     state.textContent = "";
   } catch {
     const since = new Date().toLocaleTimeString();
