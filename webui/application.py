@@ -22,6 +22,7 @@ from webui.monitor.history import History
 from webui.monitor.latest import Latest
 from webui.monitor.listening import Listeners
 from webui.monitor.pages import monitor
+from webui.monitor.past_pages import past
 from webui.monitor.plain import monitor_plain
 from webui.monitor.stream import loads
 from webui.nudge import Nudger
@@ -65,7 +66,7 @@ def build(config: WebConfig, parts: Services | None = None) -> Flask:
         lasting=lambda since: words.lasting(since, time.time()),
         ago=lambda then: words.ago(then, time.time()),
     )
-    for blueprint in (fleet, iam, monitor, monitor_plain, plain, results):
+    for blueprint in (fleet, iam, monitor, past, monitor_plain, plain, results):
         app.register_blueprint(blueprint)
     app.jinja_env.globals["path"] = _paths(app)
     faults.install(app)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from flask import Blueprint, abort, render_template, request
 
 from state.history import Entry
+from webui.monitor import pages as monitor
+from webui.monitor.holdings import glance
 from webui.server_card import ServerCard, server_card
 from webui.services import services
 from webui.source import Reading
@@ -33,7 +35,11 @@ def home() -> str:
     """The servers, and the way to one's own page."""
     reading = services().source.current()
     gone = services().roll.news(reading.state)
-    return render_template("home.html", reading=reading, servers=cards(reading), news=gone)
+    seen = services().latest.all()
+    glances = {name: glance(seen.get(name)) for name in reading.state.servers}
+    return render_template(
+        "home.html", reading=reading, servers=cards(reading), news=gone, glances=glances
+    )
 
 
 @fleet.get("/server/<name>")
@@ -47,7 +53,10 @@ def server(name: str) -> str:
              if user in reading.state.registrations.get(name, {})]  # fmt: skip
     history = source.history(f"servers/{name}.yaml", f"registrations/{name}", limit=10)
     card = _card(reading, name)
-    return render_template("server.html", reading=reading, card=card, users=users, history=history)
+    return render_template(
+        "server.html", reading=reading, card=card, users=users, history=history,
+        load=monitor.server_card(name),
+    )  # fmt: skip
 
 
 @fleet.get("/history")

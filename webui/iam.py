@@ -12,6 +12,9 @@ from werkzeug.wrappers import Response as AnyResponse
 from state.errors import LxcGpuError, Remedy
 from webui.directory import LOGIN, DirectoryDownError, NotAllowedError, WrongLoginError
 from webui.fleet_pages import cards
+from webui.monitor import usage
+from webui.monitor.holdings import holdings
+from webui.monitor.past_pages import this_week
 from webui.saving import Form, SlowDownError, owner_of, problem_lines, save
 from webui.server_card import failures_of
 from webui.services import services, source_address
@@ -137,9 +140,21 @@ def _render(page: UserPage, form: Form, problem: Trouble | None) -> str:
     own = failures_of(page.name, services().board.standings()) if page.user else {}
     return render_template(
         "user.html", page=page, form=form, problem=problem, reading=reading,
-        closed=_closed(page), failures=own,
+        closed=_closed(page), failures=own, **_monitor(page),
         troubles=[card for card in troubles if card.lines and card.name not in own],
     )  # fmt: skip
+
+
+def _monitor(page: UserPage) -> dict[str, object]:
+    """What this user holds now, and what they used this week and in the last one."""
+    parts = services()
+    if page.user is None:
+        return {"held": (), "used": {}, "weeks": ()}
+    seen = [each for _, each in sorted(parts.latest.all().items())]
+    sums = {row.key: row.sum for row in usage.by_week(parts.history.used_by(page.name, 2))}
+    now = parts.clock()
+    weeks = (("this week", this_week(now)), ("last week", this_week(now - 7 * 86_400)))
+    return {"held": holdings(page.name, seen), "used": sums, "weeks": weeks}
 
 
 def _closed(page: UserPage) -> str:

@@ -34,3 +34,11 @@ class People:
         if found is not None:
             return Person(user, found.name, True)
         return Person(user, "the system" if user == SYSTEM else user, False)
+
+    def called(self, word: str) -> str:
+        """The user whose name, login or full name `word` is; `word` itself if there is none."""
+        wanted = word.casefold()
+        for name, user in {**self._former, **self._users}.items():
+            if wanted in (name, user.login.casefold(), user.name.casefold()):
+                return name
+        return word

@@ -1,0 +1,81 @@
+"""What one person holds of every server, and what a server has free, in a few words. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from state.server_load import ServerLoad
+from state.sizes import size
+from webui.monitor.cards import gpu_memory, held, ranges
+from webui.monitor.latest import Seen
+
+
+@dataclass(frozen=True)
+class Holding:
+    """What somebody takes of one server, by its newest load."""
+
+    server: str
+    cpus: str
+    memory: str
+    gpus: str
+    """Indices; empty: none."""
+    gpu_memory: str
+    silent_since: float | None
+    """The server is silent since then: this is what was, not what is."""
+    idle_since: float | None
+    """The container runs, and nobody uses it since then."""
+
+
+@dataclass(frozen=True)
+class Glance:
+    """One server in a line."""
+
+    gpus: str
+    """Empty: nothing to say."""
+    free: bool
+    driver: str
+    in_step: bool
+    silent_since: float | None
+
+
+def holdings(user: str, seen: Iterable[Seen]) -> tuple[Holding, ...]:
+    """What `user` holds, server by server; servers on which nothing runs for them are left out."""
+    found = (_holding(user, each, each.load) for each in seen if each.load is not None)
+    return tuple(each for each in found if each is not None)
+
+
+def glance(seen: Seen | None) -> Glance | None:
+    """What to say of a server beside the rest; None while nothing was ever heard of it."""
+    if seen is None or seen.load is None:
+        return None
+    load = seen.load
+    free, total = len(load.free_gpus), len(load.gpus)
+    words = f"{free} of {total} GPU{'s' * (total != 1)} free" if total else ""
+    if load.gpu_problem is not None:
+        words = "GPUs not known"
+    silent = seen.silent_since
+    return Glance(
+        gpus="" if silent else words,
+        free=bool(free),
+        driver=load.driver.loaded or load.driver.installed,
+        in_step=load.driver.in_step,
+        silent_since=silent,
+    )
+
+
+def _holding(user: str, seen: Seen, load: ServerLoad) -> Holding | None:
+    running = next((each for each in load.users if each.user == user), None)
+    idle = next((each.since for each in load.idle if each.user == user), None)
+    gpus = held(load, user)
+    if running is None and not gpus and idle is None:
+        return None
+    return Holding(
+        server=seen.server,
+        cpus=f"{running.cpus:.1f}" if running else "0.0",
+        memory=size(running.memory if running else 0),
+        gpus=ranges(gpu.index for gpu in gpus),
+        gpu_memory=gpu_memory(load, user),
+        silent_since=seen.silent_since,
+        idle_since=idle,
+    )

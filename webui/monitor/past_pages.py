@@ -1,0 +1,101 @@
+"""The monitor's past: who used how much, week by week; as a page, and as CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from flask import Blueprint, Response, render_template, request
+
+from webui.monitor import usage
+from webui.monitor.people import People
+from webui.monitor.records import Used
+from webui.monitor.weeks import week_of
+from webui.services import services
+
+past = Blueprint("past", __name__)
+
+SHOWN_WEEKS = 12
+"""Of one person, so many weeks are shown."""
+ALL = "all"
+"""Instead of a week, for CSV: everything that is kept."""
+LONGEST = 128
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the address asks for; empty: no matter."""
+
+    week: str
+    user: str
+    server: str
+
+    def lets(self, each: Used) -> bool:
+        """Whether a line is asked for."""
+        return (not self.user or each.user == self.user) and (
+            not self.server or each.server == self.server
+        )
+
+
+@past.get("/monitor/history")
+def weeks() -> str:
+    """One week: by person, by server; of one person, the last weeks."""
+    parts = services()
+    reading = parts.source.current()
+    people = People(reading.state)
+    known = parts.history.weeks()
+    asked = _asked(people, known)
+    used = _lines(asked, [asked.week] if asked.week else [])
+    heard = [h for h in parts.history.heard(asked.week) if asked.server in ("", h.server)]
+    mine = parts.history.used_by(asked.user, SHOWN_WEEKS) if asked.user else ()
+    return render_template(
+        "usage.html",
+        reading=reading,
+        problem=parts.history.problem,
+        asked=asked,
+        weeks=known,
+        servers=sorted({*reading.state.servers, *(each.server for each in heard)}),
+        person=people.named(asked.user) if asked.user else None,
+        total=usage.added(used),
+        there=sum(each.gpu_hours for each in heard),
+        people=usage.by_person(used, people),
+        by_server=usage.by_server(used, heard, asked.week, parts.clock()),
+        by_week=usage.by_week(each for each in mine if asked.lets(each)),
+    )
+
+
+@past.get("/monitor/history.csv")
+def table() -> Response:
+    """The same lines as CSV: of one week, or of `week=all`."""
+    parts = services()
+    people = People(parts.source.current().state)
+    known = parts.history.weeks()
+    everything = request.args.get("week") == ALL
+    asked = _asked(people, known)
+    week = [asked.week] if asked.week else []
+    text = usage.as_csv(_lines(asked, known if everything else week), people)
+    answer = Response(text, content_type="text/csv; charset=utf-8")
+    name = ALL if everything else asked.week
+    answer.headers["Content-Disposition"] = f'attachment; filename="gpu-hours-{name}.csv"'
+    return answer
+
+
+def this_week(now: float) -> str:
+    """The week that the moment `now` is in."""
+    return week_of(datetime.fromtimestamp(now, UTC).date().isoformat())
+
+
+def _asked(people: People, known: tuple[str, ...]) -> Asked:
+    given = request.args
+    week = given.get("week", "")
+    return Asked(
+        week=week if week in known else (known[0] if known else ""),
+        user=people.called(given.get("user", "").strip()[:LONGEST]),
+        server=given.get("server", "").strip()[:LONGEST],
+    )
+
+
+def _lines(asked: Asked, weeks: Iterable[str]) -> tuple[Used, ...]:
+    history = services().history
+    return tuple(each for week in weeks for each in history.used(week) if asked.lets(each))
