@@ -47,7 +47,7 @@ START = 'echo $$ >"$1"; shift; exec "$@"'
 class VirtualMachine(Host):
     """A host that is a virtual machine."""
 
-    boot_time: ClassVar[float] = 300
+    boot_time: ClassVar[float] = 600
 
     @property
     def running(self) -> bool:
