@@ -21,6 +21,7 @@ from webui.iam import iam
 from webui.monitor.history import History
 from webui.monitor.latest import Latest
 from webui.monitor.listening import Listeners
+from webui.monitor.metrics import metrics
 from webui.monitor.pages import monitor
 from webui.monitor.past_pages import past
 from webui.monitor.plain import monitor_plain
@@ -66,7 +67,7 @@ def build(config: WebConfig, parts: Services | None = None) -> Flask:
         lasting=lambda since: words.lasting(since, time.time()),
         ago=lambda then: words.ago(then, time.time()),
     )
-    for blueprint in (fleet, iam, monitor, past, monitor_plain, plain, results):
+    for blueprint in (fleet, iam, metrics, monitor, past, monitor_plain, plain, results):
         app.register_blueprint(blueprint)
     app.jinja_env.globals["path"] = _paths(app)
     faults.install(app)

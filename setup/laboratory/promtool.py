@@ -1,0 +1,28 @@
+"""promtool, which judges metrics and alerts, out of Debian's package; no Prometheus is started."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from laboratory import recipes
+from laboratory.images import Image, ensure, key_of
+from laboratory.progress import Progress
+from state.command import run
+
+PACKAGE = "prometheus"
+
+
+def promtool(progress: Progress) -> Path:
+    """Where it is; kept in the cache."""
+    key = key_of(recipes.own_sources(), Path(__file__))
+    return ensure(Image("promtool", key, _download), progress) / "promtool"
+
+
+def _download(made: Path) -> None:
+    made.mkdir()
+    # Unpacked and not installed: the package would start a daemon.
+    run(["apt-get", "-q", "download", PACKAGE], cwd=made, timeout=recipes.LONG)
+    (archive,) = made.glob("*.deb")
+    run(["dpkg-deb", "-x", archive, made / "unpacked"], timeout=recipes.LONG)
+    (made / "unpacked/usr/bin/promtool").rename(made / "promtool")
+    run(["rm", "-rf", archive, made / "unpacked"])

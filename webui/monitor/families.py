@@ -1,0 +1,104 @@
+"""What /metrics tells: every name, its meaning, and its values, each label set once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+PREFIX = "lxc_gpu_"
+GAUGES: Mapping[str, str] = {
+    "state_readable": "Whether the state repository answers the web page.",
+    "history_kept": "Whether the web page can write who used what to its disk.",
+    "server_up": "Whether the server's load comes.",
+    "server_heard_timestamp_seconds": "When it came last, by the web page's clock.",
+    "server_clock_offset_seconds": "By how much the server's clock is ahead of the web page's.",
+    "server_converged": "Whether the server is as the newest revision wants it, and answers.",
+    "server_refused": "Whether the server refuses a newer revision.",
+    "server_suspended": "Whether a sysadmin has the server hold still.",
+    "server_failures": "What the server's last round could not put right.",
+    "server_behind_commits": "Commits that the server doesn't have yet.",
+    "server_report_timestamp_seconds": "When the server last reported a round.",
+    "server_revision_info": "The revision that the server is on.",
+    "driver_in_step": "Whether NVIDIA's loaded module and installed libraries are of one version.",
+    "driver_info": "NVIDIA's driver; empty: there is none.",
+    "cpus": "Logical CPUs.",
+    "cpu_usage_ratio": "How busy all CPUs together are.",
+    "cpu_temperature_celsius": "Of the hottest.",
+    "memory_total_bytes": "Memory.",
+    "memory_available_bytes": "Memory that programs could take without swapping.",
+    "swap_total_bytes": "Swap.",
+    "swap_used_bytes": "Swap in use.",
+    "filesystem_size_bytes": "Size of a file system.",
+    "filesystem_available_bytes": "What those who are not root may still take of it.",
+    "disk_read_bytes_per_second": "What is read from a disk.",
+    "disk_written_bytes_per_second": "What is written to a disk.",
+    "network_received_bytes_per_second": "What an interface to the world receives.",
+    "network_sent_bytes_per_second": "What an interface to the world sends.",
+    "gpus": "GPUs that the server has.",
+    "gpus_free": "GPUs that nobody holds and that do nothing.",
+    "gpu_problem": "Present, as 1, while the server can't tell of its GPUs.",
+    "gpu_info": "One GPU.",
+    "gpu_free": "Whether nobody holds the GPU and it does nothing.",
+    "gpu_utilisation_ratio": "Share of the last sample period in which something ran on the GPU.",
+    "gpu_memory_total_bytes": "Memory of the GPU.",
+    "gpu_memory_used_bytes": "Memory of the GPU in use.",
+    "gpu_temperature_celsius": "Temperature of the GPU.",
+    "gpu_power_watts": "Power that the GPU draws.",
+    "gpu_power_limit_watts": "Power that the GPU may draw.",
+    "mig_memory_total_bytes": "Memory of a MIG instance; `gpu` is the whole one's UUID.",
+    "mig_memory_used_bytes": "Memory of a MIG instance in use.",
+    "user_busy_cpus": "CPUs that are busy for a user.",
+    "user_memory_bytes": "Memory that a user's programs take.",
+    "user_gpus_held": "GPUs of which a user's programs have memory.",
+    "user_gpu_memory_bytes": "Memory of GPUs that a user's programs have.",
+    "user_idle_since_timestamp_seconds": "When a container that stands idle was last in use.",
+}
+"""Every gauge, without the prefix, and what it says."""
+COUNTERS: Mapping[str, str] = {
+    "user_gpu_seconds_total": "GPUs held x seconds, in equal parts among those who hold one.",
+    "user_gpu_busy_seconds_total": "The same, times utilisation.",
+    "user_gpu_memory_byte_seconds_total": "Memory of GPUs held x seconds.",
+    "user_memory_byte_seconds_total": "Memory x seconds.",
+    "user_cpu_seconds_total": "Busy CPUs x seconds.",
+}
+"""Every counter, since the web page was started."""
+
+
+@dataclass
+class Families:
+    """Metrics by name. A label set comes once, whatever a server says: twice breaks the format."""
+
+    _families: dict[str, Metric] = field(default_factory=dict)
+    _known: set[tuple[str, ...]] = field(default_factory=set)
+
+    def gauge(self, name: str, value: float | None, **labels: str) -> None:
+        """One value; None is left out."""
+        self._add(GaugeMetricFamily, name, GAUGES[name], value, labels)
+
+    def counter(self, name: str, value: float, **labels: str) -> None:
+        """The same."""
+        self._add(CounterMetricFamily, name, COUNTERS[name], value, labels)
+
+    def all(self) -> Iterable[Metric]:
+        """What was added."""
+        return self._families.values()
+
+    def _add(
+        self,
+        kind: type[GaugeMetricFamily | CounterMetricFamily],
+        name: str,
+        says: str,
+        value: float | None,
+        labels: Mapping[str, str],
+    ) -> None:
+        place = (name, *labels.values())
+        if value is None or place in self._known:
+            return
+        self._known.add(place)
+        family = self._families.get(name)
+        if family is None:
+            family = kind(PREFIX + name, says, labels=tuple(labels))
+            self._families[name] = family
+        family.add_metric(tuple(labels.values()), float(value))  # type: ignore[attr-defined]
