@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 
 from webui.monitor.accounting import SYSTEM
 from webui.monitor.cards import Bar, share_of
@@ -107,6 +107,17 @@ def hours_so_far(week: str, now: float) -> float:
         return 0.0
     began = datetime.fromisoformat(days[0]).replace(tzinfo=UTC).timestamp()
     return min(WEEK_HOURS, max(0.0, (now - began) / 3600))
+
+
+def days_in_words(week: str) -> str:
+    """From when to when: 2026-W47 is 16 to 22 November 2026."""
+    days = days_of(week)
+    if days is None:
+        return week
+    first = date.fromisoformat(days[0])
+    last = first + timedelta(days=6)
+    month = "" if first.month == last.month else f" {first:%B}"
+    return f"{first.day}{month} to {last.day} {last:%B %Y}"
 
 
 def as_csv(used: Iterable[Used], people: People) -> str:
