@@ -16,6 +16,7 @@ from threading import Thread
 from reconciler import idleness, places, processes
 from reconciler.idleness import Sight
 from reconciler.nvidia import nvml, versions
+from reconciler.owners import Owners
 from reconciler.processes import PROC, Process
 from state.errors import LxcGpuError
 from state.view import View
@@ -61,9 +62,9 @@ def seen(view: View) -> dict[str, Sight]:
 
 def _inside(view: View, everything: Mapping[int, Process]) -> dict[str, list[Process]]:
     """What runs in containers, by user; a user's own account of the server is no container."""
-    found = dict[str, list[Process]]()
+    owners, found = Owners(view), dict[str, list[Process]]()
     for process in everything.values():
-        user = processes.resident_with(view, process.uid)
+        user = owners.of(process.uid)
         if user is not None and process.uid != view.residents[user].uid:
             found.setdefault(user, []).append(process)
     return found
@@ -86,7 +87,8 @@ def _on_gpus(view: View, everything: Mapping[int, Process]) -> Collection[str] |
         pids = {each.pid for gpu in nvml.read().gpus for each in gpu.processes}
     except LxcGpuError:
         return None
-    users = {processes.resident_with(view, p.uid) for pid, p in everything.items() if pid in pids}
+    owners = Owners(view)
+    users = {owners.of(process.uid) for pid, process in everything.items() if pid in pids}
     return {user for user in users if user is not None}
 
 

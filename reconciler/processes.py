@@ -12,13 +12,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from state.view import View
+from reconciler.owners import Owners
 
 PROC = Path("/proc")
 SAMPLE = 0.2
 """Seconds over which CPU use is measured."""
-_TICK = os.sysconf("SC_CLK_TCK")
+TICK = os.sysconf("SC_CLK_TCK")
+"""Of these, a second has so many: the unit of CPU times in /proc."""
+_KERNEL_THREAD = 0x0020_0000
+"""PF_KTHREAD, of linux/sched.h."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +65,8 @@ def _each(proc: Path, booted: float) -> Iterator[Process]:
     for folder in proc.iterdir():
         if folder.name.isdigit():
             with suppress(FileNotFoundError, ProcessLookupError):
-                status = (folder / "status").read_text("utf-8", "replace")
-                stat = (folder / "stat").read_text("utf-8", "replace")
-                if (found := of_proc(status, stat, booted)) is not None:
+                texts = (folder / "status").read_bytes(), (folder / "stat").read_bytes()
+                if (found := of_proc(int(folder.name), *texts, booted)) is not None:
                     yield found
 
 
@@ -71,24 +74,63 @@ def _booted(stat: str) -> float:
     return float(next(line.split()[1] for line in stat.splitlines() if line.startswith("btime ")))
 
 
-def of_proc(status: str, stat: str, booted: float) -> Process | None:
-    """The process of a /proc/PID/status and stat; None for a thread of the kernel. Pure."""
-    lines = (line.partition(":") for line in status.splitlines())
-    said = {name: value.split() for name, _, value in lines}
-    if "VmRSS" not in said:
-        return None
-    # the name stands in parentheses and may hold some itself
-    command, _, rest = stat.partition("(")[2].rpartition(")")
-    numbers = rest.split()
-    return Process(
-        pid=int(said["Pid"][0]),
-        uid=int(said["Uid"][1]),
-        command="".join(c if c.isprintable() else "?" for c in command)[:15],
-        started=booted + int(numbers[19]) / _TICK,
-        cpu=(int(numbers[11]) + int(numbers[12])) / _TICK,
-        memory=1024 * sum(int(said[name][0]) for name in ("RssAnon", "RssShmem") if name in said),
-        ended_cpu=(int(numbers[13]) + int(numbers[14])) / _TICK,
+class Stat(NamedTuple):
+    """What /proc/PID/stat says; CPU times in ticks."""
+
+    command: str
+    kernel: bool
+    """It is a thread of the kernel's own."""
+    zombie: bool
+    """It has ended, and its parent hasn't asked for it."""
+    parent: int
+    spent: int
+    """CPU time of its own."""
+    reaped: int
+    """CPU time of children that have ended, and of theirs."""
+    started: int
+    """Ticks after boot."""
+
+
+def of_stat(raw: bytes) -> Stat:
+    """What a /proc/PID/stat says. ValueError, IndexError if it isn't one. Pure."""
+    # the name stands in parentheses and may hold some itself, and anything else
+    begin, end = raw.index(b"("), raw.rindex(b")")
+    fields = raw[end + 2 :].split(None, 20)
+    name = raw[begin + 1 : end].decode("utf-8", "replace")
+    return Stat(
+        "".join(c if c.isprintable() else "?" for c in name)[:15],
+        bool(int(fields[6]) & _KERNEL_THREAD),
+        fields[0] in b"ZX",
+        int(fields[1]),
+        int(fields[11]) + int(fields[12]),
+        int(fields[13]) + int(fields[14]),
+        int(fields[19]),
     )
+
+
+def of_status(raw: bytes) -> tuple[int, int | None]:
+    """uid and memory in bytes of a /proc/PID/status; None: it has no memory (any more). Pure."""
+    uid, memory, held = -1, 0, False
+    for line in raw.split(b"\n"):  # a name can't break a line here: the kernel escapes it
+        name, _, value = line.partition(b":")
+        if name == b"Uid":
+            uid = int(value.split()[1])
+        elif name == b"VmRSS":
+            held = True
+        elif name in (b"RssAnon", b"RssShmem"):
+            memory += 1024 * int(value.split()[0])
+    return uid, memory if held else None
+
+
+def of_proc(pid: int, status: bytes, stat: bytes, booted: float) -> Process | None:
+    """The process of a /proc/PID/status and stat; None for what has no memory. Pure."""
+    uid, memory = of_status(status)
+    if memory is None:
+        return None
+    said = of_stat(stat)
+    started = booted + said.started / TICK
+    spent, reaped = said.spent / TICK, said.reaped / TICK
+    return Process(pid, uid, said.command, started, spent, memory, reaped)
 
 
 def sampled() -> Iterator[dict[int, Process]]:
@@ -100,7 +142,7 @@ def sampled() -> Iterator[dict[int, Process]]:
 
 
 def uses(
-    view: View, before: Mapping[int, Process], now: Mapping[int, Process], seconds: float
+    owners: Owners, before: Mapping[int, Process], now: Mapping[int, Process], seconds: float
 ) -> tuple[Use, ...]:
     """What each resident's processes use, the busiest first. Pure.
 
@@ -108,7 +150,7 @@ def uses(
     """
     by_user = dict[str, list[Process]]()
     for process in now.values():
-        if (user := resident_with(view, process.uid)) is not None:
+        if (user := owners.of(process.uid)) is not None:
             by_user.setdefault(user, []).append(process)
 
     def used(process: Process) -> float:
@@ -122,17 +164,9 @@ def uses(
     return tuple(sorted(found, key=lambda use: (-use.cpus, -use.memory, use.user)))
 
 
-def resident_with(view: View, uid: int) -> str | None:
-    """The resident whose own or subordinate uid this is. Pure."""
-    for name, resident in view.residents.items():
-        if uid == resident.uid or 0 <= uid - resident.subid < view.subid_size:
-            return name
-    return None
-
-
-def name_of(view: View, uid: int) -> str:
+def name_of(owners: Owners, uid: int) -> str:
     """Whose a process with this uid is: a resident's, else an account's of the server."""
-    resident = resident_with(view, uid)
+    resident = owners.of(uid)
     if resident is not None:
         return resident
     try:

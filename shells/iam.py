@@ -1,6 +1,7 @@
 """The account `iam`, for the web page's machine: two verbs, JSON lines, nothing else.
 
-`reconcile` runs a round now and streams its report.
+`reconcile` runs a round now and streams its report. `load` streams what the server is doing; that
+needs no root, so this program says it itself, as the account.
 """
 
 from __future__ import annotations
@@ -15,16 +16,19 @@ from shells.usage import Verb
 from state import wire
 from state.errors import LxcGpuError
 
-REQUESTS = {"reconcile": Request(Verb.RECONCILE)}
-
 
 def main(argv: Sequence[str]) -> int:
     """Do what SSH_ORIGINAL_COMMAND says; the exit status."""
     try:
-        request = REQUESTS.get(os.environ.get("SSH_ORIGINAL_COMMAND", ""))
-        if request is None:
-            raise LxcGpuError("usage", f"The verbs here: {', '.join(REQUESTS)}.")
-        _send(ask(request, _send))
+        match os.environ.get("SSH_ORIGINAL_COMMAND", ""):
+            case "reconcile":
+                _send(ask(Request(Verb.RECONCILE), _send))
+            case "load":
+                from reconciler.load.stream import stream  # what a round has no need of
+
+                stream(sys.stdout.fileno())
+            case _:
+                raise LxcGpuError("usage", "The verbs here: reconcile, load.")
     except LxcGpuError as error:
         _send(wire.refusal(error))
         return 1

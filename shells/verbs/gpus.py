@@ -12,6 +12,7 @@ from reconciler.in_words import columns, since, size
 from reconciler.newest import current_view
 from reconciler.nvidia import nodes, nvml, versions
 from reconciler.nvidia.nvml import Gpu, GpuProcess
+from reconciler.owners import Owners
 from reconciler.plan import Tell
 from reconciler.processes import Process, Use
 from shells.verbs import Asked
@@ -31,9 +32,11 @@ def answer(asked: Asked, tell: Tell) -> wire.Answer:
     before, begun = next(samples), time.monotonic()
     gpus, problem = _gpus()
     now, seconds = next(samples), time.monotonic() - begun
-    seen = _Seen(view, asked.user, now, time.time())
-    used = processes.uses(view, before, now, seconds)
-    texts = [seen.problem(problem) if problem else seen.gpus(gpus), seen.uses(used)]
+    seen = _Seen(view, Owners(view), asked.user, now, time.time())
+    used = processes.uses(seen.owners, before, now, seconds)
+    texts = [seen.gpus(gpus)] if gpus or not problem else []
+    texts += [seen.problem(problem)] if problem else []
+    texts.append(seen.uses(used))
     facts = {
         "server": view.server,
         "gpus": [seen.facts(gpu, seen.own(gpus)) for gpu in gpus],
@@ -56,9 +59,10 @@ def _gpus() -> tuple[tuple[Gpu, ...], LxcGpuError | None]:
     if not versions.driver().present:
         return (), NO_DRIVER
     try:
-        return nvml.read().gpus, None
+        reading = nvml.read()
     except LxcGpuError as error:
         return (), error
+    return reading.gpus, reading.problem
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,7 @@ class _Seen:
     """What was read, on its way to a person or a program. Nobody's command lines are shown."""
 
     view: View
+    owners: Owners
     asker: str
     processes: Mapping[int, Process]
     now: float
@@ -111,7 +116,7 @@ class _Seen:
             if process is None:
                 yield "?", "-", "ended or hidden", each
             else:
-                user = processes.name_of(self.view, process.uid)
+                user = processes.name_of(self.owners, process.uid)
                 yield user, since(process.started, self.now), process.command, each
 
     def facts(self, gpu: Gpu, own: tuple[Gpu, ...]) -> dict[str, object]:
@@ -128,7 +133,7 @@ class _Seen:
             "yours": gpu in own,
             "processes": [
                 {
-                    "user": process and processes.name_of(self.view, process.uid),
+                    "user": process and processes.name_of(self.owners, process.uid),
                     "memory_bytes": each.memory,
                     "since": process and round(process.started, 1),
                     "command": process and process.command,

@@ -277,12 +277,12 @@ class TestIamAccount:
         assert report["failures"] == []
 
     @pytest.mark.parametrize("words", ["", "bash", "'reconcile; id'", "'reconcile lqchen'",
-                                       "register"])  # fmt: skip
+                                       "register", "'load; id'", "'load x'"])  # fmt: skip
     def test_and_no_other(self, fleet: Fleet, untouched: Host, words: str) -> None:
         done = self.ask(fleet, f"iam@gpu17 {words}")
         assert done.status == 1
         assert json.loads(done.stdout) == {"refusal": {
-            "code": "usage", "message": "The verbs here: reconcile.", "hint": "",
+            "code": "usage", "message": "The verbs here: reconcile, load.", "hint": "",
             "remedy": "person"}}  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from reconciler import locks
+from reconciler.aside import Aside
 from reconciler.hostile import (
     HostileError,
     Json,
@@ -20,7 +21,6 @@ from reconciler.hostile import (
     still_at_it,
     write_below,
 )
-from reconciler.nvidia import nvml
 from reconciler.plan import Tell
 from state.errors import LxcGpuError, Remedy
 from state.wire import Progress
@@ -225,7 +225,7 @@ def test_a_lock_of_ours_is_not_the_childs(root: Path, monkeypatch: pytest.Monkey
         held = [status.st_dev, status.st_ino]
         assert held in _open_files()
         assert held not in as_owner(root, OWNER, lambda _: _open_files())
-        assert held not in nvml._in_child(lambda: {"open": _open_files()}, 5)["open"]
+        assert held not in _aside()
 
 
 def test_what_is_lent_is_the_childs(root: Path) -> None:
@@ -240,6 +240,15 @@ def test_what_is_lent_is_the_childs(root: Path) -> None:
         as_owner_at_length(root, OWNER, work, lambda _: None)
     for descriptor in (reader, writer):
         os.close(descriptor)
+
+
+def _aside() -> object:
+    aside = Aside("open-files", lambda _: _open_files(), 5)
+    aside.ask(None)
+    try:
+        return aside.answer(5)
+    finally:
+        aside.let_go()
 
 
 def _identity(descriptor: int) -> list[int]:

@@ -1,0 +1,95 @@
+"""What each person's programs use, from one look at all processes to the next. Pure.
+
+Programs that came and went in between are counted, too: the kernel adds what they used to their
+parent, when it asks for them (`reaped`, proc(5)).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from reconciler.load.table import Seen
+from reconciler.processes import TICK
+from state.server_load import UserLoad
+
+SYSTEM = "system"
+"""Whose everything is that is nobody's."""
+Looked = Mapping[int, Seen]
+
+
+@dataclass
+class _Sum:
+    spent: int = 0
+    reaped: int = 0
+    memory: int = 0
+    programs: int = 0
+
+
+def uses(
+    before: Looked, now: Looked, seconds: float, busy: float, name_of: Callable[[int], str]
+) -> tuple[UserLoad, ...]:
+    """What everybody uses, the busiest first.
+
+    `seconds` are between the two looks, `busy` the seconds of CPU time that the whole machine used
+    meanwhile: what short-lived programs are said to have used is never more than what is left of
+    that.
+    """
+    sums = dict[str, _Sum]()
+    for pid, seen in now.items():
+        mine = _of(sums, name_of(seen.uid))
+        mine.memory += seen.memory
+        mine.programs += seen.runs
+        old = before.get(pid)
+        if old is seen:
+            continue
+        if old is not None and old.started == seen.started:
+            mine.spent += max(0, seen.spent - old.spent)
+            mine.reaped += max(0, seen.reaped - old.reaped)
+        else:
+            mine.spent += seen.spent
+            mine.reaped += seen.reaped
+    _take_what_was_counted(sums, before, now, name_of)
+    left = max(0.0, busy * TICK - sum(each.spent for each in sums.values()))
+    between = {name: max(0, each.reaped) for name, each in sums.items() if name != SYSTEM}
+    share = min(1.0, left / total) if (total := sum(between.values())) else 0.0
+    found = (
+        UserLoad(
+            name,
+            round((each.spent + between.get(name, 0) * share) / TICK / seconds, 3),
+            each.memory,
+            each.programs,
+        )
+        for name, each in sums.items()
+        if each.programs
+    )
+    return tuple(sorted(found, key=lambda use: (-use.cpus, -use.memory, use.user)))
+
+
+def _of(sums: dict[str, _Sum], name: str) -> _Sum:
+    found = sums.get(name)
+    if found is None:
+        found = sums[name] = _Sum()
+    return found
+
+
+def _take_what_was_counted(
+    sums: dict[str, _Sum], before: Looked, now: Looked, name_of: Callable[[int], str]
+) -> None:
+    """What ended programs had used by the last look was counted then, and is now `reaped`.
+
+    By whoever was left of their parents: su and sudo make those another user's.
+    """
+    for pid, seen in before.items():
+        if _still(pid, seen, now):
+            continue
+        parent, steps = seen.parent, 0
+        while parent in before and not _still(parent, before[parent], now) and steps < len(before):
+            parent, steps = before[parent].parent, steps + 1
+        if parent in before:
+            _of(sums, name_of(before[parent].uid)).reaped -= seen.spent + seen.reaped
+
+
+def _still(pid: int, seen: Seen, now: Looked) -> bool:
+    found = now.get(pid)
+    return found is not None and found.started == seen.started

@@ -1,0 +1,184 @@
+"""The file systems of disks and NAS, each once, and how full they are.
+
+statvfs(2) of a NAS that is gone may hang for ever, so it is asked aside, one mount after the
+other. What isn't there in time is left out, and asked again after a pause: no other waits for it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from reconciler.aside import PAUSES, Aside, EndedError, SilentError
+from state.server_load import FileSystem
+
+MOUNTINFO = Path("/proc/self/mountinfo")
+EACH = 30.0
+"""Seconds after which all are asked again."""
+PATIENCE = 10.0
+MOST = 100
+MOST_LEFT = 4
+"""Children that may hang, each by a mount of its own."""
+OURS = ("/run", "/var/lib/lxc-gpu", "/var/lib/docker", "/var/lib/containers", "/snap", "/dev")
+"""Below these nothing is listed, but the lxc-gpu containers' own disk, if it is mounted there."""
+_DISKS = frozenset(
+    ("bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "jfs", "ntfs3", "reiserfs", "xfs", "zfs")
+)
+_NAS = frozenset(
+    (
+        *("9p", "afs", "beegfs", "ceph", "cifs", "glusterfs", "gpfs", "lustre", "nfs", "nfs4"),
+        *("orangefs", "panfs", "smb3", "wekafs", "fuse.ceph", "fuse.glusterfs", "fuse.juicefs"),
+        *("fuse.mergerfs", "fuse.mfs", "fuse.quobyte", "fuse.sshfs"),
+    )
+)
+"""By the kernel's names; what isn't here is memory, a view of something else, or an image."""
+
+
+@dataclass(frozen=True)
+class Mount:
+    """One line of mountinfo."""
+
+    key: str
+    """Equal for two mounts of the same file system."""
+    root: str
+    """The folder of it that is seen."""
+    path: str
+    remote: bool
+
+
+def mounts(mountinfo: str) -> tuple[Mount, ...]:
+    """Those to ask, each file system once, disks first. Pure."""
+    best = dict[str, Mount]()
+    for mount in _parsed(mountinfo.splitlines()):
+        known = best.get(mount.key)
+        if known is None or _rank(mount) < _rank(known):
+            best[mount.key] = mount
+    return tuple(sorted(best.values(), key=lambda each: (each.remote, each.path)))[:MOST]
+
+
+def _rank(mount: Mount) -> tuple[bool, int, str]:
+    """A mount of the whole before one of a part (a bind mount), then the shortest path."""
+    return mount.root != "/", len(mount.path), mount.path
+
+
+def _parsed(lines: Iterable[str]) -> Iterator[Mount]:
+    for line in lines:
+        fields, _, rest = line.partition(" - ")
+        words, after = fields.split(" "), rest.split(" ")
+        if len(words) < 6 or len(after) < 2 or after[0] not in _DISKS | _NAS:
+            continue
+        root, path, kind = _unescaped(words[3]), _unescaped(words[4]), after[0]
+        if len(path) > 128 or not path.isprintable() or _is_ours(path):
+            continue
+        key = words[2]
+        if kind in ("btrfs", "zfs"):  # each subvolume, each dataset has a device of its own
+            key = f"{kind} {after[1].partition('/')[0] if kind == 'zfs' else after[1]}"
+        yield Mount(key, root, path, kind in _NAS)
+
+
+def _is_ours(path: str) -> bool:
+    pure = PurePosixPath(path)
+    return any(pure.is_relative_to(ours) for ours in OURS) and path != "/var/lib/lxc-gpu/containers"
+
+
+def _unescaped(word: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), word)
+
+
+@dataclass
+class _Asked:
+    due: float = 0.0
+    failures: int = 0
+    answer: Sequence[int] | None = None
+
+
+@dataclass
+class FileSystems:
+    """How full they are, asked a little at each step."""
+
+    mountinfo: Path = MOUNTINFO
+    _aside: Aside = field(
+        default_factory=lambda: Aside(
+            "lxc-gpu-disks", _room, PATIENCE, pauses=(0.0,), most_left=MOST_LEFT
+        )
+    )
+    _asked: dict[Mount, _Asked] = field(default_factory=dict)
+    _asking: Mount | None = None
+    _listed: float = float("-inf")
+
+    def step(self, seconds: float) -> tuple[FileSystem, ...]:
+        """Ask those that are due, for `seconds` at most; all that answered lately."""
+        until = time.monotonic() + seconds
+        self._list()
+        while self._next() and self._collected(until - time.monotonic()):
+            pass
+        return tuple(
+            FileSystem(mount.path, *asked.answer)
+            for mount, asked in self._asked.items()
+            if asked.answer and asked.answer[0] > 0
+        )
+
+    def close(self) -> None:
+        """Nothing will be asked any more."""
+        self._aside.let_go()
+
+    def _list(self) -> None:
+        if time.monotonic() - self._listed < EACH:
+            return
+        self._listed = time.monotonic()
+        there = mounts(self.mountinfo.read_text("utf-8", "replace"))
+        self._asked = {mount: self._asked.get(mount) or _Asked() for mount in there}
+
+    def _next(self) -> bool:
+        """Whether an answer is to come: the next one that is due was asked."""
+        if self._asking is not None:
+            return True
+        now = time.monotonic()
+        for mount, asked in self._asked.items():
+            if asked.due <= now:
+                try:
+                    if not self._aside.ask(mount.path):
+                        return False
+                except SilentError:  # too many hang
+                    self._failed(mount)
+                    return False
+                self._asking = mount
+                return True
+        return False
+
+    def _collected(self, seconds: float) -> bool:
+        """Take the answer; False: it isn't there yet."""
+        mount = self._asking
+        if mount is None:
+            return False
+        try:
+            answer = self._aside.answer(max(0.0, seconds))
+        except (SilentError, EndedError):
+            self._failed(mount)
+            return True
+        if answer is None:
+            return False
+        self._asking = None
+        if mount in self._asked:
+            self._asked[mount] = _Asked(time.monotonic() + EACH, 0, answer)
+        return True
+
+    def _failed(self, mount: Mount) -> None:
+        self._asking = None
+        if mount in self._asked:
+            failures = self._asked[mount].failures
+            pause = PAUSES[min(failures, len(PAUSES) - 1)]
+            self._asked[mount] = _Asked(time.monotonic() + pause, failures + 1)
+
+
+def _room(path: str) -> list[int]:
+    """Bytes in all, and those that who isn't root may take; nothing if it isn't for our eyes."""
+    try:
+        found = os.statvfs(path)
+    except OSError:
+        return []
+    return [found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize]

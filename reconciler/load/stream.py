@@ -1,0 +1,143 @@
+"""One line each few seconds, until nobody reads, or an hour has passed: then the page asks again.
+
+Nothing here may hang because something it looks at does: files of /proc and /sys that only the
+kernel answers are read here, all else is asked aside.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+
+from reconciler.load import by_user, machine, rates
+from reconciler.load.by_user import Looked
+from reconciler.load.file_systems import FileSystems
+from reconciler.load.machine import CpuSensors, CpuTimes
+from reconciler.load.names import Names
+from reconciler.load.rates import Chosen, Counters
+from reconciler.load.table import Table
+from reconciler.server import read_server_config
+from state.server_load import INTERVAL, ServerLoad, encode
+
+LONGEST = 3600.0
+"""Seconds; so nothing is left over for ever, and an upgrade reaches the stream."""
+FIRST = 1.0
+"""Seconds over which the first line looks."""
+ASIDE = 0.3
+"""Seconds that a line may wait for what is asked aside."""
+STALLED = 60.0
+"""Seconds without a byte taken after which a reader is given up."""
+
+
+@dataclass(frozen=True)
+class _Look:
+    """Everything that grows, at one moment."""
+
+    at: float
+    cpu: CpuTimes
+    processes: Looked
+    counters: Counters
+
+
+class Sampler:
+    """What the server does, from one look to the next."""
+
+    def __init__(self) -> None:
+        self._server = read_server_config().name
+        self._names, self._file_systems = Names(), FileSystems()
+        self._table, self._chosen, self._sensors = Table(), Chosen(), CpuSensors()
+        self._before = self._look()
+
+    def load(self) -> ServerLoad:
+        """What happened since the last look, or since the beginning."""
+        before, now = self._before, self._look()
+        self._before = now
+        seconds = max(1e-3, now.at - before.at)
+        cpus = os.cpu_count() or 1
+        busy = now.cpu.busy - before.cpu.busy
+        self._names.refresh()
+        users = by_user.uses(before.processes, now.processes, seconds, busy, self._names)
+        return ServerLoad(
+            server=self._server,
+            at=round(time.time(), 3),
+            interval=INTERVAL,
+            cpu=machine.cpu_load(before.cpu, now.cpu, cpus, self._sensors.hottest()),
+            memory=machine.memory_load(),
+            file_systems=self._file_systems.step(ASIDE),
+            disks=rates.disk_rates(before.counters.disks, now.counters.disks, seconds),
+            network=rates.network_rates(before.counters.network, now.counters.network, seconds),
+            users=users,
+        )
+
+    def close(self) -> None:
+        """End what was started."""
+        self._names.close()
+        self._file_systems.close()
+
+    def _look(self) -> _Look:
+        processes = self._table.look()
+        return _Look(time.monotonic(), machine.cpu_times(), processes, self._chosen.counters())
+
+
+def stream(descriptor: int, *, interval: float = INTERVAL, longest: float = LONGEST) -> None:
+    """Write a line to `descriptor` every `interval` seconds, until nobody reads. LxcGpuError."""
+    with ExitStack() as stack:
+        sampler = stack.enter_context(closing(Sampler()))
+        os.set_blocking(descriptor, False)
+        begun = time.monotonic()
+        clock = Clock(begun + FIRST, interval)
+        while (due := clock.next(time.monotonic())) - begun < longest:
+            if not _reads_until(descriptor, due):
+                return
+            if not _written(descriptor, encode(sampler.load()).encode()):
+                return
+
+
+@dataclass
+class Clock:
+    """Moments that are `interval` apart. Those that were missed are left out, not made up for."""
+
+    first: float
+    interval: float
+    _past: float | None = None
+
+    def next(self, now: float) -> float:
+        """The next moment after the last one, and not before `now`. Pure but for its memory."""
+        missed = max(0, -(-(now - self.first) // self.interval))
+        due = self.first + missed * self.interval
+        if self._past is not None and due <= self._past:
+            due = self._past + self.interval
+        self._past = due
+        return due
+
+
+def _reads_until(descriptor: int, moment: float) -> bool:
+    """Wait until then; False at once when nobody reads any more."""
+    return not _events(descriptor, 0, lambda: moment - time.monotonic())
+
+
+def _written(descriptor: int, raw: bytes) -> bool:
+    """Write all of it; False if nobody takes it."""
+    while raw:
+        until = time.monotonic() + STALLED
+        events = _events(descriptor, select.POLLOUT, lambda: until - time.monotonic())  # noqa: B023
+        if events != select.POLLOUT:
+            return False
+        try:
+            raw = raw[os.write(descriptor, raw) :]
+        except BlockingIOError:
+            continue
+        except BrokenPipeError:
+            return False
+    return True
+
+
+def _events(descriptor: int, wanted: int, left: Callable[[], float]) -> int:
+    poll = select.poll()
+    poll.register(descriptor, wanted)
+    found = poll.poll(max(0.0, left()) * 1000)
+    return found[0][1] if found else 0
