@@ -107,7 +107,9 @@ def _cut(names: str, room: int) -> str:
     """As many whole names as there is room for."""
     if len(names) <= room:
         return names
-    whole, comma, _ = names[: room - 1].rpartition(", ")
+    whole, comma, _ = f"{names} "[: room + 1].rpartition(", ")
+    if len(whole) + len(", …") > room:
+        whole, comma, _ = whole.rpartition(", ")
     return f"{whole}{comma}…" if comma else f"{names[: room - 1]}…"
 
 

@@ -11,6 +11,7 @@ import pytest
 from reconciler.apparmor import Confinement
 from reconciler.doctor import accounts, firewall, machine, network, service, sshd, storage, user
 from reconciler.doctor.accounts import Span, overlaps
+from reconciler.idleness import Record
 from reconciler.kinds.subids import parse as parse_subids
 from state.wire import Drift, Failure, Report
 
@@ -333,6 +334,20 @@ class TestStorage:
         assert foreign is not None
         assert foreign.hint == "chown root:root /k"
         assert storage.mode_problem("/k", link | 0o777, 0, storage.WRITABLE) is not None
+
+
+class TestLastLook:
+    def test_how_long_ago(self) -> None:
+        record = Record("boot", 5000.0)
+        assert service.look_finding(record, "boot", 5600.0).level == "ok"
+        late = service.look_finding(record, "boot", 5000.0 + 7200)
+        assert (late.level, "for 2 hours" in late.text) == ("wrong", True)
+
+    def test_after_a_boot(self) -> None:
+        record = Record("other", 5000.0)
+        assert service.look_finding(record, "boot", 100.0).level == "ok"
+        never = service.look_finding(record, "boot", 7200.0)
+        assert (never.level, "since the boot for 2 hours" in never.text) == ("wrong", True)
 
 
 class TestRound:

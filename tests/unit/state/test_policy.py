@@ -129,6 +129,8 @@ def server() -> Server:
         (lambda s: replace(s, servers={**s.servers, "gpu17": server().model_copy(
             update={"template": "evil"})}), "may not change servers (gpu17: template"),
         (lambda s: replace(s, servers={"gpu17": server()}), "may not change servers (server gpu18"),
+        (lambda s: replace(s, servers={**s.servers, "gpu17": server().model_copy(
+            update={"idle_days": 1})}), "may not change servers (gpu17: idle_days none -> 1"),
         (lambda s: replace(s, servers={**s.servers, "gpu19": server()}), "may not change servers"),
         (lambda s: replace(s, fleet=s.fleet.model_copy(update={"signers": (ADMIN, IAM)})),
             "may not change who signs (fleet: add signer IAM (iam)"),

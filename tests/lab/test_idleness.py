@@ -1,0 +1,257 @@
+"""Containers that nobody uses: named at login. Real containers; weeks pass by editing what is kept.
+
+What a GPU does is told by a fake NVML (fake_nvml.c), for the lab has none.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from laboratory.hosts import Host
+
+from tests.lab import nvidia
+from tests.lab.fleet import Fleet
+from tests.lab.running import eventually
+
+KEPT = "/var/lib/lxc-gpu/idleness.json"
+TIMER = "lxc-gpu-idleness.timer"
+DAY = 86400
+AGE = """
+import json, sys, time
+user, days, back = sys.argv[1], float(sys.argv[2]), float(sys.argv[3])
+with open("/var/lib/lxc-gpu/idleness.json") as file:
+    kept = json.load(file)
+kept["looked"] = time.clock_gettime(time.CLOCK_BOOTTIME)
+kept["containers"][user].update({name: days * 86400 for name in ("gpu", "login", "cpu")})
+kept["containers"][user]["measured"] = kept["looked"] - back
+with open("/var/lib/lxc-gpu/idleness.json", "w") as file:
+    json.dump(kept, file)
+"""
+CPU_TIME = """
+import sys
+sys.path.insert(0, "/opt/lxc-gpu/packages")
+from reconciler import last_use, processes
+from reconciler.newest import current_view
+print(last_use.cpu_time(last_use._inside(current_view(), processes.read()).get("lqchen", ())))
+"""
+
+
+def policy(fleet: Fleet, days: int | None) -> None:
+    line = "true" if days is None else f"echo 'idle_days: {days}' >>servers/gpu17.yaml"
+    fleet.commits("Idle containers", f"sed -i '/^idle_days:/d' servers/gpu17.yaml; {line}")
+    fleet.rounds()
+
+
+@pytest.fixture(scope="module")
+def server(fleet: Fleet) -> Iterator[Host]:
+    """gpu17, which names containers after 30 days; looks come from the tests alone."""
+    fleet.gpu17.sh(f"systemctl stop {TIMER}")
+    policy(fleet, 30)
+    yield fleet.gpu17
+    policy(fleet, None)
+    fleet.gpu17.sh(f"systemctl start {TIMER}")
+
+
+def look(host: Host) -> None:
+    """What the timer does, more often than systemd lets anything start."""
+    host.sh("systemctl reset-failed lxc-gpu-idleness.service 2>&- || true;"
+            "systemctl start lxc-gpu-idleness.service")  # fmt: skip
+
+
+def kept(host: Host, user: str = "lqchen") -> dict[str, float]:
+    return json.loads(host.read(KEPT))["containers"][user]
+
+
+def age(host: Host, days: float = 34, *, back: float = 0, user: str = "lqchen") -> None:
+    """So many days without use have passed; CPU was last measured `back` seconds ago."""
+    host.run(["python3", "-c", AGE, user, str(days), str(back)])
+
+
+def says(fleet: Fleet, words: str = "", user: str = "lqchen") -> str:
+    done = fleet.types(f"ssh gpu17-manage {words}", user=user)
+    assert done.ok, done.stderr
+    return done.stdout
+
+
+def named(fleet: Fleet, user: str = "lqchen") -> bool:
+    return "was last used" in says(fleet, "status", user)
+
+
+def settled(fleet: Fleet, host: Host) -> None:
+    """Nobody is logged in, what the last login left has ended, and 34 days have passed since."""
+    group = "lxc-gpu@lqchen.service/lxc.payload.lqchen/user.slice"
+    left = f"find /sys/fs/cgroup -path '*/{group}/user-*' 2>&- | wc -l"
+    eventually(lambda: host.sh(left).stdout.strip() == "0", 40)
+    look(host)
+    age(host)
+    look(host)
+    assert named(fleet)
+
+
+@pytest.fixture
+def idle(fleet: Fleet, server: Host, lqchen_is_up: None) -> Host:
+    """lqchen's container runs, and nobody used it for 34 days."""
+    settled(fleet, server)
+    return server
+
+
+class TestNamed:
+    def test_at_login(self, fleet: Fleet, idle: Host) -> None:
+        lines = says(fleet).splitlines()
+        assert lines[0] == "Your container on gpu17 runs already."
+        assert lines[-3:] == [
+            "Your container was last used 34 days ago (GPU, CPU, logins).",
+            "`ssh gpu17-manage stop` gives its memory back to the others; its files",
+            "stay, and a start brings it back. Nothing is stopped by itself.",
+        ]
+        assert says(fleet, "status").splitlines()[-3:] == lines[-3:]
+
+    def test_for_programs(self, fleet: Fleet, idle: Host) -> None:
+        for verb in ("start", "status"):
+            facts = json.loads(says(fleet, f"{verb} --json"))
+            assert 0 <= facts["idle_seconds"] - 34 * DAY < 600
+
+    def test_not_to_others(self, fleet: Fleet, idle: Host) -> None:
+        assert fleet.types("ssh gpu17-manage start", user="ann").ok
+        look(idle)
+        assert not named(fleet, "ann")
+        assert named(fleet)
+
+    def test_not_before_the_day(self, fleet: Fleet, idle: Host) -> None:
+        age(idle, 29)
+        assert not named(fleet)
+        assert json.loads(says(fleet, "status --json"))["idle_seconds"] is None
+
+    def test_nor_without_the_policy(self, fleet: Fleet, idle: Host) -> None:
+        policy(fleet, None)
+        try:
+            assert not named(fleet)
+            assert "was last used" not in says(fleet)
+        finally:
+            policy(fleet, 30)
+        assert named(fleet), "counting goes on whether or not there is a policy"
+
+    def test_nor_when_it_is_stopped_or_just_started(self, fleet: Fleet, idle: Host) -> None:
+        says(fleet, "stop")
+        assert not named(fleet)
+        assert "was last used" not in says(fleet, "start")
+        assert not named(fleet)
+        look(idle)
+        assert kept(idle)["login"] == 0
+
+
+class TestUse:
+    def test_a_login_that_lasts(self, fleet: Fleet, idle: Host) -> None:
+        fleet.laptop.sh("ssh gpu17 sleep 60 >/dev/null 2>&1 &", user="lqchen")
+        eventually(lambda: idle.sh("pgrep -fx 'sleep 60' || true").stdout)
+        look(idle)
+        assert kept(idle)["login"] == 0
+        look(idle)
+        assert not named(fleet)
+        idle.sh("pkill -fx 'sleep 60'")
+
+    def test_a_login_that_was_over_before_the_look(self, fleet: Fleet, idle: Host) -> None:
+        assert fleet.types("ssh gpu17 true").ok
+        eventually(lambda: "sshd: lqchen@" not in idle.sh("ps -eo args").stdout)
+        look(idle)
+        assert kept(idle)["login"] == 0
+        assert not named(fleet)
+
+    def test_work_on_the_cpu(self, fleet: Fleet, idle: Host) -> None:
+        work = 'nohup timeout 150 sh -c "while :; do :; done" >&- 2>&- &'
+        fleet.types(f"ssh gpu17 '{work}'")
+        try:
+            look(idle)
+            age(idle, back=300)
+            began = float(idle.run(["python3", "-c", CPU_TIME]).stdout)
+            eventually(
+                lambda: float(idle.run(["python3", "-c", CPU_TIME]).stdout) > began + 25, 120
+            )
+            look(idle)
+            assert kept(idle)["cpu"] == 0
+            assert kept(idle)["login"] > 33 * DAY, "it is no login that ended this"
+            assert not named(fleet)
+        finally:
+            idle.sh("pkill -f '[t]imeout 150' || true")
+
+    def test_a_program_on_a_gpu(self, fleet: Fleet, idle: Host) -> None:
+        version = "535.261.03"
+        gpus = f"driver {version}\ngpu {nvidia.UUIDS[0]} 0 {40 << 30} {12 << 30} 87 NVIDIA A100\n"
+        nvidia.load(idle, version)
+        nvidia.install_fake_nvml(idle, version, gpus)
+        try:
+            look(idle)
+            assert named(fleet), "nobody is on the GPU"
+            pid = idle.sh(
+                "pgrep -x systemd-logind -u $(sed -n 's/^lqchen:\\([0-9]*\\):.*/\\1/p' /etc/subuid)"
+            ).stdout.split()[0]
+            idle.write("/etc/fake-nvml", "hang\n")
+            before = kept(idle)["gpu"]
+            look(idle)
+            assert kept(idle)["gpu"] == before, "what the driver doesn't say doesn't count"
+            idle.write("/etc/fake-nvml", f"{gpus}process 0 {pid} {12 << 30}\n")
+            look(idle)
+            assert kept(idle)["gpu"] == 0
+            assert kept(idle)["login"] > 33 * DAY
+            assert not named(fleet)
+        finally:
+            nvidia.clean(idle)
+            idle.sh("rm -f /etc/fake-nvml")
+
+
+class TestHostile:
+    def test_names_of_programs_harm_nobody_else(self, fleet: Fleet, idle: Host) -> None:
+        """Hundreds of programs called sshd, with titles and names that aim at who reads them."""
+        assert fleet.types("ssh gpu17-manage start", user="ann").ok
+        look(idle)
+        age(idle, user="ann")
+        script = r"""
+            cp /bin/sleep /tmp/sshd
+            for n in $(seq 300); do
+                bash -c 'exec -a "$0" /tmp/sshd 300' "$(printf 'sshd: \033[2J\nroot@%s\377' $n)" &
+            done
+            for n in $(seq 20); do
+                bash -c "printf 'x\nUid: 0\n) R 1' >/proc/self/comm; sleep 300; true" &
+            done
+            """
+        fleet.types("ssh gpu17 'cat >/tmp/mess; nohup bash /tmp/mess >&- 2>&- <&- &'", stdin=script)
+        try:
+            eventually(lambda: int(idle.sh("pgrep -cx sshd").stdout) > 300, 60)
+            look(idle)
+            assert kept(idle, "ann")["login"] > 33 * DAY
+            assert named(fleet, "ann")
+        finally:
+            says(fleet, "stop")
+            fleet.types("ssh gpu17-manage stop", user="ann")
+
+    @pytest.mark.parametrize("text", ["", "{", "[]", '{"boot": 7, "containers": {"lqchen": null}}'])
+    def test_garbage_in_what_is_kept(self, fleet: Fleet, idle: Host, text: str) -> None:
+        idle.write(KEPT, text)
+        assert not named(fleet)
+        assert says(fleet).startswith("Your container on gpu17 runs already.")
+        look(idle)
+        assert kept(idle)["login"] == 0
+
+
+class TestLooking:
+    def test_comes_by_itself(self, fleet: Fleet, server: Host) -> None:
+        shown = server.sh(f"systemctl cat {TIMER}").stdout
+        assert "OnUnitInactiveSec=10min" in shown
+        assert server.sh(f"systemctl is-enabled {TIMER}").stdout.strip() == "enabled"
+        server.sh(f"rm -f {KEPT}; systemctl reset-failed; systemctl start {TIMER}")
+        try:
+            eventually(lambda: server.sh(f"cat {KEPT} 2>&- || true").stdout, 30)
+            assert server.sh(f"stat -c %a:%U {KEPT}").stdout.strip() == "644:root"
+        finally:
+            server.sh(f"systemctl stop {TIMER}")
+
+    def test_that_it_ended_is_noticed(self, fleet: Fleet, server: Host) -> None:
+        look(server)
+        server.write(KEPT, json.dumps({**json.loads(server.read(KEPT)), "boot": "an earlier one"}))
+        shown = server.run(["lxc-gpu", "doctor"], check=False, timeout=120).stdout
+        assert "lxc-gpu-idleness.timer is inactive: nobody is told of a container that" in shown
+        assert "Nobody looked since the boot for" in shown
+        look(server)
+        assert "Nobody looked" not in server.run(["lxc-gpu", "doctor"], check=False).stdout
