@@ -70,7 +70,8 @@ class Aside:
         self._child: _Child | None = None
         self._left = list[int]()
         self._asked: float | None = None
-        self._answered = False
+        self.has_answered = False
+        """Whether this child did so at least once."""
         self._failures = 0
         self._rest_until = 0.0
 
@@ -94,7 +95,7 @@ class Aside:
                 self.failed()
                 raise SilentError
             self._child = self._started()
-            self._answered = False
+            self.has_answered = False
         self._asked = time.monotonic()
         with suppress(BrokenPipeError):  # then there is no answer either
             os.write(self._child.questions, json.dumps(question).encode() + b"\n")
@@ -108,10 +109,11 @@ class Aside:
         child, asked = self._child, self._asked
         if child is None or asked is None:
             return None
-        until = time.monotonic() + seconds
+        given_up = asked + (self._patience if self.has_answered else self._first)
+        until = min(given_up, time.monotonic() + seconds)
         while b"\n" not in child.raw:
             if not _readable(child.answers, until - time.monotonic()):
-                if time.monotonic() - asked < (self._patience if self._answered else self._first):
+                if time.monotonic() < given_up:
                     return None
                 self.failed()
                 raise SilentError
@@ -126,7 +128,7 @@ class Aside:
         if "failed" in fields:
             self.failed()
             raise EndedError(fields["failed"])
-        self._answered = True
+        self.has_answered = True
         return fields["answer"]
 
     def succeeded(self) -> None:
@@ -159,7 +161,7 @@ class Aside:
 
     def _reap(self) -> bool:
         """Wait for those that have ended; whether some have not."""
-        self._left = [pid for pid in self._left if os.waitpid(pid, os.WNOHANG)[0] == 0]
+        self._left = [pid for pid in self._left if not _gone(pid)]
         return bool(self._left)
 
     def _hanging(self) -> int:
@@ -174,6 +176,13 @@ class Aside:
         os.close(asked)
         os.close(answering)
         return _Child(pid, questions, answers)
+
+
+def _gone(pid: int) -> bool:
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] != 0
+    except ChildProcessError:
+        return True
 
 
 def orphans(name: str, proc: Path = Path("/proc")) -> Iterator[int]:

@@ -14,6 +14,7 @@ from reconciler.aside import Aside, EndedError, SilentError
 from reconciler.load.by_user import SYSTEM
 from reconciler.newest import published_view
 from reconciler.owners import Owners
+from state.view import View
 
 PASSWD = Path("/etc/passwd")
 LOGIN_DEFS = Path("/etc/login.defs")
@@ -27,6 +28,8 @@ class Names:
 
     def __init__(self) -> None:
         self._first_uid = first_uid(_text(LOGIN_DEFS))
+        self.view: View | None = None
+        """The published view; None until there is one."""
         self._signs: tuple[object, ...] = ()
         self._owners: Owners | None = None
         self._accounts = dict[int, str]()
@@ -40,8 +43,8 @@ class Names:
         """Read what has changed. Where nothing has, two calls of stat(2)."""
         signs = (_sign(places.VIEW), _sign(PASSWD))
         if signs != self._signs:
-            view = published_view()
-            self._owners = Owners(view) if view else self._owners
+            if view := published_view():
+                self.view, self._owners = view, Owners(view)
             self._accounts = accounts(_text(PASSWD))
             self._known.clear()
             self._signs = signs

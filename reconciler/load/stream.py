@@ -13,15 +13,18 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
+from reconciler.idleness import idle_containers
 from reconciler.load import by_user, machine, rates
 from reconciler.load.by_user import Looked
 from reconciler.load.file_systems import FileSystems
+from reconciler.load.gpus import Gpus, loads, uid_of
 from reconciler.load.machine import CpuSensors, CpuTimes
 from reconciler.load.names import Names
 from reconciler.load.rates import Chosen, Counters
 from reconciler.load.table import Table
 from reconciler.server import read_server_config
-from state.server_load import INTERVAL, ServerLoad, encode
+from state.server_load import INTERVAL, IdleContainer, ServerLoad, encode
+from state.view import View
 
 LONGEST = 3600.0
 """Seconds; so nothing is left over for ever, and an upgrade reaches the stream."""
@@ -49,11 +52,14 @@ class Sampler:
     def __init__(self) -> None:
         self._server = read_server_config().name
         self._names, self._file_systems = Names(), FileSystems()
+        self._gpus, self._idle = Gpus(), Idle()
         self._table, self._chosen, self._sensors = Table(), Chosen(), CpuSensors()
         self._before = self._look()
+        self._gpus.ask()
 
     def load(self) -> ServerLoad:
         """What happened since the last look, or since the beginning."""
+        self._gpus.ask()
         before, now = self._before, self._look()
         self._before = now
         seconds = max(1e-3, now.at - before.at)
@@ -61,26 +67,54 @@ class Sampler:
         busy = now.cpu.busy - before.cpu.busy
         self._names.refresh()
         users = by_user.uses(before.processes, now.processes, seconds, busy, self._names)
+        file_systems = self._file_systems.step(ASIDE)
+        gpus = self._gpus.view(ASIDE)
         return ServerLoad(
             server=self._server,
             at=round(time.time(), 3),
             interval=INTERVAL,
             cpu=machine.cpu_load(before.cpu, now.cpu, cpus, self._sensors.hottest()),
             memory=machine.memory_load(),
-            file_systems=self._file_systems.step(ASIDE),
+            driver=gpus.driver,
+            gpus=loads(gpus.gpus, lambda pid: self._owner(pid, now.processes)),
+            gpu_problem=gpus.problem,
+            file_systems=file_systems,
             disks=rates.disk_rates(before.counters.disks, now.counters.disks, seconds),
             network=rates.network_rates(before.counters.network, now.counters.network, seconds),
             users=users,
+            idle=self._idle.containers(self._names.view),
         )
 
     def close(self) -> None:
         """End what was started."""
         self._names.close()
         self._file_systems.close()
+        self._gpus.close()
+
+    def _owner(self, pid: int, processes: Looked) -> str:
+        """Whose a program on a GPU is; what has ended is nobody's, though it holds memory."""
+        seen = processes.get(pid)
+        uid = seen.uid if seen else uid_of(pid)
+        return by_user.SYSTEM if uid is None else self._names(uid)
 
     def _look(self) -> _Look:
         processes = self._table.look()
         return _Look(time.monotonic(), machine.cpu_times(), processes, self._chosen.counters())
+
+
+class Idle:
+    """The idle containers, read again each minute: idleness counts in days."""
+
+    def __init__(self) -> None:
+        self._due = 0.0
+        self._found: tuple[IdleContainer, ...] = ()
+
+    def containers(self, view: View | None) -> tuple[IdleContainer, ...]:
+        """Those to be named by this view."""
+        if view is not None and time.monotonic() >= self._due:
+            self._due = time.monotonic() + 60
+            self._found = idle_containers(view, time.time())
+        return self._found
 
 
 def stream(descriptor: int, *, interval: float = INTERVAL, longest: float = LONGEST) -> None:

@@ -1,0 +1,208 @@
+"""The GPUs, from a child that keeps NVML open.
+
+Opening NVML is dear, and where no program has a GPU open (persistence mode off), it wakes every GPU
+up. Whatever goes wrong ends that child: another one begins afresh, with the driver that is there
+by then. While the server is suspended it is let go, because who has NVML open keeps the kernel
+module from being exchanged.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+
+from reconciler import suspension
+from reconciler.aside import Aside, EndedError, SilentError
+from reconciler.nvidia import nvml, versions
+from reconciler.nvidia.nvml import Gpu, GpuProcess, Reading
+from reconciler.nvidia.query import Query
+from state.errors import LxcGpuError
+from state.files import read_text
+from state.server_load import DriverVersions, GpuLoad, GpuUser, MigLoad, Problem
+
+FIRST_PATIENCE = 30.0
+"""Seconds: opening NVML wakes GPUs one after the other."""
+KEPT = 15.0
+"""Seconds for which the last reading is good while the next one is to come."""
+RENEWED = 30.0
+"""Seconds after which NVML is opened again while a GPU is lost: that finds one that was reset."""
+PAUSES = (10.0, 20.0, 30.0, 60.0, 300.0)
+MODULE = Path("/sys/module/nvidia")
+SUSPENDED = Problem(
+    "gpu-suspended",
+    "This server is suspended: its GPUs are left alone, so that the driver can be exchanged.",
+)
+WAKING = Problem("gpu-waking", "NVIDIA's driver was asked and has not answered yet.")
+
+
+@dataclass(frozen=True)
+class GpuView:
+    """What is to be said of GPUs at one moment."""
+
+    driver: DriverVersions
+    gpus: tuple[Gpu, ...] = ()
+    problem: Problem | None = None
+
+
+@dataclass(frozen=True)
+class _Driver:
+    """The driver, by what can be seen without asking it."""
+
+    versions: DriverVersions
+    nodes: bool
+    """Its device files are there, whatever /proc shows."""
+    module: int | None
+    """Another number whenever the module was loaded again."""
+
+    @property
+    def present(self) -> bool:
+        return bool(self.versions.loaded or self.versions.installed or self.nodes)
+
+
+class Gpus:
+    """Asks again and again; what hangs, ends or comes costs nothing but what it says itself."""
+
+    def __init__(self, patience: float = nvml.PATIENCE, first: float = FIRST_PATIENCE) -> None:
+        self._patience = patience
+        self._aside = Aside(nvml.NAME, Query(), patience, first=first, pauses=PAUSES)
+        self._driver: _Driver | None = None
+        self._reading: Reading | None = None
+        self._read = self._begun = 0.0
+        self._problem: Problem | None = None
+
+    def ask(self) -> None:
+        """Begin: `view` collects. In between, other things can be looked at."""
+        driver = _there()
+        if driver != self._driver:
+            self._forget()
+            self._driver = driver
+        if not driver.present:
+            return
+        if suspension.suspension() is not None:
+            self._forget()
+            self._problem = SUSPENDED
+            return
+        if self._problem is SUSPENDED:
+            self._problem = WAKING
+        _prepare()
+        if self._problem and self._reading and monotonic() - self._begun > RENEWED:
+            self._aside.forgive()
+        try:
+            if self._aside.ask(None) and not self._aside.has_answered:
+                self._begun = monotonic()
+        except SilentError as error:
+            self._failed(nvml.failure(error, self._patience))
+
+    def view(self, seconds: float) -> GpuView:
+        """What is known, after `seconds` of waiting at most."""
+        if self._driver is None or not self._driver.present:
+            return GpuView(DriverVersions())
+        self._collect(seconds)
+        reading, said = self._reading, self._driver.versions
+        if reading is None:
+            return GpuView(said, problem=self._problem or WAKING)
+        loaded = said.loaded or _word(reading.driver)
+        return GpuView(DriverVersions(loaded, said.installed), reading.gpus, self._problem)
+
+    def close(self) -> None:
+        """Nothing will be asked any more."""
+        self._aside.let_go()
+
+    def _collect(self, seconds: float) -> None:
+        try:
+            fields = self._aside.answer(seconds)
+            if fields is not None:
+                reading = nvml.reading(fields)
+                self._reading, self._read = reading, monotonic()
+                self._problem = _problem(reading.problem) if reading.problem else None
+                self._aside.succeeded()
+        except LxcGpuError as error:
+            self._aside.failed()
+            self._failed(error)
+        except (SilentError, EndedError) as error:
+            self._failed(nvml.failure(error, self._patience))
+        if self._reading and not self._problem and monotonic() - self._read > KEPT:
+            self._reading, self._problem = None, WAKING
+
+    def _failed(self, error: LxcGpuError) -> None:
+        self._reading, self._problem = None, _problem(error)
+
+    def _forget(self) -> None:
+        self._aside.forgive()
+        self._reading, self._problem = None, None
+
+
+def _there() -> _Driver:
+    loaded = versions.of_proc(read_text(versions.PROC / "version") or "")
+    installed = versions.installed()
+    module = None
+    with suppress(OSError):
+        module = MODULE.stat().st_ino
+    said = DriverVersions(_word(loaded or ""), _word(installed or ""))
+    return _Driver(said, (versions.DEV / "nvidiactl").exists(), module)
+
+
+def _prepare() -> None:
+    """Have pynvml here, too: children that are forked later don't load it again."""
+    with suppress(ImportError):
+        import pynvml  # noqa: F401
+
+
+def loads(gpus: Sequence[Gpu], owner: Callable[[int], str]) -> tuple[GpuLoad, ...]:
+    """The GPUs, with users in the place of processes; `owner` says whose a pid is. Pure."""
+    return tuple(
+        GpuLoad(
+            index=gpu.index,
+            uuid=_word(gpu.uuid),
+            name=_word(gpu.name),
+            memory_total=gpu.memory_total,
+            memory_used=gpu.memory_used,
+            utilisation=_up_to(100.0, gpu.utilisation),
+            temperature=_up_to(1000.0, gpu.temperature),
+            power=_up_to(100_000.0, gpu.power),
+            power_limit=_up_to(100_000.0, gpu.power_limit),
+            mig=tuple(
+                MigLoad(_word(each.uuid), _word(each.name), each.memory_total, each.memory_used)
+                for each in gpu.mig
+            ),
+            users=_users(gpu.processes, owner),
+        )
+        for gpu in gpus
+    )
+
+
+def _users(processes: Sequence[GpuProcess], owner: Callable[[int], str]) -> tuple[GpuUser, ...]:
+    """Who holds memory, the most first; None where the driver says of none of theirs how much."""
+    held = dict[str, int | None]()
+    for each in processes:
+        user = owner(each.pid)
+        known = held.get(user)
+        held[user] = known if each.memory is None else (known or 0) + each.memory
+    found = (GpuUser(user, memory) for user, memory in held.items())
+    return tuple(sorted(found, key=lambda each: (-(each.memory or 0), each.user)))
+
+
+def _up_to(most: float, value: float | None) -> float | None:
+    """What the driver says, as far as it can be true."""
+    return None if value is None or not -100 <= value <= most else float(value)
+
+
+def _word(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text)[:128]
+
+
+def _problem(error: LxcGpuError) -> Problem:
+    hint = f"{error.message} {error.hint}".strip()
+    return Problem(error.code, "".join(c if c.isprintable() else " " for c in hint)[:500])
+
+
+def uid_of(pid: int) -> int | None:
+    """The owner of one that no look has seen yet; None: it has ended."""
+    try:
+        return os.stat(f"/proc/{pid}").st_uid  # noqa: PTH116
+    except OSError:
+        return None

@@ -1,0 +1,134 @@
+"""What may hang is asked in a child: real ones, that hang, crash and answer."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reconciler.aside import Aside, EndedError, SilentError, orphans
+
+LATER = 20.0
+
+
+def counting() -> Any:
+    """Something that keeps what it opened."""
+    seen = list[object]()
+    return lambda question: seen.append(question) or [os.getpid(), len(seen)]
+
+
+@pytest.fixture
+def made() -> Iterator[list[Aside]]:
+    made = list[Aside]()
+    yield made
+    for aside in made:
+        aside.let_go()
+
+
+def test_one_child_answers_all_questions(made: list[Aside]) -> None:
+    made.append(aside := Aside("answers", counting(), LATER))
+    answers = []
+    for _ in range(3):
+        assert aside.ask("?")
+        assert not aside.ask("? again, before the answer")
+        answers.append(aside.answer(LATER))
+    (child, first), (_, second), (same, third) = answers
+    assert (first, second, third) == (1, 2, 3)
+    assert child == same != os.getpid()
+    assert Path(f"/proc/{child}/comm").read_text() == "answers\n"
+    aside.let_go()
+    with pytest.raises(ProcessLookupError):
+        os.kill(child, 0)
+
+
+def test_who_hangs_is_left_in_time_and_another_one_is_tried_after_a_pause(
+    made: list[Aside],
+) -> None:
+    made.append(aside := Aside("hangs", lambda _: time.sleep(60), 0.2, pauses=(0.3, 60.0)))
+    aside.ask(1)
+    begun = time.monotonic()
+    assert aside.answer(0.05) is None
+    with pytest.raises(SilentError):
+        aside.answer(10)
+    assert time.monotonic() - begun < 10
+    assert not aside.ask(2), "it rests"
+    time.sleep(0.35)
+    assert aside.ask(3)
+    with pytest.raises(SilentError):
+        aside.answer(0.5)
+    time.sleep(0.35)
+    assert aside.rests, "longer than the first time"
+
+
+def test_who_crashes_is_an_error(made: list[Aside]) -> None:
+    made.append(aside := Aside("crashes", lambda _: os._exit(3), LATER))
+    aside.ask(1)
+    with pytest.raises(EndedError):
+        aside.answer(LATER)
+    made.append(aside := Aside("raises", lambda _: 1 // 0, LATER))
+    aside.ask(1)
+    with pytest.raises(EndedError, match="ZeroDivisionError"):
+        aside.answer(LATER)
+
+
+def test_who_cannot_be_killed_is_not_followed_by_many(made: list[Aside]) -> None:
+    """A child in D state can't be made here; one that was killed and isn't waited for looks so."""
+    made.append(aside := Aside("left", counting(), LATER, pauses=(0.0,), most_left=2))
+    stopped = [subprocess.Popen(["sleep", "60"]) for _ in range(2)]
+    try:
+        aside._left += [child.pid for child in stopped]
+        with pytest.raises(SilentError):
+            aside.ask(1)
+        os.kill(stopped[0].pid, signal.SIGKILL)
+        deadline = time.monotonic() + LATER
+        while aside._reap() and len(aside._left) > 1:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert aside.ask(2)
+        assert aside.answer(LATER)[1] == 1
+    finally:
+        os.kill(stopped[1].pid, signal.SIGKILL)
+        os.waitpid(stopped[1].pid, 0)
+        for child in stopped:
+            child.returncode = 0  # waited for above, behind its back
+
+
+def test_children_of_a_program_that_has_ended_are_known() -> None:
+    """The parent ends at once; its child goes on, as one in D state would."""
+    name = f"orphan{os.getpid()}"[-15:]
+    parent = os.fork()
+    if parent == 0:
+        try:
+            Aside(name, lambda _: time.sleep(60), LATER).ask(1)
+            while not _named(name):
+                time.sleep(0.01)
+        finally:
+            os._exit(0)
+    os.waitpid(parent, 0)
+    (child,) = _named(name)
+    try:
+        parent_now = int(Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[1])
+        assert list(orphans(name)) == ([child] if parent_now == 1 else [])
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+def _comms() -> Iterator[Path]:
+    return Path("/proc").glob("[0-9]*/comm")
+
+
+def _named(name: str) -> list[int]:
+    found = []
+    for each in _comms():
+        try:
+            if each.read_text().strip() == name:
+                found.append(int(each.parent.name))
+        except OSError:
+            continue
+    return found
