@@ -1,0 +1,216 @@
+"""The monitor of a hundred servers, watched by fifty: what it costs the web page.
+
+The servers are simulated (`simulated.py`): a real sshd each, generated loads. The web page is the
+real one, started as its unit starts it; the watchers (`watchers.py`) are plain clients.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from state.server_load import decode, encode
+from tests.bench import simulated
+from tests.bench.measure import Figure, in_turn, seconds, table
+from tests.integration.web import make_repository, ssh_key
+
+SERVERS = 100
+WATCHERS = 50
+LASTS = 60.0
+"""Seconds that each figure of CPU is taken over."""
+TICK = os.sysconf("SC_CLK_TCK")
+NAMES = [f"gpu{n:03}" for n in range(SERVERS)]
+LIES = {
+    "a flood": "exec cat /dev/zero",
+    "a flood of loads": "while cat $1; do :; done",
+    "garbage": "while echo '{\"load\": []}'; do sleep 0.01; done",
+    "silence": "exec sleep 1000000",
+}
+
+
+@dataclass(frozen=True)
+class Page:
+    """The web page, running."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    folder: Path
+
+    def get(self, path: str) -> bytes:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=60) as answer:
+            return bytes(answer.read())
+
+    def took(self, path: str) -> float:
+        return seconds(lambda: self.get(path))
+
+    def up(self) -> int:
+        """How many servers are heard."""
+        return sum(
+            int(sample.value)
+            for family in text_string_to_metric_families(self.get("/metrics").decode())
+            for sample in family.samples
+            if sample.name == "lxc_gpu_server_up"
+        )
+
+
+def cpu_of(pid: int) -> float:
+    """Seconds of CPU that a process took."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICK
+
+
+def status_of(pid: int, name: str) -> int:
+    """A number of /proc/PID/status."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
+
+
+@contextmanager
+def fleet(folder: Path) -> Iterator[tuple[Page, int]]:
+    """The servers and the page; the page, and the generator's number."""
+    signing = ssh_key(folder / "signing")
+    nudge = ssh_key(folder / "nudge")
+    servers = {name: (simulated.address_of(n), simulated.PORT) for n, name in enumerate(NAMES)}
+    repository = make_repository(folder, signing, servers)
+    simulated.prepare(folder, NAMES, folder, nudge)
+    tip = subprocess.run(["git", "-C", repository, "rev-parse", "main"], capture_output=True,
+                         text=True, check=True)  # fmt: skip
+    simulated.report(folder, NAMES, tip.stdout.strip())
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    (folder / "web.toml").write_text(f"""
+listen = "127.0.0.1:{port}"
+public_url = "http://127.0.0.1:{port}"
+repository = "{repository}"
+clone = "{folder}/clone"
+signing_key = "{folder}/signing"
+nudge_key = "{folder}/nudge"
+[directory]
+servers = ["ldaps://127.0.0.1:9"]
+base = "dc=example,dc=org"
+allow = "(objectClass=person)"
+bind_template = "{{login}}@example.org"
+""")
+    with simulated.running(folder, NAMES) as generator, (folder / "web.log").open("wb") as log:
+        words = [sys.executable, "-P", "-m", "webui.serve", folder / "web.toml"]
+        process = subprocess.Popen(words, stdout=log, stderr=log)
+        try:
+            yield Page(process, port, folder), generator.pid
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+@contextmanager
+def watched(page: Page, count: int) -> Iterator[subprocess.Popen[str]]:
+    """`count` watchers."""
+    words = [sys.executable, "-P", "-m", "tests.bench.watchers", str(page.port), str(count)]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def until_all_are_heard(page: Page, count: int = SERVERS) -> float:
+    """Seconds until then."""
+    begun = time.monotonic()
+    while True:
+        try:
+            if page.up() >= count:
+                return time.monotonic() - begun
+        except OSError:
+            pass
+        if time.monotonic() - begun > 120:
+            raise TimeoutError((page.folder / "web.log").read_text()[-3000:])
+        time.sleep(0.5)
+
+
+def a_minute_of(pid: int) -> float:
+    """Seconds of CPU a minute."""
+    before = cpu_of(pid)
+    time.sleep(LASTS)
+    return (cpu_of(pid) - before) * 60 / LASTS
+
+
+def decoding_alone() -> float:
+    """Seconds of CPU to decode what a hundred servers say in a minute."""
+    lines = [encode(simulated.first_load(name, n)).encode() for n, name in enumerate(NAMES)]
+    begun = time.process_time()
+    for line in lines:
+        decode(line)
+    return (time.process_time() - begun) * 60 / simulated.INTERVAL
+
+
+def page_times(page: Page, when: str) -> Iterator[Figure]:
+    """How long pages take."""
+    for path, target in (("/monitor", "within 0.3 s"), ("/", "within 0.3 s"), ("/metrics", "")):
+        medians = in_turn(partial(page.took, path), partial(page.took, "/static/icon.svg"), 15)
+        yield Figure(f"{path}, {when}", *medians, "a file of the same page", target)
+
+
+def tell(page: Page, when: str) -> None:
+    """Memory and threads."""
+    pid = page.process.pid
+    resident, threads = status_of(pid, "VmRSS") / 1024, status_of(pid, "Threads")
+    print(f"{when}: {resident:.0f} MiB resident, {threads} threads, {page.up()} servers heard")
+
+
+def figures() -> Iterator[Figure]:
+    """All of them."""
+    decoding = decoding_alone()
+    least = "decoding the same loads, nothing else"
+
+    def cpu(when: str, pid: int, target: str) -> Figure:
+        return Figure(f"CPU of a minute, {when}", a_minute_of(pid), decoding, least, target)
+
+    with tempfile.TemporaryDirectory() as name, fleet(Path(name)) as (page, generator):
+        pid = page.process.pid
+        took = until_all_are_heard(page)
+        print(f"{SERVERS} servers are heard {took:.1f} s after the page was started")
+        time.sleep(20)  # nudges and first connections are over
+        tell(page, "nobody looks")
+        before = cpu_of(generator)
+        yield cpu(f"{SERVERS} servers", pid, "under 6 s: a tenth of a core")
+        print(f"the generator, apart: {(cpu_of(generator) - before) * 60 / LASTS:.1f} s a minute")
+        yield from page_times(page, f"{SERVERS} servers")
+        with watched(page, WATCHERS) as watchers:
+            yield from _watched(page, watchers, f"{WATCHERS} watch", cpu)
+            for n, (what, script) in enumerate(LIES.items()):
+                simulated.lie(page.folder, n, script)
+                print(f"{NAMES[n]} turns to {what}")
+            time.sleep(20)
+            yield from _watched(page, watchers, f"{WATCHERS} watch, {len(LIES)} lie", cpu)
+            honest = SERVERS - len(LIES)
+            assert page.up() >= honest, "a lying server harmed another one"
+
+
+def _watched(page: Page, watchers: subprocess.Popen[str], when: str, cpu) -> Iterator[Figure]:  # type: ignore[no-untyped-def]
+    assert watchers.stdout is not None
+    os.set_blocking(watchers.stdout.fileno(), False)
+    watchers.stdout.read()
+    yield cpu(when, page.process.pid, "under 30 s: half a core")
+    lines = [list(map(int, line.split())) for line in (watchers.stdout.read() or "").splitlines()]
+    events = statistics.mean(line[0] for line in lines if len(line) == 3)
+    size = statistics.mean(line[1] for line in lines if len(line) == 3) / 1024
+    print(f"{when}: {events:.0f} events and {size:.0f} KiB a second, {lines[-1][2]} streams open")
+    tell(page, when)
+    yield from page_times(page, when)
+
+
+if __name__ == "__main__":
+    print(table(list(figures())))

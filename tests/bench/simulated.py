@@ -1,0 +1,212 @@
+"""A hundred servers that are none: a real sshd each, on its own address, and generated loads.
+
+`python -m tests.bench.simulated FOLDER` writes the loads; it runs apart, so that what it costs is
+not counted as the web page's.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from state.server_load import (
+    CpuLoad,
+    DiskRate,
+    DriverVersions,
+    FileSystem,
+    GpuLoad,
+    GpuUser,
+    MemoryLoad,
+    NetworkRate,
+    ServerLoad,
+    UserLoad,
+    encode,
+)
+from state.wire import Report
+from state.wire import encode as encode_message
+
+INTERVAL = 5.0
+GIB = 2**30
+PORT = 2217
+GPUS = 8
+PEOPLE = [f"user{n:02}" for n in range(60)]
+# Which account there is, is the machine's matter: `iam` is added in a mount namespace of its own.
+START = """
+mount --bind "$1/passwd" /etc/passwd
+for config in "$1"/sshd/*; do /usr/sbin/sshd -E "$1/sshd.log" -f "$config"; done
+exec sleep infinity
+"""
+ANSWER = """#!/bin/sh
+server=$(echo "$SSH_CONNECTION" | cut -d ' ' -f 3)
+case "$SSH_ORIGINAL_COMMAND" in
+    load) exec sh "{folder}/stream/$server" ;;
+    reconcile) cat "{folder}/report/$server" ;;
+esac
+"""
+HONEST = 'exec cat "{folder}/loads/{address}"\n'
+
+
+def address_of(number: int) -> str:
+    """Where the server with this number listens."""
+    return f"127.0.0.{number + 2}"
+
+
+def prepare(folder: Path, names: list[str], keys: Path, nudge: str) -> None:
+    """Everything that `running` needs; `keys/NAME-host` are the host keys."""
+    for each in ("sshd", "loads", "stream", "report", "lying"):
+        (folder / each).mkdir()
+    (folder / "passwd").write_text(
+        Path("/etc/passwd").read_text() + f"iam:*:64999:64999::{folder}:/bin/sh\n"
+    )
+    (folder / "answer").write_text(ANSWER.format(folder=folder))
+    (folder / "authorized_keys").write_text(f'restrict,command="sh {folder}/answer" {nudge}\n')
+    for number, name in enumerate(names):
+        address = address_of(number)
+        fifo = folder / "loads" / address
+        os.mkfifo(fifo)
+        fifo.chmod(0o666)
+        (folder / "stream" / address).write_text(HONEST.format(folder=folder, address=address))
+        (folder / "sshd" / address).write_text(
+            f"Port {PORT}\nListenAddress {address}\nHostKey {keys}/{name}-host\nPidFile none\n"
+            f"StrictModes no\nUsePAM no\nAuthorizedKeysFile {folder}/authorized_keys\n"
+            "MaxStartups 500\n"
+        )
+    folder.chmod(0o755)
+
+
+def report(folder: Path, names: list[str], revision: str) -> None:
+    """What each says when it is nudged."""
+    for number, name in enumerate(names):
+        line = encode_message(Report(name, revision, time.time(), 0.3))
+        (folder / "report" / address_of(number)).write_text(line)
+
+
+def lie(folder: Path, number: int, script: str) -> None:
+    """From here on the server with this number says what the shell script does.
+
+    `$1` in it is a file with one of its loads.
+    """
+    address = address_of(number)
+    load = folder / "lying" / address
+    (folder / "stream" / address).write_text(f"set -- {load}\n{script}\n")
+    load.write_text(encode(first_load(f"gpu{number:03}", number)))
+
+
+@contextmanager
+def running(folder: Path, names: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """All of them, with loads; yields the generator's process."""
+    Path("/run/sshd").mkdir(exist_ok=True)
+    unshared = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
+    servers = subprocess.Popen([*unshared, "sh", "-euc", START, "sh", folder])
+    words = [sys.executable, "-P", "-m", "tests.bench.simulated", folder, *names]
+    generator = subprocess.Popen(words)
+    try:
+        yield generator
+    finally:
+        for each in (generator, servers):
+            each.kill()
+            each.wait()
+
+
+def first_load(name: str, seed: int) -> ServerLoad:
+    """A busy server with eight GPUs and twenty users."""
+    dice = random.Random(seed)
+    people = dice.sample(PEOPLE, 20)
+    gpus = []
+    for index in range(GPUS):
+        users = tuple(
+            GpuUser(user, dice.randrange(GIB, 40 * GIB))
+            for user in dice.sample(people, dice.choice((0, 1, 1, 1, 2)))
+        )
+        used = sum(user.memory or 0 for user in users)
+        gpus.append(
+            GpuLoad(
+                index, f"GPU-{seed:04}-{index}", "NVIDIA A100-SXM4-80GB", 80 * GIB, used,
+                90.0 if users else 0.0, 55.0, 310.0, 400.0, users=users,
+            )
+        )  # fmt: skip
+    return ServerLoad(
+        name,
+        time.time(),
+        INTERVAL,
+        CpuLoad(35.0, 128, 58.0),
+        MemoryLoad(1024 * GIB, 600 * GIB),
+        DriverVersions("550.54.14", "550.54.14"),
+        tuple(gpus),
+        file_systems=(FileSystem("/", 900 * GIB, 300 * GIB), FileSystem("/data", 2**45, 2**44)),
+        disks=(DiskRate("nvme0n1", 1e6, 2e6), DiskRate("nvme1n1", 1e6, 2e6)),
+        network=(NetworkRate("eno1", 1e6, 2e6),),
+        users=tuple(
+            UserLoad(user, dice.uniform(0, 8), dice.randrange(64 * GIB), 40) for user in people
+        ),
+    )
+
+
+def next_load(load: ServerLoad, dice: random.Random) -> ServerLoad:
+    """Five seconds later: every number is another one."""
+    gpus = tuple(
+        replace(
+            gpu,
+            utilisation=dice.uniform(70, 100) if gpu.users else 0.0,
+            temperature=dice.uniform(50, 70),
+            power=dice.uniform(200, 400),
+        )
+        for gpu in load.gpus
+    )
+    users = tuple(replace(user, cpus=dice.uniform(0, 8)) for user in load.users)
+    cpu = replace(load.cpu, percent=dice.uniform(10, 90))
+    memory = replace(load.memory, available=dice.randrange(200 * GIB, 900 * GIB))
+    return replace(load, at=time.time(), gpus=gpus, users=users, cpu=cpu, memory=memory)
+
+
+def generate(folder: Path, names: list[str]) -> None:
+    """Write a load of each server every five seconds, spread over them, to who listens."""
+    dice = random.Random(5)
+    loads = [first_load(name, number) for number, name in enumerate(names)]
+    due, turn = time.monotonic(), 0
+    while True:
+        number = turn % len(names)
+        loads[number] = next_load(loads[number], dice)
+        fifo = folder / "loads" / address_of(number)
+        if (folder / "lying" / address_of(number)).exists():
+            _close(fifo)
+        else:
+            _write(fifo, encode(loads[number]).encode())
+        turn += 1
+        due += INTERVAL / len(names)
+        time.sleep(max(0.0, due - time.monotonic()))
+
+
+_open: dict[Path, int] = {}
+
+
+def _write(fifo: Path, line: bytes) -> None:
+    """To the one who reads `fifo`, if anybody does; never waits."""
+    try:
+        if fifo not in _open:
+            _open[fifo] = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+        os.write(_open[fifo], line)
+    except BlockingIOError:
+        return
+    except OSError as error:
+        if error.errno not in (errno.ENXIO, errno.EPIPE):
+            raise
+        _close(fifo)
+
+
+def _close(fifo: Path) -> None:
+    """Who reads it comes to its end."""
+    if fifo in _open:
+        os.close(_open.pop(fifo))
+
+
+if __name__ == "__main__":
+    generate(Path(sys.argv[1]), sys.argv[2:])
