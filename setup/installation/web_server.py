@@ -254,6 +254,7 @@ def _undo(steps: Steps, purge: bool) -> None:
     command.run(["systemctl", "disable", "--now", "--quiet", UNIT.name], check=False)
     ours = [UNIT, SSHD_PIECE, NGINX_PIECE, Path("/usr/local/bin/lxc-gpu"), ENVIRONMENT]
     kept = [REPOSITORY, KEPT / "web-clone", KEPT / "gate-clone", KEPT / "gate_keys", KEYS, TLS]
+    kept += KEPT.glob("history.db*")
     kept += [WEB_TOML, web_config.LDAP_PASSWORD, web_config.LDAP_CA]
     for path in [*ours, *(kept if purge else [])]:
         steps.remove(path)
