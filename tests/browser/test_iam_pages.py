@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.browser.window import CHROMIUM, UNREADABLE, WIDER, person
 from tests.integration import slapd
 from tests.integration.web import KEY, OTHER, PEOPLE, make_web, served
 
-CHROMIUM = Path("/usr/bin/chromium")
 pytestmark = [
     pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Debian's chromium"),
     pytest.mark.skipif(not Path("/usr/sbin/slapd").exists(), reason="needs slapd"),
@@ -25,32 +23,10 @@ def directory(tmp_path_factory):
         yield running
 
 
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
-        yield launched
-        launched.close()
-
-
 @pytest.fixture
 def address(tmp_path, directory):
     with served(make_web(tmp_path, directory, DEAD)) as url:
         yield url
-
-
-@contextmanager
-def person(browser, **options) -> Iterator:
-    """A browser window. What it complains about, a content policy above all, fails the test."""
-    context = browser.new_context(**options)
-    page = context.new_page()
-    complaints: list[str] = []
-    page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    yield page
-    context.close()
-    assert [c for c in complaints if "status of 4" not in c] == []
 
 
 def save(page, address: str, keys: str, password: str = "right horse") -> None:
@@ -135,32 +111,5 @@ def test_every_page_fits_a_phone_and_can_be_read(browser, address, scheme):
         )
         for path in paths:
             page.goto(path if path.startswith("http") else f"{address}{path}")
-            wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-            assert page.evaluate(wide) == 0, path
-            assert page.evaluate(_UNREADABLE) == [], path
-
-
-_UNREADABLE = """() => {
-  // WCAG 2.1, contrast minimum: 4.5 to 1 for every piece of text against what is behind it.
-  const channels = (color) => color.match(/[\\d.]+/g).map(Number);
-  const light = ([r, g, b]) => [r, g, b].map((c) => c / 255)
-    .map((c) => (c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
-    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
-  const behind = (node) => {
-    for (let each = node; each; each = each.parentElement) {
-      const color = channels(getComputedStyle(each).backgroundColor);
-      if (color.length < 4 || color[3] === 1) return color;
-    }
-    return [255, 255, 255];
-  };
-  const found = [];
-  for (const node of document.querySelectorAll("body *")) {
-    const own = [...node.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
-    const hidden = node.closest("[aria-hidden], .skip") || !node.offsetParent;
-    if (!own || hidden) continue;
-    const [a, b] = [light(channels(getComputedStyle(node).color)), light(behind(node))];
-    const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-    if (contrast < 4.5) found.push(`${contrast.toFixed(1)} ${node.textContent.trim()}`);
-  }
-  return found;
-}"""
+            assert page.evaluate(WIDER) == 0, path
+            assert page.evaluate(UNREADABLE) == [], path
