@@ -1,0 +1,203 @@
+"""The monitor in a real browser: live, filtered, on a phone, without scripts. Loads are made up."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import pytest
+
+from state.errors import LxcGpuError
+from state.server_load import GpuUser, IdleContainer
+from tests.browser.window import CHROMIUM, UNREADABLE, WIDER, person
+from tests.integration.monitored import make_monitored
+from tests.integration.web import Web, served
+from tests.loads import load, with_mig
+from webui.monitor import pages
+
+pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Debian's chromium")
+GONE = LxcGpuError("gone", "No route to host.", "Is it up?")
+EVIL = '<img src=x onerror="alert(1)">'
+
+
+def post(web: Web, server: str, *, busy: float = 0.7, percent: float = 20.0, **fields) -> None:
+    given = load(server, time.time(), busy=busy, gpus=4)
+    cpu = replace(given.cpu, percent=percent)
+    web.parts.latest.post(server, replace(given, cpu=cpu, **fields))
+
+
+@pytest.fixture
+def web(tmp_path) -> Web:
+    made, _ = make_monitored(tmp_path, 3)
+    post(made, "gpu17", busy=1, percent=11, users=())
+    post(made, "gpu18", busy=0, percent=22, users=())
+    made.parts.latest.silent("gpu19", GONE)
+    return made
+
+
+@pytest.fixture
+def address(web):
+    with served(web) as url:
+        yield f"{url}/monitor"
+
+
+def test_numbers_change_in_place_and_what_was_opened_stays(browser, web, address):
+    with person(browser) as page:
+        page.goto(address)
+        number = page.locator("#now-gpu17 .whole .number").first
+        number.evaluate("node => { node.marked = true; }")
+        page.locator("#server-gpu17 rect").first.evaluate("node => { node.marked = true; }")
+        page.locator("#server-gpu18 summary").click()  # three servers: all are open at first
+        page.get_by_placeholder("server or GPU").focus()
+        post(web, "gpu17", busy=1, percent=77)
+        page.locator("#now-gpu17", has_text="77 %").wait_for(timeout=10_000)
+        assert number.evaluate("node => node.marked")
+        rect = page.locator("#server-gpu17 rect").first
+        assert rect.evaluate("node => [node.marked, node.getAttribute('width')]") == [True, "77%"]
+        opened = "node => node.open"
+        assert page.locator("#server-gpu17 details").evaluate(opened)
+        assert not page.locator("#server-gpu18 details").evaluate(opened)
+        assert page.evaluate("document.activeElement.name") == "text"
+
+
+def test_silence_is_marked_while_one_looks_and_ends(browser, web, address):
+    with person(browser) as page:
+        page.goto(address)
+        assert page.locator("#server-gpu19", has_text="never heard").count() == 1
+        page.get_by_text("4 of 8 GPUs are free").wait_for()
+        web.parts.latest.silent("gpu18", GONE)
+        page.locator("#now-gpu18 .pill", has_text="silent for").wait_for(timeout=10_000)
+        page.get_by_text("No GPU is free").wait_for()
+        assert page.locator("#now-gpu18 .old").count() == 1
+        assert page.locator(".where .silent").count() == 2
+        post(web, "gpu18", busy=0)
+        page.locator("#now-gpu18 .pill", has_text="4 of 4 free").wait_for(timeout=10_000)
+        assert page.locator("#now-gpu18 .old").count() == 0
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["with scripts", "without"])
+def test_filters_and_order(browser, address, scripts):
+    with person(browser, java_script_enabled=scripts) as page:
+
+        def apply() -> None:
+            if not scripts:
+                page.get_by_role("button", name="Show").click()
+
+        def shown(*servers: str) -> bool:
+            wanted = [f"server-{server}" for server in servers]
+            for _ in range(100):
+                if page.locator(".card").evaluate_all("all => all.map((c) => c.id)") == wanted:
+                    return True
+                page.wait_for_timeout(100)
+            return False
+
+        page.goto(address)
+        assert page.get_by_role("button", name="Show").is_visible() is not scripts
+        assert shown("gpu17", "gpu18", "gpu19")
+        page.get_by_label("a GPU is free").check()
+        apply()
+        assert shown("gpu18")
+        assert page.get_by_text("1 of 3 servers are shown.").is_visible()
+        assert page.url.endswith("?free=1") or not scripts
+        page.get_by_label("a GPU is free").uncheck()
+        page.get_by_placeholder("server or GPU").fill("nothing like this")
+        apply()
+        assert shown()
+        page.get_by_text("No server is like that").wait_for()
+        page.get_by_placeholder("server or GPU").fill("")
+        page.get_by_label("sorted by").select_option("cpu")
+        apply()
+        assert shown("gpu18", "gpu17", "gpu19")
+
+
+def test_without_scripts_everything_is_there_and_a_link_to_load_it_again(browser, web, address):
+    with person(browser, java_script_enabled=False) as page:
+        page.goto(f"{address}?sort=free")
+        assert page.locator("#now-gpu17", has_text="11 %").is_visible()
+        post(web, "gpu17", percent=66)
+        page.get_by_role("link", name="Load it again").click()
+        assert page.locator("#now-gpu17", has_text="66 %").is_visible()
+        assert page.url.endswith("?sort=free")
+
+
+def test_when_no_live_place_is_left_the_page_loads_itself_again(browser, web, address, monkeypatch):
+    monkeypatch.setattr(pages, "_places", pages.Places(1))
+    held = web.app.test_client().get("/monitor/events")
+    with person(browser, may_say="status of 503") as page:
+        page.context.add_init_script(
+            "const real = window.setInterval; window.setInterval = (f, t) => real(f, t / 15);"
+        )
+        with page.expect_response("**/monitor/events") as answer:
+            page.goto(address)
+        assert answer.value.status == 503
+        number = page.locator("#now-gpu17 .whole .number").first
+        number.evaluate("node => { node.marked = true; }")
+        post(web, "gpu17", busy=1, percent=88)
+        page.locator("#now-gpu17", has_text="88 %").wait_for(timeout=10_000)
+        assert number.evaluate("node => node.marked")
+    held.close()
+
+
+def test_names_that_are_html_stay_text(browser, web, address):
+    given = load("gpu17", time.time(), gpus=1, busy=1)
+    hostile = replace(given.gpus[0], name=EVIL, users=(GpuUser(EVIL, 5),))
+    with person(browser) as page:
+        page.on("dialog", lambda dialog: pytest.fail("a name ran as a script"))
+        page.goto(address)
+        post(web, "gpu17", gpus=(hostile,), idle=(IdleContainer(EVIL, 0.0),))
+        page.locator("#now-gpu17 .who", has_text=EVIL).wait_for(timeout=10_000)
+        assert page.locator("#cards img").count() == 0
+        page.goto(f"{address}?text={EVIL}")
+        assert page.locator("main img").count() == 0
+        assert page.get_by_placeholder("server or GPU").input_value() == EVIL
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 390, 1280])
+def test_every_page_of_it_fits_and_can_be_read(browser, web, address, scheme, width):
+    home = address.removesuffix("/monitor")
+    long = "An-unbroken-name-of-a-gpu-that-is-much-longer-than-any-phone-is-wide-and-then-some"
+    given = with_mig(load("gpu17", time.time(), gpus=8, busy=0.8))
+    given = replace(given, gpus=(replace(given.gpus[0], name=long), *given.gpus[1:]))
+    web.parts.latest.post("gpu17", replace(given, idle=(IdleContainer("bob", 0.0),)))
+    web.parts.latest.silent("gpu18", GONE)
+    for minute in range(200, 0, -1):
+        at = time.time() - 60 * minute
+        web.parts.history.note("gpu17", replace(given, at=at, interval=60.0), at)
+    web.parts.history.flush()
+    with person(browser, viewport={"width": width, "height": 800}, color_scheme=scheme) as page:
+        for path in ("/monitor", "/monitor/history", "/monitor/history?user=ann", "/server/gpu17",
+                     "/user/ann", "/"):  # fmt: skip
+            page.goto(f"{home}{path}")
+            assert page.evaluate(WIDER) == 0, path
+            assert page.evaluate(UNREADABLE) == [], path
+            assert page.evaluate(_SPILT) == [], path
+
+
+_SPILT = """() => [...document.querySelectorAll(".card")].flatMap((card) => {
+  // Nothing sticks out of its card: there is no scrolling to it.
+  const edge = card.getBoundingClientRect().right;
+  const cut = ".unseen, .who, h3, .mig-name, th, dt";
+  return [...card.querySelectorAll("*")]
+    .filter((node) => node.getClientRects().length && !node.closest(cut))
+    .filter((node) => node.getBoundingClientRect().right > edge)
+    .map((node) => `${node.className} ${node.textContent}`);
+})"""
+
+
+def test_a_hundred_servers_fit_a_phone(browser, tmp_path):
+    web, names = make_monitored(tmp_path / "many", 100)
+    for name in names:
+        web.parts.latest.post(name, load(name, time.time()))
+    with served(web) as url, person(browser, viewport={"width": 390, "height": 844}) as page:
+        began = time.monotonic()
+        page.goto(f"{url}/monitor")
+        assert page.locator(".card").count() == 100
+        assert time.monotonic() - began < 10
+        assert page.evaluate(WIDER) == 0
+        assert page.evaluate(_SPILT) == []
+        assert not page.locator("details[open]").count()
+        page.locator("#server-gpu20 summary").click()
+        web.parts.latest.post("gpu20", load("gpu20", time.time() + 1))
+        page.wait_for_timeout(5000)
+        assert page.locator("details[open]").count() == 1

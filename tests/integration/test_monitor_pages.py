@@ -1,0 +1,217 @@
+"""The monitor's pages and events, by the whole application; loads are made up and posted."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import socket
+import time
+from contextlib import closing
+from dataclasses import replace
+from urllib.parse import urlsplit
+
+import pytest
+
+from state.errors import LxcGpuError
+from state.server_load import GpuUser, IdleContainer, Problem, UserLoad
+from tests.integration.monitored import make_monitored
+from tests.integration.web import Web, served
+from tests.loads import load
+from webui.monitor.pages import MONITORS
+
+EVIL = '<script>alert("1")</script>'
+GONE = LxcGpuError("gone", "No route to host.", "Is it up?")
+
+
+@pytest.fixture
+def web(tmp_path) -> Web:
+    return make_monitored(tmp_path, 2)[0]
+
+
+def get(web: Web, path: str) -> str:
+    answer = web.app.test_client().get(path)
+    assert answer.status_code == 200
+    return answer.get_data(as_text=True)
+
+
+def first_event(web: Web, query: str = "") -> dict:
+    with web.app.test_client().get(f"/monitor/events{query}") as answer:
+        return told(next(iter(answer.response)))
+
+
+def told(event: bytes) -> dict:
+    return json.loads(event.partition(b"data: ")[2])
+
+
+def test_before_anything_was_heard_every_page_works(web):
+    for path in ("/", "/monitor", "/monitor/history", "/server/gpu17", "/user/ann", "/user/New"):
+        assert get(web, path)
+    assert get(web, "/monitor").count("not heard yet") == 2
+    assert "Nothing was noted yet" in get(web, "/monitor/history")
+    assert get(web, "/monitor/history.csv").count("\n") == 1
+
+
+def test_what_is_heard_is_shown_and_silence_too(web):
+    web.parts.latest.post("gpu17", load("gpu17", time.time(), gpus=4, busy=0))
+    web.parts.latest.silent("gpu18", GONE)
+    page = get(web, "/monitor")
+    assert "4 of 4 GPUs are free" in page
+    assert re.search(r'href="#server-gpu17">gpu17: <strong>4 free', page)
+    assert re.search(r'href="#server-gpu18">gpu18: never heard', page)
+    assert "No route to host. " in page
+    assert "4 of 4 GPUs free" in get(web, "/")
+    assert "4 of 4 free" in get(web, "/server/gpu17")
+    web.parts.latest.silent("gpu17", GONE)
+    page = get(web, "/monitor")
+    assert "No GPU is free" in page
+    assert "was free" in page
+    assert "No load for" in get(web, "/")
+
+
+def test_filters_stand_in_the_address_and_hold_for_events(web):
+    busy = load("gpu17", 0.0, gpus=2, busy=1)
+    busy = replace(busy, gpus=tuple(replace(g, users=(GpuUser("ann", 5),)) for g in busy.gpus),
+                   users=())  # fmt: skip
+    web.parts.latest.post("gpu17", busy)
+    web.parts.latest.post("gpu18", replace(load("gpu18", 0.0, gpus=2, busy=0), users=()))
+    for query, there, missing in (
+        ("?free=1", "gpu18", "gpu17"),
+        ("?user=ann", "gpu17", "gpu18"),
+        ("?me=Ann+Lee", "gpu17", "gpu18"),
+        ("?text=18", "gpu18", "gpu17"),
+    ):
+        page = get(web, f"/monitor{query}")
+        assert f'id="server-{there}"' in page
+        assert f'id="server-{missing}"' not in page
+        assert "1 of 2 servers are shown." in page
+        event = first_event(web, query)
+        assert (event["order"], list(event["cards"])) == ([there], [there])
+    assert "No server is like that" in get(web, "/monitor?text=nothing")
+
+
+def test_whatever_a_server_says_stays_text(web):
+    given = load("gpu17", 0.0, gpus=2, busy=1)
+    hostile = replace(given.gpus[0], name=EVIL, uuid=f'"{EVIL}', users=(GpuUser(EVIL, 5),))
+    given = replace(
+        given,
+        gpus=(hostile, *given.gpus[1:]),
+        gpu_problem=Problem(EVIL, f"`{EVIL}`"),
+        file_systems=tuple(replace(each, mounted=EVIL) for each in given.file_systems),
+        disks=tuple(replace(each, name=EVIL) for each in given.disks),
+        network=tuple(replace(each, name=EVIL) for each in given.network),
+        users=(UserLoad(EVIL, 1.0, 5, 1), UserLoad("ann/../bob", 1.0, 5, 1)),
+        idle=(IdleContainer(EVIL, 0.0),),
+    )
+    web.parts.latest.post("gpu17", given)
+    for at in (time.time() - 65, time.time() - 60):
+        web.parts.history.note("gpu17", given, at)
+    web.parts.history.flush()
+    event = json.dumps(first_event(web))
+    for text in (
+        event,
+        *(get(web, path) for path in ("/monitor", "/server/gpu17", "/monitor/history")),
+    ):
+        assert "<script>alert" not in text
+        assert "&lt;script&gt;" in text
+    assert "<script>alert" not in get(web, f"/monitor?text={EVIL}&user={EVIL}")
+
+
+def test_past_weeks_by_person_and_server_and_as_csv(web):
+    history, now = web.parts.history, time.time()
+    given = replace(load("gpu17", 0.0, gpus=2, busy=1), interval=60.0)
+    given = replace(given, gpus=tuple(replace(g, users=(GpuUser("ann", 5),)) for g in given.gpus))
+    for minute in range(31):
+        history.note("gpu17", given, now - 60 * (40 - minute))
+    history.flush()
+    page = get(web, "/monitor/history")
+    assert "Ann Lee" in page
+    assert "1.0 hours" in page
+    rows = list(csv.DictReader(get(web, "/monitor/history.csv?week=all&user=ann").splitlines()))
+    assert {row["name"] for row in rows} == {"Ann Lee"}
+    assert sum(float(row["gpu_hours"]) for row in rows) == pytest.approx(1.0, abs=0.05)
+    alone = get(web, "/monitor/history?user=Ann+Lee&server=gpu17&week=1999-W01")
+    assert "Ann Lee, week by week" in alone
+    assert "By week" in alone
+    assert "1.0 GPU-hours" in get(web, "/user/ann").replace("0.0 GPU-hours this week, 1.0", "1.0")
+    assert "Nothing was used" in get(web, "/monitor/history?server=gpu18")
+
+
+def test_a_user_s_page_says_what_they_hold(web):
+    given = load("gpu17", 0.0, gpus=2, busy=1)
+    given = replace(
+        given,
+        gpus=tuple(replace(g, users=(GpuUser("ann", 2**30),)) for g in given.gpus),
+        idle=(IdleContainer("ann", time.time() - 12 * 86_400),),
+    )
+    web.parts.latest.post("gpu17", given)
+    page = get(web, "/user/ann")
+    assert "GPU 0-1" in page
+    assert "2.0 GiB" in page
+    assert "12 days" in page
+    assert "ssh gpu17-manage stop" in page
+
+
+def test_live_monitors_have_so_many_places_and_give_them_back(web):
+    client = web.app.test_client()
+    for _ in range(MONITORS + 5):
+        with client.get("/monitor/events") as answer:
+            assert answer.status_code == 200
+    held = [client.get("/monitor/events") for _ in range(MONITORS + 1)]
+    assert [answer.status_code for answer in held] == [200] * MONITORS + [503]
+    for answer in held:
+        answer.close()
+    assert client.get("/save/x/events").status_code == 404  # of other pages, nothing was taken
+
+
+def test_a_browser_that_goes_gives_its_place_back(web):
+    with served(web) as url:
+        place = urlsplit(url)
+        for number in range(MONITORS):
+            with closing(socket.create_connection((place.hostname, place.port))) as browser:
+                browser.sendall(b"GET /monitor/events HTTP/1.1\r\nHost: x\r\n\r\n")
+                if not number:
+                    assert b"event: fleet" in _read(browser, b"event: fleet")
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            web.parts.latest.post("gpu17", load("gpu17", time.monotonic()))
+            if _free(web) == MONITORS:
+                break
+            time.sleep(0.5)
+        assert _free(web) == MONITORS
+
+
+def _read(browser: socket.socket, wanted: bytes) -> bytes:
+    browser.settimeout(20)
+    text = b""
+    while wanted not in text:
+        text += browser.recv(65536)
+    return text
+
+
+def _free(web: Web) -> int:
+    """How many places can be had now."""
+    client = web.app.test_client()
+    held = [client.get("/monitor/events") for _ in range(MONITORS)]
+    for answer in held:
+        answer.close()
+    return sum(answer.status_code == 200 for answer in held)
+
+
+def test_a_hundred_servers_are_a_page_of_sane_size_in_sane_time(tmp_path):
+    web, names = make_monitored(tmp_path, 100)
+    for name in names:
+        web.parts.latest.post(name, load(name, 1.0))
+    get(web, "/monitor")
+    began = time.monotonic()
+    page = get(web, "/monitor")
+    assert time.monotonic() - began < 2
+    assert page.count('class="card"') == 100
+    assert len(page) < 1_500_000
+    with web.app.test_client().get("/monitor/events") as answer:
+        events = iter(answer.response)
+        assert len(told(next(events))["cards"]) == 100
+        web.parts.latest.post(names[0], load(names[0], 3.0))
+        second = next(events)
+    changed = {each.partition("-")[2] for each in told(second)["parts"]}
+    assert changed == {names[0]}
