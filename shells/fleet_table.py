@@ -192,7 +192,8 @@ def _totals(status: FleetStatus) -> str:
     heard = [server for server in status.servers if server.live is not None]
     gpus = sum(len(server.live.gpus) for server in heard if server.live)
     free = sum(len(server.live.free_gpus) for server in heard if server.live)
-    words = f"{free} of {gpus} GPU{_s(gpus)} free on {len(heard)} server{_s(len(heard))}"
+    words = f"{free} of {gpus} GPU{_s(gpus)} free" if gpus else "no GPUs"
+    words += f" on {len(heard)} server{_s(len(heard))}"
     silent = sorted(s.silent_since for s in status.servers if s.silent_since is not None)
     if silent:
         words += f", {len(silent)} silent {since(silent[0], status.at)}"

@@ -118,6 +118,11 @@ class TestTotals:
         table = fleet_table(FleetStatus(NOW, "r", (a, b, c)))
         assert table.totals == "1 of 2 GPUs free on 1 server, 1 silent since 14:59, 1 not heard yet"
 
+    def test_servers_without_gpus(self) -> None:
+        table = fleet_table(FleetStatus(NOW, "r", (status_of("gpu1", gpus=0),)))
+        assert table.totals == "no GPUs on 1 server"
+        assert "GPUs free" not in table.titles
+
     def test_nobody_is_there(self) -> None:
         assert fleet_table(FleetStatus(NOW, "r", ())).text == "There are no servers yet."
 
