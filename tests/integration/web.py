@@ -6,12 +6,14 @@ import base64
 import hashlib
 import subprocess
 import threading
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from flask import Flask
 
+from state.server_load import ServerLoad
 from tests.integration import slapd
 from tests.integration.sshd import ssh_key
 from webui.application import assemble, build
@@ -43,6 +45,14 @@ class Web:
             ["git", "-C", self.repository, *words], capture_output=True, text=True, check=True
         )
         return shown.stdout
+
+    def hear(self, load: ServerLoad, seconds: float = 0) -> None:
+        """`load` as if its server had told it all the time since so many seconds ago."""
+        now = time.time()
+        for ago in range(int(seconds), -1, -15):  # as seldom as without a gap
+            self.parts.history.note(load.server, load, now - ago)
+        self.parts.latest.post(load.server, load)
+        self.parts.history.flush()
 
 
 def made_key(seed: int) -> str:

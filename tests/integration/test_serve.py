@@ -1,0 +1,95 @@
+"""The web page as its unit starts and ends it."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+
+import pytest
+
+from tests.integration.slapd import free_port
+from tests.integration.web import make_repository, ssh_key
+
+WEB_TOML = """
+listen = "127.0.0.1:{port}"
+public_url = "http://127.0.0.1:{port}"
+repository = "{folder}/state.git"
+clone = "{folder}/clone"
+signing_key = "{folder}/signing"
+nudge_key = "{folder}/nudge"
+fetch_seconds = 0.5
+[directory]
+servers = ["ldaps://127.0.0.1:9"]
+base = "dc=mylab,dc=com"
+allow = "(objectClass=person)"
+bind_template = "{{login}}@mylab.com"
+"""
+
+
+@contextmanager
+def serving(folder):
+    """The page, as a program of its own: it, and how to ask it for /metrics."""
+    port = free_port()
+    (folder / "web.toml").write_text(WEB_TOML.format(port=port, folder=folder))
+    log = (folder / "log").open("w")
+    words = [sys.executable, "-m", "webui.serve", folder / "web.toml"]
+    program = subprocess.Popen(words, stdout=log, stderr=log)
+
+    def metrics() -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
+            return answer.read().decode()
+
+    try:
+        yield program, metrics
+    finally:
+        program.kill()
+        program.wait()
+        log.close()
+
+
+def wait_for(metrics, line: str) -> None:
+    deadline = time.monotonic() + 40
+    while time.monotonic() < deadline:
+        try:
+            if line in metrics().splitlines():
+                return
+        except urllib.error.URLError:
+            pass
+        time.sleep(0.2)
+    pytest.fail(f"never {line}")
+
+
+def test_the_state_may_come_after_the_page(tmp_path):
+    signing = ssh_key(tmp_path / "signing")
+    ssh_key(tmp_path / "nudge")
+    with serving(tmp_path) as (program, metrics):
+        wait_for(metrics, "lxc_gpu_state_readable 0.0")
+        assert "lxc_gpu_server_up{" not in metrics()
+        make_repository(tmp_path, signing, {"gpu17": ("127.0.0.1", free_port())})
+        wait_for(metrics, "lxc_gpu_state_readable 1.0")
+        wait_for(metrics, 'lxc_gpu_server_up{server="gpu17"} 0.0')
+        assert program.poll() is None
+    log = (tmp_path / "log").read_text()
+    assert "event=crashed" not in log
+    assert "Traceback" not in log
+
+
+def test_it_ends_at_once_and_in_order(tmp_path):
+    signing = ssh_key(tmp_path / "signing")
+    ssh_key(tmp_path / "nudge")
+    make_repository(tmp_path, signing, {"gpu17": ("127.0.0.1", free_port())})
+    with serving(tmp_path) as (program, metrics):
+        wait_for(metrics, 'lxc_gpu_server_up{server="gpu17"} 0.0')
+        wait_for(metrics, "lxc_gpu_history_kept 1.0")
+        program.send_signal(signal.SIGTERM)
+        assert program.wait(15) == 0
+    assert "Traceback" not in (tmp_path / "log").read_text()
+    assert not (tmp_path / "history.db-wal").exists()  # all is in the file itself
+    (tables,) = sqlite3.connect(tmp_path / "history.db").execute("PRAGMA user_version").fetchone()
+    assert tables == 1
