@@ -16,8 +16,8 @@ from state.server_load import ServerLoad
 GIB = 1 << 30
 GAP = 2
 """Blanks between two columns."""
-LEAST = 12
-"""Letters of names that are worth a column."""
+LEAST = 20
+"""Letters that names of people get before memory and what is less asked for is shown."""
 _STYLES = {
     "converged": "green",
     "behind": "yellow",

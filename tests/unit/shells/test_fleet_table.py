@@ -59,11 +59,13 @@ class TestOnATerminal:
         assert "silent since 14:00" in rows[-1]
 
     def test_what_matters_most_stays(self) -> None:
-        titles = {width: bare(drawn(fleet(4), width)[0]).split("  ") for width in (40, 80, 200)}
+        widths = (40, 80, 100, 200)
+        titles = {width: bare(drawn(fleet(4), width)[0]).split("  ") for width in widths}
         shown = {w: [t.strip() for t in each if t.strip()] for w, each in titles.items()}
         assert shown[40] == ["server", "state", "GPUs free"]
-        assert shown[80] == [*shown[40], "in use", "CPU", "memory", "held by"]
-        assert shown[200] == [*shown[80], "driver", "revision"]
+        assert shown[80] == [*shown[40], "in use", "CPU", "held by"]
+        assert shown[100] == [*shown[80][:-1], "memory", "held by", "driver"]
+        assert shown[200] == [*shown[100], "revision"]
 
     def test_names_are_cut_between_names(self) -> None:
         line = bare(drawn(fleet(4), 80)[1]).rstrip()
