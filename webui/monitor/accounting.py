@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
+from operator import add
 
 from state.server_load import GpuLoad, ServerLoad
 
@@ -15,7 +16,7 @@ LONGEST_PATIENCE = 180.0
 """Seconds; whatever interval a server claims."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Usage:
     """What one user used, or what was used in all."""
 
@@ -31,10 +32,14 @@ class Usage:
     """Seconds x CPUs that were busy."""
 
     def __add__(self, other: Usage) -> Usage:
-        return Usage(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+        return Usage(*map(add, self.values(), other.values()))
+
+    def values(self) -> tuple[float, ...]:
+        """In the order of the fields; `dataclasses.astuple` takes ten times as long."""
+        return self.gpu, self.gpu_busy, self.gpu_memory, self.memory, self.cpu
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Levels:
     """How loaded a server was over some time: percent x seconds, and the seconds of which.
 
@@ -52,7 +57,12 @@ class Levels:
     held: float = 0.0
 
     def __add__(self, other: Levels) -> Levels:
-        return Levels(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+        return Levels(*map(add, self.values(), other.values()))
+
+    def values(self) -> tuple[float, ...]:
+        """In the order of the fields."""
+        gpus = (self.gpu_seconds, self.gpu, self.held_seconds, self.held)
+        return self.seconds, self.cpu, self.memory, *gpus
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from array import array
-from dataclasses import astuple
-
 from webui.monitor.accounting import Levels
 from webui.monitor.records import Point
 
 MINUTE = 60
-_FIELDS = len(astuple(Levels()))
+_FIELDS = len(Levels().values())
 
 
 class Minutes:
@@ -28,7 +26,7 @@ class Minutes:
             for sums in self._sums:
                 sums[gone % self._size] = 0.0
         self._last = max(self._last, minute)
-        for sums, value in zip(self._sums, astuple(levels), strict=True):
+        for sums, value in zip(self._sums, levels.values(), strict=True):
             sums[minute % self._size] += value
 
     def point(self, first: int, count: int) -> Point:

@@ -10,7 +10,7 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from state.errors import LxcGpuError
@@ -106,10 +106,10 @@ class Store:
     ) -> None:
         """Add all of this, or nothing."""
         with _in_words(self._path), self._database as database:
-            database.executemany(_ADD_MINUTES, ((s, m, *astuple(each)) for s, m, each in minutes))
-            rows = ((u.day, u.server, u.user, *astuple(u.usage)) for u in use)
+            database.executemany(_ADD_MINUTES, ((s, m, *each.values()) for s, m, each in minutes))
+            rows = ((u.day, u.server, u.user, *u.usage.values()) for u in use)
             database.executemany(_ADD_USE, rows)
-            database.executemany(_ADD_HEARD, (astuple(each) for each in heard))
+            database.executemany(_ADD_HEARD, ((h.day, h.server, h.seconds, h.gpus) for h in heard))
 
     def forget(self, before_minute: int, before_day: str) -> None:
         """Delete what is older."""
