@@ -39,7 +39,7 @@ def load(
     users = steady.sample(USERS, 5)
     cards = tuple(_gpu(server, index, kind, users, busy, steady, moving) for index in range(gpus))
     total = steady.choice((256, 512, 1024)) * GIB
-    percent = round(moving.uniform(5, 95), 1)
+    percent = round(steady.uniform(10, 85) + moving.uniform(-8, 8), 1)
     people = tuple(
         UserLoad(user, round(moving.uniform(0.1, 20), 1), moving.randrange(total // 20), 30)
         for user in users
@@ -89,14 +89,14 @@ def _gpu(
     taken = int(steady.uniform(0.1, 0.95) * gib * GIB)
     holders = steady.sample(users, steady.choice((1, 1, 1, 2)))
     share = taken // len(holders)
-    used = float(moving.randrange(20, 101))
+    used = round(steady.uniform(35, 92) + moving.uniform(-8, 8))
     return GpuLoad(
         index=index,
         uuid=uuid,
         name=name,
         memory_total=gib * GIB,
         memory_used=taken,
-        utilisation=used,
+        utilisation=float(used),
         temperature=float(40 + used // 3),
         power=round(watts * (0.2 + used / 130)),
         power_limit=watts,

@@ -12,6 +12,7 @@ import sys
 from io import StringIO
 from pathlib import Path
 
+import monitor
 from laboratory import lifecycle
 from laboratory.browser import browser
 from laboratory.demo import play
@@ -90,8 +91,13 @@ def _as_left_behind(shown: str) -> str:
 
 
 def main() -> None:
-    """Take all pictures; in a lab that the story was played in, with --lab NAME."""
+    """Take all pictures; of a lab that the story was played in, with --lab NAME."""
     given = sys.argv[1:]
+    if given[:1] != ["--lab"]:
+        with browser() as chromium:
+            monitor.take(chromium)
+    if given == ["--monitor"]:
+        return
     lab = Lab(places(given[1] if given[:1] == ["--lab"] else "pictures"))
     if not given:
         play(lab)

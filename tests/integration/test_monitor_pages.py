@@ -64,7 +64,7 @@ def test_what_is_heard_is_shown_and_silence_too(web):
     assert "4 of 4 free" in get(web, "/server/gpu17")
     web.parts.latest.silent("gpu17", GONE)
     page = get(web, "/monitor")
-    assert "No GPU is free" in page
+    assert "No GPU is known" in page
     assert "was free" in page
     assert "No load for" in get(web, "/")
 

@@ -64,6 +64,7 @@ class Summary:
 
     servers: int
     gpus: int
+    """Of servers that aren't silent."""
     free: tuple[tuple[str, int], ...]
     """Servers with free GPUs, the most first, and how many."""
     silent: tuple[Card, ...]
@@ -174,7 +175,7 @@ def _summary(cards: Sequence[Card]) -> Summary:
     free = [(each.server, each.free) for each in cards if each.free]
     return Summary(
         servers=len(cards),
-        gpus=sum(each.gpus for each in cards),
+        gpus=sum(each.gpus for each in cards if not each.old),
         free=tuple(sorted(free, key=lambda pair: -pair[1])),
         silent=tuple(each for each in cards if each.since is not None),
     )
