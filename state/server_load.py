@@ -189,7 +189,7 @@ class ServerLoad:
     driver: DriverVersions = DriverVersions()
     gpus: Annotated[tuple[GpuLoad, ...], MaxLen(64)] = ()
     gpu_problem: Problem | None = None
-    """Why nothing is said of GPUs, where there could be some."""
+    """Why nothing is said of GPUs where there could be some, or not of all."""
     file_systems: Annotated[tuple[FileSystem, ...], MaxLen(100)] = ()
     disks: Annotated[tuple[DiskRate, ...], MaxLen(200)] = ()
     network: Annotated[tuple[NetworkRate, ...], MaxLen(100)] = ()

@@ -8,7 +8,17 @@ from laboratory.hosts import Lab
 from laboratory.layout import places
 from laboratory.progress import Progress
 
-from tests.bench import connections, frames, logins, recoveries, revocation, rounds, snapshots, walk
+from tests.bench import (
+    connections,
+    frames,
+    load_stream,
+    logins,
+    recoveries,
+    revocation,
+    rounds,
+    snapshots,
+    walk,
+)
 from tests.bench.measure import table
 
 
@@ -36,6 +46,7 @@ def main() -> None:
             recoveries.registration(lab),
             recoveries.registration_3_gb(lab),
             *frames.judged(lab),
+            *load_stream.figures(lab.host("gpu17")),
         ]
         print(f"\n{table(figures)}")
     finally:

@@ -217,7 +217,8 @@ def _notes(seen: Seen, load: ServerLoad, now: float) -> Iterable[Line]:
         yield Line("Silent", f"{seen.why} The numbers below are {heard} old.".strip(), seen.hint)
     if load.gpu_problem is not None:
         problem = load.gpu_problem
-        yield Line("Of its GPUs nothing is known", problem.message, code=problem.code)
+        what = "Some of its GPUs can't be read" if load.gpus else "Of its GPUs nothing is known"
+        yield Line(what, problem.message, code=problem.code)
     if not load.driver.in_step:
         loaded = load.driver.loaded or "none"
         text = (

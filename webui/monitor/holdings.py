@@ -52,7 +52,7 @@ def glance(seen: Seen | None) -> Glance | None:
     load = seen.load
     free, total = len(load.free_gpus), len(load.gpus)
     words = f"{free} of {total} GPU{'s' * (total != 1)} free" if total else ""
-    if load.gpu_problem is not None:
+    if load.gpu_problem is not None and not load.gpus:
         words = "GPUs not known"
     silent = seen.silent_since
     return Glance(
