@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from state.server_load import IdleContainer
 
 BUSY = 0.05
-"""CPUs: 30 s of CPU time in ten minutes. A Debian that nobody uses took none that could be measured,
-and its timers 0.2 s each; fetching the lists of packages takes seconds."""
+"""CPUs: 30 s of CPU time in ten minutes. A Debian that nobody uses took none that could be
+measured, its timers 0.2 s each; fetching the lists of packages takes seconds."""
 MEASURED = 300.0
 """Seconds over which CPU time is measured at least: a moment's work is no use."""
 LONGEST_GAP = 3600.0

@@ -6,6 +6,7 @@ What a GPU does is told by a fake NVML (fake_nvml.c), for the lab has none.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -140,6 +141,21 @@ class TestNamed:
         assert not named(fleet)
         look(idle)
         assert kept(idle)["login"] == 0
+
+
+class TestOnThePage:
+    def test_by_the_load_stream(self, fleet: Fleet, idle: Host, nudges: None) -> None:
+        def said() -> list[dict[str, object]]:
+            shown = json.loads(fleet.iam.run(["lxc-gpu", "status", "--json"]).stdout)
+            load = next(s["load"] for s in shown["servers"] if s["name"] == "gpu17")
+            return load["idle"] if load else []
+
+        eventually(said, 120)
+        ((user, since),) = [(each["user"], each["since"]) for each in said()]
+        assert user == "lqchen"
+        assert abs(time.time() - 34 * DAY - float(str(since))) < 600
+        page = fleet.laptop.sh("curl -fsS http://iam.mylab.com/monitor").stdout
+        assert "idle" in page.lower()
 
 
 class TestUse:
