@@ -17,6 +17,7 @@
 | came-back, come-back-failed | a container that ran before a boot was started again, or not |
 | stays-down | one that ran is not: its user has left, or the server's policy says so |
 | idleness-failed | nobody could look which containers stand idle; `code=` says why |
+| crashed | a mistake of ours ended what the account iam was asked for; `what=` is for a report |
 | purged | a sysadmin deleted what a disabled user left |
 """
 

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 
+from reconciler import journal
+from reconciler.server import read_server_config
 from shells.client import ask
-from shells.request import Request
+from shells.request import BUG, Request
 from shells.usage import Verb
 from state import wire
 from state.errors import LxcGpuError
@@ -26,13 +29,17 @@ def main(argv: Sequence[str]) -> int:
             case "load":
                 from reconciler.load.stream import stream  # what a round has no need of
 
-                stream(sys.stdout.fileno())
+                stream(sys.stdout.fileno(), read_server_config().name)
             case _:
                 raise LxcGpuError("usage", "The verbs here: reconcile, load.")
     except LxcGpuError as error:
         _send(wire.refusal(error))
         return 1
     except BrokenPipeError:
+        return 1
+    except Exception:
+        journal.event("crashed", what=traceback.format_exc())
+        _send(BUG)
         return 1
     return 0
 

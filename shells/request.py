@@ -12,7 +12,15 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from shells.usage import OPTIONS, Verb
+from state import wire
 from state.errors import LxcGpuError
+
+BUG = wire.Refusal(
+    "bug",
+    "Something went wrong in lxc-gpu itself.",
+    "Sysadmin: `journalctl -t lxc-gpu` has the details.",
+)
+"""What is said when a mistake of ours ended a request."""
 
 LONGEST_REQUEST = 4096
 """Bytes; a longer line is no request of ours."""

@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 
 from reconciler.locks import lock
 from reconciler.plan import Tell
-from shells.request import LONGEST_REQUEST, OF_SERVICES, Request, decode, whose
+from shells.request import BUG, LONGEST_REQUEST, OF_SERVICES, Request, decode, whose
 from shells.usage import Verb
 from shells.verbs import Asked, serve
 from state import wire
@@ -51,8 +51,7 @@ def main(argv: Sequence[str]) -> int:
         import traceback
 
         _log(traceback.format_exc())
-        send(wire.Refusal("bug", "Something went wrong in lxc-gpu itself.",
-                          "Sysadmin: `journalctl -t lxc-gpu` has the details."))  # fmt: skip
+        send(BUG)
         return 1
     return 0
 

@@ -22,7 +22,6 @@ from reconciler.load.machine import CpuSensors, CpuTimes
 from reconciler.load.names import Names
 from reconciler.load.rates import Chosen, Counters
 from reconciler.load.table import Table
-from reconciler.server import read_server_config
 from state.server_load import INTERVAL, IdleContainer, ServerLoad, encode
 from state.view import View
 
@@ -49,8 +48,8 @@ class _Look:
 class Sampler:
     """What the server does, from one look to the next."""
 
-    def __init__(self) -> None:
-        self._server = read_server_config().name
+    def __init__(self, server: str, interval: float = INTERVAL) -> None:
+        self._server, self._interval = server, interval
         self._names, self._file_systems = Names(), FileSystems()
         self._gpus, self._idle = Gpus(), Idle()
         self._table, self._chosen, self._sensors = Table(), Chosen(), CpuSensors()
@@ -72,7 +71,7 @@ class Sampler:
         return ServerLoad(
             server=self._server,
             at=round(time.time(), 3),
-            interval=INTERVAL,
+            interval=self._interval,
             cpu=machine.cpu_load(before.cpu, now.cpu, cpus, self._sensors.hottest()),
             memory=machine.memory_load(),
             driver=gpus.driver,
@@ -117,10 +116,15 @@ class Idle:
         return self._found
 
 
-def stream(descriptor: int, *, interval: float = INTERVAL, longest: float = LONGEST) -> None:
-    """Write a line to `descriptor` every `interval` seconds, until nobody reads. LxcGpuError."""
+def stream(
+    descriptor: int, server: str, *, interval: float = INTERVAL, longest: float = LONGEST
+) -> None:
+    """Write a line to `descriptor` every `interval` seconds, until nobody reads.
+
+    `server` is what this one is called in the state.
+    """
     with ExitStack() as stack:
-        sampler = stack.enter_context(closing(Sampler()))
+        sampler = stack.enter_context(closing(Sampler(server, interval)))
         os.set_blocking(descriptor, False)
         begun = time.monotonic()
         clock = Clock(begun + FIRST, interval)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+
 from webui.monitor.accounting import Levels
 from webui.monitor.records import Point
 
