@@ -39,15 +39,15 @@ INVOCATIONS = Path("/run/systemd/units")
 
 @dataclass(frozen=True)
 class Sight:
-    """What one look sees of a container that runs; None is what it can't tell."""
+    """What one look sees of a container that runs."""
 
     start: str
     """Which start of the container this is: systemd's invocation of its unit."""
     gpu: bool | None
-    """Whether a program of the user's is on a GPU."""
-    login: bool | None
+    """Whether a program of the user's is on a GPU; None if the driver doesn't say."""
+    login: bool
     """Whether somebody is logged in."""
-    cpu: float | None
+    cpu: float
     """Seconds of CPU time that the container has used."""
     sessions: int = 0
     """Another number whenever somebody logged in or out, however briefly."""
@@ -63,7 +63,7 @@ class Unused:
     cpu: float = 0.0
     measured: float = 0.0
     """When `cpu_time` was read, by the boot's clock."""
-    cpu_time: float | None = None
+    cpu_time: float = 0.0
     sessions: int = 0
 
     @property
@@ -96,10 +96,9 @@ def judge(before: Record, boot: str, now: float, sights: Mapping[str, Sight]) ->
 
 def _judged(before: Unused | None, sight: Sight, now: float, passed: float) -> Unused:
     if before is None or before.start != sight.start:
-        return Unused(
-            sight.start, measured=now, cpu_time=sight.cpu, sessions=sight.sessions
-        )  # a start is a use
-    login = True if sight.sessions != before.sessions else sight.login
+        # a start is a use
+        return Unused(sight.start, measured=now, cpu_time=sight.cpu, sessions=sight.sessions)
+    login = sight.login or sight.sessions != before.sessions
     after = replace(
         before,
         gpu=_longer(before.gpu, sight.gpu, passed),
@@ -108,14 +107,8 @@ def _judged(before: Unused | None, sight: Sight, now: float, passed: float) -> U
     )
     if now - before.measured < MEASURED:
         return replace(after, cpu=before.cpu + passed)
-    busy = _busy(before, sight, now)
+    busy = sight.cpu - before.cpu_time > BUSY * (now - before.measured)
     return replace(after, cpu=_longer(before.cpu, busy, passed), measured=now, cpu_time=sight.cpu)
-
-
-def _busy(before: Unused, sight: Sight, now: float) -> bool | None:
-    if before.cpu_time is None or sight.cpu is None:
-        return None
-    return sight.cpu - before.cpu_time > BUSY * (now - before.measured)
 
 
 def _longer(before: float, used: bool | None, passed: float) -> float:
@@ -193,11 +186,12 @@ def _record(fields: Mapping[str, Any]) -> Record:
 
 
 def _unused(fields: Mapping[str, Any]) -> Unused:
-    gpu, login, cpu, measured = (
-        _seconds(fields[name]) for name in ("gpu", "login", "cpu", "measured")
+    lengths = ("gpu", "login", "cpu", "measured", "cpu_time")
+    return Unused(
+        start=str(fields["start"]),
+        sessions=int(fields["sessions"]),
+        **{name: _seconds(fields[name]) for name in lengths},
     )
-    used = None if fields["cpu_time"] is None else _seconds(fields["cpu_time"])
-    return Unused(str(fields["start"]), gpu, login, cpu, measured, used, int(fields["sessions"]))
 
 
 def _seconds(value: object) -> float:
