@@ -13,6 +13,7 @@ from tests.bench import (
     frames,
     load_stream,
     logins,
+    monitor,
     recoveries,
     revocation,
     rounds,
@@ -47,6 +48,7 @@ def main() -> None:
             recoveries.registration_3_gb(lab),
             *frames.judged(lab),
             *load_stream.figures(lab.host("gpu17")),
+            *monitor.figures(),
         ]
         print(f"\n{table(figures)}")
     finally:

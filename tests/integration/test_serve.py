@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
 
 import pytest
+from flask import Flask, Response
 
 from tests.integration.slapd import free_port
 from tests.integration.web import make_repository, ssh_key
+from webui import serve
 
 WEB_TOML = """
 listen = "127.0.0.1:{port}"
@@ -93,3 +97,31 @@ def test_it_ends_at_once_and_in_order(tmp_path):
     assert not (tmp_path / "history.db-wal").exists()  # all is in the file itself
     (tables,) = sqlite3.connect(tmp_path / "history.db").execute("PRAGMA user_version").fetchone()
     assert tables == 1
+
+
+def test_who_does_not_read_gets_no_memory_and_no_thread_for_long(monkeypatch):
+    monkeypatch.setattr(serve, "UNREAD", 3000)
+    made, closed = [], threading.Event()
+
+    def events():
+        try:
+            while True:
+                made.append(100_000)
+                yield b"x" * 100_000
+        finally:
+            closed.set()
+
+    app = Flask("test")
+    app.add_url_rule("/", view_func=lambda: Response(events()))
+    server = serve.listen(app, "127.0.0.1", 0)
+    threading.Thread(target=server.run, daemon=True).start()
+    with socket.socket() as browser:
+        browser.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 10_000)
+        browser.connect(("127.0.0.1", int(server.effective_port)))
+        browser.sendall(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
+        time.sleep(2)
+        unsent = sum(made)
+        assert unsent < 8_000_000  # most of it is the kernel's
+        assert closed.wait(20)
+        assert sum(made) == unsent
+    server.close()

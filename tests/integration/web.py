@@ -18,7 +18,7 @@ from tests.integration import slapd
 from tests.integration.sshd import ssh_key
 from webui.application import assemble, build
 from webui.config import WebConfig
-from webui.serve import THREADS
+from webui.serve import listen
 from webui.services import Services
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIuLYnLzgRTCUsGzYVs5LbPMDYjM0vLPhvKYrwVSnSY3"
@@ -120,9 +120,7 @@ def make_web(folder: Path, directory: slapd.Slapd, servers: dict[str, tuple[str,
 @contextmanager
 def served(web: Web):
     """The page on a loopback port, by the server that serves it for real."""
-    from waitress import create_server
-
-    server = create_server(web.app, host="127.0.0.1", port=0, threads=THREADS)
+    server = listen(web.app, "127.0.0.1", 0)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:

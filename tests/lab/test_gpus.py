@@ -147,7 +147,9 @@ class TestNoAnswer:
         text = says(fleet)
         assert words in text.splitlines()[0]
         assert "lqchen  Lequn Chen" in text
-        assert server.sh("pgrep -u root -f '^/usr/bin/python3 -IS' || true").stdout == "", "left behind"
+        assert server.sh("pgrep -u root -f '^/usr/bin/python3 -IS' || true").stdout == "", (
+            "left behind"
+        )
 
     def test_without_any_driver(self, fleet: Fleet, server: Host) -> None:
         nvidia.clean(server)
