@@ -8,6 +8,7 @@ from flask import Blueprint, abort, render_template, request
 
 from state.history import Entry
 from webui.monitor import pages as monitor
+from webui.monitor.choice import in_order
 from webui.monitor.holdings import glance
 from webui.server_card import ServerCard, server_card
 from webui.services import services
@@ -75,7 +76,7 @@ def history() -> str:
 
 def cards(reading: Reading) -> list[ServerCard]:
     """All servers."""
-    return [_card(reading, name) for name in sorted(reading.state.servers)]
+    return [_card(reading, name) for name in sorted(reading.state.servers, key=in_order)]
 
 
 def _card(reading: Reading, name: str) -> ServerCard:

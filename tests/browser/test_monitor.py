@@ -177,7 +177,7 @@ def test_every_page_of_it_fits_and_can_be_read(browser, web, address, scheme, wi
 _SPILT = """() => [...document.querySelectorAll(".card")].flatMap((card) => {
   // Nothing sticks out of its card: there is no scrolling to it.
   const edge = card.getBoundingClientRect().right;
-  const cut = ".unseen, .who, h3, .mig-name, th, dt";
+  const cut = ".unseen, .who, h3, .mig-name, tbody th, dt";
   return [...card.querySelectorAll("*")]
     .filter((node) => node.getClientRects().length && !node.closest(cut))
     .filter((node) => node.getBoundingClientRect().right > edge)

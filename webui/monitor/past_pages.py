@@ -48,7 +48,8 @@ def weeks() -> str:
     asked = _asked(people, known)
     used = _lines(asked, [asked.week] if asked.week else [])
     heard = [h for h in parts.history.heard(asked.week) if asked.server in ("", h.server)]
-    mine = parts.history.used_by(asked.user, SHOWN_WEEKS) if asked.user else ()
+    ever = parts.history.used_by(asked.user, SHOWN_WEEKS) if asked.user else ()
+    mine = [each for each in ever if asked.lets(each)]
     return render_template(
         "usage.html",
         reading=reading,
@@ -62,7 +63,8 @@ def weeks() -> str:
         there=sum(each.gpu_hours for each in heard),
         people=usage.by_person(used, people),
         by_server=usage.by_server(used, heard, asked.week, parts.clock()),
-        by_week=usage.by_week(each for each in mine if asked.lets(each)),
+        by_week=usage.by_week(mine),
+        all_weeks=usage.added(mine),
     )
 
 

@@ -20,7 +20,8 @@ CALM = 20.0
 jumps."""
 LONGEST = 3600.0
 """Seconds; then the browser asks again, and who forgot a page for days is noticed."""
-
+FEW = 4
+"""So many servers are shown with everything; of more, the rest is opened one by one."""
 
 WholeCard = Callable[[Drawn, bool], str]
 """A server's card as HTML, and whether it is open."""
@@ -70,10 +71,6 @@ class Watcher:
             return before
         self._ordered = now
         return order
-
-
-FEW = 4
-"""So many servers are shown with everything; of more, the rest is opened one by one."""
 
 
 def is_open(fleet: DrawnFleet) -> bool:
