@@ -89,13 +89,15 @@ class Stat(NamedTuple):
     """CPU time of children that have ended, and of theirs."""
     started: int
     """Ticks after boot."""
+    resident: int
+    """Pages of memory, those of files included."""
 
 
 def of_stat(raw: bytes) -> Stat:
     """What a /proc/PID/stat says. ValueError, IndexError if it isn't one. Pure."""
     # the name stands in parentheses and may hold some itself, and anything else
     begin, end = raw.index(b"("), raw.rindex(b")")
-    fields = raw[end + 2 :].split(None, 20)
+    fields = raw[end + 2 :].split(None, 22)
     name = raw[begin + 1 : end].decode("utf-8", "replace")
     return Stat(
         "".join(c if c.isprintable() else "?" for c in name)[:15],
@@ -105,6 +107,7 @@ def of_stat(raw: bytes) -> Stat:
         int(fields[11]) + int(fields[12]),
         int(fields[13]) + int(fields[14]),
         int(fields[19]),
+        int(fields[21]),
     )
 
 

@@ -3,7 +3,7 @@
 A look reads one text for each process, from a descriptor that stays open: that is half the price,
 and a pid that went to somebody else is noticed, for the old descriptor then gives an error. Where
 the text is the same as last time, nothing happened, and nothing more is done. Owner and memory are
-read again where it isn't, and for all in turn, because a program can change its owner unnoticed.
+read again where memory came or went, and for all in turn: a program can change its owner unnoticed.
 Threads of the kernel, of which there are thousands, are known by the inode of their folder.
 """
 
@@ -50,6 +50,7 @@ class _Known:
     descriptor: int
     """Of its stat; -1: not kept open."""
     raw: bytes = b""
+    resident: int = 0
     looks: int = 0
     seen: Seen | None = None
     """None: it is the kernel's."""
@@ -102,8 +103,9 @@ class Table:
             stat = of_stat(raw)
             if stat.started != known.seen.started:
                 return False
-            known.seen = self._seen(name, stat)
-            known.raw = raw
+            same = stat.resident == known.resident and not in_turn
+            known.seen = _moved(known.seen, stat) if same else self._seen(name, stat)
+            known.raw, known.resident = raw, stat.resident
         except (OSError, ValueError, IndexError):
             return False
         return True
@@ -118,7 +120,7 @@ class Table:
             if stat.kernel:
                 os.close(descriptor)
                 return _Known(inode, -1)
-            known = _Known(inode, descriptor, raw, 0, self._seen(name, stat))
+            known = _Known(inode, descriptor, raw, stat.resident, 0, self._seen(name, stat))
         except (OSError, ValueError, IndexError):
             if descriptor >= 0:
                 os.close(descriptor)
@@ -149,6 +151,13 @@ class Table:
             os.close(known.descriptor)
             known.descriptor = -1
             self._open -= 1
+
+
+def _moved(seen: Seen, stat: Stat) -> Seen:
+    """The same program, which has as much memory as before."""
+    return seen._replace(
+        parent=stat.parent, spent=stat.spent, reaped=stat.reaped, runs=not stat.zombie
+    )
 
 
 def _room_for_descriptors() -> int:
