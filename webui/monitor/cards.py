@@ -7,66 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import groupby
 
-from state.server_load import FileSystem, GpuLoad, IdleContainer, ServerLoad
+from state.server_load import FileSystem, IdleContainer, ServerLoad
 from state.sizes import size
+from webui.monitor.amounts import NEARLY_FULL, Bar, memory_bar, part, ranges
+from webui.monitor.gpu_rows import GpuGroup, gpu_memory, groups, held
 from webui.monitor.latest import Seen
 from webui.monitor.people import People, Person
 from webui.server_card import Line, clock_lines
 from webui.words import lasting
-
-NEARLY_FULL = 90.0
-"""Percent of a file system in use that are worth a word."""
-_UNITS = (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20))
-
-
-@dataclass(frozen=True)
-class Bar:
-    """A share, drawn, and in words."""
-
-    share: float
-    """Percent."""
-    words: str
-    high: bool = False
-    """Whether it is worth a look."""
-
-
-@dataclass(frozen=True)
-class Holder:
-    """Somebody who holds a GPU."""
-
-    person: Person
-    memory: str
-    """How much of its memory; empty if the driver doesn't say."""
-
-
-@dataclass(frozen=True)
-class GpuRow:
-    """One GPU."""
-
-    index: int
-    uuid: str
-    free: bool
-    used: Bar | None
-    """Utilisation; None: not known."""
-    memory: Bar
-    temperature: str
-    power: str
-    holders: tuple[Holder, ...]
-    parts: tuple[tuple[str, Bar], ...]
-    """Of a GPU that is shared out (MIG): name and memory of each instance."""
-
-
-@dataclass(frozen=True)
-class GpuGroup:
-    """GPUs of one server that are the same."""
-
-    name: str
-    full_name: str
-    each: str
-    """Memory of each, and the power that it may take."""
-    rows: tuple[GpuRow, ...]
 
 
 @dataclass(frozen=True)
@@ -177,26 +126,6 @@ def card(seen: Seen, people: People, now: float) -> Card:
     )
 
 
-def short_name(name: str) -> str:
-    """A GPU's name without what all of them have in it."""
-    for word in ("NVIDIA ", "GeForce ", "Tesla "):
-        name = name.removeprefix(word)
-    return name or "GPU"
-
-
-def share_of(used: float, total: float) -> float:
-    """Percent of `total`, from 0 to 100, whatever a server says."""
-    return min(100.0, max(0.0, 100 * used / total)) if total else 0.0
-
-
-def part(used: float, total: float) -> str:
-    """`used` of `total` bytes, in one unit: 12.4 / 80.0 GiB."""
-    for unit, bytes_ in _UNITS:
-        if total >= bytes_ or unit == "MiB":
-            return f"{used / bytes_:.1f} / {total / bytes_:.1f} {unit}"
-    raise AssertionError("the last unit takes everything")
-
-
 def _users(load: ServerLoad) -> set[str]:
     holders = {each.user for gpu in load.gpus for each in gpu.users}
     return holders | {each.user for each in load.users}
@@ -242,9 +171,9 @@ def _numbers(load: ServerLoad, people: People) -> Numbers:
     return Numbers(
         cpu=Bar(cpu.percent, f"{cpu.percent:.0f} %", cpu.percent > NEARLY_FULL),
         cpu_more=f"of {cpu.cpus} core{'s' * (cpu.cpus != 1)}{heat}",
-        memory=_memory(taken, memory.total),
+        memory=memory_bar(taken, memory.total),
         swap=swap,
-        groups=_groups(load.gpus, people),
+        groups=groups(load.gpus, people),
         disks=tuple(_file_system(each) for each in load.file_systems),
         disk_rates=tuple((d.name, _rate(d.read), _rate(d.written)) for d in load.disks),
         network=tuple((n.name, _rate(n.received), _rate(n.sent)) for n in load.network),
@@ -254,58 +183,8 @@ def _numbers(load: ServerLoad, people: People) -> Numbers:
     )
 
 
-def _groups(gpus: Iterable[GpuLoad], people: People) -> tuple[GpuGroup, ...]:
-    def alike(gpu: GpuLoad) -> tuple[str, int, float | None]:
-        return gpu.name, gpu.memory_total, gpu.power_limit
-
-    return tuple(
-        GpuGroup(
-            name=short_name(name),
-            full_name=name,
-            each=size(memory) + ("" if power is None else f", {power:.0f} W"),
-            rows=tuple(_gpu(gpu, people) for gpu in same),
-        )
-        for (name, memory, power), same in groupby(gpus, key=alike)
-    )
-
-
-def _gpu(gpu: GpuLoad, people: People) -> GpuRow:
-    used = gpu.utilisation
-    share = share_of(gpu.memory_used, gpu.memory_total)
-    return GpuRow(
-        index=gpu.index,
-        uuid=gpu.uuid,
-        free=gpu.free,
-        used=None if used is None else Bar(used, f"{used:.0f} %"),
-        memory=Bar(share, f"{gpu.memory_used / 2**30:.1f} GiB"),
-        temperature="" if gpu.temperature is None else f"{gpu.temperature:.0f} °C",
-        power="" if gpu.power is None else f"{gpu.power:.0f} W",
-        holders=tuple(
-            Holder(people.named(each.user), "" if each.memory is None else size(each.memory))
-            for each in gpu.users
-        ),
-        parts=tuple((each.name, _memory(each.memory_used, each.memory_total)) for each in gpu.mig),
-    )
-
-
-def ranges(numbers: Iterable[int]) -> str:
-    """Numbers in order, neighbours together: 0-3, 5."""
-    runs: list[list[int]] = []
-    for number in sorted(numbers):
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)
-
-
-def _memory(used: float, total: float) -> Bar:
-    share = share_of(used, total)
-    return Bar(share, part(used, total), share > NEARLY_FULL)
-
-
 def _file_system(each: FileSystem) -> Disk:
-    return Disk(each.mounted, _memory(max(0, each.total - each.available), each.total))
+    return Disk(each.mounted, memory_bar(max(0, each.total - each.available), each.total))
 
 
 def _user_rows(load: ServerLoad, people: People) -> tuple[UserRow, ...]:
@@ -319,20 +198,6 @@ def _user_rows(load: ServerLoad, people: People) -> tuple[UserRow, ...]:
         )
         for each in load.users
     )
-
-
-def held(load: ServerLoad, user: str) -> tuple[GpuLoad, ...]:
-    """The GPUs that `user` holds."""
-    return tuple(gpu for gpu in load.gpus if any(each.user == user for each in gpu.users))
-
-
-def gpu_memory(load: ServerLoad, user: str) -> str:
-    """How much GPU memory `user` holds; empty: none."""
-    mine = [each.memory for gpu in load.gpus for each in gpu.users if each.user == user]
-    if not mine:
-        return ""
-    known = [memory for memory in mine if memory is not None]
-    return size(sum(known)) if known else "not known"
 
 
 def _idle(each: IdleContainer, people: People) -> IdleRow:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from state.server_load import ServerLoad
 from state.sizes import size
-from webui.monitor.cards import gpu_memory, held, ranges
+from webui.monitor.amounts import ranges
+from webui.monitor.gpu_rows import gpu_memory, held
 from webui.monitor.latest import Seen
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 
 from webui.monitor.accounting import SYSTEM
-from webui.monitor.cards import Bar, share_of
+from webui.monitor.amounts import Bar, share_of
 from webui.monitor.people import People, Person
 from webui.monitor.records import Heard, Used
 from webui.monitor.weeks import days_of

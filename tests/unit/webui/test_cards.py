@@ -18,8 +18,10 @@ from state.server_load import (
 )
 from tests.unit.state.fleet import state
 from tests.unit.webui.loads import GIB, gpu, load
-from webui.monitor.cards import Card, card, part, ranges, short_name
+from webui.monitor.amounts import part, ranges
+from webui.monitor.cards import Card, card
 from webui.monitor.choice import Choice, Order, choice, chosen, in_order
+from webui.monitor.gpu_rows import short_name
 from webui.monitor.holdings import glance, holdings
 from webui.monitor.latest import Seen
 from webui.monitor.people import People

@@ -1,0 +1,108 @@
+"""The GPUs of one server, as its card shows them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import groupby
+
+from state.server_load import GpuLoad, ServerLoad
+from state.sizes import size
+from webui.monitor.amounts import Bar, memory_bar, share_of
+from webui.monitor.people import People, Person
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Somebody who holds a GPU."""
+
+    person: Person
+    memory: str
+    """How much of its memory; empty if the driver doesn't say."""
+
+
+@dataclass(frozen=True)
+class GpuRow:
+    """One GPU."""
+
+    index: int
+    uuid: str
+    free: bool
+    used: Bar | None
+    """Utilisation; None: not known."""
+    memory: Bar
+    temperature: str
+    power: str
+    holders: tuple[Holder, ...]
+    parts: tuple[tuple[str, Bar], ...]
+    """Of a GPU that is shared out (MIG): name and memory of each instance."""
+
+
+@dataclass(frozen=True)
+class GpuGroup:
+    """GPUs of one server that are the same."""
+
+    name: str
+    full_name: str
+    each: str
+    """Memory of each, and the power that it may take."""
+    rows: tuple[GpuRow, ...]
+
+
+def groups(gpus: Iterable[GpuLoad], people: People) -> tuple[GpuGroup, ...]:
+    """Neighbours that are the same, together."""
+
+    def alike(gpu: GpuLoad) -> tuple[str, int, float | None]:
+        return gpu.name, gpu.memory_total, gpu.power_limit
+
+    return tuple(
+        GpuGroup(
+            name=short_name(name),
+            full_name=name,
+            each=size(memory) + ("" if power is None else f", {power:.0f} W"),
+            rows=tuple(_gpu(gpu, people) for gpu in same),
+        )
+        for (name, memory, power), same in groupby(gpus, key=alike)
+    )
+
+
+def _gpu(gpu: GpuLoad, people: People) -> GpuRow:
+    used = gpu.utilisation
+    share = share_of(gpu.memory_used, gpu.memory_total)
+    return GpuRow(
+        index=gpu.index,
+        uuid=gpu.uuid,
+        free=gpu.free,
+        used=None if used is None else Bar(used, f"{used:.0f} %"),
+        memory=Bar(share, f"{gpu.memory_used / 2**30:.1f} GiB"),
+        temperature="" if gpu.temperature is None else f"{gpu.temperature:.0f} °C",
+        power="" if gpu.power is None else f"{gpu.power:.0f} W",
+        holders=tuple(
+            Holder(people.named(each.user), "" if each.memory is None else size(each.memory))
+            for each in gpu.users
+        ),
+        parts=tuple(
+            (each.name, memory_bar(each.memory_used, each.memory_total)) for each in gpu.mig
+        ),
+    )
+
+
+def short_name(name: str) -> str:
+    """A GPU's name without what all of them have in it."""
+    for word in ("NVIDIA ", "GeForce ", "Tesla "):
+        name = name.removeprefix(word)
+    return name or "GPU"
+
+
+def held(load: ServerLoad, user: str) -> tuple[GpuLoad, ...]:
+    """The GPUs that `user` holds."""
+    return tuple(gpu for gpu in load.gpus if any(each.user == user for each in gpu.users))
+
+
+def gpu_memory(load: ServerLoad, user: str) -> str:
+    """How much GPU memory `user` holds; empty: none."""
+    mine = [each.memory for gpu in load.gpus for each in gpu.users if each.user == user]
+    if not mine:
+        return ""
+    known = [memory for memory in mine if memory is not None]
+    return size(sum(known)) if known else "not known"
