@@ -124,15 +124,17 @@ class History:
         """Write now. Trouble becomes `problem`; what could not be written is kept for later."""
         with self._writing:
             unwritten = self._ledger.take()
+            written = False
             try:
                 self._write(unwritten)
+                written, self.problem = True, None
             except LxcGpuError as error:
-                oldest = int(self._clock() // MINUTE) - self._plot_minutes
-                self._ledger.give_back(unwritten, oldest)
                 self._trouble(error)
-            else:
-                self.problem = None
-            self._cached.clear()
+            finally:
+                if not written:
+                    oldest = int(self._clock() // MINUTE) - self._plot_minutes
+                    self._ledger.give_back(unwritten, oldest)
+                self._cached.clear()
 
     def _write(self, unwritten: Unwritten) -> None:
         try:

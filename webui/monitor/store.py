@@ -173,7 +173,7 @@ class Store:
 
 
 def put_aside(path: Path, clock: float) -> Path | None:
-    """Rename a damaged database; its new name. None if one was already put aside that day.
+    """Rename a damaged database; its new name. None if that can't be done, or was that day.
 
     So a disk that damages each new one isn't filled with them.
     """
@@ -181,7 +181,10 @@ def put_aside(path: Path, clock: float) -> Path | None:
     aside = path.with_name(f"{path.name}.damaged-{stamp}")
     if aside.exists():
         return None
-    path.rename(aside)
+    try:
+        path.rename(aside)
+    except OSError:
+        return None
     for end in ("-wal", "-shm"):
         with suppress(FileNotFoundError):
             Path(f"{path}{end}").rename(f"{aside}{end}")
@@ -189,7 +192,12 @@ def put_aside(path: Path, clock: float) -> Path | None:
 
 
 def _damaged(path: Path, details: str) -> DamagedError:
-    return DamagedError("monitor-history-damaged", f"{path} is damaged.", details=details)
+    return DamagedError(
+        "monitor-history-damaged",
+        f"The history can't be kept: {path} is damaged.",
+        "Move it away, and a new one is begun; `sqlite3 FILE .recover` may save what it holds.",
+        details=details,
+    )
 
 
 @contextmanager

@@ -69,3 +69,13 @@ def test_passwords_in_the_clear_need_loud_words():
 def test_a_missing_file_says_who_writes_it(tmp_path):
     with pytest.raises(ConfigError, match="setup/web-server"):
         read(tmp_path / "web.toml")
+
+
+def test_the_history_is_kept_beside_the_clone_for_two_years():
+    config = parse(GOOD, "web.toml")
+    assert config.history_path == config.clone.with_name("history.db")
+    assert config.history.keep_use_days == 730
+    shorter = parse(GOOD + "[history]\nkeep_use_days = 7\npath = '/data/use.db'\n", "web.toml")
+    assert str(shorter.history_path) == "/data/use.db"
+    with pytest.raises(ConfigError, match=r"history\.keep_use_days"):
+        parse(GOOD + "[history]\nkeep_use_days = 1\n", "web.toml")
