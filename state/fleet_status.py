@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 """Another one is no longer understood by programs that know this one."""
 LARGEST = 64 << 20
-"""Bytes; 100 servers of 8 GPUs and 100 users take 2 million."""
+"""Bytes; 100 servers of 8 GPUs and 100 users take 900,000."""
 PATH = "/monitor.json"
 """Where the page says it."""
 LATEST = 2.0**40

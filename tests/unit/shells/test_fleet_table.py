@@ -68,10 +68,13 @@ class TestOnATerminal:
         assert shown[200] == [*shown[100], "revision"]
 
     def test_names_are_cut_between_names(self) -> None:
-        line = bare(drawn(fleet(4), 80)[1]).rstrip()
-        whole = bare(drawn(fleet(4), 200)[1])
-        assert line.endswith(", …")
-        assert line.removesuffix("…").rsplit("  ", 1)[1] in whole
+        users = tuple(GpuUser(f"user{n}") for n in range(20))
+        held = GpuLoad(0, "GPU-0", "A", GIB, GIB, 90.0, users=users)
+        busy = ServerLoad("gpu1", NOW, 5, CpuLoad(1, 1), MemoryLoad(GIB, 0), gpus=(held,))
+        crowd = FleetStatus(NOW, "r", (ServerStatus("gpu1", "x", "converged", load=busy),))
+        for width in range(60, 120):
+            line = bare(drawn(crowd, width)[1]).rstrip()
+            assert re.search(r"  user0 1, (user\d+ 1, )*…", line), line
 
     def test_colours_but_with_NO_COLOR(self, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: N802
         monkeypatch.delenv("NO_COLOR", raising=False)
