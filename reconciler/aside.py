@@ -61,8 +61,11 @@ class Aside:
         pauses: Sequence[float] = PAUSES,
         most_left: int = 2,
     ) -> None:
-        """`name`, up to 15 letters, is the child's own. `patience` is in seconds, `first` that for
-        the first answer of a child."""
+        """`name`, of up to 15 letters, is the child's own. Times are in seconds.
+
+        `patience` is for an answer, `first` for the first one of a child. With `most_left` children
+        that hang, no other one is started.
+        """
         self._name = name
         self._work = work
         self._patience, self._first = patience, first or patience
@@ -86,7 +89,10 @@ class Aside:
         return time.monotonic() < self._rest_until
 
     def ask(self, question: Any) -> bool:
-        """Ask, unless an answer is still to come or a pause isn't over. SilentError: see there."""
+        """Ask, unless an answer is still to come or a pause isn't over.
+
+        SilentError if so many children hang that none is started.
+        """
         self._reap()
         if self.waits or self.rests:
             return False

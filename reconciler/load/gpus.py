@@ -125,8 +125,8 @@ class Gpus:
             self._failed(error)
         except (SilentError, EndedError) as error:
             self._failed(nvml.failure(error, self._patience))
-        if self._reading and not self._problem and monotonic() - self._read > KEPT:
-            self._reading, self._problem = None, WAKING
+        if self._reading and monotonic() - self._read > KEPT:
+            self._reading, self._problem = None, self._problem or WAKING
 
     def _failed(self, error: LxcGpuError) -> None:
         self._reading, self._problem = None, _problem(error)

@@ -292,3 +292,19 @@ class TestGpus:
         nvidia.load(gpus, VERSION)
         nvidia.install_fake_nvml(gpus, VERSION, GPUS)
         stream.until(lambda load: len(load.gpus) == 2, 30)
+
+
+def test_nvidias_own_library_without_a_module_says_so(stream: Stream, fleet: Fleet) -> None:
+    """No fake here: Debian's libnvidia-ml1, on a machine that has no driver."""
+    version = nvidia.versions()[0]
+    nvidia.install(fleet.gpu17, version)
+    try:
+        load = stream.until(
+            lambda load: load.gpu_problem and load.gpu_problem.code == "gpu-not-loaded"
+        )
+        assert load.gpus == ()
+        assert (load.driver.loaded, load.driver.installed) == ("", version)
+        assert not load.driver.in_step
+    finally:
+        nvidia.clean(fleet.gpu17)
+    stream.until(lambda load: load.gpu_problem is None, 15)

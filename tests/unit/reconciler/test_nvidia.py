@@ -239,6 +239,23 @@ class TestNvml:
         assert "management library" in nvml._error(12, "x").message
         assert nvml._error(15, "GPU is lost").message.endswith("GPU is lost.")
 
+    def test_one_that_is_lost_is_named_and_takes_none_along(self) -> None:
+        """As `Query` answers, composed by hand after NVML's documentation."""
+        gpu = {
+            "index": 1, "uuid": "GPU-1", "minor": 1, "name": "Tesla T4", "memory_total": 16 << 30,
+            "memory_used": 0, "utilisation": 0, "temperature": 30, "power": 9.5,
+            "power_limit": 70.0, "processes": [{"pid": 7, "memory": None}],
+            "mig": [{"uuid": "MIG-1", "name": "1g.5gb", "memory_total": 5, "memory_used": 0}],
+        }  # fmt: skip
+        lost = [{"index": 0, "text": "GPU is lost", "error": 15}]
+        reading = nvml.reading({"driver": "535.1", "gpus": [gpu], "lost": lost})
+        assert [each.index for each in reading.gpus] == [1]
+        assert reading.gpus[0].processes == (nvml.GpuProcess(7, None),)
+        assert reading.gpus[0].mig[0].name == "1g.5gb"
+        assert reading.problem is not None
+        assert "GPU 0: GPU is lost" in reading.problem.message
+        assert nvml.reading({"driver": "535.1", "gpus": [gpu], "lost": []}).problem is None
+
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: installers are root's")
 class TestInstaller:
