@@ -6,6 +6,7 @@ and both speak of nothing but itself: whoever lies about them is named too early
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
@@ -26,8 +27,8 @@ HIERARCHIES = tuple(map(Path, ("/sys/fs/cgroup", "/sys/fs/cgroup/systemd")))
 GROUPS = "lxc.slice/lxc-gpu.slice/{unit}/lxc.payload.{user}/user.slice"
 """The control group of a container's people: setup/units/lxc-gpu@.service, lxc.container.conf(5),
 systemd.special(7)."""
-MOST_PEOPLE = 100
-"""Accounts of one container that are looked at."""
+MOST_INSIDE = 200
+"""Entries of that group that are read: its own files, and a group for each who is logged in."""
 PATIENCE = 2.0
 """Seconds to read what the sshd programs of one container are called."""
 LONGEST_TITLE = 200
@@ -125,9 +126,9 @@ def _sessions(user: str) -> int:
     """
     for hierarchy in HIERARCHIES:
         slice_ = hierarchy / GROUPS.format(unit=places.container_unit(user), user=user)
-        with suppress(OSError):
-            people = (p for p in slice_.iterdir() if p.name.startswith("user-"))
-            return max(_changed(slice_), *map(_changed, islice(people, MOST_PEOPLE)), 0)
+        with suppress(OSError), os.scandir(slice_) as inside:  # it may hold a million of them
+            people = [Path(each.path) for each in islice(inside, MOST_INSIDE) if each.is_dir()]
+            return max(map(_changed, [slice_, *people]))
     return 0
 
 

@@ -164,7 +164,7 @@ def _in_words(error: BaseException, page: str) -> LxcGpuError:
             return LxcGpuError(
                 "page-failed",
                 f"The web page {page} answers with an error ({error.code}).",
-                "On its machine, `journalctl -u lxc-gpu-web` says more.",
+                "On its machine, `journalctl -t lxc-gpu-web` says more.",
                 Remedy.WAIT,
             )
         return _no_page(page, f"status {error.code}")
