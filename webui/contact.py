@@ -69,7 +69,7 @@ class Ssh:
         """Ask `target` for `verb`; what it answers. UnreachableError; `flood` if it is too much."""
         with self._transport(target, allowance) as (transport, connected):
             try:
-                with _hung_up_after(self.connect_seconds, connected):
+                with _hung_up_after(2 * self.connect_seconds, connected):
                     channel = transport.open_session(window, timeout=self.connect_seconds)
                     channel.exec_command(verb)
                 yield channel

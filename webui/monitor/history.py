@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Hashable, Mapping
+from contextlib import ExitStack
 from datetime import date, timedelta
 from pathlib import Path
 from threading import Event, Lock, Thread
@@ -54,6 +55,8 @@ class History:
         self._ledger = Ledger(self._plot_minutes)
         self._store: Store | None = None
         self._loaded = False
+        self._damage: DamagedError | None = None
+        """What a reader came upon; who writes puts the file aside."""
         self._writing = Lock()
         self._cached: dict[Hashable, object] = {}
         self._stop = Event()
@@ -138,8 +141,11 @@ class History:
 
     def _write(self, unwritten: Unwritten) -> None:
         try:
+            if self._damage is not None:
+                raise self._damage
             self._opened().add(*_rows(unwritten))
         except DamagedError as error:
+            self._damage = None
             if self._store is not None:
                 self._store.close()
                 self._store = None
@@ -155,8 +161,12 @@ class History:
             store = Store(self._path)
             if not self._loaded:
                 since = int(self._clock() // MINUTE) - self._plot_minutes
-                for server, minute, levels in store.minutes(since):
-                    self._ledger.remember(server, minute, levels)
+                with ExitStack() as unless_read:
+                    unless_read.callback(store.close)
+                    minutes = store.minutes(since)
+                    unless_read.pop_all()
+                for each in minutes:
+                    self._ledger.remember(*each)
                 self._loaded = True
             self._store = store
         return self._store
@@ -214,6 +224,8 @@ class History:
         try:
             return self._once(key, lambda: look(store))
         except LxcGpuError as error:
+            if isinstance(error, DamagedError):
+                self._damage = error
             self._trouble(error)
             return nothing
 

@@ -177,6 +177,9 @@ def test_a_database_that_breaks_while_it_is_open(history, clock, tmp_path):
     with (tmp_path / "history.db").open("r+b") as file:
         file.seek(4096)
         file.write(os.urandom(size - 4096))
+    assert history.used("2026-W48") == ()
+    assert history.problem is not None
+    assert history.problem.code == "monitor-history-damaged"
     for _ in range(2):
         hear(history, clock, 60, gpu(0, "ann"))
         history.flush()
@@ -290,3 +293,22 @@ def test_it_is_written_at_the_end(tmp_path):
     history.stop()
     rows = sqlite3.connect(Path(tmp_path / "history.db")).execute("SELECT gpu FROM use").fetchall()
     assert rows == [(5.0,)] or rows == [(pytest.approx(5.0),)]
+
+
+def test_what_only_a_reader_finds_damaged_is_put_aside_too(history, clock, tmp_path):
+    hear(history, clock, 600, gpu(0, "ann"))
+    history.flush()
+    with sqlite3.connect(tmp_path / "history.db") as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        asked = "SELECT rootpage FROM sqlite_schema WHERE name = 'heard'"
+        (page,) = database.execute(asked).fetchone()
+    database.close()
+    with (tmp_path / "history.db").open("r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(b"\xff" * 4096)
+    history.weeks()
+    hear(history, clock, 60, gpu(0, "ann"))
+    history.flush()
+    assert history.problem is None
+    assert history.weeks() == ("2026-W48",)
+    assert len(list(tmp_path.glob("*.damaged-*"))) == 1
