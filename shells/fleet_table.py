@@ -166,8 +166,8 @@ def _holders(load: ServerLoad) -> str:
     """Who holds how many GPUs, the most first."""
     held: dict[str, int] = {}
     for gpu in load.gpus:
-        for holder in gpu.users:
-            held[holder.user] = held.get(holder.user, 0) + 1
+        for user in gpu.holders:
+            held[user] = held.get(user, 0) + 1
     by_number = sorted(held.items(), key=lambda each: (-each[1], each[0]))
     return ", ".join(f"{user} {number}" for user, number in by_number) or NOTHING
 

@@ -24,6 +24,8 @@ LONGEST_LINE = 500_000
 """Bytes; a longer line is no load. 16 GPUs and 500 users take 90,000."""
 INTERVAL = 5.0
 """Seconds between two lines."""
+SYSTEM = "system"
+"""Whose everything is that is nobody's: programs of the server's own, and ended ones."""
 
 Bytes = Annotated[int, Ge(0), Le(2**60)]
 Rate = Annotated[float, Ge(0), Le(2.0**60)]
@@ -109,13 +111,18 @@ class GpuLoad:
     power_limit: Watts | None = None
     mig: Annotated[tuple[MigLoad, ...], MaxLen(64)] = ()
     users: Annotated[tuple[GpuUser, ...], MaxLen(1000)] = ()
-    """Who holds memory of it, the most first."""
+    """Who has memory of it, the most first."""
+
+    @property
+    def holders(self) -> frozenset[str]:
+        """The people who hold it: a server's own desktop (Xorg) has memory of it, and is nobody."""
+        return frozenset(each.user for each in self.users) - {SYSTEM}
 
     @property
     def free(self) -> bool:
         """Whether nobody holds it and it does nothing: who comes now may take it."""
         idle = self.utilisation is None or self.utilisation < 5
-        return not self.users and idle and self.memory_used <= self.memory_total // 10
+        return not self.holders and idle and self.memory_used <= self.memory_total // 10
 
 
 @dataclass(frozen=True)
@@ -160,7 +167,7 @@ class UserLoad:
     """What one person's programs take, in the container and beside it."""
 
     user: Word
-    """A resident, another account of the server, or `system` for everything that is nobody's."""
+    """A resident, another account of the server, or SYSTEM."""
     cpus: Annotated[float, Ge(0), Le(100_000)]
     """How many CPUs are busy for them; 1.0 is one."""
     memory: Bytes

@@ -11,10 +11,8 @@ from dataclasses import dataclass
 
 from reconciler.load.table import Seen
 from reconciler.processes import TICK
-from state.server_load import UserLoad
+from state.server_load import SYSTEM, UserLoad
 
-SYSTEM = "system"
-"""Whose everything is that is nobody's."""
 Looked = Mapping[int, Seen]
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from reconciler import places
 from reconciler.aside import Aside, EndedError, SilentError
-from reconciler.load.by_user import SYSTEM
 from reconciler.newest import published_view
 from reconciler.owners import Owners
+from state.server_load import SYSTEM
 from state.view import View
 
 PASSWD = Path("/etc/passwd")

@@ -22,7 +22,7 @@ from reconciler.load.machine import CpuSensors, CpuTimes
 from reconciler.load.names import Names
 from reconciler.load.rates import Chosen, Counters
 from reconciler.load.table import Table
-from state.server_load import INTERVAL, IdleContainer, ServerLoad, encode
+from state.server_load import INTERVAL, SYSTEM, IdleContainer, ServerLoad, encode
 from state.view import View
 
 LONGEST = 3600.0
@@ -94,7 +94,7 @@ class Sampler:
         """Whose a program on a GPU is; what has ended is nobody's, though it holds memory."""
         seen = processes.get(pid)
         uid = seen.uid if seen else uid_of(pid)
-        return by_user.SYSTEM if uid is None else self._names(uid)
+        return SYSTEM if uid is None else self._names(uid)
 
     def _look(self) -> _Look:
         processes = self._table.look()

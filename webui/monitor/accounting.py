@@ -7,10 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from operator import add
 
-from state.server_load import GpuLoad, ServerLoad
+from state.server_load import SYSTEM, GpuLoad, ServerLoad
 
-SYSTEM = "system"
-"""What a load calls everything that is nobody's: no user."""
 SHORTEST_PATIENCE = 15.0
 LONGEST_PATIENCE = 180.0
 """Seconds; whatever interval a server claims."""
@@ -99,13 +97,8 @@ def step(before: float, at: float, load: ServerLoad) -> Step | None:
     return Step(_levels(load, seconds), seconds * len(load.gpus), dict(users))
 
 
-def holders(gpu: GpuLoad) -> frozenset[str]:
-    """The users who hold `gpu`."""
-    return frozenset(each.user for each in gpu.users) - {SYSTEM}
-
-
 def _held(gpu: GpuLoad, seconds: float) -> list[tuple[str, Usage]]:
-    who = holders(gpu)
+    who = gpu.holders
     busy = (gpu.utilisation or 0.0) / 100
     share = seconds / len(who) if who else 0.0
     found = [(user, Usage(gpu=share, gpu_busy=share * busy)) for user in sorted(who)]
@@ -119,7 +112,7 @@ def _levels(load: ServerLoad, seconds: float) -> Levels:
     total = load.memory.total
     used = max(0, total - load.memory.available) / total if total else 0.0
     told = [gpu.utilisation for gpu in load.gpus if gpu.utilisation is not None]
-    held = sum(1 for gpu in load.gpus if holders(gpu))
+    held = sum(1 for gpu in load.gpus if gpu.holders)
     return Levels(
         seconds=seconds,
         cpu=load.cpu.percent * seconds,

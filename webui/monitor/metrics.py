@@ -19,7 +19,7 @@ from state.errors import LxcGpuError
 from state.server_load import GpuLoad, ServerLoad
 from state.wire import Report
 from webui.board import Phase, Standing
-from webui.monitor.accounting import Usage, holders
+from webui.monitor.accounting import Usage
 from webui.monitor.families import PREFIX, Families
 from webui.monitor.latest import Seen
 from webui.monitor.ledger import MOST_USERS
@@ -176,7 +176,7 @@ def _add_users(families: Families, server: str, load: ServerLoad) -> None:
     held: dict[str, int] = {}
     memory: dict[str, int] = {}
     for gpu in load.gpus:
-        for user in holders(gpu):
+        for user in gpu.holders:
             held[user] = held.get(user, 0) + 1
         for each in gpu.users:
             memory[each.user] = memory.get(each.user, 0) + (each.memory or 0)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from state.model import State, User
-from webui.monitor.accounting import SYSTEM
+from state.server_load import SYSTEM
 
 
 @dataclass(frozen=True)

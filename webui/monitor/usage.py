@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 
-from webui.monitor.accounting import SYSTEM
+from state.server_load import SYSTEM
 from webui.monitor.amounts import Bar, share_of
 from webui.monitor.people import People, Person
 from webui.monitor.records import Heard, Used

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.load import gpus, machine, names, rates
-from reconciler.load.by_user import SYSTEM, uses
+from reconciler.load.by_user import uses
 from reconciler.load.file_systems import mounts
 from reconciler.load.machine import CpuSensors, CpuTimes
 from reconciler.load.stream import Clock
@@ -20,7 +20,7 @@ from reconciler.load.table import Seen, Table
 from reconciler.nvidia.nvml import Gpu, GpuProcess, MigInstance
 from reconciler.owners import Owners
 from reconciler.processes import TICK
-from state.server_load import ServerLoad, decode, encode
+from state.server_load import SYSTEM, ServerLoad, decode, encode
 from tests.unit.reconciler.views import RESIDENT, VIEW, with_
 
 ANN, BOB, ROOT = 10, 20, 0

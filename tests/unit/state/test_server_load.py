@@ -110,6 +110,9 @@ def test_a_gpu_is_free_when_nobody_holds_it_and_it_does_nothing():
     assert not GpuLoad(0, "GPU-1", "A", 80 << 30, 600 << 20, 40.0).free
     assert not GpuLoad(0, "GPU-1", "A", 80 << 30, 30 << 30, 0.0).free
     assert not GpuLoad(0, "GPU-1", "A", 80 << 30, 0, 0.0, users=(GpuUser("ann"),)).free
+    assert GpuLoad(
+        0, "GPU-1", "A", 80 << 30, 300 << 20, 0.0, users=(GpuUser("system", 300 << 20),)
+    ).free
 
 
 def test_a_mig_instance_comes_along():
