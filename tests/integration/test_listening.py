@@ -73,7 +73,8 @@ def test_loads_come_until_the_server_ends_the_stream(server):
         ("cat LINE; sleep 30", "load-stalled"),
         ("while sleep 0.1; do printf x; done", "load-stalled"),  # a letter a moment, and no line
         ("yes >&2", "load-stalled"),
-        ("cat LINE; kill -STOP $PPID; sleep 30", "load-stalled"),  # as when a machine hangs
+        # as when a machine hangs
+        ("cat LINE; (sleep 12; kill -CONT $PPID) & kill -STOP $PPID; sleep 30", "load-stalled"),
     ],
 )
 def test_whatever_else_comes_ends_with_words(server, impatient, script, code):
