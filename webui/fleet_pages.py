@@ -8,8 +8,8 @@ from flask import Blueprint, abort, render_template, request
 
 from state.history import Entry
 from webui.monitor import pages as monitor
-from webui.monitor.choice import in_order
-from webui.monitor.holdings import glance
+from webui.monitor.shown.choice import in_order
+from webui.monitor.shown.holdings import glance
 from webui.server_card import ServerCard, server_card
 from webui.services import services
 from webui.source import Reading

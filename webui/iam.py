@@ -12,9 +12,9 @@ from werkzeug.wrappers import Response as AnyResponse
 from state.errors import LxcGpuError, Remedy
 from webui.directory import LOGIN, DirectoryDownError, NotAllowedError, WrongLoginError
 from webui.fleet_pages import cards
-from webui.monitor import usage
-from webui.monitor.holdings import holdings
 from webui.monitor.past_pages import this_week
+from webui.monitor.shown import usage
+from webui.monitor.shown.holdings import holdings
 from webui.saving import Form, SlowDownError, owner_of, problem_lines, save
 from webui.server_card import failures_of
 from webui.services import services, source_address

@@ -12,9 +12,9 @@ from flask import current_app, request
 from webui.board import Board
 from webui.config import WebConfig
 from webui.directory import Directory
-from webui.monitor.history import History
-from webui.monitor.latest import Latest
-from webui.monitor.listening import Listeners
+from webui.monitor.heard.latest import Latest
+from webui.monitor.heard.listening import Listeners
+from webui.monitor.past.history import History
 from webui.nudge import Nudger
 from webui.roll import Roll
 from webui.source import Source

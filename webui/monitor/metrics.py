@@ -19,10 +19,10 @@ from state.errors import LxcGpuError
 from state.server_load import GpuLoad, ServerLoad
 from state.wire import Report
 from webui.board import Phase, Standing
-from webui.monitor.accounting import Usage
 from webui.monitor.families import PREFIX, Families
-from webui.monitor.latest import Seen
-from webui.monitor.ledger import MOST_USERS
+from webui.monitor.heard.latest import Seen
+from webui.monitor.past.accounting import Usage
+from webui.monitor.past.ledger import MOST_USERS
 from webui.services import Services, services
 from webui.source import Reading
 

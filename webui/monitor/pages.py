@@ -10,9 +10,9 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from webui.live import Places
-from webui.monitor.choice import Choice, Order, choice, chosen
-from webui.monitor.display import TEMPLATE, Display, Drawn
-from webui.monitor.watching import PACE, Watcher, WholeCard, counted, events, is_open
+from webui.monitor.shown.choice import Choice, Order, choice, chosen
+from webui.monitor.shown.display import TEMPLATE, Display, Drawn
+from webui.monitor.shown.watching import PACE, Watcher, WholeCard, counted, events, is_open
 from webui.services import EXTENSION, Services, services
 
 monitor = Blueprint("monitor", __name__)

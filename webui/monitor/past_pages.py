@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 
 from flask import Blueprint, Response, render_template, request
 
-from webui.monitor import usage
-from webui.monitor.people import People
-from webui.monitor.records import Used
-from webui.monitor.weeks import week_of
+from webui.monitor.past.records import Used
+from webui.monitor.past.weeks import week_of
+from webui.monitor.shown import usage
+from webui.monitor.shown.people import People
 from webui.services import services
 
 past = Blueprint("past", __name__)

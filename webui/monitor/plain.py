@@ -18,7 +18,7 @@ from state.fleet_status import (
     word,
 )
 from webui.fleet_pages import cards
-from webui.monitor.latest import Seen
+from webui.monitor.heard.latest import Seen
 from webui.server_card import ServerCard
 from webui.services import services
 from webui.source import Reading

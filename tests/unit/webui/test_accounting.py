@@ -6,7 +6,7 @@ import pytest
 
 from state.server_load import GpuUser, UserLoad
 from tests.unit.webui.loads import GIB, gpu, load
-from webui.monitor.accounting import Usage, step
+from webui.monitor.past.accounting import Usage, step
 
 
 def test_a_gpu_counts_for_who_holds_it_times_what_it_does():

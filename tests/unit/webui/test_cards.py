@@ -18,13 +18,13 @@ from state.server_load import (
 )
 from tests.unit.state.fleet import state
 from tests.unit.webui.loads import GIB, gpu, load
-from webui.monitor.amounts import part, ranges
-from webui.monitor.cards import Card, card
-from webui.monitor.choice import Choice, Order, choice, chosen, in_order
-from webui.monitor.gpu_rows import short_name
-from webui.monitor.holdings import glance, holdings
-from webui.monitor.latest import Seen
-from webui.monitor.people import People
+from webui.monitor.heard.latest import Seen
+from webui.monitor.shown.amounts import part, ranges
+from webui.monitor.shown.cards import Card, card
+from webui.monitor.shown.choice import Choice, Order, choice, chosen, in_order
+from webui.monitor.shown.gpu_rows import short_name
+from webui.monitor.shown.holdings import glance, holdings
+from webui.monitor.shown.people import People
 
 NOW = 1_000_000.0
 PEOPLE = People(state())

@@ -15,8 +15,8 @@ import pytest
 
 from state.server_load import UserLoad
 from tests.unit.webui.loads import GIB, gpu, load
-from webui.monitor import ledger
-from webui.monitor.history import History
+from webui.monitor.past import ledger
+from webui.monitor.past.history import History
 
 MONDAY = 1_795_392_000.0  # 2026-11-23, midnight UTC: the week 2026-W48 begins
 

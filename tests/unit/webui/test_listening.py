@@ -12,9 +12,9 @@ from state.keys import parse_key
 from tests.unit.webui.loads import load
 from webui.contact import Target, UnreachableError
 from webui.metered import Allowance
-from webui.monitor import listening
-from webui.monitor.latest import Latest
-from webui.monitor.listening import Listeners
+from webui.monitor.heard import listening
+from webui.monitor.heard.latest import Latest
+from webui.monitor.heard.listening import Listeners
 
 KEY = parse_key("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIuLYnLzgRTCUsGzYVs5LbPMDYjM0vLPhvKYrwVSnSY3")
 GPU17 = Target("gpu17", "192.0.2.17", 22, KEY)

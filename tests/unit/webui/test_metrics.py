@@ -30,10 +30,10 @@ from state.server_load import (
 from state.wire import Failure, Report
 from tests.unit.webui.loads import GIB, gpu, load
 from webui.board import Outcome, Phase, Standing
-from webui.monitor.accounting import Usage
 from webui.monitor.families import COUNTERS, GAUGES, PREFIX, Families
-from webui.monitor.latest import Latest, Seen
+from webui.monitor.heard.latest import Latest, Seen
 from webui.monitor.metrics import add_load, add_report, add_totals
+from webui.monitor.past.accounting import Usage
 
 NOW = 1_795_392_000.0
 

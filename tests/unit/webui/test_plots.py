@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from webui.monitor.plots import lately, plot
-from webui.monitor.records import Point
+from webui.monitor.past.records import Point
+from webui.monitor.shown.plots import lately, plot
 
 
 def test_each_step_is_as_wide_as_it_lasted():

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 import pytest
 
 from tests.unit.state.fleet import state
-from webui.monitor import usage
-from webui.monitor.people import People
-from webui.monitor.records import Heard, Used
+from webui.monitor.past.records import Heard, Used
+from webui.monitor.shown import usage
+from webui.monitor.shown.people import People
 
 PEOPLE = People(state())
 WEEK = "2026-W47"

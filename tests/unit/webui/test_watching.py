@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 
-from webui.monitor.cards import Card
-from webui.monitor.choice import Choice, Order
-from webui.monitor.display import Drawn, DrawnFleet, Part
-from webui.monitor.watching import CALM, Watcher, counted
+from webui.monitor.shown.cards import Card
+from webui.monitor.shown.choice import Choice, Order
+from webui.monitor.shown.display import Drawn, DrawnFleet, Part
+from webui.monitor.shown.watching import CALM, Watcher, counted
 
 
 def part(name: str, html: str) -> Part:

@@ -13,7 +13,7 @@ from state.server_load import ServerLoad
 from state.wire import BadMessageError
 from webui.contact import Ssh, Target, UnreachableError, lines_of
 from webui.metered import Allowance
-from webui.monitor.accounting import SHORTEST_PATIENCE, patience
+from webui.monitor.past.accounting import SHORTEST_PATIENCE, patience
 
 MOST_BYTES = 3 * server_load.LONGEST_LINE
 BYTES_A_SECOND = 40_000

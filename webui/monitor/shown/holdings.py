@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from state.server_load import ServerLoad
 from state.sizes import size
-from webui.monitor.amounts import ranges
-from webui.monitor.gpu_rows import gpu_memory, held
-from webui.monitor.latest import Seen
+from webui.monitor.heard.latest import Seen
+from webui.monitor.shown.amounts import ranges
+from webui.monitor.shown.gpu_rows import gpu_memory, held
 
 
 @dataclass(frozen=True)

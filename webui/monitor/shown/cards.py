@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from state.server_load import FileSystem, IdleContainer, ServerLoad
 from state.sizes import size
-from webui.monitor.amounts import NEARLY_FULL, Bar, memory_bar, part, ranges
-from webui.monitor.gpu_rows import GpuGroup, gpu_memory, groups, held
-from webui.monitor.latest import Seen
-from webui.monitor.people import People, Person
+from webui.monitor.heard.latest import Seen
+from webui.monitor.shown.amounts import NEARLY_FULL, Bar, memory_bar, part, ranges
+from webui.monitor.shown.gpu_rows import GpuGroup, gpu_memory, groups, held
+from webui.monitor.shown.people import People, Person
 from webui.server_card import Line, clock_lines
 from webui.words import lasting
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 
 from state.server_load import SYSTEM
-from webui.monitor.amounts import Bar, share_of
-from webui.monitor.people import People, Person
-from webui.monitor.records import Heard, Used
-from webui.monitor.weeks import days_of
+from webui.monitor.past.records import Heard, Used
+from webui.monitor.past.weeks import days_of
+from webui.monitor.shown.amounts import Bar, share_of
+from webui.monitor.shown.people import People, Person
 
 WEEK_HOURS = 168.0
 COLUMNS = (

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 from state.errors import LxcGpuError
 from webui.live import PULSE, STILL_HERE
-from webui.monitor.choice import Choice, chosen
-from webui.monitor.display import Drawn, DrawnFleet
-from webui.monitor.latest import Latest
+from webui.monitor.heard.latest import Latest
+from webui.monitor.shown.choice import Choice, chosen
+from webui.monitor.shown.display import Drawn, DrawnFleet
 
 PACE = 2.0
 """Seconds between two events."""

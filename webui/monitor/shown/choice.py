@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from webui.monitor.cards import Card
+from webui.monitor.shown.cards import Card
 
 LONGEST = 100
 """Letters of a word that is searched for."""

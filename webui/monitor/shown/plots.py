@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from webui.monitor.records import Point
+from webui.monitor.past.records import Point
 
 BELOW = 110
 """Where a drawing is closed: below what is seen of it. 0 is on top, 100 on the ground."""

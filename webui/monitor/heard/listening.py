@@ -15,7 +15,7 @@ from state.server_load import ServerLoad
 from webui import events
 from webui.contact import Target
 from webui.events import Code
-from webui.monitor.latest import Latest
+from webui.monitor.heard.latest import Latest
 
 log = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from datetime import date, timedelta
 
-from webui.monitor.records import Heard, Used
-from webui.monitor.store import Store
+from webui.monitor.past.records import Heard, Used
+from webui.monitor.past.store import Store
 
 HOUR = 3600.0
 GIB_HOUR = 2**30 * HOUR

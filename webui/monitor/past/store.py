@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from state.errors import LxcGpuError
-from webui.monitor.accounting import Levels, Usage
+from webui.monitor.past.accounting import Levels, Usage
 
 VERSION = 1
 """Of the tables. A higher one is a newer lxc-gpu's."""

@@ -19,12 +19,12 @@ from state.errors import LxcGpuError
 from state.server_load import ServerLoad
 from webui import events
 from webui.events import Code
-from webui.monitor import weeks as by_week
-from webui.monitor.accounting import Levels, Usage
-from webui.monitor.ledger import Ledger, Unwritten, day_of
-from webui.monitor.minutes import MINUTE, Minutes
-from webui.monitor.records import Heard, Point, Used
-from webui.monitor.store import DamagedError, HeardRow, Store, UseRow, put_aside
+from webui.monitor.past import weeks as by_week
+from webui.monitor.past.accounting import Levels, Usage
+from webui.monitor.past.ledger import Ledger, Unwritten, day_of
+from webui.monitor.past.minutes import MINUTE, Minutes
+from webui.monitor.past.records import Heard, Point, Used
+from webui.monitor.past.store import DamagedError, HeardRow, Store, UseRow, put_aside
 
 log = logging.getLogger(__name__)
 

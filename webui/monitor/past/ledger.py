@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from threading import Lock
 
 from state.server_load import ServerLoad
-from webui.monitor.accounting import Levels, Step, Usage, step
-from webui.monitor.minutes import MINUTE, Minutes
+from webui.monitor.past.accounting import Levels, Step, Usage, step
+from webui.monitor.past.minutes import MINUTE, Minutes
 
 MOST_USERS = 1000
 """Of one server on one day; a server that makes up names fills neither memory nor disk."""

@@ -8,8 +8,8 @@ from itertools import groupby
 
 from state.server_load import GpuLoad, ServerLoad
 from state.sizes import size
-from webui.monitor.amounts import Bar, memory_bar, share_of
-from webui.monitor.people import People, Person
+from webui.monitor.shown.amounts import Bar, memory_bar, share_of
+from webui.monitor.shown.people import People, Person
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from array import array
 
-from webui.monitor.accounting import Levels
-from webui.monitor.records import Point
+from webui.monitor.past.accounting import Levels
+from webui.monitor.past.records import Point
 
 MINUTE = 60
 _FIELDS = len(Levels().values())

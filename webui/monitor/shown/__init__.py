@@ -1,0 +1,1 @@
+"""What pages say of it, in words: of whom, of which servers, in which order; and as HTML."""
