@@ -5,7 +5,6 @@ A column is shown if there is room for it, the more useful ones first.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -68,8 +67,7 @@ class FleetTable:
 
 def fleet_table(status: FleetStatus, width: int | None = None) -> FleetTable:
     """The table, no wider than `width` letters; None: everything is shown."""
-    servers = sorted(status.servers, key=lambda server: _natural(server.name))
-    made = {c: [c.cell(server, status.at) for server in servers] for c in _COLUMNS}
+    made = {c: [c.cell(server, status.at) for server in status.servers] for c in _COLUMNS}
     shown = [column for column in _COLUMNS if any(c.text != NOTHING for c in made[column])]
     while width is not None and len(shown) > 1 and _width(shown, made) > width:
         shown.remove(max(shown, key=lambda column: column.rank))
@@ -79,7 +77,7 @@ def fleet_table(status: FleetStatus, width: int | None = None) -> FleetTable:
         right=tuple(place for place, column in enumerate(shown) if column.right),
         rows=tuple(zip(*cells, strict=True)),
         totals=_totals(status),
-        notes=_notes(status, servers),
+        notes=_notes(status),
     )
 
 
@@ -113,12 +111,6 @@ def _cut(names: str, room: int) -> str:
     return f"{whole}{comma}…" if comma else f"{names[: room - 1]}…"
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
-    """gpu2 before gpu10."""
-    parts = re.findall(r"\d{1,18}|\D+|\d+", name)
-    return [(int(part), "") if part.isdigit() and len(part) <= 18 else (-1, part) for part in parts]
-
-
 def _state(server: ServerStatus, now: float) -> Cell:
     if server.silent_since is not None:
         return Cell(f"silent {since(server.silent_since, now)}", "bold red")
@@ -146,13 +138,12 @@ def _free(load: ServerLoad) -> str | Cell:
 
 
 def _gpu_use(load: ServerLoad) -> str:
-    known = [gpu.utilisation for gpu in load.gpus if gpu.utilisation is not None]
-    return f"{sum(known) / len(known):.0f} %" if known else NOTHING
+    used = load.gpu_utilisation
+    return NOTHING if used is None else f"{used:.0f} %"
 
 
 def _memory(load: ServerLoad) -> str:
-    used = max(0, load.memory.total - load.memory.available)
-    return f"{used / GIB:.0f}/{load.memory.total / GIB:.0f} GiB"
+    return f"{load.memory.used / GIB:.0f}/{load.memory.total / GIB:.0f} GiB"
 
 
 def _driver(load: ServerLoad) -> str | Cell:
@@ -201,10 +192,10 @@ def _totals(status: FleetStatus) -> str:
     return f"{words}, {unheard} not heard yet" if unheard else words
 
 
-def _notes(status: FleetStatus, servers: Sequence[ServerStatus]) -> tuple[str, ...]:
+def _notes(status: FleetStatus) -> tuple[str, ...]:
     """What a sysadmin should know, a line each."""
     found = [f"This may be out of date: {status.stale}"] if status.stale else []
-    for server in servers:
+    for server in status.servers:
         if server.silent_since is not None or server.condition == "unreachable":
             found.append(f"{server.name}: {server.why or 'nothing comes from it'}")
         elif server.condition == "suspended":

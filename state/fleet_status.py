@@ -76,7 +76,7 @@ class ServerStatus:
 
 @dataclass(frozen=True)
 class FleetStatus:
-    """Every server, by name."""
+    """Every server, in the order of the page: gpu2 before gpu10."""
 
     at: Moment
     """When this was said, by the page's clock."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge, Le, MaxLen, Predicate
 
@@ -60,6 +60,11 @@ class MemoryLoad:
     """What programs could still take without swapping (MemAvailable, proc_meminfo(5))."""
     swap_total: Bytes = 0
     swap_used: Bytes = 0
+
+    @property
+    def used(self) -> int:
+        """Bytes that aren't available; never less than none, whatever a server says."""
+        return max(0, self.total - self.available)
 
 
 @dataclass(frozen=True)
@@ -143,6 +148,11 @@ class FileSystem:
     available: Bytes
     """What those who are not root may still take."""
 
+    @property
+    def used(self) -> int:
+        """Bytes that aren't available; never less than none."""
+        return max(0, self.total - self.available)
+
 
 @dataclass(frozen=True)
 class DiskRate:
@@ -209,6 +219,12 @@ class ServerLoad:
         """Those that nobody uses."""
         return tuple(gpu for gpu in self.gpus if gpu.free)
 
+    @property
+    def gpu_utilisation(self) -> float | None:
+        """Percent, the mean of the GPUs that tell; None if none does."""
+        told = [gpu.utilisation for gpu in self.gpus if gpu.utilisation is not None]
+        return sum(told) / len(told) if told else None
+
 
 def encode(load: ServerLoad) -> str:
     """`load` as one line."""
@@ -227,11 +243,6 @@ def decode(line: bytes) -> ServerLoad:
         return _adapter().validate_json(line, strict=True).load
     except ValueError as error:
         raise BadMessageError(f"not a load: {error}") from error
-
-
-def to_plain(load: ServerLoad) -> dict[str, Any]:
-    """`load` as plain values, for JSON."""
-    return asdict(load)
 
 
 @dataclass(frozen=True)

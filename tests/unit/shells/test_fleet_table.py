@@ -26,14 +26,14 @@ def status_of(name: str, gpus: int = 4, seed: int = 1) -> ServerStatus:
 
 
 def fleet(count: int) -> FleetStatus:
-    """Servers of every kind, the last one first."""
-    servers = [status_of(f"gpu{n}", (8, 4, 0)[n % 3], n) for n in range(count, 0, -1)]
-    servers[0] = replace(
-        servers[0], condition="unreachable", silent_since=NOW - 3600, why="No route to host."
+    """Servers of every kind."""
+    servers = [status_of(f"gpu{n}", (8, 4, 0)[n % 3], n) for n in range(1, count + 1)]
+    servers[-1] = replace(
+        servers[-1], condition="unreachable", silent_since=NOW - 3600, why="No route to host."
     )
     if count > 2:
-        servers[1] = replace(servers[1], condition="problems", failures=3)
-        servers[2] = replace(servers[2], condition="suspended", suspended="new disks")
+        servers[-2] = replace(servers[-2], condition="problems", failures=3)
+        servers[-3] = replace(servers[-3], condition="suspended", suspended="new disks")
     return FleetStatus(NOW, "f6e602f5c0" * 4, tuple(servers))
 
 

@@ -109,16 +109,15 @@ def _held(gpu: GpuLoad, seconds: float) -> list[tuple[str, Usage]]:
 
 
 def _levels(load: ServerLoad, seconds: float) -> Levels:
-    total = load.memory.total
-    used = max(0, total - load.memory.available) / total if total else 0.0
-    told = [gpu.utilisation for gpu in load.gpus if gpu.utilisation is not None]
+    memory, gpu = load.memory, load.gpu_utilisation
+    used = memory.used / memory.total if memory.total else 0.0
     held = sum(1 for gpu in load.gpus if gpu.holders)
     return Levels(
         seconds=seconds,
         cpu=load.cpu.percent * seconds,
         memory=100 * used * seconds,
-        gpu_seconds=seconds if told else 0.0,
-        gpu=sum(told) / len(told) * seconds if told else 0.0,
+        gpu_seconds=0.0 if gpu is None else seconds,
+        gpu=(gpu or 0.0) * seconds,
         held_seconds=seconds if load.gpus else 0.0,
         held=100 * held / len(load.gpus) * seconds if load.gpus else 0.0,
     )

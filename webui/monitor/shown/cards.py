@@ -108,7 +108,6 @@ def card(seen: Seen, people: People, now: float) -> Card:
     persons = [people.named(name) for name in sorted(_users(load))]
     names = {text.casefold() for each in persons for text in (each.user, each.name)}
     shown = {seen.server, *names, *(gpu.name for gpu in load.gpus)}
-    used = [gpu.utilisation for gpu in load.gpus if gpu.utilisation is not None]
     phase, word = ("silent", "silent") if silent else _word(load)
     return Card(
         server=seen.server,
@@ -120,7 +119,7 @@ def card(seen: Seen, people: People, now: float) -> Card:
         free=0 if silent else len(load.free_gpus),
         gpus=len(load.gpus),
         cpu=None if silent else load.cpu.percent,
-        gpu=None if silent or not used else sum(used) / len(used),
+        gpu=None if silent else load.gpu_utilisation,
         people=frozenset(names),
         texts="\n".join(sorted(text.casefold() for text in shown)),
     )
@@ -165,13 +164,12 @@ def _notes(seen: Seen, load: ServerLoad, now: float) -> Iterable[Line]:
 
 def _numbers(load: ServerLoad, people: People) -> Numbers:
     cpu, memory = load.cpu, load.memory
-    taken = max(0, memory.total - memory.available)
     heat = "" if cpu.temperature is None else f", {cpu.temperature:.0f} °C"
     swap = part(memory.swap_used, memory.swap_total) if memory.swap_total else ""
     return Numbers(
         cpu=Bar(cpu.percent, f"{cpu.percent:.0f} %", cpu.percent > NEARLY_FULL),
         cpu_more=f"of {cpu.cpus} core{'s' * (cpu.cpus != 1)}{heat}",
-        memory=memory_bar(taken, memory.total),
+        memory=memory_bar(memory.used, memory.total),
         swap=swap,
         groups=groups(load.gpus, people),
         disks=tuple(_file_system(each) for each in load.file_systems),
@@ -184,7 +182,7 @@ def _numbers(load: ServerLoad, people: People) -> Numbers:
 
 
 def _file_system(each: FileSystem) -> Disk:
-    return Disk(each.mounted, memory_bar(max(0, each.total - each.available), each.total))
+    return Disk(each.mounted, memory_bar(each.used, each.total))
 
 
 def _user_rows(load: ServerLoad, people: People) -> tuple[UserRow, ...]:
