@@ -134,14 +134,19 @@ def hostile(tmp_path):
     listening_socket = socket.create_server(("127.0.0.1", 0))
     ended = []
 
-    def made(answers: bool, act) -> Target:
+    def made(answers: bool, act, exchanges: tuple[str, ...] = ()) -> Target:
         interface = Hostile(answers)
         ended.append(interface.over)
 
         def serve() -> None:
             transport = paramiko.Transport(listening_socket.accept()[0])
             transport.add_server_key(paramiko.Ed25519Key.from_private_key_file(tmp_path / "host"))
-            transport.start_server(server=interface)
+            if exchanges:
+                transport.get_security_options().kex = exchanges
+            try:
+                transport.start_server(server=interface)
+            except paramiko.SSHException:
+                return
             channel = transport.accept(10)
             interface.asked.wait(10)
             try:
@@ -202,6 +207,19 @@ def test_what_no_sshd_would_send_is_cut_off(hostile, tmp_path, act):
     assert time.monotonic() - begun < 10
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown < 20_000  # KiB, of both sides
+
+
+@pytest.mark.parametrize(
+    "exchange", ["diffie-hellman-group16-sha512", "diffie-hellman-group14-sha256"]
+)
+def test_no_server_has_us_compute_in_python(hostile, tmp_path, exchange):
+    target = hostile(True, lambda *_: None, (exchange,))
+    begun = time.process_time()
+    with pytest.raises(LxcGpuError) as caught:
+        hear(target, tmp_path, "")
+    assert caught.value.code == "nudge-broken"
+    assert "kex" in caught.value.details
+    assert time.process_time() - begun < 0.2
 
 
 def wait_for(true, seconds: float = 15) -> None:
