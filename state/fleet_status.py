@@ -24,8 +24,6 @@ LARGEST = 64 << 20
 """Bytes; 100 servers of 8 GPUs and 100 users take 900,000."""
 PATH = "/monitor.json"
 """Where the page says it."""
-LATEST = 2.0**40
-"""The latest `Moment`."""
 
 Condition = Literal["converged", "behind", "problems", "suspended", "unreachable", "waiting"]
 """converged: as the newest revision wants it; behind: not there yet; problems: a sysadmin has to

@@ -27,13 +27,16 @@ INTERVAL = 5.0
 SYSTEM = "system"
 """Whose everything is that is nobody's: programs of the server's own, and ended ones."""
 
-Bytes = Annotated[int, Ge(0), Le(2**60)]
+MOST_BYTES = 2**60
+Bytes = Annotated[int, Ge(0), Le(MOST_BYTES)]
 Rate = Annotated[float, Ge(0), Le(2.0**60)]
 Percent = Annotated[float, Ge(0), Le(100)]
 Celsius = Annotated[float, Ge(-100), Le(1000)]
 Watts = Annotated[float, Ge(0), Le(100_000)]
 Seconds = Annotated[float, Ge(0), Le(3600)]
-Moment = Annotated[float, Ge(0), Le(2.0**40)]
+LATEST = 253_402_300_799.0
+"""The end of the year 9999: no calendar goes further."""
+Moment = Annotated[float, Ge(0), Le(LATEST)]
 """Seconds since the epoch, by the server's clock."""
 Count = Annotated[int, Ge(0), Le(10_000_000)]
 Word = Annotated[str, MaxLen(128), Predicate(str.isprintable)]

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from state.errors import LxcGpuError
-from state.server_load import GpuUser, IdleContainer, Problem, UserLoad
+from state.server_load import LATEST, GpuUser, IdleContainer, Problem, UserLoad
 from tests.integration.monitored import make_monitored
 from tests.integration.web import Web, served
 from tests.loads import load
@@ -101,13 +101,14 @@ def test_whatever_a_server_says_stays_text(web):
         disks=tuple(replace(each, name=EVIL) for each in given.disks),
         network=tuple(replace(each, name=EVIL) for each in given.network),
         users=(UserLoad(EVIL, 1.0, 5, 1), UserLoad("ann/../bob", 1.0, 5, 1)),
-        idle=(IdleContainer(EVIL, 0.0),),
+        idle=(IdleContainer(EVIL, 0.0), IdleContainer("lqchen", LATEST)),
     )
     web.parts.latest.post("gpu17", given)
     for at in (time.time() - 65, time.time() - 60):
         web.parts.history.note("gpu17", given, at)
     web.parts.history.flush()
     event = json.dumps(first_event(web))
+    get(web, "/user/lqchen")
     for text in (
         event,
         *(get(web, path) for path in ("/monitor", "/server/gpu17", "/monitor/history")),

@@ -8,7 +8,6 @@ from typing import cast
 from flask import Blueprint, Response
 
 from state.fleet_status import (
-    LATEST,
     PATH,
     Condition,
     FleetStatus,
@@ -17,6 +16,7 @@ from state.fleet_status import (
     short,
     word,
 )
+from state.server_load import LATEST
 from webui.fleet_pages import cards
 from webui.monitor.heard.latest import Seen
 from webui.server_card import ServerCard

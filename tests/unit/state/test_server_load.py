@@ -64,6 +64,7 @@ def test_fields_of_a_newer_server_are_passed_over():
         (("server",), "gpu17\x1b[2J"),
         (("server",), "g" * 200),
         (("at",), 1e300),
+        (("idle", 0, "since"), 2.0**40),
         (("gpus",), [{}]),
         (("gpus",), {"0": {}}),
         (("gpus", 0, "name"), "A\n100"),
