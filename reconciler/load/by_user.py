@@ -78,14 +78,27 @@ def _take_what_was_counted(
 
     By whoever was left of their parents: su and sudo make those another user's.
     """
-    for pid, seen in before.items():
-        if _still(pid, seen, now):
-            continue
-        parent, steps = seen.parent, 0
-        while parent in before and not _still(parent, before[parent], now) and steps < len(before):
-            parent, steps = before[parent].parent, steps + 1
-        if parent in before:
-            _of(sums, name_of(before[parent].uid)).reaped -= seen.spent + seen.reaped
+    for pid, heir in _heirs(before, now).items():
+        if heir in before:
+            ended = before[pid]
+            _of(sums, name_of(before[heir].uid)).reaped -= ended.spent + ended.reaped
+
+
+def _heirs(before: Looked, now: Looked) -> Mapping[int, int]:
+    """For each program that has ended, the nearest above it that has not, or that nobody knows.
+
+    Each is passed once: chains of thousands may end together.
+    """
+    heirs = dict[int, int]()
+    for pid in before:
+        passed, above = list[int](), pid
+        while above in before and above not in heirs and not _still(above, before[above], now):
+            heirs[above] = 0  # who is their own ancestor, by pids that were given again, has none
+            passed.append(above)
+            above = before[above].parent
+        heir = heirs.get(above, above)
+        heirs.update((each, heir) for each in passed)
+    return heirs
 
 
 def _still(pid: int, seen: Seen, now: Looked) -> bool:

@@ -83,6 +83,14 @@ class TestWhose:
         """sshd is told of everything that ran in a session, whoever's it was."""
         assert cpus({1: seen(ROOT)}, {1: seen(ROOT, 0, 10**6)}) == {SYSTEM: 0.0}
 
+    def test_thousands_that_end_in_a_chain(self) -> None:
+        chain = {pid: seen(parent=pid - 1, spent=1) for pid in range(3, 16_000)}
+        before = {2: seen(), **chain}
+        begun = time.process_time()
+        found = cpus(before, {2: seen(reaped=len(chain))})
+        assert time.process_time() - begun < 1.0
+        assert found == {"ann": 0.0}
+
     def test_parents_in_a_circle_end(self) -> None:
         """Pids are used again: two looks apart, two can name each other."""
         before = {1: seen(parent=2), 2: seen(parent=1), 3: seen()}
