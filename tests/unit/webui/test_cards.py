@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -33,6 +34,18 @@ FULL_NAME = state().users["lqchen"].name
 
 def shown(given, heard: float = NOW, **more) -> Card:
     return card(Seen(given.server, replace(given, at=heard), heard, **more), PEOPLE, NOW)
+
+
+def test_a_server_that_makes_names_up_is_drawn_at_once():
+    made_up = [f"u{i}" for i in range(1000)]
+    users = tuple(UserLoad(f"{name}-{n}", 1.0, 0, 1) for name in made_up for n in range(5))
+    given = load("gpu17", *(gpu(i, *made_up) for i in range(18)), users=users)
+    begun = time.process_time()
+    found = shown(given)
+    assert time.process_time() - begun < 1.0
+    assert len(found.numbers.users) + found.numbers.more_users == 5000
+    row = found.numbers.groups[0].rows[0]
+    assert (len(row.holders), row.more_holders) == (20, 980)
 
 
 def test_who_holds_a_gpu_is_named_in_full_and_a_free_one_is_free():

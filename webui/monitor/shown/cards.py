@@ -17,6 +17,9 @@ from webui.monitor.shown.people import People, Person
 from webui.server_card import Line, clock_lines
 from webui.words import lasting
 
+MOST_USERS = 25
+"""Of one server, so many are listed; a busy one has fewer, and each costs every browser."""
+
 
 @dataclass(frozen=True)
 class UserRow:
@@ -61,6 +64,8 @@ class Numbers:
     network: tuple[tuple[str, str, str], ...]
     """Name, received, sent."""
     users: tuple[UserRow, ...]
+    more_users: int
+    """Who isn't listed."""
     idle: tuple[IdleRow, ...]
     driver: str
 
@@ -176,6 +181,7 @@ def _numbers(load: ServerLoad, people: People) -> Numbers:
         disk_rates=tuple((d.name, _rate(d.read), _rate(d.written)) for d in load.disks),
         network=tuple((n.name, _rate(n.received), _rate(n.sent)) for n in load.network),
         users=_user_rows(load, people),
+        more_users=max(0, len(load.users) - MOST_USERS),
         idle=tuple(_idle(each, people) for each in load.idle),
         driver=load.driver.loaded or load.driver.installed,
     )
@@ -194,7 +200,7 @@ def _user_rows(load: ServerLoad, people: People) -> tuple[UserRow, ...]:
             gpu_memory=gpu_memory(load, each.user),
             gpus=ranges(gpu.index for gpu in held(load, each.user)),
         )
-        for each in load.users
+        for each in load.users[:MOST_USERS]
     )
 
 

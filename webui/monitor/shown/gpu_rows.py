@@ -11,6 +11,9 @@ from state.sizes import size
 from webui.monitor.shown.amounts import Bar, memory_bar, share_of
 from webui.monitor.shown.people import People, Person
 
+MOST_HOLDERS = 20
+"""Of one GPU, so many are named."""
+
 
 @dataclass(frozen=True)
 class Holder:
@@ -34,6 +37,8 @@ class GpuRow:
     temperature: str
     power: str
     holders: tuple[Holder, ...]
+    more_holders: int
+    """Who isn't named."""
     parts: tuple[tuple[str, Bar], ...]
     """Of a GPU that is shared out (MIG): name and memory of each instance."""
 
@@ -79,8 +84,9 @@ def _gpu(gpu: GpuLoad, people: People) -> GpuRow:
         power="" if gpu.power is None else f"{gpu.power:.0f} W",
         holders=tuple(
             Holder(people.named(each.user), "" if each.memory is None else size(each.memory))
-            for each in gpu.users
+            for each in gpu.users[:MOST_HOLDERS]
         ),
+        more_holders=max(0, len(gpu.users) - MOST_HOLDERS),
         parts=tuple(
             (each.name, memory_bar(each.memory_used, each.memory_total)) for each in gpu.mig
         ),
