@@ -111,6 +111,8 @@ def test_the_page_itself(web, tool):
     )
     asked = {"Accept": "application/openmetrics-text; version=1.0.0"}
     assert client.get("/metrics", headers=asked).get_data(as_text=True).endswith("# EOF\n")
+    strange = {"Accept": "application/openmetrics-text; version=x"}
+    assert client.get("/metrics", headers=strange).status_code == 200
     web.parts.latest.keep_only(["gpu17"])
     web.parts.latest.post("gpu18", load("gpu18"))
     assert 'lxc_gpu_server_up{server="gpu18"} 1.0' in client.get("/metrics").get_data(as_text=True)

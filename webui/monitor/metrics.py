@@ -37,7 +37,10 @@ def exposition() -> Response:
     registry = CollectorRegistry()
     registry.register(_Fleet(services()))
     registry.register(_PROCESS)
-    encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+    try:
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+    except (TypeError, ValueError):  # of a version that is none
+        encode, content_type = choose_encoder("")
     return Response(encode(registry), content_type=content_type)
 
 
