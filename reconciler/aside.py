@@ -13,7 +13,7 @@ import select
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -91,7 +91,8 @@ class Aside:
     def ask(self, question: Any) -> bool:
         """Ask, unless an answer is still to come or a pause isn't over.
 
-        SilentError if so many children hang that none is started.
+        SilentError if so many children hang that none is started, EndedError if none
+        can be.
         """
         self._reap()
         if self.waits or self.rests:
@@ -100,7 +101,11 @@ class Aside:
             if self._hanging() >= self._most_left:
                 self.failed()
                 raise SilentError
-            self._child = self._started()
+            try:
+                self._child = self._started()
+            except OSError as error:
+                self.failed()
+                raise EndedError(str(error)) from error
             self.has_answered = False
         self._asked = time.monotonic()
         with suppress(BrokenPipeError):  # then there is no answer either
@@ -174,14 +179,23 @@ class Aside:
         return len(self._left) + sum(1 for _ in orphans(self._name))
 
     def _started(self) -> _Child:
-        asked, questions = os.pipe2(os.O_CLOEXEC)
-        answers, answering = os.pipe2(os.O_CLOEXEC)
-        pid = os.fork()
-        if pid == 0:
-            _serve(self._name, self._work, asked, answering)
+        with ExitStack() as unless_kept:
+            asked, questions = _pipe(unless_kept)
+            answers, answering = _pipe(unless_kept)
+            pid = os.fork()
+            if pid == 0:
+                _serve(self._name, self._work, asked, answering)
+            unless_kept.pop_all()
         os.close(asked)
         os.close(answering)
         return _Child(pid, questions, answers)
+
+
+def _pipe(unless_kept: ExitStack) -> tuple[int, int]:
+    both = os.pipe2(os.O_CLOEXEC)
+    for each in both:
+        unless_kept.callback(os.close, each)
+    return both
 
 
 def _gone(pid: int) -> bool:

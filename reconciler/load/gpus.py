@@ -94,7 +94,7 @@ class Gpus:
         try:
             if self._aside.ask(None) and not self._aside.has_answered:
                 self._begun = monotonic()
-        except SilentError as error:
+        except (SilentError, EndedError) as error:
             self._failed(nvml.failure(error, self._patience))
 
     def view(self, seconds: float) -> GpuView:

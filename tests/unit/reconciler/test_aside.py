@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -75,6 +76,25 @@ def test_who_crashes_is_an_error(made: list[Aside]) -> None:
     aside.ask(1)
     with pytest.raises(EndedError, match="ZeroDivisionError"):
         aside.answer(LATER)
+
+
+def test_where_no_child_can_be_started_another_is_tried_later(
+    made: list[Aside], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody's fork bomb takes every pid: the stream goes on without what is asked aside."""
+
+    def none_left() -> int:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    made.append(aside := Aside("none", counting(), LATER, pauses=(0.0,)))
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fork", none_left)
+        with pytest.raises(EndedError, match="unavailable"):
+            aside.ask(1)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert aside.ask(1)
+    assert aside.answer(LATER)[1] == 1
 
 
 def test_who_cannot_be_killed_is_not_followed_by_many(made: list[Aside]) -> None:
