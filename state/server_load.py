@@ -28,6 +28,8 @@ SYSTEM = "system"
 """Whose everything is that is nobody's: programs of the server's own, and ended ones."""
 
 MOST_BYTES = 2**60
+MOST_DISKS = 200
+MOST_INTERFACES = 100
 Bytes = Annotated[int, Ge(0), Le(MOST_BYTES)]
 Rate = Annotated[float, Ge(0), Le(2.0**60)]
 Percent = Annotated[float, Ge(0), Le(100)]
@@ -211,8 +213,8 @@ class ServerLoad:
     gpu_problem: Problem | None = None
     """Why nothing is said of GPUs where there could be some, or not of all."""
     file_systems: Annotated[tuple[FileSystem, ...], MaxLen(100)] = ()
-    disks: Annotated[tuple[DiskRate, ...], MaxLen(200)] = ()
-    network: Annotated[tuple[NetworkRate, ...], MaxLen(100)] = ()
+    disks: Annotated[tuple[DiskRate, ...], MaxLen(MOST_DISKS)] = ()
+    network: Annotated[tuple[NetworkRate, ...], MaxLen(MOST_INTERFACES)] = ()
     users: Annotated[tuple[UserLoad, ...], MaxLen(5000)] = ()
     """The busiest first; who runs nothing is left out."""
     idle: Annotated[tuple[IdleContainer, ...], MaxLen(5000)] = ()

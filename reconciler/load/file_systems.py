@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from reconciler.aside import PAUSES, Aside, EndedError, SilentError
-from state.server_load import FileSystem
+from state.server_load import MOST_BYTES, FileSystem
 
 MOUNTINFO = Path("/proc/self/mountinfo")
 EACH = 30.0
@@ -143,7 +143,7 @@ class FileSystems:
                 try:
                     if not self._aside.ask(mount.path):
                         return False
-                except SilentError:  # too many hang
+                except (SilentError, EndedError):  # too many hang, or none can be started
                     self._failed(mount)
                     return False
                 self._asking = mount
@@ -176,9 +176,12 @@ class FileSystems:
 
 
 def _room(path: str) -> list[int]:
-    """Bytes in all, and those that who isn't root may take; nothing if it isn't for our eyes."""
+    """Bytes in all, and those that who isn't root may take; nothing if it isn't for our eyes.
+
+    A NAS may say anything (some have 2^63), and a load with a number out of range is no load.
+    """
     try:
         found = os.statvfs(path)
     except OSError:
         return []
-    return [found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize]
+    return [min(each * found.f_frsize, MOST_BYTES) for each in (found.f_blocks, found.f_bavail)]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from state.server_load import DiskRate, NetworkRate
+from state.server_load import MOST_DISKS, MOST_INTERFACES, DiskRate, NetworkRate
 
 BLOCK = Path("/sys/block")
 NET = Path("/sys/class/net")
@@ -83,12 +83,12 @@ def to_the_world(names: Iterable[str], net: Path = NET) -> set[str]:
 
 def disk_rates(before: Pairs, now: Pairs, seconds: float) -> tuple[DiskRate, ...]:
     """Bytes a second, of those that were there both times. Pure."""
-    return tuple(DiskRate(*each) for each in _rates(before, now, seconds))
+    return tuple(DiskRate(*each) for each in _rates(before, now, seconds)[:MOST_DISKS])
 
 
 def network_rates(before: Pairs, now: Pairs, seconds: float) -> tuple[NetworkRate, ...]:
     """The same of interfaces. Pure."""
-    return tuple(NetworkRate(*each) for each in _rates(before, now, seconds))
+    return tuple(NetworkRate(*each) for each in _rates(before, now, seconds)[:MOST_INTERFACES])
 
 
 def _rates(before: Pairs, now: Pairs, seconds: float) -> list[tuple[str, float, float]]:

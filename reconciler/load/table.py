@@ -27,6 +27,7 @@ _MOST_OPEN = 60_000
 _SPARE = 200
 """Descriptors for everything else."""
 _LONGEST = 4096
+_LONGEST_STATUS = 1 << 20
 
 
 class Seen(NamedTuple):
@@ -142,7 +143,10 @@ class Table:
         path = f"{name}/{file}"
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._folder)
         try:
-            return os.read(descriptor, _LONGEST)
+            raw = os.read(descriptor, _LONGEST)
+            if len(raw) == _LONGEST:  # it lists groups, of which anybody may take 65,536
+                raw += os.read(descriptor, _LONGEST_STATUS)
+            return raw
         finally:
             os.close(descriptor)
 

@@ -13,14 +13,22 @@ from hypothesis import strategies as st
 
 from reconciler.load import gpus, machine, names, rates
 from reconciler.load.by_user import uses
-from reconciler.load.file_systems import mounts
+from reconciler.load.file_systems import _room, mounts
 from reconciler.load.machine import CpuSensors, CpuTimes
 from reconciler.load.stream import Clock
 from reconciler.load.table import Seen, Table
 from reconciler.nvidia.nvml import Gpu, GpuProcess, MigInstance
 from reconciler.owners import Owners
 from reconciler.processes import TICK
-from state.server_load import SYSTEM, ServerLoad, decode, encode
+from state.server_load import (
+    MOST_BYTES,
+    MOST_DISKS,
+    MOST_INTERFACES,
+    SYSTEM,
+    ServerLoad,
+    decode,
+    encode,
+)
 from tests.unit.reconciler.views import RESIDENT, VIEW, with_
 
 ANN, BOB, ROOT = 10, 20, 0
@@ -171,6 +179,25 @@ class TestTable:
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(opened)
 
+    def test_nobody_hides_memory_behind_many_groups(self) -> None:
+        """They stand before it in /proc/PID/status, half a megabyte of them."""
+        if os.getuid() != 0:
+            pytest.skip("only root may take groups")
+        child = os.fork()
+        if child == 0:
+            os.setgroups(range(100_000, 165_536))
+            time.sleep(60)
+            os._exit(0)
+        try:
+            status = Path(f"/proc/{child}/status")
+            deadline = time.monotonic() + 10
+            while len(status.read_bytes()) < 400_000:
+                assert time.monotonic() < deadline
+            assert Table().look()[child].memory > 1 << 20
+        finally:
+            os.kill(child, 9)
+            os.waitpid(child, 0)
+
     def test_without_a_descriptor_to_spare(self) -> None:
         table = Table()
         table._most_open = 0
@@ -279,6 +306,18 @@ def test_disks_and_network_cards(tmp_path: Path) -> None:
     assert rates.to_the_world(links, net) == {"eth0"}, "no card: what is no bridge's"
     (net / "ens1/device").mkdir(parents=True)
     assert rates.to_the_world([*links, "ens1"], net) == {"ens1"}
+
+
+def test_a_nas_that_says_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = os.statvfs_result((4096, 4096, 2**63, 2**63, 2**64 - 1, 0, 0, 0, 0, 255))
+    monkeypatch.setattr("reconciler.load.file_systems.os.statvfs", lambda _: told)
+    assert all(0 <= each <= MOST_BYTES for each in _room("/nas"))
+
+
+def test_no_more_interfaces_than_a_load_may_have() -> None:
+    there = {f"vf{i}": (0, 0) for i in range(256)}
+    assert len(rates.network_rates(there, there, 1.0)) == MOST_INTERFACES
+    assert len(rates.disk_rates(there, there, 1.0)) == MOST_DISKS
 
 
 def test_rates_of_what_was_there_both_times() -> None:
