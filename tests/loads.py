@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 
 from state.server_load import (
@@ -30,13 +31,19 @@ USERS = ("lqchen", "ann", "bob", "chi", "dora", "emil", "fay", "gus", "hana", "i
 
 
 def load(
-    server: str = "gpu17", at: float = 0.0, seed: int = 1, gpus: int = 8, busy: float = 0.7
+    server: str = "gpu17",
+    at: float = 0.0,
+    seed: int = 1,
+    gpus: int = 8,
+    busy: float = 0.7,
+    there: int = 5,
+    everybody: Sequence[str] = USERS,
 ) -> ServerLoad:
-    """What `server` does at `at`: the same for the same numbers."""
+    """What `server` does at `at`: the same for the same numbers. `there` of `everybody` use it."""
     steady = random.Random(f"{server} {seed}")
     moving = random.Random(f"{server} {seed} {at}")
     kind = steady.choice(KINDS)
-    users = steady.sample(USERS, 5)
+    users = steady.sample(everybody, there)
     cards = tuple(_gpu(server, index, kind, users, busy, steady, moving) for index in range(gpus))
     total = steady.choice((256, 512, 1024)) * GIB
     percent = round(steady.uniform(10, 85) + moving.uniform(-8, 8), 1)

@@ -153,7 +153,7 @@ def a_minute_of(pid: int) -> float:
 
 def decoding_alone() -> float:
     """Seconds of CPU to decode what a hundred servers say in a minute."""
-    lines = [encode(simulated.first_load(name, n)).encode() for n, name in enumerate(NAMES)]
+    lines = [encode(simulated.load_of(n, name)).encode() for n, name in enumerate(NAMES)]
     begun = time.process_time()
     for line in lines:
         decode(line)

@@ -8,35 +8,20 @@ from __future__ import annotations
 
 import errno
 import os
-import random
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
-from state.server_load import (
-    CpuLoad,
-    DiskRate,
-    DriverVersions,
-    FileSystem,
-    GpuLoad,
-    GpuUser,
-    MemoryLoad,
-    NetworkRate,
-    ServerLoad,
-    UserLoad,
-    encode,
-)
+from state.server_load import ServerLoad, encode
 from state.wire import Report
 from state.wire import encode as encode_message
+from tests.loads import load
 
 INTERVAL = 5.0
-GIB = 2**30
 PORT = 2217
-GPUS = 8
 PEOPLE = [f"user{n:02}" for n in range(60)]
 # Which account there is, is the machine's matter: `iam` is added in a mount namespace of its own.
 START = """
@@ -95,9 +80,9 @@ def lie(folder: Path, number: int, script: str) -> None:
     `$1` in it is a file with one of its loads.
     """
     address = address_of(number)
-    load = folder / "lying" / address
-    (folder / "stream" / address).write_text(f"set -- {load}\n{script}\n")
-    load.write_text(encode(first_load(f"gpu{number:03}", number)))
+    file = folder / "lying" / address
+    (folder / "stream" / address).write_text(f"set -- {file}\n{script}\n")
+    file.write_text(encode(load_of(number, f"gpu{number:03}")))
 
 
 @contextmanager
@@ -116,70 +101,21 @@ def running(folder: Path, names: list[str]) -> Iterator[subprocess.Popen[bytes]]
             each.wait()
 
 
-def first_load(name: str, seed: int) -> ServerLoad:
-    """A busy server with eight GPUs and twenty users."""
-    dice = random.Random(seed)
-    people = dice.sample(PEOPLE, 20)
-    gpus = []
-    for index in range(GPUS):
-        users = tuple(
-            GpuUser(user, dice.randrange(GIB, 40 * GIB))
-            for user in dice.sample(people, dice.choice((0, 1, 1, 1, 2)))
-        )
-        used = sum(user.memory or 0 for user in users)
-        gpus.append(
-            GpuLoad(
-                index, f"GPU-{seed:04}-{index}", "NVIDIA A100-SXM4-80GB", 80 * GIB, used,
-                90.0 if users else 0.0, 55.0, 310.0, 400.0, users=users,
-            )
-        )  # fmt: skip
-    return ServerLoad(
-        name,
-        time.time(),
-        INTERVAL,
-        CpuLoad(35.0, 128, 58.0),
-        MemoryLoad(1024 * GIB, 600 * GIB),
-        DriverVersions("550.54.14", "550.54.14"),
-        tuple(gpus),
-        file_systems=(FileSystem("/", 900 * GIB, 300 * GIB), FileSystem("/data", 2**45, 2**44)),
-        disks=(DiskRate("nvme0n1", 1e6, 2e6), DiskRate("nvme1n1", 1e6, 2e6)),
-        network=(NetworkRate("eno1", 1e6, 2e6),),
-        users=tuple(
-            UserLoad(user, dice.uniform(0, 8), dice.randrange(64 * GIB), 40) for user in people
-        ),
-    )
-
-
-def next_load(load: ServerLoad, dice: random.Random) -> ServerLoad:
-    """Five seconds later: every number is another one."""
-    gpus = tuple(
-        replace(
-            gpu,
-            utilisation=dice.uniform(70, 100) if gpu.users else 0.0,
-            temperature=dice.uniform(50, 70),
-            power=dice.uniform(200, 400),
-        )
-        for gpu in load.gpus
-    )
-    users = tuple(replace(user, cpus=dice.uniform(0, 8)) for user in load.users)
-    cpu = replace(load.cpu, percent=dice.uniform(10, 90))
-    memory = replace(load.memory, available=dice.randrange(200 * GIB, 900 * GIB))
-    return replace(load, at=time.time(), gpus=gpus, users=users, cpu=cpu, memory=memory)
+def load_of(number: int, name: str) -> ServerLoad:
+    """What the server with this number does now: every number that moves is another one."""
+    return load(name, time.time(), seed=number, there=20, everybody=PEOPLE)
 
 
 def generate(folder: Path, names: list[str]) -> None:
     """Write a load of each server every five seconds, spread over them, to who listens."""
-    dice = random.Random(5)
-    loads = [first_load(name, number) for number, name in enumerate(names)]
     due, turn = time.monotonic(), 0
     while True:
         number = turn % len(names)
-        loads[number] = next_load(loads[number], dice)
         fifo = folder / "loads" / address_of(number)
         if (folder / "lying" / address_of(number)).exists():
             _close(fifo)
         else:
-            _write(fifo, encode(loads[number]).encode())
+            _write(fifo, encode(load_of(number, names[number])).encode())
         turn += 1
         due += INTERVAL / len(names)
         time.sleep(max(0.0, due - time.monotonic()))
