@@ -117,6 +117,23 @@ def test_plots_go_back_two_days_and_no_further(history, clock):
     assert history.points("gpu17", clock.now - 3 * 86_400, 3600)[0].cpu is None
 
 
+def test_a_clock_that_was_years_ahead_does_no_lasting_harm(history, clock, tmp_path):
+    hear(history, clock, 65, gpu(0, "ann"))
+    clock.now += 4 * 365 * 86_400
+    hear(history, clock, 65, gpu(0, "ann"))
+    history.flush()
+    clock.now = MONDAY + 300
+    hear(history, clock, 65, gpu(0, "ann"))
+    history.flush()
+    again = History(tmp_path / "history.db", clock=clock)
+    again.flush()
+    for each in (history, again):
+        assert each.points("gpu17", clock.now - 60, 60)[-1].cpu == pytest.approx(20)
+        assert each.weeks() == ("2026-W48",)
+    hear(again, clock, 65, gpu(0, "ann"))
+    assert again.points("gpu17", clock.now - 60, 60)[-1].cpu == pytest.approx(20)
+
+
 def test_a_restart_loses_nothing(history, clock, tmp_path):
     hear(history, clock, 90, gpu(0, "ann"))
     history.flush()

@@ -88,9 +88,10 @@ class History:
         )
 
     def weeks(self) -> tuple[str, ...]:
-        """Of which anything is known, the newest first."""
+        """Of which anything is known, the newest first; none to come, though a clock was wrong."""
+        today = day_of(self._clock())
         return self._read(
-            "weeks", lambda s: tuple(dict.fromkeys(map(by_week.week_of, s.days()))), ()
+            "weeks", lambda s: tuple(dict.fromkeys(map(by_week.week_of, s.days(today)))), ()
         )
 
     def used(self, week: str) -> tuple[Used, ...]:
@@ -160,10 +161,10 @@ class History:
         if self._store is None:
             store = Store(self._path)
             if not self._loaded:
-                since = int(self._clock() // MINUTE) - self._plot_minutes
+                now = int(self._clock() // MINUTE)
                 with ExitStack() as unless_read:
                     unless_read.callback(store.close)
-                    minutes = store.minutes(since)
+                    minutes = store.minutes(now - self._plot_minutes, now)
                     unless_read.pop_all()
                 for each in minutes:
                     self._ledger.remember(*each)

@@ -60,6 +60,8 @@ class Ledger:
         with self._lock:
             before = self._heard.get(server)
             self._heard[server] = at
+            if before is not None and at < before - self._size * MINUTE:
+                self._minutes.pop(server, None)  # our clock was wrong: plots of years to come
             taken = None if before is None else step(before, at, load)
             if taken is not None:
                 self._count(server, taken, at)

@@ -118,10 +118,10 @@ class Store:
             database.execute("DELETE FROM use WHERE day < ?", (before_day,))
             database.execute("DELETE FROM heard WHERE day < ?", (before_day,))
 
-    def minutes(self, since: int) -> list[tuple[str, int, Levels]]:
-        """All from the minute `since` on, the oldest first."""
+    def minutes(self, first: int, last: int) -> list[tuple[str, int, Levels]]:
+        """All from the minute `first` to the minute `last`, the oldest first."""
         words = f"SELECT server, minute, {', '.join(_LEVELS)} FROM minutes"  # noqa: S608
-        rows = self._read(f"{words} WHERE minute >= ? ORDER BY minute", since)
+        rows = self._read(f"{words} WHERE minute BETWEEN ? AND ? ORDER BY minute", first, last)
         return [(server, minute, Levels(*values)) for server, minute, *values in rows]
 
     def use(self, first_day: str, end_day: str, user: str | None = None) -> list[UseRow]:
@@ -143,9 +143,11 @@ class Store:
         rows = self._read(f"{words} GROUP BY server ORDER BY server", first_day, end_day)
         return [HeardRow(first_day, *row) for row in rows]
 
-    def days(self) -> list[str]:
-        """Of which anything was heard, the newest first."""
-        rows = self._read("SELECT DISTINCT day FROM heard ORDER BY day DESC")
+    def days(self, last_day: str) -> list[str]:
+        """Of which anything was heard, until `last_day`, the newest first."""
+        rows = self._read(
+            "SELECT DISTINCT day FROM heard WHERE day <= ? ORDER BY day DESC", last_day
+        )
         return [day for (day,) in rows]
 
     def _read(self, words: str, *given: object) -> list[tuple]:  # type: ignore[type-arg]
