@@ -207,13 +207,18 @@ def _gone(pid: int) -> bool:
 
 def orphans(name: str, proc: Path = Path("/proc")) -> Iterator[int]:
     """Our own children by that name whose parent has ended, and who couldn't."""
+    return (pid for pid, parent in of_our_account(name, proc) if parent == 1)
+
+
+def of_our_account(name: str, proc: Path = Path("/proc")) -> Iterator[tuple[int, int]]:
+    """This account's programs by that name, and the parent of each."""
     uid = os.geteuid()
     for folder in proc.iterdir():
         with suppress(OSError, ValueError):
             if folder.name.isdigit() and folder.stat().st_uid == uid:
                 comm, _, rest = (folder / "stat").read_bytes().partition(b"(")[2].rpartition(b")")
-                if comm == name.encode() and rest.split()[1] == b"1":
-                    yield int(folder.name)
+                if comm == name.encode():
+                    yield int(folder.name), int(rest.split()[1])
 
 
 def _readable(descriptor: int, seconds: float) -> bool:

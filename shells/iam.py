@@ -27,8 +27,9 @@ def main(argv: Sequence[str]) -> int:
             case "reconcile":
                 _send(ask(Request(Verb.RECONCILE), _send))
             case "load":
-                from reconciler.load.stream import stream  # what a round has no need of
+                from reconciler.load.stream import only_so_many, stream  # a round needs neither
 
+                only_so_many()
                 stream(sys.stdout.fileno(), read_server_config().name)
             case _:
                 raise LxcGpuError("usage", "The verbs here: reconcile, load.")

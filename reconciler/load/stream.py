@@ -12,7 +12,9 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from pathlib import Path
 
+from reconciler.aside import of_our_account
 from reconciler.idleness import idle_containers
 from reconciler.load import by_user, machine, rates
 from reconciler.load.by_user import Looked
@@ -22,6 +24,7 @@ from reconciler.load.machine import CpuSensors, CpuTimes
 from reconciler.load.names import Names
 from reconciler.load.rates import Chosen, Counters
 from reconciler.load.table import Table
+from state.errors import LxcGpuError, Remedy
 from state.server_load import INTERVAL, SYSTEM, IdleContainer, ServerLoad, encode
 from state.view import View
 
@@ -31,6 +34,9 @@ FIRST = 1.0
 """Seconds over which the first line looks."""
 ASIDE = 0.3
 """Seconds that a line may wait for what is asked aside."""
+MOST_STREAMS = 10
+"""At a time: a page needs one, and those that it lost end within minutes. Whoever has its key could
+begin thousands, and each takes the memory of a Python."""
 STALLED = 60.0
 """Seconds without a byte taken after which a reader is given up."""
 
@@ -114,6 +120,18 @@ class Idle:
             self._due = time.monotonic() + 60
             self._found = idle_containers(view, time.time())
         return self._found
+
+
+def only_so_many(most: int = MOST_STREAMS) -> None:
+    """LxcGpuError if this account has more of this program under way."""
+    name = Path("/proc/self/comm").read_text().removesuffix("\n")
+    if sum(1 for _ in of_our_account(name)) > most:
+        raise LxcGpuError(
+            "load-crowded",
+            f"{most} read this server's load already, as many as may.",
+            "Those whose reader is gone end within minutes; `ss -tnp` tells whose the others are.",
+            Remedy.WAIT,
+        )
 
 
 def stream(

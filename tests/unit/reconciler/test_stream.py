@@ -39,6 +39,25 @@ def begin(
     return stream
 
 
+def test_a_stolen_key_has_only_so_many_streams(
+    begun: list[subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    """The program's own name counts, as the kernel knows it of a script."""
+    script = tmp_path / f"crowd{os.getpid()}"[-15:]
+    code = "from reconciler.load.stream import only_so_many; only_so_many(3); print(1, flush=True)"
+    script.write_text(
+        f"#!{sys.executable}\nimport sys, time\nsys.path.insert(0, {str(ROOT)!r})\n"
+        f"{code}\ntime.sleep(60)\n"
+    )
+    script.chmod(0o755)
+    for _ in range(4):
+        begun.append(subprocess.Popen([script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
+        if len(begun) < 4:
+            assert begun[-1].stdout is not None
+            assert begun[-1].stdout.readline() == b"1\n"
+    assert b"as many as may" in begun[-1].communicate(timeout=PATIENCE)[0]
+
+
 def test_ends_by_itself_after_a_while(begun: list[subprocess.Popen[bytes]]) -> None:
     stream = begin(begun, "s.stream(1, 'here', interval=0.5, longest=2.4)")
     out, _ = stream.communicate(timeout=PATIENCE)
