@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge, Le, MaxLen, Predicate
 
-from state.wire import BadMessageError, Refusal
+from state.wire import LATEST, BadMessageError, Refusal
 from state.wire import decode as decode_message
 
 if TYPE_CHECKING:
@@ -36,8 +36,6 @@ Percent = Annotated[float, Ge(0), Le(100)]
 Celsius = Annotated[float, Ge(-100), Le(1000)]
 Watts = Annotated[float, Ge(0), Le(100_000)]
 Seconds = Annotated[float, Ge(0), Le(3600)]
-LATEST = 253_402_300_799.0
-"""The end of the year 9999: no calendar goes further."""
 Moment = Annotated[float, Ge(0), Le(LATEST)]
 """Seconds since the epoch, by the server's clock."""
 Count = Annotated[int, Ge(0), Le(10_000_000)]

@@ -18,6 +18,8 @@ from state.errors import LxcGpuError, Remedy
 
 LONGEST_LINE = 1_000_000
 """Bytes; a longer line is no message of ours."""
+LATEST = 253_402_300_799.0
+"""The end of the year 9999, in seconds since the epoch: no calendar goes further."""
 MOST_DRIFT = 20
 """Drifts that a server remembers and reports."""
 
@@ -146,7 +148,7 @@ def decode(line: str | bytes) -> Message:
     try:
         ((name, fields),) = json.loads(line).items()
         return _build(_KINDS[name], fields)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise BadMessageError(f"not a message: {error}") from error
 
 
@@ -166,8 +168,8 @@ def _build(kind: type[Message], fields: Mapping[str, Any]) -> Message:
     return Report(
         server=_text(fields["server"]),
         revision=_text(fields["revision"]),
-        finished=float(fields["finished"]),
-        seconds=float(fields["seconds"]),
+        finished=_moment(fields["finished"]),
+        seconds=_moment(fields["seconds"]),
         changes=tuple(_text(change) for change in fields["changes"][:1000]),
         failures=tuple(
             Failure(**{f: _text(each[f]) for f in ("kind", "name", "code", "message", "hint")})
@@ -176,10 +178,18 @@ def _build(kind: type[Message], fields: Mapping[str, Any]) -> Message:
         refused=_text(fields["refused"]),
         suspended=_text(fields.get("suspended", "")),
         drift=tuple(
-            Drift(float(each["when"]), _text(each["words"]))
+            Drift(_moment(each["when"]), _text(each["words"]))
             for each in fields.get("drift", ())[-MOST_DRIFT:]
         ),
     )
+
+
+def _moment(value: Any) -> float:
+    """A moment, or how long something took: a number that a calendar takes."""
+    number = float(value)
+    if not 0 <= number <= LATEST:
+        raise ValueError(f"no moment: {number}")
+    return number
 
 
 def _text(value: object) -> str:

@@ -16,7 +16,7 @@ from state.fleet_status import (
     short,
     word,
 )
-from state.server_load import LATEST
+from state.wire import LATEST
 from webui.fleet_pages import cards
 from webui.monitor.heard.latest import Seen
 from webui.server_card import ServerCard

@@ -1,0 +1,22 @@
+"""Messages on their way between machines: what no page could show is no message."""
+
+from __future__ import annotations
+
+import pytest
+
+from state.wire import LATEST, BadMessageError, Drift, Report, decode, encode
+
+REPORT = Report("gpu17", "abc", LATEST, 1.5, drift=(Drift(LATEST, "put back"),))
+
+
+def test_what_is_said_is_what_is_heard() -> None:
+    assert decode(encode(REPORT)) == REPORT
+
+
+@pytest.mark.parametrize("moment", ["1e999", "-1e999", "NaN", "1e300", "-1", "9" * 400, "null"])
+@pytest.mark.parametrize("place", ["finished", "when"])
+def test_a_moment_that_no_calendar_has_is_refused(place: str, moment: str) -> None:
+    line = encode(REPORT).replace(f'"{place}": {LATEST}', f'"{place}": {moment}')
+    assert moment in line
+    with pytest.raises(BadMessageError):
+        decode(line)
