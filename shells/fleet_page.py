@@ -98,8 +98,8 @@ def fetch(page: str) -> FleetStatus:
     except OtherFormatError as error:
         raise LxcGpuError(
             "page-newer",
-            f"The web page {page} speaks of its fleet in another format than this lxc-gpu knows.",
-            "Install the lxc-gpu here that the web page has.",
+            f"The web page {page} answers in a format that this lxc-gpu doesn't know.",
+            "Install the same release of lxc-gpu here that the web machine has.",
         ) from error
     except BadStatusError as error:
         raise _no_page(page, str(error)) from error

@@ -154,9 +154,9 @@ def look_finding(record: Record, boot: str, now: float) -> Finding:
     """What the age of the last look means; the times are seconds since the boot. Pure."""
     ago = now - (record.looked if record.boot == boot else 0)
     if ago > LOOK_OVERDUE:
-        since = "since the boot " if record.boot != boot else ""
+        since = " (so long ago was the boot)" if record.boot != boot else ""
         return units_area.wrong(
-            f"Nobody looked {since}for {duration(ago)} which containers stand idle.",
+            f"For {duration(ago)}{since} nothing has looked which containers stand idle.",
             "systemctl status lxc-gpu-idleness.timer lxc-gpu-idleness.service",
         )
     if record.boot != boot:

@@ -49,7 +49,7 @@ def test_before_anything_was_heard_every_page_works(web):
     for path in ("/", "/monitor", "/monitor/history", "/server/gpu17", "/user/ann", "/user/New"):
         assert get(web, path)
     assert get(web, "/monitor").count("not heard yet") == 2
-    assert "Nothing was noted yet" in get(web, "/monitor/history")
+    assert "Nothing has been noted yet" in get(web, "/monitor/history")
     assert get(web, "/monitor/history.csv").count("\n") == 1
 
 
@@ -67,7 +67,7 @@ def test_what_is_heard_is_shown_and_silence_too(web):
     page = get(web, "/monitor")
     assert "No GPU is known" in page
     assert "was free" in page
-    assert "No load for" in get(web, "/")
+    assert "Silent for" in get(web, "/")
 
 
 def test_filters_stand_in_the_address_and_hold_for_events(web):
@@ -88,7 +88,7 @@ def test_filters_stand_in_the_address_and_hold_for_events(web):
         assert "1 of 2 servers are shown." in page
         event = first_event(web, query)
         assert (event["order"], list(event["cards"])) == ([there], [there])
-    assert "No server is like that" in get(web, "/monitor?text=nothing")
+    assert "No server matches" in get(web, "/monitor?text=nothing")
 
 
 def test_whatever_a_server_says_stays_text(web):

@@ -268,6 +268,6 @@ class TestLooking:
         server.write(KEPT, json.dumps({**json.loads(server.read(KEPT)), "boot": "an earlier one"}))
         shown = server.run(["lxc-gpu", "doctor"], check=False, timeout=120).stdout
         assert "lxc-gpu-idleness.timer is inactive: nobody is told of a container that" in shown
-        assert "Nobody looked since the boot for" in shown
+        assert "(so long ago was the boot) nothing has looked" in shown
         look(server)
-        assert "Nobody looked" not in server.run(["lxc-gpu", "doctor"], check=False).stdout
+        assert "nothing has looked" not in server.run(["lxc-gpu", "doctor"], check=False).stdout

@@ -92,7 +92,7 @@ async function load() {
     state.textContent = "";
   } catch {
     const since = new Date().toLocaleTimeString();
-    if (!state.textContent) state.textContent = `The page can't be reached since ${since}; the numbers are of then.`;
+    if (!state.textContent) state.textContent = `There has been no answer since ${since}; the numbers are from then.`;
   }
 }
 

@@ -341,13 +341,13 @@ class TestLastLook:
         record = Record("boot", 5000.0)
         assert service.look_finding(record, "boot", 5600.0).level == "ok"
         late = service.look_finding(record, "boot", 5000.0 + 7200)
-        assert (late.level, "for 2 hours" in late.text) == ("wrong", True)
+        assert (late.level, "For 2 hours nothing" in late.text) == ("wrong", True)
 
     def test_after_a_boot(self) -> None:
         record = Record("other", 5000.0)
         assert service.look_finding(record, "boot", 100.0).level == "ok"
         never = service.look_finding(record, "boot", 7200.0)
-        assert (never.level, "since the boot for 2 hours" in never.text) == ("wrong", True)
+        assert (never.level, "2 hours (so long ago was the boot)" in never.text) == ("wrong", True)
 
 
 class TestRound:

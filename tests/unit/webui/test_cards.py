@@ -105,7 +105,7 @@ def test_what_is_wrong_is_said_in_words():
     found = card(Seen("gpu17", replace(wrong, at=NOW + 600), NOW), PEOPLE, NOW)
     titles = [line.title for line in found.notes]
     assert titles == [
-        "Of its GPUs nothing is known",
+        "Nothing is known of its GPUs",
         "NVIDIA's driver is out of step",
         "Its clock is wrong",
         "/ is nearly full",

@@ -78,7 +78,7 @@ def test_a_server_that_ends_at_once_is_not_asked_without_end():
         yield load()
 
     seen = listen(contact, 1).all()["gpu17"]
-    assert "at once" in seen.why
+    assert "as soon as it began" in seen.why
     assert len(asked) < 6
 
 

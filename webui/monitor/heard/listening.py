@@ -152,7 +152,7 @@ class _Lane:
 def _ended(target: Target) -> LxcGpuError:
     return LxcGpuError(
         "load-ended",
-        f"{target.name} ended its stream of loads at once.",
+        f"{target.name} stopped saying what it is doing as soon as it began.",
         f"On {target.name}, `journalctl -t lxc-gpu` may tell why.",
         Remedy.WAIT,
     )
@@ -161,6 +161,6 @@ def _ended(target: Target) -> LxcGpuError:
 def _mistake() -> LxcGpuError:
     return LxcGpuError(
         "load-mistake",
-        "The web page made a mistake here.",
+        "The web page made a mistake in listening to it.",
         "Its journal tells more: `journalctl -u lxc-gpu-web`.",
     )

@@ -67,7 +67,7 @@ def _decoded(line: bytes, target: Target) -> ServerLoad:
 def _stalled(target: Target) -> UnreachableError:
     return UnreachableError(
         "load-stalled",
-        f"{target.name} lets the connection stand, but tells nothing.",
+        f"{target.name} keeps the connection open, but says nothing.",
         f"If it lasts, log in to {target.name}: does it hang?",
         Remedy.WAIT,
     )
@@ -76,7 +76,7 @@ def _stalled(target: Target) -> UnreachableError:
 def _garbled(target: Target, details: str) -> UnreachableError:
     return UnreachableError(
         "load-garbled",
-        f"{target.name} tells nothing that this page understands.",
+        f"{target.name} says nothing that this page understands.",
         f"Is lxc-gpu there of the same release as here? Run `setup/gpu-server` on {target.name}.",
         details=details[:500],
     )
@@ -85,7 +85,7 @@ def _garbled(target: Target, details: str) -> UnreachableError:
 def _older(target: Target) -> UnreachableError:
     return UnreachableError(
         "load-unknown",
-        f"{target.name} has an older lxc-gpu, which doesn't tell its load.",
+        f"{target.name} has an older lxc-gpu, which can't say what the server is doing.",
         f"Run `setup/gpu-server` of this release on {target.name}.",
     )
 
@@ -93,8 +93,8 @@ def _older(target: Target) -> UnreachableError:
 def _flood(target: Target) -> UnreachableError:
     return UnreachableError(
         "load-flood",
-        f"{target.name} says far more than it should; it is listened to from time to time only.",
-        f"Something is wrong with {target.name}: who got hold of its account iam?",
+        f"{target.name} says far more than it should, so it is listened to only from time to time.",
+        "Something is wrong there: did somebody get hold of its account iam?",
     )
 
 

@@ -106,7 +106,7 @@ def card(seen: Seen, people: People, now: float) -> Card:
     load = seen.load
     silent = seen.silent_since is not None
     if load is None:
-        notes = (Line("Nothing was ever heard of it", seen.why, seen.hint),) if silent else ()
+        notes = (Line("Nothing has been heard from it yet", seen.why, seen.hint),) if silent else ()
         word = "never heard" if silent else "not heard yet"
         phase = "never" if silent else "waiting"
         return Card(seen.server, phase, word, notes, seen.silent_since, texts=seen.server.lower())
@@ -150,7 +150,7 @@ def _notes(seen: Seen, load: ServerLoad, now: float) -> Iterable[Line]:
         yield Line("Silent", f"{seen.why} The numbers below are {heard} old.".strip(), seen.hint)
     if load.gpu_problem is not None:
         problem = load.gpu_problem
-        what = "Some of its GPUs can't be read" if load.gpus else "Of its GPUs nothing is known"
+        what = "Some of its GPUs can't be read" if load.gpus else "Nothing is known of its GPUs"
         yield Line(what, problem.message, code=problem.code)
     if not load.driver.in_step:
         loaded = load.driver.loaded or "none"
