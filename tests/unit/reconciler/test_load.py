@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import time
 from collections.abc import Mapping
@@ -33,6 +34,9 @@ from tests.unit.reconciler.views import RESIDENT, VIEW, with_
 
 ANN, BOB, ROOT = 10, 20, 0
 NAMES = {ANN: "ann", BOB: "bob", ROOT: SYSTEM}
+
+PR_SET_DUMPABLE = 4
+"""Of linux/prctl.h."""
 
 
 def seen(uid: int = ANN, spent: int = 0, reaped: int = 0, parent: int = 1, **more: int) -> Seen:
@@ -197,6 +201,35 @@ class TestTable:
         finally:
             os.kill(child, 9)
             os.waitpid(child, 0)
+
+    def test_nobody_holds_a_look_up_by_many_groups(self) -> None:
+        if os.getuid() != 0:
+            pytest.skip("only root may take groups")
+        parent = os.fork()
+        if parent == 0:
+            os.setsid()
+            os.setgroups(range(100_000, 165_536))
+            os.setuid(4242)
+            ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)  # as after any execve(2)
+            for _ in range(300):
+                if os.fork() == 0:
+                    break
+            time.sleep(120)
+            os._exit(0)
+        try:
+            table, mine = Table(), dict[int, Seen]()
+            deadline = time.monotonic() + 60
+            while len(mine) < 301:
+                begun = time.process_time()
+                found = table.look()
+                assert time.process_time() - begun < 2.5
+                mine = {pid: each for pid, each in found.items() if parent in (pid, each.parent)}
+                assert time.monotonic() < deadline
+            assert {each.uid for each in mine.values()} == {4242}
+            assert all(each.memory > 0 for each in mine.values())
+        finally:
+            os.killpg(parent, 9)
+            os.waitpid(parent, 0)
 
     def test_without_a_descriptor_to_spare(self) -> None:
         table = Table()
