@@ -249,6 +249,16 @@ def test_a_folder_that_is_not_there(clock, tmp_path):
     assert ann(history, "2026-W48").gpu_hours * 3600 == pytest.approx(60)
 
 
+def test_a_file_that_is_moved_away_is_begun_anew(history, clock, tmp_path):
+    hear(history, clock, 65, gpu(0, "ann"))
+    history.flush()
+    (tmp_path / "history.db").rename(tmp_path / "elsewhere.db")
+    hear(history, clock, 60, gpu(0, "ann"))
+    history.flush()
+    assert history.problem is None
+    assert ann(history, "2026-W48").gpu_hours * 3600 == pytest.approx(60)
+
+
 def test_a_newer_one_is_left_as_it_is(history, clock, tmp_path):
     path = tmp_path / "history.db"
     newer = sqlite3.connect(path)

@@ -158,6 +158,9 @@ class History:
             self._opened().add(*_rows(unwritten))
 
     def _opened(self) -> Store:
+        if self._store is not None and self._store.gone:
+            self._store.close()
+            self._store = None
         if self._store is None:
             store = Store(self._path)
             if not self._loaded:

@@ -89,9 +89,15 @@ class Store:
             self._database = sqlite3.connect(path, timeout=WAIT, check_same_thread=False)
             try:
                 self._prepare()
+                self._inode = _inode(path)
             except BaseException:
                 self._database.close()
                 raise
+
+    @property
+    def gone(self) -> bool:
+        """Whether the file was moved away or removed: what is written no page would find."""
+        return _inode(self._path) != self._inode
 
     def close(self) -> None:
         """Close it."""
@@ -172,6 +178,13 @@ class Store:
         self._database.execute("PRAGMA synchronous = NORMAL")
         if version == 0:
             self._database.executescript(f"BEGIN; {_TABLES} COMMIT;")
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None
 
 
 def put_aside(path: Path, clock: float) -> Path | None:
