@@ -200,5 +200,7 @@ def _no_page(page: str, details: str) -> LxcGpuError:
 
 
 def _why(reason: object) -> str:
+    from state.server_load import as_text
+
     text = reason.strerror if isinstance(reason, OSError) and reason.strerror else str(reason)
-    return "".join(c if c.isprintable() else "�" for c in text)[:200].rstrip(".")
+    return as_text(text, 200).rstrip(".")

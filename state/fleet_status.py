@@ -111,17 +111,6 @@ def decode(raw: bytes) -> FleetStatus:
         raise BadStatusError(f"not a status: {error}") from error
 
 
-def short(text: str, longest: int = 500) -> str:
-    """`text` as one line that fits into a status: a `Text`."""
-    line = " ".join(text.split())
-    return "".join(c if c.isprintable() else "�" for c in line)[:longest]
-
-
-def word(text: str) -> str:
-    """The same as a `Word`."""
-    return short(text, 128)
-
-
 def _format(raw: bytes) -> int | None:
     try:
         fields = json.loads(raw)

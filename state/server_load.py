@@ -39,8 +39,10 @@ Seconds = Annotated[float, Ge(0), Le(3600)]
 Moment = Annotated[float, Ge(0), Le(LATEST)]
 """Seconds since the epoch, by the server's clock."""
 Count = Annotated[int, Ge(0), Le(10_000_000)]
-Word = Annotated[str, MaxLen(128), Predicate(str.isprintable)]
-Text = Annotated[str, MaxLen(500), Predicate(str.isprintable)]
+LONGEST_WORD, LONGEST_TEXT = 128, 500
+"""Letters."""
+Word = Annotated[str, MaxLen(LONGEST_WORD), Predicate(str.isprintable)]
+Text = Annotated[str, MaxLen(LONGEST_TEXT), Predicate(str.isprintable)]
 
 
 @dataclass(frozen=True)
@@ -227,6 +229,17 @@ class ServerLoad:
         """Percent, the mean of the GPUs that tell; None if none does."""
         told = [gpu.utilisation for gpu in self.gpus if gpu.utilisation is not None]
         return sum(told) / len(told) if told else None
+
+
+def as_text(said: str, longest: int = LONGEST_TEXT) -> str:
+    """What anybody said, as one line that fits: a `Text`."""
+    line = " ".join(said.split())
+    return "".join(c if c.isprintable() else "�" for c in line)[:longest]
+
+
+def as_word(said: str) -> str:
+    """The same as a `Word`."""
+    return as_text(said, LONGEST_WORD)
 
 
 def encode(load: ServerLoad) -> str:

@@ -22,7 +22,7 @@ from reconciler.nvidia.nvml import Gpu, GpuProcess, Reading
 from reconciler.nvidia.query import Query
 from state.errors import LxcGpuError
 from state.files import read_text
-from state.server_load import DriverVersions, GpuLoad, GpuUser, MigLoad, Problem
+from state.server_load import DriverVersions, GpuLoad, GpuUser, MigLoad, Problem, as_text, as_word
 
 FIRST_PATIENCE = 30.0
 """Seconds: opening NVML wakes GPUs one after the other."""
@@ -105,7 +105,7 @@ class Gpus:
         reading, said = self._reading, self._driver.versions
         if reading is None:
             return GpuView(said, problem=self._problem or WAKING)
-        loaded = said.loaded or _word(reading.driver)
+        loaded = said.loaded or as_word(reading.driver)
         return GpuView(DriverVersions(loaded, said.installed), reading.gpus, self._problem)
 
     def close(self) -> None:
@@ -142,7 +142,7 @@ def _there() -> _Driver:
     module = None
     with suppress(OSError):
         module = MODULE.stat().st_ino
-    said = DriverVersions(_word(loaded or ""), _word(installed or ""))
+    said = DriverVersions(as_word(loaded or ""), as_word(installed or ""))
     return _Driver(said, (versions.DEV / "nvidiactl").exists(), module)
 
 
@@ -157,8 +157,8 @@ def loads(gpus: Sequence[Gpu], owner: Callable[[int], str]) -> tuple[GpuLoad, ..
     return tuple(
         GpuLoad(
             index=gpu.index,
-            uuid=_word(gpu.uuid),
-            name=_word(gpu.name),
+            uuid=as_word(gpu.uuid),
+            name=as_word(gpu.name),
             memory_total=gpu.memory_total,
             memory_used=gpu.memory_used,
             utilisation=_up_to(100.0, gpu.utilisation),
@@ -166,7 +166,7 @@ def loads(gpus: Sequence[Gpu], owner: Callable[[int], str]) -> tuple[GpuLoad, ..
             power=_up_to(100_000.0, gpu.power),
             power_limit=_up_to(100_000.0, gpu.power_limit),
             mig=tuple(
-                MigLoad(_word(each.uuid), _word(each.name), each.memory_total, each.memory_used)
+                MigLoad(as_word(each.uuid), as_word(each.name), each.memory_total, each.memory_used)
                 for each in gpu.mig
             ),
             users=_users(gpu.processes, owner),
@@ -191,13 +191,8 @@ def _up_to(most: float, value: float | None) -> float | None:
     return None if value is None or not -100 <= value <= most else float(value)
 
 
-def _word(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text)[:128]
-
-
 def _problem(error: LxcGpuError) -> Problem:
-    hint = f"{error.message} {error.hint}".strip()
-    return Problem(error.code, "".join(c if c.isprintable() else " " for c in hint)[:500])
+    return Problem(error.code, as_text(f"{error.message} {error.hint}"))
 
 
 def uid_of(pid: int) -> int | None:

@@ -7,15 +7,8 @@ from typing import cast
 
 from flask import Blueprint, Response
 
-from state.fleet_status import (
-    PATH,
-    Condition,
-    FleetStatus,
-    ServerStatus,
-    encode,
-    short,
-    word,
-)
+from state.fleet_status import PATH, Condition, FleetStatus, ServerStatus, encode
+from state.server_load import as_text, as_word
 from state.wire import LATEST
 from webui.fleet_pages import cards
 from webui.monitor.heard.latest import Seen
@@ -45,7 +38,7 @@ def fleet_status(
         at=now,
         revision=reading.revision,
         servers=tuple(_server(card, seen.get(card.name, Seen(card.name))) for card in cards),
-        stale=short(reading.problem),
+        stale=as_text(reading.problem),
     )
 
 
@@ -57,12 +50,12 @@ def _server(card: ServerCard, seen: Seen) -> ServerStatus:
         address=card.address,
         condition=cast(Condition, card.phase),
         silent_since=seen.silent_since,
-        why=short(seen.why or " ".join(unreachable[:1])),
-        revision=word(card.revision),
+        why=as_text(seen.why or " ".join(unreachable[:1])),
+        revision=as_word(card.revision),
         behind=None if report is None else card.behind,
         last_round=None if report is None else _moment(report.finished),
-        suspended="" if report is None else short(report.suspended),
-        refused="" if report is None else short(report.refused),
+        suspended="" if report is None else as_text(report.suspended),
+        refused="" if report is None else as_text(report.refused),
         failures=card.failure_count,
         heard=seen.heard,
         load=load,

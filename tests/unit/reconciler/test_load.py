@@ -417,7 +417,7 @@ class TestGpus:
         assert [(each.user, each.memory) for each in first.users] == [
             ("bob", 6 << 30), ("cyd", None)]  # fmt: skip
         assert (first.mig[0].name, first.power, first.temperature) == ("1g.5gb", 61.5, 41.0)
-        assert (second.name, second.utilisation, second.temperature) == ("Tesla T4?[2J", None, None)
+        assert (second.name, second.utilisation, second.temperature) == ("Tesla T4�[2J", None, None)
         assert second.free
 
     def test_can_be_sent(self) -> None:

@@ -14,9 +14,8 @@ from state.fleet_status import (
     ServerStatus,
     decode,
     encode,
-    short,
-    word,
 )
+from state.server_load import as_text, as_word
 from tests.loads import load
 
 LOAD = load("gpu17", 1.7e9)
@@ -116,6 +115,6 @@ def test_a_silent_server_has_no_load_of_now():
 
 def test_texts_of_servers_are_made_to_fit():
     lie = "two\nlines\x1b[2J " + "x" * 3000
-    said = ServerStatus("g", "a", "problems", why=short(lie), revision=word(lie))
+    said = ServerStatus("g", "a", "problems", why=as_text(lie), revision=as_word(lie))
     assert decode(encode(FleetStatus(1.0, "r", (said,)))).servers == (said,)
     assert said.why.startswith("two lines\ufffd[2J xxx")
