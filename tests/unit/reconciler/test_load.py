@@ -47,6 +47,11 @@ def cpus(before: Mapping[int, Seen], now: Mapping[int, Seen], busy: float = 99) 
     return {use.user: use.cpus for use in uses(before, now, 1.0, busy, NAMES.__getitem__)}
 
 
+_TICKS = st.integers(0, 10**6)
+_SEEN = st.builds(seen, st.sampled_from([ANN, BOB, ROOT]), _TICKS, _TICKS, st.integers(0, 7))
+LOOKS = st.dictionaries(st.integers(1, 6), _SEEN)
+
+
 class TestWhose:
     def test_what_they_did_since_the_last_look(self) -> None:
         before = {1: seen(ANN, 1000), 2: seen(ANN, 500), 3: seen(BOB, 7)}
@@ -108,29 +113,7 @@ class TestWhose:
         before = {1: seen(parent=2), 2: seen(parent=1), 3: seen()}
         assert cpus(before, {3: seen()}) == {"ann": 0.0}
 
-    @given(
-        st.dictionaries(
-            st.integers(1, 6),
-            st.builds(
-                seen,
-                st.sampled_from([ANN, BOB, ROOT]),
-                st.integers(0, 10**6),
-                st.integers(0, 10**6),
-                st.integers(0, 7),
-            ),
-        ),
-        st.dictionaries(
-            st.integers(1, 6),
-            st.builds(
-                seen,
-                st.sampled_from([ANN, BOB, ROOT]),
-                st.integers(0, 10**6),
-                st.integers(0, 10**6),
-                st.integers(0, 7),
-            ),
-        ),
-        st.floats(0, 100),
-    )
+    @given(LOOKS, LOOKS, st.floats(0, 100))
     def test_any_two_looks_give_a_load(
         self, before: dict[int, Seen], now: dict[int, Seen], busy: float
     ) -> None:
