@@ -21,6 +21,11 @@ SAMPLE = 0.2
 """Seconds over which CPU use is measured."""
 TICK = os.sysconf("SC_CLK_TCK")
 """Of these, a second has so many: the unit of CPU times in /proc."""
+PATIENCE = 1.0
+"""Seconds of one look to read owners and memory in full."""
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_USUAL = 4096
+_LONGEST = 1 << 20
 _KERNEL_THREAD = 0x0020_0000
 """PF_KTHREAD, of linux/sched.h."""
 
@@ -55,19 +60,63 @@ class Use:
     processes: int
 
 
+class Statuses:
+    """Owner and memory of processes: in full, and once that took its time, in short.
+
+    Who takes 65,536 groups makes the kernel write all of them for each of their programs, which
+    takes 20 ms, and they may have thousands.
+    """
+
+    def __init__(self, seconds: float = PATIENCE) -> None:
+        self._left = seconds
+
+    def read(self, folder: int, pid: str) -> tuple[int, int | None]:
+        """uid and memory in bytes of /proc/PID, where `folder` is /proc; None: it has none."""
+        begun = time.monotonic()
+        if self._left <= 0:
+            return _in_short(folder, pid)
+        found = of_status(text(folder, f"{pid}/status"))
+        self._left -= time.monotonic() - begun
+        return found
+
+
+def _in_short(folder: int, pid: str) -> tuple[int, int | None]:
+    """The same for less: without shared memory, and what nobody may trace is root's, that of the
+    container if it runs in one (proc(5))."""
+    _, resident, shared, *_ = map(int, text(folder, f"{pid}/statm").split())
+    uid = os.stat(pid, dir_fd=folder).st_uid
+    return uid, (resident - shared) * _PAGE if resident else None
+
+
+def text(folder: int, path: str) -> bytes:
+    """What the file `path` below /proc says, where `folder` is /proc."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        raw = os.read(descriptor, _USUAL)
+        if len(raw) == _USUAL:  # it lists groups
+            raw += os.read(descriptor, _LONGEST)
+        return raw
+    finally:
+        os.close(descriptor)
+
+
 def read(proc: Path = PROC) -> dict[int, Process]:
     """All processes but the kernel's own, by their ids. Who ends meanwhile is left out."""
     booted = _booted((proc / "stat").read_text())
-    return {each.pid: each for each in _each(proc, booted)}
+    folder = os.open(proc, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return {each.pid: each for each in _each(folder, booted)}
+    finally:
+        os.close(folder)
 
 
-def _each(proc: Path, booted: float) -> Iterator[Process]:
-    for folder in proc.iterdir():
-        if folder.name.isdigit():
-            with suppress(FileNotFoundError, ProcessLookupError):
-                texts = (folder / "status").read_bytes(), (folder / "stat").read_bytes()
-                if (found := of_proc(int(folder.name), *texts, booted)) is not None:
-                    yield found
+def _each(folder: int, booted: float) -> Iterator[Process]:
+    statuses = Statuses()
+    for pid in filter(str.isdigit, os.listdir(folder)):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            uid, memory = statuses.read(folder, pid)
+            if memory is not None:
+                yield of_proc(int(pid), uid, memory, text(folder, f"{pid}/stat"), booted)
 
 
 def _booted(stat: str) -> float:
@@ -125,11 +174,8 @@ def of_status(raw: bytes) -> tuple[int, int | None]:
     return uid, memory if held else None
 
 
-def of_proc(pid: int, status: bytes, stat: bytes, booted: float) -> Process | None:
-    """The process of a /proc/PID/status and stat; None for what has no memory. Pure."""
-    uid, memory = of_status(status)
-    if memory is None:
-        return None
+def of_proc(pid: int, uid: int, memory: int, stat: bytes, booted: float) -> Process:
+    """The process of a /proc/PID/stat. Pure."""
     said = of_stat(stat)
     started = booted + said.started / TICK
     spent, reaped = said.spent / TICK, said.reaped / TICK

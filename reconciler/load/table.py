@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import os
 import resource
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from reconciler.processes import PROC, Stat, of_stat, of_status
+from reconciler.processes import PROC, Stat, Statuses, of_stat, text
 
 IN_TURN = 12
 """In so many looks, owner and memory of everything have been read."""
@@ -28,11 +27,6 @@ _MOST_OPEN = 60_000
 _SPARE = 200
 """Descriptors for everything else."""
 _LONGEST = 4096
-_LONGEST_STATUS = 1 << 20
-_MOST_SECONDS = 1.0
-"""Of one look, to read owners and memory in full. Who takes 65,536 groups makes each of their
-programs cost 20 ms, and they may have thousands."""
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class Seen(NamedTuple):
@@ -72,12 +66,12 @@ class Table:
         self._open = 0
         self._most_open = _room_for_descriptors()
         self._looks = 0
-        self._spent = 0.0
+        self._statuses = Statuses()
 
     def look(self) -> Mapping[int, Seen]:
         """Everything that runs now but the kernel's own. Who ends meanwhile is left out."""
         self._looks += 1
-        self._spent = 0.0
+        self._statuses = Statuses()
         before, self._known = self._known, {}
         for name, inode in self._there():
             known = before.pop(name, None)
@@ -91,6 +85,13 @@ class Table:
             self._forget(gone)
         return {int(name): known.seen for name, known in self._known.items() if known.seen}
 
+    def close(self) -> None:
+        """Nothing will be looked at any more."""
+        for known in self._known.values():
+            self._forget(known)
+        self._known = {}
+        os.close(self._folder)
+
     def _there(self) -> list[tuple[str, int]]:
         with os.scandir(self._proc) as folder:
             return [(each.name, each.inode()) for each in folder if each.name.isdigit()]
@@ -101,7 +102,7 @@ class Table:
             return known.inode == inode
         try:
             if known.descriptor < 0:
-                raw = self._read(name, "stat")
+                raw = text(self._folder, f"{name}/stat")
             else:
                 raw = os.pread(known.descriptor, _LONGEST, 0)
             known.looks += 1
@@ -141,30 +142,10 @@ class Table:
         return known
 
     def _seen(self, name: str, stat: Stat) -> Seen:
-        begun = time.monotonic()
-        in_short = self._spent > _MOST_SECONDS
-        uid, memory = self._in_short(name) if in_short else of_status(self._read(name, "status"))
-        self._spent += time.monotonic() - begun
+        uid, memory = self._statuses.read(self._folder, name)
         return Seen(
             stat.parent, stat.started, stat.spent, stat.reaped, uid, memory or 0, not stat.zombie
         )
-
-    def _in_short(self, name: str) -> tuple[int, int]:
-        """The same for less: without shared memory, and what nobody may trace is root's, that of
-        the container if it runs in one (proc(5))."""
-        _, resident, shared, *_ = map(int, self._read(name, "statm").split())
-        return os.stat(name, dir_fd=self._folder).st_uid, (resident - shared) * _PAGE
-
-    def _read(self, name: str, file: str) -> bytes:
-        path = f"{name}/{file}"
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._folder)
-        try:
-            raw = os.read(descriptor, _LONGEST)
-            if len(raw) == _LONGEST:  # it lists groups, of which anybody may take 65,536
-                raw += os.read(descriptor, _LONGEST_STATUS)
-            return raw
-        finally:
-            os.close(descriptor)
 
     def _forget(self, known: _Known) -> None:
         if known.descriptor >= 0:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import ctypes
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reconciler import processes
 from reconciler.load import gpus, machine, names, rates
 from reconciler.load.by_user import uses
 from reconciler.load.file_systems import _room, mounts
@@ -127,8 +128,14 @@ class TestWhose:
 
 
 class TestTable:
-    def test_this_program_and_none_of_the_kernels(self) -> None:
+    @pytest.fixture
+    def table(self) -> Iterator[Table]:
+        """Many open descriptors, for the time of a test."""
         table = Table()
+        yield table
+        table.close()
+
+    def test_this_program_and_none_of_the_kernels(self, table: Table) -> None:
         looks = [table.look() for _ in range(3)]
         mine = looks[2][os.getpid()]
         assert (mine.uid, mine.parent) == (os.geteuid(), os.getppid())
@@ -136,8 +143,7 @@ class TestTable:
         assert mine.spent >= looks[0][os.getpid()].spent
         assert 2 not in looks[0] or looks[0][2].memory > 0, "kthreadd"
 
-    def test_a_child_that_ends_is_gone_and_the_time_is_its_parents(self) -> None:
-        table = Table()
+    def test_a_child_that_ends_is_gone_and_the_time_is_its_parents(self, table: Table) -> None:
         before = table.look()[os.getpid()].reaped
         child = os.fork()
         if child == 0:
@@ -151,8 +157,7 @@ class TestTable:
         assert child not in now
         assert now[os.getpid()].reaped - before >= 0.09 * TICK
 
-    def test_descriptors_are_given_back(self) -> None:
-        table = Table()
+    def test_descriptors_are_given_back(self, table: Table) -> None:
         table.look()
         child = os.fork()
         if child == 0:
@@ -166,7 +171,7 @@ class TestTable:
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(opened)
 
-    def test_nobody_hides_memory_behind_many_groups(self) -> None:
+    def test_nobody_hides_memory_behind_many_groups(self, table: Table) -> None:
         """They stand before it in /proc/PID/status, half a megabyte of them."""
         if os.getuid() != 0:
             pytest.skip("only root may take groups")
@@ -180,12 +185,12 @@ class TestTable:
             deadline = time.monotonic() + 10
             while len(status.read_bytes()) < 400_000:
                 assert time.monotonic() < deadline
-            assert Table().look()[child].memory > 1 << 20
+            assert table.look()[child].memory > 1 << 20
         finally:
             os.kill(child, 9)
             os.waitpid(child, 0)
 
-    def test_nobody_holds_a_look_up_by_many_groups(self) -> None:
+    def test_nobody_holds_a_look_up_by_many_groups(self, table: Table) -> None:
         if os.getuid() != 0:
             pytest.skip("only root may take groups")
         parent = os.fork()
@@ -200,7 +205,7 @@ class TestTable:
             time.sleep(120)
             os._exit(0)
         try:
-            table, mine = Table(), dict[int, Seen]()
+            mine = dict[int, Seen]()
             deadline = time.monotonic() + 60
             while len(mine) < 301:
                 begun = time.process_time()
@@ -210,12 +215,15 @@ class TestTable:
                 assert time.monotonic() < deadline
             assert {each.uid for each in mine.values()} == {4242}
             assert all(each.memory > 0 for each in mine.values())
+            begun = time.process_time()
+            everything = processes.read()
+            assert time.process_time() - begun < 2.5
+            assert {everything[pid].uid for pid in mine} == {4242}
         finally:
             os.killpg(parent, 9)
             os.waitpid(parent, 0)
 
-    def test_without_a_descriptor_to_spare(self) -> None:
-        table = Table()
+    def test_without_a_descriptor_to_spare(self, table: Table) -> None:
         table._most_open = 0
         first, second = table.look(), table.look()
         assert table._open == 0

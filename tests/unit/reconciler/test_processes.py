@@ -27,14 +27,15 @@ def process(pid: int, cpu: float, uid: int = 18126464, started: float = 1.0) -> 
 
 def test_a_process_and_its_name_is_no_trick() -> None:
     tick = os.sysconf("SC_CLK_TCK")
-    found = processes.of_proc(4242, STATUS, STAT, booted=100.0)
+    assert processes.of_status(STATUS) == (18127464, 11 << 20)
+    found = processes.of_proc(4242, 18127464, 11 << 20, STAT, booted=100.0)
     assert found == Process(4242, 18127464, "a) (b?[2J", 100 + 1000 / tick, 200 / tick, 11 << 20)
 
 
 def test_the_kernels_own_are_left_out() -> None:
     status = b"Name:\tkthreadd\nPid:\t2\nUid:\t0\t0\t0\t0\n"
     stat = b"2 (kthreadd) S 0 0 0 0 -1 2129984 0 0 0 0 0 2 0 0 20 0 1 0 1 0 0"
-    assert processes.of_proc(2, status, stat, 0) is None
+    assert processes.of_status(status) == (0, None)
     assert processes.of_stat(stat).kernel
 
 
