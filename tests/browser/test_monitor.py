@@ -50,7 +50,7 @@ def test_numbers_change_in_place_and_what_was_opened_stays(browser, web, address
         page.locator("#server-gpu18 summary").click()  # three servers: all are open at first
         page.get_by_placeholder("server or GPU").focus()
         post(web, "gpu17", busy=1, percent=77)
-        page.locator("#now-gpu17", has_text="77 %").wait_for(timeout=10_000)
+        page.locator("#now-gpu17 .whole .number", has_text="77 %").wait_for(timeout=10_000)
         assert number.evaluate("node => node.marked")
         rect = page.locator("#server-gpu17 rect").first
         assert rect.evaluate("node => [node.marked, node.getAttribute('width')]") == [True, "77%"]

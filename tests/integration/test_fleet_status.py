@@ -124,12 +124,14 @@ class TestTheCommand:
 
     def test_on_a_terminal_of_any_width(self, web: Web, tmp_path: Path) -> None:
         command = f"{Path(sys.executable).with_name('lxc-gpu')} status"
+        sized = ("COLUMNS", "LINES")  # readline(3) sets them, where a test runner has loaded it
+        clean = {name: value for name, value in os.environ.items() if name not in sized}
         with served(web) as page:
             for width in (40, 80):
                 shown = subprocess.run(
                     ["script", "-qec", f"stty cols {width}; {command} --page {page}", "/dev/null"],
                     capture_output=True, text=True, timeout=60, check=True, cwd=tmp_path,
-                    env={**os.environ, "TERM": "xterm", "NO_COLOR": ""}, stdin=subprocess.DEVNULL,
+                    env={**clean, "TERM": "xterm", "NO_COLOR": ""}, stdin=subprocess.DEVNULL,
                 ).stdout  # fmt: skip
                 assert "\x1b[1;31msilent since" in shown
                 bare = re.sub(r"\x1b\[[0-9;]*m|\r", "", shown)

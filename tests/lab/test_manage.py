@@ -212,7 +212,13 @@ class TestTwoAtOnce:
 
     def test_what_was_begun_goes_on_without_its_asker(self, fleet: Fleet) -> None:
         end_at_once(fleet.gpu17, "lqchen")
-        fleet.types("ssh gpu17-manage & sleep 0.3; kill -INT $! 2>&-; kill $!; wait", wait=10)
+        fleet.types(
+            """
+            rm -f /tmp/asked; ssh gpu17-manage 2>/tmp/asked &
+            until test -s /tmp/asked; do sleep 0.05; done  # it was begun
+            kill -INT $! 2>&-; kill $!; wait""",
+            wait=30,
+        )
         eventually(lambda: running(fleet.gpu17, "lqchen"))
         eventually(lambda: fleet.types("ssh gpu17 true").ok)
 

@@ -265,9 +265,10 @@ class TestInterruptions:
     def test_files_that_change_are_told_and_no_failure(self, fleet: Fleet) -> None:
         if not running(fleet.gpu17, "lqchen"):
             assert manage(fleet, "start").ok
-        fleet.types("ssh gpu17 'cat >w; nohup timeout 8 sh w >/dev/null 2>&1 &'", stdin=WRITES)
+        begins = "ssh gpu17 'cat >w; nohup timeout 60 sh w >/dev/null 2>&1 & echo $! >w.pid'"
+        fleet.types(begins, stdin=WRITES)
         done = manage(fleet, "snapshot")
-        fleet.types("ssh gpu17 rm /var/tmp/big")
+        fleet.types("ssh gpu17 'kill $(cat w.pid); rm /var/tmp/big'")
         assert done.ok, done.stderr
         assert re.search(r"\d files? changed while being read, e.g. /var/", done.stdout)
         assert "ssh gpu17-manage stop; ssh gpu17-manage snapshot" in done.stdout
