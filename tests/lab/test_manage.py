@@ -215,7 +215,7 @@ class TestTwoAtOnce:
         fleet.types(
             """
             rm -f /tmp/asked; ssh gpu17-manage 2>/tmp/asked &
-            until test -s /tmp/asked; do sleep 0.05; done  # it was begun
+            until grep -q starting /tmp/asked; do sleep 0.05; done
             kill -INT $! 2>&-; kill $!; wait""",
             wait=30,
         )
