@@ -68,6 +68,7 @@ def _what_to_try(lab: Lab) -> None:
     print(f"""
 The lab stays up. Try, on this machine:
   {lab.web_url.rstrip("/")}/user/{NAME}    (password: {LQCHEN.password})
+  {lab.web_url.rstrip("/")}/monitor
   ssh -F {lab.place.ssh_config} gpu17-manage status
   ssh -F {lab.place.ssh_config} gpu17
   setup/lab exec gpu17 lxc-gpu plan
