@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from reconciler import places
 from reconciler.archives.id_map import in_id_map
 from reconciler.kinds import disk_quota
-from reconciler.lxc_config import rootfs
 from reconciler.mounts import container_mounts
 from reconciler.mounts import sources as mounts
+from reconciler.places import rootfs
 from state import command
 from state.errors import LxcGpuError
 from state.view import Mount, Resident, View

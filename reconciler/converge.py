@@ -10,7 +10,7 @@ from typing import Any
 
 from reconciler import locks
 from reconciler.plan import AnyKind, Change, Lock, Tell, diff
-from state.errors import LxcGpuError, Remedy
+from state.errors import LxcGpuError, Remedy, os_error
 from state.view import View
 from state.wire import Failure, Progress
 
@@ -98,19 +98,6 @@ def put_right(kind: AnyKind, view: View, user: str) -> None:
             return
     for failure in outcome.failures:
         raise LxcGpuError(failure.code, failure.message, failure.hint)
-
-
-def os_error(error: OSError) -> LxcGpuError:
-    """What the kernel said, for people."""
-    place = f"{error.filename}: " if error.filename else ""
-    full = error.errno in (28, 122)  # ENOSPC, EDQUOT
-    return LxcGpuError(
-        "disk-full" if full else "system",
-        f"{place}{error.strerror or error}.",
-        "Free some space on that disk; the next round goes on." if full else "",
-        Remedy.PERSON,
-        repr(error),
-    )
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from threading import Thread
 
 from reconciler import idleness, places, processes
 from reconciler.idleness import Sight
-from reconciler.nvidia import nvml, versions
+from reconciler.nvidia import nvml
+from reconciler.nvidia.driver import driver
 from reconciler.owners import Owners
 from reconciler.processes import PROC, Process
 from state.errors import LxcGpuError
@@ -82,7 +83,7 @@ def cpu_time(inside: Iterable[Process]) -> float:
 
 def _on_gpus(view: View, everything: Mapping[int, Process]) -> Collection[str] | None:
     """Who has a program on a GPU; None if the driver doesn't say. Without one, nobody has."""
-    if not versions.driver().present:
+    if not driver().present:
         return ()
     try:
         pids = {each.pid for gpu in nvml.read().gpus for each in gpu.processes}

@@ -7,39 +7,16 @@ the bridge lets no other through.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
+from reconciler.mounts.bind import Bind
 from reconciler.network.filters import mac_of
-from reconciler.places import BRIDGE
+from reconciler.places import BRIDGE, rootfs
 from state.view import Resident, View
-
-
-def rootfs(view: View, user: str) -> Path:
-    """The root of the container's file system, as the host sees it."""
-    return Path(view.containers) / user / "rootfs"
 
 
 def hostname(view: View, user: str) -> str:
     """The container's host name; whoever reads the prompt sees whose and where it is."""
     return f"{user.replace('_', '-')}-{view.server}"[:63]
-
-
-@dataclass(frozen=True)
-class Bind:
-    """A file or folder of the server that the container sees (mount(8), bind mounts)."""
-
-    source: Path
-    target: str
-    """The absolute path inside; it is made if it isn't there."""
-    flags: tuple[str, ...] = ()
-    """Further mount flags, e.g. `ro`, `nosuid`; `optional`: no error if `source` is gone."""
-
-    def entry(self) -> str:
-        """As fstab(5) has it, the target without its first slash."""
-        kind = "dir" if self.source.is_dir() else "file"
-        options = ",".join(["bind", *self.flags, f"create={kind}"])
-        return f"{self.source} {self.target.lstrip('/')} none {options} 0 0"
 
 
 def lxc_config(

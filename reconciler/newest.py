@@ -10,11 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from reconciler import locks, places
+from reconciler.published import published_view
 from reconciler.server import ServerConfig, ssh_command
 from reconciler.trusted import older_than_view, trust, verify
 from state import command, files
 from state.errors import LxcGpuError
-from state.view import View, from_json, to_json, view_of
+from state.view import View, to_json, view_of
 
 
 @dataclass(frozen=True)
@@ -23,46 +24,6 @@ class Newest:
 
     view: View
     refused: str = ""
-
-
-def published_view() -> View | None:
-    """The view that the last round published; None if there is none that can be read."""
-    try:
-        text = files.read_text(places.VIEW)
-        return None if text is None else from_json(text)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return None  # cut off or of another version: it is rendered again from the repository
-
-
-def current_view() -> View:
-    """The published view; LxcGpuError if there is none."""
-    view = published_view()
-    if view is None:
-        raise LxcGpuError(
-            "no-view",
-            "This server has not been set up from the state repository yet.",
-            "Sysadmin: run `lxc-gpu reconcile` on it.",
-        )
-    return view
-
-
-class CurrentView:
-    """Answers whether a revision is still the published one; reads the file only if it changed."""
-
-    def __init__(self, revision: str) -> None:
-        self._revision = revision
-        self._seen = 0
-
-    def __call__(self) -> bool:
-        """Whether no newer revision was published."""
-        changed = places.VIEW.stat().st_mtime_ns
-        if changed == self._seen:
-            return True
-        view = published_view()
-        if view is None or view.revision != self._revision:
-            return False
-        self._seen = changed
-        return True
 
 
 def newest_view(config: ServerConfig, before: View | None) -> Newest:

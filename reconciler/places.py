@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+
+from state.view import View
 
 CONFIG = Path("/etc/lxc-gpu")
 SERVER_CONFIG = CONFIG / "server.toml"
@@ -28,6 +30,8 @@ HOST_KEYS = KEPT / "host_keys"
 """The containers' own ssh host keys, outside their file systems: a rebuild keeps them."""
 NVIDIA = KEPT / "nvidia"
 """The driver's libraries, a folder for each version: what containers see read-only."""
+NVIDIA_INSIDE = PurePosixPath("/usr/local/nvidia")
+"""Where containers see one of them: where NVIDIA's own images look, too."""
 IDLENESS = KEPT / "idleness.json"
 """How long each container that runs has not been used; everybody may read it."""
 RUNNING = KEPT / "running"
@@ -62,3 +66,8 @@ def container_config(user: str) -> Path:
 def container_unit(user: str) -> str:
     """The systemd unit that runs the user's container."""
     return f"lxc-gpu@{user}.service"
+
+
+def rootfs(view: View, user: str) -> Path:
+    """The root of the container's file system, as the host sees it."""
+    return Path(view.containers) / user / "rootfs"

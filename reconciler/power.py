@@ -17,9 +17,8 @@ from reconciler.kinds.network import NetworkKind
 from reconciler.kinds.port_map import SSH, PortMapKind
 from reconciler.kinds.subids import SubidsKind
 from reconciler.kinds.usernet import UsernetKind
-from reconciler.lxc_config import rootfs
-from reconciler.newest import CurrentView, current_view
 from reconciler.plan import AnyKind, Tell
+from reconciler.published import CurrentView, current_view, resident_of
 from state import command
 from state.errors import LxcGpuError, Remedy
 from state.view import Resident, View
@@ -136,17 +135,6 @@ def stop_alone(user: str, tell: Tell) -> bool:
     tell(Progress("shutting the container down"))
     command.run(["systemctl", "stop", places.container_unit(user)], timeout=120)
     return True
-
-
-def resident_of(view: View, user: str) -> Resident:
-    """The user's place on this server; LxcGpuError if there is none."""
-    if user in view.residents and rootfs(view, user).is_dir():
-        return view.residents[user]
-    raise LxcGpuError(
-        "not-registered",
-        f"You have no container on {view.server} yet.",
-        f"Make one, once: `ssh register@{view.server}-manage {user}`",
-    )
 
 
 def start_alone(view: View, user: str, resident: Resident, tell: Tell) -> Started:

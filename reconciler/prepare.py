@@ -10,10 +10,11 @@ from reconciler import container_home, hostile, locks, places
 from reconciler.apparmor import Confinement, confinement
 from reconciler.hostile import HostileError
 from reconciler.journal import event
-from reconciler.lxc_config import lxc_config, rootfs
+from reconciler.lxc_config import lxc_config
 from reconciler.mounts.container_mounts import binds as mount_binds
 from reconciler.network.resolvers import resolvers
 from reconciler.nvidia.supply import supply
+from reconciler.places import rootfs
 from state import command, files
 from state.errors import LxcGpuError
 from state.view import Resident, View

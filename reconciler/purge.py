@@ -11,12 +11,12 @@ from reconciler import journal, locks, places
 from reconciler.archives.room import used
 from reconciler.kinds.account import GROUP, PASSWD, SHADOW, AccountFiles
 from reconciler.kinds.subids import SUBGID, SUBUID, replace_lines
-from reconciler.lxc_config import rootfs
 from reconciler.network import forwards
 from reconciler.network.forwarding import forget
 from reconciler.network.forwards import Forward
-from reconciler.newest import published_view
+from reconciler.places import rootfs
 from reconciler.power import power_of
+from reconciler.published import published_view
 from reconciler.systems.folders import remove_container
 from reconciler.systems.undertaking import busy
 from state import command, files

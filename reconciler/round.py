@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from reconciler import places
 from reconciler.converge import Outcome, SupersededError, converge
 from reconciler.journal import event
-from reconciler.newest import CurrentView, Newest, publish_newest, published_view
+from reconciler.newest import Newest, publish_newest
 from reconciler.plan import AnyKind, Tell
+from reconciler.published import CurrentView, published_view
 from reconciler.server import ServerConfig
 from reconciler.status import read_status, write_status
 from reconciler.suspension import Suspension, suspension

@@ -24,9 +24,9 @@ from reconciler.kinds.network import NetworkKind
 from reconciler.kinds.port_map import PortMapKind
 from reconciler.kinds.subids import SUBGID, SUBUID
 from reconciler.kinds.usernet import USERNET
-from reconciler.newest import published_view
 from reconciler.order import KINDS
 from reconciler.plan import AnyKind, Planned, plan
+from reconciler.published import published_view
 from reconciler.suspension import suspension
 from state import command
 

@@ -14,8 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from reconciler import places
 from reconciler.journal import event
-from reconciler.newest import current_view
 from reconciler.power import power_of
+from reconciler.published import current_view
 from shells.client import ask
 from shells.request import Request
 from shells.usage import Verb

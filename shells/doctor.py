@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 
 from reconciler import places
-from reconciler.newest import published_view
+from reconciler.published import published_view
 from shells.terminal import Terminal
 from state import command
 from state.errors import LxcGpuError

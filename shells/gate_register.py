@@ -13,7 +13,7 @@ from state.model import State
 from state.repository import Repository
 
 if TYPE_CHECKING:
-    from shells.gate import Places
+    from shells.gate_request import Places
 
 
 def commit_registration(user: str, host_key: str, server: str, where: Places) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from reconciler import idleness, journal, last_use
-from reconciler.newest import published_view
+from reconciler.published import published_view
 from state.errors import LxcGpuError
 
 

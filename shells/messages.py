@@ -6,9 +6,7 @@ from collections.abc import Mapping
 
 from shells.usage import SEE_HELP, Verb
 from state.errors import LxcGpuError
-from state.view import Resident, View
 
-DAY = 86400
 FILES_LIVE_ELSEWHERE = """\
 No files live here: this account only starts and stops your container.
 Copy to the container instead, by its own name, without `-manage`:
@@ -122,30 +120,6 @@ def help_text(verb: str) -> str:
     if verb not in SUMMARIES:
         raise LxcGpuError("usage", f"There is no `{verb[:40]}` here.", SEE_HELP)
     return f"{verb}: {SUMMARIES[verb]}\n\n{_LONG[verb]}"
-
-
-def how_to_log_in(view: View, user: str, resident: Resident) -> str:
-    """The line that follows every successful start."""
-    return (
-        f"Log in:  ssh {view.server}    "
-        f"(without the ssh config: ssh -p {resident.port} {user}@{view.address})"
-    )
-
-
-def last_used(server: str, seconds: float) -> str:
-    """What the user of an idle container reads."""
-    days = int(seconds // DAY)
-    return (
-        f"Your container was last used {days} day{'s' * (days != 1)} ago (GPU, CPU, logins).\n"
-        f"`ssh {server}-manage stop` gives its memory back to the others; its files\n"
-        "stay, and a start brings it back. Nothing is stopped by itself."
-    )
-
-
-def started(view: View, user: str, resident: Resident, *, was_running: bool) -> str:
-    """What `start` answers."""
-    what = "runs already" if was_running else "is up"
-    return f"Your container on {view.server} {what}.\n{how_to_log_in(view, user, resident)}"
 
 
 def not_yours(verb: Verb) -> str:

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 from reconciler import places
 from reconciler.journal import event
-from reconciler.newest import published_view
 from reconciler.plan import Tell
 from reconciler.prepare import make_host_key
+from reconciler.published import published_view
 from reconciler.server import ServerConfig, read_server_config, ssh_command
 from reconciler.suspension import suspension
 from state import command, wire

@@ -31,8 +31,9 @@ _KIND = click.option(
 @_KIND
 def plan(as_json: bool, user: str | None, names: tuple[str, ...]) -> None:
     """Show what `reconcile` would change on this server; changes nothing."""
-    from reconciler.newest import newest_view, published_view
+    from reconciler.newest import newest_view
     from reconciler.plan import plan as planned_for
+    from reconciler.published import published_view
     from reconciler.server import read_server_config
 
     require_root()

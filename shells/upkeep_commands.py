@@ -63,7 +63,7 @@ def watch() -> None:
 def purge(user: str, archive: Path | None, yes: bool) -> None:
     """Delete what a disabled USER left on this server, after saying what."""
     from reconciler import purge as purging
-    from reconciler.newest import published_view
+    from reconciler.published import published_view
 
     require_root()
     view = published_view()
@@ -106,7 +106,7 @@ def _confirm(user: str, yes: bool) -> None:
 
 
 def _pack(view: View, user: str, archive: Path, terminal: Terminal) -> None:
-    from reconciler.lxc_config import rootfs
+    from reconciler.places import rootfs
     from reconciler.purge import archive as pack
 
     if not rootfs(view, user).is_dir():

@@ -36,3 +36,16 @@ class LxcGpuError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+
+def os_error(error: OSError) -> LxcGpuError:
+    """What the kernel said, for people."""
+    place = f"{error.filename}: " if error.filename else ""
+    full = error.errno in (28, 122)  # ENOSPC, EDQUOT
+    return LxcGpuError(
+        "disk-full" if full else "system",
+        f"{place}{error.strerror or error}.",
+        "Free some space on that disk; the next round goes on." if full else "",
+        Remedy.PERSON,
+        repr(error),
+    )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from reconciler.doctor.server import Server
-from reconciler.nvidia import cdi, install, kept, nodes, versions
-from reconciler.nvidia.versions import Driver
+from reconciler.nvidia import cdi, install, kept, nodes
+from reconciler.nvidia.driver import Driver, driver
 from state.errors import LxcGpuError
 from state.findings import Area, Finding
 
@@ -15,7 +15,7 @@ area = Area("driver")
 
 def in_step(server: Server) -> Iterator[Finding]:
     """Whether module, libraries and the policy for containers fit each other."""
-    there = versions.driver()
+    there = driver()
     if there.loaded is None or server.view is None:
         return
     still_kept = any(kept.of_version(there.loaded))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler import places
-from reconciler.newest import published_view
+from reconciler.published import published_view
 from reconciler.server import ServerConfig, read_server_config
 from state import command
 from state.view import View

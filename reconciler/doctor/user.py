@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from reconciler import places
 from reconciler.doctor.server import Server, output, text_of
 from reconciler.kinds.port_map import SSH, PortMapKind
-from reconciler.lxc_config import rootfs
+from reconciler.places import rootfs
 from reconciler.power import power_of
 from state.findings import Area, Finding
 from state.view import Resident, View

@@ -12,9 +12,8 @@ from pathlib import Path
 
 from reconciler import container_home, places
 from reconciler.kinds import subids
-from reconciler.lxc_config import rootfs
 from reconciler.mounts import sources as mounts
-from reconciler.places import container_unit
+from reconciler.places import container_unit, rootfs
 from reconciler.plan import Change, Lock, Observed, Tell
 from reconciler.systems.from_template import link_from_home, make_container
 from state import command

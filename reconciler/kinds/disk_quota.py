@@ -14,12 +14,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reconciler import hostile, in_words, project_quota
-from reconciler.converge import os_error
-from reconciler.lxc_config import rootfs
+from reconciler.places import rootfs
 from reconciler.plan import Change, Lock, Observed, Tell
 from reconciler.project_quota import BLOCK, Use
 from reconciler.systems.folders import make_around
-from state.errors import LxcGpuError
+from state.errors import LxcGpuError, os_error
 from state.view import View
 
 COUNTED = "trusted.lxc-gpu.project"

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from reconciler import places
 from reconciler.aside import Aside, EndedError, SilentError
-from reconciler.newest import published_view
 from reconciler.owners import Owners
+from reconciler.published import published_view
 from state.server_load import SYSTEM
 from state.view import View
 

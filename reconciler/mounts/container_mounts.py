@@ -14,8 +14,9 @@ from reconciler.container_home import UID
 from reconciler.journal import event
 from reconciler.kinds.mount import MountKind
 from reconciler.kinds.user_folder import UserFolderKind
-from reconciler.lxc_config import Bind, rootfs
 from reconciler.mounts import sources as mounts
+from reconciler.mounts.bind import Bind
+from reconciler.places import rootfs
 from reconciler.plan import diff
 from state import command
 from state.errors import LxcGpuError

@@ -11,8 +11,7 @@ from reconciler.kinds.forward import ForwardKind
 from reconciler.kinds.port_map import SSH
 from reconciler.network import forwards
 from reconciler.network.forwards import Forward
-from reconciler.newest import current_view
-from reconciler.power import resident_of
+from reconciler.published import current_view, resident_of
 from state.errors import LxcGpuError
 from state.view import View
 

@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from reconciler.lxc_config import rootfs
 from reconciler.nvidia import inside, versions
+from reconciler.nvidia.driver import driver
 from reconciler.nvidia.supply import noted
+from reconciler.places import rootfs
 from reconciler.plan import Tell
 from state.errors import LxcGpuError
 from state.view import Resident, View
@@ -39,7 +40,7 @@ def bring_in_step(view: View, user: str, resident: Resident, tell: Tell) -> tupl
 
     Never raises: whoever's container runs can work, with or without GPUs.
     """
-    wanted = versions.driver().version
+    wanted = driver().version
     if wanted is None:
         return ()
     try:

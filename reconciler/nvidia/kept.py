@@ -18,15 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from reconciler import locks, places
-from reconciler.nvidia import cdi, supply
+from reconciler.nvidia import cdi
 from reconciler.nvidia.versions import library_folders
-from reconciler.systems.folders import remove_tree
+from reconciler.removal import remove_tree
 from state import command
 from state.errors import LxcGpuError
 from state.files import keep_folder
 
 LOCK = "nvidia"
-INSIDE = PurePosixPath(supply.INSIDE)
 TOOLS = ("nvidia-smi", "nvidia-debugdump", "nvidia-cuda-mps-control", "nvidia-cuda-mps-server")
 """Not nvidia-persistenced and nvidia-modprobe: those are for the server."""
 TOOL_FOLDERS = ("usr/bin", "usr/sbin", "usr/local/bin")
@@ -44,7 +43,7 @@ CONF = "etc/ld.so.conf.d/000-lxc-gpu-nvidia.conf"
 """Inside: the first name in its folder, so that our libraries go before any other ones."""
 SETTLE = f"""#!/bin/sh
 # LXC runs this inside a container, as its root, before its init: the loader learns of the folder.
-[ /{CACHE} -nt /{CONF} ] && grep -q {INSIDE}/lib/ /{CACHE} && exit 0
+[ /{CACHE} -nt /{CONF} ] && grep -q {places.NVIDIA_INSIDE}/lib/ /{CACHE} && exit 0
 timeout 20 ldconfig >/dev/null 2>&1
 exit 0
 """

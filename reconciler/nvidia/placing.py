@@ -9,9 +9,9 @@ import os
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
-from reconciler import hostile
+from reconciler import hostile, places
 from reconciler.nvidia import kept
-from reconciler.nvidia.versions import Driver
+from reconciler.nvidia.driver import Driver
 
 
 def folder_for(there: Driver) -> Path | None:
@@ -27,11 +27,11 @@ def put_inside(root_folder: Path, subid: int, folder: Path) -> None:
 
     HostileError if something of its owner's is in the way.
     """
-    conf = f"# Written by lxc-gpu: {folder.name}\n{kept.INSIDE}/lib\n"
+    conf = f"# Written by lxc-gpu: {folder.name}\n{places.NVIDIA_INSIDE}/lib\n"
     links = _links(folder)
 
     def work(root: int) -> None:
-        with hostile.opened_folder(root, kept.INSIDE.relative_to("/"), make=0o755):
+        with hostile.opened_folder(root, places.NVIDIA_INSIDE.relative_to("/"), make=0o755):
             path = PurePosixPath(kept.CONF)
         with suppress(FileNotFoundError):
             if hostile.read_below(root, path) == conf:
@@ -45,9 +45,10 @@ def put_inside(root_folder: Path, subid: int, folder: Path) -> None:
 
 def _links(folder: Path) -> dict[str, str]:
     """By their places inside: tools on everybody's search path, extras where they belong."""
-    tools = {f"usr/local/bin/{t.name}": f"{kept.INSIDE}/bin/{t.name}" for t in folder.glob("bin/*")}
+    inside = places.NVIDIA_INSIDE
+    tools = {f"usr/local/bin/{t.name}": f"{inside}/bin/{t.name}" for t in folder.glob("bin/*")}
     extras = {
-        path: f"{kept.INSIDE}/files/{path}"
+        path: f"{inside}/files/{path}"
         for path in kept.EXTRAS
         if (folder / "files" / path).is_file()
     }
@@ -58,7 +59,7 @@ def _link_below(root: int, path: PurePosixPath, target: str) -> None:
     """A link, unless its owner has something of their own there."""
     with hostile.opened_folder(root, path.parent, make=0o755) as folder:
         with suppress(FileNotFoundError, OSError):
-            if os.readlink(path.name, dir_fd=folder).startswith(str(kept.INSIDE)):
+            if os.readlink(path.name, dir_fd=folder).startswith(str(places.NVIDIA_INSIDE)):
                 os.unlink(path.name, dir_fd=folder)
         with suppress(FileExistsError):
             os.symlink(target, path.name, dir_fd=folder)

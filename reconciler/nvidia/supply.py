@@ -9,17 +9,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from reconciler import journal
-from reconciler.lxc_config import Bind, rootfs
+from reconciler import journal, places
+from reconciler.mounts.bind import Bind
 from reconciler.nvidia import nodes
-from reconciler.nvidia.versions import Driver, driver
+from reconciler.nvidia.driver import Driver, driver
+from reconciler.places import rootfs
 from state.errors import LxcGpuError
 from state.view import Resident, View
 
 READ_ONLY = ("ro", "nosuid", "nodev")
-INSIDE = "/usr/local/nvidia"
-"""Where containers see the libraries: where NVIDIA's own images look, too."""
-HOOK = f"{INSIDE}/settle"
+HOOK = f"{places.NVIDIA_INSIDE}/settle"
 """For lxc.hook.start: LXC insists that it is there, so it goes with the folder or not at all."""
 
 
@@ -52,7 +51,7 @@ def supply(view: View, user: str, resident: Resident) -> Supply:
         if there.upgraded:
             problems.append(_upgraded(there, folder))
     if folder:
-        binds.append(Bind(folder, INSIDE, READ_ONLY))
+        binds.append(Bind(folder, str(places.NVIDIA_INSIDE), READ_ONLY))
     return Supply(tuple(binds), HOOK if folder else "", noted(user, problems))
 
 

@@ -20,10 +20,9 @@ from reconciler import hostile, in_words
 from reconciler.archives.id_map import mapped
 from reconciler.archives.pack import InMap, Packed, be_considerate, disk_use, pack
 from reconciler.archives.room import room
-from reconciler.lxc_config import rootfs
-from reconciler.newest import current_view
+from reconciler.places import rootfs
 from reconciler.plan import Tell
-from reconciler.power import resident_of
+from reconciler.published import current_view, resident_of
 from reconciler.snapshots import shelf as snapshots
 from reconciler.snapshots.folder import ready_folder
 from reconciler.snapshots.shelf import ARCHIVE, DESCRIPTION, Snapshot, folder_of

@@ -20,18 +20,17 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from reconciler import locks, power
+from reconciler import locks, power, removal
 from reconciler.archives.room import used
-from reconciler.converge import os_error
-from reconciler.lxc_config import rootfs
-from reconciler.newest import current_view
+from reconciler.places import rootfs
 from reconciler.plan import Tell
+from reconciler.published import current_view, resident_of
 from reconciler.systems import folders
 from reconciler.systems.fitting import fit
 from reconciler.systems.inventory import PREVIOUS, Systems, systems_of
 from reconciler.systems.undertaking import undertaking
 from state import files
-from state.errors import LxcGpuError, Remedy
+from state.errors import LxcGpuError, Remedy, os_error
 from state.view import Resident, View
 from state.wire import Progress
 
@@ -80,7 +79,7 @@ def replace(
                 done = _go_on(now, user, resident, notes, tell, was_running=was_running)
         if trash is not None:
             tell(Progress("removing the system that was kept until now"))
-            folders.delete(trash)
+            removal.delete(trash)
         return done.ended()
 
 
@@ -99,12 +98,12 @@ def undo(user: str, what: str, expected: Systems, tell: Tell) -> Exchanged:
 def forget(user: str, what: str, expected: Systems, tell: Tell) -> int:
     """Remove the kept system. How many bytes that freed."""
     with _work(user, what, expected) as (_, _, root):
-        trash = folders.put_away(root.with_name(PREVIOUS))
+        trash = removal.put_away(root.with_name(PREVIOUS))
         if trash is None:
             return 0
         tell(Progress("removing the previous system"))
         freed = used(trash)
-        folders.delete(trash)
+        removal.delete(trash)
         return freed
 
 
@@ -114,7 +113,7 @@ def _put_in_place(root: Path, folder: Path) -> Path | None:
     OSError if that can't be done: then all of them are where they were.
     """
     previous = root.with_name(PREVIOUS)
-    trash = folders.put_away(previous)
+    trash = removal.put_away(previous)
     try:
         folder.rename(previous)
         files.keep_folder(root.parent)
@@ -133,7 +132,7 @@ def _work(user: str, what: str, expected: Systems | None) -> Iterator[tuple[View
     """Alone at the user's file system, without what killed programs left there."""
     with undertaking(user, what):
         view = current_view()
-        resident = power.resident_of(view, user)
+        resident = resident_of(view, user)
         _check(view, user, expected)
         root = rootfs(view, user)
         folders.clear(root.parent)
@@ -158,7 +157,7 @@ def _at_rest(user: str, tell: Tell) -> Iterator[tuple[View, Resident, bool]]:
     """
     with locks.lock(locks.user_lock(user)):
         view = current_view()  # the user may have been disabled meanwhile
-        resident = power.resident_of(view, user)
+        resident = resident_of(view, user)
         was_running = power.stop_alone(user, tell)
         try:
             yield view, resident, was_running

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from reconciler.lxc_config import rootfs
-from state import command
+from reconciler.places import rootfs
+from reconciler.removal import TRASH, delete, put_away, remove_tree
 from state.view import Resident, View
 
 NEXT = "rootfs.new"
 """The name of a system that is being made, beside the one that it will replace."""
-TRASH = ".trash-"
-"""How the names of systems begin that are being removed."""
 
 
 @contextmanager
@@ -50,12 +47,6 @@ def clear(folder: Path) -> None:
         delete(trash)
 
 
-def remove_tree(tree: Path) -> None:
-    """Remove a file system, if it is there."""
-    if (trash := put_away(tree)) is not None:
-        delete(trash)
-
-
 def remove_container(folder: Path) -> None:
     """Remove a container's folder, with all systems in it.
 
@@ -66,19 +57,3 @@ def remove_container(folder: Path) -> None:
         if not tree.name.startswith(TRASH):
             put_away(tree)
     delete(folder)
-
-
-def put_away(tree: Path) -> Path | None:
-    """Rename a file system that is to be removed, so that a half-removed one is never used."""
-    if not os.path.lexists(tree):
-        return None
-    return tree.rename(tree.with_name(f"{TRASH}{secrets.token_hex(4)}"))
-
-
-def delete(trash: Path) -> None:
-    """Delete what was put away.
-
-    rm(1) follows no links, whatever happens below meanwhile, and goes down as deep as folders are
-    nested.
-    """
-    command.run(["rm", "--recursive", "--force", "--one-file-system", "--", trash], timeout=86400)

@@ -10,7 +10,8 @@ from reconciler import hostile, locks, places
 from reconciler.archives.extract import Source, extract
 from reconciler.archives.id_map import Owner, in_id_map
 from reconciler.container_home import UID
-from reconciler.lxc_config import hostname, rootfs
+from reconciler.lxc_config import hostname
+from reconciler.places import rootfs
 from reconciler.plan import Tell
 from reconciler.systems.folders import beside
 from reconciler.systems.undertaking import busy

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reconciler.lxc_config import rootfs
+from reconciler.places import rootfs
 from state.view import View
 
 PREVIOUS = "rootfs.before"

@@ -15,7 +15,7 @@ from reconciler.archives.extract import LOOK_EVERY, MOST_SAID, Source, disk_full
 from reconciler.archives.id_map import Owner
 from reconciler.archives.pace import Pace
 from reconciler.archives.room import check_room, room, used
-from reconciler.lxc_config import rootfs
+from reconciler.places import rootfs
 from reconciler.plan import Tell
 from reconciler.snapshots.shelf import Snapshot
 from reconciler.systems import from_template

@@ -12,9 +12,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 
 from reconciler import journal, locks, places
-from reconciler.converge import os_error
 from state import files
-from state.errors import LxcGpuError, Remedy
+from state.errors import LxcGpuError, Remedy, os_error
 
 KILLED = "it was killed; nothing was lost, so begin again"
 

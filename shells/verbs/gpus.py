@@ -7,14 +7,15 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from reconciler import power, processes
+from reconciler import processes
 from reconciler.in_words import columns, since, size
-from reconciler.newest import current_view
-from reconciler.nvidia import nodes, nvml, versions
+from reconciler.nvidia import nodes, nvml
+from reconciler.nvidia.driver import driver
 from reconciler.nvidia.nvml import Gpu, GpuProcess
 from reconciler.owners import Owners
 from reconciler.plan import Tell
 from reconciler.processes import Process, Use
+from reconciler.published import current_view, resident_of
 from shells.verbs import Asked
 from state import wire
 from state.errors import LxcGpuError
@@ -27,7 +28,7 @@ GIB = 1 << 30
 def answer(asked: Asked, tell: Tell) -> wire.Answer:
     """Look, and change nothing. Without a driver, it says why, and shows the rest."""
     view = current_view()
-    power.resident_of(view, asked.user)
+    resident_of(view, asked.user)
     samples = processes.sampled()
     before, begun = next(samples), time.monotonic()
     gpus, problem = _gpus()
@@ -56,7 +57,7 @@ def answer(asked: Asked, tell: Tell) -> wire.Answer:
 
 
 def _gpus() -> tuple[tuple[Gpu, ...], LxcGpuError | None]:
-    if not versions.driver().present:
+    if not driver().present:
         return (), NO_DRIVER
     try:
         reading = nvml.read()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from reconciler import power
 from reconciler.network import forwarding, forwards
 from reconciler.network.forwards import Forward
-from reconciler.newest import current_view
 from reconciler.plan import Tell
+from reconciler.published import current_view, resident_of
 from shells import ports_in_words as words
 from shells.verbs import Asked, facts
 from state import wire
@@ -33,7 +33,7 @@ def answer(asked: Asked, tell: Tell) -> wire.Answer:
 
 def _list(user: str) -> wire.Answer:
     view = current_view()
-    resident, running = power.resident_of(view, user), _runs(user)
+    resident, running = resident_of(view, user), _runs(user)
     ssh = Forward("tcp", resident.port, words.SSH)
     text = words.table(view, (ssh, *forwards.read().of.get(user, ())), running=running)
     return wire.Answer(text, facts(view, user, running=running))

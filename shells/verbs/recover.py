@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 
 from reconciler import in_words, power
-from reconciler.newest import current_view
 from reconciler.plan import Tell
+from reconciler.published import current_view, resident_of
 from reconciler.snapshots.shelf import Snapshot, open_snapshot
 from reconciler.systems import exchange
 from reconciler.systems.exchange import Exchanged
 from reconciler.systems.inventory import Systems, systems_of
 from reconciler.systems.next_system import FromArchive
-from shells import messages
 from shells.questions import unless_confirmed
-from shells.verbs import Asked, facts
+from shells.verbs import Asked, facts, words
 from state import wire
 from state.errors import LxcGpuError
 from state.view import View
@@ -98,7 +97,7 @@ def forget(asked: Asked, tell: Tell) -> wire.Answer | wire.Question:
 def look(user: str) -> tuple[View, Systems]:
     """The view and what stands there; LxcGpuError if the user has no container here."""
     view = current_view()
-    power.resident_of(view, user)
+    resident_of(view, user)
     return view, systems_of(view, user)
 
 
@@ -141,7 +140,7 @@ def answered(asked: Asked, done: Exchanged, what: str, **more: object) -> wire.A
         f"Your container on {view.server} {what}.",
         f"The previous system is kept: `ssh {view.server}-manage recover --undo` goes back, "
         "`recover --forget` frees its room.",
-        messages.how_to_log_in(view, user, view.residents[user])
+        words.how_to_log_in(view, user, view.residents[user])
         if done.running
         else f"Start it:  ssh {view.server}-manage",
     ]

@@ -6,9 +6,9 @@ import time
 from dataclasses import asdict
 
 from reconciler.in_words import columns, moment, size
-from reconciler.newest import current_view
 from reconciler.plan import Tell
-from reconciler.power import power_of, resident_of
+from reconciler.power import power_of
+from reconciler.published import current_view, resident_of
 from reconciler.snapshots import shelf as snapshots
 from reconciler.snapshots import take as take_snapshot
 from reconciler.snapshots.shelf import Shelf, Snapshot

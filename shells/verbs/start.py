@@ -5,9 +5,8 @@ from __future__ import annotations
 from reconciler import power
 from reconciler.idleness import unused_for
 from reconciler.plan import Tell
-from shells import messages
 from shells.ports_in_words import line
-from shells.verbs import Asked, facts, forwards_of, idle_facts
+from shells.verbs import Asked, facts, forwards_of, idle_facts, words
 from state import wire
 
 
@@ -15,13 +14,13 @@ def answer(asked: Asked, tell: Tell) -> wire.Answer:
     """Start it; notes say what inside its owner should mend."""
     started = power.start(asked.user, tell)
     view, user = started.view, asked.user
-    text = messages.started(view, user, view.residents[user], was_running=started.was_running)
+    text = words.started(view, user, view.residents[user], was_running=started.was_running)
     idle = unused_for(view, user) if started.was_running else None
     lines = [
         *(f"Note: {note}" for note in started.notes),
         text,
         *line(forwards_of(user)),
-        *([] if idle is None else [messages.last_used(view.server, idle)]),
+        *([] if idle is None else [words.last_used(view.server, idle)]),
     ]
     more = {
         "was_running": started.was_running,

@@ -7,14 +7,13 @@ from dataclasses import asdict
 from reconciler import container_use, in_words, power
 from reconciler.container_use import DiskUse, MountSeen
 from reconciler.idleness import unused_for
-from reconciler.newest import current_view
 from reconciler.plan import Tell
 from reconciler.power import Power
+from reconciler.published import current_view, resident_of
 from reconciler.systems.inventory import Systems, systems_of
 from reconciler.systems.undertaking import Undertaking, last
-from shells import messages
 from shells.ports_in_words import line
-from shells.verbs import Asked, facts, forwards_of, idle_facts
+from shells.verbs import Asked, facts, forwards_of, idle_facts, words
 from state import wire
 from state.view import Limits
 
@@ -22,7 +21,7 @@ from state.view import Limits
 def answer(asked: Asked, tell: Tell) -> wire.Answer:
     """Look, and change nothing."""
     view, user = current_view(), asked.user
-    resident, now = power.resident_of(view, user), power.power_of(user)
+    resident, now = resident_of(view, user), power.power_of(user)
     limits, most = view.limits_of(user), container_use.memory_limit(user)
     disk = container_use.disk_use(view, user, resident)
     mounts = container_use.mounts_seen(view, user) if now.running else ()
@@ -36,9 +35,9 @@ def answer(asked: Asked, tell: Tell) -> wire.Answer:
         f"  address  {resident.address} (inside this server)",
         *([] if work is None else [f"  files    {_in_words(work)}"]),
         *_kept(systems),
-        *([messages.how_to_log_in(view, user, resident)] if now.running else []),
+        *([words.how_to_log_in(view, user, resident)] if now.running else []),
         *line(forwards_of(user)),
-        *([] if idle is None else [messages.last_used(view.server, idle)]),
+        *([] if idle is None else [words.last_used(view.server, idle)]),
         *([] if now.running else [f"Start it:  ssh {view.server}-manage"]),
     ]
     more = {

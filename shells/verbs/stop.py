@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from reconciler import power
-from reconciler.newest import current_view
 from reconciler.plan import Tell
+from reconciler.published import current_view
 from shells.verbs import Asked, facts
 from state import wire
 

@@ -1,7 +1,8 @@
 from dataclasses import replace
 from pathlib import Path
 
-from reconciler.lxc_config import Bind, hostname, lxc_config
+from reconciler.lxc_config import hostname, lxc_config
+from reconciler.mounts.bind import Bind
 from state.view import Limits
 from tests.unit.reconciler.views import RESIDENT, VIEW
 

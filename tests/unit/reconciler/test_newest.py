@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from reconciler import brake, newest, places
-from reconciler.newest import publish_newest, published_view
+from reconciler.newest import publish_newest
+from reconciler.published import published_view
 from reconciler.server import ServerConfig
 from reconciler.trusted import trust
 from state.errors import LxcGpuError

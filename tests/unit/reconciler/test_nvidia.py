@@ -10,8 +10,8 @@ import pytest
 from reconciler import places
 from reconciler.doctor.driver import in_step_of
 from reconciler.nvidia import cdi, inside, install, kept, nodes, nvml, versions
+from reconciler.nvidia.driver import Driver
 from reconciler.nvidia.nodes import Card
-from reconciler.nvidia.versions import Driver
 from state.errors import LxcGpuError
 from tests.unit.reconciler.views import VIEW
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from reconciler.load.gpus import Gpus, loads
-from reconciler.nvidia import nvml, versions
+from reconciler.nvidia import nvml
+from reconciler.nvidia.driver import loaded
 from state.command import run
 
 pytestmark = pytest.mark.skipif(
@@ -47,7 +48,7 @@ def test_one_reading(told: list[list[str]]) -> None:
         assert 0 <= gpu.memory_used <= gpu.memory_total
         if limit[0].isdigit():
             assert gpu.power_limit == pytest.approx(float(limit), abs=0.02)
-    assert reading.driver == (versions.loaded() or reading.driver)
+    assert reading.driver == (loaded() or reading.driver)
 
 
 def test_again_and_again_by_one_child(stream: Gpus, told: list[list[str]]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from shells import gate
-from shells.gate import Caller, Fetch, Places, Push, Register, caller_of, request_of
+from shells.gate_request import Caller, Fetch, Places, Push, Register, caller_of, request_of
 from state.errors import LxcGpuError
 from state.gate_keys import gate_keys
 from state.keys import parse_key

@@ -1,0 +1,34 @@
+"""Removes whole file systems: renamed first, so that a half-removed one is never used."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+from state import command
+
+TRASH = ".trash-"
+"""How the names of systems begin that are being removed."""
+
+
+def remove_tree(tree: Path) -> None:
+    """Remove a file system, if it is there."""
+    if (trash := put_away(tree)) is not None:
+        delete(trash)
+
+
+def put_away(tree: Path) -> Path | None:
+    """Rename a file system that is to be removed, so that a half-removed one is never used."""
+    if not os.path.lexists(tree):
+        return None
+    return tree.rename(tree.with_name(f"{TRASH}{secrets.token_hex(4)}"))
+
+
+def delete(trash: Path) -> None:
+    """Delete what was put away.
+
+    rm(1) follows no links, whatever happens below meanwhile, and goes down as deep as folders are
+    nested.
+    """
+    command.run(["rm", "--recursive", "--force", "--one-file-system", "--", trash], timeout=86400)

@@ -1,0 +1,31 @@
+"""What verbs tell their user."""
+
+from __future__ import annotations
+
+from state.view import Resident, View
+
+DAY = 86400
+
+
+def how_to_log_in(view: View, user: str, resident: Resident) -> str:
+    """The line that follows every successful start."""
+    return (
+        f"Log in:  ssh {view.server}    "
+        f"(without the ssh config: ssh -p {resident.port} {user}@{view.address})"
+    )
+
+
+def last_used(server: str, seconds: float) -> str:
+    """What the user of an idle container reads."""
+    days = int(seconds // DAY)
+    return (
+        f"Your container was last used {days} day{'s' * (days != 1)} ago (GPU, CPU, logins).\n"
+        f"`ssh {server}-manage stop` gives its memory back to the others; its files\n"
+        "stay, and a start brings it back. Nothing is stopped by itself."
+    )
+
+
+def started(view: View, user: str, resident: Resident, *, was_running: bool) -> str:
+    """What `start` answers."""
+    what = "runs already" if was_running else "is up"
+    return f"Your container on {view.server} {what}.\n{how_to_log_in(view, user, resident)}"
