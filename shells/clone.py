@@ -20,6 +20,7 @@ from state.errors import LxcGpuError
 from state.lineage import FULL_ID
 from state.model import State
 from state.plumbing import SSH
+from state.publish import publish
 from state.repository import Repository
 
 _PASSED_ON = ("SSH_AUTH_SOCK", "GIT_SSH_COMMAND", "XDG_CONFIG_HOME", "GIT_CONFIG_GLOBAL")
@@ -78,7 +79,7 @@ class Clone:
         """Commit `edit` as this person, signed with their key, and push it."""
         author = self.author()
         with self._signing_key() as key:
-            return self._copy().commit(edit, author, key)
+            return publish(self._copy(), edit, author, key)
 
     def follow(self, committed: Committed) -> bool:
         """Move a clean `main` in the work tree on to what was pushed. Whether that was done."""

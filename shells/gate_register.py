@@ -10,6 +10,7 @@ from state.edits import register
 from state.errors import LxcGpuError
 from state.keys import PublicKey, parse_key
 from state.model import State
+from state.publish import publish
 from state.repository import Repository
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def commit_registration(user: str, host_key: str, server: str, where: Places) ->
     edit = registration(user, _host_key(host_key), server)
     repository = Repository.clone(str(where.repository), where.clone)
     author = Author(server, f"{server}@servers.invalid")
-    return repository.commit(edit, author, where.signing_key).revision
+    return publish(repository, edit, author, where.signing_key).revision
 
 
 def registration(user: str, host_key: PublicKey, server: str) -> Edit:

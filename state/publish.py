@@ -16,7 +16,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from state.check import check
 from state.commits import MAIN, Author, Committed
@@ -28,10 +27,8 @@ from state.model import Fleet, State
 from state.plumbing import REMOTE_LIMIT, Answered, GitError, failure
 from state.problems import StateInvalidError
 from state.render import render, touched
+from state.repository import Repository
 from state.syntax import parse
-
-if TYPE_CHECKING:
-    from state.repository import Repository
 
 TRIES = 20
 LONGEST_PAUSE = 2.0
@@ -74,9 +71,14 @@ class _Draft:
 
 
 def publish(
-    repository: Repository, edit: Edit, author: Author, signing_key: Path | None
+    repository: Repository, edit: Edit, author: Author, signing_key: Path | None = None
 ) -> Committed:
-    """See `Repository.commit`."""
+    """Apply `edit` to the newest state and push the result, as `author`.
+
+    `signing_key` is the path of an ssh private key. A lost race is run again, a few times.
+    LxcGpuError from the edit, StateInvalidError, RemoteError, or RefusedError with what the
+    remote's hook said; in each case nothing was committed.
+    """
     (result,) = publish_all(repository, [Proposal(edit, author)], signing_key)
     if isinstance(result, LxcGpuError):
         raise result

@@ -1,8 +1,8 @@
-"""The state repository: a bare clone that is read at a revision, and committed to by edits.
+"""The state repository: a bare clone that is fetched, and read at a revision.
 
 Control flow of a read: `ls-tree` names the blobs of a revision, parsed ones come from
 `state.parsed`, the others from `cat-file`, and `state.load.build` makes a State of them: never a
-work tree, so nobody sees half an update. Of a commit: see `state.publish`.
+work tree, so nobody sees half an update. `state.publish` commits edits to it.
 
 Models and YAML are loaded when a state is first read: a round with nothing new needs neither.
 """
@@ -21,12 +21,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from state.commits import MAIN, Author, Commit, Committed
+from state.commits import MAIN, Commit
 from state.errors import LxcGpuError, Remedy
 from state.plumbing import REMOTE_LIMIT, SSH, GitError, Plumbing, failure
 
 if TYPE_CHECKING:
-    from state.edit import Edit
     from state.load import Models
     from state.model import State
     from state.tree import TreeReader
@@ -159,17 +158,6 @@ class Repository:
             Commit(row[0].strip(), row[1], row[2], row[3], datetime.fromisoformat(row[4]), row[5])
             for row in rows
         )
-
-    def commit(self, edit: Edit, author: Author, signing_key: Path | None = None) -> Committed:
-        """Apply `edit` to the newest state and publish the result, by `author`.
-
-        `signing_key` is the path of an ssh private key. A lost race is run again, a few times.
-        LxcGpuError from the edit, StateInvalidError, RemoteError, or `state-refused` with what
-        the remote's hook said; in each case nothing was committed.
-        """
-        from state.publish import publish
-
-        return publish(self, edit, author, signing_key)
 
     @cached_property
     def trees(self) -> TreeReader:

@@ -16,6 +16,7 @@ from state.commits import Author
 from state.edits import first_save
 from state.keys import parse_key
 from state.model import Signer
+from state.publish import publish
 from state.repository import Repository
 from state.walk import Judged, walk
 from tests.integration import sshd
@@ -58,7 +59,7 @@ class Gate:
         return f"ssh://root@127.0.0.1:{self.port}{self.repository}"
 
 
-def publish(folder: Path, repository: Path) -> None:
+def write_gate_keys(folder: Path, repository: Path) -> None:
     """Render the gate's keys, for the program of this test."""
     from state.gate_keys import gate_keys
 
@@ -84,7 +85,7 @@ def gate(tmp_path):
         f"real = gate.places\ngate.places = lambda: real(Path({str(tmp_path / 'web.toml')!r}))\n"
         "sys.exit(gate.main())\n"
     )
-    publish(tmp_path, repository)
+    write_gate_keys(tmp_path, repository)
     with sshd.running(tmp_path, keys["host"]) as port:
         yield Gate(tmp_path, port, repository)
 
@@ -112,7 +113,7 @@ def add_server(gate: Gate) -> None:
     gate.git("alice", "-C", work, *gate.me, "commit", "-q", "-m", "Add gpu17")
     pushed = gate.git("alice", "-C", work, "push", "-q")
     assert pushed.returncode == 0, pushed.stderr
-    publish(gate.folder, gate.repository)
+    write_gate_keys(gate.folder, gate.repository)
 
 
 def test_from_a_pushed_server_file_to_a_registration(gate):
@@ -126,7 +127,7 @@ def test_from_a_pushed_server_file_to_a_registration(gate):
     clone = Repository.clone(str(gate.repository), gate.folder / "clone")
     other = parse_key((gate.folder / "other.pub").read_text())
     saved = first_save("LQChen", "Lequn Chen", None, [other])
-    clone.commit(saved, Author("x", "x@y"), gate.folder / "iam")
+    publish(clone, saved, Author("x", "x@y"), gate.folder / "iam")
     answer = json.loads(gate.ask("gpu17", "register", "lqchen", KEY).stdout)["answer"]
     assert answer["facts"]["user"] == "lqchen"
     again = json.loads(gate.ask("gpu17", "register", "lqchen", KEY).stdout)["answer"]

@@ -19,7 +19,7 @@ from state.errors import LxcGpuError
 from state.hook import PushRefusedError, judge_push
 from state.load import load
 from state.model import Signer
-from state.publish import RefusedError
+from state.publish import RefusedError, publish
 from state.repository import Repository
 from state.scaffolding import init, init_bare
 from state.schema import FILES, schemas
@@ -147,7 +147,7 @@ def test_every_field_is_in_a_schema() -> None:
 def test_the_hook_lets_valid_work_in_and_nothing_else(tmp_path: Path) -> None:
     origin, folder, key = begun(tmp_path)
     clone = Repository.clone(str(origin), tmp_path / "clone")
-    clone.commit(first_save("ann", "Ann", None, [ed25519(1)]), ME, key)
+    publish(clone, first_save("ann", "Ann", None, [ed25519(1)]), ME, key)
     assert "ok: 1 user, 0 former users" in lxc_gpu("check", origin).stdout
 
     git(folder, "pull", "-q", "--rebase", "origin", "main")
@@ -187,15 +187,15 @@ def test_the_hook_lets_valid_work_in_and_nothing_else(tmp_path: Path) -> None:
 def test_a_refusal_reaches_who_commits(tmp_path: Path) -> None:
     origin, _, key = begun(tmp_path)
     clone = Repository.clone(str(origin), tmp_path / "clone")
-    clone.commit(first_save("ann", "Ann", None, [ed25519(1)]), ME, key)
+    publish(clone, first_save("ann", "Ann", None, [ed25519(1)]), ME, key)
     with pytest.raises(RefusedError, match="it is unsigned"):
-        clone.commit(add_key("ann", ed25519(2)), ME)
+        publish(clone, add_key("ann", ed25519(2)), ME)
     hook = origin / "hooks" / "pre-receive"
     hook.write_text("#!/bin/sh\necho 'users/ann.yaml:1: no' >&2; exit 1\n")
     with pytest.raises(RefusedError, match=r"users/ann\.yaml:1: no"):
-        clone.commit(add_key("ann", ed25519(2)), ME, key)
+        publish(clone, add_key("ann", ed25519(2)), ME, key)
     init_bare(origin)
-    assert clone.commit(add_key("ann", ed25519(2)), ME, key).changed
+    assert publish(clone, add_key("ann", ed25519(2)), ME, key).changed
 
 
 @pytest.mark.usefixtures("path_with_lxc_gpu")

@@ -18,7 +18,7 @@ from state.edits import add_key, disable, first_save, set_keys
 from state.errors import LxcGpuError
 from state.plumbing import RemoteError
 from state.problems import StateInvalidError
-from state.publish import RefusedError
+from state.publish import RefusedError, publish
 from state.repository import Repository
 from tests.unit.state.fleet import files
 from tests.unit.state.keyring import ed25519
@@ -109,7 +109,7 @@ def test_fetch_brings_what_is_new(clone: Repository, work: Path) -> None:
 
 def test_a_commit_says_who_and_what(clone: Repository, work: Path) -> None:
     key = ed25519("new", "laptop")
-    done = clone.commit(add_key("ann", key), ANN)
+    done = publish(clone, add_key("ann", key), ANN)
     assert done.changed
     assert done.revision == clone.tip()
     assert key in done.state.users["ann"].keys
@@ -127,13 +127,13 @@ def test_a_commit_says_who_and_what(clone: Repository, work: Path) -> None:
 def test_nothing_to_commit(clone: Repository) -> None:
     before = clone.tip()
     keys = clone.read(before).users["ann"].keys
-    done = clone.commit(set_keys("ann", keys), ANN)
+    done = publish(clone, set_keys("ann", keys), ANN)
     assert (done.changed, done.revision) == (False, before)
     assert clone.tip() == before
 
 
 def test_leaving_moves_the_file_and_its_text(clone: Repository, work: Path) -> None:
-    clone.commit(disable("ann"), ANN)
+    publish(clone, disable("ann"), ANN)
     git(work, "pull", "-q", "origin", "main")
     assert git(work, "show", "--format=", "--name-status", "-M", "HEAD") == (
         "R100\tusers/ann.yaml\tformer/ann.yaml"
@@ -145,7 +145,7 @@ def test_the_very_first_commit(tmp_path: Path, empty: Path) -> None:
     with pytest.raises(LxcGpuError, match="empty"):
         clone.tip()
     assert clone.history() == ()
-    done = clone.commit(first_save("Ann", "Ann E", "id-1", [ed25519(1)]), ANN)
+    done = publish(clone, first_save("Ann", "Ann E", "id-1", [ed25519(1)]), ANN)
     assert done.changed
     assert (done.state.users["ann"].uid, done.state.users["ann"].port) == (20000, 22000)
     assert clone.read(clone.tip()) == done.state
@@ -160,11 +160,11 @@ def test_the_loser_of_a_race_applies_again(tmp_path: Path, remote: Path) -> None
 
     def late(state):  # type: ignore[no-untyped-def]
         if not calls:
-            two.commit(first_save("zoe", "Zoe", None, [ed25519("zoe")]), ANN)
+            publish(two, first_save("zoe", "Zoe", None, [ed25519("zoe")]), ANN)
         calls.append(state)
         return edit.apply(state)
 
-    done = one.commit(Edit(late), ANN)
+    done = publish(one, Edit(late), ANN)
     assert len(calls) == 2
     users = done.state.users
     assert users["zoe"].uid == 20003
@@ -181,7 +181,7 @@ def test_many_at_once_never_share_a_number(tmp_path: Path, remote: Path) -> None
         try:
             for n in range(4):
                 name = f"u{who}x{n}"
-                clone.commit(first_save(name, name, None, [ed25519(name)]), ANN)
+                publish(clone, first_save(name, name, None, [ed25519(name)]), ANN)
         except BaseException as error:
             failed.append(error)
 
@@ -208,12 +208,12 @@ def test_a_signed_commit_verifies(tmp_path: Path, clone: Repository, remote: Pat
     run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key])
     allowed = tmp_path / "allowed"
     allowed.write_text(f"* {key.with_suffix('.pub').read_text()}")
-    done = clone.commit(add_key("ann", ed25519("n")), ANN, key)
+    done = publish(clone, add_key("ann", ed25519("n")), ANN, key)
     verify = ["-c", f"gpg.ssh.allowedSignersFile={allowed}", "verify-commit", done.revision]
     assert run(["git", "-C", remote, *verify]).ok
     before = clone.tip()
     with pytest.raises(LxcGpuError, match="could not be signed"):
-        clone.commit(add_key("ann", ed25519("m")), ANN, tmp_path / "missing")
+        publish(clone, add_key("ann", ed25519("m")), ANN, tmp_path / "missing")
     assert clone.tip() == before
 
 
@@ -225,7 +225,7 @@ def test_what_breaks_the_rules_is_not_committed(clone: Repository) -> None:
 
     before = clone.tip()
     with pytest.raises(StateInvalidError, match=r"users/lqchen\.yaml:5: port 22001 is also"):
-        clone.commit(Edit(clash), ANN)
+        publish(clone, Edit(clash), ANN)
     assert clone.fetch() == before
 
 
@@ -236,13 +236,13 @@ def test_the_hooks_words_are_passed_on(clone: Repository, remote: Path) -> None:
     hook.chmod(0o755)
     before = clone.tip()
     with pytest.raises(RefusedError, match="not on a Friday") as caught:
-        clone.commit(add_key("ann", ed25519("n")), ANN)
+        publish(clone, add_key("ann", ed25519("n")), ANN)
     assert caught.value.code == "state-refused"
     assert clone.tip() == before
 
 
 def test_history(clone: Repository, work: Path) -> None:
-    clone.commit(add_key("ann", ed25519("n", "x")), Author("Ann <Ünïcode>\n", "a@b"))
+    publish(clone, add_key("ann", ed25519("n", "x")), Author("Ann <Ünïcode>\n", "a@b"))
     whole = clone.history()
     assert [commit.subject.split(":")[0] for commit in whole] == ["ann", "by hand"]
     assert (whole[0].name, whole[0].email) == ("Ann Ünïcode", "a@b")
@@ -354,7 +354,7 @@ def test_leftovers_of_a_kill_are_no_obstacle(clone: Repository, work: Path) -> N
     (clone.path / ".lxc-gpu-parsed.json.xyz").write_bytes(b"")
     new = save(work, {"README.md": b"new"})
     assert Repository(clone.path).fetch() == new
-    assert Repository(clone.path).commit(add_key("ann", ed25519("n")), ANN).changed
+    assert publish(Repository(clone.path), add_key("ann", ed25519("n")), ANN).changed
 
 
 @pytest.mark.parametrize("content", [b"", b"\n{}", b"x" * 64 + b"\n[]", b"\xff\xfe"])
@@ -438,13 +438,14 @@ def test_configuration_in_the_clone_starts_nothing(
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("GIT_DIR", "/nonexistent")
     clone.fetch()
-    clone.commit(add_key("ann", ed25519("n")), ANN)
+    publish(clone, add_key("ann", ed25519("n")), ANN)
     assert not trap.exists()
 
 
 def test_a_commit_waits_for_another_of_the_same_clone(clone: Repository) -> None:
     with clone.alone():
-        thread = threading.Thread(target=clone.commit, args=(add_key("ann", ed25519("n")), ANN))
+        work = (clone, add_key("ann", ed25519("n")), ANN)
+        thread = threading.Thread(target=publish, args=work)
         thread.start()
         thread.join(0.3)
         assert thread.is_alive()
@@ -457,9 +458,10 @@ def test_a_kill_in_the_middle_is_healed(tmp_path: Path, remote: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from state.repository import Repository\n"
         "from state.commits import Author; from state.edits import rename_person\n"
+        "from state.publish import publish\n"
         "r = Repository(Path(sys.argv[1]))\n"
         "print('ready', flush=True)\n"
-        "for n in range(1000): r.commit(rename_person('ann', f'Ann {n}'), Author('a', 'a@b'))\n"
+        "for n in range(1000): publish(r, rename_person('ann', f'Ann {n}'), Author('a', 'a@b'))\n"
     )
     clone = Repository.clone(str(remote), tmp_path / "c")
     for delay in (0.0, 0.05, 0.11):
@@ -470,6 +472,6 @@ def test_a_kill_in_the_middle_is_healed(tmp_path: Path, remote: Path) -> None:
             child.stdout.readline()
             time.sleep(delay)
             child.kill()
-        assert Repository(clone.path).commit(add_key("ann", ed25519(delay)), ANN).changed
+        assert publish(Repository(clone.path), add_key("ann", ed25519(delay)), ANN).changed
     clone.fetch()
     assert len(clone.read("main").users["ann"].keys) == 4

@@ -11,6 +11,7 @@ from state.commits import Author
 from state.edit import Edit
 from state.edits import add_key, disable, enable, first_save, register
 from state.problems import StateInvalidError
+from state.publish import publish
 from state.repository import Repository
 from state.walk import RevisionRefusedError, begin, signature_in_words, walk
 from tests.unit.state.fleet import files, server_yaml, user_yaml
@@ -49,7 +50,7 @@ def apply(shop: Workshop, edit: Edit, signer: str | None) -> str:
     shop.git("push", "-q", "-f", str(bare), "HEAD:main")
     clone = Repository.clone(str(bare), shop.folder.with_name("clone.git"))
     key = None if signer is None else shop.key_file(signer)
-    clone.commit(edit, Author("A Person", "a@b"), key)
+    publish(clone, edit, Author("A Person", "a@b"), key)
     shop.git("pull", "-q", "--ff-only", str(bare), "main")
     return shop.head
 
