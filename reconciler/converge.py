@@ -12,7 +12,7 @@ from reconciler import locks
 from reconciler.plan import AnyKind, Change, Lock, Tell, diff
 from state.errors import LxcGpuError, Remedy, os_error
 from state.view import View
-from state.wire import Failure, Progress
+from state.wire.messages import Failure, Progress
 
 Current = Callable[[], bool]
 PATIENCE = 60.0

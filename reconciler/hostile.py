@@ -23,8 +23,8 @@ from typing import Any, NoReturn
 
 from reconciler.forked import STDERR, Deadline, keep_only
 from reconciler.plan import Tell
-from state import wire
 from state.errors import LxcGpuError, Remedy
+from state.wire import messages
 
 LARGEST_FILE = 1 << 20
 """Bytes; no file that we have business with is larger."""
@@ -66,7 +66,7 @@ def as_owner_at_length(
     """
 
     def act(root: int, channel: socket.socket) -> Json:
-        return work(root, lambda message: channel.sendall(wire.encode(message).encode()))
+        return work(root, lambda message: channel.sendall(messages.encode(message).encode()))
 
     return _in_child(folder, owner, act, tell, lent)[0]
 
@@ -161,7 +161,7 @@ def _received(channel: socket.socket, tell: Tell, deadline: Deadline) -> tuple[b
         for line in lines:
             message = json.loads(line) if line else {}
             if "progress" in message:
-                tell(wire.Progress(**message["progress"]))
+                tell(messages.Progress(**message["progress"]))
             elif line:
                 last = line
 

@@ -23,7 +23,7 @@ from state.files import read_text, write_file
 from state.view import View
 
 if TYPE_CHECKING:
-    from state.server_load import IdleContainer
+    from state.wire.server_load import IdleContainer
 
 BUSY = 0.05
 """CPUs: 30 s of CPU time in ten minutes. A Debian that nobody uses took none that could be
@@ -127,7 +127,9 @@ def unused_for(view: View, user: str) -> float | None:
 
 def idle_containers(view: View, now: float) -> tuple[IdleContainer, ...]:
     """The containers to be named, the longest idle first; `now` is in seconds since the epoch."""
-    from state.server_load import IdleContainer  # third-party packages: not on the way of `start`
+    from state.wire.server_load import (
+        IdleContainer,  # third-party packages: not on the way of `start`
+    )
 
     if view.idle_days is None:
         return ()

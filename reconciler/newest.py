@@ -55,7 +55,7 @@ def publish_newest(config: ServerConfig) -> Newest:
 
 def _fetch(config: ServerConfig, before: View | None) -> View:
     """The view of the newest revision. A broken clone is made again: it is only a copy."""
-    from state.plumbing import GitError, RemoteError  # loads Git: only where it is needed
+    from state.git.plumbing import GitError, RemoteError  # loads Git: only where it is needed
 
     try:
         return _fetch_to_clone(config, before)
@@ -68,7 +68,7 @@ def _fetch(config: ServerConfig, before: View | None) -> View:
 
 def _fetch_to_clone(config: ServerConfig, before: View | None) -> View:
     from reconciler.brake import check_brake, leaving
-    from state.repository import Repository
+    from state.git.repository import Repository
 
     repository = Repository.clone(config.state_url, places.STATE_CLONE, ssh_command())
     tip = repository.tip()

@@ -13,7 +13,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from state.errors import LxcGpuError
 from state.view import View
-from state.wire import Progress
+from state.wire.messages import Progress
 
 R = TypeVar("R")
 Tell = Callable[[Progress], None]

@@ -22,7 +22,7 @@ from reconciler.published import CurrentView, current_view, resident_of
 from state import command
 from state.errors import LxcGpuError, Remedy
 from state.view import Resident, View
-from state.wire import Progress
+from state.wire.messages import Progress
 
 PATIENCE = 60.0
 """Seconds that a container's sshd may take to answer after the start."""

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from reconciler import hostile
 from reconciler.plan import Tell
 from state.errors import LxcGpuError, Remedy
-from state.wire import Progress
+from state.wire.messages import Progress
 
 BLOCK = 1024
 """Bytes: limits are kept in such blocks (QIF_DQBLKSIZE)."""

@@ -17,7 +17,7 @@ from reconciler.status import read_status, write_status
 from reconciler.suspension import Suspension, suspension
 from state import files
 from state.errors import LxcGpuError, Remedy
-from state.wire import MOST_DRIFT, Drift, Report
+from state.wire.messages import MOST_DRIFT, Drift, Report
 
 MOST_RESTARTS = 5
 """How often a round starts over because a newer revision was published meanwhile."""

@@ -15,7 +15,7 @@ from state.errors import LxcGpuError
 from state.view import View
 
 if TYPE_CHECKING:
-    from state.repository import Repository
+    from state.git.repository import Repository
 
 _FULL_ID = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?", re.ASCII)
 
@@ -58,13 +58,13 @@ def verify(repository: Repository, tip: str, view: View | None) -> int:
         raise _untrusted(repository, tip)
     if known == tip:
         return 0
-    from state.walk import walk
+    from state.trust.walk import walk
 
     return walk(repository, known, tip).allow_disable
 
 
 def _untrusted(repository: Repository, tip: str) -> LxcGpuError:
-    from state.walk import signature_in_words
+    from state.trust.walk import signature_in_words
 
     return LxcGpuError(
         "state-untrusted",

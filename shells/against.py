@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from shells.clone import Clone
-from state.changes import StateChange, describe
+from state.edits.changes import StateChange, describe
 from state.errors import LxcGpuError
-from state.lineage import FULL_ID, differences
-from state.model import State
-from state.policy import judge, role_needed
-from state.problems import StateInvalidError
-from state.repository import Repository
-from state.walk import walk
+from state.git.repository import Repository
+from state.model.documents import State
+from state.reading.problems import StateInvalidError
+from state.trust.lineage import FULL_ID, differences
+from state.trust.policy import judge, role_needed
+from state.trust.walk import walk
 
 _HEADINGS = {
     "fleet": "The fleet",
@@ -99,7 +99,7 @@ def _merged(repository: Repository, base: str, head: str) -> tuple[str, list[str
 
 
 def _others(paths: list[str]) -> tuple[str, ...]:
-    from state.layout import subject_of
+    from state.model.layout import subject_of
 
     return tuple(path for path in paths if subject_of(path) is None)
 

@@ -7,15 +7,15 @@ from collections.abc import Callable
 
 from reconciler.places import ROOT_SOCKET
 from shells.request import Request, encode
-from state import wire
 from state.errors import LxcGpuError, Remedy
+from state.wire import messages
 
-Show = Callable[[wire.Progress], None]
+Show = Callable[[messages.Progress], None]
 
 
 def ask(
     request: Request, show: Show, descriptor: int | None = None
-) -> wire.Answer | wire.Question | wire.Report:
+) -> messages.Answer | messages.Question | messages.Report:
     """The end of the answer; progress goes to `show`. LxcGpuError if it was refused or failed.
 
     `descriptor` goes along with the request.
@@ -33,11 +33,11 @@ def ask(
             ) from error
         socket.send_fds(connection, [encode(request)], [] if descriptor is None else [descriptor])
         with connection.makefile("rb") as stream:
-            while line := stream.readline(wire.LONGEST_LINE):
-                message = wire.decode(line)
-                if isinstance(message, wire.Progress):
+            while line := stream.readline(messages.LONGEST_LINE):
+                message = messages.decode(line)
+                if isinstance(message, messages.Progress):
                     show(message)
-                elif isinstance(message, wire.Refusal):
+                elif isinstance(message, messages.Refusal):
                     raise message.error()
                 else:
                     return message

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from state.command import Finished, run
-from state.commits import Author, Committed
-from state.edit import Edit
+from state.edits.edit import Edit
 from state.errors import LxcGpuError
-from state.lineage import FULL_ID
-from state.model import State
-from state.plumbing import SSH
-from state.publish import publish
-from state.repository import Repository
+from state.git.commits import Author, Committed
+from state.git.plumbing import SSH
+from state.git.publish import publish
+from state.git.repository import Repository
+from state.model.documents import State
+from state.trust.lineage import FULL_ID
 
 _PASSED_ON = ("SSH_AUTH_SOCK", "GIT_SSH_COMMAND", "XDG_CONFIG_HOME", "GIT_CONFIG_GLOBAL")
 

@@ -18,7 +18,7 @@ from shells.request import Request
 from shells.terminal import Terminal
 from shells.usage import Verb
 from state.errors import LxcGpuError
-from state.wire import Answer
+from state.wire.messages import Answer
 
 SSH = 22
 AT_ONCE = 1 << 18

@@ -20,7 +20,7 @@ from reconciler.published import published_view
 from shells.terminal import Terminal
 from state import command
 from state.errors import LxcGpuError
-from state.findings import Area, Finding, Level, examine, from_json, to_json, worst_last
+from state.wire.findings import Area, Finding, Level, examine, from_json, to_json, worst_last
 
 WEB_TOML = Path("/etc/lxc-gpu/web.toml")
 WEB_ACCOUNT = "lxc-gpu"

@@ -17,9 +17,9 @@ from shells.terminal import Terminal
 from state.errors import LxcGpuError
 
 if TYPE_CHECKING:
-    from state.edit import Edit
-    from state.keys import PublicKey
-    from state.model import Server, State
+    from state.edits.edit import Edit
+    from state.model.documents import Server, State
+    from state.model.keys import PublicKey
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -43,7 +43,7 @@ def user() -> None:
 @_clone_options
 def user_add(login: str, name: str, key: Any, clone: Path, as_json: bool) -> None:
     """Add a user with the directory's LOGIN, before they come to the web page."""
-    from state.fleet_edits import add_user
+    from state.edits.sysadmins import add_user
 
     _commit(clone, add_user(login, name, _keys(key) if key else ()), as_json)
 
@@ -54,7 +54,7 @@ def user_add(login: str, name: str, key: Any, clone: Path, as_json: bool) -> Non
 def user_show(name: str, clone: Path, as_json: bool) -> None:
     """Show what the newest state says about a user, by name or login."""
     from shells.clone import Clone
-    from state.edits import name_of
+    from state.edits.users import name_of
 
     revision, state = Clone.open(clone).newest()
     known = name if name in {**state.users, **state.former} else name_of(state, name)
@@ -74,7 +74,7 @@ def user_show(name: str, clone: Path, as_json: bool) -> None:
 @_clone_options
 def user_disable(name: str, clone: Path, as_json: bool) -> None:
     """Take a user's access away everywhere; home, container and numbers stay."""
-    from state.edits import disable
+    from state.edits.users import disable
 
     _commit(clone, disable(name), as_json)
 
@@ -84,7 +84,7 @@ def user_disable(name: str, clone: Path, as_json: bool) -> None:
 @_clone_options
 def user_enable(name: str, clone: Path, as_json: bool) -> None:
     """Let a user who had left return: everything is as it was."""
-    from state.edits import enable
+    from state.edits.users import enable
 
     _commit(clone, enable(name), as_json)
 
@@ -100,8 +100,8 @@ def key() -> None:
 @_clone_options
 def key_add(user_name: str, file: Any, clone: Path, as_json: bool) -> None:
     """Add the public keys in FILE (- is stdin) to those of USER."""
-    from state.edit import Edit
-    from state.edits import add_key
+    from state.edits.edit import Edit
+    from state.edits.users import add_key
 
     added = [add_key(user_name, each) for each in _keys(file)]
 
@@ -119,7 +119,7 @@ def key_add(user_name: str, file: Any, clone: Path, as_json: bool) -> None:
 @_clone_options
 def key_remove(user_name: str, fingerprint: str, clone: Path, as_json: bool) -> None:
     """Remove the key with this FINGERPRINT (SHA256:...) from those of USER."""
-    from state.fleet_edits import drop_key
+    from state.edits.sysadmins import drop_key
 
     _commit(clone, drop_key(user_name, fingerprint), as_json)
 
@@ -137,7 +137,7 @@ def server() -> None:
 @_clone_options
 def server_add(name: str, clone: Path, as_json: bool, **given: str | None) -> None:
     """Add the server NAME; without options, from what `setup/gpu-server` printed, on stdin."""
-    from state.fleet_edits import add_server
+    from state.edits.sysadmins import add_server
 
     fields = {field: value for field, value in given.items() if value}
     if not fields:
@@ -162,7 +162,7 @@ def registration_add(
     server_name: str, user_name: str, host_key: str, clone: Path, as_json: bool
 ) -> None:
     """Register USER on SERVER; users do that themselves by `ssh register@SERVER-manage`."""
-    from state.edits import register
+    from state.edits.users import register
 
     _commit(clone, register(server_name, user_name, _key(host_key)), as_json)
 
@@ -173,7 +173,7 @@ def registration_add(
 @_clone_options
 def registration_remove(server_name: str, user_name: str, clone: Path, as_json: bool) -> None:
     """Disable USER on SERVER only; the home and the container stay until they are purged."""
-    from state.fleet_edits import remove_registration
+    from state.edits.sysadmins import remove_registration
 
     _commit(clone, remove_registration(server_name, user_name), as_json)
 
@@ -197,7 +197,7 @@ def _commit(folder: Path, edit: Edit, as_json: bool) -> None:
 
 
 def _keys(file: Any) -> tuple[PublicKey, ...]:
-    from state.keys import parse_keys
+    from state.model.keys import parse_keys
 
     try:
         keys = parse_keys(file.read().decode("utf-8"))
@@ -209,7 +209,7 @@ def _keys(file: Any) -> tuple[PublicKey, ...]:
 
 
 def _key(text: str) -> PublicKey:
-    from state.keys import parse_key
+    from state.model.keys import parse_key
 
     try:
         return parse_key(text)
@@ -221,11 +221,11 @@ def _server_from(name: str, content: bytes) -> Server:
     """The server that `content`, in YAML, says. StateInvalidError names every problem."""
     from pydantic import ValidationError
 
-    from state.layout import subject_of
-    from state.model import Server
-    from state.problems import Problem, StateInvalidError
-    from state.syntax import BadYamlError, parse
-    from state.wording import findings
+    from state.model.documents import Server
+    from state.model.layout import subject_of
+    from state.reading.problems import Problem, StateInvalidError
+    from state.reading.syntax import BadYamlError, parse
+    from state.reading.wording import findings
 
     path = f"servers/{name}.yaml"
     try:

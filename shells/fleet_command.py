@@ -21,7 +21,7 @@ MOST_NOTES = 10
 
 def show(page: str | None, *, as_json: bool) -> None:
     """Fetch and print it. LxcGpuError if it can't be had."""
-    from state.fleet_status import encode
+    from state.wire.fleet_status import encode
 
     status = fleet_page.fetch(fleet_page.where(page, Path.cwd()))
     if as_json:

@@ -30,7 +30,7 @@ from urllib.request import (
 from state.errors import LxcGpuError, Remedy
 
 if TYPE_CHECKING:
-    from state.fleet_status import FleetStatus
+    from state.wire.fleet_status import FleetStatus
 
 VARIABLE = "LXC_GPU_PAGE"
 WEB_CONFIG = Path("/etc/lxc-gpu/web.toml")
@@ -42,7 +42,7 @@ SILENCE = 8.0
 
 def where(given: str | None, folder: Path) -> str:
     """The address of the web page for who types in `folder`. LxcGpuError if nothing tells."""
-    from state.fields import web_url
+    from state.model.fields import web_url
 
     for by, said in _places(given, folder):
         if said:
@@ -69,8 +69,8 @@ def _places(given: str | None, folder: Path) -> Iterator[tuple[str, str | None]]
 
 def _of_clone(folder: Path) -> str | None:
     """What fleet.yaml says, as it lies in the clone that holds `folder`."""
-    from state.layout import FLEET
-    from state.load import load
+    from state.model.layout import FLEET
+    from state.reading.load import load
 
     for above in (folder, *folder.parents):
         file = above / FLEET
@@ -90,7 +90,7 @@ def _of_this_machine() -> str | None:
 
 def fetch(page: str) -> FleetStatus:
     """What the page at this address says now. LxcGpuError if it can't be had."""
-    from state.fleet_status import PATH, BadStatusError, OtherFormatError, decode
+    from state.wire.fleet_status import PATH, BadStatusError, OtherFormatError, decode
 
     raw = _in_time(lambda: _asked(f"{page}{PATH}"), page)
     try:
@@ -126,7 +126,7 @@ def _in_time(ask: Callable[[], bytes], page: str) -> bytes:
 
 
 def _asked(url: str) -> bytes:
-    from state.fleet_status import LARGEST
+    from state.wire.fleet_status import LARGEST
 
     request = Request(url, headers={"Accept": "application/json", "User-Agent": "lxc-gpu"})  # noqa: S310
     with _opener().open(request, timeout=SILENCE) as response:
@@ -200,7 +200,7 @@ def _no_page(page: str, details: str) -> LxcGpuError:
 
 
 def _why(reason: object) -> str:
-    from state.server_load import as_text
+    from state.wire.server_load import as_text
 
     text = reason.strerror if isinstance(reason, OSError) and reason.strerror else str(reason)
     return as_text(text, 200).rstrip(".")

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from reconciler.in_words import columns, since
-from state.fleet_status import FleetStatus, ServerStatus
-from state.server_load import ServerLoad
+from state.wire.fleet_status import FleetStatus, ServerStatus
+from state.wire.server_load import ServerLoad
 
 GIB = 1 << 30
 GAP = 2

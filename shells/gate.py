@@ -16,7 +16,7 @@ from pathlib import Path
 
 from shells.gate_request import Fetch, Places, Register, caller_of, places, request_of
 from state.errors import LxcGpuError, Remedy
-from state.wire import Answer, encode, refusal
+from state.wire.messages import Answer, encode, refusal
 
 _PROTOCOL = re.compile(r"version=[0-2]", re.ASCII)
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from state.commits import Author
-from state.edit import Edit
-from state.edits import register
+from state.edits.edit import Edit
+from state.edits.users import register
 from state.errors import LxcGpuError
-from state.keys import PublicKey, parse_key
-from state.model import State
-from state.publish import publish
-from state.repository import Repository
+from state.git.commits import Author
+from state.git.publish import publish
+from state.git.repository import Repository
+from state.model.documents import State
+from state.model.keys import PublicKey, parse_key
 
 if TYPE_CHECKING:
     from shells.gate_request import Places

@@ -16,8 +16,8 @@ from reconciler.server import read_server_config
 from shells.client import ask
 from shells.request import BUG, Request
 from shells.usage import Verb
-from state import wire
 from state.errors import LxcGpuError
+from state.wire import messages
 
 
 def main(argv: Sequence[str]) -> int:
@@ -34,7 +34,7 @@ def main(argv: Sequence[str]) -> int:
             case _:
                 raise LxcGpuError("usage", "The verbs here: reconcile, load.")
     except LxcGpuError as error:
-        _send(wire.refusal(error))
+        _send(messages.refusal(error))
         return 1
     except BrokenPipeError:
         return 1
@@ -45,6 +45,6 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _send(message: wire.Message) -> None:
-    sys.stdout.write(wire.encode(message))
+def _send(message: messages.Message) -> None:
+    sys.stdout.write(messages.encode(message))
     sys.stdout.flush()

@@ -18,7 +18,7 @@ from shells.request import OF_USERS, Request
 from shells.terminal import Terminal
 from shells.usage import SEE_HELP, Verb, parse
 from state.errors import LxcGpuError
-from state.wire import Answer, Question
+from state.wire.messages import Answer, Question
 
 FORCED = "lxc-gpu"
 """What ForceCommand in setup/sshd/lxc-gpu.conf says: no request, look at SSH_ORIGINAL_COMMAND."""

@@ -14,7 +14,7 @@ from shells.request import Request
 from shells.terminal import Terminal
 from shells.usage import Verb
 from state.errors import LxcGpuError
-from state.wire import Answer
+from state.wire.messages import Answer
 
 
 def main(argv: Sequence[str]) -> int:

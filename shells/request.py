@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from shells.usage import OPTIONS, Verb
-from state import wire
 from state.errors import LxcGpuError
+from state.wire import messages
 
-BUG = wire.Refusal(
+BUG = messages.Refusal(
     "bug",
     "Something went wrong in lxc-gpu itself.",
     "Sysadmin: `journalctl -t lxc-gpu` has the details.",

@@ -21,8 +21,8 @@ from reconciler.plan import Tell
 from shells.request import BUG, LONGEST_REQUEST, OF_SERVICES, Request, decode, whose
 from shells.usage import Verb
 from shells.verbs import Asked, serve
-from state import wire
 from state.errors import LxcGpuError, Remedy
+from state.wire import messages
 
 PATIENCE = 3
 """Seconds that the other side has to say what it wants: our programs say it at once."""
@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
             send(_do(request, Asked(user, request.options, descriptor), send))
     except LxcGpuError as error:
         _log(f"event=refused code={error.code} message={error.message!r} {error.details}")
-        send(wire.refusal(error))
+        send(messages.refusal(error))
         return 1
     except Exception:
         import traceback
@@ -63,8 +63,8 @@ class _Sender:
         self._descriptor = descriptor
         self._gone = False
 
-    def __call__(self, message: wire.Message) -> None:
-        raw = wire.encode(message).encode()
+    def __call__(self, message: messages.Message) -> None:
+        raw = messages.encode(message).encode()
         while raw and not self._gone:
             try:
                 raw = raw[os.write(self._descriptor, raw) :]
@@ -121,7 +121,7 @@ def _receive() -> tuple[bytes, int | None]:
     return line, descriptors[0] if descriptors else None
 
 
-def _do(request: Request, asked: Asked, tell: Tell) -> wire.Message:
+def _do(request: Request, asked: Asked, tell: Tell) -> messages.Message:
     if request.verb is Verb.RECONCILE:
         from shells.rounds import reconcile
 

@@ -16,26 +16,27 @@ from reconciler.prepare import make_host_key
 from reconciler.published import published_view
 from reconciler.server import ServerConfig, read_server_config, ssh_command
 from reconciler.suspension import suspension
-from state import command, wire
+from state import command
 from state.errors import LxcGpuError, Remedy
 from state.view import View
+from state.wire import messages
 
-FIRST = wire.Progress("asking the IAM machine to note the registration")
+FIRST = messages.Progress("asking the IAM machine to note the registration")
 
 
-def reconcile(tell: Tell, only: str | None = None) -> wire.Report:
+def reconcile(tell: Tell, only: str | None = None) -> messages.Report:
     """Run a round, for everybody or for one user, and return its report."""
     argv = [str(places.RECONCILE), "reconcile", "--json", *(["--user", only] if only else [])]
-    end: wire.Message | None = None
+    end: messages.Message | None = None
     with command.started(argv, stdout=subprocess.PIPE, stderr=None) as child:
         assert child.stdout is not None  # noqa: S101
         for line in child.stdout:
-            end = wire.decode(line)
-            if isinstance(end, wire.Progress):
+            end = messages.decode(line)
+            if isinstance(end, messages.Progress):
                 tell(end)
-    if isinstance(end, wire.Refusal):
+    if isinstance(end, messages.Refusal):
         raise end.error()
-    if not isinstance(end, wire.Report):
+    if not isinstance(end, messages.Report):
         raise LxcGpuError(
             "round-died",
             "The round ended without a report.",
@@ -45,7 +46,7 @@ def reconcile(tell: Tell, only: str | None = None) -> wire.Report:
     return end
 
 
-def register(user: str, tell: Tell) -> wire.Answer:
+def register(user: str, tell: Tell) -> messages.Answer:
     """Have IAM commit the registration of `user` here, then make the container."""
     config = read_server_config()
     if (held := suspension()) is not None:
@@ -74,7 +75,7 @@ def register(user: str, tell: Tell) -> wire.Answer:
             "Your sysadmin sees the same on the web page. Then register again.",
         )
     event("registered", user=user, revision=view.revision)
-    return wire.Answer(_registered(view, user, report.changes), {"server": view.server})
+    return messages.Answer(_registered(view, user, report.changes), {"server": view.server})
 
 
 def _registered(view: View, user: str, changes: Sequence[str]) -> str:
@@ -92,8 +93,8 @@ def _ask_gate(config: ServerConfig, user: str, host_key: str) -> None:
     ssh = [*ssh_command().split(), config.gate, f"register {user} {kind} {blob}"]
     done = command.run(ssh, check=False, timeout=120)
     try:
-        answer = wire.decode(done.stdout)
-    except wire.BadMessageError as error:
+        answer = messages.decode(done.stdout)
+    except messages.BadMessageError as error:
         raise LxcGpuError(
             "iam-down",
             "The IAM machine can't be reached, so nobody can register just now.",
@@ -101,5 +102,5 @@ def _ask_gate(config: ServerConfig, user: str, host_key: str) -> None:
             Remedy.WAIT,
             f"{command.pasteable(done.argv)}: {done.status} {done.stderr.strip()}",
         ) from error
-    if isinstance(answer, wire.Refusal):
+    if isinstance(answer, messages.Refusal):
         raise answer.error()

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import click
 
 from shells.terminal import Terminal
-from state import wire
 from state.errors import LxcGpuError
+from state.wire import messages
 
 if TYPE_CHECKING:
     from reconciler.plan import AnyKind, Planned
@@ -70,7 +70,7 @@ def reconcile(as_json: bool, user: str | None, names: tuple[str, ...]) -> None:
     except LxcGpuError as error:
         if not as_json:
             raise
-        _send(wire.refusal(error))
+        _send(messages.refusal(error))
         sys.exit(1)
     if as_json:
         _send(report)
@@ -132,10 +132,10 @@ def require_root() -> None:
         raise LxcGpuError("not-root", "This reads and changes the whole server.", "Use sudo.")
 
 
-def _send(message: wire.Message) -> None:
+def _send(message: messages.Message) -> None:
     """One JSON line; whoever listened may have gone, the work goes on."""
     try:
-        sys.stdout.write(wire.encode(message))
+        sys.stdout.write(messages.encode(message))
         sys.stdout.flush()
     except BrokenPipeError:
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
@@ -154,7 +154,7 @@ def _print_plan(revision: str, lines: tuple[Planned, ...]) -> None:
     terminal.note(f"{count} to revision {revision[:10]}; `lxc-gpu reconcile` makes them.")
 
 
-def _report_text(report: wire.Report) -> str:
+def _report_text(report: messages.Report) -> str:
     lines = [f"  {change}" for change in report.changes]
     lines += [
         f"FAILED {f.kind} {f.name}: {' '.join(f'{f.message} {f.hint}'.split())} ({f.code})"

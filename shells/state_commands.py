@@ -17,8 +17,8 @@ from shells.terminal import Terminal
 from state.errors import LxcGpuError
 
 if TYPE_CHECKING:
-    from state.commits import Author
-    from state.model import Signer, State
+    from state.git.commits import Author
+    from state.model.documents import Signer, State
 
 _OPTION = "fleet.yaml's `{}`, in YAML."
 
@@ -33,8 +33,8 @@ _OPTION = "fleet.yaml's `{}`, in YAML."
 @click.option("--bare", is_flag=True, help="Make the bare repository that holds the state instead.")
 def init(folder: Path, bare: bool, **options: str | None) -> None:
     """Write a first state repository to FOLDER, which must be new or empty."""
-    from state.scaffolding import init as write
-    from state.scaffolding import init_bare
+    from state.origin.first_state import init as write
+    from state.origin.first_state import init_bare
 
     if bare:
         init_bare(folder)
@@ -61,7 +61,7 @@ def init(folder: Path, bare: bool, **options: str | None) -> None:
 @click.option("--json", "as_json", is_flag=True, help="With --against: JSON instead.")
 def check(folder: Path, hook: bool, against: str | None, as_json: bool) -> None:
     """Name everything that is wrong with the state in FOLDER: a clone, or a bare repository."""
-    from state.problems import StateInvalidError
+    from state.reading.problems import StateInvalidError
 
     if against is not None:
         _compare(folder, against, as_json)
@@ -89,7 +89,7 @@ def check(folder: Path, hook: bool, against: str | None, as_json: bool) -> None:
 @click.argument("name", required=False)
 def schema(name: str | None) -> None:
     """Print the JSON Schema of the files of one kind, or of all."""
-    from state.schema import schemas
+    from state.model.schema import schemas
 
     known = schemas()
     if name is not None and name not in known:
@@ -105,7 +105,7 @@ def version() -> None:
     from importlib.metadata import PackageNotFoundError
     from importlib.metadata import version as installed
 
-    from state.model import FORMAT
+    from state.model.documents import FORMAT
 
     try:
         number = installed("lxc-gpu")
@@ -125,8 +125,8 @@ def _compare(folder: Path, revision: str, as_json: bool) -> None:
 
 def _judge() -> None:
     """Judge the push that Git describes on standard input, from inside the hook."""
-    from state.hook import judge_push
-    from state.repository import Repository
+    from state.git.repository import Repository
+    from state.origin.hook import judge_push
 
     folder = Path(os.environ.get("GIT_DIR", ".")).absolute()
     judge_push(sys.stdin, Repository(folder))
@@ -135,21 +135,21 @@ def _judge() -> None:
 def _state_in(folder: Path) -> State:
     """The state in the work tree at `folder`, or at the tip of the bare repository there."""
     if (folder / "HEAD").is_file() and (folder / "objects").is_dir():
-        from state.repository import Repository
+        from state.git.repository import Repository
 
         repository = Repository(folder)
         return repository.read(repository.tip())
     if not folder.is_dir():
         raise LxcGpuError("no-folder", f"There is no folder {folder}.", "lxc-gpu check FOLDER")
-    from state.load import load
+    from state.reading.load import load
 
     return load(dict(_work_tree(folder)))
 
 
 def _work_tree(folder: Path) -> Iterator[tuple[str, bytes]]:
     """Our files below `folder` by path, however odd; at most so much of each as shows that."""
-    from state.layout import FLEET, MODELS
-    from state.syntax import LARGEST_FILE
+    from state.model.layout import FLEET, MODELS
+    from state.reading.syntax import LARGEST_FILE
 
     tops = (folder / FLEET, *(folder / kind for kind in MODELS if kind != "fleet"))
     for top in tops:
@@ -165,7 +165,7 @@ def _work_tree(folder: Path) -> Iterator[tuple[str, bytes]]:
 def _author() -> Author:
     """Who runs this, as Git knows them, else as the system does."""
     from state.command import run
-    from state.commits import Author
+    from state.git.commits import Author
 
     known = [run(["git", "config", f"user.{what}"], check=False) for what in ("name", "email")]
     name, email = (answer.stdout.strip() for answer in known)
@@ -176,8 +176,8 @@ def _author() -> Author:
 def _own_signer(author: Author) -> tuple[Signer | None, Path | None]:
     """Who runs this as the first admin, and the key that signs, if Git has an ssh key for that."""
     from state.command import run
-    from state.keys import parse_key
-    from state.model import Signer
+    from state.model.documents import Signer
+    from state.model.keys import parse_key
 
     def setting(*words: str) -> str:
         return run(["git", "config", *words], check=False).stdout.strip()

@@ -11,7 +11,7 @@ import sys
 from typing import TextIO
 
 from state.errors import LxcGpuError
-from state.wire import Progress
+from state.wire.messages import Progress
 
 _CLEAR_LINE = "\r\x1b[2K"
 _COLORS = {"red": 31, "green": 32, "yellow": 33, "dim": 2, "bold": 1}

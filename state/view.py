@@ -14,8 +14,8 @@ from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from state.model import Fleet, Registration, State, User
-    from state.resources import Mount as MountInFile
+    from state.model.documents import Fleet, Registration, State, User
+    from state.model.resources import Mount as MountInFile
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class Mount:
-    """A folder of the server that containers see (`state.resources.Mount`)."""
+    """A folder of the server that containers see (`state.model.resources.Mount`)."""
 
     source: str
     target: str
@@ -39,7 +39,7 @@ class Mount:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a container may take; None: no limit of ours (`state.resources.Limits`)."""
+    """What a container may take; None: no limit of ours (`state.model.resources.Limits`)."""
 
     memory: int | None = None
     """Bytes."""
@@ -104,7 +104,7 @@ class View:
     snapshots_kept: int
     """How many each user may keep."""
     driver: str
-    """`mount`, `install` or `none` (`state.resources.Driver`)."""
+    """`mount`, `install` or `none` (`state.model.resources.Driver`)."""
     installers: str
     come_back: bool
     """Whether containers that ran start again after a reboot."""

@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
-from state.server_load import (
+from state.wire.server_load import (
     CpuLoad,
     DiskRate,
     DriverVersions,

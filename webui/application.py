@@ -10,7 +10,7 @@ from flask import Flask, Response, render_template_string
 from markupsafe import Markup
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from state.server_load import ServerLoad
+from state.wire.server_load import ServerLoad
 from webui import faults, words
 from webui.board import Board
 from webui.config import WebConfig

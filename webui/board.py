@@ -11,7 +11,7 @@ from enum import StrEnum
 from threading import Condition
 from types import MappingProxyType
 
-from state.wire import Failure, Report
+from state.wire.messages import Failure, Report
 
 
 class Phase(StrEnum):

@@ -13,7 +13,7 @@ from ldap3.operation.search import parse_filter
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from state.errors import LxcGpuError
-from state.fields import web_url
+from state.model.fields import web_url
 
 DEFAULT_PATH = Path("/etc/lxc-gpu/web.toml")
 

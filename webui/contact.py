@@ -13,8 +13,8 @@ from threading import Timer
 import paramiko
 
 from state.errors import LxcGpuError, Remedy
-from state.keys import PublicKey
-from state.wire import LONGEST_LINE, BadMessageError, Message, Progress, decode
+from state.model.keys import PublicKey
+from state.wire.messages import LONGEST_LINE, BadMessageError, Message, Progress, decode
 from webui.metered import Allowance, Metered
 
 ACCOUNT = "iam"

@@ -19,7 +19,7 @@ from ldap3.core.exceptions import LDAPNoSuchObjectResult
 from ldap3.utils.conv import escape_filter_chars
 from ldap3.utils.dn import escape_rdn
 
-from state.model import User
+from state.model.documents import User
 from webui.config import DirectoryConfig
 from webui.connections import (
     Connections,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from flask import Blueprint, abort, render_template, request
 
-from state.history import Entry
+from state.git.history import Entry
 from webui.monitor import pages as monitor
 from webui.monitor.shown.choice import in_order
 from webui.monitor.shown.holdings import glance

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from threading import Event, Lock, Thread
 
 from state.errors import LxcGpuError
-from state.wire import Message, Progress, Refusal, Report
+from state.wire.messages import Message, Progress, Refusal, Report
 from webui import events
 from webui.board import Board, Outcome, Phase
 from webui.contact import Target

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint, Response
 
-from state.model import State, User
+from state.model.documents import State, User
 from webui.services import services
 from webui.user_page import config_text, known_hosts_text
 

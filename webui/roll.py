@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from threading import Event, Thread
 
-from state.commits import Author
-from state.directory_edits import disable_all, follow_names
+from state.edits.many_users import disable_all, follow_names
 from state.errors import LxcGpuError
-from state.model import State, User
+from state.git.commits import Author
+from state.model.documents import State, User
 from webui import events
 from webui.directory import Found
 from webui.events import Code

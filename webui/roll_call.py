@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from state.model import User
+from state.model.documents import User
 from webui.directory import Found
 
 

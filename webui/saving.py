@@ -7,12 +7,12 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from state.commits import Author
-from state.edit import Edit
-from state.edits import first_save, name_of
+from state.edits.edit import Edit
+from state.edits.users import first_save, name_of
 from state.errors import LxcGpuError, Remedy
-from state.keys import KeyProblemsError, PublicKey, parse_keys
-from state.model import State
+from state.git.commits import Author
+from state.model.documents import State
+from state.model.keys import KeyProblemsError, PublicKey, parse_keys
 from webui import events
 from webui.directory import (
     DirectoryDownError,

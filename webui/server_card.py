@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from state.model import Server
-from state.wire import Drift, Failure, Report
+from state.model.documents import Server
+from state.wire.messages import Drift, Failure, Report
 from webui.board import Phase, Standing
 
 CLOCK_SLACK = 60.0

@@ -14,13 +14,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event, Lock, Thread
 
-from state.commits import Author, Commit, Committed
-from state.edit import Edit
+from state.edits.edit import Edit
 from state.errors import LxcGpuError, Remedy
-from state.history import Entry, count, entries, missing
-from state.model import State
-from state.publish import Proposal, Result, publish_all
-from state.repository import Repository
+from state.git.commits import Author, Commit, Committed
+from state.git.history import Entry, count, entries, missing
+from state.git.publish import Proposal, Result, publish_all
+from state.git.repository import Repository
+from state.model.documents import State
 from webui import events
 from webui.events import Code
 from webui.together import Together

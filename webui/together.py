@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import Lock
 
-from state.commits import Committed
-from state.publish import Proposal, Result
+from state.git.commits import Committed
+from state.git.publish import Proposal, Result
 
 MOST_AT_ONCE = 100
 """Proposals in one push."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from state.commits import Commit
-from state.model import State, User
+from state.git.commits import Commit
+from state.model.documents import State, User
 from state.ssh_files import CONFIG, KNOWN_HOSTS, known_hosts, ssh_config
 from state.view import Neighbour
 from webui.saving import stamp

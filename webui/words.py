@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from markupsafe import Markup, escape
 
-from state.keys import PublicKey
+from state.model.keys import PublicKey
 from webui.board import Phase, Save
 
 _LABELS = {

@@ -16,7 +16,7 @@ from pathlib import Path
 from playwright.sync_api import Browser
 
 from state.errors import LxcGpuError
-from state.server_load import IdleContainer, ServerLoad
+from state.wire.server_load import IdleContainer, ServerLoad
 from tests.integration.monitored import FULL_NAMES, make_monitored
 from tests.integration.web import Web, served
 from tests.loads import load

@@ -24,7 +24,7 @@ from reconciler.archives.room import room
 from reconciler.plan import Tell
 from state import command
 from state.errors import LxcGpuError, Remedy
-from state.wire import Progress
+from state.wire.messages import Progress
 
 CHUNK = 1 << 20
 """Bytes that are passed on at a time; also what a pipe holds."""

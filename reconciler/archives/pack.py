@@ -28,7 +28,7 @@ from reconciler.hostile import still_at_it
 from reconciler.plan import Tell
 from state import command
 from state.errors import LxcGpuError, Remedy
-from state.wire import Progress
+from state.wire.messages import Progress
 
 LEFT_OUT = tuple(f"./{folder}/*" for folder in ("dev", "proc", "run", "sys", "tmp"))
 """What a system makes anew when it boots; the folders themselves are packed."""

@@ -10,7 +10,7 @@ from reconciler import places
 from reconciler.doctor.server import Server, our_accounts, text_of
 from reconciler.kinds.account import PASSWD
 from reconciler.kinds.subids import SUBGID, SUBUID, parse
-from state.findings import Area, Finding
+from state.wire.findings import Area, Finding
 
 area = Area("accounts")
 subids_area = Area("subids")

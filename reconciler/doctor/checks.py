@@ -18,7 +18,7 @@ from reconciler.doctor import (
     user,
 )
 from reconciler.doctor.server import Server
-from state.findings import Check
+from state.wire.findings import Check
 
 SERVER: tuple[Check[Server], ...] = (
     machine.release,

@@ -8,7 +8,7 @@ from reconciler.doctor.server import Server
 from reconciler.nvidia import cdi, install, kept, nodes
 from reconciler.nvidia.driver import Driver, driver
 from state.errors import LxcGpuError
-from state.findings import Area, Finding
+from state.wire.findings import Area, Finding
 
 area = Area("driver")
 

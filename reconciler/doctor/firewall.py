@@ -16,7 +16,7 @@ from reconciler import places
 from reconciler.doctor.server import Server, output, text_of, unit_properties
 from reconciler.kinds.identity import IdentityKind
 from reconciler.network import filters, iptables, nft
-from state.findings import Area, Finding
+from state.wire.findings import Area, Finding
 
 area = Area("firewall")
 ENDS = ("DROP", "REJECT")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from reconciler.apparmor import LOADED, PROFILE, Confinement, confinement
 from reconciler.doctor.server import Server, as_nobody, output, text_of, unit_properties
-from state.findings import Area, Finding
+from state.wire.findings import Area, Finding
 
 RELEASES = {"debian": 12.0, "ubuntu": 24.04}
 """The first supported release of each distribution, as setup/gpu-server has it."""

@@ -10,7 +10,7 @@ from typing import Any
 from reconciler import places
 from reconciler.doctor.server import Server, output, text_of
 from reconciler.kinds.network import FORWARDING
-from state.findings import Area, Finding
+from state.wire.findings import Area, Finding
 
 area = Area("network")
 

@@ -9,7 +9,7 @@ from reconciler.doctor.server import Server, output, unit_properties
 from reconciler.kinds import disk_quota
 from reconciler.mounts import sources as mounts
 from state.errors import LxcGpuError
-from state.findings import Area, Finding
+from state.wire.findings import Area, Finding
 
 MOST_SAID = 5
 LXCFS = Path("/var/lib/lxcfs")

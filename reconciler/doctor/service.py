@@ -13,8 +13,8 @@ from reconciler.server import ssh_command
 from reconciler.status import read_status
 from reconciler.suspension import suspension
 from state import command
-from state.findings import Area, Finding
-from state.wire import Report
+from state.wire.findings import Area, Finding
+from state.wire.messages import Report
 
 ROUND_OVERDUE = 900
 """Seconds after which a round should have come: the timer has one every five minutes or so."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from reconciler import places
 from reconciler.doctor.server import COMMAND_LIMIT, Server, our_accounts, text_of
 from state import command
-from state.findings import Area, Finding
+from state.wire.findings import Area, Finding
 
 area = Area("sshd")
 MAIN = Path("/etc/ssh/sshd_config")

@@ -13,7 +13,7 @@ from reconciler import places
 from reconciler.doctor.server import Server, as_nobody, text_of
 from reconciler.doctor.service import duration
 from reconciler.snapshots.folder import OURS
-from state.findings import Area, Finding
+from state.wire.findings import Area, Finding
 
 disk_area, template_area, files_area = Area("disk"), Area("template"), Area("files")
 GIB = 2**30

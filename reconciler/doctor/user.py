@@ -13,8 +13,8 @@ from reconciler.doctor.server import Server, output, text_of
 from reconciler.kinds.port_map import SSH, PortMapKind
 from reconciler.places import rootfs
 from reconciler.power import power_of
-from state.findings import Area, Finding
 from state.view import Resident, View
+from state.wire.findings import Area, Finding
 
 MOST_SAID = 5
 state_area, account_area, keys_area = Area("state"), Area("account"), Area("keys")

@@ -69,7 +69,7 @@ class Chain:
     """A share of our chain: the mappings of forwards, or all others. One kind looks after each.
 
     Which is which is told by the server's port: the fleet's range for forwards is for nothing
-    else (`state.check`). A rule that isn't of our form is no forward.
+    else (`state.reading.check`). A rule that isn't of our form is no forward.
     """
 
     def __init__(self, view: View, *, forwards: bool) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from reconciler.load.table import Seen
 from reconciler.processes import TICK
-from state.server_load import SYSTEM, UserLoad
+from state.wire.server_load import SYSTEM, UserLoad
 
 Looked = Mapping[int, Seen]
 

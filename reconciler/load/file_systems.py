@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from reconciler.aside import PAUSES, Aside, EndedError, SilentError
-from state.server_load import MOST_BYTES, FileSystem
+from state.wire.server_load import MOST_BYTES, FileSystem
 
 MOUNTINFO = Path("/proc/self/mountinfo")
 EACH = 30.0

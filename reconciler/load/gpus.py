@@ -22,7 +22,15 @@ from reconciler.nvidia.nvml import Gpu, GpuProcess, Reading
 from reconciler.nvidia.query import Query
 from state.errors import LxcGpuError
 from state.files import read_text
-from state.server_load import DriverVersions, GpuLoad, GpuUser, MigLoad, Problem, as_text, as_word
+from state.wire.server_load import (
+    DriverVersions,
+    GpuLoad,
+    GpuUser,
+    MigLoad,
+    Problem,
+    as_text,
+    as_word,
+)
 
 FIRST_PATIENCE = 30.0
 """Seconds: opening NVML wakes GPUs one after the other."""

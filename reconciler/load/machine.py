@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 
-from state.server_load import CpuLoad, MemoryLoad
+from state.wire.server_load import CpuLoad, MemoryLoad
 
 HWMON = Path("/sys/class/hwmon")
 OF_CPUS = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "cpu", "soc_thermal", "scpi_sensors")

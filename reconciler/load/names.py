@@ -13,8 +13,8 @@ from reconciler import places
 from reconciler.aside import Aside, EndedError, SilentError
 from reconciler.owners import Owners
 from reconciler.published import published_view
-from state.server_load import SYSTEM
 from state.view import View
+from state.wire.server_load import SYSTEM
 
 PASSWD = Path("/etc/passwd")
 LOGIN_DEFS = Path("/etc/login.defs")

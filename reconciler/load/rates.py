@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from state.server_load import MOST_DISKS, MOST_INTERFACES, DiskRate, NetworkRate
+from state.wire.server_load import MOST_DISKS, MOST_INTERFACES, DiskRate, NetworkRate
 
 BLOCK = Path("/sys/block")
 NET = Path("/sys/class/net")

@@ -25,8 +25,8 @@ from reconciler.load.names import Names
 from reconciler.load.rates import Chosen, Counters
 from reconciler.load.table import Table
 from state.errors import LxcGpuError, Remedy
-from state.server_load import INTERVAL, SYSTEM, IdleContainer, ServerLoad, encode
 from state.view import View
+from state.wire.server_load import INTERVAL, SYSTEM, IdleContainer, ServerLoad, encode
 
 LONGEST = 3600.0
 """Seconds; so nothing is left over for ever, and an upgrade reaches the stream."""

@@ -22,7 +22,7 @@ from reconciler.places import rootfs
 from reconciler.plan import Tell
 from state.errors import LxcGpuError
 from state.view import Resident, View
-from state.wire import Progress
+from state.wire.messages import Progress
 
 PATIENCE = 900.0
 """Seconds that the installer may take: it unpacks a gigabyte."""

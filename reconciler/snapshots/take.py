@@ -29,7 +29,7 @@ from reconciler.snapshots.shelf import ARCHIVE, DESCRIPTION, Snapshot, folder_of
 from reconciler.systems.undertaking import undertaking
 from state.errors import LxcGpuError
 from state.view import View
-from state.wire import Progress
+from state.wire.messages import Progress
 
 BEST_RATIO = 5
 """A disk with less room than a fifth of the container is refused at once: zstd packs a system to a

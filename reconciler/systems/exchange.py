@@ -32,7 +32,7 @@ from reconciler.systems.undertaking import undertaking
 from state import files
 from state.errors import LxcGpuError, Remedy, os_error
 from state.view import Resident, View
-from state.wire import Progress
+from state.wire.messages import Progress
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 Make = Callable[[View, Resident, Path], None]

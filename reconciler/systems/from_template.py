@@ -19,7 +19,7 @@ from state import command
 from state.errors import LxcGpuError, Remedy
 from state.files import keep_folder, settle
 from state.view import Resident, View
-from state.wire import Progress
+from state.wire.messages import Progress
 
 
 def template(view: View) -> Path:

@@ -23,7 +23,7 @@ from reconciler.systems.fitting import check_system
 from state import command
 from state.errors import LxcGpuError
 from state.view import Resident, View
-from state.wire import Progress
+from state.wire.messages import Progress
 
 
 @dataclass(frozen=True)

@@ -154,7 +154,7 @@ def _repository(steps: Steps, options: argparse.Namespace, signing: str) -> None
         steps.say(f"make the state repository {REPOSITORY}")
         first = ["--admin-name", options.admin_name, "--admin-key", options.admin_key]
         first += ["--iam-key", signing, "--signing-key", str(SIGNING_KEY)]
-    _as_account("state.bare", REPOSITORY, *first)
+    _as_account("state.origin.bare", REPOSITORY, *first)
 
 
 def _gate(steps: Steps) -> None:

@@ -14,9 +14,9 @@ from reconciler.network.forwards import Forward
 from reconciler.plan import Tell
 from shells.ports_in_words import forward_facts
 from shells.usage import Verb
-from state import wire
 from state.errors import LxcGpuError
 from state.view import View
+from state.wire import messages
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,10 @@ class Asked:
     file, anything."""
 
 
-Serve = Callable[[Asked, Tell], wire.Answer | wire.Question]
+Serve = Callable[[Asked, Tell], messages.Answer | messages.Question]
 
 
-def serve(verb: Verb, asked: Asked, tell: Tell) -> wire.Answer | wire.Question:
+def serve(verb: Verb, asked: Asked, tell: Tell) -> messages.Answer | messages.Question:
     """Do what was asked. LxcGpuError if it can't be done."""
     answer: Serve = import_module(f"shells.verbs.{verb}").answer
     return answer(asked, tell)

@@ -17,15 +17,15 @@ from reconciler.plan import Tell
 from reconciler.processes import Process, Use
 from reconciler.published import current_view, resident_of
 from shells.verbs import Asked
-from state import wire
 from state.errors import LxcGpuError
 from state.view import View
+from state.wire import messages
 
 NO_DRIVER = LxcGpuError("gpu-none", "This server has no NVIDIA driver, so there are no GPUs.")
 GIB = 1 << 30
 
 
-def answer(asked: Asked, tell: Tell) -> wire.Answer:
+def answer(asked: Asked, tell: Tell) -> messages.Answer:
     """Look, and change nothing. Without a driver, it says why, and shows the rest."""
     view = current_view()
     resident_of(view, asked.user)
@@ -53,7 +53,7 @@ def answer(asked: Asked, tell: Tell) -> wire.Answer:
             for use in used
         ],
     }
-    return wire.Answer("\n\n".join(texts), facts)
+    return messages.Answer("\n\n".join(texts), facts)
 
 
 def _gpus() -> tuple[tuple[Gpu, ...], LxcGpuError | None]:

@@ -9,11 +9,11 @@ from reconciler.plan import Tell
 from reconciler.published import current_view, resident_of
 from shells import ports_in_words as words
 from shells.verbs import Asked, facts
-from state import wire
 from state.errors import LxcGpuError
+from state.wire import messages
 
 
-def answer(asked: Asked, tell: Tell) -> wire.Answer:
+def answer(asked: Asked, tell: Tell) -> messages.Answer:
     """What was asked for, by the options; without any, the list."""
     user, options = asked.user, asked.options
     if "port" not in options:
@@ -23,20 +23,20 @@ def answer(asked: Asked, tell: Tell) -> wire.Answer:
     protocol, to_port = "udp" if "udp" in options else "tcp", int(options["port"])
     if "remove" in options:
         view, gone = forwarding.take(user, protocol, to_port)
-        return wire.Answer(words.taken(view, gone), facts(view, user, running=_runs(user)))
+        return messages.Answer(words.taken(view, gone), facts(view, user, running=_runs(user)))
     view, forward = forwarding.give(user, protocol, to_port)
     running = _runs(user)
     text = words.mapped(view, forward, running=running)
     more = {"forward": words.forward_facts(view, forward)}
-    return wire.Answer(text, {**facts(view, user, running=running), **more})
+    return messages.Answer(text, {**facts(view, user, running=running), **more})
 
 
-def _list(user: str) -> wire.Answer:
+def _list(user: str) -> messages.Answer:
     view = current_view()
     resident, running = resident_of(view, user), _runs(user)
     ssh = Forward("tcp", resident.port, words.SSH)
     text = words.table(view, (ssh, *forwards.read().of.get(user, ())), running=running)
-    return wire.Answer(text, facts(view, user, running=running))
+    return messages.Answer(text, facts(view, user, running=running))
 
 
 def _runs(user: str) -> bool:

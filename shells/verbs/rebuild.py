@@ -8,13 +8,13 @@ from reconciler.systems.next_system import FromTemplate, WithHome
 from shells.questions import unless_confirmed
 from shells.verbs import Asked
 from shells.verbs.recover import answered, forget, look, undo, what_else
-from state import wire
 from state.errors import LxcGpuError
+from state.wire import messages
 
 NOT_TOGETHER = ("undo", "forget", "keep-home")
 
 
-def answer(asked: Asked, tell: Tell) -> wire.Answer | wire.Question:
+def answer(asked: Asked, tell: Tell) -> messages.Answer | messages.Question:
     """Rebuild, or undo, or forget."""
     chosen = [option for option in NOT_TOGETHER if option in asked.options]
     if len(chosen) > 1:
@@ -27,7 +27,7 @@ def answer(asked: Asked, tell: Tell) -> wire.Answer | wire.Question:
     return _rebuild(asked, tell, keep_home="keep-home" in asked.options)
 
 
-def _rebuild(asked: Asked, tell: Tell, *, keep_home: bool) -> wire.Answer | wire.Question:
+def _rebuild(asked: Asked, tell: Tell, *, keep_home: bool) -> messages.Answer | messages.Question:
     view, there = look(asked.user)
     stamp = from_template.template(view).stat().st_mtime_ns
     home = (

@@ -14,14 +14,14 @@ from reconciler.systems.inventory import Systems, systems_of
 from reconciler.systems.next_system import FromArchive
 from shells.questions import unless_confirmed
 from shells.verbs import Asked, facts, words
-from state import wire
 from state.errors import LxcGpuError
 from state.view import View
+from state.wire import messages
 
 WAYS = ("name", "from-stdin", "undo", "forget")
 
 
-def answer(asked: Asked, tell: Tell) -> wire.Answer | wire.Question:
+def answer(asked: Asked, tell: Tell) -> messages.Answer | messages.Question:
     """Recover, or undo, or forget."""
     chosen = [way for way in WAYS if way in asked.options]
     if len(chosen) != 1:
@@ -34,7 +34,7 @@ def answer(asked: Asked, tell: Tell) -> wire.Answer | wire.Question:
     return ways[chosen[0]](asked, tell)
 
 
-def _from_snapshot(asked: Asked, tell: Tell) -> wire.Answer | wire.Question:
+def _from_snapshot(asked: Asked, tell: Tell) -> messages.Answer | messages.Question:
     view, there = look(asked.user)
     descriptor, snapshot = open_snapshot(view, asked.user, asked.options["name"])
     try:
@@ -56,7 +56,7 @@ def _from_snapshot(asked: Asked, tell: Tell) -> wire.Answer | wire.Question:
     return answered(asked, done, f"is what it was in {_named(snapshot)}", snapshot=snapshot.name)
 
 
-def _from_stdin(asked: Asked, tell: Tell) -> wire.Answer:
+def _from_stdin(asked: Asked, tell: Tell) -> messages.Answer:
     look(asked.user)
     if asked.descriptor is None:
         raise LxcGpuError("usage", "Nothing to read from came along.", "Try `help recover`.")
@@ -65,7 +65,7 @@ def _from_stdin(asked: Asked, tell: Tell) -> wire.Answer:
     return answered(asked, done, "is the system that came in")
 
 
-def undo(asked: Asked, tell: Tell) -> wire.Answer | wire.Question:
+def undo(asked: Asked, tell: Tell) -> messages.Answer | messages.Question:
     """Go back to the previous system; `rebuild` has the same."""
     view, there = _look_for_kept(asked.user)
     text = (
@@ -79,7 +79,7 @@ def undo(asked: Asked, tell: Tell) -> wire.Answer | wire.Question:
     return answered(asked, done, "has the system back that was kept")
 
 
-def forget(asked: Asked, tell: Tell) -> wire.Answer | wire.Question:
+def forget(asked: Asked, tell: Tell) -> messages.Answer | messages.Question:
     """Remove the previous system; `rebuild` has the same."""
     view, there = _look_for_kept(asked.user)
     text = (
@@ -91,7 +91,9 @@ def forget(asked: Asked, tell: Tell) -> wire.Answer | wire.Question:
     freed = exchange.forget(asked.user, "recover --forget", there, tell)
     words = f"The previous system is removed: {in_words.size(freed)} are free again."
     running = power.power_of(asked.user).running
-    return wire.Answer(words, {**facts(view, asked.user, running=running), "freed_bytes": freed})
+    return messages.Answer(
+        words, {**facts(view, asked.user, running=running), "freed_bytes": freed}
+    )
 
 
 def look(user: str) -> tuple[View, Systems]:
@@ -132,7 +134,7 @@ def _restart(user: str) -> str:
     return "It is stopped, and stays so."
 
 
-def answered(asked: Asked, done: Exchanged, what: str, **more: object) -> wire.Answer:
+def answered(asked: Asked, done: Exchanged, what: str, **more: object) -> messages.Answer:
     """The answer after an exchange."""
     view, user = done.view, asked.user
     lines = [
@@ -145,7 +147,7 @@ def answered(asked: Asked, done: Exchanged, what: str, **more: object) -> wire.A
         else f"Start it:  ssh {view.server}-manage",
     ]
     told = {"notes": list(done.notes), **more}
-    return wire.Answer("\n".join(lines), {**facts(view, user, running=done.running), **told})
+    return messages.Answer("\n".join(lines), {**facts(view, user, running=done.running), **told})
 
 
 def _named(snapshot: Snapshot) -> str:

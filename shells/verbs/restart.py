@@ -5,10 +5,10 @@ from __future__ import annotations
 from reconciler import power
 from reconciler.plan import Tell
 from shells.verbs import Asked, start
-from state import wire
+from state.wire import messages
 
 
-def answer(asked: Asked, tell: Tell) -> wire.Answer:
+def answer(asked: Asked, tell: Tell) -> messages.Answer:
     """The answer of the start."""
     power.stop(asked.user, tell, for_good=False)
     return start.answer(asked, tell)

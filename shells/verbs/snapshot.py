@@ -15,14 +15,14 @@ from reconciler.snapshots.shelf import Shelf, Snapshot
 from reconciler.systems.undertaking import last
 from shells.questions import unless_confirmed
 from shells.verbs import Asked
-from state import wire
 from state.errors import LxcGpuError
 from state.view import View
+from state.wire import messages
 
 _HELP = "Try `help snapshot`."
 
 
-def answer(asked: Asked, tell: Tell) -> wire.Answer | wire.Question:
+def answer(asked: Asked, tell: Tell) -> messages.Answer | messages.Question:
     """Take one, unless an option says something else."""
     options = asked.options
     kinds = [name for name in ("list", "remove", "to-stdout") if name in options]
@@ -41,7 +41,7 @@ def answer(asked: Asked, tell: Tell) -> wire.Answer | wire.Question:
     return _take(asked, tell)
 
 
-def _take(asked: Asked, tell: Tell) -> wire.Answer:
+def _take(asked: Asked, tell: Tell) -> messages.Answer:
     begun = time.monotonic()
     taken = take_snapshot.take(asked.user, asked.options.get("name", ""), tell)
     snapshot, server = taken.snapshot, taken.view.server
@@ -55,7 +55,7 @@ def _take(asked: Asked, tell: Tell) -> wire.Answer:
         f"Get it back:  ssh {server}-manage recover {snapshot.name}",
     ]  # fmt: skip
     facts = {**_facts(snapshot), "changed": taken.changed, "removed": list(taken.removed)}
-    return wire.Answer("\n".join(lines), {"user": asked.user, **facts})
+    return messages.Answer("\n".join(lines), {"user": asked.user, **facts})
 
 
 def _changed(changed: int, example: str, server: str, *, running: bool) -> list[str]:
@@ -71,7 +71,7 @@ def _changed(changed: int, example: str, server: str, *, running: bool) -> list[
     return lines
 
 
-def _send(asked: Asked, tell: Tell) -> wire.Answer:
+def _send(asked: Asked, tell: Tell) -> messages.Answer:
     if asked.descriptor is None:
         raise LxcGpuError("usage", "`--to-stdout` needs somewhere to write to.", _HELP)
     packed = take_snapshot.send(asked.user, asked.descriptor, tell)
@@ -86,10 +86,10 @@ def _send(asked: Asked, tell: Tell) -> wire.Answer:
         "user": asked.user, "server": server, "packed_bytes": packed.packed,
         "unpacked_bytes": packed.unpacked, "sha256": packed.sha256, "changed": packed.changed,
     }  # fmt: skip
-    return wire.Answer("\n".join(text), facts)
+    return messages.Answer("\n".join(text), facts)
 
 
-def _list(user: str) -> wire.Answer:
+def _list(user: str) -> messages.Answer:
     view = current_view()
     resident_of(view, user)
     shelf = snapshots.shelf_of(view, user)
@@ -110,7 +110,7 @@ def _list(user: str) -> wire.Answer:
         "under_way": [name for _, name, _ in begun],
         "broken": list(shelf.broken),
     }
-    return wire.Answer("\n".join(lines), facts)
+    return messages.Answer("\n".join(lines), facts)
 
 
 def _packing(user: str) -> bool:
@@ -131,7 +131,7 @@ def _table(found: tuple[Snapshot, ...], view: View) -> list[str]:
     ]
 
 
-def _remove(asked: Asked) -> wire.Answer | wire.Question:
+def _remove(asked: Asked) -> messages.Answer | messages.Question:
     name, user = asked.options.get("name", ""), asked.user
     if not name:
         raise LxcGpuError("usage", "Which one? `snapshot --remove NAME`.", "See `snapshot --list`.")
@@ -144,7 +144,7 @@ def _remove(asked: Asked) -> wire.Answer | wire.Question:
     if (question := unless_confirmed(asked, text, user)) is not None:
         return question
     take_snapshot.remove(view, user, name)
-    return wire.Answer(f"Removed {what}.", {"user": user, "removed": [name]})
+    return messages.Answer(f"Removed {what}.", {"user": user, "removed": [name]})
 
 
 def _what(shelf: Shelf, name: str) -> str | None:

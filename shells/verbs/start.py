@@ -7,10 +7,10 @@ from reconciler.idleness import unused_for
 from reconciler.plan import Tell
 from shells.ports_in_words import line
 from shells.verbs import Asked, facts, forwards_of, idle_facts, words
-from state import wire
+from state.wire import messages
 
 
-def answer(asked: Asked, tell: Tell) -> wire.Answer:
+def answer(asked: Asked, tell: Tell) -> messages.Answer:
     """Start it; notes say what inside its owner should mend."""
     started = power.start(asked.user, tell)
     view, user = started.view, asked.user
@@ -27,4 +27,4 @@ def answer(asked: Asked, tell: Tell) -> wire.Answer:
         "notes": list(started.notes),
         **idle_facts(idle),
     }
-    return wire.Answer("\n".join(lines), {**facts(view, user, running=True), **more})
+    return messages.Answer("\n".join(lines), {**facts(view, user, running=True), **more})

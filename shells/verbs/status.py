@@ -14,11 +14,11 @@ from reconciler.systems.inventory import Systems, systems_of
 from reconciler.systems.undertaking import Undertaking, last
 from shells.ports_in_words import line
 from shells.verbs import Asked, facts, forwards_of, idle_facts, words
-from state import wire
 from state.view import Limits
+from state.wire import messages
 
 
-def answer(asked: Asked, tell: Tell) -> wire.Answer:
+def answer(asked: Asked, tell: Tell) -> messages.Answer:
     """Look, and change nothing."""
     view, user = current_view(), asked.user
     resident, now = resident_of(view, user), power.power_of(user)
@@ -58,7 +58,7 @@ def answer(asked: Asked, tell: Tell) -> wire.Answer:
             {**asdict(seen.mount), "there": seen.there, "why_not": seen.why_not} for seen in mounts
         ],
     }
-    return wire.Answer("\n".join(lines), {**facts(view, user, running=now.running), **more})
+    return messages.Answer("\n".join(lines), {**facts(view, user, running=now.running), **more})
 
 
 def _running(now: Power, most: int | None, limits: Limits) -> list[str]:

@@ -6,12 +6,12 @@ from reconciler import power
 from reconciler.plan import Tell
 from reconciler.published import current_view
 from shells.verbs import Asked, facts
-from state import wire
+from state.wire import messages
 
 
-def answer(asked: Asked, tell: Tell) -> wire.Answer:
+def answer(asked: Asked, tell: Tell) -> messages.Answer:
     """Stop it, if it runs."""
     stopped, view = power.stop(asked.user, tell), current_view()
     what = "is shut down" if stopped else "was not running"
     text = f"Your container on {view.server} {what}."
-    return wire.Answer(text, {**facts(view, asked.user, running=False), "was_running": stopped})
+    return messages.Answer(text, {**facts(view, asked.user, running=False), "was_running": stopped})

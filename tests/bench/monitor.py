@@ -23,7 +23,7 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 from prometheus_client.parser import text_string_to_metric_families
 
-from state.server_load import decode, encode
+from state.wire.server_load import decode, encode
 from tests.bench import simulated
 from tests.bench.measure import Figure, in_turn, seconds, table
 from tests.integration.web import make_repository, ssh_key

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from state.server_load import ServerLoad, encode
-from state.wire import Report
-from state.wire import encode as encode_message
+from state.wire.messages import Report
+from state.wire.messages import encode as encode_message
+from state.wire.server_load import ServerLoad, encode
 from tests.loads import load
 
 INTERVAL = 5.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from state.repository import Repository
-from state.walk import walk
+from state.git.repository import Repository
+from state.trust.walk import walk
 from tests.bench.measure import Figure, seconds
 from tests.unit.state.fleet import files, user_yaml
 from tests.unit.state.keyring import ed25519

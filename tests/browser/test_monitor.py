@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from state.errors import LxcGpuError
-from state.server_load import GpuUser, IdleContainer
+from state.wire.server_load import GpuUser, IdleContainer
 from tests.browser.window import CHROMIUM, UNREADABLE, WIDER, person
 from tests.integration.monitored import make_monitored
 from tests.integration.web import Web, served

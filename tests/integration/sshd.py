@@ -10,7 +10,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from state.keys import parse_key
+from state.model.keys import parse_key
 from tests.integration.slapd import free_port
 from webui.contact import Target
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from state.keys import parse_key
-from state.wire import Progress, Report, encode
+from state.model.keys import parse_key
+from state.wire.messages import Progress, Report, encode
 from tests.integration import sshd
 from tests.integration.slapd import free_port
 from tests.integration.sshd import ssh_key

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from state.model import User
+from state.model.documents import User
 from tests.integration import slapd
 from webui.config import DirectoryConfig
 from webui.directory import Directory, DirectoryDownError, NotAllowedError, WrongLoginError

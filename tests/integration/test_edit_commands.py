@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from state import bare
 from state.command import environment
-from state.model import Signer
-from state.repository import Repository
-from state.walk import walk
+from state.git.repository import Repository
+from state.model.documents import Signer
+from state.origin import bare
+from state.trust.walk import walk
 from tests.unit.state.fleet import server_yaml
 from tests.unit.state.keyring import ed25519
 from tests.unit.state.workshop import make_key

@@ -19,8 +19,8 @@ import pytest
 
 from shells import fleet_page
 from state.errors import LxcGpuError
-from state.fleet_status import decode
-from state.wire import Failure, Report
+from state.wire.fleet_status import decode
+from state.wire.messages import Failure, Report
 from tests.integration import slapd
 from tests.integration.web import PEOPLE, Web, make_web, served
 from tests.loads import load
@@ -236,7 +236,7 @@ class TestWhatIsNoPage:
             assert refused(page).code == "page-strange"
 
     def test_more_than_there_can_be(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("state.fleet_status.LARGEST", 100_000)
+        monkeypatch.setattr("state.wire.fleet_status.LARGEST", 100_000)
 
         def pour(handler: BaseHTTPRequestHandler) -> None:
             handler.send_response(200)

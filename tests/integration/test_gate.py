@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from state import bare
-from state.commits import Author
-from state.edits import first_save
-from state.keys import parse_key
-from state.model import Signer
-from state.publish import publish
-from state.repository import Repository
-from state.walk import Judged, walk
+from state.edits.users import first_save
+from state.git.commits import Author
+from state.git.publish import publish
+from state.git.repository import Repository
+from state.model.documents import Signer
+from state.model.keys import parse_key
+from state.origin import bare
+from state.trust.walk import Judged, walk
 from tests.integration import sshd
 from tests.integration.web import KEY, ssh_key
 
@@ -61,7 +61,7 @@ class Gate:
 
 def write_gate_keys(folder: Path, repository: Path) -> None:
     """Render the gate's keys, for the program of this test."""
-    from state.gate_keys import gate_keys
+    from state.origin.gate_keys import gate_keys
 
     opened = Repository(repository)
     text = gate_keys(opened.read(opened.tip()), f"{sys.executable} {folder / 'gate.py'}")
@@ -193,7 +193,7 @@ def test_the_hook_lets_a_pushed_server_in(gate):
     assert "admin Alice-Smith" in before
     hook = gate.repository / "hooks/post-receive"
     text = hook.read_text()
-    assert "state.gate_file" in text
+    assert "state.origin.gate_file" in text
     hook.write_text(
         text.replace(f"{sys.executable} -I", f"env PYTHONPATH={CHECKOUT} {sys.executable}")
     )

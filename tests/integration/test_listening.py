@@ -11,10 +11,10 @@ import paramiko
 import pytest
 
 from state.errors import LxcGpuError
-from state.keys import parse_key
-from state.server_load import encode
-from state.wire import Refusal
-from state.wire import encode as encode_message
+from state.model.keys import parse_key
+from state.wire.messages import Refusal
+from state.wire.messages import encode as encode_message
+from state.wire.server_load import encode
 from tests.integration import sshd
 from tests.integration.sshd import ssh_key
 from tests.unit.webui.loads import gpu, load

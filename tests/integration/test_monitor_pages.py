@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from state.errors import LxcGpuError
-from state.server_load import GpuUser, IdleContainer, Problem, UserLoad
-from state.wire import LATEST
+from state.wire.messages import LATEST
+from state.wire.server_load import GpuUser, IdleContainer, Problem, UserLoad
 from tests.integration.monitored import make_monitored
 from tests.integration.web import Web, served
 from tests.loads import load

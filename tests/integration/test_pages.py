@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from shells.gate_register import registration
-from state.commits import Author
-from state.keys import parse_key
-from state.wire import Drift, Failure, Report
+from state.git.commits import Author
+from state.model.keys import parse_key
+from state.wire.messages import Drift, Failure, Report
 from tests.integration import slapd
 from tests.integration.web import KEY, OTHER, PEOPLE, Web, make_web
 from webui.nudge import outcome_of

@@ -11,19 +11,19 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from state import bare
 from state.command import environment
-from state.commits import Author
-from state.edits import add_key, first_save
+from state.edits.users import add_key, first_save
 from state.errors import LxcGpuError
-from state.hook import PushRefusedError, judge_push
-from state.load import load
-from state.model import Signer
-from state.publish import RefusedError, publish
-from state.repository import Repository
-from state.scaffolding import init, init_bare
-from state.schema import FILES, schemas
-from state.walk import signature_in_words
+from state.git.commits import Author
+from state.git.publish import RefusedError, publish
+from state.git.repository import Repository
+from state.model.documents import Signer
+from state.model.schema import FILES, schemas
+from state.origin import bare
+from state.origin.first_state import init, init_bare
+from state.origin.hook import PushRefusedError, judge_push
+from state.reading.load import load
+from state.trust.walk import signature_in_words
 from tests.unit.state.keyring import ed25519
 from tests.unit.state.workshop import make_key
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from flask import Flask
 
-from state.server_load import ServerLoad
+from state.wire.server_load import ServerLoad
 from tests.integration import slapd
 from tests.integration.sshd import ssh_key
 from webui.application import assemble, build

@@ -12,7 +12,7 @@ from laboratory.hosts import Host
 from laboratory.people import DORA, LQCHEN, OUTSIDER
 from laboratory.wiring import GPU_SERVERS
 
-from state.findings import Finding, Level, from_json
+from state.wire.findings import Finding, Level, from_json
 from tests.lab.fleet import KEYS, STARTS_ROUNDS, Fleet
 from tests.lab.running import eventually
 

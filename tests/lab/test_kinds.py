@@ -11,7 +11,7 @@ import pytest
 from laboratory.hosts import Host
 
 from reconciler.order import KINDS
-from state.wire import decode
+from state.wire.messages import decode
 from tests.lab.fleet import (
     BARE,
     CONTAINERS,

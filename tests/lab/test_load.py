@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 from laboratory.hosts import Host
 
-from state.server_load import ServerLoad, UserLoad, decode
+from state.wire.server_load import ServerLoad, UserLoad, decode
 from tests.lab import nvidia
 from tests.lab.fleet import Fleet
 from tests.lab.running import eventually

@@ -6,7 +6,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from state.findings import Area, Finding, examine, to_json
+from state.wire.findings import Area, Finding, examine, to_json
 from webui import config as configuration
 from webui.doctor import login, page, people, repository, servers
 from webui.doctor.iam import Iam

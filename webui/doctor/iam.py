@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from state.model import State
-from state.repository import Repository
+from state.git.repository import Repository
+from state.model.documents import State
 from webui.config import WebConfig
 
 

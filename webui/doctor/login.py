@@ -10,9 +10,9 @@ from ldap3 import BASE, SUBTREE, Connection
 from ldap3.core.exceptions import LDAPNoSuchObjectResult
 from ldap3.utils.conv import escape_filter_chars
 
-from state.findings import Area, Finding, Level
-from state.model import State
-from state.names import propose_name
+from state.model.documents import State
+from state.model.names import propose_name
+from state.wire.findings import Area, Finding, Level
 from webui.config import DirectoryConfig
 from webui.connections import Connections, DirectoryDownError
 from webui.directory import DEEPEST_GROUP, LOGIN, MOST_GROUPS

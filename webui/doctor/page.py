@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from state import command
-from state.findings import Area, Finding
+from state.wire.findings import Area, Finding
 from webui.doctor.iam import Iam
 
 area, tls_area = Area("page"), Area("tls")

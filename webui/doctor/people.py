@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from ldap3 import BASE
 from ldap3.core.exceptions import LDAPException, LDAPNoSuchObjectResult, LDAPOperationResult
 
-from state.findings import Area, Finding
+from state.wire.findings import Area, Finding
 from webui.config import DirectoryConfig
 from webui.connections import Connections, DirectoryDownError
 from webui.doctor.iam import Iam

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from state import command
 from state.errors import LxcGpuError
-from state.findings import Area, Finding
-from state.gate_keys import gate_keys
-from state.keys import parse_key
+from state.model.keys import parse_key
+from state.origin.gate_keys import gate_keys
+from state.wire.findings import Area, Finding
 from webui.doctor.iam import Iam
 
 area, gate_area, keys_area = Area("state"), Area("gate"), Area("keys")

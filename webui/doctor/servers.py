@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from state.findings import Area, Finding
-from state.model import Server
+from state.model.documents import Server
+from state.wire.findings import Area, Finding
 from webui.contact import Ssh, Target, UnreachableError
 from webui.doctor.iam import Iam
 

@@ -16,8 +16,8 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from state.errors import LxcGpuError
-from state.server_load import GpuLoad, ServerLoad
-from state.wire import Report
+from state.wire.messages import Report
+from state.wire.server_load import GpuLoad, ServerLoad
 from webui.board import Phase, Standing
 from webui.monitor.families import PREFIX, Families
 from webui.monitor.heard.latest import Seen

@@ -7,9 +7,9 @@ from typing import cast
 
 from flask import Blueprint, Response
 
-from state.fleet_status import PATH, Condition, FleetStatus, ServerStatus, encode
-from state.server_load import as_text, as_word
-from state.wire import LATEST
+from state.wire.fleet_status import PATH, Condition, FleetStatus, ServerStatus, encode
+from state.wire.messages import LATEST
+from state.wire.server_load import as_text, as_word
 from webui.fleet_pages import cards
 from webui.monitor.heard.latest import Seen
 from webui.server_card import ServerCard

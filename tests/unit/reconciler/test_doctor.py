@@ -13,7 +13,7 @@ from reconciler.doctor import accounts, firewall, machine, network, service, ssh
 from reconciler.doctor.accounts import Span, overlaps
 from reconciler.idleness import Record
 from reconciler.kinds.subids import parse as parse_subids
-from state.wire import Drift, Failure, Report
+from state.wire.messages import Drift, Failure, Report
 
 HYBRID = """\
 none /sys/fs/cgroup tmpfs ro,nosuid,nodev,noexec,size=4096k,nr_inodes=1024,mode=755 0 0

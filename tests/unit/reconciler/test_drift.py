@@ -3,7 +3,7 @@ from dataclasses import replace
 from reconciler.plan import Planned
 from reconciler.round import drift_after
 from reconciler.watch import SAME_AGAIN, Judge
-from state.wire import MOST_DRIFT, Drift, Failure, Report
+from state.wire.messages import MOST_DRIFT, Drift, Failure, Report
 
 WELL = Report("gpu17", "r1", 1000.0, 0.1)
 HEALED = Report("gpu17", "r1", 2000.0, 0.1, changes=("account: change the account ann: shell",))

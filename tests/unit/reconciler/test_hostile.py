@@ -23,7 +23,7 @@ from reconciler.hostile import (
 )
 from reconciler.plan import Tell
 from state.errors import LxcGpuError, Remedy
-from state.wire import Progress
+from state.wire.messages import Progress
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it changes users")
 OWNER = 18_127_464

@@ -22,7 +22,7 @@ from reconciler.load.table import Seen, Table
 from reconciler.nvidia.nvml import Gpu, GpuProcess, MigInstance
 from reconciler.owners import Owners
 from reconciler.processes import TICK
-from state.server_load import (
+from state.wire.server_load import (
     MOST_BYTES,
     MOST_DISKS,
     MOST_INTERFACES,

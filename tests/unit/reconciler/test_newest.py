@@ -181,7 +181,7 @@ def test_a_round_with_nothing_new_loads_nothing_for_it(shop: Workshop) -> None:
         "for name, path in json.loads(sys.argv[1]).items(): setattr(places, name, Path(path))\n"
         "from reconciler.newest import publish_newest\nfrom reconciler.server import ServerConfig\n"
         "publish_newest(ServerConfig('gpu17', sys.argv[2], 'gate'))\n"
-        "heavy = ('pydantic', 'cryptography', 'ruamel', 'state.walk')\n"
+        "heavy = ('pydantic', 'cryptography', 'ruamel', 'state.trust.walk')\n"
         "print([m for m in heavy if m in sys.modules])"
     )
     words = [sys.executable, "-c", script, json.dumps(paths), str(shop.folder)]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.load.file_systems import FileSystems
-from state.server_load import decode
+from state.wire.server_load import decode
 
 ROOT = Path(__file__).parents[3]
 PATIENCE = 30.0

@@ -9,7 +9,7 @@ import pytest
 
 from shells.doctor import show
 from shells.terminal import Terminal
-from state.findings import Area
+from state.wire.findings import Area
 
 FINDINGS = [
     Area("sshd").wrong("For lqchen, sshd has another file. " * 3, "sshd -t && reload"),

@@ -12,8 +12,8 @@ from rich.console import Console
 
 from shells.fleet_command import MOST_NOTES, draw
 from shells.fleet_table import fleet_table
-from state.fleet_status import FleetStatus, ServerStatus
-from state.server_load import CpuLoad, GpuLoad, GpuUser, MemoryLoad, Problem, ServerLoad
+from state.wire.fleet_status import FleetStatus, ServerStatus
+from state.wire.server_load import CpuLoad, GpuLoad, GpuUser, MemoryLoad, Problem, ServerLoad
 from tests.loads import load
 
 NOW = time.mktime((2026, 11, 20, 15, 0, 0, 0, 0, -1))

@@ -12,9 +12,9 @@ import pytest
 from shells import gate
 from shells.gate_request import Caller, Fetch, Places, Push, Register, caller_of, request_of
 from state.errors import LxcGpuError
-from state.gate_keys import gate_keys
-from state.keys import parse_key
-from state.model import Fleet, Server, Signer, State
+from state.model.documents import Fleet, Server, Signer, State
+from state.model.keys import parse_key
+from state.origin.gate_keys import gate_keys
 
 REPOSITORY = Path("/var/lib/lxc-gpu/state.git")
 SERVER, ADMIN = Caller("server", "gpu17"), Caller("admin", "Alice")

@@ -1,7 +1,7 @@
 """What `lxc-gpu reconcile` and `status` print for people."""
 
 from shells.server_commands import _report_text
-from state.wire import Failure, Report
+from state.wire.messages import Failure, Report
 
 
 def test_a_failure_is_one_line_with_its_code() -> None:

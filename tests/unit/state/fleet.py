@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from state.load import load
-from state.model import State
+from state.model.documents import State
+from state.reading.load import load
 from tests.unit.state.keyring import ed25519
 
 FLEET = """\

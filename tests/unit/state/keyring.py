@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from base64 import b64encode
 
-from state.keys import PublicKey
+from state.model.keys import PublicKey
 
 
 def string(content: bytes) -> bytes:

@@ -8,10 +8,10 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from state.check import check, places
-from state.load import load
-from state.model import State, User
-from state.problems import StateInvalidError
+from state.model.documents import State, User
+from state.reading.check import check, places
+from state.reading.load import load
+from state.reading.problems import StateInvalidError
 from state.view import container_address
 from tests.unit.state.fleet import files, fleet_yaml, server_yaml, state, user_yaml
 from tests.unit.state.keyring import ed25519

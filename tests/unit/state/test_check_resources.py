@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from state.load import load
-from state.problems import StateInvalidError
+from state.reading.load import load
+from state.reading.problems import StateInvalidError
 from tests.unit.state.fleet import files, server_yaml
 
 REGISTERED = files()["registrations/gpu17/ann.yaml"].decode()

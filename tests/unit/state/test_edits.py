@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from state.allocate import Numbers, RangeUsedUpError, allocate
-from state.check import check
-from state.edit import Edit
-from state.edits import (
+from state.edits.allocate import Numbers, RangeUsedUpError, allocate
+from state.edits.edit import Edit
+from state.edits.users import (
     add_key,
     disable,
     enable,
@@ -24,11 +23,12 @@ from state.edits import (
     set_keys,
 )
 from state.errors import LxcGpuError
-from state.keys import PublicKey
-from state.load import load
-from state.model import NAME, Fleet, State
-from state.names import propose_name
-from state.reserved import is_reserved
+from state.model.documents import NAME, Fleet, State
+from state.model.keys import PublicKey
+from state.model.names import propose_name
+from state.model.reserved import is_reserved
+from state.reading.check import check
+from state.reading.load import load
 from tests.unit.state.fleet import files, state
 from tests.unit.state.keyring import ed25519
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from state.errors import LxcGpuError
-from state.findings import Area, Finding, Level, examine, from_json, to_json, worst_last
+from state.wire.findings import Area, Finding, Level, examine, from_json, to_json, worst_last
 
 area = Area("test")
 

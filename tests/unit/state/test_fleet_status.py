@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from state.fleet_status import (
+from state.wire.fleet_status import (
     LARGEST,
     BadStatusError,
     FleetStatus,
@@ -15,7 +15,7 @@ from state.fleet_status import (
     decode,
     encode,
 )
-from state.server_load import as_text, as_word
+from state.wire.server_load import as_text, as_word
 from tests.loads import load
 
 LOAD = load("gpu17", 1.7e9)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from state.command import run
-from state.keys import KEY_TYPES, KeyProblemsError, PublicKey, parse_key, parse_keys
+from state.model.keys import KEY_TYPES, KeyProblemsError, PublicKey, parse_key, parse_keys
 from tests.unit.state.keyring import ed25519, line, mpint, rsa, string
 
 GOOD = ed25519("good", "lqchen@laptop")

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from state.load import NewerStateError, dump, load
-from state.problems import StateInvalidError
-from state.syntax import BadYamlError, Spans, parse
+from state.reading.load import NewerStateError, dump, load
+from state.reading.problems import StateInvalidError
+from state.reading.syntax import BadYamlError, Spans, parse
 from tests.unit.state.fleet import files, fleet_yaml, server_yaml, user_yaml
 from tests.unit.state.keyring import ed25519
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from state.edit import Edit
-from state.edits import (
+from state.edits.edit import Edit
+from state.edits.users import (
     add_key,
     disable,
     enable,
@@ -17,9 +17,9 @@ from state.edits import (
     remove_key,
     rename_person,
 )
-from state.load import load
-from state.model import Server, Signer, State, User
-from state.policy import judge, role_needed
+from state.model.documents import Server, Signer, State, User
+from state.reading.load import load
+from state.trust.policy import judge, role_needed
 from tests.unit.state.fleet import files, state
 from tests.unit.state.keyring import ed25519
 

@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from state.changes import LEAVES, NEW, REMOVED, RETURNS, describe
-from state.edit import Edit
-from state.edits import (
+from state.edits.changes import LEAVES, NEW, REMOVED, RETURNS, describe
+from state.edits.edit import Edit
+from state.edits.render import render, touched, write
+from state.edits.subject_line import message
+from state.edits.users import (
     add_key,
     disable,
     enable,
@@ -20,11 +22,9 @@ from state.edits import (
     rename_person,
     set_keys,
 )
-from state.load import dump, load
-from state.model import Signer, State, User
-from state.render import render, touched, write
-from state.subject_line import message
-from state.syntax import BadYamlError, parse
+from state.model.documents import Signer, State, User
+from state.reading.load import dump, load
+from state.reading.syntax import BadYamlError, parse
 from tests.unit.state.fleet import files, state
 from tests.unit.state.keyring import ed25519
 

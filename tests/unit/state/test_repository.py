@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from state.command import run
-from state.commits import Author
-from state.edit import Edit
-from state.edits import add_key, disable, first_save, set_keys
+from state.edits.edit import Edit
+from state.edits.users import add_key, disable, first_save, set_keys
 from state.errors import LxcGpuError
-from state.plumbing import RemoteError
-from state.problems import StateInvalidError
-from state.publish import RefusedError, publish
-from state.repository import Repository
+from state.git.commits import Author
+from state.git.plumbing import RemoteError
+from state.git.publish import RefusedError, publish
+from state.git.repository import Repository
+from state.reading.problems import StateInvalidError
 from tests.unit.state.fleet import files
 from tests.unit.state.keyring import ed25519
 
@@ -304,7 +304,7 @@ def test_a_silent_remote_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyP
     ssh = tmp_path / "ssh"
     ssh.write_text("#!/bin/sh\nexec sleep 30\n")
     ssh.chmod(0o755)
-    monkeypatch.setattr("state.repository.REMOTE_LIMIT", 0.3)
+    monkeypatch.setattr("state.git.repository.REMOTE_LIMIT", 0.3)
     began = time.monotonic()
     with pytest.raises(RemoteError) as caught:
         Repository.clone("ssh://h/x", tmp_path / "c", ssh_command=str(ssh))
@@ -456,9 +456,9 @@ def test_a_commit_waits_for_another_of_the_same_clone(clone: Repository) -> None
 def test_a_kill_in_the_middle_is_healed(tmp_path: Path, remote: Path) -> None:
     """Kill programs that commit, wherever they happen to be; the next commit must do."""
     script = (
-        "import sys; from pathlib import Path; from state.repository import Repository\n"
-        "from state.commits import Author; from state.edits import rename_person\n"
-        "from state.publish import publish\n"
+        "import sys; from pathlib import Path; from state.git.repository import Repository\n"
+        "from state.git.commits import Author; from state.edits.users import rename_person\n"
+        "from state.git.publish import publish\n"
         "r = Repository(Path(sys.argv[1]))\n"
         "print('ready', flush=True)\n"
         "for n in range(1000): publish(r, rename_person('ann', f'Ann {n}'), Author('a', 'a@b'))\n"

@@ -7,7 +7,9 @@ import json
 import pytest
 
 from state.errors import LxcGpuError
-from state.server_load import (
+from state.wire.messages import BadMessageError, Refusal
+from state.wire.messages import encode as encode_message
+from state.wire.server_load import (
     LONGEST_LINE,
     CpuLoad,
     DriverVersions,
@@ -22,8 +24,6 @@ from state.server_load import (
     decode,
     encode,
 )
-from state.wire import BadMessageError, Refusal
-from state.wire import encode as encode_message
 
 GPU = GpuLoad(0, "GPU-1", "NVIDIA H100", 80 << 30, 3 << 30, 71.0, 60, 300.5, 700, users=(
     GpuUser("ann", 2 << 30), GpuUser("lqchen")))  # fmt: skip

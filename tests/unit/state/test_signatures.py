@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from state.keys import PublicKey
-from state.lineage import BadCommitError, commits, parse_commit
-from state.signatures import BadSignatureError, signed_by
+from state.model.keys import PublicKey
+from state.trust.lineage import BadCommitError, commits, parse_commit
+from state.trust.signatures import BadSignatureError, signed_by
 from tests.unit.state.keyring import string
 from tests.unit.state.workshop import Workshop, make_key
 

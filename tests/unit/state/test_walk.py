@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from state.commits import Author
-from state.edit import Edit
-from state.edits import add_key, disable, enable, first_save, register
-from state.problems import StateInvalidError
-from state.publish import publish
-from state.repository import Repository
-from state.walk import RevisionRefusedError, begin, signature_in_words, walk
+from state.edits.edit import Edit
+from state.edits.users import add_key, disable, enable, first_save, register
+from state.git.commits import Author
+from state.git.publish import publish
+from state.git.repository import Repository
+from state.reading.problems import StateInvalidError
+from state.trust.walk import RevisionRefusedError, begin, signature_in_words, walk
 from tests.unit.state.fleet import files, server_yaml, user_yaml
 from tests.unit.state.keyring import ed25519
 from tests.unit.state.workshop import Workshop, signers_yaml

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from state.wire import LATEST, BadMessageError, Drift, Report, decode, encode
+from state.wire.messages import LATEST, BadMessageError, Drift, Report, decode, encode
 
 REPORT = Report("gpu17", "abc", LATEST, 1.5, drift=(Drift(LATEST, "put back"),))
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from state.command import environment
-from state.keys import PublicKey, parse_key
-from state.repository import Repository
+from state.git.repository import Repository
+from state.model.keys import PublicKey, parse_key
 
 IDENTITY = {
     f"GIT_{who}_{what}": value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from state.server_load import CpuLoad, GpuLoad, GpuUser, MemoryLoad, ServerLoad, UserLoad
+from state.wire.server_load import CpuLoad, GpuLoad, GpuUser, MemoryLoad, ServerLoad, UserLoad
 
 GIB = 2**30
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from state.server_load import GpuUser, UserLoad
+from state.wire.server_load import GpuUser, UserLoad
 from tests.unit.webui.loads import GIB, gpu, load
 from webui.monitor.past.accounting import Usage, step
 
@@ -61,7 +61,7 @@ def test_a_longer_step_is_a_gap(seconds, interval, counts):
 
 
 def test_a_server_without_memory_says_nothing_absurd():
-    from state.server_load import MemoryLoad
+    from state.wire.server_load import MemoryLoad
 
     assert step(0, 5, load(memory=MemoryLoad(0, 10))).levels.memory == 0
     assert step(0, 5, load(memory=MemoryLoad(10, 20))).levels.memory == 0

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from state.server_load import (
+from state.wire.server_load import (
     CpuLoad,
     DriverVersions,
     FileSystem,

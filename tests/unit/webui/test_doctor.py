@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from state.keys import parse_key
-from state.model import Fleet, State, User
+from state.model.documents import Fleet, State, User
+from state.model.keys import parse_key
 from webui.config import DirectoryConfig
 from webui.doctor.__main__ import findings
 from webui.doctor.login import conditions, named

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from state.server_load import UserLoad
+from state.wire.server_load import UserLoad
 from tests.unit.webui.loads import GIB, gpu, load
 from webui.monitor.past import ledger
 from webui.monitor.past.history import History

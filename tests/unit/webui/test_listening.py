@@ -8,7 +8,7 @@ import time
 import pytest
 
 from state.errors import LxcGpuError
-from state.keys import parse_key
+from state.model.keys import parse_key
 from tests.unit.webui.loads import load
 from webui.contact import Target, UnreachableError
 from webui.metered import Allowance

@@ -11,7 +11,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from state.errors import LxcGpuError
-from state.server_load import (
+from state.wire.messages import Failure, Report
+from state.wire.server_load import (
     CpuLoad,
     DiskRate,
     DriverVersions,
@@ -27,7 +28,6 @@ from state.server_load import (
     decode,
     encode,
 )
-from state.wire import Failure, Report
 from tests.unit.webui.loads import GIB, gpu, load
 from webui.board import Outcome, Phase, Standing
 from webui.monitor.families import COUNTERS, GAUGES, PREFIX, Families

@@ -8,8 +8,8 @@ from threading import Event, Lock
 
 import pytest
 
-from state.keys import parse_key
-from state.wire import Answer, Failure, Message, Progress, Refusal, Report
+from state.model.keys import parse_key
+from state.wire.messages import Answer, Failure, Message, Progress, Refusal, Report
 from webui.board import Board, Phase, Save
 from webui.contact import Target, UnreachableError
 from webui.nudge import AT_ONCE, Nudger, outcome_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from state.directory_edits import disable_all, follow_names
+from state.edits.many_users import disable_all, follow_names
 from tests.unit.state.fleet import state
 from webui.config import DirectoryConfig
 from webui.directory import Found

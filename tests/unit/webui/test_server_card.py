@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from state.wire import Drift, Failure, Report
+from state.wire.messages import Drift, Failure, Report
 from tests.unit.state.fleet import state
 from webui import events
 from webui.board import Board, Outcome, Phase, Standing

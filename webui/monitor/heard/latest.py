@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from threading import Condition
 
 from state.errors import LxcGpuError
-from state.server_load import ServerLoad
+from state.wire.server_load import ServerLoad
 
 
 @dataclass(frozen=True)

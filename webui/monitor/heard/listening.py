@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from threading import Event, Thread
 
 from state.errors import LxcGpuError, Remedy
-from state.server_load import ServerLoad
+from state.wire.server_load import ServerLoad
 from webui import events
 from webui.contact import Target
 from webui.events import Code

@@ -7,10 +7,10 @@ from collections.abc import Generator, Iterator
 
 import paramiko
 
-from state import server_load
 from state.errors import LxcGpuError, Remedy
-from state.server_load import ServerLoad
-from state.wire import BadMessageError
+from state.wire import server_load
+from state.wire.messages import BadMessageError
+from state.wire.server_load import ServerLoad
 from webui.contact import Ssh, Target, UnreachableError, lines_of
 from webui.metered import Allowance
 from webui.monitor.past.accounting import SHORTEST_PATIENCE, patience

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from operator import add
 
-from state.server_load import SYSTEM, GpuLoad, ServerLoad
+from state.wire.server_load import SYSTEM, GpuLoad, ServerLoad
 
 SHORTEST_PATIENCE = 15.0
 LONGEST_PATIENCE = 180.0

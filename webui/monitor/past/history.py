@@ -16,7 +16,7 @@ from threading import Event, Lock, Thread
 from typing import TypeVar, cast
 
 from state.errors import LxcGpuError
-from state.server_load import ServerLoad
+from state.wire.server_load import ServerLoad
 from webui import events
 from webui.events import Code
 from webui.monitor.past import weeks as by_week

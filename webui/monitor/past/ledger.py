@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from threading import Lock
 
-from state.server_load import ServerLoad
+from state.wire.server_load import ServerLoad
 from webui.monitor.past.accounting import Levels, Step, Usage, step
 from webui.monitor.past.minutes import MINUTE, Minutes
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from state.server_load import FileSystem, IdleContainer, ServerLoad
 from state.sizes import size
+from state.wire.server_load import FileSystem, IdleContainer, ServerLoad
 from webui.monitor.heard.latest import Seen
 from webui.monitor.shown.amounts import NEARLY_FULL, Bar, memory_bar, part, ranges
 from webui.monitor.shown.gpu_rows import GpuGroup, gpu_memory, groups, held

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
 
-from state.server_load import GpuLoad, ServerLoad
 from state.sizes import size
+from state.wire.server_load import GpuLoad, ServerLoad
 from webui.monitor.shown.amounts import Bar, memory_bar, share_of
 from webui.monitor.shown.people import People, Person
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from state.server_load import ServerLoad
 from state.sizes import size
+from state.wire.server_load import ServerLoad
 from webui.monitor.heard.latest import Seen
 from webui.monitor.shown.amounts import ranges
 from webui.monitor.shown.gpu_rows import gpu_memory, held

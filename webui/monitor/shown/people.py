@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from state.model import State, User
-from state.server_load import SYSTEM
+from state.model.documents import State, User
+from state.wire.server_load import SYSTEM
 
 
 @dataclass(frozen=True)

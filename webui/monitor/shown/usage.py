@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 
-from state.server_load import SYSTEM
+from state.wire.server_load import SYSTEM
 from webui.monitor.past.records import Heard, Used
 from webui.monitor.past.weeks import days_of
 from webui.monitor.shown.amounts import Bar, share_of

@@ -1,0 +1,31 @@
+"""Edits that follow the directory: full names, and people who are gone from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+
+from state.edits.edit import Edit
+from state.edits.users import disable, rename_person
+from state.errors import LxcGpuError
+from state.model.documents import State
+
+
+def follow_names(names: Mapping[str, str]) -> Edit:
+    """Let the users in `names` have these full names; one that can't be taken over stays."""
+    return _each([rename_person(user, full_name).apply for user, full_name in names.items()])
+
+
+def disable_all(users: Collection[str], note: str) -> Edit:
+    """Let all these users leave; whoever left meanwhile is no error."""
+    return _each([disable(user).apply for user in users], note)
+
+
+def _each(steps: Collection[Callable[[State], State]], note: str = "") -> Edit:
+    def apply(state: State) -> State:
+        for step in steps:
+            with suppress(LxcGpuError):
+                state = step(state)
+        return state
+
+    return Edit(apply, note)

@@ -1,0 +1,57 @@
+"""The history of the state repository, for people: newest first, a page at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from state.git.commits import MAIN, Commit
+from state.git.repository import Repository
+
+_FIELDS = ("%H", "%h", "%an", "%ae", "%aI", "%s", "%b", "")
+MOST_BEHIND = 100_000
+"""Commits that are counted one by one; nobody reads on beyond."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One commit with the whole of its message."""
+
+    commit: Commit
+    changes: tuple[str, ...]
+    """The list in the body: what changed, in words."""
+    notes: tuple[str, ...]
+    """The paragraphs and lines of the body that are no list."""
+
+
+def entries(repository: Repository, *, skip: int = 0, limit: int = 50) -> tuple[Entry, ...]:
+    """`limit` commits of main after the newest `skip`."""
+    shape = f"--format=tformat:{'%x00'.join(_FIELDS)}"
+    window = (f"--skip={int(skip)}", f"--max-count={int(limit)}")
+    texts = repository.git.run("log", shape, *window, MAIN, "--").decode("utf-8", "replace")
+    parts, width = texts.split("\0"), len(_FIELDS) - 1
+    return tuple(_entry(parts[at : at + width]) for at in range(0, len(parts) - width, width))
+
+
+def count(repository: Repository) -> int:
+    """How many commits there are."""
+    return int(repository.git.word("rev-list", "--count", MAIN))
+
+
+def missing(repository: Repository, revision: str) -> frozenset[str] | None:
+    """The commits of main that whoever is at `revision` doesn't have; None if it is unknown."""
+    known = repository.git.ask(("cat-file", "-e", f"{revision}^{{commit}}"))
+    if known.status:
+        return None
+    words = ("rev-list", f"--max-count={MOST_BEHIND}", MAIN, f"^{revision}")
+    return frozenset(repository.git.run(*words).decode("ascii").split())
+
+
+def _entry(row: list[str]) -> Entry:
+    revision, short, name, email, when, subject, body = row
+    commit = Commit(
+        revision.strip(), short, name, email, datetime.fromisoformat(when), subject.strip()
+    )
+    lines = [line.strip() for line in body.splitlines() if line.strip()]
+    changes = tuple(line[2:] for line in lines if line.startswith("- "))
+    return Entry(commit, changes, tuple(line for line in lines if not line.startswith("- ")))

@@ -1,0 +1,267 @@
+"""Commit edits and push them: optimistically, again when somebody else was faster.
+
+Fetch, apply the edit to the newest state, validate the whole, write blobs, tree and commit by
+plumbing with an index of its own (no work tree), push. A push that lost the race is followed by
+a new round with a new commit: the edit is applied to what the others made, never rebased.
+
+Edits that come at the same moment become a commit each, one on top of the other, and go with one
+push: what a push costs (the hook starts a program, everything is read again) is paid once.
+"""
+
+from __future__ import annotations
+
+import random
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from state.edits.edit import Edit
+from state.edits.render import render, touched
+from state.errors import LxcGpuError, Remedy
+from state.git.commits import MAIN, Author, Committed
+from state.git.plumbing import REMOTE_LIMIT, Answered, GitError, failure
+from state.git.repository import Repository
+from state.model.documents import Fleet, State
+from state.model.layout import MODELS, subject_of
+from state.reading.check import check
+from state.reading.load import located
+from state.reading.problems import StateInvalidError
+from state.reading.syntax import parse
+
+TRIES = 20
+LONGEST_PAUSE = 2.0
+"""Seconds between two tries, at most."""
+
+_LOST_RACE = (
+    "fetch first",
+    "non-fast-forward",
+    "stale info",
+    "cannot lock ref",
+    "failed to update ref",
+    "incorrect old value",
+    "reference already exists",
+)
+
+
+class RefusedError(LxcGpuError):
+    """The remote's hook refused a commit; the message is the hook's."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """An edit, and whose it is."""
+
+    edit: Edit
+    author: Author
+
+
+Result = Committed | LxcGpuError
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A change that is ready to be committed on top of `parent` (None: the first commit)."""
+
+    parent: str | None
+    state: State
+    files: Mapping[str, bytes | None]
+    message: str
+
+
+def publish(
+    repository: Repository, edit: Edit, author: Author, signing_key: Path | None = None
+) -> Committed:
+    """Apply `edit` to the newest state and push the result, as `author`.
+
+    `signing_key` is the path of an ssh private key. A lost race is run again, a few times.
+    LxcGpuError from the edit, StateInvalidError, RemoteError, or RefusedError with what the
+    remote's hook said; in each case nothing was committed.
+    """
+    (result,) = publish_all(repository, [Proposal(edit, author)], signing_key)
+    if isinstance(result, LxcGpuError):
+        raise result
+    return result
+
+
+def publish_all(
+    repository: Repository, proposals: Sequence[Proposal], signing_key: Path | None
+) -> tuple[Result, ...]:
+    """Commit each proposal on top of the one before, push once; what came of each, in order.
+
+    One that can't be made is left out and its result is its error: the others don't suffer.
+    LxcGpuError if nothing could be published for anybody.
+    """
+    for attempt in range(TRIES):
+        began = time.monotonic()
+        try:
+            with repository.alone():
+                chain = _Chain(repository, signing_key)
+                results = tuple(chain.add(proposal) for proposal in proposals)
+                if not chain.grown or _pushed(repository, chain.tip):
+                    return results
+        except RefusedError:
+            if len(proposals) == 1:
+                raise
+            return tuple(_alone(repository, each, signing_key) for each in proposals)
+        # A pause that is short beside one try only meets the same rival again.
+        longest = min(LONGEST_PAUSE, (time.monotonic() - began) * 1.5**attempt)
+        time.sleep(random.uniform(0, longest))  # noqa: S311 (jitter, no secret)
+    raise LxcGpuError(
+        "state-busy",
+        f"The state changed {TRIES} times while this change was being made; nothing was saved.",
+        "Try again.",
+        Remedy.RETRY,
+    )
+
+
+def _alone(repository: Repository, proposal: Proposal, signing_key: Path | None) -> Result:
+    """One proposal of several that the hook refused together: who is innocent gets through."""
+    try:
+        return publish(repository, proposal.edit, proposal.author, signing_key)
+    except LxcGpuError as error:
+        return error
+
+
+class _Chain:
+    """Commits on top of the newest revision, not pushed yet. The clone's lock is held."""
+
+    def __init__(self, repository: Repository, signing_key: Path | None) -> None:
+        self._repository = repository
+        self._signing_key = signing_key
+        self._tip = repository.fetch_alone()
+        self._state = repository.read(self._tip) if self._tip is not None else None
+        self.grown = False
+
+    @property
+    def tip(self) -> str:
+        """The last commit. There is one: the chain has grown."""
+        return self._tip or ""
+
+    def add(self, proposal: Proposal) -> Result:
+        """Commit one proposal."""
+        try:
+            draft = self._draft(proposal.edit)
+            if isinstance(draft, Committed):
+                return draft
+            revision = _write_commit(self._repository, draft, proposal.author, self._signing_key)
+        except LxcGpuError as error:
+            return error
+        self._tip, self._state, self.grown = revision, draft.state, True
+        return Committed(revision, True, draft.state, draft.message)
+
+    def _draft(self, edit: Edit) -> _Draft | Committed:
+        tip, old, repository = self._tip, self._state, self._repository
+        base = old if old is not None else State(fleet=Fleet(format=1))
+        new = edit.apply(base)
+        texts = repository.files(tip, touched(old, new)) if tip is not None else {}
+        files = render(old, new, texts)
+        if tip is not None and not files:
+            return Committed(tip, False, base)
+        _validate(repository, tip, new, files)
+        return _Draft(tip, new, files, edit.message(base, new))
+
+
+def _validate(
+    repository: Repository, tip: str | None, new: State, files: Mapping[str, bytes | None]
+) -> None:
+    """Read back what will be written, and apply the rules to the whole of `new`."""
+
+    def content(path: str) -> bytes:
+        written = files.get(path)
+        if written is not None:
+            return written
+        return repository.files(tip, (path,))[path] if tip is not None else b""
+
+    for path, text in files.items():
+        subject = subject_of(path)
+        if text is not None and subject is not None:
+            MODELS[subject.kind].model_validate(parse(text))
+    if found := check(new):
+        raise StateInvalidError(located(found, content))
+
+
+def _write_commit(
+    repository: Repository, draft: _Draft, author: Author, signing_key: Path | None
+) -> str:
+    git = repository.git
+    with tempfile.TemporaryDirectory(prefix="lxc-gpu-index-") as folder:
+        env = {"GIT_INDEX_FILE": f"{folder}/index"}
+        if draft.parent is not None:
+            git.run("read-tree", draft.parent, env=env)
+        entries = []
+        for path, content in draft.files.items():
+            if content is None:
+                entries.append(f"0 {'0' * 40}\t{path}\0")
+            else:
+                blob = git.word("hash-object", "-w", "--stdin", stdin=content)
+                entries.append(f"100644 {blob}\t{path}\0")
+        git.run("update-index", "-z", "--index-info", stdin="".join(entries).encode(), env=env)
+        tree = git.word("write-tree", env=env)
+    parents = ["-p", draft.parent] if draft.parent is not None else []
+    signed: list[str] = []
+    settings: list[str] = []
+    if signing_key is not None:
+        signed = ["-S"]
+        settings = ["gpg.format=ssh", f"user.signingKey={signing_key.absolute()}"]
+    words = ("commit-tree", *parents, *signed, "-F", "-", tree)
+    answered = git.ask(
+        words, stdin=f"{draft.message}\n".encode(), env=_people(author), settings=settings
+    )
+    if answered.status:
+        raise _unsigned(words, answered) if signing_key is not None else failure(words, answered)
+    return answered.output.decode("ascii").strip()
+
+
+def _people(author: Author) -> dict[str, str]:
+    return {
+        "GIT_AUTHOR_NAME": _plain(author.name) or "nobody",
+        "GIT_AUTHOR_EMAIL": _plain(author.email),
+        "GIT_COMMITTER_NAME": "lxc-gpu",
+        "GIT_COMMITTER_EMAIL": "lxc-gpu@localhost",
+    }
+
+
+def _plain(text: str) -> str:
+    """`text` without what would end a name or an address in a commit's header."""
+    return "".join(c for c in text if c.isprintable() and c not in "<>").strip()
+
+
+def _unsigned(words: tuple[str, ...], answered: Answered) -> GitError:
+    return GitError(
+        "signing-failed",
+        "The change could not be signed; nothing was saved.",
+        "The signing key must be a readable ssh private key without a passphrase.",
+        details=failure(words, answered).details,
+    )
+
+
+def _pushed(repository: Repository, revision: str) -> bool:
+    """Push `revision` to the remote's main. False if somebody else was faster."""
+    words = ("push", "--porcelain", "--no-verify", "origin", f"{revision}:{MAIN}")
+    answered = repository.git.ask(words, limit=REMOTE_LIMIT)
+    if answered.status == 0:
+        repository.git.run("update-ref", MAIN, revision)
+        return True
+    said = answered.output.decode("utf-8", "replace")
+    if "hook declined" in said:
+        raise _refused(answered.errors)
+    if "rejected]" in said and any(words in f"{said}\n{answered.errors}" for words in _LOST_RACE):
+        return False
+    raise failure(words, replace(answered, errors=f"{answered.errors}\n{said}"))
+
+
+def _refused(errors: str) -> RefusedError:
+    lines = [line.removeprefix("remote:").strip() for line in errors.splitlines()]
+    said = [
+        line
+        for line, whole in zip(lines, errors.splitlines(), strict=True)
+        if whole.startswith("remote:") and line
+    ]
+    return RefusedError(
+        "state-refused",
+        "The state repository refused the change:\n" + ("\n".join(said) or "it did not say why"),
+        "Show this to an administrator; nothing was saved.",
+        details=errors,
+    )

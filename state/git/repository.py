@@ -1,0 +1,237 @@
+"""The state repository: a bare clone that is fetched, and read at a revision.
+
+Control flow of a read: `ls-tree` names the blobs of a revision, parsed ones come from
+`state.git.parsed`, the others from `cat-file`, and `state.reading.load.build` makes a State of them: never a
+work tree, so nobody sees half an update. `state.git.publish` commits edits to it.
+
+Models and YAML are loaded when a state is first read: a round with nothing new needs neither.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from state.errors import LxcGpuError, Remedy
+from state.git.commits import MAIN, Commit
+from state.git.plumbing import REMOTE_LIMIT, SSH, GitError, Plumbing, failure
+
+if TYPE_CHECKING:
+    from state.git.tree import TreeReader
+    from state.model.documents import State
+    from state.reading.load import Models
+
+LOCK_LIMIT = 120.0
+"""Seconds to wait for another fetch or commit on the same clone."""
+_REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./^~-]{0,200}", re.ASCII)
+_URL = re.compile(r"/|ssh://[A-Za-z0-9]|https://[A-Za-z0-9]|file:///|([\w.-]+@)?[\w.-]+:(?!:|//)")
+_LOCKS = ("*.lock", "refs/**/*.lock", "objects/*.lock", "objects/info/**/*.lock")
+_FULL = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?", re.ASCII)
+
+
+class Repository:
+    """A clone of the state repository, bare, with `origin` as its remote."""
+
+    def __init__(self, path: Path, ssh_command: str = SSH) -> None:
+        """Open the clone at `path`; `ssh_command` is what Git reaches the remote with."""
+        self.path = path.absolute()
+        self.git = Plumbing(self.path, ssh_command)
+        self._last: tuple[str, State] | None = None
+
+    @classmethod
+    def clone(cls, url: str, path: Path, ssh_command: str = SSH) -> Repository:
+        """Clone the remote at `url` to `path`, or bring the clone that is there up to date.
+
+        An empty remote is fine. RemoteError says why there is no clone; then `path` isn't there.
+        """
+        if not _URL.match(url) or not url.isprintable():
+            raise LxcGpuError(
+                "bad-address",
+                f"{url!r} is no address of a Git repository.",
+                "Give an absolute path, ssh://..., https://... or user@host:path.",
+            )
+        path = path.absolute()
+        if path.exists():
+            repository = cls(path, ssh_command)
+            with repository.alone():
+                repository.git.run("config", "remote.origin.url", url)
+                repository.fetch_alone()
+            return repository
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for leftover in path.parent.glob(f".{path.name}.clone-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.clone-", dir=path.parent) as folder:
+            fresh = cls(Path(folder) / "clone", ssh_command)
+            fresh.git.run("init", "--quiet", "--bare", "--template=", "--initial-branch=main")
+            fresh.git.run("config", "remote.origin.url", url)
+            fresh.fetch()
+            fresh.path.rename(path)
+        return cls(path, ssh_command)
+
+    def fetch(self) -> str | None:
+        """Fetch the remote's main; its tip, or None if the remote is empty.
+
+        RemoteError if that can't be done; then everything stays as it was.
+        """
+        with self.alone():
+            return self.fetch_alone()
+
+    def fetch_alone(self) -> str | None:
+        """As `fetch`, for who holds `alone()` already."""
+        words = ("fetch", "--quiet", "--no-tags", "origin", f"+{MAIN}:{MAIN}")
+        answered = self.git.ask(words, limit=REMOTE_LIMIT)
+        if answered.status == 0:
+            return self.tip()
+        if "couldn't find remote ref" not in answered.errors:
+            raise failure(words, answered)
+        if self._resolved(MAIN) is not None:
+            raise LxcGpuError(
+                "state-vanished",
+                "The state repository has no branch `main` any more.",
+                "Push it back from a clone; until then everything stays as it is.",
+            )
+        return None
+
+    def tip(self) -> str:
+        """The newest revision that was fetched. LxcGpuError if the repository is empty."""
+        revision = self._resolved(MAIN)
+        if revision is None:
+            raise LxcGpuError(
+                "state-empty",
+                "The state repository is empty.",
+                "`lxc-gpu init FOLDER` writes a first state to push there.",
+            )
+        return revision
+
+    def tree_id(self, revision: str) -> str:
+        """The id of the tree at `revision`: equal trees hold equal states."""
+        return self._known(f"{_checked(revision)}^{{tree}}", revision)
+
+    def is_ancestor(self, older: str, newer: str) -> bool:
+        """Whether `newer` contains `older`, or is it."""
+        words = ("merge-base", "--is-ancestor", _checked(older), _checked(newer))
+        answered = self.git.ask(words)
+        if answered.status not in (0, 1):
+            raise failure(words, answered)
+        return answered.status == 0
+
+    def read(self, revision: str) -> State:
+        """The state at `revision`. StateInvalidError carries everything that is wrong there."""
+        tree = self.tree_id(revision)
+        if self._last is not None and self._last[0] == tree:
+            return self._last[1]
+        from state.reading.load import build
+
+        blobs, problems = self.trees.blobs(tree)
+        documents = self.trees.documents(blobs, problems)
+        state = build(
+            documents,
+            lambda path: self.trees.content(blobs[path]),
+            problems,
+            lambda path, document: self.models.read(path, blobs[path], document),
+        )
+        self._last = (tree, state)
+        return state
+
+    def files(self, revision: str, paths: tuple[str, ...]) -> Mapping[str, bytes]:
+        """The content of the files at `paths`, of those that exist at `revision`."""
+        return self.trees.files(self.tree_id(revision), paths)
+
+    def history(self, *paths: str, limit: int = 50) -> tuple[Commit, ...]:
+        """The newest `limit` commits, of those that touched `paths` if any are given."""
+        if self._resolved(MAIN) is None:
+            return ()
+        fields = "%x00".join(("%H", "%h", "%an", "%ae", "%aI", "%s", ""))
+        words = ("log", f"--format=tformat:{fields}", f"--max-count={int(limit)}", MAIN, "--")
+        texts = self.git.run(*words, *paths).decode("utf-8", "replace").split("\0")
+        rows = (texts[at : at + 6] for at in range(0, len(texts) - 6, 6))
+        return tuple(
+            Commit(row[0].strip(), row[1], row[2], row[3], datetime.fromisoformat(row[4]), row[5])
+            for row in rows
+        )
+
+    @cached_property
+    def trees(self) -> TreeReader:
+        """The files of any revision, each parsed once."""
+        from state.git.parsed import ParsedFiles
+        from state.git.tree import TreeReader
+
+        return TreeReader(self.git, ParsedFiles(self.path / "lxc-gpu-parsed.json"))
+
+    @cached_property
+    def models(self) -> Models:
+        """The typed values of any file, each made once."""
+        from state.reading.load import Models
+
+        return Models()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Be the only one who changes this clone, among threads and programs.
+
+        A killed Git leaves *.lock files; who is alone here knows that they are nobody's.
+        """
+        if not self.path.is_dir():
+            raise self._no_clone("")
+        deadline = time.monotonic() + LOCK_LIMIT
+        with (self.path / "lxc-gpu.flock").open("a") as file:
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        raise _busy() from None
+                    time.sleep(0.01)
+            for pattern in _LOCKS:
+                for leftover in self.path.glob(pattern):
+                    leftover.unlink(missing_ok=True)
+            yield
+
+    def _known(self, expression: str, revision: str) -> str:
+        found = self._resolved(expression)
+        if found is None:
+            raise LxcGpuError("unknown-revision", f"There is no revision {revision} here.")
+        return found
+
+    def _resolved(self, expression: str) -> str | None:
+        words = ("rev-parse", "--verify", "--quiet", "--end-of-options", expression)
+        answered = self.git.ask(words)
+        found = answered.output.decode("ascii", "replace").strip()
+        if _FULL.fullmatch(found):
+            return found
+        if answered.errors and not (self.path / "objects").is_dir():
+            raise self._no_clone(answered.errors)
+        return None
+
+    def _no_clone(self, details: str) -> GitError:
+        return GitError(
+            "no-clone",
+            f"{self.path} is no Git repository.",
+            "Clone the state repository there first.",
+            details=details,
+        )
+
+
+def _checked(revision: str) -> str:
+    if not _REVISION.fullmatch(revision) or ".." in revision:
+        raise LxcGpuError("bad-revision", f"{revision!r} is no revision.")
+    return revision
+
+
+def _busy() -> LxcGpuError:
+    return LxcGpuError(
+        "state-busy",
+        "Somebody else is changing the state at the moment.",
+        "Try again in a minute.",
+        Remedy.WAIT,
+    )

@@ -1,0 +1,115 @@
+"""The files of one tree, straight from Git's object store, parsed once per blob."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from state.errors import LxcGpuError
+from state.git.parsed import ParsedFiles
+from state.git.plumbing import Plumbing
+from state.model.layout import subject_of
+from state.reading.problems import Problem
+from state.reading.syntax import LARGEST_FILE, BadYamlError, Document, parse
+
+MOST_FILES = 200_000
+"""Files of ours in one tree; more is no fleet."""
+
+
+class TreeReader:
+    """Reads trees by way of `git`, and remembers parsed blobs in `parsed`."""
+
+    def __init__(self, git: Plumbing, parsed: ParsedFiles) -> None:
+        self._git = git
+        self._parsed = parsed
+
+    def files(self, tree: str, paths: tuple[str, ...]) -> dict[str, bytes]:
+        """The content of the files at `paths`, of those that exist."""
+        words = ("ls-tree", "-z", "--full-tree", tree, "--", *paths)
+        entries = _entries(self._git.run(*words)) if paths else iter(())
+        blobs = {path: blob for _, blob, path in entries}
+        contents = dict(self.contents(dict.fromkeys(blobs.values(), "")))
+        return {path: contents[blob] for path, blob in blobs.items()}
+
+    def blobs(self, tree: str) -> tuple[dict[str, str], list[Problem]]:
+        """The blob ids of our files by path, and what is no plain file of a sane name."""
+        blobs: dict[str, str] = {}
+        problems: list[Problem] = []
+        for mode, blob, path in _entries(self._git.run("ls-tree", "-r", "-z", "--full-tree", tree)):
+            try:
+                ours = subject_of(path) is not None
+            except ValueError as error:
+                problems.append(Problem(_shown(path), 0, str(error)))
+                continue
+            if ours and mode not in ("100644", "100755"):
+                problems.append(Problem(path, 0, "must be a plain file, no link or submodule"))
+            elif ours:
+                blobs[path] = blob
+        if len(blobs) > MOST_FILES:
+            raise LxcGpuError("state-too-large", f"The state has more than {MOST_FILES} files.")
+        return blobs, problems
+
+    def documents(self, blobs: Mapping[str, str], problems: list[Problem]) -> dict[str, Document]:
+        """The parsed files by path; what can't be parsed is added to `problems`."""
+        parsed, wrong = self.parsed(blobs.values())
+        problems += [Problem(p, *wrong[blob]) for p, blob in blobs.items() if blob in wrong]
+        return {path: parsed[blob] for path, blob in blobs.items() if blob not in wrong}
+
+    def parsed(
+        self, blobs: Iterable[str]
+    ) -> tuple[Mapping[str, Document], Mapping[str, tuple[int, str]]]:
+        """What the blobs say, by id; of those that can't be parsed, the line and why."""
+        wanted = dict.fromkeys(blobs, "")
+        known = self._parsed.documents()
+        fresh: dict[str, Document] = {}
+        wrong: dict[str, tuple[int, str]] = {}
+        for blob, content in self.contents({b: "" for b in wanted if b not in known}):
+            try:
+                fresh[blob] = parse(content)
+            except BadYamlError as error:
+                wrong[blob] = (error.line, str(error))
+        if fresh:
+            self._parsed.add(fresh, wanted)
+        return {**known, **fresh}, wrong
+
+    def entry(self, tree: str, path: str) -> tuple[str, str]:
+        """Mode and object id of one path; both empty if it isn't there."""
+        listing = self._git.run("ls-tree", "-z", "--full-tree", tree, "--", path)
+        return next(((mode, found) for mode, found, _ in _entries(listing)), ("", ""))
+
+    def contents(self, blobs: Mapping[str, str]) -> Iterator[tuple[str, bytes]]:
+        """Each blob's content; of one that is too large only so much that it shows."""
+        if not blobs:
+            return
+        asked = "\n".join(blobs).encode()
+        sizes = self._git.run("cat-file", "--batch-check=%(objectname) %(objectsize)", stdin=asked)
+        sane = []
+        for blob, size in (line.split() for line in sizes.decode("ascii").splitlines()):
+            if int(size) > LARGEST_FILE:
+                yield blob, bytes(LARGEST_FILE + 1)
+            else:
+                sane.append(blob)
+        answer = self._git.run("cat-file", "--batch", stdin="\n".join(sane).encode())
+        at = 0
+        for blob in sane:
+            head, _, _ = answer[at : at + 200].partition(b"\n")
+            begin = at + len(head) + 1
+            at = begin + int(head.split()[2])
+            yield blob, answer[begin:at]
+            at += 1
+
+    def content(self, blob: str) -> bytes:
+        """The content of one blob."""
+        return dict(self.contents({blob: ""}))[blob]
+
+
+def _entries(listing: bytes) -> Iterator[tuple[str, str, str]]:
+    """Mode, object id and path of each entry that `git ls-tree -z` printed."""
+    for entry in listing.split(b"\0"):
+        if entry:
+            head, _, path = entry.partition(b"\t")
+            mode, _, object_id = head.decode("ascii").split()
+            yield mode, object_id, path.decode("utf-8", "surrogateescape")
+
+
+def _shown(path: str) -> str:
+    return "".join(c if c.isprintable() else "�" for c in path)

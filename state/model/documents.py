@@ -1,0 +1,164 @@
+"""What the files of a state repository say, as frozen types.
+
+One model per kind of file; unknown fields are errors. `State` is all of them at one revision.
+Rules that span several files are in `state.reading.check`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network
+from types import MappingProxyType
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from state.model.fields import (
+    AbsolutePath,
+    Address,
+    FullName,
+    Id,
+    Key,
+    Login,
+    Model,
+    Network,
+    Page,
+    Port,
+)
+from state.model.resources import Driver, Gpu, Limits, Mount, Reach, Snapshots
+
+FORMAT = 1
+"""The format of the state repository that this version reads and writes."""
+
+NAME = re.compile(r"[a-z_][a-z0-9_-]{0,30}", re.ASCII)
+"""User names that every tool on a server agrees on: useradd(8)'s default, at most 31 letters,
+because utmp(5) holds 32 bytes."""
+
+SERVER_NAME = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
+"""One DNS label (RFC 1123), lower case, starting with a letter."""
+
+
+class Range(Model):
+    """Numbers from `first` to `last`, both included."""
+
+    first: Id
+    last: Id
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Range:
+        if self.first > self.last:
+            raise ValueError(f"first ({self.first}) is above last ({self.last})")
+        return self
+
+    def __contains__(self, number: int) -> bool:
+        return self.first <= number <= self.last
+
+
+class Subids(Model):
+    """Where subordinate ids begin, and how many each user gets; `size` can't change later."""
+
+    first: Annotated[int, Field(strict=True, ge=100_000, lt=2**31)] = 10_000_000
+    size: Annotated[int, Field(strict=True, ge=65_536, le=2**24)] = 262_144
+
+
+class Signer(Model):
+    """Somebody whose signature on a commit counts, and for what."""
+
+    name: FullName
+    role: Literal["admin", "iam"]
+    key: Key
+
+
+class Fleet(Model):
+    """fleet.yaml: what holds for every server and user."""
+
+    format: Literal[1]
+    uids: Range = Range(first=20_000, last=29_999)
+    ports: Range = Range(first=22_000, last=25_999)
+    forwards: Range = Range(first=26_000, last=29_999)
+    subids: Subids = Subids()
+    network: Network = IPv4Network("10.77.0.0/16")
+    nameservers: tuple[Address, ...] = ()
+    """What containers resolve names with; empty: the server's own resolvers."""
+    most_disabled: Annotated[int, Field(strict=True, ge=0, le=100_000)] = 3
+    """How many users a server disables at once; more takes `Allow-Disable: N` in a commit."""
+    reach: Reach = Reach()
+    """What containers may reach on their own server."""
+    page: Page | None = None
+    """Where the web page is: `lxc-gpu status` reads it."""
+    signers: tuple[Signer, ...] = ()
+
+
+class Server(Model):
+    """servers/NAME.yaml: one GPU server."""
+
+    address: Address
+    host_key: Key
+    """The server's own ssh host key: the web page and the users' known_hosts pin it."""
+    state_key: Key
+    """The key with which the server reads the state repository, and nothing else."""
+    ssh_port: Annotated[int, Field(strict=True, ge=1, le=65535)] = 22
+    template: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,60}$")] = "debian-12"
+    """The template's name: /var/lib/lxc-gpu/templates/NAME.tar.zst on the server."""
+    containers: AbsolutePath = "/var/lib/lxc-gpu/containers"
+    """The folder, on the disk of the administrator's choice, that holds the containers."""
+    mounts: tuple[Mount, ...] = ()
+    """Folders that every container on this server sees."""
+    limits: Limits = Limits()
+    """What a container may take, unless its registration says otherwise."""
+    snapshots: Snapshots = Snapshots()
+    driver: Driver = Driver()
+    come_back: bool = True
+    """Whether containers that ran start again after a reboot of the server."""
+    idle_days: Annotated[int, Field(strict=True, ge=1, le=3650)] | None = None
+    """After how many days without use a container that runs is named to its user and on the web
+    page; None: never. Nothing is ever stopped for it."""
+
+
+class User(Model):
+    """users/NAME.yaml, and former/NAME.yaml once the person has left."""
+
+    name: FullName
+    login: Login
+    """The login as the directory spells it."""
+    directory_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")] | None = None
+    """entryUUID or objectGUID: a new person under an old name is not the old person."""
+    uid: Id
+    port: Port
+    """The ssh port of this user's containers, the same on every server."""
+    subid: Annotated[int, Field(strict=True, ge=100_000, lt=2**32 - 1)]
+    """The first subordinate id, the same on every server."""
+    keys: tuple[Key, ...] = ()
+
+
+class Registration(Model):
+    """registrations/SERVER/USER.yaml: this user has a container on this server."""
+
+    host_key: Key
+    """The container's ssh host key."""
+    gpus: tuple[Gpu, ...] | None = None
+    """The only GPUs that the container sees; None: all."""
+    limits: Limits = Limits()
+    """What goes before the server's."""
+    mounts: tuple[Mount, ...] = ()
+    """Folders beside the server's; the same target goes before the server's."""
+
+
+Users = Mapping[str, User]
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything a state repository says at one revision."""
+
+    fleet: Fleet
+    servers: Mapping[str, Server] = field(default_factory=lambda: MappingProxyType({}))
+    users: Users = field(default_factory=lambda: MappingProxyType({}))
+    registrations: Mapping[str, Mapping[str, Registration]] = field(
+        default_factory=lambda: MappingProxyType({})
+    )
+    """By server, then by user."""
+    former: Users = field(default_factory=lambda: MappingProxyType({}))
+    """Who has left: the numbers stay taken."""

@@ -1,0 +1,111 @@
+"""The types that the models of the state repository's files are built from, with their rules."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import PurePosixPath
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    WithJsonSchema,
+)
+
+from state.model.keys import PublicKey, parse_key
+
+
+def _path(text: str) -> str:
+    path = PurePosixPath(text)
+    if not path.is_absolute() or ".." in path.parts or str(path) != text:
+        raise ValueError("must be an absolute path without `..`, `//` or a slash at the end")
+    if not re.fullmatch(r"[A-Za-z0-9/._-]+", text):
+        raise ValueError("may hold letters, digits, `/`, `.`, `_` and `-` only")
+    return text
+
+
+def _person(text: str) -> str:
+    if not text.strip() or text != text.strip():
+        raise ValueError("must not be empty, nor begin or end with blanks")
+    if any(not c.isprintable() for c in text) or ":" in text:
+        raise ValueError("may not hold colons or control characters (it goes into passwd(5))")
+    return text
+
+
+def _login(text: str) -> str:
+    if text != text.strip() or not all(c.isprintable() for c in text):
+        raise ValueError("may not begin or end with blanks, nor hold control characters")
+    return text
+
+
+def web_url(text: str) -> str:
+    """`text` without slashes at its end; ValueError if it is no address of a web page."""
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+        raise ValueError("must look like https://iam.example.org")
+    if parts.port == 0 or parts.query or parts.fragment or not re.fullmatch(r"[!-~]+", text):
+        raise ValueError("must end after the host, or a path; may hold no blanks")
+    return text.rstrip("/")
+
+
+def _written(value: object) -> object:
+    """`value`, unless it is a number: ipaddress would take one for an address."""
+    if not isinstance(value, (str, IPv4Address, IPv4Network)):
+        raise ValueError("must be an IPv4 address, such as 172.16.2.17")
+    return value
+
+
+Address = Annotated[IPv4Address, BeforeValidator(_written)]
+Network = Annotated[IPv4Network, BeforeValidator(_written)]
+Key = Annotated[
+    PublicKey,
+    PlainValidator(lambda value: value if isinstance(value, PublicKey) else parse_key(value)),
+    PlainSerializer(str),
+    WithJsonSchema({"type": "string", "description": "One line of an OpenSSH public key file."}),
+]
+FullName = Annotated[str, Field(max_length=200), AfterValidator(_person)]
+Login = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_login)]
+Page = Annotated[str, Field(max_length=200), AfterValidator(web_url)]
+"""The address of a web page, without a slash at its end."""
+AbsolutePath = Annotated[str, Field(max_length=200), AfterValidator(_path)]
+Port = Annotated[int, Field(strict=True, ge=1024, le=65535)]
+Id = Annotated[int, Field(strict=True, ge=1000, lt=2**32 - 1)]
+
+
+_SIZE = re.compile(r"([1-9][0-9]{0,14})([KMGT]?)", re.ASCII)
+_UNITS = ("", "K", "M", "G", "T")
+
+
+def _size(value: object) -> int:
+    match = _SIZE.fullmatch(str(value)) if isinstance(value, (str, int)) else None
+    if match is None or isinstance(value, bool):
+        raise ValueError("must be a size such as 64G (K, M, G and T are powers of 1024)")
+    return int(match[1]) << 10 * _UNITS.index(match[2])
+
+
+def size_text(number: int) -> str:
+    """A number of bytes as the files spell it: `64G`."""
+    unit = max(n for n in range(len(_UNITS)) if number % 1024**n == 0)
+    return f"{number // 1024**unit}{_UNITS[unit]}"
+
+
+Size = Annotated[
+    int,
+    PlainValidator(_size),
+    PlainSerializer(size_text),
+    WithJsonSchema({"type": ["string", "integer"], "description": "Bytes; e.g. 64G or 512M."}),
+]
+"""Bytes; spelled `64G` in the files."""
+
+
+class Model(BaseModel):
+    """What all models share: frozen, and unknown fields are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)

@@ -1,0 +1,45 @@
+"""User names for logins that are no name on a Linux system."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Container
+
+from state.model.documents import NAME
+from state.model.reserved import RESERVED_BEGINNINGS, is_reserved
+
+LONGEST = 31
+_SPELLED_OUT = str.maketrans(
+    {"ß": "ss", "æ": "ae", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "œ": "oe"}
+)
+
+
+def propose_name(login: str, taken: Container[str]) -> str:
+    """A valid, free, unreserved name for `login`; the same one for the same `taken`.
+
+    `LQChen` becomes lqchen, `Lequn.Chen` lequn-chen, `12345` u12345; of `a@example.org` the part
+    before the @ counts; who comes second gets a number: ann2.
+    """
+    base = _simplified(login)
+    number = 1
+    while True:
+        suffix = "" if number == 1 else str(number)
+        name = base[: LONGEST - len(suffix)].rstrip("-") + suffix
+        if NAME.fullmatch(name) and name not in taken and not is_reserved(name):
+            return name
+        number += 1
+
+
+def _simplified(login: str) -> str:
+    """`login` in lower-case ASCII, everything else a single `-`, beginning with a letter."""
+    small = login.casefold() if NAME.fullmatch(login.lower()) else login.partition("@")[0].lower()
+    if NAME.fullmatch(small) and not small.startswith(RESERVED_BEGINNINGS):
+        return small
+    plain = unicodedata.normalize("NFKD", small.translate(_SPELLED_OUT))
+    text = "".join(c for c in plain if not unicodedata.combining(c))
+    text = re.sub(r"[^a-z0-9_]+", "-", text).strip("-")
+    if not text:
+        return "user"
+    text = text if text[0].isalpha() else f"u{text.lstrip('_-')}"
+    return f"u-{text}" if text.startswith(RESERVED_BEGINNINGS) else text

@@ -1,0 +1,66 @@
+"""What a server shares out to its containers, as parts of the files: mounts, limits, snapshots."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from state.model.fields import AbsolutePath, Model, Size
+
+Access = Literal["own", "read-only", "shared"]
+"""`own`: SOURCE/USER, which only its user may read and write. `read-only`: the same for everybody.
+`shared`: everybody may write; what one made, nobody else removes."""
+Gpu = Annotated[str, Field(pattern=r"^(GPU-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9]{1,3})$")]
+"""A GPU by its UUID as `nvidia-smi -L` prints it, or by its index (which may move)."""
+
+
+class Mount(Model):
+    """A folder of the server that containers see."""
+
+    source: AbsolutePath
+    """The folder on the server."""
+    target: AbsolutePath
+    """Where containers see it."""
+    access: Access = "own"
+    mounted: bool = False
+    """Whether `source` has to be a file system of its own: a NAS that is away is not replaced by
+    an empty folder on the server's disk."""
+
+
+class Limits(Model):
+    """How much of a server one container may take; None: what the server gives by default."""
+
+    memory: Size | None = None
+    cpus: Annotated[int, Field(strict=True, ge=1, le=4096)] | None = None
+    tasks: Annotated[int, Field(strict=True, ge=64, le=4_000_000)] | None = None
+    """Processes and threads."""
+    disk: Size | None = None
+    """Of the container's file system, where it has project quotas."""
+
+
+class Snapshots(Model):
+    """Where users' snapshots go, and how many each may keep."""
+
+    folder: AbsolutePath = "/var/lib/lxc-gpu/snapshots"
+    """Each user has a folder of their own in it; a NAS serves all servers with the same ones."""
+    keep: Annotated[int, Field(strict=True, ge=1, le=1000)] = 5
+    """How many each user may keep; the oldest one without a name of its own makes room."""
+
+
+class Driver(Model):
+    """How containers get the NVIDIA libraries that belong to the server's driver."""
+
+    policy: Literal["mount", "install", "none"] = "mount"
+    """`mount`: the server's own, read-only. `install`: NVIDIA's installer, run inside."""
+    installers: AbsolutePath = "/var/lib/lxc-gpu/drivers"
+    """Where `install` finds NVIDIA-Linux-x86_64-VERSION.run."""
+
+
+class Reach(Model):
+    """What containers may reach on their own server, beside the world."""
+
+    containers: bool = False
+    """Other people's containers, at every port. Mapped ports of the server work always."""
+    server: tuple[Annotated[int, Field(strict=True, ge=1, le=65535)], ...] = (22,)
+    """TCP ports of the server itself."""

@@ -1,0 +1,225 @@
+"""The rules that span files. Pure; each broken rule is a finding with its file and field.
+
+Every rule walks its things once and remembers them in a dict, so ten thousand users take well
+under a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable, Iterator
+from ipaddress import IPv4Network
+from pathlib import PurePosixPath
+
+from state.model.documents import Fleet, Range, State, User
+from state.model.keys import PublicKey
+from state.model.layout import FLEET, Subject
+from state.model.reserved import is_reserved
+from state.reading.check_resources import resources
+from state.reading.problems import Finding, Place
+
+EPHEMERAL = (32768, 60999)
+"""Ports that the kernel gives to outgoing connections: net.ipv4.ip_local_port_range's default
+(Documentation/networking/ip-sysctl.rst)."""
+DYNAMIC_UIDS = (61184, 65535)
+"""systemd's DynamicUser= range (systemd's UIDS-GIDS.md), then nobody and the 16-bit -1."""
+HIGHEST_ID = 2**32 - 2
+"""The highest id there is: -1 means "leave it alone" to chown(2)."""
+
+KEPT = "/var/lib/lxc-gpu"
+"""What servers keep for themselves, each thing in a folder of its own."""
+
+Entry = tuple[str, str, User]
+"""The path of a user's file, the name, and what the file says."""
+
+
+def check(state: State, broken: Collection[str] = ()) -> list[Finding]:
+    """Every rule between files that `state` breaks; empty if it is sound.
+
+    `broken` are paths of files that exist but couldn't be read: what names them isn't wrong.
+    A registration of a former user is allowed, so that coming back restores everything.
+    """
+    people = [*_entries("users", state), *_entries("former", state)]
+    return [
+        *_fleet(state.fleet),
+        *_servers(state),
+        *_numbers(state, people),
+        *_identities(state, people),
+        *_keys(state),
+        *_registrations(state, broken),
+        *resources(state),
+    ]
+
+
+def places(fleet: Fleet) -> int:
+    """How many users the subordinate ids and the network have room for."""
+    by_ids = (HIGHEST_ID + 1 - fleet.subids.first) // fleet.subids.size
+    hosts = fleet.network.num_addresses - 3  # the network itself, the gateway, broadcast
+    return max(0, min(by_ids, hosts))
+
+
+def _entries(kind: str, state: State) -> Iterator[Entry]:
+    for name, user in (state.users if kind == "users" else state.former).items():
+        yield f"{kind}/{name}.yaml", name, user
+
+
+def _fleet(fleet: Fleet) -> Iterator[Finding]:
+    def overlap(field: str, numbers: Range, low: int, high: int, what: str) -> Iterator[Finding]:
+        if numbers.first <= high and low <= numbers.last:
+            text = f"{field} {numbers.first} to {numbers.last} overlap {what} ({low} to {high})"
+            yield Finding(FLEET, (field,), text)
+
+    for field, ports in (("ports", fleet.ports), ("forwards", fleet.forwards)):
+        yield from overlap(field, ports, *EPHEMERAL, "the ports of outgoing connections")
+        if ports.first < 1024 or ports.last > 65535:
+            yield Finding(FLEET, (field,), f"{field} must lie within 1024 to 65535")
+    ports = fleet.ports
+    yield from overlap("forwards", fleet.forwards, ports.first, ports.last, "`ports`")
+    yield from overlap("uids", fleet.uids, *DYNAMIC_UIDS, "ids that systemd uses")
+    if fleet.uids.last >= fleet.subids.first and fleet.uids.first <= HIGHEST_ID:
+        yield Finding(FLEET, ("subids",), "subids must begin above the last of `uids`")
+    yield from _network(fleet.network)
+    yield from _unique(
+        "the key of signer",
+        ((FLEET, ("signers", n, "key"), s.key, s.name) for n, s in enumerate(fleet.signers)),
+    )
+
+
+def _network(network: IPv4Network) -> Iterator[Finding]:
+    if network.prefixlen > 29:
+        yield Finding(FLEET, ("network",), f"network {network} is too small for containers")
+    odd = network.is_loopback or network.is_multicast or network.is_link_local
+    if odd or network.prefixlen < 8 or network.network_address.is_unspecified:
+        yield Finding(FLEET, ("network",), f"network {network} is no network for containers")
+
+
+def _servers(state: State) -> Iterator[Finding]:
+    network = state.fleet.network
+    for name, server in state.servers.items():
+        path = Subject("servers", name).path
+        if server.address in network:
+            text = f"address {server.address} lies in fleet.yaml's network {network}"
+            yield Finding(path, ("address",), f"{text}, which belongs to the containers")
+        if clash := _clash(server.snapshots.folder, server.containers):
+            text = f"the folder of the snapshots, {server.snapshots.folder}, {clash}"
+            yield Finding(path, ("snapshots", "folder"), text)
+        for field in ("ports", "forwards"):
+            if server.ssh_port in getattr(state.fleet, field):
+                text = f"ssh_port {server.ssh_port} lies among fleet.yaml's {field}"
+                yield Finding(path, ("ssh_port",), text)
+    named = [(Subject("servers", name).path, server) for name, server in state.servers.items()]
+    yield from _unique(
+        "address", ((path, ("address",), s.address, str(s.address)) for path, s in named)
+    )
+    yield from _unique(
+        "state_key",
+        ((path, ("state_key",), s.state_key, s.state_key.fingerprint) for path, s in named),
+    )
+
+
+def _clash(snapshots: str, containers: str) -> str:
+    """Why snapshots can't be there; empty if they can. Each user gets a folder in it."""
+    folder = PurePosixPath(snapshots)
+    for other in map(PurePosixPath, (containers, "/home", KEPT)):
+        if folder == other or folder in other.parents:
+            return f"must not be or hold {other}"
+        if other in folder.parents and str(other) != KEPT:
+            return f"must not lie in {other}"
+    return ""
+
+
+def _numbers(state: State, people: list[Entry]) -> Iterator[Finding]:
+    fleet = state.fleet
+    for field in ("uid", "port", "subid"):
+        yield from _unique(
+            field,
+            ((path, (field,), getattr(u, field), str(getattr(u, field))) for path, _, u in people),
+        )
+    room = places(fleet)
+    for path, _, user in people:
+        if user.uid not in fleet.uids:
+            yield _outside(path, "uid", user.uid, fleet.uids)
+        if user.port not in fleet.ports:
+            yield _outside(path, "port", user.port, fleet.ports)
+        place, rest = divmod(user.subid - fleet.subids.first, fleet.subids.size)
+        if place < 0 or rest:
+            text = (
+                f"subid {user.subid} is not fleet.yaml's subids.first ({fleet.subids.first})"
+                f" plus a multiple of subids.size ({fleet.subids.size})"
+            )
+            yield Finding(path, ("subid",), text)
+        elif place >= room:
+            text = (
+                f"subid {user.subid} is place {place + 1}, and there is room for {room} users:"
+                " their container's address would lie outside fleet.yaml's network"
+                f" {fleet.network}, or the ids above {HIGHEST_ID}"
+            )
+            yield Finding(path, ("subid",), text)
+
+
+def _outside(path: str, field: str, number: int, allowed: Range) -> Finding:
+    text = f"{field} {number} is outside fleet.yaml's {field}s, {allowed.first} to {allowed.last}"
+    return Finding(path, (field,), text)
+
+
+def _identities(state: State, people: list[Entry]) -> Iterator[Finding]:
+    for path, name, _ in people:
+        if is_reserved(name):
+            yield Finding(path, (), f"the name `{name}` is that of a system account or of lxc-gpu")
+        if path.startswith("former/") and name in state.users:
+            yield Finding(path, (), f"{name} has not left: there is users/{name}.yaml, too")
+    yield from _unique(
+        "login", ((path, ("login",), u.login.casefold(), u.login) for path, _, u in people)
+    )
+    yield from _unique(
+        "directory_id",
+        (
+            (path, ("directory_id",), u.directory_id.casefold(), u.directory_id)
+            for path, _, u in people
+            if u.directory_id is not None
+        ),
+    )
+
+
+def _keys(state: State) -> Iterator[Finding]:
+    """One public key belongs to one user, and to no server or signer. Former users have none."""
+    signers = {signer.key: f"signer {signer.name}" for signer in state.fleet.signers}
+    owners = dict(signers)
+    for name, server in state.servers.items():
+        path = Subject("servers", name).path
+        for field, key in (("state_key", server.state_key), ("host_key", server.host_key)):
+            if key in signers:
+                yield Finding(path, (field,), _shared(key, signers[key]))
+            owners[key] = path
+    for name, user in state.users.items():
+        path = f"users/{name}.yaml"
+        for number, key in enumerate(user.keys):
+            if key in owners:
+                yield Finding(path, ("keys", number), _shared(key, owners[key]))
+            owners.setdefault(key, path)
+
+
+def _shared(key: PublicKey, owner: str) -> str:
+    called = f" ({key.comment})" if key.comment else ""
+    return f"the key {key.fingerprint}{called} is also that of {owner}"
+
+
+def _registrations(state: State, broken: Collection[str]) -> Iterator[Finding]:
+    for server, users in state.registrations.items():
+        known = server in state.servers or f"servers/{server}.yaml" in broken
+        for name in users:
+            path = Subject("registrations", name, server).path
+            if not known:
+                yield Finding(path, (), f"there is no servers/{server}.yaml")
+            exists = name in state.users or name in state.former
+            if not exists and not any(f"{f}/{name}.yaml" in broken for f in ("users", "former")):
+                yield Finding(path, (), f"there is no users/{name}.yaml (nor former/{name}.yaml)")
+
+
+def _unique(what: str, entries: Iterator[tuple[str, Place, Hashable, str]]) -> Iterator[Finding]:
+    """A finding for each entry (path, place, value, value in words) that an earlier one has."""
+    seen: dict[Hashable, str] = {}
+    for path, place, value, words in entries:
+        if value in seen:
+            yield Finding(path, place, f"{what} {words} is also that of {seen[value]}")
+        else:
+            seen[value] = path

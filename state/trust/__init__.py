@@ -1,0 +1,1 @@
+"""Who may have made a revision: signatures, the line of commits, and what each role may change."""
