@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 
-from reconciler.places import ROOT_SOCKET
+from reconciler.host.places import ROOT_SOCKET
 from shells.request import Request, encode
 from state.errors import LxcGpuError, Remedy
 from state.wire import messages

@@ -12,10 +12,10 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from reconciler import places
-from reconciler.journal import event
-from reconciler.power import power_of
-from reconciler.published import current_view
+from reconciler.host import places
+from reconciler.host.journal import event
+from reconciler.host.published import current_view
+from reconciler.requests.power import power_of
 from shells.client import ask
 from shells.request import Request
 from shells.usage import Verb

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import click
 
-from reconciler import places
-from reconciler.published import published_view
+from reconciler.host import places
+from reconciler.host.published import published_view
 from shells.terminal import Terminal
 from state import command
 from state.errors import LxcGpuError

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from reconciler.in_words import columns, since
+from reconciler.host.in_words import columns, since
 from state.wire.fleet_status import FleetStatus, ServerStatus
 from state.wire.server_load import ServerLoad
 

@@ -11,8 +11,8 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from reconciler import journal
-from reconciler.server import read_server_config
+from reconciler.host import journal
+from reconciler.host.config import read_server_config
 from shells.client import ask
 from shells.request import BUG, Request
 from shells.usage import Verb

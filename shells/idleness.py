@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reconciler import idleness, journal, last_use
-from reconciler.published import published_view
+from reconciler.host import journal
+from reconciler.host.published import published_view
+from reconciler.load import idleness, last_use
 from state.errors import LxcGpuError
 
 

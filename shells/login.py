@@ -119,7 +119,7 @@ def _as_typed(option: tuple[str, str]) -> str:
 
 
 def _here() -> str:
-    from reconciler.server import read_server_config  # a question is rare
+    from reconciler.host.config import read_server_config  # a question is rare
 
     return read_server_config().name
 

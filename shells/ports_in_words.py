@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reconciler.in_words import columns
+from reconciler.host.in_words import columns
 from reconciler.network.forwards import Forward
 from state.view import View
 

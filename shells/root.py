@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
-from reconciler.locks import lock
+from reconciler.host.locks import lock
 from reconciler.plan import Tell
 from shells.request import BUG, LONGEST_REQUEST, OF_SERVICES, Request, decode, whose
 from shells.usage import Verb

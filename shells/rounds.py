@@ -9,13 +9,13 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Sequence
 
-from reconciler import places
-from reconciler.journal import event
+from reconciler.host import places
+from reconciler.host.config import ServerConfig, read_server_config, ssh_command
+from reconciler.host.journal import event
+from reconciler.host.published import published_view
+from reconciler.host.suspension import suspension
 from reconciler.plan import Tell
-from reconciler.prepare import make_host_key
-from reconciler.published import published_view
-from reconciler.server import ServerConfig, read_server_config, ssh_command
-from reconciler.suspension import suspension
+from reconciler.requests.prepare import make_host_key
 from state import command
 from state.errors import LxcGpuError, Remedy
 from state.view import View

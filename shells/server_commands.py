@@ -31,10 +31,10 @@ _KIND = click.option(
 @_KIND
 def plan(as_json: bool, user: str | None, names: tuple[str, ...]) -> None:
     """Show what `reconcile` would change on this server; changes nothing."""
-    from reconciler.newest import newest_view
+    from reconciler.host.config import read_server_config
+    from reconciler.host.published import published_view
     from reconciler.plan import plan as planned_for
-    from reconciler.published import published_view
-    from reconciler.server import read_server_config
+    from reconciler.rounds.newest import newest_view
 
     require_root()
     newest = newest_view(read_server_config(), published_view())
@@ -58,8 +58,8 @@ def plan(as_json: bool, user: str | None, names: tuple[str, ...]) -> None:
 @_KIND
 def reconcile(as_json: bool, user: str | None, names: tuple[str, ...]) -> None:
     """Fetch the newest revision and bring this server to it, now."""
-    from reconciler.round import Scope, run_round
-    from reconciler.server import read_server_config
+    from reconciler.host.config import read_server_config
+    from reconciler.rounds.round import Scope, run_round
 
     require_root()
     scope = Scope(_kinds(names), user, whole=not (user or names))
@@ -86,7 +86,7 @@ def reconcile(as_json: bool, user: str | None, names: tuple[str, ...]) -> None:
               "`page:` in fleet.yaml of the clone one stands in.")  # fmt: skip
 def status(as_json: bool, fleet: bool, page: str | None) -> None:
     """Show how this server is; elsewhere, how the whole fleet is, by its web page."""
-    from reconciler import places
+    from reconciler.host import places
 
     if fleet or page or not places.SERVER_CONFIG.exists():
         from shells.fleet_command import show
@@ -98,8 +98,8 @@ def status(as_json: bool, fleet: bool, page: str | None) -> None:
 
 def _show_this_server(as_json: bool) -> None:
     """What the last round here came to."""
-    from reconciler.status import read_status
-    from reconciler.suspension import suspension
+    from reconciler.host.status import read_status
+    from reconciler.host.suspension import suspension
 
     report, held = read_status(), suspension()
     if report is None:
@@ -116,7 +116,7 @@ def _show_this_server(as_json: bool) -> None:
 
 def _kinds(names: tuple[str, ...]) -> tuple[AnyKind, ...]:
     """The kinds called `names`, in their order; all without names."""
-    from reconciler.order import KINDS
+    from reconciler.rounds.order import KINDS
 
     known = {kind.name: kind for kind in KINDS}
     if unknown := [name for name in names if name not in known]:

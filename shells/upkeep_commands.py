@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reconciler.in_words import size
+from reconciler.host.in_words import size
 from shells.server_commands import require_root
 from shells.terminal import Terminal
 from state.errors import LxcGpuError
 
 if TYPE_CHECKING:
-    from reconciler.purge import Remains
+    from reconciler.requests.purge import Remains
     from state.view import View
 
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.option("--reason", required=True, help="Why: shown on the web page and by `status`.")
 def suspend(reason: str) -> None:
     """Have this server hold still: rounds change nothing until `resume`."""
-    from reconciler import suspension
+    from reconciler.host import suspension
 
     require_root()
     suspension.suspend(" ".join(reason.split())[:500], _who())
@@ -34,8 +34,8 @@ def suspend(reason: str) -> None:
 @click.command()
 def resume() -> None:
     """Let this server go on, and run a round now."""
-    from reconciler import suspension
-    from reconciler.watch import start_round
+    from reconciler.host import suspension
+    from reconciler.rounds.watch import start_round
 
     require_root()
     if not suspension.resume(_who()):
@@ -48,8 +48,8 @@ def resume() -> None:
 @click.command()
 def watch() -> None:
     """Look for drift, and start a round when there is some (the service lxc-gpu-watch)."""
-    from reconciler.watch import start_round
-    from reconciler.watch import watch as look
+    from reconciler.rounds.watch import start_round
+    from reconciler.rounds.watch import watch as look
 
     require_root()
     look(start_round)
@@ -62,8 +62,8 @@ def watch() -> None:
 @click.option("--yes", is_flag=True, help="Don't ask.")
 def purge(user: str, archive: Path | None, yes: bool) -> None:
     """Delete what a disabled USER left on this server, after saying what."""
-    from reconciler import purge as purging
-    from reconciler.published import published_view
+    from reconciler.host.published import published_view
+    from reconciler.requests import purge as purging
 
     require_root()
     view = published_view()
@@ -106,8 +106,8 @@ def _confirm(user: str, yes: bool) -> None:
 
 
 def _pack(view: View, user: str, archive: Path, terminal: Terminal) -> None:
-    from reconciler.places import rootfs
-    from reconciler.purge import archive as pack
+    from reconciler.host.places import rootfs
+    from reconciler.requests.purge import archive as pack
 
     if not rootfs(view, user).is_dir():
         raise LxcGpuError("archive", f"{user} has no container here.", "Leave --archive out.")

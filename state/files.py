@@ -1,7 +1,7 @@
 """The one way to write a file: replaced as a whole, durable. Standard library only.
 
 For folders that nobody but ourselves can write to; below a container's file system, see
-`reconciler.hostile`.
+`reconciler.children.hostile`.
 """
 
 from __future__ import annotations

@@ -17,10 +17,10 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from reconciler import in_words
 from reconciler.archives.id_map import Owner
 from reconciler.archives.pace import Pace
-from reconciler.archives.room import room
+from reconciler.disk.room import room
+from reconciler.host import in_words
 from reconciler.plan import Tell
 from state import command
 from state.errors import LxcGpuError, Remedy

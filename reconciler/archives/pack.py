@@ -23,8 +23,8 @@ from subprocess import PIPE, Popen
 from typing import IO
 
 from reconciler.archives.pace import Pace
-from reconciler.archives.room import room
-from reconciler.hostile import still_at_it
+from reconciler.children.hostile import still_at_it
+from reconciler.disk.room import room
 from reconciler.plan import Tell
 from state import command
 from state.errors import LxcGpuError, Remedy

@@ -6,8 +6,8 @@ import pwd
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from reconciler import places
 from reconciler.doctor.server import Server, our_accounts, text_of
+from reconciler.host import places
 from reconciler.kinds.account import PASSWD
 from reconciler.kinds.subids import SUBGID, SUBUID, parse
 from state.wire.findings import Area, Finding

@@ -12,8 +12,8 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from reconciler import places
 from reconciler.doctor.server import Server, output, text_of, unit_properties
+from reconciler.host import places
 from reconciler.kinds.identity import IdentityKind
 from reconciler.network import filters, iptables, nft
 from state.wire.findings import Area, Finding

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from reconciler.apparmor import LOADED, PROFILE, Confinement, confinement
+from reconciler.container.apparmor import LOADED, PROFILE, Confinement, confinement
 from reconciler.doctor.server import Server, as_nobody, output, text_of, unit_properties
 from state.wire.findings import Area, Finding
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Network
 from typing import Any
 
-from reconciler import places
 from reconciler.doctor.server import Server, output, text_of
+from reconciler.host import places
 from reconciler.kinds.network import FORWARDING
 from state.wire.findings import Area, Finding
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from reconciler import places
-from reconciler.published import published_view
-from reconciler.server import ServerConfig, read_server_config
+from reconciler.host import places
+from reconciler.host.config import ServerConfig, read_server_config
+from reconciler.host.published import published_view
 from state import command
 from state.view import View
 

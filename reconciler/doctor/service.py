@@ -6,12 +6,12 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from reconciler import places
 from reconciler.doctor.server import UNITS, Server, as_nobody, output, unit_properties
-from reconciler.idleness import Record, boot_clock, boot_id, read_record
-from reconciler.server import ssh_command
-from reconciler.status import read_status
-from reconciler.suspension import suspension
+from reconciler.host import places
+from reconciler.host.config import ssh_command
+from reconciler.host.status import read_status
+from reconciler.host.suspension import suspension
+from reconciler.load.idleness import Record, boot_clock, boot_id, read_record
 from state import command
 from state.wire.findings import Area, Finding
 from state.wire.messages import Report
@@ -174,8 +174,8 @@ def duration(seconds: float) -> str:
 
 def differs(server: Server) -> Iterator[Finding]:
     """Whether the server is as its revision wants it: what `lxc-gpu plan` would say."""
-    from reconciler.order import KINDS
     from reconciler.plan import plan
+    from reconciler.rounds.order import KINDS
 
     if server.view is None:
         return

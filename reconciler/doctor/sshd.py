@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from reconciler import places
 from reconciler.doctor.server import COMMAND_LIMIT, Server, our_accounts, text_of
+from reconciler.host import places
 from state import command
 from state.wire.findings import Area, Finding
 

@@ -9,9 +9,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from reconciler import places
 from reconciler.doctor.server import Server, as_nobody, text_of
 from reconciler.doctor.service import duration
+from reconciler.host import places
 from reconciler.snapshots.folder import OURS
 from state.wire.findings import Area, Finding
 

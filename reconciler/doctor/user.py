@@ -8,11 +8,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from reconciler import places
 from reconciler.doctor.server import Server, output, text_of
+from reconciler.host import places
+from reconciler.host.places import rootfs
 from reconciler.kinds.port_map import SSH, PortMapKind
-from reconciler.places import rootfs
-from reconciler.power import power_of
+from reconciler.requests.power import power_of
 from state.view import Resident, View
 from state.wire.findings import Area, Finding
 
@@ -79,8 +79,8 @@ def keys(person: Person) -> Iterator[Finding]:
 
 def as_wanted(person: Person) -> Iterator[Finding]:
     """What of this person's a round would change."""
-    from reconciler.order import KINDS
     from reconciler.plan import plan
+    from reconciler.rounds.order import KINDS
 
     lines = [line for line in plan(KINDS, person.view, person.name) if line.name == person.name]
     for line in lines:

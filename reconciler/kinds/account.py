@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from reconciler import places
+from reconciler.host import places
 from reconciler.plan import Change, Lock, Observed, Tell
 from state import command
 from state.errors import LxcGpuError

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from reconciler import places
+from reconciler.host import places
 from reconciler.plan import Change, Lock, Observed, Tell
 from state.errors import LxcGpuError
 from state.files import read_text, write_files

@@ -10,10 +10,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from reconciler import container_home, places
+from reconciler.container import home_files
+from reconciler.host import places
+from reconciler.host.places import container_unit, rootfs
 from reconciler.kinds import subids
 from reconciler.mounts import sources as mounts
-from reconciler.places import container_unit, rootfs
 from reconciler.plan import Change, Lock, Observed, Tell
 from reconciler.systems.from_template import link_from_home, make_container
 from state import command
@@ -42,8 +43,8 @@ class ContainerKind:
         """One for each resident."""
         wanted: dict[str, Container] = {}
         for name, resident in view.residents.items():
-            ours = container_home.desired_files(view, name, resident)
-            covered = container_home.mounted_home(view, name) is not None
+            ours = home_files.desired_files(view, name, resident)
+            covered = home_files.mounted_home(view, name) is not None
             wanted[name] = Container(resident.subid, ours, ours if covered else None)
         return wanted
 
@@ -60,7 +61,7 @@ class ContainerKind:
             try:
                 container = Container(
                     subid,
-                    container_home.read(root, name, subid),
+                    home_files.read(root, name, subid),
                     _mounted(view, name, usable) if resident else None,
                 )
             except LxcGpuError as error:
@@ -92,7 +93,7 @@ class ContainerKind:
             command.run(["systemctl", "stop", container_unit(change.name)])
             if change.before.files.get("authorized_keys"):
                 no_keys = {"authorized_keys": ""}
-                container_home.write(root, change.name, change.before.subid, no_keys)
+                home_files.write(root, change.name, change.before.subid, no_keys)
             return
         resident = view.residents[change.name]
         if change.before is None:
@@ -106,11 +107,11 @@ class ContainerKind:
                 f"Subordinate ids don't change: restore `subid` in users/{change.name}.yaml "
                 f"(compare {subids.SUBUID}).",
             )
-        container_home.write(root, change.name, resident.subid, dict(change.after.files))
-        home = container_home.mounted_home(view, change.name)
+        home_files.write(root, change.name, resident.subid, dict(change.after.files))
+        home = home_files.mounted_home(view, change.name)
         if home is not None and mounts.usable([home[0]]):
             ours = dict(change.after.files)
-            container_home.write_mounted(view, change.name, resident, ours)
+            home_files.write_mounted(view, change.name, resident, ours)
 
     def describe(self, change: Change[Container]) -> str:
         """E.g. `make the container of lqchen`."""
@@ -127,7 +128,7 @@ class ContainerKind:
 
 def _usable_homes(view: View) -> frozenset[str]:
     """The sources that cover somebody's home and can be read."""
-    homes = (container_home.mounted_home(view, name) for name in view.residents)
+    homes = (home_files.mounted_home(view, name) for name in view.residents)
     return mounts.usable({home[0] for home in homes if home is not None})
 
 
@@ -136,12 +137,12 @@ def _mounted(view: View, name: str, usable: Collection[str]) -> Mapping[str, str
 
     Of a source that is away nothing is known, and nothing done: the kind `mount` reports it.
     """
-    home, resident = container_home.mounted_home(view, name), view.residents[name]
+    home, resident = home_files.mounted_home(view, name), view.residents[name]
     if home is None:
         return None
     if home[0] not in usable:
-        return container_home.desired_files(view, name, resident)
-    return container_home.read_mounted(view, name, resident)
+        return home_files.desired_files(view, name, resident)
+    return home_files.read_mounted(view, name, resident)
 
 
 def _present(view: View) -> frozenset[str]:

@@ -13,10 +13,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from reconciler import hostile, in_words, project_quota
-from reconciler.places import rootfs
+from reconciler.children import hostile
+from reconciler.disk import project_quota
+from reconciler.disk.project_quota import BLOCK, Use
+from reconciler.host import in_words
+from reconciler.host.places import rootfs
 from reconciler.plan import Change, Lock, Observed, Tell
-from reconciler.project_quota import BLOCK, Use
 from reconciler.systems.folders import make_around
 from state.errors import LxcGpuError, os_error
 from state.view import View

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from reconciler.places import BRIDGE
+from reconciler.host.places import BRIDGE
 from reconciler.plan import Change, Lock, Observed, Tell
 from state.errors import LxcGpuError
 from state.view import View

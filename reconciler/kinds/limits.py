@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from reconciler.places import container_unit
+from reconciler.host.places import container_unit
 from reconciler.plan import Change, Lock, Observed, Tell
 from state import command, files
 from state.errors import LxcGpuError

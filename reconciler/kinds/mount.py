@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from reconciler import hostile, places
+from reconciler.children import hostile
+from reconciler.host import places
 from reconciler.mounts import sources as mounts
 from reconciler.mounts.locked_mount import mount_locked, unmount
 from reconciler.plan import Change, Lock, Observed, Tell

@@ -9,10 +9,10 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+from reconciler.host.places import BRIDGE
 from reconciler.network import iptables, nft
 from reconciler.network.filters import DNAT, HOOKS, mac_of, rules, table
 from reconciler.network.resolvers import resolvers
-from reconciler.places import BRIDGE
 from reconciler.plan import Change, Lock, Observed, Tell
 from state import command
 from state.errors import LxcGpuError

@@ -13,8 +13,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from reconciler import hostile
-from reconciler.container_home import UID
+from reconciler.children import hostile
+from reconciler.container.home_files import UID
 from reconciler.mounts import sources as mounts
 from reconciler.plan import Change, Lock, Observed, Tell
 from state.errors import LxcGpuError

@@ -1,1 +1,1 @@
-"""What this server is doing, read again and again: the `load` verb of the account iam."""
+"""Who uses this server, and how much: processes, GPUs, disks, again and again."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from reconciler.load.processes import TICK
 from reconciler.load.table import Seen
-from reconciler.processes import TICK
 from state.wire.server_load import SYSTEM, UserLoad
 
 Looked = Mapping[int, Seen]

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from reconciler.aside import PAUSES, Aside, EndedError, SilentError
+from reconciler.children.aside import PAUSES, Aside, EndedError, SilentError
 from state.wire.server_load import MOST_BYTES, FileSystem
 
 MOUNTINFO = Path("/proc/self/mountinfo")

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
-from reconciler import suspension
-from reconciler.aside import Aside, EndedError, SilentError
+from reconciler.children.aside import Aside, EndedError, SilentError
+from reconciler.host import suspension
 from reconciler.nvidia import nvml, versions
 from reconciler.nvidia.nvml import Gpu, GpuProcess, Reading
 from reconciler.nvidia.query import Query

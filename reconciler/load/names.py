@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from reconciler import places
-from reconciler.aside import Aside, EndedError, SilentError
-from reconciler.owners import Owners
-from reconciler.published import published_view
+from reconciler.children.aside import Aside, EndedError, SilentError
+from reconciler.host import places
+from reconciler.host.published import published_view
+from reconciler.load.owners import Owners
 from state.view import View
 from state.wire.server_load import SYSTEM
 

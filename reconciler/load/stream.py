@@ -14,12 +14,12 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from reconciler.aside import of_our_account
-from reconciler.idleness import idle_containers
+from reconciler.children.aside import of_our_account
 from reconciler.load import by_user, machine, rates
 from reconciler.load.by_user import Looked
 from reconciler.load.file_systems import FileSystems
 from reconciler.load.gpus import Gpus, loads, uid_of
+from reconciler.load.idleness import idle_containers
 from reconciler.load.machine import CpuSensors, CpuTimes
 from reconciler.load.names import Names
 from reconciler.load.rates import Chosen, Counters

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from reconciler.processes import PROC, Stat, Statuses, of_stat, text
+from reconciler.load.processes import PROC, Stat, Statuses, of_stat, text
 
 IN_TURN = 12
 """In so many looks, owner and memory of everything have been read."""

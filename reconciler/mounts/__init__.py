@@ -1,1 +1,1 @@
-"""Folders of the server that containers see."""
+"""Folders of the server that containers see: their sources, and how they are mounted."""

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from reconciler import hostile, places
+from reconciler.children import hostile
+from reconciler.host import places
 from state.errors import LxcGpuError
 from state.view import Mount, View
 

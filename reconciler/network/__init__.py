@@ -1,1 +1,1 @@
-"""What passes between containers, the server and the world: filters, mapped ports, resolvers."""
+"""What passes between containers, the server and the world: filters, forwards, resolvers."""

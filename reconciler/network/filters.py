@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address
 
-from reconciler.places import BRIDGE
+from reconciler.host.places import BRIDGE
 from state.view import Resident, View
 
 DNAT, SNAT, FORWARD, INPUT = "LXC-GPU-DNAT", "LXC-GPU-SNAT", "LXC-GPU-FORWARD", "LXC-GPU-INPUT"

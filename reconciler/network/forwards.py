@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from reconciler import places
+from reconciler.host import places
 from state import files
 from state.errors import LxcGpuError
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from reconciler import places
+from reconciler.host import places
 from state import command
 from state.errors import LxcGpuError
 

@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from reconciler.host.places import rootfs
 from reconciler.nvidia import inside, versions
 from reconciler.nvidia.driver import driver
 from reconciler.nvidia.supply import noted
-from reconciler.places import rootfs
 from reconciler.plan import Tell
 from state.errors import LxcGpuError
 from state.view import Resident, View

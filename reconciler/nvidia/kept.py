@@ -17,10 +17,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from reconciler import locks, places
+from reconciler.disk.removal import remove_tree
+from reconciler.host import locks, places
 from reconciler.nvidia import cdi
 from reconciler.nvidia.versions import library_folders
-from reconciler.removal import remove_tree
 from state import command
 from state.errors import LxcGpuError
 from state.files import keep_folder

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from reconciler.aside import Aside, EndedError, SilentError
+from reconciler.children.aside import Aside, EndedError, SilentError
 from reconciler.nvidia.query import NO_PYNVML, Query
 from state.errors import LxcGpuError, Remedy
 

@@ -9,7 +9,8 @@ import os
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
-from reconciler import hostile, places
+from reconciler.children import hostile
+from reconciler.host import places
 from reconciler.nvidia import kept
 from reconciler.nvidia.driver import Driver
 

@@ -9,11 +9,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from reconciler import journal, places
+from reconciler.host import journal, places
+from reconciler.host.places import rootfs
 from reconciler.mounts.bind import Bind
 from reconciler.nvidia import nodes
 from reconciler.nvidia.driver import Driver, driver
-from reconciler.places import rootfs
 from state.errors import LxcGpuError
 from state.view import Resident, View
 

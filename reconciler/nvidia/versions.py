@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
-from reconciler import hostile
+from reconciler.children import hostile
 
 PROC = Path("/proc/driver/nvidia")
 DEV = Path("/dev")

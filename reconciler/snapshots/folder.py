@@ -10,7 +10,8 @@ import contextlib
 import os
 from pathlib import Path
 
-from reconciler import hostile, places
+from reconciler.children import hostile
+from reconciler.host import places
 from reconciler.snapshots.shelf import folder_of
 from state.errors import LxcGpuError
 from state.view import View

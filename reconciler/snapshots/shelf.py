@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass, fields
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
-from reconciler import hostile
-from reconciler.hostile import HostileError
+from reconciler.children import hostile
+from reconciler.children.hostile import HostileError
 from state.errors import LxcGpuError
 from state.view import View
 

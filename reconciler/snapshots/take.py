@@ -16,17 +16,18 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 
-from reconciler import hostile, in_words
 from reconciler.archives.id_map import mapped
 from reconciler.archives.pack import InMap, Packed, be_considerate, disk_use, pack
-from reconciler.archives.room import room
-from reconciler.places import rootfs
+from reconciler.children import hostile
+from reconciler.container.undertaking import undertaking
+from reconciler.disk.room import room
+from reconciler.host import in_words
+from reconciler.host.places import rootfs
+from reconciler.host.published import current_view, resident_of
 from reconciler.plan import Tell
-from reconciler.published import current_view, resident_of
 from reconciler.snapshots import shelf as snapshots
 from reconciler.snapshots.folder import ready_folder
 from reconciler.snapshots.shelf import ARCHIVE, DESCRIPTION, Snapshot, folder_of
-from reconciler.systems.undertaking import undertaking
 from state.errors import LxcGpuError
 from state.view import View
 from state.wire.messages import Progress

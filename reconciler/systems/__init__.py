@@ -1,1 +1,1 @@
-"""A container's whole system: made from a template or an archive, exchanged, kept, gone back to."""
+"""A container's whole system: made from a template or an archive, fitted, listed."""

@@ -1,7 +1,7 @@
 """Makes a system that was unpacked this container's own, and refuses what can't be one.
 
 The system is its user's, or whoever's the archive was: hostile. All is read and written as its
-root (`reconciler.hostile`).
+root (`reconciler.children.hostile`).
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
-from reconciler import container_home, hostile
-from reconciler.container_home import UID
-from reconciler.hostile import HostileError
-from reconciler.lxc_config import hostname
+from reconciler.children import hostile
+from reconciler.children.hostile import HostileError
+from reconciler.container import home_files
+from reconciler.container.home_files import UID
+from reconciler.container.lxc_config import hostname
 from state.errors import LxcGpuError
 from state.view import Resident, View
 
@@ -79,8 +80,8 @@ def fit(view: View, user: str, resident: Resident, current: Path, root: Path) ->
             f"There is no account {user} with the uid {UID} in this system, so ssh lets nobody in."
         )
     try:
-        ours = container_home.desired_files(view, user, resident)
-        container_home.write(root, user, resident.subid, ours)
+        ours = home_files.desired_files(view, user, resident)
+        home_files.write(root, user, resident.subid, ours)
     except HostileError as error:
         notes.append(f"Your keys could not be put in place. {error.message}")
     return tuple(notes)

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from reconciler.places import rootfs
-from reconciler.removal import TRASH, delete, put_away, remove_tree
+from reconciler.disk.removal import TRASH, delete, put_away, remove_tree
+from reconciler.host.places import rootfs
 from state.view import Resident, View
 
 NEXT = "rootfs.new"

@@ -6,15 +6,16 @@ import os
 import secrets
 from pathlib import Path, PurePosixPath
 
-from reconciler import hostile, locks, places
 from reconciler.archives.extract import Source, extract
 from reconciler.archives.id_map import Owner, in_id_map
-from reconciler.container_home import UID
-from reconciler.lxc_config import hostname
-from reconciler.places import rootfs
+from reconciler.children import hostile
+from reconciler.container.home_files import UID
+from reconciler.container.lxc_config import hostname
+from reconciler.container.undertaking import busy
+from reconciler.host import locks, places
+from reconciler.host.places import rootfs
 from reconciler.plan import Tell
 from reconciler.systems.folders import beside
-from reconciler.systems.undertaking import busy
 from state import command
 from state.errors import LxcGpuError, Remedy
 from state.files import keep_folder, settle

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reconciler.places import rootfs
+from reconciler.host.places import rootfs
 from state.view import View
 
 PREVIOUS = "rootfs.before"

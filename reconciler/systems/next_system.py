@@ -10,12 +10,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from reconciler import in_words
 from reconciler.archives.extract import LOOK_EVERY, MOST_SAID, Source, disk_full, extract
 from reconciler.archives.id_map import Owner
 from reconciler.archives.pace import Pace
-from reconciler.archives.room import check_room, room, used
-from reconciler.places import rootfs
+from reconciler.disk.room import check_room, room, used
+from reconciler.host import in_words
+from reconciler.host.places import rootfs
 from reconciler.plan import Tell
 from reconciler.snapshots.shelf import Snapshot
 from reconciler.systems import from_template

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from installation.steps import CHECKOUT, Steps, require_root, ssh_host_key, supported_release
-from reconciler import places
-from reconciler.apparmor import PROFILE, Confinement, confinement
+from reconciler.container.apparmor import PROFILE, Confinement, confinement
+from reconciler.host import places
 from state import command
 from state.errors import LxcGpuError
 

@@ -20,7 +20,7 @@ from installation.steps import (
     supported_release,
 )
 from installation.web_config import CONFIG, WEB_TOML
-from reconciler import places
+from reconciler.host import places
 from state import command
 from state.errors import LxcGpuError
 

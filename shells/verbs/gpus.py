@@ -7,15 +7,15 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from reconciler import processes
-from reconciler.in_words import columns, since, size
+from reconciler.host.in_words import columns, since, size
+from reconciler.host.published import current_view, resident_of
+from reconciler.load import processes
+from reconciler.load.owners import Owners
+from reconciler.load.processes import Process, Use
 from reconciler.nvidia import nodes, nvml
 from reconciler.nvidia.driver import driver
 from reconciler.nvidia.nvml import Gpu, GpuProcess
-from reconciler.owners import Owners
 from reconciler.plan import Tell
-from reconciler.processes import Process, Use
-from reconciler.published import current_view, resident_of
 from shells.verbs import Asked
 from state.errors import LxcGpuError
 from state.view import View

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from reconciler import power
-from reconciler.network import forwarding, forwards
+from reconciler.host.published import current_view, resident_of
+from reconciler.network import forwards
 from reconciler.network.forwards import Forward
 from reconciler.plan import Tell
-from reconciler.published import current_view, resident_of
+from reconciler.requests import forwarding, power
 from shells import ports_in_words as words
 from shells.verbs import Asked, facts
 from state.errors import LxcGpuError

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from reconciler.plan import Tell
-from reconciler.systems import exchange, from_template
+from reconciler.requests import exchange
+from reconciler.systems import from_template
 from reconciler.systems.next_system import FromTemplate, WithHome
 from shells.questions import unless_confirmed
 from shells.verbs import Asked

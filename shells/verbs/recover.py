@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 
-from reconciler import in_words, power
+from reconciler.host import in_words
+from reconciler.host.published import current_view, resident_of
 from reconciler.plan import Tell
-from reconciler.published import current_view, resident_of
+from reconciler.requests import exchange, power
+from reconciler.requests.exchange import Exchanged
 from reconciler.snapshots.shelf import Snapshot, open_snapshot
-from reconciler.systems import exchange
-from reconciler.systems.exchange import Exchanged
 from reconciler.systems.inventory import Systems, systems_of
 from reconciler.systems.next_system import FromArchive
 from shells.questions import unless_confirmed

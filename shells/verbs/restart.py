@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from reconciler import power
 from reconciler.plan import Tell
+from reconciler.requests import power
 from shells.verbs import Asked, start
 from state.wire import messages
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from dataclasses import asdict
 
-from reconciler.in_words import columns, moment, size
+from reconciler.container.undertaking import last
+from reconciler.host.in_words import columns, moment, size
+from reconciler.host.published import current_view, resident_of
 from reconciler.plan import Tell
-from reconciler.power import power_of
-from reconciler.published import current_view, resident_of
+from reconciler.requests.power import power_of
 from reconciler.snapshots import shelf as snapshots
 from reconciler.snapshots import take as take_snapshot
 from reconciler.snapshots.shelf import Shelf, Snapshot
-from reconciler.systems.undertaking import last
 from shells.questions import unless_confirmed
 from shells.verbs import Asked
 from state.errors import LxcGpuError

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from reconciler import power
-from reconciler.idleness import unused_for
+from reconciler.load.idleness import unused_for
 from reconciler.plan import Tell
+from reconciler.requests import power
 from shells.ports_in_words import line
 from shells.verbs import Asked, facts, forwards_of, idle_facts, words
 from state.wire import messages

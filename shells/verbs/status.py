@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from reconciler import container_use, in_words, power
-from reconciler.container_use import DiskUse, MountSeen
-from reconciler.idleness import unused_for
+from reconciler.container.undertaking import Undertaking, last
+from reconciler.host import in_words
+from reconciler.host.published import current_view, resident_of
+from reconciler.load.idleness import unused_for
 from reconciler.plan import Tell
-from reconciler.power import Power
-from reconciler.published import current_view, resident_of
+from reconciler.requests import container_use, power
+from reconciler.requests.container_use import DiskUse, MountSeen
+from reconciler.requests.power import Power
 from reconciler.systems.inventory import Systems, systems_of
-from reconciler.systems.undertaking import Undertaking, last
 from shells.ports_in_words import line
 from shells.verbs import Asked, facts, forwards_of, idle_facts, words
 from state.view import Limits

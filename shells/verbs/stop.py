@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from reconciler import power
+from reconciler.host.published import current_view
 from reconciler.plan import Tell
-from reconciler.published import current_view
+from reconciler.requests import power
 from shells.verbs import Asked, facts
 from state.wire import messages
 

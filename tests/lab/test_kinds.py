@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 from laboratory.hosts import Host
 
-from reconciler.order import KINDS
+from reconciler.rounds.order import KINDS
 from state.wire.messages import decode
 from tests.lab.fleet import (
     BARE,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reconciler.apparmor import PROFILE, Confinement, confinement_of
+from reconciler.container.apparmor import PROFILE, Confinement, confinement_of
 
 KERNELS = "/usr/bin/lxc-start (enforce)\nlxc-container-default (enforce)\n"
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.aside import Aside, EndedError, SilentError, orphans
+from reconciler.children.aside import Aside, EndedError, SilentError, orphans
 
 LATER = 20.0
 

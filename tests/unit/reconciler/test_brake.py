@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from reconciler.brake import check_brake
+from reconciler.rounds.brake import check_brake
 from state.errors import LxcGpuError
 from tests.unit.reconciler.views import VIEW
 

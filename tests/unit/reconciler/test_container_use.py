@@ -11,8 +11,8 @@ from subprocess import PIPE, Popen
 
 import pytest
 
-from reconciler.container_use import counted
 from reconciler.mounts import sources
+from reconciler.requests.container_use import counted
 
 MB = 1 << 20
 

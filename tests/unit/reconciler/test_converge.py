@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from reconciler import converge, locks, places
+from reconciler.host import locks, places
 from reconciler.network import resolvers
 from reconciler.plan import Change, Lock, Observed, Tell
+from reconciler.rounds import converge
 from state.errors import LxcGpuError
 from state.view import View
 from tests.unit.reconciler.views import RESIDENT, with_

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from reconciler import project_quota
+from reconciler.disk import project_quota
+from reconciler.disk.project_quota import Use
 from reconciler.kinds.disk_quota import DiskQuota, DiskQuotaKind
 from reconciler.plan import Change
-from reconciler.project_quota import Use
 from state.view import Limits
 from tests.unit.reconciler.views import with_
 

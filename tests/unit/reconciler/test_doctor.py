@@ -8,11 +8,11 @@ from typing import ClassVar
 
 import pytest
 
-from reconciler.apparmor import Confinement
+from reconciler.container.apparmor import Confinement
 from reconciler.doctor import accounts, firewall, machine, network, service, sshd, storage, user
 from reconciler.doctor.accounts import Span, overlaps
-from reconciler.idleness import Record
 from reconciler.kinds.subids import parse as parse_subids
+from reconciler.load.idleness import Record
 from state.wire.messages import Drift, Failure, Report
 
 HYBRID = """\

@@ -1,8 +1,8 @@
 from dataclasses import replace
 
 from reconciler.plan import Planned
-from reconciler.round import drift_after
-from reconciler.watch import SAME_AGAIN, Judge
+from reconciler.rounds.round import drift_after
+from reconciler.rounds.watch import SAME_AGAIN, Judge
 from state.wire.messages import MOST_DRIFT, Drift, Failure, Report
 
 WELL = Report("gpu17", "r1", 1000.0, 0.1)

@@ -8,9 +8,8 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from reconciler import locks
-from reconciler.aside import Aside
-from reconciler.hostile import (
+from reconciler.children.aside import Aside
+from reconciler.children.hostile import (
     HostileError,
     Json,
     as_owner,
@@ -21,6 +20,7 @@ from reconciler.hostile import (
     still_at_it,
     write_below,
 )
+from reconciler.host import locks
 from reconciler.plan import Tell
 from state.errors import LxcGpuError, Remedy
 from state.wire.messages import Progress
@@ -195,7 +195,7 @@ def test_work_that_no_alarm_ends_is_killed(
         time.sleep(60)
         return 0, None
 
-    monkeypatch.setattr("reconciler.hostile.GRACE", 0.5)
+    monkeypatch.setattr("reconciler.children.hostile.GRACE", 0.5)
     begun, before = time.monotonic(), _open_files()
     with pytest.raises(HostileError, match="nothing moved"):
         opened_as_owner(root, OWNER, work)
@@ -206,8 +206,8 @@ def test_work_that_no_alarm_ends_is_killed(
 
 
 def test_work_may_take_as_long_as_it_says(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reconciler.hostile.PATIENCE", 1)
-    monkeypatch.setattr("reconciler.hostile.GRACE", 0.2)
+    monkeypatch.setattr("reconciler.children.hostile.PATIENCE", 1)
+    monkeypatch.setattr("reconciler.children.hostile.GRACE", 0.2)
 
     def work(_: int) -> str:
         still_at_it(30)
@@ -219,7 +219,7 @@ def test_work_may_take_as_long_as_it_says(root: Path, monkeypatch: pytest.Monkey
 
 def test_a_lock_of_ours_is_not_the_childs(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that can't be killed would hold it until the next boot."""
-    monkeypatch.setattr("reconciler.places.LOCKS", root.parent / "locks")
+    monkeypatch.setattr("reconciler.host.places.LOCKS", root.parent / "locks")
     with locks.lock("user-ann"):
         status = (root.parent / "locks/user-ann").stat()
         held = [status.st_dev, status.st_ino]

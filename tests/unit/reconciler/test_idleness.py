@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from reconciler import idleness, places
-from reconciler.idleness import (
+from reconciler.host import places
+from reconciler.load import idleness
+from reconciler.load.idleness import (
     BUSY,
     DAY,
     LONGEST_GAP,

@@ -1,6 +1,6 @@
 import pytest
 
-from reconciler import in_words
+from reconciler.host import in_words
 
 
 @pytest.mark.parametrize(

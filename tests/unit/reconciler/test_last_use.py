@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from reconciler import last_use, processes
-from reconciler.last_use import cpu_time, is_session
-from reconciler.processes import Process
+from reconciler.load import last_use, processes
+from reconciler.load.last_use import cpu_time, is_session
+from reconciler.load.processes import Process
 from tests.unit.reconciler.views import RESIDENT, with_
 
 

@@ -12,16 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler import processes
-from reconciler.load import gpus, machine, names, rates
+from reconciler.load import gpus, machine, names, processes, rates
 from reconciler.load.by_user import uses
 from reconciler.load.file_systems import _room, mounts
 from reconciler.load.machine import CpuSensors, CpuTimes
+from reconciler.load.owners import Owners
+from reconciler.load.processes import TICK
 from reconciler.load.stream import Clock
 from reconciler.load.table import Seen, Table
 from reconciler.nvidia.nvml import Gpu, GpuProcess, MigInstance
-from reconciler.owners import Owners
-from reconciler.processes import TICK
 from state.wire.server_load import (
     MOST_BYTES,
     MOST_DISKS,

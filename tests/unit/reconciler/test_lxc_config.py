@@ -1,7 +1,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from reconciler.lxc_config import hostname, lxc_config
+from reconciler.container.lxc_config import hostname, lxc_config
 from reconciler.mounts.bind import Bind
 from state.view import Limits
 from tests.unit.reconciler.views import RESIDENT, VIEW

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.marked_block import BEGIN, END, read_block, with_block
+from reconciler.container.marked_block import BEGIN, END, read_block, with_block
 
 LINES = st.lists(st.sampled_from(["ssh-rsa own", "# a note", "", BEGIN, END, "x y z"]), max_size=12)
 

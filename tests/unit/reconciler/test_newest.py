@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from reconciler import brake, newest, places
-from reconciler.newest import publish_newest
-from reconciler.published import published_view
-from reconciler.server import ServerConfig
-from reconciler.trusted import trust
+from reconciler.host import places
+from reconciler.host.config import ServerConfig
+from reconciler.host.published import published_view
+from reconciler.rounds import brake, newest
+from reconciler.rounds.newest import publish_newest
+from reconciler.rounds.trusted import trust
 from state.errors import LxcGpuError
 from tests.unit.state.fleet import files, server_yaml
 from tests.unit.state.workshop import Workshop, signers_yaml
@@ -179,7 +180,7 @@ def test_a_round_with_nothing_new_loads_nothing_for_it(shop: Workshop) -> None:
     script = (
         "import json, sys\nfrom pathlib import Path\nfrom reconciler import places\n"
         "for name, path in json.loads(sys.argv[1]).items(): setattr(places, name, Path(path))\n"
-        "from reconciler.newest import publish_newest\nfrom reconciler.server import ServerConfig\n"
+        "from reconciler.rounds.newest import publish_newest\nfrom reconciler.host.config import ServerConfig\n"
         "publish_newest(ServerConfig('gpu17', sys.argv[2], 'gate'))\n"
         "heavy = ('pydantic', 'cryptography', 'ruamel', 'state.trust.walk')\n"
         "print([m for m in heavy if m in sys.modules])"

@@ -7,8 +7,8 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from reconciler import places
 from reconciler.doctor.driver import in_step_of
+from reconciler.host import places
 from reconciler.nvidia import cdi, inside, install, kept, nodes, nvml, versions
 from reconciler.nvidia.driver import Driver
 from reconciler.nvidia.nodes import Card

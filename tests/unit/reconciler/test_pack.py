@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.archives.pack import pack
-from reconciler.hostile import HostileError, Json, as_owner_at_length
+from reconciler.children.hostile import HostileError, Json, as_owner_at_length
 from reconciler.plan import Tell
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it changes users")

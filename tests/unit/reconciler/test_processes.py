@@ -2,9 +2,9 @@
 
 import os
 
-from reconciler import processes
-from reconciler.owners import Owners
-from reconciler.processes import Process, Use
+from reconciler.load import processes
+from reconciler.load.owners import Owners
+from reconciler.load.processes import Process, Use
 from tests.unit.reconciler.views import VIEW
 
 OWNERS = Owners(VIEW)

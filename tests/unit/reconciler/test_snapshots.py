@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler import hostile
-from reconciler.hostile import HostileError
+from reconciler.children import hostile
+from reconciler.children.hostile import HostileError
 from reconciler.snapshots import shelf as snapshots
 from reconciler.snapshots.shelf import Snapshot, describe, look, parse
 

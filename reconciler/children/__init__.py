@@ -1,0 +1,1 @@
+"""Work in a forked child: below folders that somebody else controls, or where it may hang."""

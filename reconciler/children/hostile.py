@@ -1,0 +1,299 @@
+"""File access below a folder that somebody else controls: a container's file system, a home.
+
+The work is done by a child that first becomes the owner for good, so that a link, a pipe or a race
+below the folder leads nowhere the owner couldn't go anyway. The second wall: folders are walked by
+descriptor without following links, only regular files of a sane size are read, and a file is
+written anew and renamed into its place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import select
+import signal
+import socket
+import stat
+import struct
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any, NoReturn
+
+from reconciler.children.forked import STDERR, Deadline, keep_only
+from reconciler.plan import Tell
+from state.errors import LxcGpuError, Remedy
+from state.wire import messages
+
+LARGEST_FILE = 1 << 20
+"""Bytes; no file that we have business with is larger."""
+PATIENCE = 30
+"""Seconds that the child may take."""
+GRACE = 5
+"""Seconds more until it is killed and left behind: no alarm reaches who sleeps in a disk."""
+
+Json = Any
+_OPENAT2, _RESOLVE_IN_ROOT = 437, 0x10
+_deadline: Deadline | None = None  # in a child: its own
+_O_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class HostileError(LxcGpuError):
+    """Something below the folder isn't what it has to be; nothing was followed or changed."""
+
+
+def as_owner(folder: Path, owner: int, work: Callable[[int], Json]) -> Json:
+    """Call `work` with a descriptor of `folder`, in a child whose user and group are `owner`.
+
+    Returns what `work` returns, which has to be JSON. LxcGpuErrors of `work` are raised here, too;
+    OSErrors as HostileError; with the code `no-folder` if there is no such folder.
+    """
+    return _in_child(folder, owner, lambda root, _: work(root))[0]
+
+
+def as_owner_at_length(
+    folder: Path,
+    owner: int,
+    work: Callable[[int, Tell], Json],
+    tell: Tell,
+    lent: Collection[int] = (),
+) -> Json:
+    """The same for work that takes a while: what it tells on the way is told here.
+
+    It has to call `still_at_it` more often than every PATIENCE seconds. It has no descriptors of
+    ours but those that are `lent`.
+    """
+
+    def act(root: int, channel: socket.socket) -> Json:
+        return work(root, lambda message: channel.sendall(messages.encode(message).encode()))
+
+    return _in_child(folder, owner, act, tell, lent)[0]
+
+
+def opened_as_owner(
+    folder: Path, owner: int, work: Callable[[int], tuple[int, Json]]
+) -> tuple[int, Json]:
+    """The same for work that opens a file: its descriptor (unix(7), SCM_RIGHTS), and what else."""
+
+    def act(root: int, channel: socket.socket) -> Json:
+        descriptor, result = work(root)
+        socket.send_fds(channel, [b"\n"], [descriptor])
+        return result
+
+    result, descriptors = _in_child(folder, owner, act)
+    (descriptor,) = descriptors
+    return descriptor, result
+
+
+def still_at_it(seconds: int) -> None:
+    """Called by work in a child: it may take so many seconds more."""
+    signal.alarm(seconds)
+    if _deadline is not None:
+        _deadline.be_in(seconds)
+
+
+def _ignore(_: object) -> None:
+    """For work that tells nothing."""
+
+
+def _in_child(
+    folder: Path,
+    owner: int,
+    act: Callable[[int, socket.socket], Json],
+    tell: Tell = _ignore,
+    lent: Collection[int] = (),
+) -> tuple[Json, list[int]]:
+    """What `act` returned, and the descriptors that it sent."""
+    ours, theirs = socket.socketpair()
+    with ours:
+        deadline = Deadline(PATIENCE)
+        child = os.fork()
+        if child == 0:
+            _child(folder, owner, act, theirs, deadline, lent)
+        theirs.close()
+        ended = os.pidfd_open(child)
+        try:
+            answer, descriptors = _received(ours, tell, deadline)
+            status = _status(child, ended)
+        finally:
+            os.close(ended)
+    if not answer:
+        _close(descriptors)
+        late = status is None or os.waitstatus_to_exitcode(status) == -signal.SIGALRM
+        how = "was given up, because nothing moved any more" if late else "ended unexpectedly"
+        raise HostileError("hostile-died", f"Work below {folder} {how}.", "Try again.",
+                           Remedy.RETRY, f"status {status}")  # fmt: skip
+    outcome: Mapping[str, Json] = json.loads(answer)
+    if "error" in outcome:
+        _close(descriptors)
+        fields = outcome["error"]
+        raise HostileError(**{**fields, "remedy": Remedy(fields.get("remedy", Remedy.PERSON))})
+    return outcome["result"], descriptors
+
+
+def _status(child: int, ended: int) -> int | None:
+    """How the child ended; None if it had to be killed, and maybe can't even be."""
+    if select.select([ended], [], [], GRACE)[0]:
+        return os.waitpid(child, 0)[1]
+    os.kill(child, signal.SIGKILL)
+    select.select([ended], [], [], 1)
+    os.waitpid(child, os.WNOHANG)
+    return None
+
+
+def _received(channel: socket.socket, tell: Tell, deadline: Deadline) -> tuple[bytes, list[int]]:
+    """The last line, the only one that is no progress, empty if late; and the descriptors."""
+    rest, last, descriptors = b"", b"", list[int]()
+    while True:
+        left = deadline.left() + GRACE
+        if not select.select([channel], [], [], min(max(left, 0.0), 1.0))[0]:
+            if left <= 0:
+                return b"", descriptors
+            continue  # its end may have moved, either way
+        chunk, sent, _, _ = socket.recv_fds(channel, 1 << 16, 1)
+        for descriptor in sent:
+            os.set_inheritable(descriptor, False)
+        descriptors += sent
+        if not chunk:
+            return last, descriptors
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            message = json.loads(line) if line else {}
+            if "progress" in message:
+                tell(messages.Progress(**message["progress"]))
+            elif line:
+                last = line
+
+
+def _close(descriptors: list[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+def _child(
+    folder: Path,
+    owner: int,
+    act: Callable[[int, socket.socket], Json],
+    channel: socket.socket,
+    deadline: Deadline,
+    lent: Collection[int],
+) -> NoReturn:
+    global _deadline
+    outcome: dict[str, Json]
+    try:
+        keep_only([STDERR, channel.fileno(), *lent])
+        _deadline = deadline
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(PATIENCE)
+        os.setgroups([])
+        os.setresgid(owner, owner, owner)
+        os.setresuid(owner, owner, owner)
+        os.umask(0)  # every mode below is given in full
+        outcome = {"result": act(_opened(folder), channel)}
+    except LxcGpuError as error:
+        fields = ("code", "message", "hint", "remedy", "details")
+        outcome = {"error": {name: str(getattr(error, name)) for name in fields}}
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        outcome = {
+            "error": {
+                "code": "hostile",
+                "message": f"Below {folder}: {where}{error.strerror}.",
+                "hint": "Links and special files are not followed there: put a plain file or "
+                "folder in its place.",
+            }
+        }
+    except BaseException as error:  # the child must never return into the caller
+        outcome = {"error": {"code": "bug", "message": f"Below {folder}: {error!r}"}}
+    with contextlib.suppress(BaseException):
+        channel.sendall(json.dumps(outcome).encode() + b"\n")
+    os._exit(0)
+
+
+def _opened(folder: Path) -> int:
+    try:
+        return os.open(folder, _O_FOLDER)
+    except FileNotFoundError as error:
+        raise LxcGpuError("no-folder", f"There is no {folder}.") from error
+
+
+@contextlib.contextmanager
+def opened_folder(root: int, path: PurePosixPath, *, make: int | None = None) -> Iterator[int]:
+    """A descriptor of the folder `path` below `root`, no link followed on the way.
+
+    With `make`, missing folders are made with that mode.
+    """
+    descriptor = os.dup(root)
+    try:
+        for part in path.parts:
+            if make is not None:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(part, make, dir_fd=descriptor)
+            following = os.open(part, _O_FOLDER, dir_fd=descriptor)
+            os.close(descriptor)
+            descriptor = following
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def read_below(root: int, path: PurePosixPath) -> str | None:
+    """The text of the regular file `path` below `root`; None if it isn't there."""
+    try:
+        with opened_folder(root, path.parent) as folder:
+            descriptor = os.open(
+                path.name,
+                os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
+                dir_fd=folder,
+            )
+    except FileNotFoundError:
+        return None
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise HostileError("hostile", f"{path} is not a regular file.", "Remove it.")
+    with os.fdopen(descriptor, "rb") as stream:
+        if status.st_size > LARGEST_FILE:
+            raise HostileError(
+                "hostile", f"{path} is larger than {LARGEST_FILE} bytes.", "Remove it."
+            )
+        return stream.read(LARGEST_FILE).decode("utf-8", "surrogateescape")
+
+
+def is_file_inside(root: int, path: PurePosixPath) -> bool:
+    """Whether `path` is a regular file for who has `root` as the root folder: links lead there.
+
+    (openat2(2), RESOLVE_IN_ROOT, Linux 5.6.) Nothing of the file is read.
+    """
+    how = struct.pack("=QQQ", os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT)
+    libc = ctypes.CDLL(None, use_errno=True)
+    size = ctypes.c_size_t(len(how))
+    descriptor = libc.syscall(_OPENAT2, ctypes.c_int(root), os.fsencode(path), how, size)
+    if descriptor < 0:
+        return False
+    try:
+        return stat.S_ISREG(os.fstat(descriptor).st_mode)
+    finally:
+        os.close(descriptor)
+
+
+def write_below(root: int, path: PurePosixPath, text: str, mode: int, folder_mode: int) -> None:
+    """Replace the file `path` below `root`, a link in its place included; folders are made."""
+    with opened_folder(root, path.parent, make=folder_mode) as folder:
+        temporary = f".{path.name}.lxc-gpu-new"
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary, dir_fd=folder)
+        descriptor = os.open(
+            temporary,
+            os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC,
+            mode,
+            dir_fd=folder,
+        )
+        with os.fdopen(descriptor, "wb") as stream:
+            os.fchmod(stream.fileno(), mode)
+            stream.write(text.encode("utf-8", "surrogateescape"))
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.rename(temporary, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+        os.fsync(folder)

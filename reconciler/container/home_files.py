@@ -1,0 +1,100 @@
+"""What of ours stands in the home of a container's user: keys, and how to reach the other servers.
+
+The home is the user's: our lines in `authorized_keys` and `config` stand in a marked block, and
+what else the user put there stays. Where a mount covers the home, they stand there, too: the
+container reads that copy, or the other one when it had to start without the mount.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+
+from reconciler.children import hostile
+from reconciler.container.marked_block import read_block, with_block
+from reconciler.mounts import sources as mounts
+from state.ssh_files import CONFIG, KNOWN_HOSTS, known_hosts, ssh_config
+from state.view import Resident, View
+
+UID = 1000
+"""The user's uid and gid as seen in the container."""
+BLOCKS = ("authorized_keys", "config")
+"""Files in ~/.ssh that we share with the user; the others there are ours as a whole."""
+WHOLE = (CONFIG, KNOWN_HOSTS)
+
+
+def desired_files(view: View, user: str, resident: Resident) -> dict[str, str]:
+    """The content, by name in ~/.ssh, of our blocks and our files."""
+    server_keys = {name: server.host_key for name, server in view.servers.items()}
+    return {
+        "authorized_keys": "".join(f"{key}\n" for key in resident.keys),
+        "config": f"Include {CONFIG}\n",
+        CONFIG: ssh_config(user, resident.port, view.servers),
+        KNOWN_HOSTS: known_hosts(resident.port, view.servers, server_keys, resident.containers),
+    }
+
+
+def read(root: Path, user: str, resident_subid: int) -> dict[str, str]:
+    """The same as they are; what isn't there is missing. HostileError if it can't be read."""
+    return _read(root, _folder(user), resident_subid + UID)
+
+
+def write(root: Path, user: str, resident_subid: int, files: dict[str, str]) -> None:
+    """Put `files` in place as the user. HostileError if something is in the way."""
+    _write(root, _folder(user), resident_subid + UID, files)
+
+
+def mounted_home(view: View, user: str) -> tuple[str, Path, PurePosixPath] | None:
+    """Where a mount covers ~/.ssh: its source, the folder of it that is mounted, the way to .ssh.
+
+    None if none does. Only folders of the user's own may cover it (`state.reading.check_resources`).
+    """
+    folder = PurePosixPath("/") / _folder(user)
+    found = None
+    for mount in view.mounts_of(user):  # outer ones first: the last that covers it is what counts
+        if mount.access == "own" and folder.is_relative_to(mount.target):
+            way = folder.relative_to(mount.target)
+            found = (mount.source, mounts.bind_source(mount, user), way)
+    return found
+
+
+def read_mounted(view: View, user: str, resident: Resident) -> dict[str, str]:
+    """What stands where a mount covers the home; the source has to be usable."""
+    home = mounted_home(view, user)
+    return {} if home is None else _read(home[1], home[2], resident.subid + UID)
+
+
+def write_mounted(view: View, user: str, resident: Resident, files: dict[str, str]) -> None:
+    """Put `files` in place where a mount covers the home; the source has to be usable."""
+    home = mounted_home(view, user)
+    if home is not None:
+        _write(home[1], home[2], resident.subid + UID, files)
+
+
+def _read(root: Path, folder: PurePosixPath, owner: int) -> dict[str, str]:
+    def work(descriptor: int) -> dict[str, str]:
+        found = {name: hostile.read_below(descriptor, folder / name) for name in BLOCKS + WHOLE}
+        ours = {
+            name: read_block(text) if name in BLOCKS else text
+            for name, text in found.items()
+            if text is not None
+        }
+        return {name: text for name, text in ours.items() if text is not None}
+
+    found: dict[str, str] = hostile.as_owner(root, owner, work)
+    return found
+
+
+def _write(root: Path, folder: PurePosixPath, owner: int, files: dict[str, str]) -> None:
+    def work(descriptor: int) -> None:
+        for name, content in files.items():
+            text = content
+            if name in BLOCKS:
+                there = hostile.read_below(descriptor, folder / name) or ""
+                text = with_block(there, content, first=name == "config")
+            hostile.write_below(descriptor, folder / name, text, 0o600, folder_mode=0o700)
+
+    hostile.as_owner(root, owner, work)
+
+
+def _folder(user: str) -> PurePosixPath:
+    return PurePosixPath("home") / user / ".ssh"

@@ -1,0 +1,68 @@
+"""The LXC configuration of a user's container: root's, rendered afresh at each start.
+
+Keys as in lxc.container.conf(5). Address and MAC are fixed: nothing inside has to ask for one, and
+the bridge lets no other through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from reconciler.host.places import BRIDGE, rootfs
+from reconciler.mounts.bind import Bind
+from reconciler.network.filters import mac_of
+from state.view import Resident, View
+
+
+def hostname(view: View, user: str) -> str:
+    """The container's host name; whoever reads the prompt sees whose and where it is."""
+    return f"{user.replace('_', '-')}-{view.server}"[:63]
+
+
+def lxc_config(
+    view: View,
+    user: str,
+    resident: Resident,
+    binds: Sequence[Bind],
+    hook: str = "",
+    apparmor: str = "unconfined",
+) -> str:
+    """The whole configuration, with what of the server the container is to see.
+
+    `apparmor` is the profile that confines it, besides its user namespace (reconciler.container.apparmor).
+    `hook` is run inside, as the container's root, when all is mounted and before its init.
+    """
+    lines = [
+        "# Written by lxc-gpu at each start of the container: changes made here are undone.",
+        "lxc.include = /usr/share/lxc/config/common.conf",
+        "lxc.include = /usr/share/lxc/config/userns.conf",
+        f"lxc.uts.name = {hostname(view, user)}",
+        f"lxc.rootfs.path = dir:{rootfs(view, user)}",
+        f"lxc.idmap = u 0 {resident.subid} {view.subid_size}",
+        f"lxc.idmap = g 0 {resident.subid} {view.subid_size}",
+        "lxc.net.0.type = veth",
+        f"lxc.net.0.link = {BRIDGE}",
+        "lxc.net.0.name = eth0",
+        "lxc.net.0.flags = up",
+        f"lxc.net.0.hwaddr = {mac_of(resident.address)}",
+        f"lxc.net.0.ipv4.address = {resident.address}/{view.prefix_length}",
+        f"lxc.net.0.ipv4.gateway = {view.gateway}",
+        f"lxc.apparmor.profile = {apparmor}",
+        "lxc.tty.max = 0",
+    ]
+    lines += [f"lxc.mount.entry = {entry}" for entry in _shared_memory(view, resident)]
+    lines += [f"lxc.mount.entry = {bind.entry()}" for bind in binds]
+    lines += [f"lxc.hook.start = {hook}"] if hook else []
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _shared_memory(view: View, resident: Resident) -> tuple[str, ...]:
+    """Room in /dev/shm for half of the memory that the container may take, as on any machine.
+
+    Its files are memory that no killed program gives back: with the kernel's size, half of the
+    server's memory, filling it would end the whole container. Without a limit, that size fits.
+    """
+    memory = resident.limits.over(view.limits).memory
+    if memory is None:
+        return ()
+    return (f"tmpfs dev/shm tmpfs nosuid,nodev,mode=1777,size={memory // 2},create=dir 0 0",)

@@ -1,0 +1,254 @@
+"""Project quotas of a file system: how much everything below a folder may take, as one sum.
+
+Every file has the number of a project; a folder passes it on to what is made in it. The kernel
+keeps the sums and refuses what goes over a limit. Only the server's own users may change a number:
+a container has a user namespace, and the kernel refuses it there (linux fs/ioctl.c,
+fileattr_set_prepare). Sources: quotactl(2), ioctl_xfs_fsgetxattr(2), linux/fs.h, linux/quota.h,
+linux/dqblk_xfs.h. ext4 and xfs have them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import resource
+import stat
+import struct
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from reconciler.children import hostile
+from reconciler.plan import Tell
+from state.errors import LxcGpuError, Remedy
+from state.wire.messages import Progress
+
+BLOCK = 1024
+"""Bytes: limits are kept in such blocks (QIF_DQBLKSIZE)."""
+PATIENCE = 120.0
+"""Seconds that a round gives to one tree; the next one goes on, faster over what was done."""
+DEEPEST = 2048
+"""Folders in each other: no path that programs can name (PATH_MAX) has more."""
+_QUOTACTL_FD = 443  # Linux 5.14, the same on x86-64 and arm64
+_GET_QUOTA, _SET_QUOTA, _GET_STATE = 0x800007, 0x800008, 0x5808
+_PROJECTS = 2
+_ENFORCED = 1 << 5  # FS_QUOTA_PDQ_ENFD
+_QUOTA = struct.Struct("=8QI4x")
+"""struct if_dqblk: hard and soft blocks, bytes used, the same of inodes, two times, what is set."""
+_SPACE_LIMITS = 1
+_ATTRIBUTES = struct.Struct("=5I8x")
+"""struct fsxattr: flags, a size, a count, the project, a size."""
+_GET_ATTRIBUTES, _SET_ATTRIBUTES = 0x801C581F, 0x401C5820
+_PASSED_ON = 0x200  # FS_XFLAG_PROJINHERIT
+_NONE_HERE = frozenset({errno.ENOSYS, errno.ESRCH, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTTY})
+"""What the kernel says where there are no project quotas, or none are on."""
+_GONE = frozenset({errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ENXIO, errno.ENODEV})
+"""What it says of a name that meanwhile is nobody's, or a link's, a socket's, a device's."""
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_BUSY_EVERY = 1.0
+
+
+@dataclass(frozen=True)
+class Use:
+    """What the files of a project take, in bytes."""
+
+    used: int
+    limit: int
+    """0: none."""
+
+
+def enforced(folder: int) -> bool:
+    """Whether the file system that the descriptor is on holds projects to their limits.
+
+    ext4 mounted without `prjquota` may count without refusing anything: that is a no.
+    """
+    state = bytearray(256)
+    state[0] = 1  # qs_version
+    try:
+        _quotactl(folder, _GET_STATE, 0, state)
+    except OSError as error:
+        if error.errno in _NONE_HERE:
+            return False
+        raise
+    return bool(struct.unpack_from("=H", state, 2)[0] & _ENFORCED)
+
+
+def use(folder: int, project: int) -> Use:
+    """What a project takes of the file system that the descriptor is on, and may take."""
+    quota = bytearray(_QUOTA.size)
+    try:
+        _quotactl(folder, _GET_QUOTA, project, quota)
+    except OSError as error:
+        if error.errno == errno.ENOENT:  # xfs, of a project that has no file yet
+            return Use(0, 0)
+        raise
+    return unpacked(quota)
+
+
+def unpacked(quota: bytes | bytearray) -> Use:
+    """What the kernel's struct says. Pure."""
+    blocks, _, used, *_ = _QUOTA.unpack(quota)
+    return Use(used, blocks * BLOCK)
+
+
+def packed(limit: int) -> bytearray:
+    """The kernel's struct that sets a limit of bytes, and of nothing else; 0: none. Pure."""
+    return bytearray(_QUOTA.pack(limit // BLOCK, 0, 0, 0, 0, 0, 0, 0, _SPACE_LIMITS))
+
+
+def set_limit(folder: int, project: int, limit: int) -> None:
+    """Let a project take so many bytes; 0: as many as there are. Nothing that is there goes."""
+    _quotactl(folder, _SET_QUOTA, project, packed(limit))
+
+
+def project_of(descriptor: int) -> tuple[int, bool]:
+    """The project of a file or folder, and whether what is made in it gets the same.
+
+    0 is what everything has that was given none, and where there are no projects.
+    """
+    try:
+        said = fcntl.ioctl(descriptor, _GET_ATTRIBUTES, bytes(_ATTRIBUTES.size))
+    except OSError as error:
+        if error.errno in _NONE_HERE:
+            return 0, False
+        raise
+    flags, _, _, project, _ = _ATTRIBUTES.unpack(said)
+    return project, bool(flags & _PASSED_ON)
+
+
+def assign(descriptor: int, project: int, *, passed_on: bool) -> None:
+    """Give a file or folder to a project, unless it has that already."""
+    said = fcntl.ioctl(descriptor, _GET_ATTRIBUTES, bytes(_ATTRIBUTES.size))
+    flags, size, count, before, other = _ATTRIBUTES.unpack(said)
+    wanted = flags | _PASSED_ON if passed_on else flags
+    if (wanted, project) != (flags, before):
+        fields = _ATTRIBUTES.pack(wanted, size, count, project, other)
+        fcntl.ioctl(descriptor, _SET_ATTRIBUTES, fields)
+
+
+def _quotactl(folder: int, command: int, project: int, fields: bytearray) -> None:
+    """quotactl_fd: as quotactl(2), for the file system that the descriptor is on. OSError."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    buffer = (ctypes.c_char * len(fields)).from_buffer(fields)
+    which = ctypes.c_uint(command << 8 | _PROJECTS)
+    if libc.syscall(_QUOTACTL_FD, ctypes.c_int(folder), which, ctypes.c_uint(project), buffer) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), "project quota")
+
+
+@dataclass
+class _Walk:
+    """On the way through a tree that somebody else changes meanwhile, as root.
+
+    A folder passes its project on before it is read: what comes into it later has the project, or
+    is refused by the kernel (EXDEV), so nothing gets past. Links, pipes and sockets can't be
+    opened; they stay as they are, and take next to nothing.
+    """
+
+    project: int
+    device: int
+    tell: Tell
+    end: float
+    done: int = 0
+    told: float = 0.0
+    problem: LxcGpuError | None = None
+
+    def through(self, top: int) -> None:
+        """Assign the folder and all below it. No link is followed."""
+        assign(top, self.project, passed_on=True)
+        folders: list[tuple[int, Iterator[os.DirEntry[str]]]] = [(top, os.scandir(top))]
+        while folders:
+            folder, entries = folders[-1]
+            entry = next(entries, None)
+            if entry is None:
+                folders.pop()
+                if folder != top:
+                    os.close(folder)
+                continue
+            if not (entry.is_dir(follow_symlinks=False) or entry.is_file(follow_symlinks=False)):
+                continue
+            below = self.one(folder, entry.name)
+            if below is not None and len(folders) < DEEPEST:
+                folders.append((below, os.scandir(below)))
+            elif below is not None:
+                os.close(below)
+                self.problem = self.problem or _too_deep()
+
+    def one(self, folder: int, name: str) -> int | None:
+        """Assign one name in an open folder; if it is a folder itself, its descriptor."""
+        self._still_at_it()
+        try:
+            descriptor = os.open(name, _OPEN, dir_fd=folder)
+        except OSError as error:
+            if error.errno not in _GONE:
+                self.problem = self.problem or _refused(error)
+            return None
+        status = os.fstat(descriptor)
+        is_folder, is_file = stat.S_ISDIR(status.st_mode), stat.S_ISREG(status.st_mode)
+        if (is_folder or is_file) and status.st_dev == self.device:
+            try:
+                assign(descriptor, self.project, passed_on=is_folder)
+            except OSError as error:
+                self.problem = self.problem or _refused(error)
+            if is_folder:
+                return descriptor
+        os.close(descriptor)
+        return None
+
+    def _still_at_it(self) -> None:
+        self.done += 1
+        now = time.monotonic()
+        if now < self.told + _BUSY_EVERY:
+            return
+        if now > self.end:
+            raise _too_long(self.done)
+        self.told = now
+        hostile.still_at_it(hostile.PATIENCE)
+        self.tell(Progress(f"counting what is in the container: {self.done:,} files"))
+
+
+def assign_tree(folder: int, project: int, tell: Tell) -> None:
+    """Give a folder, and everything below that can have one, a project.
+
+    Called in a child that is root and ends afterwards: the folder becomes its root folder for
+    good, a second wall around whatever is renamed or linked below meanwhile. LxcGpuError if not
+    all of it got there.
+    """
+    os.fchdir(folder)
+    os.chroot(".")
+    most = 2 * DEEPEST + 64
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    walk = _Walk(project, os.fstat(folder).st_dev, tell, time.monotonic() + PATIENCE,
+                 told=time.monotonic())  # fmt: skip
+    walk.through(folder)
+    if walk.problem is not None:
+        raise walk.problem
+
+
+def _too_long(done: int) -> LxcGpuError:
+    return LxcGpuError(
+        "quota-counting",
+        f"After {PATIENCE:.0f} s and {done:,} files, not all of the container is counted yet.",
+        "The limit holds for what is new; the next round goes on.",
+        Remedy.WAIT,
+    )
+
+
+def _too_deep() -> LxcGpuError:
+    return LxcGpuError(
+        "quota-too-deep",
+        f"In the container, more than {DEEPEST} folders are in each other: what is further down "
+        "is not counted.",
+        "The limit holds for what is new. Ask its owner to remove them.",
+    )
+
+
+def _refused(error: OSError) -> LxcGpuError:
+    return LxcGpuError(
+        "quota-refused",
+        f"Something in the container can't be counted: {error.strerror}.",
+        "The limit holds for what is new; the next round tries again.",
+        Remedy.RETRY,
+        repr(error),
+    )

@@ -1,0 +1,57 @@
+"""Room on a disk that many people share: nobody's work takes what the others need."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from reconciler.host import in_words
+from state import command
+from state.errors import LxcGpuError
+
+RESERVE = 0.05
+"""The share of a disk that is left to the others, of its bytes and of its inodes."""
+MOST_RESERVED = 10 << 30
+"""Bytes; of a large disk no more than that is kept free."""
+
+
+@dataclass(frozen=True)
+class Room:
+    """What one person may still take of a disk."""
+
+    size: int
+    """Bytes; negative once the reserve is touched."""
+    files: int
+    """Inodes."""
+
+
+def room(folder: Path | int) -> Room:
+    """The room on the disk that `folder`, or a descriptor, is on (statvfs(3)).
+
+    Many file systems count no inodes; pipes and sockets have no room and no reserve.
+    """
+    there = os.statvfs(folder)
+    reserved = min(RESERVE * there.f_blocks * there.f_frsize, MOST_RESERVED)
+    files = there.f_favail - RESERVE * there.f_files if there.f_files else 1 << 62
+    return Room(int(there.f_bavail * there.f_frsize - reserved), int(files))
+
+
+def check_room(folder: Path, size: int, what: str) -> None:
+    """LxcGpuError if `what`, which needs `size` bytes, would touch the reserve."""
+    free = room(folder).size
+    if size > free:
+        raise LxcGpuError(
+            "disk-full",
+            f"{what} needs {in_words.size(size)}, and on the disk of {folder} you may take "
+            f"{in_words.size(max(0, free))} more.",
+            "Nothing was changed. Delete what you no longer need (a previous system: `recover "
+            "--forget`), or ask your sysadmin for room.",
+        )
+
+
+def used(folder: Path) -> int:
+    """Bytes on the disk below `folder`, as du(1) counts them: it follows no links."""
+    argv = ["du", "--summarize", "--block-size=1", "--one-file-system", str(folder)]
+    shown = command.run(argv, check=False, timeout=600).stdout.split()
+    return int(shown[0]) if shown and shown[0].isdigit() else 0

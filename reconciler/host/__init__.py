@@ -1,0 +1,1 @@
+"""This server, and what lxc-gpu keeps on it: paths, configuration, locks, journal, the view."""

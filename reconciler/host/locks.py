@@ -1,0 +1,51 @@
+"""The locks around what several rounds, and the root helper, share on a server."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from reconciler.host import places
+
+ACCOUNTS = "accounts"
+"""The global lock: around passwd, subordinate ids and iptables, for milliseconds."""
+PUBLISH = "publish"
+"""Held while a new revision is fetched and published."""
+
+
+@contextmanager
+def lock(name: str, *, wait: bool = True) -> Iterator[bool]:
+    """Hold the lock `name` on this server. Gives False, without it, if taken and not `wait`.
+
+    Locks end with their holder, however it ends. Order: a tree's lock, a user's lock, ACCOUNTS.
+    """
+    places.LOCKS.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(
+        places.LOCKS / name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+    )
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        os.close(descriptor)
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        os.close(descriptor)
+
+
+def user_lock(user: str) -> str:
+    """The name of the lock around work on one user's container."""
+    return f"user-{user}"
+
+
+def tree_lock(user: str) -> str:
+    """The name of the lock around a container's whole file system.
+
+    Held, for as long as it takes, by whoever packs it, replaces it or removes it. The user's lock
+    is left free meanwhile: starts, rounds and revocations don't wait for a snapshot.
+    """
+    return f"tree-{user}"

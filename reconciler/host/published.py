@@ -1,0 +1,60 @@
+"""The view that the last round published: what everything on this server goes by."""
+
+from __future__ import annotations
+
+from reconciler.host import places
+from reconciler.host.places import rootfs
+from state import files
+from state.errors import LxcGpuError
+from state.view import Resident, View, from_json
+
+
+def published_view() -> View | None:
+    """The view that the last round published; None if there is none that can be read."""
+    try:
+        text = files.read_text(places.VIEW)
+        return None if text is None else from_json(text)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None  # cut off or of another version: it is rendered again from the repository
+
+
+def current_view() -> View:
+    """The published view; LxcGpuError if there is none."""
+    view = published_view()
+    if view is None:
+        raise LxcGpuError(
+            "no-view",
+            "This server has not been set up from the state repository yet.",
+            "Sysadmin: run `lxc-gpu reconcile` on it.",
+        )
+    return view
+
+
+class CurrentView:
+    """Answers whether a revision is still the published one; reads the file only if it changed."""
+
+    def __init__(self, revision: str) -> None:
+        self._revision = revision
+        self._seen = 0
+
+    def __call__(self) -> bool:
+        """Whether no newer revision was published."""
+        changed = places.VIEW.stat().st_mtime_ns
+        if changed == self._seen:
+            return True
+        view = published_view()
+        if view is None or view.revision != self._revision:
+            return False
+        self._seen = changed
+        return True
+
+
+def resident_of(view: View, user: str) -> Resident:
+    """The user's place on this server; LxcGpuError if there is none."""
+    if user in view.residents and rootfs(view, user).is_dir():
+        return view.residents[user]
+    raise LxcGpuError(
+        "not-registered",
+        f"You have no container on {view.server} yet.",
+        f"Make one, once: `ssh register@{view.server}-manage {user}`",
+    )

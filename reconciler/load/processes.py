@@ -1,0 +1,224 @@
+"""Whose processes use how much of this server: a subordinate uid names its user.
+
+Read from /proc (proc(5)), which is the same with every kind of control groups.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from reconciler.load.owners import Owners
+
+PROC = Path("/proc")
+SAMPLE = 0.2
+"""Seconds over which CPU use is measured."""
+TICK = os.sysconf("SC_CLK_TCK")
+"""Of these, a second has so many: the unit of CPU times in /proc."""
+PATIENCE = 1.0
+"""Seconds of one look to read owners and memory in full."""
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_USUAL = 4096
+_LONGEST = 1 << 20
+_KERNEL_THREAD = 0x0020_0000
+"""PF_KTHREAD, of linux/sched.h."""
+
+
+@dataclass(frozen=True)
+class Process:
+    """One process, of anybody."""
+
+    pid: int
+    uid: int
+    command: str
+    """Its short name: up to 15 letters, chosen by itself."""
+    started: float
+    """Seconds since the epoch."""
+    cpu: float
+    """Seconds of CPU time that it has used."""
+    memory: int
+    """Bytes that it holds: its own and shared memory, not files that are cached."""
+    ended_cpu: float = 0.0
+    """Seconds of CPU time that its children used which ended, with theirs."""
+
+
+@dataclass(frozen=True)
+class Use:
+    """What one person's processes use together."""
+
+    user: str
+    cpus: float
+    """How many CPUs were busy for them; 1.0 is one."""
+    memory: int
+    """Bytes; what several processes share counts for each."""
+    processes: int
+
+
+class Statuses:
+    """Owner and memory of processes: in full, and once that took its time, in short.
+
+    Who takes 65,536 groups makes the kernel write all of them for each of their programs, which
+    takes 20 ms, and they may have thousands.
+    """
+
+    def __init__(self, seconds: float = PATIENCE) -> None:
+        self._left = seconds
+
+    def read(self, folder: int, pid: str) -> tuple[int, int | None]:
+        """uid and memory in bytes of /proc/PID, where `folder` is /proc; None: it has none."""
+        begun = time.monotonic()
+        if self._left <= 0:
+            return _in_short(folder, pid)
+        found = of_status(text(folder, f"{pid}/status"))
+        self._left -= time.monotonic() - begun
+        return found
+
+
+def _in_short(folder: int, pid: str) -> tuple[int, int | None]:
+    """The same for less: without shared memory, and what nobody may trace is root's, that of the
+    container if it runs in one (proc(5))."""
+    _, resident, shared, *_ = map(int, text(folder, f"{pid}/statm").split())
+    uid = os.stat(pid, dir_fd=folder).st_uid
+    return uid, (resident - shared) * _PAGE if resident else None
+
+
+def text(folder: int, path: str) -> bytes:
+    """What the file `path` below /proc says, where `folder` is /proc."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        raw = os.read(descriptor, _USUAL)
+        if len(raw) == _USUAL:  # it lists groups
+            raw += os.read(descriptor, _LONGEST)
+        return raw
+    finally:
+        os.close(descriptor)
+
+
+def read(proc: Path = PROC) -> dict[int, Process]:
+    """All processes but the kernel's own, by their ids. Who ends meanwhile is left out."""
+    booted = _booted((proc / "stat").read_text())
+    folder = os.open(proc, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return {each.pid: each for each in _each(folder, booted)}
+    finally:
+        os.close(folder)
+
+
+def _each(folder: int, booted: float) -> Iterator[Process]:
+    statuses = Statuses()
+    for pid in filter(str.isdigit, os.listdir(folder)):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            uid, memory = statuses.read(folder, pid)
+            if memory is not None:
+                yield of_proc(int(pid), uid, memory, text(folder, f"{pid}/stat"), booted)
+
+
+def _booted(stat: str) -> float:
+    return float(next(line.split()[1] for line in stat.splitlines() if line.startswith("btime ")))
+
+
+class Stat(NamedTuple):
+    """What /proc/PID/stat says; CPU times in ticks."""
+
+    command: str
+    kernel: bool
+    """It is a thread of the kernel's own."""
+    zombie: bool
+    """It has ended, and its parent hasn't asked for it."""
+    parent: int
+    spent: int
+    """CPU time of its own."""
+    reaped: int
+    """CPU time of children that have ended, and of theirs."""
+    started: int
+    """Ticks after boot."""
+    resident: int
+    """Pages of memory, those of files included."""
+
+
+def of_stat(raw: bytes) -> Stat:
+    """What a /proc/PID/stat says. ValueError, IndexError if it isn't one. Pure."""
+    # the name stands in parentheses and may hold some itself, and anything else
+    begin, end = raw.index(b"("), raw.rindex(b")")
+    fields = raw[end + 2 :].split(None, 22)
+    name = raw[begin + 1 : end].decode("utf-8", "replace")
+    return Stat(
+        "".join(c if c.isprintable() else "?" for c in name)[:15],
+        bool(int(fields[6]) & _KERNEL_THREAD),
+        fields[0] in b"ZX",
+        int(fields[1]),
+        int(fields[11]) + int(fields[12]),
+        int(fields[13]) + int(fields[14]),
+        int(fields[19]),
+        int(fields[21]),
+    )
+
+
+def of_status(raw: bytes) -> tuple[int, int | None]:
+    """uid and memory in bytes of a /proc/PID/status; None: it has no memory (any more). Pure."""
+    uid, memory, held = -1, 0, False
+    for line in raw.split(b"\n"):  # a name can't break a line here: the kernel escapes it
+        name, _, value = line.partition(b":")
+        if name == b"Uid":
+            uid = int(value.split()[1])
+        elif name == b"VmRSS":
+            held = True
+        elif name in (b"RssAnon", b"RssShmem"):
+            memory += 1024 * int(value.split()[0])
+    return uid, memory if held else None
+
+
+def of_proc(pid: int, uid: int, memory: int, stat: bytes, booted: float) -> Process:
+    """The process of a /proc/PID/stat. Pure."""
+    said = of_stat(stat)
+    started = booted + said.started / TICK
+    spent, reaped = said.spent / TICK, said.reaped / TICK
+    return Process(pid, uid, said.command, started, spent, memory, reaped)
+
+
+def sampled() -> Iterator[dict[int, Process]]:
+    """All processes, twice: what is done between the two `next` takes no time of its own."""
+    begun = time.monotonic()
+    yield read()
+    time.sleep(max(0.0, begun + SAMPLE - time.monotonic()))
+    yield read()
+
+
+def uses(
+    owners: Owners, before: Mapping[int, Process], now: Mapping[int, Process], seconds: float
+) -> tuple[Use, ...]:
+    """What each resident's processes use, the busiest first. Pure.
+
+    A process that began meanwhile counts with all that it used.
+    """
+    by_user = dict[str, list[Process]]()
+    for process in now.values():
+        if (user := owners.of(process.uid)) is not None:
+            by_user.setdefault(user, []).append(process)
+
+    def used(process: Process) -> float:
+        old = before.get(process.pid)
+        return process.cpu - (old.cpu if old and old.started == process.started else 0.0)
+
+    found = (
+        Use(user, sum(map(used, own)) / seconds, sum(p.memory for p in own), len(own))
+        for user, own in by_user.items()
+    )
+    return tuple(sorted(found, key=lambda use: (-use.cpus, -use.memory, use.user)))
+
+
+def name_of(owners: Owners, uid: int) -> str:
+    """Whose a process with this uid is: a resident's, else an account's of the server."""
+    resident = owners.of(uid)
+    if resident is not None:
+        return resident
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"

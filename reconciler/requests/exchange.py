@@ -1,0 +1,240 @@
+"""Puts another system in a container's place, and keeps the previous one: `recover`, `rebuild`.
+
+Beside `rootfs`, which the container runs from, there may stand in its folder
+
+- `rootfs.new`: being made, worth nothing if whoever made it is gone;
+- `rootfs.before`: whole, the previous one; or, after a kill just before the exchange, the next one;
+- `.trash-*`: being removed.
+
+`rootfs` and `rootfs.before` change places in one step (renameat2(2), RENAME_EXCHANGE), so `rootfs`
+is always there and always whole.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from reconciler.container.undertaking import undertaking
+from reconciler.disk import removal
+from reconciler.disk.room import used
+from reconciler.host import locks
+from reconciler.host.places import rootfs
+from reconciler.host.published import current_view, resident_of
+from reconciler.plan import Tell
+from reconciler.requests import power
+from reconciler.systems import folders
+from reconciler.systems.fitting import fit
+from reconciler.systems.inventory import PREVIOUS, Systems, systems_of
+from state import files
+from state.errors import LxcGpuError, Remedy, os_error
+from state.view import Resident, View
+from state.wire.messages import Progress
+
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+Make = Callable[[View, Resident, Path], None]
+"""Makes a whole system in an empty folder; LxcGpuError if it can't."""
+
+
+@dataclass(frozen=True)
+class Exchanged:
+    """What came of an exchange."""
+
+    view: View
+    running: bool
+    """Whether the container runs now: it does if it did before."""
+    notes: tuple[str, ...]
+    """What its owner should know of the system that is in place now."""
+
+
+def replace(
+    user: str,
+    what: str,
+    expected: Systems | None,
+    make: Make,
+    tell: Tell,
+    *,
+    at_rest: Make | None = None,
+) -> Exchanged:
+    """Have `make` make a system while the container runs on, then put it in its place.
+
+    `at_rest` completes it when the container is down. If anything fails before the exchange, all
+    is as it was. The system that was kept until now goes, the one that was in place is kept.
+    """
+    with _work(user, what, expected) as (view, resident, root):
+        with folders.beside(view, user, resident) as folder:
+            make(view, resident, folder)
+            tell(Progress("waiting until all of it is on the disk"))
+            files.settle(folder)
+            with _at_rest(user, tell) as (now, resident, was_running):
+                if at_rest is not None:
+                    at_rest(now, resident, folder)
+                    tell(Progress("waiting until all of it is on the disk"))
+                    files.settle(folder)
+                notes = fit(now, user, resident, root, folder)
+                trash = _put_in_place(root, folder)
+                done = _go_on(now, user, resident, notes, tell, was_running=was_running)
+        if trash is not None:
+            tell(Progress("removing the system that was kept until now"))
+            removal.delete(trash)
+        return done.ended()
+
+
+def undo(user: str, what: str, expected: Systems, tell: Tell) -> Exchanged:
+    """Exchange the system in place and the kept one. So undoing that is the same once more."""
+    with (
+        _work(user, what, expected) as (_, _, root),
+        _at_rest(user, tell) as (view, resident, was_running),
+    ):
+        notes = fit(view, user, resident, root, root.with_name(PREVIOUS))
+        exchange(root, root.with_name(PREVIOUS))
+        done = _go_on(view, user, resident, notes, tell, was_running=was_running)
+    return done.ended()
+
+
+def forget(user: str, what: str, expected: Systems, tell: Tell) -> int:
+    """Remove the kept system. How many bytes that freed."""
+    with _work(user, what, expected) as (_, _, root):
+        trash = removal.put_away(root.with_name(PREVIOUS))
+        if trash is None:
+            return 0
+        tell(Progress("removing the previous system"))
+        freed = used(trash)
+        removal.delete(trash)
+        return freed
+
+
+def _put_in_place(root: Path, folder: Path) -> Path | None:
+    """Exchange the system in place and a new one; where the one kept until now went, if any was.
+
+    OSError if that can't be done: then all of them are where they were.
+    """
+    previous = root.with_name(PREVIOUS)
+    trash = removal.put_away(previous)
+    try:
+        folder.rename(previous)
+        files.keep_folder(root.parent)
+        exchange(root, previous)
+    except OSError:
+        if not folder.exists():
+            previous.rename(folder)
+        if trash is not None:
+            trash.rename(previous)
+        raise
+    return trash
+
+
+@contextmanager
+def _work(user: str, what: str, expected: Systems | None) -> Iterator[tuple[View, Resident, Path]]:
+    """Alone at the user's file system, without what killed programs left there."""
+    with undertaking(user, what):
+        view = current_view()
+        resident = resident_of(view, user)
+        _check(view, user, expected)
+        root = rootfs(view, user)
+        folders.clear(root.parent)
+        yield view, resident, root
+
+
+def _check(view: View, user: str, expected: Systems | None) -> None:
+    if expected is not None and systems_of(view, user) != expected:
+        raise LxcGpuError(
+            "changed-meanwhile",
+            "Your container's system was exchanged meanwhile.",
+            "Nothing was done. Look at `status`, then ask again.",
+            Remedy.RETRY,
+        )
+
+
+@contextmanager
+def _at_rest(user: str, tell: Tell) -> Iterator[tuple[View, Resident, bool]]:
+    """Be alone at the container, which is stopped; gives whether it ran.
+
+    If there is an error, it runs again as before.
+    """
+    with locks.lock(locks.user_lock(user)):
+        view = current_view()  # the user may have been disabled meanwhile
+        resident = resident_of(view, user)
+        was_running = power.stop_alone(user, tell)
+        try:
+            yield view, resident, was_running
+        except BaseException as error:
+            if was_running:
+                tell(Progress("starting the container as it was"))
+                with suppress(LxcGpuError, OSError):
+                    power.start_alone(view, user, resident, tell)
+            if isinstance(error, OSError) and error.errno in (errno.EINVAL, errno.EBUSY):
+                raise _no_exchange(view, error) from error
+            raise
+
+
+@dataclass(frozen=True)
+class _Done:
+    """The systems are exchanged; what came of the start."""
+
+    exchanged: Exchanged
+    error: LxcGpuError | None = None
+
+    def ended(self) -> Exchanged:
+        """The outcome; LxcGpuError if the system that is in place now doesn't come up."""
+        if self.error is not None:
+            raise LxcGpuError(
+                self.error.code,
+                f"The systems were exchanged, but the one in place now doesn't come up. "
+                f"{self.error.message}",
+                f"To go back: `ssh {self.exchanged.view.server}-manage recover --undo`. "
+                "Nothing is lost.",
+                self.error.remedy,
+                self.error.details,
+            )
+        return self.exchanged
+
+
+def _go_on(
+    view: View,
+    user: str,
+    resident: Resident,
+    notes: tuple[str, ...],
+    tell: Tell,
+    *,
+    was_running: bool,
+) -> _Done:
+    """Start the container if it ran before. Never raises: the exchange is done."""
+    stopped = Exchanged(view, running=False, notes=notes)
+    try:
+        files.keep_folder(rootfs(view, user).parent)
+        if not was_running:
+            return _Done(stopped)
+        started = power.start_alone(view, user, resident, tell)
+    except LxcGpuError as error:
+        return _Done(stopped, error)
+    except OSError as error:
+        return _Done(stopped, os_error(error))
+    more = tuple(note for note in started.notes if note not in notes)
+    return _Done(Exchanged(view, running=True, notes=notes + more))
+
+
+def _no_exchange(view: View, error: OSError) -> LxcGpuError:
+    return LxcGpuError(
+        "no-exchange",
+        f"The file system of {view.containers} can't have two folders change places.",
+        "Nothing was changed. Sysadmin: use ext4, xfs, btrfs, or zfs from 2.2 on.",
+        Remedy.PERSON,
+        repr(error),
+    )
+
+
+def exchange(one: Path, other: Path) -> None:
+    """Have two folders change places in one step. OSError if that can't be done.
+
+    For a power loss, the caller has the folder around them kept.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    names = (os.fsencode(one), os.fsencode(other))
+    if libc.renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(one))

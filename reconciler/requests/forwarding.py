@@ -1,0 +1,69 @@
+"""Giving and taking ports: a user's wish is kept, and the rules made so, under one lock.
+
+Whatever kills it between the two is healed by the next round: what is kept is what counts.
+"""
+
+from __future__ import annotations
+
+from reconciler.host import locks
+from reconciler.host.published import current_view, resident_of
+from reconciler.kinds.forward import ForwardKind
+from reconciler.kinds.port_map import SSH
+from reconciler.network import forwards
+from reconciler.network.forwards import Forward
+from reconciler.rounds.converge import put_right
+from state.errors import LxcGpuError
+from state.view import View
+
+
+def give(user: str, protocol: str, to_port: int) -> tuple[View, Forward]:
+    """A port of the server that leads to that one of the user's container: the same as before, if
+    there was one. LxcGpuError if there can't be."""
+    with locks.lock(locks.ACCOUNTS):
+        view = _view_for(user)
+        if (protocol, to_port) == ("tcp", SSH):
+            raise LxcGpuError(
+                "port-is-ssh",
+                f"Port {SSH} of your container is mapped already: it is your ssh port, "
+                f"{view.address}:{view.residents[user].port}.",
+                f"`ssh {view.server}` uses it.",
+            )
+        kept = forwards.read()
+        forward = kept.find(user, protocol, to_port)
+        if forward is None or forward.port not in view.forward_ports:
+            kept = kept.without(user, *([forward] if forward else []))
+            busy = forwards.ports_in_use()
+            kept, forward = kept.give(user, protocol, to_port, view.forward_ports, busy)
+            forwards.write(kept)
+        put_right(ForwardKind(), view, user)
+        return view, forward
+
+
+def take(user: str, protocol: str, to_port: int) -> tuple[View, Forward]:
+    """Take the mapping to that port of the container away. LxcGpuError if there is none."""
+    with locks.lock(locks.ACCOUNTS):
+        view, kept = _view_for(user), forwards.read()
+        forward = kept.find(user, protocol, to_port)
+        if forward is None:
+            raise LxcGpuError(
+                "not-forwarded",
+                f"No port of {view.server} leads to {protocol} port {to_port} of your container.",
+                "`port` lists those that do.",
+            )
+        forwards.write(kept.without(user, forward))
+        put_right(ForwardKind(), view, user)
+        return view, forward
+
+
+def forget(user: str) -> None:
+    """Let go of all ports of a former user. The lock ACCOUNTS is held."""
+    kept = forwards.read()
+    if user in kept.of:
+        forwards.write(kept.without(user, *kept.of[user]))
+
+
+def _view_for(user: str) -> View:
+    """The view of this moment, under the lock; LxcGpuError for who has no container here."""
+    view = current_view()
+    resident_of(view, user)
+    return view

@@ -1,0 +1,111 @@
+"""The mounts that a container starts with: each that is as it has to be; a note for each other.
+
+The targets are the owner's: they may hold a link or a file by now. Each is made, and looked at,
+as the owner of what is around it, and no link is followed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+from reconciler.children import hostile
+from reconciler.container.home_files import UID
+from reconciler.host import locks, places
+from reconciler.host.journal import event
+from reconciler.host.places import rootfs
+from reconciler.kinds.mount import MountKind
+from reconciler.kinds.user_folder import UserFolderKind
+from reconciler.mounts import sources as mounts
+from reconciler.mounts.bind import Bind
+from reconciler.plan import diff
+from state import command
+from state.errors import LxcGpuError
+from state.view import Mount, Resident, View
+
+
+def binds(view: View, user: str, resident: Resident) -> tuple[list[Bind], list[str]]:
+    """What to mount, outer folders first, and notes on what can't be. The user's lock is held."""
+    wanted = view.mounts_of(user)
+    problems = _make_ready(view, user, wanted) if wanted else {}
+    given: list[Mount] = []
+    notes: list[str] = []
+    for mount in wanted:
+        try:
+            if mount.source in problems:
+                raise problems[mount.source]
+            _make_target(view, user, resident, mount, given)
+        except LxcGpuError as error:
+            notes.append(f"{mount.target} is left out. {error.message} {error.hint}".rstrip())
+            event("mount-left-out", user=user, target=mount.target, code=error.code,
+                  why=error.message)  # fmt: skip
+        else:
+            given.append(mount)
+    return [Bind(mounts.bind_source(m, user), m.target, ("optional",)) for m in given], notes
+
+
+def _make_ready(view: View, user: str, wanted: Sequence[Mount]) -> Mapping[str, LxcGpuError]:
+    """Have the sources mounted and the user's folders made; what can't be, by source."""
+    sources = {mount.source for mount in wanted}
+    kind, alone = MountKind(), view.only(user)
+    observed = kind.observe(alone, sources)
+    if any(change.name in sources for change in diff(kind.desired(alone), observed)):
+        with locks.lock(locks.ACCOUNTS):  # a round may be doing the same
+            observed = kind.observe(alone, sources)
+            changes = [c for c in diff(kind.desired(alone), observed) if c.name in sources]
+            failed = kind.apply(alone, changes, lambda _: None)
+    else:
+        failed = {}
+    problems = {**observed.unreadable, **failed}
+    own = {mount.source for mount in wanted if mount.access == "own"} - problems.keys()
+    folders = UserFolderKind()
+    for source in own:
+        try:
+            folders.make_one(alone, user, source)
+        except LxcGpuError as error:
+            problems[source] = error
+    return problems
+
+
+def _make_target(
+    view: View, user: str, resident: Resident, mount: Mount, given: Sequence[Mount]
+) -> None:
+    """Have a folder at the mount's target, in whatever is mounted around it."""
+    target = PurePosixPath(mount.target)
+    base, around = rootfs(view, user), PurePosixPath("/")
+    people = [resident.subid, resident.subid + UID]  # a home may be closed to root's number
+    make: int | None = 0o755
+    for outer in given:
+        if target.is_relative_to(outer.target):
+            base, around = mounts.bind_source(outer, user), PurePosixPath(outer.target)
+            people = [resident.subid + UID]
+            make = None if outer.access == "read-only" else 0o755
+    way = target.relative_to(around)
+
+    def work(folder: int) -> None:
+        with hostile.opened_folder(folder, way, make=make):
+            pass
+
+    for owner in people:
+        try:
+            hostile.as_owner(base, owner, work)
+        except LxcGpuError as error:
+            problem = error
+        else:
+            return
+    hint = "Put a plain folder there, then `restart`: a link or a file is not followed."
+    if make is None:
+        hint = "Sysadmin: it has to be in what is read-only around it."
+    text = f"In your container, {mount.target} can't be used as a folder: {problem.message}"
+    raise LxcGpuError("mount-target", text, hint) from problem
+
+
+def targets_seen(user: str) -> frozenset[str]:
+    """Every mount point in the user's container, as it is now; empty if it doesn't run."""
+    main = command.run(["systemctl", "show", "--property=MainPID", "--value",
+                        places.container_unit(user)]).stdout.strip()  # fmt: skip
+    try:
+        first = Path(f"/proc/{main}/task/{main}/children").read_text().split()[0]
+        return frozenset(mounts.mount_points_inside(first))
+    except (OSError, IndexError):
+        return frozenset()

@@ -1,0 +1,218 @@
+"""Starting and stopping one user's container: the kinds for one user, and the container's unit."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from reconciler.host import locks, places
+from reconciler.host.published import CurrentView, current_view, resident_of
+from reconciler.kinds.forward import ForwardKind
+from reconciler.kinds.hairpin import HairpinKind
+from reconciler.kinds.identity import IdentityKind
+from reconciler.kinds.network import NetworkKind
+from reconciler.kinds.port_map import SSH, PortMapKind
+from reconciler.kinds.subids import SubidsKind
+from reconciler.kinds.usernet import UsernetKind
+from reconciler.plan import AnyKind, Tell
+from reconciler.rounds.converge import SupersededError, converge
+from state import command
+from state.errors import LxcGpuError, Remedy
+from state.view import Resident, View
+from state.wire.messages import Progress
+
+PATIENCE = 60.0
+"""Seconds that a container's sshd may take to answer after the start."""
+REACHED_BY: tuple[AnyKind, ...] = (PortMapKind(), ForwardKind())
+"""The kinds that have to be right for a container that runs to be reached."""
+NEEDED: tuple[AnyKind, ...] = (
+    SubidsKind(),
+    UsernetKind(),
+    NetworkKind(),
+    IdentityKind(),
+    *REACHED_BY,
+)
+"""The kinds that have to be right for a container to start and be reached."""
+
+
+@dataclass(frozen=True)
+class Power:
+    """How a container's unit is doing; the words are systemd's (systemctl(1))."""
+
+    active: str
+    since: str
+    memory: int | None
+    """Bytes, page cache included."""
+    tasks: int | None
+
+    @property
+    def running(self) -> bool:
+        """Whether the container is up."""
+        return self.active == "active"
+
+
+def power_of(user: str) -> Power:
+    """The state of the user's container."""
+    wanted = ("ActiveState", "ActiveEnterTimestamp", "MemoryCurrent", "TasksCurrent")
+    argv = ["systemctl", "show", places.container_unit(user), f"--property={','.join(wanted)}"]
+    lines = command.run(argv).stdout.splitlines()
+    shown = dict(line.split("=", 1) for line in lines if "=" in line)
+    memory, tasks = (shown.get(name, "") for name in wanted[2:])
+    return Power(
+        active=shown.get("ActiveState", "unknown"),
+        since=shown.get("ActiveEnterTimestamp", ""),
+        memory=int(memory) if memory.isdigit() else None,
+        tasks=int(tasks) if tasks.isdigit() else None,
+    )
+
+
+@dataclass(frozen=True)
+class Started:
+    """What came of a start."""
+
+    was_running: bool
+    """Whether the container ran already, and answered."""
+    view: View
+    """What it was started by."""
+    notes: tuple[str, ...] = ()
+    """What could not be put in place inside, for its owner to mend."""
+
+
+@contextmanager
+def alone(user: str, tell: Tell) -> Iterator[View]:
+    """Be the only one at work on the user's container. Gives the view of that moment.
+
+    Never one from before the wait: a key may have been revoked meanwhile. One request waits, and
+    further ones are refused, so that nobody fills the helper's places.
+    """
+    name = locks.user_lock(user)
+    with locks.lock(name, wait=False) as free:
+        if free:
+            yield current_view()
+            return
+    with locks.lock(f"waiting-{user}", wait=False) as first:
+        if not first:
+            raise LxcGpuError(
+                "busy",
+                "Other work on your container is under way, and a request waits already.",
+                "Try again in a moment; `status` shows how it is.",
+                Remedy.WAIT,
+            )
+        tell(Progress("waiting for other work on this container to end"))
+        with locks.lock(name):
+            yield current_view()
+
+
+def start(user: str, tell: Tell) -> Started:
+    """Have the container up, its sshd answering, its port mapped."""
+    resident_of(current_view(), user)
+    with alone(user, tell) as view:
+        return start_alone(view, user, resident_of(view, user), tell)
+
+
+def stop(user: str, tell: Tell, *, for_good: bool = True) -> bool:
+    """Shut the container down in order. False if it wasn't running.
+
+    `for_good`: it stays down after a reboot of the server, too.
+    """
+    resident_of(current_view(), user)
+    with alone(user, tell):
+        if for_good:  # before: the server may go down while the container does
+            (places.RUNNING / user).unlink(missing_ok=True)
+        return stop_alone(user, tell)
+
+
+def stop_alone(user: str, tell: Tell) -> bool:
+    """The same for who is `alone` already and starts it again.
+
+    It stays noted as running: whatever is killed until then, it comes back after a reboot.
+    """
+    if power_of(user).active in ("inactive", "failed"):
+        return False
+    tell(Progress("shutting the container down"))
+    command.run(["systemctl", "stop", places.container_unit(user)], timeout=120)
+    return True
+
+
+def start_alone(view: View, user: str, resident: Resident, tell: Tell) -> Started:
+    """The same as `start` for who is `alone` already."""
+    unit = places.container_unit(user)
+    was_running = power_of(user).running
+    try:
+        outcome = converge(
+            REACHED_BY if was_running else NEEDED,
+            view.only(user),
+            only=user,
+            current=CurrentView(view.revision),
+        )
+    except SupersededError as error:
+        raise LxcGpuError(
+            "superseded", "The state changed just now.", "Try again.", Remedy.RETRY
+        ) from error
+    notes: tuple[str, ...] = ()
+    for failure in outcome.failures:
+        if failure.kind != ForwardKind.name:  # without those ports, ssh works all the same
+            raise LxcGpuError(failure.code, failure.message, failure.hint)
+        notes = (*notes, f"{failure.message} {failure.hint}")
+    if not was_running:
+        from reconciler.requests.prepare import prepare  # not on the way of a container that runs
+
+        notes = (*notes, *prepare(view, user, resident))
+        for note in notes:
+            tell(Progress(f"note: {note}"))
+        tell(Progress("starting the container"))
+        command.run(["systemctl", "reset-failed", unit], check=False)
+        command.run(["systemctl", "start", unit])
+    waited = _wait_for_sshd(user, resident.address, notes, tell)
+    if not was_running:
+        converge((HairpinKind(),), view)  # the container's port exists only now
+    if view.driver == "install":
+        from reconciler.nvidia.install import bring_in_step
+
+        notes += bring_in_step(view, user, resident, tell)
+    return Started(was_running and not waited, view, notes)
+
+
+def _wait_for_sshd(user: str, address: str, notes: tuple[str, ...], tell: Tell) -> bool:
+    """Wait until sshd sends its banner. Whether there was something to wait for."""
+    started = told = time.monotonic()
+    waited = False
+    while not _answers(address):
+        now = time.monotonic()
+        if now - started > PATIENCE or (waited and not power_of(user).running):
+            raise _no_answer(user, now - started, notes)
+        if now - told > 1:
+            told = now
+            tell(Progress("waiting for the container's sshd", (now - started) / PATIENCE))
+        waited = True
+        time.sleep(0.02)
+    return waited
+
+
+def _answers(address: str) -> bool:
+    try:
+        with socket.create_connection((address, SSH), timeout=1) as connection:
+            return connection.recv(4) == b"SSH-"
+    except OSError:
+        return False
+
+
+def _no_answer(user: str, seconds: float, notes: tuple[str, ...]) -> LxcGpuError:
+    power = power_of(user)
+    if not power.running:
+        return LxcGpuError(
+            "container-ended",
+            "The container ended as soon as it was started.",
+            f"Sysadmin: `journalctl -u {places.container_unit(user)}` says why.",
+        )
+    return LxcGpuError(
+        "sshd-silent",
+        "\n".join(
+            [f"The container runs, but its sshd did not answer within {seconds:.0f} s.", *notes]
+        ),
+        "Try `restart`; if the container's own sshd is broken, ask your sysadmin.",
+        Remedy.RETRY,
+    )

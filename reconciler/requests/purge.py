@@ -1,0 +1,123 @@
+"""Deletes what a disabled user left on this server: only by hand, only after saying what."""
+
+from __future__ import annotations
+
+import pwd
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from reconciler.container.undertaking import busy
+from reconciler.disk.room import used
+from reconciler.host import journal, locks, places
+from reconciler.host.places import rootfs
+from reconciler.host.published import published_view
+from reconciler.kinds.account import GROUP, PASSWD, SHADOW, AccountFiles
+from reconciler.kinds.subids import SUBGID, SUBUID, replace_lines
+from reconciler.network import forwards
+from reconciler.network.forwards import Forward
+from reconciler.requests.forwarding import forget
+from reconciler.requests.power import power_of
+from reconciler.systems.folders import remove_container
+from state import command, files
+from state.errors import LxcGpuError
+from state.view import View
+
+
+@dataclass(frozen=True)
+class Remains:
+    """What is left of a user on this server."""
+
+    user: str
+    account: bool
+    folders: tuple[tuple[Path, int], ...]
+    """The home and the container, with their sizes in bytes."""
+    host_key: bool
+    forwards: tuple[Forward, ...]
+    """The ports that are kept for this user."""
+
+    @property
+    def nothing(self) -> bool:
+        """Whether there is nothing to delete."""
+        return not (self.account or self.folders or self.host_key or self.forwards)
+
+
+def remains(view: View, user: str) -> Remains:
+    """What is there of `user`. LxcGpuError if it isn't ours to delete."""
+    if user in view.residents:
+        raise LxcGpuError(
+            "still-registered",
+            f"{user} is registered on {view.server}: that is no former user.",
+            f"First `lxc-gpu user disable {user}`, or `lxc-gpu registration remove "
+            f"{view.server} {user}`.",
+        )
+    accounts = AccountFiles(*(files.read_text(f) or "" for f in (PASSWD, SHADOW, GROUP))).accounts()
+    account = accounts.get(user)
+    if account is not None and not account.ours:
+        raise LxcGpuError(
+            "account-conflict", f"The account {user} isn't lxc-gpu's.", "It is left alone."
+        )
+    if account is not None and account.enabled:
+        raise LxcGpuError(
+            "not-disabled", f"The account {user} is not disabled yet.", "Run `lxc-gpu reconcile`."
+        )
+    if power_of(user).running:
+        raise LxcGpuError(
+            "still-running",
+            f"The container of {user} still runs.",
+            f"Run `systemctl stop {places.container_unit(user)}`.",
+        )
+    home = places.HOMES / user
+    found = [rootfs(view, user).parent, *([home] if account is not None else [])]
+    folders = tuple((folder, used(folder)) for folder in found if folder.is_dir())
+    host_key, kept = (places.HOST_KEYS / user).exists(), forwards.read().of.get(user, ())
+    return Remains(user, account is not None, folders, host_key, kept)
+
+
+def archive(view: View, user: str, target: Path) -> None:
+    """Pack the container's file system into `target` (tar, zstd), owners as on the host.
+
+    tar follows no links and the container is stopped. The archive is root's alone.
+    """
+    root = rootfs(view, user)
+    argv = ["tar", "--create", "--zstd", "--file=-", "--numeric-owner", "--xattrs", "--acls",
+            "--one-file-system", f"--directory={root.parent}", root.name]  # fmt: skip
+    beside = target.with_name(f"{target.name}.new")
+    with beside.open("xb") as stream:
+        beside.chmod(0o600)
+        with command.started(argv, stdout=stream) as child:
+            said = b"" if child.stderr is None else child.stderr.read()
+            if child.wait() != 0:
+                beside.unlink()
+                raise LxcGpuError(
+                    "archive", f"{target} could not be written.", "Nothing was deleted.",
+                    details=said.decode("utf-8", "replace"),
+                )  # fmt: skip
+    beside.rename(target)
+
+
+def purge(view: View, left: Remains) -> None:
+    """Delete all of it. The numbers stay taken in the state repository, for ever."""
+    user = left.user
+    with locks.lock(locks.tree_lock(user), wait=False) as free, locks.lock(locks.user_lock(user)):
+        if not free:
+            raise busy(user)
+        left = remains(published_view() or view, user)  # the person may have come back meanwhile
+        if rootfs(view, user).parent.is_dir():
+            remove_container(rootfs(view, user).parent)
+        with locks.lock(locks.ACCOUNTS):
+            forget(user)
+            if left.account:
+                _remove_account(user)
+            for file in (SUBUID, SUBGID):
+                files.write_file(file, replace_lines(files.read_text(file) or "", {user: ()}))
+        for folder in (places.HOST_KEYS, places.UNDERTAKINGS, places.RUNNING):
+            (folder / user).unlink(missing_ok=True)
+    journal.event("purged", user=user, bytes=sum(size for _, size in left.folders))
+
+
+def _remove_account(user: str) -> None:
+    home = Path(pwd.getpwnam(user).pw_dir)
+    if home == places.HOMES / user and home.is_dir() and not home.is_symlink():
+        shutil.rmtree(home)  # before the account: what a kill leaves is found again
+    command.run(["userdel", user])

@@ -1,0 +1,87 @@
+"""From the state repository to this server's view: fetch, judge, publish.
+
+A revision that is invalid, that somebody made who may not, that rewinds history, would disable too
+many users or doesn't name this server changes nothing: the server stays on the view that it has,
+and says why.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reconciler.host import locks, places
+from reconciler.host.config import ServerConfig, ssh_command
+from reconciler.host.published import published_view
+from reconciler.rounds.trusted import older_than_view, trust, verify
+from state import command, files
+from state.errors import LxcGpuError
+from state.view import View, to_json, view_of
+
+
+@dataclass(frozen=True)
+class Newest:
+    """The view to go by, and why there is no newer one (empty: there isn't)."""
+
+    view: View
+    refused: str = ""
+
+
+def newest_view(config: ServerConfig, before: View | None) -> Newest:
+    """Fetch the newest revision and judge it; writes nothing but the clone of the repository.
+
+    `before` is the published view: it comes back if there is nothing newer that can be used.
+    LxcGpuError if there is neither.
+    """
+    try:
+        return Newest(_fetch(config, before))
+    except LxcGpuError as error:
+        if before is None or before.server != config.name:
+            raise
+        return Newest(before, str(error))
+
+
+def publish_newest(config: ServerConfig) -> Newest:
+    """The same, and what was found becomes the server's view."""
+    with locks.lock(locks.PUBLISH):
+        before = published_view()
+        newest = newest_view(config, before)
+        if newest.view is not before:
+            files.write_file(places.VIEW, to_json(newest.view))
+            trust(newest.view.revision)
+        elif not newest.refused and older_than_view():
+            trust(newest.view.revision)  # a kill between the two lines above, or a loss
+        return newest
+
+
+def _fetch(config: ServerConfig, before: View | None) -> View:
+    """The view of the newest revision. A broken clone is made again: it is only a copy."""
+    from state.git.plumbing import GitError, RemoteError  # loads Git: only where it is needed
+
+    try:
+        return _fetch_to_clone(config, before)
+    except RemoteError:
+        raise
+    except (GitError, OSError):
+        command.run(["rm", "-rf", places.STATE_CLONE])
+        return _fetch_to_clone(config, before)
+
+
+def _fetch_to_clone(config: ServerConfig, before: View | None) -> View:
+    from reconciler.rounds.brake import check_brake, leaving
+    from state.git.repository import Repository
+
+    repository = Repository.clone(config.state_url, places.STATE_CLONE, ssh_command())
+    tip = repository.tip()
+    if before is not None and before.revision == tip and before.server == config.name:
+        return before
+    allow_disable = verify(repository, tip, before)
+    state = repository.read(tip)
+    if config.name not in state.servers:
+        raise LxcGpuError(
+            "server-unknown",
+            f"The state repository has no servers/{config.name}.yaml.",
+            "Commit the file that `setup/gpu-server` printed on this server.",
+        )
+    view = view_of(state, config.name, tip, allow_disable)
+    check_brake(view, leaving(view))
+    return view
