@@ -14,22 +14,22 @@ from shells.terminal import Terminal
 from state.errors import LxcGpuError
 
 COMMANDS: Mapping[str, str] = {
-    "init": "shells.state_commands:init",
-    "check": "shells.state_commands:check",
-    "schema": "shells.state_commands:schema",
-    "version": "shells.state_commands:version",
-    "user": "shells.edit_commands:user",
-    "key": "shells.edit_commands:key",
-    "server": "shells.edit_commands:server",
-    "registration": "shells.edit_commands:registration",
-    "plan": "shells.server_commands:plan",
-    "reconcile": "shells.server_commands:reconcile",
-    "status": "shells.server_commands:status",
-    "doctor": "shells.doctor:doctor",
-    "suspend": "shells.upkeep_commands:suspend",
-    "resume": "shells.upkeep_commands:resume",
-    "purge": "shells.upkeep_commands:purge",
-    "watch": "shells.upkeep_commands:watch",
+    "init": "shells.commands.repository:init",
+    "check": "shells.commands.repository:check",
+    "schema": "shells.commands.repository:schema",
+    "version": "shells.commands.repository:version",
+    "user": "shells.commands.edits:user",
+    "key": "shells.commands.edits:key",
+    "server": "shells.commands.edits:server",
+    "registration": "shells.commands.edits:registration",
+    "plan": "shells.commands.server:plan",
+    "reconcile": "shells.commands.server:reconcile",
+    "status": "shells.commands.server:status",
+    "doctor": "shells.commands.doctor:doctor",
+    "suspend": "shells.commands.upkeep:suspend",
+    "resume": "shells.commands.upkeep:resume",
+    "purge": "shells.commands.upkeep:purge",
+    "watch": "shells.commands.upkeep:watch",
 }
 """Where each command is."""
 

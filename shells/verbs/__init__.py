@@ -12,8 +12,8 @@ from importlib import import_module
 from reconciler.network import forwards
 from reconciler.network.forwards import Forward
 from reconciler.plan import Tell
-from shells.ports_in_words import forward_facts
 from shells.usage import Verb
+from shells.verbs.ports import forward_facts
 from state.errors import LxcGpuError
 from state.view import View
 from state.wire import messages

@@ -7,8 +7,8 @@ from reconciler.network import forwards
 from reconciler.network.forwards import Forward
 from reconciler.plan import Tell
 from reconciler.requests import forwarding, power
-from shells import ports_in_words as words
 from shells.verbs import Asked, facts
+from shells.verbs import ports as words
 from state.errors import LxcGpuError
 from state.wire import messages
 

@@ -6,8 +6,8 @@ from reconciler.plan import Tell
 from reconciler.requests import exchange
 from reconciler.systems import from_template
 from reconciler.systems.next_system import FromTemplate, WithHome
-from shells.questions import unless_confirmed
 from shells.verbs import Asked
+from shells.verbs.questions import unless_confirmed
 from shells.verbs.recover import answered, forget, look, undo, what_else
 from state.errors import LxcGpuError
 from state.wire import messages

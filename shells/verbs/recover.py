@@ -12,8 +12,8 @@ from reconciler.requests.exchange import Exchanged
 from reconciler.snapshots.shelf import Snapshot, open_snapshot
 from reconciler.systems.inventory import Systems, systems_of
 from reconciler.systems.next_system import FromArchive
-from shells.questions import unless_confirmed
 from shells.verbs import Asked, facts, words
+from shells.verbs.questions import unless_confirmed
 from state.errors import LxcGpuError
 from state.view import View
 from state.wire import messages

@@ -13,8 +13,8 @@ from reconciler.requests.power import power_of
 from reconciler.snapshots import shelf as snapshots
 from reconciler.snapshots import take as take_snapshot
 from reconciler.snapshots.shelf import Shelf, Snapshot
-from shells.questions import unless_confirmed
 from shells.verbs import Asked
+from shells.verbs.questions import unless_confirmed
 from state.errors import LxcGpuError
 from state.view import View
 from state.wire import messages

@@ -5,8 +5,8 @@ from __future__ import annotations
 from reconciler.load.idleness import unused_for
 from reconciler.plan import Tell
 from reconciler.requests import power
-from shells.ports_in_words import line
 from shells.verbs import Asked, facts, forwards_of, idle_facts, words
+from shells.verbs.ports import line
 from state.wire import messages
 
 

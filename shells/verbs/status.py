@@ -13,8 +13,8 @@ from reconciler.requests import container_use, power
 from reconciler.requests.container_use import DiskUse, MountSeen
 from reconciler.requests.power import Power
 from reconciler.systems.inventory import Systems, systems_of
-from shells.ports_in_words import line
 from shells.verbs import Asked, facts, forwards_of, idle_facts, words
+from shells.verbs.ports import line
 from state.view import Limits
 from state.wire import messages
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from shells import fleet_page
+from shells.commands import fleet_page
 from state.errors import LxcGpuError
 from state.wire.fleet_status import decode
 from state.wire.messages import Failure, Report

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from shells.gate_register import registration
+from shells.gate.registration import registration
 from state.git.commits import Author
 from state.model.keys import parse_key
 from state.wire.messages import Drift, Failure, Report

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from shells.doctor import show
+from shells.commands.doctor import show
 from shells.terminal import Terminal
 from state.wire.findings import Area
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from shells import fleet_page
-from shells.fleet_page import VARIABLE, where
+from shells.commands import fleet_page
+from shells.commands.fleet_page import VARIABLE, where
 from state.errors import LxcGpuError
 from tests.unit.state.fleet import fleet_yaml
 

@@ -10,8 +10,8 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from shells.fleet_command import MOST_NOTES, draw
-from shells.fleet_table import fleet_table
+from shells.commands.fleet_status import MOST_NOTES, draw
+from shells.commands.fleet_table import fleet_table
 from state.wire.fleet_status import FleetStatus, ServerStatus
 from state.wire.server_load import CpuLoad, GpuLoad, GpuUser, MemoryLoad, Problem, ServerLoad
 from tests.loads import load

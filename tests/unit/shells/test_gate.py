@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from shells import gate
-from shells.gate_request import Caller, Fetch, Places, Push, Register, caller_of, request_of
+from shells.gate import serve
+from shells.gate.request import Caller, Fetch, Places, Push, Register, caller_of, request_of
 from state.errors import LxcGpuError
 from state.model.documents import Fleet, Server, Signer, State
 from state.model.keys import parse_key
@@ -98,39 +98,39 @@ def test_a_forced_command_that_is_wrong_opens_nothing(arguments):
 @pytest.fixture
 def quiet(monkeypatch):
     logged: list[str] = []
-    monkeypatch.setattr(gate, "_log", logged.append)
-    monkeypatch.setattr(gate, "places", lambda: Places(REPOSITORY, Path("/c"), Path("/k")))
+    monkeypatch.setattr(serve, "_log", logged.append)
+    monkeypatch.setattr(serve, "places", lambda: Places(REPOSITORY, Path("/c"), Path("/k")))
     return logged
 
 
 def test_git_gets_a_clean_environment(quiet):
     served: list[tuple[str, Path]] = []
     environ = {"SSH_ORIGINAL_COMMAND": "git-upload-pack 'state.git'", "GIT_DIR": "/etc"}
-    status = gate.main(["server", "gpu17"], environ, lambda p, r, e: served.append((p, r)))
+    status = serve.main(["server", "gpu17"], environ, lambda p, r, e: served.append((p, r)))
     assert (status, served) == (0, [("upload-pack", REPOSITORY)])
     assert quiet == ["event=gate caller=gpu17 request=fetch"]
 
 
 def test_gits_environment_holds_nothing_of_the_callers(monkeypatch):
     seen: list[tuple[list[str], dict[str, str]]] = []
-    monkeypatch.setattr(gate.os, "execve", lambda path, argv, env: seen.append((argv, env)))
+    monkeypatch.setattr(serve.os, "execve", lambda path, argv, env: seen.append((argv, env)))
     hostile = {"GIT_PROTOCOL": "version=2:x", "GIT_EXEC_PATH": "/tmp", "LD_PRELOAD": "x"}
-    gate.serve_git("upload-pack", REPOSITORY, hostile)
-    gate.serve_git("upload-pack", REPOSITORY, {"GIT_PROTOCOL": "version=2"})
+    serve.serve_git("upload-pack", REPOSITORY, hostile)
+    serve.serve_git("upload-pack", REPOSITORY, {"GIT_PROTOCOL": "version=2"})
     assert seen[0][0] == ["git", "upload-pack", str(REPOSITORY)]
     assert set(seen[0][1]) == {"PATH", "LC_ALL", "HOME"}
     assert seen[1][1]["GIT_PROTOCOL"] == "version=2"
 
 
 def test_who_is_refused_reads_one_line(quiet, capsys):
-    assert gate.main(["server", "gpu17"], {"SSH_ORIGINAL_COMMAND": "sh -i"}) == 1
+    assert serve.main(["server", "gpu17"], {"SSH_ORIGINAL_COMMAND": "sh -i"}) == 1
     shown = capsys.readouterr()
     assert shown.out == ""
     assert shown.err.count("\n") == 1
-    assert gate.main(["server", "gpu17"], {"SSH_ORIGINAL_COMMAND": "register x"}) == 1
+    assert serve.main(["server", "gpu17"], {"SSH_ORIGINAL_COMMAND": "register x"}) == 1
     (line,) = capsys.readouterr().out.splitlines()
     assert json.loads(line)["refusal"]["code"] == "gate-refused"
-    assert gate.main(["admin", "Alice"], {}) == 1
+    assert serve.main(["admin", "Alice"], {}) == 1
     assert "git clone" in capsys.readouterr().err
 
 
@@ -139,12 +139,12 @@ def test_a_mistake_of_ours_is_no_traceback(quiet, capsys):
         raise ZeroDivisionError
 
     environ = {"SSH_ORIGINAL_COMMAND": "git-upload-pack 'state.git'"}
-    assert gate.main(["server", "gpu17"], environ, broken) == 1
+    assert serve.main(["server", "gpu17"], environ, broken) == 1
     assert "Traceback" not in capsys.readouterr().err
 
 
 def test_the_gate_opens_fast():
-    loads = "import sys, shells.gate; print(*sys.modules)"
+    loads = "import sys, shells.gate.serve; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", loads], capture_output=True, text=True, check=True)
     slow = {"pydantic", "git", "paramiko", "flask", "ruamel"}
     assert slow.isdisjoint(done.stdout.split())

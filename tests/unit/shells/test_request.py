@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shells.request import Request, decode, encode, whose
+from shells.helper.request import Request, decode, encode, whose
 from shells.usage import Verb
 from state.errors import LxcGpuError
 

@@ -1,6 +1,6 @@
 """What `lxc-gpu reconcile` and `status` print for people."""
 
-from shells.server_commands import _report_text
+from shells.commands.server import _report_text
 from state.wire.messages import Failure, Report
 
 

@@ -89,7 +89,7 @@ def status(as_json: bool, fleet: bool, page: str | None) -> None:
     from reconciler.host import places
 
     if fleet or page or not places.SERVER_CONFIG.exists():
-        from shells.fleet_command import show
+        from shells.commands.fleet_status import show
 
         show(page, as_json=as_json)
     else:

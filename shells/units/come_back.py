@@ -16,8 +16,8 @@ from reconciler.host import places
 from reconciler.host.journal import event
 from reconciler.host.published import current_view
 from reconciler.requests.power import power_of
-from shells.client import ask
-from shells.request import Request
+from shells.helper.client import ask
+from shells.helper.request import Request
 from shells.usage import Verb
 from state.errors import LxcGpuError
 

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from shells.gate_request import Fetch, Places, Register, caller_of, places, request_of
+from shells.gate.request import Fetch, Places, Register, caller_of, places, request_of
 from state.errors import LxcGpuError, Remedy
 from state.wire.messages import Answer, encode, refusal
 
@@ -35,7 +35,7 @@ def serve_git(program: str, repository: Path, environ: dict[str, str]) -> None:
 
 def register(request: Register, server: str, where: Places) -> Answer:
     """Commit the registration in the name of `server`; what is registered already stays."""
-    from shells.gate_register import commit_registration
+    from shells.gate.registration import commit_registration
 
     revision = commit_registration(request.user, request.host_key, server, where)
     return Answer(
@@ -91,7 +91,3 @@ def _log(line: str) -> None:
 
     syslog.openlog("lxc-gpu-gate", syslog.LOG_PID, syslog.LOG_AUTH)
     syslog.syslog(line)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -13,8 +13,8 @@ import threading
 import time
 from contextlib import suppress
 
-from shells.client import ask
-from shells.request import Request
+from shells.helper.client import ask
+from shells.helper.request import Request
 from shells.terminal import Terminal
 from shells.usage import Verb
 from state.errors import LxcGpuError

@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 
 from reconciler.host.locks import lock
 from reconciler.plan import Tell
-from shells.request import BUG, LONGEST_REQUEST, OF_SERVICES, Request, decode, whose
+from shells.helper.request import BUG, LONGEST_REQUEST, OF_SERVICES, Request, decode, whose
 from shells.usage import Verb
 from shells.verbs import Asked, serve
 from state.errors import LxcGpuError, Remedy
@@ -123,11 +123,11 @@ def _receive() -> tuple[bytes, int | None]:
 
 def _do(request: Request, asked: Asked, tell: Tell) -> messages.Message:
     if request.verb is Verb.RECONCILE:
-        from shells.rounds import reconcile
+        from shells.helper.rounds import reconcile
 
         return reconcile(tell)
     if request.verb is Verb.REGISTER:
-        from shells.rounds import register
+        from shells.helper.rounds import register
 
         return register(asked.user, tell)
     return serve(request.verb, asked, tell)

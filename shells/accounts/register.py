@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from shells.client import ask
-from shells.request import Request
+from shells.helper.client import ask
+from shells.helper.request import Request
 from shells.terminal import Terminal
 from shells.usage import Verb
 from state.errors import LxcGpuError

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shells.clone import Clone
+from shells.commands.clone import Clone
 from state.edits.changes import StateChange, describe
 from state.errors import LxcGpuError
 from state.git.repository import Repository

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 from reconciler.host import journal
 from reconciler.host.config import read_server_config
-from shells.client import ask
-from shells.request import BUG, Request
+from shells.helper.client import ask
+from shells.helper.request import BUG, Request
 from shells.usage import Verb
 from state.errors import LxcGpuError
 from state.wire import messages

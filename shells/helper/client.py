@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable
 
 from reconciler.host.places import ROOT_SOCKET
-from shells.request import Request, encode
+from shells.helper.request import Request, encode
 from state.errors import LxcGpuError, Remedy
 from state.wire import messages
 

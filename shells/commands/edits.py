@@ -53,7 +53,7 @@ def user_add(login: str, name: str, key: Any, clone: Path, as_json: bool) -> Non
 @_clone_options
 def user_show(name: str, clone: Path, as_json: bool) -> None:
     """Show what the newest state says about a user, by name or login."""
-    from shells.clone import Clone
+    from shells.commands.clone import Clone
     from state.edits.users import name_of
 
     revision, state = Clone.open(clone).newest()
@@ -180,7 +180,7 @@ def registration_remove(server_name: str, user_name: str, clone: Path, as_json: 
 
 def _commit(folder: Path, edit: Edit, as_json: bool) -> None:
     """Commit and push, and say what came of it."""
-    from shells.clone import Clone
+    from shells.commands.clone import Clone
 
     clone = Clone.open(folder)
     committed = clone.commit(edit)

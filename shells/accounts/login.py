@@ -13,8 +13,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from shells.client import ask
-from shells.request import OF_USERS, Request
+from shells.helper.client import ask
+from shells.helper.request import OF_USERS, Request
 from shells.terminal import Terminal
 from shells.usage import SEE_HELP, Verb, parse
 from state.errors import LxcGpuError
@@ -72,21 +72,21 @@ def _obey(words: Sequence[str], terminal: Terminal) -> int:
 
 def _explain(verb: str, words: Sequence[str], terminal: Terminal) -> int:
     """Help, for who asks for it and for who tries to copy files here."""
-    from shells import messages, sftp  # texts: not on the way of a verb
+    from shells.accounts import help_texts, sftp  # texts: not on the way of a verb
 
-    if messages.is_file_transfer(verb):
-        terminal.note(messages.FILES_LIVE_ELSEWHERE)
-        if messages.is_sftp(verb):
-            sftp.refuse(sys.stdin.buffer, sys.stdout.buffer, messages.FILES_LIVE_ELSEWHERE)
+    if help_texts.is_file_transfer(verb):
+        terminal.note(help_texts.FILES_LIVE_ELSEWHERE)
+        if help_texts.is_sftp(verb):
+            sftp.refuse(sys.stdin.buffer, sys.stdout.buffer, help_texts.FILES_LIVE_ELSEWHERE)
         return 1
     if verb in ("help", "-h", "--help"):
-        terminal.result(messages.help_text(words[0] if words else ""))
+        terminal.result(help_texts.help_text(words[0] if words else ""))
         return 0
     raise LxcGpuError("usage", f"There is no `{verb[:40]}` here.", SEE_HELP)
 
 
 def _connect(words: Sequence[str], terminal: Terminal) -> int:
-    from shells.connect import connect
+    from shells.accounts.connect import connect
 
     if words:
         raise LxcGpuError("usage", f"`connect` takes no `{words[0][:40]}`.", "Try `help connect`.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from reconciler.host.in_words import size
-from shells.server_commands import require_root
+from shells.commands.server import require_root
 from shells.terminal import Terminal
 from state.errors import LxcGpuError
 

@@ -14,7 +14,7 @@ from state.model.documents import State
 from state.model.keys import PublicKey, parse_key
 
 if TYPE_CHECKING:
-    from shells.gate_request import Places
+    from shells.gate.request import Places
 
 
 def commit_registration(user: str, host_key: str, server: str, where: Places) -> str:

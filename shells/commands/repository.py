@@ -115,7 +115,7 @@ def version() -> None:
 
 
 def _compare(folder: Path, revision: str, as_json: bool) -> None:
-    from shells.against import compare
+    from shells.commands.against import compare
 
     found = compare(folder, revision)
     text = json.dumps(found.plain(), ensure_ascii=False) if as_json else found.markdown().rstrip()

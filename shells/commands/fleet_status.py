@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from shells import fleet_page
-from shells.fleet_table import FleetTable, fleet_table
+from shells.commands import fleet_page
+from shells.commands.fleet_table import FleetTable, fleet_table
 from shells.terminal import Terminal
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""What sshd runs for an account of the server: the login shell, register, iam."""

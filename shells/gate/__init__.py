@@ -1,0 +1,1 @@
+"""What the keys of servers and sysadmins open on the web machine: `python -m shells.gate`."""
