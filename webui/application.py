@@ -11,29 +11,30 @@ from markupsafe import Markup
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from state.wire.server_load import ServerLoad
-from webui import faults, words
-from webui.board import Board
+from webui import words
+from webui.clone.source import Reading, Source
 from webui.config import WebConfig
-from webui.contact import Ssh, Target
-from webui.directory import Directory
-from webui.fleet_pages import fleet
-from webui.iam import iam
+from webui.directory.ldap import Directory
+from webui.directory.roll import Roll
+from webui.directory.roll_call import Rule
+from webui.directory.throttle import Throttle
 from webui.monitor.heard.latest import Latest
 from webui.monitor.heard.listening import Listeners
 from webui.monitor.heard.stream import loads
-from webui.monitor.metrics import metrics
-from webui.monitor.pages import monitor
 from webui.monitor.past.history import History
-from webui.monitor.past_pages import past
-from webui.monitor.plain import monitor_plain
-from webui.nudge import Nudger
-from webui.plain import plain
-from webui.results import results
-from webui.roll import Roll
-from webui.roll_call import Rule
+from webui.pages import faults
+from webui.pages.iam import iam
+from webui.pages.metrics import metrics
+from webui.pages.monitor import monitor
+from webui.pages.monitor_history import past
+from webui.pages.monitor_json import monitor_plain
+from webui.pages.plain import plain
+from webui.pages.results import results
+from webui.pages.servers import fleet
+from webui.servers.board import Board
+from webui.servers.contact import Ssh, Target
+from webui.servers.nudge import Nudger
 from webui.services import EXTENSION, Services
-from webui.source import Reading, Source
-from webui.throttle import Throttle
 
 LARGEST_REQUEST = 256 * 1024
 """Bytes. Fifty keys take 40,000."""

@@ -17,9 +17,9 @@ from webui import config as configuration
 from webui import events
 from webui.application import assemble, build
 from webui.events import Code
-from webui.iam import SAVES
-from webui.monitor.pages import MONITORS
-from webui.results import STREAMS
+from webui.pages.iam import SAVES
+from webui.pages.monitor import MONITORS
+from webui.pages.results import STREAMS
 
 MOST_UNSENT = 256 * 1024
 """Bytes that wait for a browser that reads slowly; then its page waits. With waitress's 16 MiB,

@@ -9,16 +9,16 @@ from typing import cast
 
 from flask import current_app, request
 
-from webui.board import Board
+from webui.clone.source import Source
 from webui.config import WebConfig
-from webui.directory import Directory
+from webui.directory.ldap import Directory
+from webui.directory.roll import Roll
+from webui.directory.throttle import Throttle
 from webui.monitor.heard.latest import Latest
 from webui.monitor.heard.listening import Listeners
 from webui.monitor.past.history import History
-from webui.nudge import Nudger
-from webui.roll import Roll
-from webui.source import Source
-from webui.throttle import Throttle
+from webui.servers.board import Board
+from webui.servers.nudge import Nudger
 
 EXTENSION = "lxc-gpu"
 

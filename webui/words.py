@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from markupsafe import Markup, escape
 
 from state.model.keys import PublicKey
-from webui.board import Phase, Save
+from webui.servers.board import Phase, Save
 
 _LABELS = {
     "ssh-ed25519": "Ed25519",

@@ -13,7 +13,7 @@ from tests.browser.window import CHROMIUM, UNREADABLE, WIDER, person
 from tests.integration.monitored import make_monitored
 from tests.integration.web import Web, served
 from tests.loads import load, with_mig
-from webui.monitor import pages
+from webui.pages import monitor
 
 pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Debian's chromium")
 GONE = LxcGpuError("gone", "No route to host.", "Is it up?")
@@ -121,7 +121,7 @@ def test_without_scripts_everything_is_there_and_a_link_to_load_it_again(browser
 
 
 def test_when_no_live_place_is_left_the_page_loads_itself_again(browser, web, address, monkeypatch):
-    monkeypatch.setattr(pages, "_places", pages.Places(1))
+    monkeypatch.setattr(monitor, "_places", monitor.Places(1))
     held = web.app.test_client().get("/monitor/events")
     with person(browser, may_say="status of 503") as page:
         page.context.add_init_script(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from state.model.keys import parse_key
 from tests.integration.slapd import free_port
-from webui.contact import Target
+from webui.servers.contact import Target
 
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/bin")
 MISSING = (

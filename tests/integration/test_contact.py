@@ -13,8 +13,8 @@ from state.wire.messages import Progress, Report, encode
 from tests.integration import sshd
 from tests.integration.slapd import free_port
 from tests.integration.sshd import ssh_key
-from webui import contact
-from webui.contact import Ssh, UnreachableError
+from webui.servers import contact
+from webui.servers.contact import Ssh, UnreachableError
 
 pytestmark = pytest.mark.skipif(bool(sshd.MISSING), reason=sshd.MISSING)
 RSA = (

@@ -14,7 +14,7 @@ import pytest
 from state.model.documents import User
 from tests.integration import slapd
 from webui.config import DirectoryConfig
-from webui.directory import Directory, DirectoryDownError, NotAllowedError, WrongLoginError
+from webui.directory.ldap import Directory, DirectoryDownError, NotAllowedError, WrongLoginError
 
 pytestmark = pytest.mark.skipif(
     not Path("/usr/sbin/slapd").exists(), reason="needs slapd (apt-get install slapd)"

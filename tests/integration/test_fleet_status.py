@@ -24,7 +24,7 @@ from state.wire.messages import Failure, Report
 from tests.integration import slapd
 from tests.integration.web import PEOPLE, Web, make_web, served
 from tests.loads import load
-from webui.nudge import outcome_of
+from webui.servers.nudge import outcome_of
 
 Handler = Callable[[BaseHTTPRequestHandler], None]
 

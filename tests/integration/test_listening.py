@@ -18,10 +18,10 @@ from state.wire.server_load import encode
 from tests.integration import sshd
 from tests.integration.sshd import ssh_key
 from tests.unit.webui.loads import gpu, load
-from webui.contact import Ssh, Target
 from webui.monitor.heard import listening, stream
 from webui.monitor.heard.latest import Latest
 from webui.monitor.heard.listening import Listeners
+from webui.servers.contact import Ssh, Target
 
 pytestmark = pytest.mark.skipif(bool(sshd.MISSING), reason=sshd.MISSING)
 LINE = encode(load("gpu17", gpu(0, "ann")))

@@ -19,7 +19,7 @@ from state.wire.server_load import GpuUser, IdleContainer, Problem, UserLoad
 from tests.integration.monitored import make_monitored
 from tests.integration.web import Web, served
 from tests.loads import load
-from webui.monitor.pages import MONITORS
+from webui.pages.monitor import MONITORS
 
 EVIL = '<script>alert("1")</script>'
 GONE = LxcGpuError("gone", "No route to host.", "Is it up?")

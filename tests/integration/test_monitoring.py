@@ -17,7 +17,7 @@ from tests.integration import CHECKOUT, slapd
 from tests.integration.web import PEOPLE, make_web
 from tests.unit.webui.loads import load
 from tests.unit.webui.test_metrics import everything, rich, text
-from webui.monitor.families import COUNTERS, GAUGES, PREFIX, Families
+from webui.pages.families import COUNTERS, GAUGES, PREFIX, Families
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the cache of the lab is root's")
 ALERTS = CHECKOUT / "setup/monitoring/alerts.yml"

@@ -16,7 +16,7 @@ from state.model.keys import parse_key
 from state.wire.messages import Drift, Failure, Report
 from tests.integration import slapd
 from tests.integration.web import KEY, OTHER, PEOPLE, Web, make_web
-from webui.nudge import outcome_of
+from webui.servers.nudge import outcome_of
 
 pytestmark = pytest.mark.skipif(
     not Path("/usr/sbin/slapd").exists(), reason="needs slapd (apt-get install slapd)"
@@ -99,7 +99,7 @@ def test_a_registration_shows_up_in_known_hosts(web):
 
 
 def test_the_copied_commands_work_in_a_shell(web, tmp_path):
-    from webui.user_page import include_command
+    from webui.pages.user_page import include_command
 
     home = tmp_path / "home"
     (home / ".ssh").mkdir(parents=True)

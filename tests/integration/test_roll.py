@@ -10,9 +10,9 @@ import pytest
 
 from tests.integration import slapd
 from tests.integration.web import KEY, PEOPLE, Web, made_key, make_web
-from webui.directory import Directory
-from webui.roll import Roll
-from webui.roll_call import Rule
+from webui.directory.ldap import Directory
+from webui.directory.roll import Roll
+from webui.directory.roll_call import Rule
 
 pytestmark = pytest.mark.skipif(
     not Path("/usr/sbin/slapd").exists(), reason="needs slapd (apt-get install slapd)"

@@ -14,8 +14,8 @@ from state.model.documents import State
 from state.model.names import propose_name
 from state.wire.findings import Area, Finding, Level
 from webui.config import DirectoryConfig
-from webui.connections import Connections, DirectoryDownError
-from webui.directory import DEEPEST_GROUP, LOGIN, MOST_GROUPS
+from webui.directory.connections import Connections, DirectoryDownError
+from webui.directory.ldap import DEEPEST_GROUP, LOGIN, MOST_GROUPS
 from webui.doctor.iam import Iam
 from webui.doctor.people import why_down
 

@@ -11,7 +11,7 @@ from ldap3.core.exceptions import LDAPException, LDAPNoSuchObjectResult, LDAPOpe
 
 from state.wire.findings import Area, Finding
 from webui.config import DirectoryConfig
-from webui.connections import Connections, DirectoryDownError
+from webui.directory.connections import Connections, DirectoryDownError
 from webui.doctor.iam import Iam
 
 area = Area("ldap")

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from state.model.documents import Server
 from state.wire.findings import Area, Finding
-from webui.contact import Ssh, Target, UnreachableError
 from webui.doctor.iam import Iam
+from webui.servers.contact import Ssh, Target, UnreachableError
 
 area = Area("servers")
 AT_ONCE = 50

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from threading import Thread
 
-from webui.board import Board, Outcome, Phase
+from webui.servers.board import Board, Outcome, Phase
 
 
 def outcome(server: str, phase: Phase) -> Outcome:

@@ -10,11 +10,11 @@ import pytest
 from state.errors import LxcGpuError
 from state.model.keys import parse_key
 from tests.unit.webui.loads import load
-from webui.contact import Target, UnreachableError
-from webui.metered import Allowance
 from webui.monitor.heard import listening
 from webui.monitor.heard.latest import Latest
 from webui.monitor.heard.listening import Listeners
+from webui.servers.contact import Target, UnreachableError
+from webui.servers.metered import Allowance
 
 KEY = parse_key("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIuLYnLzgRTCUsGzYVs5LbPMDYjM0vLPhvKYrwVSnSY3")
 GPU17 = Target("gpu17", "192.0.2.17", 22, KEY)

@@ -29,11 +29,11 @@ from state.wire.server_load import (
     encode,
 )
 from tests.unit.webui.loads import GIB, gpu, load
-from webui.board import Outcome, Phase, Standing
-from webui.monitor.families import COUNTERS, GAUGES, PREFIX, Families
 from webui.monitor.heard.latest import Latest, Seen
-from webui.monitor.metrics import add_load, add_report, add_totals
 from webui.monitor.past.accounting import Usage
+from webui.pages.families import COUNTERS, GAUGES, PREFIX, Families
+from webui.pages.metrics import add_load, add_report, add_totals
+from webui.servers.board import Outcome, Phase, Standing
 
 NOW = 1_795_392_000.0
 

@@ -10,9 +10,9 @@ import pytest
 
 from state.model.keys import parse_key
 from state.wire.messages import Answer, Failure, Message, Progress, Refusal, Report
-from webui.board import Board, Phase, Save
-from webui.contact import Target, UnreachableError
-from webui.nudge import AT_ONCE, Nudger, outcome_of
+from webui.servers.board import Board, Phase, Save
+from webui.servers.contact import Target, UnreachableError
+from webui.servers.nudge import AT_ONCE, Nudger, outcome_of
 
 KEY = parse_key("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIuLYnLzgRTCUsGzYVs5LbPMDYjM0vLPhvKYrwVSnSY3")
 FLEET = {n: Target(n, "192.0.2.1", 22, KEY) for n in ("gpu17", "gpu18")}

@@ -7,9 +7,9 @@ import pytest
 from state.edits.many_users import disable_all, follow_names
 from tests.unit.state.fleet import state
 from webui.config import DirectoryConfig
-from webui.directory import Found
-from webui.entries import Entry, closed, search_for
-from webui.roll_call import Decision, Rule, decide
+from webui.directory.entries import Entry, closed, search_for
+from webui.directory.ldap import Found
+from webui.directory.roll_call import Decision, Rule, decide
 
 NOW = 1_800_000_000.0
 TODAY = int(NOW // 86400)

@@ -10,10 +10,10 @@ import pytest
 from state.wire.messages import Drift, Failure, Report
 from tests.unit.state.fleet import state
 from webui import events
-from webui.board import Board, Outcome, Phase, Standing
 from webui.events import Code
-from webui.nudge import outcome_of
-from webui.server_card import ServerCard, failures_of, server_card
+from webui.servers.board import Board, Outcome, Phase, Standing
+from webui.servers.nudge import outcome_of
+from webui.servers.server_card import ServerCard, failures_of, server_card
 
 SERVER = state().servers["gpu17"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from webui.throttle import LOGIN_PACE, SOURCE_PACE, Ledger, Pace, Throttle
+from webui.directory.throttle import LOGIN_PACE, SOURCE_PACE, Ledger, Pace, Throttle
 
 
 def guesses_within(seconds: int, login: str = "lqchen") -> int:

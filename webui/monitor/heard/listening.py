@@ -13,9 +13,9 @@ from threading import Event, Thread
 from state.errors import LxcGpuError, Remedy
 from state.wire.server_load import ServerLoad
 from webui import events
-from webui.contact import Target
 from webui.events import Code
 from webui.monitor.heard.latest import Latest
+from webui.servers.contact import Target
 
 log = logging.getLogger(__name__)
 

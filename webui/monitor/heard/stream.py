@@ -11,9 +11,9 @@ from state.errors import LxcGpuError, Remedy
 from state.wire import server_load
 from state.wire.messages import BadMessageError
 from state.wire.server_load import ServerLoad
-from webui.contact import Ssh, Target, UnreachableError, lines_of
-from webui.metered import Allowance
 from webui.monitor.past.accounting import SHORTEST_PATIENCE, patience
+from webui.servers.contact import Ssh, Target, UnreachableError, lines_of
+from webui.servers.metered import Allowance
 
 MOST_BYTES = 3 * server_load.LONGEST_LINE
 BYTES_A_SECOND = 40_000

@@ -14,7 +14,7 @@ from webui.monitor.heard.latest import Seen
 from webui.monitor.shown.amounts import NEARLY_FULL, Bar, memory_bar, part, ranges
 from webui.monitor.shown.gpu_rows import GpuGroup, gpu_memory, groups, held
 from webui.monitor.shown.people import People, Person
-from webui.server_card import Line, clock_lines
+from webui.servers.server_card import Line, clock_lines
 from webui.words import lasting
 
 MOST_USERS = 25

@@ -15,13 +15,13 @@ from threading import Lock
 from jinja2 import Environment
 
 from state.errors import LxcGpuError
+from webui.clone.source import Reading
 from webui.monitor.heard.latest import Latest, Seen
 from webui.monitor.past.records import Point
 from webui.monitor.shown.cards import Card, card
 from webui.monitor.shown.choice import in_order
 from webui.monitor.shown.people import People
 from webui.monitor.shown.plots import lately
-from webui.source import Reading
 
 TEMPLATE = "_monitor.html"
 MINUTE = 60

@@ -14,12 +14,7 @@ from state.git.commits import Author
 from state.model.documents import State
 from state.model.keys import KeyProblemsError, PublicKey, parse_keys
 from webui import events
-from webui.directory import (
-    DirectoryDownError,
-    NotAllowedError,
-    Person,
-    WrongLoginError,
-)
+from webui.directory.ldap import DirectoryDownError, NotAllowedError, Person, WrongLoginError
 from webui.events import Code
 from webui.services import Services
 from webui.words import wait_words

@@ -22,8 +22,8 @@ from state.git.publish import Proposal, Result, publish_all
 from state.git.repository import Repository
 from state.model.documents import State
 from webui import events
+from webui.clone.together import Together
 from webui.events import Code
-from webui.together import Together
 
 log = logging.getLogger(__name__)
 

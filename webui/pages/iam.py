@@ -10,15 +10,15 @@ from flask import Blueprint, Response, redirect, render_template, request, url_f
 from werkzeug.wrappers import Response as AnyResponse
 
 from state.errors import LxcGpuError, Remedy
-from webui.directory import LOGIN, DirectoryDownError, NotAllowedError, WrongLoginError
-from webui.fleet_pages import cards
-from webui.monitor.past_pages import this_week
+from webui.directory.ldap import LOGIN, DirectoryDownError, NotAllowedError, WrongLoginError
 from webui.monitor.shown import usage
 from webui.monitor.shown.holdings import holdings
-from webui.saving import Form, SlowDownError, owner_of, problem_lines, save
-from webui.server_card import failures_of
+from webui.pages.monitor_history import this_week
+from webui.pages.saving import Form, SlowDownError, owner_of, problem_lines, save
+from webui.pages.servers import cards
+from webui.pages.user_page import UserPage, user_page
+from webui.servers.server_card import failures_of
 from webui.services import services, source_address
-from webui.user_page import UserPage, user_page
 
 iam = Blueprint("iam", __name__)
 

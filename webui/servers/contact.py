@@ -15,7 +15,7 @@ import paramiko
 from state.errors import LxcGpuError, Remedy
 from state.model.keys import PublicKey
 from state.wire.messages import LONGEST_LINE, BadMessageError, Message, Progress, decode
-from webui.metered import Allowance, Metered
+from webui.servers.metered import Allowance, Metered
 
 ACCOUNT = "iam"
 CONNECT_SECONDS = 5.0

@@ -21,14 +21,14 @@ from ldap3.utils.dn import escape_rdn
 
 from state.model.documents import User
 from webui.config import DirectoryConfig
-from webui.connections import (
+from webui.directory.connections import (
     Connections,
     DirectoryDownError,
     NotAllowedError,
     WrongLoginError,
     wrong,
 )
-from webui.entries import STATUS, Entry, closed, directory_id, printable, search_for
+from webui.directory.entries import STATUS, Entry, closed, directory_id, printable, search_for
 
 __all__ = [
     "Directory",

@@ -18,13 +18,13 @@ from prometheus_client.registry import Collector
 from state.errors import LxcGpuError
 from state.wire.messages import Report
 from state.wire.server_load import GpuLoad, ServerLoad
-from webui.board import Phase, Standing
-from webui.monitor.families import PREFIX, Families
+from webui.clone.source import Reading
 from webui.monitor.heard.latest import Seen
 from webui.monitor.past.accounting import Usage
 from webui.monitor.past.ledger import MOST_USERS
+from webui.pages.families import PREFIX, Families
+from webui.servers.board import Phase, Standing
 from webui.services import Services, services
-from webui.source import Reading
 
 metrics = Blueprint("metrics", __name__)
 

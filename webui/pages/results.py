@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 from flask import Blueprint, Flask, Response, abort, current_app, render_template
 
-from webui.board import Board
-from webui.board import Save as Saved
 from webui.live import PULSE, STILL_HERE, Places
+from webui.servers.board import Board
+from webui.servers.board import Save as Saved
 from webui.services import services
 
 results = Blueprint("results", __name__)

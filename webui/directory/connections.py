@@ -19,7 +19,7 @@ from ldap3.core.exceptions import (
 
 from state.errors import LxcGpuError, Remedy
 from webui.config import DirectoryConfig
-from webui.tls import VerifiedTls
+from webui.directory.tls import VerifiedTls
 
 _NOT_THIS_PASSWORD = (
     LDAPInvalidCredentialsResult,

@@ -13,10 +13,10 @@ from state.errors import LxcGpuError
 from state.git.commits import Author
 from state.model.documents import State, User
 from webui import events
-from webui.directory import Found
+from webui.clone.source import Source
+from webui.directory.ldap import Found
+from webui.directory.roll_call import Decision, Gone, Rule, decide
 from webui.events import Code
-from webui.roll_call import Decision, Gone, Rule, decide
-from webui.source import Source
 
 log = logging.getLogger(__name__)
 

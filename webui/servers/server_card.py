@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from state.model.documents import Server
 from state.wire.messages import Drift, Failure, Report
-from webui.board import Phase, Standing
+from webui.servers.board import Phase, Standing
 
 CLOCK_SLACK = 60.0
 """Seconds that a server's clock may differ from ours before it is worth a word."""

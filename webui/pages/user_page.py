@@ -9,7 +9,7 @@ from state.git.commits import Commit
 from state.model.documents import State, User
 from state.ssh_files import CONFIG, KNOWN_HOSTS, known_hosts, ssh_config
 from state.view import Neighbour
-from webui.saving import stamp
+from webui.pages.saving import stamp
 from webui.words import KeyCard, key_card
 
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from flask import Blueprint, abort, render_template, request
 
 from state.git.history import Entry
-from webui.monitor import pages as monitor
+from webui.clone.source import Reading
 from webui.monitor.shown.choice import in_order
 from webui.monitor.shown.holdings import glance
-from webui.server_card import ServerCard, server_card
+from webui.pages import monitor as monitor
+from webui.servers.server_card import ServerCard, server_card
 from webui.services import services
-from webui.source import Reading
 
 fleet = Blueprint("fleet", __name__)
 

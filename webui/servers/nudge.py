@@ -16,9 +16,9 @@ from threading import Event, Lock, Thread
 from state.errors import LxcGpuError
 from state.wire.messages import Message, Progress, Refusal, Report
 from webui import events
-from webui.board import Board, Outcome, Phase
-from webui.contact import Target
 from webui.events import Code
+from webui.servers.board import Board, Outcome, Phase
+from webui.servers.contact import Target
 
 log = logging.getLogger(__name__)
 

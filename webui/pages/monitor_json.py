@@ -10,11 +10,11 @@ from flask import Blueprint, Response
 from state.wire.fleet_status import PATH, Condition, FleetStatus, ServerStatus, encode
 from state.wire.messages import LATEST
 from state.wire.server_load import as_text, as_word
-from webui.fleet_pages import cards
+from webui.clone.source import Reading
 from webui.monitor.heard.latest import Seen
-from webui.server_card import ServerCard
+from webui.pages.servers import cards
+from webui.servers.server_card import ServerCard
 from webui.services import services
-from webui.source import Reading
 
 monitor_plain = Blueprint("monitor_plain", __name__)
 

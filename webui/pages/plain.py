@@ -5,8 +5,8 @@ from __future__ import annotations
 from flask import Blueprint, Response
 
 from state.model.documents import State, User
+from webui.pages.user_page import config_text, known_hosts_text
 from webui.services import services
-from webui.user_page import config_text, known_hosts_text
 
 plain = Blueprint("plain", __name__)
 

@@ -1,0 +1,1 @@
+"""Everything that has an address, and what happens when somebody saves."""

@@ -1,0 +1,1 @@
+"""The servers, as the page knows them: nudged over ssh, and what each last said."""
