@@ -14,12 +14,12 @@ from pathlib import Path
 
 import monitor
 from laboratory import lifecycle
-from laboratory.browser import browser
 from laboratory.demo import play
+from laboratory.demo.browser import browser
+from laboratory.demo.story import NAME
 from laboratory.hosts import Lab
 from laboratory.layout import LAPTOP_USER, places
 from laboratory.progress import Progress
-from laboratory.story import NAME
 from rich.console import Console
 from rich.terminal_theme import MONOKAI
 from rich.text import Text

@@ -6,10 +6,10 @@ import shlex
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from laboratory.host import Host
 from laboratory.layout import HOSTS, VIRTUAL, HostSpec, Places
-from laboratory.lxc_host import LxcHost
-from laboratory.virtual_machine import DISK, VirtualMachine
+from laboratory.machines.host import Host
+from laboratory.machines.lxc_host import LxcHost
+from laboratory.machines.virtual_machine import DISK, VirtualMachine
 from state.errors import LxcGpuError
 
 __all__ = ["Host", "Lab"]

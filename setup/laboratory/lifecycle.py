@@ -9,12 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from laboratory import cgroups, machines, network, virtual_machine
-from laboratory.host import Host, require_root
+from laboratory import network
 from laboratory.hosts import Lab
-from laboratory.images import Images
+from laboratory.images.cache import Images
 from laboratory.layout import CACHE, Places
 from laboratory.locks import locked
+from laboratory.machines import cgroups, making, virtual_machine
+from laboratory.machines.host import Host, require_root
 from laboratory.progress import Progress
 from laboratory.wiring import wire
 from state.command import run
@@ -52,13 +53,13 @@ def up(lab: Lab, names: Sequence[str], progress: Progress, *, bare: bool = False
         for host in hosts:
             if not host.made:
                 images.start(host.spec)
-        machines.prepare_lab(place)
+        making.prepare_lab(place)
         if network.create(place):
             progress.say(f"- network {place.namespace}")
         network.write_connect(place)
         _each(pool, hosts, lambda host: _make(host, images, progress))
-        place.known_hosts.write_text(machines.known_hosts(lab.made))
-        place.entrance_hosts.write_text(machines.entrance_hosts(lab.made))
+        place.known_hosts.write_text(making.known_hosts(lab.made))
+        place.entrance_hosts.write_text(making.entrance_hosts(lab.made))
         _each(pool, hosts, lambda host: _bring_up(host, images, progress))
         network.write_ssh_config(place)
         if lab.host("iam") in hosts:
@@ -101,7 +102,7 @@ def _check_virtual(lab: Lab) -> None:
 
 def _make(host: Host, images: Images, progress: Progress) -> None:
     if not host.made:
-        machines.make(host, images, progress)
+        making.make(host, images, progress)
 
 
 def _bring_up(host: Host, images: Images, progress: Progress) -> None:

@@ -6,9 +6,9 @@ import json
 from dataclasses import asdict, dataclass
 
 from laboratory import network
-from laboratory.host import Host
 from laboratory.hosts import Lab
-from laboratory.virtual_machine import VirtualMachine
+from laboratory.machines.host import Host
+from laboratory.machines.virtual_machine import VirtualMachine
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from concurrent.futures import ThreadPoolExecutor
 
+from laboratory.directory.people import BASE_DN, GROUP_DN, SERVICE_DN, SERVICE_PASSWORD
 from laboratory.hosts import Host, Lab
 from laboratory.layout import DOMAIN, SOURCE_INSIDE
-from laboratory.people import BASE_DN, GROUP_DN, SERVICE_DN, SERVICE_PASSWORD
 from laboratory.progress import Progress
 
 GPU_SERVERS = ("gpu17", "gpu18")

@@ -6,10 +6,10 @@ import re
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
+from laboratory.demo.story import NAME
+from laboratory.directory.people import LQCHEN, Person
 from laboratory.hosts import Lab
 from laboratory.layout import LAPTOP_USER
-from laboratory.people import LQCHEN, Person
-from laboratory.story import NAME
 
 from tests.bench.measure import Figure, in_turn, seconds
 

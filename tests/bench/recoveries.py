@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
+from laboratory.demo.story import NAME
 from laboratory.hosts import Host, Lab
 from laboratory.layout import LAPTOP_USER
-from laboratory.story import NAME
 
 from tests.bench.measure import Figure, in_turn, seconds
 from tests.bench.snapshots import FILL, empty, fill

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
+from laboratory.directory.people import LQCHEN
 from laboratory.hosts import Lab
 from laboratory.layout import LAPTOP_USER, NETWORK
-from laboratory.people import LQCHEN
 from laboratory.wiring import CLONE
 
 from tests.bench import fleet

@@ -9,8 +9,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from laboratory.images.promtool import promtool
 from laboratory.progress import Progress
-from laboratory.promtool import promtool
 from ruamel.yaml import YAML
 
 from tests.integration import CHECKOUT, slapd

@@ -12,8 +12,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from laboratory.drivers import libraries
 from laboratory.hosts import Host
+from laboratory.images.drivers import libraries
 from laboratory.progress import Progress
 
 from reconciler.nvidia.versions import MACHINE

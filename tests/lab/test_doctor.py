@@ -8,8 +8,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import pytest
+from laboratory.directory.people import DORA, LQCHEN, OUTSIDER
 from laboratory.hosts import Host
-from laboratory.people import DORA, LQCHEN, OUTSIDER
 from laboratory.wiring import GPU_SERVERS
 
 from state.wire.findings import Finding, Level, from_json

@@ -14,9 +14,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from laboratory import cgroups, network, people
+from laboratory import network
+from laboratory.directory import people
 from laboratory.hosts import Host, Lab
 from laboratory.layout import HOSTS, places
+from laboratory.machines import cgroups
 from laboratory.progress import Progress
 
 from state.command import run

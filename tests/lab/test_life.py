@@ -10,8 +10,8 @@ from urllib.parse import urlencode
 from urllib.request import urlopen
 
 import pytest
+from laboratory.directory.people import ANN, STUDENTS, Person
 from laboratory.hosts import Host
-from laboratory.people import ANN, STUDENTS, Person
 from laboratory.wiring import CLONE
 
 from tests.lab.fleet import BARE, CONTAINERS, KEYS, Fleet, plan, reconcile, running

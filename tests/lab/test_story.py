@@ -6,9 +6,9 @@ import io
 from collections.abc import Iterator
 
 import pytest
-from laboratory.browser import browser
-from laboratory.narrator import Narrator
-from laboratory.story import CHAPTERS, NAME, Chapter, Story
+from laboratory.demo.browser import browser
+from laboratory.demo.narrator import Narrator
+from laboratory.demo.story import CHAPTERS, NAME, Chapter, Story
 
 from tests.lab.fleet import Fleet, end_at_once, running
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from laboratory.browser import browser
-from laboratory.people import ANN, DORA, NO_POSIX_NAME, OUTSIDER, Person
+from laboratory.demo.browser import browser
+from laboratory.directory.people import ANN, DORA, NO_POSIX_NAME, OUTSIDER, Person
 from playwright.sync_api import Page, expect
 
 from state.command import run

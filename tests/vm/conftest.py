@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 from laboratory.hosts import Lab
 from laboratory.layout import places
-from laboratory.virtual_machine import VirtualMachine
+from laboratory.machines.virtual_machine import VirtualMachine
 
 from tests.lab.fleet import KEYS, PEOPLE, STARTS_ROUNDS, Fleet, reconcile
 from tests.lab.running import setup_lab

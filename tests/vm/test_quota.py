@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from laboratory.layout import SOURCE_INSIDE
-from laboratory.virtual_machine import VirtualMachine
+from laboratory.machines.virtual_machine import VirtualMachine
 
 from state.command import Finished
 from state.view import Limits, to_json

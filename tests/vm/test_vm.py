@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from laboratory.layout import SOURCE_INSIDE
-from laboratory.virtual_machine import VirtualMachine
+from laboratory.machines.virtual_machine import VirtualMachine
 
 from state.command import Finished
 from tests.lab.fleet import Fleet, reconcile, running

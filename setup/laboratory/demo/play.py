@@ -7,14 +7,14 @@ import time
 import click
 
 from laboratory import lifecycle
-from laboratory.browser import browser
+from laboratory.demo.browser import browser
+from laboratory.demo.narrator import Narrator
+from laboratory.demo.story import CHAPTERS, NAME, Story
+from laboratory.directory.people import LQCHEN
 from laboratory.hosts import Lab
 from laboratory.layout import LAPTOP_USER, places
 from laboratory.main import Commands
-from laboratory.narrator import Narrator
-from laboratory.people import LQCHEN
 from laboratory.progress import Progress
-from laboratory.story import CHAPTERS, NAME, Story
 from state.ssh_files import CONFIG, KNOWN_HOSTS
 
 
@@ -73,7 +73,3 @@ The lab stays up. Try, on this machine:
   ssh -F {lab.place.ssh_config} gpu17
   setup/lab exec gpu17 lxc-gpu plan
   setup/demo --down""")
-
-
-if __name__ == "__main__":
-    main(prog_name="setup/demo")

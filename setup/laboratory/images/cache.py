@@ -18,7 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from laboratory import recipes, virtual_image
+from laboratory.images import recipes, virtual_image
 from laboratory.layout import CACHE, CHECKOUT, VIRTUAL, HostSpec, Places
 from laboratory.locks import locked
 from laboratory.progress import Progress

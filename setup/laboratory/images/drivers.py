@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from laboratory import recipes
-from laboratory.images import Image, ensure, key_of
+from laboratory.images import recipes
+from laboratory.images.cache import Image, ensure, key_of
 from laboratory.progress import Progress
 from state.command import run
 

@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from laboratory import authority, directory
-from laboratory.host import Host
-from laboratory.images import Images, claim
+from laboratory.directory import authority, slapd
+from laboratory.images.cache import Images, claim
 from laboratory.layout import (
     DOMAIN,
     LAPTOP_USER,
@@ -18,6 +17,7 @@ from laboratory.layout import (
     Places,
     hosts_file,
 )
+from laboratory.machines.host import Host
 from laboratory.progress import Progress
 from state.command import run
 
@@ -130,7 +130,7 @@ class _Writer:
 
     def _directory(self) -> None:
         """A certificate of this lab's authority for slapd."""
-        path = directory.TLS.strip("/")
+        path = slapd.TLS.strip("/")
         owner = (self.image / path / "ldap.key").stat()
         folder = self._folder(path)
         names = (f"ldap.{DOMAIN}", "ldap", self.host.address)

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from laboratory import cgroups
-from laboratory.host import Host
 from laboratory.layout import DISKS
-from laboratory.lxc_config import lxc_config
+from laboratory.machines import cgroups
+from laboratory.machines.host import Host
+from laboratory.machines.lxc_config import lxc_config
 from laboratory.network import inside
 from state.command import Finished, run
 

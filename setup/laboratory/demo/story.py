@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 from playwright.sync_api import Page, expect
 
+from laboratory.demo.narrator import Narrator
+from laboratory.directory.people import LQCHEN
 from laboratory.hosts import Lab
 from laboratory.layout import LAPTOP_USER
-from laboratory.narrator import Narrator
-from laboratory.people import LQCHEN
 from state.command import Finished
 
 NAME = "lqchen"

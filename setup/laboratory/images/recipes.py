@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from laboratory import directory
+from laboratory.directory import slapd
 from laboratory.layout import CHECKOUT, LAPTOP_USER, SOURCE_INSIDE, WHEELS_INSIDE
 from state.command import run
 
@@ -111,9 +111,9 @@ def server(base_image: Path, made: Path, script: Path, wheelhouse: Path) -> None
 def ldap(base_image: Path, made: Path) -> None:
     """A directory server with its people."""
     with_copy(base_image, made)
-    chroot(made, ["debconf-set-selections"], stdin=directory.debconf())
+    chroot(made, ["debconf-set-selections"], stdin=slapd.debconf())
     install(made, ["slapd", "ldap-utils"])
-    directory.fill(made, chroot)
+    slapd.fill(made, chroot)
     clean(made)
 
 

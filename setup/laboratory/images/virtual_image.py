@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from laboratory import recipes
+from laboratory.images import recipes
 from state.command import run
 
 KERNEL = "linux-image-amd64"

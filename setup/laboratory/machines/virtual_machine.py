@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from laboratory import cgroups
-from laboratory.host import Host
+from laboratory.images.virtual_image import ENTRANCE_KEYS, ENTRANCE_PORT
 from laboratory.layout import (
     BRIDGE,
     CACHE,
@@ -25,8 +24,9 @@ from laboratory.layout import (
     WHEELS_INSIDE,
     covered_in_checkout,
 )
+from laboratory.machines import cgroups
+from laboratory.machines.host import Host
 from laboratory.network import inside
-from laboratory.virtual_image import ENTRANCE_KEYS, ENTRANCE_PORT
 from state.command import run
 from state.errors import LxcGpuError
 

@@ -7,9 +7,8 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from laboratory import authority
-from laboratory.layout import DOMAIN
-from laboratory.people import (
+from laboratory.directory import authority
+from laboratory.directory.people import (
     ADMIN_PASSWORD,
     DORA,
     GROUP_DN,
@@ -22,6 +21,7 @@ from laboratory.people import (
     SERVICES_DN,
     Person,
 )
+from laboratory.layout import DOMAIN
 
 TLS = "/etc/ldap/tls"
 """Where slapd's certificate lies in its host."""

@@ -1,0 +1,1 @@
+"""The story that setup/demo plays, told and checked chapter by chapter."""

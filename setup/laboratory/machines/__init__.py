@@ -1,0 +1,1 @@
+"""The machines of the lab: containers, virtual machines, how each is made, booted and entered."""
