@@ -1,4 +1,4 @@
-"""Pictures of the monitor, with GPUs that don't exist: loads are generated (tests/loads.py).
+"""Pictures of the monitor, with GPUs that don't exist: loads are generated (tests/generated_loads.py).
 
 The page, its history and the browser are real. monitor.png: on a desk in the light, on a phone in
 the dark; monitor-history.png: a week.
@@ -17,9 +17,9 @@ from playwright.sync_api import Browser
 
 from state.errors import LxcGpuError
 from state.wire.server_load import IdleContainer, ServerLoad
+from tests.generated_loads import load
 from tests.integration.monitored import FULL_NAMES, make_monitored
 from tests.integration.web import Web, served
-from tests.loads import load
 
 HERE = Path(__file__).parent
 SEEDS = {"gpu17": 10, "gpu18": 10, "gpu19": 11}

@@ -13,7 +13,7 @@ from laboratory.hosts import Lab
 from laboratory.layout import LAPTOP_USER, NETWORK
 from laboratory.wiring import CLONE
 
-from tests.bench import fleet
+from tests.bench import many_users
 from tests.bench.logins import save
 from tests.bench.measure import Figure, seconds
 
@@ -45,7 +45,7 @@ def _simulate(lab: Lab) -> None:
     host_key = " ".join(host.read("/etc/ssh/ssh_host_ed25519_key.pub").split()[:2])
     for number, address in enumerate(SIMULATED):
         host.run(["ip", "address", "add", f"{address}/24", "dev", "eth0"])
-        text = f"address: {address}\nhost_key: {host_key}\nstate_key: {fleet.key(10**8 + number)}\n"
+        text = f"address: {address}\nhost_key: {host_key}\nstate_key: {many_users.key(10**8 + number)}\n"
         laptop.write(f"{CLONE}/servers/simulated{number}.yaml", text)
     laptop.sh(f"""
         cd {CLONE} && git add servers && git stash -q && git pull -q --ff-only && git stash pop -q

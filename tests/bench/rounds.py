@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from laboratory.hosts import Host
 
-from tests.bench import fleet
+from tests.bench import many_users
 from tests.bench.measure import Figure, in_turn
 
 USERS = 1000
@@ -44,7 +44,7 @@ def _timed(host: Host, script: str) -> float:
 
 def first_round(host: Host) -> Figure:
     """Make 1,000 accounts with keys, ids and mappings where there was none."""
-    host.sh(PREPARE, stdin=fleet.as_tar(fleet.files(USERS)), timeout=120)
+    host.sh(PREPARE, stdin=many_users.as_tar(many_users.files(USERS)), timeout=120)
     lines = "".join(f"u user{n:04} {30000 + n}\n" for n in range(USERS))
     host.write("/root/copy.conf", lines)
     floor = _timed(host, "systemd-sysusers --root=/root/copy - </root/copy.conf")
@@ -80,7 +80,7 @@ def one_change(host: Host) -> Figure:
     sign = "git -C /root/state -c user.name=x -c user.email=x@x -c gpg.format=ssh"
 
     def ours() -> float:
-        user, key = "/root/state/users/user0500.yaml", fleet.key(next(number))
+        user, key = "/root/state/users/user0500.yaml", many_users.key(next(number))
         host.sh(f"""
             sed -i 's|^  - .*|  - {key} laptop|' {user}
             {sign} -c user.signingKey=/root/admin commit -q -S -a -m 'Another key'""")
@@ -101,7 +101,7 @@ def check_10000(host: Host) -> Figure:
         "rm -rf /root/big && mkdir /root/big && cd /root/big && tar x && git init -q -b main &&"
         " git add . && git -c user.name=x -c user.email=x@x commit -q -m 'Ten thousand users' &&"
         " git clone -q --bare /root/big /root/big.git",
-        stdin=fleet.as_tar(fleet.files(10_000, registered=False)),
+        stdin=many_users.as_tar(many_users.files(10_000, registered=False)),
         timeout=300,
     )
     cold = _timed(host, "lxc-gpu check /root/big.git")

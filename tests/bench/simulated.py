@@ -18,7 +18,7 @@ from pathlib import Path
 from state.wire.messages import Report
 from state.wire.messages import encode as encode_message
 from state.wire.server_load import ServerLoad, encode
-from tests.loads import load
+from tests.generated_loads import load
 
 INTERVAL = 5.0
 PORT = 2217

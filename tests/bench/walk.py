@@ -8,8 +8,8 @@ from pathlib import Path
 from state.git.repository import Repository
 from state.trust.walk import walk
 from tests.bench.measure import Figure, seconds
-from tests.unit.state.fleet import files, user_yaml
 from tests.unit.state.keyring import ed25519
+from tests.unit.state.state_files import files, user_yaml
 from tests.unit.state.workshop import Workshop, signers_yaml
 
 COMMITS = 1000

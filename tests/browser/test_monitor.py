@@ -10,9 +10,9 @@ import pytest
 from state.errors import LxcGpuError
 from state.wire.server_load import GpuUser, IdleContainer
 from tests.browser.window import CHROMIUM, UNREADABLE, WIDER, person
+from tests.generated_loads import load, with_mig
 from tests.integration.monitored import make_monitored
 from tests.integration.web import Web, served
-from tests.loads import load, with_mig
 from webui.pages import monitor
 
 pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Debian's chromium")

@@ -16,8 +16,8 @@ from state.git.repository import Repository
 from state.model.documents import Signer
 from state.origin import bare
 from state.trust.walk import walk
-from tests.unit.state.fleet import server_yaml
 from tests.unit.state.keyring import ed25519
+from tests.unit.state.state_files import server_yaml
 from tests.unit.state.workshop import make_key
 
 ROOT = Path(__file__).parents[3]

@@ -21,9 +21,9 @@ from shells.commands import fleet_page
 from state.errors import LxcGpuError
 from state.wire.fleet_status import decode
 from state.wire.messages import Failure, Report
+from tests.generated_loads import load
 from tests.integration import slapd
 from tests.integration.web import PEOPLE, Web, make_web, served
-from tests.loads import load
 from webui.servers.nudge import outcome_of
 
 Handler = Callable[[BaseHTTPRequestHandler], None]

@@ -17,7 +17,7 @@ from state.wire.messages import encode as encode_message
 from state.wire.server_load import encode
 from tests.integration import sshd
 from tests.integration.sshd import ssh_key
-from tests.unit.webui.loads import gpu, load
+from tests.unit.webui.monitor.small_loads import gpu, load
 from webui.monitor.heard import listening, stream
 from webui.monitor.heard.latest import Latest
 from webui.monitor.heard.listening import Listeners

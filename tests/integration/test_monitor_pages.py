@@ -16,9 +16,9 @@ import pytest
 from state.errors import LxcGpuError
 from state.wire.messages import LATEST
 from state.wire.server_load import GpuUser, IdleContainer, Problem, UserLoad
+from tests.generated_loads import load
 from tests.integration.monitored import make_monitored
 from tests.integration.web import Web, served
-from tests.loads import load
 from webui.pages.monitor import MONITORS
 
 EVIL = '<script>alert("1")</script>'

@@ -15,8 +15,8 @@ from ruamel.yaml import YAML
 
 from tests.integration import CHECKOUT, slapd
 from tests.integration.web import PEOPLE, make_web
-from tests.unit.webui.loads import load
-from tests.unit.webui.test_metrics import everything, rich, text
+from tests.unit.webui.monitor.small_loads import load
+from tests.unit.webui.pages.test_metrics import everything, rich, text
 from webui.pages.families import COUNTERS, GAUGES, PREFIX, Families
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the cache of the lab is root's")

@@ -33,8 +33,8 @@ with open("/var/lib/lxc-gpu/idleness.json", "w") as file:
 CPU_TIME = """
 import sys
 sys.path.insert(0, "/opt/lxc-gpu/packages")
-from reconciler import last_use, processes
-from reconciler.newest import current_view
+from reconciler.host.published import current_view
+from reconciler.load import last_use, processes
 print(last_use.cpu_time(last_use._inside(current_view(), processes.read()).get("lqchen", ())))
 """
 

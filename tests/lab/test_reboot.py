@@ -16,7 +16,7 @@ RUNNING = "/var/lib/lxc-gpu/running"
 KILLED = """
 import os, signal, sys
 sys.path.insert(0, "/opt/lxc-gpu/packages")
-from reconciler.systems import exchange
+from reconciler.requests import exchange
 from shells.usage import Verb
 from shells.verbs import Asked, serve
 die = lambda *_: os.kill(os.getpid(), signal.SIGKILL)

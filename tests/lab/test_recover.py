@@ -28,7 +28,8 @@ sys.path.insert(0, "/opt/lxc-gpu/packages")
 from shells.usage import Verb
 from shells.verbs import Asked, serve
 from state.errors import LxcGpuError
-from reconciler.archives import extract, room
+from reconciler.archives import extract
+from reconciler.disk import room
 user, source, setting = sys.argv[1:]
 exec(setting)
 try:
@@ -42,7 +43,7 @@ except LxcGpuError as error:
 KEEPS_HOME = """
 import sys
 sys.path.insert(0, "/opt/lxc-gpu/packages")
-from reconciler.systems import exchange
+from reconciler.requests import exchange
 from reconciler.systems.next_system import FromTemplate, WithHome
 tell = lambda progress: None
 exchange.replace("lqchen", "rebuild", None, FromTemplate("lqchen", tell), tell,

@@ -27,8 +27,8 @@ HOME = f"{DISK}/containers/lqchen"
 ROUND = f"""
 import json, sys
 sys.path.insert(0, {SOURCE_INSIDE!r})
-from reconciler.converge import converge
 from reconciler.kinds.disk_quota import DiskQuotaKind, use_of
+from reconciler.rounds.converge import converge
 from state.view import from_json
 view = from_json(sys.stdin.read())
 done = converge([DiskQuotaKind()], view)
@@ -146,7 +146,7 @@ def test_systems_change_places_within_the_limit(disk: VirtualMachine) -> None:
         mkdir {HOME}/rootfs.new; chown {RESIDENT.subid}:{RESIDENT.subid} {HOME}/rootfs.new
         mv {HOME}/rootfs.new {HOME}/rootfs.before
         cd {SOURCE_INSIDE}; python3 -c 'from pathlib import Path as P
-from reconciler.systems.exchange import exchange
+from reconciler.requests.exchange import exchange
 exchange(P("{HOME}/rootfs"), P("{HOME}/rootfs.before"))'
         test -e {HOME}/rootfs.before/old -a ! -e {HOME}/rootfs/old
         mv {DISK}/outside/file {HOME}/rootfs/file""")  # fmt: skip

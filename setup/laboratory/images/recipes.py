@@ -135,8 +135,7 @@ def files_of(name: str) -> tuple[Path, ...]:
         script = CHECKOUT / "setup" / SETUP_SCRIPTS[name]
         modules = sorted((CHECKOUT / "setup/installation").glob("*.py"))
         return (script, *modules)
-    here = Path(__file__).parent
-    return (here / "directory.py", here / "people.py") if name == "ldap" else ()
+    return tuple(sorted(Path(slapd.__file__).parent.glob("*.py"))) if name == "ldap" else ()
 
 
 def with_copy(image: Path, made: Path) -> None:

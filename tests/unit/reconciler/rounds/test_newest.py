@@ -1,0 +1,190 @@
+"""Which revision a server goes by: what is trusted, what is refused, what survives losses."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from reconciler.host import places
+from reconciler.host.config import ServerConfig
+from reconciler.host.published import published_view
+from reconciler.rounds import brake, newest
+from reconciler.rounds.newest import publish_newest
+from reconciler.rounds.trusted import trust
+from state.errors import LxcGpuError
+from tests.unit.state.state_files import files, server_yaml
+from tests.unit.state.workshop import Workshop, signers_yaml
+
+ROOT = Path(__file__).parents[3]
+PLACES = {"KEPT": "", "VIEW": "view.json", "TRUSTED": "trusted", "STATE_CLONE": "state.git"}
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
+    """A server's folders, and the work tree that it fetches from."""
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    for name, file in PLACES.items():
+        monkeypatch.setattr(places, name, kept / file)
+    monkeypatch.setattr(places, "LOCKS", tmp_path / "locks")
+    made = Workshop.open(tmp_path)
+    made.write(files())
+    signers = signers_yaml(alice=made.key("alice"), iam=made.key("iam"))
+    made.commit("alice", {"fleet.yaml": "format: 1\n" + signers}, "Begin")
+    return made
+
+
+def config(shop: Workshop) -> ServerConfig:
+    return ServerConfig("gpu17", str(shop.folder), "gate")
+
+
+def trusted() -> str:
+    return places.TRUSTED.read_text().strip()
+
+
+def test_a_server_that_trusts_nothing_says_what_to_type(shop: Workshop) -> None:
+    with pytest.raises(LxcGpuError) as caught:
+        publish_newest(config(shop))
+    assert caught.value.code == "state-untrusted"
+    assert f"'Begin' by Somebody, signed by alice (admin), {shop.key('alice').fingerprint}" in (
+        caught.value.message
+    )
+    assert caught.value.hint.endswith(f"setup/gpu-server --trust {shop.head}")
+    assert not places.VIEW.exists()
+
+
+def test_what_is_verified_becomes_the_view_and_is_trusted(shop: Workshop) -> None:
+    trust(shop.head)
+    for _ in range(2):
+        tip = shop.commit("alice", {"README.md": shop.head}, "x\n\nAllow-Disable: 7")
+        found = publish_newest(config(shop))
+        assert (found.view.revision, found.refused, found.view.allow_disable) == (tip, "", 7)
+        assert published_view() == found.view
+        assert trusted() == tip
+        assert publish_newest(config(shop)).view == found.view
+
+
+def test_too_many_who_leave_take_an_admins_word(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trust(shop.head)
+    good = publish_newest(config(shop)).view
+    monkeypatch.setattr(brake, "leaving", lambda view: ("ann", "bob", "carol", "dora"))
+    shop.commit("alice", {"fleet.yaml": _fleet(shop, "most_disabled: 3\n")}, "Clean up")
+    refused = publish_newest(config(shop))
+    assert (refused.view, trusted()) == (good, good.revision)
+    assert refused.refused.startswith("This would disable 4 users at once (ann, bob, carol, dora)")
+    tip = shop.commit("alice", {"README.md": "x"}, "Let them go\n\nAllow-Disable: 4")
+    assert (publish_newest(config(shop)).view.revision, trusted()) == (tip, tip)
+
+
+def _fleet(shop: Workshop, more: str) -> str:
+    return f"format: 1\n{more}{signers_yaml(alice=shop.key('alice'), iam=shop.key('iam'))}"
+
+
+def test_who_may_not_changes_nothing_on_the_server(shop: Workshop) -> None:
+    trust(shop.head)
+    good = publish_newest(config(shop)).view
+    shop.commit("iam", {"servers/gpu17.yaml": server_yaml("gpu17", "9.9.9.9")}, "Take over")
+    found = publish_newest(config(shop))
+    assert found.view == good == published_view()
+    assert trusted() == good.revision
+    assert "'Take over' by Somebody: signed by iam, which may not change servers" in found.refused
+    shop.git("reset", "-q", "--hard", "HEAD^")
+    shop.commit("alice")
+    assert publish_newest(config(shop)).refused == ""
+
+
+@pytest.mark.parametrize("lost", ["view", "trusted", "clone"])
+def test_losses_lose_no_trust(shop: Workshop, lost: str) -> None:
+    first = shop.head
+    trust(first)
+    shop.commit("alice")
+    good = publish_newest(config(shop)).view
+    if lost == "view":
+        places.VIEW.write_text("half a vi")
+    elif lost == "trusted":
+        places.TRUSTED.unlink()
+    else:
+        places.STATE_CLONE.rename(places.KEPT / "gone")
+    assert publish_newest(config(shop)).view.revision == good.revision == trusted()
+    (places.VIEW if lost == "view" else places.TRUSTED).unlink()
+    shop.git("reset", "-q", "--hard", first)
+    if lost == "view":
+        with pytest.raises(LxcGpuError, match="history was rewound"):
+            publish_newest(config(shop))
+    else:
+        assert "history was rewound" in publish_newest(config(shop)).refused
+
+
+def test_a_round_does_not_overwrite_what_a_sysadmin_just_trusted(shop: Workshop) -> None:
+    first = shop.head
+    trust(first)
+    shop.commit("alice")
+    publish_newest(config(shop))
+    trust(first)  # as `setup/gpu-server --trust` does, before the repository is rewound
+    publish_newest(config(shop))
+    assert trusted() == first
+
+
+def test_rewinding_takes_a_person_on_the_server(shop: Workshop) -> None:
+    first = shop.head
+    trust(first)
+    shop.commit("alice", {"README.md": "mistake"})
+    mistake = publish_newest(config(shop)).view.revision
+    shop.git("reset", "-q", "--hard", first)
+    other = shop.commit("alice", {"README.md": "other"})
+    refused = publish_newest(config(shop))
+    assert refused.view.revision == mistake
+    assert "setup/gpu-server --trust REVISION" in refused.refused
+    trust(first)
+    assert publish_newest(config(shop)).view.revision == other
+
+
+def test_the_only_admins_key_is_lost(shop: Workshop) -> None:
+    trust(shop.head)
+    good = publish_newest(config(shop)).view
+    signers = signers_yaml(alice=shop.key("alice-again"), iam=shop.key("iam"))
+    tip = shop.commit("alice-again", {"fleet.yaml": "format: 1\n" + signers})
+    found = publish_newest(config(shop))
+    assert found.view == good
+    assert "signed by a stranger" in found.refused
+    trust(tip)
+    assert publish_newest(config(shop)).view.revision == tip
+    last = shop.commit("alice-again", {"README.md": "as ever"})
+    assert publish_newest(config(shop)).view.revision == last
+
+
+def test_a_kill_between_view_and_trust_is_healed(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trust(shop.head)
+    publish_newest(config(shop))
+    shop.commit("alice")
+    with monkeypatch.context() as patch:
+        patch.setattr(newest, "trust", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            publish_newest(config(shop))
+    assert trusted() != shop.head
+    assert publish_newest(config(shop)).view.revision == shop.head == trusted()
+
+
+def test_a_round_with_nothing_new_loads_nothing_for_it(shop: Workshop) -> None:
+    trust(shop.head)
+    publish_newest(config(shop))
+    paths = {name: str(getattr(places, name)) for name in (*PLACES, "LOCKS")}
+    script = (
+        "import json, sys\nfrom pathlib import Path\nfrom reconciler.host import places\n"
+        "for name, path in json.loads(sys.argv[1]).items(): setattr(places, name, Path(path))\n"
+        "from reconciler.rounds.newest import publish_newest\nfrom reconciler.host.config import ServerConfig\n"
+        "publish_newest(ServerConfig('gpu17', sys.argv[2], 'gate'))\n"
+        "heavy = ('pydantic', 'cryptography', 'ruamel', 'state.trust.walk')\n"
+        "print([m for m in heavy if m in sys.modules])"
+    )
+    words = [sys.executable, "-c", script, json.dumps(paths), str(shop.folder)]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout == "[]\n"

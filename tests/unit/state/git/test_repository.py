@@ -1,0 +1,477 @@
+"""The repository: real Git, real races, real leftovers."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from state.command import run
+from state.edits.edit import Edit
+from state.edits.users import add_key, disable, first_save, set_keys
+from state.errors import LxcGpuError
+from state.git.commits import Author
+from state.git.plumbing import RemoteError
+from state.git.publish import RefusedError, publish
+from state.git.repository import Repository
+from state.reading.problems import StateInvalidError
+from tests.unit.state.keyring import ed25519
+from tests.unit.state.state_files import files
+
+ANN = Author("Ann Example", "ann@example.org")
+
+
+def git(folder: Path, *words: str) -> str:
+    identity = {f"GIT_{who}_{what}": "t" for who in ("AUTHOR", "COMMITTER") for what in ("NAME",)}
+    identity |= {"GIT_AUTHOR_EMAIL": "t@x", "GIT_COMMITTER_EMAIL": "t@x"}
+    return run(["git", "-C", folder, *words], env=identity).stdout.strip()
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A remote, a sysadmin's clone with the fleet pushed, and our clone, made once."""
+    base = tmp_path_factory.mktemp("made")
+    remote, work = base / "remote.git", base / "work"
+    run(["git", "init", "-q", "--bare", "--initial-branch=main", remote])
+    run(["git", "init", "-q", "--initial-branch=main", work])
+    git(work, "remote", "add", "origin", str(remote))
+    save(work, files())
+    Repository.clone(str(remote), base / "clone.git")
+    return base
+
+
+def copied(made: Path, name: str, tmp_path: Path) -> Path:
+    """A copy of one of the repositories in `made`, with the remote of this test."""
+    path = tmp_path / name
+    shutil.copytree(made / name, path, symlinks=True)
+    for config in (path / "config", path / ".git" / "config"):
+        if config.is_file():
+            config.write_text(config.read_text().replace(str(made), str(tmp_path)))
+    return path
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Path:
+    path = tmp_path / "empty.git"
+    run(["git", "init", "-q", "--bare", "--initial-branch=main", path])
+    return path
+
+
+@pytest.fixture
+def remote(tmp_path: Path, made: Path) -> Path:
+    return copied(made, "remote.git", tmp_path)
+
+
+@pytest.fixture
+def work(tmp_path: Path, made: Path, remote: Path) -> Path:
+    return copied(made, "work", tmp_path)
+
+
+@pytest.fixture
+def clone(tmp_path: Path, made: Path, remote: Path) -> Repository:
+    return Repository(copied(made, "clone.git", tmp_path))
+
+
+def save(work: Path, changed: dict[str, bytes], message: str = "by hand") -> str:
+    for path, content in changed.items():
+        (work / path).parent.mkdir(parents=True, exist_ok=True)
+        (work / path).write_bytes(content)
+    git(work, "add", "-A")
+    git(work, "commit", "-qm", message)
+    git(work, "push", "-q", "origin", "main")
+    return git(work, "rev-parse", "HEAD")
+
+
+def test_a_clone_reads_what_was_pushed(clone: Repository, work: Path) -> None:
+    assert clone.tip() == git(work, "rev-parse", "HEAD")
+    state = clone.read(clone.tip())
+    assert list(state.users) == ["ann", "lqchen"]
+    assert clone.tree_id(clone.tip()) == git(work, "rev-parse", "HEAD^{tree}")
+    assert not (clone.path / "hooks").exists()
+
+
+def test_fetch_brings_what_is_new(clone: Repository, work: Path) -> None:
+    old = clone.tip()
+    new = save(work, {"users/eve.yaml": files()["former/bob.yaml"]}, "oops")
+    assert clone.tip() == old
+    assert clone.fetch() == new == clone.tip()
+    assert clone.is_ancestor(old, new)
+    assert not clone.is_ancestor(new, old)
+    assert clone.read(old)
+    with pytest.raises(StateInvalidError, match=r"former/bob\.yaml:4: uid 20002 is also that of"):
+        clone.read(new)
+
+
+def test_a_commit_says_who_and_what(clone: Repository, work: Path) -> None:
+    key = ed25519("new", "laptop")
+    done = publish(clone, add_key("ann", key), ANN)
+    assert done.changed
+    assert done.revision == clone.tip()
+    assert key in done.state.users["ann"].keys
+    git(work, "pull", "-q", "origin", "main")
+    assert git(work, "rev-parse", "HEAD") == done.revision
+    assert git(work, "log", "-1", "--format=%an <%ae> %cn %P") == (
+        f"Ann Example <ann@example.org> lxc-gpu {git(work, 'rev-parse', 'HEAD^')}"
+    )
+    assert git(work, "log", "-1", "--format=%B") == f"ann: add SSH key {key.fingerprint} (laptop)"
+    assert git(work, "diff", "--stat=200", "HEAD^", "HEAD").splitlines()[-1].strip() == (
+        "1 file changed, 1 insertion(+)"
+    )
+
+
+def test_nothing_to_commit(clone: Repository) -> None:
+    before = clone.tip()
+    keys = clone.read(before).users["ann"].keys
+    done = publish(clone, set_keys("ann", keys), ANN)
+    assert (done.changed, done.revision) == (False, before)
+    assert clone.tip() == before
+
+
+def test_leaving_moves_the_file_and_its_text(clone: Repository, work: Path) -> None:
+    publish(clone, disable("ann"), ANN)
+    git(work, "pull", "-q", "origin", "main")
+    assert git(work, "show", "--format=", "--name-status", "-M", "HEAD") == (
+        "R100\tusers/ann.yaml\tformer/ann.yaml"
+    )
+
+
+def test_the_very_first_commit(tmp_path: Path, empty: Path) -> None:
+    clone = Repository.clone(str(empty), tmp_path / "c")
+    with pytest.raises(LxcGpuError, match="empty"):
+        clone.tip()
+    assert clone.history() == ()
+    done = publish(clone, first_save("Ann", "Ann E", "id-1", [ed25519(1)]), ANN)
+    assert done.changed
+    assert (done.state.users["ann"].uid, done.state.users["ann"].port) == (20000, 22000)
+    assert clone.read(clone.tip()) == done.state
+    assert len(clone.history()) == 1
+
+
+def test_the_loser_of_a_race_applies_again(tmp_path: Path, remote: Path) -> None:
+    one = Repository.clone(str(remote), tmp_path / "one")
+    two = Repository.clone(str(remote), tmp_path / "two")
+    edit = first_save("eve", "Eve", None, [ed25519("eve")])
+    calls = []
+
+    def late(state):  # type: ignore[no-untyped-def]
+        if not calls:
+            publish(two, first_save("zoe", "Zoe", None, [ed25519("zoe")]), ANN)
+        calls.append(state)
+        return edit.apply(state)
+
+    done = publish(one, Edit(late), ANN)
+    assert len(calls) == 2
+    users = done.state.users
+    assert users["zoe"].uid == 20003
+    assert users["eve"].uid == 20004
+    assert one.is_ancestor(two.tip(), one.tip())
+    assert one.read(one.tip()).users == users
+
+
+def test_many_at_once_never_share_a_number(tmp_path: Path, remote: Path) -> None:
+    clones = [Repository.clone(str(remote), tmp_path / f"c{n}") for n in range(2)]
+    failed: list[BaseException] = []
+
+    def save_some(clone: Repository, who: int) -> None:
+        try:
+            for n in range(4):
+                name = f"u{who}x{n}"
+                publish(clone, first_save(name, name, None, [ed25519(name)]), ANN)
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [
+        threading.Thread(target=save_some, args=(clone, 2 * at + twin))
+        for at, clone in enumerate(clones)
+        for twin in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    clones[0].fetch()
+    users = clones[0].read(clones[0].tip()).users
+    assert len(users) == 2 + 16
+    assert len({user.uid for user in users.values()}) == 18
+    assert len(clones[0].history(limit=100)) == 17
+    run(["git", "-C", remote, "fsck", "--strict"])
+
+
+def test_a_signed_commit_verifies(tmp_path: Path, clone: Repository, remote: Path) -> None:
+    key = tmp_path / "signer"
+    run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key])
+    allowed = tmp_path / "allowed"
+    allowed.write_text(f"* {key.with_suffix('.pub').read_text()}")
+    done = publish(clone, add_key("ann", ed25519("n")), ANN, key)
+    verify = ["-c", f"gpg.ssh.allowedSignersFile={allowed}", "verify-commit", done.revision]
+    assert run(["git", "-C", remote, *verify]).ok
+    before = clone.tip()
+    with pytest.raises(LxcGpuError, match="could not be signed"):
+        publish(clone, add_key("ann", ed25519("m")), ANN, tmp_path / "missing")
+    assert clone.tip() == before
+
+
+def test_what_breaks_the_rules_is_not_committed(clone: Repository) -> None:
+    def clash(state):  # type: ignore[no-untyped-def]
+        port = state.users["lqchen"].port
+        ann = state.users["ann"].model_copy(update={"port": port})
+        return type(state)(**{**vars(state), "users": {**state.users, "ann": ann}})
+
+    before = clone.tip()
+    with pytest.raises(StateInvalidError, match=r"users/lqchen\.yaml:5: port 22001 is also"):
+        publish(clone, Edit(clash), ANN)
+    assert clone.fetch() == before
+
+
+def test_the_hooks_words_are_passed_on(clone: Repository, remote: Path) -> None:
+    hook = remote / "hooks" / "pre-receive"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\necho 'not on a Friday' >&2\nexit 1\n")
+    hook.chmod(0o755)
+    before = clone.tip()
+    with pytest.raises(RefusedError, match="not on a Friday") as caught:
+        publish(clone, add_key("ann", ed25519("n")), ANN)
+    assert caught.value.code == "state-refused"
+    assert clone.tip() == before
+
+
+def test_history(clone: Repository, work: Path) -> None:
+    publish(clone, add_key("ann", ed25519("n", "x")), Author("Ann <Ünïcode>\n", "a@b"))
+    whole = clone.history()
+    assert [commit.subject.split(":")[0] for commit in whole] == ["ann", "by hand"]
+    assert (whole[0].name, whole[0].email) == ("Ann Ünïcode", "a@b")
+    assert whole[0].revision.startswith(whole[0].short)
+    assert abs(whole[0].when.timestamp() - time.time()) < 100
+    assert len(clone.history("users/ann.yaml")) == 2
+    assert len(clone.history("users/lqchen.yaml", "former/lqchen.yaml")) == 1
+    assert clone.history("users/*.yaml") == ()
+    assert clone.history("--output=/tmp/pwned") == ()
+    assert len(clone.history(limit=1)) == 1
+
+
+@pytest.mark.parametrize(
+    "revision", ["--help", "-x", "", "a b", "main..HEAD", "x\n", "@{upstream}", ":users/ann.yaml"]
+)
+def test_a_revision_is_no_option(clone: Repository, revision: str) -> None:
+    with pytest.raises(LxcGpuError, match="is no revision"):
+        clone.read(revision)
+
+
+def test_an_unknown_revision_is_said(clone: Repository) -> None:
+    with pytest.raises(LxcGpuError, match="There is no revision"):
+        clone.read("0" * 40)
+    with pytest.raises(LxcGpuError, match="failed"):
+        clone.is_ancestor("0" * 40, "main")
+
+
+@pytest.mark.parametrize(
+    "url", ["", "--upload-pack=x", "ext::sh -c x", "relative", "http://x/y", "a\nb:c", "fd::1"]
+)
+def test_an_address_is_no_command(tmp_path: Path, url: str) -> None:
+    with pytest.raises(LxcGpuError, match="no address"):
+        Repository.clone(url, tmp_path / "c")
+    assert not list(tmp_path.glob("*"))
+
+
+@pytest.mark.parametrize(
+    ("url", "script", "code"),
+    [
+        ("ssh://h/x", "echo 'ssh: connect to host h port 22: Connection refused' >&2", "unreach"),
+        ("git@h:x", "echo 'git@h: Permission denied (publickey).' >&2", "denied"),
+        ("ssh://h/x", "echo 'Host key verification failed.' >&2", "host-key"),
+    ],
+)
+def test_a_remote_that_is_down_is_an_error_in_words(
+    tmp_path: Path, url: str, script: str, code: str
+) -> None:
+    ssh = tmp_path / "ssh"
+    ssh.write_text(f"#!/bin/sh\n{script}\nexit 255\n")
+    ssh.chmod(0o755)
+    with pytest.raises(RemoteError) as caught:
+        Repository.clone(url, tmp_path / "c", ssh_command=str(ssh))
+    assert caught.value.code.startswith(f"state-{code}")
+    assert not (tmp_path / "c").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["ssh"]
+
+
+def test_a_silent_remote_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ssh = tmp_path / "ssh"
+    ssh.write_text("#!/bin/sh\nexec sleep 30\n")
+    ssh.chmod(0o755)
+    monkeypatch.setattr("state.git.repository.REMOTE_LIMIT", 0.3)
+    began = time.monotonic()
+    with pytest.raises(RemoteError) as caught:
+        Repository.clone("ssh://h/x", tmp_path / "c", ssh_command=str(ssh))
+    assert caught.value.code == "state-unreachable"
+    assert time.monotonic() - began < 5
+
+
+def test_a_remote_that_is_not_there(tmp_path: Path, clone: Repository, remote: Path) -> None:
+    remote.rename(tmp_path / "elsewhere")
+    with pytest.raises(RemoteError) as caught:
+        clone.fetch()
+    assert caught.value.code == "state-missing"
+    assert clone.read(clone.tip())
+
+
+def test_a_remote_that_lost_its_main(clone: Repository, remote: Path) -> None:
+    before = clone.tip()
+    run(["git", "-C", remote, "update-ref", "-d", "refs/heads/main"])
+    with pytest.raises(LxcGpuError, match="no branch `main` any more"):
+        clone.fetch()
+    assert clone.tip() == before
+
+
+def test_no_clone_is_said(tmp_path: Path) -> None:
+    with pytest.raises(LxcGpuError, match="is no Git repository"):
+        Repository(tmp_path / "nowhere").tip()
+    with pytest.raises(LxcGpuError, match="is no Git repository"):
+        Repository(tmp_path / "nowhere").fetch()
+
+
+def test_cloning_again_goes_on_with_what_is_there(
+    tmp_path: Path, clone: Repository, remote: Path
+) -> None:
+    leftover = tmp_path / ".clone.git.clone-dead"
+    leftover.mkdir()
+    again = Repository.clone(str(remote), clone.path)
+    assert again.tip() == clone.tip()
+    clone.path.rename(tmp_path / "moved")
+    assert Repository.clone(str(remote), clone.path).read("main").users
+    assert not leftover.exists()
+
+
+def test_leftovers_of_a_kill_are_no_obstacle(clone: Repository, work: Path) -> None:
+    for name in ("packed-refs.lock", "refs/heads/main.lock", "config.lock", "HEAD.lock"):
+        (clone.path / name).write_text("")
+    (clone.path / "lxc-gpu-parsed.json").write_bytes(b"half a li")
+    (clone.path / ".lxc-gpu-parsed.json.xyz").write_bytes(b"")
+    new = save(work, {"README.md": b"new"})
+    assert Repository(clone.path).fetch() == new
+    assert publish(Repository(clone.path), add_key("ann", ed25519("n")), ANN).changed
+
+
+@pytest.mark.parametrize("content", [b"", b"\n{}", b"x" * 64 + b"\n[]", b"\xff\xfe"])
+def test_a_corrupt_cache_is_no_cache(clone: Repository, content: bytes) -> None:
+    path = clone.path / "lxc-gpu-parsed.json"
+    clone.read(clone.tip())
+    good = path.read_bytes()
+    path.write_bytes(good.replace(b"20001", b"20009") if content == b"" else content)
+    again = Repository(clone.path)
+    assert again.read(again.tip()).users["lqchen"].uid == 20001
+    assert path.read_bytes() == good
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(clone: Repository) -> None:
+    (clone.path / "lxc-gpu-parsed.json").unlink(missing_ok=True)
+    (clone.path / "lxc-gpu-parsed.json").mkdir()
+    assert Repository(clone.path).read("main").users
+
+
+def test_errors_have_lines_though_the_files_come_from_the_cache(
+    clone: Repository, work: Path
+) -> None:
+    clone.read("main")
+    moved = files()["former/bob.yaml"].replace(b"22002", b"22001")
+    save(work, {"former/bob.yaml": moved})
+    clone.fetch()
+    for repository in (clone, Repository(clone.path)):
+        with pytest.raises(StateInvalidError) as caught:
+            repository.read("main")
+        assert [str(problem) for problem in caught.value.problems] == [
+            "former/bob.yaml:5: port 22001 is also that of users/lqchen.yaml"
+        ]
+
+
+def test_links_submodules_and_huge_files_are_problems(clone: Repository, work: Path) -> None:
+    (work / "users" / "link.yaml").symlink_to("/etc/passwd")
+    (work / "users" / "huge.yaml").write_bytes(b"#" * 5_000_000)
+    (work / "users" / "wr\nong.yaml").write_bytes(b"")
+    (work / "README-link").symlink_to("/etc/passwd")
+    commit = git(work, "rev-parse", "HEAD")
+    git(work, "update-index", "--add", "--cacheinfo", f"160000,{commit},servers/sub.yaml")
+    save_index = ["commit", "-qm", "bad"]
+    git(work, "add", "users", "README-link")
+    git(work, *save_index)
+    git(work, "push", "-q", "origin", "main")
+    clone.fetch()
+    with pytest.raises(StateInvalidError) as caught:
+        clone.read("main")
+    found = [str(problem) for problem in caught.value.problems]
+    assert len(found) == 4
+    assert "servers/sub.yaml: must be a plain file, no link or submodule" in found
+    assert "users/link.yaml: must be a plain file, no link or submodule" in found
+    assert "users/huge.yaml: the file is larger than 64 KiB" in found
+    assert any("wr�ong" in each for each in found)
+
+
+def test_a_folder_that_is_a_file_is_a_problem(clone: Repository, work: Path) -> None:
+    git(work, "rm", "-rq", "former")
+    save(work, {"former": b"x"})
+    clone.fetch()
+    with pytest.raises(StateInvalidError, match="former: must be a folder"):
+        clone.read("main")
+
+
+def test_configuration_in_the_clone_starts_nothing(
+    clone: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trap = tmp_path / "trap"
+    script = tmp_path / "script"
+    script.write_text(f"#!/bin/sh\ntouch {trap}\n")
+    script.chmod(0o755)
+    (clone.path / "hooks").mkdir()
+    for hook in ("reference-transaction", "pre-push", "post-index-change"):
+        (clone.path / "hooks" / hook).symlink_to(script)
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / ".gitconfig").write_text(
+        f'[core]\n\tfsmonitor = {script}\n\thooksPath = {tmp_path}\n[url "ext::{script}"]\n'
+        f"\tinsteadOf = {tmp_path}\n[commit]\n\tgpgSign = true\n"
+    )
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("GIT_DIR", "/nonexistent")
+    clone.fetch()
+    publish(clone, add_key("ann", ed25519("n")), ANN)
+    assert not trap.exists()
+
+
+def test_a_commit_waits_for_another_of_the_same_clone(clone: Repository) -> None:
+    with clone.alone():
+        work = (clone, add_key("ann", ed25519("n")), ANN)
+        thread = threading.Thread(target=publish, args=work)
+        thread.start()
+        thread.join(0.3)
+        assert thread.is_alive()
+    thread.join()
+    assert len(clone.read("main").users["ann"].keys) == 2
+
+
+def test_a_kill_in_the_middle_is_healed(tmp_path: Path, remote: Path) -> None:
+    """Kill programs that commit, wherever they happen to be; the next commit must do."""
+    script = (
+        "import sys; from pathlib import Path; from state.git.repository import Repository\n"
+        "from state.git.commits import Author; from state.edits.users import rename_person\n"
+        "from state.git.publish import publish\n"
+        "r = Repository(Path(sys.argv[1]))\n"
+        "print('ready', flush=True)\n"
+        "for n in range(1000): publish(r, rename_person('ann', f'Ann {n}'), Author('a', 'a@b'))\n"
+    )
+    clone = Repository.clone(str(remote), tmp_path / "c")
+    for delay in (0.0, 0.05, 0.11):
+        with subprocess.Popen(
+            [sys.executable, "-c", script, str(clone.path)], stdout=subprocess.PIPE
+        ) as child:
+            assert child.stdout is not None
+            child.stdout.readline()
+            time.sleep(delay)
+            child.kill()
+        assert publish(Repository(clone.path), add_key("ann", ed25519(delay)), ANN).changed
+    clone.fetch()
+    assert len(clone.read("main").users["ann"].keys) == 4

@@ -1,0 +1,114 @@
+"""Mounts and limits that would break a container, or hand out the server."""
+
+from __future__ import annotations
+
+import pytest
+
+from state.reading.load import load
+from state.reading.problems import StateInvalidError
+from tests.unit.state.state_files import files, server_yaml
+
+REGISTERED = files()["registrations/gpu17/ann.yaml"].decode()
+SERVER = server_yaml("gpu17", "172.16.2.17")
+
+
+def said(server: str = "", registration: str = "") -> str:
+    """Everything that is wrong with gpu17, with these lines at the end of its two files."""
+    given = files(servers__gpu17=SERVER + server, registrations__gpu17__ann=REGISTERED + registration)  # fmt: skip  # noqa: E501
+    try:
+        load(given)
+    except StateInvalidError as error:
+        return "\n".join(str(problem) for problem in error.problems)
+    return ""
+
+
+def mounts(*mounts: str) -> str:
+    return "mounts:\n" + "".join(f"  - {{{mount}}}\n" for mount in mounts)
+
+
+SOUND = mounts(
+    "source: /ssd/users, target: /SSD",
+    "source: /mnt/nas/data, target: /data, access: read-only, mounted: true",
+    "source: /mnt/nas/shared, target: /data/shared, access: shared, mounted: true",
+    "source: /mnt/nas/home, target: /home",
+    "source: /srv/models, target: /var/lib/models, access: read-only",
+    "source: /srv/pictures, target: /home/pictures, access: read-only",
+)
+
+
+def test_sound_mounts_and_limits_have_no_findings() -> None:
+    limits = "limits: {memory: 64G, cpus: 16, tasks: 4096, disk: 500G}\n"
+    assert said(SOUND + limits, mounts("source: /ssd/users, target: /SSD")) == ""
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["/etc", "/usr", "/proc", "/sys", "/dev", "/run", "/bin", "/lib", "/lib64", "/sbin", "/var",
+     "/boot", "/root", "/tmp", "/proc/sys", "/dev/shm", "/run/user", "/sys/fs", "/etc/ssh", "/"],
+)  # fmt: skip
+def test_what_would_break_a_container_is_no_target(target: str) -> None:
+    words = said(mounts(f"source: /ssd/users, target: {target}"))
+    assert words.startswith("servers/gpu17.yaml:5: "), words
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["/", "/etc", "/etc/ssh", "/root", "/boot", "/proc", "/sys", "/dev", "/dev/shm", "/run",
+     "/home", "/home/lqchen", "/usr", "/var", "/var/lib", "/var/lib/lxc-gpu",
+     "/var/lib/lxc-gpu/containers",
+     "/var/lib/lxc-gpu/host_keys", "/var/lib/lxc-gpu/snapshots/ann",
+     "/opt", "/tmp", "/opt/lxc-gpu"],
+)  # fmt: skip
+@pytest.mark.parametrize("access", ["own", "read-only", "shared"])
+def test_what_would_hand_out_the_server_is_no_source(source: str, access: str) -> None:
+    words = said(mounts(f"source: {source}, target: /x, access: {access}"))
+    assert words.startswith("servers/gpu17.yaml:5: "), words
+    assert source in words
+
+
+def test_containers_and_snapshots_elsewhere_are_no_sources_either() -> None:
+    elsewhere = "containers: /ssd/containers\nsnapshots: {folder: /nas/snapshots}\n"
+    for source in ("/ssd", "/ssd/containers", "/ssd/containers/ann", "/nas", "/nas/snapshots"):
+        assert said(elsewhere + mounts(f"source: {source}, target: /x")), source
+    assert said(elsewhere + mounts("source: /ssd/users, target: /x")) == ""
+
+
+@pytest.mark.parametrize("access", ["own", "read-only", "shared"])
+def test_what_runs_in_every_container_is_no_source(access: str) -> None:
+    elsewhere = "driver: {policy: install, installers: /nas/drivers}\n"
+    for source in ("/nas", "/nas/drivers", "/nas/drivers/old"):
+        words = said(elsewhere + mounts(f"source: {source}, target: /x, access: {access}"))
+        assert "NVIDIA's installers in /nas/drivers overlap" in words
+    assert said(elsewhere + mounts(f"source: /nas/data, target: /x, access: {access}")) == ""
+
+
+@pytest.mark.parametrize(
+    ("server", "registration", "expected"),
+    [
+        (mounts("source: /a, target: /x", "source: /b, target: /x"), "",
+         "servers/gpu17.yaml:6: /x is the target of another mount, too"),
+        (mounts("source: /a, target: /x", "source: /a, target: /y, access: shared"), "",
+         "servers/gpu17.yaml:6: /a is `own` elsewhere on this server"),
+        (mounts("source: /a, target: /x"), mounts("source: /a, target: /y, access: read-only"),
+         "registrations/gpu17/ann.yaml:3: /a is `own` elsewhere"),
+        (mounts("source: /a, target: /x"), mounts("source: /a/ann, target: /y, access: shared"),
+         "registrations/gpu17/ann.yaml:3: /a/ann lies in /a, which holds users' own folders"),
+        (mounts("source: /a, target: /home, access: shared"), "",
+         "/home holds the keys that open a container"),
+        (mounts("source: /a, target: /home/ann, access: shared"), "", "access: own"),
+        (mounts("source: /a, target: /home/ann/.ssh, access: read-only"), "", "access: own"),
+        ("limits: {memory: 64M}\n", "", "servers/gpu17.yaml:4: memory must be at least 256M"),
+        ("", "limits: {memory: 255M}\n", "registrations/gpu17/ann.yaml:2: memory must be at"),
+        ("", "limits: {disk: 1M}\n", "disk must be at least 1024M"),
+        ("limits: {cpus: 0}\n", "", "cpus"),
+        ("limits: {memory: 64 gigs}\n", "", "must be a size such as 64G"),
+        (mounts("source: /a/../etc, target: /x"), "", "must be an absolute path without `..`"),
+        (mounts("source: /a b, target: /x"), "", "may hold letters, digits"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said_with_its_line(server: str, registration: str, expected: str) -> None:
+    assert expected in said(server, registration)
+
+
+def test_a_registration_may_say_otherwise_than_the_server() -> None:
+    assert said(SOUND, mounts("source: /ssd/fast, target: /SSD")) == ""

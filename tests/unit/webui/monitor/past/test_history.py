@@ -1,0 +1,341 @@
+"""The history: sums, gaps, restarts, and every disk that doesn't do as it should."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from state.wire.server_load import UserLoad
+from tests.unit.webui.monitor.small_loads import GIB, gpu, load
+from webui.monitor.past import ledger
+from webui.monitor.past.history import History
+
+MONDAY = 1_795_392_000.0  # 2026-11-23, midnight UTC: the week 2026-W48 begins
+
+
+class Clock:
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock(MONDAY)
+
+
+@pytest.fixture
+def history(tmp_path, clock) -> History:
+    return History(tmp_path / "history.db", clock=clock)
+
+
+def hear(history: History, clock: Clock, seconds: float, *gpus, server="gpu17", **more) -> None:
+    """A load each five seconds."""
+    end = clock.now + seconds
+    while clock.now < end:
+        clock.now += 5
+        history.note(server, load(server, *gpus, **more), clock.now)
+
+
+def ann(history: History, week: str):
+    (found,) = [used for used in history.used(week) if used.user == "ann"]
+    return found
+
+
+def test_hours_of_a_week(history, clock):
+    users = (UserLoad("ann", 4.0, 2 * GIB, 1),)
+    hear(history, clock, 3605, gpu(0, "ann", busy=50.0), gpu(1), users=users)
+    history.flush()
+    used = ann(history, "2026-W48")
+    assert (used.server, used.week) == ("gpu17", "2026-W48")
+    assert used.gpu_hours == pytest.approx(1)
+    assert used.gpu_busy_hours == pytest.approx(0.5)
+    assert used.gpu_memory_gib_hours == pytest.approx(10)
+    assert used.memory_gib_hours == pytest.approx(2)
+    assert used.cpu_hours == pytest.approx(4)
+    (heard,) = history.heard("2026-W48")
+    assert (heard.hours, heard.gpu_hours) == (pytest.approx(1), pytest.approx(2))
+    assert history.weeks() == ("2026-W48",)
+    assert history.used_by("ann") == (used,)
+    assert history.used_by("bob") == ()
+
+
+def test_a_week_ends_at_midnight_utc(history, clock):
+    clock.now = MONDAY - 60
+    hear(history, clock, 120, gpu(0, "ann"))
+    history.flush()
+    assert history.weeks() == ("2026-W48", "2026-W47")
+    assert ann(history, "2026-W47").gpu_hours * 3600 == pytest.approx(50)
+    assert ann(history, "2026-W48").gpu_hours * 3600 == pytest.approx(65)
+    assert [used.week for used in history.used_by("ann", weeks=1)] == ["2026-W48"]
+
+
+def test_an_outage_is_a_gap_and_no_zero(history, clock):
+    hear(history, clock, 300, gpu(0, "ann"))
+    clock.now += 600
+    hear(history, clock, 300, gpu(0, "ann"))
+    history.flush()
+    points = history.points("gpu17", clock.now - 1200, 60)
+    assert len(points) == 20
+    assert [point.cpu for point in points[-4:]] == pytest.approx([20] * 4)
+    assert all(point.cpu is None and point.held is None for point in points[6:14])
+    assert ann(history, "2026-W48").gpu_hours * 3600 == pytest.approx(590)
+
+
+@pytest.mark.parametrize(("since", "step", "count"), [(3600, 60, 60), (86_400, 600, 144)])
+def test_a_plot_has_a_point_for_each_step(history, clock, since, step, count):
+    clock.now += 7.5
+    hear(history, clock, 60, gpu(0, "ann"))
+    for server in ("gpu17", "nobody"):
+        points = history.points(server, clock.now - since, step)
+        assert len(points) == count
+        assert {b.at - a.at for a, b in itertools.pairwise(points)} == {step}
+    last = history.points("gpu17", clock.now - since, step)[-1]
+    assert (last.cpu, last.memory) == (pytest.approx(20), pytest.approx(25))
+    assert (last.gpu, last.held) == (pytest.approx(50), pytest.approx(100))
+
+
+def test_plots_go_back_two_days_and_no_further(history, clock):
+    for _ in range(60):
+        hear(history, clock, 60, gpu(0, "ann"))
+        clock.now += 3540
+    points = history.points("gpu17", clock.now - 40 * 86_400, 60)
+    assert len(points) == 2880
+    history.flush()
+    hours = history.points("gpu17", clock.now - 2 * 86_400, 3600)
+    assert [point.cpu is None for point in hours] == [False] * 47 + [True]
+    assert history.points("gpu17", clock.now - 3 * 86_400, 3600)[0].cpu is None
+
+
+def test_a_clock_that_was_years_ahead_does_no_lasting_harm(history, clock, tmp_path):
+    hear(history, clock, 65, gpu(0, "ann"))
+    clock.now += 4 * 365 * 86_400
+    hear(history, clock, 65, gpu(0, "ann"))
+    history.flush()
+    clock.now = MONDAY + 300
+    hear(history, clock, 65, gpu(0, "ann"))
+    history.flush()
+    again = History(tmp_path / "history.db", clock=clock)
+    again.flush()
+    for each in (history, again):
+        assert each.points("gpu17", clock.now - 60, 60)[-1].cpu == pytest.approx(20)
+        assert each.weeks() == ("2026-W48",)
+    hear(again, clock, 65, gpu(0, "ann"))
+    assert again.points("gpu17", clock.now - 60, 60)[-1].cpu == pytest.approx(20)
+
+
+def test_a_restart_loses_nothing(history, clock, tmp_path):
+    hear(history, clock, 90, gpu(0, "ann"))
+    history.flush()
+    again = History(tmp_path / "history.db", clock=clock)
+    again.flush()
+    hear(again, clock, 30, gpu(0, "ann"))
+    again.flush()
+    assert ann(again, "2026-W48").gpu_hours * 3600 == pytest.approx(85 + 25)
+    assert [p.cpu for p in again.points("gpu17", MONDAY - 1, 60)] == pytest.approx([20] * 3)
+    third = History(tmp_path / "history.db", clock=clock)
+    third.flush()
+    assert third.all_points(MONDAY - 1, 60) == again.all_points(MONDAY - 1, 60)
+
+
+def test_a_kill_loses_what_was_not_written_and_no_more(tmp_path):
+    program = f"""
+import sys
+from pathlib import Path
+sys.path[:0] = {sys.path!r}
+from tests.unit.webui.monitor.past.test_history import *
+clock = Clock(MONDAY)
+history = History(Path({str(tmp_path)!r}) / "history.db", clock=clock)
+while True:
+    hear(history, clock, 60, gpu(0, "ann"))
+    history.flush()
+    print(int(clock.now - MONDAY), flush=True)
+"""
+    running = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert running.stdout is not None
+    for _ in range(20):
+        written = int(running.stdout.readline())
+    os.kill(running.pid, signal.SIGKILL)
+    written = [written, *map(int, running.communicate()[0].split())][-1]
+    history = History(tmp_path / "history.db", clock=Clock(MONDAY + written + 60))
+    history.flush()
+    assert history.problem is None
+    kept = ann(history, "2026-W48").gpu_hours * 3600
+    assert kept in (pytest.approx(written - 5), pytest.approx(written + 55))
+
+
+def test_a_file_that_is_no_database_is_put_aside(history, clock, tmp_path, caplog):
+    (tmp_path / "history.db").write_text("my shopping list\n" * 100)
+    hear(history, clock, 60, gpu(0, "ann"))
+    history.flush()
+    assert history.problem is None
+    assert ann(history, "2026-W48").gpu_hours > 0
+    (aside,) = tmp_path.glob("history.db.damaged-*")
+    assert aside.read_text().startswith("my shopping list")
+    assert "event=use-damaged" in caplog.text
+    assert str(aside) in caplog.text
+
+
+def test_a_database_that_breaks_while_it_is_open(history, clock, tmp_path):
+    hear(history, clock, 3000, gpu(0, "ann"))
+    history.flush()
+    sqlite3.connect(tmp_path / "history.db").execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    size = (tmp_path / "history.db").stat().st_size
+    with (tmp_path / "history.db").open("r+b") as file:
+        file.seek(4096)
+        file.write(os.urandom(size - 4096))
+    assert history.used("2026-W48") == ()
+    assert history.problem is not None
+    assert history.problem.code == "monitor-history-damaged"
+    for _ in range(2):
+        hear(history, clock, 60, gpu(0, "ann"))
+        history.flush()
+    assert history.problem is None
+    assert ann(history, "2026-W48").gpu_hours * 3600 == pytest.approx(120)
+    assert history.points("gpu17", MONDAY - 1, 60)[10].cpu == pytest.approx(20)
+
+
+def test_a_disk_that_damages_every_database_is_not_filled_with_them(history, clock, tmp_path):
+    for _ in range(3):
+        hear(history, clock, 60, gpu(0, "ann"))
+        history.stop()
+        (tmp_path / "history.db").write_text("no" * 1000)
+        history = History(tmp_path / "history.db", clock=clock)
+        history.flush()
+    assert len(list(tmp_path.glob("*.damaged-*"))) == 1
+    assert history.problem is not None
+    assert history.problem.code == "monitor-history-damaged"
+    assert history.used("2026-W48") == ()
+
+
+def test_a_full_disk_ends_and_nothing_is_lost(history, clock, tmp_path, caplog):
+    hear(history, clock, 65, gpu(0, "ann"))
+    history.flush()
+    store = history._store
+    store._database.execute("PRAGMA max_page_count = 1")  # what SQLite does when the disk is full
+    for n in range(50):
+        hear(history, clock, 60, gpu(0, *(f"user{n}-{k}" for k in range(20))), gpu(1, "ann"))
+        history.flush()
+    assert history.problem is not None
+    assert "full" in history.problem.message
+    assert caplog.text.count("event=use-failed") == 1
+    assert history.points("gpu17", clock.now - 600, 60)[-1].cpu is not None
+    store._database.execute("PRAGMA max_page_count = 1000000")
+    history.flush()
+    assert history.problem is None
+    assert ann(history, "2026-W48").gpu_hours * 3600 == pytest.approx(60 + 3000)
+
+
+def test_a_folder_that_is_not_there(clock, tmp_path):
+    history = History(tmp_path / "missing" / "history.db", clock=clock)
+    hear(history, clock, 65, gpu(0, "ann"))
+    history.flush()
+    assert history.problem is not None
+    assert str(tmp_path / "missing") in history.problem.message + history.problem.hint
+    assert history.weeks() == () == history.used("2026-W48")
+    (tmp_path / "missing").mkdir()
+    history.flush()
+    assert history.problem is None
+    assert ann(history, "2026-W48").gpu_hours * 3600 == pytest.approx(60)
+
+
+def test_a_file_that_is_moved_away_is_begun_anew(history, clock, tmp_path):
+    hear(history, clock, 65, gpu(0, "ann"))
+    history.flush()
+    (tmp_path / "history.db").rename(tmp_path / "elsewhere.db")
+    hear(history, clock, 60, gpu(0, "ann"))
+    history.flush()
+    assert history.problem is None
+    assert ann(history, "2026-W48").gpu_hours * 3600 == pytest.approx(60)
+
+
+def test_a_newer_one_is_left_as_it_is(history, clock, tmp_path):
+    path = tmp_path / "history.db"
+    newer = sqlite3.connect(path)
+    newer.execute("PRAGMA user_version = 99")
+    newer.close()
+    before = path.read_bytes()
+    hear(history, clock, 65, gpu(0, "ann"))
+    history.flush()
+    assert history.problem is not None
+    assert history.problem.code == "monitor-history-newer"
+    assert path.read_bytes() == before
+
+
+def test_what_is_old_is_deleted_and_no_week_in_part(tmp_path, clock):
+    history = History(tmp_path / "history.db", keep_use_days=10, clock=clock)
+    for _ in range(21):
+        hear(history, clock, 60, gpu(0, "ann"))
+        clock.now += 86_400 - 60
+    history.flush()
+    clock.now += 2 * 86_400
+    history._forget()
+    history.flush()
+    assert history.weeks() == ("2026-W50", "2026-W49")
+    assert ann(history, "2026-W49").gpu_hours * 3600 == pytest.approx(7 * 55)
+    assert sqlite3.connect(tmp_path / "history.db").execute("SELECT min(minute) FROM minutes")
+
+
+def test_a_server_that_makes_names_up_fills_nothing(history, clock, monkeypatch):
+    monkeypatch.setattr(ledger, "MOST_USERS", 10)
+    for n in range(100):
+        hear(history, clock, 10, users=(UserLoad(f"user{n}", 1.0, 1, 1),))
+    hear(history, clock, 60, gpu(0, "ann"), server="gpu18")
+    history.flush()
+    assert len([u for u in history.used("2026-W48") if u.server == "gpu17"]) == 10
+    assert len(history.totals()["gpu17"]) == 10
+    assert ann(history, "2026-W48").server == "gpu18"
+
+
+@pytest.mark.parametrize("week", ["", "2026-W99", "2026-48", "../../x", "9999-W53", "0000-W01"])
+def test_no_week(history, week):
+    history.flush()
+    assert history.used(week) == () == history.heard(week)
+
+
+def test_names_are_data(history, clock):
+    name = "Robert'); DROP TABLE use;--"
+    hear(history, clock, 60, gpu(0, name))
+    history.flush()
+    (used,) = history.used("2026-W48")
+    assert used.user == name
+
+
+def test_it_is_written_at_the_end(tmp_path):
+    now = time.time()
+    history = History(tmp_path / "history.db")
+    history.watch()
+    history.note("gpu17", load("gpu17", gpu(0, "ann")), now - 5)
+    history.note("gpu17", load("gpu17", gpu(0, "ann")), now)
+    history.stop()
+    rows = sqlite3.connect(Path(tmp_path / "history.db")).execute("SELECT gpu FROM use").fetchall()
+    assert rows == [(5.0,)] or rows == [(pytest.approx(5.0),)]
+
+
+def test_what_only_a_reader_finds_damaged_is_put_aside_too(history, clock, tmp_path):
+    hear(history, clock, 600, gpu(0, "ann"))
+    history.flush()
+    with sqlite3.connect(tmp_path / "history.db") as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        asked = "SELECT rootpage FROM sqlite_schema WHERE name = 'heard'"
+        (page,) = database.execute(asked).fetchone()
+    database.close()
+    with (tmp_path / "history.db").open("r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(b"\xff" * 4096)
+    history.weeks()
+    hear(history, clock, 60, gpu(0, "ann"))
+    history.flush()
+    assert history.problem is None
+    assert history.weeks() == ("2026-W48",)
+    assert len(list(tmp_path.glob("*.damaged-*"))) == 1
