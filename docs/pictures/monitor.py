@@ -1,4 +1,4 @@
-"""Pictures of the monitor, with GPUs that don't exist: loads are generated (tests/generated_loads.py).
+"""Pictures of the monitor, with GPUs that don't exist: loads are generated.
 
 The page, its history and the browser are real. monitor.png: on a desk in the light, on a phone in
 the dark; monitor-history.png: a week.

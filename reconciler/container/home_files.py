@@ -46,7 +46,8 @@ def write(root: Path, user: str, resident_subid: int, files: dict[str, str]) -> 
 def mounted_home(view: View, user: str) -> tuple[str, Path, PurePosixPath] | None:
     """Where a mount covers ~/.ssh: its source, the folder of it that is mounted, the way to .ssh.
 
-    None if none does. Only folders of the user's own may cover it (`state.reading.check_resources`).
+    None if none does. Only folders of the user's own may cover it
+    (`state.reading.check_resources`).
     """
     folder = PurePosixPath("/") / _folder(user)
     found = None

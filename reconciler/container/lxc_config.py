@@ -29,7 +29,8 @@ def lxc_config(
 ) -> str:
     """The whole configuration, with what of the server the container is to see.
 
-    `apparmor` is the profile that confines it, besides its user namespace (reconciler.container.apparmor).
+    `apparmor` is the profile that confines it, besides its user namespace
+    (reconciler.container.apparmor).
     `hook` is run inside, as the container's root, when all is mounted and before its init.
     """
     lines = [

@@ -1,9 +1,9 @@
 """Which containers run though nobody uses them. It is said, and nothing is stopped for it.
 
-`reconciler.load.last_use` looks every ten minutes or so; here, what it sees adds up to how long nobody
-used what. Time is counted by a clock that nobody sets (CLOCK_BOOTTIME, clock_gettime(2)), and no
-count outlives a start of its container: neither a wrong clock nor a reboot makes anybody idle. What
-nobody looked at doesn't count either.
+`reconciler.load.last_use` looks every ten minutes or so; here, what it sees adds up to how long
+nobody used what. Time is counted by a clock that nobody sets (CLOCK_BOOTTIME, clock_gettime(2)),
+and no count outlives a start of its container: neither a wrong clock nor a reboot makes anybody
+idle. What nobody looked at doesn't count either.
 Standard library only: `start` reads this.
 """
 

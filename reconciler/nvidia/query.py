@@ -1,4 +1,4 @@
-"""The calls of NVML, by pynvml. For a child only (`reconciler.children.aside`): each of them may hang."""
+"""The calls of NVML, by pynvml, for a child (`reconciler.children.aside`): each may hang."""
 
 from __future__ import annotations
 

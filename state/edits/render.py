@@ -1,8 +1,8 @@
 """From a changed state back to files: only what differs is written, the rest stays to the letter.
 
-A file that exists is edited in its text, by the positions of its values (`state.reading.syntax`), so that
-comments, order and layout survive; the result is read again and must say what was wanted. Where a
-text can't be edited like that (a list in brackets, say), the one field is written anew.
+A file that exists is edited in its text, by the positions of its values (`state.reading.syntax`),
+so that comments, order and layout survive; the result is read again and must say what was wanted.
+Where a text can't be edited like that (a list in brackets, say), the one field is written anew.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The state repository: a bare clone that is fetched, and read at a revision.
 
 Control flow of a read: `ls-tree` names the blobs of a revision, parsed ones come from
-`state.git.parsed`, the others from `cat-file`, and `state.reading.load.build` makes a State of them: never a
-work tree, so nobody sees half an update. `state.git.publish` commits edits to it.
+`state.git.parsed`, the others from `cat-file`, and `state.reading.load.build` makes a State of
+them: never a work tree, so nobody sees half an update. `state.git.publish` commits edits to it.
 
 Models and YAML are loaded when a state is first read: a round with nothing new needs neither.
 """

@@ -1,8 +1,9 @@
 """The state repository itself, on the web machine: made, and given its hooks.
 
-`python -m state.origin.bare REPOSITORY --admin-name NAME --admin-key KEY --iam-key KEY --signing-key FILE`
-makes it, with a first commit that names who may sign, signed by the web machine; no server takes
-that commit for good before its sysadmin says so (`setup/gpu-server --trust`).
+`python -m state.origin.bare REPOSITORY --admin-name NAME --admin-key KEY --iam-key KEY
+--signing-key FILE` makes it, with a first commit that names who may sign, signed by the web
+machine; no server takes that commit for good before its sysadmin says so (`setup/gpu-server
+--trust`).
 `python -m state.origin.bare REPOSITORY` renews hooks and settings.
 """
 

@@ -26,8 +26,8 @@ def judge_push(lines: Iterable[str], repository: Repository) -> None:
     """Refuse what must not be pushed; `lines` are `OLD NEW REF`, as Git gives them to the hook.
 
     `main` only ever goes forward, to a valid state, by commits that their signers may make
-    (`state.trust.walk`). Other branches are free, for work that is reviewed before it comes to main;
-    anything else (tags, notes) is refused. PushRefusedError and RevisionRefusedError say why;
+    (`state.trust.walk`). Other branches are free, for work that is reviewed before it comes to
+    main; anything else (tags, notes) is refused. PushRefusedError and RevisionRefusedError say why;
     StateInvalidError names every problem of the pushed state.
     """
     for line in lines:

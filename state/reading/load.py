@@ -1,8 +1,9 @@
 """From the files of a state repository to a `State`, or to every problem that they have.
 
-Control flow: `load` parses each file (`state.reading.syntax`), `build` makes typed values of the plain
-ones (`state.model.documents`), then `state.reading.check` applies the rules that span files. What is wrong is
-collected on the way as findings; only then are lines looked up, by parsing the file again.
+Control flow: `load` parses each file (`state.reading.syntax`), `build` makes typed values of the
+plain ones (`state.model.documents`), then `state.reading.check` applies the rules that span files.
+What is wrong is collected on the way as findings; only then are lines looked up, by parsing the
+file again.
 """
 
 from __future__ import annotations

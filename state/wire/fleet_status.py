@@ -1,7 +1,8 @@
 """What the whole fleet is doing: what the web page's /monitor.json says, for programs.
 
-Who reads it from another machine gets it checked, as every load in it (`state.wire.server_load`): each
-number in its range, each text short and printable. Fields that a newer page adds are passed over.
+Who reads it from another machine gets it checked, as every load in it (`state.wire.server_load`):
+each number in its range, each text short and printable. Fields that a newer page adds are passed
+over.
 """
 
 from __future__ import annotations

@@ -45,7 +45,8 @@ def _simulate(lab: Lab) -> None:
     host_key = " ".join(host.read("/etc/ssh/ssh_host_ed25519_key.pub").split()[:2])
     for number, address in enumerate(SIMULATED):
         host.run(["ip", "address", "add", f"{address}/24", "dev", "eth0"])
-        text = f"address: {address}\nhost_key: {host_key}\nstate_key: {many_users.key(10**8 + number)}\n"
+        state_key = many_users.key(10**8 + number)
+        text = f"address: {address}\nhost_key: {host_key}\nstate_key: {state_key}\n"
         laptop.write(f"{CLONE}/servers/simulated{number}.yaml", text)
     laptop.sh(f"""
         cd {CLONE} && git add servers && git stash -q && git pull -q --ff-only && git stash pop -q

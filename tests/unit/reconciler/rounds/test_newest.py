@@ -180,7 +180,8 @@ def test_a_round_with_nothing_new_loads_nothing_for_it(shop: Workshop) -> None:
     script = (
         "import json, sys\nfrom pathlib import Path\nfrom reconciler.host import places\n"
         "for name, path in json.loads(sys.argv[1]).items(): setattr(places, name, Path(path))\n"
-        "from reconciler.rounds.newest import publish_newest\nfrom reconciler.host.config import ServerConfig\n"
+        "from reconciler.rounds.newest import publish_newest\n"
+        "from reconciler.host.config import ServerConfig\n"
         "publish_newest(ServerConfig('gpu17', sys.argv[2], 'gate'))\n"
         "heavy = ('pydantic', 'cryptography', 'ruamel', 'state.trust.walk')\n"
         "print([m for m in heavy if m in sys.modules])"
