@@ -1,7 +1,10 @@
-"""Imports only ever point one way: state <- reconciler <- shells, and the web page by itself."""
+"""Imports only ever point one way: between packages, and between the rooms of each."""
 
+import ast
 import sys
 from pathlib import Path
+
+import pytest
 
 from state.command import run
 
@@ -9,6 +12,25 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_imports_point_one_way() -> None:
-    words = [Path(sys.executable).with_name("lint-imports"), "--config", "pyproject.toml"]
-    done = run([*words, "--no-cache"], cwd=ROOT, check=False, env={"PYTHONPATH": str(ROOT)})
+    words = [Path(sys.executable).with_name("lint-imports"), "pyproject.toml"]
+    done = run(
+        [*words, "--no-cache"], cwd=ROOT, check=False, env={"PYTHONPATH": f"{ROOT}:{ROOT}/setup"}
+    )
     assert done.ok, done.stdout
+
+
+ROOMS = [
+    folder.relative_to(ROOT)
+    for package in ("state", "reconciler", "shells", "webui", "setup/laboratory")
+    for folder in (ROOT / package, *sorted((ROOT / package).rglob("*/")))
+    if any(folder.glob("*.py"))
+]
+MOST_MODULES = 16
+"""Of one room: more than a newcomer can take in at a look."""
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=str)
+def test_a_room_says_what_it_is_for_and_is_not_crowded(room: Path) -> None:
+    modules = [file for file in (ROOT / room).glob("*.py") if not file.name.startswith("__")]
+    assert len(modules) <= MOST_MODULES
+    assert ast.get_docstring(ast.parse((ROOT / room / "__init__.py").read_text()))
