@@ -1,6 +1,7 @@
 """Imports only ever point one way: between packages, and between the rooms of each."""
 
 import ast
+import re
 import sys
 from pathlib import Path
 
@@ -34,3 +35,14 @@ def test_a_room_says_what_it_is_for_and_is_not_crowded(room: Path) -> None:
     modules = [file for file in (ROOT / room).glob("*.py") if not file.name.startswith("__")]
     assert len(modules) <= MOST_MODULES
     assert ast.get_docstring(ast.parse((ROOT / room / "__init__.py").read_text()))
+
+
+def test_the_code_map_names_what_is_there() -> None:
+    text = (ROOT / "docs/code-map.md").read_text()
+    named = set(
+        re.findall(r"`((?:state|reconciler|shells|webui|setup|tests)/[a-z0-9_/.-]+)`", text)
+    )
+    assert len(named) > 50
+    assert {path for path in named if not (ROOT / path).exists()} == set()
+    rooms = {room.name for room in ROOMS if len(room.parts) == 2 and room.parts[0] != "setup"}
+    assert {room for room in rooms if f"`{room}/`" not in text} == set()
