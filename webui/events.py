@@ -43,8 +43,11 @@ class Code(StrEnum):
     """The state repository could not be read: `message`, `details`."""
     HISTORY_FAILED = "history-failed"
     """The history could not be read: `code`, `details`."""
-    REFRESH_FAILED = "refresh-failed"
-    """The servers could not be asked again: `code`, `message`."""
+    BACKGROUND_FAILED = "background-failed"
+    """What is done from time to time failed: `work`, `code`, `details`; told once an hour at most
+    while it lasts. What nobody foresaw is `crashed`."""
+    BACKGROUND_WORKS = "background-works"
+    """It works again, after either of these: `work`, `failures` (how many times it failed)."""
     USE_FAILED = "use-failed"
     """What users use can't be kept on disk: `code`, `details`."""
     USE_DAMAGED = "use-damaged"

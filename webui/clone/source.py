@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from threading import Event, Lock, Thread
+from threading import Event, Lock
 
 from state.edits.edit import Edit
 from state.errors import LxcGpuError, Remedy
@@ -21,7 +21,7 @@ from state.git.history import Entry, count, entries, missing
 from state.git.publish import Proposal, Result, publish_all
 from state.git.repository import Repository
 from state.model.documents import State
-from webui import events
+from webui import background, events
 from webui.clone.together import Together
 from webui.events import Code
 
@@ -177,7 +177,11 @@ class Source:
             self._began = self._clock()
             self._fetched = Event()
             under_way = self._fetched
-        Thread(target=self._fetch, args=(under_way,), name="fetch", daemon=True).start()
+        try:
+            background.start("fetch", lambda: self._fetch(under_way))
+        except LxcGpuError as error:
+            self._fail(error.message, error.details)
+            self._fetch_is_over(under_way)
         return under_way
 
     def _fetch(self, done: Event) -> None:
@@ -195,10 +199,13 @@ class Source:
             events.crashed(log, "fetch")
             self._fail("The state repository could not be read.", repr(error))
         finally:
-            with self._lock:
-                self._tried = self._clock()
-                self._fetched = None
-            done.set()
+            self._fetch_is_over(done)
+
+    def _fetch_is_over(self, done: Event) -> None:
+        with self._lock:
+            self._tried = self._clock()
+            self._fetched = None
+        done.set()
 
     def _fail(self, message: str, details: str) -> None:
         events.warning(log, Code.FETCH_FAILED, message=message, details=details)

@@ -6,13 +6,14 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from threading import Event, Thread
+from threading import Event
 
 from state.edits.many_users import disable_all, follow_names
 from state.errors import LxcGpuError
 from state.git.commits import Author
 from state.model.documents import State, User
 from webui import events
+from webui.background import every
 from webui.clone.source import Source
 from webui.directory.ldap import Found
 from webui.directory.roll_call import Decision, Gone, Rule, decide
@@ -62,22 +63,13 @@ class Roll:
         latest = self._source.history(f"former/{name}.yaml", limit=1)
         return any(commit.email == IAM.email for commit in latest)
 
-    def watch(self, every: float) -> None:
+    def watch(self, seconds: float) -> None:
         """Refresh now and every so many seconds, in the background, until `stop`."""
-        Thread(target=self._watch, args=(every,), name="directory", daemon=True).start()
+        every(seconds, "directory", self.refresh, self._stop)
 
     def stop(self) -> None:
         """Refresh no more."""
         self._stop.set()
-
-    def _watch(self, every: float) -> None:
-        while True:
-            try:
-                self.refresh()
-            except Exception:
-                events.crashed(log, "directory")
-            if self._stop.wait(every):
-                return
 
     def refresh(self) -> None:
         """Look everybody up once. One that fails counts for nothing."""

@@ -10,12 +10,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from threading import Event, Lock, Thread
+from threading import Event, Lock
 
 from state.errors import LxcGpuError
 from state.wire.messages import Message, Progress, Refusal, Report
-from webui import events
+from webui import background, events
 from webui.events import Code
 from webui.servers.board import Board, Outcome, Phase
 from webui.servers.contact import Target
@@ -85,27 +86,50 @@ class Lane:
         self._wanted = False
         self._wishes: set[Wish] = set()
 
-    def nudge(self, wish: Wish | None) -> None:
-        """Nudge now, or, if the lane is full, once more when there is room."""
+    def want(self, wish: Wish | None) -> None:
+        """Note that a nudge is wanted: `begin` begins it."""
         with self._lock:
             self._wanted = True
             if wish is not None:
                 self._wishes.add(wish)
-            if self._under_way == AT_ONCE:
+
+    def begin(self) -> None:
+        """Begin the nudge that is wanted, if any; in a full lane it follows when there is room.
+
+        LxcGpuError if it can't begin now: it is wanted still.
+        """
+        with self._lock:
+            if not self._wanted or self._under_way == AT_ONCE:
                 return
             self._under_way += 1
-        Thread(target=self._drive, name=f"nudge {self._server}", daemon=True).start()
+        try:
+            background.start(f"nudge {self._server}", self._drive)
+        except LxcGpuError:
+            self._give_place_back()
+            raise
 
     def _drive(self) -> None:
-        while True:
-            with self._lock:
-                if not self._wanted:
-                    self._under_way -= 1
-                    return
-                wishes = frozenset(self._wishes)
-                self._wishes.clear()
-                self._wanted = False
-            self._run(self._server, wishes)
+        try:
+            while (wishes := self._taken()) is not None:
+                self._run(self._server, wishes)
+        except BaseException:
+            self._give_place_back()
+            raise
+
+    def _taken(self) -> frozenset[Wish] | None:
+        """What the next nudge is for; None, and the place is free again, if none is wanted."""
+        with self._lock:
+            if not self._wanted:
+                self._under_way -= 1
+                return None
+            wishes = frozenset(self._wishes)
+            self._wishes.clear()
+            self._wanted = False
+            return wishes
+
+    def _give_place_back(self) -> None:
+        with self._lock:
+            self._under_way -= 1
 
 
 class Nudger:
@@ -126,6 +150,7 @@ class Nudger:
         self._lock = Lock()
         self._stop = Event()
         self._nudged_for = ""
+        self._refreshed: float | None = None
 
     def saved(self, user: str, revision: str) -> str:
         """Nudge every server for a save; the token under which the board shows how it goes."""
@@ -133,13 +158,10 @@ class Nudger:
         servers = self._targets()
         token = self._board.open(user, revision, sorted(servers))
         for server in servers:
-            self._lane(server).nudge(Wish(token, revision))
+            self._lane(server).want(Wish(token, revision))
+        with suppress(LxcGpuError):  # it is saved: the next look begins what is left, or says why
+            self._begin()
         return token
-
-    def refresh(self) -> None:
-        """Nudge every server for nobody in particular."""
-        for server in self._targets():
-            self._lane(server).nudge(None)
 
     def watch(self, newest: Callable[[], str], look_every: float, refresh_every: float) -> None:
         """Nudge all servers now, whenever the newest revision changes, and from time to time.
@@ -147,25 +169,29 @@ class Nudger:
         So what a sysadmin pushes reaches the servers as fast as what is saved here. Runs in the
         background until `stop`.
         """
-        Thread(
-            target=self._watch, args=(newest, look_every, refresh_every), name="watch", daemon=True
-        ).start()
+        background.every(look_every, "watch", lambda: self._look(newest, refresh_every), self._stop)
 
-    def _watch(self, newest: Callable[[], str], look_every: float, refresh_every: float) -> None:
-        refreshed = -refresh_every
-        while True:
+    def _look(self, newest: Callable[[], str], refresh_every: float) -> None:
+        revision, now = newest(), time.monotonic()
+        due = self._refreshed is None or now - self._refreshed >= refresh_every
+        if due or revision != self._nudged_for:
+            for server in self._targets():
+                self._lane(server).want(None)
+            self._nudged_for, self._refreshed = revision, now
+        self._begin()
+
+    def _begin(self) -> None:
+        """Begin every nudge that is wanted. LxcGpuError, after all were tried, if one can't now."""
+        with self._lock:
+            lanes = list(self._lanes.values())
+        failed = None
+        for lane in lanes:
             try:
-                revision = newest()
-                due = time.monotonic() - refreshed >= refresh_every
-                if due or revision != self._nudged_for:
-                    self._nudged_for = revision
-                    refreshed = time.monotonic()
-                    self.refresh()
+                lane.begin()
             except LxcGpuError as error:
-                said = {"code": error.code, "message": error.message}
-                events.warning(log, Code.REFRESH_FAILED, **said)
-            if self._stop.wait(look_every):
-                return
+                failed = error
+        if failed is not None:
+            raise failed
 
     def stop(self) -> None:
         """Refresh no more."""
@@ -178,7 +204,10 @@ class Nudger:
     def _round(self, server: str, wishes: frozenset[Wish]) -> None:
         """One nudge. Whatever goes wrong becomes an outcome: a lane never dies."""
         try:
-            target = self._targets()[server]
+            target = self._targets().get(server)
+            if target is None:
+                self._end(server, wishes, "is no longer part of the fleet", "")
+                return
             self._post(server, wishes, Progress("being contacted"))
             for message in self._contact(target):
                 self._post(server, wishes, message)
@@ -186,8 +215,6 @@ class Nudger:
             said = {"code": error.code, "details": error.details}
             events.warning(log, Code.NUDGE_FAILED, server=server, **said)
             self._end(server, wishes, error.message, error.hint)
-        except KeyError:
-            self._end(server, wishes, "is no longer part of the fleet", "")
         except Exception:
             events.crashed(log, f"nudge of {server}")
             self._end(server, wishes, "The web page made a mistake here.", _SYSADMIN)

@@ -12,7 +12,7 @@ from threading import Event, Thread
 
 from state.errors import LxcGpuError, Remedy
 from state.wire.server_load import ServerLoad
-from webui import events
+from webui import background, events
 from webui.events import Code
 from webui.monitor.heard.latest import Latest
 from webui.servers.contact import Target
@@ -51,7 +51,7 @@ class Listeners:
 
     def watch(self, look_every: float) -> None:
         """Listen in the background until `stop`; look for other servers so often, in seconds."""
-        Thread(target=self._watch, args=(look_every,), name="listeners", daemon=True).start()
+        background.every(look_every, "listeners", self.look, self._stop)
 
     def stop(self) -> None:
         """Listen no more; streams that are open end with their next load."""
@@ -60,31 +60,24 @@ class Listeners:
             lane.stop.set()
 
     def look(self) -> None:
-        """Begin with servers that came or moved, end with those that went."""
+        """Begin with servers that came or moved, end with those that went.
+
+        LxcGpuError if that isn't possible now; then some are listened to, and the rest next time.
+        """
         targets = self._targets()
         for name, lane in list(self._lanes.items()):
-            if targets.get(name) != lane.target:
+            died = lane.is_over()
+            if died:
+                lane.tell_silence(_mistake())
+            if died or targets.get(name) != lane.target:
                 lane.stop.set()
                 del self._lanes[name]
+        self._latest.keep_only(targets.keys())
         spread = SPREAD * len(targets)
         for name in targets.keys() - self._lanes.keys():
             lane = _Lane(targets[name], self._contact, self._latest, self._heard)
+            lane.begin(random.uniform(0, spread))  # noqa: S311 # no secret
             self._lanes[name] = lane
-            first = random.uniform(0, spread)  # noqa: S311 # no secret
-            Thread(target=lane.run, args=(first,), name=f"load {name}", daemon=True).start()
-        self._latest.keep_only(targets.keys())
-
-    def _watch(self, look_every: float) -> None:
-        while True:
-            try:
-                self.look()
-            except LxcGpuError as error:  # those who are known are listened to as before
-                said = {"code": error.code, "message": error.message}
-                events.warning(log, Code.REFRESH_FAILED, **said)
-            except Exception:
-                events.crashed(log, "listeners")
-            if self._stop.wait(look_every):
-                return
 
 
 @dataclass
@@ -98,9 +91,20 @@ class _Lane:
     stop: Event = field(default_factory=Event)
     _silent: str = ""
     """The code of what was told of it last; empty while it speaks."""
+    _thread: Thread | None = None
 
-    def run(self, first: float) -> None:
-        """Listen until `stop`, from in `first` seconds on. Nothing ends it but that."""
+    def begin(self, first: float) -> None:
+        """Listen in the background until `stop`, from in `first` seconds on.
+
+        LxcGpuError if that can't begin now.
+        """
+        self._thread = background.start(f"load {self.target.name}", lambda: self._run(first))
+
+    def is_over(self) -> bool:
+        """Whether nobody listens any more."""
+        return self._thread is None or not self._thread.is_alive()
+
+    def _run(self, first: float) -> None:
         pause = FIRST_PAUSE
         self.stop.wait(first)
         while not self.stop.is_set():
@@ -114,7 +118,7 @@ class _Lane:
             if self.stop.is_set():
                 return
             error = error or _ended(self.target)
-            self._tell_silence(error)
+            self.tell_silence(error)
             if error.code == "load-flood":
                 pause = LONGEST_PAUSE
             self.stop.wait(pause * random.uniform(0.75, 1.25))  # noqa: S311 # no secret
@@ -136,7 +140,8 @@ class _Lane:
             return _mistake()
         return None
 
-    def _tell_silence(self, error: LxcGpuError) -> None:
+    def tell_silence(self, error: LxcGpuError) -> None:
+        """Have everybody know that nothing comes, and why; the journal once for each code."""
         self.latest.silent(self.target.name, error)
         if error.code != self._silent:
             said = {"server": self.target.name, "code": error.code}

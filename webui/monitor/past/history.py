@@ -18,6 +18,7 @@ from typing import TypeVar, cast
 from state.errors import LxcGpuError
 from state.wire.server_load import ServerLoad
 from webui import events
+from webui.background import every
 from webui.events import Code
 from webui.monitor.past import weeks as by_week
 from webui.monitor.past.accounting import Levels, Usage
@@ -61,6 +62,9 @@ class History:
         self._cached: dict[Hashable, object] = {}
         self._stop = Event()
         self._thread: Thread | None = None
+        self._began = 0.0
+        self._forgot: float | None = None
+        """When `watch` began, and when old things were deleted last; monotonic."""
         self.problem: LxcGpuError | None = None
         """Why nothing is written or read; None if all is well."""
 
@@ -113,8 +117,8 @@ class History:
 
     def watch(self) -> None:
         """Read what stands on disk and write each minute, in the background, until `stop`."""
-        self._thread = Thread(target=self._watch, name="history", daemon=True)
-        self._thread.start()
+        self._began = time.monotonic()
+        self._thread = every(MINUTE, "history", self._each_minute, self._stop, at_end=self._end)
 
     def stop(self) -> None:
         """Write what is left, and end."""
@@ -175,20 +179,12 @@ class History:
             self._store = store
         return self._store
 
-    def _watch(self) -> None:
-        began = forgot = time.monotonic()
-        while True:
-            try:
-                self.flush()
-                now = time.monotonic()
-                if now - began > SETTLED and (forgot == began or now - forgot > DAY):
-                    forgot = now
-                    self._forget()
-            except Exception:
-                events.crashed(log, "history")
-            if self._stop.wait(MINUTE):
-                self._end()
-                return
+    def _each_minute(self) -> None:
+        self.flush()
+        now = time.monotonic()
+        if now - self._began > SETTLED and (self._forgot is None or now - self._forgot > DAY):
+            self._forget()
+            self._forgot = now
 
     def _end(self) -> None:
         self.flush()

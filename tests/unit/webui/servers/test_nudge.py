@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from threading import Event, Lock
@@ -10,6 +11,7 @@ import pytest
 
 from state.model.keys import parse_key
 from state.wire.messages import Answer, Failure, Message, Progress, Refusal, Report
+from tests.threads import none_to_be_had, wait_until
 from webui.servers.board import Board, Phase, Save
 from webui.servers.contact import Target, UnreachableError
 from webui.servers.nudge import AT_ONCE, Nudger, outcome_of
@@ -153,3 +155,80 @@ def test_the_first_page_is_filled_and_a_pushed_revision_is_passed_on():
             time.sleep(0.01)
         assert all_at(revision)
     nudges.stop()
+
+
+def test_what_no_thread_could_begin_is_begun_by_the_next_look():
+    def contact(target: Target) -> Iterator[Message]:
+        yield report(target.name)
+
+    nudges, board = nudger(contact)
+    with none_to_be_had():
+        tokens = [nudges.saved("lqchen", "abc1234def") for _ in range(AT_ONCE + 1)]
+    nudges.watch(lambda: "abc1234def", look_every=0.01, refresh_every=3600)
+    assert all(finished(board, token).converged for token in tokens)
+    assert finished(board, nudges.saved("ann", "abc1234def")).converged
+    nudges.stop()
+
+
+def test_the_watcher_outlives_a_lack_of_threads(caplog):
+    calls = []
+
+    def contact(target: Target) -> Iterator[Message]:
+        calls.append(target.name)
+        yield report(target.name)
+
+    nudges, _ = nudger(contact)
+    nudges.watch(lambda: "same", look_every=0.01, refresh_every=0)
+    wait_until(lambda: len(calls) >= 2)
+    with none_to_be_had():
+        wait_until(lambda: "event=background-failed work=watch code=no-thread" in caplog.text)
+        calls.clear()
+    wait_until(lambda: {"gpu17", "gpu18"} <= set(calls))
+    nudges.stop()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_lane_whose_threads_die_has_room_again():
+    died = []
+
+    def contact(target: Target) -> Iterator[Message]:
+        if target.name == "gpu17" and len(died) <= AT_ONCE:
+            died.append(1)
+            raise SystemExit
+        yield report(target.name)
+
+    def alive(name: str) -> bool:
+        return any(thread.name == name for thread in threading.enumerate())
+
+    nudges, board = nudger(contact)
+    for count in range(1, AT_ONCE + 2):
+        nudges.saved("lqchen", "abc1234def")
+        wait_until(lambda count=count: len(died) == count and not alive("nudge gpu17"))
+    assert finished(board, nudges.saved("lqchen", "abc1234def")).converged
+
+
+def test_a_mistake_of_ours_is_not_taken_for_a_server_that_left(caplog):
+    def contact(target: Target) -> Iterator[Message]:
+        raise KeyError("channel")
+        yield
+
+    nudges, board = nudger(contact)
+    save = finished(board, nudges.saved("lqchen", "abc1234def"))
+    assert {o.text for o in save.outcomes.values()} == {"The web page made a mistake here."}
+    assert "event=crashed where='nudge of gpu17'" in caplog.text
+
+
+def test_a_server_that_left_meanwhile_is_said_to_have():
+    fleet, board = dict(FLEET), Board()
+
+    def targets() -> dict[str, Target]:
+        return dict(fleet)
+
+    nudges = Nudger(targets, lambda _: iter(()), board, lambda a, b: a == b)
+    with none_to_be_had():
+        token = nudges.saved("lqchen", "abc1234def")
+    fleet.clear()
+    nudges.watch(lambda: "abc1234def", look_every=0.01, refresh_every=3600)
+    texts = {o.text for o in finished(board, token).outcomes.values()}
+    nudges.stop()
+    assert texts == {"is no longer part of the fleet"}

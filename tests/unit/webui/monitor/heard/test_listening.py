@@ -9,6 +9,7 @@ import pytest
 
 from state.errors import LxcGpuError
 from state.model.keys import parse_key
+from tests.threads import none_to_be_had, wait_until
 from tests.unit.webui.monitor.small_loads import load
 from webui.monitor.heard import listening
 from webui.monitor.heard.latest import Latest
@@ -123,7 +124,7 @@ def test_the_state_may_come_later_and_servers_may_move(caplog):
     assert listen(contact, 1.5, targets).all()["gpu17"].load is not None
     assert (False, "192.0.2.17") in heard
     assert {address for late, address in heard if late} == {"192.0.2.99"}
-    assert "event=refresh-failed" in caplog.text
+    assert "event=background-failed work=listeners code=state-unreadable" in caplog.text
 
 
 def test_lanes_end_with_the_servers():
@@ -152,3 +153,38 @@ def test_an_allowance_is_saved_up_and_no_further():
     assert allowance.spend(4)
     now[0] = 1000.0
     assert not allowance.spend(11)
+
+
+def test_a_server_whose_lane_could_not_begin_is_heard_later():
+    def contact(target):
+        while True:
+            yield load(target.name)
+            time.sleep(0.05)
+
+    latest = Latest()
+    listeners = Listeners(lambda: {"gpu17": GPU17}, contact, latest, latest.post)
+    with none_to_be_had(), pytest.raises(LxcGpuError):
+        listeners.look()
+    listeners.look()
+    wait_until(lambda: "gpu17" in latest.all())
+    listeners.stop()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_lane_that_died_is_said_and_begun_anew(caplog):
+    died = []
+
+    def contact(target):
+        if not died:
+            died.append(1)
+            raise SystemExit
+        while True:
+            yield load(target.name)
+            time.sleep(0.05)
+
+    latest = Latest()
+    listeners = Listeners(lambda: {"gpu17": GPU17}, contact, latest, latest.post)
+    listeners.watch(0.05)
+    wait_until(lambda: "gpu17" in latest.all() and latest.all()["gpu17"].load is not None)
+    listeners.stop()
+    assert "event=load-silent server=gpu17 code=load-mistake" in caplog.text

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from state.errors import LxcGpuError
 from state.wire.server_load import UserLoad
+from tests.threads import none_to_be_had
 from tests.unit.webui.monitor.small_loads import GIB, gpu, load
 from webui.monitor.past import ledger
 from webui.monitor.past.history import History
@@ -339,3 +341,12 @@ def test_what_only_a_reader_finds_damaged_is_put_aside_too(history, clock, tmp_p
     assert history.problem is None
     assert history.weeks() == ("2026-W48",)
     assert len(list(tmp_path.glob("*.damaged-*"))) == 1
+
+
+def test_it_is_written_at_the_end_even_if_no_thread_could_begin(history, clock, tmp_path):
+    with none_to_be_had(), pytest.raises(LxcGpuError):
+        history.watch()
+    hear(history, clock, 60, gpu(0, "ann"))
+    history.stop()
+    rows = sqlite3.connect(tmp_path / "history.db").execute("SELECT user FROM use").fetchall()
+    assert rows == [("ann",)]

@@ -1,0 +1,91 @@
+"""The page's own clone and its watcher when no thread can be had, with a real repository."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from state.errors import LxcGpuError
+from state.wire.messages import Report
+from tests.integration.sshd import ssh_key
+from tests.integration.web import make_repository
+from tests.threads import none_to_be_had, wait_until
+from webui.clone.source import Source
+from webui.servers.board import Board
+from webui.servers.contact import Target
+from webui.servers.nudge import Nudger
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Source:
+    """Of a fleet with gpu17; it looks for news each tenth of a second."""
+    bare = make_repository(tmp_path, ssh_key(tmp_path / "signing"), {"gpu17": ("192.0.2.1", 22)})
+    return Source(str(bare), tmp_path / "clone", tmp_path / "signing", 0.1)
+
+
+def push(folder: Path, words: str) -> str:
+    """A sysadmin pushes a commit; its revision."""
+    git = ["git", "-C", folder / "work", "-c", "user.name=Alice", "-c", "user.email=a@example.org"]
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", words], check=True)
+    subprocess.run([*git, "push", "-q", folder / "state.git", "main"], check=True)
+    shown = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+    return shown.stdout.strip()
+
+
+def is_known(source: Source) -> bool:
+    """Whether it was read, and the repository has answered."""
+    try:
+        return source.current().problem == ""
+    except LxcGpuError:
+        return False
+
+
+def test_a_fetch_that_can_not_begin_is_not_waited_for_for_ever(source, tmp_path, caplog):
+    with none_to_be_had(), pytest.raises(LxcGpuError) as caught:
+        source.current()
+    assert caught.value.code == "state-unreadable"
+    assert "event=fetch-failed" in caplog.text
+    wait_until(lambda: is_known(source))
+    known = source.current()
+    revision = push(tmp_path, "Say nothing new")
+    with none_to_be_had():
+        wait_until(lambda: "another thread" in source.current().problem)
+        assert source.current().revision == known.revision
+    wait_until(lambda: source.current().revision == revision)
+    assert source.current().problem == ""
+
+
+def test_what_a_sysadmin_pushes_is_passed_on_after_a_lack_of_threads(source, tmp_path, caplog):
+    """The watcher fails for a real cause: no fetch can begin, and then no nudge."""
+    caplog.set_level(logging.INFO)
+    board = Board()
+
+    def contact(target: Target):
+        revision = source.current().revision
+        yield Report(server=target.name, revision=revision, finished=1.0, seconds=0.1)
+
+    def targets():
+        return {
+            name: Target(name, str(server.address), server.ssh_port, server.host_key)
+            for name, server in source.current().state.servers.items()
+        }
+
+    def reported() -> str:
+        standing = board.standings().get("gpu17")
+        return "" if standing is None or standing.report is None else standing.report.revision
+
+    wait_until(lambda: is_known(source))
+    nudger = Nudger(targets, contact, board, lambda a, b: a == b)
+    nudger.watch(lambda: source.current().revision, look_every=0.05, refresh_every=3600)
+    try:
+        wait_until(reported)
+        with none_to_be_had():
+            wait_until(lambda: "another thread" in source.current().problem)
+            revision = push(tmp_path, "Close an account")
+        wait_until(lambda: reported() == revision)
+    finally:
+        nudger.stop()
+    assert "event=crashed" not in caplog.text
