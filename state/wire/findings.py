@@ -72,6 +72,9 @@ def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else " " if c == "\n" else "�" for c in text)
 
 
+_NO_THREAD = "Is this machine short of memory or of processes? `free -h`, `systemd-cgtop`"
+
+
 class _Running(Generic[C]):
     """One check in a thread of its own, which is left behind if it hangs."""
 
@@ -80,8 +83,12 @@ class _Running(Generic[C]):
         self._check, self._about = check, about
         self._area = Area(check.__module__.rsplit(".", 1)[-1])
         self._words = check.__name__.strip("_").replace("_", " ")
-        self.thread = threading.Thread(target=self._run, daemon=True)
-        self.thread.start()
+        self._thread: threading.Thread | None = threading.Thread(target=self._run, daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            self._thread = None
+            self.findings.append(self._failed(str(error), _NO_THREAD))
 
     def _run(self) -> None:
         try:
@@ -100,9 +107,10 @@ class _Running(Generic[C]):
 
     def result(self, seconds: float, patience: float) -> tuple[Finding, ...]:
         """What was found within `seconds`, which are the rest of `patience`."""
-        self.thread.join(seconds)
+        if self._thread is not None:
+            self._thread.join(seconds)
         found = tuple(self.findings)
-        if not self.thread.is_alive():
+        if self._thread is None or not self._thread.is_alive():
             return found
         hint = "A disk or another machine that doesn't answer, most likely."
         late = f"`{self._words}` took longer than {patience:g} s and was left alone."

@@ -11,6 +11,7 @@ import pytest
 
 from state.errors import LxcGpuError
 from state.wire.findings import Area, Finding, Level, examine, from_json, to_json, worst_last
+from tests.threads import none_to_be_had
 
 area = Area("test")
 
@@ -72,3 +73,12 @@ def test_findings_survive_the_way_between_two_programs() -> None:
 def test_what_is_no_finding_is_not_taken_for_one(text: str) -> None:
     with pytest.raises((ValueError, KeyError, TypeError)):
         from_json(text)
+
+
+def test_a_machine_without_another_thread_is_a_finding():
+    with none_to_be_had():
+        findings = examine([fine], None)
+    (found,) = findings
+    assert found.level is Level.WRONG
+    assert "can't start new thread" in found.text
+    assert "memory" in found.hint
