@@ -107,12 +107,12 @@ def fetch(page: str) -> FleetStatus:
 
 def _in_time(ask: Callable[[], bytes], page: str) -> bytes:
     """What `ask` returns within PATIENCE. A thread that doesn't end is left behind."""
-    answers = SimpleQueue[bytes | BaseException]()
+    answers = SimpleQueue[bytes | Exception]()
 
     def work() -> None:
         try:
             answers.put(ask())
-        except (OSError, HTTPException, ValueError) as error:  # URLErrors are OSErrors
+        except Exception as error:
             answers.put(error)
 
     Thread(target=work, daemon=True).start()
@@ -120,8 +120,10 @@ def _in_time(ask: Callable[[], bytes], page: str) -> bytes:
         answer = answers.get(timeout=PATIENCE)
     except Empty:
         answer = TimeoutError()
-    if isinstance(answer, BaseException):
+    if isinstance(answer, (OSError, HTTPException, ValueError)):  # URLErrors are OSErrors
         raise _in_words(answer, page) from answer
+    if isinstance(answer, Exception):
+        raise answer
     return answer
 
 

@@ -61,3 +61,8 @@ def test_a_fleet_that_is_wrong_is_said(machine: Path) -> None:
     (machine / "fleet.yaml").write_text(fleet_yaml() + "page: iam\n")
     with pytest.raises(LxcGpuError, match=r"must look like https://iam\.example\.org"):
         where(None, machine)
+
+
+def test_a_mistake_of_ours_is_no_silence_of_the_page() -> None:
+    with pytest.raises(ZeroDivisionError):
+        fleet_page._in_time(lambda: bytes(1 // 0), "http://iam")
