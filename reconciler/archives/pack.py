@@ -209,6 +209,15 @@ class _Flow(threading.Thread):
 
     def run(self) -> None:
         """Until tar ends. zstd is let come to its end only if tar came to its own."""
+        assert self._squeezing.stdin is not None  # noqa: S101
+        try:
+            self._move()
+        finally:  # else who reads what zstd writes would wait for ever
+            if not self.whole:
+                self._squeezing.kill()
+            self._squeezing.stdin.close()
+
+    def _move(self) -> None:
         assert self._packing.stderr is not None  # noqa: S101
         listening = threading.Thread(
             target=self.said.listen, args=[self._packing.stderr], daemon=True
@@ -223,10 +232,6 @@ class _Flow(threading.Thread):
         else:
             listening.join()
             self.whole = self._packing.wait() in (0, 1) and bool(self.said.totals)
-        if not self.whole:
-            self._squeezing.kill()
-        assert self._squeezing.stdin is not None  # noqa: S101
-        self._squeezing.stdin.close()
 
 
 def _judged(flow: _Flow, squeezing: Popen[bytes], packed: int, sha256: str) -> Packed:
