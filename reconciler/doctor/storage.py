@@ -157,7 +157,8 @@ def permissions(_: Server) -> Iterator[Finding]:
     private = [places.STATE_KEY.parent, places.STATE_KEY, places.HOST_KEYS]
     private += [p for p in sorted(places.HOST_KEYS.glob("*")) if p.is_file()]
     ours = [places.CONFIG, places.AUTHORIZED_KEYS, places.KEPT, places.EXECUTABLES]
-    ours += sorted(places.AUTHORIZED_KEYS.glob("*")) + sorted(places.EXECUTABLES.glob("*"))
+    ours += sorted(places.AUTHORIZED_KEYS.glob("*"))
+    ours += sorted(link.resolve() for link in places.EXECUTABLES.glob("*"))
     found = False
     for path, forbidden in [(p, PRIVATE) for p in private] + [(p, WRITABLE) for p in ours]:
         try:

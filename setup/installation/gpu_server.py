@@ -7,6 +7,7 @@ import re
 import sys
 from pathlib import Path
 
+from installation import release
 from installation.steps import CHECKOUT, Steps, require_root, ssh_host_key, supported_release
 from reconciler.container.apparmor import PROFILE, Confinement, confinement
 from reconciler.host import places
@@ -25,6 +26,7 @@ ENABLED_UNITS = (
 )  # fmt: skip
 AT_BOOT = ("lxc-gpu-come-back.service", "lxcfs.service")
 """Enabled, and not started now."""
+EXECUTABLES = ("come-back", "ended", "iam", "idleness", "login-shell", "register", "root")
 UNIT_FOLDER = Path("/etc/systemd/system")
 SSHD_PIECE = Path("/etc/ssh/sshd_config.d/20-lxc-gpu.conf")
 APPARMOR = Path("/etc/apparmor.d")
@@ -107,11 +109,11 @@ def _packages(steps: Steps) -> None:
 
 def _server(steps: Steps, options: argparse.Namespace) -> None:
     _require_pam()
+    steps.begin()
     before = steps.changes
-    steps.project()
-    new_project = steps.changes > before
+    release.install(steps, EXECUTABLES)
+    new_release = steps.changes > before or steps.interrupted
     _folders(steps)
-    _executables(steps)
     steps.group(places.USERS_GROUP)
     for account in ("register", "iam"):
         steps.service_account(account, Path("/"), SHELL_FOR_SERVICES)
@@ -121,10 +123,11 @@ def _server(steps: Steps, options: argparse.Namespace) -> None:
     if options.trust:
         steps.file(places.TRUSTED, f"{options.trust}\n")
     _units(steps)
-    if new_project:
+    if new_release:
         command.run(["systemctl", "try-restart", "lxc-gpu-watch.service"])
     _sshd(steps)
     _apparmor(steps)
+    release.retire(steps, EXECUTABLES)
     if options.name:
         _print_server_file(options, own_key)
 
@@ -134,15 +137,10 @@ def _folders(steps: Steps) -> None:
         (places.CONFIG, 0o755), (places.STATE_KEY.parent, 0o700), (places.AUTHORIZED_KEYS, 0o755),
         (places.KEPT, 0o711), (places.HOST_KEYS, 0o700), (places.TEMPLATES, 0o755),
         (places.RUNNING, 0o700),
-        (places.EXECUTABLES, 0o755), (places.RUN, 0o755),
+        (places.RUN, 0o755),
     ):  # fmt: skip
         steps.folder(folder, mode)
     steps.file(TMPFILES, f"d {places.RUN} 0755 root root\n")
-
-
-def _executables(steps: Steps) -> None:
-    for source in sorted((CHECKOUT / "setup" / "executables").iterdir()):
-        steps.file(places.EXECUTABLES / source.name, source.read_text(), 0o755)
 
 
 def _configuration(steps: Steps, options: argparse.Namespace) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from state import command
 from state.errors import LxcGpuError
-from state.files import read_text, write_file
+from state.files import keep_folder, read_text, write_file
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = Path("/opt/lxc-gpu")
@@ -26,6 +26,8 @@ PACKAGES_LINK = ENVIRONMENT / "packages"
 """Leads to the environment's site-packages, whichever Python made it: the shells look there."""
 WHEELS = Path("/var/cache/lxc-gpu/wheels")
 """Wheels for machines without a package index: used instead of one if the folder is there."""
+UNFINISHED = ENVIRONMENT / ".unfinished"
+"""There while a set-up is under way, and after one that was interrupted."""
 RELEASES = {"debian": 12.0, "ubuntu": 24.04}
 """The first supported release of each distribution, by the names of os-release(5)."""
 
@@ -35,11 +37,21 @@ class Steps:
 
     def __init__(self) -> None:
         self.changes = 0
+        self.interrupted = False
+        """Whether the last set-up did not come to its end: what it wrote may not be in effect."""
+        os.umask(0o022)
 
     def say(self, change: str) -> None:
         """Note one change."""
         self.changes += 1
         print(f"  {change}", flush=True)
+
+    def begin(self) -> None:
+        """From here to `done`, an interruption leaves a mark for the next run."""
+        self.interrupted = UNFINISHED.exists()
+        if self.interrupted:
+            self.say("go on after a set-up that was interrupted")
+        write_file(UNFINISHED, "")
 
     def packages(self, names: Sequence[str]) -> None:
         """Install what is missing of Debian's packages; services of theirs are left alone."""
@@ -75,31 +87,6 @@ class Steps:
         self.link(PACKAGES_LINK, site)
         write_file(stamp, made_from)
 
-    def project(self) -> None:
-        """This checkout's packages in the environment, and `lxc-gpu` on the search path."""
-        stamp = ENVIRONMENT / ".project"
-        names = ("state", "reconciler", "shells", "webui")
-        files = [CHECKOUT / "pyproject.toml"]
-        files += [f for name in names for f in sorted((CHECKOUT / name).rglob("*")) if f.is_file()]
-        digest = hashlib.sha256()
-        for file in files:
-            if "__pycache__" not in file.parts:
-                digest.update(file.as_posix().encode() + b"\0" + file.read_bytes())
-        if read_text(stamp) != digest.hexdigest():
-            self.say(f"install lxc-gpu from {CHECKOUT} into {ENVIRONMENT}")
-            with tempfile.TemporaryDirectory() as copy:  # the checkout may be read-only
-                for name in names:
-                    no_caches = shutil.ignore_patterns("__pycache__")
-                    shutil.copytree(CHECKOUT / name, Path(copy) / name, ignore=no_caches)
-                for name in ("pyproject.toml", "README.md"):
-                    if (CHECKOUT / name).exists():
-                        shutil.copy(CHECKOUT / name, copy)
-                self._pip(
-                    ["install", "--no-deps", "--no-build-isolation", "--force-reinstall", copy]
-                )
-            write_file(stamp, digest.hexdigest())
-        self.link(Path("/usr/local/bin/lxc-gpu"), ENVIRONMENT / "bin" / "lxc-gpu")
-
     def _pip(self, words: Sequence[str]) -> None:
         offline = ["--no-index", f"--find-links={WHEELS}"] if WHEELS.is_dir() else []
         pip = [str(ENVIRONMENT / "bin" / "python"), "-m", "pip", "--disable-pip-version-check"]
@@ -113,14 +100,14 @@ class Steps:
         self._own(path, mode, owner)
 
     def file(self, path: Path, text: str, mode: int = 0o644, owner: str = "root") -> bool:
-        """A file with this content, mode and owner. Whether the content changed."""
+        """A file with this content, mode and owner. Whether its readers have to read it again."""
         changed = read_text(path) != text
         if changed:
             self.say(f"write {path}")
             path.parent.mkdir(parents=True, exist_ok=True)
             write_file(path, text, mode)
         self._own(path, mode, owner)
-        return changed
+        return changed or self.interrupted
 
     def _own(self, path: Path, mode: int, owner: str) -> None:
         """Owner and mode of `path` itself: a link that somebody put there is not followed."""
@@ -136,11 +123,14 @@ class Steps:
             os.close(descriptor)
 
     def link(self, path: Path, target: Path) -> None:
-        """A symbolic link to `target`."""
+        """A symbolic link to `target`; it takes the place of a file or link in one step."""
         if not path.is_symlink() or path.readlink() != target:
             self.say(f"link {path} -> {target}")
-            path.unlink(missing_ok=True)
-            path.symlink_to(target)
+            fresh = path.with_name(f".{path.name}.new")
+            fresh.unlink(missing_ok=True)
+            fresh.symlink_to(target)
+            fresh.replace(path)
+            keep_folder(path.parent)
 
     def remove(self, path: Path) -> None:
         """Take a file, link or folder of ours away, if it is there."""
@@ -172,7 +162,7 @@ class Steps:
 
     def apparmor_profile(self, path: Path, text: str, *, loaded: bool) -> None:
         """A profile of AppArmor, in the kernel; what its parser refuses is not put in place."""
-        if read_text(path) == text and loaded:
+        if read_text(path) == text and loaded and not self.interrupted:
             return
         with tempfile.NamedTemporaryFile("w", prefix="lxc-gpu") as draft:
             draft.write(text)
@@ -223,7 +213,8 @@ class Steps:
         return public.read_text().strip()
 
     def done(self) -> None:
-        """Say so if nothing was changed."""
+        """The end: say so if nothing was changed."""
+        UNFINISHED.unlink(missing_ok=True)
         if self.changes == 0:
             print("  nothing to change", flush=True)
 

@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from installation import web_config
+from installation import release, web_config
 from installation.steps import (
     CHECKOUT,
     ENVIRONMENT,
@@ -25,6 +25,7 @@ from state import command
 from state.errors import LxcGpuError
 
 PACKAGES = ("python3", "python3-venv", "git", "openssh-server", "openssh-client", "ca-certificates")
+EXECUTABLES = ("gate", "gate-keys", "state-repository", "web-page")
 PIECES = CHECKOUT / "setup" / "web"
 ACCOUNT = "lxc-gpu"
 KEPT = Path("/var/lib/lxc-gpu")
@@ -38,7 +39,6 @@ SSHD_PIECE = Path("/etc/ssh/sshd_config.d/20-lxc-gpu-gate.conf")
 NGINX_PIECE = Path("/etc/nginx/conf.d/lxc-gpu.conf")
 PATIENCE = 30
 """Seconds that the page may take to start."""
-PYTHON = ENVIRONMENT / "bin" / "python"
 
 
 def main() -> int:
@@ -120,9 +120,10 @@ def _packages(steps: Steps, options: argparse.Namespace) -> None:
 
 
 def _install(steps: Steps, options: argparse.Namespace) -> None:
+    steps.begin()
     before = steps.changes
-    steps.project()
-    new_project = steps.changes > before
+    release.install(steps, EXECUTABLES)
+    new_release = steps.changes > before or steps.interrupted
     _account(steps)
     signing = steps.ssh_key(SIGNING_KEY, f"lxc-gpu signing key of {socket.gethostname()}", ACCOUNT)
     steps.ssh_key(NUDGE_KEY, f"lxc-gpu nudge key of {socket.gethostname()}", ACCOUNT)
@@ -132,9 +133,10 @@ def _install(steps: Steps, options: argparse.Namespace) -> None:
     new_unit = steps.file(UNIT, (PIECES / UNIT.name).read_text())
     if new_unit:
         command.run(["systemctl", "daemon-reload"])
-    _running(steps, restart=new_unit or new_config or new_project)
+    _running(steps, restart=new_unit or new_config or new_release)
     if options.tls:
         _tls(steps, options)
+    release.retire(steps, EXECUTABLES)
 
 
 def _account(steps: Steps) -> None:
@@ -154,7 +156,7 @@ def _repository(steps: Steps, options: argparse.Namespace, signing: str) -> None
         steps.say(f"make the state repository {REPOSITORY}")
         first = ["--admin-name", options.admin_name, "--admin-key", options.admin_key]
         first += ["--iam-key", signing, "--signing-key", str(SIGNING_KEY)]
-    _as_account("state.origin.bare", REPOSITORY, *first)
+    _as_account("state-repository", REPOSITORY, *first)
 
 
 def _gate(steps: Steps) -> None:
@@ -242,9 +244,9 @@ def _newest() -> str:
     return command.run([*words, "rev-parse", "main"], env={"HOME": str(KEPT)}).stdout.strip()
 
 
-def _as_account(module: str, *words: str | Path) -> None:
+def _as_account(executable: str, *words: str | Path) -> None:
     command.run(
-        ["runuser", "-u", ACCOUNT, "--", PYTHON, "-I", "-m", module, *words],
+        ["runuser", "-u", ACCOUNT, "--", places.EXECUTABLES / executable, *words],
         env={"HOME": str(KEPT)},
         cwd=KEPT,
     )
@@ -252,7 +254,8 @@ def _as_account(module: str, *words: str | Path) -> None:
 
 def _undo(steps: Steps, purge: bool) -> None:
     command.run(["systemctl", "disable", "--now", "--quiet", UNIT.name], check=False)
-    ours = [UNIT, SSHD_PIECE, NGINX_PIECE, Path("/usr/local/bin/lxc-gpu"), ENVIRONMENT]
+    ours = [UNIT, SSHD_PIECE, NGINX_PIECE, Path("/usr/local/bin/lxc-gpu"), places.EXECUTABLES,
+            ENVIRONMENT]  # fmt: skip
     kept = [REPOSITORY, KEPT / "web-clone", KEPT / "gate-clone", KEPT / "gate_keys", KEYS, TLS]
     kept += KEPT.glob("history.db*")
     kept += [WEB_TOML, web_config.LDAP_PASSWORD, web_config.LDAP_CA]

@@ -1,6 +1,6 @@
 """The gate: what the keys of servers and sysadmins open on the web machine, and nothing else.
 
-sshd runs `python -I -m shells.gate server gpu17` or `... admin Alice` as the account that owns
+sshd runs `/usr/local/lib/lxc-gpu/gate server gpu17` or `... admin Alice` as the account that owns
 the state repository; what the other side asked for is in SSH_ORIGINAL_COMMAND. It is compared
 with the few forms that exist, never parsed by a shell. Standard library only until a
 registration has to be committed.

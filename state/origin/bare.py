@@ -1,10 +1,9 @@
 """The state repository itself, on the web machine: made, and given its hooks.
 
-`python -m state.origin.bare REPOSITORY --admin-name NAME --admin-key KEY --iam-key KEY
---signing-key FILE` makes it, with a first commit that names who may sign, signed by the web
-machine; no server takes that commit for good before its sysadmin says so (`setup/gpu-server
---trust`).
-`python -m state.origin.bare REPOSITORY` renews hooks and settings.
+`state-repository REPOSITORY --admin-name NAME --admin-key KEY --iam-key KEY --signing-key FILE`
+makes it, with a first commit that names who may sign, signed by the web machine; no server takes
+that commit for good before its sysadmin says so (`setup/gpu-server --trust`).
+`state-repository REPOSITORY` renews hooks and settings.
 """
 
 from __future__ import annotations
@@ -13,15 +12,19 @@ import argparse
 import shlex
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from state import command
 from state.errors import LxcGpuError
+from state.files import write_file
 from state.git.commits import Author
 from state.model.documents import Signer
 from state.model.keys import PublicKey, parse_key
 from state.origin import first_state, gate_file
 
+GATE_KEYS = Path("/usr/local/lib/lxc-gpu/gate-keys")
+"""What writes the gate's keys; its place is the same in every release."""
 POST_RECEIVE = """\
 #!/bin/sh
 # Written by setup/web-server: whom the gate lets in, after each push that may change it.
@@ -49,15 +52,14 @@ def init(path: Path, admin: Signer, iam: Signer, signing_key: Path | None = None
     return revision
 
 
-def furnish(path: Path, gate_keys: Path) -> None:
-    """Give the repository its settings and hooks of this version, and the gate its keys."""
+def furnish(path: Path, gate_keys: Path, writer: Sequence[str] = (str(GATE_KEYS),)) -> None:
+    """Give the repository its settings and hooks of this version, and the gate its keys.
+
+    `writer` is the command that the hook runs to have them written again.
+    """
     first_state.init_bare(path)
-    words = [sys.executable, "-I", "-m", "state.origin.gate_file", str(path), str(gate_keys)]
-    text = POST_RECEIVE % shlex.join(words)
-    hook = path / "hooks" / "post-receive"
-    if not hook.exists() or hook.read_text() != text:
-        hook.write_text(text)
-    hook.chmod(0o755)
+    text = POST_RECEIVE % shlex.join([*writer, str(path), str(gate_keys)])
+    write_file(path / "hooks" / "post-receive", text, 0o755)
     gate_file.write(path, gate_keys)
 
 
@@ -70,7 +72,7 @@ def _key(text: str) -> PublicKey:
 
 def main() -> int:
     """For setup/web-server, run as the account that owns the repository."""
-    parser = argparse.ArgumentParser(prog="state.origin.bare")
+    parser = argparse.ArgumentParser(prog="state-repository")
     parser.add_argument("repository", type=Path)
     parser.add_argument("--admin-name")
     parser.add_argument("--admin-key", type=_key)

@@ -1,4 +1,4 @@
-"""Writes the gate's authorized_keys: `python -m state.origin.gate_file REPOSITORY FILE`.
+"""Writes the gate's authorized_keys: `/usr/local/lib/lxc-gpu/gate-keys REPOSITORY FILE`.
 
 Run by the post-receive hook of the state repository, and at set-up, so that a pushed server file
 is all that a server needs to be let in.

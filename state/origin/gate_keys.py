@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from state.model.documents import State
 
-GATE = "/opt/lxc-gpu/bin/python -I -m shells.gate"
+GATE = "/usr/local/lib/lxc-gpu/gate"
 
 
 def gate_keys(state: State, gate: str = GATE) -> str:

@@ -121,7 +121,7 @@ class TestKilled:
     def test_a_round_that_was_killed_while_unpacking_is_healed(
         self, fleet: Fleet, gpu18: Host
     ) -> None:
-        killed = "kill -9 $(pgrep -f '^/opt/lxc-gpu/bin/python /opt/lxc-gpu/bin/lxc-gpu rec')"
+        killed = "kill -9 $(pgrep -f '^/opt/lxc-gpu/bin/python -I /opt/lxc-gpu/bin/lxc-gpu rec')"
         unpacking = ["pgrep", "-f", "^tar --extract"]
         helper = "systemctl kill --signal=KILL 'lxc-gpu-root@*'"
         ends = {

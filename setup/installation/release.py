@@ -1,0 +1,114 @@
+"""Our code on a machine: releases side by side, one of them in use.
+
+A release is a folder with our packages and the executables that start them. It never changes once
+it is whole. Accounts, units, hooks and keys name executables in /usr/local/lib/lxc-gpu, no modules.
+Those are links that lead through /opt/lxc-gpu/release: an upgrade happens when that one link is
+replaced. An executable takes the packages of its own release, so a program that runs stays with it.
+"""
+
+from __future__ import annotations
+
+import compileall
+import shutil
+import tempfile
+import tomllib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from installation.steps import CHECKOUT, ENVIRONMENT, PACKAGES_LINK, Steps
+from reconciler.host.places import EXECUTABLES
+from state.files import settle
+
+RELEASES = ENVIRONMENT / "releases"
+RELEASE = ENVIRONMENT / "release"
+"""Leads to the release in use."""
+PACKAGES = ("state", "reconciler", "shells", "webui")
+COMMAND = ENVIRONMENT / "bin" / "lxc-gpu"
+
+Contents = dict[str, tuple[bytes, int]]
+"""What a release consists of: by path, what is in the file, and its mode."""
+
+
+def install(steps: Steps, executables: Sequence[str]) -> None:
+    """Have the code of this checkout in use, and these executables in their place.
+
+    Whenever this is interrupted, each executable belongs to one release, the old or the new.
+    """
+    contents = _contents()
+    if not _holds(RELEASE, contents):
+        steps.say(f"install lxc-gpu from {CHECKOUT} into {RELEASES}")
+        steps.link(RELEASE, _make(contents))
+    steps.folder(EXECUTABLES, 0o755)
+    for name in executables:
+        steps.link(EXECUTABLES / name, RELEASE / "executables" / name)
+    steps.link(COMMAND, RELEASE / "executables" / "lxc-gpu")
+    steps.link(Path("/usr/local/bin/lxc-gpu"), COMMAND)
+
+
+def retire(steps: Steps, executables: Sequence[str]) -> None:
+    """Remove what nothing that is installed names any more: called when all of it is replaced.
+
+    The release before the one in use stays until the next upgrade, for programs that run.
+    """
+    for path in sorted(EXECUTABLES.iterdir()):
+        if path.name not in executables:
+            steps.remove(path)
+    others = [folder for folder in RELEASES.iterdir() if folder != RELEASE.readlink()]
+    for folder in sorted(others, key=lambda folder: folder.stat().st_mtime)[:-1]:
+        steps.remove(folder)
+    # Version 0.1.0 was a package among those of the environment. Whoever imports ours from there
+    # gets the release in use.
+    for name in PACKAGES:
+        if not (PACKAGES_LINK / name).is_symlink():
+            steps.remove(PACKAGES_LINK / name)
+        steps.link(PACKAGES_LINK / name, RELEASE / name)
+    for leftover in (*PACKAGES_LINK.glob("lxc_gpu-*.dist-info"), ENVIRONMENT / ".project"):
+        steps.remove(leftover)
+
+
+def _contents() -> Contents:
+    """This checkout's release."""
+    version = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]["version"]
+    metadata = f"Metadata-Version: 2.1\nName: lxc-gpu\nVersion: {version}\n"
+    contents: Contents = {"lxc_gpu.dist-info/METADATA": (metadata.encode(), 0o644)}
+    for name in PACKAGES:
+        for file in _files(CHECKOUT / name):
+            contents[str(file.relative_to(CHECKOUT))] = (file.read_bytes(), 0o644)
+    for file in (CHECKOUT / "setup" / "executables").iterdir():
+        contents[f"executables/{file.name}"] = (file.read_bytes(), 0o755)
+    return contents
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for path in folder.rglob("*"):
+        if path.is_file() and "__pycache__" not in path.parts:
+            yield path
+
+
+def _holds(release: Path, contents: Contents) -> bool:
+    """Whether a release consists of exactly this."""
+    folder = release.resolve()
+    found = {
+        str(file.relative_to(folder)): (file.read_bytes(), file.stat().st_mode & 0o7777)
+        for file in _files(folder)
+    }
+    return found == contents
+
+
+def _make(contents: Contents) -> Path:
+    """A new release, on the disk for good."""
+    RELEASES.mkdir(exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="release-", dir=RELEASES))
+    try:
+        for name, (content, mode) in contents.items():
+            file = folder / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+            file.chmod(mode)
+        compileall.compile_dir(folder, quiet=1)
+        folder.chmod(0o755)
+        settle(folder)
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
+    return folder
