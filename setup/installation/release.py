@@ -8,7 +8,6 @@ replaced. An executable takes the packages of its own release, so a program that
 
 from __future__ import annotations
 
-import compileall
 import shutil
 import tempfile
 import tomllib
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from installation.steps import CHECKOUT, ENVIRONMENT, PACKAGES_LINK, Steps
 from reconciler.host.places import EXECUTABLES
+from state import command
 from state.files import settle
 
 RELEASES = ENVIRONMENT / "releases"
@@ -105,7 +105,8 @@ def _make(contents: Contents) -> Path:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(content)
             file.chmod(mode)
-        compileall.compile_dir(folder, quiet=1)
+        # Users' programs may not write here: without this, each login would compile it again.
+        command.run(["/usr/bin/python3", "-I", "-m", "compileall", "-q", folder], timeout=300)
         folder.chmod(0o755)
         settle(folder)
     except BaseException:
