@@ -8,6 +8,7 @@ replaced. An executable takes the packages of its own release, so a program that
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import tomllib
@@ -22,6 +23,8 @@ from state.files import settle
 RELEASES = ENVIRONMENT / "releases"
 RELEASE = ENVIRONMENT / "release"
 """Leads to the release in use."""
+NAME = "release-"
+"""What the name of a whole release begins with."""
 PACKAGES = ("state", "reconciler", "shells", "webui")
 COMMAND = ENVIRONMENT / "bin" / "lxc-gpu"
 
@@ -37,7 +40,10 @@ def install(steps: Steps, executables: Sequence[str]) -> None:
     contents = _contents()
     if not _holds(RELEASE, contents):
         steps.say(f"install lxc-gpu from {CHECKOUT} into {RELEASES}")
-        steps.link(RELEASE, _make(contents))
+        made = (folder for folder in RELEASES.glob(f"{NAME}*") if _holds(folder, contents))
+        folder = next(made, None) or _make(contents)
+        os.utime(folder)  # `retire` keeps what was in use last
+        steps.link(RELEASE, folder)
     steps.folder(EXECUTABLES, 0o755)
     for name in executables:
         steps.link(EXECUTABLES / name, RELEASE / "executables" / name)
@@ -48,13 +54,13 @@ def install(steps: Steps, executables: Sequence[str]) -> None:
 def retire(steps: Steps, executables: Sequence[str]) -> None:
     """Remove what nothing that is installed names any more: called when all of it is replaced.
 
-    The release before the one in use stays until the next upgrade, for programs that run.
+    The release before the one in use stays, for programs that run.
     """
     for path in sorted(EXECUTABLES.iterdir()):
         if path.name not in executables:
             steps.remove(path)
-    others = [folder for folder in RELEASES.iterdir() if folder != RELEASE.readlink()]
-    for folder in sorted(others, key=lambda folder: folder.stat().st_mtime)[:-1]:
+    whole = sorted(RELEASES.glob(f"{NAME}*"), key=lambda folder: folder.stat().st_mtime)
+    for folder in {*RELEASES.iterdir()} - {RELEASE.resolve(), *whole[-2:]}:
         steps.remove(folder)
     # Version 0.1.0 was a package among those of the environment. Whoever imports ours from there
     # gets the release in use.
@@ -96,9 +102,9 @@ def _holds(release: Path, contents: Contents) -> bool:
 
 
 def _make(contents: Contents) -> Path:
-    """A new release, on the disk for good."""
+    """A new release, on the disk for good; or, when this is killed, a folder with another name."""
     RELEASES.mkdir(exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix="release-", dir=RELEASES))
+    folder = Path(tempfile.mkdtemp(prefix=f".{NAME}", dir=RELEASES))
     try:
         for name, (content, mode) in contents.items():
             file = folder / name
@@ -109,7 +115,7 @@ def _make(contents: Contents) -> Path:
         command.run(["/usr/bin/python3", "-I", "-m", "compileall", "-q", folder], timeout=300)
         folder.chmod(0o755)
         settle(folder)
+        return folder.rename(RELEASES / folder.name.removeprefix("."))
     except BaseException:
         shutil.rmtree(folder)
         raise
-    return folder
