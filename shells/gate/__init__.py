@@ -1,1 +1,1 @@
-"""What the keys of servers and sysadmins open on the web machine: `python -m shells.gate`."""
+"""What the keys of servers and sysadmins open on the web machine, and nothing else."""

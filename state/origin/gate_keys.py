@@ -1,7 +1,7 @@
 """The gate's authorized_keys: who may reach the state repository over ssh, and for what.
 
-Pure. The gate itself is `shells.gate`; each key opens it for one server or one sysadmin, and for
-nothing else.
+Pure. The gate itself is `shells.gate.serve`; each key opens it for one server or one sysadmin, and
+for nothing else.
 """
 
 from __future__ import annotations
