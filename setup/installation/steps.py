@@ -62,10 +62,17 @@ class Steps:
         if missing := [name for name in names if name not in installed]:
             self.say(f"install packages: {' '.join(missing)}")
             quiet = {"DEBIAN_FRONTEND": "noninteractive"}
+            self._fetch_package_lists()
             install = ["apt-get", "-qq", "-y", "--no-install-recommends", "install", *missing]
-            if not command.run(install, env=quiet, timeout=1800, check=False).ok:
-                command.run(["apt-get", "-qq", "update"], env=quiet, timeout=600)
-                command.run(install, env=quiet, timeout=1800)
+            command.run(install, env=quiet, timeout=1800)
+
+    def _fetch_package_lists(self) -> None:
+        """Fresh lists of all sources; old ones could leave security updates out."""
+        done = command.run([CHECKOUT / "setup" / "package-lists"], timeout=900, check=False)
+        if not done.ok:
+            raise LxcGpuError("package-lists", done.stderr.strip())  # which says what to type
+        for line in (done.stderr + done.stdout).splitlines():
+            print(f"  {line}", flush=True)
 
     def environment(self) -> None:
         """The environment with everything that pyproject.toml asks for, without the project."""

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from laboratory import network
+from laboratory import network, package_lists
 from laboratory.hosts import Lab
 from laboratory.images.cache import Images
 from laboratory.layout import CACHE, Places
@@ -49,6 +49,8 @@ def up(lab: Lab, names: Sequence[str], progress: Progress, *, bare: bool = False
     with _alone(place, progress), ThreadPoolExecutor(WORKERS) as pool:
         _clear_leftovers(place)
         CACHE.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not all(host.made for host in hosts):
+            package_lists.fetch(progress)
         images = Images(progress, pool)
         for host in hosts:
             if not host.made:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from laboratory.hosts import Host
-from laboratory.images.drivers import libraries
+from laboratory.images import drivers
 from laboratory.progress import Progress
 
 from reconciler.nvidia.versions import MACHINE
@@ -44,21 +44,18 @@ GPU Excluded:\t No
 
 
 def versions() -> tuple[str, ...]:
-    """The two versions of the libraries, the older one first."""
+    """The two versions of the libraries, the older one first; which they are may change."""
     with Progress() as progress:
-        return tuple(sorted(folder.name for folder in libraries(progress).iterdir()))
+        return drivers.versions(progress)
 
 
 def packed(version: str, under: str) -> bytes:
     """That version's libraries and nvidia-smi as a tar archive; links as packages make them."""
-    with Progress() as progress:
-        root = libraries(progress) / version / "usr/lib"
     raw = io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w") as archive:
-        for file in sorted(root.rglob("nvidia/current/*")):
+        for file in sorted(cached(version).iterdir()):
             folder = "usr/bin" if file.name == "nvidia-smi" else under.lstrip("/")
-            if not file.name.endswith(".gz"):
-                archive.add(file, f"{folder}/{file.name}")
+            archive.add(file, f"{folder}/{file.name}")
     return raw.getvalue()
 
 
@@ -106,7 +103,7 @@ def clean(host: Host) -> None:
 def cached(version: str) -> Path:
     """The folder of the real libraries of this version on this machine."""
     with Progress() as progress:
-        return libraries(progress) / version
+        return drivers.libraries(progress) / version
 
 
 def install_fake_nvml(host: Host, version: str, answers: str) -> None:
@@ -156,9 +153,8 @@ def make_installer(host: Host, version: str) -> str:
     with tempfile.TemporaryDirectory() as folder:
         contents, made = Path(folder) / "contents", Path(folder) / "made.run"
         (contents / "lib").mkdir(parents=True)
-        for file in cached(version).rglob("nvidia/current/*"):
-            if not file.name.endswith(".gz"):
-                run(["cp", "-P", file, contents / "lib"])
+        for file in cached(version).iterdir():
+            run(["cp", "-P", file, contents / "lib"])
         (contents / "nvidia-installer").write_text(INSTALLER.replace("FOLDER", FOLDER))
         (contents / "nvidia-installer").chmod(0o755)
         label = f"NVIDIA Accelerated Graphics Driver for Linux-{MACHINE} {version}"

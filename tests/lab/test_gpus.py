@@ -13,7 +13,8 @@ from tests.lab import nvidia
 from tests.lab.fleet import Fleet
 
 GIB = 1 << 30
-VERSION = "535.261.03"
+VERSION = "460.73.01"
+"""What the fake says; older than any that the archive may have."""
 GPUS = f"""\
 driver {VERSION}
 gpu {nvidia.UUIDS[0]} 0 {40 * GIB} {12 * GIB} 87 NVIDIA A100-SXM4-40GB

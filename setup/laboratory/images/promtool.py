@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from laboratory import package_lists
 from laboratory.images import recipes
 from laboratory.images.cache import Image, ensure, key_of
 from laboratory.progress import Progress
@@ -14,6 +15,7 @@ PACKAGE = "prometheus"
 
 def promtool(progress: Progress) -> Path:
     """Where it is; kept in the cache."""
+    package_lists.fetch(progress)
     key = key_of(recipes.own_sources(), Path(__file__))
     return ensure(Image("promtool", key, _download), progress) / "promtool"
 
@@ -21,7 +23,8 @@ def promtool(progress: Progress) -> Path:
 def _download(made: Path) -> None:
     made.mkdir()
     # Unpacked and not installed: the package would start a daemon.
-    run(["apt-get", "-q", "download", PACKAGE], cwd=made, timeout=recipes.LONG)
+    download = ["apt-get", "-q", "download", PACKAGE]
+    run(download, env=package_lists.apt_environment(), cwd=made, timeout=recipes.LONG)
     (archive,) = made.glob("*.deb")
     run(["dpkg-deb", "-x", archive, made / "unpacked"], timeout=recipes.LONG)
     (made / "unpacked/usr/bin/promtool").rename(made / "promtool")

@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from laboratory import package_lists
 from laboratory.directory import slapd
 from laboratory.layout import CHECKOUT, LAPTOP_USER, SOURCE_INSIDE, WHEELS_INSIDE
 from state.command import run
@@ -46,10 +47,10 @@ def own_release() -> str:
 
 
 def own_sources() -> str:
-    """Where this machine gets its packages from."""
+    """Where this machine gets its packages from, as far as their lists were fetched."""
     form = "$(SITE) $(RELEASE) $(COMPONENT)"
     listing = ["apt-get", "indextargets", "--format", form, "Created-By: Packages"]
-    return own_release() + "\n" + run(listing).stdout
+    return own_release() + "\n" + run(listing, env=package_lists.apt_environment()).stdout
 
 
 def python_version() -> str:
@@ -79,7 +80,8 @@ def base(template_image: Path, made: Path) -> None:
 
 def template(release: str, made: Path) -> None:
     """A template of researchers' containers, as a system administrator makes it."""
-    run([CHECKOUT / "setup/template", "--release", release, made], timeout=LONG)
+    words = [CHECKOUT / "setup/template", "--release", release, made]
+    run(words, env=package_lists.apt_environment(), timeout=LONG)
 
 
 def wanted_packages() -> tuple[str, ...]:
@@ -102,7 +104,6 @@ def wheels(made: Path) -> None:
 def server(base_image: Path, made: Path, script: Path, wheelhouse: Path) -> None:
     """A server with the packages that its set-up script installs."""
     with_copy(base_image, made)
-    chroot(made, ["apt-get", "-q", "update"])
     binds = {CHECKOUT: SOURCE_INSIDE, wheelhouse: WHEELS_INSIDE}
     chroot(made, [f"{SOURCE_INSIDE}/setup/{script.name}", "--packages"], binds)
     clean(made)
@@ -134,7 +135,7 @@ def files_of(name: str) -> tuple[Path, ...]:
     if name in SETUP_SCRIPTS:
         script = CHECKOUT / "setup" / SETUP_SCRIPTS[name]
         modules = sorted((CHECKOUT / "setup/installation").glob("*.py"))
-        return (script, *modules)
+        return (script, CHECKOUT / "setup/package-lists", *modules)
     return tuple(sorted(Path(slapd.__file__).parent.glob("*.py"))) if name == "ldap" else ()
 
 
