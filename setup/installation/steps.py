@@ -1,6 +1,6 @@
 """Steps that make a machine as wanted, each repeatable, each saying what it changed.
 
-Standard library and `state.command` only: this runs before anything is installed.
+Standard library and `state` only: this runs before anything is installed.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ import hashlib
 import os
 import platform
 import pwd
+import re
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from installation import lock
 from state import command
 from state.errors import LxcGpuError
 from state.files import keep_folder, read_text, write_file
@@ -28,6 +30,10 @@ WHEELS = Path("/var/cache/lxc-gpu/wheels")
 """Wheels for machines without a package index: used instead of one if the folder is there."""
 UNFINISHED = ENVIRONMENT / ".unfinished"
 """There while a set-up is under way, and after one that was interrupted."""
+PIP = (str(ENVIRONMENT / "bin" / "python"), "-m", "pip", "--disable-pip-version-check")
+LOCK_NAME = lock.SERVERS.relative_to(CHECKOUT)
+DOWNLOAD = f"pip download {' '.join(lock.EXACTLY)} {LOCK_NAME} --dest"
+"""The command, for people, that fills a folder with wheels."""
 RELEASES = {"debian": 12.0, "ubuntu": 24.04}
 """The first supported release of each distribution, by the names of os-release(5)."""
 
@@ -61,43 +67,50 @@ class Steps:
         installed = {line.split()[0] for line in shown.stdout.splitlines() if " installed" in line}
         if missing := [name for name in names if name not in installed]:
             self.say(f"install packages: {' '.join(missing)}")
-            quiet = {"DEBIAN_FRONTEND": "noninteractive"}
+            quiet = {**lock.network_environment(), "DEBIAN_FRONTEND": "noninteractive"}
             self._fetch_package_lists()
             install = ["apt-get", "-qq", "-y", "--no-install-recommends", "install", *missing]
             command.run(install, env=quiet, timeout=1800)
 
     def _fetch_package_lists(self) -> None:
         """Fresh lists of all sources; old ones could leave security updates out."""
-        done = command.run([CHECKOUT / "setup" / "package-lists"], timeout=900, check=False)
+        fetch = [CHECKOUT / "setup" / "package-lists"]
+        done = command.run(fetch, env=lock.network_environment(), timeout=900, check=False)
         if not done.ok:
             raise LxcGpuError("package-lists", done.stderr.strip())  # which says what to type
         for line in (done.stderr + done.stdout).splitlines():
             print(f"  {line}", flush=True)
 
     def environment(self) -> None:
-        """The environment with everything that pyproject.toml asks for, without the project."""
-        project = CHECKOUT / "pyproject.toml"
+        """The environment with exactly what the lock file names, without the project."""
+        locked = lock.SERVERS.read_text()
         stamp = ENVIRONMENT / ".made-from"
         python = platform.python_version()
-        wanted = "\n".join([*_dependencies(project), python])
-        made_from = hashlib.sha256(wanted.encode()).hexdigest()
+        made_from = hashlib.sha256(f"{locked}\n{python}".encode()).hexdigest()
         if read_text(stamp) == made_from:
             return
         self.say(f"make the Python environment {ENVIRONMENT} (a minute)")
         command.run(["/usr/bin/python3", "-m", "venv", ENVIRONMENT], timeout=300)
-        with tempfile.TemporaryDirectory() as copy:
-            shutil.copy(project, copy)  # without the packages: their dependencies only
-            requirements = Path(copy) / "requirements.txt"
-            requirements.write_text("\n".join([*_dependencies(project), "setuptools>=68", "wheel"]))
-            self._pip(["install", "--requirement", str(requirements)])
+        self._pip(["install", *lock.EXACTLY, str(lock.SERVERS)])
+        self._remove_unlocked(lock.pins(locked))
         site = ENVIRONMENT / "lib" / f"python{'.'.join(python.split('.')[:2])}" / "site-packages"
         self.link(PACKAGES_LINK, site)
         write_file(stamp, made_from)
 
+    def _remove_unlocked(self, locked: Mapping[str, str]) -> None:
+        """Take away what an older lock file had."""
+        listed = command.run([*PIP, "list", "--format=freeze", "--exclude=lxc-gpu"]).stdout
+        found = {lock.normal(line.partition("==")[0]) for line in listed.splitlines()}
+        if others := sorted(found - locked.keys() - {"pip"}):
+            self.say(f"remove from {ENVIRONMENT}: {' '.join(others)}")
+            command.run([*PIP, "uninstall", "--quiet", "--yes", *others])
+
     def _pip(self, words: Sequence[str]) -> None:
         offline = ["--no-index", f"--find-links={WHEELS}"] if WHEELS.is_dir() else []
-        pip = [str(ENVIRONMENT / "bin" / "python"), "-m", "pip", "--disable-pip-version-check"]
-        command.run([*pip, words[0], "--quiet", *offline, *words[1:]], timeout=1800)
+        install = [*PIP, words[0], "--quiet", *offline, *words[1:]]
+        done = command.run(install, env=lock.network_environment(), timeout=1800, check=False)
+        if not done.ok:
+            raise _pip_failure(done, WHEELS if offline else None)
 
     def folder(self, path: Path, mode: int = 0o755, owner: str = "root") -> None:
         """A folder with this mode and owner."""
@@ -251,7 +264,25 @@ def ssh_host_key() -> str:
     return " ".join(text.split()[:2])
 
 
-def _dependencies(project: Path) -> list[str]:
-    import tomllib
-
-    return list(tomllib.loads(project.read_text())["project"]["dependencies"])
+def _pip_failure(done: command.Finished, wheels: Path | None) -> LxcGpuError:
+    """Why pip refused or failed, in words; `wheels` is the folder that was used, if any."""
+    details = done.stderr.strip()
+    source = str(wheels) if wheels else "the package index"
+    if "DO NOT MATCH THE HASHES" in details:
+        package = re.search(r"^ +(\S+==\S+) ", details, re.MULTILINE)
+        name = package[1] if package else "A package"
+        return LxcGpuError(
+            "package-differs",
+            f"{name}: what {source} has is not the package that {LOCK_NAME} names. "
+            "It was damaged or exchanged; nothing was installed.",
+            "Don't go on with it: fetch it again, and find out where it came from.",
+            details=details,
+        )
+    if wheels and "No matching distribution" in details:
+        return LxcGpuError(
+            "package-missing",
+            f"{wheels} lacks a package that {LOCK_NAME} names: {details.splitlines()[-1]}",
+            f"Fill it on a machine with the same system: {DOWNLOAD} {wheels}",
+            details=details,
+        )
+    return command.failure(done)

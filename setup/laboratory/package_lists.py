@@ -24,8 +24,12 @@ PATIENCE = 900
 
 
 def apt_environment() -> Mapping[str, str]:
-    """What programs that ask apt get besides: APT_CONFIG, if it is set here."""
-    return {name: value for name, value in os.environ.items() if name == "APT_CONFIG"}
+    """What programs that ask apt get besides: proxies, and APT_CONFIG if it is set here."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name == "APT_CONFIG" or name.lower().endswith("_proxy")
+    }
 
 
 def fetch(progress: Progress) -> None:

@@ -18,6 +18,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from installation import lock
+
 from laboratory.images import recipes, virtual_image
 from laboratory.layout import CACHE, CHECKOUT, VIRTUAL, HostSpec, Places
 from laboratory.locks import locked
@@ -126,7 +128,7 @@ class Images:
             lambda made: recipes.base(own.path, made),
             needs=(own,),
         )
-        python = key_of(*recipes.wanted_packages(), recipes.python_version())
+        python = key_of(lock.SERVERS, recipes.python_version())
         self._wheels = Image("wheels", python, recipes.wheels)
 
     def start(self, spec: HostSpec) -> None:

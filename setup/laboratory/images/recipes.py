@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+
+from installation import lock
 
 from laboratory import package_lists
 from laboratory.directory import slapd
@@ -84,21 +84,11 @@ def template(release: str, made: Path) -> None:
     run(words, env=package_lists.apt_environment(), timeout=LONG)
 
 
-def wanted_packages() -> tuple[str, ...]:
-    """The Python packages that the project depends on, and what it's built with."""
-    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
-    return (*project["project"]["dependencies"], *project["build-system"]["requires"], "wheel")
-
-
 def wheels(made: Path) -> None:
-    """The Python packages that the project depends on, for machines without a registry."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if name.startswith(("PIP_", "SSL_CERT_")) or name.lower().endswith("_proxy")
-    }
+    """Exactly the Python packages that servers have, for machines without a registry."""
     pip = [str(CHECKOUT / ".venv/bin/python"), "-m", "pip", "-q", "--disable-pip-version-check"]
-    run([*pip, "wheel", "--wheel-dir", str(made), *wanted_packages()], env=kept, timeout=LONG)
+    words = [*pip, "download", "--dest", str(made), *lock.EXACTLY, lock.SERVERS]
+    run(words, env=lock.network_environment(), timeout=LONG)
 
 
 def server(base_image: Path, made: Path, script: Path, wheelhouse: Path) -> None:
