@@ -159,8 +159,8 @@ def _download(made: Path, progress: Progress) -> None:
         )
     for offer in chosen:
         _unpack(made / offer.version, offer, env)
-        names = ", ".join(packages_of(offer.line))
-        progress.say(f"- NVIDIA {offer.version}: {names} {offer.package}")
+        packages = ", ".join(packages_of(offer.line))
+        progress.say(f"- NVIDIA {offer.version}: {packages} {offer.package}")
     if len(chosen) == 1:
         version = chosen[0].version
         copy_as(made / version, version, older(version))

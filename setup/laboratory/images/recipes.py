@@ -80,14 +80,14 @@ def base(template_image: Path, made: Path) -> None:
 
 def template(release: str, made: Path) -> None:
     """A template of researchers' containers, as a system administrator makes it."""
-    words = [CHECKOUT / "setup/template", "--release", release, made]
-    run(words, env=package_lists.apt_environment(), timeout=LONG)
+    script = CHECKOUT / "setup/template"
+    run([script, "--release", release, made], env=package_lists.apt_environment(), timeout=LONG)
 
 
 def wheels(made: Path) -> None:
     """Exactly the Python packages that servers have, for machines without a registry."""
     pip = [str(CHECKOUT / ".venv/bin/python"), "-m", "pip", "-q", "--disable-pip-version-check"]
-    words = [*pip, "download", "--dest", str(made), *lock.EXACTLY, lock.SERVERS]
+    words = [*pip, "download", "--dest", str(made), *lock.EXACTLY, str(lock.SERVERS)]
     run(words, env=lock.network_environment(), timeout=LONG)
 
 
