@@ -33,7 +33,7 @@ KEYS = PurePosixPath("home/ann/.ssh/authorized_keys")
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A container's file system whose owner may do what they like below it."""
-    for folder in (*tmp_path.parents[:3], tmp_path):
+    for folder in (*tmp_path.parents[:-2], tmp_path):  # not / and /tmp
         folder.chmod(0o755)
     root = tmp_path / "rootfs"
     (root / "home/ann/.ssh").mkdir(parents=True)

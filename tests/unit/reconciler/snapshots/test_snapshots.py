@@ -43,7 +43,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it change
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A user's folder with one good snapshot."""
-    for each in (*tmp_path.parents[:-2], tmp_path):  # not / and /tmp, which are the machine's
+    for each in (*tmp_path.parents[:-2], tmp_path):  # not / and /tmp
         each.chmod(0o711)
     folder = tmp_path / "lqchen"
     folder.mkdir(mode=0o700)
