@@ -17,6 +17,7 @@ from state.command import Finished
 WORK = "/srv/locked"
 PIP = f"{WORK}/opt/lxc-gpu/bin/python -m pip --disable-pip-version-check"
 SET_UP = f"""
+umask 077
 mount --bind {WORK}/opt /opt
 mount --bind {WORK}/wheels {WHEELS_INSIDE}
 exec {SOURCE_INSIDE}/setup/gpu-server --packages
@@ -79,6 +80,8 @@ class TestWheels:
 def test_exactly_what_the_lock_file_names_is_installed(server: Host) -> None:
     """And what an older one named is taken away again."""
     assert set_up(server).ok
+    as_anybody = ["runuser", "-u", "nobody", "--", f"{WORK}/opt/lxc-gpu/bin/python"]
+    server.run([*as_anybody, "-c", "import flask"])  # although root's umask is a strict one
     found = installed(server)
     pip = found.pop("pip")
     assert found == lock.pins(lock.SERVERS.read_text())
