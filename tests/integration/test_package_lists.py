@@ -37,7 +37,7 @@ class Machine:
             f"Filename: ./{name}.deb\nSize: 1\nSHA256: {'0' * 64}\n\n"
         )
         with (self.root / "sources.list").open("a") as sources:
-            sources.write(f"deb [trusted=yes] file:{folder} ./\n")
+            sources.write(f"deb [trusted=yes] copy:{folder} ./\n")
         return folder
 
     def fetch(self) -> Finished:
@@ -72,7 +72,7 @@ def test_lists_of_all_sources_are_there_afterwards(machine: Machine) -> None:
     assert done.ok
     assert done.stderr == ""
     said = done.stdout.splitlines()
-    assert [line.split()[2] for line in said] == [f"file:{first}", f"file:{second}"]
+    assert [line.split()[2] for line in said] == [f"copy:{first}", f"copy:{second}"]
     assert machine.knows("first")
     assert machine.knows("second")
 

@@ -89,7 +89,7 @@ def test_folders_in_folders_are_counted_as_du_does(tmp_path: Path) -> None:
         assert du.stdout is not None
         used, whole = counted(du.stdout.fileno(), 60)
     assert whole
-    assert used > MB
+    assert used >= MB  # folders count, too, but on a tmpfs they are 0 large
     with Popen(["rm", "-rf", str(tmp_path)]):  # pytest can't
         pass
 
