@@ -21,9 +21,9 @@ from state.files import read_text, write_file
 CHECKOUT = Path(__file__).resolve().parents[2]
 LOCKED = CHECKOUT / "setup" / "locked"
 SERVERS = LOCKED / "servers.txt"
-"""What root runs: the project's dependencies, and what builds the project."""
+"""What root runs: the project's dependencies."""
 DEVELOPMENT = LOCKED / "development.txt"
-"""The same, and what the tests need."""
+"""The same, what the tests need, and what makes a checkout importable."""
 EXACTLY = ("--require-hashes", "--only-binary=:all:", "--requirement")
 """What pip is told before a lock file: nothing else, and nothing that is to be built: a build takes
 packages of its own, which no file fixes."""
@@ -39,9 +39,10 @@ HEADER = """\
 def requirements(lock: Path, pyproject: str) -> list[str]:
     """What a lock file has to cover, as pyproject.toml, whose text this takes, says it."""
     project = tomllib.loads(pyproject)
-    wanted = [*project["project"]["dependencies"], *project["build-system"]["requires"]]
+    wanted = list(project["project"]["dependencies"])
     if lock == DEVELOPMENT:
         wanted += project["project"]["optional-dependencies"]["test"]
+        wanted += project["build-system"]["requires"]
     return sorted(wanted)
 
 

@@ -9,8 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from laboratory import network, package_lists
+from laboratory import network
 from laboratory.hosts import Lab
+from laboratory.images import package_lists
 from laboratory.images.cache import Images
 from laboratory.layout import CACHE, Places
 from laboratory.locks import locked

@@ -12,8 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from laboratory import package_lists
-from laboratory.images import recipes
+from laboratory.images import package_lists, recipes
 from laboratory.images.cache import Image, ensure, key_of
 from laboratory.progress import Progress
 from state.command import run

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from installation import lock
 
-from laboratory import package_lists
 from laboratory.directory import slapd
+from laboratory.images import package_lists
 from laboratory.layout import CHECKOUT, LAPTOP_USER, SOURCE_INSIDE, WHEELS_INSIDE
 from state.command import run
 
