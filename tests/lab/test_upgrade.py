@@ -1,8 +1,9 @@
 """A lab of an earlier release becomes one of this checkout, a machine at a time, and all goes on.
 
-gpu17 is upgraded before the web machine and gpu18 after it, so both orders are here: a new server
-with an old web machine, and a new web machine with an old server. `LXC_GPU_UPGRADE_FROM=701e1f3`
-begins at another revision.
+The lab is made by that release's own `setup/lab`, from a clone of this repository. gpu17 is
+upgraded before the web machine and gpu18 after it, so both orders are here: a new server with an
+old web machine, and a new web machine with an old server. `LXC_GPU_UPGRADE_FROM=701e1f3` begins at
+another revision.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ from tests.lab.running import eventually
 from tests.lab.upgrading import RELEASE
 
 ORDER = ("gpu17", "iam", "gpu18")
+INTERRUPTED = ("gpu17", "iam")
+AT_A_TIME = 4
+"""Files and links that a set-up puts in place before it is killed; its mark is the first."""
 GATE_KEYS = "/var/lib/lxc-gpu/gate_keys"
 PAGE = f"http://iam.{DOMAIN}"
 PATIENCE = 60
@@ -68,14 +72,14 @@ class Upgrade:
     services: dict[str, str] = field(default_factory=dict)
 
     def reach(self, name: str) -> None:
-        """Upgrade machines in order, as far as this one; each is interrupted again and again."""
+        """Upgrade machines in order, as far as this one, with interruptions."""
         for host in map(self.fleet.lab.host, ORDER[: ORDER.index(name) + 1]):
             if host.name in self.done:
                 continue
             assert host.name not in self.services, "its upgrade failed before"
             self.services[host.name] = services(host)
             upgrading.bring_checkout(host)
-            while upgrading.killed_on_the_way(host, steps=2):
+            while host.name in INTERRUPTED and upgrading.killed_on_the_way(host, AT_A_TIME):
                 self.interruptions += 1
                 self.broken += self._broken(host)
                 assert self.interruptions < MOST, "it comes no further"
@@ -135,6 +139,12 @@ def keys(authorized_keys: str) -> list[tuple[str, str]]:
     return [(" ".join(line.split('"')[1].split()[-2:]), line.split('"')[2]) for line in lines]
 
 
+def registers(fleet: Fleet, name: str, server: str) -> None:
+    done = fleet.register(name, server)
+    assert done.ok, done.stderr
+    assert "ready" in done.stdout
+
+
 def wrong(host: Host) -> set[str]:
     """What the doctor finds wrong."""
     found = from_json(host.run(["lxc-gpu", "doctor", "--json"], check=False).stdout)
@@ -168,8 +178,6 @@ class Everything:
 
     upgraded: str
     """The machine that was upgraded last."""
-    registers: tuple[str, str]
-    """Who registers, and where."""
 
     @pytest.fixture(autouse=True)
     def reached(self, upgrade: Upgrade) -> Fleet:
@@ -177,7 +185,7 @@ class Everything:
         return upgrade.fleet
 
     def test_an_upgrade_that_is_interrupted_breaks_nothing(self, upgrade: Upgrade) -> None:
-        assert upgrade.interruptions >= 3 * len(upgrade.done)
+        assert upgrade.interruptions > 2
         assert upgrade.broken == []
 
     def test_the_container_runs_on(self, upgrade: Upgrade, reached: Fleet) -> None:
@@ -212,27 +220,9 @@ class Everything:
         done = reached.types(f"ssh -i {key} -o IdentitiesOnly=yes gpu17-manage status")
         assert done.ok, done.stderr
 
-    def test_register_through_the_gate(self, reached: Fleet) -> None:
-        name, server = self.registers
-        done = reached.register(name, server)
-        assert done.ok, done.stderr
-        assert "ready" in done.stdout
-
     def test_a_signed_push_through_the_hooks(self, reached: Fleet) -> None:
         signed_push(reached, f"After {self.upgraded}")
         arrives(reached)
-
-    def test_an_unsigned_push_is_refused(self, reached: Fleet) -> None:
-        before = tip(reached)
-        done = reached.laptop.sh(
-            f"""cd {CLONE}; git fetch -q; git reset -q --hard origin/main
-            echo '# unsigned' >>fleet.yaml; git -c commit.gpgSign=false commit -qam unsigned
-            git push""",
-            check=False,
-        )
-        assert not done.ok
-        assert "it is unsigned" in done.stderr
-        assert tip(reached) == before
 
     @pytest.mark.skipif(OF_OLD, reason="it has no monitor")
     def test_the_page_hears_both_servers(self, reached: Fleet) -> None:
@@ -250,21 +240,36 @@ class TestOneServer(Everything):
     """gpu17 is new, the web machine and gpu18 are old."""
 
     upgraded = "gpu17"
-    registers = ("ann", "gpu17")
+
+    def test_the_new_server_registers_at_the_old_gate(self, reached: Fleet) -> None:
+        registers(reached, "ann", "gpu17")
 
 
 class TestWebMachine(Everything):
     """The web machine is new as well, gpu18 is old."""
 
     upgraded = "iam"
-    registers = ("lqchen", "gpu18")
+
+    def test_the_old_server_registers_at_the_new_gate(self, reached: Fleet) -> None:
+        registers(reached, "lqchen", "gpu18")
+
+    def test_an_unsigned_push_is_refused(self, reached: Fleet) -> None:
+        before = tip(reached)
+        done = reached.laptop.sh(
+            f"""cd {CLONE}; git fetch -q; git reset -q --hard origin/main
+            echo '# unsigned' >>fleet.yaml; git -c commit.gpgSign=false commit -qam unsigned
+            git push""",
+            check=False,
+        )
+        assert not done.ok
+        assert "it is unsigned" in done.stderr
+        assert tip(reached) == before
 
 
 class TestAll(Everything):
     """All is new."""
 
     upgraded = "gpu18"
-    registers = ("ann", "gpu18")
 
     def test_rounds_converge(self, reached: Fleet) -> None:
         for name in GPU_SERVERS:
