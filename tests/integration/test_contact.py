@@ -13,6 +13,7 @@ from state.wire.messages import Progress, Report, encode
 from tests.integration import sshd
 from tests.integration.slapd import free_port
 from tests.integration.sshd import ssh_key
+from tests.patience import HANGS
 from webui.servers import contact
 from webui.servers.contact import Ssh, UnreachableError
 
@@ -45,10 +46,10 @@ def nudge(target, folder, script: str = "", **options):
 def test_progress_comes_as_it_happens_and_the_report_ends_it(server):
     target, folder = server
     (folder / "lines").write_text(encode(Progress("unpacking", 0.4)) + encode(REPORT))
-    script = f'test "$SSH_ORIGINAL_COMMAND" = reconcile && cat {folder}/lines; sleep 30'
+    script = f'test "$SSH_ORIGINAL_COMMAND" = reconcile && cat {folder}/lines; sleep 200'
     begun = time.monotonic()
     assert nudge(target, folder, script) == [Progress("unpacking", 0.4), REPORT]
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < HANGS
 
 
 @pytest.mark.parametrize(
@@ -116,4 +117,4 @@ def test_somebody_there_who_is_silent(server):
         with pytest.raises(UnreachableError) as caught:
             nudge(silent_target, folder, connect_seconds=0.5)
     assert caught.value.code == "nudge-broken"
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < HANGS

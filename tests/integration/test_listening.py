@@ -17,6 +17,7 @@ from state.wire.messages import encode as encode_message
 from state.wire.server_load import encode
 from tests.integration import sshd
 from tests.integration.sshd import ssh_key
+from tests.patience import HANGS
 from tests.unit.webui.monitor.small_loads import gpu, load
 from webui.monitor.heard import listening, stream
 from webui.monitor.heard.latest import Latest
@@ -60,21 +61,21 @@ def test_loads_come_until_the_server_ends_the_stream(server):
 @pytest.mark.parametrize(
     ("script", "code"),
     [
-        ("echo hello; sleep 30", "load-garbled"),
-        ("""echo '{"load": {}}'; sleep 30""", "load-garbled"),
-        ("sed s/20.0/NaN/ LINE; sleep 30", "load-garbled"),
-        ("sed s/20.0/101/ LINE; sleep 30", "load-garbled"),
-        ("head -c 600000 /dev/zero; sleep 30", "load-garbled"),  # a line without an end
+        ("echo hello; sleep 200", "load-garbled"),
+        ("""echo '{"load": {}}'; sleep 200""", "load-garbled"),
+        ("sed s/20.0/NaN/ LINE; sleep 200", "load-garbled"),
+        ("sed s/20.0/101/ LINE; sleep 200", "load-garbled"),
+        ("head -c 600000 /dev/zero; sleep 200", "load-garbled"),  # a line without an end
         ("cat /dev/zero", "load-garbled or load-flood"),
         ("while cat LINE; do :; done", "load-flood"),
         ("while :; do yes x | head -c 400000; echo; done", "load-garbled or load-flood"),
-        ("sed s/gpu17/gpu18/ LINE; sleep 30", "load-other-name"),
-        ("sleep 30", "load-stalled"),
-        ("cat LINE; sleep 30", "load-stalled"),
+        ("sed s/gpu17/gpu18/ LINE; sleep 200", "load-other-name"),
+        ("sleep 200", "load-stalled"),
+        ("cat LINE; sleep 200", "load-stalled"),
         ("while sleep 0.1; do printf x; done", "load-stalled"),  # a letter a moment, and no line
         ("yes >&2", "load-stalled"),
         # as when a machine hangs
-        ("cat LINE; (sleep 12; kill -CONT $PPID) & kill -STOP $PPID; sleep 30", "load-stalled"),
+        ("cat LINE; (sleep 12; kill -CONT $PPID) & kill -STOP $PPID; sleep 200", "load-stalled"),
     ],
 )
 def test_whatever_else_comes_ends_with_words(server, impatient, script, code):
@@ -84,7 +85,7 @@ def test_whatever_else_comes_ends_with_words(server, impatient, script, code):
     assert error.code in code.split(" or ")
     assert error.hint
     assert "gpu17" in error.message
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < HANGS
 
 
 def test_a_server_that_is_older_does_not_know_the_verb(server):
@@ -169,7 +170,7 @@ def test_a_server_that_answers_neither_yes_nor_no(hostile, tmp_path):
     with pytest.raises(LxcGpuError) as caught:
         hear(target, tmp_path, "", seconds=1)
     assert caught.value.code == "nudge-broken"
-    assert time.monotonic() - begun < 8
+    assert time.monotonic() - begun < HANGS
 
 
 def outside_the_window(transport, channel) -> None:
@@ -204,7 +205,7 @@ def test_what_no_sshd_would_send_is_cut_off(hostile, tmp_path, act):
     with pytest.raises(LxcGpuError) as caught:
         hear(target, tmp_path, "")
     assert caught.value.code in ("load-flood", "load-garbled")
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < HANGS
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown < 20_000  # KiB, of both sides
 
@@ -214,15 +215,13 @@ def test_what_no_sshd_would_send_is_cut_off(hostile, tmp_path, act):
 )
 def test_no_server_has_us_compute_in_python(hostile, tmp_path, exchange):
     target = hostile(True, lambda *_: None, (exchange,))
-    begun = time.process_time()
     with pytest.raises(LxcGpuError) as caught:
         hear(target, tmp_path, "")
     assert caught.value.code == "nudge-broken"
-    assert "kex" in caught.value.details
-    assert time.process_time() - begun < 0.2
+    assert "no acceptable kex algorithm" in caught.value.details
 
 
-def wait_for(true, seconds: float = 15) -> None:
+def wait_for(true, seconds: float = HANGS) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline

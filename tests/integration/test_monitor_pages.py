@@ -19,6 +19,7 @@ from state.wire.server_load import GpuUser, IdleContainer, Problem, UserLoad
 from tests.generated_loads import load
 from tests.integration.monitored import make_monitored
 from tests.integration.web import Web, served
+from tests.patience import HANGS, cpu_seconds
 from webui.pages.monitor import MONITORS
 
 EVIL = '<script>alert("1")</script>'
@@ -174,7 +175,7 @@ def test_a_browser_that_goes_gives_its_place_back(web):
                 browser.sendall(b"GET /monitor/events HTTP/1.1\r\nHost: x\r\n\r\n")
                 if not number:
                     assert b"event: fleet" in _read(browser, b"event: fleet")
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + HANGS
         while time.monotonic() < deadline:
             web.parts.latest.post("gpu17", load("gpu17", time.monotonic()))
             if _free(web) == MONITORS:
@@ -184,7 +185,7 @@ def test_a_browser_that_goes_gives_its_place_back(web):
 
 
 def _read(browser: socket.socket, wanted: bytes) -> bytes:
-    browser.settimeout(20)
+    browser.settimeout(HANGS)
     text = b""
     while wanted not in text:
         text += browser.recv(65536)
@@ -201,13 +202,14 @@ def _free(web: Web) -> int:
 
 
 def test_a_hundred_servers_are_a_page_of_sane_size_in_sane_time(tmp_path):
-    web, names = make_monitored(tmp_path, 100)
-    for name in names:
-        web.parts.latest.post(name, load(name, 1.0))
-    get(web, "/monitor")
-    began = time.monotonic()
-    page = get(web, "/monitor")
-    assert time.monotonic() - began < 2
+    took = {}
+    for count in (10, 100):
+        web, names = make_monitored(tmp_path / str(count), count)
+        for name in names:
+            web.parts.latest.post(name, load(name, 1.0))
+        page = get(web, "/monitor")
+        took[count] = cpu_seconds(lambda web=web: get(web, "/monitor"))
+    assert took[100] < 30 * took[10]
     assert page.count('class="card"') == 100
     assert len(page) < 1_500_000
     with web.app.test_client().get("/monitor/events") as answer:

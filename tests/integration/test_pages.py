@@ -16,6 +16,7 @@ from state.model.keys import parse_key
 from state.wire.messages import Drift, Failure, Report
 from tests.integration import slapd
 from tests.integration.web import KEY, OTHER, PEOPLE, Web, make_web
+from tests.patience import eventually
 from webui.servers.nudge import outcome_of
 
 pytestmark = pytest.mark.skipif(
@@ -204,12 +205,9 @@ def test_guessing_gets_slow(web):
 
 def test_the_live_result_names_every_server(web):
     place = save(web).headers["Location"]
-    for _ in range(100):
-        page = get(web, place)
-        if "http-equiv" not in page:
-            break
-        assert '<noscript><meta http-equiv="refresh"' in page
-        time.sleep(0.05)
+    assert '<noscript><meta http-equiv="refresh"' in get(web, place)
+    eventually(lambda: "http-equiv" not in get(web, place))
+    page = get(web, place)
     assert page.count("refuses connections") == 2
     assert "0 of 2 servers converged; 2 will follow" in page
     stream = web.app.test_client().get(f"{place}/events").get_data(as_text=True)
@@ -257,11 +255,15 @@ def report_of(web: Web, server: str, **fields: object) -> None:
     web.parts.board.post(outcome_of(server, said, "", web.parts.source.includes), ())
 
 
+def saved_and_failed_to_nudge(web, *words, **fields):
+    place = save(web, *words, **fields).headers["Location"]
+    eventually(lambda: "http-equiv" not in get(web, place))
+
+
 def test_the_servers_pages_tell_the_truth(web):
-    save(web)
+    saved_and_failed_to_nudge(web)
     edit = registration("lqchen", parse_key(OTHER), "gpu17")
     web.parts.source.commit(edit, Author("gpu17", "gpu17@servers.invalid"))
-    time.sleep(0.3)  # the nudges of the save have failed by now
     old = web.parts.source.newest().revision
     report_of(web, "gpu17")
     report_of(web, "gpu18", suspended="new disks")
@@ -270,8 +272,7 @@ def test_the_servers_pages_tell_the_truth(web):
     assert "applied <time" in home
     assert "A sysadmin has it hold still" in home
     assert "new disks" in get(web, "/server/gpu18")
-    save(web, "lqchen", keys=f"{OTHER}\n{THIRD}")
-    time.sleep(0.3)
+    saved_and_failed_to_nudge(web, "lqchen", keys=f"{OTHER}\n{THIRD}")
     failure = Failure("account", "lqchen", "uid-taken", "Its uid is taken.", "Free the `uid`.")
     drift = (Drift(time.time() - 90, "put the port mapping of lqchen back"),)
     report_of(web, "gpu17", revision=old, failures=(failure,), drift=drift)
@@ -344,11 +345,8 @@ def test_markup_in_comments_and_names_stays_text(web):
 def test_pages_go_on_while_the_repository_is_away(web):
     save(web)
     away = web.repository.rename(web.repository.with_name("away"))
-    time.sleep(0.05)
-    get(web, "/")
-    time.sleep(0.5)
+    eventually(lambda: "This may be out of date." in get(web, "/user/lqchen"))
     page = get(web, "/user/lqchen")
-    assert "This may be out of date." in page
     assert "Lequn Chen" in page
     refused = save(web, "lqchen", keys=OTHER)
     assert refused.status_code in (422, 503)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
-from collections.abc import Callable
 
 from tests.lab import CHECKOUT
+from tests.patience import eventually
+
+__all__ = ["NAME", "eventually", "setup_lab"]
 
 FOLDER = os.environ.get("LXC_GPU_LAB", ".lab")
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
@@ -28,11 +29,3 @@ def setup_lab(
         timeout=timeout,
         check=False,
     )
-
-
-def eventually(held: Callable[[], object], seconds: float = 15) -> None:
-    """Wait until something holds; AssertionError if it doesn't within some seconds."""
-    deadline = time.monotonic() + seconds
-    while not held():
-        assert time.monotonic() < deadline, f"not within {seconds:g} s"
-        time.sleep(0.05)

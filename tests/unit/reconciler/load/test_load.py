@@ -30,6 +30,7 @@ from state.wire.server_load import (
     decode,
     encode,
 )
+from tests.patience import HANGS, cpu_seconds, eventually
 from tests.unit.reconciler.views import RESIDENT, VIEW, with_
 
 ANN, BOB, ROOT = 10, 20, 0
@@ -105,7 +106,7 @@ class TestWhose:
         before = {2: seen(), **chain}
         begun = time.process_time()
         found = cpus(before, {2: seen(reaped=len(chain))})
-        assert time.process_time() - begun < 1.0
+        assert time.process_time() - begun < HANGS
         assert found == {"ann": 0.0}
 
     def test_parents_in_a_circle_end(self) -> None:
@@ -181,9 +182,7 @@ class TestTable:
             os._exit(0)
         try:
             status = Path(f"/proc/{child}/status")
-            deadline = time.monotonic() + 10
-            while len(status.read_bytes()) < 400_000:
-                assert time.monotonic() < deadline
+            eventually(lambda: len(status.read_bytes()) >= 400_000)
             assert table.look()[child].memory > 1 << 20
         finally:
             os.kill(child, 9)
@@ -204,20 +203,25 @@ class TestTable:
             time.sleep(120)
             os._exit(0)
         try:
-            mine = dict[int, Seen]()
-            deadline = time.monotonic() + 60
-            while len(mine) < 301:
+            mine, took = dict[int, Seen](), list[float]()
+
+            def all_are_seen() -> bool:
                 begun = time.process_time()
                 found = table.look()
-                assert time.process_time() - begun < 2.5
-                mine = {pid: each for pid, each in found.items() if parent in (pid, each.parent)}
-                assert time.monotonic() < deadline
+                took.append(time.process_time() - begun)
+                mine.update((pid, seen) for pid, seen in found.items()
+                            if parent in (pid, seen.parent))  # fmt: skip
+                return len(mine) == 301
+
+            eventually(all_are_seen)
             assert {each.uid for each in mine.values()} == {4242}
             assert all(each.memory > 0 for each in mine.values())
-            begun = time.process_time()
             everything = processes.read()
-            assert time.process_time() - begun < 2.5
             assert {everything[pid].uid for pid in mine} == {4242}
+            some = [Path(f"/proc/{pid}/status") for pid in list(mine)[:30]]
+            in_full = 10 * cpu_seconds(lambda: [status.read_bytes() for status in some])
+            took.append(cpu_seconds(processes.read, times=1))
+            assert max(took) < processes.PATIENCE + in_full / 2
         finally:
             os.killpg(parent, 9)
             os.waitpid(parent, 0)
@@ -271,10 +275,12 @@ class TestNames:
         try:
             mine.refresh()
             assert (mine(0), mine(3_999_999_999)) == (SYSTEM, SYSTEM)
-            deadline = time.monotonic() + 20
-            while mine(0) == SYSTEM:
+
+            def known() -> bool:
                 mine.refresh()
-                assert time.monotonic() < deadline
+                return mine(0) != SYSTEM
+
+            eventually(known)
             assert (mine(0), mine(3_999_999_999)) == ("root", SYSTEM)
         finally:
             mine.close()
