@@ -21,8 +21,8 @@ CLONE = "/root/state"
 """The sysadmin's clone of the state repository, on the laptop."""
 LDAP_CA = "/etc/lxc-gpu/ldap-ca.pem"
 LDAP_PASSWORD = "/root/ldap-password"  # noqa: S105 # the file's name
-LONG = 300
-"""Seconds that a set-up script may take."""
+LONG = 1200
+"""Seconds that a set-up script may take, on an emulated machine beside others."""
 
 
 def wire(lab: Lab, progress: Progress) -> None:

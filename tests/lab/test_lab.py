@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -25,6 +26,7 @@ from state.command import run
 from state.errors import LxcGpuError
 from tests.lab import CHECKOUT
 from tests.lab.running import NAME, setup_lab
+from tests.patience import HANGS, eventually
 
 LDAPS = "ldaps://ldap.mylab.com"
 
@@ -35,7 +37,7 @@ def ldap(host: Host, tool: str, *words: str, ca: bool = True) -> subprocess.Comp
     if ca:
         env["LDAPTLS_CACERT"] = str(host.place.ca)
     argv = [*network.inside(host.place), tool, "-x", *words]
-    return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=HANGS, check=False)
 
 
 def as_service(base: str, *words: str) -> tuple[str, ...]:
@@ -75,11 +77,16 @@ class TestExec:
         done = setup_lab("exec", "-u", "lqchen", "laptop", "sh", "-c", script, "a b")
         assert done.stdout.splitlines() == ["lqchen", "/home/lqchen", "/home/lqchen a b"]
 
-    def test_is_fast(self, lab: Lab) -> None:
-        begun = time.monotonic()
-        for _ in range(5):
-            setup_lab("exec", "gpu17", "true")
-        assert (time.monotonic() - begun) / 5 < 0.4  # 0.1 s on an idle machine
+    def test_loads_little(self, lab: Lab) -> None:
+        """What is loaded is what takes time: half of 0.1 s on an idle machine."""
+        env = {**os.environ, "PYTHONPROFILEIMPORTTIME": "1"}
+        argv = [str(CHECKOUT / "setup/lab"), *(["--name", NAME] if NAME else [])]
+        argv += ["exec", "gpu17", "true"]
+        done = subprocess.run(argv, env=env, capture_output=True, text=True, check=True)
+        loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+        assert "laboratory.hosts" in loaded
+        for heavy in ("rich", "pydantic", "git", "laboratory.lifecycle", "state.model"):
+            assert heavy not in loaded
 
     def test_unknown_host_is_said_to_be_so(self) -> None:
         done = setup_lab("exec", "gpu99", "true")
@@ -216,19 +223,17 @@ class TestFiles:
 
 
 class TestMishaps:
-    def test_second_up_is_harmless_and_fast(self, lab: Lab) -> None:
+    def test_second_up_is_harmless_and_makes_nothing_again(self, lab: Lab) -> None:
         before = {
             h.name: h.run(["cat", "/proc/sys/kernel/random/boot_id"]).stdout for h in lab.made
         }
         url = lab.web_url
-        begun = time.monotonic()
         done = setup_lab("up")
-        took = time.monotonic() - begun
         assert done.returncode == 0, done.stderr
+        assert not re.search(r"^\S+ (make|boot|network) ", done.stdout, re.M), done.stdout
         after = {h.name: h.run(["cat", "/proc/sys/kernel/random/boot_id"]).stdout for h in lab.made}
         assert after == before
         assert lab.web_url == url
-        assert took < 15
 
     def test_two_labs_side_by_side(self, lab: Lab, small_lab: Lab) -> None:
         assert [host.name for host in small_lab.made] == ["laptop"]
@@ -298,7 +303,7 @@ class TestMishaps:
 
         own, other = sleeper(small_lab.place.id), sleeper("another lab's")
         network.stop_forwarder(small_lab.place)
-        assert own.wait(5) == -signal.SIGTERM
+        assert own.wait(HANGS) == -signal.SIGTERM
         assert other.poll() is None
         other.terminate()
         other.wait()
@@ -309,7 +314,7 @@ class TestMishaps:
         try:
             with subprocess.Popen(argv, stdout=subprocess.DEVNULL) as first:
                 second = setup_lab("up", "--hosts", "laptop", name=name)
-                assert first.wait(60) == 0
+                assert first.wait(HANGS) == 0
             assert second.returncode == 0, second.stderr
         finally:
             assert setup_lab("down", name=name).returncode == 0
@@ -334,7 +339,7 @@ class TestTemplateScript:
             cwd=tmp_path,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=5 * HANGS,
             check=False,
         )
         assert done.returncode != 0
@@ -349,12 +354,13 @@ class TestProgress:
             with progress.step("quick"):
                 pass
             with progress.step("slow"):
-                time.sleep(1.3)
+                eventually(lambda: "... slow" in out.getvalue())
             with suppress(ValueError), progress.step("wrong"):
                 raise ValueError
         lines = out.getvalue().splitlines()
-        assert lines[:2] == ["- quick", "... slow"]
-        assert lines[2].startswith("- slow (1.")
+        assert lines[0].startswith("- quick")
+        assert lines[1] == "... slow"
+        assert re.fullmatch(r"- slow \([0-9.]+ s\)", lines[2])
         assert lines[3] == "x wrong (FAILED)"
         assert "\033" not in out.getvalue()
 

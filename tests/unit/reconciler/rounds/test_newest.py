@@ -12,6 +12,7 @@ import pytest
 from reconciler.host import places
 from reconciler.host.config import ServerConfig
 from reconciler.host.published import published_view
+from reconciler.kinds import account
 from reconciler.rounds import brake, newest
 from reconciler.rounds.newest import publish_newest
 from reconciler.rounds.trusted import trust
@@ -31,6 +32,7 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
     for name, file in PLACES.items():
         monkeypatch.setattr(places, name, kept / file)
     monkeypatch.setattr(places, "LOCKS", tmp_path / "locks")
+    monkeypatch.setattr(account, "SHADOW", tmp_path / "shadow")  # the machine's is root's alone
     made = Workshop.open(tmp_path)
     made.write(files())
     signers = signers_yaml(alice=made.key("alice"), iam=made.key("iam"))
