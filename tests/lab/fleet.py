@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -100,20 +103,22 @@ class Fleet:
             test -e {KEY} || runuser -u {name} -- sh -c '
                 mkdir -p -m 700 .ssh && ssh-keygen -q -t ed25519 -N "" -f {KEY}'""")
         key = " ".join(self.laptop.read(f"/home/{name}/{KEY}.pub").split()[:2])
-        path = f"{CLONE}/users/{name}.yaml"
-        self.commits("Begin the tests", f"test ! -e former/{name}.yaml || git mv former/{name}.yaml"
-                                        " users/")  # fmt: skip
-        known = self.laptop.sh(f"cat {path} || true").stdout
-        if key in known:
-            return
+        files = f"cd {CLONE}; git fetch -q; for where in users former; do"
+        files += f" git show origin/main:$where/{name}.yaml 2>&- || true; done"
+        known = self.laptop.sh(files).stdout
         if known:
             known = known[: known.index("keys:")]
         else:
             number = self._free_number()
             known = f"name: {full_name}\nlogin: {login}\nuid: {20000 + number}\n"
             known += f"port: {22000 + number}\nsubid: {10_000_000 + number * 262_144}\n"
-        self.commits(f"{name} has a key", f"mkdir -p users\ncat >{path} <<'END'\n"
-                                          f"{known}keys:\n  - {key}\nEND")  # fmt: skip
+        self.commits(f"{name} has a key", f"""
+            test ! -e former/{name}.yaml || git mv former/{name}.yaml users/
+            mkdir -p users
+            grep -qsxF '  - {key}' users/{name}.yaml || cat >users/{name}.yaml <<'END'
+{known}keys:
+  - {key}
+END""")  # fmt: skip
 
     def _free_number(self) -> int:
         files = self.laptop.sh(f"cd {CLONE}; cat users/*.yaml former/*.yaml 2>&- || true").stdout
@@ -141,10 +146,10 @@ class Fleet:
         )
 
     def rounds(self) -> None:
-        """A round on every GPU server that has to converge."""
-        for server in GPU_SERVERS:
-            done = reconcile(self.lab.host(server))
-            assert done.ok, done.stdout + done.stderr
+        """A round on every GPU server that has to converge, side by side."""
+        with ThreadPoolExecutor() as pool:
+            for done in pool.map(reconcile, map(self.lab.host, GPU_SERVERS)):
+                assert done.ok, done.stdout + done.stderr
 
 
 def reconcile(host: Host, *words: str) -> Finished:
@@ -177,6 +182,18 @@ def in_container(
         """
     words = ["bash", "-euc", enter, "bash", f"cd {CONTAINERS}/{user}/rootfs; {script}"]
     return host.run(words, check=check, timeout=wait)
+
+
+@contextmanager
+def at_work_on(host: Host, user: str) -> Iterator[None]:
+    """Somebody works on a user's container, and holds its lock, until the block ends."""
+    lock = f"/run/lxc-gpu/locks/user-{user}"
+    host.sh(f"systemd-run -q --unit=at-work flock {lock} sleep infinity")
+    try:
+        eventually(lambda: not host.sh(f"flock -n {lock} true", check=False).ok)
+        yield
+    finally:
+        host.sh("systemctl stop at-work")
 
 
 def running(host: Host, user: str) -> bool:
