@@ -11,10 +11,11 @@ HANGS = 60
 
 def eventually(held: Callable[[], object], seconds: float = HANGS) -> None:
     """Wait until something holds; AssertionError if it doesn't within some seconds."""
-    deadline = time.monotonic() + seconds
+    deadline, pause = time.monotonic() + seconds, 0.02
     while not held():
         assert time.monotonic() < deadline, f"not within {seconds:g} s"
-        time.sleep(0.05)
+        time.sleep(pause)
+        pause = min(0.3, 1.3 * pause)  # to ask takes the time of a core that others wait for
 
 
 def cpu_seconds(work: Callable[[], object], times: int = 3) -> float:

@@ -1,10 +1,9 @@
-"""Threads that can't be had, and waiting for those that can."""
+"""Threads that can't be had."""
 
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 NO_ADDRESSES = 1 << 60
@@ -19,11 +18,3 @@ def none_to_be_had() -> Iterator[None]:
         yield
     finally:
         threading.stack_size(before)
-
-
-def wait_until(held: Callable[[], object], seconds: float = 30) -> None:
-    """Wait until something holds; AssertionError if it doesn't within some seconds."""
-    deadline = time.monotonic() + seconds
-    while not held():
-        assert time.monotonic() < deadline, f"not within {seconds:g} s"
-        time.sleep(0.02)

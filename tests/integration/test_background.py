@@ -12,7 +12,8 @@ from state.errors import LxcGpuError
 from state.wire.messages import Report
 from tests.integration.sshd import ssh_key
 from tests.integration.web import make_repository
-from tests.threads import none_to_be_had, wait_until
+from tests.patience import eventually
+from tests.threads import none_to_be_had
 from webui.clone.source import Source
 from webui.servers.board import Board
 from webui.servers.contact import Target
@@ -48,13 +49,13 @@ def test_a_fetch_that_can_not_begin_is_not_waited_for_for_ever(source, tmp_path,
         source.current()
     assert caught.value.code == "state-unreadable"
     assert "event=fetch-failed" in caplog.text
-    wait_until(lambda: is_known(source))
+    eventually(lambda: is_known(source))
     known = source.current()
     revision = push(tmp_path, "Say nothing new")
     with none_to_be_had():
-        wait_until(lambda: "another thread" in source.current().problem)
+        eventually(lambda: "another thread" in source.current().problem)
         assert source.current().revision == known.revision
-    wait_until(lambda: source.current().revision == revision)
+    eventually(lambda: source.current().revision == revision)
     assert source.current().problem == ""
 
 
@@ -77,15 +78,15 @@ def test_what_a_sysadmin_pushes_is_passed_on_after_a_lack_of_threads(source, tmp
         standing = board.standings().get("gpu17")
         return "" if standing is None or standing.report is None else standing.report.revision
 
-    wait_until(lambda: is_known(source))
+    eventually(lambda: is_known(source))
     nudger = Nudger(targets, contact, board, lambda a, b: a == b)
     nudger.watch(lambda: source.current().revision, look_every=0.05, refresh_every=3600)
     try:
-        wait_until(reported)
+        eventually(reported)
         with none_to_be_had():
-            wait_until(lambda: "another thread" in source.current().problem)
+            eventually(lambda: "another thread" in source.current().problem)
             revision = push(tmp_path, "Close an account")
-        wait_until(lambda: reported() == revision)
+        eventually(lambda: reported() == revision)
     finally:
         nudger.stop()
     assert "event=crashed" not in caplog.text

@@ -17,7 +17,7 @@ from laboratory.wiring import CLONE, GPU_SERVERS
 
 from state.command import Finished
 from state.errors import LxcGpuError
-from tests.lab.running import eventually
+from tests.patience import eventually
 
 KEY = ".ssh/id_ed25519"
 BARE = "/var/lib/lxc-gpu/state.git"

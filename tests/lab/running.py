@@ -6,9 +6,6 @@ import os
 import subprocess
 
 from tests.lab import CHECKOUT
-from tests.patience import eventually
-
-__all__ = ["NAME", "eventually", "setup_lab"]
 
 FOLDER = os.environ.get("LXC_GPU_LAB", ".lab")
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")

@@ -13,7 +13,7 @@ from laboratory.layout import DOMAIN
 
 from state.command import Finished
 from tests.lab.fleet import Fleet, end_at_once, reconcile, running
-from tests.lab.running import eventually
+from tests.patience import eventually
 
 STARTING = "- starting the container\n"
 NO_MAPPING = "mangle {} PREROUTING -d 172.16.2.17 -p tcp -m multiport --dports 22000:25999 -j DROP"

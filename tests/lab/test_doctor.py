@@ -14,7 +14,7 @@ from laboratory.wiring import GPU_SERVERS
 
 from state.wire.findings import Finding, Level, from_json
 from tests.lab.fleet import KEYS, STARTS_ROUNDS, Fleet
-from tests.lab.running import eventually
+from tests.patience import eventually
 
 PIECE = "/etc/ssh/sshd_config.d/10-site.conf"
 TEMPLATES = "/var/lib/lxc-gpu/templates"

@@ -9,7 +9,7 @@ import pytest
 from laboratory.layout import DOMAIN
 
 from tests.lab.fleet import Fleet
-from tests.lab.running import eventually
+from tests.patience import eventually
 
 PAGE = f"http://iam.{DOMAIN}"
 

@@ -24,7 +24,7 @@ from tests.lab.fleet import (
     reconcile,
     running,
 )
-from tests.lab.running import eventually
+from tests.patience import eventually
 
 HOME = "home/lqchen"
 BAIT = "/srv/bait"

@@ -15,7 +15,7 @@ from laboratory.hosts import Host
 
 from tests.lab import nvidia
 from tests.lab.fleet import Fleet, end_at_once, in_container, reconcile
-from tests.lab.running import eventually
+from tests.patience import eventually
 
 KEPT = "/var/lib/lxc-gpu/idleness.json"
 TIMER = "lxc-gpu-idleness.timer"

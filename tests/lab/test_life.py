@@ -15,7 +15,7 @@ from laboratory.hosts import Host
 from laboratory.wiring import CLONE
 
 from tests.lab.fleet import BARE, CONTAINERS, KEYS, Fleet, plan, reconcile, running
-from tests.lab.running import eventually
+from tests.patience import eventually
 
 SECOND = "/home/ann/.ssh/second"
 REFUSED = 255

@@ -13,7 +13,7 @@ from laboratory.hosts import Host
 from state.wire.server_load import ServerLoad, UserLoad, decode
 from tests.lab import nvidia
 from tests.lab.fleet import Fleet
-from tests.lab.running import eventually
+from tests.patience import eventually
 
 GIB = 1 << 30
 VERSION = "535.261.03"

@@ -12,7 +12,7 @@ from laboratory.hosts import Host
 
 from state.command import Finished
 from tests.lab.fleet import Fleet, end_at_once, running, watched
-from tests.lab.running import eventually
+from tests.patience import eventually
 
 FILES_LIVE_ELSEWHERE = "No files live here: this account only starts and stops your container."
 SEE_HELP = "Try `help`: ssh SERVER-manage help"

@@ -10,7 +10,7 @@ import pytest
 from laboratory.layout import DOMAIN
 
 from tests.lab.fleet import Fleet
-from tests.lab.running import eventually
+from tests.patience import eventually
 
 METRICS = f"http://iam.{DOMAIN}/metrics"
 HISTORY = "/var/lib/lxc-gpu/history.db"

@@ -19,7 +19,7 @@ from tests.lab.fleet import (
     plan,
     reconcile,
 )
-from tests.lab.running import eventually
+from tests.patience import eventually
 
 KEPT = "/var/lib/lxc-gpu"
 HERS = f"{CONTAINERS}/ann"

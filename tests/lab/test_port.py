@@ -14,7 +14,7 @@ from laboratory.hosts import Host
 from reconciler.network.forwards import MOST, Forwards, from_json
 from state.command import Finished
 from tests.lab.fleet import Fleet, end_at_once, plan, reconcile
-from tests.lab.running import eventually
+from tests.patience import eventually
 
 KEPT = "/var/lib/lxc-gpu/forwards.json"
 HERE, THERE = "172.16.2.17", "172.16.2.18"

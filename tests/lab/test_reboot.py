@@ -8,7 +8,7 @@ import pytest
 from laboratory.hosts import Host
 
 from tests.lab.fleet import STARTS_ROUNDS, Fleet, plan, reconcile, running
-from tests.lab.running import eventually
+from tests.patience import eventually
 
 RUNNING = "/var/lib/lxc-gpu/running"
 

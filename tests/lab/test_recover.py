@@ -15,7 +15,7 @@ from laboratory.hosts import Host
 from state.command import Finished
 from tests.lab.archives import Add, archive, file, folder, link, member, packed, system
 from tests.lab.fleet import CONTAINERS, Fleet, end_at_once, in_container, plan, reconcile, running
-from tests.lab.running import eventually
+from tests.patience import eventually
 
 FOLDER = f"{CONTAINERS}/lqchen"
 HERS = f"{CONTAINERS}/ann"

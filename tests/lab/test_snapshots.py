@@ -11,7 +11,7 @@ from laboratory.hosts import Host
 
 from state.command import Finished
 from tests.lab.fleet import CONTAINERS, Fleet, end_at_once, in_container, reconcile, running
-from tests.lab.running import eventually
+from tests.patience import eventually
 
 NAS = "/NAS/snapshots"
 FOLDER = f"{NAS}/lqchen"

@@ -23,8 +23,8 @@ from state.errors import LxcGpuError
 from state.wire.findings import Level, from_json
 from tests.lab import upgrading
 from tests.lab.fleet import BARE, Fleet, plan, reconcile, running
-from tests.lab.running import eventually
 from tests.lab.upgrading import RELEASE
+from tests.patience import eventually
 
 ORDER = ("gpu17", "iam", "gpu18")
 INTERRUPTED = ("gpu17", "iam")

@@ -14,7 +14,7 @@ from laboratory.machines.virtual_machine import VirtualMachine
 
 from state.command import Finished
 from tests.lab.fleet import Fleet, reconcile, running
-from tests.lab.running import eventually
+from tests.patience import eventually
 from tests.vm.conftest import PATIENCE
 
 CONFINED = "lxc-gpu-container (enforce)"

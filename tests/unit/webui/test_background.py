@@ -8,7 +8,8 @@ from threading import Event
 import pytest
 
 from state.errors import LxcGpuError
-from tests.threads import none_to_be_had, wait_until
+from tests.patience import eventually
+from tests.threads import none_to_be_had
 from webui.background import SAY_AGAIN, Attempts, every, start
 
 
@@ -31,7 +32,7 @@ def test_a_mistake_is_told_and_ends_nothing(journal):
             raise RuntimeError("can't start new thread")
 
     thread = every(0.01, "watch", work, stop)
-    wait_until(lambda: len(done) > 5)
+    eventually(lambda: len(done) > 5)
     stop.set()
     thread.join(30)
     assert journal.text.count("event=crashed where=watch") == 1
@@ -44,7 +45,7 @@ def test_it_stops_at_once_and_does_what_is_left(journal):
     done, stop = [], Event()
     thread = every(3600, "history", lambda: done.append("work"), stop, lambda: done.append("end"))
     assert (thread.name, thread.daemon) == ("history", True)
-    wait_until(lambda: done)
+    eventually(lambda: done)
     stop.set()
     thread.join(30)
     assert not thread.is_alive()

@@ -11,7 +11,8 @@ import pytest
 
 from state.model.keys import parse_key
 from state.wire.messages import Answer, Failure, Message, Progress, Refusal, Report
-from tests.threads import none_to_be_had, wait_until
+from tests.patience import eventually
+from tests.threads import none_to_be_had
 from webui.servers.board import Board, Phase, Save
 from webui.servers.contact import Target, UnreachableError
 from webui.servers.nudge import AT_ONCE, Nudger, outcome_of
@@ -179,11 +180,11 @@ def test_the_watcher_outlives_a_lack_of_threads(caplog):
 
     nudges, _ = nudger(contact)
     nudges.watch(lambda: "same", look_every=0.01, refresh_every=0)
-    wait_until(lambda: len(calls) >= 2)
+    eventually(lambda: len(calls) >= 2)
     with none_to_be_had():
-        wait_until(lambda: "event=background-failed work=watch code=no-thread" in caplog.text)
+        eventually(lambda: "event=background-failed work=watch code=no-thread" in caplog.text)
         calls.clear()
-    wait_until(lambda: {"gpu17", "gpu18"} <= set(calls))
+    eventually(lambda: {"gpu17", "gpu18"} <= set(calls))
     nudges.stop()
 
 
@@ -203,7 +204,7 @@ def test_a_lane_whose_threads_die_has_room_again():
     nudges, board = nudger(contact)
     for count in range(1, AT_ONCE + 2):
         nudges.saved("lqchen", "abc1234def")
-        wait_until(lambda count=count: len(died) == count and not alive("nudge gpu17"))
+        eventually(lambda count=count: len(died) == count and not alive("nudge gpu17"))
     assert finished(board, nudges.saved("lqchen", "abc1234def")).converged
 
 
