@@ -8,6 +8,7 @@ from functools import partial
 from laboratory.hosts import Lab
 from laboratory.layout import LAPTOP_USER
 
+from tests.bench.logins import start
 from tests.bench.measure import Figure, in_turn
 
 MEGABYTES = 500
@@ -36,7 +37,7 @@ def _seconds(lab: Lab, script: str, way: str) -> float:
 
 def figures(lab: Lab) -> Iterator[Figure]:
     """All of them, on a container that runs; the mapped port is the floor."""
-    lab.host("laptop").run(["ssh", "gpu17-manage"], user=LAPTOP_USER)
+    start(lab)
     for what, script, runs, target in (
         ("a login by connect", TIMED.replace("LINE", LOGIN), 7, "one login to the server more"),
         (f"{MEGABYTES} MB out by connect", TIMED.replace("LINE", DOWN), 3, "within 2"),

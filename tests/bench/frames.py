@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
+from itertools import product
 
 from laboratory.hosts import Host, Lab
 
 from reconciler.network.filters import IDENTITIES, PORTS, TABLE, mac_of
+from tests.bench.logins import start
 from tests.bench.measure import Figure, in_turn
 
 PORT = 5001
@@ -36,7 +38,8 @@ while time.perf_counter() - begun < 2:
     sent += len(block)
 print((time.perf_counter() - begun) / sent * 1e9)
 """
-"""Seconds for 10,000 bytes there and back, one by one; then for a gigabyte."""
+"""Prints a line for each of NAMES, in seconds; the bytes go one by one."""
+NAMES = ("10,000 times there and back", "a gigabyte")
 OPEN = """
 nft delete table bridge lxc-gpu
 for chain in FORWARD INPUT; do iptables -F LXC-GPU-$chain; done
@@ -44,27 +47,28 @@ iptables -A LXC-GPU-FORWARD -j ACCEPT
 """
 
 
-def judged(lab: Lab) -> tuple[Figure, ...]:
+def judged(lab: Lab) -> Iterator[Figure]:
     """From lqchen's container on gpu17 to gpu18, with and without in turn."""
     host, other = lab.host("gpu17"), lab.host("gpu18")
+    start(lab)
     other.run(["systemd-run", "-q", "--unit=sink", "/usr/bin/python3", "-c", SINK])
-    host.sh("systemctl stop lxc-gpu-watch.service lxc-gpu-reconcile.timer")
     try:
-        return tuple(
-            Figure(
-                f"{what}, container to gpu18, {users:,} users", *medians,
-                "the same without any filter", "within 1.1",
+        for users, which in product((1, 1000), range(len(NAMES))):
+            yield Figure(
+                f"{NAMES[which]}, container to gpu18, {users:,} users",
+                *_medians(host, users, which),
+                "the same without any filter",
+                "within 1.1",
             )
-            for users in (1, 1000)
-            for what, medians in _figures(host, users)
-        )  # fmt: skip
     finally:
         other.run(["systemctl", "stop", "sink"])
-        host.sh("lxc-gpu reconcile; systemctl start lxc-gpu-watch.service lxc-gpu-reconcile.timer")
+        host.sh("lxc-gpu reconcile")
 
 
-def _figures(host: Host, users: int) -> Sequence[tuple[str, tuple[float, float]]]:
-    def run(which: int) -> float:
+def _medians(host: Host, users: int, which: int) -> tuple[float, float]:
+    """Of the figure NAMES[which]."""
+
+    def run() -> float:
         enter = """
             pid=$(ps -o pid= --ppid $(systemctl show -P MainPID lxc-gpu@lqchen))
             exec nsenter -t $pid -n /usr/bin/python3 - 172.16.2.18"""
@@ -72,22 +76,18 @@ def _figures(host: Host, users: int) -> Sequence[tuple[str, tuple[float, float]]
         argv = ["sh", "-euc", enter]
         return min(float(host.run(argv, stdin=MEASURE).stdout.split()[which]) for _ in range(3))
 
-    def ours(which: int) -> float:
+    def ours() -> float:
         host.sh("lxc-gpu reconcile")
         host.run(["nft", "--file", "-"], stdin=_strangers(users - 1))
-        return run(which)
+        return run()
 
-    def floor(which: int) -> float:
+    def floor() -> float:
         host.sh(OPEN)
-        taken = run(which)
+        taken = run()
         host.sh("lxc-gpu reconcile")
         return taken
 
-    names = ("10,000 times there and back", "a gigabyte")
-    return [
-        (name, in_turn(lambda i=i: ours(i), lambda i=i: floor(i), runs=3))  # type: ignore[misc]
-        for i, name in enumerate(names)
-    ]
+    return in_turn(ours, floor, runs=3)
 
 
 def _strangers(count: int) -> str:

@@ -1,16 +1,12 @@
-"""What the load stream costs its server: CPU time in 100 s, which is percent of one core.
-
-Run by hand on a lab that is up: `python -m tests.bench.load_stream NAME`, with setup/ on the path.
-"""
+"""What the load stream costs its server: CPU time in 100 s, which is percent of one core."""
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Iterator
 
 from laboratory.hosts import Host, Lab
-from laboratory.layout import places
 
-from tests.bench.measure import Figure, table
+from tests.bench.measure import Figure
 
 SECONDS = 60
 MORE = 2000
@@ -50,9 +46,11 @@ AS_IAM = ["setpriv", "--reuid=iam", "--regid=iam", "--clear-groups"]
 OURS = ["env", "SSH_ORIGINAL_COMMAND=load", *AS_IAM, "/usr/local/lib/lxc-gpu/iam"]
 
 
-def figures(host: Host) -> tuple[Figure, Figure]:
+def figures(lab: Lab) -> Iterator[Figure]:
     """With the processes that are there, and with 2,000 that sleep."""
-    return _figure(host, "as it is"), _crowded(host)
+    host = lab.host("gpu17")
+    yield _figure(host, "as it is")
+    yield _crowded(host)
 
 
 def _crowded(host: Host) -> Figure:
@@ -69,10 +67,11 @@ def _crowded(host: Host) -> Figure:
 def _figure(host: Host, what: str) -> Figure:
     count = host.sh("ls -d /proc/[0-9]* | wc -l").stdout.strip()
     return Figure(
-        f"load stream, {what} ({count})",
+        f"load stream, {what}",
         _share(host, OURS),
         _share(host, ["python3", "-IS", "-c", FLOOR]),
-        "a stream of psutil.cpu_percent alone; both: CPU time in 100 s, so % of one core",
+        f"a stream of psutil.cpu_percent alone; {count} processes; "
+        "both: CPU time in 100 s, so % of one core",
         "under 1 % of one core",
     )
 
@@ -80,8 +79,3 @@ def _figure(host: Host, what: str) -> Figure:
 def _share(host: Host, argv: list[str]) -> float:
     words = ["python3", "-IS", "-c", MEASURE, *argv]
     return float(host.run(words, timeout=SECONDS + 60).stdout)
-
-
-if __name__ == "__main__":
-    lab = Lab(places(sys.argv[1]))
-    print(table(list(figures(lab.host("gpu18")))))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
@@ -12,7 +14,10 @@ from laboratory.hosts import Lab
 from laboratory.layout import LAPTOP_USER
 
 from tests.bench.measure import Figure, in_turn, seconds
+from tests.bench.quiet import LONGEST, page_running, until_quiet
 
+KEYS = f"/home/{LAPTOP_USER}/.ssh"
+OF_TRUE = "ssh ... true on the same host"
 TIMED = """
 begun=${EPOCHREALTIME/./}
 until "$@" </dev/null >/dev/null 2>&1; do
@@ -35,46 +40,55 @@ def _on_laptop(lab: Lab, *argv: str) -> float:
     return int(lab.host("laptop").run(words, user=LAPTOP_USER, timeout=90).stdout) / 1e6
 
 
-def _prepare_floor(lab: Lab) -> None:
+def start(lab: Lab) -> None:
+    """Have the container run."""
+    _on_laptop(lab, "ssh", "gpu17-manage")
+
+
+@contextmanager
+def _root_opens(lab: Lab) -> Iterator[None]:
     """root@gpu17 opens with the laptop's key, for bare commands over the same ssh."""
-    key = lab.host("laptop").read(f"/home/{LAPTOP_USER}/.ssh/id_ed25519.pub")
-    lab.host("gpu17").write("/root/.ssh/authorized_keys", key, 0o600)
-    lab.host("gpu17").write("/root/bare-start", BARE_START)
+    host, key = lab.host("gpu17"), lab.host("laptop").read(f"{KEYS}/id_ed25519.pub")
+    host.write("/root/.ssh/authorized_keys", key, 0o600)
+    try:
+        yield
+    finally:
+        host.run(["rm", "/root/.ssh/authorized_keys"])
 
 
 def manage_while_running(lab: Lab) -> Figure:
     """`ssh gpu17-manage` on a container that runs."""
-    _prepare_floor(lab)
-    _on_laptop(lab, "ssh", "gpu17-manage")
-    ours, floor = in_turn(
-        lambda: _on_laptop(lab, "ssh", "gpu17-manage"),
-        lambda: _on_laptop(lab, "ssh", "root@gpu17-manage", "true"),
-        runs=9,
-    )
+    medians = _beside_true(lab, "gpu17-manage")
     return Figure(
-        "ssh gpu17-manage, container running", ours, floor, "ssh ... true on the same host",
-        "within 0.1 s of the floor",
-    )  # fmt: skip
+        "ssh gpu17-manage, container running", *medians, OF_TRUE, "within 0.1 s of the floor"
+    )
 
 
 def only_looking(lab: Lab, verb: str) -> Figure:
     """`ssh gpu17-manage VERB` for a verb that changes nothing."""
-    _prepare_floor(lab)
-    _on_laptop(lab, "ssh", "gpu17-manage")
-    ours, floor = in_turn(
-        lambda: _on_laptop(lab, "ssh", "gpu17-manage", verb),
-        lambda: _on_laptop(lab, "ssh", "root@gpu17-manage", "true"),
-        runs=9,
-    )
+    medians = _beside_true(lab, "gpu17-manage", verb)
     target = "0.2 s more: CPU use is looked at twice" if verb == "gpus" else "within 0.1 s"
-    return Figure(f"ssh gpu17-manage {verb}", ours, floor, "ssh ... true on the same host", target)
+    return Figure(f"ssh gpu17-manage {verb}", *medians, OF_TRUE, target)
+
+
+def _beside_true(lab: Lab, *words: str) -> tuple[float, float]:
+    """The medians of `ssh WORDS`, on a container that runs, and of a bare `true`."""
+    start(lab)
+    with _root_opens(lab):
+        return in_turn(
+            lambda: _on_laptop(lab, "ssh", *words),
+            lambda: _on_laptop(lab, "ssh", "root@gpu17-manage", "true"),
+            runs=9,
+        )
 
 
 def cold_start(lab: Lab) -> Figure:
     """`ssh gpu17-manage` on a stopped container until its sshd answers."""
+    start(lab)  # writes its configuration
     host = lab.host("gpu17")
     found = re.search(r"ipv4.address = ([\d.]+)/", host.read("/run/lxc-gpu/lqchen.config"))
     assert found is not None
+    host.write("/root/bare-start", BARE_START)
     address = found[1]
 
     def ours() -> float:
@@ -87,7 +101,9 @@ def cold_start(lab: Lab) -> Figure:
         host.run(["systemctl", "stop", "bare-start"])
         return taken
 
-    medians = in_turn(ours, floor, runs=5)
+    with _root_opens(lab):
+        medians = in_turn(ours, floor, runs=5)
+    start(lab)
     return Figure(
         "ssh gpu17-manage, cold, until sshd answers", *medians,
         "lxc-start of the same configuration over the same ssh, until the same", "within 1.3",
@@ -96,13 +112,14 @@ def cold_start(lab: Lab) -> Figure:
 
 def save_to_login(lab: Lab) -> Figure:
     """From "save" on the page until the new key opens the running container."""
-    _on_laptop(lab, "ssh", "gpu17-manage")
+    start(lab)
     laptop = lab.host("laptop")
-    old = laptop.read(f"/home/{LAPTOP_USER}/.ssh/id_ed25519.pub").strip()
+    old = laptop.read(f"{KEYS}/id_ed25519.pub").strip()
     number = iter(range(100))
 
     def ours() -> float:
-        file = f"/home/{LAPTOP_USER}/.ssh/bench{next(number)}"
+        until_quiet(lab)
+        file = f"{KEYS}/bench{next(number)}"
         make = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "bench", "-f", file]
         laptop.run(make, user=LAPTOP_USER)
         new = laptop.read(f"{file}.pub").strip()
@@ -111,8 +128,16 @@ def save_to_login(lab: Lab) -> Figure:
         login = ["ssh", "-F", "none", "-i", file, *given, *_place(lab), "true"]
         return seconds(lambda: save(lab, LQCHEN, f"{old}\n{new}")) + _on_laptop(lab, *login)
 
-    medians = in_turn(ours, lambda: _on_laptop(lab, "ssh", "gpu17", "true"), runs=5)
-    save(lab, LQCHEN, old)
+    def floor() -> float:
+        until_quiet(lab)
+        return _on_laptop(lab, "ssh", "gpu17", "true")
+
+    with page_running(lab):
+        try:
+            medians = in_turn(ours, floor, runs=5)
+        finally:
+            save_everywhere(lab, LQCHEN, old)
+            laptop.sh(f"rm -f {KEYS}/bench*")
     return Figure(
         "save on the page until the key opens a container", *medians,
         "one login to the container", "under 2 s",
@@ -120,15 +145,22 @@ def save_to_login(lab: Lab) -> Figure:
 
 
 def _place(lab: Lab) -> list[str]:
-    config = lab.host("laptop").read(f"/home/{LAPTOP_USER}/.ssh/lxc-gpu.config")
+    config = lab.host("laptop").read(f"{KEYS}/lxc-gpu.config")
     port = re.search(r"Host gpu17\n(?:    .*\n)*?    Port (\d+)", config)
     assert port is not None
     return ["-p", port[1], f"{NAME}@gpu17"]
 
 
-def save(lab: Lab, person: Person, keys: str) -> None:
-    """The person's keys are saved on the page; the servers are nudged."""
+def save(lab: Lab, person: Person, keys: str) -> str:
+    """Save the person's keys on the page, which nudges the servers; the result's address."""
     form = {"login": person.login, "password": person.password, "keys": keys}
     url = f"{lab.web_url.rstrip('/')}/user/{person.login.lower()}"
     with urlopen(url, urlencode(form).encode()) as answer:
         assert "/save/" in answer.url
+        return str(answer.url)
+
+
+def save_everywhere(lab: Lab, person: Person, keys: str) -> None:
+    """The same, and wait until every server's round for it has ended."""
+    with urlopen(f"{save(lab, person, keys)}/events", timeout=LONGEST) as events:
+        events.read()

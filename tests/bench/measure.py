@@ -13,6 +13,7 @@ class Figure:
     """What something of ours took, and what the bare thing took."""
 
     what: str
+    """In words; the same in every run, for results are compared by it."""
     ours: float
     """Seconds, the median."""
     floor: float
@@ -21,6 +22,11 @@ class Figure:
     """What the floor is."""
     target: str
     """What we aim by; never asserted."""
+
+    @property
+    def ratio(self) -> float:
+        """How many times the floor ours took."""
+        return self.ours / self.floor if self.floor else float("inf")
 
 
 def seconds(act: Callable[[], object]) -> float:
@@ -36,14 +42,3 @@ def in_turn(
     """The medians of both, run in turn, so that a slow minute slows both. Each returns seconds."""
     pairs = [(ours(), floor()) for _ in range(runs)]
     return statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs)
-
-
-def table(figures: list[Figure]) -> str:
-    """The figures, for people."""
-    lines = [f"{'':<46} {'ours':>8} {'floor':>8} {'ratio':>6}  target"]
-    for f in figures:
-        lines.append(
-            f"{f.what:<46} {f.ours:>6.2f} s {f.floor:>6.2f} s {f.ours / f.floor:>6.1f}  {f.target}"
-        )
-        lines.append(f"    floor: {f.of_floor}")
-    return "\n".join(lines)

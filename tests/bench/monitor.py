@@ -25,7 +25,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from state.wire.server_load import decode, encode
 from tests.bench import simulated
-from tests.bench.measure import Figure, in_turn, seconds, table
+from tests.bench.measure import Figure, in_turn, seconds
 from tests.integration.web import make_repository, ssh_key
 
 SERVERS = 100
@@ -231,8 +231,3 @@ def _watched(page: Page, said: Path, when: str) -> Iterator[Figure]:
 def _cpu(when: str, pid: int, target: str) -> Figure:
     took, least = a_minute_of(pid), decoding_alone()
     return Figure(f"CPU of a minute, {when}", took, least, "decoding the loads, no more", target)
-
-
-if __name__ == "__main__":
-    for each in figures():
-        print(table([each]), flush=True)

@@ -6,20 +6,24 @@ addresses of one of them, so that ten nudges run and ten host keys are checked, 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 from laboratory.directory.people import LQCHEN
 from laboratory.hosts import Lab
 from laboratory.layout import LAPTOP_USER, NETWORK
-from laboratory.wiring import CLONE
+from laboratory.wiring import GPU_SERVERS
 
 from tests.bench import many_users
-from tests.bench.logins import save
+from tests.bench.logins import KEYS, save, save_everywhere
 from tests.bench.measure import Figure, seconds
+from tests.bench.quiet import LONGEST, page_running, until_quiet
+from tests.lab.fleet import Fleet
 
 REAL = (f"{NETWORK}.17", f"{NETWORK}.18")
 SIMULATED = tuple(f"{NETWORK}.{number}" for number in range(201, 209))
-KEY = f"/home/{LAPTOP_USER}/.ssh/removed"
+KEY = f"{KEYS}/removed"
 UNTIL_REFUSED = """
 until ssh -F none -i "$1" -o IdentitiesOnly=yes -o BatchMode=yes -o StrictHostKeyChecking=no \\
         -o UserKnownHostsFile=/dev/null "register@$2" somebody-else 2>&1 </dev/null |
@@ -30,41 +34,58 @@ until ssh -F none -i "$1" -o IdentitiesOnly=yes -o BatchMode=yes -o StrictHostKe
 
 def key_removed(lab: Lab) -> Figure:
     """All ten servers, against one of them."""
-    _simulate(lab)
-    return Figure(
-        "key removed on the page until 10 servers refuse it",
-        _removal(lab, REAL + SIMULATED),
-        _removal(lab, REAL[:1]),
-        "the same for one server; 8 of the 10 are simulated",
-        "under 3 s",
-    )
+    with page_running(lab), _simulated(lab):
+        return Figure(
+            "key removed on the page until 10 servers refuse it",
+            _removal(lab, REAL + SIMULATED),
+            _removal(lab, REAL[:1]),
+            "the same for one server; 8 of the 10 are simulated",
+            "under 3 s",
+        )
 
 
-def _simulate(lab: Lab) -> None:
-    host, laptop = lab.host("gpu18"), lab.host("laptop")
+@contextmanager
+def _simulated(lab: Lab) -> Iterator[None]:
+    """Eight servers more, for as long as the block; all servers know of each change."""
+    host = lab.host("gpu18")
     host_key = " ".join(host.read("/etc/ssh/ssh_host_ed25519_key.pub").split()[:2])
+    script = ""
     for number, address in enumerate(SIMULATED):
-        host.run(["ip", "address", "add", f"{address}/24", "dev", "eth0"])
         state_key = many_users.key(10**8 + number)
         text = f"address: {address}\nhost_key: {host_key}\nstate_key: {state_key}\n"
-        laptop.write(f"{CLONE}/servers/simulated{number}.yaml", text)
-    laptop.sh(f"""
-        cd {CLONE} && git add servers && git stash -q && git pull -q --ff-only && git stash pop -q
-        git add servers && git commit -q -m 'Eight simulated servers' && git push -q""")
+        script += f"cat >servers/simulated{number}.yaml <<'END'\n{text}END\n"
+    host.sh(_addresses("add"))
+    try:
+        _pushed(lab, "Eight simulated servers", script)
+        yield
+    finally:
+        _pushed(lab, "No simulated servers", "rm -f servers/simulated*.yaml")
+        host.sh(_addresses("delete"))
+
+
+def _addresses(verb: str) -> str:
+    return "\n".join(f"ip address {verb} {address}/24 dev eth0" for address in SIMULATED)
+
+
+def _pushed(lab: Lab, message: str, script: str) -> None:
+    """The sysadmin pushes a change, and the nudges that follow are over."""
+    revision = Fleet(lab).commits(message, script)
+    for name in GPU_SERVERS:
+        known = f"until grep -q {revision} /var/lib/lxc-gpu/view.json; do sleep 0.1; done"
+        lab.host(name).sh(known, timeout=LONGEST)
+    until_quiet(lab)
 
 
 def _removal(lab: Lab, addresses: tuple[str, ...]) -> float:
-    """Save a key, wait until both machines know it, remove it, wait for the last refusal."""
+    """Save a key, wait until all machines know it, remove it, wait for the last refusal."""
     laptop = lab.host("laptop")
-    own = laptop.read(f"/home/{LAPTOP_USER}/.ssh/id_ed25519.pub").strip()
+    own = laptop.read(f"{KEYS}/id_ed25519.pub").strip()
     make = f"rm -f {KEY} {KEY}.pub; ssh-keygen -q -t ed25519 -N '' -C removed -f {KEY}"
     laptop.sh(make, user=LAPTOP_USER)
-    save(lab, LQCHEN, f"{own}\n{laptop.read(f'{KEY}.pub').strip()}")
-    for name in ("gpu17", "gpu18"):
-        known = (
-            "until grep -q ' removed$' /etc/lxc-gpu/authorized_keys/register; do sleep 0.1; done"
-        )
-        lab.host(name).sh(known)
+    save_everywhere(lab, LQCHEN, f"{own}\n{laptop.read(f'{KEY}.pub').strip()}")
+    for name in GPU_SERVERS:
+        lab.host(name).run(["grep", "-q", " removed$", "/etc/lxc-gpu/authorized_keys/register"])
+    until_quiet(lab)
 
     def refused(address: str) -> None:
         words = ["bash", "-uc", UNTIL_REFUSED, "bash", KEY, address]
@@ -75,4 +96,7 @@ def _removal(lab: Lab, addresses: tuple[str, ...]) -> float:
         with ThreadPoolExecutor(len(addresses)) as pool:
             list(pool.map(refused, addresses))
 
-    return seconds(remove)
+    taken = seconds(remove)
+    until_quiet(lab)
+    laptop.run(["rm", KEY, f"{KEY}.pub"])
+    return taken

@@ -6,6 +6,7 @@ from laboratory.demo.story import NAME
 from laboratory.hosts import Host, Lab
 from laboratory.layout import LAPTOP_USER
 
+from tests.bench.logins import start
 from tests.bench.measure import Figure, in_turn, seconds
 from tests.lab.fleet import CONTAINERS, in_container
 
@@ -54,6 +55,7 @@ def empty(host: Host) -> None:
 def of_3_gb(lab: Lab) -> Figure:
     """`snapshot` as its user types it, until it is on the disk."""
     host, laptop = lab.host("gpu17"), lab.host("laptop")
+    start(lab)
     fill(host)
     argv = ["ssh", "gpu17-manage", "snapshot"]
     try:
