@@ -89,7 +89,7 @@ def _removal(lab: Lab, addresses: tuple[str, ...]) -> float:
 
     def refused(address: str) -> None:
         words = ["bash", "-uc", UNTIL_REFUSED, "bash", KEY, address]
-        laptop.run(words, user=LAPTOP_USER, timeout=60)
+        laptop.run(words, user=LAPTOP_USER, timeout=LONGEST)
 
     def remove() -> None:
         save(lab, LQCHEN, own)
