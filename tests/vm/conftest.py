@@ -19,7 +19,7 @@ from tests.lab.running import setup_lab
 
 NAME = os.environ.get("LXC_GPU_VM_LAB", "vm")
 """Which lab. One that is there already is left as it was found."""
-PATIENCE = 400
+PATIENCE = 1200
 """Seconds that a command may take."""
 
 

@@ -34,7 +34,7 @@ class Host(ABC):
     place: Places
     spec: HostSpec
 
-    boot_time: ClassVar[float] = 60
+    boot_time: ClassVar[float] = 240
     """Seconds that it may take to boot."""
 
     @property
