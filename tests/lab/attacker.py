@@ -11,6 +11,8 @@ import os
 import socket
 import struct
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 EVERYBODY = "ff:ff:ff:ff:ff:ff"
 IPV4, ARP, IPV6, VLAN, OTHER = 0x0800, 0x0806, 0x86DD, 0x8100, 0x88B5
@@ -71,23 +73,44 @@ def flood(count: int, device: str = "eth0") -> None:
             raw.send(mac(EVERYBODY) + b"\x06" + os.urandom(5) + b"\x88\xb5" + bytes(46))
 
 
-def listen(seconds: float, device: str = "eth0") -> None:
-    """Print the tokens of the frames that arrive within some seconds, meant for us or not."""
+END = "token-end"
+"""The token of the frame after which nobody needs to listen any more."""
+
+
+def listen(ready: str, device: str = "eth0") -> None:
+    """Print the tokens of the frames that arrive until END does, meant for us or not.
+
+    The file `ready` is made once all is heard.
+    """
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)) as raw:
         raw.bind((device, 0))
         # packet(7): SOL_PACKET, PACKET_ADD_MEMBERSHIP, PACKET_MR_PROMISC
         member = struct.pack("iHH8s", socket.if_nametoindex(device), 1, 0, b"")
         raw.setsockopt(263, 1, member)
-        print("listening", flush=True)
-        deadline = time.monotonic() + seconds
-        while (left := deadline - time.monotonic()) > 0:
-            raw.settimeout(left)
-            try:
-                packet, (_, _, kind, *_) = raw.recvfrom(2048)
-            except TimeoutError:
-                break
+        raw.settimeout(60)
+        Path(ready).touch()
+        token = ""
+        while token != END:
+            packet, (_, _, kind, *_) = raw.recvfrom(2048)
             if kind != socket.PACKET_OUTGOING and b"token-" in packet:  # type: ignore[attr-defined]
-                print(packet[packet.index(b"token-") :].split(b".")[0].decode(), flush=True)
+                token = packet[packet.index(b"token-") :].split(b".")[0].decode()
+                print(token, flush=True)
+
+
+def gets_out(source: str, address: str, port: int) -> None:
+    """Print `out` for every connection from `source` that is made, of ten within a second."""
+
+    def tries() -> None:
+        try:
+            socket.create_connection((address, port), timeout=1, source_address=(source, 0)).close()
+            print("out")
+        except OSError:
+            pass
+
+    with ThreadPoolExecutor(10) as pool:
+        for _ in range(10):
+            pool.submit(tries)
+            time.sleep(0.1)
 
 
 def connect(address: str, port: int) -> None:

@@ -7,8 +7,7 @@ over the network (its user and network namespaces), but with the host's Python: 
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from laboratory.hosts import Host
 from reconciler.network.filters import mac_of
 from tests.lab import attacker
 from tests.lab.fleet import Fleet, end_at_once, reconcile, running
+from tests.lab.running import eventually
 
 PROGRAM = Path(attacker.__file__).read_text()
 GATEWAY, LAN, OTHER_SERVER = "10.77.0.1", "172.16.2.17", "172.16.2.18"
@@ -140,18 +140,56 @@ def attack(lqchen: Place, ann: Place) -> str:
     return names + "".join(f"send('token-{name}', {made})\n" for name, made in ATTACKS.items())
 
 
+@dataclass(frozen=True)
+class Ear:
+    """Who listens, and how it learns that all was sent."""
+
+    listens: Callable[[str], str]
+    """Has the attacker's program run there; what it printed."""
+    device: str
+    told: Callable[[], object]
+    """Sends it END, which is allowed to arrive."""
+
+
+def ear_in(place: Place) -> Ear:
+    """In a container; the server tells it the end."""
+    end = sends_end(GATEWAY, place.address, "lxcgpu0")
+    return Ear(place.runs, "eth0", lambda: on_server(place.host, end))
+
+
+def ear_on_server(other: Place) -> Ear:
+    """On the server's side of the bridge; a container tells it the end."""
+    end = sends_end(other.address, GATEWAY, "eth0")
+    return Ear(lambda lines: on_server(other.host, lines), "lxcgpu0", lambda: other.runs(end))
+
+
+def sends_end(source: str, target: str, device: str) -> str:
+    """A line that sends END from one address to another, as both are allowed to."""
+    packet = f"udp({source!r}, {target!r})"
+    made = f"frame({mac_of(source)!r}, {mac_of(target)!r}, IPV4, {packet})"
+    return f"send(END, {made}, device={device!r})"
+
+
+def on_server(host: Host, lines: str) -> str:
+    """What the attacker's program prints on the server itself."""
+    return host.run(["/usr/bin/python3", "-"], stdin=f"{PROGRAM}\n{lines}").stdout
+
+
 @contextmanager
-def ears(ann: Place, heard: dict[str, set[str]], seconds: float = 3) -> Iterator[None]:
-    """Listen in ann's container and on the server's side of the bridge meanwhile."""
-    server = ["/usr/bin/python3", "-"]
-    lines = f"{PROGRAM}\nlisten({seconds}, %r)"
+def ears(host: Host, heard: dict[str, set[str]], **listeners: Ear) -> Iterator[None]:
+    """Listen at these places meanwhile, until all of it has arrived."""
+    files = {name: f"/tmp/listens-{name}" for name in listeners}
+    host.sh(f"rm -f {' '.join(files.values())}")
     with ThreadPoolExecutor() as pool:
-        hers = pool.submit(ann.runs, f"listen({seconds})")
-        its = pool.submit(ann.host.run, server, stdin=lines % "lxcgpu0")
-        time.sleep(0.8)
+        listening = {
+            name: pool.submit(ear.listens, f"listen({files[name]!r}, {ear.device!r})")
+            for name, ear in listeners.items()
+        }
+        eventually(lambda: host.sh(f"ls {' '.join(files.values())}", check=False).ok)
         yield
-        heard["ann"] = set(hers.result().split()[1:])
-        heard["server"] = set(its.result().stdout.split()[1:])
+        for name, ear in listeners.items():
+            ear.told()
+            heard[name] = set(listening[name].result().split()) - {attacker.END}
 
 
 def interface(host: Host, user: str) -> str:
@@ -175,7 +213,7 @@ class TestFrames:
         # as after a restart with `nft list ruleset` saved
         gpu17.sh(f"nft list table bridge lxc-gpu >/tmp/saved; {FLUSH}; nft -f /tmp/saved")
         heard: dict[str, set[str]] = {}
-        with ears(ann, heard):
+        with ears(gpu17, heard, ann=ear_in(ann), server=ear_on_server(lqchen)):
             lqchen.runs(attack(lqchen, ann))
             lqchen.runs("flood(3000)")
         assert heard["ann"] == set()
@@ -194,7 +232,7 @@ class TestFrames:
         gpu17.sh(f"{FLUSH}; echo 0 >{BRIDGED}")
         heard: dict[str, set[str]] = {}
         try:
-            with ears(ann, heard):
+            with ears(gpu17, heard, ann=ear_in(ann), server=ear_on_server(lqchen)):
                 lqchen.runs(attack(lqchen, ann))
             assert {"token-arp-i-am-the-gateway", "token-router-advertisement",
                     "token-straight-to-her", "token-to-everybody"} <= heard["ann"]  # fmt: skip
@@ -216,11 +254,10 @@ class TestFrames:
         end_at_once(gpu17, "ann")
         send = f"import socket\nsocket.socket(2, 2).sendto(b'token-hers.', ({ann.address!r}, 9))"
         try:
-            with ThreadPoolExecutor() as pool:
-                listening = pool.submit(lqchen.runs, "listen(2)")
-                time.sleep(0.8)
+            heard: dict[str, set[str]] = {}
+            with ears(gpu17, heard, lqchen=ear_in(lqchen)):
                 gpu17.run(["/usr/bin/python3", "-"], stdin=send)
-                assert listening.result() == "listening"
+            assert heard["lqchen"] == set()
         finally:
             gpu17.sh(f"ip neigh del {ann.address} dev lxcgpu0")
         assert fleet.types("ssh gpu17-manage start", user="ann").ok
@@ -242,14 +279,6 @@ DISGUISES = {
                              "ip address add ADDRESS/16 dev own; "
                              "ip route add default via 10.77.0.1",
 }  # fmt: skip
-GETS_OUT = f"""
-for _ in range(10):
-    try:
-        socket.create_connection(({OTHER_SERVER!r}, 22), timeout=0.3, source_address=(%r, 0))
-        print('out')
-    except OSError:
-        time.sleep(0.1)
-"""
 
 
 class TestDisguises:
@@ -263,15 +292,19 @@ class TestDisguises:
         """
         spoilt.types(DISGUISES[disguise].replace("ADDRESS", ann.address).replace("MAC", ann.mac))
         assert ann.address in spoilt.types("ip -4 address")
-        done = fleet.types("ssh gpu17 hostname", user="ann")
-        assert done.stdout == "ann-gpu17\n", done.stderr
-        assert spoilt.runs(GETS_OUT % ann.address) == ""
-        end_at_once(gpu17, "ann")
-        gpu17.sh(f"ip neigh flush to {ann.address} dev lxcgpu0")
-        for host in (gpu17, fleet.laptop):
+        gets_out = f"gets_out({ann.address!r}, {OTHER_SERVER!r}, 22)"
+        with ThreadPoolExecutor() as pool:
+            out = pool.submit(spoilt.runs, gets_out)
+            done = fleet.types("ssh gpu17 hostname", user="ann")
+            assert done.stdout == "ann-gpu17\n", done.stderr
+            assert out.result() == ""
+            end_at_once(gpu17, "ann")
+            gpu17.sh(f"ip neigh flush to {ann.address} dev lxcgpu0")
+            out = pool.submit(spoilt.runs, gets_out)
             asked = f"timeout 2 bash -c 'exec 3<>/dev/tcp/{LAN}/{ann.port}; head -c3 <&3'"
-            assert "SSH" not in host.sh(asked, check=False).stdout
-        assert spoilt.runs(GETS_OUT % ann.address) == ""
+            answers = pool.map(lambda host: host.sh(asked, check=False), (gpu17, fleet.laptop))
+            assert all("SSH" not in answer.stdout for answer in answers)
+            assert out.result() == ""
         assert fleet.types("ssh gpu17-manage start", user="ann").ok
         assert fleet.types("ssh gpu17 hostname", user="ann").stdout == "ann-gpu17\n"
 
@@ -330,7 +363,7 @@ class TestReach:
                 "ann's closed port", "the cloud's metadata",
             }  # fmt: skip
             heard: dict[str, set[str]] = {}
-            with ears(ann, heard, 2):
+            with ears(gpu17, heard, ann=ear_in(ann)):
                 lqchen.runs(attack(lqchen, ann))
             assert heard["ann"] == set(), "under their own names only"
         finally:
