@@ -145,9 +145,8 @@ def mapping(person: Person) -> Iterator[Finding]:
 
 def logins(person: Person) -> Iterator[Finding]:
     """What sshd said of this person lately: the keys that were refused, above all."""
-    said = output("journalctl", "-q", "-t", "sshd", "-t", "sshd-session", "--since=-1day",
-                  "-n", "400", "-o", "short-iso")  # fmt: skip
-    yield from login_findings(said, person.name)
+    said = _newest(400, "-o", "short-iso", "-t", "sshd", "-t", "sshd-session")
+    yield from login_findings("\n".join(said), person.name)
 
 
 def login_findings(said: str, name: str) -> Iterator[Finding]:
@@ -176,12 +175,11 @@ def errors(person: Person) -> Iterator[Finding]:
     if person.name not in person.view.registrants:
         return
     unit = places.container_unit(person.name)
-    common = ["journalctl", "-q", "--since=-1day", "-o", "cat"]
-    ours = output(*common, "-t", "lxc-gpu", "-n", "500").splitlines()
+    ours = _newest(500, "-o", "cat", "-t", "lxc-gpu")
     word = re.compile(rf"\b{re.escape(person.name)}\b")
     bad = re.compile(r"FAILED|refus|error|failed|crash", re.IGNORECASE)
     lines = [line for line in ours if word.search(line) and bad.search(line)]
-    lines += output(*common, "-u", unit, "-p", "warning", "-n", str(MOST_SAID)).splitlines()
+    lines += _newest(MOST_SAID, "-o", "cat", "-u", unit, "-p", "warning")
     lines = list(dict.fromkeys(lines))
     for line in lines[-MOST_SAID:]:
         yield journal_area.note(line.strip()[:200])
@@ -190,3 +188,12 @@ def errors(person: Person) -> Iterator[Finding]:
     else:
         today = time.strftime("%Y-%m-%d")
         yield journal_area.ok(f"more: journalctl --since {today} -t lxc-gpu -u {unit}")
+
+
+def _newest(most: int, *words: str) -> list[str]:
+    """The last so many lines that the journal has of the last day, the newest last.
+
+    With `--since`, journalctl counts from the first line on unless the order is reversed.
+    """
+    limits = ["--since=-1day", "--reverse", f"--lines={most}"]
+    return output("journalctl", "-q", *limits, *words).splitlines()[::-1]
