@@ -39,13 +39,19 @@ KNOCK = "exec 3<>/dev/udp/{place}; echo >&3; timeout 3 head -n1 <&3"
 CLEAN = f"rm -f {KEPT}; lxc-gpu reconcile --kind port_map --kind forward"
 
 
-@pytest.fixture
-def gpu17(fleet: Fleet, lqchen_is_up: None) -> Iterator[Host]:
-    """A server on which nobody has a port but ssh."""
+@pytest.fixture(scope="module")
+def without_ports(fleet: Fleet) -> Iterator[Host]:
+    """A server on which nobody has a port but ssh; in the end, a round has nothing to do."""
     fleet.gpu17.sh(CLEAN)
     yield fleet.gpu17
-    fleet.gpu17.sh(CLEAN)
     assert plan(fleet.gpu17) == []
+
+
+@pytest.fixture
+def gpu17(without_ports: Host, lqchen_is_up: None) -> Iterator[Host]:
+    """The same server, from which the ports that a test gave are taken."""
+    yield without_ports
+    without_ports.sh(CLEAN)
 
 
 def port(fleet: Fleet, request: str = "", user: str = "lqchen") -> Finished:
@@ -137,6 +143,23 @@ class TestReach:
         assert fleet.types(visit).stdout == "tcp lqchen-gpu17\n"
 
 
+NONSENSE = (
+    ("0", "✗ `0` can't be: a port is a number from 1 to 65535."),
+    ("65536", "✗ `65536` can't be: a port is a number from 1 to 65535."),
+    ("-- -1", "✗ `port` takes no `--`."),
+    ("http", "✗ `http` can't be: a port is a number from 1 to 65535."),
+    ("٨٨٨٨", "✗ `٨٨٨٨` can't be: a port is a number from 1 to 65535."),
+    ("8888 9999", "✗ `port` takes no `9999`."),
+    ("22", "✗ Port 22 of your container is mapped already: it is your ssh port, "),
+    ("--udp", "✗ Which port of your container?"),
+    ("--remove", "✗ Which port of your container?"),
+    ("--remove 8888", "✗ No port of gpu17 leads to tcp port 8888 of your container."),
+    ("--remove 22", "✗ No port of gpu17 leads to tcp port 22 of your container."),
+    ("8888 --user=ann", "✗ `port` takes no `--user=ann`."),
+)
+"""What nobody is given a port for, and how that is said."""
+
+
 class TestWords:
     def test_list_and_remove(self, fleet: Fleet, gpu17: Host) -> None:
         assert "More:  ssh gpu17-manage port 8888\n" in port(fleet).stdout
@@ -155,31 +178,13 @@ class TestWords:
         assert rules(gpu17) == []
         assert number(fleet, "8888") == 26002, "who bookmarked 26000 doesn't land elsewhere so soon"
 
-    @pytest.mark.parametrize(
-        ("request_", "said"),
-        [
-            ("0", "✗ `0` can't be: a port is a number from 1 to 65535."),
-            ("65536", "✗ `65536` can't be: a port is a number from 1 to 65535."),
-            ("-- -1", "✗ `port` takes no `--`."),
-            ("http", "✗ `http` can't be: a port is a number from 1 to 65535."),
-            ("٨٨٨٨", "✗ `٨٨٨٨` can't be: a port is a number from 1 to 65535."),
-            ("8888 9999", "✗ `port` takes no `9999`."),
-            ("22", "✗ Port 22 of your container is mapped already: it is your ssh port, "),
-            ("--udp", "✗ Which port of your container?"),
-            ("--remove", "✗ Which port of your container?"),
-            ("--remove 8888", "✗ No port of gpu17 leads to tcp port 8888 of your container."),
-            ("--remove 22", "✗ No port of gpu17 leads to tcp port 22 of your container."),
-            ("8888 --user=ann", "✗ `port` takes no `--user=ann`."),
-        ],
-    )
-    def test_nonsense_changes_nothing(
-        self, fleet: Fleet, gpu17: Host, request_: str, said: str
-    ) -> None:
-        done = port(fleet, request_)
-        assert (done.status, done.stdout) == (1, "")
-        assert done.stderr.startswith(said)
-        assert rules(gpu17) == []
-        assert gpu17.run(["test", "-e", KEPT], check=False).status == 1
+    def test_nonsense_changes_nothing(self, fleet: Fleet, gpu17: Host) -> None:
+        for request, said in NONSENSE:
+            done = port(fleet, request)
+            assert (done.status, done.stdout) == (1, ""), request
+            assert done.stderr.startswith(said), request
+            assert rules(gpu17) == [], request
+            assert gpu17.run(["test", "-e", KEPT], check=False).status == 1, request
 
 
 class TestTogether:
