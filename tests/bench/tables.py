@@ -15,7 +15,7 @@ _NOTHING = f"{'-':>9} {'-':>6}"
 
 def row(figure: Figure) -> str:
     """One figure, in two lines; HEAD says what the columns are."""
-    numbers = f"{_time(figure.ours)} {_time(figure.floor)} {figure.ratio:>6.1f}"
+    numbers = f"{_time(figure.ours)} {_time(figure.floor)} {figure.ratio:>6.2f}"
     return f"{figure.what:<{WIDTH}} {numbers}  {figure.target}\n    floor: {figure.of_floor}"
 
 
@@ -68,7 +68,7 @@ def _by_words(figures: Sequence[Figure]) -> dict[str, Figure]:
 
 
 def _short(figure: Figure | None) -> str:
-    return f"{_time(figure.ours)} {figure.ratio:>6.1f}" if figure else _NOTHING
+    return f"{_time(figure.ours)} {figure.ratio:>6.2f}" if figure else _NOTHING
 
 
 def _time(seconds: float) -> str:

@@ -66,7 +66,7 @@ def test_a_table_shows_ratios_circumstances_and_failures() -> None:
     results = Results(NOW).with_figure("walk", figure("verify", 3.0, 1.5))
     shown = table(results.with_failure("connect", "no route")).splitlines()
     assert shown[0] == "fedcba0987+, 2026-02-02T00:00:00+00:00, New CPU, 2 cores, 6.12"
-    assert shown[3].split() == ["verify", "3.00", "s", "1.50", "s", "2.0", "within", "2"]
+    assert shown[3].split() == ["verify", "3.00", "s", "1.50", "s", "2.00", "within", "2"]
     assert shown[4:] == ["    floor: the bare thing", "FAILED connect: no route"]
 
 
@@ -80,9 +80,9 @@ def test_two_runs_are_compared_by_their_ratios() -> None:
     assert lines[0].startswith("then: 1234567890, ")
     assert lines[1].startswith("now:  fedcba0987+, ")
     assert [line.split() for line in lines[4:]] == [
-        ["verify", "2.00", "s", "2.0", "3.00", "s", "1.0", "0.50"],
-        ["new", "-", "-", "1.00", "s", "0.2", "-"],
-        ["gone", "2.00", "s", "2.0", "-", "-", "-"],
+        ["verify", "2.00", "s", "2.00", "3.00", "s", "1.00", "0.50"],
+        ["new", "-", "-", "1.00", "s", "0.25", "-"],
+        ["gone", "2.00", "s", "2.00", "-", "-", "-"],
     ]
 
 
