@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -75,13 +76,33 @@ def _lab(verb: str) -> subprocess.CompletedProcess[str]:
 
 
 def bring_checkout(host: Host) -> None:
-    """In place of the old checkout, as `git pull` does, and with what isn't committed yet."""
+    """In place of the old checkout, as `git pull` does, and with what isn't committed yet.
+
+    With it what a set-up of today gets from the network, which the machine can't reach.
+    """
     listed = run(["git", "-C", CHECKOUT, "ls-files", "-z", "-co", "--exclude-standard"]).stdout
     names = [name for name in listed.split("\0") if name and (CHECKOUT / name).exists()]
     _bring(host, CHECKOUT, names, SOURCE_INSIDE)
-    wheels = _wheels()
+    with Progress() as progress, ThreadPoolExecutor(8) as pool:
+        images = Images(progress, pool)
+        wheels, image = images.wheels(), images.of(host.spec)
     if wheels != (host.folder / "wheels").resolve():
         _bring(host, wheels, sorted(wheel.name for wheel in wheels.iterdir()), WHEELS_INSIDE)
+    _bring_packages(host, image)
+
+
+def _bring_packages(host: Host, image: Path) -> None:
+    """Install Debian's packages that the image of today has and this machine lacks."""
+    words = ["dpkg-query", "-W", "-f", "${Package}\n"]
+    wanted = run([*words, f"--admindir={image}/var/lib/dpkg"]).stdout.split()
+    missing = sorted(set(wanted) - set(host.run(words).stdout.split()))
+    if missing:
+        with tempfile.TemporaryDirectory() as folder:
+            fetch = ["apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", *missing]
+            run(fetch, cwd=Path(folder), timeout=300)
+            packages = sorted(package.name for package in Path(folder).iterdir())
+            _bring(host, Path(folder), packages, "/root/packages")
+        host.sh("dpkg -i /root/packages/*.deb", timeout=300)
 
 
 def _bring(host: Host, source: Path, names: list[str], target: str) -> None:
@@ -91,17 +112,11 @@ def _bring(host: Host, source: Path, names: list[str], target: str) -> None:
         packing, input="\0".join(names).encode(), capture_output=True, timeout=120, check=True
     ).stdout
     host.sh(
-        f"mountpoint -q {target} && umount -R {target}; mkdir -p {target}; "
+        f"if mountpoint -q {target}; then umount -R {target}; fi; mkdir -p {target}; "
         f"tar -C {target} -x --no-same-owner",
         stdin=packed,
         timeout=120,
     )
-
-
-def _wheels() -> Path:
-    """The Python packages that this checkout wants: what a machine would get from a registry."""
-    with Progress() as progress, ThreadPoolExecutor(4) as pool:
-        return Images(progress, pool).wheels()
 
 
 def script(host: Host) -> str:
