@@ -156,9 +156,9 @@ def permissions(_: Server) -> Iterator[Finding]:
     """Owners and modes of what must be root's, and of what nobody else may read."""
     private = [places.STATE_KEY.parent, places.STATE_KEY, places.HOST_KEYS]
     private += [p for p in sorted(places.HOST_KEYS.glob("*")) if p.is_file()]
-    ours = [places.CONFIG, places.AUTHORIZED_KEYS, places.KEPT, places.EXECUTABLES]
-    ours += sorted(places.AUTHORIZED_KEYS.glob("*"))
-    ours += sorted(link.resolve() for link in places.EXECUTABLES.glob("*"))
+    executables = places.EXECUTABLES.resolve()
+    ours = [places.CONFIG, places.AUTHORIZED_KEYS, places.KEPT, executables]
+    ours += sorted(places.AUTHORIZED_KEYS.glob("*")) + sorted(executables.glob("*"))
     found = False
     for path, forbidden in [(p, PRIVATE) for p in private] + [(p, WRITABLE) for p in ours]:
         try:

@@ -26,7 +26,6 @@ ENABLED_UNITS = (
 )  # fmt: skip
 AT_BOOT = ("lxc-gpu-come-back.service", "lxcfs.service")
 """Enabled, and not started now."""
-EXECUTABLES = ("come-back", "ended", "iam", "idleness", "login-shell", "register", "root")
 UNIT_FOLDER = Path("/etc/systemd/system")
 SSHD_PIECE = Path("/etc/ssh/sshd_config.d/20-lxc-gpu.conf")
 APPARMOR = Path("/etc/apparmor.d")
@@ -111,7 +110,7 @@ def _server(steps: Steps, options: argparse.Namespace) -> None:
     _require_pam()
     steps.begin()
     before = steps.changes
-    release.install(steps, EXECUTABLES)
+    release.install(steps)
     new_release = steps.changes > before or steps.interrupted
     _folders(steps)
     steps.group(places.USERS_GROUP)
@@ -127,7 +126,7 @@ def _server(steps: Steps, options: argparse.Namespace) -> None:
         command.run(["systemctl", "try-restart", "lxc-gpu-watch.service"])
     _sshd(steps)
     _apparmor(steps)
-    release.retire(steps, EXECUTABLES)
+    release.retire(steps)
     if options.name:
         _print_server_file(options, own_key)
 

@@ -2,8 +2,9 @@
 
 A release is a folder with our packages and the executables that start them. It never changes once
 it is whole. Accounts, units, hooks and keys name executables in /usr/local/lib/lxc-gpu, no modules.
-Those are links that lead through /opt/lxc-gpu/release: an upgrade happens when that one link is
-replaced. An executable takes the packages of its own release, so a program that runs stays with it.
+That folder is a link that leads through /opt/lxc-gpu/release: an upgrade happens when this one link
+is replaced. An executable takes the packages of its own release, so a program that runs stays with
+it.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ import os
 import shutil
 import tempfile
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from installation.steps import CHECKOUT, ENVIRONMENT, PACKAGES_LINK, Steps
 from reconciler.host.places import EXECUTABLES
+from reconciler.requests.exchange import exchange
 from state import command
-from state.files import settle
+from state.files import keep_folder, settle
 
 RELEASES = ENVIRONMENT / "releases"
 RELEASE = ENVIRONMENT / "release"
@@ -32,10 +34,10 @@ Contents = dict[str, tuple[bytes, int]]
 """What a release consists of: by path, what is in the file, and its mode."""
 
 
-def install(steps: Steps, executables: Sequence[str]) -> None:
-    """Have the code of this checkout in use, and these executables in their place.
+def install(steps: Steps) -> None:
+    """Have the code of this checkout in use.
 
-    Whenever this is interrupted, each executable belongs to one release, the old or the new.
+    Whenever this is interrupted, all executables belong to one release, the old or the new.
     """
     contents = _contents()
     if not _holds(RELEASE, contents):
@@ -44,21 +46,33 @@ def install(steps: Steps, executables: Sequence[str]) -> None:
         folder = next(made, None) or _make(contents)
         os.utime(folder)  # `retire` keeps what was in use last
         steps.link(RELEASE, folder)
-    steps.folder(EXECUTABLES, 0o755)
-    for name in executables:
-        steps.link(EXECUTABLES / name, RELEASE / "executables" / name)
+    _link_executables(steps)
     steps.link(COMMAND, RELEASE / "executables" / "lxc-gpu")
     steps.link(Path("/usr/local/bin/lxc-gpu"), COMMAND)
 
 
-def retire(steps: Steps, executables: Sequence[str]) -> None:
+def _link_executables(steps: Steps) -> None:
+    """In one step, also where a folder is: version 0.1.0 had files in it."""
+    target = RELEASE / "executables"
+    if EXECUTABLES.is_symlink() or not EXECUTABLES.exists():
+        steps.link(EXECUTABLES, target)
+        return
+    steps.say(f"link {EXECUTABLES} -> {target}")
+    fresh = EXECUTABLES.with_name(f".{EXECUTABLES.name}.new")
+    if fresh.is_dir() and not fresh.is_symlink():
+        shutil.rmtree(fresh)
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(target)
+    exchange(fresh, EXECUTABLES)
+    keep_folder(EXECUTABLES.parent)
+
+
+def retire(steps: Steps) -> None:
     """Remove what nothing that is installed names any more: called when all of it is replaced.
 
     The release before the one in use stays, for programs that run.
     """
-    for path in sorted(EXECUTABLES.iterdir()):
-        if path.name not in executables:
-            steps.remove(path)
+    steps.remove(EXECUTABLES.with_name(f".{EXECUTABLES.name}.new"))
     whole = sorted(RELEASES.glob(f"{NAME}*"), key=lambda folder: folder.stat().st_mtime)
     for folder in {*RELEASES.iterdir()} - {RELEASE.resolve(), *whole[-2:]}:
         steps.remove(folder)

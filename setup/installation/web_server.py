@@ -25,7 +25,6 @@ from state import command
 from state.errors import LxcGpuError
 
 PACKAGES = ("python3", "python3-venv", "git", "openssh-server", "openssh-client", "ca-certificates")
-EXECUTABLES = ("gate", "gate-keys", "state-repository", "web-page")
 PIECES = CHECKOUT / "setup" / "web"
 ACCOUNT = "lxc-gpu"
 KEPT = Path("/var/lib/lxc-gpu")
@@ -122,7 +121,7 @@ def _packages(steps: Steps, options: argparse.Namespace) -> None:
 def _install(steps: Steps, options: argparse.Namespace) -> None:
     steps.begin()
     before = steps.changes
-    release.install(steps, EXECUTABLES)
+    release.install(steps)
     new_release = steps.changes > before or steps.interrupted
     _account(steps)
     signing = steps.ssh_key(SIGNING_KEY, f"lxc-gpu signing key of {socket.gethostname()}", ACCOUNT)
@@ -136,7 +135,7 @@ def _install(steps: Steps, options: argparse.Namespace) -> None:
     _running(steps, restart=new_unit or new_config or new_release)
     if options.tls:
         _tls(steps, options)
-    release.retire(steps, EXECUTABLES)
+    release.retire(steps)
 
 
 def _account(steps: Steps) -> None:

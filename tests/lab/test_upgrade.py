@@ -28,7 +28,7 @@ from tests.patience import eventually
 
 ORDER = ("gpu17", "iam", "gpu18")
 INTERRUPTED = ("gpu17", "iam")
-AT_A_TIME = 4
+AT_A_TIME = 3
 """Files and links that a set-up puts in place before it is killed; its mark is the first."""
 GATE_KEYS = "/var/lib/lxc-gpu/gate_keys"
 PAGE = f"http://iam.{DOMAIN}"
@@ -37,8 +37,12 @@ MOST = 60
 """How often the set-ups may be interrupted before they come to their end."""
 OF_OLD = RELEASE.startswith("701e1f3")
 """The first release: no monitor, and containers whose MAC is another one today."""
+NO_VIEW = "has not been set up from the state repository yet"
 cut_off = pytest.mark.xfail(
-    OF_OLD, strict=True, reason="known: a container that runs is cut off when its MAC changes"
+    strict=True, reason="known: a container that runs is cut off when its MAC changes"
+)
+no_view = pytest.mark.xfail(
+    strict=True, reason="known: until its next round, a server doesn't understand the first view"
 )
 forgotten = pytest.mark.xfail(
     OF_OLD, strict=True, reason="known: what ran before the upgrade doesn't come back after a boot"
@@ -96,7 +100,7 @@ class Upgrade:
             return []
         failed = host.sh(RUNS).stdout.splitlines()
         asked = self.fleet.types(f"ssh {host.name}-manage status")
-        if not asked.ok and "not-registered" not in asked.stderr and host.name == "gpu17":
+        if not asked.ok and not (OF_OLD and NO_VIEW in asked.stderr):
             failed.append(asked.stderr)
         return [f"{when}: {line}" for line in failed]
 
@@ -185,17 +189,24 @@ class Everything:
         return upgrade.fleet
 
     def test_an_upgrade_that_is_interrupted_breaks_nothing(self, upgrade: Upgrade) -> None:
-        assert upgrade.interruptions > 2
+        assert upgrade.interruptions > 1
         assert upgrade.broken == []
 
-    def test_the_container_runs_on(self, upgrade: Upgrade, reached: Fleet) -> None:
+    def test_the_container_runs_on(
+        self, upgrade: Upgrade, reached: Fleet, request: pytest.FixtureRequest
+    ) -> None:
+        if OF_OLD and self.upgraded == "gpu17":
+            request.applymarker(no_view)
         assert container(reached.gpu17) == upgrade.container
         done = reached.types("ssh gpu17-manage status --json")
         assert done.ok, done.stderr
         assert json.loads(done.stdout)["running"] is True
 
-    @cut_off
-    def test_one_can_log_in(self, upgrade: Upgrade, reached: Fleet) -> None:
+    def test_one_can_log_in(
+        self, upgrade: Upgrade, reached: Fleet, request: pytest.FixtureRequest
+    ) -> None:
+        if OF_OLD and self.upgraded != "gpu17":  # whose rules are the old ones until a round
+            request.applymarker(cut_off)
         done = reached.types(f"ssh -o ConnectTimeout=10 gpu17 cat /proc/{upgrade.job}/comm")
         assert done.stdout == "sleep\n", done.stderr
 

@@ -154,7 +154,7 @@ def installed_texts(host: Host) -> dict[str, str]:
                 texts[name] = path.read_text()
             except UnicodeDecodeError:
                 continue
-    for link in host.sh("ls -d /usr/local/lib/lxc-gpu/* /opt/lxc-gpu/bin/lxc-gpu").stdout.split():
+    for link in host.sh("ls -d /usr/local/lib/lxc-gpu/*").stdout.split():
         texts[link] = host.read(link)
     return texts
 

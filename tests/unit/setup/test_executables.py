@@ -1,14 +1,10 @@
-"""The executables start modules that exist, and each is installed on some machine."""
+"""The executables start modules that exist."""
 
 import importlib
 import re
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "setup"))
-from installation import gpu_server, web_server
 
 EXECUTABLES = Path(__file__).resolve().parents[3] / "setup" / "executables"
 STARTERS = [f for f in sorted(EXECUTABLES.iterdir()) if "python" in f.read_text().split("\n")[0]]
@@ -23,7 +19,5 @@ def test_starts_a_module_that_exists(file):
     assert f"Starts {module[1]}" in text
 
 
-def test_each_is_installed():
-    installed = {*gpu_server.EXECUTABLES, *web_server.EXECUTABLES, "lxc-gpu"}
-    assert {file.name for file in EXECUTABLES.iterdir()} == installed
+def test_each_can_be_run():
     assert all(file.stat().st_mode & 0o111 for file in EXECUTABLES.iterdir())
