@@ -73,8 +73,8 @@ BREAKS = (
           "usermod -aG lxc-gpu-users lqchen"),
     Break("a route", "ip route add 10.77.4.0/24 dev eth0", "ip route del 10.77.4.0/24 dev eth0",
           "10.77.0.0/16 meets 10.77.4.0/24, which is behind eth0", "fleet.yaml"),
-    Break("none of our code", "mv /opt/lxc-gpu/release /opt/lxc-gpu/away",
-          "mv -T /opt/lxc-gpu/away /opt/lxc-gpu/release",
+    Break("no login shell", "mv /usr/local/lib/lxc-gpu/login-shell /root/away",
+          "mv /root/away /usr/local/lib/lxc-gpu/login-shell",
           "login shell of the manage accounts doesn't run", "setup/gpu-server"),
     Break("a container that was killed", "systemctl kill --signal=KILL lxc-gpu@lqchen; sleep 1",
           "systemctl reset-failed lxc-gpu@lqchen; "
