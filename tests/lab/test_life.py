@@ -14,7 +14,7 @@ from laboratory.directory.people import ANN, STUDENTS, Person
 from laboratory.hosts import Host
 from laboratory.wiring import CLONE
 
-from tests.lab.fleet import BARE, CONTAINERS, KEYS, Fleet, plan, reconcile, running
+from tests.lab.fleet import BARE, CONTAINERS, KEYS, Fleet, at_work_on, plan, reconcile, running
 from tests.patience import eventually
 
 SECOND = "/home/ann/.ssh/second"
@@ -90,15 +90,15 @@ class TestWaiting:
         """It goes by the state of the moment in which it begins, not in which it was asked for."""
         host = fleet.gpu17
         host.sh("systemctl stop lxc-gpu@ann")
-        host.sh("setsid flock /run/lxc-gpu/locks/user-ann sleep 8 >/dev/null 2>&1 &")
         with ThreadPoolExecutor() as pool:
-            asked = pool.submit(fleet.types, "ssh gpu17-manage start", user="ann")
-            eventually(lambda: "waiting-ann" in host.sh("ls /run/lxc-gpu/locks").stdout)
-            again = fleet.types("ssh gpu17-manage start", user="ann")
-            assert "a request waits already" in again.stderr
-            fleet.commits("ann left", "mkdir -p former; git mv users/ann.yaml former/")
-            quick = ["authorized_keys", "register_keys", "account", "port_map", "forward"]
-            host.run(["lxc-gpu", "reconcile", *[w for k in quick for w in ("--kind", k)]])
+            with at_work_on(host, "ann"):
+                asked = pool.submit(fleet.types, "ssh gpu17-manage start", user="ann")
+                eventually(lambda: "waiting-ann" in host.sh("ls /run/lxc-gpu/locks").stdout)
+                again = fleet.types("ssh gpu17-manage start", user="ann")
+                assert "a request waits already" in again.stderr
+                fleet.commits("ann left", "mkdir -p former; git mv users/ann.yaml former/")
+                quick = ["authorized_keys", "register_keys", "account", "port_map", "forward"]
+                host.run(["lxc-gpu", "reconcile", *[w for k in quick for w in ("--kind", k)]])
             done = asked.result()
         try:
             assert not done.ok
