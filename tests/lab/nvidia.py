@@ -18,7 +18,7 @@ from laboratory.progress import Progress
 
 from reconciler.nvidia.versions import MACHINE
 from state.command import run
-from tests.lab.fleet import Fleet
+from tests.lab.fleet import Fleet, reconcile
 
 FOLDER = f"/usr/lib/{MACHINE}-linux-gnu"
 UUIDS = (
@@ -174,4 +174,4 @@ def choose_gpus(fleet: Fleet, user: str, wanted: str) -> None:
     file = f"registrations/gpu17/{user}.yaml"
     line = f"echo 'gpus: {wanted}' >>{file}" if wanted else "true"
     fleet.commits("Choose GPUs", f"sed -i '/^gpus:/d' {file}; {line}")
-    fleet.rounds()
+    assert reconcile(fleet.gpu17).ok

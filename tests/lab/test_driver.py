@@ -12,7 +12,7 @@ from laboratory.hosts import Host
 
 from state.command import run
 from tests.lab import nvidia
-from tests.lab.fleet import CONTAINERS, Fleet, in_container
+from tests.lab.fleet import CONTAINERS, Fleet, end_at_once, in_container, reconcile
 
 OLD, NEW = 0, 1
 POLICY = """
@@ -54,15 +54,20 @@ def server(fleet: Fleet, versions: tuple[str, ...]) -> Iterator[Host]:
     assert fleet.types("ssh gpu17-manage").ok
     assert fleet.types("ssh gpu17 'cat >where; chmod +x where'", stdin=raw).ok
     remove_inside(fleet)
-    fleet.commits("Mount drivers", POLICY.format("mount"))
-    fleet.rounds()
+    policy(fleet, "mount")
     driver_of(fleet.gpu17, versions[OLD])
     assert "Note" not in restart(fleet)
     yield fleet.gpu17
     fleet.commits("No policy", "sed -i '/^driver:/,$d' servers/gpu17.yaml")
-    fleet.rounds()
+    assert reconcile(fleet.gpu17).ok
     nvidia.clean(fleet.gpu17)
     fleet.types("ssh gpu17-manage restart")
+
+
+def policy(fleet: Fleet, word: str) -> None:
+    """What gpu17 does with drivers from now on."""
+    fleet.commits(f"Drivers: {word}", POLICY.format(word))
+    assert reconcile(fleet.gpu17).ok
 
 
 def driver_of(server: Host, version: str) -> None:
@@ -72,8 +77,9 @@ def driver_of(server: Host, version: str) -> None:
 
 
 def restart(fleet: Fleet) -> str:
-    """Restart lqchen's container; what start said."""
-    done = fleet.types("ssh gpu17-manage restart")
+    """Start lqchen's container anew; what start said."""
+    end_at_once(fleet.gpu17, "lqchen")
+    done = fleet.types("ssh gpu17-manage")
     assert done.ok, done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     return done.stdout
@@ -173,7 +179,7 @@ class TestMounted:
     def test_upgraded_and_nothing_fits_any_more(
         self, fleet: Fleet, server: Host, versions: tuple[str, ...]
     ) -> None:
-        fleet.types("ssh gpu17-manage stop")
+        end_at_once(server, "lqchen")
         server.sh("rm -rf /var/lib/lxc-gpu/nvidia")
         nvidia.install(server, versions[NEW])
         try:
@@ -279,7 +285,7 @@ class TestHostile:
     def test_what_the_container_runs_it_runs_as_itself(self, fleet: Fleet, server: Host) -> None:
         """Its ldconfig is its own program: it runs inside, with its root's ids, whatever it is."""
         evil = "#!/bin/sh\n(cat /proc/self/uid_map; hostname; ls /home) >/root/ran 2>&1\nexit 1\n"
-        fleet.types("ssh gpu17-manage stop")
+        end_at_once(server, "lqchen")
         script = f"mv sbin/ldconfig sbin/ldconfig.kept; cat >sbin/ldconfig <<'END'\n{evil}END\n"
         in_container(server, "lqchen", f"{script}chmod 755 sbin/ldconfig; rm etc/ld.so.cache")
         try:
@@ -293,7 +299,7 @@ class TestHostile:
 
     @pytest.mark.parametrize("place", ["usr/local/nvidia", "etc/ld.so.conf.d"])
     def test_links_in_the_way_lead_nowhere(self, fleet: Fleet, server: Host, place: str) -> None:
-        fleet.types("ssh gpu17-manage stop")
+        end_at_once(server, "lqchen")
         server.sh("mkdir -m 777 /tmp/bait")
         in_container(server, "lqchen", f"mv {place} {place}.kept; ln -s /tmp/bait {place}")
         try:
@@ -302,7 +308,7 @@ class TestHostile:
             assert "Links and special files are not followed there" in said.stdout
             assert server.sh("ls -A /tmp/bait").stdout == ""
         finally:
-            fleet.types("ssh gpu17-manage stop")
+            end_at_once(server, "lqchen")
             in_container(server, "lqchen", f"rm {place}; mv {place}.kept {place}")
             server.sh("rmdir /tmp/bait")
             assert fleet.types("ssh gpu17-manage").ok
@@ -311,12 +317,10 @@ class TestHostile:
 @pytest.fixture(scope="class")
 def install_policy(fleet: Fleet, server: Host) -> Iterator[None]:
     """Drivers are installed inside, for as long as the tests of one class run."""
-    fleet.commits("Install drivers", POLICY.format("install"))
-    fleet.rounds()
+    policy(fleet, "install")
     yield
     remove_inside(fleet)
-    fleet.commits("Mount drivers", POLICY.format("mount"))
-    fleet.rounds()
+    policy(fleet, "mount")
 
 
 @pytest.mark.usefixtures("install_policy")
@@ -379,8 +383,7 @@ class TestInstalled:
 
 class TestNothing:
     def test_where_the_policy_says_so(self, fleet: Fleet, server: Host) -> None:
-        fleet.commits("No drivers", POLICY.format("none"))
-        fleet.rounds()
+        policy(fleet, "none")
         restart(fleet)
         config = server.read("/run/lxc-gpu/lqchen.config")
         assert "/usr/local/nvidia" not in config.replace(CONTAINERS, "")
