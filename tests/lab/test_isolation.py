@@ -19,7 +19,7 @@ from laboratory.hosts import Host
 from reconciler.network.filters import mac_of
 from tests.lab import attacker
 from tests.lab.fleet import Fleet, end_at_once, reconcile, running
-from tests.lab.running import eventually
+from tests.patience import eventually
 
 PROGRAM = Path(attacker.__file__).read_text()
 GATEWAY, LAN, OTHER_SERVER = "10.77.0.1", "172.16.2.17", "172.16.2.18"
