@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from laboratory.hosts import Lab
 
 from state.errors import LxcGpuError
-from tests.bench import (
+from tests.bench.figures import (
     connections,
     frames,
     load_stream,

@@ -6,7 +6,7 @@ from laboratory.demo.story import NAME
 from laboratory.hosts import Host, Lab
 from laboratory.layout import LAPTOP_USER
 
-from tests.bench.logins import start
+from tests.bench.figures.logins import start
 from tests.bench.measure import Figure, in_turn, seconds
 from tests.lab.fleet import CONTAINERS, in_container
 

@@ -8,7 +8,7 @@ from functools import partial
 from laboratory.hosts import Lab
 from laboratory.layout import LAPTOP_USER
 
-from tests.bench.logins import start
+from tests.bench.figures.logins import start
 from tests.bench.measure import Figure, in_turn
 
 MEGABYTES = 500

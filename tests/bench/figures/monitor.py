@@ -24,7 +24,7 @@ from playwright.sync_api import sync_playwright
 from prometheus_client.parser import text_string_to_metric_families
 
 from state.wire.server_load import decode, encode
-from tests.bench import simulated
+from tests.bench.figures import simulated
 from tests.bench.measure import Figure, in_turn, seconds
 from tests.integration.web import make_repository, ssh_key
 
@@ -120,7 +120,7 @@ bind_template = "{{login}}@example.org"
 def watched(page: Page, count: int) -> Iterator[Path]:
     """`count` watchers; what they say is in the file."""
     said = page.folder / "watchers.log"
-    words = [sys.executable, "-P", "-m", "tests.bench.watchers", str(page.port), str(count)]
+    words = [sys.executable, "-P", "-m", "tests.bench.figures.watchers", str(page.port), str(count)]
     with said.open("wb") as file:
         process = subprocess.Popen(words, stdout=file)
     try:

@@ -15,8 +15,8 @@ from laboratory.hosts import Lab
 from laboratory.layout import LAPTOP_USER, NETWORK
 from laboratory.wiring import GPU_SERVERS
 
-from tests.bench import many_users
-from tests.bench.logins import KEYS, save, save_everywhere
+from tests.bench.figures import many_users
+from tests.bench.figures.logins import KEYS, save, save_everywhere
 from tests.bench.measure import Figure, seconds
 from tests.bench.quiet import LONGEST, page_running, until_quiet
 from tests.lab.fleet import Fleet

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from laboratory.hosts import Host, Lab
 
-from tests.bench import many_users
+from tests.bench.figures import many_users
 from tests.bench.measure import Figure, in_turn
 
 USERS = 1000

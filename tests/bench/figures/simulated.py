@@ -1,7 +1,7 @@
 """A hundred servers that are none: a real sshd each, on its own address, and generated loads.
 
-`python -m tests.bench.simulated FOLDER` writes the loads; it runs apart, so that what it costs is
-not counted as the web page's.
+`python -m tests.bench.figures.simulated FOLDER` writes the loads; it runs apart, so that what it
+costs is not counted as the web page's.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def running(folder: Path, names: list[str]) -> Iterator[subprocess.Popen[bytes]]
     Path("/run/sshd").mkdir(exist_ok=True)
     unshared = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
     servers = subprocess.Popen([*unshared, "sh", "-euc", START, "sh", folder])
-    words = [sys.executable, "-P", "-m", "tests.bench.simulated", folder, *names]
+    words = [sys.executable, "-P", "-m", "tests.bench.figures.simulated", folder, *names]
     generator = subprocess.Popen(words)
     try:
         yield generator

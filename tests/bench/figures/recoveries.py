@@ -8,9 +8,9 @@ from laboratory.demo.story import NAME
 from laboratory.hosts import Host, Lab
 from laboratory.layout import LAPTOP_USER
 
-from tests.bench.logins import start
+from tests.bench.figures.logins import start
+from tests.bench.figures.snapshots import FILL, empty, fill
 from tests.bench.measure import Figure, in_turn, seconds
-from tests.bench.snapshots import FILL, empty, fill
 from tests.lab.fleet import CONTAINERS
 
 HERE = f"{CONTAINERS}/{NAME}"

@@ -9,7 +9,7 @@ from itertools import product
 from laboratory.hosts import Host, Lab
 
 from reconciler.network.filters import IDENTITIES, PORTS, TABLE, mac_of
-from tests.bench.logins import start
+from tests.bench.figures.logins import start
 from tests.bench.measure import Figure, in_turn
 
 PORT = 5001
