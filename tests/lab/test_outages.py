@@ -30,7 +30,7 @@ def gpu18(fleet: Fleet) -> Iterator[Host]:
     """A server where ann has no container yet, nor anybody else."""
     yield fleet.gpu18
     fleet.commits("Nobody on gpu18", "git rm -q --ignore-unmatch registrations/gpu18/*.yaml")
-    fleet.rounds()
+    assert reconcile(fleet.gpu18).ok
     fleet.gpu18.sh(f"""
         userdel ann 2>&- || true
         rm -rf {HERS} /home/ann {KEPT}/host_keys/ann
@@ -179,10 +179,16 @@ class TestBadRevisions:
         ("everything is gone", f"git read-tree --empty; {COMMIT}"),
     )  # fmt: skip
 
+    @pytest.fixture(scope="class")
+    def host(self, fleet: Fleet) -> Host:
+        """A server that is on the newest revision; each test leaves it there."""
+        assert reconcile(fleet.gpu17).ok
+        return fleet.gpu17
+
     @pytest.mark.parametrize(("name", "script"), BAD, ids=lambda text: text[:20])
-    def test_server_stays_and_says_so(self, fleet: Fleet, name: str, script: str) -> None:
-        host = fleet.gpu17
-        assert reconcile(host).ok
+    def test_server_stays_and_says_so(
+        self, fleet: Fleet, host: Host, name: str, script: str
+    ) -> None:
         before = host.sh(f"cat {KEPT}/view.json").stdout
         with self.pushed(fleet, script):
             done = reconcile(host)
