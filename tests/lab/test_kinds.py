@@ -18,6 +18,7 @@ from tests.lab.fleet import (
     KEYS,
     WATCHED,
     Fleet,
+    at_work_on,
     end_at_once,
     in_container,
     plan,
@@ -171,10 +172,10 @@ HARMLESS = (
 @pytest.fixture
 def gpu17(fleet: Fleet) -> Iterator[Host]:
     """A server that is as it should be, and is made so again."""
-    assert plan(fleet.gpu17) == []
     yield fleet.gpu17
     fleet.gpu17.sh(HARMLESS)
-    reconcile(fleet.gpu17)
+    done = reconcile(fleet.gpu17)
+    assert done.ok, done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -421,20 +422,20 @@ class TestLeaving:
         self, fleet: Fleet, gpu17: Host, lqchen_is_up: None
     ) -> None:
         """One into the container, one on the host that waits for its turn."""
-        gpu17.sh("setsid flock /run/lxc-gpu/locks/user-lqchen sleep 20 >/dev/null 2>&1 &")
         with ThreadPoolExecutor() as pool:
-            inside = pool.submit(fleet.types, "ssh gpu17 'echo in; sleep 300'", wait=60)
-            outside = pool.submit(fleet.types, "ssh gpu17-manage restart", wait=60)
-            eventually(lambda: "lqchen" in gpu17.run(["loginctl", "list-users"]).stdout)
-            eventually(lambda: gpu17.sh("pgrep -u lqchen -f login-shell", check=False).ok)
-            fleet.commits("lqchen left", "mkdir -p former; git mv users/lqchen.yaml former/")
             try:
-                round_ = pool.submit(reconcile, gpu17)
-                assert outside.result(15).status == 255
-                assert not round_.done(), "it still waits for the container's turn"
-                assert not gpu17.sh("pgrep -u lqchen -f login-shell", check=False).ok
+                with at_work_on(gpu17, "lqchen"):
+                    inside = pool.submit(fleet.types, "ssh gpu17 'echo in; sleep 300'")
+                    outside = pool.submit(fleet.types, "ssh gpu17-manage restart")
+                    eventually(lambda: "lqchen" in gpu17.run(["loginctl", "list-users"]).stdout)
+                    eventually(lambda: gpu17.sh("pgrep -u lqchen -f login-shell", check=False).ok)
+                    fleet.commits("lqchen left", "mkdir -p former; git mv users/lqchen.yaml former")
+                    round_ = pool.submit(reconcile, gpu17)
+                    assert outside.result().status == 255
+                    assert not round_.done(), "it still waits for the container's turn"
+                    assert not gpu17.sh("pgrep -u lqchen -f login-shell", check=False).ok
                 assert round_.result().ok
-                ended = inside.result(15)
+                ended = inside.result()
                 assert (ended.status, ended.stdout) == (255, "in\n")
             finally:
                 fleet.commits("lqchen is back", "git mv former/lqchen.yaml users/")
@@ -461,12 +462,12 @@ class TestLeaving:
         """Somebody's container is being worked on; keys are put right before that ends."""
         gpu17.sh(f"""
             sed -i /ssh-ed25519/d {SSH}/authorized_keys
-            echo 'ssh-ed25519 AAAA stranger' >>{KEYS}/ann
-            setsid flock /run/lxc-gpu/locks/user-lqchen sleep 15 >/dev/null 2>&1 &""")
+            echo 'ssh-ed25519 AAAA stranger' >>{KEYS}/ann""")
         with ThreadPoolExecutor() as pool:
-            waiting = pool.submit(reconcile, gpu17)
-            eventually(lambda: "stranger" not in gpu17.read(f"{KEYS}/ann"), 10)
-            assert not waiting.done()
+            with at_work_on(gpu17, "lqchen"):
+                waiting = pool.submit(reconcile, gpu17)
+                eventually(lambda: "stranger" not in gpu17.read(f"{KEYS}/ann"))
+                assert not waiting.done()
             assert waiting.result().ok
         assert plan(gpu17) == []
 
