@@ -5,8 +5,24 @@ from __future__ import annotations
 import io
 import subprocess
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
+from laboratory.hosts import Host
+
+TEMPLATES = "/var/lib/lxc-gpu/templates"
+SMALL_TEMPLATE = f"""
+cd {TEMPLATES}
+mkdir whole
+tar -x -f debian-12.tar.zst -C whole
+libraries=$(chroot whole ldd /usr/sbin/useradd | grep -o '/lib[^ ]*')
+cd whole
+tar -c ./bin ./sbin ./lib ./lib64 ./etc ./home ./root ./usr/sbin/useradd \\
+    $(for each in $libraries; do echo ./usr$each .$(chroot . realpath $each); done) |
+    zstd -q >../small
+rm -rf ../whole
+mount --bind ../small ../debian-12.tar.zst
+"""
 Add = Callable[[tarfile.TarFile], None]
 PASSWD = "root:x:0:0::/root:/bin/sh\nlqchen:x:1000:1000::/home/lqchen:/bin/sh\n"
 
@@ -59,3 +75,11 @@ def packed(raw: bytes, options: Sequence[str] = ()) -> bytes:
     return subprocess.run(
         ["zstd", "-q", "-c", *options], input=raw, stdout=subprocess.PIPE, check=True
     ).stdout
+
+
+@contextmanager
+def small_template(host: Host) -> Iterator[None]:
+    """Containers are made in no time: their template is what useradd needs of the real one."""
+    host.sh(SMALL_TEMPLATE)
+    yield
+    host.sh(f"umount {TEMPLATES}/debian-12.tar.zst; rm {TEMPLATES}/small")

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 from laboratory.hosts import Host
 
+from tests.lab.archives import small_template
 from tests.lab.fleet import CONTAINERS, Fleet, end_at_once, plan, reconcile, running
 
 NAME = "ann"
@@ -36,21 +37,6 @@ sed -i '/^{NAME}[: ]/d' /etc/subuid /etc/subgid /etc/lxc/lxc-usernet
 rm -f /etc/lxc-gpu/authorized_keys/{NAME}
 iptables -t nat -F LXC-GPU-DNAT
 """
-TEMPLATES = "/var/lib/lxc-gpu/templates"
-SMALL_TEMPLATE = f"""
-cd {TEMPLATES}
-mkdir whole
-tar -x -f debian-12.tar.zst -C whole
-libraries=$(chroot whole ldd /usr/sbin/useradd | grep -o '/lib[^ ]*')
-cd whole
-tar -c ./bin ./sbin ./lib ./lib64 ./etc ./home ./root ./usr/sbin/useradd \\
-    $(for each in $libraries; do echo ./usr$each .$(chroot . realpath $each); done) |
-    zstd -q >../small
-rm -rf ../whole
-mount --bind ../small ../debian-12.tar.zst
-"""
-"""In place of the template, what useradd needs of it: so a container is unpacked in no time. (A
-round that is killed while it unpacks a whole one is in test_outages.py.)"""
 FORGET = {"host": FORGET_HOST, "container": FORGET_CONTAINER}
 """Takes away what each part made for the user, and what a killed round left of it."""
 
@@ -59,7 +45,8 @@ FORGET = {"host": FORGET_HOST, "container": FORGET_CONTAINER}
 def server(fleet: Fleet) -> Iterator[Host]:
     """gpu18, where ann is registered; it reads a copy of the state on its own disk.
 
-    Its containers are small ones from now on.
+    Its containers are small ones from now on. (A round that is killed while it unpacks a whole one
+    is in test_outages.py.)
     """
     host = fleet.gpu18
     assert fleet.register(NAME, "gpu18").ok
@@ -67,9 +54,8 @@ def server(fleet: Fleet) -> Iterator[Host]:
         cp -a /var/lib/lxc-gpu/state.git {NEAR}
         cp {CONFIG} {CONFIG}.far
         sed -i 's|^state_url.*|state_url = "{NEAR}"|' {CONFIG}""")
-    host.sh(SMALL_TEMPLATE)
-    yield host
-    host.sh(f"umount {TEMPLATES}/debian-12.tar.zst; rm {TEMPLATES}/small")
+    with small_template(host):
+        yield host
     host.sh(f"mv {CONFIG}.far {CONFIG}; rm -rf {NEAR}")
     fleet.commits(f"{NAME} leaves gpu18", f"git rm -q registrations/gpu18/{NAME}.yaml")
     fleet.rounds()

@@ -12,6 +12,7 @@ from laboratory.hosts import Host
 
 from reconciler.rounds.order import KINDS
 from state.wire.messages import decode
+from tests.lab.archives import small_template
 from tests.lab.fleet import (
     BARE,
     CONTAINERS,
@@ -284,8 +285,15 @@ class TestWords:
             assert "Use sudo." in done.stderr
 
 
+@pytest.fixture(scope="class")
+def small_containers(fleet: Fleet) -> Iterator[None]:
+    """What is made on gpu18 meanwhile is small."""
+    with small_template(fleet.gpu18):
+        yield
+
+
 @pytest.fixture
-def newcomer(fleet: Fleet) -> Iterator[str]:
+def newcomer(fleet: Fleet, small_containers: None) -> Iterator[str]:
     """Carol, whom the state wants on gpu18, together with ann; nobody there knows them yet."""
     name, number = "carol", 777
     fleet.commits(f"{name} and ann on gpu18", f"""
@@ -302,7 +310,7 @@ def newcomer(fleet: Fleet) -> Iterator[str]:
         mkdir -p former
         git rm -q registrations/gpu18/*.yaml
         git mv users/{name}.yaml former/""")  # fmt: skip
-    fleet.rounds()
+    assert reconcile(fleet.gpu18).ok
     fleet.gpu18.sh(f"""
         for name in ann {name}; do
             userdel $name || true

@@ -147,6 +147,13 @@ class TestKilled:
         end_at_once(gpu18, "ann")
 
 
+@pytest.fixture(scope="class")
+def on_the_newest(fleet: Fleet) -> Host:
+    """A server that is on the newest revision; each test leaves it there."""
+    assert reconcile(fleet.gpu17).ok
+    return fleet.gpu17
+
+
 class TestBadRevisions:
     """Past the hook, as somebody with root on iam could: the servers are the last line."""
 
@@ -179,16 +186,11 @@ class TestBadRevisions:
         ("everything is gone", f"git read-tree --empty; {COMMIT}"),
     )  # fmt: skip
 
-    @pytest.fixture(scope="class")
-    def host(self, fleet: Fleet) -> Host:
-        """A server that is on the newest revision; each test leaves it there."""
-        assert reconcile(fleet.gpu17).ok
-        return fleet.gpu17
-
     @pytest.mark.parametrize(("name", "script"), BAD, ids=lambda text: text[:20])
     def test_server_stays_and_says_so(
-        self, fleet: Fleet, host: Host, name: str, script: str
+        self, fleet: Fleet, on_the_newest: Host, name: str, script: str
     ) -> None:
+        host = on_the_newest
         before = host.sh(f"cat {KEPT}/view.json").stdout
         with self.pushed(fleet, script):
             done = reconcile(host)
