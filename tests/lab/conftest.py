@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from laboratory.hosts import Host, Lab
@@ -44,9 +43,9 @@ def fleet(lab: Lab) -> Iterator[Fleet]:
     for name in PEOPLE:
         fleet.introduce(name)
     fleet.rounds()
-    with ThreadPoolExecutor() as pool:
-        for done in pool.map(lambda name: fleet.register(name, "gpu17"), PEOPLE):
-            assert done.ok, done.stderr
+    for name in PEOPLE:
+        done = fleet.register(name, "gpu17")
+        assert done.ok, done.stderr
     yield fleet
     for host in hosts:
         host.sh(f"systemctl start {STARTS_ROUNDS}; mv {KEYS}/.iam {KEYS}/iam")
