@@ -67,6 +67,19 @@ def settle(folder: Path) -> None:
         os.close(descriptor)
 
 
+def exchange(one: Path, other: Path) -> None:
+    """Have two files, links or folders change places in one step (renameat2(2), RENAME_EXCHANGE).
+
+    OSError if that can't be done. For a power loss, the caller keeps the folders around them.
+    """
+    import ctypes  # rarely needed
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    here, change_places = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    if libc.renameat2(here, os.fsencode(one), here, os.fsencode(other), change_places) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(one))
+
+
 def read_text(path: Path) -> str | None:
     """The text in `path`, None if there is no such file. What can't be read raises OSError."""
     try:

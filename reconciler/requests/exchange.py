@@ -12,9 +12,7 @@ is always there and always whole.
 
 from __future__ import annotations
 
-import ctypes
 import errno
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -36,7 +34,6 @@ from state.errors import LxcGpuError, Remedy, os_error
 from state.view import Resident, View
 from state.wire.messages import Progress
 
-_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 Make = Callable[[View, Resident, Path], None]
 """Makes a whole system in an empty folder; LxcGpuError if it can't."""
 
@@ -92,7 +89,7 @@ def undo(user: str, what: str, expected: Systems, tell: Tell) -> Exchanged:
         _at_rest(user, tell) as (view, resident, was_running),
     ):
         notes = fit(view, user, resident, root, root.with_name(PREVIOUS))
-        exchange(root, root.with_name(PREVIOUS))
+        files.exchange(root, root.with_name(PREVIOUS))
         done = _go_on(view, user, resident, notes, tell, was_running=was_running)
     return done.ended()
 
@@ -119,7 +116,7 @@ def _put_in_place(root: Path, folder: Path) -> Path | None:
     try:
         folder.rename(previous)
         files.keep_folder(root.parent)
-        exchange(root, previous)
+        files.exchange(root, previous)
     except OSError:
         if not folder.exists():
             previous.rename(folder)
@@ -227,14 +224,3 @@ def _no_exchange(view: View, error: OSError) -> LxcGpuError:
         Remedy.PERSON,
         repr(error),
     )
-
-
-def exchange(one: Path, other: Path) -> None:
-    """Have two folders change places in one step. OSError if that can't be done.
-
-    For a power loss, the caller has the folder around them kept.
-    """
-    libc = ctypes.CDLL(None, use_errno=True)
-    names = (os.fsencode(one), os.fsencode(other))
-    if libc.renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) != 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(one))

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 from installation import release
-from installation.steps import CHECKOUT, Steps, require_root, ssh_host_key, supported_release
+from installation.script import run_script
+from installation.steps import CHECKOUT, Steps, ssh_host_key
 from reconciler.container.apparmor import PROFILE, Confinement, confinement
 from reconciler.host import places
 from state import command
@@ -39,23 +40,17 @@ SHELL_FOR_SERVICES = Path("/bin/sh")
 def main() -> int:
     """Run what the command line asks for; the exit status."""
     options = _options()
-    steps = Steps()
-    try:
-        require_root("setup/gpu-server")
-        print(f"GPU server on {supported_release()}:")
+
+    def work(steps: Steps) -> None:
         if options.undo:
             _undo(steps)
-        else:
+        elif options.packages:
             _packages(steps)
-            if not options.packages:
-                _server(steps, options)
+        else:
+            _server(steps, options)
         steps.done()
-    except LxcGpuError as error:
-        print(f"setup/gpu-server: {error}", file=sys.stderr)
-        if error.details:
-            print(error.details, file=sys.stderr)
-        return 1
-    return 0
+
+    return run_script("setup/gpu-server", "GPU server", work)
 
 
 def _options() -> argparse.Namespace:
@@ -107,11 +102,11 @@ def _packages(steps: Steps) -> None:
 
 
 def _server(steps: Steps, options: argparse.Namespace) -> None:
-    _require_pam()
     steps.begin()
-    before = steps.changes
+    _packages(steps)
+    _require_pam()
     release.install(steps)
-    new_release = steps.changes > before or steps.interrupted
+    new_code = steps.changes > 0
     _folders(steps)
     steps.group(places.USERS_GROUP)
     for account in ("register", "iam"):
@@ -122,7 +117,7 @@ def _server(steps: Steps, options: argparse.Namespace) -> None:
     if options.trust:
         steps.file(places.TRUSTED, f"{options.trust}\n")
     _units(steps)
-    if new_release:
+    if new_code:
         command.run(["systemctl", "try-restart", "lxc-gpu-watch.service"])
     _sshd(steps)
     _apparmor(steps)
@@ -255,7 +250,7 @@ def _undo(steps: Steps) -> None:
     if (APPARMOR / PROFILE).exists():
         command.run(["apparmor_parser", "--remove", APPARMOR / PROFILE], check=False)
     for path in (SSHD_PIECE, TMPFILES, APPARMOR / PROFILE, Path("/usr/local/bin/lxc-gpu"),
-                 places.EXECUTABLES, Path("/opt/lxc-gpu")):  # fmt: skip
+                 *release.LINKS, Path("/opt/lxc-gpu")):  # fmt: skip
         steps.remove(path)
     command.run(["systemctl", "reload", "ssh"], check=False)
     print("  kept: the users' accounts, homes and containers, /etc/lxc-gpu, /var/lib/lxc-gpu")

@@ -18,9 +18,8 @@ from pathlib import Path
 
 from installation.steps import CHECKOUT, ENVIRONMENT, PACKAGES_LINK, Steps
 from reconciler.host.places import EXECUTABLES
-from reconciler.requests.exchange import exchange
 from state import command
-from state.files import keep_folder, settle
+from state.files import exchange, keep_folder, settle
 
 RELEASES = ENVIRONMENT / "releases"
 RELEASE = ENVIRONMENT / "release"
@@ -29,6 +28,10 @@ NAME = "release-"
 """What the name of a whole release begins with."""
 PACKAGES = ("state", "reconciler", "shells", "webui")
 COMMAND = ENVIRONMENT / "bin" / "lxc-gpu"
+_BEFORE = EXECUTABLES.with_name(f".{EXECUTABLES.name}.new")
+"""The folder of version 0.1.0, until it is removed."""
+LINKS = (EXECUTABLES, _BEFORE)
+"""What leads into a release from outside of the environment."""
 
 Contents = dict[str, tuple[bytes, int]]
 """What a release consists of: by path, what is in the file, and its mode."""
@@ -44,11 +47,18 @@ def install(steps: Steps) -> None:
         steps.say(f"install lxc-gpu from {CHECKOUT} into {RELEASES}")
         made = (folder for folder in RELEASES.glob(f"{NAME}*") if _holds(folder, contents))
         folder = next(made, None) or _make(contents)
-        os.utime(folder)  # `retire` keeps what was in use last
-        steps.link(RELEASE, folder)
+        switch(steps, folder)
     _link_executables(steps)
     steps.link(COMMAND, RELEASE / "executables" / "lxc-gpu")
     steps.link(Path("/usr/local/bin/lxc-gpu"), COMMAND)
+
+
+def switch(steps: Steps, folder: Path) -> None:
+    """Have a whole release in use; the one until now becomes the last but one, for `retire`."""
+    for used in (RELEASE, folder):
+        if used.exists():
+            os.utime(used)
+    steps.link(RELEASE, folder)
 
 
 def _link_executables(steps: Steps) -> None:
@@ -58,12 +68,11 @@ def _link_executables(steps: Steps) -> None:
         steps.link(EXECUTABLES, target)
         return
     steps.say(f"link {EXECUTABLES} -> {target}")
-    fresh = EXECUTABLES.with_name(f".{EXECUTABLES.name}.new")
-    if fresh.is_dir() and not fresh.is_symlink():
-        shutil.rmtree(fresh)
-    fresh.unlink(missing_ok=True)
-    fresh.symlink_to(target)
-    exchange(fresh, EXECUTABLES)
+    if _BEFORE.is_dir() and not _BEFORE.is_symlink():
+        shutil.rmtree(_BEFORE)
+    _BEFORE.unlink(missing_ok=True)
+    _BEFORE.symlink_to(target)
+    exchange(_BEFORE, EXECUTABLES)
     keep_folder(EXECUTABLES.parent)
 
 
@@ -72,10 +81,10 @@ def retire(steps: Steps) -> None:
 
     The release before the one in use stays, for programs that run.
     """
-    steps.remove(EXECUTABLES.with_name(f".{EXECUTABLES.name}.new"))
+    steps.remove(_BEFORE)
     whole = sorted(RELEASES.glob(f"{NAME}*"), key=lambda folder: folder.stat().st_mtime)
     for folder in {*RELEASES.iterdir()} - {RELEASE.resolve(), *whole[-2:]}:
-        steps.remove(folder)
+        steps.remove(folder.rename(folder.with_name(f".gone-{folder.name}")))  # no half release
     # Version 0.1.0 was a package among those of the environment. Whoever imports ours from there
     # gets the release in use.
     for name in PACKAGES:
@@ -129,7 +138,9 @@ def _make(contents: Contents) -> Path:
         command.run(["/usr/bin/python3", "-I", "-m", "compileall", "-q", folder], timeout=300)
         folder.chmod(0o755)
         settle(folder)
-        return folder.rename(RELEASES / folder.name.removeprefix("."))
+        made = folder.rename(RELEASES / folder.name.removeprefix("."))
+        keep_folder(RELEASES)
+        return made
     except BaseException:
         shutil.rmtree(folder)
         raise

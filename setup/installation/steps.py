@@ -30,11 +30,11 @@ WHEELS = Path("/var/cache/lxc-gpu/wheels")
 """Wheels for machines without a package index: used instead of one if the folder is there."""
 UNFINISHED = ENVIRONMENT / ".unfinished"
 """There while a set-up is under way, and after one that was interrupted."""
-PIP = (str(ENVIRONMENT / "bin" / "python"), "-m", "pip", "--disable-pip-version-check")
+PIP = (str(ENVIRONMENT / "bin" / "python"), "-P", "-m", "pip", "--disable-pip-version-check")
 LOCK_NAME = lock.SERVERS.relative_to(CHECKOUT)
 DOWNLOAD = f"pip download {' '.join(lock.EXACTLY)} {LOCK_NAME} --dest"
 """The command, for people, that fills a folder with wheels."""
-RELEASES = {"debian": 12.0, "ubuntu": 24.04}
+SUPPORTED = {"debian": 12.0, "ubuntu": 24.04}
 """The first supported release of each distribution, by the names of os-release(5)."""
 
 
@@ -45,6 +45,7 @@ class Steps:
         self.changes = 0
         self.interrupted = False
         """Whether the last set-up did not come to its end: what it wrote may not be in effect."""
+        self._begun = False
         os.umask(0o022)
 
     def say(self, change: str) -> None:
@@ -54,9 +55,15 @@ class Steps:
 
     def begin(self) -> None:
         """From here to `done`, an interruption leaves a mark for the next run."""
+        self._begun = True
         self.interrupted = UNFINISHED.exists()
         if self.interrupted:
-            self.say("go on after a set-up that was interrupted")
+            self.say("put into effect what an earlier set-up left")
+        self._mark()
+
+    def _mark(self) -> None:
+        """What is changed from here on has to be put into effect, by this run or another one."""
+        ENVIRONMENT.mkdir(parents=True, exist_ok=True)
         write_file(UNFINISHED, "")
 
     def packages(self, names: Sequence[str]) -> None:
@@ -90,7 +97,9 @@ class Steps:
         if read_text(stamp) == made_from:
             return
         self.say(f"make the Python environment {ENVIRONMENT} (a minute)")
-        command.run(["/usr/bin/python3", "-m", "venv", ENVIRONMENT], timeout=300)
+        self._mark()
+        stamp.unlink(missing_ok=True)  # until all is there, it is of no lock file
+        command.run(["/usr/bin/python3", "-I", "-m", "venv", ENVIRONMENT], timeout=300)
         self._pip(["install", *lock.EXACTLY, str(lock.SERVERS)])
         self._remove_unlocked(lock.pins(locked))
         site = ENVIRONMENT / "lib" / f"python{'.'.join(python.split('.')[:2])}" / "site-packages"
@@ -234,7 +243,8 @@ class Steps:
 
     def done(self) -> None:
         """The end: say so if nothing was changed."""
-        UNFINISHED.unlink(missing_ok=True)
+        if self._begun:  # the whole set-up, not only packages
+            UNFINISHED.unlink(missing_ok=True)
         if self.changes == 0:
             print("  nothing to change", flush=True)
 
@@ -242,7 +252,7 @@ class Steps:
 def supported_release() -> str:
     """The release's name; LxcGpuError on a machine that nobody has tried this on."""
     release = platform.freedesktop_os_release()
-    first = RELEASES.get(release["ID"])
+    first = SUPPORTED.get(release["ID"])
     if first is None or float(release.get("VERSION_ID", "0")) < first:
         raise LxcGpuError(
             "unsupported-host",

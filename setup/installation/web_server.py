@@ -11,14 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from installation import release, web_config
-from installation.steps import (
-    CHECKOUT,
-    ENVIRONMENT,
-    Steps,
-    require_root,
-    ssh_host_key,
-    supported_release,
-)
+from installation.script import run_script
+from installation.steps import CHECKOUT, ENVIRONMENT, Steps, ssh_host_key
 from installation.web_config import CONFIG, WEB_TOML
 from reconciler.host import places
 from state import command
@@ -43,29 +37,20 @@ PATIENCE = 30
 def main() -> int:
     """Run what the command line asks for; the exit status."""
     options = _options()
-    steps = Steps()
-    try:
-        require_root("setup/web-server")
+
+    def work(steps: Steps) -> None:
         _refuse_gpu_server()
-        print(f"Web machine on {supported_release()}:")
         if options.undo:
             _undo(steps, options.purge)
-        else:
+        elif options.packages:
             _packages(steps, options)
-            if not options.packages:
-                _install(steps, options)
+        else:
+            _install(steps, options)
         steps.done()
         if not (options.undo or options.packages):
             _tell(options)
-    except LxcGpuError as error:
-        print(f"setup/web-server: {error}", file=sys.stderr)
-        if error.details:
-            print(error.details, file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"setup/web-server: {error}", file=sys.stderr)
-        return 1
-    return 0
+
+    return run_script("setup/web-server", "Web machine", work)
 
 
 def _options() -> argparse.Namespace:
@@ -120,9 +105,9 @@ def _packages(steps: Steps, options: argparse.Namespace) -> None:
 
 def _install(steps: Steps, options: argparse.Namespace) -> None:
     steps.begin()
-    before = steps.changes
+    _packages(steps, options)
     release.install(steps)
-    new_release = steps.changes > before or steps.interrupted
+    new_code = steps.changes > 0
     _account(steps)
     signing = steps.ssh_key(SIGNING_KEY, f"lxc-gpu signing key of {socket.gethostname()}", ACCOUNT)
     steps.ssh_key(NUDGE_KEY, f"lxc-gpu nudge key of {socket.gethostname()}", ACCOUNT)
@@ -132,7 +117,7 @@ def _install(steps: Steps, options: argparse.Namespace) -> None:
     new_unit = steps.file(UNIT, (PIECES / UNIT.name).read_text())
     if new_unit:
         command.run(["systemctl", "daemon-reload"])
-    _running(steps, restart=new_unit or new_config or new_release)
+    _running(steps, restart=new_unit or new_config or new_code)
     if options.tls:
         _tls(steps, options)
     release.retire(steps)
@@ -253,7 +238,7 @@ def _as_account(executable: str, *words: str | Path) -> None:
 
 def _undo(steps: Steps, purge: bool) -> None:
     command.run(["systemctl", "disable", "--now", "--quiet", UNIT.name], check=False)
-    ours = [UNIT, SSHD_PIECE, NGINX_PIECE, Path("/usr/local/bin/lxc-gpu"), places.EXECUTABLES,
+    ours = [UNIT, SSHD_PIECE, NGINX_PIECE, Path("/usr/local/bin/lxc-gpu"), *release.LINKS,
             ENVIRONMENT]  # fmt: skip
     kept = [REPOSITORY, KEPT / "web-clone", KEPT / "gate-clone", KEPT / "gate_keys", KEYS, TLS]
     kept += KEPT.glob("history.db*")

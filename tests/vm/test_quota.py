@@ -148,7 +148,7 @@ def test_systems_change_places_within_the_limit(disk: VirtualMachine) -> None:
         mkdir {HOME}/rootfs.new; chown {RESIDENT.subid}:{RESIDENT.subid} {HOME}/rootfs.new
         mv {HOME}/rootfs.new {HOME}/rootfs.before
         cd {SOURCE_INSIDE}; python3 -c 'from pathlib import Path as P
-from reconciler.requests.exchange import exchange
+from state.files import exchange
 exchange(P("{HOME}/rootfs"), P("{HOME}/rootfs.before"))'
         test -e {HOME}/rootfs.before/old -a ! -e {HOME}/rootfs/old
         mv {DISK}/outside/file {HOME}/rootfs/file""")  # fmt: skip

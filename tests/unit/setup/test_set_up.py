@@ -1,0 +1,84 @@
+"""What a set-up leaves when it is interrupted, run twice at once, or started in a hostile place."""
+
+import fcntl
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from installation import release, script, steps
+from installation.steps import Steps
+
+SETUP = Path(__file__).resolve().parents[3] / "setup"
+
+
+@pytest.fixture
+def marked(tmp_path, monkeypatch):
+    """Where a set-up of this test leaves its mark."""
+    monkeypatch.setattr(steps, "ENVIRONMENT", tmp_path / "opt")
+    monkeypatch.setattr(steps, "UNFINISHED", tmp_path / "opt/.unfinished")
+    return steps.UNFINISHED
+
+
+def test_only_a_whole_set_up_takes_the_mark_of_an_interrupted_one_away(marked):
+    Steps().begin()
+    assert marked.exists(), "interrupted here"
+    Steps().done()
+    assert marked.exists(), "only packages were installed"
+    again = Steps()
+    again.begin()
+    assert again.interrupted
+    again.done()
+    assert not marked.exists()
+
+
+def test_what_runs_keeps_its_release(tmp_path, monkeypatch):
+    """Not one that was made later, but never in use."""
+    for name in ("ENVIRONMENT", "PACKAGES_LINK", "RELEASES", "EXECUTABLES", "RELEASE", "_BEFORE"):
+        monkeypatch.setattr(release, name, tmp_path / name.lower())
+    release.EXECUTABLES.mkdir()
+    release.PACKAGES_LINK.mkdir()
+    used, never, new = (release.RELEASES / f"release-{name}" for name in ("used", "never", "new"))
+    for age, folder in enumerate((new, never, used)):
+        folder.mkdir(parents=True)
+        os.utime(folder, (1000 - age, 1000 - age))
+    release.RELEASE.symlink_to(used)
+    release.switch(Steps(), new)
+    release.retire(Steps())
+    assert release.RELEASE.resolve() == new
+    assert sorted(release.RELEASES.iterdir()) == [new, used]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root sets a machine up")
+def test_one_set_up_at_a_time(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(script, "LOCK", tmp_path / "lock")
+    with script.LOCK.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert script.run_script("setup/x", "A machine", lambda steps: None) == 1
+    said = capsys.readouterr()
+    assert "Another set-up is at work" in said.err
+    assert said.out == ""
+    assert script.run_script("setup/x", "A machine", lambda steps: None) == 0
+
+
+def test_what_goes_wrong_is_said_in_a_line(tmp_path, monkeypatch, capsys):
+    def full(_: Steps) -> None:
+        raise OSError(28, "No space left on device", "/opt/lxc-gpu")
+
+    monkeypatch.setattr(script, "LOCK", tmp_path / "lock")
+    assert script.run_script("setup/x", "A machine", full) == 1
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["gpu-server", "web-server"])
+@pytest.mark.parametrize("module", ["argparse.py", "installation/__init__.py"])
+def test_the_folder_where_it_is_typed_is_not_searched(tmp_path, name, module):
+    """It may be anybody's: what lies there must not become root's program."""
+    trap = tmp_path / module
+    trap.parent.mkdir(exist_ok=True)
+    trap.write_text("raise SystemExit('trapped')")
+    done = subprocess.run(
+        [SETUP / name, "--help"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "usage: setup/" in done.stdout
