@@ -66,13 +66,15 @@ def start(name: str, work: Work) -> Thread:
 class Attempts:
     """Makes attempts at one work, and tells the journal when they begin or cease to fail.
 
-    While they fail, each kind of failure is told once, and again after `SAY_AGAIN`.
+    Each kind of failure is told at most once in `SAY_AGAIN`, also if all goes well in between.
     """
 
     def __init__(self, name: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._name = name
         self._clock = clock
         self._failures = 0
+        self._telling = False
+        """Whether the journal's last word is that it fails."""
         self._told: dict[str, float] = {}
 
     def make(self, work: Work) -> None:
@@ -89,7 +91,7 @@ class Attempts:
         kind, now = _kind(error), self._clock()
         if kind in self._told and now - self._told[kind] < SAY_AGAIN:
             return
-        self._told[kind] = now
+        self._told[kind], self._telling = now, True
         if isinstance(error, LxcGpuError):
             said = {"code": error.code, "details": error.details or error.message}
             events.warning(log, Code.BACKGROUND_FAILED, work=self._name, **said)
@@ -97,11 +99,10 @@ class Attempts:
             events.crashed(log, self._name, error)
 
     def _succeeded(self) -> None:
-        if self._failures:
+        if self._telling:
             said = {"work": self._name, "failures": self._failures}
             events.info(log, Code.BACKGROUND_WORKS, **said)
-        self._failures = 0
-        self._told.clear()
+        self._failures, self._telling = 0, False
 
 
 def _kind(error: Exception) -> str:

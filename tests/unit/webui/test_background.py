@@ -105,4 +105,9 @@ def test_a_failure_that_lasts_is_told_once_an_hour(journal):
     assert "event=background-works work=listeners failures=7" in journal.text
     attempts.make(lambda: None)
     assert len(journal.records) == 1
+    assert told(down) == 0, "nobody reads a journal of work that fails every second time"
+    journal.clear()
+    attempts.make(lambda: None)
+    assert journal.text == ""
+    now[0] += SAY_AGAIN
     assert told(down) == 1
