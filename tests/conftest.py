@@ -54,11 +54,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         "one of a matrix: setup/test --all": not config.option.all
         and [item for item in items if item.get_closest_marker("matrix")],
         "passed with the same files before: setup/test --all": _believed(config)
-        and [item for item in items if durations.file_of(item.nodeid) == untouched.LAB_TESTS],
+        and [item for item in items if _of_the_lab_alone(item)],
     }
     for reason, which in skipped.items():
         for item in which or ():
             item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _of_the_lab_alone(item: pytest.Item) -> bool:
+    """Whether a test is about the lab, whatever is set up on its machines."""
+    lab = durations.file_of(item.nodeid) == untouched.LAB_TESTS
+    return lab and untouched.ALWAYS not in item.nodeid
 
 
 def _believed(config: pytest.Config) -> bool:
@@ -77,6 +83,7 @@ class Recording:
 
     def __init__(self) -> None:
         self._recorder = durations.Recorder()
+        self._files = untouched.digest()
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, node: Any, ids: list[str]) -> None:
@@ -95,12 +102,13 @@ class Recording:
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Keep what is of whole files: no test of theirs was left out by the command line."""
         option = session.config.option
-        some = option.keyword or option.markexpr or any("::" in arg for arg in session.config.args)
-        if some or option.collectonly:
+        chosen = ("keyword", "markexpr", "lf", "stepwise", "deselect", "collectonly")
+        some = any("::" in arg for arg in session.config.args)
+        if some or any(getattr(option, name, None) for name in chosen):
             return
         self._recorder.keep()
         if untouched.LAB_TESTS in self._recorder.whole() - self._recorder.failed:
-            untouched.note_passed()
+            untouched.note_passed(self._files)
 
 
 @pytest.hookimpl(optionalhook=True)

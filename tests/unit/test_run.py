@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
+from state.command import run
 from tests import durations, untouched
 
 LAB, VM = "tests/lab/test_port.py", "tests/vm"
@@ -66,7 +68,32 @@ def test_that_the_labs_tests_passed_is_believed_for_a_while(
 ) -> None:
     monkeypatch.setattr(untouched, "PASSED", tmp_path / "passed")
     assert not untouched.passed_before()
-    untouched.note_passed()
+    untouched.note_passed("what they began with")
+    assert not untouched.passed_before(), "a file was changed meanwhile"
+    untouched.note_passed(untouched.digest())
     assert untouched.passed_before()
     monkeypatch.setattr(untouched, "BELIEVED_FOR", -1)
     assert not untouched.passed_before()
+
+
+def test_what_the_lab_imports_is_among_its_files() -> None:
+    """Or a change that breaks it would be believed to be none."""
+    code = (
+        "import grimp, json; "
+        "graph = grimp.build_graph('laboratory', 'installation', 'state', 'reconciler',"
+        " cache_dir=None); "
+        "ours = [m for m in graph.modules if m.split('.')[0] in ('laboratory', 'installation')]; "
+        "below = set().union(*(graph.find_upstream_modules(module) for module in ours)); "
+        "print(json.dumps(sorted(below | set(ours))))"
+    )
+    path = {"PYTHONPATH": f"{untouched.ROOT}:{untouched.ROOT / 'setup'}"}
+    imported = json.loads(run([sys.executable, "-c", code], env=path).stdout)
+    seen = set(untouched._files(untouched.ROOT))
+    missing = set()
+    for module in imported:
+        place = untouched.ROOT / module.replace(".", "/")
+        if module.startswith(("laboratory", "installation")):
+            place = untouched.ROOT / "setup" / module.replace(".", "/")
+        file = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+        missing |= {file} - seen
+    assert missing == set()
