@@ -1,6 +1,6 @@
 """A first state repository: what `lxc-gpu init FOLDER` writes, and the bare one that holds it.
 
-The texts lie in `state/scaffold/`.
+The texts lie in `state/origin/scaffold/`.
 """
 
 from __future__ import annotations

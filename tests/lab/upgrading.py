@@ -48,7 +48,7 @@ def set_up() -> Lab:
     tear_down()
     FOLDER.mkdir()
     run(["git", "clone", "--quiet", "--no-checkout", CHECKOUT, CLONE], timeout=120)
-    run(["git", "-C", CLONE, "tag", "v0.1.0", RELEASE])
+    run(["git", "-C", CLONE, "tag", "--force", "v0.1.0", RELEASE])
     run(["git", "-C", CLONE, "checkout", "--quiet", "v0.1.0"])
     # Programs of the clone in the environment that is there: it needs the network to be made.
     python = CLONE / ".venv/bin/python"
