@@ -322,7 +322,8 @@ def newcomer(fleet: Fleet, small_containers: None) -> Iterator[str]:
 class TestConflicts:
     def test_account_that_is_not_ours_is_never_touched(self, fleet: Fleet, newcomer: str) -> None:
         gpu18 = fleet.gpu18
-        gpu18.sh(f"useradd --create-home --shell /bin/bash {newcomer}")
+        # a number of its own: useradd would take the next one, which may be ann's
+        gpu18.sh(f"useradd --uid 5776 --create-home --shell /bin/bash {newcomer}")
         before = gpu18.sh(f"grep ^{newcomer}: /etc/passwd /etc/shadow /etc/subuid; "
                           f"stat -c '%a %u' /home/{newcomer}").stdout  # fmt: skip
         hint = f"usermod --append --groups lxc-gpu-users {newcomer}"

@@ -159,7 +159,8 @@ class TestConfinement:
 
 class TestLimits:
     @pytest.fixture(scope="class")
-    def limited(self, fleet: Fleet, gpu17: VirtualMachine) -> Iterator[str]:
+    @classmethod
+    def limited(cls, fleet: Fleet, gpu17: VirtualMachine) -> Iterator[str]:
         """lqchen has little memory, for the time being; the path of the container's group."""
         limits = f"limits: {{memory: {LIMIT // 2**20}M}}"
         take_back = "sed -i '/^limits:/d' registrations/gpu17/lqchen.yaml"
