@@ -167,8 +167,9 @@ class TestTraps:
         # where no sshd can come up, nobody waits for it
         enough = trap.said or "Log in:"
         done = fleet.types(f"""
+            rm -f said  # of the start before
             ssh gpu17-manage start >said 2>&1 & ssh=$!
-            until grep -qF '{enough}' said || ! kill -0 $ssh 2>&-; do sleep 0.05; done
+            until grep -sqF '{enough}' said || ! kill -0 $ssh 2>&-; do sleep 0.05; done
             kill $ssh 2>&- || true; cat said""")
         assert "Traceback" not in done.stdout
         assert "- starting the container" in done.stdout
