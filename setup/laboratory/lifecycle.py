@@ -16,7 +16,7 @@ from laboratory.images.cache import Images
 from laboratory.layout import CACHE, Places
 from laboratory.locks import locked
 from laboratory.machines import cgroups, making, virtual_machine
-from laboratory.machines.host import Host, require_root
+from laboratory.machines.host import BootError, Host, require_root
 from laboratory.progress import Progress
 from laboratory.wiring import wire
 from state.command import run
@@ -113,12 +113,23 @@ def _bring_up(host: Host, images: Images, progress: Progress) -> None:
         progress.say(f"- {host.name} is running{_outdated(host, images)}")
         return
     with progress.step(f"boot {host.name}") as step:
-        host.start()
-        state = host.wait_until_booted()
+        state = _booted(host, progress)
         step.note = _outdated(host, images).strip(" ,")
     if state == "degraded":
         failed = ", ".join(host.failed_units())
         progress.say(f"! {host.name} has failed units: {failed}")
+
+
+def _booted(host: Host, progress: Progress) -> str:
+    """Start a host and wait for it, twice if need be: an emulated one may hang for ever."""
+    host.start()
+    try:
+        return host.wait_until_booted()
+    except BootError as error:
+        progress.say(f"! {error.message} It is started once more.")
+        host.stop()
+        host.start()
+        return host.wait_until_booted()
 
 
 def _outdated(host: Host, images: Images) -> str:

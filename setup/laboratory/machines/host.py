@@ -27,6 +27,10 @@ def require_root() -> None:
         )
 
 
+class BootError(LxcGpuError):
+    """A host did not come up in its time."""
+
+
 @dataclass(frozen=True)
 class Host(ABC):
     """One machine of a lab."""
@@ -193,7 +197,7 @@ class Host(ABC):
         while (state := self.boot_state()) not in SETTLED:
             if time.monotonic() > deadline:
                 jobs = self.run(["systemctl", "list-jobs", "--no-pager"], check=False).stdout
-                raise LxcGpuError(
+                raise BootError(
                     "lab-boot",
                     f"{self.name} did not boot within {self.boot_time:g} s: it is {state}.",
                     hint=f"Look with: setup/lab exec {self.name} systemctl list-jobs",
