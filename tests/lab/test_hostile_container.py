@@ -106,8 +106,9 @@ def gpu17(baited: Host) -> Iterator[Host]:
 
 
 @pytest.fixture(scope="class")
-def healed(baited: Host) -> Iterator[None]:
-    """Once all traps are taken away, a round is content."""
+def healed(fleet: Fleet, baited: Host) -> Iterator[None]:
+    """The container has what a start gives it; once all traps are away, a round is content."""
+    assert fleet.types("ssh gpu17-manage start").ok
     yield
     done = reconcile(baited)
     assert done.ok, done.stdout
