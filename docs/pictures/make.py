@@ -14,7 +14,7 @@ from pathlib import Path
 
 import monitor
 from laboratory import lifecycle
-from laboratory.demo import play
+from laboratory.demo.play import play
 from laboratory.demo.browser import browser
 from laboratory.demo.story import NAME
 from laboratory.hosts import Lab

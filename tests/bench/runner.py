@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from laboratory import lifecycle
-from laboratory.demo import play
+from laboratory.demo.play import play
 from laboratory.hosts import Lab
 from laboratory.layout import places
 from laboratory.progress import Progress
