@@ -1,1 +1,1 @@
-"""Who uses this server, and how much: processes, GPUs, disks, again and again."""
+"""The load of this server, read every few seconds: processes, GPUs, disks, and whose they are."""

@@ -23,7 +23,7 @@ LOCKED = CHECKOUT / "setup" / "locked"
 SERVERS = LOCKED / "servers.txt"
 """What root runs: the project's dependencies."""
 DEVELOPMENT = LOCKED / "development.txt"
-"""The same, what the tests need, and what makes a checkout importable."""
+"""What developers need: the project's dependencies, the tests' and the build's."""
 EXACTLY = ("--require-hashes", "--only-binary=:all:", "--requirement")
 """What pip is told before a lock file: nothing else, and nothing that is to be built: a build takes
 packages of its own, which no file fixes."""

@@ -1,1 +1,1 @@
-"""Who may have made a revision: signatures, the line of commits, and what each role may change."""
+"""Whether a revision may be trusted: signatures, the line of commits, what each role may change."""
