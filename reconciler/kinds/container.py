@@ -16,7 +16,7 @@ from reconciler.host.places import container_unit, rootfs
 from reconciler.kinds import subids
 from reconciler.mounts import sources as mounts
 from reconciler.plan import Change, Lock, Observed, Tell
-from reconciler.systems.from_template import link_from_home, make_container
+from reconciler.systems.from_template import link_from_home, make_container, template
 from state import command
 from state.errors import LxcGpuError
 from state.view import View
@@ -49,10 +49,15 @@ class ContainerKind:
         return wanted
 
     def observe(self, view: View, names: Collection[str]) -> Observed[Container]:
-        """The residents' that are there, and others that run or still have keys of ours."""
+        """The residents' that are there, and others that run or still have keys of ours.
+
+        A template that is missing is told before somebody registers in vain.
+        """
         found: dict[str, Container] = {}
         unreadable: dict[str, LxcGpuError] = {}
         present = _present(view)
+        if present >= view.residents.keys():
+            unreadable = _without_template(view)
         up = _running() if present - view.residents.keys() else frozenset()
         usable = _usable_homes(view)
         for name in sorted(present):
@@ -124,6 +129,14 @@ class ContainerKind:
         if not names:
             names = "its ids" if change.before.subid != change.after.subid else "the mounted home"
         return f"update the container of {change.name}: {names}"
+
+
+def _without_template(view: View) -> dict[str, LxcGpuError]:
+    try:
+        template(view)
+    except LxcGpuError as error:
+        return {"-": error}
+    return {}
 
 
 def _usable_homes(view: View) -> frozenset[str]:
