@@ -5,16 +5,21 @@ from __future__ import annotations
 import pwd
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from reconciler.doctor.server import Server, our_accounts, text_of
+from reconciler.doctor.server import Server, our_accounts, output, text_of
 from reconciler.host import places
-from reconciler.kinds.account import PASSWD
+from reconciler.kinds.account import OUT_OF_THE_SOURCE, PASSWD
 from reconciler.kinds.subids import SUBGID, SUBUID, parse
+from state.view import View
 from state.wire.findings import Area, Finding
 
 area = Area("accounts")
 subids_area = Area("subids")
 MOST_SAID = 5
+NSSWITCH = Path("/etc/nsswitch.conf")
+LOCAL = frozenset({"files", "compat"})
+"""Sources of nsswitch.conf(5) that are the server's own files."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ def clash(name: str, uid: int, local: bool, resident: bool) -> Finding:
     hint = (
         f"If it is this person's: usermod -aG {places.USERS_GROUP} {name}. If not: rename it."
         if local
-        else f"Leave {name} out of it on this server: filter_users in sssd.conf, or nsswitch.conf."
+        else OUT_OF_THE_SOURCE.format(name=name)
     )
     return area.wrong(text, hint) if resident else area.note(text, hint)
 
@@ -76,6 +81,7 @@ def numbers(server: Server) -> Iterator[Finding]:
         return
     ours = our_accounts()
     others = {a.pw_uid: a.pw_name for a in pwd.getpwall() if a.pw_name not in ours}
+    others |= elsewhere(server.view)
     found = False
     for name, resident in server.view.residents.items():
         if resident.uid in others and others[resident.uid] != name:
@@ -99,6 +105,31 @@ def numbers(server: Server) -> Iterator[Finding]:
         yield area.ok("no other account has a number of ours")
 
 
+def elsewhere(view: View) -> dict[int, str]:
+    """Accounts by uid that other sources have of the fleet's names and uids, behind local ones.
+
+    A directory lists no accounts when it is asked for all (sssd.conf(5), `enumerate`), and of two
+    accounts the lookup ends at the first source (nsswitch.conf(5)): so each source is asked alone.
+    """
+    keys = [*view.registrants, *(str(resident.uid) for resident in view.residents.values())]
+    found: dict[int, str] = {}
+    for source in sources(text_of(NSSWITCH) or "", "passwd"):
+        if source not in LOCAL:
+            said = output("getent", f"--service={source}", "passwd", *keys)
+            lines = (line.split(":") for line in said.splitlines())
+            found |= {int(f[2]): f[0] for f in lines if len(f) == 7 and f[2].isdigit()}
+    return found
+
+
+def sources(nsswitch: str, database: str) -> tuple[str, ...]:
+    """Where a database of nsswitch.conf(5) is looked up, in order. Pure."""
+    for line in nsswitch.splitlines():
+        name, colon, words = line.partition("#")[0].partition(":")
+        if colon and name.strip() == database:
+            return tuple(w for w in words.split() if not w.startswith("["))
+    return ()
+
+
 def fleet_spans(server: Server) -> list[Span]:
     """The subordinate ranges of this server's residents."""
     if server.view is None:
@@ -114,6 +145,13 @@ def subordinate_ids(server: Server) -> Iterator[Finding]:
     spans = fleet_spans(server)
     ours = our_accounts() | server.view.residents.keys()
     found = False
+    asked = sources(text_of(NSSWITCH) or "", "subid")
+    if asked and asked[0] != "files":  # of several, the first one counts (subuid(5))
+        found = True
+        yield subids_area.wrong(
+            f"Subordinate ids come from {asked[0]}, not from {SUBUID}: no container starts.",
+            f"`subid: files` in {NSSWITCH}.",
+        )
     for file in (SUBUID, SUBGID):
         for finding in overlaps(str(file), parse(text_of(file) or ""), spans, ours):
             found = True

@@ -25,6 +25,7 @@ SERVER: tuple[Check[Server], ...] = (
     machine.user_namespaces,
     machine.cgroups,
     machine.apparmor,
+    machine.programs,
     machine.id_mapping,
     machine.lxc,
     machine.gpu,

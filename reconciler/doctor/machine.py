@@ -9,7 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from reconciler.container.apparmor import LOADED, PROFILE, Confinement, confinement
-from reconciler.doctor.server import Server, as_nobody, output, text_of, unit_properties
+from reconciler.doctor.server import (
+    COMMAND_LIMIT,
+    Server,
+    as_nobody,
+    output,
+    text_of,
+    unit_properties,
+)
+from state import command
 from state.wire.findings import Area, Finding
 
 RELEASES = {"debian": 12.0, "ubuntu": 24.04}
@@ -21,6 +29,7 @@ KERNEL = Path("/proc/sys/kernel")
 
 release_area, kernel_area, cgroups_area = Area("release"), Area("kernel"), Area("cgroups")
 apparmor_area, lxc_area, gpu_area = Area("apparmor"), Area("lxc"), Area("gpu")
+proc_area = Area("proc")
 
 
 def release(_: object) -> Iterator[Finding]:
@@ -130,6 +139,20 @@ def apparmor_of(confined: Confinement, restricts: bool, profiles: str) -> Findin
             "setup/gpu-server again. A container that runs is confined from its next start on.",
         )
     return apparmor_area.ok(f"containers are confined by {PROFILE}, besides user namespaces")
+
+
+def programs(_: Server) -> Iterator[Finding]:
+    """Whether the account `iam`, which tells the load, sees the programs of others (proc(5))."""
+    drop = ["setpriv", "--reuid=iam", "--regid=iam", "--init-groups", "--"]
+    seen = command.run([*drop, "test", "-r", "/proc/1/stat"], check=False, timeout=COMMAND_LIMIT)
+    if seen.ok:
+        yield proc_area.ok("the monitor sees whose programs run")
+    else:
+        yield proc_area.wrong(
+            "/proc is mounted with hidepid=: the monitor sees nobody's programs, and names nobody.",
+            "mount -o remount,hidepid=0 /proc, and take hidepid= out of /etc/fstab; the monitor "
+            "sees them at its next look.",
+        )
 
 
 def id_mapping(_: Server) -> Iterator[Finding]:

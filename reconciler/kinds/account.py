@@ -6,12 +6,14 @@ isn't ours, or an account of the system's in that group, is a conflict: reported
 
 from __future__ import annotations
 
+import grp
 import os
 import pwd
 import stat
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from reconciler.host import places
 from reconciler.plan import Change, Lock, Observed, Tell
@@ -20,6 +22,8 @@ from state.errors import LxcGpuError
 from state.files import read_text
 from state.view import View
 
+K = TypeVar("K")
+T = TypeVar("T")
 PASSWD, SHADOW, GROUP = Path("/etc/passwd"), Path("/etc/shadow"), Path("/etc/group")
 HOME_MODE = 0o711
 """The container's root, an id of nobody on the host, has to pass through the home."""
@@ -27,6 +31,12 @@ FIRST_ORDINARY = 1000
 """Accounts below this uid are the system's (login.defs(5), UID_MIN): root above all."""
 EXPIRED = 1
 """The day, since 1970, on which a disabled account expired (shadow(5): 0 is ambiguous)."""
+OUT_OF_THE_SOURCE = (
+    "Leave {name} out of that source on this server: with SSSD, `filter_users = root, {name}` and "
+    "`filter_groups = root, {name}` in the section [nss] of sssd.conf, then "
+    "`systemctl restart sssd`."
+)
+"""What to do about a name that another source of accounts has: usermod(8) can't change it."""
 
 
 @dataclass(frozen=True)
@@ -58,15 +68,6 @@ class AccountFiles:
             name: Account(int(uid), full_name, shell, name in ours, name not in expired)
             for name, _, uid, _, full_name, _, shell in _fields(self.passwd, 7)
         }
-
-    def taken_ids(self) -> dict[int, str]:
-        """Which account or group has each number; an account's group has the account's number."""
-        lines = [*_fields(self.group, 4), *_fields(self.passwd, 7)]
-        return {int(fields[2]): fields[0] for fields in lines if fields[2].isdigit()}
-
-    def groups(self) -> dict[str, int]:
-        """The number of each group."""
-        return {f[0]: int(f[2]) for f in _fields(self.group, 4) if f[2].isdigit()}
 
     def members(self, group: str) -> frozenset[str]:
         """The supplementary members of `group`."""
@@ -113,17 +114,11 @@ class AccountKind:
         found: dict[str, Account] = {}
         conflicts: dict[str, LxcGpuError] = {}
         accounts = files.accounts()
-        taken, groups = files.taken_ids(), files.groups()
         for name in view.residents.keys() & frozenset(names):
             account = accounts.get(name)
             if account is None:
-                uid = view.residents[name].uid
-                if _elsewhere(name):
-                    conflicts[name] = _conflict(name)
-                elif uid in taken:
-                    conflicts[name] = _uid_conflict(name, uid, taken[uid])
-                elif groups.get(name, uid) != uid:  # sysusers would put the user into that group
-                    conflicts[name] = _group_conflict(name, groups[name])
+                if (conflict := _in_the_way(name, view.residents[name].uid)) is not None:
+                    conflicts[name] = conflict
             elif not account.ours:
                 conflicts[name] = _conflict(name)
             else:
@@ -173,13 +168,34 @@ class AccountKind:
         return f"change the account {change.name}: {fields}"
 
 
-def _elsewhere(name: str) -> bool:
-    """Whether another source of accounts (nsswitch.conf(5): LDAP, SSSD, ...) knows the name."""
+def _in_the_way(name: str, uid: int) -> LxcGpuError | None:
+    """Why the account can't be made: what any source of nsswitch.conf(5) has of its name or uid."""
+    if (account := _entry(pwd.getpwnam, name)) is not None:
+        return _elsewhere(name, account.pw_uid)
+    if (owner := _entry(pwd.getpwuid, uid)) is not None:
+        return _uid_conflict(name, uid, owner.pw_name)
+    if (group := _entry(grp.getgrgid, uid)) is not None and group.gr_name != name:
+        return _uid_conflict(name, uid, group.gr_name)
+    group = _entry(grp.getgrnam, name)
+    if group is not None and group.gr_gid != uid:  # sysusers would put the user into that group
+        return _group_conflict(name, group.gr_gid)
+    return None
+
+
+def _entry(look_up: Callable[[K], T], key: K) -> T | None:
     try:
-        pwd.getpwnam(name)
+        return look_up(key)
     except KeyError:
-        return False
-    return True
+        return None
+
+
+def _elsewhere(name: str, uid: int) -> LxcGpuError:
+    return LxcGpuError(
+        "account-elsewhere",
+        f"Another source of accounts (LDAP, SSSD, ...: nsswitch.conf) has an account {name}, uid "
+        f"{uid}, on this server.",
+        OUT_OF_THE_SOURCE.format(name=name),
+    )
 
 
 def _conflict(name: str) -> LxcGpuError:

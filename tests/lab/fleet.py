@@ -29,6 +29,10 @@ NO_TERMINAL = "Pseudo-terminal will not be allocated because stdin is not a term
 """What ssh says because nobody sits at the laptop."""
 PEOPLE = {"lqchen": ("Lequn Chen", "LQChen"), "ann": ("Ann Example", "ann")}
 """Whom the tests know, with full name and login; both have a container on gpu17."""
+EXTRA_PASSWD = "/var/lib/extrausers/passwd"
+OTHER_SOURCE = "sed -i '/^passwd:/s/$/ extrausers/' /etc/nsswitch.conf"
+"""Has a server look accounts up in EXTRA_PASSWD, too, as in a directory (libnss-extrausers)."""
+NO_OTHER_SOURCE = f"sed -i 's/ extrausers//' /etc/nsswitch.conf; rm -f {EXTRA_PASSWD}"
 WATCHED = """
 sha256sum /etc/passwd /etc/shadow /etc/group /etc/subuid /etc/subgid /etc/lxc/lxc-usernet
 sha256sum /etc/lxc-gpu/authorized_keys/* /var/lib/lxc-gpu/host_keys/* /var/lib/lxc-gpu/view.json

@@ -13,7 +13,7 @@ from laboratory.hosts import Host
 from laboratory.wiring import GPU_SERVERS
 
 from state.wire.findings import Finding, Level, from_json
-from tests.lab.fleet import KEYS, STARTS_ROUNDS, Fleet
+from tests.lab.fleet import EXTRA_PASSWD, KEYS, NO_OTHER_SOURCE, OTHER_SOURCE, STARTS_ROUNDS, Fleet
 from tests.patience import eventually
 
 PIECE = "/etc/ssh/sshd_config.d/10-site.conf"
@@ -75,6 +75,13 @@ BREAKS = (
           "usermod -aG lxc-gpu-users lqchen"),
     Break("a route", "ip route add 10.77.4.0/24 dev eth0", "ip route del 10.77.4.0/24 dev eth0",
           "10.77.0.0/16 meets 10.77.4.0/24, which is behind eth0", "fleet.yaml"),
+    Break("hidden programs", "mount -o remount,hidepid=2 /proc", "mount -o remount,hidepid=0 /proc",
+          "the monitor sees nobody's programs", "hidepid=0 /proc"),
+    Break("subordinate ids from elsewhere", "echo subid: sss >>/etc/nsswitch.conf",
+          "sed -i /^subid/d /etc/nsswitch.conf", "Subordinate ids come from sss", "subid: files"),
+    Break("another source has our ids", f"{OTHER_SOURCE}; echo 'lqchen:x:10000005:100::/:/bin/sh' "
+          f">{EXTRA_PASSWD}", NO_OTHER_SOURCE,
+          "lqchen has the uid 10000005, which is in the range of", "another uid"),
     Break("no login shell", "mv /usr/local/lib/lxc-gpu/login-shell /root/away",
           "mv /root/away /usr/local/lib/lxc-gpu/login-shell",
           "login shell of the manage accounts doesn't run", "setup/gpu-server", group=2),

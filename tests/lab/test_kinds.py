@@ -16,7 +16,10 @@ from tests.lab.archives import small_template
 from tests.lab.fleet import (
     BARE,
     CONTAINERS,
+    EXTRA_PASSWD,
     KEYS,
+    NO_OTHER_SOURCE,
+    OTHER_SOURCE,
     WATCHED,
     Fleet,
     at_work_on,
@@ -28,6 +31,7 @@ from tests.lab.fleet import (
 )
 from tests.patience import eventually
 
+TEMPLATES = "/var/lib/lxc-gpu/templates"
 IN_HOME = f"{CONTAINERS}/lqchen/rootfs/home/lqchen"
 SSH = f"{IN_HOME}/.ssh"
 
@@ -358,6 +362,28 @@ class TestConflicts:
         assert done.ok, done.stdout
         assert gpu18.run(["id", "-u", newcomer]).stdout == "20777\n"
 
+    def test_what_only_another_source_of_accounts_has_is_not_taken(
+        self, fleet: Fleet, newcomer: str
+    ) -> None:
+        gpu18, entry = fleet.gpu18, "{}:x:{}:100::/:/bin/sh"
+        gpu18.sh(OTHER_SOURCE)
+        try:
+            gpu18.sh(f"echo '{entry.format('somebody', 20777)}' >{EXTRA_PASSWD}")
+            done = reconcile(gpu18)
+            assert f"{newcomer} should get the uid 20777, which somebody has" in done.stdout
+            gpu18.sh(f"echo '{entry.format(newcomer, 5777)}' >{EXTRA_PASSWD}")
+            done = reconcile(gpu18)
+            assert f"has an account {newcomer}, uid 5777" in done.stdout
+            assert "filter_users" in done.stdout
+            assert "usermod" not in done.stdout, "it would succeed, and cure nothing"
+            assert f"{newcomer}:" not in gpu18.read("/etc/passwd")
+            said = gpu18.run(["lxc-gpu", "doctor"], check=False).stdout
+            assert f"{newcomer} is also another source" in said
+            assert "wrong MAC" not in said, "one conflict, one message"
+        finally:
+            gpu18.sh(NO_OTHER_SOURCE)
+        assert reconcile(gpu18).ok
+
     def test_group_that_is_not_ours_is_never_joined(self, fleet: Fleet, newcomer: str) -> None:
         gpu18 = fleet.gpu18
         gpu18.sh(f"groupadd --gid 5777 {newcomer}; usermod -aG {newcomer} daemon")
@@ -389,6 +415,19 @@ class TestConflicts:
         finally:
             gpu17.sh("for name in root games; do gpasswd -d $name lxc-gpu-users; done")
         assert reconcile(gpu17).ok
+
+
+def test_a_template_that_is_missing_is_told_before_anybody_waits_for_it(gpu17: Host) -> None:
+    gpu17.sh(f"mount -t tmpfs none {TEMPLATES}")
+    try:
+        done = reconcile(gpu17)
+        assert done.status == 1
+        assert "The template debian-12 is not on this server" in done.stdout
+        assert "setup/template /var/lib/" in done.stdout
+        assert reconcile(gpu17, "--user", "lqchen").ok, "whoever has a container needs none"
+    finally:
+        gpu17.sh(f"umount {TEMPLATES}")
+    assert reconcile(gpu17).ok
 
 
 class TestLeaving:

@@ -64,7 +64,8 @@ def base(template_image: Path, made: Path) -> None:
     unpack = ["tar", "--zstd", "--numeric-owner", "--xattrs", "--xattrs-include=*", "--acls", "-p"]
     run([*unpack, "-C", str(made), "-xf", str(template_image)], timeout=LONG)
     seal(made)
-    install(made, ["kmod", "strace"])  # strace: for tests that kill a program at a call
+    # strace: for tests that kill a program at a call; extrausers: another source of accounts
+    install(made, ["kmod", "strace", "libnss-extrausers"])
     clean(made)
     # A server applies its sysctl settings; those that aren't its own network's would be this
     # machine's, as a host of the lab has no kernel of its own.
