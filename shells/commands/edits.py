@@ -197,7 +197,7 @@ def _commit(folder: Path, edit: Edit, as_json: bool) -> None:
 
 
 def _keys(file: Any) -> tuple[PublicKey, ...]:
-    from state.model.keys import parse_keys
+    from state.model.pasted_keys import parse_keys
 
     try:
         keys = parse_keys(file.read().decode("utf-8"))

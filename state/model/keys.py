@@ -15,16 +15,12 @@ from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from state.errors import LxcGpuError
-
 LONGEST_LINE = 16 * 1024
 """Characters; an RSA key of 16384 bits, OpenSSH's largest, takes 2.8 thousand."""
 LONGEST_COMMENT = 200
-MOST_LINES = 1000
-"""Lines of a pasted text that are looked at."""
 
-_PRIVATE = re.compile(r"PRIVATE KEY|PuTTY-User-Key-File|OPENSSH PRIVATE|openssh-key-v1")
-_PRIVATE_MESSAGE = "that is a private key; never paste it; give the .pub file"
+PRIVATE = re.compile(r"PRIVATE KEY|PuTTY-User-Key-File|OPENSSH PRIVATE|openssh-key-v1")
+PRIVATE_MESSAGE = "that is a private key; never paste it; give the .pub file"
 _FOLDED = re.compile(r"[A-Za-z0-9+/]{40,}={0,2}")
 _SMALLEST_RSA = 2048
 _LARGEST_RSA = 16384
@@ -50,10 +46,15 @@ class PublicKey:
         return "SHA256:" + b64encode(digest).decode("ascii").rstrip("=")
 
     @property
+    def parts(self) -> tuple[bytes, ...]:
+        """What it consists of, the type first."""
+        return _fields(self.blob)
+
+    @property
     def bits(self) -> int:
         """The size of the key in bits, as `ssh-keygen -l` counts it."""
         if self.type == "ssh-rsa":
-            return int.from_bytes(_fields(self.blob)[2], "big").bit_length()
+            return int.from_bytes(self.parts[2], "big").bit_length()
         return _BITS[self.type]
 
     @property
@@ -64,23 +65,6 @@ class PublicKey:
         if self.type == "ssh-rsa":
             return "good" if self.bits >= 3072 else "fair: an ed25519 key is stronger"
         return "strong" if self.type == "ssh-ed25519" else "good"
-
-
-class KeyProblemsError(LxcGpuError):
-    """Lines of a pasted text that are no usable public keys.
-
-    `problems` holds (line number, message), the lines counted from 1.
-    """
-
-    def __init__(self, problems: tuple[tuple[int, str], ...]) -> None:
-        self.problems = problems
-        only = len(problems) == 1 and problems[0][0] == 1
-        text = "; ".join(m if only else f"line {line}: {m}" for line, m in problems[:20])
-        super().__init__(
-            "bad-key",
-            f"Not a usable public key: {text}.",
-            "Paste what `cat ~/.ssh/id_ed25519.pub` prints; `ssh-keygen -t ed25519` makes a key.",
-        )
 
 
 def parse_key(line: object) -> PublicKey:
@@ -98,31 +82,6 @@ def parse_key(line: object) -> PublicKey:
     return PublicKey(first, blob, _comment(comment))
 
 
-def parse_keys(text: str) -> tuple[PublicKey, ...]:
-    """The keys of a pasted text, one a line, each once; blank lines and `#` lines are skipped.
-
-    KeyProblemsError names every line that is no usable key.
-    """
-    if found := _PRIVATE.search(text):
-        before = text[: found.start()].count("\n")
-        raise KeyProblemsError(((before + 1, _PRIVATE_MESSAGE),))
-    keys: dict[PublicKey, None] = {}
-    problems: list[tuple[int, str]] = []
-    for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1):
-        if number > MOST_LINES:
-            problems.append((number, f"more than {MOST_LINES} lines"))
-            break
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
-        try:
-            keys.setdefault(parse_key(line))
-        except ValueError as error:
-            problems.append((number, str(error)))
-    if problems:
-        raise KeyProblemsError(tuple(problems))
-    return tuple(keys)
-
-
 def _line(line: object) -> str:
     """`line` as one line of text, its blanks made single around the key."""
     if isinstance(line, bytes):
@@ -134,8 +93,8 @@ def _line(line: object) -> str:
         raise ValueError("a public key is a line of text")
     if len(line) > LONGEST_LINE:
         raise ValueError(f"it is longer than {LONGEST_LINE // 1024} KiB; no public key is")
-    if _PRIVATE.search(line):
-        raise ValueError(_PRIVATE_MESSAGE)
+    if PRIVATE.search(line):
+        raise ValueError(PRIVATE_MESSAGE)
     text = line.strip()
     if not text:
         raise ValueError("it is empty")

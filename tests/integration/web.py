@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import subprocess
 import threading
 import time
@@ -16,12 +14,13 @@ from flask import Flask
 from state.wire.server_load import ServerLoad
 from tests.integration import slapd
 from tests.integration.sshd import ssh_key
+from tests.unit.state.keyring import ed25519
 from webui.application import assemble, build
 from webui.config import WebConfig
 from webui.serve import listen
 from webui.services import Services
 
-KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIuLYnLzgRTCUsGzYVs5LbPMDYjM0vLPhvKYrwVSnSY3"
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAICksGFWxceR+jU7ob6NmGGtrsHQ4yyZdCVrHd79h9vUW"
 OTHER = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"
 PEOPLE = "\n".join(
     [
@@ -56,10 +55,8 @@ class Web:
 
 
 def made_key(seed: int) -> str:
-    """A well-formed public key that nobody has the other half of; one for each `seed`."""
-    kind, body = b"ssh-ed25519", hashlib.sha256(f"key {seed}".encode()).digest()
-    blob = b"".join(len(part).to_bytes(4, "big") + part for part in (kind, body))
-    return f"ssh-ed25519 {base64.b64encode(blob).decode()} key{seed}"
+    """A public key; one for each `seed`."""
+    return str(ed25519(("key", seed), f"key{seed}"))
 
 
 def make_repository(folder: Path, signing: str, servers: dict[str, tuple[str, int]]) -> Path:

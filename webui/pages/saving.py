@@ -12,7 +12,8 @@ from state.edits.users import first_save, name_of
 from state.errors import LxcGpuError, Remedy
 from state.git.commits import Author
 from state.model.documents import State
-from state.model.keys import KeyProblemsError, PublicKey, parse_keys
+from state.model.keys import PublicKey
+from state.model.pasted_keys import KeyProblemsError, parse_keys
 from webui import events
 from webui.directory.ldap import DirectoryDownError, NotAllowedError, Person, WrongLoginError
 from webui.events import Code

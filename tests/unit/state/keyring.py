@@ -1,9 +1,11 @@
-"""Public keys for tests: well-formed, made of given bytes, nobody's."""
+"""Public keys for tests: well-formed, made of given bytes."""
 
 from __future__ import annotations
 
 import hashlib
 from base64 import b64encode
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from state.model.keys import PublicKey
 
@@ -17,7 +19,8 @@ def mpint(number: int) -> bytes:
 
 
 def ed25519(seed: object, comment: str = "") -> PublicKey:
-    body = hashlib.sha256(repr(seed).encode()).digest()
+    secret = Ed25519PrivateKey.from_private_bytes(hashlib.sha256(repr(seed).encode()).digest())
+    body = secret.public_key().public_bytes_raw()
     return PublicKey("ssh-ed25519", string(b"ssh-ed25519") + string(body), comment)
 
 

@@ -18,7 +18,7 @@ from state.origin.gate_keys import gate_keys
 
 REPOSITORY = Path("/var/lib/lxc-gpu/state.git")
 SERVER, ADMIN = Caller("server", "gpu17"), Caller("admin", "Alice")
-KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIuLYnLzgRTCUsGzYVs5LbPMDYjM0vLPhvKYrwVSnSY3"
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAICksGFWxceR+jU7ob6NmGGtrsHQ4yyZdCVrHd79h9vUW"
 OTHER = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"
 
 

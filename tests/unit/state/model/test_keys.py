@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from state.command import run
-from state.model.keys import KEY_TYPES, KeyProblemsError, PublicKey, parse_key, parse_keys
+from state.model.keys import KEY_TYPES, PublicKey, parse_key
 from tests.unit.state.keyring import ed25519, line, mpint, rsa, string
 
 GOOD = ed25519("good", "lqchen@laptop")
@@ -161,37 +161,6 @@ def test_bytes_are_taken_if_they_are_text() -> None:
         parse_key(b"ssh-ed25519 \xff")
     with pytest.raises(ValueError, match="line of text"):
         parse_key(22)
-
-
-def test_a_pasted_text_may_hold_several_keys_and_notes() -> None:
-    text = f"# mine\r\n{ed25519(1, 'a')}\r\n\n  \n{ed25519(2, 'b')}\n{ed25519(1, 'again')}\n"
-    keys = parse_keys(text)
-    assert keys == (ed25519(1), ed25519(2))
-    assert [key.comment for key in keys] == ["a", "b"]
-    assert parse_keys("\n# nothing\n") == ()
-
-
-def test_every_bad_line_of_a_pasted_text_is_named() -> None:
-    with pytest.raises(KeyProblemsError) as caught:
-        parse_keys(f"nonsense\n{GOOD}\nssh-dss AAAA\n")
-    assert [number for number, _ in caught.value.problems] == [1, 3]
-    assert "line 3: DSA keys" in caught.value.message
-    assert caught.value.code == "bad-key"
-
-
-def test_a_pasted_private_key_is_refused_once_and_never_echoed() -> None:
-    secret = "b3BlbnNzaC1rZXktdjEAAAAABG5vbmU"
-    text = f"-----BEGIN OPENSSH PRIVATE KEY-----\n{secret}\n-----END OPENSSH PRIVATE KEY-----\n"
-    with pytest.raises(KeyProblemsError) as caught:
-        parse_keys(f"{GOOD}\n{text}")
-    assert [number for number, _ in caught.value.problems] == [2]
-    assert secret not in str(caught.value)
-    assert "never paste it" in caught.value.message
-
-
-def test_megabytes_are_refused_quickly() -> None:
-    with pytest.raises(KeyProblemsError):
-        parse_keys("x\n" * 1_000_000)
 
 
 def test_every_type_has_a_size_and_a_strength() -> None:

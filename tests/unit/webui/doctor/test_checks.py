@@ -15,7 +15,7 @@ from webui.doctor.page import expiry
 from webui.doctor.people import why_down
 from webui.doctor.repository import gate_finding
 
-KEY = parse_key("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIuLYnLzgRTCUsGzYVs5LbPMDYjM0vLPhvKYrwVSnSY3")
+KEY = parse_key("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAICksGFWxceR+jU7ob6NmGGtrsHQ4yyZdCVrHd79h9vUW")
 CONFIG = DirectoryConfig(
     servers=("ldap://ldap.mylab.com",),
     base="dc=mylab,dc=com",

@@ -17,7 +17,7 @@ from webui.servers.board import Board, Phase, Save
 from webui.servers.contact import Target, UnreachableError
 from webui.servers.nudge import AT_ONCE, Nudger, outcome_of
 
-KEY = parse_key("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIuLYnLzgRTCUsGzYVs5LbPMDYjM0vLPhvKYrwVSnSY3")
+KEY = parse_key("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAICksGFWxceR+jU7ob6NmGGtrsHQ4yyZdCVrHd79h9vUW")
 FLEET = {n: Target(n, "192.0.2.1", 22, KEY) for n in ("gpu17", "gpu18")}
 
 

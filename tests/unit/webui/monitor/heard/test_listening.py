@@ -19,7 +19,7 @@ from webui.monitor.heard.listening import Listeners
 from webui.servers.contact import Target, UnreachableError
 from webui.servers.metered import Allowance
 
-KEY = parse_key("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIuLYnLzgRTCUsGzYVs5LbPMDYjM0vLPhvKYrwVSnSY3")
+KEY = parse_key("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAICksGFWxceR+jU7ob6NmGGtrsHQ4yyZdCVrHd79h9vUW")
 GPU17 = Target("gpu17", "192.0.2.17", 22, KEY)
 BROKEN = UnreachableError("load-broken", "It broke.", "Mend it.")
 
