@@ -31,6 +31,7 @@ def ssh_config(
         f"# lxc-gpu: the servers, for {user}. Made from the state repository: fetch it again",
         "# instead of editing it. Goes before all `Host` lines of ~/.ssh/config, as",
         f"#     Include {CONFIG}",
+        *(_many_keys(servers) if servers else ()),
     ]
     for name, server in sorted(servers.items()):
         lines += ["", *_host(manage(name), server.address, user, server.ssh_port)]
@@ -59,6 +60,19 @@ def known_hosts(
             known_as = f"{name},{_place(server.address, port)}"
             lines.append(f"{known_as} {_bare(container_keys[name])}")
     return "".join(f"{line}\n" for line in lines)
+
+
+def _many_keys(servers: Mapping[str, Neighbour]) -> list[str]:
+    """What to do with many keys in an agent: sshd hangs up after six of them (MaxAuthTries)."""
+    hosts = " ".join(f"{name} {manage(name)}" for name in sorted(servers))
+    return [
+        "#",
+        '# "Too many authentication failures"? ssh offers all keys of your agent, one by one. Copy',
+        "# these lines to the end of ~/.ssh/config, with the file of the key that you saved:",
+        f"#     Host {hosts}",
+        "#         IdentityFile ~/.ssh/id_ed25519",
+        "#         IdentitiesOnly yes",
+    ]
 
 
 def manage(server: str) -> str:

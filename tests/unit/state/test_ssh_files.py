@@ -10,7 +10,7 @@ import pytest
 from state.ssh_files import known_hosts, ssh_config
 from state.view import Neighbour
 
-SERVER = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIuLYnLzgRTCUsGzYVs5LbPMDYjM0vLPhvKYrwVSnSY3"
+SERVER = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAICksGFWxceR+jU7ob6NmGGtrsHQ4yyZdCVrHd79h9vUW"
 CONTAINER = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"
 FLEET = {
     "gpu18": Neighbour("172.16.2.18", 2222, SERVER),
@@ -68,6 +68,18 @@ def test_it_can_be_included_and_leaves_other_hosts_alone(config, tmp_path):
     assert asked(outer, "gpu17")["user"] == "lqchen"
     assert asked(outer, "other")["user"] == "me"
     assert asked(outer, "elsewhere.example.org")["hostname"] == "elsewhere.example.org"
+
+
+def test_the_lines_for_who_has_many_keys_are_right_as_they_stand(config, tmp_path):
+    remarks = [line[1:] for line in config.read_text().splitlines() if line.startswith("#     ")]
+    own = tmp_path / "own"
+    own.write_text("\n".join([f"Include {config}", "Host other", "    User me", *remarks[1:]]))
+    for host in ("gpu17", "gpu17-manage", "register@gpu18-manage"):
+        found = asked(own, host)
+        assert found["identitiesonly"] == "yes"
+        assert found["identityfile"] == "~/.ssh/id_ed25519"
+    assert asked(own, "other")["identitiesonly"] == "no"
+    assert asked(config, "gpu17")["identitiesonly"] == "no", "nothing changes by itself"
 
 
 @pytest.mark.parametrize(
