@@ -14,6 +14,7 @@ from state.wire.server_load import ServerLoad
 from webui import words
 from webui.clone.source import Reading, Source
 from webui.config import WebConfig
+from webui.directory.key_proof import KeyProofs
 from webui.directory.ldap import Directory
 from webui.directory.roll import Roll
 from webui.directory.roll_call import Rule
@@ -112,6 +113,7 @@ def assemble(config: WebConfig) -> Services:
         latest=latest,
         history=history,
         listeners=Listeners(targets, partial(loads, ssh), latest, heard),
+        proofs=KeyProofs(),
         clock=time.time,
     )
 

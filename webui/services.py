@@ -11,6 +11,7 @@ from flask import current_app, request
 
 from webui.clone.source import Source
 from webui.config import WebConfig
+from webui.directory.key_proof import KeyProofs
 from webui.directory.ldap import Directory
 from webui.directory.roll import Roll
 from webui.directory.throttle import Throttle
@@ -37,6 +38,7 @@ class Services:
     latest: Latest
     history: History
     listeners: Listeners
+    proofs: KeyProofs
     clock: Callable[[], float]
 
 

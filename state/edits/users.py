@@ -7,7 +7,7 @@ worded for the person who asked, and leave a state that needs no change as it is
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -26,6 +26,10 @@ MOST_KEYS = 50
 """Keys of one user: more is no person."""
 
 
+class KeyTakenError(LxcGpuError):
+    """A key that is another user's already. Whose it is stands in the details only."""
+
+
 def name_of(state: State, login: str, directory_id: str | None = None) -> str | None:
     """The name of the user, here or gone, whom the directory knows by this id, else login."""
     people = {**state.former, **state.users}
@@ -37,17 +41,27 @@ def name_of(state: State, login: str, directory_id: str | None = None) -> str | 
 
 
 def first_save(
-    login: str, full_name: str, directory_id: str | None, keys: Sequence[PublicKey]
+    login: str,
+    full_name: str,
+    directory_id: str | None,
+    keys: Sequence[PublicKey],
+    proven: Collection[PublicKey] = (),
 ) -> Edit:
     """What a person who proved to be `login` saved: their keys, all of them.
+
+    Those of `keys` which the person showed to be theirs (`proven`) are taken from other users who
+    saved them: a public key is no secret.
 
     A new person gets a name and numbers (and must give a key); who had left returns with the old
     ones; for who is here, the keys are set, and the full name and the login's spelling follow the
     directory. A different `directory_id` under a known login is refused: that is another person.
     """
 
-    def apply(state: State) -> State:
-        name = name_of(state, login, directory_id)
+    theirs = frozenset(keys) & frozenset(proven)
+
+    def apply(given: State) -> State:
+        name = name_of(given, login, directory_id)
+        state = _taken_from_others(given, name, theirs)
         if name is None:
             return _arrive(state, login, full_name, directory_id, keys)
         known = state.users.get(name) or state.former[name]
@@ -69,7 +83,8 @@ def first_save(
         _refuse_taken_login(state, name, login)
         return _here(state, name, changed)
 
-    return Edit(apply)
+    shown = ", ".join(sorted(key.fingerprint for key in theirs))
+    return Edit(apply, f"Shown to be theirs by a signature: {shown}" if shown else "")
 
 
 def set_keys(name: str, keys: Sequence[PublicKey]) -> Edit:
@@ -231,23 +246,32 @@ def _own_keys(state: State, name: str, keys: Sequence[PublicKey]) -> tuple[Publi
     mine = set(own)
     for other, user in state.users.items():
         if other != name and (shared := mine.intersection(user.keys)):
-            raise _taken(next(iter(shared)), f"{other}, another user")
+            raise _taken(next(iter(shared)), other, KeyTakenError)
     for signer in state.fleet.signers:
         if signer.key in mine:
-            raise _taken(signer.key, "somebody who signs changes")
+            raise _taken(signer.key, f"signer {signer.name}")
     for server_name, server in state.servers.items():
         for key in (server.host_key, server.state_key):
             if key in mine:
-                raise _taken(key, f"the server {server_name}")
+                raise _taken(key, f"server {server_name}")
     return own
 
 
-def _taken(key: PublicKey, owner: str) -> LxcGpuError:
-    return LxcGpuError(
+def _taken(key: PublicKey, owner: str, kind: type[LxcGpuError] = LxcGpuError) -> LxcGpuError:
+    return kind(
         "key-taken",
-        f"The key {key.fingerprint} already belongs to {owner}.",
+        f"The key {key.fingerprint} is somebody else's already.",
         "A key belongs to one person. Make one of your own: `ssh-keygen -t ed25519`.",
+        details=f"{key.fingerprint} is a key of {owner}",
     )
+
+
+def _taken_from_others(state: State, name: str | None, keys: Collection[PublicKey]) -> State:
+    """`state` in which no other user has any of these keys."""
+    for other, user in state.users.items() if keys else ():
+        if other != name and (kept := tuple(k for k in user.keys if k not in keys)) != user.keys:
+            state = _here(state, other, _person(user, keys=kept))
+    return state
 
 
 def _refuse_taken_login(state: State, name: str, login: str) -> None:

@@ -1,4 +1,4 @@
-"""Who signed a commit: Git's ssh signatures, verified here, one after the other, without a program.
+"""Who signed a commit, or another text: ssh signatures, verified here, without a program.
 
 `git verify-commit` starts two programs for each commit; a thousand take half a minute. What it
 does is short: take the signature out of the commit (gitformat-signature(5)), and verify it over the
@@ -51,18 +51,18 @@ class Signature:
     """What security keys add: flags and counter."""
 
 
-def signed_by(payload: bytes, armored: bytes) -> PublicKey:
+def signed_by(payload: bytes, armored: bytes, namespace: bytes = NAMESPACE) -> PublicKey:
     """The key that made the signature `armored` of `payload`. BadSignatureError if none did."""
-    signature = _taken_apart(armored)
+    signature = _taken_apart(armored, namespace)
     if signature.hash_name not in (b"sha256", b"sha512"):
         raise BadSignatureError("uses an unknown hash")
     digest = hashlib.new(signature.hash_name.decode("ascii"), payload).digest()
-    fields = (NAMESPACE, signature.reserved, signature.hash_name, digest)
+    fields = (namespace, signature.reserved, signature.hash_name, digest)
     _verify(signature, _MAGIC + b"".join(_string(each) for each in fields))
     return signature.key
 
 
-def _taken_apart(armored: bytes) -> Signature:
+def _taken_apart(armored: bytes, expected: bytes) -> Signature:
     found = _ARMOR.fullmatch(armored) if len(armored) <= LONGEST_SIGNATURE else None
     if found is None:
         raise BadSignatureError("is no ssh signature (only those count)")
@@ -76,8 +76,8 @@ def _taken_apart(armored: bytes) -> Signature:
     inner = _Reader(reader.string())
     reader.end()
     kind, body = inner.string(), inner.string()
-    if namespace != NAMESPACE:
-        raise BadSignatureError("was made for something else than a commit")
+    if namespace != expected:
+        raise BadSignatureError("was made for something else")
     return Signature(_key(blob), hash_name, reserved, kind, body, inner.rest())
 
 
@@ -100,7 +100,7 @@ def _verify(signature: Signature, message: bytes) -> None:
     except BadSignatureError:
         raise
     except InvalidSignature:
-        raise BadSignatureError("does not belong to this commit") from None
+        raise BadSignatureError("is of another text") from None
     except (ValueError, UnsupportedAlgorithm):
         raise BadSignatureError("is damaged") from None
 

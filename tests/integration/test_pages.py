@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import subprocess
@@ -9,12 +10,14 @@ import time
 from pathlib import Path
 
 import pytest
+from werkzeug.test import TestResponse
 
 from shells.gate.registration import registration
 from state.git.commits import Author
 from state.model.keys import parse_key
 from state.wire.messages import Drift, Failure, Report
 from tests.integration import slapd
+from tests.integration.sshd import ssh_key
 from tests.integration.web import KEY, OTHER, PEOPLE, Web, make_web
 from tests.patience import eventually
 from webui.servers.nudge import outcome_of
@@ -175,13 +178,6 @@ def test_nobody_saves_on_somebody_elses_page(web):
     answer = save(web, "someone-new", keys=THIRD)
     assert "Yours is /user/lqchen" in answer.get_data(as_text=True)
     assert get(web, "/user/lqchen/.ssh/authorized_keys") == f"{KEY} lqchen@laptop\n"
-
-
-def test_one_key_is_one_persons(web):
-    save(web)
-    answer = save(web, "ann", login="ann", password="ann's own", keys=KEY)
-    assert answer.status_code == 422
-    assert "already belongs to lqchen" in answer.get_data(as_text=True)
 
 
 def test_two_windows_lose_no_key(web):
@@ -364,3 +360,78 @@ def test_passwords_reach_no_log(web, caplog):
     assert "event=refused" in caplog.text
     for secret in ("right horse", "a wrong but telling one", "ann's own"):
         assert secret not in caplog.text
+
+
+def signed(key: Path, answer: TestResponse, *, instead: str = "") -> str:
+    """What the command on the page prints, typed where this private key is."""
+    found = re.search(r"<code>(echo &#39;lxc-gpu key of .*)</code>", answer.get_data(as_text=True))
+    assert found
+    line = html.unescape(found[1]).replace("~/.ssh/id_ed25519", str(key))
+    line = re.sub("'.*'", f"'{instead}'", line) if instead else line
+    return subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=True).stdout
+
+
+ANN = {"login": "ann", "password": "ann's own"}
+
+
+class TestAKeyThatSomebodyElseSaved:
+    """A public key is no secret, so anybody may have saved it first."""
+
+    @pytest.fixture
+    def key(self, web, tmp_path) -> Path:
+        """LQChen's key, which Ann saved as hers, besides her own."""
+        public = ssh_key(tmp_path / "lqchens")
+        assert save(web, "ann", keys=f"{public}\n{OTHER}", **ANN).status_code == 303
+        return tmp_path / "lqchens"
+
+    def test_its_owner_shows_it_by_a_signature_and_has_it(self, web, key):
+        keys = key.with_suffix(".pub").read_text()
+        refused = save(web, keys=keys)
+        page = refused.get_data(as_text=True)
+        assert refused.status_code == 422
+        assert "is somebody else&#39;s already" in page
+        assert "ann" not in page.lower().replace("cannot", ""), "whose it is, nobody is told"
+        assert save(web, keys=keys, proof=signed(key, refused)).status_code == 303
+        assert keys.split()[1] in get(web, "/user/lqchen/.ssh/authorized_keys")
+        assert get(web, "/user/ann/.ssh/authorized_keys") == f"{OTHER}\n"
+        assert "Shown to be theirs by a signature: SHA256:" in web.git("log", "-1", "--format=%b")
+
+    def test_no_other_signature_moves_it(self, web, key, tmp_path):
+        keys = key.with_suffix(".pub").read_text()
+        refused = save(web, keys=keys)
+        ssh_key(tmp_path / "own")
+        another = save(web, keys=keys, proof=signed(tmp_path / "own", refused))
+        assert "somebody else&#39;s already" in another.get_data(as_text=True)
+        for proof in (
+            "hello",
+            signed(key, refused, instead="lxc-gpu key of LQChen 0123"),
+            signed(key, refused).replace("SSH SIGNATURE", "PGP SIGNATURE"),
+        ):
+            said = save(web, keys=keys, proof=proof).get_data(as_text=True)
+            assert "The signature " in said
+            assert "lxc-gpu key of " in said, "and what to sign stands there again"
+        anns = {**ANN, "proof": signed(key, refused)}
+        said = save(web, "ann", keys=f"{OTHER}", **anns).get_data(as_text=True)
+        assert "is of another text" in said, "it was made for another login"
+        assert "lqchen" not in get(web, "/users")
+
+    def test_a_servers_key_is_not_to_be_had(self, web, tmp_path):
+        public = (web.folder / "gpu17-host.pub").read_text()
+        refused = save(web, keys=public).get_data(as_text=True)
+        assert "is somebody else&#39;s already" in refused
+        assert "ssh-keygen -Y sign" not in refused
+
+
+def test_remove_takes_one_key_out_of_the_text(web):
+    save(web, keys=f"{KEY} laptop\n{OTHER} desk\n")
+    page = get(web, "/user/lqchen")
+    links = [html.unescape(each) for each in re.findall(r'href="([^"]*remove=[^"]*)"', page)]
+    assert len(links) == 2
+    asked = get(web, links[0].partition("#")[0])
+    assert "Remove laptop?" in asked
+    text = html.unescape(re.search(r"<textarea[^>]*>([^<]*)<", asked)[1])
+    assert text == f"{OTHER} desk\n"
+    assert get(web, "/user/lqchen/.ssh/authorized_keys").count("\n") == 2, "looking saves nothing"
+    assert save(web, "lqchen", keys=text, shown=stamp(asked)).status_code == 303
+    assert get(web, "/user/lqchen/.ssh/authorized_keys") == f"{OTHER} desk\n"
+    assert "Remove <" not in get(web, "/user/lqchen?remove=%3Cscript%3E")

@@ -9,12 +9,14 @@ from threading import BoundedSemaphore
 from flask import Blueprint, Response, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
+from state.edits.users import KeyTakenError
 from state.errors import LxcGpuError, Remedy
+from webui.directory.key_proof import to_sign
 from webui.directory.ldap import LOGIN, DirectoryDownError, NotAllowedError, WrongLoginError
 from webui.monitor.shown import usage
 from webui.monitor.shown.holdings import holdings
 from webui.pages.monitor_history import this_week
-from webui.pages.saving import Form, SlowDownError, owner_of, problem_lines, save
+from webui.pages.saving import Form, ProofError, SlowDownError, owner_of, problem_lines, save
 from webui.pages.servers import cards
 from webui.pages.user_page import UserPage, user_page
 from webui.servers.server_card import failures_of
@@ -51,6 +53,8 @@ class Trouble:
     hint: str
     field: str
     lines: tuple[tuple[int, str], ...]
+    to_sign: str = ""
+    """What to type to show whose a key is, where that helps."""
 
 
 @iam.get("/guide")
@@ -85,7 +89,9 @@ def user(name: str) -> AnyResponse | str | tuple[str, int]:
     page = _page(name)
     if page.user is not None and name != page.name:
         return redirect(url_for("iam.user", name=page.name))
-    return _render(page, Form(page.login, "", page.keys_text, page.stamp), None)
+    removed = request.args.get("remove", "")
+    left = "".join(f"{key}\n" for key in page.keys if key.fingerprint != removed)
+    return _render(page, Form(page.login, "", left, page.stamp), None, removed)
 
 
 @iam.post("/user/<name>")
@@ -99,11 +105,12 @@ def save_keys(name: str) -> AnyResponse | tuple[str, int] | Response:
         password=typed.get("password", ""),
         keys=typed.get("keys", ""),
         shown=typed.get("shown", ""),
+        proof=typed.get("proof", ""),
     )
     try:
         token = _in_turn(lambda: save(services(), name, form, source_address()))
     except LxcGpuError as error:
-        response = Response(_render(_page(name), form, _trouble(error)), _status(error))
+        response = Response(_render(_page(name), form, _trouble(error, form)), _status(error))
         if isinstance(error, SlowDownError):
             response.headers["Retry-After"] = str(int(error.seconds) + 1)
         return response
@@ -134,12 +141,13 @@ def _page(name: str) -> UserPage:
     return user_page(reading.state, name, owner, history, parts.config.public_url)
 
 
-def _render(page: UserPage, form: Form, problem: Trouble | None) -> str:
+def _render(page: UserPage, form: Form, problem: Trouble | None, removed: str = "") -> str:
     reading = services().source.current()
     troubles = [card for card in cards(reading) if page.user and card.name in page.registered]
     own = failures_of(page.name, services().board.standings()) if page.user else {}
     return render_template(
         "user.html", page=page, form=form, problem=problem, reading=reading,
+        removed=next((c for c in page.cards if c.fingerprint == removed), None),
         closed=_closed(page), failures=own, **_monitor(page),
         troubles=[card for card in troubles if card.lines and card.name not in own],
     )  # fmt: skip
@@ -170,7 +178,7 @@ def _no_login() -> tuple[str, int]:
     return render_template("fault.html", status=404, title="Nobody is called that", text=text), 404
 
 
-def _trouble(error: LxcGpuError) -> Trouble:
+def _trouble(error: LxcGpuError, form: Form) -> Trouble:
     lines = problem_lines(error)
     if isinstance(error, WrongLoginError):
         field = "password"
@@ -181,7 +189,11 @@ def _trouble(error: LxcGpuError) -> Trouble:
     if lines:
         count = "a line" if len(lines) == 1 else f"{len(lines)} lines"
         return Trouble(f"There is a problem with {count} of your keys.", error.hint, field, lines)
-    return Trouble(error.message, error.hint, field, ())
+    sign = ""
+    if isinstance(error, KeyTakenError | ProofError) or form.proof:
+        parts = services()
+        sign = to_sign(parts.proofs.text(form.login, parts.clock()))
+    return Trouble(error.message, error.hint, field, (), sign)
 
 
 def _status(error: LxcGpuError) -> int:

@@ -14,6 +14,7 @@ from state.git.commits import Author
 from state.model.documents import State
 from state.model.keys import PublicKey
 from state.model.pasted_keys import KeyProblemsError, parse_keys
+from state.trust.signatures import BadSignatureError
 from webui import events
 from webui.directory.ldap import DirectoryDownError, NotAllowedError, Person, WrongLoginError
 from webui.events import Code
@@ -35,6 +36,8 @@ class Form:
     keys: str
     shown: str = ""
     """The stamp of the keys that the page showed."""
+    proof: str = ""
+    """Signatures that show whose a key is."""
 
     def __repr__(self) -> str:
         return f"Form(login={self.login!r}, ...)"
@@ -42,6 +45,10 @@ class Form:
 
 class PasteError(LxcGpuError):
     """The pasted keys, or whose page they were pasted on, are the problem."""
+
+
+class ProofError(LxcGpuError):
+    """A signature that should show whose a key is, and doesn't."""
 
 
 class SlowDownError(LxcGpuError):
@@ -81,7 +88,8 @@ def _save(parts: Services, page: str, form: Form, source: str) -> str:
         raise PasteError("paste-too-long", "That is far more text than keys could ever be.")
     keys = parse_keys(form.keys)
     person = _authenticate(parts, form, source)
-    edit = _edit(page, person, keys, form.shown, _welcome_back(parts, person))
+    proven = _proven(parts, form)
+    edit = _edit(page, person, keys, proven, form.shown, _welcome_back(parts, person))
     mail = person.mail or f"{person.login}@users.invalid"
     committed = parts.source.commit(edit, Author(person.full_name, mail))
     name = name_of(committed.state, person.login, person.directory_id) or person.login
@@ -106,6 +114,18 @@ def _authenticate(parts: Services, form: Form, source: str) -> Person:
     return person
 
 
+def _proven(parts: Services, form: Form) -> frozenset[PublicKey]:
+    """The keys that the person showed to be theirs."""
+    if not form.proof.strip():
+        return frozenset()
+    try:
+        return parts.proofs.proven(form.login, form.proof, parts.clock())
+    except BadSignatureError as error:
+        raise ProofError(
+            "bad-proof", f"The signature {error}.", "Sign the text that stands below, anew."
+        ) from None
+
+
 def _welcome_back(parts: Services, person: Person) -> bool:
     """Whether this person, if disabled, may come back by saving.
 
@@ -120,10 +140,15 @@ def _welcome_back(parts: Services, person: Person) -> bool:
 
 
 def _edit(
-    page: str, person: Person, keys: tuple[PublicKey, ...], shown: str, welcome: bool
+    page: str,
+    person: Person,
+    keys: tuple[PublicKey, ...],
+    proven: frozenset[PublicKey],
+    shown: str,
+    welcome: bool,
 ) -> Edit:
     """The saved keys as an edit, which refuses what the page did not show."""
-    saved = first_save(person.login, person.full_name, person.directory_id, keys)
+    saved = first_save(person.login, person.full_name, person.directory_id, keys, proven)
 
     def apply(state: State) -> State:
         own = name_of(state, person.login, person.directory_id)

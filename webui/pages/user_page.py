@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from state.git.commits import Commit
 from state.model.documents import State, User
+from state.model.keys import PublicKey
 from state.ssh_files import CONFIG, KNOWN_HOSTS, known_hosts, ssh_config
 from state.view import Neighbour
 from webui.pages.saving import stamp
@@ -26,7 +27,7 @@ class UserPage:
     left: bool
     """Whether this user has left, and may come back."""
     cards: tuple[KeyCard, ...]
-    keys_text: str
+    keys: tuple[PublicKey, ...]
     stamp: str
     rows: int
     registered: tuple[str, ...]
@@ -50,7 +51,6 @@ def user_page(
     known = user or former
     name = owner or address
     keys = user.keys if user else ()
-    text = "".join(f"{key}\n" for key in keys)
     registered = tuple(s for s in sorted(state.servers) if name in state.registrations.get(s, {}))
     unregistered = tuple(s for s in sorted(state.servers) if s not in registered)
     return UserPage(
@@ -61,7 +61,7 @@ def user_page(
         user=user,
         left=user is None and former is not None,
         cards=tuple(key_card(key) for key in keys),
-        keys_text=text,
+        keys=keys,
         stamp=stamp(keys) if user else "",
         rows=min(12, max(5, len(keys) + 3)),
         registered=registered if user else (),
