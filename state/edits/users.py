@@ -261,7 +261,7 @@ def _taken(key: PublicKey, owner: str, kind: type[LxcGpuError] = LxcGpuError) ->
     return kind(
         "key-taken",
         f"The key {key.fingerprint} is somebody else's already.",
-        "A key belongs to one person. Make one of your own: `ssh-keygen -t ed25519`.",
+        "A key belongs to one person. Make another one: `ssh-keygen -t ed25519`.",
         details=f"{key.fingerprint} is a key of {owner}",
     )
 
