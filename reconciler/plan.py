@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Generic, Protocol, TypeVar
 
-from state.errors import LxcGpuError
+from state.errors import LxcGpuError, os_error
 from state.view import View
 from state.wire.messages import Progress
 
@@ -131,10 +131,11 @@ def plan(kinds: Sequence[AnyKind], view: View, only: str | None = None) -> tuple
     for kind in kinds:
         try:
             desired = kind.desired(view)
-        except LxcGpuError as error:
-            lines.append(Planned(kind.name, "-", f"cannot be read: {error.message}", True))
+            observed = kind.observe(view, desired.keys())
+        except (LxcGpuError, OSError) as error:
+            why = os_error(error) if isinstance(error, OSError) else error
+            lines.append(Planned(kind.name, "-", f"cannot be read: {why.message}", True))
             continue
-        observed = kind.observe(view, desired.keys())
         lines += [
             Planned(kind.name, name, f"cannot be read: {error.message}", True)
             for name, error in sorted(observed.unreadable.items())

@@ -174,7 +174,7 @@ def legacy(_: Server) -> Iterator[Finding]:
 def others(_: Server) -> Iterator[Finding]:
     """Who else writes rules here."""
     for unit, words in (
-        ("firewalld.service", "it reloads all tables: our rules are back after the next round"),
+        ("firewalld.service", "it reloads all tables: our rules are back within seconds"),
         ("ufw.service", "ours come before its rules"),
         ("docker.service", "ours come before its rules"),
     ):

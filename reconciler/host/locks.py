@@ -13,6 +13,8 @@ ACCOUNTS = "accounts"
 """The global lock: around passwd, subordinate ids and iptables, for milliseconds."""
 PUBLISH = "publish"
 """Held while a new revision is fetched and published."""
+STATUS = "status"
+"""Held for a moment around the status of the server, which rounds side by side add to."""
 
 
 @contextmanager

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 from reconciler.host import locks
@@ -64,12 +65,14 @@ def converge(
     tell: Tell = lambda _: None,
     current: Current = lambda: True,
     before: Sequence[str] = (),
+    leave: Mapping[str, Collection[str]] = MappingProxyType({}),
 ) -> Outcome:
     """Bring every kind to what `view` wants; one name's failure stops no other's.
 
     `only` limits the kinds whose names are users to one of them. `current` is asked, under the
     lock, whether the view is still to be applied: if not, SupersededError, with what was changed,
-    before anything more is written. `before` are changes that were made already.
+    before anything more is written. `before` are changes that were made already. `leave` names
+    what of a kind is left alone.
     Of whom something can't be read (an account that isn't ours), the kinds after it leave alone.
     """
     outcome = Outcome(list(before))
@@ -77,7 +80,9 @@ def converge(
     busy: list[_Busy] = []
     for kind in kinds:
         with outcome.noting(kind.name, "-"):  # the whole kind could not be read or written
-            step = _Step(kind, view, kind.desired(view), *((only, left) if kind.per_user else ()))
+            alone = {*leave.get(kind.name, ()), *(left if kind.per_user else ())}
+            of = only if kind.per_user else None
+            step = _Step(kind, view, kind.desired(view), of, frozenset(alone))
             left |= step.converge(tell, current, outcome, busy)
     _wait_for(busy, tell, current, outcome)
     return outcome

@@ -1,53 +1,51 @@
-"""Notices drift on a server within seconds: files by inotify, iptables, nftables and the bridge by
-looking.
+"""Notices drift on a server within seconds, and puts it back: files by inotify, iptables, nftables
+and the bridge by looking.
 
-The service `lxc-gpu-watch` runs this. It changes nothing itself: when something differs from the
-published view, it has a round started. Without it, the timer's rounds heal the same, later.
+The service `lxc-gpu-watch` runs this. It goes by the published view and fetches nothing, so it
+waits for no round and no other machine. Without it, the timer's rounds heal the same, later.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 
+from reconciler.container.running import running_containers
 from reconciler.host import places
+from reconciler.host.config import read_server_config
 from reconciler.host.published import published_view
 from reconciler.host.suspension import suspension
 from reconciler.kinds.account import GROUP, PASSWD, SHADOW
-from reconciler.kinds.forward import ForwardKind
-from reconciler.kinds.hairpin import HairpinKind
 from reconciler.kinds.identity import IdentityKind
-from reconciler.kinds.network import NetworkKind
-from reconciler.kinds.port_map import PortMapKind
 from reconciler.kinds.subids import SUBGID, SUBUID
 from reconciler.kinds.usernet import USERNET
 from reconciler.plan import AnyKind, Planned, plan
+from reconciler.rounds.drift import Sparing
 from reconciler.rounds.order import KINDS
-from state import command
+from reconciler.rounds.round import Scope, run_round
+from state.errors import LxcGpuError, os_error
+from state.view import View
 
 LOOK_EVERY = 5.0
 """Seconds between two looks at what is no file."""
 SETTLE = 0.3
 """Seconds in which several changes of files count as one."""
-SAME_AGAIN = 300.0
-"""Seconds before a round is started for a difference that the last one didn't remove."""
+LONGEST_PAUSE = 300.0
+"""Seconds, at most, after which is tried again what could not be healed."""
 FILES = frozenset({PASSWD, SHADOW, GROUP, SUBUID, SUBGID, USERNET})
 FOLDERS = (*sorted({file.parent for file in FILES}), places.AUTHORIZED_KEYS)
-IN_FILES: tuple[AnyKind, ...] = tuple(kind for kind in KINDS if kind.name != "container")
-"""Looked at when a file changed. Containers' files are the rounds' business: slower to read."""
-NOT_IN_FILES: tuple[AnyKind, ...] = (
-    NetworkKind(),
-    IdentityKind(),
-    HairpinKind(),
-    PortMapKind(),
-    ForwardKind(),
-)
-"""Looked at all the time."""
+_IN_FILES = ("authorized_keys", "register_keys", "account", "subids", "usernet")
+_ELSEWHERE = ("network", "hairpin", "port_map", "forward", "identity")
+WATCHED: tuple[AnyKind, ...] = tuple(k for k in KINDS if k.name in (*_IN_FILES, *_ELSEWHERE))
+"""What is healed at once. Mounts, quotas and containers' files are the rounds' business: they are
+slow to read, or on disks that may hang."""
+ALL_THE_TIME: tuple[AnyKind, ...] = tuple(k for k in KINDS if k.name in _ELSEWHERE)
+"""What of it no file tells of."""
 
 
 class _Changes(FileSystemEventHandler):
@@ -65,46 +63,97 @@ class _Changes(FileSystemEventHandler):
             self.seen.set()
 
 
-def watch(start_round: Callable[[], None]) -> None:
-    """Look for drift, for ever; `start_round` is called when there is some."""
-    changes, observer = _Changes(), Observer()
+def watch() -> None:
+    """Look for drift and put it back, for ever."""
+    changes, observer, watcher = _Changes(), Observer(), Watcher()
     for folder in FOLDERS:
         observer.schedule(changes, str(folder))
     observer.start()
-    judge = Judge()
+    files_changed = True
     while True:
-        if changes.seen.wait(LOOK_EVERY):
+        if watcher.look(thorough=files_changed):
+            changes.seen.set()  # it may have come back meanwhile: look again
+        files_changed = changes.seen.wait(LOOK_EVERY)
+        if files_changed:
             time.sleep(SETTLE)
             changes.seen.clear()
-            kinds = IN_FILES
-        else:
-            kinds = NOT_IN_FILES
-        if judge.wants_round(drift(kinds), time.monotonic()):
-            start_round()
 
 
-def drift(kinds: Sequence[AnyKind]) -> tuple[Planned, ...]:
-    """How the server differs from the published view, in these kinds; nothing if suspended."""
-    view = published_view()
-    return () if view is None or suspension() is not None else plan(kinds, view)
+class Watcher:
+    """Compares the server with the published view, again and again."""
+
+    def __init__(self) -> None:
+        self._judge = Judge()
+        self._journal = Sparing()
+
+    def look(self, *, thorough: bool) -> bool:
+        """Look, and put back what differs; whether anything was.
+
+        Unless `thorough`, files are looked at only if something else differs.
+        """
+        self._journal.catch_up()
+        try:
+            view = published_view()
+            if view is None or suspension() is not None:
+                return False
+            return self._look(view, thorough=thorough or self._judge.is_patient)
+        except (LxcGpuError, OSError) as error:
+            if isinstance(error, OSError):
+                error = os_error(error)
+            self._journal.event(
+                "failed", kind="watch", name="-", code=error.code, message=error.message
+            )
+            return False
+
+    def _look(self, view: View, *, thorough: bool) -> bool:
+        if not thorough and not plan(ALL_THE_TIME, view):
+            return False
+        lines = [line for line in plan(WATCHED, view) if not line.unreadable]
+        rounds_own = _being_stopped(view, lines)
+        differing = [line for line in lines if line not in rounds_own]
+        due = self._judge.due(differing, time.monotonic())
+        if not due:
+            return False
+        waiting = [line for line in lines if line not in due]
+        leave = {k.name: {line.name for line in waiting if line.kind == k.name} for k in WATCHED}
+        scope = Scope(WATCHED, whole=False, fetch=False, leave=leave)
+        report = run_round(read_server_config(), scope, lambda _: None, self._journal.event)
+        self._judge.tried(due, report.changes, time.monotonic())
+        return bool(report.changes)
+
+
+def _being_stopped(view: View, lines: Sequence[Planned]) -> frozenset[Planned]:
+    """Identities of who has left while the container runs: a round stops it, then takes them."""
+    left = {e for e in lines if e.kind == IdentityKind.name and e.name not in view.residents}
+    running = running_containers() if left else frozenset()
+    return frozenset(each for each in left if each.name in running)
 
 
 class Judge:
-    """Decides whether a difference is worth a round: not the same one again and again."""
+    """Decides what is worth an attempt to heal.
+
+    What was healed and differs again is new: somebody did it once more. What could not be healed
+    is tried again after pauses that grow.
+    """
 
     def __init__(self) -> None:
-        self._last: frozenset[Planned] = frozenset()
-        self._when = float("-inf")
+        self._pauses: dict[Planned, tuple[float, float]] = {}
+        """When the next attempt is due, and how long the pause before it is."""
 
-    def wants_round(self, differing: Sequence[Planned], now: float) -> bool:
-        """Whether to start a round for `differing`, at the time `now` in seconds."""
-        seen = frozenset(differing)
-        if not seen or (seen == self._last and now - self._when < SAME_AGAIN):
-            return False
-        self._last, self._when = seen, now
-        return True
+    @property
+    def is_patient(self) -> bool:
+        """Whether something waits for another attempt."""
+        return bool(self._pauses)
 
+    def due(self, differing: Sequence[Planned], now: float) -> frozenset[Planned]:
+        """What of everything that differs is worth an attempt, at the time `now` in seconds."""
+        self._pauses = {d: pause for d, pause in self._pauses.items() if d in differing}
+        return frozenset(d for d in differing if d not in self._pauses or self._pauses[d][0] <= now)
 
-def start_round() -> None:
-    """Run the round of lxc-gpu-reconcile.service, and wait for it; its failures are its own."""
-    command.run(["systemctl", "start", "lxc-gpu-reconcile.service"], check=False, timeout=3600)
+    def tried(self, due: Collection[Planned], changes: Collection[str], now: float) -> None:
+        """Of what was `due`, only `changes` were made."""
+        for each in due:
+            _, pause = self._pauses.pop(each, (0.0, LOOK_EVERY / 2))
+            if f"{each.kind}: {each.words}" not in changes:
+                pause = min(2 * pause, LONGEST_PAUSE)
+                self._pauses[each] = (now + pause, pause)

@@ -35,24 +35,24 @@ def suspend(reason: str) -> None:
 def resume() -> None:
     """Let this server go on, and run a round now."""
     from reconciler.host import suspension
-    from reconciler.rounds.watch import start_round
+    from state import command
 
     require_root()
     if not suspension.resume(_who()):
         Terminal().result("This server was not suspended.")
         return
-    start_round()
+    round_ = ["systemctl", "start", "lxc-gpu-reconcile.service"]
+    command.run(round_, check=False, timeout=3600)  # its failures are its own
     Terminal().result("Resumed; a round has run: see `lxc-gpu status`.")
 
 
 @click.command()
 def watch() -> None:
-    """Look for drift, and start a round when there is some (the service lxc-gpu-watch)."""
-    from reconciler.rounds.watch import start_round
+    """Look for drift and put it back, for ever (the service lxc-gpu-watch)."""
     from reconciler.rounds.watch import watch as look
 
     require_root()
-    look(start_round)
+    look()
 
 
 @click.command()

@@ -78,6 +78,12 @@ def test_what_comes_after_the_container_waits_for_it(kinds: tuple[Marks, Marks])
     assert set(last.made) == {"chen", "mallory"}
 
 
+def test_what_is_to_be_left_alone_is_so_in_that_kind_only(kinds: tuple[Marks, Marks]) -> None:
+    view = with_(residents={"chen": RESIDENT, "mallory": RESIDENT})
+    assert converge.converge(kinds, view, leave={"first": ["mallory"]}).failures == []
+    assert [set(kind.made) for kind in kinds] == [{"chen"}, {"chen", "mallory"}]
+
+
 def test_containers_ask_resolvers_that_they_can_reach(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

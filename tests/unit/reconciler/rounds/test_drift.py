@@ -1,8 +1,8 @@
 from dataclasses import replace
 
 from reconciler.plan import Planned
-from reconciler.rounds.round import drift_after
-from reconciler.rounds.watch import SAME_AGAIN, Judge
+from reconciler.rounds.drift import LONGEST_PAUSE, Sparing, drift_after, remembered
+from reconciler.rounds.watch import LOOK_EVERY, Judge
 from state.wire.messages import MOST_DRIFT, Drift, Failure, Report
 
 WELL = Report("gpu17", "r1", 1000.0, 0.1)
@@ -35,18 +35,81 @@ def test_the_very_first_round_finds_none() -> None:
     assert drift_after(None, HEALED) == ()
 
 
+def test_a_newer_revision_that_can_not_be_had_hides_no_drift() -> None:
+    refused = "The state repository can't be reached."
+    assert drift_after(replace(WELL, refused=refused), replace(HEALED, refused=refused)) != ()
+
+
 def test_only_the_newest_are_remembered() -> None:
-    old = tuple(Drift(float(n), "old") for n in range(MOST_DRIFT))
-    now = drift_after(replace(WELL, drift=old), HEALED)
+    old = tuple(Drift(float(n), f"old {n}") for n in range(MOST_DRIFT))
+    now = remembered(old, drift_after(WELL, HEALED))
     assert len(now) == MOST_DRIFT
     assert now[-1].when == 2000.0
 
 
-def test_the_watch_starts_no_round_for_the_same_difference_again_and_again() -> None:
-    judge, one = Judge(), [Planned("account", "ann", "x")]
-    assert judge.wants_round(one, 0)
-    assert not judge.wants_round(one, 5)
-    assert judge.wants_round([*one, Planned("account", "bob", "x")], 10)
-    assert not judge.wants_round([], 15)
-    assert judge.wants_round(one, 20)
-    assert judge.wants_round(one, 20 + SAME_AGAIN)
+def test_what_drifts_again_and_again_takes_one_place() -> None:
+    known = (Drift(1.0, "the same"), Drift(2.0, "another"))
+    assert remembered(known, (Drift(3.0, "the same"),)) == (known[1], Drift(3.0, "the same"))
+
+
+ANN, BOB = Planned("account", "ann", "x"), Planned("account", "bob", "y")
+
+
+def test_what_was_healed_and_comes_back_is_healed_at_once() -> None:
+    judge = Judge()
+    for now in range(5):
+        assert judge.due([ANN], now) == {ANN}
+        judge.tried({ANN}, ["account: x"], now)
+        assert not judge.is_patient
+
+
+def test_what_can_not_be_healed_is_tried_after_pauses_that_grow() -> None:
+    judge, now, pauses = Judge(), 0.0, []
+    for _ in range(9):
+        assert judge.due([ANN], now) == {ANN}
+        judge.tried({ANN}, [], now)
+        asked = now
+        while not judge.due([ANN], now):
+            now += LOOK_EVERY
+        pauses.append(now - asked)
+    assert pauses == [5, 10, 20, 40, 80, 160, 300, 300, 300]
+
+
+def test_patience_with_one_difference_is_none_with_another() -> None:
+    judge = Judge()
+    judge.tried(judge.due([ANN], 0), [], 0)
+    assert judge.due([ANN, BOB], 1) == {BOB}
+    judge.tried({BOB}, ["account: y"], 1)
+    assert judge.due([ANN, BOB], 2) == {BOB}
+
+
+def test_what_went_away_and_comes_back_is_new() -> None:
+    judge = Judge()
+    judge.tried(judge.due([ANN], 0), [], 0)
+    assert judge.due([], 1) == frozenset()
+    assert judge.due([ANN], 2) == {ANN}
+
+
+def test_a_storm_of_drift_does_not_fill_the_journal() -> None:
+    lines: list[tuple[str, dict[str, object]]] = []
+    now = 0.0
+    sparing = Sparing(lambda code, **fields: lines.append((code, fields)), lambda: now)
+    for second in range(86_400):
+        now = float(second)
+        sparing.catch_up()
+        sparing.event("drift", what="a hook is gone")
+    assert lines[0] == ("drift", {"what": "a hook is gone"})
+    assert 24 <= len(lines) < 40
+    times = sum(fields.get("times", 1) for _, fields in lines)  # type: ignore[misc]
+    assert 86_400 - LONGEST_PAUSE <= times <= 86_400
+
+
+def test_drift_that_is_rare_is_told_each_time() -> None:
+    lines: list[str] = []
+    now = 0.0
+    sparing = Sparing(lambda code, **fields: lines.append(code), lambda: now)
+    for _ in range(3):
+        sparing.event("drift", what="a hook is gone")
+        now += 2 * LONGEST_PAUSE
+        sparing.catch_up()
+    assert lines == ["drift"] * 3
