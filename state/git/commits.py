@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,6 +12,12 @@ if TYPE_CHECKING:
 
 MAIN = "refs/heads/main"
 """The one branch that servers follow."""
+LATEST = 253_402_300_799
+"""Seconds since the epoch: the last moment of the year 9999, which is datetime's last."""
+AS_STORED = "--encoding=none"
+"""Has `git log` print what stands in a commit: no other charset, which may stand for anything."""
+FIELDS = ("%H", "%h", "%an", "%ae", "%at", "%s")
+"""What `commit_of` needs of `git log --format`."""
 
 
 @dataclass(frozen=True)
@@ -42,3 +49,25 @@ class Committed:
     """False if there was nothing to commit."""
     state: State
     message: str = ""
+
+
+def commit_of(row: Sequence[str]) -> Commit:
+    """The commit that Git described by `FIELDS`. Anybody may have written it: nothing fails."""
+    revision, short, name, email, when, subject = row
+    return Commit(
+        revision.strip(), short, shown(name, 60), shown(email, 60), _moment(when), shown(subject)
+    )
+
+
+def shown(text: str, most: int = 200) -> str:
+    """`text` as one short line without control characters: anybody may have written it."""
+    line = "".join(c if c.isprintable() else "�" for c in text.strip())
+    return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
+def _moment(seconds: str) -> datetime:
+    """A date of a commit; one that no clock shows counts as the first or the last there is."""
+    try:
+        return datetime.fromtimestamp(min(max(int(seconds), 0), LATEST), UTC)
+    except ValueError:
+        return datetime.fromtimestamp(0, UTC)

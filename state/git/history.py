@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 
-from state.git.commits import MAIN, Commit
+from state.git.commits import AS_STORED, FIELDS, MAIN, Commit, commit_of, shown
 from state.git.repository import Repository
 
-_FIELDS = ("%H", "%h", "%an", "%ae", "%aI", "%s", "%b", "")
+_FIELDS = (*FIELDS, "%b", "")
 MOST_BEHIND = 100_000
 """Commits that are counted one by one; nobody reads on beyond."""
 
@@ -28,8 +27,8 @@ def entries(repository: Repository, *, skip: int = 0, limit: int = 50) -> tuple[
     """`limit` commits of main after the newest `skip`."""
     shape = f"--format=tformat:{'%x00'.join(_FIELDS)}"
     window = (f"--skip={int(skip)}", f"--max-count={int(limit)}")
-    texts = repository.git.run("log", shape, *window, MAIN, "--").decode("utf-8", "replace")
-    parts, width = texts.split("\0"), len(_FIELDS) - 1
+    printed = repository.git.run("log", AS_STORED, shape, *window, MAIN, "--")
+    parts, width = printed.decode("utf-8", "replace").split("\0"), len(_FIELDS) - 1
     return tuple(_entry(parts[at : at + width]) for at in range(0, len(parts) - width, width))
 
 
@@ -48,10 +47,8 @@ def missing(repository: Repository, revision: str) -> frozenset[str] | None:
 
 
 def _entry(row: list[str]) -> Entry:
-    revision, short, name, email, when, subject, body = row
-    commit = Commit(
-        revision.strip(), short, name, email, datetime.fromisoformat(when), subject.strip()
-    )
-    lines = [line.strip() for line in body.splitlines() if line.strip()]
+    *fields, body = row
+    lines = [shown(line, 500) for line in body.splitlines() if line.strip()]
     changes = tuple(line[2:] for line in lines if line.startswith("- "))
-    return Entry(commit, changes, tuple(line for line in lines if not line.startswith("- ")))
+    notes = tuple(line for line in lines if not line.startswith("- "))
+    return Entry(commit_of(fields), changes, notes)

@@ -16,13 +16,12 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from state.errors import LxcGpuError, Remedy
-from state.git.commits import MAIN, Commit
+from state.git.commits import AS_STORED, FIELDS, MAIN, Commit, commit_of
 from state.git.plumbing import REMOTE_LIMIT, SSH, GitError, Plumbing, failure
 
 if TYPE_CHECKING:
@@ -150,13 +149,12 @@ class Repository:
         """The newest `limit` commits, of those that touched `paths` if any are given."""
         if self._resolved(MAIN) is None:
             return ()
-        fields = "%x00".join(("%H", "%h", "%an", "%ae", "%aI", "%s", ""))
-        words = ("log", f"--format=tformat:{fields}", f"--max-count={int(limit)}", MAIN, "--")
+        shape = f"--format=tformat:{'%x00'.join((*FIELDS, ''))}"
+        words = ("log", AS_STORED, shape, f"--max-count={int(limit)}", MAIN, "--")
         texts = self.git.run(*words, *paths).decode("utf-8", "replace").split("\0")
-        rows = (texts[at : at + 6] for at in range(0, len(texts) - 6, 6))
+        width = len(FIELDS)
         return tuple(
-            Commit(row[0].strip(), row[1], row[2], row[3], datetime.fromisoformat(row[4]), row[5])
-            for row in rows
+            commit_of(texts[at : at + width]) for at in range(0, len(texts) - width, width)
         )
 
     @cached_property

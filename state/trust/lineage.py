@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from state.git.commits import shown
 from state.git.plumbing import Plumbing
 
 MOST_COMMITS = 100_000
@@ -57,12 +58,6 @@ class Entry:
     path: str
     mode: str
     blob: str
-
-
-def shown(text: str, most: int = 72) -> str:
-    """`text` as one short line without control characters: anybody may have written it."""
-    line = "".join(c if c.isprintable() else "�" for c in text)
-    return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
 def first_parents(git: Plumbing, tip: str, without: str = "") -> tuple[CommitObject, ...]:

@@ -435,3 +435,38 @@ def test_remove_takes_one_key_out_of_the_text(web):
     assert save(web, "lqchen", keys=text, shown=stamp(asked)).status_code == 303
     assert get(web, "/user/lqchen/.ssh/authorized_keys") == f"{OTHER} desk\n"
     assert "Remove <" not in get(web, "/user/lqchen?remove=%3Cscript%3E")
+
+
+HOSTILE = (
+    b"author Eve <e@x> 999999999999 +0000",  # no calendar has it
+    b"author Eve <e@x> 99999999999999999 +9959",
+    b"author E\x1b[2Jv\xe2\x80\xaee <e@x> 1700000000 +0000",  # control characters
+    b"author \xff\xfe\xff <\xff> 1700000000 +0000",  # no text at all
+    b"author E+AAA-v+AAo-e <e@x> 1700000000 +0000\nencoding UTF-7",  # NUL and a new line
+)
+"""What commits may say of their authors: `git fsck` lets it pass."""
+
+
+def test_nothing_that_a_commit_says_breaks_a_page(web):
+    save(web)
+    for author in HOSTILE:
+        for tree in (web.git("hash-object", "-t", "tree", "-w", "/dev/null"), "main~1^{tree}"):
+            ids = web.git("rev-parse", tree.strip(), "main").split()
+            said, _, charset = author.partition(b"\n")
+            head = b"tree %b\nparent %b\n" % tuple(map(str.encode, ids)) + said
+            head += b"\ncommitter Eve <e@x> 1700000000 +0000\n" + charset
+            text = head.rstrip() + b"\n\nAbout +AAA- +AAo-\x1b]0;x\x07\n\n- " + b"x" * 100_000
+            words = ["hash-object", "-t", "commit", "-w", "--stdin", "--literally"]
+            done = subprocess.run(
+                ["git", "-C", web.repository, *words], input=text, capture_output=True, check=True
+            )
+            web.git("update-ref", "refs/heads/main", done.stdout.decode().strip())
+    web.parts.source.newest()
+    assert commits(web) == 2 + 2 * len(HOSTILE)
+    for page in ("/history", "/user/lqchen", "/server/gpu17"):
+        answer = web.app.test_client().get(page)
+        shown = answer.get_data(as_text=True)
+        assert answer.status_code == 200, page
+        assert shown.count("About +AAA- +AAo-") >= len(HOSTILE)
+        assert not set(shown) & set("\x00\x07\x1b\N{RIGHT-TO-LEFT OVERRIDE}")
+        assert len(shown) < 60_000
