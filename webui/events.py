@@ -41,6 +41,8 @@ class Code(StrEnum):
     """A server could not be asked: `server`, `code`, `details`."""
     FETCH_FAILED = "fetch-failed"
     """The state repository could not be read: `message`, `details`."""
+    CLONE_DAMAGED = "clone-damaged"
+    """The page's clone of the state repository is damaged, and is made again: `details`."""
     HISTORY_FAILED = "history-failed"
     """The history could not be read: `code`, `details`."""
     BACKGROUND_FAILED = "background-failed"

@@ -13,7 +13,7 @@ from reconciler.host import locks, places
 from reconciler.host.config import ServerConfig, ssh_command
 from reconciler.host.published import published_view
 from reconciler.rounds.trusted import older_than_view, trust, verify
-from state import command, files
+from state import files
 from state.errors import LxcGpuError
 from state.view import View, to_json, view_of
 
@@ -54,16 +54,15 @@ def publish_newest(config: ServerConfig) -> Newest:
 
 
 def _fetch(config: ServerConfig, before: View | None) -> View:
-    """The view of the newest revision. A broken clone is made again: it is only a copy."""
-    from state.git.plumbing import GitError, RemoteError  # loads Git: only where it is needed
+    """The view of the newest revision. A damaged clone is made again: it is only a copy."""
+    from state.git.healing import healing  # loads Git: only where it is needed
 
-    try:
-        return _fetch_to_clone(config, before)
-    except RemoteError:
-        raise
-    except (GitError, OSError):
-        command.run(["rm", "-rf", places.STATE_CLONE])
-        return _fetch_to_clone(config, before)
+    return healing(
+        config.state_url,
+        places.STATE_CLONE,
+        lambda: _fetch_to_clone(config, before),
+        ssh_command(),
+    )
 
 
 def _fetch_to_clone(config: ServerConfig, before: View | None) -> View:

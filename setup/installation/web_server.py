@@ -241,7 +241,7 @@ def _undo(steps: Steps, purge: bool) -> None:
     ours = [UNIT, SSHD_PIECE, NGINX_PIECE, Path("/usr/local/bin/lxc-gpu"), *release.LINKS,
             ENVIRONMENT]  # fmt: skip
     kept = [REPOSITORY, KEPT / "web-clone", KEPT / "gate-clone", KEPT / "gate_keys", KEYS, TLS]
-    kept += KEPT.glob("history.db*")
+    kept += [*KEPT.glob("history.db*"), *KEPT.glob(".*-clone.flock")]
     kept += [WEB_TOML, web_config.LDAP_PASSWORD, web_config.LDAP_CA]
     for path in [*ours, *(kept if purge else [])]:
         steps.remove(path)

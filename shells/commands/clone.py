@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from state.command import Finished, run
 from state.edits.edit import Edit
 from state.errors import LxcGpuError
 from state.git.commits import Author, Committed
+from state.git.healing import healing
 from state.git.plumbing import SSH
 from state.git.publish import publish
 from state.git.repository import Repository
 from state.model.documents import State
 from state.trust.lineage import FULL_ID
 
+T = TypeVar("T")
 _PASSED_ON = ("SSH_AUTH_SOCK", "GIT_SSH_COMMAND", "XDG_CONFIG_HOME", "GIT_CONFIG_GLOBAL")
 
 
@@ -71,15 +74,18 @@ class Clone:
 
     def newest(self) -> tuple[str, State]:
         """Fetch, and read: the newest revision and its state."""
-        repository = self._copy()
-        repository.fetch()
-        return repository.tip(), repository.read(repository.tip())
+
+        def read() -> tuple[str, State]:
+            repository = self._copy()
+            return repository.tip(), repository.read(repository.tip())
+
+        return self._healing(read)
 
     def commit(self, edit: Edit) -> Committed:
         """Commit `edit` as this person, signed with their key, and push it."""
         author = self.author()
         with self._signing_key() as key:
-            return publish(self._copy(), edit, author, key)
+            return self._healing(lambda: publish(self._copy(), edit, author, key))
 
     def follow(self, committed: Committed) -> bool:
         """Move a clean `main` in the work tree on to what was pushed. Whether that was done."""
@@ -98,6 +104,19 @@ class Clone:
         return self.git_folder / "lxc-gpu" / "state.git"
 
     def _copy(self) -> Repository:
+        """The bare copy, brought up to date."""
+        return Repository.clone(self._url, self._copy_folder, self._ssh)
+
+    def _healing(self, work: Callable[[], T]) -> T:
+        return healing(self._url, self._copy_folder, work, self._ssh)
+
+    @property
+    def _ssh(self) -> str:
+        return os.environ.get("GIT_SSH_COMMAND") or self.setting("core.sshCommand") or SSH
+
+    @property
+    def _url(self) -> str:
+        """The address that is pushed to. LxcGpuError if there is none."""
         url = _git(self.folder, "remote", "get-url", "--push", "origin").stdout.strip()
         if not url:
             raise LxcGpuError(
@@ -107,8 +126,7 @@ class Clone:
             )
         if ":" not in url and not url.startswith("/"):
             url = str((self.folder / url).resolve())
-        ssh = os.environ.get("GIT_SSH_COMMAND") or self.setting("core.sshCommand") or SSH
-        return Repository.clone(url, self._copy_folder, ssh)
+        return url
 
     @contextmanager
     def _signing_key(self) -> Iterator[Path]:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from state.edits.edit import Edit
 from state.edits.users import register
 from state.errors import LxcGpuError
-from state.git.commits import Author
+from state.git.commits import Author, Committed
+from state.git.healing import healing
 from state.git.publish import publish
 from state.git.repository import Repository
 from state.model.documents import State
@@ -24,9 +25,14 @@ def commit_registration(user: str, host_key: str, server: str, where: Places) ->
     no new commit.
     """
     edit = registration(user, _host_key(host_key), server)
-    repository = Repository.clone(str(where.repository), where.clone)
     author = Author(server, f"{server}@servers.invalid")
-    return publish(repository, edit, author, where.signing_key).revision
+    url = str(where.repository)
+
+    def commit() -> Committed:
+        repository = Repository.clone(url, where.clone)
+        return publish(repository, edit, author, where.signing_key)
+
+    return healing(url, where.clone, commit).revision
 
 
 def registration(user: str, host_key: PublicKey, server: str) -> Edit:

@@ -23,6 +23,7 @@ SSH = "ssh -o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval=10"
 _SETTINGS = (
     "core.hooksPath=/dev/null",
     "core.fsmonitor=false",
+    "core.fsync=all",
     "core.quotePath=false",
     "fetch.fsckObjects=true",
     "gc.autoDetach=false",
@@ -141,9 +142,16 @@ def failure(arguments: Sequence[str], answered: Answered) -> GitError:
             return RemoteError(code, message, hint, remedy, details)
     lines = [line for line in said.splitlines() if line.strip()] or ["it printed nothing"]
     fatal = next((line for line in lines if line.startswith(("fatal:", "error:"))), lines[-1])
-    return GitError("git-failed", f"`git {arguments[0]}` failed: {fatal}", details=details)
+    return GitError("git-failed", f"`git {arguments[0]}` failed: {fatal}", _DOCTOR, details=details)
 
 
+def lost(object_id: str) -> GitError:
+    """The error for an object that a repository should have, and hasn't or can't read."""
+    message = f"A Git repository is damaged: {object_id[:10]} can't be read."
+    return GitError("git-failed", message, _DOCTOR)
+
+
+_DOCTOR = "On the web machine, `lxc-gpu doctor` says what is damaged, and what to type."
 _KNOWN: tuple[tuple[tuple[str, ...], str, str, str, Remedy], ...] = (
     (
         ("Host key verification failed", "HOST IDENTIFICATION HAS CHANGED", "host key is known"),

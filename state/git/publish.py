@@ -147,6 +147,8 @@ class _Chain:
                 return draft
             revision = _write_commit(self._repository, draft, proposal.author, self._signing_key)
         except LxcGpuError as error:
+            if isinstance(error, GitError) and not self._repository.whole():
+                raise  # it is the clone's trouble, not this proposal's
             return error
         self._tip, self._state, self.grown = revision, draft.state, True
         return Committed(revision, True, draft.state, draft.message)

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from state.errors import LxcGpuError, Remedy
 from state.git.commits import AS_STORED, FIELDS, MAIN, Commit, commit_of
@@ -33,7 +33,8 @@ LOCK_LIMIT = 120.0
 """Seconds to wait for another fetch or commit on the same clone."""
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./^~-]{0,200}", re.ASCII)
 _URL = re.compile(r"/|ssh://[A-Za-z0-9]|https://[A-Za-z0-9]|file:///|([\w.-]+@)?[\w.-]+:(?!:|//)")
-_LOCKS = ("*.lock", "refs/**/*.lock", "objects/*.lock", "objects/info/**/*.lock")
+LOCK_FILES = ("*.lock", "refs/**/*.lock", "objects/*.lock", "objects/info/**/*.lock")
+"""Where Git keeps its lock files in a bare repository."""
 _FULL = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?", re.ASCII)
 
 
@@ -47,10 +48,12 @@ class Repository:
         self._last: tuple[str, State] | None = None
 
     @classmethod
-    def clone(cls, url: str, path: Path, ssh_command: str = SSH) -> Repository:
+    def clone(cls, url: str, path: Path, ssh_command: str = SSH, *, anew: bool = False) -> Self:
         """Clone the remote at `url` to `path`, or bring the clone that is there up to date.
 
-        An empty remote is fine. RemoteError says why there is no clone; then `path` isn't there.
+        `anew` puts a fresh one in the place of one that is damaged; that one stays where it is
+        until the fresh one is whole. An empty remote is fine. RemoteError says why there is no
+        clone; then `path` is as it was.
         """
         if not _URL.match(url) or not url.isprintable():
             raise LxcGpuError(
@@ -58,23 +61,40 @@ class Repository:
                 f"{url!r} is no address of a Git repository.",
                 "Give an absolute path, ssh://..., https://... or user@host:path.",
             )
-        path = path.absolute()
-        if path.exists():
-            repository = cls(path, ssh_command)
-            with repository.alone():
+        repository = cls(path, ssh_command)
+        path = repository.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(path):
+            if path.exists() and not anew:
+                repository._remove_locks()
                 repository.git.run("config", "remote.origin.url", url)
                 repository.fetch_alone()
-            return repository
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for leftover in path.parent.glob(f".{path.name}.clone-*"):
+            else:
+                repository._make(url)
+        return repository
+
+    def _make(self, url: str) -> None:
+        """Make the clone, in the place of any that is there. Its lock is held."""
+        path, prefix = self.path, f".{self.path.name}.clone-"
+        for leftover in path.parent.glob(f"{prefix}*"):
             shutil.rmtree(leftover, ignore_errors=True)
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}.clone-", dir=path.parent) as folder:
-            fresh = cls(Path(folder) / "clone", ssh_command)
+        with tempfile.TemporaryDirectory(
+            prefix=prefix, dir=path.parent, ignore_cleanup_errors=True
+        ) as folder:
+            fresh = Repository(Path(folder) / "clone", self.git.ssh_command)
             fresh.git.run("init", "--quiet", "--bare", "--template=", "--initial-branch=main")
             fresh.git.run("config", "remote.origin.url", url)
-            fresh.fetch()
+            fresh.fetch_alone()
+            if path.exists():
+                path.rename(Path(folder) / "damaged")
             fresh.path.rename(path)
-        return cls(path, ssh_command)
+
+    def whole(self) -> bool:
+        """Whether nothing of this clone is damaged: every object is read (git-fsck(1))."""
+        checked = self.git.ask(("fsck", "--no-progress", "--no-dangling"))
+        configured = self.git.ask(("config", "--get", "remote.origin.url"))
+        bare = self.git.ask(("config", "--type=bool", "--get", "core.bare"))
+        return (checked.status, configured.status, bare.output) == (0, 0, b"true\n")
 
     def fetch(self) -> str | None:
         """Fetch the remote's main; its tip, or None if the remote is empty.
@@ -174,26 +194,18 @@ class Repository:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Be the only one who changes this clone, among threads and programs.
-
-        A killed Git leaves *.lock files; who is alone here knows that they are nobody's.
-        """
-        if not self.path.is_dir():
-            raise self._no_clone("")
-        deadline = time.monotonic() + LOCK_LIMIT
-        with (self.path / "lxc-gpu.flock").open("a") as file:
-            while True:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > deadline:
-                        raise _busy() from None
-                    time.sleep(0.01)
-            for pattern in _LOCKS:
-                for leftover in self.path.glob(pattern):
-                    leftover.unlink(missing_ok=True)
+        """Be the only one who makes or changes this clone, among threads and programs."""
+        with _alone(self.path):
+            if not self.path.is_dir():
+                raise self._no_clone("")
+            self._remove_locks()
             yield
+
+    def _remove_locks(self) -> None:
+        """A killed Git leaves *.lock files; who is alone here knows that they are nobody's."""
+        for pattern in LOCK_FILES:
+            for leftover in self.path.glob(pattern):
+                leftover.unlink(missing_ok=True)
 
     def _known(self, expression: str, revision: str) -> str:
         found = self._resolved(expression)
@@ -218,6 +230,22 @@ class Repository:
             "Clone the state repository there first.",
             details=details,
         )
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold the lock of the clone at `path`. It lies beside the clone, which may not be there."""
+    deadline = time.monotonic() + LOCK_LIMIT
+    with path.with_name(f".{path.name}.flock").open("a") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise _busy() from None
+                time.sleep(0.01)
+        yield
 
 
 def _checked(revision: str) -> str:

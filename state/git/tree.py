@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from state.errors import LxcGpuError
 from state.git.parsed import ParsedFiles
-from state.git.plumbing import Plumbing
+from state.git.plumbing import Plumbing, lost
 from state.model.layout import subject_of
 from state.reading.problems import Problem
 from state.reading.syntax import LARGEST_FILE, BadYamlError, Document, parse
@@ -84,6 +84,8 @@ class TreeReader:
         sizes = self._git.run("cat-file", "--batch-check=%(objectname) %(objectsize)", stdin=asked)
         sane = []
         for blob, size in (line.split() for line in sizes.decode("ascii").splitlines()):
+            if size == "missing":  # that is what Git says of a damaged one as well
+                raise lost(blob)
             if int(size) > LARGEST_FILE:
                 yield blob, bytes(LARGEST_FILE + 1)
             else:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from state.git.commits import shown
-from state.git.plumbing import Plumbing
+from state.git.plumbing import Plumbing, lost
 
 MOST_COMMITS = 100_000
 """Looked at in one go."""
@@ -77,6 +77,8 @@ def commits(git: Plumbing, revisions: Sequence[str]) -> tuple[CommitObject, ...]
     found, at = [], 0
     for revision in revisions:
         head = answer[at : answer.index(b"\n", at)].split()
+        if head[1:] == [b"missing"]:
+            raise lost(revision)
         if len(head) != 3 or head[1] != b"commit":
             raise BadCommitError(f"{revision} is no commit")
         begin = at + len(b" ".join(head)) + 1

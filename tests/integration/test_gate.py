@@ -140,6 +140,21 @@ def test_from_a_pushed_server_file_to_a_registration(gate):
     assert signed == ["Alice Smith", "IAM", "IAM"]
 
 
+def test_a_damaged_clone_of_the_gate_heals(gate):
+    add_server(gate)
+    clone = Repository.clone(str(gate.repository), gate.folder / "clone")
+    other = parse_key((gate.folder / "other.pub").read_text())
+    publish(clone, first_save("ann", "Ann", None, [other]), Author("x", "x@y"), gate.folder / "iam")
+    assert "answer" in json.loads(gate.ask("gpu17", "register", "ann", KEY).stdout)
+    for file in (gate.folder / "gate-clone/objects").rglob("*"):
+        if file.is_file():
+            file.chmod(0o644)
+            file.write_bytes(b"")
+    key = (gate.folder / "host.pub").read_text().strip()
+    answer = json.loads(gate.ask("gpu17", "register", "ann", *key.split()[:2]).stdout)
+    assert answer["answer"]["facts"]["user"] == "ann"
+
+
 def since_the_first(clone: Repository) -> tuple[Judged, ...]:
     """What was committed since the first state, verified as every server does it."""
     first = clone.history(limit=100)[-1].revision

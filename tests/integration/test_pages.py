@@ -20,6 +20,7 @@ from tests.integration import slapd
 from tests.integration.sshd import ssh_key
 from tests.integration.web import KEY, OTHER, PEOPLE, Web, make_web
 from tests.patience import eventually
+from webui.application import assemble, build
 from webui.servers.nudge import outcome_of
 
 pytestmark = pytest.mark.skipif(
@@ -435,6 +436,27 @@ def test_remove_takes_one_key_out_of_the_text(web):
     assert save(web, "lqchen", keys=text, shown=stamp(asked)).status_code == 303
     assert get(web, "/user/lqchen/.ssh/authorized_keys") == f"{OTHER} desk\n"
     assert "Remove <" not in get(web, "/user/lqchen?remove=%3Cscript%3E")
+
+
+def damage(clone: Path) -> None:
+    """As after a power cut: files that are there, and empty."""
+    for file in (each for each in (clone / "objects").rglob("*") if each.is_file()):
+        file.chmod(0o644)
+        file.write_bytes(b"")
+
+
+def test_a_damaged_clone_of_the_page_heals(web, caplog):
+    save(web)
+    damage(web.folder / "clone")
+    assert save(web, keys=f"{OTHER} lqchen@desk").status_code == 303
+    assert "event=clone-damaged" in caplog.text
+    damage(web.folder / "clone")
+    assert "lqchen@desk" not in get(web, "/history")  # the page goes on without its past ...
+    eventually(lambda: "Lequn Chen" in get(web, "/history"))  # ... and has it again by itself
+    damage(web.folder / "clone")
+    again = build(web.parts.config, assemble(web.parts.config)).test_client()
+    assert again.get("/user/lqchen").status_code == 200
+    assert OTHER in again.get("/user/lqchen/.ssh/authorized_keys").get_data(as_text=True)
 
 
 HOSTILE = (

@@ -13,11 +13,14 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event, Lock
+from typing import TypeVar
 
 from state.edits.edit import Edit
 from state.errors import LxcGpuError, Remedy
 from state.git.commits import Author, Commit, Committed
+from state.git.healing import healing
 from state.git.history import Entry, count, entries, missing
+from state.git.plumbing import GitError
 from state.git.publish import Proposal, Result, publish_all
 from state.git.repository import Repository
 from state.model.documents import State
@@ -26,6 +29,7 @@ from webui.clone.together import Together
 from webui.events import Code
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 PATIENCE = 0.4
 """Seconds that a page waits for a fetch under way, so that it mostly shows the newest."""
@@ -75,6 +79,8 @@ class Source:
         self._fetched: Event | None = None
         self._remote = Lock()  # one conversation with the remote side at a time
         self._missing: tuple[str, dict[str, frozenset[str] | None]] = ("", {})  # of one tip
+        self._doubt: GitError | None = None
+        """Why the past could not be read, until the clone is looked through."""
         self._together = Together(self._publish)
 
     def current(self) -> Reading:
@@ -108,7 +114,9 @@ class Source:
 
     def _publish(self, proposals: Sequence[Proposal]) -> Sequence[Result]:
         with self._remote:
-            results = publish_all(self._repository(), proposals, self._signing_key)
+            results = self._healing(
+                lambda: publish_all(self._repository(), proposals, self._signing_key)
+            )
             for result in results:
                 if isinstance(result, Committed):
                     self._reading = Reading(result.revision, result.state, self._clock())
@@ -116,27 +124,24 @@ class Source:
 
     def history(self, *paths: str, limit: int = 20) -> tuple[Commit, ...]:
         """The latest commits that changed one of the files `paths`; the newest first."""
-        try:
-            return Repository(self._clone).history(*paths, limit=limit)
-        except LxcGpuError as error:
-            events.warning(log, Code.HISTORY_FAILED, code=error.code, details=error.details)
-            return ()
+        return self._past(lambda clone: clone.history(*paths, limit=limit), ())
 
     def entries(self, *, skip: int, limit: int) -> tuple[Entry, ...]:
         """`limit` commits with all that they say, after the newest `skip`."""
-        try:
-            return entries(Repository(self._clone), skip=skip, limit=limit)
-        except LxcGpuError as error:
-            events.warning(log, Code.HISTORY_FAILED, code=error.code, details=error.details)
-            return ()
+        return self._past(lambda clone: entries(clone, skip=skip, limit=limit), ())
 
     def commits(self) -> int:
         """How many commits the history has."""
+        return self._past(count, 0)
+
+    def _past(self, read: Callable[[Repository], T], otherwise: T) -> T:
         try:
-            return count(Repository(self._clone))
+            return read(Repository(self._clone))
         except LxcGpuError as error:
             events.warning(log, Code.HISTORY_FAILED, code=error.code, details=error.details)
-            return 0
+            if isinstance(error, GitError):
+                self._doubt = error
+            return otherwise
 
     def missing(self, revision: str) -> frozenset[str] | None:
         """The commits that whoever is at `revision` doesn't have; None if it is unknown here."""
@@ -187,12 +192,7 @@ class Source:
     def _fetch(self, done: Event) -> None:
         try:
             with self._remote:
-                repository = self._repository()
-                if self._reading is None:
-                    with suppress(LxcGpuError):  # what was fetched last, if anything was
-                        self._read(repository, "It was not asked yet.")
-                repository.fetch()
-                self._read(repository, "")
+                self._healing(self._read_newest)
         except LxcGpuError as error:
             self._fail(error.message, error.details)
         except Exception as error:
@@ -200,6 +200,21 @@ class Source:
             self._fail("The state repository could not be read.", repr(error))
         finally:
             self._fetch_is_over(done)
+
+    def _read_newest(self) -> None:
+        repository = self._repository()
+        if self._reading is None:
+            with suppress(LxcGpuError):  # what was fetched last, if anything was
+                self._read(repository, "It was not asked yet.")
+        doubt, self._doubt = self._doubt, None
+        if doubt is not None and not repository.whole():
+            raise doubt
+        repository.fetch()
+        self._read(repository, "")
+
+    def _healing(self, work: Callable[[], T]) -> T:
+        """What `work` comes to; a damaged clone is made again for it."""
+        return healing(self._url, self._clone, work, tell=_tell_damage)
 
     def _fetch_is_over(self, done: Event) -> None:
         with self._lock:
@@ -223,3 +238,8 @@ class Source:
         if self._clone.exists():
             return Repository(self._clone)
         return Repository.clone(self._url, self._clone)
+
+
+def _tell_damage(damage: Exception) -> None:
+    details = damage.details if isinstance(damage, LxcGpuError) else repr(damage)
+    events.warning(log, Code.CLONE_DAMAGED, details=details)

@@ -15,8 +15,9 @@ from state.command import run
 from state.edits.edit import Edit
 from state.edits.users import add_key, disable, first_save, set_keys
 from state.errors import LxcGpuError
-from state.git.commits import Author
-from state.git.plumbing import RemoteError
+from state.git.commits import Author, Committed
+from state.git.healing import healing
+from state.git.plumbing import GitError, RemoteError
 from state.git.publish import RefusedError, publish
 from state.git.repository import Repository
 from state.reading.problems import StateInvalidError
@@ -298,7 +299,7 @@ def test_a_remote_that_is_down_is_an_error_in_words(
         Repository.clone(url, tmp_path / "c", ssh_command=str(ssh))
     assert caught.value.code.startswith(f"state-{code}")
     assert not (tmp_path / "c").exists()
-    assert [path.name for path in tmp_path.iterdir()] == ["ssh"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".c.flock", "ssh"]
 
 
 def test_a_silent_remote_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -346,6 +347,88 @@ def test_cloning_again_goes_on_with_what_is_there(
     clone.path.rename(tmp_path / "moved")
     assert Repository.clone(str(remote), clone.path).read("main").users
     assert not leftover.exists()
+
+
+def test_those_who_make_a_clone_at_once_leave_each_other_alone(
+    tmp_path: Path, remote: Path
+) -> None:
+    ssh = tmp_path / "ssh"
+    ssh.write_text(f"#!/bin/sh\nsleep 0.5\nexec git-upload-pack {remote}\n")
+    ssh.chmod(0o755)
+    leftover = tmp_path / ".c.clone-dead"
+    leftover.mkdir()
+    failed: list[BaseException] = []
+
+    def make() -> None:
+        try:
+            assert Repository.clone("ssh://h/x", tmp_path / "c", str(ssh)).read("main").users
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=make) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.1)
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    assert not leftover.exists()
+
+
+def emptied(path: Path) -> None:
+    """As after a power cut, when the file system never saw the content."""
+    for file in (each for each in path.rglob("*") if each.is_file()):
+        file.chmod(0o644)
+        file.write_bytes(b"")
+
+
+@pytest.mark.parametrize("lost", ["objects", "refs", "HEAD", "config", "objects/pack", "gone"])
+def test_a_damaged_clone_is_made_again(clone: Repository, remote: Path, lost: str) -> None:
+    def name(word: str) -> Committed:
+        edit = add_key("ann", ed25519(word))
+        return healing(str(remote), clone.path, lambda: publish(clone, edit, ANN), tell=told.append)
+
+    told: list[Exception] = []
+    assert name("before").changed
+    git(clone.path, "gc", "-q")
+    if lost == "gone":
+        shutil.rmtree(clone.path / "objects")
+    elif (clone.path / lost).is_dir():
+        emptied(clone.path / lost)
+    else:
+        (clone.path / lost).write_bytes(b"")
+    assert name("after").changed
+    assert len(told) == (lost != "refs")  # packed refs stand in a file beside
+    assert Repository(clone.path).whole()
+    assert [path.name for path in clone.path.parent.glob(".clone.git.*")] == [".clone.git.flock"]
+    assert clone.git.run("fsck") == b""
+
+
+def test_one_lost_object_is_noticed_when_it_is_needed(clone: Repository, remote: Path) -> None:
+    blob = git(clone.path, "rev-parse", "main:users/ann.yaml")
+    pack = next((clone.path / "objects/pack").glob("*.pack"), None)
+    if pack is not None:
+        moved = pack.rename(clone.path / "all.pack")
+        pack.with_suffix(".idx").unlink()
+        clone.git.run("unpack-objects", "-q", stdin=moved.read_bytes())
+    clone.read("main")  # from now on, known without the object
+    (clone.path / "objects" / blob[:2] / blob[2:]).unlink()
+    with pytest.raises(GitError, match="damaged"):
+        publish(clone, add_key("ann", ed25519("n")), ANN)
+    edit = add_key("ann", ed25519("n"))
+    assert healing(str(remote), clone.path, lambda: publish(clone, edit, ANN)).changed
+
+
+def test_trouble_that_is_not_the_clones_leaves_it_alone(clone: Repository, remote: Path) -> None:
+    before = clone.path.stat().st_ino
+    remote.rename(remote.with_name("elsewhere"))
+    edit = add_key("ann", ed25519("n"))
+    with pytest.raises(RemoteError):
+        healing(str(remote), clone.path, lambda: publish(clone, edit, ANN))
+    emptied(clone.path / "objects")
+    with pytest.raises(GitError):
+        healing(str(remote), clone.path, lambda: publish(clone, edit, ANN))
+    assert clone.path.stat().st_ino == before  # a fresh one could not be made: it is all there is
 
 
 def test_leftovers_of_a_kill_are_no_obstacle(clone: Repository, work: Path) -> None:
