@@ -30,13 +30,15 @@ class KeyCard:
     """`strong`, `good` or `fair`: the colour of its badge."""
     comment: str
     fingerprint: str
+    used: str = ""
+    """The day on which it last opened a server; empty: none that is known."""
 
 
-def key_card(key: PublicKey) -> KeyCard:
-    """`key`, in words."""
+def key_card(key: PublicKey, used: str = "") -> KeyCard:
+    """`key`, in words, and the day on which it was last used."""
     grade = key.strength.replace(",", " ").replace(":", " ").split()[0]
     label = _LABELS.get(key.type, "ECDSA")
-    return KeyCard(label, key.bits, key.strength, grade, key.comment, key.fingerprint)
+    return KeyCard(label, key.bits, key.strength, grade, key.comment, key.fingerprint, used)
 
 
 def ago(then: float, now: float) -> str:

@@ -36,6 +36,8 @@ IDLENESS = KEPT / "idleness.json"
 """How long each container that runs has not been used; everybody may read it."""
 RUNNING = KEPT / "running"
 """A file for each container that runs: after a reboot it comes back."""
+KEY_DAYS = KEPT / "key_days.json"
+"""The day on which each key was last used."""
 
 RUN = Path("/run/lxc-gpu")
 LOCKS = RUN / "locks"

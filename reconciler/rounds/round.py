@@ -6,7 +6,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from reconciler.host import locks, places
+from reconciler.host import key_days, locks, places
 from reconciler.host.config import ServerConfig
 from reconciler.host.journal import event
 from reconciler.host.published import CurrentView, current_view, published_view
@@ -63,6 +63,7 @@ def run_round(config: ServerConfig, scope: Scope, tell: Tell, write: Write = eve
         changes=tuple(outcome.changes),
         failures=tuple(outcome.failures),
         refused=newest.refused,
+        key_days=key_days.read(),
     )
     fresh = not places.ROUND_SINCE_BOOT.exists()
     report = _kept(replace(report, drift=drift_after(before, report, fresh=fresh)), scope)

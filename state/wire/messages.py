@@ -10,6 +10,7 @@ Standard library only: the login shell reads these.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -20,8 +21,12 @@ LONGEST_LINE = 1_000_000
 """Bytes; a longer line is no message of ours."""
 LATEST = 253_402_300_799.0
 """The end of the year 9999, in seconds since the epoch: no calendar goes further."""
+MOST_KEY_DAYS = 5000
+"""Keys whose last day a server remembers and reports."""
 MOST_DRIFT = 20
 """Drifts that a server remembers and reports."""
+_FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
+_DAY = re.compile(r"20\d\d-[01]\d-[0-3]\d", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,8 @@ class Report:
     """Why a sysadmin has the server hold still; empty if it doesn't. Then nothing was done."""
     drift: tuple[Drift, ...] = ()
     """What drifted lately, the newest last."""
+    key_days: Mapping[str, str] = field(default_factory=dict)
+    """The day (`2026-11-26`, UTC) on which each key, by fingerprint, was last used there."""
 
     @property
     def converged(self) -> bool:
@@ -181,7 +188,14 @@ def _build(kind: type[Message], fields: Mapping[str, Any]) -> Message:
             Drift(_moment(each["when"]), _text(each["words"]))
             for each in fields.get("drift", ())[-MOST_DRIFT:]
         ),
+        key_days=_days(fields.get("key_days", {})),
     )
+
+
+def _days(value: Mapping[str, Any]) -> dict[str, str]:
+    """Days by fingerprint; whatever else stands there is left out."""
+    pairs = list(value.items())[-MOST_KEY_DAYS:]
+    return {key: day for key, day in pairs if _FINGERPRINT.fullmatch(key) and _DAY.fullmatch(day)}
 
 
 def _moment(value: Any) -> float:

@@ -423,6 +423,15 @@ class TestAKeyThatSomebodyElseSaved:
         assert "ssh-keygen -Y sign" not in refused
 
 
+def test_each_key_says_on_which_day_a_server_last_saw_it(web):
+    saved_and_failed_to_nudge(web, keys=f"{KEY} laptop\n{OTHER} desk\n")
+    laptop = parse_key(KEY).fingerprint
+    report_of(web, "gpu17", key_days={laptop: "2026-11-20"})
+    report_of(web, "gpu18", key_days={laptop: "2026-11-24"})
+    page = get(web, "/user/lqchen")
+    assert re.findall(r">used ([\d-]+)<", page) == ["2026-11-24"]
+
+
 def test_remove_takes_one_key_out_of_the_text(web):
     save(web, keys=f"{KEY} laptop\n{OTHER} desk\n")
     page = get(web, "/user/lqchen")

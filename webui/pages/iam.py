@@ -138,7 +138,8 @@ def _page(name: str) -> UserPage:
     paths = [f"users/{owner}.yaml", f"former/{owner}.yaml"]
     paths += [f"registrations/{server}/{owner}.yaml" for server in reading.state.servers]
     history = () if owner is None else parts.source.history(*paths)
-    return user_page(reading.state, name, owner, history, parts.config.public_url)
+    reports = [s.report for s in parts.board.standings().values() if s.report is not None]
+    return user_page(reading.state, name, owner, history, parts.config.public_url, reports)
 
 
 def _render(page: UserPage, form: Form, problem: Trouble | None, removed: str = "") -> str:

@@ -10,6 +10,7 @@ from state.model.documents import State, User
 from state.model.keys import PublicKey
 from state.ssh_files import CONFIG, KNOWN_HOSTS, known_hosts, ssh_config
 from state.view import Neighbour
+from state.wire.messages import Report
 from webui.pages.saving import stamp
 from webui.words import KeyCard, key_card
 
@@ -43,9 +44,17 @@ class UserPage:
 
 
 def user_page(
-    state: State, address: str, owner: str | None, history: Sequence[Commit], public_url: str
+    state: State,
+    address: str,
+    owner: str | None,
+    history: Sequence[Commit],
+    public_url: str,
+    reports: Sequence[Report] = (),
 ) -> UserPage:
-    """The page at `address`, which is that of the user `owner`, or a newcomer's."""
+    """The page at `address`, which is that of the user `owner`, or a newcomer's.
+
+    `reports` are the servers' latest: they know when a key was last used.
+    """
     user = state.users.get(owner or "")
     former = state.former.get(owner or "")
     known = user or former
@@ -60,7 +69,7 @@ def user_page(
         login=known.login if known else address,
         user=user,
         left=user is None and former is not None,
-        cards=tuple(key_card(key) for key in keys),
+        cards=tuple(key_card(key, last_used(key, reports)) for key in keys),
         keys=keys,
         stamp=stamp(keys) if user else "",
         rows=min(12, max(5, len(keys) + 3)),
@@ -74,6 +83,11 @@ def user_page(
         known_hosts=known_hosts_text(state, name) if user else "",
         history=tuple(history),
     )
+
+
+def last_used(key: PublicKey, reports: Sequence[Report]) -> str:
+    """The last day that any server tells of this key."""
+    return max((each.key_days.get(key.fingerprint, "") for each in reports), default="")
 
 
 def fetch_commands(name: str, public_url: str, config: str = "config") -> str:
