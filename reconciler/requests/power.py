@@ -19,7 +19,7 @@ from reconciler.kinds.subids import SubidsKind
 from reconciler.kinds.usernet import UsernetKind
 from reconciler.plan import AnyKind, Tell
 from reconciler.rounds.converge import SupersededError, converge
-from state import command
+from state import command, files
 from state.errors import LxcGpuError, Remedy
 from state.view import Resident, View
 from state.wire.messages import Progress
@@ -122,6 +122,7 @@ def stop(user: str, tell: Tell, *, for_good: bool = True) -> bool:
     with alone(user, tell):
         if for_good:  # before: the server may go down while the container does
             (places.RUNNING / user).unlink(missing_ok=True)
+            files.keep_folder(places.RUNNING)
         return stop_alone(user, tell)
 
 

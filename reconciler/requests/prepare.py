@@ -117,5 +117,6 @@ def _make_host_key(private: Path) -> None:
             leftover.unlink(missing_ok=True)
         command.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", beside])
         beside.with_name(f"{beside.name}.pub").unlink()
-        beside.rename(private)
-        files.keep_folder(places.HOST_KEYS)
+        files.write_file(private, beside.read_bytes(), 0o600)
+        beside.unlink()
+        files.keep_folder(places.KEPT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pwd
 import shutil
 from dataclasses import dataclass
@@ -93,7 +94,9 @@ def archive(view: View, user: str, target: Path) -> None:
                     "archive", f"{target} could not be written.", "Nothing was deleted.",
                     details=said.decode("utf-8", "replace"),
                 )  # fmt: skip
+        os.fsync(stream.fileno())  # what it was made of is deleted next
     beside.rename(target)
+    files.keep_folder(target.parent)
 
 
 def purge(view: View, left: Remains) -> None:

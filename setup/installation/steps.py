@@ -19,7 +19,7 @@ from pathlib import Path
 from installation import lock
 from state import command
 from state.errors import LxcGpuError
-from state.files import keep_folder, read_text, write_file
+from state.files import keep_folder, read_text, settle, write_file
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = Path("/opt/lxc-gpu")
@@ -237,6 +237,7 @@ class Steps:
             self.say(f"make the ssh key {private}")
             words = ["-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(private)]
             command.run(["ssh-keygen", *words])
+            settle(private.parent)
         self._own(private, 0o600, owner)
         self._own(public, 0o644, owner)
         return public.read_text().strip()

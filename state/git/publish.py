@@ -21,7 +21,7 @@ from state.edits.edit import Edit
 from state.edits.render import render, touched
 from state.errors import LxcGpuError, Remedy
 from state.git.commits import MAIN, Author, Committed
-from state.git.plumbing import REMOTE_LIMIT, Answered, GitError, failure
+from state.git.plumbing import REMOTE_LIMIT, Answered, GitError, RemoteError, failure
 from state.git.repository import Repository
 from state.model.documents import Fleet, State
 from state.model.layout import MODELS, subject_of
@@ -45,8 +45,23 @@ _LOST_RACE = (
 )
 
 
+_CUT_OFF = (
+    "Timeout: the command",
+    "the remote end hung up",
+    "Connection reset",
+    "Connection closed",
+    "Broken pipe",
+    "unexpected disconnect",
+)
+"""What Git says of a push that may have arrived."""
+
+
 class RefusedError(LxcGpuError):
     """The remote's hook refused a commit; the message is the hook's."""
+
+
+class UnansweredError(RemoteError):
+    """A push got no answer: whether the remote took it isn't known."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +92,7 @@ def publish(
 
     `signing_key` is the path of an ssh private key. A lost race is run again, a few times.
     LxcGpuError from the edit, StateInvalidError, RemoteError, or RefusedError with what the
-    remote's hook said; in each case nothing was committed.
+    remote's hook said; in each case nothing was committed, but for UnansweredError.
     """
     (result,) = publish_all(repository, [Proposal(edit, author)], signing_key)
     if isinstance(result, LxcGpuError):
@@ -251,7 +266,27 @@ def _pushed(repository: Repository, revision: str) -> bool:
         raise _refused(answered.errors)
     if "rejected]" in said and any(words in f"{said}\n{answered.errors}" for words in _LOST_RACE):
         return False
-    raise failure(words, replace(answered, errors=f"{answered.errors}\n{said}"))
+    error = failure(words, replace(answered, errors=f"{answered.errors}\n{said}"))
+    if not any(words in answered.errors for words in _CUT_OFF):
+        raise error
+    if _arrived(repository, revision):
+        return True
+    raise UnansweredError(
+        "state-unanswered",
+        "The state repository did not answer in time. Whether the change is saved isn't known yet.",
+        "Look again in a minute. To save the same once more does no harm.",
+        Remedy.RETRY,
+        error.details,
+    )
+
+
+def _arrived(repository: Repository, revision: str) -> bool:
+    """Whether the remote has a commit after all, though the push's answer never came."""
+    try:
+        tip = repository.fetch_alone()
+        return tip is not None and repository.is_ancestor(revision, tip)
+    except LxcGpuError:
+        return False
 
 
 def _refused(errors: str) -> RefusedError:

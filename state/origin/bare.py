@@ -17,7 +17,6 @@ from pathlib import Path
 
 from state import command
 from state.errors import LxcGpuError
-from state.files import write_file
 from state.git.commits import Author
 from state.model.documents import Signer
 from state.model.keys import PublicKey, parse_key
@@ -25,8 +24,7 @@ from state.origin import first_state, gate_file
 
 GATE_KEYS = Path("/usr/local/lib/lxc-gpu/gate-keys")
 """What writes the gate's keys; its place is the same in every release."""
-POST_RECEIVE = """\
-#!/bin/sh
+THEN = """\
 # Written by setup/web-server: whom the gate lets in, after each push that may change it.
 changed=
 while read -r old new branch; do
@@ -57,9 +55,7 @@ def furnish(path: Path, gate_keys: Path, writer: Sequence[str] = (str(GATE_KEYS)
 
     `writer` is the command that the hook runs to have them written again.
     """
-    first_state.init_bare(path)
-    text = POST_RECEIVE % shlex.join([*writer, str(path), str(gate_keys)])
-    write_file(path / "hooks" / "post-receive", text, 0o755)
+    first_state.init_bare(path, THEN % shlex.join([*writer, str(path), str(gate_keys)]))
     gate_file.write(path, gate_keys)
 
 

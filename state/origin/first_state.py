@@ -13,7 +13,7 @@ from pathlib import Path
 
 from state.edits.render import write
 from state.errors import LxcGpuError
-from state.files import write_file
+from state.files import settle, write_file
 from state.git.commits import Author
 from state.git.plumbing import Plumbing
 from state.model.documents import Signer
@@ -23,6 +23,12 @@ from state.reading.load import load
 
 _FOLDERS = ("servers", "users", "registrations", "former")
 _HOOK = "hooks/pre-receive"
+_SETTINGS = {
+    "core.fsync": "all",
+    "receive.denyNonFastForwards": "true",
+    "receive.denyDeletes": "true",
+    "receive.fsckObjects": "true",
+}
 _MESSAGE = "Begin the state repository\n\nWho signs is what everything later is judged by."
 
 
@@ -62,26 +68,24 @@ def init(
     return git.word("rev-parse", "HEAD")
 
 
-def init_bare(path: Path) -> None:
-    """Make the bare repository that people and machines push to, its hook installed.
+def init_bare(path: Path, then: str = "") -> None:
+    """Make the bare repository that people and machines push to, its hooks installed.
 
-    One that is there already keeps its commits and gets the hook of this version.
+    One that is there already keeps its commits and gets settings and hooks of this version. `then`
+    are lines of shell for the end of the post-receive hook, which has what was pushed on its
+    standard input (githooks(5)).
     """
     git = Plumbing(path.absolute())
     path.mkdir(parents=True, exist_ok=True)
     if not (path / "HEAD").exists():
         _refuse_full(path)
         git.run("init", "--quiet", "--bare", "--initial-branch=main", "--template=")
-    for setting in ("receive.denyNonFastForwards", "receive.denyDeletes", "receive.fsckObjects"):
-        git.run("config", setting, "true")
-    install_hook(path)
-
-
-def install_hook(bare: Path) -> None:
-    """Give the bare repository the pre-receive hook of this version, in place of any other."""
-    hook = bare / _HOOK
-    hook.parent.mkdir(exist_ok=True)
-    write_file(hook, _text("pre-receive"), 0o755)
+    for setting, value in _SETTINGS.items():
+        git.run("config", setting, value)
+    (path / "hooks").mkdir(exist_ok=True)
+    write_file(path / _HOOK, _text("pre-receive"), 0o755)
+    write_file(path / "hooks/post-receive", _text("post-receive") + then, 0o755)
+    settle(path)
 
 
 def _refuse_full(folder: Path) -> None:

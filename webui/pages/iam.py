@@ -11,6 +11,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from state.edits.users import KeyTakenError
 from state.errors import LxcGpuError, Remedy
+from state.git.publish import UnansweredError
 from webui.directory.key_proof import to_sign
 from webui.directory.ldap import LOGIN, DirectoryDownError, NotAllowedError, WrongLoginError
 from webui.monitor.shown import usage
@@ -40,6 +41,7 @@ VERBS = (
 )
 
 
+NOTHING_SAVED = "Nothing was saved."
 SAVES = 64
 """Saves under way at a time; more are asked to try again, so that the pages stay quick."""
 _saves = BoundedSemaphore(SAVES)
@@ -49,6 +51,7 @@ _saves = BoundedSemaphore(SAVES)
 class Trouble:
     """Why nothing was saved, and next to which field to say so."""
 
+    title: str
     message: str
     hint: str
     field: str
@@ -189,12 +192,14 @@ def _trouble(error: LxcGpuError, form: Form) -> Trouble:
         field = "keys"
     if lines:
         count = "a line" if len(lines) == 1 else f"{len(lines)} lines"
-        return Trouble(f"There is a problem with {count} of your keys.", error.hint, field, lines)
+        message = f"There is a problem with {count} of your keys."
+        return Trouble(NOTHING_SAVED, message, error.hint, field, lines)
     sign = ""
     if isinstance(error, KeyTakenError | ProofError) or form.proof:
         parts = services()
         sign = to_sign(parts.proofs.text(form.login, parts.clock()))
-    return Trouble(error.message, error.hint, field, (), sign)
+    title = "No answer." if isinstance(error, UnansweredError) else NOTHING_SAVED
+    return Trouble(title, error.message, error.hint, field, (), sign)
 
 
 def _status(error: LxcGpuError) -> int:

@@ -18,7 +18,7 @@ from state.errors import LxcGpuError
 from state.git.commits import Author, Committed
 from state.git.healing import healing
 from state.git.plumbing import GitError, RemoteError
-from state.git.publish import RefusedError, publish
+from state.git.publish import RefusedError, UnansweredError, publish
 from state.git.repository import Repository
 from state.reading.problems import StateInvalidError
 from tests.patience import HANGS
@@ -559,3 +559,32 @@ def test_a_kill_in_the_middle_is_healed(tmp_path: Path, remote: Path) -> None:
         assert publish(Repository(clone.path), add_key("ann", ed25519(delay)), ANN).changed
     clone.fetch()
     assert len(clone.read("main").users["ann"].keys) == 4
+
+
+def slow_hook(remote: Path, name: str) -> None:
+    """A remote that takes its time, before or after it moves `main`."""
+    hook = remote / "hooks" / name
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\nsleep 30\n")
+    hook.chmod(0o755)
+
+
+def test_a_push_that_arrived_is_saved_though_no_answer_came(
+    clone: Repository, remote: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow_hook(remote, "post-receive")
+    monkeypatch.setattr("state.git.publish.REMOTE_LIMIT", 3)
+    done = publish(clone, add_key("ann", ed25519("n")), ANN)
+    assert done.changed
+    assert clone.tip() == done.revision == git(remote, "rev-parse", "main")
+
+
+def test_a_push_without_an_answer_is_not_said_to_be_lost(
+    clone: Repository, remote: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow_hook(remote, "pre-receive")
+    monkeypatch.setattr("state.git.publish.REMOTE_LIMIT", 1)
+    with pytest.raises(UnansweredError, match="isn't known") as caught:
+        publish(clone, add_key("ann", ed25519("n")), ANN)
+    assert caught.value.code == "state-unanswered"
+    assert "Timeout" in caught.value.details
