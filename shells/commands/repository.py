@@ -125,10 +125,13 @@ def _compare(folder: Path, revision: str, as_json: bool) -> None:
 
 def _judge() -> None:
     """Judge the push that Git describes on standard input, from inside the hook."""
+    from state.git.locks import remove_abandoned
     from state.git.repository import Repository
     from state.origin.hook import judge_push
 
     folder = Path(os.environ.get("GIT_DIR", ".")).absolute()
+    for path in remove_abandoned(folder):
+        Terminal().note(f"{path} is removed: the Git that made it is gone.")
     judge_push(sys.stdin, Repository(folder))
 
 

@@ -11,6 +11,7 @@ push: what a push costs (the hook starts a program, everything is read again) is
 from __future__ import annotations
 
 import random
+import re
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ from pathlib import Path
 from state.edits.edit import Edit
 from state.edits.render import render, touched
 from state.errors import LxcGpuError, Remedy
-from state.git.commits import MAIN, Author, Committed
+from state.git.commits import MAIN, Author, Committed, shown
 from state.git.plumbing import REMOTE_LIMIT, Answered, GitError, RemoteError, failure
 from state.git.repository import Repository
 from state.model.documents import Fleet, State
@@ -54,6 +55,9 @@ _CUT_OFF = (
     "unexpected disconnect",
 )
 """What Git says of a push that may have arrived."""
+
+
+_HELD = re.compile(r"Unable to create '([^'\n]+\.lock)': File exists")
 
 
 class RefusedError(LxcGpuError):
@@ -108,14 +112,19 @@ def publish_all(
     One that can't be made is left out and its result is its error: the others don't suffer.
     LxcGpuError if nothing could be published for anybody.
     """
+    lock = ""
     for attempt in range(TRIES):
         began = time.monotonic()
         try:
             with repository.alone():
                 chain = _Chain(repository, signing_key)
                 results = tuple(chain.add(proposal) for proposal in proposals)
-                if not chain.grown or _pushed(repository, chain.tip):
+                if not chain.grown:
                     return results
+                obstacle = _push(repository, chain.tip)
+                if obstacle is None:
+                    return results
+                lock = obstacle
         except RefusedError:
             if len(proposals) == 1:
                 raise
@@ -123,6 +132,8 @@ def publish_all(
         # A pause that is short beside one try only meets the same rival again.
         longest = min(LONGEST_PAUSE, (time.monotonic() - began) * 1.5**attempt)
         time.sleep(random.uniform(0, longest))  # noqa: S311 (jitter, no secret)
+    if lock:
+        raise _locked(lock)
     raise LxcGpuError(
         "state-busy",
         f"The state changed {TRIES} times while this change was being made; nothing was saved.",
@@ -254,23 +265,27 @@ def _unsigned(words: tuple[str, ...], answered: Answered) -> GitError:
     )
 
 
-def _pushed(repository: Repository, revision: str) -> bool:
-    """Push `revision` to the remote's main. False if somebody else was faster."""
+def _push(repository: Repository, revision: str) -> str | None:
+    """Push `revision` to the remote's main. None if that is done.
+
+    Else the lock file that stands in the way, or nothing: somebody was faster.
+    """
     words = ("push", "--porcelain", "--no-verify", "origin", f"{revision}:{MAIN}")
     answered = repository.git.ask(words, limit=REMOTE_LIMIT)
     if answered.status == 0:
         repository.git.run("update-ref", MAIN, revision)
-        return True
+        return None
     said = answered.output.decode("utf-8", "replace")
     if "hook declined" in said:
         raise _refused(answered.errors)
     if "rejected]" in said and any(words in f"{said}\n{answered.errors}" for words in _LOST_RACE):
-        return False
+        held = _HELD.search(f"{said}\n{answered.errors}")
+        return shown(str(Path(held[1]))) if held else ""
     error = failure(words, replace(answered, errors=f"{answered.errors}\n{said}"))
     if not any(words in answered.errors for words in _CUT_OFF):
         raise error
     if _arrived(repository, revision):
-        return True
+        return None
     raise UnansweredError(
         "state-unanswered",
         "The state repository did not answer in time. Whether the change is saved isn't known yet.",
@@ -287,6 +302,16 @@ def _arrived(repository: Repository, revision: str) -> bool:
         return tip is not None and repository.is_ancestor(revision, tip)
     except LxcGpuError:
         return False
+
+
+def _locked(path: str) -> LxcGpuError:
+    return LxcGpuError(
+        "state-locked",
+        f"A Git is at work on the state repository, or was killed there and left {path}; nothing"
+        " was saved.",
+        "Try again in a minute: the next push removes it, if nobody holds it.",
+        Remedy.WAIT,
+    )
 
 
 def _refused(errors: str) -> RefusedError:

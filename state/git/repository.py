@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Self
 
 from state.errors import LxcGpuError, Remedy
 from state.git.commits import AS_STORED, FIELDS, MAIN, Commit, commit_of
+from state.git.locks import LOCK_FILES
 from state.git.plumbing import REMOTE_LIMIT, SSH, GitError, Plumbing, failure
 
 if TYPE_CHECKING:
@@ -33,8 +34,6 @@ LOCK_LIMIT = 120.0
 """Seconds to wait for another fetch or commit on the same clone."""
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./^~-]{0,200}", re.ASCII)
 _URL = re.compile(r"/|ssh://[A-Za-z0-9]|https://[A-Za-z0-9]|file:///|([\w.-]+@)?[\w.-]+:(?!:|//)")
-LOCK_FILES = ("*.lock", "refs/**/*.lock", "objects/*.lock", "objects/info/**/*.lock")
-"""Where Git keeps its lock files in a bare repository."""
 _FULL = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?", re.ASCII)
 
 

@@ -15,6 +15,7 @@ from state.edits.render import write
 from state.errors import LxcGpuError
 from state.files import settle, write_file
 from state.git.commits import Author
+from state.git.locks import remove_abandoned
 from state.git.plumbing import Plumbing
 from state.model.documents import Signer
 from state.model.layout import FLEET
@@ -80,6 +81,7 @@ def init_bare(path: Path, then: str = "") -> None:
     if not (path / "HEAD").exists():
         _refuse_full(path)
         git.run("init", "--quiet", "--bare", "--initial-branch=main", "--template=")
+    remove_abandoned(path)  # one of config.lock's would have us fail
     for setting, value in _SETTINGS.items():
         git.run("config", setting, value)
     (path / "hooks").mkdir(exist_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import os
 import re
 import subprocess
 import time
@@ -14,6 +15,7 @@ from werkzeug.test import TestResponse
 
 from shells.gate.registration import registration
 from state.git.commits import Author
+from state.git.repository import Repository
 from state.model.keys import parse_key
 from state.wire.messages import Drift, Failure, Report
 from tests.integration import slapd
@@ -21,6 +23,8 @@ from tests.integration.sshd import ssh_key
 from tests.integration.web import KEY, OTHER, PEOPLE, Web, make_web
 from tests.patience import eventually
 from webui.application import assemble, build
+from webui.doctor.iam import Iam
+from webui.doctor.repository import whole
 from webui.servers.nudge import outcome_of
 
 pytestmark = pytest.mark.skipif(
@@ -466,6 +470,29 @@ def test_a_damaged_clone_of_the_page_heals(web, caplog):
     again = build(web.parts.config, assemble(web.parts.config)).test_client()
     assert again.get("/user/lqchen").status_code == 200
     assert OTHER in again.get("/user/lqchen/.ssh/authorized_keys").get_data(as_text=True)
+
+
+def test_the_doctor_finds_damage_and_abandoned_locks(web):
+    save(web)
+    iam, clone = Iam(web.parts.config), web.folder / "clone"
+    assert [finding.level for finding in whole(iam)] == ["ok"]
+    lock = web.repository / "refs/heads/main.lock"
+    lock.touch()
+    os.utime(lock, (time.time() - 100, time.time() - 100))
+    locked, _ = whole(iam)
+    assert (locked.level, locked.hint.split()[-2:]) == ("wrong", ["rm", str(lock)])
+    lock.unlink()
+    good = Repository.clone(str(web.repository), web.folder / "gate-clone")
+    damage(clone)
+    _, hurt = whole(iam)
+    assert f"The clone {clone} is damaged" in hurt.text
+    damage(web.repository)
+    lost, _ = whole(iam)
+    assert f"{web.repository} is damaged" in lost.text
+    away, made, _ = lost.hint.split("; ")  # the last word is set-up's
+    for line in (away, made.partition(" -- ")[2]):
+        subprocess.run(line, shell=True, check=True)
+    assert web.git("rev-parse", "main").strip() == good.tip()
 
 
 HOSTILE = (

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from state.command import environment
 from state.edits.users import add_key, first_save
 from state.errors import LxcGpuError
 from state.git.commits import Author
+from state.git.locks import abandoned, remove_abandoned
 from state.git.publish import RefusedError, publish
 from state.git.repository import Repository
 from state.model.documents import Signer
@@ -24,6 +26,7 @@ from state.origin.first_state import init, init_bare
 from state.origin.hook import PushRefusedError, judge_push
 from state.reading.load import load
 from state.trust.walk import signature_in_words
+from tests.patience import eventually
 from tests.unit.state.keyring import ed25519
 from tests.unit.state.workshop import make_key
 
@@ -276,3 +279,54 @@ def test_init_on_the_command_line(tmp_path: Path) -> None:
     assert "not an empty folder" in again.stderr
     assert lxc_gpu("init", "--bare", tmp_path / "b.git").returncode == 0
     assert os.access(tmp_path / "b.git" / "hooks" / "pre-receive", os.X_OK)
+
+
+def lock_file(origin: Path, name: str, age: float) -> Path:
+    """A lock file as a Git leaves it that was killed so many seconds ago."""
+    lock = origin / name
+    lock.touch()
+    os.utime(lock, (time.time() - age, time.time() - age))
+    return lock
+
+
+@pytest.mark.usefixtures("path_with_lxc_gpu")
+def test_lock_files_of_a_git_that_is_gone_stop_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    origin, folder, key = begun(tmp_path)
+    names = ("refs/heads/main.lock", "packed-refs.lock", "HEAD.lock", "config.lock")
+    locks = [lock_file(origin, name, 100) for name in names]
+    assert abandoned(origin) == tuple(sorted(locks))
+    git(folder, "commit", "-q", "--allow-empty", "-m", "on")
+    assert "main.lock is removed: the Git that made it is gone" in (
+        git(folder, "push", "origin", "main").stderr
+    )
+    assert not any(lock.exists() for lock in locks)
+
+    young = lock_file(origin, names[0], 0)
+    monkeypatch.setattr("state.git.publish.TRIES", 2)
+    clone = Repository.clone(str(origin), tmp_path / "clone")
+    with pytest.raises(LxcGpuError, match=f"left {young}; nothing") as caught:
+        publish(clone, first_save("ann", "Ann", None, [ed25519(1)]), ME, key)
+    assert caught.value.code == "state-locked"
+    init_bare(origin)
+    assert young.exists()  # a Git may be at work
+    lock_file(origin, names[0], 100)
+    lock_file(origin, "config.lock", 100)
+    init_bare(origin)  # what set-up does
+    assert publish(clone, first_save("ann", "Ann", None, [ed25519(1)]), ME, key).changed
+
+
+def test_a_lock_file_that_a_git_may_hold_stays(tmp_path: Path) -> None:
+    init_bare(tmp_path / "bare")
+    words = ["git", "-C", tmp_path / "bare", "cat-file", "--batch"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE) as at_work:
+        lock = lock_file(tmp_path / "bare", "packed-refs.lock", 0)
+        later = time.time() + 1000
+        eventually(lambda: abandoned(tmp_path / "bare", later) == ())
+        assert remove_abandoned(tmp_path / "bare") == ()
+        before_it_came = lock_file(tmp_path / "bare", "HEAD.lock", 500)
+        assert abandoned(tmp_path / "bare", later) == (before_it_came,)
+        assert at_work.stdin is not None
+        at_work.stdin.close()
+    assert abandoned(tmp_path / "bare", later) == (before_it_came, lock)

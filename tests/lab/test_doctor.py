@@ -20,6 +20,7 @@ PIECE = "/etc/ssh/sshd_config.d/10-site.conf"
 TEMPLATES = "/var/lib/lxc-gpu/templates"
 CONTAINERS = "/var/lib/lxc-gpu/containers"
 HOOK = "/var/lib/lxc-gpu/state.git/hooks/pre-receive"
+LOCK = "/var/lib/lxc-gpu/state.git/refs/heads/main.lock"
 SIGNING = "/etc/lxc-gpu/keys/signing"
 PASSWORD = "/etc/lxc-gpu/ldap-password"  # the file's name
 GATE = "/var/lib/lxc-gpu/gate_keys"
@@ -94,6 +95,9 @@ BREAKS = (
           "systemctl restart lxc-gpu-web.service", host="iam"),
     Break("no hook", f"mv {HOOK} {HOOK}.away", f"mv {HOOK}.away {HOOK}",
           "pre-receive hook is missing: anything may be pushed", "setup/web-server", host="iam"),
+    Break("a lock of a Git that was killed",
+          f"runuser -u lxc-gpu -- touch -d '5 minutes ago' {LOCK}", f"rm {LOCK}",
+          "stops pushes; the Git that made it is gone", f"rm {LOCK}", host="iam"),
     Break("a hook that doesn't run", f"chmod 644 {HOOK}", f"chmod 755 {HOOK}",
           "pre-receive hook can't be run", "chmod 755", host="iam", group=1),
     Break("an unknown signing key", f"cp -p {SIGNING} {SIGNING}.away; rm {SIGNING}; "

@@ -15,6 +15,7 @@ CHECKS = (
     page.answers,
     page.encrypted,
     repository.keeps,
+    repository.whole,
     repository.hooks,
     repository.gate,
     repository.keys,

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 import pwd
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from state import command
 from state.errors import LxcGpuError
+from state.git.commits import shown
+from state.git.locks import abandoned
+from state.git.plumbing import Plumbing
 from state.model.keys import parse_key
 from state.origin.gate_keys import gate_keys
 from state.wire.findings import Area, Finding
 from webui.doctor.iam import Iam
 
 area, gate_area, keys_area = Area("state"), Area("gate"), Area("keys")
+FSCK_LIMIT = 20.0
+"""Seconds for one repository."""
 HOOKS = ("pre-receive", "post-receive")
 AGAIN = "Run `setup/web-server` again: it makes it anew."
 
@@ -38,6 +43,46 @@ def keeps(iam: Iam) -> Iterator[Finding]:
         return
     count = len(state.users)
     yield area.ok(f"valid: {count} user{'' if count == 1 else 's'}, {len(state.servers)} servers")
+
+
+def whole(iam: Iam) -> Iterator[Finding]:
+    """Whether every object can be read, and no lock file of a killed Git is in the way."""
+    clones = (iam.config.clone, iam.config.clone.with_name("gate-clone"))
+    if iam.local is not None and iam.local.is_dir():
+        damage = _damage(iam.local)
+        if damage:
+            yield area.wrong(f"{iam.local} is damaged: {damage}.", _restore(iam.local, clones))
+        for path in abandoned(iam.local):
+            yield area.wrong(
+                f"{path} stops pushes; the Git that made it is gone.",
+                f"The next push removes it; or: rm {path}",
+            )
+        if not damage:
+            yield area.ok("every object of the state repository can be read")
+    for clone in clones:
+        if clone.exists() and (damage := _damage(clone)):
+            yield area.wrong(
+                f"The clone {clone} is damaged: {damage}.",
+                "The next save or registration makes it again; look at the disk: dmesg",
+            )
+
+
+def _damage(repository: Path) -> str:
+    """The first thing that git-fsck(1) says; empty if all is well."""
+    done = Plumbing(repository).ask(("fsck", "--no-progress", "--no-dangling"), limit=FSCK_LIMIT)
+    if done.status == 0:
+        return ""
+    lines = f"{done.errors}\n{done.output.decode('utf-8', 'replace')}".splitlines()
+    return shown(next((line for line in lines if line.strip()), f"git fsck: {done.status}"))
+
+
+def _restore(repository: Path, clones: Sequence[Path]) -> str:
+    """What to type to have the repository back from a clone that is whole."""
+    good = next((c for c in clones if c.exists() and not _damage(c)), "A-SYSADMINS-CLONE")
+    return (
+        f"mv {repository} {repository}.damaged;"
+        f" runuser -u {_account()} -- git clone --bare {good} {repository}; setup/web-server"
+    )
 
 
 def _not_ours(repository: Path) -> Path | None:
