@@ -137,7 +137,8 @@ def failure(arguments: Sequence[str], answered: Answered) -> GitError:
     said = answered.errors.strip()
     details = f"git {' '.join(arguments)}\nstatus {answered.status}\n{said}"
     remote = arguments[0] in ("fetch", "push")
-    for words, code, message, hint, remedy in _KNOWN if remote else ():
+    damaged = any(word in said for word in _DAMAGED)  # of which the other side complains as well
+    for words, code, message, hint, remedy in _KNOWN if remote and not damaged else ():
         if any(word in said for word in words):
             return RemoteError(code, message, hint, remedy, details)
     lines = [line for line in said.splitlines() if line.strip()] or ["it printed nothing"]
@@ -152,6 +153,16 @@ def lost(object_id: str) -> GitError:
 
 
 _DOCTOR = "On the web machine, `lxc-gpu doctor` says what is damaged, and what to type."
+_DAMAGED = (
+    ") is corrupt",
+    " is empty\n",
+    " is too small",
+    "inflate: data stream error",
+    "fatal: bad object",
+    "fatal: bad config",
+    "fatal: not a git repository:",
+)
+"""What Git says of a repository of this machine that is damaged."""
 _KNOWN: tuple[tuple[tuple[str, ...], str, str, str, Remedy], ...] = (
     (
         ("Host key verification failed", "HOST IDENTIFICATION HAS CHANGED", "host key is known"),
@@ -161,7 +172,7 @@ _KNOWN: tuple[tuple[tuple[str, ...], str, str, str, Remedy], ...] = (
         Remedy.PERSON,
     ),
     (
-        ("Permission denied", "Authentication failed", "could not read Username", "403"),
+        ("Permission denied", "Authentication failed", "could not read Username", "error: 403"),
         "state-denied",
         "The state repository does not let this machine in.",
         "Its key has to be added there (servers/NAME.yaml, `state_key`, for a GPU server).",

@@ -53,6 +53,7 @@ _CUT_OFF = (
     "Connection closed",
     "Broken pipe",
     "unexpected disconnect",
+    "died of signal",
 )
 """What Git says of a push that may have arrived."""
 
@@ -282,7 +283,8 @@ def _push(repository: Repository, revision: str) -> str | None:
         held = _HELD.search(f"{said}\n{answered.errors}")
         return shown(str(Path(held[1]))) if held else ""
     error = failure(words, replace(answered, errors=f"{answered.errors}\n{said}"))
-    if not any(words in answered.errors for words in _CUT_OFF):
+    killed = answered.status < 0
+    if not killed and not any(words in answered.errors for words in _CUT_OFF):
         raise error
     if _arrived(repository, revision):
         return None

@@ -20,6 +20,7 @@ from state.git.plumbing import Plumbing
 from state.model.documents import Signer
 from state.model.layout import FLEET
 from state.model.schema import schemas
+from state.origin import limits
 from state.reading.load import load
 
 _FOLDERS = ("servers", "users", "registrations", "former")
@@ -27,8 +28,9 @@ _HOOK = "hooks/pre-receive"
 _SETTINGS = {
     "core.fsync": "all",
     "receive.denyNonFastForwards": "true",
-    "receive.denyDeletes": "true",
+    "receive.denyDeletes": "false",  # the hook judges: branches besides main come and go
     "receive.fsckObjects": "true",
+    **limits.SETTINGS,
 }
 _MESSAGE = "Begin the state repository\n\nWho signs is what everything later is judged by."
 

@@ -23,7 +23,8 @@ from state.model.documents import Signer
 from state.model.schema import FILES, schemas
 from state.origin import bare
 from state.origin.first_state import init, init_bare
-from state.origin.hook import PushRefusedError, judge_push
+from state.origin.hook import judge_push
+from state.origin.limits import PushRefusedError
 from state.reading.load import load
 from state.trust.walk import signature_in_words
 from tests.patience import eventually
@@ -303,7 +304,7 @@ def test_lock_files_of_a_git_that_is_gone_stop_nobody(
     )
     assert not any(lock.exists() for lock in locks)
 
-    young = lock_file(origin, names[0], 0)
+    young = lock_file(origin, names[0], -1000)
     monkeypatch.setattr("state.git.publish.TRIES", 2)
     clone = Repository.clone(str(origin), tmp_path / "clone")
     with pytest.raises(LxcGpuError, match=f"left {young}; nothing") as caught:
@@ -330,3 +331,128 @@ def test_a_lock_file_that_a_git_may_hold_stays(tmp_path: Path) -> None:
         assert at_work.stdin is not None
         at_work.stdin.close()
     assert abandoned(tmp_path / "bare", later) == (before_it_came, lock)
+
+
+def pushed(folder: Path, branch: str = "main") -> subprocess.CompletedProcess[str]:
+    return git(folder, "push", "origin", f"HEAD:refs/heads/{branch}", ok=False)
+
+
+def written(folder: Path, said: bytes, text: bytes = b"x") -> None:
+    """A commit of exactly these headers, on top of HEAD, in its place."""
+    ids = git(folder, "rev-parse", "HEAD^{tree}", "HEAD").stdout.split()
+    head = b"tree %b\nparent %b\n" % tuple(map(str.encode, ids))
+    words = ["git", "-C", folder, "hash-object", "-t", "commit", "-w", "--stdin", "--literally"]
+    content = head + said + b"\n\n" + text
+    done = subprocess.run(words, input=content, capture_output=True, check=True)
+    git(folder, "reset", "-q", "--soft", done.stdout.decode().strip())
+
+
+ODD = {
+    "a file of 80 MB": "has 80.0 MiB; the most is 1",
+    "a message of a novel": "the most is 1",
+    "a date that no calendar has": "its dates must be of the years 1970 to 9999",
+    "a committer's date that no calendar has": "its dates must be of the years 1970 to 9999",
+    "a zone that no calendar has": "its dates must be of the years 1970 to 9999",
+    "another charset": "its texts must be UTF-8 (git config --unset i18n.commitEncoding)",
+    "no text": "its texts must be UTF-8",
+    "control characters in a name": "control characters stand in its texts",
+    "control characters in a message": "control characters stand in its texts",
+}
+_GOOD = b"Eve <e@x> 1700000000 +0000"
+
+
+def make_odd(folder: Path, what: str) -> None:
+    """One commit that no state needs."""
+    author = committer = _GOOD
+    more, text = b"", b"x"
+    match what:
+        case "a file of 80 MB":
+            with (folder / "film").open("wb") as file:
+                file.truncate(80 << 20)  # packed, it is small
+            git(folder, "add", "film")
+            git(folder, "commit", "-qm", "x")
+            return
+        case "a message of a novel":
+            text = b"x" * (2 << 20)
+        case "a date that no calendar has":
+            author = b"Eve <e@x> 999999999999 +0000"
+        case "a committer's date that no calendar has":
+            committer = b"Eve <e@x> 999999999999 +0000"
+        case "a zone that no calendar has":
+            author = b"Eve <e@x> 1700000000 +9959"
+        case "another charset":
+            more = b"\nencoding UTF-7"
+        case "no text":
+            author = b"\xff\xfe <e@x> 1700000000 +0000"
+        case "control characters in a name":
+            author = b"E\x1b[2Jve <e@x> 1700000000 +0000"
+        case "control characters in a message":
+            text = b"x\x1b]0;y\x07"
+    written(folder, b"author " + author + b"\ncommitter " + committer + more, text)
+
+
+@pytest.mark.usefixtures("path_with_lxc_gpu")
+def test_what_no_state_needs_is_refused_on_every_branch(tmp_path: Path) -> None:
+    origin, folder, _ = begun(tmp_path)
+    before = git(origin, "count-objects").stdout
+    for number, (what, why) in enumerate(ODD.items()):
+        make_odd(folder, what)
+        git(folder, "commit", "-q", "--allow-empty", "-m", "it hides below a good one")
+        done = pushed(folder, ("review", "main")[number % 2])
+        assert (done.returncode, why in done.stderr) == (1, True), (what, done.stderr)
+        assert "Traceback" not in done.stderr
+        git(folder, "reset", "-q", "--hard", "origin/main")
+    assert git(origin, "count-objects").stdout == before  # nothing stays of what is refused
+    assert not list((origin / "objects").glob("tmp_*"))
+    git(origin, "config", "receive.maxInputSize", "1m")
+    (folder / "noise").write_bytes(os.urandom(2 << 20))
+    git(folder, "add", "noise")
+    git(folder, "commit", "-qm", "too large to be looked at")
+    assert "exceeds maximum allowed size" in pushed(folder, "review").stderr
+    assert git(origin, "for-each-ref", "--format=%(refname)").stdout == "refs/heads/main\n"
+
+
+@pytest.mark.usefixtures("path_with_lxc_gpu")
+def test_branches_for_review_come_and_go_within_limits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    origin, folder, _ = begun(tmp_path)
+    git(folder, "commit", "-q", "--allow-empty", "-m", "please look at this")
+    assert pushed(folder, "review").returncode == 0
+    assert git(folder, "push", "origin", "--delete", "review").returncode == 0
+    assert pushed(folder, "review").returncode == 0
+    assert pushed(folder, "main").returncode == 0  # merged
+    assert "100 letters at most" in pushed(folder, "x" * 100).stderr
+
+    repository, zeros = Repository(origin), "0" * 40
+    (folder / "noise").write_bytes(os.urandom(300_000))
+    git(folder, "add", "noise")
+    git(folder, "commit", "-qm", "a picture")
+    assert pushed(folder, "picture").returncode == 0
+    new = git(folder, "rev-parse", "HEAD").stdout.strip()
+    other = [f"{zeros} {new} refs/heads/other"]
+    judge_push(other, repository)
+    monkeypatch.setattr("state.origin.limits.MOST_BESIDES_MAIN", 200_000)
+    with pytest.raises(PushRefusedError, match="together"):
+        judge_push(other, repository)
+    git(folder, "push", "-q", "origin", "main")  # what main has costs branches nothing
+    judge_push(other, repository)
+    monkeypatch.setattr("state.origin.limits.LEAST_FREE", 1 << 62)
+    with pytest.raises(PushRefusedError, match="nearly full"):
+        judge_push(other, repository)
+    monkeypatch.setattr("state.origin.limits.MOST_BRANCHES", 2)
+    with pytest.raises(PushRefusedError, match="there are 2 branches") as caught:
+        judge_push(other, repository)
+    assert "git push origin --delete" in caught.value.hint
+    judge_push([f"{new} {zeros} refs/heads/picture"], repository)
+
+
+def test_a_branch_that_is_a_tag_is_refused(tmp_path: Path) -> None:
+    origin = tmp_path / "bare"
+    init_bare(origin)
+    blob = git(origin, "hash-object", "-w", "--stdin").stdout.strip()
+    git(origin, "tag", "-a", "-m", "x", "t", blob)
+    tag = git(origin, "rev-parse", "t").stdout.strip()
+    git(origin, "update-ref", "-d", "refs/tags/t")
+    with pytest.raises(PushRefusedError, match="is a tag"):
+        judge_push([f"{'0' * 40} {tag} refs/heads/x"], Repository(origin))

@@ -240,6 +240,6 @@ class Source:
         return Repository.clone(self._url, self._clone)
 
 
-def _tell_damage(damage: Exception) -> None:
-    details = damage.details if isinstance(damage, LxcGpuError) else repr(damage)
+def _tell_damage(damage: GitError | OSError) -> None:
+    details = damage.message if isinstance(damage, GitError) else repr(damage)
     events.warning(log, Code.CLONE_DAMAGED, details=details)

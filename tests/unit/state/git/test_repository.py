@@ -404,6 +404,27 @@ def test_a_damaged_clone_is_made_again(clone: Repository, remote: Path, lost: st
     assert clone.git.run("fsck") == b""
 
 
+def test_damage_is_not_taken_for_a_remote_that_is_down(
+    clone: Repository, remote: Path, tmp_path: Path
+) -> None:
+    """The other side is cut off by it, and complains; ids may hold any number."""
+    ssh = tmp_path / "ssh"
+    ssh.write_text(
+        "#!/bin/sh\n"
+        f"git-upload-pack {remote}\n"
+        "echo 'fatal: the remote end hung up unexpectedly: 403' >&2\n"
+    )
+    ssh.chmod(0o755)
+    through = Repository(clone.path, str(ssh))
+    git(clone.path, "config", "remote.origin.url", "ssh://h/x")
+    emptied(clone.path / "objects")
+    with pytest.raises(GitError) as caught:
+        through.fetch()
+    assert not isinstance(caught.value, RemoteError)
+    healing("ssh://h/x", clone.path, through.fetch, str(ssh))
+    assert through.whole()
+
+
 def test_one_lost_object_is_noticed_when_it_is_needed(clone: Repository, remote: Path) -> None:
     blob = git(clone.path, "rev-parse", "main:users/ann.yaml")
     pack = next((clone.path / "objects/pack").glob("*.pack"), None)
@@ -561,19 +582,19 @@ def test_a_kill_in_the_middle_is_healed(tmp_path: Path, remote: Path) -> None:
     assert len(clone.read("main").users["ann"].keys) == 4
 
 
-def slow_hook(remote: Path, name: str) -> None:
-    """A remote that takes its time, before or after it moves `main`."""
-    hook = remote / "hooks" / name
-    hook.parent.mkdir(exist_ok=True)
-    hook.write_text("#!/bin/sh\nsleep 30\n")
-    hook.chmod(0o755)
+def hook(remote: Path, name: str, line: str) -> None:
+    """Have the remote do this, before or after it moves `main`."""
+    file = remote / "hooks" / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(f"#!/bin/sh\n{line}\n")
+    file.chmod(0o755)
 
 
+@pytest.mark.parametrize("killed", ["$PPID", "$(ps -o ppid= -p $PPID)"], ids=["it", "its-parent"])
 def test_a_push_that_arrived_is_saved_though_no_answer_came(
-    clone: Repository, remote: Path, monkeypatch: pytest.MonkeyPatch
+    clone: Repository, remote: Path, killed: str
 ) -> None:
-    slow_hook(remote, "post-receive")
-    monkeypatch.setattr("state.git.publish.REMOTE_LIMIT", 3)
+    hook(remote, "post-receive", f"kill -9 {killed}")
     done = publish(clone, add_key("ann", ed25519("n")), ANN)
     assert done.changed
     assert clone.tip() == done.revision == git(remote, "rev-parse", "main")
@@ -582,7 +603,7 @@ def test_a_push_that_arrived_is_saved_though_no_answer_came(
 def test_a_push_without_an_answer_is_not_said_to_be_lost(
     clone: Repository, remote: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slow_hook(remote, "pre-receive")
+    hook(remote, "pre-receive", "sleep 60")
     monkeypatch.setattr("state.git.publish.REMOTE_LIMIT", 1)
     with pytest.raises(UnansweredError, match="isn't known") as caught:
         publish(clone, add_key("ann", ed25519("n")), ANN)
