@@ -31,7 +31,7 @@ def healing(
         if isinstance(error, RemoteError) and error.code != "state-missing":
             raise
         if _identity(path) == before:  # else somebody made it again meanwhile
-            if Repository(path).whole():
+            if before is None or Repository(path).whole():
                 raise
             tell(error)
             Repository.clone(url, path, ssh_command, anew=True)
