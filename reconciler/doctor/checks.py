@@ -47,6 +47,7 @@ SERVER: tuple[Check[Server], ...] = (
     network.addresses,
     network.routes,
     network.forwarding,
+    network.plugged_in,
     firewall.hooks,
     firewall.frames,
     firewall.other_tables,

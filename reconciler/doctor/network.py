@@ -7,9 +7,11 @@ from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Network
 from typing import Any
 
+from reconciler.container.running import running_containers
 from reconciler.doctor.server import Server, output, text_of
 from reconciler.host import places
 from reconciler.kinds.network import FORWARDING
+from reconciler.network.ports import Port, ports
 from state.wire.findings import Area, Finding
 
 area = Area("network")
@@ -85,3 +87,32 @@ def forwarding(_: Server) -> Iterator[Finding]:
             "The kernel forwards nothing: no container is reached, none reaches anything.",
             "lxc-gpu reconcile; if it comes back: grep -r ip_forward /etc/sysctl*",
         )
+
+
+def plugged_in(server: Server) -> Iterator[Finding]:
+    """Whether each container that runs has a port on the bridge."""
+    if server.view is None:
+        return
+    here, found = running_containers() & server.view.residents.keys(), ports()
+    lost = [cut_off(found, name, server.view.residents[name].uid) for name in sorted(here)]
+    yield from (finding for finding in lost if finding is not None)
+    if not any(lost):
+        yield area.ok("each container that runs has its port on the bridge")
+
+
+def cut_off(found: Sequence[Port], name: str, uid: int) -> Finding | None:
+    """What is wrong with the ports of a container that runs; None if nothing is. Pure."""
+    own = [port for port in found if port.uid == uid]
+    if any(port.on_bridge for port in own):
+        return None
+    if own:
+        return area.wrong(
+            f"The container of {name} runs, but its port {own[0].name} is not on the bridge "
+            f"{places.BRIDGE}: nobody reaches it.",
+            "lxc-gpu reconcile puts it back, nothing is restarted",
+        )
+    return area.wrong(
+        f"The container of {name} runs, but has no port on this server any more: nobody reaches "
+        "it.",
+        "Only a start makes one. They type `ssh SERVER-manage restart`.",
+    )

@@ -8,10 +8,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from reconciler.doctor.network import cut_off
 from reconciler.doctor.server import Server, output, text_of
 from reconciler.host import places
 from reconciler.host.places import rootfs
 from reconciler.kinds.port_map import SSH, PortMapKind
+from reconciler.network.ports import ports
 from reconciler.requests.power import power_of
 from state.view import Resident, View
 from state.wire.findings import Area, Finding
@@ -111,7 +113,8 @@ def container(person: Person) -> Iterator[Finding]:
         )
     else:
         yield container_area.ok(f"runs since {power.since}")
-        yield sshd_answers(person.resident.address)
+        lost = cut_off(ports(), person.name, person.resident.uid)
+        yield sshd_answers(person.resident.address) if lost is None else lost
 
 
 def sshd_answers(address: str) -> Finding:

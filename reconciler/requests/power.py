@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from reconciler.host import locks, places
 from reconciler.host.published import CurrentView, current_view, resident_of
+from reconciler.kinds.bridge_port import BridgePortKind
 from reconciler.kinds.forward import ForwardKind
-from reconciler.kinds.hairpin import HairpinKind
 from reconciler.kinds.identity import IdentityKind
 from reconciler.kinds.network import NetworkKind
 from reconciler.kinds.port_map import SSH, PortMapKind
@@ -169,7 +169,7 @@ def start_alone(view: View, user: str, resident: Resident, tell: Tell) -> Starte
         command.run(["systemctl", "start", unit])
     waited = _wait_for_sshd(user, resident.address, notes, tell)
     if not was_running:
-        converge((HairpinKind(),), view)  # the container's port exists only now
+        converge((BridgePortKind(),), view, only=user)  # the container's port exists only now
     if view.driver == "install":
         from reconciler.nvidia.install import bring_in_step
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from reconciler.host.journal import event
 from state.wire.messages import MOST_DRIFT, Drift, Report
 
-UPKEEP = frozenset({"hairpin"})
+UPKEEP = frozenset({"bridge_port"})
 """Kinds whose things begin anew with each start of a container, from inside, too: no drift."""
 MOST_EVENTS = 100
 """Changes of one round that the journal lists one by one."""

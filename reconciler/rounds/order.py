@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from reconciler.kinds.account import AccountKind
 from reconciler.kinds.authorized_keys import AuthorizedKeysKind
+from reconciler.kinds.bridge_port import BridgePortKind
 from reconciler.kinds.container import ContainerKind
 from reconciler.kinds.disk_quota import DiskQuotaKind
 from reconciler.kinds.forward import ForwardKind
-from reconciler.kinds.hairpin import HairpinKind
 from reconciler.kinds.identity import IdentityKind
 from reconciler.kinds.limits import LimitsKind
 from reconciler.kinds.mount import MountKind
@@ -33,7 +33,7 @@ KINDS: tuple[AnyKind, ...] = (
     SubidsKind(),
     UsernetKind(),
     NetworkKind(),
-    HairpinKind(),
+    BridgePortKind(),
     PortMapKind(),
     ForwardKind(),
     LimitsKind(),

@@ -260,6 +260,19 @@ class TestUser:
         assert "1 of 1 saved keys are not in /etc/lxc-gpu/authorized_keys/lqchen" in found
         assert "doesn't lead to the container" in found
 
+    def test_a_container_whose_port_is_off_the_bridge(self, healthy: Fleet) -> None:
+        port = "$(basename /sys/class/net/veth$(id -u lqchen)_*)"
+        off = Break(
+            "", f"ip link set {port} nomaster", f"ip link set {port} master lxcgpu0", "", ""
+        )
+        with broken(healthy.gpu17, off):
+            for words in ([], ["--user", "lqchen"]):
+                found = wrong(examined(healthy.gpu17, *words))
+                said = "\n".join(found)
+                assert "The container of lqchen runs, but its port veth" in said
+                assert "is not on the bridge lxcgpu0: nobody reaches it." in said
+                assert "sshd" not in said
+
     def test_a_container_whose_sshd_is_gone(self, healthy: Fleet) -> None:
         kill = Break("", "for p in $(pgrep -x sshd); do grep -q lqchen /proc/$p/cgroup && "
                      "kill -STOP $p && echo $p >>/run/stopped; done; true",

@@ -116,8 +116,10 @@ DRIFTS = (
           "--to-destination 10.77.9.9/' | iptables-restore", "to lqchen's container (10.77.0."),
     Drift("port_map", "99", "iptables -t nat -A LXC-GPU-DNAT -p tcp --dport 99 -j DNAT "
           "--to-destination 10.77.0.2:22", "take away the mapping of -p tcp -m tcp --dport 99"),
-    Drift("hairpin", "ports", "for p in /sys/class/net/lxcgpu0/brif/*; do "
-          "echo 0 >$p/hairpin_mode; done", "let containers reach their own mapped ports"),
+    Drift("bridge_port", "lqchen", "for p in /sys/class/net/veth$(id -u lqchen)_*; do "
+          "echo 0 >$p/brport/hairpin_mode; done", "let lqchen's container reach its own"),
+    Drift("bridge_port", "lqchen", "for p in /sys/class/net/veth$(id -u lqchen)_*; do "
+          "ip link set ${p##*/} nomaster; done", "put the port of lqchen's container"),
     Drift("forward", "lqchen", "iptables -t nat -A LXC-GPU-DNAT -d 172.16.2.17/32 -p udp -m comment"
           " --comment lxc-gpu:lqchen -m udp --dport 26000 -j DNAT --to-destination 10.77.0.2:22",
           "take away the forwards of lqchen"),
@@ -533,6 +535,16 @@ class TestByItself:
     def test_drift_is_noticed_and_healed_within_seconds(self, gpu17: Host) -> None:
         gpu17.sh("usermod --shell /bin/sh lqchen; iptables -t nat -F LXC-GPU-DNAT")
         eventually(lambda: plan(gpu17) == [], 20)
+
+    def test_a_bridge_that_is_made_again_gets_its_ports_back_without_a_restart(
+        self, fleet: Fleet, gpu17: Host, lqchen_is_up: None
+    ) -> None:
+        since = "ssh gpu17 stat -c %Z /proc/1"
+        before = fleet.types(since)
+        assert before.ok
+        gpu17.sh("ip link delete lxcgpu0")
+        eventually(lambda: plan(gpu17) == [])
+        assert fleet.types(since).stdout == before.stdout
 
     @pytest.mark.usefixtures("round_that_hangs")
     def test_what_comes_back_is_healed_each_time_beside_a_round_that_hangs(

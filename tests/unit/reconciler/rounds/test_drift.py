@@ -22,7 +22,7 @@ def test_what_a_reboot_took_away_is_none() -> None:
 
 
 def test_what_every_start_of_a_container_brings_is_none() -> None:
-    upkeep = replace(HEALED, changes=("hairpin: let containers reach", *HEALED.changes))
+    upkeep = replace(HEALED, changes=("bridge_port: let ann's container reach", *HEALED.changes))
     assert drift_after(WELL, upkeep) == (Drift(2000.0, HEALED.changes[0]),)
 
 
