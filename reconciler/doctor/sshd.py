@@ -23,6 +23,7 @@ NO_OTHER_KEYS = {"authorizedkeyscommand": "none", "trustedusercakeys": "none"}
 SERVICES: Mapping[str, str] = {
     "authorizedkeysfile": KEYS,
     "disableforwarding": "yes",
+    "exposeauthinfo": "yes",
     **NO_OTHER_KEYS,
 }
 USERS: Mapping[str, str] = {**SERVICES, "forcecommand": "lxc-gpu"}

@@ -251,7 +251,6 @@ def _modify(change: Change[Account]) -> None:
     before, after = change.before, change.after
     if after is None:
         command.run(["usermod", "--expiredate", str(EXPIRED), change.name])
-        command.run(["loginctl", "terminate-user", change.name], check=False)
         return
     assert before is not None  # noqa: S101
     if before.uid != after.uid:

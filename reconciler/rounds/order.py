@@ -1,8 +1,8 @@
 """The order in which a round applies the kinds.
 
-Revocations first, containers last: a key that was removed stops working before anything slow
-begins. After them only `identity`: a container that is stopped says goodbye to its connections, as
-itself. (A start makes sure of its own identity first.)
+Revocations first, containers last: a key that was removed stops working, and what it opened ends,
+before anything slow begins. After them only `identity`: a container that is stopped says goodbye
+to its connections, as itself. (A start makes sure of its own identity first.)
 
 A kind is added with one module in `reconciler.kinds` and one line here.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 from reconciler.kinds.account import AccountKind
 from reconciler.kinds.authorized_keys import AuthorizedKeysKind
 from reconciler.kinds.bridge_port import BridgePortKind
+from reconciler.kinds.connection import ConnectionKind
 from reconciler.kinds.container import ContainerKind
 from reconciler.kinds.disk_quota import DiskQuotaKind
 from reconciler.kinds.forward import ForwardKind
@@ -29,6 +30,7 @@ from reconciler.plan import AnyKind
 KINDS: tuple[AnyKind, ...] = (
     AuthorizedKeysKind(),
     RegisterKeysKind(),
+    ConnectionKind(),
     AccountKind(),
     SubidsKind(),
     UsernetKind(),

@@ -13,9 +13,11 @@ from collections.abc import Sequence
 
 from reconciler.host import journal
 from reconciler.host.config import read_server_config
+from reconciler.host.places import AUTHORIZED_KEYS
 from shells.helper.client import ask
 from shells.helper.request import BUG, Request
 from shells.usage import Verb
+from state.connections.sshd import must_stand
 from state.errors import LxcGpuError
 from state.wire import messages
 
@@ -29,6 +31,7 @@ def main(argv: Sequence[str]) -> int:
             case "load":
                 from reconciler.load.stream import only_so_many, stream  # a round needs neither
 
+                must_stand(os.getpid(), AUTHORIZED_KEYS / "iam")
                 only_so_many()
                 stream(sys.stdout.fileno(), read_server_config().name)
             case _:

@@ -17,10 +17,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from reconciler.host.locks import lock
+from reconciler.host.places import AUTHORIZED_KEYS
 from reconciler.plan import Tell
 from shells.helper.request import BUG, LONGEST_REQUEST, OF_SERVICES, Request, decode, whose
 from shells.usage import Verb
 from shells.verbs import Asked, serve
+from state.connections.sshd import must_stand
 from state.errors import LxcGpuError, Remedy
 from state.wire import messages
 
@@ -36,11 +38,13 @@ def main(argv: Sequence[str]) -> int:
     """Serve the connection on stdin; the exit status, 1 if the request wasn't done."""
     send = _Sender(sys.stdout.fileno())
     try:
-        asker = _asker()
+        asker, pid = _asker()
         with _place(asker):
             line, descriptor = _receive()
             request = decode(line)
             user = whose(request, asker)
+            if asker != "root":
+                must_stand(pid, AUTHORIZED_KEYS / asker)
             _log(f"event=asked verb={request.verb} asker={asker} user={user or '-'}")
             send(_do(request, Asked(user, request.options, descriptor), send))
     except LxcGpuError as error:
@@ -72,14 +76,14 @@ class _Sender:
                 self._gone = True
 
 
-def _asker() -> str:
-    """The account at the other end, by the kernel's word (unix(7), SO_PEERCRED)."""
+def _asker() -> tuple[str, int]:
+    """The account and the process at the other end, by the kernel's word (unix(7), SO_PEERCRED)."""
     with socket.socket(fileno=os.dup(sys.stdin.fileno())) as connection:
         size = struct.calcsize("3i")
         raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
-    _, uid, _ = struct.unpack("3i", raw)
+    pid, uid, _ = struct.unpack("3i", raw)
     try:
-        return pwd.getpwuid(uid).pw_name
+        return pwd.getpwuid(uid).pw_name, pid
     except KeyError as error:
         raise LxcGpuError("not-allowed", f"Nobody here has the uid {uid}.") from error
 

@@ -59,7 +59,7 @@ def nudges(fleet: Fleet) -> Iterator[None]:
         host.sh(f"cp {KEYS}/.iam {KEYS}/iam")
     yield
     for host in (fleet.gpu17, fleet.gpu18):
-        host.sh(f"rm {KEYS}/iam")
+        host.sh(f"rm {KEYS}/iam; lxc-gpu reconcile --kind connection")
 
 
 @pytest.fixture

@@ -159,8 +159,12 @@ def waves() -> list[list[Drift]]:
     return found
 
 
-ELSEWHERE = {"disk_quota": "tests/vm/test_quota.py"}
-"""Kinds that need what the kernel of the lab's machines may lack (project quotas): their drifts."""
+ELSEWHERE = {
+    "disk_quota": "tests/vm/test_quota.py",
+    "connection": "tests/lab/test_revocation.py",
+}
+"""Kinds that need what the kernel of the lab's machines may lack (project quotas), or somebody who
+connects from outside: their drifts."""
 SEEN = """
 {drifts}
 {{ {watched} }} >/tmp/before

@@ -46,6 +46,7 @@ SSHD = """\
 port 22
 pubkeyauthentication yes
 disableforwarding yes
+exposeauthinfo yes
 forcecommand lxc-gpu
 authorizedkeysfile /etc/lxc-gpu/authorized_keys/%u
 authorizedkeyscommand none

@@ -1,0 +1,159 @@
+"""A revoked key opens nothing: not what it had opened before, either."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from state.command import Finished
+from tests.lab.fleet import KEYS, Fleet, reconcile, running
+from tests.patience import eventually
+
+SECOND = ".ssh/second"
+BY_SECOND = f"-i ~/{SECOND} -o IdentitiesOnly=yes"
+MASTER = "-o ControlMaster=yes -o ControlPersist=yes -fN"
+"""Opens a connection over which nothing runs."""
+END_INSIDE = r"""
+first=$(pgrep -P $(systemctl show --property=MainPID --value lxc-gpu@lqchen))
+pkill --ns $first --nslist pid -f '^sshd: [a-z_]'
+"""
+"""What the sysadmins' guide says for this."""
+USERS = "systemctl list-units --plain --no-legend 'lxc-gpu-root@*' | grep -c -- -$(id -u {})[.]"
+"""Counts the requests of a user that the root helper is doing."""
+
+
+@pytest.fixture(scope="module")
+def two_keys(fleet: Fleet) -> Iterator[Fleet]:
+    """lqchen has two keys, and a container that runs."""
+    fleet.types(f"rm -f {SECOND}* master-*; ssh-keygen -q -t ed25519 -N '' -f {SECOND}")
+    key = " ".join(fleet.laptop.read(f"/home/lqchen/{SECOND}.pub").split()[:2])
+    fleet.commits("lqchen has a second key", f"echo '  - {key}' >>users/lqchen.yaml")
+    assert reconcile(fleet.gpu17).ok
+    if not running(fleet.gpu17, "lqchen"):
+        assert fleet.types("ssh gpu17-manage start").ok
+    yield fleet
+    fleet.types(f"for name in ~/master-*; do ssh -O exit -S $name x; done; rm -f {SECOND}*")
+
+
+def second(fleet: Fleet) -> str:
+    """The second key, without its type."""
+    return fleet.laptop.read(f"/home/lqchen/{SECOND}.pub").split()[1]
+
+
+def opens(fleet: Fleet, name: str, to: str, options: str = "") -> None:
+    """A connection that stays open, with nothing running over it."""
+    assert fleet.types(f"rm -f ~/{name}; ssh {options} {MASTER} -S ~/{name} {to}").ok
+    assert is_open(fleet, name)
+
+
+def is_open(fleet: Fleet, name: str) -> bool:
+    return fleet.types(f"ssh -O check -S ~/{name} x").ok
+
+
+def over(fleet: Fleet, name: str, words: str) -> Finished:
+    """Ask for something over an open connection, and over no other."""
+    alone = "-o ControlMaster=no -o ProxyCommand=false -F none -o LogLevel=ERROR"
+    return fleet.types(f"ssh -S ~/{name} {alone} x {words}")
+
+
+def in_background(fleet: Fleet, name: str, line: str) -> None:
+    """Something that takes its time; `alive` says whether it is still at it."""
+    fleet.types(f"rm -f {name}; ( {line} ) >{name} 2>{name}.err </dev/null & echo $! >{name}.pid")
+    eventually(lambda: fleet.types(f"test -s {name}").ok)
+
+
+def alive(fleet: Fleet, name: str) -> bool:
+    return fleet.types(f"kill -0 $(cat {name}.pid) && pgrep -P $(cat {name}.pid) ssh").ok
+
+
+def requests(fleet: Fleet) -> int:
+    return int(fleet.gpu17.sh(f"{USERS.format('lqchen')} || true").stdout)
+
+
+class TestRequests:
+    def test_each_one_asks_again(self, two_keys: Fleet) -> None:
+        """In the moment between the files and the end of what was open."""
+        opens(two_keys, "master-manage", "gpu17-manage", BY_SECOND)
+        opens(two_keys, "master-register", "register@gpu17-manage", BY_SECOND)
+        key = second(two_keys)
+        two_keys.gpu17.sh(f"sed -i '\\|{key}|d' {KEYS}/lqchen; sed -i '\\|{key}|"
+                          f"s/register lqchen/register ann/' {KEYS}/register")  # fmt: skip
+        for name, words in (("manage", "stop"), ("manage", "connect"), ("register", "lqchen")):
+            done = over(two_keys, f"master-{name}", words)
+            assert (done.status, done.stdout) == (1, "")
+            assert "no longer opens this account" in done.stderr
+        assert running(two_keys.gpu17, "lqchen")
+
+    def test_an_idle_connection_that_is_younger_than_the_keys_stays(self, two_keys: Fleet) -> None:
+        """Of one that is older nobody knows by which key it was opened."""
+        opens(two_keys, "master-young", "gpu17-manage")
+        only = ("--kind", "connection")
+        done = reconcile(two_keys.gpu17, *only)
+        assert "connection: end a connection to the account lqchen, whose key was" in done.stdout
+        assert not is_open(two_keys, "master-manage")
+        assert is_open(two_keys, "master-young")
+        two_keys.gpu17.sh(f"cp {KEYS}/lqchen {KEYS}/.new && mv {KEYS}/.new {KEYS}/lqchen")
+        assert reconcile(two_keys.gpu17, *only).ok
+        assert not is_open(two_keys, "master-young")
+
+
+@pytest.fixture(scope="class")
+def removed(two_keys: Fleet) -> Iterator[str]:
+    """What a round said that learned: lqchen's second key was removed, and ann has left.
+
+    There is no logind on the server. What was open before is `over_*`, on the laptop.
+    """
+    assert reconcile(two_keys.gpu17).ok, "the keys of the tests before"
+    opens(two_keys, "master-old", "gpu17-manage", BY_SECOND)
+    ssh = f"ssh -T {BY_SECOND} gpu17-manage"
+    in_background(two_keys, "over-connect", f"sleep infinity | {ssh} connect")
+    snapshot = f"{ssh} snapshot --to-stdout | (head -c 1; sleep infinity)"
+    in_background(two_keys, "over-snapshot", snapshot)
+    in_background(two_keys, "over-others", "sleep infinity | ssh -T gpu17-manage connect")
+    inside = f"ssh {BY_SECOND} gpu17 'echo here; sleep infinity'; true"
+    in_background(two_keys, "over-inside", inside)
+    two_keys.types(f"rm -f ~/master; ssh {MASTER} -S ~/master gpu17-manage", user="ann")
+    assert requests(two_keys) == 1
+    two_keys.gpu17.sh("systemctl mask -q --now --runtime systemd-logind")
+    two_keys.commits("A key was removed, ann has left", f"""
+        sed -i '\\|{second(two_keys)}|d' users/lqchen.yaml
+        mkdir -p former; git mv users/ann.yaml former/""")  # fmt: skip
+    done = reconcile(two_keys.gpu17)
+    assert done.ok, done.stdout + done.stderr
+    yield done.stdout
+    two_keys.types("for of in over-*.pid; do pkill -P $(cat $of); done")
+    two_keys.gpu17.sh("systemctl unmask -q --runtime systemd-logind")
+    two_keys.gpu17.sh("systemctl start systemd-logind")
+    two_keys.commits("ann is back", "git mv former/ann.yaml users/")
+    assert reconcile(two_keys.gpu17).ok
+
+
+class TestOpen:
+    def test_an_idle_connection_ends(self, two_keys: Fleet, removed: str) -> None:
+        assert "connection: end 3 connections to the account lqchen, whose key was" in removed
+        assert not is_open(two_keys, "master-old")
+        assert over(two_keys, "master-old", "stop").status == 255
+        assert running(two_keys.gpu17, "lqchen")
+
+    def test_what_runs_over_one_ends_with_it(self, two_keys: Fleet, removed: str) -> None:
+        eventually(lambda: not alive(two_keys, "over-connect"))
+        eventually(lambda: not alive(two_keys, "over-snapshot") and not requests(two_keys))
+
+    def test_what_another_key_opened_stays(self, two_keys: Fleet, removed: str) -> None:
+        assert alive(two_keys, "over-others")
+
+    def test_the_container_s_own_sshd_is_the_container_s(
+        self, two_keys: Fleet, removed: str
+    ) -> None:
+        assert alive(two_keys, "over-inside")
+        two_keys.gpu17.sh(END_INSIDE)
+        eventually(lambda: not alive(two_keys, "over-inside"))
+        assert two_keys.types("ssh gpu17 true").ok
+
+    def test_who_is_disabled_has_nothing_open_without_logind(
+        self, two_keys: Fleet, removed: str
+    ) -> None:
+        assert "account: disable the account ann" in removed
+        assert not two_keys.types("ssh -O check -S ~/master x", user="ann").ok
+        assert two_keys.gpu17.sh("pgrep -u ann sshd || true").stdout == ""
