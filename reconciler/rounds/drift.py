@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from reconciler.host.journal import event
 from state.wire.messages import MOST_DRIFT, Drift, Report
 
-UPKEEP = frozenset({"bridge_port"})
-"""Kinds whose things begin anew with each start of a container, from inside, too: no drift."""
+UPKEEP = frozenset({"bridge_port", "connection"})
+"""Kinds whose things begin anew with each start of a container, from inside, too, or with each
+connection of a user: no drift."""
 MOST_EVENTS = 100
 """Changes of one round that the journal lists one by one."""
 FIRST_PAUSE = 60.0

@@ -39,7 +39,7 @@ LONGEST_PAUSE = 300.0
 """Seconds, at most, after which is tried again what could not be healed."""
 FILES = frozenset({PASSWD, SHADOW, GROUP, SUBUID, SUBGID, USERNET})
 FOLDERS = (*sorted({file.parent for file in FILES}), places.AUTHORIZED_KEYS)
-_IN_FILES = ("authorized_keys", "register_keys", "account", "subids", "usernet")
+_IN_FILES = ("authorized_keys", "register_keys", "connection", "account", "subids", "usernet")
 _ELSEWHERE = ("network", "bridge_port", "port_map", "forward", "identity")
 WATCHED: tuple[AnyKind, ...] = tuple(k for k in KINDS if k.name in (*_IN_FILES, *_ELSEWHERE))
 """What is healed at once. Mounts, quotas and containers' files are the rounds' business: they are

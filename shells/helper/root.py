@@ -14,8 +14,9 @@ import struct
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
+from reconciler.host import key_days
 from reconciler.host.locks import lock
 from reconciler.host.places import AUTHORIZED_KEYS
 from reconciler.plan import Tell
@@ -44,7 +45,9 @@ def main(argv: Sequence[str]) -> int:
             request = decode(line)
             user = whose(request, asker)
             if asker != "root":
-                must_stand(pid, AUTHORIZED_KEYS / asker)
+                keys = must_stand(pid, AUTHORIZED_KEYS / asker)
+                with suppress(OSError):  # a full disk keeps nobody out
+                    key_days.note(keys)
             _log(f"event=asked verb={request.verb} asker={asker} user={user or '-'}")
             send(_do(request, Asked(user, request.options, descriptor), send))
     except LxcGpuError as error:

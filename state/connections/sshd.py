@@ -43,11 +43,14 @@ class Connection:
     """What runs over it."""
 
 
-def must_stand(pid: int, file: Path, environment: Mapping[str, str] | None = None) -> None:
-    """LxcGpuError if a process speaks for a connection whose key no longer opens its account.
+def must_stand(
+    pid: int, file: Path, environment: Mapping[str, str] | None = None
+) -> frozenset[str]:
+    """The keys by which the connection came in for which a process speaks, where they are known.
 
-    `file` says what opens it; `environment` is the process's own, if it is known. What no sshd of
-    the account started was started by root, and passes.
+    LxcGpuError if they no longer open its account. `file` says what opens it; `environment` is the
+    process's own, if it is known. What no sshd of the account started was started by root, and
+    passes.
     """
     try:
         known = processes.environment_of(pid) if environment is None else environment
@@ -61,6 +64,7 @@ def must_stand(pid: int, file: Path, environment: Mapping[str, str] | None = Non
             "Connect again, with a key that does. If your ssh kept an older connection open "
             "(ControlMaster): `ssh -O exit HOST` first.",
         )
+    return opened.keys if opened is not None else frozenset()
 
 
 def _opened_by(pid: int, environment: Mapping[str, str]) -> Opened | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -69,6 +71,14 @@ def alive(fleet: Fleet, name: str) -> bool:
 
 def requests(fleet: Fleet) -> int:
     return int(fleet.gpu17.sh(f"{USERS.format('lqchen')} || true").stdout)
+
+
+def test_a_round_tells_on_which_day_a_key_was_last_used(two_keys: Fleet) -> None:
+    assert two_keys.types(f"ssh {BY_SECOND} gpu17-manage status").ok
+    line = reconcile(two_keys.gpu17, "--json").stdout.splitlines()[-1]
+    days = json.loads(line)["report"]["key_days"]
+    print_of = f"ssh-keygen -l -f {SECOND}.pub | cut -d' ' -f2"
+    assert days[two_keys.types(print_of).stdout.strip()] == time.strftime("%Y-%m-%d", time.gmtime())
 
 
 class TestRequests:
