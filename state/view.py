@@ -8,7 +8,7 @@ Standard library only: the shells load it with the system's bare Python.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Any
@@ -118,6 +118,13 @@ class View:
     """How many more recent commits by admins allow (their trailer `Allow-Disable`)."""
     idle_days: int | None = None
     """After how many days without use a container that runs is named; None: never."""
+    lab_networks: tuple[str, ...] = ()
+    """Networks of people's computers (`Fleet.lab_networks`)."""
+
+    @property
+    def not_punished(self) -> tuple[str, ...]:
+        """Whose addresses sshd isn't to punish: each server has many people behind it."""
+        return not_punished((s.address for s in self.servers.values()), self.lab_networks)
 
     def only(self, user: str) -> View:
         """The same view with nobody but `user` in it."""
@@ -153,6 +160,11 @@ class View:
     def prefix_length(self) -> int:
         """The length of the network's prefix, in bits."""
         return IPv4Network(self.network).prefixlen
+
+
+def not_punished(servers: Iterable[str], lab_networks: Iterable[str]) -> tuple[str, ...]:
+    """Addresses and networks for sshd's PerSourcePenaltyExemptList."""
+    return (*sorted(set(servers)), *lab_networks)
 
 
 def container_address(fleet: Fleet, user: User) -> str:
@@ -198,6 +210,7 @@ def view_of(state: State, server: str, revision: str, allow_disable: int = 0) ->
         most_disabled=state.fleet.most_disabled,
         allow_disable=allow_disable,
         idle_days=here.idle_days,
+        lab_networks=tuple(str(network) for network in state.fleet.lab_networks),
     )
 
 
@@ -245,6 +258,7 @@ def from_json(text: str) -> View:
             "limits": Limits(**fields["limits"]),
             "reach_server": tuple(fields["reach_server"]),
             "registrants": {n: tuple(keys) for n, keys in fields["registrants"].items()},
+            "lab_networks": tuple(fields.get("lab_networks", ())),
             "servers": {n: Neighbour(**values) for n, values in fields["servers"].items()},
         }
     )

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.host import places
+from state import command
 from state.errors import LxcGpuError
+from state.view import View
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,21 @@ def read_server_config(path: Path = places.SERVER_CONFIG) -> ServerConfig:
         raise LxcGpuError(
             "server-config", f"{path} can't be used: {error}.", "Run `setup/gpu-server` again."
         ) from error
+
+
+def web_machine(config: ServerConfig) -> list[str]:
+    """The addresses of the web machine; none if whoever knows names doesn't answer soon."""
+    host = config.gate.rpartition("@")[2]
+    try:
+        found = command.run(["getent", "ahosts", host], check=False, timeout=5).stdout
+    except LxcGpuError:
+        return []
+    return list(dict.fromkeys(line.split()[0] for line in found.splitlines() if line.split()))
+
+
+def not_punished(config: ServerConfig, view: View | None) -> tuple[str, ...]:
+    """Whom sshd isn't to punish (PerSourcePenaltyExemptList): many people are behind each."""
+    return tuple(dict.fromkeys((*web_machine(config), *(view.not_punished if view else ()))))
 
 
 def ssh_command() -> str:

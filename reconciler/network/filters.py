@@ -34,6 +34,12 @@ DNS = 53
 LINK_LOCAL = "169.254.0.0/16"
 """Where clouds have the server's own credentials (169.254.169.254), and sometimes its resolver.
 Routers don't forward it (RFC 3927, 2.7)."""
+MOST_SSH = 48
+"""How many ssh connections a container may have at once to its server, and how many to all other
+machines: fewer than the 64 that a sshd lets one address begin (setup/sshd/lxc-gpu.conf)."""
+MOST_SSH_TOGETHER = 150
+"""How many all containers of a server may have to it: fewer than the 200 of MaxStartups at which
+sshd begins to refuse, so whoever comes from outside is let in, whatever containers do."""
 TABLE = ("bridge", "lxc-gpu")
 PORTS, IDENTITIES = "ports", "identities"
 """Sets of the table: the residents' ports; which MAC and address belong to each."""
@@ -137,6 +143,7 @@ def rules(view: View, resolvers: Sequence[str]) -> dict[tuple[str, str], tuple[s
             *_refused(f"-o {BRIDGE} "),
             *(f"-d {LINK_LOCAL} -i {BRIDGE} {_asks_names(p)} -j ACCEPT" for p in ("udp", "tcp")),
             *_refused(f"-d {LINK_LOCAL} -i {BRIDGE} "),
+            *(_at_most(MOST_SSH, 32, port, f"-i {BRIDGE} ") for port in _ssh_ports(view)),
             f"-s {network} -i {BRIDGE} -j ACCEPT",
         ),
         ("filter", INPUT): (
@@ -145,6 +152,8 @@ def rules(view: View, resolvers: Sequence[str]) -> dict[tuple[str, str], tuple[s
             unseen,
             f"{tracked} RELATED,ESTABLISHED -j RETURN",
             "-p icmp -m icmp --icmp-type 8 -j RETURN",
+            _at_most(MOST_SSH, 32, view.servers[view.server].ssh_port),
+            _at_most(MOST_SSH_TOGETHER, 0, view.servers[view.server].ssh_port),
             *(f"-p tcp -m tcp --dport {port} -j RETURN" for port in view.reach_server),
             *(
                 f"-d {resolver}/32 {_asks_names(protocol)} -j RETURN"
@@ -164,6 +173,23 @@ def _refused(which: str = "") -> tuple[str, str]:
     return (
         f"{which}-p tcp -j REJECT --reject-with tcp-reset",
         f"{which}-j REJECT --reject-with icmp-port-unreachable",
+    )
+
+
+def _ssh_ports(view: View) -> list[int]:
+    """At which ports the fleet's machines are asked for ssh; the web machine's is 22."""
+    return sorted({22, *(server.ssh_port for server in view.servers.values())})
+
+
+def _at_most(count: int, prefix: int, port: int, which: str = "") -> str:
+    """Refuses a new connection to `port` of a container, or of all (`prefix` 0), that has `count`.
+
+    Those that ended don't count, those that sshd let in do (iptables-extensions(8), connlimit).
+    """
+    opens = f"-p tcp -m tcp --dport {port} --tcp-flags FIN,SYN,RST,ACK SYN"
+    return (
+        f"{which}{opens} -m connlimit --connlimit-above {count} --connlimit-mask {prefix} "
+        "--connlimit-saddr -j REJECT --reject-with tcp-reset"
     )
 
 

@@ -12,6 +12,8 @@ from installation.script import run_script
 from installation.steps import CHECKOUT, Steps, ssh_host_key
 from reconciler.container.apparmor import PROFILE, Confinement, confinement
 from reconciler.host import places
+from reconciler.host.config import not_punished, read_server_config
+from reconciler.host.published import published_view
 from state import command
 from state.errors import LxcGpuError
 
@@ -200,7 +202,7 @@ def _require_pam() -> None:
 
 def _sshd(steps: Steps) -> None:
     piece = (CHECKOUT / "setup" / "sshd" / "lxc-gpu.conf").read_text()
-    steps.sshd_piece(SSHD_PIECE, piece)
+    steps.sshd_piece(SSHD_PIECE, piece, not_punished(read_server_config(), published_view()))
 
 
 def _apparmor(steps: Steps) -> None:

@@ -13,7 +13,7 @@ import pwd
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from installation import lock
@@ -171,23 +171,37 @@ class Steps:
             return
         self.say(f"remove {path}")
 
-    def sshd_piece(self, path: Path, text: str) -> None:
-        """A piece of sshd's configuration, in effect; taken away again if sshd refuses it."""
-        before = read_text(path)
-        if not self.file(path, text):
-            return
-        tested = command.run(["sshd", "-t"], check=False)
+    def sshd_piece(self, path: Path, text: str, exempt: Iterable[str] = ()) -> None:
+        """A piece of sshd's configuration, in effect; what sshd refuses is not put in place.
+
+        `exempt`: addresses and networks that sshd isn't to punish, where it does that.
+        """
+        text = with_exempt(text, exempt, command.run(["sshd", "-T"], check=False).stdout)
+        if read_text(path) != text:
+            self._sshd_takes(path, text)
+        if self.file(path, text):
+            command.run(["systemctl", "reload-or-restart", "ssh"])
+
+    def _sshd_takes(self, path: Path, text: str) -> None:
+        """LxcGpuError if sshd refuses its configuration with this text in the file `path`.
+
+        sshd reads it where it is to be, in a mount namespace of its own: one that starts meanwhile
+        doesn't.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="lxc-gpu") as folder:
+            draft = Path(folder) / path.parent.name
+            shutil.copytree(path.parent, draft)
+            write_file(draft / path.name, text)
+            look = 'mount --bind "$1" "$2"; exec sshd -t'
+            words = ["unshare", "--mount", "sh", "-euc", look, "sh"]
+            tested = command.run([*words, draft, path.parent], check=False)
         if not tested.ok:
-            if before is None:
-                path.unlink()
-            else:
-                write_file(path, before)
             raise LxcGpuError(
                 "sshd-config",
                 f"sshd refuses its configuration with ours in it: {tested.stderr.strip()}",
                 "It is as it was before; sshd was not touched.",
             )
-        command.run(["systemctl", "reload-or-restart", "ssh"])
 
     def apparmor_profile(self, path: Path, text: str, *, loaded: bool) -> None:
         """A profile of AppArmor, in the kernel; what its parser refuses is not put in place."""
@@ -248,6 +262,17 @@ class Steps:
             UNFINISHED.unlink(missing_ok=True)
         if self.changes == 0:
             print("  nothing to change", flush=True)
+
+
+def with_exempt(piece: str, exempt: Iterable[str], shown: str) -> str:
+    """A piece for an sshd that prints `shown` with -T: it stops at words that it doesn't know.
+
+    The line that names whom it doesn't punish (since OpenSSH 9.8) stays if there is somebody. Pure.
+    """
+    listed = ",".join(exempt)
+    if listed and "persourcepenalties " in shown:
+        return piece.replace("@EXEMPT@", listed)
+    return "".join(line for line in piece.splitlines(True) if "@EXEMPT@" not in line)
 
 
 def supported_release() -> str:

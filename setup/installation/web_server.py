@@ -7,6 +7,7 @@ import contextlib
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -111,9 +112,9 @@ def _install(steps: Steps, options: argparse.Namespace) -> None:
     _account(steps)
     signing = steps.ssh_key(SIGNING_KEY, f"lxc-gpu signing key of {socket.gethostname()}", ACCOUNT)
     steps.ssh_key(NUDGE_KEY, f"lxc-gpu nudge key of {socket.gethostname()}", ACCOUNT)
-    _repository(steps, options, signing)
+    not_punished = _repository(steps, options, signing)
     new_config = web_config.write(steps, options, ACCOUNT)
-    _gate(steps)
+    _gate(steps, not_punished)
     new_unit = steps.file(UNIT, (PIECES / UNIT.name).read_text())
     if new_unit:
         command.run(["systemctl", "daemon-reload"])
@@ -134,17 +135,18 @@ def _account(steps: Steps) -> None:
         steps.folder(folder, mode, owner)
 
 
-def _repository(steps: Steps, options: argparse.Namespace, signing: str) -> None:
+def _repository(steps: Steps, options: argparse.Namespace, signing: str) -> list[str]:
+    """The repository, with hooks of this version; whose addresses the gate isn't to punish."""
     first = []
     if not REPOSITORY.exists():
         steps.say(f"make the state repository {REPOSITORY}")
         first = ["--admin-name", options.admin_name, "--admin-key", options.admin_key]
         first += ["--iam-key", signing, "--signing-key", str(SIGNING_KEY)]
-    _as_account("state-repository", REPOSITORY, *first)
+    return _as_account("state-repository", REPOSITORY, *first).stdout.split()
 
 
-def _gate(steps: Steps) -> None:
-    steps.sshd_piece(SSHD_PIECE, (PIECES / "sshd.conf").read_text())
+def _gate(steps: Steps, not_punished: Sequence[str]) -> None:
+    steps.sshd_piece(SSHD_PIECE, (PIECES / "sshd.conf").read_text(), not_punished)
 
 
 def _running(steps: Steps, restart: bool) -> None:
@@ -228,8 +230,8 @@ def _newest() -> str:
     return command.run([*words, "rev-parse", "main"], env={"HOME": str(KEPT)}).stdout.strip()
 
 
-def _as_account(executable: str, *words: str | Path) -> None:
-    command.run(
+def _as_account(executable: str, *words: str | Path) -> command.Finished:
+    return command.run(
         ["runuser", "-u", ACCOUNT, "--", places.EXECUTABLES / executable, *words],
         env={"HOME": str(KEPT)},
         cwd=KEPT,

@@ -86,6 +86,9 @@ class Fleet(Model):
     """How many users a server disables at once; more takes `Allow-Disable: N` in a commit."""
     reach: Reach = Reach()
     """What containers may reach on their own server."""
+    lab_networks: tuple[Network, ...] = ()
+    """Networks of people's computers, above all those where many share an address (NAT): sshd
+    doesn't punish all for one (PerSourcePenaltyExemptList, since OpenSSH 9.8)."""
     page: Page | None = None
     """Where the web page is: `lxc-gpu status` reads it."""
     signers: tuple[Signer, ...] = ()

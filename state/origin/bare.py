@@ -3,7 +3,8 @@
 `state-repository REPOSITORY --admin-name NAME --admin-key KEY --iam-key KEY --signing-key FILE`
 makes it, with a first commit that names who may sign, signed by the web machine; no server takes
 that commit for good before its sysadmin says so (`setup/gpu-server --trust`).
-`state-repository REPOSITORY` renews hooks and settings.
+`state-repository REPOSITORY` renews hooks and settings. Both print whom the gate's sshd isn't to
+punish, an address or a network a line.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from pathlib import Path
 from state import command
 from state.errors import LxcGpuError
 from state.git.commits import Author
+from state.git.repository import Repository
 from state.model.documents import Signer
 from state.model.keys import PublicKey, parse_key
 from state.origin import first_state, gate_file
+from state.view import not_punished
 
 GATE_KEYS = Path("/usr/local/lib/lxc-gpu/gate-keys")
 """What writes the gate's keys; its place is the same in every release."""
@@ -82,6 +85,10 @@ def main() -> int:
             iam = Signer(name="IAM", role="iam", key=options.iam_key)
             init(path, admin, iam, options.signing_key)
         furnish(path, path.with_name("gate_keys"))
+        repository = Repository(path)
+        state = repository.read(repository.tip())
+        servers = (str(server.address) for server in state.servers.values())
+        print("\n".join(not_punished(servers, map(str, state.fleet.lab_networks))))
     except LxcGpuError as error:
         print(error, file=sys.stderr)
         return 1

@@ -12,6 +12,7 @@ import socket
 import struct
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 EVERYBODY = "ff:ff:ff:ff:ff:ff"
@@ -122,3 +123,29 @@ def connect(address: str, port: int) -> None:
         print("timeout")
     except OSError as error:
         print({errno.ECONNREFUSED: "refused"}.get(error.errno or 0, error.strerror))
+
+
+def silent(address: str, port: int, count: int) -> list[socket.socket]:
+    """Open connections that say nothing; print how many there are."""
+    opened = []
+    for _ in range(count):
+        with suppress(OSError):
+            opened.append(socket.create_connection((address, port), timeout=3))
+    print(len(opened))
+    return opened
+
+
+def hold(ready: str, until: str) -> None:
+    """Make the file `ready`, and keep all that is open until the file `until` is gone."""
+    Path(ready).touch()
+    while Path(until).exists():
+        time.sleep(0.05)
+
+
+def greeting(address: str, port: int) -> None:
+    """Print the first bytes of what answers, or why nothing does."""
+    try:
+        with socket.create_connection((address, port), timeout=20) as connection:
+            print(connection.recv(4).decode() or "closed")
+    except OSError as error:
+        print(error.strerror or "timeout")

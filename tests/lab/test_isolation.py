@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from laboratory.hosts import Host
 
-from reconciler.network.filters import mac_of
+from reconciler.network.filters import MOST_SSH, mac_of
 from tests.lab import attacker
 from tests.lab.fleet import Fleet, end_at_once, reconcile, running
 from tests.patience import eventually
@@ -400,6 +400,51 @@ class TestReach:
             assert "refused" in fleet.laptop.sh(tried, check=False).stdout
         finally:
             fleet.laptop.sh(f"ip route del {lqchen.address}")
+
+
+class TestSilentConnections:
+    """D3: who opens connections and says nothing keeps nobody else from their server."""
+
+    HOLDS, READY = "/run/silent", "/tmp/silent-ready"
+    STATUS = """
+        cd $(mktemp -d)
+        ask() { ssh gpu17-manage status >$1 2>&1 || test $? != 255 && touch $1.answered; }
+        for each in $(seq 40); do ask $each & done
+        wait
+        ls | grep -c answered || cat *"""
+    """40 at once, as a script does that looks at something; how many sshd let in. The root helper
+    may tell some of them to wait for the others (255 is ssh's own status, of no connection)."""
+
+    @contextmanager
+    def held(self, gpu17: Host, lqchen: Place) -> Iterator[list[int]]:
+        """130 to each address of LAN, GATEWAY, OTHER_SERVER; in the end, how many each took."""
+        got: list[int] = []
+        gpu17.sh(f"rm -f {self.READY}; touch {self.HOLDS}")
+        lines = "".join(
+            f"kept{number} = silent({address!r}, 22, 130)\n"
+            for number, address in enumerate((LAN, GATEWAY, OTHER_SERVER))
+        )
+        lines = f"{PROGRAM}\n{lines}hold({self.READY!r}, {self.HOLDS!r})\n"
+        argv = lqchen.enter("/usr/bin/python3", "-")
+        with ThreadPoolExecutor(1) as pool:
+            attacks = pool.submit(gpu17.run, argv, stdin=lines, timeout=300)
+            try:
+                eventually(lambda: gpu17.sh(f"test -e {self.READY}", check=False).ok)
+                yield got
+            finally:
+                gpu17.sh(f"rm -f {self.HOLDS} {self.READY}")
+                got += [int(number) for number in attacks.result().stdout.split()]
+
+    def test_keep_nobody_out(self, fleet: Fleet, gpu17: Host, lqchen: Place, ann: Place) -> None:
+        with self.held(gpu17, lqchen) as got:
+            assert lqchen.connects(LAN, 22) == "refused", "by itself it may have no more"
+            both = f"greeting({LAN!r}, 22)\ngreeting({OTHER_SERVER!r}, 22)"
+            assert ann.runs(both) == "SSH-\nSSH-"
+            answered = fleet.types(self.STATUS, user="ann", wait=240)
+            assert answered.stdout.split() == ["40"]
+        here, at_the_bridge, elsewhere = got
+        assert (here + at_the_bridge, elsewhere) == (MOST_SSH, MOST_SSH)
+        eventually(lambda: lqchen.connects(LAN, 22) == "open")
 
 
 class TestWithoutTheTable:

@@ -82,3 +82,25 @@ def test_the_folder_where_it_is_typed_is_not_searched(tmp_path, name, module):
     )
     assert done.returncode == 0, done.stderr
     assert "usage: setup/" in done.stdout
+
+
+class TestSshdPiece:
+    PIECE = "MaxStartups 200:30:400\nPerSourcePenaltyExemptList @EXEMPT@\nMatch all\n"
+    NEW = "port 22\npersourcepenalties crash:90 authfail:5\npersourcepenaltyexemptlist none\n"
+
+    def test_whom_sshd_is_not_to_punish(self):
+        text = steps.with_exempt(self.PIECE, ["172.16.2.2", "10.9.0.0/16"], self.NEW)
+        assert "\nPerSourcePenaltyExemptList 172.16.2.2,10.9.0.0/16\n" in text
+
+    def test_an_sshd_that_does_not_know_the_word_does_not_get_it(self):
+        """It would stop at it: Debian 12 has OpenSSH 9.2."""
+        without = "MaxStartups 200:30:400\nMatch all\n"
+        assert steps.with_exempt(self.PIECE, ["172.16.2.2"], "port 22\n") == without
+        assert steps.with_exempt(self.PIECE, [], self.NEW) == without, "an empty list is refused"
+
+    @pytest.mark.parametrize("piece", ["sshd/lxc-gpu.conf", "web/sshd.conf"])
+    def test_limits_for_everybody_stand_before_the_first_match(self, piece):
+        """They are global; in a Match block, sshd refuses them."""
+        before = (SETUP / piece).read_text().split("\nMatch ")[0]
+        for word in ("LoginGraceTime", "MaxStartups", "PerSourceMaxStartups", "@EXEMPT@"):
+            assert word in before

@@ -1,10 +1,22 @@
+import re
 from dataclasses import replace
+from pathlib import Path
 
 from reconciler.kinds.identity import IdentityKind
-from reconciler.network.filters import FORWARD, INPUT, mac_of, port_of, rules, table
+from reconciler.network.filters import (
+    FORWARD,
+    INPUT,
+    MOST_SSH,
+    MOST_SSH_TOGETHER,
+    mac_of,
+    port_of,
+    rules,
+    table,
+)
 from reconciler.network.nft import Element, parse
 from reconciler.plan import Change
-from tests.unit.reconciler.views import RESIDENT, VIEW, with_
+from state.view import Neighbour
+from tests.unit.reconciler.views import KEY, RESIDENT, VIEW, with_
 
 SHOWN = """{"nftables": [{"metainfo": {"version": "1.0.6"}}, {"set": {"family": "bridge",
 "name": "identities", "table": "lxc-gpu", "type": ["ifname", "ether_addr", "ipv4_addr"],
@@ -73,3 +85,22 @@ class TestRules:
         direct = "-i lxcgpu0 -o lxcgpu0 -j ACCEPT"
         assert direct not in rules(VIEW, ())["filter", FORWARD]
         assert direct in rules(with_(reach_containers=True), ())["filter", FORWARD]
+
+    def test_a_container_opens_no_more_ssh_connections_than_one_sshd_takes_of_an_address(
+        self,
+    ) -> None:
+        """D3: 130 silent ones shut everybody out, here or at another server."""
+        piece = (Path(__file__).parents[4] / "setup/sshd/lxc-gpu.conf").read_text()
+        of_one = int(re.search(r"^PerSourceMaxStartups (\d+)", piece, re.M)[1])  # type: ignore[index]
+        drops_from = int(re.search(r"^MaxStartups (\d+):", piece, re.M)[1])  # type: ignore[index]
+        assert 40 < MOST_SSH < of_one < MOST_SSH_TOGETHER < drops_from
+        other = Neighbour("172.16.2.18", 2222, KEY)
+        found = rules(with_(servers={**VIEW.servers, "gpu18": other}), ())
+        each = f"--connlimit-above {MOST_SSH} --connlimit-mask 32"
+        leaving = [rule for rule in found["filter", FORWARD] if each in rule]
+        assert [rule.split("--dport ")[1].split()[0] for rule in leaving] == ["22", "2222"]
+        here = found["filter", INPUT]
+        let_in = here.index("-p tcp -m tcp --dport 22 -j RETURN")
+        together = f"--connlimit-above {MOST_SSH_TOGETHER} --connlimit-mask 0"
+        assert any(each in rule for rule in here[:let_in])
+        assert any(together in rule for rule in here[:let_in])
