@@ -17,6 +17,7 @@ from webui import config as configuration
 from webui import events
 from webui.application import assemble, build
 from webui.events import Code
+from webui.live import LEAVING
 from webui.pages.iam import SAVES
 from webui.pages.monitor import MONITORS
 from webui.pages.results import STREAMS
@@ -26,7 +27,7 @@ MOST_UNSENT = 256 * 1024
 fifty live pages took 900."""
 UNREAD = 60_000
 """Milliseconds after which a browser that reads nothing at all is gone: it would hold a thread."""
-THREADS = STREAMS + MONITORS + SAVES + 24
+THREADS = STREAMS + MONITORS + 2 * LEAVING + SAVES + 24
 """Live pages and saves under way hold one each; 24 are always left for the plain pages."""
 
 

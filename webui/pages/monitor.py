@@ -13,7 +13,7 @@ from webui.live import Places
 from webui.monitor.shown.choice import Choice, Order, choice, chosen
 from webui.monitor.shown.display import TEMPLATE, Display, Drawn
 from webui.monitor.shown.watching import PACE, Watcher, WholeCard, counted, events, is_open
-from webui.services import EXTENSION, Services, services
+from webui.services import EXTENSION, Services, services, source_address
 
 monitor = Blueprint("monitor", __name__)
 
@@ -64,7 +64,8 @@ def live() -> Response:
     """The same as server-sent events: each one what changed since the one before."""
     watcher = Watcher(choice(request.args), _whole_card(current_app.jinja_env))
     fleet = display()
-    return _places.stream(events(watcher, services().latest, lambda: fleet.fleet(PACE / 2)))
+    news = events(watcher, services().latest, lambda: fleet.fleet(PACE / 2))
+    return _places.stream(news, source_address())
 
 
 ORDERS = (

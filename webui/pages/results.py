@@ -11,7 +11,7 @@ from flask import Blueprint, Flask, Response, abort, current_app, render_templat
 from webui.live import PULSE, STILL_HERE, Places
 from webui.servers.board import Board
 from webui.servers.board import Save as Saved
-from webui.services import services
+from webui.services import services, source_address
 
 results = Blueprint("results", __name__)
 
@@ -36,7 +36,7 @@ def events(token: str) -> Response:
     """The same as server-sent events: each one the new list of servers, as HTML."""
     _saved(token)
     app = current_app._get_current_object()  # type: ignore[attr-defined]
-    return _places.stream(_events(app, services().board, token))
+    return _places.stream(_events(app, services().board, token), source_address())
 
 
 def _events(app: Flask, board: Board, token: str) -> Iterator[str]:
