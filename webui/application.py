@@ -8,7 +8,6 @@ from functools import partial
 
 from flask import Flask, Response, render_template_string
 from markupsafe import Markup
-from werkzeug.middleware.proxy_fix import ProxyFix
 
 from state.wire.server_load import ServerLoad
 from webui import words
@@ -74,8 +73,6 @@ def build(config: WebConfig, parts: Services | None = None) -> Flask:
     app.jinja_env.globals["path"] = _paths(app)
     faults.install(app)
     app.after_request(_add_headers)
-    if config.behind_proxy:
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_proto=1)  # type: ignore[method-assign]
     return app
 
 

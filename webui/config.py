@@ -10,7 +10,15 @@ from urllib.parse import urlsplit
 
 from ldap3.core.exceptions import LDAPExceptionError
 from ldap3.operation.search import parse_filter
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    IPvAnyNetwork,
+    ValidationError,
+    model_validator,
+)
 
 from state.errors import LxcGpuError
 from state.model.fields import web_url
@@ -118,10 +126,15 @@ class WebConfig(Table):
     """The whole file."""
 
     listen: Annotated[str, AfterValidator(_listen)] = "127.0.0.1:8080"
+    """Where nginx answers without TLS. Without nginx, the page itself: on the loopback only."""
     public_url: Annotated[str, AfterValidator(web_url)]
     """How people reach this page: goes into the commands that they copy."""
     behind_proxy: bool = False
-    """Believe X-Forwarded-For of one proxy, such as the nginx that setup installs."""
+    """Whether a proxy of yours stands before our nginx, on another machine."""
+    proxies: tuple[IPvAnyNetwork, ...] = ()
+    """Its addresses: what they say in X-Forwarded-For is believed. On this machine: not needed."""
+    connections_per_address: Annotated[int, Field(ge=10, le=10_000)] = 100
+    """How many requests one address may have under way; a whole campus may sit behind one."""
     repository: str
     """The state repository: a path or an address."""
     clone: Path
@@ -163,6 +176,11 @@ class WebConfig(Table):
     def port(self) -> int:
         """The port to listen on."""
         return int(self.listen.rpartition(":")[2])
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only programs of this machine reach `listen`."""
+        return self.host in ("localhost", "::1") or self.host.startswith("127.")
 
     @property
     def looks_up(self) -> bool:

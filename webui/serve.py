@@ -1,11 +1,18 @@
-"""Serves the web page: `python -m webui.serve`, started by lxc-gpu-web.service."""
+"""Serves the web page: `python -m webui.serve`, started by lxc-gpu-web.service.
+
+People reach it by nginx alone, over a unix socket. By itself, for developers, it listens on the
+loopback: it is not patient with slow clients, and believes no header about who they are.
+"""
 
 from __future__ import annotations
 
+import grp
 import logging
+import os
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from flask import Flask
@@ -29,10 +36,14 @@ UNREAD = 60_000
 """Milliseconds after which a browser that reads nothing at all is gone: it would hold a thread."""
 THREADS = STREAMS + MONITORS + 2 * LEAVING + SAVES + 24
 """Live pages and saves under way hold one each; 24 are always left for the plain pages."""
+CONNECTIONS = THREADS + 1000
+"""More than threads: a connection whose request isn't whole yet must keep nobody out."""
+NGINX = "www-data"
+"""The group of nginx in Debian and Ubuntu: it alone may open the socket."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Serve until ended. The one argument is the configuration's path."""
+    """Serve until ended. The arguments: the configuration's path, and the socket's for nginx."""
     given = sys.argv[1:] if arguments is None else arguments
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(levelname)s %(message)s")
     logging.getLogger("paramiko").setLevel(logging.CRITICAL)
@@ -46,11 +57,19 @@ def main(arguments: list[str] | None = None) -> int:
     if config.directory.dangerously_unencrypted:
         what = "passwords go to the directory UNENCRYPTED"
         events.warning(log, Code.INSECURE, what=what)
-    if config.host not in ("127.0.0.1", "::1", "localhost"):
-        what = f"listening on {config.listen} without TLS: passwords cross the network readable"
+    if config.public_url.startswith("http://") and not config.is_loopback:
+        what = f"{config.public_url} has no TLS: passwords cross the network readable"
         events.warning(log, Code.INSECURE, what=what)
     parts = assemble(config)
-    server = listen(build(config, parts), config.host, config.port)
+    app, place = build(config, parts), config.listen
+    if len(given) > 1:
+        place = given[1]
+        server = listen_for_nginx(app, Path(place))
+    elif config.is_loopback:
+        server = listen(app, config.host, config.port)
+    else:
+        print(_not_alone(config.listen), file=sys.stderr)
+        return 1
     parts.nudger.watch(
         lambda: parts.source.current().revision,
         look_every=config.fetch_seconds,
@@ -63,7 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
     else:
         why = "people bind as themselves (bind_template), and there is no service account"
         events.warning(log, Code.DIRECTORY_OFF, why=why)
-    events.info(log, Code.SERVING, listen=config.listen)
+    events.info(log, Code.SERVING, listen=place)
     signal.signal(signal.SIGTERM, _end)
     server.run()
     parts.listeners.stop()
@@ -72,15 +91,55 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def listen(app: Flask, host: str, port: int) -> BaseWSGIServer:
-    """The server that serves `app`, listening; `run` serves."""
+    """The server that serves `app` by itself, listening; `run` serves."""
+    return _server(app, _sockets(host, port))
+
+
+def listen_for_nginx(app: Flask, path: Path, group: str = NGINX) -> BaseWSGIServer:
+    """The same at a unix socket, which `group` may open; what comes there says for whom.
+
+    Waitress calls the peer of any unix socket "localhost", and drops the header of other peers.
+    """
+    header = {"x-forwarded-for"}
+    return _server(app, [_at(path, group)], trusted_proxy="localhost", trusted_proxy_headers=header)
+
+
+def _server(app: Flask, sockets: Sequence[socket.socket], **trust: object) -> BaseWSGIServer:
     return create_server(
         app,
-        sockets=_sockets(host, port),
+        sockets=sockets,
         threads=THREADS,
+        connection_limit=CONNECTIONS,
+        asyncore_use_poll=True,  # select(2) knows 1024 descriptors
         ident=None,
         max_request_body_size=1024 * 1024,
         channel_timeout=60,
         outbuf_high_watermark=MOST_UNSENT,
+        **trust,
+    )
+
+
+def _at(path: Path, group: str) -> socket.socket:
+    """A unix socket at `path` that our account and `group` may connect to: unix(7)."""
+    path.unlink(missing_ok=True)
+    made = socket.socket(socket.AF_UNIX)
+    before = os.umask(0o177)
+    try:
+        made.bind(str(path))
+    finally:
+        os.umask(before)
+    os.chown(path, -1, grp.getgrnam(group).gr_gid)
+    path.chmod(0o660)
+    made.listen()
+    return made
+
+
+def _not_alone(listen: str) -> LxcGpuError:
+    return LxcGpuError(
+        "web-without-nginx",
+        f"web.toml says listen = {listen}: nginx answers there, and the page is behind it. By"
+        " itself, it listens on the loopback only.",
+        "Run setup/web-server, which sets both up.",
     )
 
 

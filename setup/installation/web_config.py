@@ -15,15 +15,17 @@ CONFIG = Path("/etc/lxc-gpu")
 WEB_TOML = CONFIG / "web.toml"
 LDAP_PASSWORD = CONFIG / "ldap-password"
 LDAP_CA = CONFIG / "ldap-ca.pem"
-BEHIND_NGINX = "127.0.0.1:8080"
+LISTEN = "127.0.0.1:8080"
+PER_ADDRESS = 100
+"""Requests that one address may have under way; a whole laboratory may sit behind one."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options that go into web.toml the first time."""
     page = parser.add_argument_group(f"the page (for {WEB_TOML}, written only if missing)")
     page.add_argument("--public-url", metavar="URL", help="e.g. https://iam.mylab.com")
-    page.add_argument("--listen", metavar="ADDRESS:PORT", default=BEHIND_NGINX,
-                      help=f"default: {BEHIND_NGINX}")  # fmt: skip
+    page.add_argument("--listen", metavar="ADDRESS:PORT", default=LISTEN,
+                      help=f"where nginx answers without TLS; default: {LISTEN}")  # fmt: skip
     page.add_argument("--organisation", metavar="NAME", default="", help="your laboratory's name")
     ldap = parser.add_argument_group("the directory (likewise)")
     ldap.add_argument("--ldap-url", metavar="URL", action="append", default=[],
@@ -66,7 +68,6 @@ def text(options: argparse.Namespace) -> str:
         "listen": options.listen,
         "public_url": options.public_url,
         "organisation": options.organisation,
-        "behind_proxy": options.tls,
         "repository": "/var/lib/lxc-gpu/state.git",
         "clone": "/var/lib/lxc-gpu/web-clone",
         "signing_key": "/etc/lxc-gpu/keys/signing",
@@ -94,8 +95,26 @@ def text(options: argparse.Namespace) -> str:
 
 
 def listen() -> str:
-    """Where the page listens, as web.toml says."""
-    return str(_read().get("listen", BEHIND_NGINX))
+    """Where nginx answers for the page without TLS, as web.toml says."""
+    return str(_read().get("listen", LISTEN))
+
+
+def is_loopback(place: str) -> bool:
+    """Whether only programs of this machine reach this `listen`."""
+    host = place.rpartition(":")[0].strip("[]")
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
+def for_nginx() -> tuple[bool, tuple[str, ...], int]:
+    """`behind_proxy`, `proxies` and `connections_per_address` of web.toml."""
+    said = _read()
+    proxies, most = said.get("proxies", []), said.get("connections_per_address", PER_ADDRESS)
+    if not isinstance(proxies, list) or not isinstance(most, int):
+        raise LxcGpuError(
+            "web-config-invalid",
+            f"{WEB_TOML}: proxies must be a list of addresses, connections_per_address a number.",
+        )
+    return bool(said.get("behind_proxy")), tuple(map(str, proxies)), most
 
 
 def public_name() -> str:

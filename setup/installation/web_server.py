@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from installation import release, web_config
+from installation import release, web_config, web_nginx
 from installation.script import run_script
 from installation.steps import CHECKOUT, ENVIRONMENT, Steps, ssh_host_key
 from installation.web_config import CONFIG, WEB_TOML
@@ -19,7 +18,8 @@ from reconciler.host import places
 from state import command
 from state.errors import LxcGpuError
 
-PACKAGES = ("python3", "python3-venv", "git", "openssh-server", "openssh-client", "ca-certificates")
+PACKAGES = ("python3", "python3-venv", "git", "openssh-server", "openssh-client", "ca-certificates",
+            *web_nginx.PACKAGES)  # fmt: skip
 PIECES = CHECKOUT / "setup" / "web"
 ACCOUNT = "lxc-gpu"
 KEPT = Path("/var/lib/lxc-gpu")
@@ -27,12 +27,10 @@ REPOSITORY = KEPT / "state.git"
 KEYS = CONFIG / "keys"
 SIGNING_KEY = KEYS / "signing"
 NUDGE_KEY = KEYS / "nudge"
-TLS = CONFIG / "tls"
 UNIT = Path("/etc/systemd/system/lxc-gpu-web.service")
 SSHD_PIECE = Path("/etc/ssh/sshd_config.d/20-lxc-gpu-gate.conf")
-NGINX_PIECE = Path("/etc/nginx/conf.d/lxc-gpu.conf")
 PATIENCE = 30
-"""Seconds that the page may take to start."""
+"""Seconds that the page, and nginx, may take to start."""
 
 
 def main() -> int:
@@ -44,12 +42,12 @@ def main() -> int:
         if options.undo:
             _undo(steps, options.purge)
         elif options.packages:
-            _packages(steps, options)
+            _packages(steps)
         else:
             _install(steps, options)
         steps.done()
         if not (options.undo or options.packages):
-            _tell(options)
+            _tell()
 
     return run_script("setup/web-server", "Web machine", work)
 
@@ -68,12 +66,11 @@ def _options() -> argparse.Namespace:
     add("--admin-key", metavar="KEY", help="the first sysadmin's public ssh key")
     add("--admin-name", metavar="NAME", help="that sysadmin's name, e.g. 'Alice Smith'")
     web_config.add_options(parser)
-    tls = parser.add_argument_group("TLS by nginx, in front of the page")
+    tls = parser.add_argument_group("TLS, by nginx in front of the page")
     tls.add_argument("--tls-certificate", metavar="FILE", type=Path)
     tls.add_argument("--tls-key", metavar="FILE", type=Path)
     tls.add_argument("--tls-self-signed", action="store_true", help="make a certificate here")
     options = parser.parse_args()
-    options.tls = bool(options.tls_self_signed or options.tls_certificate)
     if options.purge and not options.undo:
         parser.error("--purge goes with --undo")
     if bool(options.tls_certificate) != bool(options.tls_key):
@@ -99,14 +96,15 @@ def _refuse_gpu_server() -> None:
         )
 
 
-def _packages(steps: Steps, options: argparse.Namespace) -> None:
-    steps.packages([*PACKAGES, *(["nginx-light", "openssl"] if options.tls else [])])
+def _packages(steps: Steps) -> None:
+    steps.packages(PACKAGES)
     steps.environment()
 
 
 def _install(steps: Steps, options: argparse.Namespace) -> None:
+    web_nginx.refuse_foreign_certificate(bool(options.tls_certificate or options.tls_self_signed))
     steps.begin()
-    _packages(steps, options)
+    _packages(steps)
     release.install(steps)
     new_code = steps.changes > 0
     _account(steps)
@@ -119,8 +117,7 @@ def _install(steps: Steps, options: argparse.Namespace) -> None:
     if new_unit:
         command.run(["systemctl", "daemon-reload"])
     _running(steps, restart=new_unit or new_config or new_code)
-    if options.tls:
-        _tls(steps, options)
+    _in_front(steps, options)
     release.retire(steps)
 
 
@@ -162,56 +159,53 @@ def _running(steps: Steps, restart: bool) -> None:
 
 
 def _wait_until_it_listens() -> None:
-    host, port = web_config.listen().rsplit(":", 1)
-    place = ("127.0.0.1" if host == "0.0.0.0" else host, int(port))  # noqa: S104 # any address
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        with contextlib.suppress(OSError), socket.create_connection(place, timeout=1):
-            return
-        time.sleep(0.05)
-    raise LxcGpuError(
+    silent = LxcGpuError(
         "web-silent",
-        f"{UNIT.name} was started, but does not listen on {host}:{port} after {PATIENCE} s.",
+        f"{UNIT.name} was started, but does not answer at {web_nginx.SOCKET} after {PATIENCE} s.",
         f"`journalctl -u {UNIT.name}` says why.",
     )
+    _wait_for(lambda: _connected(str(web_nginx.SOCKET), socket.AF_UNIX), silent)
 
 
-def _tls(steps: Steps, options: argparse.Namespace) -> None:
-    name, listen = web_config.public_name(), web_config.listen()
-    steps.folder(TLS, 0o700)
-    certificate, key = TLS / "certificate.pem", TLS / "key.pem"
-    if options.tls_certificate:
-        steps.file(certificate, options.tls_certificate.read_text())
-        steps.file(key, options.tls_key.read_text(), 0o600)
-    elif not certificate.exists():
-        steps.say(f"make a self-signed certificate for {name}")
-        command.run([
-            "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
-            "-nodes", "-days", "3650", "-subj", f"/CN={name}", "-addext",
-            f"subjectAltName=DNS:{name}", "-keyout", key, "-out", certificate,
-        ])  # fmt: skip
-    text = (PIECES / "nginx.conf").read_text()
-    for word, value in (("NAME", name), ("CERTIFICATE", str(certificate)), ("KEY", str(key)),
-                        ("LISTEN", listen)):  # fmt: skip
-        text = text.replace(f"@{word}@", value)
-    if not Path("/proc/net/if_inet6").exists():  # nginx doesn't start if it can't listen there
-        text = "".join(line for line in text.splitlines(True) if "[::]" not in line)
-    if steps.file(NGINX_PIECE, text):
-        command.run(["nginx", "-t"])
-        command.run(["systemctl", "reload-or-restart", "nginx"])
+def _in_front(steps: Steps, options: argparse.Namespace) -> None:
+    """nginx, which is where people reach the page."""
+    new = web_nginx.certificate(
+        steps, options.tls_certificate, options.tls_key, options.tls_self_signed
+    )
+    web_nginx.install(steps, new)
+    host, port = web_config.listen().rsplit(":", 1)
+    place = (host.strip("[]"), int(port)) if web_nginx.configured().plain else ("127.0.0.1", 443)
+    silent = LxcGpuError(
+        "nginx-silent",
+        f"nginx has the page's site, but does not answer at {place[0]}:{place[1]}.",
+        "`journalctl -u nginx` and /var/log/nginx/error.log say why: another program may have the "
+        "port (`ss -ltnp`).",
+    )
+    _wait_for(lambda: _connected(place, socket.AF_INET6 if ":" in place[0] else socket.AF_INET),
+              silent)  # fmt: skip
 
 
-def _tell(options: argparse.Namespace) -> None:
+def _connected(place: object, family: int) -> None:
+    with socket.socket(family, socket.SOCK_STREAM) as client:
+        client.settimeout(1)
+        client.connect(place)  # type: ignore[arg-type] # as the family wants it
+
+
+def _wait_for(connect: Callable[[], None], silent: LxcGpuError) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        with suppress(OSError):
+            return connect()
+        time.sleep(0.05)
+    raise silent
+
+
+def _tell() -> None:
     """What a GPU server's set-up needs to know of this machine, ready to paste."""
     host = web_config.public_name()
     nudge = " ".join(Path(f"{NUDGE_KEY}.pub").read_text().split()[:2])
-    address = web_config.listen()
-    if not options.tls and not NGINX_PIECE.exists() and not address.startswith("127."):
-        print(
-            f"\nWARNING: the page listens on {address} without TLS: passwords cross the network\n"
-            "readable. Put a proxy with TLS in front, or use --tls-certificate.",
-            file=sys.stderr,
-        )
+    for warning in _warnings(web_nginx.configured()):
+        print(f"\nWARNING: {warning}", file=sys.stderr)
     print(
         "\nOn each GPU server:\n\n"
         "  setup/gpu-server --name NAME \\\n"
@@ -222,6 +216,19 @@ def _tell(options: argparse.Namespace) -> None:
         "\nSysadmins clone the state with:\n\n"
         f"  git clone ssh://{ACCOUNT}@{host}{REPOSITORY}\n"
     )
+
+
+def _warnings(site: web_nginx.Site) -> Iterator[str]:
+    if not site.tls and not site.behind_proxy and not web_config.is_loopback(site.listen):
+        yield (
+            f"nginx answers at {site.listen} without TLS: passwords cross the network\n"
+            "readable. Use --tls-certificate and --tls-key, or --tls-self-signed for a try."
+        )
+    if site.believed == web_nginx.EVERYBODY:
+        yield (
+            f"whoever reaches {site.listen} is believed about the address that a request comes\n"
+            f'from. Name your proxy in {WEB_TOML}: proxies = ["ADDRESS"]; then run this again.'
+        )
 
 
 def _newest() -> str:
@@ -240,11 +247,11 @@ def _as_account(executable: str, *words: str | Path) -> command.Finished:
 
 def _undo(steps: Steps, purge: bool) -> None:
     command.run(["systemctl", "disable", "--now", "--quiet", UNIT.name], check=False)
-    ours = [UNIT, SSHD_PIECE, NGINX_PIECE, Path("/usr/local/bin/lxc-gpu"), *release.LINKS,
-            ENVIRONMENT]  # fmt: skip
-    kept = [REPOSITORY, KEPT / "web-clone", KEPT / "gate-clone", KEPT / "gate_keys", KEYS, TLS]
+    ours = [UNIT, SSHD_PIECE, web_nginx.place(), web_nginx.OF_OLD, Path("/usr/local/bin/lxc-gpu"),
+            *release.LINKS, ENVIRONMENT]  # fmt: skip
+    kept = [REPOSITORY, KEPT / "web-clone", KEPT / "gate-clone", KEPT / "gate_keys", KEYS]
     kept += [*KEPT.glob("history.db*"), *KEPT.glob(".*-clone.flock")]
-    kept += [WEB_TOML, web_config.LDAP_PASSWORD, web_config.LDAP_CA]
+    kept += [web_nginx.TLS, WEB_TOML, web_config.LDAP_PASSWORD, web_config.LDAP_CA]
     for path in [*ours, *(kept if purge else [])]:
         steps.remove(path)
     command.run(["systemctl", "daemon-reload"], check=False)

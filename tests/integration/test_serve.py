@@ -11,7 +11,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 from flask import Flask, Response
@@ -83,6 +83,32 @@ def test_the_state_may_come_after_the_page(tmp_path):
     log = (tmp_path / "log").read_text()
     assert "event=crashed" not in log
     assert "Traceback" not in log
+
+
+def test_connections_that_say_nothing_leave_room(tmp_path):
+    """More of them than waitress takes by itself."""
+    app = Flask("test")
+    app.add_url_rule("/", view_func=lambda: "here")
+    server = serve.listen(app, "127.0.0.1", 0)
+    threading.Thread(target=server.run, daemon=True).start()
+    place = ("127.0.0.1", int(server.effective_port))
+    with ExitStack() as held:
+        for number in range(serve.THREADS + 50):
+            silent = held.enter_context(socket.create_connection(place))
+            silent.sendall(b"GET / HTTP/1.1\r\n" * (number % 2))
+        with urllib.request.urlopen(f"http://127.0.0.1:{place[1]}/", timeout=HANGS) as answer:
+            assert answer.read() == b"here"
+    server.close()
+
+
+def test_by_itself_it_listens_on_the_loopback_only(tmp_path):
+    text = WEB_TOML.format(port=80, folder=tmp_path).replace('"127.0.0.1:80"', '"0.0.0.0:80"')
+    (tmp_path / "web.toml").write_text(text)
+    words = [sys.executable, "-m", "webui.serve", tmp_path / "web.toml"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=HANGS, check=False)
+    assert done.returncode == 1
+    assert "Run setup/web-server" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_it_ends_at_once_and_in_order(tmp_path):

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
 from laboratory.demo.browser import browser
 from laboratory.directory.people import ANN, DORA, NO_POSIX_NAME, OUTSIDER, Person
+from laboratory.layout import DOMAIN, SOURCE_INSIDE
 from playwright.sync_api import Page, expect
 
 from state.command import run
 from tests.lab.fleet import BARE, Fleet
+from tests.patience import eventually
 
 PATIENCE_MS = 30_000
+PAGE = f"http://iam.{DOMAIN}"
+OUR_SITE = "/etc/nginx/sites-enabled/zz-lxc-gpu.conf"
 
 
 @pytest.fixture(scope="module")
@@ -107,3 +112,61 @@ def test_nothing_is_allocated_by_looking(page: Page, fleet: Fleet) -> None:
     assert page.request.get(f"{base}/user/bob").ok
     assert page.request.get(f"{base}/user/bob/port").status == 404
     assert _tip(fleet) == before
+
+
+class TestInFront:
+    """nginx, which is all that people reach of the page."""
+
+    def test_it_names_who_asks_whatever_they_say(self, fleet: Fleet) -> None:
+        login = f"nobody{time.time_ns()}"
+        said = fleet.types(f"""curl -sS -o /dev/null -w '%{{http_code}}' \\
+            -H 'X-Forwarded-For: 203.0.113.9' -H 'Forwarded: for=203.0.113.9' \\
+            -d login={login} -d password=x --data-urlencode keys='{_new_key("x")}' \\
+            {PAGE}/user/{login}""")
+        assert said.stdout == "403", said.stdout + said.stderr
+        log = fleet.iam.sh(f"journalctl -t lxc-gpu-web -o cat | grep user={login}").stdout
+        assert f"source={fleet.lab.host('laptop').spec.address} " in log
+
+    def test_nobody_else_opens_the_socket_of_the_page(self, fleet: Fleet) -> None:
+        script = "import socket; socket.socket(socket.AF_UNIX).connect('/run/lxc-gpu-web/page')"
+        for name, opens in (("www-data", True), ("nobody", False), ("sshd", False)):
+            words = ["runuser", "-u", name, "--", "/usr/bin/python3", "-c", script]
+            assert fleet.iam.run(words, check=False).ok == opens, name
+        assert fleet.iam.sh("ss -Hltn '! sport = 22' | grep -v ':80 '", check=False).stdout == ""
+
+    def test_a_page_that_is_away_is_said_in_words(self, fleet: Fleet) -> None:
+        fleet.iam.sh("systemctl stop lxc-gpu-web")
+        try:
+            shown = fleet.types(f"curl -sS {PAGE}/user/lqchen").stdout
+        finally:
+            fleet.iam.sh("systemctl start lxc-gpu-web")
+        assert "Try again in a minute." in shown
+        eventually(lambda: fleet.types(f"curl -fsS {PAGE}/").ok)
+
+    def test_other_sites_of_the_machine_stay_with_tls_and_without(self, fleet: Fleet) -> None:
+        fleet.iam.sh(f"""
+            cd /etc/nginx
+            rm {OUR_SITE}
+            cp sites-available/default /root/default
+            echo '# edited' >>sites-available/default
+            ln -s /etc/nginx/sites-available/default sites-enabled/default
+            echo 'server {{ listen 80; server_name wiki; return 200 "the wiki"; }}' \\
+                >sites-enabled/wiki""")
+        try:
+            for script in ("web-server --tls-self-signed", "web-server"):
+                fleet.iam.sh(f"{SOURCE_INSIDE}/setup/{script}", timeout=120)
+                asks = f"curl -sSLk --resolve iam.{DOMAIN}:443:{fleet.iam.spec.address}"
+                assert "Vision Lab" in fleet.types(f"{asks} {PAGE}/").stdout
+                assert fleet.types(f"{asks} -H 'Host: wiki' {PAGE}/").stdout == "the wiki"
+                assert "Welcome to nginx" in fleet.types(f"{asks} -H 'Host: x' {PAGE}/").stdout
+                fleet.iam.sh("rm -r /etc/lxc-gpu/tls", check=False)
+        finally:
+            fleet.iam.sh(
+                f"""
+                rm -rf /etc/lxc-gpu/tls /etc/nginx/sites-enabled/wiki
+                mv /root/default /etc/nginx/sites-available/default
+                {SOURCE_INSIDE}/setup/web-server""",
+                timeout=120,
+            )
+        left = fleet.iam.sh("ls /etc/nginx/sites-enabled").stdout
+        assert left == "zz-lxc-gpu.conf\n", "Debian's own, unedited, is put out of effect"

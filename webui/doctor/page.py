@@ -1,4 +1,4 @@
-"""Whether the web page runs, answers, and is encrypted."""
+"""Whether the web page runs, nginx is in front of it, and both are encrypted to the world."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,8 +17,10 @@ from webui.doctor.iam import Iam
 
 area, tls_area = Area("page"), Area("tls")
 UNIT = "lxc-gpu-web.service"
+NGINX = "nginx.service"
+SOCKET = "/run/lxc-gpu-web/page"
+"""Where the page listens, as its unit says."""
 LIMIT = 5.0
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 DAY = 86400
 
 
@@ -31,33 +34,67 @@ def answers(iam: Iam) -> Iterator[Finding]:
         return
     if command.run(["systemctl", "is-enabled", UNIT], check=False).stdout.strip() == "disabled":
         yield area.wrong(f"{UNIT} won't be there after a reboot.", f"systemctl enable {UNIT}")
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(iam.config.host, iam.config.host)  # noqa: S104
     begun = time.monotonic()
-    connection = http.client.HTTPConnection(host, iam.config.port, timeout=LIMIT)
     try:
-        connection.request("GET", "/")
-        status = connection.getresponse().status
+        status = _status(_AtSocket("localhost", timeout=LIMIT))
     except (OSError, http.client.HTTPException) as error:
-        yield area.wrong(f"{UNIT} runs, but {iam.config.listen} doesn't answer: {error}.", again)
+        yield area.wrong(f"{UNIT} runs, but {SOCKET} doesn't answer: {error}.", again)
         return
-    finally:
-        connection.close()
     if status >= 500:
         yield area.wrong(f"The page answers with status {status}.", f"journalctl -u {UNIT} -n 20")
+        return
+    milliseconds = (time.monotonic() - begun) * 1000
+    yield area.ok(f"answers in {milliseconds:.0f} ms")
+    yield from _in_front(iam)
+
+
+def _in_front(iam: Iam) -> Iterator[Finding]:
+    """Whether nginx passes on what people ask. With TLS, `encrypted` asks it."""
+    active = command.run(["systemctl", "is-active", NGINX], check=False).stdout.strip()
+    if active != "active":
+        yield area.wrong(
+            f"{NGINX} is {active or 'unknown'}: nobody reaches the page.",
+            f"systemctl restart {NGINX}; nginx -t; journalctl -u {NGINX} -n 20",
+        )
+        return
+    if urlsplit(iam.config.public_url).scheme == "https" and not iam.config.is_loopback:
+        return
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(iam.config.host, iam.config.host)  # noqa: S104
+    site = "setup/web-server puts our site of it right; /var/log/nginx/error.log says more."
+    try:
+        status = _status(http.client.HTTPConnection(host, iam.config.port, timeout=LIMIT))
+    except (OSError, http.client.HTTPException) as error:
+        yield area.wrong(f"nginx runs, but {iam.config.listen} doesn't answer: {error}.", site)
+        return
+    if status >= 500:
+        yield area.wrong(f"nginx doesn't reach the page: status {status}.", site)
     else:
-        milliseconds = (time.monotonic() - begun) * 1000
-        yield area.ok(f"answers at {iam.config.listen} in {milliseconds:.0f} ms")
+        yield area.ok(f"nginx answers for it at {iam.config.listen}")
+
+
+class _AtSocket(http.client.HTTPConnection):
+    """A connection to the page itself; root may open its socket."""
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(LIMIT)
+        self.sock.connect(SOCKET)
+
+
+def _status(connection: http.client.HTTPConnection) -> int:
+    with closing(connection):
+        connection.request("GET", "/")
+        return connection.getresponse().status
 
 
 def encrypted(iam: Iam) -> Iterator[Finding]:
     """Whether passwords cross the network encrypted."""
     url = urlsplit(iam.config.public_url)
-    if iam.config.host not in LOOPBACK:
+    if url.scheme != "https" and not iam.config.is_loopback:
         yield tls_area.note(
-            f"The page listens on {iam.config.listen} without TLS: passwords can be read on the "
-            "way.",
-            "setup/web-server --tls-certificate FILE --tls-key FILE, and listen = "
-            '"127.0.0.1:8080" in web.toml',
+            f"nginx answers at {iam.config.listen} without TLS: passwords can be read on the way.",
+            f'public_url = "https://{url.hostname}" in web.toml; then '
+            "setup/web-server --tls-certificate FILE --tls-key FILE",
         )
     if url.scheme != "https":
         return

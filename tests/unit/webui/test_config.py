@@ -37,6 +37,8 @@ def test_little_needs_to_be_said():
         ("base =", "bsae =", "directory.bsae: is not a setting of lxc-gpu; is it misspelled?"),
         ("https://iam", "iam", "public_url: must look like https://"),
         ("[directory]", 'listen = "80"\n[directory]', "listen: must look like 127.0.0.1:8080"),
+        ("[directory]", 'proxies = ["10.0.0.1", "its name"]\n[directory]', "proxies.1: "),
+        ("[directory]", "connections_per_address = 1\n[directory]", "connections_per_address: "),
         ("[directory]", '[directory]\nbind_dn = "cn=x"', "bind_dn needs bind_password_file"),
         ("[directory]", '[directory]\nbind_template = "uid=x"', "must hold {login}"),
         ("[directory]", "[directory", "web.toml: "),

@@ -14,11 +14,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "setup"))
 from installation import web_config
 
 
-def written(*words: str, tls: bool = False) -> page.WebConfig:
+def written(*words: str) -> page.WebConfig:
     parser = argparse.ArgumentParser()
     web_config.add_options(parser)
     options = parser.parse_args(words)
-    options.tls = tls
     assert web_config.missing(options) == []
     return page.parse(web_config.text(options), "web.toml")
 
@@ -44,12 +43,11 @@ def test_openldap_with_a_service_account():
 def test_active_directory_with_nested_groups():
     group = "CN=GPU users,OU=Groups,DC=mylab,DC=com"
     words = ("--active-directory", "--ldap-bind-template", "{login}@mylab.com")
-    config = written(*OPENLDAP, *words, "--allow-group", group, tls=True)
+    config = written(*OPENLDAP, *words, "--allow-group", group)
     directory = config.directory
     assert (directory.login_attribute, directory.id_attribute) == ("sAMAccountName", "objectGUID")
     assert directory.nested == "active-directory"
     assert directory.allow_groups == (group,)
-    assert config.behind_proxy
 
 
 def test_what_is_needed_the_first_time_is_named():
