@@ -11,6 +11,7 @@ import os
 import pwd
 import stat
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -179,7 +180,7 @@ def _in_the_way(name: str, uid: int) -> LxcGpuError | None:
     group = _entry(grp.getgrnam, name)
     if group is not None and group.gr_gid != uid:  # sysusers would put the user into that group
         return _group_conflict(name, group.gr_gid)
-    return None
+    return _home_conflict(name, uid)
 
 
 def _entry(look_up: Callable[[K], T], key: K) -> T | None:
@@ -233,6 +234,32 @@ def _group_conflict(name: str, gid: int) -> LxcGpuError:
     )
 
 
+def own_home(name: str, uid: int) -> bool:
+    """Whether the user's home is there, a folder of theirs."""
+    try:
+        home = (places.HOMES / name).lstat()
+    except FileNotFoundError:
+        return False
+    return stat.S_ISDIR(home.st_mode) and home.st_uid == uid
+
+
+def _home_conflict(name: str, uid: int) -> LxcGpuError | None:
+    """What is in the way of the user's home; None if there is none yet, or it is theirs."""
+    home = places.HOMES / name
+    if own_home(name, uid) or not os.path.lexists(home):
+        return None
+    there, typed = home.lstat(), f"`mv {home} {home}.other`"
+    whose = "no folder"
+    if stat.S_ISDIR(there.st_mode):
+        whose = f"a folder of uid {there.st_uid}, not of uid {uid}"
+        typed = f"if it is theirs, `chown -hR {uid}:{uid} {home}`; if not, {typed}"
+    return LxcGpuError(
+        "home-taken",
+        f"{home}, where the home of {name} belongs, is {whose}: it is left alone.",
+        f"Sysadmin: look at it; {typed}.",
+    )
+
+
 def _with_home(name: str, account: Account) -> Account:
     try:
         home = os.lstat(places.HOMES / name)
@@ -272,10 +299,20 @@ def _modify(change: Change[Account]) -> None:
 
 
 def _make_home(name: str, uid: int) -> None:
-    """A home with HOME_MODE; one that exists keeps what is in it."""
+    """A home with HOME_MODE; one that is the user's keeps what is in it, another's is left alone.
+
+    Made beside and renamed, so that it is never there with another owner.
+    """
+    if (taken := _home_conflict(name, uid)) is not None:
+        raise taken
     home = places.HOMES / name
     if not os.path.lexists(home):
-        home.mkdir(mode=0o700)
+        beside = home.with_name(f".{name}.lxc-gpu-new")
+        with suppress(FileNotFoundError):
+            beside.rmdir()  # what a killed one left
+        beside.mkdir(mode=0o700)
+        os.chown(beside, uid, uid)
+        beside.rename(home)
     descriptor = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         os.fchown(descriptor, uid, uid)

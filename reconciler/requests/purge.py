@@ -13,7 +13,7 @@ from reconciler.disk.room import used
 from reconciler.host import journal, locks, places
 from reconciler.host.places import rootfs
 from reconciler.host.published import published_view
-from reconciler.kinds.account import GROUP, PASSWD, SHADOW, AccountFiles
+from reconciler.kinds.account import GROUP, PASSWD, SHADOW, AccountFiles, own_home
 from reconciler.kinds.subids import SUBGID, SUBUID, replace_lines
 from reconciler.network import forwards
 from reconciler.network.forwards import Forward
@@ -68,8 +68,9 @@ def remains(view: View, user: str) -> Remains:
             f"The container of {user} still runs.",
             f"Run `systemctl stop {places.container_unit(user)}`.",
         )
-    home = places.HOMES / user
-    found = [rootfs(view, user).parent, *([home] if account is not None else [])]
+    found = [rootfs(view, user).parent]
+    if account is not None and own_home(user, account.uid):
+        found.append(places.HOMES / user)
     folders = tuple((folder, used(folder)) for folder in found if folder.is_dir())
     host_key, kept = (places.HOST_KEYS / user).exists(), forwards.read().of.get(user, ())
     return Remains(user, account is not None, folders, host_key, kept)
@@ -120,7 +121,8 @@ def purge(view: View, left: Remains) -> None:
 
 
 def _remove_account(user: str) -> None:
-    home = Path(pwd.getpwnam(user).pw_dir)
-    if home == places.HOMES / user and home.is_dir() and not home.is_symlink():
+    account = pwd.getpwnam(user)
+    home = Path(account.pw_dir)
+    if home == places.HOMES / user and own_home(user, account.pw_uid):
         shutil.rmtree(home)  # before the account: what a kill leaves is found again
     command.run(["userdel", user])

@@ -408,6 +408,48 @@ class TestConflicts:
         assert done.ok, done.stdout
         assert gpu18.run(["id", "-g", newcomer]).stdout == "20777\n"
 
+    @pytest.mark.parametrize(
+        ("there", "said", "cure"),
+        [
+            ("install -d -o 6666 -m 700 /home/carol; echo x >/home/carol/theirs",
+             "is a folder of uid 6666, not of uid 20777", "chown -hR 20777:20777 /home/carol"),
+            ("ln -s /root /home/carol", "is no folder", "mv /home/carol /home/carol.other"),
+        ],
+        ids=["folder", "link"],
+    )  # fmt: skip
+    def test_a_home_that_is_not_the_users_is_never_taken(
+        self, fleet: Fleet, newcomer: str, there: str, said: str, cure: str
+    ) -> None:
+        gpu18 = fleet.gpu18
+        look = "stat -c '%a %u %g %F' /home/carol /root"
+        before = gpu18.sh(f"{there}; {look}").stdout
+        try:
+            done = reconcile(gpu18)
+            assert done.status == 1
+            assert (
+                f"FAILED account carol: /home/carol, where the home of carol belongs, {said}"
+                in (done.stdout)
+            )
+            assert done.stdout.count("FAILED") == 1
+            assert f"`{cure}`" in done.stdout
+            assert gpu18.sh(look).stdout == before
+            assert not gpu18.run(["id", newcomer], check=False).ok, "nothing is made of theirs"
+            gpu18.sh(cure)
+            done = reconcile(gpu18)
+            assert done.ok, done.stdout
+            assert gpu18.sh("stat -c '%a %u %g' /home/carol").stdout == "711 20777 20777\n"
+        finally:
+            gpu18.sh("rm -rf /home/carol.other")
+
+    def test_the_home_of_somebody_who_returns_keeps_what_is_in_it(
+        self, fleet: Fleet, newcomer: str
+    ) -> None:
+        fleet.gpu18.sh("install -d -o 20777 -m 755 /home/carol; echo mine >/home/carol/file")
+        assert reconcile(fleet.gpu18).ok
+        assert fleet.gpu18.sh("stat -c '%a %u %g' /home/carol; cat /home/carol/file").stdout == (
+            "711 20777 20777\nmine\n"
+        )
+
     def test_a_systems_account_in_our_group_is_never_disabled(self, gpu17: Host) -> None:
         before = gpu17.read("/etc/shadow")
         gpu17.sh("for name in root games; do gpasswd -a $name lxc-gpu-users; done")
