@@ -30,6 +30,7 @@ COMMANDS: Mapping[str, str] = {
     "resume": "shells.commands.upkeep:resume",
     "purge": "shells.commands.upkeep:purge",
     "watch": "shells.commands.upkeep:watch",
+    "adopt": "shells.commands.upkeep:adopt",
 }
 """Where each command is."""
 

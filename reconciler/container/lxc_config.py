@@ -6,12 +6,26 @@ the bridge lets no other through.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from reconciler.host.places import BRIDGE, rootfs
 from reconciler.mounts.bind import Bind
 from reconciler.network.filters import mac_of
 from state.view import Resident, View
+
+_MAC = re.compile(r"^lxc\.net\.0\.hwaddr = ((?:[0-9a-f]{2}:){5}[0-9a-f]{2})$", re.ASCII | re.M)
+
+
+def mac_line(mac: str) -> str:
+    """The line that gives the container's end of its cable a MAC."""
+    return f"lxc.net.0.hwaddr = {mac}"
+
+
+def mac_in(config: str) -> str | None:
+    """The MAC that a configuration gives; None if it is of a release that gave none. Pure."""
+    found = _MAC.search(config)
+    return found[1] if found else None
 
 
 def hostname(view: View, user: str) -> str:
@@ -45,7 +59,7 @@ def lxc_config(
         f"lxc.net.0.link = {BRIDGE}",
         "lxc.net.0.name = eth0",
         "lxc.net.0.flags = up",
-        f"lxc.net.0.hwaddr = {mac_of(resident.address)}",
+        mac_line(mac_of(resident.address)),
         f"lxc.net.0.ipv4.address = {resident.address}/{view.prefix_length}",
         f"lxc.net.0.ipv4.gateway = {view.gateway}",
         f"lxc.apparmor.profile = {apparmor}",

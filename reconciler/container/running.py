@@ -1,8 +1,15 @@
-"""Which containers run: systemd's word, which no container has a say in."""
+"""Which containers run, and as what on the bridge: the words of systemd's and of root's files,
+which no container has a say in."""
 
 from __future__ import annotations
 
-from state import command
+from collections.abc import Mapping
+
+from reconciler.container.lxc_config import mac_in
+from reconciler.host import places
+from reconciler.network.filters import mac_of
+from state import command, files
+from state.view import View
 
 UNIT, SERVICE = "lxc-gpu@", ".service"
 
@@ -14,3 +21,19 @@ def running_containers() -> frozenset[str]:
     return frozenset(
         unit.removeprefix(UNIT).removesuffix(SERVICE) for unit in units if unit.endswith(SERVICE)
     )
+
+
+def started_with(view: View) -> Mapping[str, tuple[str]]:
+    """The MACs of the residents' containers that run under another one than a start would give."""
+    configured = {name: _configured(name) for name in view.residents}
+    others = {
+        name: (mac,)
+        for name, mac in configured.items()
+        if mac is not None and mac != mac_of(view.residents[name].address)
+    }
+    running = running_containers() if others else ()
+    return {name: mac for name, mac in others.items() if name in running}
+
+
+def _configured(user: str) -> str | None:
+    return mac_in(files.read_text(places.container_config(user)) or "")

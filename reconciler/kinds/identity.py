@@ -1,12 +1,15 @@
 """Under which MAC and address each resident's port may speak: elements of our table's sets.
 
-They name ports by wildcard, so they are there before a container's port is, and outlast it.
+They name ports by wildcard, so they are there before a container's port is, and outlast it. A
+container that was started by an earlier release keeps the MAC that it was started with until its
+next start: an upgrade touches nothing that runs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
+from reconciler.container.running import started_with
 from reconciler.network import nft
 from reconciler.network.filters import IDENTITIES, PORTS, mac_of, port_of
 from reconciler.network.nft import Element
@@ -26,13 +29,19 @@ class IdentityKind:
     per_user = True
 
     def desired(self, view: View) -> Mapping[str, Own]:
-        """One port, one MAC and one address for each resident."""
+        """One port, one MAC and one address for each resident.
+
+        Pure but for the MACs of containers that run, by the configurations of root's that they
+        were started with.
+        """
+        earlier = started_with(view)
         return {
             name: frozenset(
                 {
                     Element(PORTS, f'"{port_of(r)}"', name),
-                    Element(
-                        IDENTITIES, f'"{port_of(r)}" . {mac_of(r.address)} . {r.address}', name
+                    *(
+                        Element(IDENTITIES, f'"{port_of(r)}" . {mac} . {r.address}', name)
+                        for mac in (mac_of(r.address), *earlier.get(name, ()))
                     ),
                 }
             )
@@ -58,7 +67,7 @@ class IdentityKind:
         """E.g. `let lqchen speak on the bridge as "veth20031_*" . 02:00:... . 10.77.0.33`."""
         if change.after is None:
             return f"no longer let {change.name} speak on the bridge"
-        values = [e.value for e in change.after if e.of == IDENTITIES]
+        values = sorted(e.value for e in change.after if e.of == IDENTITIES)
         return f"let {change.name} speak on the bridge as {', '.join(values)} only"
 
 

@@ -23,12 +23,14 @@ IPV6 = Path(f"/proc/sys/net/ipv6/conf/{BRIDGE}/disable_ipv6")
 SETTINGS: Mapping[Path, str] = {
     Path(f"/proc/sys/net/ipv4/conf/{BRIDGE}/proxy_arp_pvlan"): "1",
     Path(f"/proc/sys/net/ipv4/neigh/{BRIDGE}/proxy_delay"): "0",
+    Path(f"/proc/sys/net/ipv4/conf/{BRIDGE}/arp_notify"): "1",
     Path(f"/sys/class/net/{BRIDGE}/bridge/no_linklocal_learn"): "1",
     IPV6: "1",
 }
-"""The server answers ARP for containers among each other, at once. The bridge learns no MAC from
-frames that no hook sees (LLDP, br_input.c). No IPv6, which nothing of ours judges; a kernel
-without it has no file for it (ip-sysctl.rst)."""
+"""The server answers ARP for containers among each other, at once. When the bridge's MAC changes,
+containers that run hear of it, instead of sending to the old one for half a minute. The bridge
+learns no MAC from frames that no hook sees (LLDP, br_input.c). No IPv6, which nothing of ours
+judges; a kernel without it has no file for it (ip-sysctl.rst)."""
 
 
 class NetworkKind:
@@ -82,11 +84,13 @@ class NetworkKind:
         for table_ in ("nat", "filter"):
             if any(name.startswith(f"{table_} ") for name in names):
                 _make_chains(table_, view)
-        if "bridge" in names:
-            _make_bridge(view)
         if names & {"bridge", "bridge settings"}:
+            if _bridge() is None:
+                command.run(["ip", "link", "add", BRIDGE, "type", "bridge"])
             for file in _present():
                 file.write_text(f"{SETTINGS[file]}\n")
+        if "bridge" in names:
+            _set_bridge(view)
         if "forwarding" in names:
             FORWARDING.write_text("1\n")
         return {}
@@ -121,9 +125,7 @@ def _bridge() -> str | None:
     return f"{' '.join(addresses) or 'no address'} {link['address']} {state}"
 
 
-def _make_bridge(view: View) -> None:
-    if _bridge() is None:
-        command.run(["ip", "link", "add", BRIDGE, "type", "bridge"])
+def _set_bridge(view: View) -> None:
     command.run(["ip", "link", "set", BRIDGE, "address", mac_of(view.gateway)])
     command.run(["ip", "address", "flush", "dev", BRIDGE])
     command.run(["ip", "address", "add", f"{view.gateway}/{view.prefix_length}", "dev", BRIDGE])

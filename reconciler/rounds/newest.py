@@ -12,7 +12,13 @@ from dataclasses import dataclass
 from reconciler.host import locks, places
 from reconciler.host.config import ServerConfig, ssh_command
 from reconciler.host.published import published_view
-from reconciler.rounds.trusted import older_than_view, trust, verify
+from reconciler.rounds.trusted import (
+    older_than_view,
+    revision_in,
+    trust,
+    trusted_revision,
+    verify,
+)
 from state import files
 from state.errors import LxcGpuError
 from state.view import View, to_json, view_of
@@ -43,14 +49,45 @@ def newest_view(config: ServerConfig, before: View | None) -> Newest:
 def publish_newest(config: ServerConfig) -> Newest:
     """The same, and what was found becomes the server's view."""
     with locks.lock(locks.PUBLISH):
-        before = published_view()
+        published = published_view()
+        before = published or _rendered_again(config)
         newest = newest_view(config, before)
-        if newest.view is not before:
+        if newest.view is not published:
             files.write_file(places.VIEW, to_json(newest.view))
+        if newest.view is not before:
             trust(newest.view.revision)
         elif not newest.refused and older_than_view():
             trust(newest.view.revision)  # a kill between the two lines above, or a loss
         return newest
+
+
+def render_again(config: ServerConfig) -> bool:
+    """Publish the view of the same revision anew if nobody understands the one that is there.
+
+    An earlier release wrote it, or it is damaged. Asks no other machine. Whether it was done.
+    """
+    with locks.lock(locks.PUBLISH):
+        if published_view() is not None or (view := _rendered_again(config)) is None:
+            return False
+        files.write_file(places.VIEW, to_json(view))
+        return True
+
+
+def _rendered_again(config: ServerConfig) -> View | None:
+    """The view of the revision that this server is on, from its clone; None if that can't be."""
+    from state.git.repository import Repository
+
+    text = files.read_text(places.VIEW)
+    if text is None or not places.STATE_CLONE.exists():
+        return None
+    revision = revision_in(text) or trusted_revision(None)
+    if revision is None:
+        return None
+    try:
+        state = Repository(places.STATE_CLONE, ssh_command()).read(revision)
+        return view_of(state, config.name, revision)
+    except (LxcGpuError, OSError, KeyError):
+        return None  # a round makes it from the repository
 
 
 def _fetch(config: ServerConfig, before: View | None) -> View:

@@ -66,8 +66,9 @@ def run_round(config: ServerConfig, scope: Scope, tell: Tell, write: Write = eve
         key_days=key_days.read(),
     )
     fresh = not places.ROUND_SINCE_BOOT.exists()
-    report = _kept(replace(report, drift=drift_after(before, report, fresh=fresh)), scope)
+    report = replace(report, drift=drift_after(before, report, fresh=fresh))
     write_events(before, report, write)
+    report = _kept(report, scope)
     if scope.whole:
         files.write_file(places.ROUND_SINCE_BOOT, "")
     return report

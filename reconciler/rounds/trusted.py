@@ -6,6 +6,7 @@ moves it on. It stands in a file of its own, so that losing the view loses no tr
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,15 @@ def trusted_revision(view: View | None) -> str | None:
     if _FULL_ID.fullmatch(text):
         return text
     return view.revision if view is not None else None
+
+
+def revision_in(view: str) -> str | None:
+    """Which revision a view that another release wrote is of; None if that can't be told."""
+    try:
+        text = json.loads(view)["revision"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return text if isinstance(text, str) and _FULL_ID.fullmatch(text) else None
 
 
 def trust(revision: str) -> None:

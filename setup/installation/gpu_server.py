@@ -110,6 +110,7 @@ def _server(steps: Steps, options: argparse.Namespace) -> None:
     release.install(steps)
     new_code = steps.changes > 0
     _folders(steps)
+    _adopt(steps)
     steps.group(places.USERS_GROUP)
     for account in ("register", "iam"):
         steps.service_account(account, Path("/"), SHELL_FOR_SERVICES)
@@ -120,6 +121,7 @@ def _server(steps: Steps, options: argparse.Namespace) -> None:
         steps.file(places.TRUSTED, f"{options.trust}\n")
     _units(steps)
     if new_code:
+        places.ROUND_SINCE_BOOT.unlink(missing_ok=True)  # what an upgrade changes is no drift
         command.run(["systemctl", "try-restart", "lxc-gpu-watch.service"])
     _sshd(steps)
     _apparmor(steps)
@@ -137,6 +139,13 @@ def _folders(steps: Steps) -> None:
     ):  # fmt: skip
         steps.folder(folder, mode)
     steps.file(TMPFILES, f"d {places.RUN} 0755 root root\n")
+
+
+def _adopt(steps: Steps) -> None:
+    """Have the release that is in use now understand what the one before left."""
+    if places.SERVER_CONFIG.exists():
+        for words in command.run([release.COMMAND, "adopt"], timeout=300).stdout.splitlines():
+            steps.say(words)
 
 
 def _configuration(steps: Steps, options: argparse.Namespace) -> None:

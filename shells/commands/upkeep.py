@@ -1,4 +1,5 @@
-"""The sysadmin's commands for days that aren't like others: suspend, resume, watch, purge."""
+"""The sysadmin's commands for days that aren't like others: suspend, resume, watch, purge
+and what follows an upgrade."""
 
 from __future__ import annotations
 
@@ -53,6 +54,17 @@ def watch() -> None:
 
     require_root()
     look()
+
+
+@click.command(hidden=True)
+def adopt() -> None:
+    """Put what an earlier release left as this one has it (setup/gpu-server does this)."""
+    from reconciler.host.config import read_server_config
+    from reconciler.rounds.adopt import adopt as adopting
+
+    require_root()
+    for words in adopting(read_server_config()):
+        click.echo(words)
 
 
 @click.command()

@@ -36,17 +36,9 @@ PATIENCE = 60
 MOST = 60
 """How often the set-ups may be interrupted before they come to their end."""
 OF_OLD = RELEASE.startswith("701e1f3")
-"""The first release: no monitor, and containers whose MAC is another one today."""
+"""The first release: no monitor, and containers whose MAC is the kernel's."""
 NO_VIEW = "has not been set up from the state repository yet"
-cut_off = pytest.mark.xfail(
-    strict=True, reason="known: a container that runs is cut off when its MAC changes"
-)
-no_view = pytest.mark.xfail(
-    strict=True, reason="known: until its next round, a server doesn't understand the first view"
-)
-forgotten = pytest.mark.xfail(
-    OF_OLD, strict=True, reason="known: what ran before the upgrade doesn't come back after a boot"
-)
+"""What a server says whose set-up was killed before the view is as the new release reads it."""
 RUNS = """
 export SSH_ORIGINAL_COMMAND=nonsense
 for request in 'iam' 'register lqchen' 'login-shell -c help'; do
@@ -192,21 +184,13 @@ class Everything:
         assert upgrade.interruptions > 1
         assert upgrade.broken == []
 
-    def test_the_container_runs_on(
-        self, upgrade: Upgrade, reached: Fleet, request: pytest.FixtureRequest
-    ) -> None:
-        if OF_OLD and self.upgraded == "gpu17":
-            request.applymarker(no_view)
+    def test_the_container_runs_on(self, upgrade: Upgrade, reached: Fleet) -> None:
         assert container(reached.gpu17) == upgrade.container
         done = reached.types("ssh gpu17-manage status --json")
         assert done.ok, done.stderr
         assert json.loads(done.stdout)["running"] is True
 
-    def test_one_can_log_in(
-        self, upgrade: Upgrade, reached: Fleet, request: pytest.FixtureRequest
-    ) -> None:
-        if OF_OLD and self.upgraded != "gpu17":  # whose rules are the old ones until a round
-            request.applymarker(cut_off)
+    def test_one_can_log_in(self, upgrade: Upgrade, reached: Fleet) -> None:
         done = reached.types(f"ssh -o ConnectTimeout=10 gpu17 cat /proc/{upgrade.job}/comm")
         assert done.stdout == "sleep\n", done.stderr
 
@@ -311,7 +295,6 @@ class TestAll(Everything):
         host = reached.lab.host(name)
         assert "nothing to change" in host.run([upgrading.script(host)], timeout=120).stdout
 
-    @forgotten
     def test_what_ran_is_known_to_have_run(self, reached: Fleet) -> None:
         assert running(reached.gpu17, "lqchen")
         assert reached.gpu17.sh("ls /var/lib/lxc-gpu/running").stdout == "lqchen\n"

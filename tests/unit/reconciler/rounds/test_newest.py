@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,26 @@ def test_what_is_verified_becomes_the_view_and_is_trusted(shop: Workshop) -> Non
         assert published_view() == found.view
         assert trusted() == tip
         assert publish_newest(config(shop)).view == found.view
+
+
+@pytest.mark.parametrize("lost", ["limits", "revision"])
+def test_a_view_of_another_release_is_written_again_without_the_repository(
+    shop: Workshop, lost: str
+) -> None:
+    trust(shop.head)
+    view = publish_newest(config(shop)).view
+    fields = json.loads(places.VIEW.read_text())
+    del fields[lost]
+    unreadable = json.dumps(fields)
+    gone = replace(config(shop), state_url=str(shop.folder / "gone"))
+    places.VIEW.write_text(unreadable)
+    assert newest.render_again(gone)
+    assert published_view() == view
+    assert not newest.render_again(gone), "it is understood now"
+    places.VIEW.write_text(unreadable)
+    found = publish_newest(gone)
+    assert found.view == published_view() == view
+    assert "There is no Git repository" in found.refused
 
 
 def test_too_many_who_leave_take_an_admins_word(
