@@ -29,7 +29,7 @@ SERVICES: Mapping[str, str] = {
 USERS: Mapping[str, str] = {**SERVICES, "forcecommand": "lxc-gpu"}
 LOGIN = {"pubkeyauthentication": "yes"}
 GATE: Mapping[str, str] = {"authorizedkeysfile": "/var/lib/lxc-gpu/gate_keys", **LOGIN,
-                           "disableforwarding": "yes"}  # fmt: skip
+                           "disableforwarding": "yes", "exposeauthinfo": "yes"}  # fmt: skip
 
 
 def in_effect(server: Server) -> Iterator[Finding]:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from shells.gate.request import Fetch, Places, Register, caller_of, places, request_of
+from state.connections.sshd import AUTH, AUTH_FILE, must_stand
 from state.errors import LxcGpuError, Remedy
 from state.wire.messages import Answer, encode, refusal
 
@@ -23,12 +24,13 @@ _PROTOCOL = re.compile(r"version=[0-2]", re.ASCII)
 
 def serve_git(program: str, repository: Path, environ: dict[str, str]) -> None:
     """Become git, with a clean environment. Never returns."""
-    protocol = environ.get("GIT_PROTOCOL", "")
+    protocol, opened = environ.get("GIT_PROTOCOL", ""), environ.get(AUTH, "")
     clean = {
         "PATH": "/usr/bin:/bin",
         "LC_ALL": "C.UTF-8",
         "HOME": environ.get("HOME", "/var/lib/lxc-gpu"),
         **({"GIT_PROTOCOL": protocol} if _PROTOCOL.fullmatch(protocol) else {}),
+        **({AUTH: opened} if AUTH_FILE.fullmatch(opened) else {}),  # state.origin.gate_file looks
     }
     os.execve("/usr/bin/git", ["git", program, str(repository)], clean)  # noqa: S606
 
@@ -55,6 +57,7 @@ def main(
     try:
         caller = caller_of(sys.argv[1:] if arguments is None else arguments)
         where = places()
+        must_stand(os.getpid(), where.repository.with_name("gate_keys"), given)
         request = request_of(raw, caller, where.repository)
         _log(f"event=gate caller={caller.name} request={type(request).__name__.lower()}")
         if isinstance(request, Register):

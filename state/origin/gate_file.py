@@ -1,18 +1,27 @@
 """Writes the gate's authorized_keys: `/usr/local/lib/lxc-gpu/gate-keys REPOSITORY FILE`.
 
 Run by the post-receive hook of the state repository, and at set-up, so that a pushed server file
-is all that a server needs to be let in.
+is all that a server needs to be let in, and one that is taken away ends what it has open.
 """
 
 from __future__ import annotations
 
+import os
+import pwd
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+from state.connections import processes
+from state.connections.keys import keys_in
+from state.connections.sshd import connections, end
 from state.errors import LxcGpuError
 from state.files import write_file
 from state.git.repository import Repository
 from state.origin.gate_keys import gate_keys
+
+GATE_ACCOUNT = "lxc-gpu"
+"""Whose keys these are, on the web machine (setup/web/sshd.conf)."""
 
 
 def write(repository: Path, file: Path) -> bool:
@@ -28,11 +37,31 @@ def write(repository: Path, file: Path) -> bool:
     return True
 
 
+def end_revoked(file: Path) -> None:
+    """End the connections to the gate whose key isn't in `file` any more.
+
+    Not the one that this push came over: it ends with the push, and the gate refuses it the next.
+    What runs over the others may be Git in the gate's place, so only the key tells.
+    """
+    if pwd.getpwuid(os.getuid()).pw_name != GATE_ACCOUNT:
+        return
+    keys, here = keys_in(file), processes.ancestors(os.getpid(), processes.everything())
+    own = {process.pid for process in here}
+    end(
+        [
+            each
+            for each in connections({os.getuid(): GATE_ACCOUNT})
+            if each.child.pid not in own and not replace(each.opened, running="").stands(keys)
+        ]
+    )
+
+
 def main() -> int:
     """For the hook and the set-up."""
     try:
         repository, file = (Path(word) for word in sys.argv[1:])
         write(repository, file)
+        end_revoked(file)
     except LxcGpuError as error:
         print(f"The gate's keys stay as they are. {error}", file=sys.stderr)
         return 1

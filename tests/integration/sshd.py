@@ -41,6 +41,7 @@ PermitRootLogin forced-commands-only
 PasswordAuthentication no
 AuthorizedKeysFile {folder / keys}
 AcceptEnv GIT_PROTOCOL
+ExposeAuthInfo yes
 """)
     Path("/run/sshd").mkdir(exist_ok=True)
     server = subprocess.Popen([str(SSHD), "-D", "-e", "-f", folder / "sshd_config"])

@@ -286,7 +286,7 @@ class TestWords:
         done = gpu17.run(["lxc-gpu", "plan", "--kind", "nonsense"], check=False)
         assert (done.status, done.stdout) == (1, "")
         assert "There is no kind nonsense." in done.stderr
-        assert "authorized_keys, register_keys, account" in done.stderr
+        assert "authorized_keys, register_keys, connection, account" in done.stderr
 
     def test_only_root_may(self, gpu17: Host) -> None:
         for command in ("plan", "reconcile"):

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from state.command import Finished
-from tests.lab.fleet import KEYS, Fleet, reconcile, running
+from tests.lab.fleet import BARE, KEYS, Fleet, reconcile, running
 from tests.patience import eventually
 
 SECOND = ".ssh/second"
@@ -35,6 +35,8 @@ def two_keys(fleet: Fleet) -> Iterator[Fleet]:
     if not running(fleet.gpu17, "lqchen"):
         assert fleet.types("ssh gpu17-manage start").ok
     yield fleet
+    fleet.commits("lqchen has one key", f"sed -i '\\|{key}|d' users/lqchen.yaml")
+    fleet.rounds()
     fleet.types(f"for name in ~/master-*; do ssh -O exit -S $name x; done; rm -f {SECOND}*")
 
 
@@ -167,3 +169,28 @@ class TestOpen:
         assert "account: disable the account ann" in removed
         assert not two_keys.types("ssh -O check -S ~/master x", user="ann").ok
         assert two_keys.gpu17.sh("pgrep -u ann sshd || true").stdout == ""
+
+
+class TestGate:
+    def test_a_server_that_was_taken_away(self, fleet: Fleet) -> None:
+        """Its connection is refused in the moment before it ends, as is what runs over another."""
+        laptop, upload = fleet.laptop, "pgrep -u lxc-gpu -f '^git upload-pack' || true"
+        ssh = "ssh -i ~/gpu99 -o IdentitiesOnly=yes lxc-gpu@iam.mylab.com"
+        fetch = f"git-upload-pack \\'{BARE}\\'"
+        laptop.sh("rm -f ~/gpu99* ~/master-gate; ssh-keygen -q -t ed25519 -N '' -f ~/gpu99")
+        fleet.commits("gpu99", """
+            { echo 'address: 172.16.2.99'; grep host_key: servers/gpu17.yaml
+            echo "state_key: $(cut -d' ' -f1,2 ~/gpu99.pub)"; } >servers/gpu99.yaml""")  # fmt: skip
+        laptop.sh(f"""
+            {ssh} {MASTER} -S ~/master-gate
+            (sleep infinity | {ssh} {fetch}) >~/fetched 2>/dev/null & echo $! >~/fetching
+            until test -s ~/fetched; do sleep 0.1; done""")
+        assert fleet.iam.sh(upload).stdout
+        fleet.iam.sh("sed -i '/server gpu99/d' /var/lib/lxc-gpu/gate_keys")
+        done = laptop.sh(f"{ssh} -S ~/master-gate {fetch}", check=False)
+        assert (done.status, done.stdout) == (1, "")
+        assert "no longer opens this account" in done.stderr
+        fleet.commits("gpu99 was taken away", "git rm -q servers/gpu99.yaml")
+        assert not laptop.sh("ssh -O check -S ~/master-gate x", check=False).ok
+        eventually(lambda: not fleet.iam.sh(upload).stdout)
+        laptop.sh("pkill -P $(cat ~/fetching) || true")
