@@ -14,6 +14,7 @@ from reconciler.doctor import (
     resources,
     service,
     sshd,
+    sshd_place,
     storage,
     user,
 )
@@ -54,6 +55,8 @@ SERVER: tuple[Check[Server], ...] = (
     firewall.legacy,
     firewall.others,
     sshd.in_effect,
+    sshd_place.listens,
+    sshd_place.answers,
     service.login_shell,
     service.units,
     service.containers,
@@ -67,6 +70,7 @@ SERVER: tuple[Check[Server], ...] = (
 USER: tuple[Check[user.Person], ...] = (
     user.known,
     user.keys,
+    user.let_in,
     user.as_wanted,
     user.container,
     user.mapping,

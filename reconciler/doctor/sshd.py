@@ -1,106 +1,206 @@
-"""Whether sshd does with our accounts what our piece of its configuration says.
+"""Whether sshd lets our people in, and does with them what our piece of its configuration says.
 
 sshd_config(5): of the Match blocks that fit, the first value wins, and they all win over what
-stands outside of one. So a block in a piece that is sorted before ours may win over ours.
+stands outside of one. So a block in a piece that is sorted before ours may win over ours. And what
+names people or addresses there (AllowUsers, ListenAddress) may shut ours out without a word.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+import os
+import pwd
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from grp import getgrgid
 
-from reconciler.doctor.server import COMMAND_LIMIT, Server, our_accounts, text_of
+from reconciler.doctor import sshd_files
+from reconciler.doctor.server import COMMAND_LIMIT, Server, our_accounts
+from reconciler.doctor.sshd_access import Caller, Refusal, fits, refusal
+from reconciler.doctor.sshd_files import RELOAD, Line
 from reconciler.host import places
+from reconciler.host.config import web_machine
 from state import command
 from state.wire.findings import Area, Finding
 
 area = Area("sshd")
-MAIN = Path("/etc/ssh/sshd_config")
-PIECES = Path("/etc/ssh/sshd_config.d")
-OURS = "20-lxc-gpu"
+OUTSIDE = "192.0.2.1"
+"""An address that nobody has (RFC 5737), for people who come from anywhere."""
+MOST_NAMED = 5
 KEYS = f"{places.AUTHORIZED_KEYS}/%u"
-NO_OTHER_KEYS = {"authorizedkeyscommand": "none", "trustedusercakeys": "none"}
-SERVICES: Mapping[str, str] = {
-    "authorizedkeysfile": KEYS,
+LOGIN = {"pubkeyauthentication": "yes", "authenticationmethods": "publickey"}
+OURS: Mapping[str, str] = {
     "disableforwarding": "yes",
     "exposeauthinfo": "yes",
-    **NO_OTHER_KEYS,
+    "authorizedkeyscommand": "none",
+    "trustedusercakeys": "none",
+    **LOGIN,
 }
+GATE: Mapping[str, str] = {"authorizedkeysfile": "/var/lib/lxc-gpu/gate_keys", **OURS}
+SERVICES: Mapping[str, str] = {"authorizedkeysfile": KEYS, **OURS, "usepam": "yes"}
+"""Without PAM, sshd takes accounts that have no password for locked ones (sshd(8))."""
 USERS: Mapping[str, str] = {**SERVICES, "forcecommand": "lxc-gpu"}
-LOGIN = {"pubkeyauthentication": "yes"}
-GATE: Mapping[str, str] = {"authorizedkeysfile": "/var/lib/lxc-gpu/gate_keys", **LOGIN,
-                           "disableforwarding": "yes", "exposeauthinfo": "yes"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Account:
+    """One that sshd is asked about: what has to be so, and where its people come from."""
+
+    name: str
+    groups: frozenset[str]
+    wanted: Mapping[str, str]
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """What sshd does with an account that it shouldn't."""
+
+    text: str
+    """Behind `For NAMES, `."""
+    hint: str
 
 
 def in_effect(server: Server) -> Iterator[Finding]:
-    """What sshd would do with a user and the service accounts."""
+    """What sshd would do with every user and the service accounts."""
     residents = server.view.residents if server.view else {}
-    users = sorted(our_accounts() & residents.keys())[:1]
-    yield from _accounts({"register": SERVICES, "iam": SERVICES, **dict.fromkeys(users, USERS)})
+    names = ["register", "iam", *sorted(our_accounts() & residents.keys())]
+    yield from _judged(server, [found for name in names if (found := _account(server, name))])
+
+
+def of_user(server: Server, name: str) -> list[Finding]:
+    """The same for one user."""
+    account = _account(server, name)
+    return list(_judged(server, [account])) if account else []
 
 
 def gate(_: object) -> Iterator[Finding]:
     """The same on the IAM machine, for the gate."""
-    yield from _accounts({"lxc-gpu": GATE})
+    groups = _groups("lxc-gpu")
+    account = Account("lxc-gpu", groups or frozenset(), GATE, (OUTSIDE,))
+    yield from _findings([account], OUTSIDE, 22, sshd_files.read())
 
 
-def _accounts(accounts: Mapping[str, Mapping[str, str]]) -> Iterator[Finding]:
-    pieces = _pieces()
-    good = []
-    for account, wanted in accounts.items():
-        connection = f"user={account},host=localhost,addr=127.0.0.1"
-        done = command.run(["sshd", "-T", "-C", connection], check=False, timeout=COMMAND_LIMIT)
-        if not done.ok:
-            last = (done.stderr.strip().splitlines() or ["no words"])[-1]
-            yield area.wrong(f"sshd can't use its configuration: {last}", "sshd -t")
-            return
-        if problem := judged(account, done.stdout, {**LOGIN, **wanted}, pieces):
-            yield problem
-        else:
-            good.append(account)
+def _account(server: Server, name: str) -> Account | None:
+    """What is to be asked about an account; None if there is no such account."""
+    groups = _groups(name)
+    if groups is None:
+        return None
+    wanted = SERVICES if name in ("register", "iam") else USERS
+    own = server.view.address if server.view else OUTSIDE
+    addresses = tuple(dict.fromkeys((own, OUTSIDE)))
+    if name == "iam":
+        addresses = tuple(web_machine(server.config)[:1]) or addresses[:1]
+    return Account(name, groups, wanted, addresses)
+
+
+def _groups(name: str) -> frozenset[str] | None:
+    try:
+        gids = os.getgrouplist(name, pwd.getpwnam(name).pw_gid)
+    except KeyError:
+        return None
+    return frozenset(group for gid in gids if (group := _group(gid)))
+
+
+def _group(gid: int) -> str:
+    try:
+        return getgrgid(gid).gr_name
+    except KeyError:
+        return ""
+
+
+def _judged(server: Server, accounts: Sequence[Account]) -> Iterator[Finding]:
+    here = server.view.servers[server.view.server] if server.view else None
+    place = (here.address, here.ssh_port) if here else (OUTSIDE, 22)
+    yield from _findings(accounts, *place, sshd_files.read())
+
+
+def _findings(
+    accounts: Sequence[Account], address: str, port: int, lines: Sequence[Line]
+) -> Iterator[Finding]:
+    """What sshd would do with these accounts; it is asked once for all that are alike to it."""
+    alike: dict[tuple[object, ...], list[Account]] = {}
+    for account in accounts:
+        alike.setdefault(sort_of(account, lines), []).append(account)
+    troubled: dict[tuple[Trouble, str], list[str]] = {}
+    good: list[str] = []
+    for same in alike.values():
+        names = [account.name for account in same]
+        found: dict[Trouble, list[str]] = {}
+        for client in same[0].addresses:
+            connection = f"host={client},addr={client},laddr={address},lport={port}"
+            words = ["sshd", "-T", "-C", f"user={names[0]},{connection}"]
+            done = command.run(words, check=False, timeout=COMMAND_LIMIT)
+            if not done.ok:
+                last = (done.stderr.strip().splitlines() or ["no words"])[-1]
+                yield area.wrong(f"sshd can't use its configuration: {last}", "sshd -t")
+                return
+            for trouble in troubles(done.stdout, same[0], client, lines):
+                found.setdefault(trouble, []).append(client)
+        for trouble, clients in found.items():
+            some = "" if len(clients) == len(same[0].addresses) else ", ".join(clients)
+            troubled.setdefault((trouble, some), []).extend(names)
+        good += [] if found else names
+    for (trouble, some), names in troubled.items():
+        yield _said(trouble, names, some)
     if good:
-        yield area.ok(f"our piece of its configuration holds for {', '.join(good)}")
+        yield area.ok(f"our piece of its configuration holds for {_named(good)}")
 
 
-def judged(
-    account: str, shown: str, wanted: Mapping[str, str], pieces: Mapping[str, str]
-) -> Finding | None:
-    """What is wrong with what `sshd -T` says of an account, and who is to blame. Pure.
+def _said(trouble: Trouble, names: Sequence[str], some: str) -> Finding:
+    """The finding; `some`: the only addresses from which it is so, if not all."""
+    text = f"For {_named(names)}, {trouble.text}"
+    if not some:
+        return area.wrong(text, trouble.hint)
+    return area.note(
+        f"{text} So it is from {some}.",
+        f"Right if none of them comes from such an address. Else: {trouble.hint}",
+    )
 
-    `pieces`: the files that sshd reads, in its order, by name.
+
+def sort_of(account: Account, lines: Sequence[Line]) -> tuple[object, ...]:
+    """Equal for accounts that sshd can't tell apart: so it is asked once about 500 users. Pure.
+
+    By their groups, and the patterns that fit their names: everything in a line that judges people.
     """
-    lines = (line.split(" ", 1) for line in shown.splitlines() if " " in line)
+    judging = ("match", "allowusers", "denyusers")
+    words = {w for li in lines if li.keyword in judging for w in re.split(r"[\s,]+", li.value)}
+    patterns = {word.removeprefix("!") for word in words}
+    named = {p for p in patterns if fits(p.rpartition("@")[0] or p, account.name)}
+    return (account.groups, frozenset(named), tuple(account.wanted.items()), account.addresses)
+
+
+def troubles(shown: str, account: Account, client: str, lines: Sequence[Line]) -> Iterator[Trouble]:
+    """What is wrong with what `sshd -T` says of an account, at most one of each kind."""
     effective: dict[str, str] = {}
-    for name, value in lines:
+    for name, _, value in (line.partition(" ") for line in shown.splitlines()):
         effective.setdefault(name, value)
-    for name, value in wanted.items():
-        if effective.get(name) == value:
-            continue
-        return area.wrong(
-            f"For {account}, sshd has {name} {effective.get(name, '-')!r}, not {value!r}.",
-            _blame(name, pieces),
-        )
-    return None
-
-
-def _blame(name: str, pieces: Mapping[str, str]) -> str:
-    check = "; then: sshd -t && systemctl reload ssh"
-    ours = [file for file in pieces if OURS in file]
-    if not ours:
-        return f"Run `setup/gpu-server` (`setup/web-server`) again: {PIECES} lacks our piece{check}"
-    for file, text in pieces.items():
-        if file == ours[0]:
+    for name, value in account.wanted.items():
+        if (has := effective.get(name, "-")) != value:
+            hint = sshd_files.setting(lines, name, has, value)
+            yield Trouble(f"sshd has {name} {has!r}, not {value!r}.", hint)
             break
-        if any(line.split()[:1] and line.split()[0].lower() == name for line in text.splitlines()):
-            return f"{file} is read before {ours[0]}: rename it to sort after ours{check}"
-    return f"Is `Include {PIECES}/*.conf` the first line of {MAIN}{check}"
+    if refused := refusal(shown, Caller(account.name, account.groups, client)):
+        yield _refused(refused, lines)
 
 
-def _pieces() -> dict[str, str]:
-    """The files that sshd reads, in its order; what stands before the Include comes first."""
-    main = text_of(MAIN) or ""
-    before, include, _ = main.partition("\nInclude ")
-    pieces = {str(MAIN): before}
-    if include or main.startswith("Include "):
-        pieces |= {str(p): text_of(p) or "" for p in sorted(PIECES.glob("*.conf"))}
-    return pieces
+def _refused(refused: Refusal, lines: Sequence[Line]) -> Trouble:
+    words = " ".join(refused.patterns)
+    line = sshd_files.of_keyword(lines, refused.keyword, refused.patterns)
+    where = str(line) if line else "its configuration"
+    text = f"sshd refuses every key: `{refused.keyword} {words}` ({where})"
+    ours = f"{places.USERS_GROUP}, register and iam (on the web machine: lxc-gpu)"
+    if refused.keyword.startswith("Deny"):
+        return Trouble(f"{text} names them.", f"Take `{words}` out of {where}; {RELOAD}")
+    if refused.keyword == "AllowGroups":
+        return Trouble(f"{text} names no group of theirs.", f"Add {ours} in {where}; {RELOAD}")
+    return Trouble(
+        f"{text} doesn't name them.",
+        f"In {where}, let groups in instead: AllowGroups with {ours} beside your own; {RELOAD}",
+    )
+
+
+def _named(names: Sequence[str]) -> str:
+    if len(names) <= MOST_NAMED:
+        return ", ".join(names)
+    return f"{', '.join(names[:MOST_NAMED])} and {len(names) - MOST_NAMED} more"

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from reconciler.doctor import sshd
 from reconciler.doctor.network import cut_off
 from reconciler.doctor.server import Server, output, text_of
 from reconciler.host import places
@@ -16,9 +17,10 @@ from reconciler.kinds.port_map import SSH, PortMapKind
 from reconciler.network.ports import ports
 from reconciler.requests.power import power_of
 from state.view import Resident, View
-from state.wire.findings import Area, Finding
+from state.wire.findings import Area, Finding, Level
 
 MOST_SAID = 5
+NOT_SAVED = "A key that isn't saved, most likely: compare with the keys above."
 state_area, account_area, keys_area = Area("state"), Area("account"), Area("keys")
 container_area, ssh_area, journal_area = Area("container"), Area("ssh"), Area("journal")
 
@@ -77,6 +79,12 @@ def keys(person: Person) -> Iterator[Finding]:
     printed = output("ssh-keygen", "-l", "-f", "/dev/stdin", stdin="\n".join(saved) + "\n")
     for line in printed.splitlines():
         yield keys_area.ok(" ".join(line.split()[1:])[:90])
+
+
+def let_in(person: Person) -> Iterator[Finding]:
+    """Whether sshd's configuration lets them in, whichever key they have."""
+    if person.resident is not None:
+        yield from sshd.of_user(person.server, person.name)
 
 
 def as_wanted(person: Person) -> Iterator[Finding]:
@@ -149,12 +157,17 @@ def mapping(person: Person) -> Iterator[Finding]:
 def logins(person: Person) -> Iterator[Finding]:
     """What sshd said of this person lately: the keys that were refused, above all."""
     said = _newest(400, "-o", "short-iso", "-t", "sshd", "-t", "sshd-session")
-    yield from login_findings("\n".join(said), person.name)
+    refuses = any(finding.level is Level.WRONG for finding in let_in(person))
+    why = "sshd lets them in with no key: see above." if refuses else NOT_SAVED
+    yield from login_findings("\n".join(said), person.name, why)
 
 
-def login_findings(said: str, name: str) -> Iterator[Finding]:
-    """The last login that worked and the last ones that didn't. Pure."""
-    about = re.compile(rf"\b(Accepted|Failed|Invalid|Connection closed by) .*\b{re.escape(name)}\b")
+def login_findings(said: str, name: str, why: str = NOT_SAVED) -> Iterator[Finding]:
+    """The last login that worked and the last ones that didn't, most likely why. Pure."""
+    about = re.compile(
+        rf"\b(Accepted|Failed|Invalid|Connection closed by) .*\b{re.escape(name)}\b"
+        rf"|\bUser {re.escape(name)} from .* not allowed because"
+    )
     lines = [line for line in said.splitlines() if about.search(line)]
     good = [line for line in lines if "]: Accepted " in line]
     bad = [line for line in lines if "]: Accepted " not in line]
@@ -162,10 +175,7 @@ def login_findings(said: str, name: str) -> Iterator[Finding]:
         yield ssh_area.ok(f"last login to the manage account: {_short(good[-1])}")
     for line in bad[-MOST_SAID:]:
         if not good or line > good[-1]:
-            yield ssh_area.note(
-                f"refused: {_short(line)}",
-                "A key that isn't saved, most likely: compare with the keys above.",
-            )
+            yield ssh_area.note(f"refused: {_short(line)}", why)
 
 
 def _short(line: str) -> str:

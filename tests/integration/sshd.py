@@ -26,8 +26,8 @@ MISSING = (
 
 
 @contextmanager
-def running(folder: Path, host_key: str, keys: str = "gate_keys"):
-    """sshd for root, with the forced commands in `folder / keys`; yields its port."""
+def running(folder: Path, host_key: str, keys: str = "gate_keys", more: str = ""):
+    """sshd for root, with the forced commands in `folder / keys` and `more` settings; its port."""
     port = free_port()
     (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {host_key}\n")
     (folder / "sshd_config").write_text(f"""
@@ -42,6 +42,7 @@ PasswordAuthentication no
 AuthorizedKeysFile {folder / keys}
 AcceptEnv GIT_PROTOCOL
 ExposeAuthInfo yes
+{more}
 """)
     Path("/run/sshd").mkdir(exist_ok=True)
     server = subprocess.Popen([str(SSHD), "-D", "-e", "-f", folder / "sshd_config"])

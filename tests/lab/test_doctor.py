@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import pytest
 from laboratory.directory.people import DORA, LQCHEN, OUTSIDER
 from laboratory.hosts import Host
+from laboratory.layout import SOURCE_INSIDE
 from laboratory.wiring import GPU_SERVERS
 
 from state.wire.findings import Finding, Level, from_json
@@ -17,6 +18,8 @@ from tests.lab.fleet import EXTRA_PASSWD, KEYS, NO_OTHER_SOURCE, OTHER_SOURCE, S
 from tests.patience import eventually
 
 PIECE = "/etc/ssh/sshd_config.d/10-site.conf"
+OTHER_PIECE = "/etc/ssh/sshd_config.d/11-site.conf"
+MAIN = "/etc/ssh/sshd_config"
 TEMPLATES = "/var/lib/lxc-gpu/templates"
 CONTAINERS = "/var/lib/lxc-gpu/containers"
 HOOK = "/var/lib/lxc-gpu/state.git/hooks/pre-receive"
@@ -60,6 +63,26 @@ BREAKS = (
           f"{PIECE} is read before"),
     Break("sshd broken", f"echo 'Nonsense yes' >{PIECE}", f"rm -f {PIECE}",
           "sshd can't use its configuration", "sshd -t", group=1),
+    Break("sshd answers elsewhere", f"echo Port 2222 >{OTHER_PIECE}; systemctl restart ssh",
+          f"rm -f {OTHER_PIECE}; systemctl restart ssh",
+          "sshd doesn't answer at 172.16.2.17, port 22", "ss -ltnp", group=4),
+    Break("sshd lets others in by name", f"echo AllowUsers alice >{PIECE}", f"rm -f {PIECE}",
+          "For register, iam, ann, lqchen, sshd refuses every key: `AllowUsers alice`",
+          f"In {PIECE}:1, let groups in instead", group=4),
+    Break("sshd is to listen elsewhere", "true", "true",
+          "people and the web page ask 172.16.2.17, port 22",
+          f"Take `Port 2222` out of {OTHER_PIECE}", group=4),
+    Break("sshd lets another group in", f"echo AllowGroups x >{PIECE}", f"rm -f {PIECE}",
+          f"`AllowGroups x` ({PIECE}:1) names no group of theirs",
+          "Add lxc-gpu-users, register and iam", group=5),
+    Break("sshd listens on loopback", f"echo ListenAddress 127.0.0.1 >{OTHER_PIECE}",
+          f"rm -f {OTHER_PIECE}", "sshd is to listen at 127.0.0.1:22",
+          f"Take `ListenAddress 127.0.0.1` ({OTHER_PIECE}:1) out", group=5),
+    Break("sshd refuses somebody", f"echo 'DenyUsers i?m@*' >{PIECE}", f"rm -f {PIECE}",
+          "For iam, sshd refuses every key: `DenyUsers i?m@*`", f"out of {PIECE}:1", group=6),
+    Break("sshd reads nothing of ours", f"cp -p {MAIN} {MAIN}.kept; sed -i '/^Include/d' {MAIN}",
+          f"mv {MAIN}.kept {MAIN}", "sshd has authorizedkeysfile '.ssh/authorized_keys ",
+          "Write `Include /etc/ssh/sshd_config.d/*.conf` as the first line", group=7),
     Break("nosuid", f"mount --bind {CONTAINERS} {CONTAINERS}; "
           f"mount -o remount,bind,nosuid {CONTAINERS}", f"umount -l {CONTAINERS}",
           "mounted nosuid: sudo doesn't work in containers", "remount,rw,suid"),
@@ -217,7 +240,8 @@ def test_a_server_that_is_down(healthy: Fleet) -> None:
     stop = Break("", "systemctl stop ssh.socket ssh.service || systemctl stop ssh.service",
                  "systemctl start ssh.service", "", "")  # fmt: skip
     with broken(healthy.gpu18, stop):
-        (text,) = wrong(examined(healthy.iam))
+        ((text, hint),) = wrong(examined(healthy.iam)).items()
+    assert "Then, on it: lxc-gpu doctor" in hint, "not only: it will catch up by itself"
     assert text.startswith("gpu18 (172.16.2.18, port 22) ")
 
 
@@ -295,6 +319,21 @@ class TestUser:
         assert "SSH-�]0;owned��[31m" in done.stdout
         assert "\x1b" not in done.stdout
 
+    def test_what_sshd_refuses_is_not_blamed_on_the_key(self, healthy: Fleet) -> None:
+        """B3: nobody is told to save a key that is saved; the way out is a line of sshd's."""
+        deny = Break("", f"echo AllowUsers alice >{PIECE}; systemctl reload ssh",
+                     f"rm {PIECE}; systemctl reload ssh", "", "")  # fmt: skip
+        with broken(healthy.gpu17, deny):
+            assert not healthy.types("ssh gpu17-manage status").ok
+            eventually(lambda: "not allowed" in texts(examined(healthy.gpu17, "--user", "lqchen")))
+            found = examined(healthy.gpu17, "--user", "lqchen")
+            page = wrong(examined(healthy.iam))
+        (text,) = (text for text in wrong(found) if "sshd refuses" in text)
+        assert text.startswith("For lqchen, sshd refuses every key: `AllowUsers alice`")
+        refused = [f.hint for f in found if "not allowed" in f.text]
+        assert refused == ["sshd lets them in with no key: see above."]
+        assert "On gpu17: `lxc-gpu doctor` says" in page["gpu17 doesn't let the web page in."]
+
     def test_a_refused_key_shows_up(self, healthy: Fleet) -> None:
         healthy.types("ssh -l lqchen gpu17-manage status", user="ann")
         eventually(lambda: "refused: " in texts(examined(healthy.gpu17, "--user", "lqchen")))
@@ -324,6 +363,17 @@ def test_the_options_belong_to_their_machines(healthy: Fleet) -> None:
         done = healthy.lab.host(name).run(["lxc-gpu", "doctor", option, "x"], check=False)
         assert done.status == 1
         assert "This machine is no " in done.stderr
+
+
+def test_set_up_puts_nothing_in_place_that_sshd_refuses(healthy: Fleet) -> None:
+    ours = "/etc/ssh/sshd_config.d/20-lxc-gpu.conf"
+    spoil = Break("", f"cp -p {ours} /root; echo '# old' >>{ours}; echo 'Nonsense yes' >{PIECE}",
+                  f"rm {PIECE}; mv /root/20-lxc-gpu.conf {ours}", "", "")  # fmt: skip
+    with broken(healthy.gpu17, spoil):
+        before = healthy.gpu17.sh(f"ls -li {ours}").stdout
+        done = healthy.gpu17.sh(f"{SOURCE_INSIDE}/setup/gpu-server", timeout=300, check=False)
+        assert "sshd refuses its configuration with ours in it" in done.stderr
+        assert healthy.gpu17.sh(f"ls -li {ours}").stdout == before, "not even for a moment"
 
 
 def test_it_needs_root_and_says_so(healthy: Fleet) -> None:

@@ -12,6 +12,8 @@ from webui.servers.contact import Ssh, Target, UnreachableError
 
 area = Area("servers")
 AT_ONCE = 50
+CLOSED = ("nudge-unreachable", "nudge-broken")
+"""Codes for which there is more to do than to wait, where somebody looks."""
 
 
 def reachable(iam: Iam) -> Iterator[Finding]:
@@ -24,7 +26,10 @@ def reachable(iam: Iam) -> Iterator[Finding]:
         try:
             ssh.reach(target)
         except UnreachableError as error:
-            return area.wrong(error.message, error.hint)
+            look = (
+                f"Is {name} up? Then, on it: lxc-gpu doctor. Its sshd or a firewall bars the way."
+            )
+            return area.wrong(error.message, look if error.code in CLOSED else error.hint)
         return area.ok(f"{name} ({server.address}) lets nudges in")
 
     if not iam.state.servers:

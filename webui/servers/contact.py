@@ -141,7 +141,8 @@ class Ssh:
             raise UnreachableError(
                 "nudge-refused",
                 f"{target.name} doesn't let the web page in.",
-                "Run `setup/gpu-server` there with the nudge key of this web page.",
+                f"On {target.name}: `lxc-gpu doctor` says what its sshd does with the account iam. "
+                "If nothing is wrong there, this page has a new nudge key: setup/gpu-server.",
                 details=str(error),
             ) from error
         except paramiko.SSHException as error:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import stat
-from typing import ClassVar
 
 import pytest
 
 from reconciler.container.apparmor import Confinement
-from reconciler.doctor import accounts, firewall, machine, network, service, sshd, storage, user
+from reconciler.doctor import accounts, firewall, machine, network, service, storage, user
 from reconciler.doctor.accounts import Span, overlaps
 from reconciler.kinds.subids import parse as parse_subids
 from reconciler.load.idleness import Record
@@ -41,16 +40,6 @@ OURS = "-A FORWARD -j LXC-GPU-FORWARD"
 MOUNTINFO = """\
 4901 3888 0:429 / / rw,relatime shared:1859 - overlay lab rw,lowerdir=/x
 4002 4901 254:0 /disks/kept /var/lib/lxc-gpu rw,relatime shared:1888 - ext4 /dev/vda rw,discard
-"""
-SSHD = """\
-port 22
-pubkeyauthentication yes
-disableforwarding yes
-exposeauthinfo yes
-forcecommand lxc-gpu
-authorizedkeysfile /etc/lxc-gpu/authorized_keys/%u
-authorizedkeyscommand none
-trustedusercakeys none
 """
 LINKS = json.loads(
     '[{"ifname":"lo","flags":["UP"],"addr_info":[{"family":"inet","local":"127.0.0.1"}]},'
@@ -260,39 +249,6 @@ class TestNetwork:
         assert "behind tun0" in network.overlapping([own, vpn], "10.77.0.0/16").text
         host = {"dst": "10.77.4.4", "dev": "docker0"}
         assert network.overlapping([host], "10.77.0.0/16").level == "wrong"
-
-
-class TestSshd:
-    PIECES: ClassVar = {
-        "/etc/ssh/sshd_config": "",
-        "/etc/ssh/sshd_config.d/20-lxc-gpu.conf": "Match Group x\n",
-    }
-
-    def test_in_effect(self) -> None:
-        assert sshd.judged("lqchen", SSHD, {**sshd.LOGIN, **sshd.USERS}, self.PIECES) is None
-
-    def test_overridden_by_an_earlier_piece(self) -> None:
-        pieces = {
-            "/etc/ssh/sshd_config": "Port 22\n",
-            "/etc/ssh/sshd_config.d/10-site.conf": "AuthorizedKeysFile .ssh/authorized_keys\n",
-            "/etc/ssh/sshd_config.d/20-lxc-gpu.conf": "",
-        }
-        shown = SSHD.replace("/etc/lxc-gpu/authorized_keys/%u", ".ssh/authorized_keys")
-        found = sshd.judged("lqchen", shown, sshd.USERS, pieces)
-        assert found is not None
-        assert "10-site.conf is read before" in found.hint
-
-    def test_our_piece_is_gone(self) -> None:
-        shown = SSHD.replace("forcecommand lxc-gpu", "forcecommand none")
-        found = sshd.judged("lqchen", shown, sshd.USERS, {"/etc/ssh/sshd_config": ""})
-        assert found is not None
-        assert "lacks our piece" in found.hint
-
-    def test_no_include(self) -> None:
-        shown = SSHD.replace("forcecommand lxc-gpu\n", "")
-        found = sshd.judged("lqchen", shown, sshd.USERS, self.PIECES)
-        assert found is not None
-        assert "Include" in found.hint
 
 
 class TestStorage:
