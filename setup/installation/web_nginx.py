@@ -126,6 +126,17 @@ def refuse_foreign_certificate(new: bool) -> None:
         )
 
 
+def refuse_broken() -> None:
+    """LxcGpuError if nginx can't be started as it is: the page would be left without it."""
+    tested = command.run(["nginx", "-t"], check=False)
+    if not tested.ok:
+        raise LxcGpuError(
+            "nginx-broken",
+            f"nginx refuses its configuration as it is on this machine: {tested.stderr.strip()}",
+            "The page was not touched. Correct that, until `nginx -t` is content; run this again.",
+        )
+
+
 def install(steps: Steps, changed: bool) -> None:
     """Our site, in effect; as it was before if nginx refuses it.
 

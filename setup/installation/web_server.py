@@ -105,6 +105,7 @@ def _install(steps: Steps, options: argparse.Namespace) -> None:
     web_nginx.refuse_foreign_certificate(bool(options.tls_certificate or options.tls_self_signed))
     steps.begin()
     _packages(steps)
+    web_nginx.refuse_broken()
     release.install(steps)
     new_code = steps.changes > 0
     _account(steps)
@@ -261,7 +262,7 @@ def _undo(steps: Steps, purge: bool) -> None:
     if not purge:
         print(f"  kept: {REPOSITORY}, the account {ACCOUNT}, {CONFIG}; --purge deletes them")
         return
-    for folder in (KEPT, CONFIG):
+    for folder in (KEPT, web_nginx.OWN_PIECES, CONFIG):
         with suppress(OSError):  # not empty, or a disk of its own: somebody else's matter
             folder.rmdir()
     if command.run(["getent", "passwd", ACCOUNT], check=False).ok:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import base64
+import os
 import socket
 import threading
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from itertools import repeat
 from pathlib import Path
 
 import pytest
 
+from state.errors import LxcGpuError
 from state.model.documents import User
 from tests.integration import slapd
 from tests.patience import HANGS
@@ -72,6 +77,152 @@ def config(server: slapd.Slapd, **changes: object) -> DirectoryConfig:
     return DirectoryConfig.model_validate({**fields, **changes})
 
 
+def hostile(url: str) -> DirectoryConfig:
+    """No StartTLS and no secrets, so that it gets to say more."""
+    fields = {"servers": [url], "base": slapd.BASE, "allow": "(uid=*)"}
+    soon = {"connect_seconds": 1, "answer_seconds": 1}
+    return DirectoryConfig.model_validate({**fields, **soon, **PLAIN})
+
+
+def outcome(directory: Directory) -> object:
+    """What a login comes to, or how it fails; TimeoutError if it hangs."""
+
+    def login() -> object:
+        try:
+            return directory.authenticate("lqchen", "right horse")
+        except LxcGpuError as error:
+            return error
+
+    pool = ThreadPoolExecutor()
+    try:
+        return pool.submit(login).result(timeout=HANGS)
+    finally:
+        pool.shutdown(wait=False)
+
+
+@contextmanager
+def serving(talk):
+    """The port of a server that has `talk` treat each connection in a thread of its own."""
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=talk, args=[listener.accept()[0]], daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=accept, daemon=True).start()
+        yield listener.getsockname()[1]
+
+
+@contextmanager
+def saying(said):
+    """A server that says `said(request)` to each request until the block is left."""
+    stop = threading.Event()
+
+    def talk(client: socket.socket) -> None:
+        with suppress(OSError), client:
+            client.settimeout(HANGS)
+            while not stop.is_set() and (request := client.recv(65536)):
+                for piece in said(request):
+                    client.sendall(piece)
+                    if stop.is_set():
+                        break
+
+    with serving(talk) as port:
+        try:
+            yield port
+        finally:
+            stop.set()
+
+
+def drip(_: bytes):
+    """A message that gets longer by a byte now and then."""
+    yield b"\x30\x84\x00\x40\x00\x00"
+    while True:
+        time.sleep(0.1)
+        yield b"\x00"
+
+
+def handshake(_: bytes):
+    """The same of TLS."""
+    yield b"\x16\x03\x03\x40\x00"
+    while True:
+        time.sleep(0.1)
+        yield b"\x00"
+
+
+def flood(_: bytes):
+    yield b"\x30\x84\x7f\xff\xff\xff"
+    yield from repeat(b"\x00" * 4096)
+
+
+def noise(_: bytes):
+    yield from (os.urandom(4096) for _ in repeat(None))
+
+
+def answer(request: bytes, tag: int, content: bytes) -> bytes:
+    """A message of the kind `tag` to this request."""
+    message = parts(request)[0] + bytes([tag, len(content)]) + content
+    return bytes([0x30, len(message)]) + message
+
+
+def parts(request: bytes) -> tuple[bytes, int]:
+    """The id of a request, encoded, and its kind: RFC 4511, 5.1."""
+    begin = 2 + (request[1] & 0x7F if request[1] > 0x7F else 0)
+    end = begin + 2 + request[begin + 1]
+    return request[begin:end], request[end]
+
+
+def entries(request: bytes):
+    """Yes to a bind, and entries without an end to a search."""
+    if parts(request)[1] == BIND:
+        yield answer(request, 0x61, b"\x0a\x01\x00\x04\x00\x04\x00")
+    else:
+        yield from repeat(answer(request, 0x64, b"\x04\x04cn=a\x30\x00") * 100)
+
+
+HOSTILE = {each.__name__: each for each in (drip, handshake, flood, noise, entries)}
+NONSENSE = (
+    b"",
+    b"\x00",
+    b"\x30\x00",
+    b"\x30\x03\x02\x01\x01",
+    b"\x30\x05\x02\x01\x01\x61\x00",
+    b"\x30\x07\x02\x01\x01\x61\x02\x0a\x00",
+    b"\x30\x0c\x02\x01\x01\x61\x07\x0a\x01\x00\x04\x00\x04\x05",
+    b"\x30\x82\x03\xe8" + b"\x30\x80" * 500,
+    b"HTTP/1.1 400 Bad Request\r\n\r\n",
+    b"\x30\x0c\x02\x01\x09\x78\x07\x0a\x01\x00\x04\x00\x04\x00",
+)
+PLAIN = {"starttls": False, "dangerously_unencrypted": True}
+BIND, UNBIND = 0x60, 0x42
+"""Tags of requests: RFC 4511, 4.2 and 4.3."""
+
+
+def asked(server: slapd.Slapd, login: str) -> list[int]:
+    """The kinds of requests, over all connections, that a login with a wrong password takes."""
+    kinds: list[int] = []
+    real = int(server.plain.rpartition(":")[2])
+
+    def relay(client: socket.socket) -> None:
+        with suppress(OSError), client, socket.create_connection(("127.0.0.1", real)) as up:
+            threading.Thread(target=copy, args=[up, client], daemon=True).start()
+            while request := client.recv(65536):
+                kinds.append(parts(request)[1])
+                up.sendall(request)
+
+    def copy(source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+
+    with serving(relay) as port:
+        directory = Directory(config(server, servers=[f"ldap://127.0.0.1:{port}"], **PLAIN))
+        with pytest.raises(WrongLoginError):
+            directory.authenticate(login, "wrong")
+    return [kind for kind in kinds if kind != UNBIND]
+
+
 def test_the_entry_spells_the_login(server):
     person = Directory(config(server)).authenticate("lqchen", "right horse")
     assert (person.login, person.full_name, person.mail) == (
@@ -113,6 +264,12 @@ def test_a_bind_template_needs_no_service_account(server):
         ("twin", "twin-secret"),
         ("lqchen ", "right horse"),
         ("٣lqchen", "right horse"),
+        ("lqchen", "right\x00horse"),
+        ("lqchen", "\x00"),
+        ("lqchen", "right horse\x07"),
+        ("lqchen", "\x9f"),
+        ("lqchen", "\u00ad"),  # of which SASLprep (RFC 4013) leaves nothing
+        ("nobody", "\x00"),
     ],
 )
 def test_one_message_for_all_that_is_wrong(server, login, password):
@@ -179,6 +336,34 @@ def test_a_server_that_never_answers_is_given_up(server):
         assert directory.authenticate("lqchen", "right horse").login == "LQChen"
         assert time.monotonic() - begun < HANGS
         stop.set()
+
+
+class TestHostile:
+    """What stands where the directory should be says whatever it likes."""
+
+    @pytest.mark.parametrize("tls", [False, True], ids=["plain", "ldaps"])
+    @pytest.mark.parametrize("said", HOSTILE.values(), ids=HOSTILE)
+    def test_a_conversation_has_an_end(self, said, tls):
+        with saying(said) as port:
+            url = f"{'ldaps' if tls else 'ldap'}://127.0.0.1:{port}"
+            assert isinstance(outcome(Directory(hostile(url))), DirectoryDownError)
+
+    @pytest.mark.parametrize("said", NONSENSE)
+    def test_nonsense_is_the_directory_s_fault(self, said):
+        with saying(lambda _: [said]) as port:
+            assert isinstance(outcome(Directory(hostile(f"ldap://127.0.0.1:{port}"))),
+                              DirectoryDownError)  # fmt: skip
+
+    def test_the_next_server_is_asked_when_one_drips(self, server):
+        with saying(drip) as port:
+            urls = [f"ldap://127.0.0.1:{port}", server.plain]
+            assert outcome(Directory(config(server, servers=urls))).login == "LQChen"
+
+    @pytest.mark.parametrize("login", ["nobody", "twin", "guest"])
+    def test_nobody_can_tell_from_the_wait_whether_a_login_exists(self, server, login):
+        """A wrong password costs the same requests."""
+        assert asked(server, login) == asked(server, "lqchen")
+        assert asked(server, "lqchen").count(BIND) == 2  # the service account's, and theirs
 
 
 def test_a_refused_service_account_is_not_the_users_fault(server, tmp_path):

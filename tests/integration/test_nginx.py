@@ -120,11 +120,21 @@ class TestWhoAsks:
         assert f"source={MALLORY} " in caplog.text
         assert ANN not in caplog.text
 
-    def test_a_proxy_on_this_machine_names_the_last_address_that_it_saw(self, web, caplog):
+    @pytest.mark.parametrize(
+        ("said", "source"),
+        [
+            ("203.0.113.66, 203.0.113.9", "203.0.113.9"),
+            ("203.0.113.9:5555", "203.0.113.9"),
+            ("2001:db8:1:2::5", "2001:db8:1:2::/64"),
+            ("my neighbour's", "127.0.0.1"),
+        ],
+    )
+    def test_a_proxy_on_this_machine_names_the_last_address_that_it_saw(
+        self, web, caplog, said, source
+    ):
         with behind_nginx(web, "127.0.0.1") as port, caplog.at_level("INFO"):
-            header = {"X-Forwarded-For": "203.0.113.66, 203.0.113.9"}
-            save(port, "127.0.0.1", "nobody", "x", **header)
-        assert "source=203.0.113.9 " in caplog.text
+            save(port, "127.0.0.1", "nobody", "x", **{"X-Forwarded-For": said})
+        assert f"source={source} " in caplog.text
 
     def test_only_its_group_may_open_the_socket(self, web):
         with behind_nginx(web):

@@ -143,6 +143,17 @@ class TestInFront:
         assert "Try again in a minute." in shown
         eventually(lambda: fleet.types(f"curl -fsS {PAGE}/").ok)
 
+    def test_an_nginx_that_is_broken_already_costs_no_page(self, fleet: Fleet) -> None:
+        fleet.iam.sh("echo nonsense >/etc/nginx/sites-enabled/wiki")
+        try:
+            done = fleet.iam.run([f"{SOURCE_INSIDE}/setup/web-server"], timeout=120, check=False)
+        finally:
+            fleet.iam.sh("rm /etc/nginx/sites-enabled/wiki")
+        assert not done.ok
+        assert "sites-enabled/wiki" in done.stderr
+        assert fleet.types(f"curl -fsS {PAGE}/").ok
+        fleet.iam.run([f"{SOURCE_INSIDE}/setup/web-server"], timeout=120)
+
     def test_other_sites_of_the_machine_stay_with_tls_and_without(self, fleet: Fleet) -> None:
         fleet.iam.sh(f"""
             cd /etc/nginx
@@ -151,7 +162,9 @@ class TestInFront:
             echo '# edited' >>sites-available/default
             ln -s /etc/nginx/sites-available/default sites-enabled/default
             echo 'server {{ listen 80; server_name wiki; return 200 "the wiki"; }}' \\
-                >sites-enabled/wiki""")
+                >sites-enabled/wiki
+            echo 'server {{ listen 80; server_name iam.{DOMAIN}; return 200 "of old"; }}' \\
+                >conf.d/lxc-gpu.conf""")
         try:
             for script in ("web-server --tls-self-signed", "web-server"):
                 fleet.iam.sh(f"{SOURCE_INSIDE}/setup/{script}", timeout=120)
@@ -163,8 +176,9 @@ class TestInFront:
         finally:
             fleet.iam.sh(
                 f"""
-                rm -rf /etc/lxc-gpu/tls /etc/nginx/sites-enabled/wiki
-                mv /root/default /etc/nginx/sites-available/default
+                cd /etc/nginx
+                rm -rf /etc/lxc-gpu/tls sites-enabled/wiki conf.d/lxc-gpu.conf*
+                mv /root/default sites-available/default
                 {SOURCE_INSIDE}/setup/web-server""",
                 timeout=120,
             )

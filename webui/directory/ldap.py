@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from ldap3 import ALL_ATTRIBUTES, BASE, SUBTREE, Connection, Server
+from ldap3 import ALL_ATTRIBUTES, BASE, SUBTREE, Connection
 from ldap3.core.exceptions import LDAPNoSuchObjectResult
 from ldap3.utils.conv import escape_filter_chars
 from ldap3.utils.dn import escape_rdn
@@ -25,6 +25,7 @@ from webui.directory.connections import (
     Connections,
     DirectoryDownError,
     NotAllowedError,
+    Reached,
     WrongLoginError,
     wrong,
 )
@@ -105,7 +106,8 @@ class Directory:
         answer all of them: half an answer is none.
         """
         found: dict[str, Found] = {}
-        with self._connections.reached() as server, self._connections.service(server) as service:
+        reached = self._connections.reached(people=len(users))
+        with reached as server, self._connections.service(server) as service:
             members = self._direct_members(service)
             rest = iter(users.items())
             while some := dict(islice(rest, AT_ONCE)):
@@ -165,16 +167,17 @@ class Directory:
     def _id(self, entry: Entry) -> str | None:
         return directory_id(entry.attributes.get(self._config.id_attribute.lower()))
 
-    def _by_search(self, server: Server, login: str, password: str) -> Person:
+    def _by_search(self, server: Reached, login: str, password: str) -> Person:
         with self._connections.service(server) as service:
             entries = self._find(service, login)
             if len(entries) != 1:
+                self._connections.refused(server, password)
                 raise wrong(f"{len(entries)} entries match the login")
             with self._connections.bound(server, entries[0].dn, password):
                 pass
             return self._let_in(service, entries[0])
 
-    def _by_template(self, server: Server, login: str, password: str) -> Person:
+    def _by_template(self, server: Reached, login: str, password: str) -> Person:
         template = self._config.bind_template
         escaped = escape_rdn(login) if "=" in template else login
         with self._connections.bound(server, template.replace("{login}", escaped), password) as own:

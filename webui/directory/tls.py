@@ -21,6 +21,7 @@ class VerifiedTls(Tls):
 
     def wrap_socket(self, connection: Connection, do_handshake: bool = False) -> None:
         """Called by ldap3 after connecting (ldaps) or after StartTLS was agreed on."""
-        connection.socket = self._context.wrap_socket(
-            connection.socket, server_hostname=connection.server.host
+        name = connection.server.host
+        connection.socket = connection.socket.wrapped(
+            lambda real: self._context.wrap_socket(real, server_hostname=name)
         )

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "setup"))
+from installation import web_nginx
 from installation.web_nginx import EVERYBODY, LOOPBACK, SOCKET, Site, render
 
+from state.errors import LxcGpuError
 from webui import config
 
 
@@ -47,6 +49,17 @@ def test_where_nginx_answers_and_whom_it_believes(given, places, believed):
     assert "proxy_set_header X-Forwarded-For $remote_addr;" in text
     assert not re.search(r"@[A-Z]+@", text)
     assert "[::]" not in render(given, ipv6=False)
+
+
+def test_an_edited_site_of_an_earlier_release_loses_no_certificate(tmp_path, monkeypatch):
+    monkeypatch.setattr(web_nginx, "OF_OLD", tmp_path / "lxc-gpu.conf")
+    web_nginx.refuse_foreign_certificate(new=False)
+    web_nginx.OF_OLD.write_text(f"  ssl_certificate {web_nginx.CERTIFICATE};\n")
+    web_nginx.refuse_foreign_certificate(new=False)
+    web_nginx.OF_OLD.write_text("  ssl_certificate /etc/letsencrypt/x.pem;\n")
+    with pytest.raises(LxcGpuError, match="--tls-certificate /etc/letsencrypt"):
+        web_nginx.refuse_foreign_certificate(new=False)
+    web_nginx.refuse_foreign_certificate(new=True)
 
 
 def test_the_unit_and_nginx_name_one_socket():
