@@ -40,6 +40,7 @@ OPTIONS: Mapping[Verb, Mapping[str, re.Pattern[str]]] = {
     Verb.PORT: {"port": _PORT, "remove": SET, "udp": SET},
     Verb.SNAPSHOT: {"name": _NAME, "list": SET, "remove": SET, "to-stdout": SET, "confirm": _TOKEN},
     Verb.RECOVER: {"name": _NAME, "from-stdin": SET, "undo": SET, "forget": SET, "confirm": _TOKEN},
+    Verb.REGISTER: {"confirm": _TOKEN},
     Verb.REBUILD: {"keep-home": SET, "undo": SET, "forget": SET, "confirm": _TOKEN},
 }
 """What each verb takes; the values that are possible."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from reconciler.doctor.server import Server, output, unit_properties
+from reconciler.host import marker
 from reconciler.kinds import disk_quota
 from reconciler.mounts import sources as mounts
 from state.errors import LxcGpuError
@@ -39,6 +40,10 @@ def quotas(server: Server) -> Iterator[Finding]:
     view = server.view
     people = [n for n in view.residents if view.limits_of(n).disk is not None] if view else []
     if view is None or not people:
+        return
+    try:
+        marker.check(view)
+    except LxcGpuError:  # `containers_folder` says so; this would be about another disk
         return
     names = ", ".join([*people[:MOST_SAID], *(["..."] if people[MOST_SAID:] else [])])
     if disk_quota.available(view):

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from reconciler.doctor.server import Server, as_nobody, text_of
 from reconciler.doctor.service import duration
-from reconciler.host import places
+from reconciler.host import marker, places
 from reconciler.snapshots.folder import OURS
+from state.errors import LxcGpuError
 from state.wire.findings import Area, Finding
 
 disk_area, template_area, files_area = Area("disk"), Area("template"), Area("files")
@@ -65,15 +66,24 @@ def room(folder: str, free: int, total: int, inodes: int, all_inodes: int) -> Fi
 
 
 def containers_folder(server: Server) -> Iterator[Finding]:
-    """Whether the disk of the containers can hold a system."""
+    """Whether the disk of the containers is there, with all of them, and can hold a system."""
     if server.view is None:
         return
     folder = Path(server.view.containers)
-    mounts = text_of("/proc/self/mountinfo") or ""
-    there = next(f for f in (folder, *folder.parents) if f.exists())
-    yield mount_finding(mounts, str(folder))
     try:
-        os.getxattr(there, "security.capability")
+        there = marker.look(server.view)
+        there.settled(server.view)
+    except LxcGpuError as error:
+        yield disk_area.wrong(error.message, error.hint.removeprefix("Sysadmin: "))
+        return
+    for name in sorted(there.gone & server.view.residents.keys()):
+        gone = marker.gone(server.view, name)
+        yield disk_area.wrong(gone.message, gone.hint.removeprefix("Sysadmin: "))
+    mounts = text_of("/proc/self/mountinfo") or ""
+    yield mount_finding(mounts, str(folder))
+    nearest = next(f for f in (folder, *folder.parents) if f.exists())
+    try:
+        os.getxattr(nearest, "security.capability")
     except OSError as error:
         if error.errno in (errno.ENOTSUP, errno.ENOSYS):
             yield disk_area.wrong(

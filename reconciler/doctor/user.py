@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from reconciler.doctor import sshd
 from reconciler.doctor.network import cut_off
 from reconciler.doctor.server import Server, output, text_of
-from reconciler.host import places
+from reconciler.host import marker, places
 from reconciler.host.places import rootfs
 from reconciler.kinds.port_map import SSH, PortMapKind
 from reconciler.network.ports import ports
 from reconciler.requests.power import power_of
+from state.errors import LxcGpuError
 from state.view import Resident, View
 from state.wire.findings import Area, Finding, Level
 
@@ -106,10 +107,13 @@ def container(person: Person) -> Iterator[Finding]:
     if person.resident is None:
         return
     root, unit = rootfs(person.view, person.name), places.container_unit(person.name)
-    if not root.is_dir():
-        yield container_area.wrong(
-            f"{root} doesn't exist.", f"lxc-gpu reconcile --user {person.name} makes it anew."
-        )
+    try:
+        if not marker.system_there(person.view, person.name):
+            hint = f"lxc-gpu reconcile --user {person.name}"
+            yield container_area.wrong(f"{root} was not made yet.", hint)
+            return
+    except LxcGpuError as error:
+        yield container_area.wrong(error.message, error.hint.removeprefix("Sysadmin: "))
         return
     power = power_of(person.name)
     if power.active == "failed":

@@ -39,6 +39,13 @@ RUNNING = KEPT / "running"
 KEY_DAYS = KEPT / "key_days.json"
 """The day on which each key was last used."""
 
+CONTAINERS = KEPT / "containers.json"
+"""Which folder holds the containers, and the id that its marker has."""
+MARKER = ".lxc-gpu-containers"
+"""The marker's name, in the folder of the containers."""
+MADE = KEPT / "made"
+"""A file for each user whose container was made here: one that is gone is not made anew unasked."""
+
 RUN = Path("/run/lxc-gpu")
 LOCKS = RUN / "locks"
 ROUND_SINCE_BOOT = RUN / "round-since-boot"

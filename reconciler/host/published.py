@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from reconciler.host import places
-from reconciler.host.places import rootfs
+from reconciler.host import marker, places
 from state import files
 from state.errors import LxcGpuError
 from state.view import Resident, View, from_json
@@ -50,8 +49,8 @@ class CurrentView:
 
 
 def resident_of(view: View, user: str) -> Resident:
-    """The user's place on this server; LxcGpuError if there is none."""
-    if user in view.residents and rootfs(view, user).is_dir():
+    """The user's place on this server; LxcGpuError if there is none, or no system of theirs."""
+    if user in view.residents and marker.system_there(view, user):
         return view.residents[user]
     raise LxcGpuError(
         "not-registered",

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from reconciler.container import home_files
-from reconciler.host import places
+from reconciler.host import marker, places
 from reconciler.host.places import container_unit, rootfs
 from reconciler.kinds import subids
 from reconciler.mounts import sources as mounts
@@ -30,6 +29,8 @@ class Container:
     files: Mapping[str, str]
     mounted: Mapping[str, str] | None = None
     """Our files where a mount covers ~/.ssh; None if none does."""
+    noted: bool = True
+    """Whether it is kept outside of it that it was made here."""
 
 
 class ContainerKind:
@@ -51,16 +52,23 @@ class ContainerKind:
     def observe(self, view: View, names: Collection[str]) -> Observed[Container]:
         """The residents' that are there, and others that run or still have keys of ours.
 
+        One that was made and is gone is no container that is to be made. Where the whole folder is
+        missing, nothing is known of residents' and nothing done: `containers_folder` reports it.
         A template that is missing is told before somebody registers in vain.
         """
+        try:
+            there = marker.look(view)
+            there.settled(view)
+        except LxcGpuError:
+            left = _running() - view.residents.keys()
+            return Observed({**self.desired(view), **{name: Container(0, {}) for name in left}})
         found: dict[str, Container] = {}
-        unreadable: dict[str, LxcGpuError] = {}
-        present = _present(view)
-        if present >= view.residents.keys():
-            unreadable = _without_template(view)
-        up = _running() if present - view.residents.keys() else frozenset()
+        unreadable = {n: marker.gone(view, n) for n in there.gone & view.residents.keys()}
+        if there.systems | there.gone >= view.residents.keys():
+            unreadable |= _without_template(view)
+        up = _running() if there.systems - view.residents.keys() else frozenset()
         usable = _usable_homes(view)
-        for name in sorted(present):
+        for name in sorted(there.systems):
             root, resident = rootfs(view, name), name in view.residents
             subid = root.stat().st_uid
             try:
@@ -68,6 +76,7 @@ class ContainerKind:
                     subid,
                     home_files.read(root, name, subid),
                     _mounted(view, name, usable) if resident else None,
+                    noted=name in there.made or not resident,
                 )
             except LxcGpuError as error:
                 if resident:
@@ -103,6 +112,7 @@ class ContainerKind:
         resident = view.residents[change.name]
         if change.before is None:
             make_container(view, change.name, resident, tell)
+            marker.note(change.name)
             link_from_home(view, change.name, resident.uid)
         elif change.before.subid != change.after.subid:
             raise LxcGpuError(
@@ -112,6 +122,8 @@ class ContainerKind:
                 f"Subordinate ids don't change: restore `subid` in users/{change.name}.yaml "
                 f"(compare {subids.SUBUID}).",
             )
+        elif not change.before.noted:
+            marker.note(change.name)
         home_files.write(root, change.name, resident.subid, dict(change.after.files))
         home = home_files.mounted_home(view, change.name)
         if home is not None and mounts.usable([home[0]]):
@@ -126,6 +138,8 @@ class ContainerKind:
             return f"make the container of {change.name}"
         before, after = change.before.files, change.after.files
         names = ", ".join(n for n in after if before.get(n) != after[n])
+        if not names and not change.before.noted:
+            names = "the note that it was made"
         if not names:
             names = "its ids" if change.before.subid != change.after.subid else "the mounted home"
         return f"update the container of {change.name}: {names}"
@@ -156,13 +170,6 @@ def _mounted(view: View, name: str, usable: Collection[str]) -> Mapping[str, str
     if home[0] not in usable:
         return home_files.desired_files(view, name, resident)
     return home_files.read_mounted(view, name, resident)
-
-
-def _present(view: View) -> frozenset[str]:
-    """The names of all containers that there are."""
-    folder = Path(view.containers)
-    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    return frozenset(n for n in names if n[0] != "." and rootfs(view, n).is_dir())
 
 
 def _running() -> frozenset[str]:

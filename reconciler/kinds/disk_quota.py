@@ -16,7 +16,7 @@ from pathlib import Path
 from reconciler.children import hostile
 from reconciler.disk import project_quota
 from reconciler.disk.project_quota import BLOCK, Use
-from reconciler.host import in_words
+from reconciler.host import in_words, marker
 from reconciler.host.places import rootfs
 from reconciler.plan import Change, Lock, Observed, Tell
 from reconciler.systems.folders import make_around
@@ -82,10 +82,13 @@ class DiskQuotaKind:
 
 
 def available(view: View) -> bool:
-    """Whether the file system of the containers holds projects to their limits."""
-    folder = Path(view.containers)
-    there = next(each for each in (folder, *folder.parents) if each.is_dir())
-    with _opened(there) as descriptor:
+    """Whether the file system of the containers is there and holds projects to their limits."""
+    try:
+        if not marker.check(view):
+            return False
+    except LxcGpuError:  # the kind `containers_folder` says so
+        return False
+    with _opened(Path(view.containers)) as descriptor:
         return project_quota.enforced(descriptor)
 
 
@@ -118,7 +121,7 @@ def _is_whole(folder: int, project: int) -> bool:
 
 def _put_right(view: View, user: str, wanted: DiskQuota | None, tell: Tell) -> None:
     project, path = view.residents[user].uid, rootfs(view, user).parent
-    make_around(rootfs(view, user))
+    make_around(view, user)
     with _opened(path) as folder:
         other, _ = project_quota.project_of(folder)
         if other not in (0, project):

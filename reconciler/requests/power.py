@@ -118,7 +118,8 @@ def stop(user: str, tell: Tell, *, for_good: bool = True) -> bool:
 
     `for_good`: it stays down after a reboot of the server, too.
     """
-    resident_of(current_view(), user)
+    if not power_of(user).running:  # what runs can be stopped, also if its disk is away
+        resident_of(current_view(), user)
     with alone(user, tell):
         if for_good:  # before: the server may go down while the container does
             (places.RUNNING / user).unlink(missing_ok=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from reconciler.container.undertaking import busy
 from reconciler.disk.room import used
-from reconciler.host import journal, locks, places
+from reconciler.host import journal, locks, marker, places
 from reconciler.host.places import rootfs
 from reconciler.host.published import published_view
 from reconciler.kinds.account import GROUP, PASSWD, SHADOW, AccountFiles, own_home
@@ -36,11 +36,14 @@ class Remains:
     host_key: bool
     forwards: tuple[Forward, ...]
     """The ports that are kept for this user."""
+    noted: bool
+    """Whether it is kept that a container was made here."""
 
     @property
     def nothing(self) -> bool:
         """Whether there is nothing to delete."""
-        return not (self.account or self.folders or self.host_key or self.forwards)
+        kept = self.host_key or self.forwards or self.noted
+        return not (self.account or self.folders or kept)
 
 
 def remains(view: View, user: str) -> Remains:
@@ -52,6 +55,7 @@ def remains(view: View, user: str) -> Remains:
             f"First `lxc-gpu user disable {user}`, or `lxc-gpu registration remove "
             f"{view.server} {user}`.",
         )
+    marker.check(view)  # what is on a disk that isn't mounted would be said not to be there
     accounts = AccountFiles(*(files.read_text(f) or "" for f in (PASSWD, SHADOW, GROUP))).accounts()
     account = accounts.get(user)
     if account is not None and not account.ours:
@@ -73,7 +77,8 @@ def remains(view: View, user: str) -> Remains:
         found.append(places.HOMES / user)
     folders = tuple((folder, used(folder)) for folder in found if folder.is_dir())
     host_key, kept = (places.HOST_KEYS / user).exists(), forwards.read().of.get(user, ())
-    return Remains(user, account is not None, folders, host_key, kept)
+    made = marker.was_made(user)
+    return Remains(user, account is not None, folders, host_key, kept, made)
 
 
 def archive(view: View, user: str, target: Path) -> None:
@@ -115,7 +120,7 @@ def purge(view: View, left: Remains) -> None:
                 _remove_account(user)
             for file in (SUBUID, SUBGID):
                 files.write_file(file, replace_lines(files.read_text(file) or "", {user: ()}))
-        for folder in (places.HOST_KEYS, places.UNDERTAKINGS, places.RUNNING):
+        for folder in (places.HOST_KEYS, places.UNDERTAKINGS, places.RUNNING, places.MADE):
             (folder / user).unlink(missing_ok=True)
     journal.event("purged", user=user, bytes=sum(size for _, size in left.folders))
 

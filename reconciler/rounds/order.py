@@ -14,6 +14,7 @@ from reconciler.kinds.authorized_keys import AuthorizedKeysKind
 from reconciler.kinds.bridge_port import BridgePortKind
 from reconciler.kinds.connection import ConnectionKind
 from reconciler.kinds.container import ContainerKind
+from reconciler.kinds.containers_folder import ContainersFolderKind
 from reconciler.kinds.disk_quota import DiskQuotaKind
 from reconciler.kinds.forward import ForwardKind
 from reconciler.kinds.identity import IdentityKind
@@ -41,6 +42,7 @@ KINDS: tuple[AnyKind, ...] = (
     LimitsKind(),
     MountKind(),
     UserFolderKind(),
+    ContainersFolderKind(),
     DiskQuotaKind(),
     ContainerKind(),
     IdentityKind(),

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from reconciler.disk.removal import TRASH, delete, put_away, remove_tree
+from reconciler.host import marker
 from reconciler.host.places import rootfs
 from state.view import Resident, View
 
@@ -19,7 +20,7 @@ NEXT = "rootfs.new"
 def beside(view: View, user: str, resident: Resident) -> Iterator[Path]:
     """An empty folder beside the container's file system, for another one. Removed on errors."""
     root = rootfs(view, user)
-    make_around(root)
+    make_around(view, user)
     clear(root.parent)
     folder = root.with_name(NEXT)
     folder.mkdir(mode=0o755)
@@ -31,10 +32,15 @@ def beside(view: View, user: str, resident: Resident) -> Iterator[Path]:
         raise
 
 
-def make_around(root: Path) -> None:
-    """Make the folder in which a container's systems stand, if it isn't there."""
-    root.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
-    root.parent.chmod(0o711)
+def make_around(view: View, user: str) -> None:
+    """Make the folder in which a container's systems stand, if it isn't there.
+
+    LxcGpuError if the folder around is not this server's own.
+    """
+    marker.require(view)
+    folder = rootfs(view, user).parent
+    folder.mkdir(mode=0o711, exist_ok=True)
+    folder.chmod(0o711)
 
 
 def clear(folder: Path) -> None:

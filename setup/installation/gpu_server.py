@@ -11,7 +11,7 @@ from installation import release
 from installation.script import run_script
 from installation.steps import CHECKOUT, Steps, ssh_host_key
 from reconciler.container.apparmor import PROFILE, Confinement, confinement
-from reconciler.host import places
+from reconciler.host import marker, places
 from reconciler.host.config import not_punished, read_server_config
 from reconciler.host.published import published_view
 from state import command
@@ -74,6 +74,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--iam-key", metavar="KEY", help="the web page's public key for nudges")
     parser.add_argument("--trust", metavar="REVISION", type=_full_id, help="the revision of the "
         "state that is taken on your word; every later commit must be signed")  # fmt: skip
+    parser.add_argument("--new-systems", action="store_true", help="the containers' folder is this "
+        "server's as it is; who has no container in it begins anew")  # fmt: skip
     parser.add_argument("--address", help="this server's address; default: the one of its name")
     options = parser.parse_args()
     wanted = ("name", "state", "gate_host_key", "iam_key")
@@ -128,13 +130,14 @@ def _server(steps: Steps, options: argparse.Namespace) -> None:
     release.retire(steps)
     if options.name:
         _print_server_file(options, own_key)
+    _containers(steps, anew=options.new_systems)
 
 
 def _folders(steps: Steps) -> None:
     for folder, mode in (
         (places.CONFIG, 0o755), (places.STATE_KEY.parent, 0o700), (places.AUTHORIZED_KEYS, 0o755),
         (places.KEPT, 0o711), (places.HOST_KEYS, 0o700), (places.TEMPLATES, 0o755),
-        (places.RUNNING, 0o700),
+        (places.RUNNING, 0o700), (places.MADE, 0o700),
         (places.RUN, 0o755),
     ):  # fmt: skip
         steps.folder(folder, mode)
@@ -146,6 +149,27 @@ def _adopt(steps: Steps) -> None:
     if places.SERVER_CONFIG.exists():
         for words in command.run([release.COMMAND, "adopt"], timeout=300).stdout.splitlines():
             steps.say(words)
+
+
+def _containers(steps: Steps, *, anew: bool) -> None:
+    """The marker of the containers' folder. Which folder that is, is known after the first round,
+    which marks it; here for a server that has containers from before there were markers."""
+    view = published_view()
+    if view is None:
+        if anew:
+            raise LxcGpuError(
+                "no-view",
+                "No round has ended here yet, so it isn't known where the containers are.",
+                "Run `lxc-gpu reconcile`, then this again.",
+            )
+        return
+    if anew:
+        steps.say(f"take {view.containers} as it is; who has no container there begins anew")
+    elif not marker.check(view):
+        steps.say(f"mark {view.containers} as the folder of {view.server}'s containers")
+    else:
+        return
+    marker.mark(view, anew=anew)
 
 
 def _configuration(steps: Steps, options: argparse.Namespace) -> None:

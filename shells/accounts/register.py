@@ -9,20 +9,29 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from reconciler.host.config import read_server_config
+from shells.accounts.login import UNCONFIRMED
 from shells.helper.client import ask
 from shells.helper.request import Request
 from shells.terminal import Terminal
 from shells.usage import Verb
 from state.errors import LxcGpuError
-from state.wire.messages import Answer
+from state.wire.messages import Answer, Question
 
 
 def main(argv: Sequence[str]) -> int:
     """Register `argv[0]`, the owner of the key; the exit status."""
     terminal = Terminal()
     try:
-        owner = _owner(argv)
-        answer = ask(Request(Verb.REGISTER, owner), terminal.progress)
+        owner, options = _owner(argv)
+        answer = ask(Request(Verb.REGISTER, owner, options), terminal.progress)
+        if isinstance(answer, Question):
+            terminal.note(
+                f"{answer.text}\nNothing was done yet. To go on, type the same with its number:\n"
+                f"  ssh register@{read_server_config().name}-manage {owner} "
+                f"--confirm {answer.token}"
+            )
+            return UNCONFIRMED
         if isinstance(answer, Answer):
             terminal.result(answer.text)
     except LxcGpuError as error:
@@ -34,15 +43,19 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _owner(argv: Sequence[str]) -> str:
+def _owner(argv: Sequence[str]) -> tuple[str, dict[str, str]]:
+    """Whose key it is, and the answer to a question, if one was typed."""
     if len(argv) != 1:
         raise LxcGpuError("usage", "This is for sshd: ssh register@SERVER-manage YOUR-NAME")
     (owner,) = argv
     typed = os.environ.get("SSH_ORIGINAL_COMMAND", "").strip()
+    words = typed.split()
+    if len(words) == 3 and words[1] == "--confirm" and words[0].lower() == owner:
+        return owner, {"confirm": words[2]}
     if typed.lower() not in ("", owner):
         raise LxcGpuError(
             "not-your-key",
             f"This key is {owner}'s: it registers {owner} and nobody else.",
             f"Type `{owner}` in place of what you typed.",
         )
-    return owner
+    return owner, {}

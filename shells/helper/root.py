@@ -136,7 +136,7 @@ def _do(request: Request, asked: Asked, tell: Tell) -> messages.Message:
     if request.verb is Verb.REGISTER:
         from shells.helper.rounds import register
 
-        return register(asked.user, tell)
+        return register(asked, tell)
     return serve(request.verb, asked, tell)
 
 

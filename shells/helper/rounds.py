@@ -9,13 +9,15 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Sequence
 
-from reconciler.host import places
+from reconciler.host import marker, places
 from reconciler.host.config import ServerConfig, read_server_config, ssh_command
 from reconciler.host.journal import event
 from reconciler.host.published import published_view
 from reconciler.host.suspension import suspension
 from reconciler.plan import Tell
 from reconciler.requests.prepare import make_host_key
+from shells.verbs import Asked
+from shells.verbs.questions import unless_confirmed
 from state import command
 from state.errors import LxcGpuError, Remedy
 from state.view import View
@@ -46,9 +48,9 @@ def reconcile(tell: Tell, only: str | None = None) -> messages.Report:
     return end
 
 
-def register(user: str, tell: Tell) -> messages.Answer:
-    """Have IAM commit the registration of `user` here, then make the container."""
-    config = read_server_config()
+def register(asked: Asked, tell: Tell) -> messages.Answer | messages.Question:
+    """Have IAM commit the user's registration here, then make the container."""
+    user, config = asked.user, read_server_config()
     if (held := suspension()) is not None:
         raise LxcGpuError(
             "suspended",
@@ -57,6 +59,8 @@ def register(user: str, tell: Tell) -> messages.Answer:
             Remedy.WAIT,
         )
     view = published_view()
+    if view is not None and (question := _anew(view, asked)) is not None:
+        return question
     host_key = make_host_key(user)
     resident = view.residents.get(user) if view else None
     noted = resident is not None and resident.host_key.split()[:2] == host_key.split()[:2]
@@ -76,6 +80,28 @@ def register(user: str, tell: Tell) -> messages.Answer:
         )
     event("registered", user=user, revision=view.revision)
     return messages.Answer(_registered(view, user, report.changes), {"server": view.server})
+
+
+def _anew(view: View, asked: Asked) -> messages.Question | None:
+    """Whether somebody whose container is gone means to begin anew: asked once, then taken so.
+
+    LxcGpuError if the containers' folder isn't there: then nobody's container is gone.
+    """
+    try:
+        marker.system_there(view, asked.user)
+        return None
+    except LxcGpuError as error:
+        if error.code != marker.GONE:
+            raise
+    text = (
+        f"Your container was made on {view.server} and is gone from its disk. Ask your sysadmin "
+        "first: it may come back.\nIf you go on, you get a new one from the template "
+        f"{view.template}, and nothing of the old one is in it."
+    )
+    question = unless_confirmed(asked, text, marker.made_when(asked.user))
+    if question is None:
+        marker.forget(asked.user)
+    return question
 
 
 def _registered(view: View, user: str, changes: Sequence[str]) -> str:

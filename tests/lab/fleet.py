@@ -22,6 +22,8 @@ from tests.patience import eventually
 KEY = ".ssh/id_ed25519"
 BARE = "/var/lib/lxc-gpu/state.git"
 CONTAINERS = "/var/lib/lxc-gpu/containers"
+MARKER = ".lxc-gpu-containers"
+"""Says, in that folder, whose containers these are."""
 KEYS = "/etc/lxc-gpu/authorized_keys"
 STARTS_ROUNDS = "lxc-gpu-reconcile.timer lxc-gpu-watch.service"
 """What has rounds run by itself on a server; so do nudges, with the key of `iam`."""

@@ -27,6 +27,7 @@ MOST = 80
 NEAR = "/root/near.git"
 CONFIG = "/etc/lxc-gpu/server.toml"
 FORGET_CONTAINER = f"""
+rm -f /var/lib/lxc-gpu/made/{NAME}
 test ! -e {CONTAINERS}/{NAME} || mv {CONTAINERS}/{NAME} {CONTAINERS}/.gone-$(date +%s%N)
 """
 FORGET_HOST = f"""

@@ -138,6 +138,10 @@ DRIFTS = (
     Drift("user_folder", "lqchen", "rmdir /srv/drift/lqchen",
           "give lqchen the folder /srv/drift/lqchen"),
     Drift("user_folder", "ann", "chmod 755 /srv/drift/ann", "give ann the folder /srv/drift/ann"),
+    Drift("containers_folder", CONTAINERS, "rm /var/lib/lxc-gpu/containers.json",
+          f"mark {CONTAINERS} as the folder of this server's containers"),
+    Drift("container", "ann", "rm /var/lib/lxc-gpu/made/ann",
+          "update the container of ann: the note that it was made"),
     Drift("container", "lqchen", f"sed -i '/BEGIN lxc-gpu/,/END lxc-gpu/d' {SSH}/authorized_keys",
           "update the container of lqchen: authorized_keys"),
     Drift("container", "lqchen",
@@ -324,7 +328,7 @@ def newcomer(fleet: Fleet, small_containers: None) -> Iterator[str]:
     fleet.gpu18.sh(f"""
         for name in ann {name}; do
             userdel $name || true
-            rm -rf {CONTAINERS}/$name /home/$name /var/lib/lxc-gpu/host_keys/$name
+            rm -rf {CONTAINERS}/$name /home/$name /var/lib/lxc-gpu/*/$name
             sed -i /^$name:/d /etc/subuid /etc/subgid
         done""")
 

@@ -13,6 +13,7 @@ from state.command import Finished
 from tests.lab.fleet import (
     BARE,
     CONTAINERS,
+    MARKER,
     STARTS_ROUNDS,
     Fleet,
     end_at_once,
@@ -33,7 +34,7 @@ def gpu18(fleet: Fleet) -> Iterator[Host]:
     assert reconcile(fleet.gpu18).ok
     fleet.gpu18.sh(f"""
         userdel ann 2>&- || true
-        rm -rf {HERS} /home/ann {KEPT}/host_keys/ann
+        rm -rf {HERS} /home/ann {KEPT}/host_keys/ann {KEPT}/made/ann
         sed -i /^ann:/d /etc/subuid /etc/subgid""")
 
 
@@ -99,7 +100,9 @@ class TestTemplate:
             fleet.commits("gpu18: that template again", "sed -i /^template:/d servers/gpu18.yaml")
 
     def test_a_full_disk_leaves_nothing_half_made(self, fleet: Fleet, gpu18: Host) -> None:
-        gpu18.sh(f"mkdir -p {CONTAINERS}; mount -t tmpfs -o size=60M,mode=755 none {CONTAINERS}")
+        gpu18.sh(f"""
+            cp {CONTAINERS}/{MARKER} /tmp
+            mount -t tmpfs -o size=60M,mode=755 none {CONTAINERS}; cp /tmp/{MARKER} {CONTAINERS}""")
         try:
             done = register(fleet)
             assert (done.status, done.stdout) == (1, "")

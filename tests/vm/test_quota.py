@@ -18,6 +18,7 @@ from laboratory.machines.virtual_machine import VirtualMachine
 
 from state.command import Finished
 from state.view import Limits, to_json
+from tests.lab.fleet import CONTAINERS, MARKER
 from tests.unit.reconciler.views import RESIDENT, VIEW
 from tests.vm.conftest import PATIENCE
 
@@ -93,6 +94,7 @@ def disk(gpu17: VirtualMachine) -> Iterator[VirtualMachine]:
         truncate -s 400M {DISK}.img
         mkfs.ext4 -q -O project,quota {DISK}.img
         mkdir {DISK}; mount -o loop,prjquota {DISK}.img {DISK}
+        mkdir {DISK}/containers; cp {CONTAINERS}/{MARKER} {DISK}/containers
         mkdir -p {HOME}/rootfs/home/me {DISK}/outside/d
         echo mine >{HOME}/rootfs/home/me/file; echo other >{DISK}/outside/file
         ln {HOME}/rootfs/home/me/file {HOME}/rootfs/second

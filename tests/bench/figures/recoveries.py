@@ -14,6 +14,8 @@ from tests.bench.measure import Figure, in_turn, seconds
 from tests.lab.fleet import CONTAINERS
 
 HERE = f"{CONTAINERS}/{NAME}"
+NOTE = f"/var/lib/lxc-gpu/made/{NAME}"
+"""Says that it was made: what is gone then is not made anew."""
 TEMPLATE = "/var/lib/lxc-gpu/templates/debian-12.tar.zst"
 BARE = f"""
 rm -rf /var/lib/lxc-gpu/bare.gone
@@ -94,7 +96,7 @@ def _registration(lab: Lab, what: str, runs: int) -> Figure:
     host.sh(f"systemctl stop lxc-gpu@{NAME}; mv {HERE} {aside}")
 
     def ours() -> float:
-        host.sh(f"rm -rf {HERE}; sync --file-system {CONTAINERS}", timeout=300)
+        host.sh(f"rm -rf {HERE} {NOTE}; sync --file-system {CONTAINERS}", timeout=300)
         argv = ["lxc-gpu", "reconcile", "--user", NAME, "--kind", "container"]
         return seconds(lambda: host.run(argv, timeout=600))
 

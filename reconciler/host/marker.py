@@ -1,0 +1,292 @@
+"""Whether the folder of the containers is this server's own, and whose systems were made in it.
+
+A disk that is not mounted, or another `containers:` in the state, leaves an empty folder where
+people's systems were. So root marks the folder, and the server knows its marker: where that is
+missing nothing is made. A system that was made here, and is gone, is not made anew unasked.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from reconciler.host import locks, places
+from reconciler.host.places import rootfs
+from state import files
+from state.errors import LxcGpuError
+from state.view import View
+
+LARGEST = 4096
+"""Bytes: more than a marker has."""
+GONE = "system-gone"
+"""The code of what `gone` gives."""
+_ANEW = "`setup/gpu-server --new-systems`"
+
+
+@dataclass(frozen=True)
+class Marker:
+    """What stands in the folder."""
+
+    server: str
+    ident: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """What the server knows of its folder; it survives where the folder doesn't."""
+
+    folder: str
+    ident: str
+
+
+@dataclass(frozen=True)
+class Look:
+    """The folder as it is at one moment."""
+
+    record: Record | None
+    marker: Marker | None
+    systems: frozenset[str] = frozenset()
+    """Whose systems are in it."""
+    made: frozenset[str] = frozenset()
+    """Whose systems were made here, by what is kept on the server."""
+
+    @property
+    def gone(self) -> frozenset[str]:
+        """Whose systems were made here and are not in the folder."""
+        return self.made - self.systems
+
+    def ours(self, server: str) -> bool:
+        """Whether the marker is the one that the server knows; without a record, its name counts.
+
+        Pure.
+        """
+        if self.marker is None:
+            return False
+        if self.record is None:
+            return self.marker.server == server
+        return self.marker.ident == self.record.ident
+
+    def settled(self, view: View) -> bool:
+        """Whether it is marked. False: it isn't yet, and may be. LxcGpuError: nothing may be made.
+
+        Without marker and record it may be if nobody can have lost anything by it; or if systems
+        are in it, which then were made before there were markers. Pure.
+        """
+        if self.marker is not None:
+            if not self.ours(view.server):
+                raise _other(view, self.marker)
+            return self.record is not None
+        nobodys = not self.made and not view.residents
+        if nobodys or (self.record is None and self.systems):
+            return False
+        raise _away(view, self.record)
+
+
+def check(view: View) -> bool:
+    """Whether the folder is marked as this server's. False: it isn't yet, and may be.
+
+    LxcGpuError if it isn't and may not be, or can't be read.
+    """
+    with _readable(view):
+        marked = Look(_read_record(), _read_marker(view))
+    if marked.marker is not None:  # what else is in it is not asked for: a start is quick
+        return marked.settled(view)
+    return look(view).settled(view)
+
+
+def look(view: View, *, damaged_is_none: bool = False) -> Look:
+    """The folder as it is now. LxcGpuError if it can't be read, or its marker is none of root's."""
+    with _readable(view):
+        try:
+            marker = _read_marker(view)
+        except LxcGpuError:
+            if not damaged_is_none:
+                raise
+            marker = None
+        return Look(_read_record(), marker, _systems_in(view), _names(places.MADE))
+
+
+@contextmanager
+def _readable(view: View) -> Iterator[None]:
+    """Unreadable is not empty: LxcGpuError where something in the block can't be read."""
+    try:
+        yield
+    except OSError as error:
+        raise LxcGpuError(
+            "containers-unreadable",
+            f"{view.containers} can't be read: {error.strerror}. Whose containers are in it is "
+            "not known, and nothing is made there.",
+            f"Sysadmin: `ls {view.containers}`; `dmesg` may say what is wrong with its disk.",
+            details=repr(error),
+        ) from error
+
+
+def require(view: View) -> None:
+    """LxcGpuError unless the folder is marked: asked before anything is made in it."""
+    if not check(view):
+        raise LxcGpuError(
+            "containers-unmarked",
+            f"{view.containers} is not marked yet as the folder of {view.server}'s containers.",
+            "Sysadmin: `lxc-gpu reconcile` does it.",
+        )
+
+
+def system_there(view: View, user: str) -> bool:
+    """Whether the user's system is there; False if none was made here.
+
+    LxcGpuError if nobody knows, because the folder isn't there, or if it is gone.
+    """
+    check(view)
+    with _readable(view):
+        if rootfs(view, user).is_dir():
+            return True
+        if was_made(user):
+            raise gone(view, user)
+    return False
+
+
+def mark(view: View, *, anew: bool = False) -> None:
+    """Mark the folder as this server's; a marker that is this server's stays. LxcGpuError if that
+    may not be.
+
+    `anew`: whatever was known, it is this server's from now on, as it is: who has no system in it
+    gets a new one.
+    """
+    with locks.lock("marker"):
+        there = look(view, damaged_is_none=anew)
+        if not anew:
+            there.settled(view)
+        marker = there.marker
+        if marker is None or not there.ours(view.server):
+            ident = os.urandom(16).hex()
+            if there.record is not None and not anew:  # nobody had anything in it yet: the same
+                ident = there.record.ident  # id, so that a kill between the two files does no harm
+            marker = Marker(view.server, ident)
+            Path(view.containers).mkdir(parents=True, exist_ok=True)
+            files.write_file(_place(view), f"{json.dumps(asdict(marker))}\n")
+        for user in there.gone if anew else ():
+            forget(user)
+        for user in there.systems - there.made:  # made before there were notes
+            note(user)
+        known = Record(view.containers, marker.ident)
+        files.write_file(places.CONTAINERS, f"{json.dumps(asdict(known))}\n")
+
+
+def was_made(user: str) -> bool:
+    """Whether a system of the user's was made here, and not given up."""
+    return (places.MADE / user).exists()
+
+
+def made_when(user: str) -> float:
+    """When that was noted: another moment if it was noted again."""
+    return (places.MADE / user).stat().st_mtime
+
+
+def note(user: str) -> None:
+    """Keep that the user has a system here."""
+    places.MADE.mkdir(mode=0o700, exist_ok=True)
+    files.write_file(places.MADE / user, "", 0o600)
+
+
+def forget(user: str) -> None:
+    """The user's system is given up: if it isn't there, another one is made."""
+    (places.MADE / user).unlink(missing_ok=True)
+
+
+def gone(view: View, user: str) -> LxcGpuError:
+    """A system that was made here isn't there any more."""
+    return LxcGpuError(
+        "system-gone",
+        f"The container of {user} was made on {view.server}, and is not in {view.containers} any "
+        "more. No other one is made in its place.",
+        f"Sysadmin: look for it, also in backups, and put it back as {view.containers}/{user}. To "
+        f"begin anew, {user} types `ssh register@{view.server}-manage {user}`, which asks first.",
+    )
+
+
+def _systems_in(view: View) -> frozenset[str]:
+    names = _names(Path(view.containers))
+    return frozenset(name for name in names if name[0] != "." and rootfs(view, name).is_dir())
+
+
+def _names(folder: Path) -> frozenset[str]:
+    """What is in a folder; no folder: nothing."""
+    try:
+        return frozenset(path.name for path in folder.iterdir())
+    except FileNotFoundError:
+        return frozenset()
+
+
+def _place(view: View) -> Path:
+    return Path(view.containers) / places.MARKER
+
+
+def _read_marker(view: View) -> Marker | None:
+    """The marker, root's own file. LxcGpuError if something else stands there."""
+    try:
+        descriptor = os.open(_place(view), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        with os.fdopen(descriptor, "rb") as stream:
+            status = os.fstat(descriptor)
+            if status.st_uid != 0 or not stat.S_ISREG(status.st_mode):
+                raise ValueError("not root's file")
+            fields = json.loads(stream.read(LARGEST))
+        return Marker(str(fields["server"]), str(fields["ident"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise LxcGpuError(
+            "containers-marker",
+            f"{_place(view)} is no marker of root's: whose containers these are is not known.",
+            f"Sysadmin: look at it. If these are {view.server}'s containers, {_ANEW} marks them; "
+            "who has none there begins anew.",
+            details=repr(error),
+        ) from error
+
+
+def _read_record() -> Record | None:
+    """What is known of the folder. One that is damaged is none: the marker says it again."""
+    text = files.read_text(places.CONTAINERS)
+    try:
+        fields = json.loads(text or "")
+        return Record(str(fields["folder"]), str(fields["ident"]))
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _away(view: View, record: Record | None) -> LxcGpuError:
+    folder, server = view.containers, view.server
+    if record is not None and record.folder != folder:
+        why = f"`containers:` was changed, and {server}'s containers are in {record.folder}"
+        typed = (
+            "change it back, or move them, all stopped: "
+            f"`cp --archive --no-target-directory {record.folder} {folder}`"
+        )
+    else:
+        or_new = " or this server was installed anew," if record is None else ""
+        why = f"its disk isn't mounted,{or_new} most likely"
+        typed = f"`findmnt --target {folder}`; mount its disk, and see that /etc/fstab has it"
+    return LxcGpuError(
+        "containers-away",
+        f"{folder} is not the folder of {server}'s containers, it has no marker: {why}. Nothing is "
+        "made there, and no container starts.",
+        f"Sysadmin: {typed}. Then `lxc-gpu reconcile`. Only if they are lost: {_ANEW}; who has no "
+        "system there begins anew.",
+    )
+
+
+def _other(view: View, marker: Marker) -> LxcGpuError:
+    whose = f"{marker.server}'s" if marker.server != view.server else f"others of {view.server}'s"
+    return LxcGpuError(
+        "containers-other",
+        f"The containers in {view.containers} are {whose}, by its marker: another disk is mounted "
+        "there, or `containers:` names another folder. Nothing is made there, and no container "
+        "starts.",
+        f"Sysadmin: mount the right one, then `lxc-gpu reconcile`. If these are to be "
+        f"{view.server}'s: {_ANEW}; who has no system there begins anew.",
+    )

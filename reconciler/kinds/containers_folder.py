@@ -1,0 +1,61 @@
+"""The folder of the containers: marked as this server's own, before anything is made in it.
+
+Where the marker is missing and may not be made (`reconciler.host.marker`), that is said here once,
+and the kinds that work below the folder leave it alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from reconciler.host import marker
+from reconciler.plan import Change, Lock, Observed, Tell
+from state.errors import LxcGpuError
+from state.view import View
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder that is marked as this server's."""
+
+    known: str
+    """Where the server knows its containers to be: another place after they were moved."""
+
+
+class ContainersFolderKind:
+    """The one folder, by its path."""
+
+    name = "containers_folder"
+    lock = Lock.GLOBAL
+    per_user = False
+
+    def desired(self, view: View) -> Mapping[str, Folder]:
+        """The folder that the state names."""
+        return {view.containers: Folder(view.containers)}
+
+    def observe(self, view: View, names: Collection[str]) -> Observed[Folder]:
+        """Whether it is marked; unreadable if it is not and may not be."""
+        try:
+            there = marker.look(view)
+            if not there.settled(view) or there.record is None:
+                return Observed({})
+        except LxcGpuError as error:
+            return Observed({}, {view.containers: error})
+        return Observed({view.containers: Folder(there.record.folder)})
+
+    def apply(
+        self, view: View, changes: Sequence[Change[Folder]], tell: Tell
+    ) -> Mapping[str, LxcGpuError]:
+        """Mark it, or note that the containers were moved."""
+        try:
+            marker.mark(view)
+        except LxcGpuError as error:
+            return {change.name: error for change in changes}
+        return {}
+
+    def describe(self, change: Change[Folder]) -> str:
+        """E.g. `mark /srv/containers as the folder of this server's containers`."""
+        if change.before is not None:
+            return f"take the containers to be in {change.name}, no longer in {change.before.known}"
+        return f"mark {change.name} as the folder of this server's containers"
