@@ -12,7 +12,7 @@ from pathlib import Path
 from reconciler.doctor.server import Server, as_nobody, text_of
 from reconciler.doctor.service import duration
 from reconciler.host import marker, places
-from reconciler.snapshots.folder import OURS
+from reconciler.snapshots.shelf import OURS
 from state.errors import LxcGpuError
 from state.wire.findings import Area, Finding
 

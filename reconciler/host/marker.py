@@ -60,29 +60,34 @@ class Look:
         """Whose systems were made here and are not in the folder."""
         return self.made - self.systems
 
-    def ours(self, server: str) -> bool:
-        """Whether the marker is the one that the server knows; without a record, its name counts.
-
-        Pure.
-        """
-        if self.marker is None:
+    @property
+    def known(self) -> bool:
+        """Whether the marker is the one that the server knows."""
+        if self.marker is None or self.record is None:
             return False
-        if self.record is None:
-            return self.marker.server == server
         return self.marker.ident == self.record.ident
+
+    def nobodys(self, view: View) -> bool:
+        """Whether nobody can have lost anything, whatever folder this is."""
+        return not self.made and not view.residents
+
+    def adoptable(self, view: View) -> bool:
+        """Whether a marker is there that isn't known, and may be taken as this server's."""
+        alike = self.marker is not None and self.marker.server == view.server
+        return alike and (self.record is None or self.nobodys(view))
 
     def settled(self, view: View) -> bool:
         """Whether it is marked. False: it isn't yet, and may be. LxcGpuError: nothing may be made.
 
-        Without marker and record it may be if nobody can have lost anything by it; or if systems
-        are in it, which then were made before there were markers. Pure.
+        Systems without marker and record were made before there were markers. Pure.
         """
+        if self.known:
+            return True
         if self.marker is not None:
-            if not self.ours(view.server):
+            if not self.adoptable(view):
                 raise _other(view, self.marker)
-            return self.record is not None
-        nobodys = not self.made and not view.residents
-        if nobodys or (self.record is None and self.systems):
+            return False
+        if self.nobodys(view) or (self.record is None and self.systems):
             return False
         raise _away(view, self.record)
 
@@ -93,9 +98,8 @@ def check(view: View) -> bool:
     LxcGpuError if it isn't and may not be, or can't be read.
     """
     with _readable(view):
-        marked = Look(_read_record(), _read_marker(view))
-    if marked.marker is not None:  # what else is in it is not asked for: a start is quick
-        return marked.settled(view)
+        if Look(_read_record(), _read_marker(view)).known:  # a start is quick: nothing is listed
+            return True
     return look(view).settled(view)
 
 
@@ -162,11 +166,8 @@ def mark(view: View, *, anew: bool = False) -> None:
         if not anew:
             there.settled(view)
         marker = there.marker
-        if marker is None or not there.ours(view.server):
-            ident = os.urandom(16).hex()
-            if there.record is not None and not anew:  # nobody had anything in it yet: the same
-                ident = there.record.ident  # id, so that a kill between the two files does no harm
-            marker = Marker(view.server, ident)
+        if marker is None or not (there.known or there.adoptable(view)):
+            marker = Marker(view.server, os.urandom(16).hex())
             Path(view.containers).mkdir(parents=True, exist_ok=True)
             files.write_file(_place(view), f"{json.dumps(asdict(marker))}\n")
         for user in there.gone if anew else ():
@@ -211,7 +212,14 @@ def gone(view: View, user: str) -> LxcGpuError:
 
 def _systems_in(view: View) -> frozenset[str]:
     names = _names(Path(view.containers))
-    return frozenset(name for name in names if name[0] != "." and rootfs(view, name).is_dir())
+    return frozenset(name for name in names if name[0] != "." and _is_there(rootfs(view, name)))
+
+
+def _is_there(root: Path) -> bool:
+    try:
+        return root.is_dir()
+    except OSError:  # damaged: theirs is unreadable, not missing, and the others' are no less there
+        return True
 
 
 def _names(folder: Path) -> frozenset[str]:

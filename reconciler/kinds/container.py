@@ -17,7 +17,7 @@ from reconciler.mounts import sources as mounts
 from reconciler.plan import Change, Lock, Observed, Tell
 from reconciler.systems.from_template import link_from_home, make_container, template
 from state import command
-from state.errors import LxcGpuError
+from state.errors import LxcGpuError, os_error
 from state.view import View
 
 
@@ -69,18 +69,18 @@ class ContainerKind:
         up = _running() if there.systems - view.residents.keys() else frozenset()
         usable = _usable_homes(view)
         for name in sorted(there.systems):
-            root, resident = rootfs(view, name), name in view.residents
-            subid = root.stat().st_uid
+            root, resident, subid = rootfs(view, name), name in view.residents, 0
             try:
+                subid = root.stat().st_uid
                 container = Container(
                     subid,
                     home_files.read(root, name, subid),
                     _mounted(view, name, usable) if resident else None,
                     noted=name in there.made or not resident,
                 )
-            except LxcGpuError as error:
+            except (LxcGpuError, OSError) as error:
                 if resident:
-                    unreadable[name] = error
+                    unreadable[name] = os_error(error) if isinstance(error, OSError) else error
                     continue
                 container = Container(subid, {})  # what can't be read keeps nothing running
             if resident or name in up or container.files.get("authorized_keys"):

@@ -11,14 +11,10 @@ import os
 from pathlib import Path
 
 from reconciler.children import hostile
-from reconciler.host import places
-from reconciler.snapshots.shelf import folder_of
+from reconciler.snapshots.shelf import OURS, away, folder_of
 from state.errors import LxcGpuError
 from state.view import View
 
-OURS = places.KEPT / "snapshots"
-"""Made by us where the state says nothing else; whatever else it says has to be there: a NAS that
-is away must not be replaced by a folder on the server's own disk."""
 _THERE, _DENIED, _NOWHERE = "there", "denied", "nowhere"
 
 
@@ -33,12 +29,7 @@ def ready_folder(view: View, user: str) -> Path:
         _make_as_root(folder, uid)
         found = _made_as_user(folder, uid)
     if found == _NOWHERE:
-        raise LxcGpuError(
-            "snapshots-missing",
-            f"The folder of the snapshots, {folder.parent}, is not there: perhaps the NAS is away.",
-            f"Sysadmin: mount it, or `mkdir -m 711 {folder.parent}` (for a NAS with root squash: "
-            "1777, there).",
-        )
+        raise away(folder.parent)
     if found == _DENIED:
         raise LxcGpuError(
             "snapshot-folder",

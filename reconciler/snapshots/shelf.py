@@ -19,10 +19,14 @@ from pathlib import Path, PurePosixPath
 
 from reconciler.children import hostile
 from reconciler.children.hostile import HostileError
+from reconciler.host import places
 from state.errors import LxcGpuError
 from state.view import View
 
 ARCHIVE, DESCRIPTION = ".tar.zst", ".json"
+OURS = places.KEPT / "snapshots"
+"""Made by us where the state says nothing else; whatever else it says has to be there: a NAS that
+is away must not be replaced by a folder on the server's own disk."""
 MOST = 20_000
 """Files of a folder that are looked at."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,59}", re.ASCII)
@@ -69,21 +73,37 @@ def folder_of(view: View, user: str) -> Path:
     return Path(view.snapshots) / user
 
 
+def away(folder: Path) -> LxcGpuError:
+    """The folder of all users' snapshots isn't there."""
+    return LxcGpuError(
+        "snapshots-missing",
+        f"The folder of the snapshots, {folder}, is not there: perhaps the NAS is away.",
+        f"Sysadmin: mount it, or `mkdir -m 711 {folder}` (for a NAS with root squash: "
+        "1777, there).",
+    )
+
+
 def snapshots_of(view: View, user: str) -> tuple[Snapshot, ...]:
     """The user's snapshots of all servers that share the folder, the newest last."""
     return shelf_of(view, user).whole
 
 
 def shelf_of(view: View, user: str) -> Shelf:
-    """Everything that stands in the user's folder; read as the user."""
+    """Everything that stands in the user's folder; read as the user.
+
+    LxcGpuError if the folder around isn't there: a NAS that is away is not "no snapshots".
+    """
+    path = folder_of(view, user)
 
     def work(folder: int) -> object:
         return asdict(look(folder))
 
     try:
-        found = hostile.as_owner(folder_of(view, user), view.residents[user].uid, work)
+        found = hostile.as_owner(path, view.residents[user].uid, work)
     except HostileError as error:
         if error.code == "no-folder":
+            if path.parent != OURS and not path.parent.is_dir():
+                raise away(path.parent) from error
             return Shelf()
         raise
     whole = tuple(Snapshot(**each) for each in found["whole"])

@@ -140,13 +140,13 @@ DRIFTS = (
     Drift("user_folder", "ann", "chmod 755 /srv/drift/ann", "give ann the folder /srv/drift/ann"),
     Drift("containers_folder", CONTAINERS, "rm /var/lib/lxc-gpu/containers.json",
           f"mark {CONTAINERS} as the folder of this server's containers"),
-    Drift("container", "ann", "rm /var/lib/lxc-gpu/made/ann",
-          "update the container of ann: the note that it was made"),
     Drift("container", "lqchen", f"sed -i '/BEGIN lxc-gpu/,/END lxc-gpu/d' {SSH}/authorized_keys",
           "update the container of lqchen: authorized_keys"),
     Drift("container", "lqchen",
           f"echo 'Host *' >{SSH}/lxc-gpu.config; rm {SSH}/lxc-gpu.known_hosts",
           "update the container of lqchen: lxc-gpu.config, lxc-gpu.known_hosts"),
+    Drift("container", "lqchen", "rm /var/lib/lxc-gpu/made/lqchen",
+          "update the container of lqchen: the note that it was made"),
 )  # fmt: skip
 
 

@@ -35,6 +35,15 @@ def test_another_marker_is_never_taken() -> None:
     assert "gpu18's" in refused(Look(KNOWN, ANOTHERS)).message
 
 
+def test_where_nobody_has_anything_this_servers_marker_is_taken_whatever_is_known() -> None:
+    other = Marker("gpu17", "b2")
+    assert not Look(KNOWN, other).settled(EMPTY), "the disk was mounted after the first round"
+    with pytest.raises(LxcGpuError):
+        Look(KNOWN, other, made=frozenset({"ann"})).settled(EMPTY)
+    with pytest.raises(LxcGpuError):
+        Look(KNOWN, ANOTHERS).settled(EMPTY)
+
+
 def test_an_empty_folder_is_marked_only_where_nobody_can_have_lost_anything() -> None:
     assert not Look(None, None).settled(EMPTY)
     assert not Look(KNOWN, None).settled(EMPTY)
