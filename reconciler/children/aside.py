@@ -221,6 +221,12 @@ def of_our_account(name: str, proc: Path = Path("/proc")) -> Iterator[tuple[int,
                     yield int(folder.name), int(rest.split()[1])
 
 
+def like_this() -> int:
+    """How many programs by this one's name this account has under way, this one included."""
+    name = Path("/proc/self/comm").read_text().removesuffix("\n")
+    return sum(1 for _ in of_our_account(name))
+
+
 def _readable(descriptor: int, seconds: float) -> bool:
     poll = select.poll()  # select(2) takes no descriptors above 1023
     poll.register(descriptor, select.POLLIN)

@@ -12,9 +12,8 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from pathlib import Path
 
-from reconciler.children.aside import of_our_account
+from reconciler.children.aside import like_this
 from reconciler.load import by_user, machine, rates
 from reconciler.load.by_user import Looked
 from reconciler.load.file_systems import FileSystems
@@ -124,8 +123,7 @@ class Idle:
 
 def only_so_many(most: int = MOST_STREAMS) -> None:
     """LxcGpuError if this account has more of this program under way."""
-    name = Path("/proc/self/comm").read_text().removesuffix("\n")
-    if sum(1 for _ in of_our_account(name)) > most:
+    if like_this() > most:
         raise LxcGpuError(
             "load-crowded",
             f"{most} read this server's load already, as many as may.",

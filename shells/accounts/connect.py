@@ -25,6 +25,8 @@ AT_ONCE = 1 << 18
 """Bytes that are read at a time, at most."""
 PATIENCE = 60.0
 """Seconds to wait while other work on the container refuses requests."""
+SOON, SELDOM = 0.2, 3.0
+"""Seconds until it is asked again, at first and in the end: each time is a program of root's."""
 QUIET = 30
 """Seconds without a word after which the other end is asked for a sign of life."""
 SIGNS = 4
@@ -57,7 +59,7 @@ def connect(terminal: Terminal) -> int:
 
 def _started(terminal: Terminal) -> str:
     """The address of the container, whose sshd answers."""
-    deadline = time.monotonic() + PATIENCE
+    deadline, pause = time.monotonic() + PATIENCE, SOON
     while True:
         try:
             answer = ask(Request(Verb.START), terminal.progress)
@@ -65,7 +67,8 @@ def _started(terminal: Terminal) -> str:
             # editors open several connections at once: they start a stopped container together
             if error.code != "busy" or time.monotonic() > deadline:
                 raise
-            time.sleep(0.2)
+            time.sleep(pause)
+            pause = min(2 * pause, SELDOM)
             continue
         if not isinstance(answer, Answer):
             raise LxcGpuError("helper-died", "The start ended without an answer.", "Try again.")

@@ -17,11 +17,14 @@ from shells.helper.client import ask
 from shells.helper.request import OF_USERS, Request
 from shells.terminal import Terminal
 from shells.usage import SEE_HELP, Verb, parse
-from state.errors import LxcGpuError
+from state.errors import LxcGpuError, Remedy
 from state.wire.messages import Answer, Question
 
 FORCED = "lxc-gpu"
 """What ForceCommand in setup/sshd/lxc-gpu.conf says: no request, look at SSH_ORIGINAL_COMMAND."""
+MOST = 50
+"""Programs like this one that a user may have under way for a `connect` or a refused transfer: each
+lasts as long as its ssh, and takes 9 MB. (Verbs have the root helper's places.)"""
 LONGEST = 1000
 """Letters; a longer request is refused unread."""
 VERBS: dict[str, Verb] = {verb.value: verb for verb in OF_USERS}
@@ -61,6 +64,8 @@ def _words(argv: Sequence[str]) -> list[str]:
 
 def _obey(words: Sequence[str], terminal: Terminal) -> int:
     verb, *rest = words or ["start"]
+    if verb not in VERBS:
+        _only_so_many()
     if verb == "connect":
         return _connect(rest, terminal)
     if verb not in VERBS:
@@ -68,6 +73,20 @@ def _obey(words: Sequence[str], terminal: Terminal) -> int:
     as_json = "--json" in rest
     options = parse(VERBS[verb], [word for word in rest if word != "--json"])
     return _ask(Request(VERBS[verb], options=options), terminal, as_json=as_json)
+
+
+def _only_so_many() -> None:
+    """LxcGpuError if this user has more connections than may be."""
+    from reconciler.children.aside import like_this  # not on the way of a verb
+
+    if like_this() > MOST:
+        raise LxcGpuError(
+            "crowded",
+            f"{MOST} connections of yours pass through this server, as many as may be.",
+            "Close some that you don't need (editors, tunnels, `ssh -N`); those of a machine that "
+            "went away end within minutes. `stop`, `restart` and the other verbs work as always.",
+            Remedy.WAIT,
+        )
 
 
 def _explain(verb: str, words: Sequence[str], terminal: Terminal) -> int:

@@ -130,6 +130,30 @@ class TestEnds:
         eventually(lambda: not passing(through.gpu17))
 
 
+class TestManyOfThem:
+    def test_beyond_fifty_are_refused_in_words_and_no_neighbour_notices(
+        self, through: Fleet
+    ) -> None:
+        gpu17 = through.gpu17
+        assert through.types("ssh gpu17 true").ok
+        refused_transfer = "runuser -u lqchen -- /usr/local/lib/lxc-gpu/login-shell -c sftp"
+        gpu17.sh(f"""
+            systemd-run -q --unit=crowd sh -c '
+                for n in $(seq 50); do sleep infinity | {refused_transfer} >/dev/null & done; wait'
+            """)  # fmt: skip
+        try:
+            eventually(lambda: passing(gpu17) >= 50)
+            done = through.types("ssh gpu17 true")
+            assert done.status == 255
+            assert "✗ 50 connections of yours pass through this server" in done.stderr
+            assert through.types("ssh gpu17-manage status").ok, "verbs go on"
+            assert through.types("ssh -T gpu17-manage connect </dev/null", user="ann").ok
+        finally:
+            gpu17.sh("systemctl stop crowd")
+        eventually(lambda: not passing(gpu17))
+        assert through.types("ssh gpu17 true").ok
+
+
 class TestRefusals:
     @pytest.mark.parametrize(
         ("line", "said"),
