@@ -37,9 +37,11 @@ def main(argv: Sequence[str]) -> int:
     except LxcGpuError as error:
         terminal.error(error)
         return 1
-    except (KeyboardInterrupt, BrokenPipeError):
-        terminal.note("Interrupted: the registration goes on; type the same again to see how.")
+    except KeyboardInterrupt:
+        terminal.note("Interrupted: what was begun goes on; type the same again to see how.")
         return 130
+    except BrokenPipeError:  # nobody is there any more
+        return 1
     return 0
 
 

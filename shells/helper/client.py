@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import select
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from reconciler.host.places import ROOT_SOCKET
 from shells.helper.request import Request, encode
@@ -11,6 +13,9 @@ from state.errors import LxcGpuError, Remedy
 from state.wire import messages
 
 Show = Callable[[messages.Progress], None]
+STDOUT = 1
+_GONE = select.POLLERR | select.POLLHUP
+"""What poll(2) says of a pipe or socket whose other end is closed."""
 
 
 def ask(
@@ -18,7 +23,8 @@ def ask(
 ) -> messages.Answer | messages.Question | messages.Report:
     """The end of the answer; progress goes to `show`. LxcGpuError if it was refused or failed.
 
-    `descriptor` goes along with the request.
+    `descriptor` goes along with the request. BrokenPipeError as soon as nobody hears what this
+    program says: sshd tells a program without a terminal no other way that its person has gone.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         try:
@@ -31,19 +37,55 @@ def ask(
                 Remedy.WAIT,
                 str(error),
             ) from error
-        socket.send_fds(connection, [encode(request)], [] if descriptor is None else [descriptor])
-        with connection.makefile("rb") as stream:
-            while line := stream.readline(messages.LONGEST_LINE):
-                message = messages.decode(line)
-                if isinstance(message, messages.Progress):
-                    show(message)
-                elif isinstance(message, messages.Refusal):
-                    raise message.error()
-                else:
-                    return message
+        with _read_by_it():
+            descriptors = [] if descriptor is None else [descriptor]
+            socket.send_fds(connection, [encode(request)], descriptors)
+        for line in _lines(connection):
+            message = messages.decode(line)
+            if isinstance(message, messages.Progress):
+                show(message)
+            elif isinstance(message, messages.Refusal):
+                raise message.error()
+            else:
+                return message
     raise LxcGpuError(
         "helper-died",
         "The work on this server ended without an answer.",
         "Try again; sysadmin: `journalctl -t lxc-gpu` says why.",
         Remedy.RETRY,
     )
+
+
+def _lines(connection: socket.socket) -> Iterator[bytes]:
+    """What the helper says, line by line, until it ends."""
+    rest, poll = b"", select.poll()
+    poll.register(connection, select.POLLIN)
+    poll.register(STDOUT, 0)
+    while len(rest) < messages.LONGEST_LINE:
+        if any(each == STDOUT and event & _GONE for each, event in poll.poll()):
+            raise BrokenPipeError
+        with _read_by_it():
+            chunk = connection.recv(1 << 16)
+        if not chunk:
+            return
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from lines
+
+
+@contextmanager
+def _read_by_it() -> Iterator[None]:
+    """A connection that is reset was closed with the request unread (unix(7)): nothing was begun.
+
+    systemd closes those beyond MaxConnections= so.
+    """
+    try:
+        yield
+    except ConnectionError as error:
+        raise LxcGpuError(
+            "busy",
+            "This server has as many requests under way, of all its users, as it takes at once. "
+            "Yours was not begun.",
+            "Try again in a moment.",
+            Remedy.WAIT,
+            str(error),
+        ) from error

@@ -30,9 +30,10 @@ from state.wire import messages
 PATIENCE = 3
 """Seconds that the other side has to say what it wants: our programs say it at once."""
 PLACES = 8
-"""Requests that one user may have under way: the socket takes 200 connections, of all together."""
-_MANY_PLACES = ("root", *OF_SERVICES)
-"""Those who ask for others."""
+"""Requests that one account may have under way: the socket takes 200 connections, of all together.
+So many are enough for `iam`, whose page asks three times at once at most."""
+REGISTRATIONS = 64
+"""Those of the account `register`, of different users: each has one (`shells.helper.rounds`)."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -95,12 +96,14 @@ def _asker() -> tuple[str, int]:
 def _place(asker: str) -> Iterator[None]:
     """One of the asker's places, for as long as the request takes; LxcGpuError if none is free."""
     with ExitStack() as held:
-        if asker not in _MANY_PLACES:
-            names = (f"place-{number}-{asker}" for number in range(PLACES))
+        if asker != "root":
+            places = REGISTRATIONS if asker == "register" else PLACES
+            names = (f"place-{number}-{asker}" for number in range(places))
             if not any(held.enter_context(lock(name, wait=False)) for name in names):
+                whose = f"of the account {asker}" if asker in OF_SERVICES else "of yours"
                 raise LxcGpuError(
                     "busy",
-                    f"{PLACES} requests of yours are under way on this server, as many as may be.",
+                    f"{places} requests {whose} are under way on this server, as many as may be.",
                     "Wait until one has ended, then type the same again.",
                     Remedy.WAIT,
                 )
@@ -130,9 +133,9 @@ def _receive() -> tuple[bytes, int | None]:
 
 def _do(request: Request, asked: Asked, tell: Tell) -> messages.Message:
     if request.verb is Verb.RECONCILE:
-        from shells.helper.rounds import reconcile
+        from shells.helper.rounds import reconcile_together
 
-        return reconcile(tell)
+        return reconcile_together(tell)
     if request.verb is Verb.REGISTER:
         from shells.helper.rounds import register
 

@@ -1,18 +1,23 @@
 """What the root helper has a round for: a nudge, and a registration.
 
 The round itself runs as `lxc-gpu reconcile`, in its own environment: the helper passes on what it
-says.
+says. However many ask, only so many rounds run.
 """
 
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Sequence
+import time
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 from reconciler.host import marker, places
 from reconciler.host.config import ServerConfig, read_server_config, ssh_command
 from reconciler.host.journal import event
+from reconciler.host.locks import lock
 from reconciler.host.published import published_view
+from reconciler.host.status import read_status
 from reconciler.host.suspension import suspension
 from reconciler.plan import Tell
 from reconciler.requests.prepare import make_host_key
@@ -24,6 +29,40 @@ from state.view import View
 from state.wire import messages
 
 FIRST = messages.Progress("asking the IAM machine to note the registration")
+AT_ONCE = 3
+"""Nudges whose rounds run at the same time: a key that was removed doesn't wait for the round that
+unpacks somebody's container."""
+LINES = 4
+"""Registrations that are worked on at the same time, of different users."""
+_LOOK_EVERY = 0.2
+
+
+def reconcile_together(tell: Tell) -> messages.Report:
+    """The report of a round for everybody that begins after this was asked.
+
+    Beyond `AT_ONCE`, one round waits to begin, and it serves all who asked before it did.
+    """
+    asked = time.time()
+    with ExitStack() as held:
+        if not _may_begin(held):
+            tell(messages.Progress("waiting for other rounds to end"))
+            held.enter_context(lock("round-waits"))  # to the end of the round that waited
+            while (shared := _of_round_since(asked)) is None and not _may_begin(held):
+                time.sleep(_LOOK_EVERY)
+            if shared is not None:
+                return shared
+        return reconcile(tell)
+
+
+def _of_round_since(moment: float) -> messages.Report | None:
+    """The report of a round for everybody that began after `moment`, and ended."""
+    last = read_status()
+    return last if last is not None and last.finished - last.seconds > moment else None
+
+
+def _may_begin(held: ExitStack) -> bool:
+    names = (f"round-{number}" for number in range(AT_ONCE))
+    return any(held.enter_context(lock(name, wait=False)) for name in names)
 
 
 def reconcile(tell: Tell, only: str | None = None) -> messages.Report:
@@ -50,7 +89,36 @@ def reconcile(tell: Tell, only: str | None = None) -> messages.Report:
 
 def register(asked: Asked, tell: Tell) -> messages.Answer | messages.Question:
     """Have IAM commit the user's registration here, then make the container."""
-    user, config = asked.user, read_server_config()
+    config = read_server_config()
+    with _in_line(asked.user, config.name, tell):
+        return _register(config, asked, tell)
+
+
+@contextmanager
+def _in_line(user: str, server: str, tell: Tell) -> Iterator[None]:
+    """One registration of each user, and few together. LxcGpuError for a user's second one."""
+    with lock(f"register-{user}", wait=False) as first:
+        if not first:
+            raise LxcGpuError(
+                "busy",
+                f"A registration of {user} on {server} is under way already.",
+                "It goes on by itself. When it has ended, type the same again to see how.",
+                Remedy.WAIT,
+            )
+        line = f"registering-{zlib.crc32(user.encode()) % LINES}"
+        with lock(line, wait=False) as free:
+            if free:
+                yield
+                return
+        tell(messages.Progress("waiting for other people's registrations to end"))
+        with lock(line):
+            yield
+
+
+def _register(
+    config: ServerConfig, asked: Asked, tell: Tell
+) -> messages.Answer | messages.Question:
+    user = asked.user
     if (held := suspension()) is not None:
         raise LxcGpuError(
             "suspended",

@@ -17,6 +17,7 @@ from tests.patience import eventually
 FILES_LIVE_ELSEWHERE = "No files live here: this account only starts and stops your container."
 SEE_HELP = "Try `help`: ssh SERVER-manage help"
 SOCKET = "/run/lxc-gpu/root.sock"
+REGISTER = "/usr/local/lib/lxc-gpu/register"
 ASK = """
 import socket, sys, time
 s = socket.socket(socket.AF_UNIX); s.settimeout(25); s.connect("/run/lxc-gpu/root.sock")
@@ -260,6 +261,20 @@ class TestRegisterAccount:
             assert done.stdout.startswith("Your container on gpu17 was registered before.\n")
             assert "Could not chdir" not in done.stderr
 
+    def test_forty_at_once_are_one_or_told_so(self, fleet: Fleet, untouched: Host) -> None:
+        """As forty sessions of sshd would run it: no more than one begins at a time."""
+        said = untouched.sh(f"""
+            cd $(mktemp -d); chmod 755 .
+            for n in $(seq 40); do
+                runuser -u register -- {REGISTER} lqchen >$n 2>&1 &
+            done
+            wait; cat *; rm *""").stdout
+        ended = said.count("Your container on gpu17 was registered before.")
+        told = said.count("✗ A registration of lqchen on gpu17 is under way already.")
+        assert (ended >= 1, told >= 20, ended + told) == (True, True, 40), said
+        assert "Traceback" not in said
+        assert "Interrupted" not in said
+
     def test_transfers_nothing(self, fleet: Fleet, untouched: Host) -> None:
         for line in ("scp /etc/hostname register@gpu17-manage:",
                      "echo ls | sftp -b - register@gpu17-manage"):  # fmt: skip
@@ -395,6 +410,32 @@ sys.exit()"""
         assert (len(codes), set(codes)) == (21, {"busy", "bad-request"})
         assert codes.count("busy") >= 9
         assert "answer" in self.ask(untouched, asks), "the places are free again"
+
+    def test_a_crowd_closes_the_socket_for_nobody(self, untouched: Host) -> None:
+        """systemd would stop listening for good when so many come within two seconds."""
+        knock = f"one = socket.socket(socket.AF_UNIX); one.connect({SOCKET!r}); one.close()"
+        self.ask(untouched, f"for _ in range(300): {knock}\nsys.exit()")
+        status = "runuser -u ann -- /usr/local/lib/lxc-gpu/login-shell -c status"
+        eventually(lambda: untouched.sh(status, check=False).ok)
+
+    def test_rounds_asked_for_at_once_go_together(self, untouched: Host) -> None:
+        """Twelve nudges: three rounds begin, and another at most serves all who wait."""
+        ask = f"timeout 60 python3 -u -c {shlex.quote(ASK)}"
+        nudge = 's.sendall(b\'{"verb": "reconcile", "user": ""}\\n\')'
+        said = untouched.sh(f"""
+            cd $(mktemp -d); chmod 755 .
+            flock /run/lxc-gpu/locks/publish sh -c 'until test -e go; do sleep 0.1; done' &
+            for n in $(seq 12); do runuser -u iam -- {ask} {shlex.quote(nudge)} >$n & done
+            until test $(cat [0-9]* | grep -c refusal) = 4 &&
+                test $(cat [0-9]* | grep -c 'other rounds') = 5; do sleep 0.1; done
+            touch go; wait; cat [0-9]*; rm *""").stdout
+        ends = [json.loads(line) for line in said.splitlines() if '"progress"' not in line]
+        reports = [end["report"] for end in ends if "report" in end]
+        assert (len(ends), len(reports)) == (12, 8)
+        assert len({report["finished"] for report in reports}) <= 4
+        assert all(report["failures"] == [] for report in reports)
+        refusals = [end["refusal"] for end in ends if "refusal" in end]
+        assert {refusal["code"] for refusal in refusals} == {"busy"}
 
     def test_who_asks_can_t_be_seen_or_changed_by_another(self, untouched: Host) -> None:
         done = untouched.sh("runuser -u ann -- ls /etc/lxc-gpu/keys /var/lib/lxc-gpu/host_keys "

@@ -1,0 +1,102 @@
+"""The asker's end of the root helper's socket, against a socket that ends in every way."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from shells.helper import client
+from shells.helper.request import Request
+from shells.usage import Verb
+from state.errors import LxcGpuError, Remedy
+from state.wire import messages
+
+
+@pytest.fixture
+def helper(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Callable[[socket.socket], object]], None]:
+    """Has one connection answered so, as systemd or the root helper does."""
+    monkeypatch.setattr(client, "ROOT_SOCKET", tmp_path / "root.sock")
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(str(tmp_path / "root.sock"))
+    listening.listen()
+
+    def begin(answer: Callable[[socket.socket], object]) -> None:
+        def serve() -> None:
+            with listening, listening.accept()[0] as connection:
+                answer(connection)
+
+        Thread(target=serve, daemon=True).start()
+
+    return begin
+
+
+def _ask() -> messages.Answer | messages.Question | messages.Report:
+    return client.ask(Request(Verb.STATUS), lambda _: None)
+
+
+def test_an_answer_in_pieces(helper: Callable[[Callable[[socket.socket], object]], None]) -> None:
+    def answer(connection: socket.socket) -> None:
+        connection.recv(4096)
+        said = messages.encode(messages.Progress("on it")) + messages.encode(messages.Answer("é"))
+        for byte in said.encode():
+            connection.send(bytes([byte]))
+
+    helper(answer)
+    assert _ask() == messages.Answer("é")
+
+
+def test_turned_away_unread_is_told_from_work_that_died(
+    helper: Callable[[Callable[[socket.socket], object]], None],
+) -> None:
+    """D4: who closes with a request unread (MaxConnections=, systemd.socket(5)) began nothing."""
+
+    def turn_away(connection: socket.socket) -> None:
+        connection.recv(1, socket.MSG_PEEK)
+
+    helper(turn_away)
+    with pytest.raises(LxcGpuError, match="Yours was not begun") as refused:
+        _ask()
+    assert (refused.value.code, refused.value.remedy) == ("busy", Remedy.WAIT)
+
+
+def test_work_that_died(helper: Callable[[Callable[[socket.socket], object]], None]) -> None:
+    helper(lambda connection: connection.recv(4096))
+    with pytest.raises(LxcGpuError, match="ended without an answer"):
+        _ask()
+
+
+@contextmanager
+def _stdout_nobody_reads() -> Iterator[None]:
+    ours, theirs = os.pipe()
+    kept = os.dup(client.STDOUT)
+    os.dup2(theirs, client.STDOUT)
+    os.close(theirs)
+    os.close(ours)
+    try:
+        yield
+    finally:
+        os.dup2(kept, client.STDOUT)
+        os.close(kept)
+
+
+def test_nobody_hears_the_answer(
+    helper: Callable[[Callable[[socket.socket], object]], None],
+) -> None:
+    """D6: it hangs up, so that the helper notices, though neither side says anything."""
+    hung_up = []
+
+    def work(connection: socket.socket) -> None:
+        connection.recv(4096)
+        hung_up.append(connection.recv(1))
+
+    helper(work)
+    with _stdout_nobody_reads(), pytest.raises(BrokenPipeError):
+        _ask()
