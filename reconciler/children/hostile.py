@@ -116,6 +116,9 @@ def _in_child(
         try:
             answer, descriptors = _received(ours, tell, deadline)
             status = _status(child, ended)
+        except BaseException:  # nobody waits for it any more
+            _kill(child, ended)
+            raise
         finally:
             os.close(ended)
     if not answer:
@@ -136,10 +139,15 @@ def _status(child: int, ended: int) -> int | None:
     """How the child ended; None if it had to be killed, and maybe can't even be."""
     if select.select([ended], [], [], GRACE)[0]:
         return os.waitpid(child, 0)[1]
-    os.kill(child, signal.SIGKILL)
+    _kill(child, ended)
+    return None
+
+
+def _kill(child: int, ended: int) -> None:
+    """End it, and leave it behind if not even that is possible."""
+    signal.pidfd_send_signal(ended, signal.SIGKILL)
     select.select([ended], [], [], 1)
     os.waitpid(child, os.WNOHANG)
-    return None
 
 
 def _received(channel: socket.socket, tell: Tell, deadline: Deadline) -> tuple[bytes, list[int]]:

@@ -18,6 +18,13 @@ from state.errors import LxcGpuError, Remedy, os_error
 KILLED = "it was killed; nothing was lost, so begin again"
 
 
+class AskerGoneError(BaseException):
+    """Nobody waits any more for something that nobody has anything of then.
+
+    No Exception: what can't be read is often left out, and then work would go on.
+    """
+
+
 @dataclass(frozen=True)
 class Undertaking:
     """One piece of work; times in seconds since the epoch."""
@@ -49,6 +56,9 @@ def undertaking(user: str, what: str) -> Iterator[None]:
                 raise os_error(error) from error
         except LxcGpuError as error:
             _note(user, replace(this, ended=time.time(), failed=error.message))
+            raise
+        except AskerGoneError:
+            _note(user, replace(this, ended=time.time(), failed="whoever asked for it had gone"))
             raise
         except BaseException:
             _note(user, replace(this, ended=time.time(), failed="a mistake of lxc-gpu's own"))

@@ -4,6 +4,8 @@
 | --- | --- |
 | asked | somebody asked the root helper for something |
 | refused | it was not done; `code=` says why |
+| asker-gone | what was asked for was ended, because whoever asked had gone |
+| not-charged | a request was not counted with its user's sessions; `why=` says why |
 | registered, started, stopped | what a user's request came to |
 | unconfined | a container starts without AppArmor's profile, on a server that has AppArmor |
 | undertaken | a snapshot was taken, a container's system replaced; `what=` says which |

@@ -25,6 +25,7 @@ from reconciler.kinds.port_map import PortMapKind
 from reconciler.kinds.register_keys import RegisterKeysKind
 from reconciler.kinds.subids import SubidsKind
 from reconciler.kinds.user_folder import UserFolderKind
+from reconciler.kinds.user_slice import UserSliceKind
 from reconciler.kinds.usernet import UsernetKind
 from reconciler.plan import AnyKind
 
@@ -40,6 +41,7 @@ KINDS: tuple[AnyKind, ...] = (
     PortMapKind(),
     ForwardKind(),
     LimitsKind(),
+    UserSliceKind(),
     MountKind(),
     UserFolderKind(),
     ContainersFolderKind(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import pwd
 import re
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from installation import release
 from installation.script import run_script
 from installation.steps import CHECKOUT, Steps, ssh_host_key
 from reconciler.container.apparmor import PROFILE, Confinement, confinement
-from reconciler.host import marker, places
+from reconciler.host import marker, places, slices
 from reconciler.host.config import not_punished, read_server_config
 from reconciler.host.published import published_view
 from state import command
@@ -35,6 +36,9 @@ APPARMOR = Path("/etc/apparmor.d")
 USERNS_RULE = "  userns,\n"
 """What parsers before AppArmor 4 don't know."""
 TMPFILES = Path("/etc/tmpfiles.d/lxc-gpu.conf")
+SERVICES = ("register", "iam")
+USERS_SHELL = str(places.LOGIN_SHELL)
+"""Whose accounts have it are limited at once by an upgrade: a round would take that for drift."""
 SHELL_FOR_SERVICES = Path("/bin/sh")
 """What the forced commands of the service accounts are run by; they have no password."""
 
@@ -114,7 +118,7 @@ def _server(steps: Steps, options: argparse.Namespace) -> None:
     _folders(steps)
     _adopt(steps)
     steps.group(places.USERS_GROUP)
-    for account in ("register", "iam"):
+    for account in SERVICES:
         steps.service_account(account, Path("/"), SHELL_FOR_SERVICES)
     own_key = steps.ssh_key(places.STATE_KEY, f"state@{options.name or 'server'}")
     if options.name:
@@ -210,6 +214,8 @@ def state_machine(url: str) -> tuple[str, str]:
 def _units(steps: Steps) -> None:
     sources = sorted((CHECKOUT / "setup" / "units").iterdir())
     changed = [steps.file(UNIT_FOLDER / unit.name, unit.read_text()) for unit in sources]
+    ours = [a.pw_uid for a in pwd.getpwall() if a.pw_name in SERVICES or a.pw_shell == USERS_SHELL]
+    changed += [steps.file(slices.drop_in(uid), slices.LIMITS) for uid in ours]
     if any(changed):
         command.run(["systemctl", "daemon-reload"])
     for unit in ENABLED_UNITS:
@@ -278,6 +284,10 @@ def _undo(steps: Steps) -> None:
         steps.remove(UNIT_FOLDER / source.name)
     for limits in sorted(UNIT_FOLDER.glob("lxc-gpu@*.service.d")):
         steps.remove(limits)
+    for limits in sorted(UNIT_FOLDER.glob(f"{slices.slice_of('*')}.d/{slices.DROP_IN}")):
+        steps.remove(limits)
+        if not any(limits.parent.iterdir()):
+            limits.parent.rmdir()
     for mount in sorted(places.MOUNTS.glob("*")):
         steps.say(f"unmount {mount}")
         command.run(["umount", "--lazy", mount], check=False)

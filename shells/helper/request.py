@@ -29,6 +29,8 @@ OF_USERS = frozenset(
      Verb.REBUILD, Verb.GPUS}
 )  # fmt: skip
 """What users ask for themselves."""
+_LOOKS = frozenset({Verb.STATUS, Verb.GPUS})
+"""What changes nothing."""
 OF_SERVICES = {"register": frozenset({Verb.REGISTER}), "iam": frozenset({Verb.RECONCILE})}
 """What each service account may ask, and nothing else."""
 
@@ -65,6 +67,13 @@ def decode(line: bytes) -> Request:
         return Request(Verb(verb), user, options)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise LxcGpuError("bad-request", "That is no request that lxc-gpu knows.") from error
+
+
+def ends_with_its_asker(request: Request) -> bool:
+    """Whether nobody has anything of it once its asker has gone. All else is finished then, too."""
+    options = request.options
+    only_sent = request.verb is Verb.SNAPSHOT and ("to-stdout" in options or "list" in options)
+    return request.verb in _LOOKS or only_sent
 
 
 def whose(request: Request, asker: str) -> str:

@@ -1,7 +1,8 @@
 """The root helper: one request over the socket, one process, done as root.
 
 systemd starts one for each connection (systemd.socket(5), Accept=yes), with the connection as
-stdin and stdout. What was begun is finished even if the other side has gone.
+stdin and stdout. What was begun is finished even if the other side has gone, unless nobody has
+anything of it then: that ends, and with this program all that it started (systemd.kill(5)).
 """
 
 from __future__ import annotations
@@ -9,18 +10,30 @@ from __future__ import annotations
 import os
 import pwd
 import select
+import signal
 import socket
 import struct
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 
+from reconciler.container.undertaking import AskerGoneError
 from reconciler.host import key_days
 from reconciler.host.locks import lock
 from reconciler.host.places import AUTHORIZED_KEYS
 from reconciler.plan import Tell
-from shells.helper.request import BUG, LONGEST_REQUEST, OF_SERVICES, Request, decode, whose
+from shells.helper.charged import charge
+from shells.helper.request import (
+    BUG,
+    LONGEST_REQUEST,
+    OF_SERVICES,
+    Request,
+    decode,
+    ends_with_its_asker,
+    whose,
+)
 from shells.usage import Verb
 from shells.verbs import Asked, serve
 from state.connections.sshd import must_stand
@@ -37,7 +50,10 @@ REGISTRATIONS = 64
 
 
 def main(argv: Sequence[str]) -> int:
-    """Serve the connection on stdin; the exit status, 1 if the request wasn't done."""
+    """Serve the connection on stdin; the exit status, 1 if the request wasn't done.
+
+    `argv` is the unit that this runs in.
+    """
     send = _Sender(sys.stdout.fileno())
     try:
         asker, pid = _asker()
@@ -45,15 +61,19 @@ def main(argv: Sequence[str]) -> int:
             line, descriptor = _receive()
             request = decode(line)
             user = whose(request, asker)
-            if asker != "root":
-                keys = must_stand(pid, AUTHORIZED_KEYS / asker)
-                with suppress(OSError):  # a full disk keeps nobody out
-                    key_days.note(keys)
+            _ask_for_the_key(asker, pid)
             _log(f"event=asked verb={request.verb} asker={asker} user={user or '-'}")
-            send(_do(request, Asked(user, request.options, descriptor), send))
+            if asker not in OF_SERVICES:
+                charge(user, *argv)
+            with _waited_for() if ends_with_its_asker(request) else nullcontext():
+                answer = _do(request, Asked(user, request.options, descriptor), send)
+            send(answer)
     except LxcGpuError as error:
         _log(f"event=refused code={error.code} message={error.message!r} {error.details}")
         send(messages.refusal(error))
+        return 1
+    except AskerGoneError:
+        _log("event=asker-gone")
         return 1
     except Exception:
         import traceback
@@ -90,6 +110,15 @@ def _asker() -> tuple[str, int]:
         return pwd.getpwuid(uid).pw_name, pid
     except KeyError as error:
         raise LxcGpuError("not-allowed", f"Nobody here has the uid {uid}.") from error
+
+
+def _ask_for_the_key(asker: str, pid: int) -> None:
+    """Note that the asker's key was used today. LxcGpuError if it opens the account no longer."""
+    if asker == "root":
+        return
+    keys = must_stand(pid, AUTHORIZED_KEYS / asker)
+    with suppress(OSError):  # a full disk keeps nobody out
+        key_days.note(keys)
 
 
 @contextmanager
@@ -129,6 +158,28 @@ def _receive() -> tuple[bytes, int | None]:
     for unasked in descriptors[1:]:
         os.close(unasked)
     return line, descriptors[0] if descriptors else None
+
+
+@contextmanager
+def _waited_for() -> Iterator[None]:
+    """AskerGoneError as soon as the other side has hung up."""
+    main_thread = threading.get_ident()
+
+    def watch() -> None:
+        poll = select.poll()
+        poll.register(sys.stdin, 0)  # POLLHUP and POLLERR always count (poll(2))
+        poll.poll()
+        signal.pthread_kill(main_thread, signal.SIGUSR1)
+
+    def leave(*_: object) -> None:
+        raise AskerGoneError
+
+    signal.signal(signal.SIGUSR1, leave)
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
 def _do(request: Request, asked: Asked, tell: Tell) -> messages.Message:

@@ -136,13 +136,15 @@ class TestManyOfThem:
     ) -> None:
         gpu17 = through.gpu17
         assert through.types("ssh gpu17 true").ok
+        eventually(lambda: not passing(gpu17))
         refused_transfer = "runuser -u lqchen -- /usr/local/lib/lxc-gpu/login-shell -c sftp"
         gpu17.sh(f"""
             systemd-run -q --unit=crowd sh -c '
                 for n in $(seq 50); do sleep infinity | {refused_transfer} >/dev/null & done; wait'
             """)  # fmt: skip
         try:
-            eventually(lambda: passing(gpu17) >= 50)
+            count = "pgrep -c -u lqchen -x login-shell || true"
+            eventually(lambda: gpu17.sh(count).stdout == "50\n")
             done = through.types("ssh gpu17 true")
             assert done.status == 255
             assert "✗ 50 connections of yours pass through this server" in done.stderr

@@ -129,6 +129,12 @@ DRIFTS = (
           "limit lqchen's container: 4.0 GiB of memory"),
     Drift("limits", "lqchen", f"sed -i s/=4294967296/=1G/ {LQCHENS_LIMITS}/*; "
           "systemctl daemon-reload", "limit lqchen's container: 4.0 GiB of memory"),
+    Drift("user_slice", "lqchen",
+          "rm /etc/systemd/system/user-$(id -u lqchen).slice.d/50-lxc-gpu.conf",
+          "limit what lqchen runs on the server itself"),
+    Drift("user_slice", "ann",
+          "sed -i s/=8G/=80G/ /etc/systemd/system/user-$(id -u ann).slice.d/50-lxc-gpu.conf",
+          "limit what ann runs on the server itself"),
     Drift("mount", "srv", "mount -o remount,bind,dev /run/lxc-gpu/mounts/srv%drift",
           "let containers see /srv/drift (nodev)"),
     Drift("mount", "srv", "umount /run/lxc-gpu/mounts/srv%drift",  # hides the users' folders

@@ -9,6 +9,7 @@ import pytest
 from laboratory.hosts import Host
 
 from tests.lab.fleet import Fleet, plan, reconcile, running
+from tests.patience import eventually
 
 LIMITS = "limits: {memory: 512M, cpus: 1, tasks: 300}"
 NO_LIMITS = "sed -i '/^limits:/d' registrations/gpu17/lqchen.yaml servers/gpu17.yaml"
@@ -109,6 +110,29 @@ class TestWhileItRuns:
 
     def test_many_files_may_be_open(self, limited: Fleet) -> None:
         assert int(limited.types("ssh gpu17 ulimit -Sn").stdout) > 10_000
+
+
+class TestOnTheServerItself:
+    """What a user has there beside the container: sshd's processes, `connect`, root's work."""
+
+    def test_all_of_it_is_limited_together_and_no_sysadmin_is(self, limited: Fleet) -> None:
+        gpu17 = limited.gpu17
+        limited.types("(sleep 60 | nohup ssh -s gpu17-manage sftp) >/dev/null 2>&1 & echo $!")
+        try:
+            eventually(lambda: gpu17.sh("pgrep -u lqchen -f login-shell", check=False).ok)
+            seen = gpu17.sh("""
+                shell=$(pgrep -u lqchen -f login-shell); slice=user-$(id -u lqchen).slice
+                for pid in $shell $(ps -o ppid= $shell); do
+                    grep -qE "[:/]user.slice/$slice/session-" /proc/$pid/cgroup && echo inside
+                done
+                for file in memory.max memory.limit_in_bytes pids.max; do
+                    cat /sys/fs/cgroup/user.slice/$slice/$file 2>&- ||
+                        cat /sys/fs/cgroup/*/user.slice/$slice/$file 2>&- || true
+                done
+                systemctl show -p MemoryMax --value user-0.slice""").stdout
+        finally:
+            limited.types("pkill -u lqchen sleep")
+        assert seen.split() == ["inside", "inside", f"{8 * 1024 * MIB}", "512", "infinity"]
 
 
 class TestChanges:

@@ -315,6 +315,40 @@ class TestInterruptions:
         assert not fleet.types("zstd -dc /tmp/stream >/dev/null").ok
 
 
+NESTED = """
+import os
+os.makedirs("srv/deep"); os.chdir("srv/deep")
+for _ in range(5_000): os.mkdir("d"); os.chdir("d")
+"""
+
+
+@pytest.mark.usefixtures("small")
+class TestNobodyWaits:
+    @pytest.fixture
+    def counting(self, small: Host) -> Iterator[Host]:
+        """Folders in folders; who adds up what they take stands still as soon as it has begun."""
+        in_container(small, "lqchen", f"python3 - <<'END'\n{NESTED}\nEND")
+        small.sh("""
+            nohup bash -c 'for _ in {1..3000}; do pkill -STOP -x du && break; sleep 0.005; done' \
+                >/dev/null 2>&1 &""")
+        yield small
+        small.sh(f"pkill -KILL -x du || true; rm -r {ROOTFS}/srv/deep")
+
+    def test_what_is_sent_ends_when_its_asker_goes(self, fleet: Fleet, counting: Host) -> None:
+        """sshd tells a program without a terminal nothing, and `du` says nothing meanwhile."""
+        host, stopped = counting, "ps -o state= -C du | grep -q T"
+        fleet.types("""
+            nohup ssh gpu17-manage snapshot --to-stdout >/dev/null 2>&1 & echo $! >/tmp/typed""")
+        eventually(lambda: host.sh(stopped, check=False).ok)
+        group = host.sh("cat /proc/$(pgrep -x du)/cgroup; echo user-$(id -u lqchen).slice").stdout
+        assert f"/{group.split()[-1]}/lxc-gpu-work-" in group
+        fleet.types("kill -9 $(cat /tmp/typed)")
+        work = "pgrep -x du || systemctl -q is-active 'lxc-gpu-root@*' 'lxc-gpu-work-*'"
+        eventually(lambda: not host.sh(work, check=False).ok)
+        eventually(lambda: not host.sh("pgrep -u lqchen -f login-shell", check=False).ok)
+        assert "whoever asked for it had gone" in manage(fleet, "status").stdout
+
+
 @pytest.mark.usefixtures("small")
 class TestDisks:
     @pytest.mark.parametrize(

@@ -206,6 +206,21 @@ def test_work_that_no_alarm_ends_is_killed(
         os.waitpid(-1, os.WNOHANG)
 
 
+def test_work_ends_when_nobody_waits_for_it(root: Path) -> None:
+    def work(_: int, tell: Tell) -> None:
+        tell(Progress("begun"))
+        still_at_it(30)
+        time.sleep(2 * HANGS)
+
+    def leave(_: Progress) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        as_owner_at_length(root, OWNER, work, leave)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
 def test_work_may_take_as_long_as_it_says(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reconciler.children.hostile.PATIENCE", 1)
     monkeypatch.setattr("reconciler.children.hostile.GRACE", 0.2)

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shells.helper.request import Request, decode, encode, whose
+from shells.helper.request import Request, decode, encode, ends_with_its_asker, whose
 from shells.usage import Verb
 from state.errors import LxcGpuError
 
@@ -52,3 +52,11 @@ def test_service_accounts_have_one_verb_each() -> None:
 def test_users_neither_register_nor_reconcile(verb: Verb) -> None:
     with pytest.raises(LxcGpuError):
         whose(Request(verb), "ann")
+
+
+def test_only_what_nobody_has_anything_of_ends_with_its_asker() -> None:
+    ending = [Request(Verb.STATUS), Request(Verb.GPUS)]
+    ending += [Request(Verb.SNAPSHOT, options={name: ""}) for name in ("to-stdout", "list")]
+    assert all(map(ends_with_its_asker, ending))
+    others = set(Verb) - {Verb.STATUS, Verb.GPUS}
+    assert not any(ends_with_its_asker(Request(verb)) for verb in others)

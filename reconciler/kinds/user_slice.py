@@ -1,0 +1,44 @@
+"""Limits of what each user has on the server itself: `reconciler.host.slices`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from reconciler.host.slices import LIMITS, drop_in
+from reconciler.plan import Change, Lock, Observed, Tell
+from state import command, files
+from state.errors import LxcGpuError
+from state.view import View
+
+
+class UserSliceKind:
+    """Limits of what users have on the server itself."""
+
+    name = "user_slice"
+    lock = Lock.GLOBAL
+    per_user = True
+
+    def desired(self, view: View) -> Mapping[str, str]:
+        """The same for each resident."""
+        return dict.fromkeys(view.residents, LIMITS)
+
+    def observe(self, view: View, names: Collection[str]) -> Observed[str]:
+        """What stands there of residents; that of others, whose numbers stay theirs, is left."""
+        residents = {name: view.residents[name] for name in names if name in view.residents}
+        texts = {n: files.read_text(drop_in(resident.uid)) for n, resident in residents.items()}
+        return Observed({name: text for name, text in texts.items() if text is not None})
+
+    def apply(
+        self, view: View, changes: Sequence[Change[str]], tell: Tell
+    ) -> Mapping[str, LxcGpuError]:
+        """Write them, then have systemd read them, for those who are logged in."""
+        for change in changes:
+            path = drop_in(view.residents[change.name].uid)
+            path.parent.mkdir(mode=0o755, exist_ok=True)
+            files.write_file(path, LIMITS)
+        command.run(["systemctl", "daemon-reload"])
+        return {}
+
+    def describe(self, change: Change[str]) -> str:
+        """E.g. `limit what lqchen runs on the server itself`."""
+        return f"limit what {change.name} runs on the server itself"

@@ -1,0 +1,57 @@
+"""Has what this process does counted, and limited, with all else that a user has on the server."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import time
+from pathlib import Path
+
+from reconciler.host.journal import event
+from reconciler.host.slices import slice_of
+from state import command
+from state.errors import LxcGpuError
+
+PATIENCE = 1.0
+"""Seconds until it is where systemd said that it would put it: usually none."""
+_START = (
+    "busctl", "--quiet", "call", "org.freedesktop.systemd1", "/org/freedesktop/systemd1",
+    "org.freedesktop.systemd1.Manager", "StartTransientUnit", "ssa(sv)a(sa(sv))",
+)  # fmt: skip
+"""org.freedesktop.systemd1(5)."""
+
+
+def charge(user: str, unit: str = "") -> None:
+    """Move this process into a scope in the user's slice; what it starts from now on is there, too.
+
+    The scope, with whatever is left in it, ends with `unit`, the service that this process is of.
+    Where that can't be done, the limits of that service hold; the journal says so.
+    """
+    try:
+        uid = pwd.getpwnam(user).pw_uid
+    except KeyError:
+        return  # nobody has an account yet, or any more: the verb says so
+    scope = f"lxc-gpu-work-{os.getpid()}.scope"
+    properties = [
+        ("PIDs", "au", "1", str(os.getpid())),
+        ("Slice", "s", slice_of(uid)),
+        ("Description", "s", f"Work of lxc-gpu for {user}"),
+        ("CollectMode", "s", "inactive-or-failed"),
+        ("KillSignal", "i", "9"),
+        ("Delegate", "b", "true"),  # who takes too much memory is killed alone
+        *([("BindsTo", "as", "1", unit)] if unit else []),
+    ]
+    words = [word for each in properties for word in each]
+    try:
+        command.run([*_START, scope, "fail", str(len(properties)), *words, "0"], timeout=10)
+        _wait_for(scope)
+    except LxcGpuError as error:
+        event("not-charged", user=user, why=error.message)
+
+
+def _wait_for(scope: str) -> None:
+    until = time.monotonic() + PATIENCE
+    while f"/{scope}" not in Path("/proc/self/cgroup").read_text():
+        if time.monotonic() > until:
+            raise LxcGpuError("system", f"systemd did not put it into {scope}.")
+        time.sleep(0.002)
