@@ -22,6 +22,7 @@ class Verb(StrEnum):
     RECOVER = "recover"
     REBUILD = "rebuild"
     GPUS = "gpus"
+    SHELL = "shell"
     REGISTER = "register"
     RECONCILE = "reconcile"
 

@@ -1,1 +1,1 @@
-"""Work in a forked child: below folders that somebody else controls, or where it may hang."""
+"""Work in a forked child: below others' folders, inside a container, or where it may hang."""

@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from reconciler.children import inside
 from reconciler.host.places import rootfs
-from reconciler.nvidia import inside, versions
+from reconciler.nvidia import versions
 from reconciler.nvidia.driver import driver
 from reconciler.nvidia.supply import noted
 from reconciler.plan import Tell

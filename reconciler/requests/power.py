@@ -106,11 +106,11 @@ def alone(user: str, tell: Tell) -> Iterator[View]:
             yield current_view()
 
 
-def start(user: str, tell: Tell) -> Started:
-    """Have the container up, its sshd answering, its port mapped."""
+def start(user: str, tell: Tell, *, reached: bool = True) -> Started:
+    """Have the container up and its port mapped; `reached`: and its sshd answering."""
     resident_of(current_view(), user)
     with alone(user, tell) as view:
-        return start_alone(view, user, resident_of(view, user), tell)
+        return start_alone(view, user, resident_of(view, user), tell, reached=reached)
 
 
 def stop(user: str, tell: Tell, *, for_good: bool = True) -> bool:
@@ -139,7 +139,9 @@ def stop_alone(user: str, tell: Tell) -> bool:
     return True
 
 
-def start_alone(view: View, user: str, resident: Resident, tell: Tell) -> Started:
+def start_alone(
+    view: View, user: str, resident: Resident, tell: Tell, *, reached: bool = True
+) -> Started:
     """The same as `start` for who is `alone` already."""
     unit = places.container_unit(user)
     was_running = power_of(user).running
@@ -168,10 +170,10 @@ def start_alone(view: View, user: str, resident: Resident, tell: Tell) -> Starte
         tell(Progress("starting the container"))
         command.run(["systemctl", "reset-failed", unit], check=False)
         command.run(["systemctl", "start", unit])
-    waited = _wait_for_sshd(user, resident.address, notes, tell)
+    waited = reached and _wait_for_sshd(user, resident.address, notes, tell)
     if not was_running:
         converge((BridgePortKind(),), view, only=user)  # the container's port exists only now
-    if view.driver == "install":
+    if reached and view.driver == "install":
         from reconciler.nvidia.install import bring_in_step
 
         notes += bring_in_step(view, user, resident, tell)

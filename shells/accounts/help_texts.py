@@ -22,6 +22,7 @@ SUMMARIES: Mapping[str, str] = {
     "port": "map a port of the server to one of your container; list those",
     "connect": "for ssh itself: start your container, and lead ssh to it",
     "gpus": "who uses which GPU, and how much CPU and memory",
+    "shell": "root in your container, also when its own ssh lets nobody in",
     "snapshot": "keep a copy of your container; `--list` and `--remove` copies",
     "recover": "make your container what it was in a snapshot; `--undo`",
     "rebuild": "begin anew from the template; `--keep-home`, `--undo`",
@@ -55,6 +56,17 @@ out a whole configuration of that kind.""",
 What `nvidia-smi` in a container can't show: whose the programs are. Of others
 you see the name, the memory and since when, not what they typed. CPUs are
 counted over a fifth of a second.""",
+    "shell": """\
+  ssh -t gpu17-manage shell                     a shell, as root
+  ssh gpu17-manage shell 'chown lqchen: /home/lqchen'
+  ssh gpu17-manage shell 'apt-get install -y openssh-server'
+  ssh gpu17-manage shell 'cat >/etc/motd' <motd
+
+For a container into which `ssh gpu17` no longer leads: it needs neither an sshd
+nor an account or a start-up file in it. All that follows `shell` is given to
+the container's /bin/sh as you typed it, and its exit status is yours. A stopped
+container is started first. The shell ends with your connection. For daily work,
+`ssh gpu17` is the better way: programs here can't use raw sockets.""",
     "snapshot": """\
   ssh gpu17-manage snapshot                  named after server and time
   ssh gpu17-manage snapshot before-upgrade   a name of your own: it stays

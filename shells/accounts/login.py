@@ -2,7 +2,7 @@
 
 sshd(8) runs it as `SHELL -c REQUEST`; under ForceCommand the request of a person, of sftp or of
 scp stands in SSH_ORIGINAL_COMMAND. The request is split into words and looked up: no shell ever
-sees it.
+sees it here. What follows `shell` is the container's own business, and goes there as it was typed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,10 @@ def main(argv: Sequence[str]) -> int:
     """Do what was asked; the exit status."""
     terminal = Terminal()
     try:
-        return _obey(_words(argv), terminal)
+        request = _request(argv)
+        if request.split(maxsplit=1)[:1] == [Verb.SHELL]:
+            return _shell(request, terminal)
+        return _obey(_words(request), terminal)
     except LxcGpuError as error:
         terminal.error(error)
         return 1
@@ -49,10 +52,14 @@ def main(argv: Sequence[str]) -> int:
         return 1
 
 
-def _words(argv: Sequence[str]) -> list[str]:
-    """The words of the request; LxcGpuError for what can't be one."""
+def _request(argv: Sequence[str]) -> str:
+    """What was typed behind the account's name."""
     given = argv[1] if len(argv) > 1 and argv[0] == "-c" else ""
-    request = os.environ.get("SSH_ORIGINAL_COMMAND", "") if given in ("", FORCED) else given
+    return os.environ.get("SSH_ORIGINAL_COMMAND", "") if given in ("", FORCED) else given
+
+
+def _words(request: str) -> list[str]:
+    """The words of the request; LxcGpuError for what can't be one."""
     if len(request) > LONGEST:
         raise LxcGpuError("too-long", "That is too long to be a request.", SEE_HELP)
     if any(not c.isprintable() for c in request):
@@ -110,6 +117,12 @@ def _connect(words: Sequence[str], terminal: Terminal) -> int:
     if words:
         raise LxcGpuError("usage", f"`connect` takes no `{words[0][:40]}`.", "Try `help connect`.")
     return connect(terminal)
+
+
+def _shell(request: str, terminal: Terminal) -> int:
+    from shells.accounts.shell import command_in, shell
+
+    return shell(command_in(request) or "", terminal)
 
 
 def _ask(request: Request, terminal: Terminal, *, as_json: bool) -> int:

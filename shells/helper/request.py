@@ -1,7 +1,7 @@
 """What may be asked of the root helper: a closed list, and who may ask it of whom. Pure.
 
 Who asks is the kernel's answer (SO_PEERCRED, unix(7)), never part of the request. With a request
-may come one descriptor of the asker's, to read an archive from or to write one to.
+may come one descriptor of the asker's: for an archive to read or to write, or for a shell.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LONGEST_REQUEST = 4096
 """Bytes; a longer line is no request of ours."""
 OF_USERS = frozenset(
     {Verb.START, Verb.STOP, Verb.RESTART, Verb.STATUS, Verb.PORT, Verb.SNAPSHOT, Verb.RECOVER,
-     Verb.REBUILD, Verb.GPUS}
+     Verb.REBUILD, Verb.GPUS, Verb.SHELL}
 )  # fmt: skip
 """What users ask for themselves."""
 _LOOKS = frozenset({Verb.STATUS, Verb.GPUS})

@@ -26,8 +26,8 @@ class Asked:
     user: str
     options: Mapping[str, str]
     descriptor: int | None = None
-    """What the asker sent along, to read an archive from or to write one to. Theirs: a pipe, a
-    file, anything."""
+    """What the asker sent along: to read an archive from, to write one to, to ask for a shell.
+    Theirs: a pipe, a file, anything."""
 
 
 Serve = Callable[[Asked, Tell], messages.Answer | messages.Question]

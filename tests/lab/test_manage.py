@@ -329,7 +329,7 @@ class TestRootSocket:
 
     @pytest.mark.parametrize(
         ("verb", "user"),
-        [("stop", "ann"), ("start", "root"), ("status", "ann"), ("register", ""),
+        [("stop", "ann"), ("start", "root"), ("status", "ann"), ("shell", "ann"), ("register", ""),
          ("register", "lqchen"), ("register", "ann"), ("reconcile", ""), ("reconcile", "lqchen"),
          ("stop", "../ann"), ("stop", "ann\n")],
     )  # fmt: skip

@@ -33,6 +33,7 @@ VERBS = (
     ("port 8888", "Gives an address, for everybody, that leads to port 8888 of your container."),
     ("port", "Lists those addresses; `port --remove 8888` takes one away."),
     ("connect", "Nothing to type: ssh uses it to start your container by itself (see your page)."),
+    ("shell", "Leads root into it when `ssh` no longer does (`ssh -t`); takes a command, too."),
     ("gpus", "Says who uses which GPU, and how much CPU and memory."),
     ("snapshot", "Keeps a copy; `snapshot --list` shows them, `--remove NAME` removes one."),
     ("recover NAME", "Makes it what it was in a snapshot; asks first, `--undo` goes back."),

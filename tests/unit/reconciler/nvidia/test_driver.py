@@ -9,7 +9,7 @@ import pytest
 
 from reconciler.doctor.driver import in_step_of
 from reconciler.host import places
-from reconciler.nvidia import cdi, inside, install, kept, nodes, nvml, versions
+from reconciler.nvidia import cdi, install, kept, nodes, nvml, versions
 from reconciler.nvidia.driver import Driver
 from reconciler.nvidia.nodes import Card
 from state.errors import LxcGpuError
@@ -31,12 +31,6 @@ GPU UUID: \t GPU-5a1bd0a3-9d4e-4d12-8b5e-2f6c1c6f0e01
 Video BIOS: \t 92.00.45.00.05
 Bus Location: \t 0000:07:00.0
 Device Minor: \t 3
-"""
-HYBRID = """\
-9:name=systemd:/lxc-gpu.slice/lxc-gpu@lqchen.service/lxc.payload.lqchen/init.scope
-8:pids:/lxc-gpu.slice/lxc-gpu@lqchen.service
-5:cpu,cpuacct:/
-0::/lxc-gpu.slice/lxc-gpu@lqchen.service/lxc.payload.lqchen/init.scope
 """
 A, B = Card("GPU-a", 3), Card("GPU-b", 0)
 
@@ -307,16 +301,6 @@ class TestInstaller:
         path.unlink()
         path.mkdir()
         assert "is no file" in self.refused(path).message
-
-
-def test_cgroups_to_join() -> None:
-    unit = "lxc-gpu.slice/lxc-gpu@lqchen.service"
-    scope = f"{unit}/lxc.payload.lqchen/init.scope"
-    assert inside.cgroups_of(HYBRID) == (
-        f"systemd/{scope}/cgroup.procs", f"pids/{unit}/cgroup.procs", "cpu,cpuacct/cgroup.procs",
-        f"unified/{scope}/cgroup.procs",
-    )  # fmt: skip
-    assert inside.cgroups_of(f"0::/{scope}\n") == (f"{scope}/cgroup.procs",)
 
 
 @pytest.mark.parametrize(

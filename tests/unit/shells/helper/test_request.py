@@ -33,7 +33,7 @@ def test_only_the_exact_form_is_a_request(line: bytes) -> None:
         decode(line)
 
 
-@pytest.mark.parametrize("verb", ["start", "stop", "restart", "status"])
+@pytest.mark.parametrize("verb", ["start", "stop", "restart", "status", "shell"])
 def test_users_act_on_themselves_only(verb: str) -> None:
     assert whose(Request(Verb(verb)), "ann") == "ann"
     with pytest.raises(LxcGpuError):

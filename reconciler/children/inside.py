@@ -1,0 +1,290 @@
+"""Run a program in a container that runs: as its root, in all its namespaces and its cgroup.
+
+What runs there is the container's own and may be hostile. So the child is the container's, in every
+way that the container itself is confined, before it does anything there; and a program gets nothing
+of ours but what is lent to it: no environment, no descriptors.
+`lxc-attach` from outside the container's cgroup fails for containers started by users
+(lxc/lxc#4440); namespaces(7), setns(2), nsenter(1).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from reconciler.children.forked import keep_only
+from reconciler.host import places
+from state import command
+from state.errors import LxcGpuError
+
+PID_NAMESPACE = "pid"
+NAMESPACES = ("user", "mnt", "uts", "ipc", "net", "cgroup")
+"""All others, in the order in which they are entered."""
+LONGEST = 1 << 16
+"""Bytes of what a program says that are kept: the last ones."""
+LENT = 9
+"""The descriptor that a lent file has inside."""
+CGROUPS = Path("/sys/fs/cgroup")
+GRACE = 2.0
+"""Seconds between being asked to end and being killed."""
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a program in a container ended."""
+
+    status: int | None
+    """None: it ran too long and was killed."""
+    said: str
+    """The end of its output; whatever a hostile program likes."""
+
+
+@dataclass(frozen=True)
+class _Init:
+    """A container's init: where it is, and what it may."""
+
+    pid_namespace: int
+    namespaces: Sequence[int]
+    joins: Sequence[Path]
+    label: str
+    """AppArmor's; empty if it isn't confined by a profile."""
+
+
+def run(
+    user: str,
+    argv: Sequence[str],
+    *,
+    lent: int,
+    patience: float,
+    tick: Callable[[float], None],
+) -> Ended:
+    """Run `argv` to its end, the descriptor `lent` as descriptor LENT; `tick` gets the seconds.
+
+    LxcGpuError if the container doesn't run.
+    """
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+
+    def act() -> None:
+        os.dup2(writer, 1)
+        os.dup2(writer, 2)
+        os.dup2(lent, LENT)
+        os.set_inheritable(LENT, True)  # should it have been that one already
+        os.execvpe(argv[0], list(argv), command.environment({"HOME": "/root"}))  # noqa: S606
+
+    with os.fdopen(reader, "rb", buffering=0) as stream:
+        try:
+            child = started(user, act, kept=(writer, lent), says=writer)
+        finally:
+            os.close(writer)
+        return wait(child, stream.fileno(), patience, tick)
+
+
+def started(user: str, act: Callable[[], None], *, kept: Collection[int], says: int) -> int:
+    """Start a child that is in the user's container, as its root, and there calls `act`.
+
+    It leads a session of its own, keeps the descriptors `kept` only, and what it can't do it writes
+    to `says`. Its process id, on this side. LxcGpuError if the container doesn't run.
+    """
+    with ExitStack() as opened:
+        init = _init(user, opened)
+        libc = ctypes.CDLL(None, use_errno=True)
+        with _children_in(libc, init.pid_namespace):
+            child = os.fork()
+            if child == 0:
+                _become(libc, init, act, kept, says)
+    return child
+
+
+def wait(child: int, stream: int, patience: float, tick: Callable[[float], None]) -> Ended:
+    """Until it ends; what it left running inside is the container's own business."""
+    begun, said, status = time.monotonic(), b"", None
+    os.set_blocking(stream, False)
+    while (passed := time.monotonic() - begun) < patience:
+        tick(passed)
+        select.select([stream], [], [], min(0.5, patience - passed))
+        ended, raw = os.waitpid(child, os.WNOHANG)
+        said = (said + _read(stream))[-LONGEST:]
+        if ended:
+            status = os.waitstatus_to_exitcode(raw)
+            break
+    else:
+        end(child, grace=0)
+    return Ended(status, said.decode("utf-8", "replace"))
+
+
+def end(child: int, grace: float = GRACE) -> None:
+    """Hang up on the child and on all of its session; who is still there then is killed."""
+    if grace:
+        _signal_session(child, signal.SIGHUP)
+        until = time.monotonic() + grace
+        while any(_session(child)) and time.monotonic() < until:
+            time.sleep(0.05)
+    for _ in range(10):  # one that forks all the time isn't caught at once
+        if not _signal_session(child, signal.SIGKILL):
+            break
+        time.sleep(0.01)
+    os.waitpid(child, 0)
+
+
+def cgroups_of(text: str) -> tuple[str, ...]:
+    """The files to write a process id to, to join who has this /proc/PID/cgroup. Pure."""
+    lines = [line.split(":", 2) for line in text.splitlines()]
+    unified = "unified" if any(number != "0" for number, _, _ in lines) else ""
+    return tuple(
+        f"{name.removeprefix('name=') or unified}{path.rstrip('/')}/cgroup.procs".lstrip("/")
+        for _, name, path in lines
+    )
+
+
+def label_of(text: str) -> str:
+    """The profile in /proc/PID/attr/current, `NAME (MODE)`; empty for none. Pure."""
+    name = text.strip("\0\n ").rpartition(" (")[0] or text.strip("\0\n ")
+    return "" if name == "unconfined" else name
+
+
+def _init(user: str, opened: ExitStack) -> _Init:
+    """The container's init, its namespaces opened: surely of one process, and at home there."""
+    unit = places.container_unit(user)
+    shown = command.run(["systemctl", "show", unit, "--property=MainPID", "--value"]).stdout.strip()
+    parent = Path("/proc") / shown
+    children = parent / "task" / shown / "children"
+    ours = Path("/proc/self/ns/user").readlink()
+    with suppress(FileNotFoundError, ProcessLookupError):
+        for pid in children.read_text().split():
+            folder = Path("/proc") / pid
+            descriptors = list[int]()
+            for name in (PID_NAMESPACE, *NAMESPACES):
+                descriptors.append(os.open(folder / "ns" / name, os.O_RDONLY | os.O_CLOEXEC))
+                opened.callback(os.close, descriptors[-1])
+            init = _Init(
+                descriptors[0],
+                descriptors[1:],
+                [CGROUPS / path for path in cgroups_of((folder / "cgroup").read_text())],
+                _label(folder),
+            )
+            # before LXC has it become init, it is lxc-start, with the server's files in sight
+            at_home = (folder / "ns/user").readlink() != ours and not (folder / "exe").samefile(
+                parent / "exe"
+            )
+            # still lxc-start's child, so it was nobody else meanwhile
+            if at_home and pid in children.read_text().split():
+                return init
+    raise LxcGpuError("not-running", "The container does not run.", "Start it first.")
+
+
+def _label(folder: Path) -> str:
+    try:
+        return label_of((folder / "attr/current").read_text())
+    except OSError:  # no AppArmor in this kernel
+        return ""
+
+
+@contextmanager
+def _children_in(libc: ctypes.CDLL, namespace: int) -> Iterator[None]:
+    """Who is forked in the block is in that pid namespace; this process stays where it is."""
+    own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _setns(libc, namespace)
+        yield
+    finally:
+        _setns(libc, own)
+        os.close(own)
+
+
+def _setns(libc: ctypes.CDLL, namespace: int) -> None:
+    if libc.setns(namespace, 0) != 0:  # os.setns is Python 3.12's
+        raise OSError(ctypes.get_errno(), "setns")
+
+
+def _become(
+    libc: ctypes.CDLL, init: _Init, act: Callable[[], None], kept: Collection[int], says: int
+) -> NoReturn:
+    """In the child: never returns. What isn't `kept` is closed; the rest closes with execve(2)."""
+    status = 126
+    try:
+        keep_only([*kept, *init.namespaces])
+        os.setsid()
+        libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)  # until execve(2), nobody inside may look into it
+        for join in init.joins:
+            with suppress(FileNotFoundError):  # a v1 hierarchy that is not mounted here
+                join.write_text("0\n")
+        if init.label:
+            _confine(init.label)
+        # from here on every path is the container's: nothing is opened or imported any more
+        for namespace in init.namespaces:
+            _setns(libc, namespace)
+            os.close(namespace)
+        os.setgroups([])
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
+        os.chdir("/")
+        os.umask(0o022)
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        for ignored in (signal.SIGPIPE, signal.SIGXFSZ):  # by Python; a program expects neither
+            signal.signal(ignored, signal.SIG_DFL)
+        act()
+    except OSError as error:
+        with suppress(OSError):
+            os.write(says, f"{error.filename or ''}: {error.strerror}\n".encode())
+    finally:
+        os._exit(status)
+
+
+def _confine(label: str) -> None:
+    """By AppArmor from execve(2) on; it has to be this process that asks (apparmor(7))."""
+    folder = Path("/proc/self/attr")
+    new = folder / "apparmor/exec"
+    (new if new.exists() else folder / "exec").write_text(f"exec {label}")
+
+
+def _session(leader: int) -> Iterator[int]:
+    """The processes of the session that `leader`, a child not yet waited for, leads."""
+    pids = (int(folder.name) for folder in Path("/proc").iterdir() if folder.name.isdigit())
+    return (pid for pid in pids if _is_of(leader, pid))
+
+
+def _is_of(leader: int, pid: int) -> bool:
+    try:
+        after = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
+        return False
+    state, session = after[0], int(after[3])
+    return session == leader and state not in (b"Z", b"X")
+
+
+def _signal_session(leader: int, number: signal.Signals) -> bool:
+    """Send it to all of the session; whether there was anybody.
+
+    A number that was given to another process meanwhile is noticed: its descriptor is opened first.
+    """
+    found = False
+    for pid in _session(leader):
+        with suppress(OSError):
+            descriptor = os.pidfd_open(pid)
+            try:
+                if _is_of(leader, pid):
+                    signal.pidfd_send_signal(descriptor, number)
+                    found = True
+            finally:
+                os.close(descriptor)
+    return found
+
+
+def _read(stream: int) -> bytes:
+    """What there is to read, a sane amount of it."""
+    try:
+        raw = os.read(stream, LONGEST)
+    except BlockingIOError:
+        return b""
+    if not raw:
+        time.sleep(0.02)  # closed; its end is not far
+    return raw

@@ -1,0 +1,155 @@
+"""`shell`: a program in the user's container as its root, entered without the container's sshd.
+
+The asker lends one end of a pair of sockets. The program's child, once it is the container's, reads
+there what to run, and hands out the other ends of its streams: all were made inside, so nothing of
+the server's is ever in the container's hands, the asker's terminal least of all.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import select
+import socket
+import stat
+import struct
+import time
+
+from reconciler.children import inside
+from reconciler.host.locks import lock
+from reconciler.host.published import current_view, resident_of
+from reconciler.plan import Tell
+from reconciler.requests import power
+from state import command
+from state.errors import LxcGpuError, Remedy
+
+PATIENCE = 10.0
+"""Seconds that a container may take from its start until it has an init."""
+LONGEST = 1 << 16
+"""Bytes of what the asker says; a longer command is none."""
+AT_ONCE = 4
+"""Shells that one user may have open: other requests need places, too."""
+SHELLS = (("/bin/bash",), ("/bin/sh",))
+"""What is run without a command: the first that is there. No login shell: its start-up files may be
+what is broken."""
+_PTMX = "/dev/pts/ptmx"
+_TIOCSCTTY, _TIOCSPTLCK, _TIOCGPTPEER = 0x540E, 0x40045431, 0x5441
+
+
+def shell(user: str, ends: int, tell: Tell) -> int:
+    """Run what the asker at `ends` says, until it ends or the asker has gone; its exit status.
+
+    The container is started if need be; nobody waits for its sshd. A status of 128 and more is the
+    signal that ended it, as shells count.
+    """
+    if not stat.S_ISSOCK(os.fstat(ends).st_mode):
+        raise LxcGpuError("bad-request", "That is no request that lxc-gpu knows.")
+    resident_of(current_view(), user)
+    for place in range(AT_ONCE):
+        with lock(f"shell-{place}-{user}", wait=False) as free:
+            if free:
+                if not power.power_of(user).running:
+                    power.start(user, tell, reached=False)
+                return _until_it_ends(_begun(user, ends), ends)
+    raise LxcGpuError(
+        "busy",
+        f"{AT_ONCE} shells of yours are open on this server, as many as may be.",
+        "Leave one of them, then type the same again.",
+        Remedy.WAIT,
+    )
+
+
+def _begun(user: str, ends: int) -> int:
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return inside.started(user, lambda: _act(ends), kept=[ends], says=ends)
+        except LxcGpuError as error:
+            if error.code != "not-running" or time.monotonic() > until:
+                raise
+            time.sleep(0.05)
+
+
+def _until_it_ends(child: int, ends: int) -> int:
+    ended = os.pidfd_open(child)
+    try:
+        poll = select.poll()
+        poll.register(ended, select.POLLIN)
+        poll.register(ends, 0)  # told without being asked: the asker has gone
+        ready = [descriptor for descriptor, _ in poll.poll()]
+        if ended not in ready:
+            inside.end(child)
+            return 128
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        return status if status >= 0 else 128 - status
+    finally:
+        os.close(ended)
+
+
+def _act(ends: int) -> None:
+    """In the container, as its root: becomes the program."""
+    with socket.socket(fileno=ends) as asker:
+        asked = json.loads(_line(asker))
+        typed, terminal = str(asked["command"]), str(asked["terminal"])
+        (_on_a_terminal if terminal else _on_pipes)(asker)
+        programs = (("/bin/sh", "-c", "--", typed),) if typed.strip() else SHELLS
+        _become(programs, environment(terminal))
+
+
+def environment(terminal: str) -> dict[str, str]:
+    """What a program inside is given: the terminal's kind, nothing else of ours. Pure."""
+    given = {"HOME": "/root", "USER": "root", "LOGNAME": "root", "LANG": "C.UTF-8"}
+    given["PATH"] = command.SEARCH_PATH
+    return {**given, "TERM": terminal} if terminal else given
+
+
+def _line(asker: socket.socket) -> bytes:
+    line = b""
+    while not line.endswith(b"\n"):
+        chunk = asker.recv(LONGEST)
+        if not chunk or len(line) > LONGEST:
+            os._exit(126)  # the asker has gone
+        line += chunk
+    return line
+
+
+def _hand_out(asker: socket.socket, descriptors: list[int]) -> None:
+    """Give the asker the other ends, and wait until they are ready for what comes."""
+    socket.send_fds(asker, [b"\n"], descriptors)
+    for descriptor in descriptors:
+        os.close(descriptor)
+    if not asker.recv(1):
+        os._exit(126)
+
+
+def _on_pipes(asker: socket.socket) -> None:
+    source, to_source = os.pipe2(os.O_CLOEXEC)
+    from_output, output = os.pipe2(os.O_CLOEXEC)
+    from_errors, errors = os.pipe2(os.O_CLOEXEC)
+    _hand_out(asker, [to_source, from_output, from_errors])
+    for stream, end in enumerate((source, output, errors)):
+        os.dup2(end, stream)
+
+
+def _on_a_terminal(asker: socket.socket) -> None:
+    """A new one of the container's own devpts (pts(4), ioctl_tty(2)), as the controlling one."""
+    master = os.open(_PTMX, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    fcntl.ioctl(master, _TIOCSPTLCK, struct.pack("i", 0))
+    slave = fcntl.ioctl(master, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    _hand_out(asker, [master])
+    fcntl.ioctl(slave, _TIOCSCTTY, 0)
+    for stream in range(3):
+        os.dup2(slave, stream)
+
+
+def _become(programs: tuple[tuple[str, ...], ...], given: dict[str, str]) -> None:
+    """The first of them that is there. OSError is for the asker: the program's own errors' end."""
+    failed: list[str] = []
+    for argv in programs:
+        try:
+            os.execve(argv[0], argv, given)  # noqa: S606
+        except OSError as error:
+            failed.append(f"{argv[0]} can't be run in your container: {error.strerror}.\n")
+    os.write(2, "".join(failed).encode())
+    os._exit(127)
