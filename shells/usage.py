@@ -38,6 +38,7 @@ _PORT = re.compile(
 _TOKEN = re.compile(r"[0-9a-f]{8}", re.ASCII)
 
 OPTIONS: Mapping[Verb, Mapping[str, re.Pattern[str]]] = {
+    Verb.START: {"quick": SET},
     Verb.PORT: {"port": _PORT, "remove": SET, "udp": SET},
     Verb.SNAPSHOT: {"name": _NAME, "list": SET, "remove": SET, "to-stdout": SET, "confirm": _TOKEN},
     Verb.RECOVER: {"name": _NAME, "from-stdin": SET, "undo": SET, "forget": SET, "confirm": _TOKEN},

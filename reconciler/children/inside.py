@@ -97,24 +97,39 @@ def started(user: str, act: Callable[[], None], *, kept: Collection[int], says: 
     with ExitStack() as opened:
         init = _init(user, opened)
         libc = ctypes.CDLL(None, use_errno=True)
-        with _children_in(libc, init.pid_namespace):
-            child = os.fork()
-            if child == 0:
-                _become(libc, init, act, kept, says)
+        try:
+            with _children_in(libc, init.pid_namespace):
+                child = os.fork()
+                if child == 0:
+                    _become(libc, init, act, kept, says)
+        except OSError as error:  # it has ended meanwhile
+            raise _not_running() from error
     return child
 
 
-def wait(child: int, stream: int, patience: float, tick: Callable[[float], None]) -> Ended:
-    """Until it ends; what it left running inside is the container's own business."""
+def wait(
+    child: int,
+    stream: int,
+    patience: float,
+    tick: Callable[[float], None],
+    *,
+    leave: bool = True,
+) -> Ended:
+    """Until it ends, its output in `stream`.
+
+    What it left running inside is the container's own business, if it may `leave` anything.
+    """
     begun, said, status = time.monotonic(), b"", None
     os.set_blocking(stream, False)
     while (passed := time.monotonic() - begun) < patience:
         tick(passed)
         select.select([stream], [], [], min(0.5, patience - passed))
-        ended, raw = os.waitpid(child, os.WNOHANG)
+        ended = os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         said = (said + _read(stream))[-LONGEST:]
-        if ended:
-            status = os.waitstatus_to_exitcode(raw)
+        if ended is not None:
+            if not leave:  # before its number, which is the session's, is another's
+                _signal_session(child, signal.SIGKILL)
+            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
             break
     else:
         end(child, grace=0)
@@ -178,7 +193,11 @@ def _init(user: str, opened: ExitStack) -> _Init:
             # still lxc-start's child, so it was nobody else meanwhile
             if at_home and pid in children.read_text().split():
                 return init
-    raise LxcGpuError("not-running", "The container does not run.", "Start it first.")
+    raise _not_running()
+
+
+def _not_running() -> LxcGpuError:
+    return LxcGpuError("not-running", "The container does not run.", "Start it first.")
 
 
 def _label(folder: Path) -> str:

@@ -35,12 +35,12 @@ def desired_files(view: View, user: str, resident: Resident) -> dict[str, str]:
 
 def read(root: Path, user: str, resident_subid: int) -> dict[str, str]:
     """The same as they are; what isn't there is missing. HostileError if it can't be read."""
-    return _read(root, _folder(user), resident_subid + UID)
+    return _read(root, folder(user), resident_subid + UID)
 
 
 def write(root: Path, user: str, resident_subid: int, files: dict[str, str]) -> None:
     """Put `files` in place as the user. HostileError if something is in the way."""
-    _write(root, _folder(user), resident_subid + UID, files)
+    _write(root, folder(user), resident_subid + UID, files)
 
 
 def mounted_home(view: View, user: str) -> tuple[str, Path, PurePosixPath] | None:
@@ -49,11 +49,11 @@ def mounted_home(view: View, user: str) -> tuple[str, Path, PurePosixPath] | Non
     None if none does. Only folders of the user's own may cover it
     (`state.reading.check_resources`).
     """
-    folder = PurePosixPath("/") / _folder(user)
+    keys = PurePosixPath("/") / folder(user)
     found = None
     for mount in view.mounts_of(user):  # outer ones first: the last that covers it is what counts
-        if mount.access == "own" and folder.is_relative_to(mount.target):
-            way = folder.relative_to(mount.target)
+        if mount.access == "own" and keys.is_relative_to(mount.target):
+            way = keys.relative_to(mount.target)
             found = (mount.source, mounts.bind_source(mount, user), way)
     return found
 
@@ -71,9 +71,9 @@ def write_mounted(view: View, user: str, resident: Resident, files: dict[str, st
         _write(home[1], home[2], resident.subid + UID, files)
 
 
-def _read(root: Path, folder: PurePosixPath, owner: int) -> dict[str, str]:
+def _read(root: Path, way: PurePosixPath, owner: int) -> dict[str, str]:
     def work(descriptor: int) -> dict[str, str]:
-        found = {name: hostile.read_below(descriptor, folder / name) for name in BLOCKS + WHOLE}
+        found = {name: hostile.read_below(descriptor, way / name) for name in BLOCKS + WHOLE}
         ours = {
             name: read_block(text) if name in BLOCKS else text
             for name, text in found.items()
@@ -85,17 +85,18 @@ def _read(root: Path, folder: PurePosixPath, owner: int) -> dict[str, str]:
     return found
 
 
-def _write(root: Path, folder: PurePosixPath, owner: int, files: dict[str, str]) -> None:
+def _write(root: Path, way: PurePosixPath, owner: int, files: dict[str, str]) -> None:
     def work(descriptor: int) -> None:
         for name, content in files.items():
             text = content
             if name in BLOCKS:
-                there = hostile.read_below(descriptor, folder / name) or ""
+                there = hostile.read_below(descriptor, way / name) or ""
                 text = with_block(there, content, first=name == "config")
-            hostile.write_below(descriptor, folder / name, text, 0o600, folder_mode=0o700)
+            hostile.write_below(descriptor, way / name, text, 0o600, folder_mode=0o700)
 
     hostile.as_owner(root, owner, work)
 
 
-def _folder(user: str) -> PurePosixPath:
+def folder(user: str) -> PurePosixPath:
+    """Where they stand, below the container's root."""
     return PurePosixPath("home") / user / ".ssh"

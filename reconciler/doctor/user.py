@@ -15,7 +15,9 @@ from reconciler.host import marker, places
 from reconciler.host.places import rootfs
 from reconciler.kinds.port_map import SSH, PortMapKind
 from reconciler.network.ports import ports
+from reconciler.requests import login
 from reconciler.requests.power import power_of
+from reconciler.systems.way_in import unmended
 from state.errors import LxcGpuError
 from state.view import Resident, View
 from state.wire.findings import Area, Finding, Level
@@ -127,6 +129,18 @@ def container(person: Person) -> Iterator[Finding]:
         yield container_area.ok(f"runs since {power.since}")
         lost = cut_off(ports(), person.name, person.resident.uid)
         yield sshd_answers(person.resident.address) if lost is None else lost
+        yield from way_in(person, person.resident)
+
+
+def way_in(person: Person, resident: Resident) -> Iterator[Finding]:
+    """What of a login comes after sshd's banner: the keys' way, and the user's shell."""
+    here = person.view.server
+    for step in unmended(person.view, person.name, resident):
+        yield container_area.wrong(f"{step} keeps its sshd from the keys.",
+                                   f"They type `ssh {here}-manage`, which mends it.")  # fmt: skip
+    for why in login.why_not(person.name):
+        yield container_area.wrong(f"A login fails. {why}",
+                                   f"They mend it by `ssh -t {here}-manage shell`.")  # fmt: skip
 
 
 def sshd_answers(address: str) -> Finding:

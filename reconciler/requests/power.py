@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from reconciler.container import home_files
 from reconciler.host import locks, places
+from reconciler.host.places import rootfs
 from reconciler.host.published import CurrentView, current_view, resident_of
 from reconciler.kinds.bridge_port import BridgePortKind
 from reconciler.kinds.forward import ForwardKind
@@ -19,6 +21,7 @@ from reconciler.kinds.subids import SubidsKind
 from reconciler.kinds.usernet import UsernetKind
 from reconciler.plan import AnyKind, Tell
 from reconciler.rounds.converge import SupersededError, converge
+from reconciler.systems import way_in
 from state import command, files
 from state.errors import LxcGpuError, Remedy
 from state.view import Resident, View
@@ -26,6 +29,8 @@ from state.wire.messages import Progress
 
 PATIENCE = 60.0
 """Seconds that a container's sshd may take to answer after the start."""
+SOON = 5.0
+"""Seconds after which it is looked whether there is one at all."""
 REACHED_BY: tuple[AnyKind, ...] = (PortMapKind(), ForwardKind())
 """The kinds that have to be right for a container that runs to be reached."""
 NEEDED: tuple[AnyKind, ...] = (
@@ -170,7 +175,9 @@ def start_alone(
         tell(Progress("starting the container"))
         command.run(["systemctl", "reset-failed", unit], check=False)
         command.run(["systemctl", "start", unit])
-    waited = reached and _wait_for_sshd(user, resident.address, notes, tell)
+    else:
+        notes = (*notes, *_way_in_mended(view, user, resident))
+    waited = reached and _wait_for_sshd(view, user, resident, notes, tell)
     if not was_running:
         converge((BridgePortKind(),), view, only=user)  # the container's port exists only now
     if reached and view.driver == "install":
@@ -180,14 +187,35 @@ def start_alone(
     return Started(was_running and not waited, view, notes)
 
 
-def _wait_for_sshd(user: str, address: str, notes: tuple[str, ...], tell: Tell) -> bool:
+def _way_in_mended(view: View, user: str, resident: Resident) -> tuple[str, ...]:
+    """In a container that runs: what keeps its sshd from our keys is mended, and said."""
+    root = rootfs(view, user)
+    notes = way_in.mend(view, user, resident, root)
+    notes += way_in.mend_mounted(view, user, resident)
+    if notes:  # our files may have been out of reach for a while
+        try:
+            home_files.write(
+                root, user, resident.subid, home_files.desired_files(view, user, resident)
+            )
+        except LxcGpuError as error:
+            notes += (f"{error.message} {error.hint}".rstrip(),)
+    return notes
+
+
+def _wait_for_sshd(
+    view: View, user: str, resident: Resident, notes: tuple[str, ...], tell: Tell
+) -> bool:
     """Wait until sshd sends its banner. Whether there was something to wait for."""
     started = told = time.monotonic()
-    waited = False
-    while not _answers(address):
+    waited = looked = False
+    while not _answers(resident.address):
         now = time.monotonic()
         if now - started > PATIENCE or (waited and not power_of(user).running):
-            raise _no_answer(user, now - started, notes)
+            raise _no_answer(view, user, now - started, notes)
+        if now - started > SOON and not looked:
+            looked = True
+            if not way_in.has_sshd(rootfs(view, user), resident):
+                raise _no_sshd(view)
         if now - told > 1:
             told = now
             tell(Progress("waiting for the container's sshd", (now - started) / PATIENCE))
@@ -204,7 +232,16 @@ def _answers(address: str) -> bool:
         return False
 
 
-def _no_answer(user: str, seconds: float, notes: tuple[str, ...]) -> LxcGpuError:
+def _no_sshd(view: View) -> LxcGpuError:
+    return LxcGpuError(
+        "no-sshd",
+        "The container runs, but there is no sshd in it any more, so nobody can log in.",
+        f"`ssh {view.server}-manage shell 'apt-get install -y openssh-server'` brings it back; "
+        "else `recover`, or `rebuild --keep-home`.",
+    )
+
+
+def _no_answer(view: View, user: str, seconds: float, notes: tuple[str, ...]) -> LxcGpuError:
     power = power_of(user)
     if not power.running:
         return LxcGpuError(
@@ -217,6 +254,7 @@ def _no_answer(user: str, seconds: float, notes: tuple[str, ...]) -> LxcGpuError
         "\n".join(
             [f"The container runs, but its sshd did not answer within {seconds:.0f} s.", *notes]
         ),
-        "Try `restart`; if the container's own sshd is broken, ask your sysadmin.",
+        f"Try `restart`. Look inside: `ssh -t {view.server}-manage shell`, then `systemctl status "
+        "ssh`. Else `recover`, or `rebuild --keep-home`.",
         Remedy.RETRY,
     )

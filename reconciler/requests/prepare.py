@@ -17,6 +17,7 @@ from reconciler.host.places import rootfs
 from reconciler.network.resolvers import resolvers
 from reconciler.nvidia.supply import supply
 from reconciler.requests.mounting import binds as mount_binds
+from reconciler.systems import way_in
 from state import command, files
 from state.errors import LxcGpuError
 from state.view import Resident, View
@@ -56,13 +57,15 @@ def prepare(view: View, user: str, resident: Resident) -> tuple[str, ...]:
     home = home_files.desired_files(view, user, resident)
     root, subid = rootfs(view, user), resident.subid
     contents = _contents_for_root(view, user, resident)
-    notes = [*nvidia.notes, *left_out]
+    mended = way_in.mend(view, user, resident, root)
+    notes = [*nvidia.notes, *left_out, *mended]
     puts = [
         partial(_install_as_root, root, subid, contents),
         partial(home_files.write, root, user, subid, home),
     ]
     covered = home_files.mounted_home(view, user)
     if covered is not None and covered[1] in {bind.source for bind in folders}:
+        notes += way_in.mend_mounted(view, user, resident)
         puts.append(partial(home_files.write_mounted, view, user, resident, home))
     for put in puts:
         try:

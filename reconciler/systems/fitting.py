@@ -16,6 +16,7 @@ from reconciler.children.hostile import HostileError
 from reconciler.container import home_files
 from reconciler.container.home_files import UID
 from reconciler.container.lxc_config import hostname
+from reconciler.systems.way_in import mend
 from state.errors import LxcGpuError
 from state.view import Resident, View
 
@@ -79,6 +80,7 @@ def fit(view: View, user: str, resident: Resident, current: Path, root: Path) ->
         notes.append(
             f"There is no account {user} with the uid {UID} in this system, so ssh lets nobody in."
         )
+    notes += mend(view, user, resident, root)
     try:
         ours = home_files.desired_files(view, user, resident)
         home_files.write(root, user, resident.subid, ours)

@@ -62,7 +62,7 @@ def _started(terminal: Terminal) -> str:
     deadline, pause = time.monotonic() + PATIENCE, SOON
     while True:
         try:
-            answer = ask(Request(Verb.START), terminal.progress)
+            answer = ask(Request(Verb.START, options={"quick": ""}), terminal.progress)
         except LxcGpuError as error:
             # editors open several connections at once: they start a stopped container together
             if error.code != "busy" or time.monotonic() > deadline:

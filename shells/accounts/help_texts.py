@@ -29,7 +29,12 @@ SUMMARIES: Mapping[str, str] = {
     "help": "this text; `help VERB` for one verb, with examples",
 }
 _LONG: Mapping[str, str] = {
-    "start": "  ssh gpu17-manage\n  ssh gpu17-manage start\n\nThen log in: ssh gpu17",
+    "start": """\
+  ssh gpu17-manage
+  ssh gpu17-manage start
+  ssh gpu17-manage start --quick    without trying whether your shell works
+
+Then log in: ssh gpu17""",
     "stop": "  ssh gpu17-manage stop\n\nPrograms inside are asked to end, and killed after 30 s.",
     "restart": "  ssh gpu17-manage restart\n\nFor a container that no longer answers.",
     "status": "  ssh gpu17-manage status\n  ssh gpu17-manage status --json | jq .running",

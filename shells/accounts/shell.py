@@ -141,7 +141,7 @@ def _raw(inner: int) -> Iterator[None]:
     try:
         yield
     finally:
-        termios.tcsetattr(outer, termios.TCSADRAIN, modes)
+        termios.tcsetattr(outer, termios.TCSANOW, modes)
         signal.signal(signal.SIGWINCH, before)
 
 

@@ -48,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _start(user: str) -> bool:
     try:
-        ask(Request(Verb.START, user), lambda _: None)
+        ask(Request(Verb.START, user, {"quick": ""}), lambda _: None)
     except (LxcGpuError, OSError, ValueError) as error:
         code = error.code if isinstance(error, LxcGpuError) else "system"
         event("come-back-failed", user=user, code=code, why=str(error))

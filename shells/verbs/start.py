@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reconciler.load.idleness import unused_for
 from reconciler.plan import Tell
-from reconciler.requests import power
+from reconciler.requests import login, power
 from shells.verbs import Asked, facts, forwards_of, idle_facts, words
 from shells.verbs.ports import line
 from state.wire import messages
@@ -14,7 +14,10 @@ def answer(asked: Asked, tell: Tell) -> messages.Answer:
     """Start it; notes say what inside its owner should mend."""
     started = power.start(asked.user, tell)
     view, user = started.view, asked.user
-    text = words.started(view, user, view.residents[user], was_running=started.was_running)
+    why_not = () if "quick" in asked.options else login.why_not(user)
+    text = words.started(
+        view, user, view.residents[user], was_running=started.was_running, why_not=why_not
+    )
     idle = unused_for(view, user) if started.was_running else None
     lines = [
         *(f"Note: {note}" for note in started.notes),
@@ -25,6 +28,7 @@ def answer(asked: Asked, tell: Tell) -> messages.Answer:
     more = {
         "was_running": started.was_running,
         "notes": list(started.notes),
+        "login_fails": list(why_not),
         **idle_facts(idle),
     }
     return messages.Answer("\n".join(lines), {**facts(view, user, running=True), **more})

@@ -25,7 +25,26 @@ def last_used(server: str, seconds: float) -> str:
     )
 
 
-def started(view: View, user: str, resident: Resident, *, was_running: bool) -> str:
-    """What `start` answers."""
+def started(
+    view: View,
+    user: str,
+    resident: Resident,
+    *,
+    was_running: bool,
+    why_not: tuple[str, ...] = (),
+) -> str:
+    """What `start` answers; with `why_not`, a login fails."""
     what = "runs already" if was_running else "is up"
+    if why_not:
+        here = f"{view.server}-manage"
+        return "\n".join(
+            [
+                f"Your container on {view.server} {what}, but a login fails.",
+                *why_not,
+                f"Mend it as root inside: `ssh -t {here} shell`.",
+                f"Or go back to a snapshot, `ssh -t {here} recover NAME`, or begin anew, "
+                f"`ssh -t {here} rebuild --keep-home`",
+                "(what stands in /home comes along, your own start-up files as well).",
+            ]
+        )
     return f"Your container on {view.server} {what}.\n{how_to_log_in(view, user, resident)}"

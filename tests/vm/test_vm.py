@@ -108,6 +108,13 @@ class TestConfinement:
         for user in ("lqchen", "ann"):
             assert inside(fleet, labels, user).stdout.splitlines() == [CONFINED] * 2
 
+    def test_so_does_what_the_verb_shell_runs(self, fleet: Fleet) -> None:
+        """F: by the namespaces, with the profile and in the control group of the container."""
+        typed = "shell cat /proc/self/attr/current /proc/self/cgroup /proc/1/cgroup"
+        done = fleet.types(f"ssh gpu17-manage {shlex.quote(typed)}", wait=PATIENCE)
+        label, ours, init = done.stdout.splitlines()
+        assert (label, ours) == (CONFINED, init)
+
     def test_its_systemd_is_content(self, fleet: Fleet) -> None:
         done = inside(fleet, "systemctl is-system-running --wait; systemctl --failed --no-legend")
         assert done.stdout == "running\n", done.stdout + done.stderr

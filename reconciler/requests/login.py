@@ -1,0 +1,120 @@
+"""Whether the shell of a container's user takes a command: what a login does after the key.
+
+sshd's banner says nothing of that. So the shell is started as a login would, inside and as the
+user, with a time limit; what comes of it is hostile, and is for its owner's screen only.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+
+from reconciler.children import inside
+from reconciler.children.inside import Ended
+from reconciler.container.home_files import UID
+from state import command
+from state.errors import LxcGpuError
+
+PATIENCE = 3.0
+"""Seconds that the start-up files may take; of a shell that is late nothing is said."""
+MARK = "lxc-gpu-took-a-command"
+LARGEST = 1 << 20
+"""Bytes of /etc/passwd."""
+KNOWN = ("bash", "dash", "fish", "ksh", "mksh", "sh", "zsh")
+"""Shells that take `-l -i -c`; of another one it is only asked whether it may be run."""
+NONE = ("nologin", "false", "true")
+_NO_LIST, _NO_ACCOUNT, _NOT_RUN = "no-list", "no-account", "not-run"
+
+
+def why_not(user: str) -> tuple[str, ...]:
+    """Why a login in the container that runs would fail, in words; empty if none is known."""
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    with os.fdopen(reader, "rb", buffering=0) as stream:
+        try:
+            child = inside.started(user, lambda: _act(user, writer), kept=[writer], says=writer)
+        except LxcGpuError:  # it has ended meanwhile
+            return ()
+        finally:
+            os.close(writer)
+        ended = inside.wait(child, stream.fileno(), PATIENCE, lambda _: None, leave=False)
+    return judged(user, ended)
+
+
+def judged(user: str, ended: Ended) -> tuple[str, ...]:
+    """The same, from what the child said: its shell, what failed, what the shell printed. Pure."""
+    shell, _, rest = ended.said.partition("\n")
+    name = "".join(c for c in shell if c.isprintable())[:100]
+    failed, _, why = rest.partition("\n")[0].partition(" ")
+    if shell == _NO_LIST:
+        return ("There is no readable /etc/passwd in your container.",)
+    if shell == _NO_ACCOUNT:
+        return (f"There is no account {user} with the uid {UID} in your container.",)
+    if not shell.startswith("/"):  # not even the child came so far
+        return ()
+    if failed == _NOT_RUN:
+        return (f"Your login shell, {name}, can't be run: {why[:100]}.",)
+    if PurePosixPath(name).name in NONE:
+        return (f"Your login shell is {name}, which lets nobody in.",)
+    if ended.status in (None, 0) or MARK in rest:  # 0: another program may have taken its place
+        return ()
+    return (
+        f"Your login shell, {name}, ends with status {ended.status} before it takes a command: "
+        "a start-up file has it do so (~/.bashrc, ~/.profile, /etc/profile, ...).",
+    )
+
+
+def account_in(text: str, user: str) -> tuple[int, str, str] | None:
+    """The user's group, home and shell by a passwd(5); None if they aren't the uid's. Pure."""
+    for line in text.splitlines():
+        fields = line.split(":")
+        if fields[0] == user and len(fields) == 7:
+            _, _, uid, group, _, home, shell = fields
+            if uid == str(UID) and group.isdecimal() and len(group) < 10:
+                return int(group), home, shell or "/bin/sh"
+            return None
+    return None
+
+
+def _act(user: str, says: int) -> None:
+    """In the container, as its root: becomes the user's shell."""
+    account = _account(user, says)
+    if account is None:
+        return
+    group, home, shell = account
+    os.write(says, f"{shell}\n".encode("utf-8", "surrogateescape"))
+    os.setgroups([group])
+    os.setresgid(group, group, group)
+    os.setresuid(UID, UID, UID)
+    with suppress(OSError):
+        os.chdir(home)
+    try:
+        _run(shell, user, home, says)
+    except OSError as error:
+        os.write(says, f"{_NOT_RUN} {error.strerror}\n".encode())
+
+
+def _account(user: str, says: int) -> tuple[int, str, str] | None:
+    try:
+        with Path("/etc/passwd").open("rb") as file:
+            found = account_in(file.read(LARGEST).decode("utf-8", "surrogateescape"), user)
+    except OSError:
+        os.write(says, f"{_NO_LIST}\n".encode())
+        return None
+    if found is None:
+        os.write(says, f"{_NO_ACCOUNT}\n".encode())
+    return found
+
+
+def _run(shell: str, user: str, home: str, says: int) -> None:
+    argv = (shell, "-l", "-i", "-c", f"echo {MARK}")
+    if PurePosixPath(shell).name not in KNOWN:
+        if not os.access(shell, os.X_OK):
+            raise OSError(0, "it isn't there, or may not be run")
+        os.write(says, f"{MARK}\n".encode())
+        return
+    os.dup2(says, 1)
+    given = {"HOME": home, "USER": user, "LOGNAME": user, "SHELL": shell, "TERM": "dumb"}
+    # where start-up files begin one of these, they don't within one
+    within = {"TMUX": "/dev/null,0,0", "STY": "0", "ZELLIJ": "0"}
+    os.execve(shell, argv, {**command.environment(), **within, **given})  # noqa: S606

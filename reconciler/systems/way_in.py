@@ -1,0 +1,183 @@
+"""The way to our keys in a container's home, as sshd looks at it before it believes them.
+
+What it finds wrong (StrictModes in sshd_config(5)) it tells its own log only, and people are told
+"Permission denied". So it is looked at first, and mended: owners and modes on that way are ours to
+keep, as the keys are.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from reconciler.archives.id_map import Owner
+from reconciler.children import hostile
+from reconciler.children.hostile import HostileError
+from reconciler.container import home_files
+from reconciler.container.home_files import UID
+from reconciler.host.places import rootfs
+from reconciler.mounts import sources as mounts
+from state import command
+from state.errors import LxcGpuError
+from state.view import Resident, View
+
+SSHD = PurePosixPath("usr/sbin/sshd")
+KEYS = "authorized_keys"
+_OUTER = 0o055
+"""What everybody needs of `/` and of `/home`: sshd reads the keys as the user, and so do we."""
+_HOME = 2
+_ONLY_LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(frozen=True)
+class Step:
+    """One folder on the way to the keys, or the file itself."""
+
+    depth: int
+    """How far below the container's root: 0 is `/`, 1 `/home`, 2 the home, 3 `.ssh`, 4 the keys."""
+    uid: int
+    """Its owner, as the container sees it."""
+    mode: int
+    """With its type (inode(7))."""
+
+
+@dataclass(frozen=True)
+class Mending:
+    """What one of them has to become."""
+
+    depth: int
+    mode: int
+    owner: bool
+    """Whether it has to be given to the user."""
+
+
+def mendings(steps: Sequence[Step]) -> tuple[Mending, ...]:
+    """What has to become of the way for sshd to take it; of links and the like nothing. Pure."""
+    return tuple(mending for step in steps for mending in _mending(step))
+
+
+def _mending(step: Step) -> tuple[Mending, ...]:
+    mode = stat.S_IMODE(step.mode)
+    if step.depth < _HOME:
+        wanted, owner = mode | _OUTER, False
+    elif stat.S_ISDIR(step.mode):
+        wanted, owner = (mode | 0o700) & ~0o022, step.uid != UID
+    elif stat.S_ISREG(step.mode):
+        wanted, owner = (mode | 0o600) & ~0o022, step.uid != UID
+    else:
+        return ()
+    return (Mending(step.depth, wanted, owner),) if owner or wanted != mode else ()
+
+
+def mend(view: View, user: str, resident: Resident, root: Path) -> tuple[str, ...]:
+    """Mend the way in the system at `root`; what was done, or couldn't be, in words."""
+    return _mend(_Way(Owner(user, resident, view.subid_size), root, home_files.folder(user)))
+
+
+def mend_mounted(view: View, user: str, resident: Resident) -> tuple[str, ...]:
+    """The same where a mount covers the home, if its source is there."""
+    home = home_files.mounted_home(view, user)
+    if home is None or not mounts.usable([home[0]]):
+        return ()
+    return _mend(_Way(Owner(user, resident, view.subid_size), home[1], home[2]))
+
+
+def has_sshd(root: Path, resident: Resident) -> bool:
+    """Whether the system at `root` has an sshd where Debian's is; True if that can't be told."""
+    with suppress(HostileError):
+        return bool(
+            hostile.as_owner(root, resident.subid, lambda top: hostile.is_file_inside(top, SSHD))
+        )
+    return True
+
+
+def unmended(view: View, user: str, resident: Resident) -> tuple[str, ...]:
+    """What would be mended in the system in place, in words; nothing is."""
+    way = _Way(Owner(user, resident, view.subid_size), rootfs(view, user), home_files.folder(user))
+    steps = way.steps()
+    return tuple(way.words(steps, mending) for mending in mendings(steps))
+
+
+@dataclass(frozen=True)
+class _Way:
+    """The way below one folder: the container's root, or what is mounted over a part of it."""
+
+    owner: Owner
+    root: Path
+    keys: PurePosixPath
+    """Where they stand, below `root`."""
+
+    @property
+    def first(self) -> int:
+        """The depth of `root`."""
+        return len(home_files.folder(self.owner.user).parts) - len(self.keys.parts)
+
+    def below(self) -> list[PurePosixPath]:
+        """All that is looked at, below `root`."""
+        parts = (*self.keys.parts, KEYS)
+        return [PurePosixPath(*parts[:number]) for number in range(len(parts) + 1)]
+
+    def steps(self) -> list[Step]:
+        """The way as the user sees it, as far as they get; nothing is followed or opened."""
+
+        def work(top: int) -> list[tuple[int, int]]:
+            found, at = [os.fstat(top)], os.dup(top)
+            with suppress(OSError):
+                for path in self.below()[1:]:
+                    following = os.open(path.name, _ONLY_LOOK, dir_fd=at)
+                    os.close(at)
+                    at = following
+                    found.append(os.fstat(at))
+            return [(status.st_uid, status.st_mode) for status in found]
+
+        subid = self.owner.resident.subid
+        try:
+            found = hostile.as_owner(self.root, subid + UID, work)
+        except HostileError:  # not even the outermost one is open, or there is none
+            found = []
+            with suppress(OSError):
+                status = self.root.lstat()
+                found = [(status.st_uid, status.st_mode)]
+        return [
+            Step(self.first + number, uid - subid, mode) for number, (uid, mode) in enumerate(found)
+        ]
+
+    def words(self, steps: Sequence[Step], mending: Mending) -> str:
+        """What it is about, as it is now."""
+        was = next(step for step in steps if step.depth == mending.depth)
+        parts = ("/", *home_files.folder(self.owner.user).parts, KEYS)[: mending.depth + 1]
+        mode = stat.S_IMODE(was.mode)
+        return f"{PurePosixPath(*parts)} (owner {was.uid}, mode {mode:04o})"
+
+    def mend(self, mending: Mending) -> None:
+        """LxcGpuError if that can't be done, as on a NAS."""
+        place = self.root / self.below()[mending.depth - self.first]
+        if mending.owner:
+            self._run("chown", "--no-dereference", f"{UID}:{UID}", "--", str(place))
+        self._run("chmod", f"{mending.mode:o}", "--", str(place))
+
+    def _run(self, *argv: str) -> None:
+        """As root of the container's ids, able to write below `root` only, wherever links lead."""
+        command.run(self.owner.fenced(self.root, argv))
+
+
+def _mend(way: _Way) -> tuple[str, ...]:
+    """Again until nothing is left: what is closed hides what lies behind it."""
+    notes = list[str]()
+    for _ in way.below():
+        steps = way.steps()
+        todo = mendings(steps)
+        for mending in todo:
+            words = way.words(steps, mending)
+            try:
+                way.mend(mending)
+            except LxcGpuError as error:
+                return (*notes, f"{words} keeps sshd from your keys. {error.message}")
+            notes.append(f"{words} kept sshd from your keys: mended.")
+        if not todo:
+            break
+    return tuple(notes)
