@@ -1,6 +1,6 @@
 """Desired against observed: one diff for all kinds of things, pure.
 
-A kind of thing on a server is one module in `reconciler.kinds` with the same three verbs.
+A kind of thing on a server is one module below `reconciler.kinds` with the same three verbs.
 Nothing here writes: `lxc-gpu plan` prints what this module gives, and never calls `apply`.
 """
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from reconciler.doctor.server import Server, our_accounts, output, text_of
 from reconciler.host import places
-from reconciler.kinds.account import OUT_OF_THE_SOURCE, PASSWD
-from reconciler.kinds.subids import SUBGID, SUBUID, parse
+from reconciler.kinds.accounts.account import OUT_OF_THE_SOURCE, PASSWD
+from reconciler.kinds.accounts.subids import SUBGID, SUBUID, parse
 from state.view import View
 from state.wire.findings import Area, Finding
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from reconciler.doctor.server import Server, output, text_of, unit_properties
 from reconciler.host import places
-from reconciler.kinds.account import AccountKind
-from reconciler.kinds.identity import IdentityKind
+from reconciler.kinds.accounts.account import AccountKind
+from reconciler.kinds.traffic.identity import IdentityKind
 from reconciler.network import filters, iptables, nft
 from state.view import View
 from state.wire.findings import Area, Finding

@@ -10,7 +10,7 @@ from typing import Any
 from reconciler.container.running import running_containers
 from reconciler.doctor.server import Server, output, text_of
 from reconciler.host import places
-from reconciler.kinds.network import FORWARDING
+from reconciler.kinds.traffic.network import FORWARDING
 from reconciler.network.ports import Port, ports
 from state.wire.findings import Area, Finding
 

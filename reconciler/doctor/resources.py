@@ -7,7 +7,7 @@ from pathlib import Path
 
 from reconciler.doctor.server import Server, output, unit_properties
 from reconciler.host import marker
-from reconciler.kinds import disk_quota
+from reconciler.kinds.containers import disk_quota
 from reconciler.mounts import sources as mounts
 from state.errors import LxcGpuError
 from state.wire.findings import Area, Finding

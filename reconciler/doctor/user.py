@@ -13,7 +13,7 @@ from reconciler.doctor.network import cut_off
 from reconciler.doctor.server import Server, output, text_of
 from reconciler.host import marker, places
 from reconciler.host.places import rootfs
-from reconciler.kinds.port_map import SSH, PortMapKind
+from reconciler.kinds.traffic.port_map import SSH, PortMapKind
 from reconciler.network.ports import ports
 from reconciler.requests import login
 from reconciler.requests.power import power_of

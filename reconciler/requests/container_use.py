@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from reconciler.archives.id_map import in_id_map
 from reconciler.host import places
 from reconciler.host.places import rootfs
-from reconciler.kinds import disk_quota
+from reconciler.kinds.containers import disk_quota
 from reconciler.mounts import sources as mounts
 from reconciler.requests import mounting
 from state import command

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from reconciler.host import locks
 from reconciler.host.published import current_view, resident_of
-from reconciler.kinds.forward import ForwardKind
-from reconciler.kinds.port_map import SSH
+from reconciler.kinds.traffic.forward import ForwardKind
+from reconciler.kinds.traffic.port_map import SSH
 from reconciler.network import forwards
 from reconciler.network.forwards import Forward
 from reconciler.rounds.converge import put_right

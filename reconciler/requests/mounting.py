@@ -14,8 +14,8 @@ from reconciler.container.home_files import UID
 from reconciler.host import locks, places
 from reconciler.host.journal import event
 from reconciler.host.places import rootfs
-from reconciler.kinds.mount import MountKind
-from reconciler.kinds.user_folder import UserFolderKind
+from reconciler.kinds.containers.mount import MountKind
+from reconciler.kinds.containers.user_folder import UserFolderKind
 from reconciler.mounts import sources as mounts
 from reconciler.mounts.bind import Bind
 from reconciler.plan import diff

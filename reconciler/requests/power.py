@@ -12,13 +12,13 @@ from reconciler.container import home_files
 from reconciler.host import locks, places
 from reconciler.host.places import rootfs
 from reconciler.host.published import CurrentView, current_view, resident_of
-from reconciler.kinds.bridge_port import BridgePortKind
-from reconciler.kinds.forward import ForwardKind
-from reconciler.kinds.identity import IdentityKind
-from reconciler.kinds.network import NetworkKind
-from reconciler.kinds.port_map import SSH, PortMapKind
-from reconciler.kinds.subids import SubidsKind
-from reconciler.kinds.usernet import UsernetKind
+from reconciler.kinds.accounts.subids import SubidsKind
+from reconciler.kinds.accounts.usernet import UsernetKind
+from reconciler.kinds.traffic.bridge_port import BridgePortKind
+from reconciler.kinds.traffic.forward import ForwardKind
+from reconciler.kinds.traffic.identity import IdentityKind
+from reconciler.kinds.traffic.network import NetworkKind
+from reconciler.kinds.traffic.port_map import SSH, PortMapKind
 from reconciler.plan import AnyKind, Tell
 from reconciler.rounds.converge import SupersededError, converge
 from reconciler.systems import way_in

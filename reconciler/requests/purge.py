@@ -13,8 +13,8 @@ from reconciler.disk.room import used
 from reconciler.host import journal, locks, marker, places
 from reconciler.host.places import rootfs
 from reconciler.host.published import published_view
-from reconciler.kinds.account import GROUP, PASSWD, SHADOW, AccountFiles, own_home
-from reconciler.kinds.subids import SUBGID, SUBUID, replace_lines
+from reconciler.kinds.accounts.account import GROUP, PASSWD, SHADOW, AccountFiles, own_home
+from reconciler.kinds.accounts.subids import SUBGID, SUBUID, replace_lines
 from reconciler.network import forwards
 from reconciler.network.forwards import Forward
 from reconciler.requests.forwarding import forget

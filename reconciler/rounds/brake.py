@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from reconciler.kinds.account import AccountKind
+from reconciler.kinds.accounts.account import AccountKind
 from state.errors import LxcGpuError
 from state.view import View
 

@@ -4,29 +4,29 @@ Revocations first, containers last: a key that was removed stops working, and wh
 before anything slow begins. After them only `identity`: a container that is stopped says goodbye
 to its connections, as itself. (A start makes sure of its own identity first.)
 
-A kind is added with one module in `reconciler.kinds` and one line here.
+A kind is added with one module below `reconciler.kinds` and one line here.
 """
 
 from __future__ import annotations
 
-from reconciler.kinds.account import AccountKind
-from reconciler.kinds.authorized_keys import AuthorizedKeysKind
-from reconciler.kinds.bridge_port import BridgePortKind
-from reconciler.kinds.connection import ConnectionKind
-from reconciler.kinds.container import ContainerKind
-from reconciler.kinds.containers_folder import ContainersFolderKind
-from reconciler.kinds.disk_quota import DiskQuotaKind
-from reconciler.kinds.forward import ForwardKind
-from reconciler.kinds.identity import IdentityKind
-from reconciler.kinds.limits import LimitsKind
-from reconciler.kinds.mount import MountKind
-from reconciler.kinds.network import NetworkKind
-from reconciler.kinds.port_map import PortMapKind
-from reconciler.kinds.register_keys import RegisterKeysKind
-from reconciler.kinds.subids import SubidsKind
-from reconciler.kinds.user_folder import UserFolderKind
-from reconciler.kinds.user_slice import UserSliceKind
-from reconciler.kinds.usernet import UsernetKind
+from reconciler.kinds.accounts.account import AccountKind
+from reconciler.kinds.accounts.subids import SubidsKind
+from reconciler.kinds.accounts.user_slice import UserSliceKind
+from reconciler.kinds.accounts.usernet import UsernetKind
+from reconciler.kinds.containers.container import ContainerKind
+from reconciler.kinds.containers.containers_folder import ContainersFolderKind
+from reconciler.kinds.containers.disk_quota import DiskQuotaKind
+from reconciler.kinds.containers.limits import LimitsKind
+from reconciler.kinds.containers.mount import MountKind
+from reconciler.kinds.containers.user_folder import UserFolderKind
+from reconciler.kinds.keys.authorized_keys import AuthorizedKeysKind
+from reconciler.kinds.keys.connection import ConnectionKind
+from reconciler.kinds.keys.register_keys import RegisterKeysKind
+from reconciler.kinds.traffic.bridge_port import BridgePortKind
+from reconciler.kinds.traffic.forward import ForwardKind
+from reconciler.kinds.traffic.identity import IdentityKind
+from reconciler.kinds.traffic.network import NetworkKind
+from reconciler.kinds.traffic.port_map import PortMapKind
 from reconciler.plan import AnyKind
 
 KINDS: tuple[AnyKind, ...] = (

@@ -20,10 +20,10 @@ from reconciler.host import places
 from reconciler.host.config import read_server_config
 from reconciler.host.published import published_view
 from reconciler.host.suspension import suspension
-from reconciler.kinds.account import GROUP, PASSWD, SHADOW
-from reconciler.kinds.identity import IdentityKind
-from reconciler.kinds.subids import SUBGID, SUBUID
-from reconciler.kinds.usernet import USERNET
+from reconciler.kinds.accounts.account import GROUP, PASSWD, SHADOW
+from reconciler.kinds.accounts.subids import SUBGID, SUBUID
+from reconciler.kinds.accounts.usernet import USERNET
+from reconciler.kinds.traffic.identity import IdentityKind
 from reconciler.plan import AnyKind, Planned, plan
 from reconciler.rounds.drift import Sparing
 from reconciler.rounds.order import KINDS

@@ -28,7 +28,7 @@ HOME = f"{DISK}/containers/lqchen"
 ROUND = f"""
 import json, sys
 sys.path.insert(0, {SOURCE_INSIDE!r})
-from reconciler.kinds.disk_quota import DiskQuotaKind, use_of
+from reconciler.kinds.containers.disk_quota import DiskQuotaKind, use_of
 from reconciler.rounds.converge import converge
 from state.view import from_json
 view = from_json(sys.stdin.read())

@@ -10,7 +10,7 @@ import pytest
 from reconciler.container.apparmor import Confinement
 from reconciler.doctor import accounts, firewall, machine, network, service, storage, user
 from reconciler.doctor.accounts import Span, overlaps
-from reconciler.kinds.subids import parse as parse_subids
+from reconciler.kinds.accounts.subids import parse as parse_subids
 from reconciler.load.idleness import Record
 from state.wire.messages import Drift, Failure, Report
 

@@ -2,7 +2,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from reconciler.kinds.identity import IdentityKind
+from reconciler.kinds.traffic.identity import IdentityKind
 from reconciler.network.filters import (
     FORWARD,
     INPUT,

@@ -13,7 +13,7 @@ import pytest
 from reconciler.host import places
 from reconciler.host.config import ServerConfig
 from reconciler.host.published import published_view
-from reconciler.kinds import account
+from reconciler.kinds.accounts import account
 from reconciler.rounds import brake, newest
 from reconciler.rounds.newest import publish_newest
 from reconciler.rounds.trusted import trust

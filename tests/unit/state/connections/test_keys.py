@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.kinds.authorized_keys import host_lines
-from reconciler.kinds.register_keys import user_lines
+from reconciler.kinds.keys.authorized_keys import host_lines
+from reconciler.kinds.keys.register_keys import user_lines
 from state.connections.keys import Keys, Opened, keys_in, lines_of
 
 ONE, TWO = "ssh-ed25519 AAAAone", "sk-ssh-ed25519@openssh.com AAAAtwo/+="

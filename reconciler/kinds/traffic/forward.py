@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from reconciler.kinds.port_map import Chain, Mappings, PortMapping, in_words
+from reconciler.kinds.traffic.port_map import Chain, Mappings, PortMapping, in_words
 from reconciler.network import forwards
 from reconciler.plan import Change, Lock, Observed, Tell
 from state.errors import LxcGpuError

@@ -1,4 +1,4 @@
-from reconciler.kinds.register_keys import parse, user_lines
+from reconciler.kinds.keys.register_keys import parse, user_lines
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGVh laptop"
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.kinds import subids, usernet
+from reconciler.kinds.accounts import subids, usernet
 
 OTHERS = "chen:100000:65536\n# a note\nlqchenx:165536:65536\n"
 

@@ -11,7 +11,7 @@ import pytest
 
 from reconciler.disk import project_quota
 from reconciler.disk.project_quota import Use
-from reconciler.kinds.disk_quota import DiskQuota, DiskQuotaKind
+from reconciler.kinds.containers.disk_quota import DiskQuota, DiskQuotaKind
 from reconciler.plan import Change
 from state.view import Limits
 from tests.unit.reconciler.views import with_

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from reconciler.host import places
-from reconciler.kinds.authorized_keys import HEADER
+from reconciler.kinds.keys.authorized_keys import HEADER
 from reconciler.plan import Change, Lock, Observed, Tell
 from state.errors import LxcGpuError
 from state.files import read_text, write_file

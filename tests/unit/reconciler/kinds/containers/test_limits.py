@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.kinds.limits import NO_LIMIT, UnitLimits, in_effect
+from reconciler.kinds.containers.limits import NO_LIMIT, UnitLimits, in_effect
 
 ALL = UnitLimits(memory=1 << 30, cpus=64, tasks=300)
 

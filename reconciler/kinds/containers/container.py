@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from reconciler.container import home_files
 from reconciler.host import marker, places
 from reconciler.host.places import container_unit, rootfs
-from reconciler.kinds import subids
+from reconciler.kinds.accounts import subids
 from reconciler.mounts import sources as mounts
 from reconciler.plan import Change, Lock, Observed, Tell
 from reconciler.systems.from_template import link_from_home, make_container, template

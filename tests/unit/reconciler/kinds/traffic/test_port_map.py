@@ -1,4 +1,4 @@
-from reconciler.kinds.port_map import PortMapping, parse
+from reconciler.kinds.traffic.port_map import PortMapping, parse
 from reconciler.network.iptables import parse as parse_tables
 
 SAVED = """\

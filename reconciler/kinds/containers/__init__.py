@@ -1,0 +1,1 @@
+"""Containers, and what they may take of the server: memory, disk, folders."""

@@ -1,0 +1,1 @@
+"""Which keys open our accounts, and what was opened by keys that no longer do."""

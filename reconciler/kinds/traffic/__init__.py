@@ -1,0 +1,1 @@
+"""What containers may send and receive: bridge, ports, identities, mapped ports."""
