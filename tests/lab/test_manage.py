@@ -233,7 +233,13 @@ class TestTwoAtOnce:
     def test_ctrl_c_says_that_it_goes_on(self, fleet: Fleet, untouched: Host) -> None:
         fleet.gpu17.sh("mkdir -p /run/lxc-gpu/locks")
         done = fleet.types("""
-            (sleep 1.2; printf '\\003'; sleep 0.5) | ssh -tt gpu17-manage restart""")
+            rm -f typed said; mkfifo typed
+            ssh -tt gpu17-manage restart <typed >said &
+            exec 3>typed
+            until grep -q 'shutting' said; do sleep 0.05; done
+            printf '\\003' >&3
+            wait $!
+            cat said""")
         assert "Interrupted: what was begun goes on; `status` shows how it went." in done.stdout
         assert "Traceback" not in done.stdout
         eventually(lambda: running(fleet.gpu17, "lqchen"))
