@@ -31,14 +31,15 @@ PATIENCE = 60.0
 """Seconds that a container's sshd may take to answer after the start."""
 SOON = 5.0
 """Seconds after which it is looked whether there is one at all."""
-REACHED_BY: tuple[AnyKind, ...] = (PortMapKind(), ForwardKind())
+_MAPPED: tuple[AnyKind, ...] = (PortMapKind(), ForwardKind())
+REACHED_BY: tuple[AnyKind, ...] = (BridgePortKind(), *_MAPPED)
 """The kinds that have to be right for a container that runs to be reached."""
 NEEDED: tuple[AnyKind, ...] = (
     SubidsKind(),
     UsernetKind(),
     NetworkKind(),
     IdentityKind(),
-    *REACHED_BY,
+    *_MAPPED,
 )
 """The kinds that have to be right for a container to start and be reached."""
 
