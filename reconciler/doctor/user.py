@@ -24,6 +24,12 @@ from state.wire.findings import Area, Finding, Level
 
 MOST_SAID = 5
 NOT_SAVED = "A key that isn't saved, most likely: compare with the keys above."
+_WHY = {
+    "not allowed because": "sshd refused the account itself at that moment, whatever the key.",
+    "Too many authentication failures": "Their ssh offered other keys first: the comments in "
+    "their ~/.ssh/lxc-gpu.config say what to add (IdentitiesOnly).",
+}
+"""What a line of sshd's means; any other one: NOT_SAVED."""
 state_area, account_area, keys_area = Area("state"), Area("account"), Area("keys")
 container_area, ssh_area, journal_area = Area("container"), Area("ssh"), Area("journal")
 
@@ -176,15 +182,16 @@ def logins(person: Person) -> Iterator[Finding]:
     """What sshd said of this person lately: the keys that were refused, above all."""
     said = _newest(400, "-o", "short-iso", "-t", "sshd", "-t", "sshd-session")
     refuses = any(finding.level is Level.WRONG for finding in let_in(person))
-    why = "sshd lets them in with no key: see above." if refuses else NOT_SAVED
+    why = "sshd lets them in with no key: see above." if refuses else ""
     yield from login_findings("\n".join(said), person.name, why)
 
 
-def login_findings(said: str, name: str, why: str = NOT_SAVED) -> Iterator[Finding]:
-    """The last login that worked and the last ones that didn't, most likely why. Pure."""
+def login_findings(said: str, name: str, why: str = "") -> Iterator[Finding]:
+    """The last login that worked and the last ones that didn't, with `why`, if known. Pure."""
     about = re.compile(
         rf"\b(Accepted|Failed|Invalid|Connection closed by) .*\b{re.escape(name)}\b"
         rf"|\bUser {re.escape(name)} from .* not allowed because"
+        rf"|\bDisconnecting authenticating user {re.escape(name)} .* Too many authentication"
     )
     lines = [line for line in said.splitlines() if about.search(line)]
     good = [line for line in lines if "]: Accepted " in line]
@@ -193,7 +200,8 @@ def login_findings(said: str, name: str, why: str = NOT_SAVED) -> Iterator[Findi
         yield ssh_area.ok(f"last login to the manage account: {_short(good[-1])}")
     for line in bad[-MOST_SAID:]:
         if not good or line > good[-1]:
-            yield ssh_area.note(f"refused: {_short(line)}", why)
+            likely = next((means for words, means in _WHY.items() if words in line), NOT_SAVED)
+            yield ssh_area.note(f"refused: {_short(line)}", why or likely)
 
 
 def _short(line: str) -> str:

@@ -287,8 +287,9 @@ class TestUser:
     def test_a_container_whose_port_is_off_the_bridge(self, healthy: Fleet) -> None:
         port = "$(basename /sys/class/net/veth$(id -u lqchen)_*)"
         off = Break(
-            "", f"ip link set {port} nomaster", f"ip link set {port} master lxcgpu0", "", ""
-        )
+            "", f"ip link set {port} nomaster",
+            f"ip link set {port} master lxcgpu0; bridge link set dev {port} hairpin on", "", "",
+        )  # fmt: skip
         with broken(healthy.gpu17, off):
             for words in ([], ["--user", "lqchen"]):
                 found = wrong(examined(healthy.gpu17, *words))

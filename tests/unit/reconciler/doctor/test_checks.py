@@ -368,3 +368,18 @@ def test_logins_of_one_person_and_of_nobody_with_a_similar_name() -> None:
     assert bad.level == "note"
     assert "172.16.2.9 port 40" in bad.text
     assert "(2026-11-21 22:30)" in bad.text
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ("Disconnecting authenticating user lqchen 172.16.2.9 port 40: Too many authentication "
+         "failures [preauth]", "IdentitiesOnly"),
+        ("User lqchen from 172.16.2.9 not allowed because not listed in AllowUsers", "whatever"),
+        ("Failed publickey for lqchen from 172.16.2.9 port 40 ssh2", "isn't saved"),
+    ],
+)  # fmt: skip
+def test_why_a_login_was_refused_is_told_apart(said: str, why: str) -> None:
+    line = f"2026-11-21T22:30:00+0000 gpu17 sshd[4]: {said}"
+    (bad,) = user.login_findings(line, "lqchen")
+    assert why in bad.hint
