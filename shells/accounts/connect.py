@@ -10,10 +10,9 @@ import os
 import socket
 import sys
 import threading
-import time
 from contextlib import suppress
 
-from shells.helper.client import ask
+from shells.helper.client import ask_until_free
 from shells.helper.request import Request
 from shells.terminal import Terminal
 from shells.usage import Verb
@@ -25,8 +24,6 @@ AT_ONCE = 1 << 18
 """Bytes that are read at a time, at most."""
 PATIENCE = 60.0
 """Seconds to wait while other work on the container refuses requests."""
-SOON, SELDOM = 0.2, 3.0
-"""Seconds until it is asked again, at first and in the end: each time is a program of root's."""
 QUIET = 30
 """Seconds without a word after which the other end is asked for a sign of life."""
 SIGNS = 4
@@ -59,20 +56,12 @@ def connect(terminal: Terminal) -> int:
 
 def _started(terminal: Terminal) -> str:
     """The address of the container, whose sshd answers."""
-    deadline, pause = time.monotonic() + PATIENCE, SOON
-    while True:
-        try:
-            answer = ask(Request(Verb.START, options={"quick": ""}), terminal.progress)
-        except LxcGpuError as error:
-            # editors open several connections at once: they start a stopped container together
-            if error.code != "busy" or time.monotonic() > deadline:
-                raise
-            time.sleep(pause)
-            pause = min(2 * pause, SELDOM)
-            continue
-        if not isinstance(answer, Answer):
-            raise LxcGpuError("helper-died", "The start ended without an answer.", "Try again.")
-        return str(answer.facts["address"])
+    # editors open several connections at once: they start a stopped container together
+    start = Request(Verb.START, options={"quick": ""})
+    answer = ask_until_free(start, terminal.progress, PATIENCE)
+    if not isinstance(answer, Answer):
+        raise LxcGpuError("helper-died", "The start ended without an answer.", "Try again.")
+    return str(answer.facts["address"])
 
 
 def _notice_death(connection: socket.socket) -> None:

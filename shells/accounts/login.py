@@ -13,8 +13,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from shells.helper.client import ask
-from shells.helper.request import OF_USERS, Request
+from shells.helper.client import ask, ask_until_free
+from shells.helper.request import OF_USERS, Request, ends_with_its_asker
 from shells.terminal import Terminal
 from shells.usage import SEE_HELP, Verb, parse
 from state.errors import LxcGpuError, Remedy
@@ -25,6 +25,8 @@ FORCED = "lxc-gpu"
 MOST = 50
 """Programs like this one that a user may have under way for a `connect` or a refused transfer: each
 lasts as long as its ssh, and takes 9 MB. (Verbs have the root helper's places.)"""
+PATIENCE = 20.0
+"""Seconds that somebody who only looks waits for requests of their own to end."""
 LONGEST = 1000
 """Letters; a longer request is refused unread."""
 VERBS: dict[str, Verb] = {verb.value: verb for verb in OF_USERS}
@@ -127,7 +129,10 @@ def _shell(request: str, terminal: Terminal) -> int:
 
 def _ask(request: Request, terminal: Terminal, *, as_json: bool) -> int:
     descriptor = _archive_end(request)
-    answer = ask(request, terminal.progress, descriptor)
+    if descriptor is None and ends_with_its_asker(request):
+        answer = ask_until_free(request, terminal.progress, PATIENCE)  # a script looks at much
+    else:
+        answer = ask(request, terminal.progress, descriptor)
     if isinstance(answer, Question):
         if not terminal.agrees(answer.text):
             again = " ".join([request.verb, *map(_as_typed, request.options.items())])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -12,6 +13,8 @@ from shells.helper.request import Request, encode
 from state.errors import LxcGpuError, Remedy
 from state.wire import messages
 
+SOON, SELDOM = 0.2, 3.0
+"""Seconds until it is asked again, at first and in the end: each time is a program of root's."""
 Show = Callable[[messages.Progress], None]
 STDOUT = 1
 _GONE = select.POLLERR | select.POLLHUP
@@ -54,6 +57,24 @@ def ask(
         "Try again; sysadmin: `journalctl -t lxc-gpu` says why.",
         Remedy.RETRY,
     )
+
+
+def ask_until_free(
+    request: Request, show: Show, seconds: float
+) -> messages.Answer | messages.Question | messages.Report:
+    """As `ask`, again while it is `busy`: the asker's places are taken, or other work is under way.
+
+    The LxcGpuError `busy` once that has lasted so many seconds.
+    """
+    deadline, pause = time.monotonic() + seconds, SOON
+    while True:
+        try:
+            return ask(request, show)
+        except LxcGpuError as error:
+            if error.code != "busy" or time.monotonic() > deadline:
+                raise
+        time.sleep(pause)
+        pause = min(2 * pause, SELDOM)
 
 
 def _lines(connection: socket.socket) -> Iterator[bytes]:

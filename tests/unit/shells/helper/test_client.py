@@ -22,16 +22,18 @@ from state.wire import messages
 def helper(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[Callable[[socket.socket], object]], None]:
-    """Has one connection answered so, as systemd or the root helper does."""
+    """Has connections answered so, one after the other, as systemd or the root helper does."""
     monkeypatch.setattr(client, "ROOT_SOCKET", tmp_path / "root.sock")
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(str(tmp_path / "root.sock"))
     listening.listen()
 
-    def begin(answer: Callable[[socket.socket], object]) -> None:
+    def begin(*answers: Callable[[socket.socket], object]) -> None:
         def serve() -> None:
-            with listening, listening.accept()[0] as connection:
-                answer(connection)
+            with listening:
+                for answer in answers:
+                    with listening.accept()[0] as connection:
+                        answer(connection)
 
         Thread(target=serve, daemon=True).start()
 
@@ -51,6 +53,27 @@ def test_an_answer_in_pieces(helper: Callable[[Callable[[socket.socket], object]
 
     helper(answer)
     assert _ask() == messages.Answer("é")
+
+
+def test_who_only_looks_waits_for_a_place(
+    helper: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "SOON", 0.01)
+
+    def says(message: messages.Message) -> Callable[[socket.socket], object]:
+        def answer(connection: socket.socket) -> None:
+            connection.recv(4096)
+            connection.sendall(messages.encode(message).encode())
+
+        return answer
+
+    busy, other = (messages.Refusal(code, "No.") for code in ("busy", "not-registered"))
+    looks = Request(Verb.STATUS)
+    helper(says(busy), says(busy), says(messages.Answer("at last")), says(busy), says(other))
+    assert client.ask_until_free(looks, print, 60) == messages.Answer("at last")
+    with pytest.raises(LxcGpuError, match="No") as caught:
+        client.ask_until_free(looks, print, 60)
+    assert caught.value.code == "not-registered"
 
 
 def test_turned_away_unread_is_told_from_work_that_died(
