@@ -37,9 +37,10 @@ OURS: Mapping[str, str] = {
     **LOGIN,
 }
 GATE: Mapping[str, str] = {"authorizedkeysfile": "/var/lib/lxc-gpu/gate_keys", **OURS}
-SERVICES: Mapping[str, str] = {"authorizedkeysfile": KEYS, **OURS, "usepam": "yes"}
+ACCOUNTS: Mapping[str, str] = {"authorizedkeysfile": KEYS, **OURS, "usepam": "yes"}
 """Without PAM, sshd takes accounts that have no password for locked ones (sshd(8))."""
-USERS: Mapping[str, str] = {**SERVICES, "forcecommand": "lxc-gpu"}
+SERVICES: Mapping[str, str] = {**ACCOUNTS, "unusedconnectiontimeout": "60"}
+USERS: Mapping[str, str] = {**ACCOUNTS, "forcecommand": "lxc-gpu"}
 
 
 @dataclass(frozen=True)

@@ -11,17 +11,27 @@ from pathlib import Path
 
 UNITS = Path("/etc/systemd/system")
 DROP_IN = "50-lxc-gpu.conf"
-LIMITS = """\
+
+
+def limits(tasks: int) -> str:
+    """A drop-in that takes so many tasks."""
+    return f"""\
 # Written by lxc-gpu, and put back if it is changed: a file that sorts after it may say otherwise.
 [Slice]
 # For tar and zstd, which may take 4 GB each and take a tenth; a `connect` takes 9 MB.
 MemoryMax=8G
 MemorySwapMax=0
-TasksMax=512
+TasksMax={tasks}
 # Sysadmins' sessions come first.
 CPUWeight=20
 IOWeight=20
 """
+
+
+LIMITS = limits(512)
+"""One user's."""
+LIMITS_FOR_ALL = limits(4096)
+"""Those of the accounts that everybody shares."""
 
 
 def slice_of(uid: int | str) -> str:

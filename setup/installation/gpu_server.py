@@ -214,8 +214,10 @@ def state_machine(url: str) -> tuple[str, str]:
 def _units(steps: Steps) -> None:
     sources = sorted((CHECKOUT / "setup" / "units").iterdir())
     changed = [steps.file(UNIT_FOLDER / unit.name, unit.read_text()) for unit in sources]
-    ours = [a.pw_uid for a in pwd.getpwall() if a.pw_name in SERVICES or a.pw_shell == USERS_SHELL]
-    changed += [steps.file(slices.drop_in(uid), slices.LIMITS) for uid in ours]
+    for account in pwd.getpwall():
+        if (shared := account.pw_name in SERVICES) or account.pw_shell == USERS_SHELL:
+            limits = slices.LIMITS_FOR_ALL if shared else slices.LIMITS
+            changed.append(steps.file(slices.drop_in(account.pw_uid), limits))
     if any(changed):
         command.run(["systemctl", "daemon-reload"])
     for unit in ENABLED_UNITS:
