@@ -6,30 +6,28 @@ isn't ours, or an account of the system's in that group, is a conflict: reported
 
 from __future__ import annotations
 
-import grp
 import os
-import pwd
 import stat
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from reconciler.host import places
 from reconciler.plan import Change, Lock, Observed, Tell
 from state import command
-from state.errors import LxcGpuError
+from state.command import CommandError
+from state.errors import LxcGpuError, Remedy
 from state.files import read_text
 from state.view import View
 
-K = TypeVar("K")
-T = TypeVar("T")
 PASSWD, SHADOW, GROUP = Path("/etc/passwd"), Path("/etc/shadow"), Path("/etc/group")
 HOME_MODE = 0o711
 """The container's root, an id of nobody on the host, has to pass through the home."""
 FIRST_ORDINARY = 1000
 """Accounts below this uid are the system's (login.defs(5), UID_MIN): root above all."""
+PATIENCE = 5.0
+"""Seconds that the sources of accounts may take to answer."""
 EXPIRED = 1
 """The day, since 1970, on which a disabled account expired (shadow(5): 0 is ambiguous)."""
 OUT_OF_THE_SOURCE = (
@@ -115,11 +113,11 @@ class AccountKind:
         found: dict[str, Account] = {}
         conflicts: dict[str, LxcGpuError] = {}
         accounts = files.accounts()
+        missing: dict[str, int] = {}
         for name in view.residents.keys() & frozenset(names):
             account = accounts.get(name)
             if account is None:
-                if (conflict := _in_the_way(name, view.residents[name].uid)) is not None:
-                    conflicts[name] = conflict
+                missing[name] = view.residents[name].uid
             elif not account.ours:
                 conflicts[name] = _conflict(name)
             else:
@@ -130,7 +128,7 @@ class AccountKind:
                     conflicts[name] = _system_account(name, account.uid)
                 else:
                     found[name] = account
-        return Observed(found, conflicts)
+        return Observed(found, conflicts | _in_the_way(missing))
 
     def apply(
         self, view: View, changes: Sequence[Change[Account]], tell: Tell
@@ -169,25 +167,52 @@ class AccountKind:
         return f"change the account {change.name}: {fields}"
 
 
-def _in_the_way(name: str, uid: int) -> LxcGpuError | None:
-    """Why the account can't be made: what any source of nsswitch.conf(5) has of its name or uid."""
-    if (account := _entry(pwd.getpwnam, name)) is not None:
-        return _elsewhere(name, account.pw_uid)
-    if (owner := _entry(pwd.getpwuid, uid)) is not None:
-        return _uid_conflict(name, uid, owner.pw_name)
-    if (group := _entry(grp.getgrgid, uid)) is not None and group.gr_name != name:
-        return _uid_conflict(name, uid, group.gr_name)
-    group = _entry(grp.getgrnam, name)
-    if group is not None and group.gr_gid != uid:  # sysusers would put the user into that group
-        return _group_conflict(name, group.gr_gid)
+def _in_the_way(uids: Mapping[str, int]) -> dict[str, LxcGpuError]:
+    """Why accounts can't be made: what any source of nsswitch.conf(5) has of their names or uids.
+
+    All at once, and with patience: a directory behind it may hang.
+    """
+    keys = [*uids, *map(str, uids.values())]
+    try:
+        accounts, groups = (_entries(database, keys) for database in ("passwd", "group"))
+    except CommandError as error:
+        return dict.fromkeys(uids, _silent(error))
+    found = {n: _taken(n, uid, accounts, groups) for n, uid in uids.items()}
+    return {name: conflict for name, conflict in found.items() if conflict is not None}
+
+
+def _taken(
+    name: str, uid: int, accounts: Mapping[str, int], groups: Mapping[str, int]
+) -> LxcGpuError | None:
+    if name in accounts:
+        return _elsewhere(name, accounts[name])
+    for of in (accounts, groups):
+        others = (other for other, number in of.items() if number == uid and other != name)
+        if owner := next(others, ""):
+            return _uid_conflict(name, uid, owner)
+    if groups.get(name, uid) != uid:  # sysusers would put the user into that group
+        return _group_conflict(name, groups[name])
     return _home_conflict(name, uid)
 
 
-def _entry(look_up: Callable[[K], T], key: K) -> T | None:
-    try:
-        return look_up(key)
-    except KeyError:
-        return None
+def _entries(database: str, keys: Sequence[str]) -> dict[str, int]:
+    """The numbers of the accounts or groups with these names or numbers, by getent(1)."""
+    if not keys:
+        return {}
+    said = command.run(["getent", database, *keys], check=False, timeout=PATIENCE).stdout
+    lines = (line.split(":") for line in said.splitlines())
+    return {fields[0]: int(fields[2]) for fields in lines if fields[2:3] and fields[2].isdigit()}
+
+
+def _silent(error: CommandError) -> LxcGpuError:
+    return LxcGpuError(
+        "accounts-silent",
+        "This server's sources of accounts (LDAP, SSSD, ...: nsswitch.conf) don't answer: whether "
+        "a name or a uid is taken isn't known, and no account is made.",
+        "Sysadmin: `getent passwd nobody` should answer at once; the next round goes on.",
+        Remedy.WAIT,
+        error.details,
+    )
 
 
 def _elsewhere(name: str, uid: int) -> LxcGpuError:
