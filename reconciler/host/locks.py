@@ -39,6 +39,17 @@ def lock(name: str, *, wait: bool = True) -> Iterator[bool]:
         os.close(descriptor)
 
 
+@contextmanager
+def one_of(name: str, count: int) -> Iterator[bool]:
+    """Hold one of so many locks of this name. Gives False, without one, if all are taken."""
+    for number in range(count):
+        with lock(f"{name}-{number}", wait=False) as held:
+            if held:
+                yield True
+                return
+    yield False
+
+
 def user_lock(user: str) -> str:
     """The name of the lock around work on one user's container."""
     return f"user-{user}"

@@ -17,7 +17,7 @@ import struct
 import time
 
 from reconciler.children import inside
-from reconciler.host.locks import lock
+from reconciler.host.locks import one_of
 from reconciler.host.published import current_view, resident_of
 from reconciler.plan import Tell
 from reconciler.requests import power
@@ -30,6 +30,8 @@ LONGEST = 1 << 16
 """Bytes of what the asker says; a longer command is none."""
 AT_ONCE = 4
 """Shells that one user may have open: other requests need places, too."""
+OF_ALL = 80
+"""Those of all users: the root helper's socket takes 200 requests, and the others are short."""
 SHELLS = (("/bin/bash",), ("/bin/sh",))
 """What is run without a command: the first that is there. No login shell: its start-up files may be
 what is broken."""
@@ -46,18 +48,19 @@ def shell(user: str, ends: int, tell: Tell) -> int:
     if not stat.S_ISSOCK(os.fstat(ends).st_mode):
         raise LxcGpuError("bad-request", "That is no request that lxc-gpu knows.")
     resident_of(current_view(), user)
-    for place in range(AT_ONCE):
-        with lock(f"shell-{place}-{user}", wait=False) as free:
-            if free:
-                if not power.power_of(user).running:
-                    power.start(user, tell, reached=False)
-                return _until_it_ends(_begun(user, ends), ends)
-    raise LxcGpuError(
-        "busy",
-        f"{AT_ONCE} shells of yours are open on this server, as many as may be.",
-        "Leave one of them, then type the same again.",
-        Remedy.WAIT,
-    )
+    with one_of(f"shell-{user}", AT_ONCE) as own, one_of("shell", OF_ALL) as free:
+        if not own:
+            raise _too_many(f"{AT_ONCE} shells of yours are", "Leave one of them, then type")
+        if not free:
+            raise _too_many(f"{OF_ALL} shells of all users are", "Wait until one ends, then type")
+        if not power.power_of(user).running:
+            power.start(user, tell, reached=False)
+        return _until_it_ends(_begun(user, ends), ends)
+
+
+def _too_many(what: str, then: str) -> LxcGpuError:
+    message = f"{what} open on this server, as many as may be."
+    return LxcGpuError("busy", message, f"{then} the same again.", Remedy.WAIT)
 
 
 def _begun(user: str, ends: int) -> int:

@@ -17,11 +17,11 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 
 from reconciler.container.undertaking import AskerGoneError
 from reconciler.host import key_days
-from reconciler.host.locks import lock
+from reconciler.host.locks import one_of
 from reconciler.host.places import AUTHORIZED_KEYS
 from reconciler.plan import Tell
 from shells.helper.charged import charge
@@ -124,18 +124,19 @@ def _ask_for_the_key(asker: str, pid: int) -> None:
 @contextmanager
 def _place(asker: str) -> Iterator[None]:
     """One of the asker's places, for as long as the request takes; LxcGpuError if none is free."""
-    with ExitStack() as held:
-        if asker != "root":
-            places = REGISTRATIONS if asker == "register" else PLACES
-            names = (f"place-{number}-{asker}" for number in range(places))
-            if not any(held.enter_context(lock(name, wait=False)) for name in names):
-                whose = f"of the account {asker}" if asker in OF_SERVICES else "of yours"
-                raise LxcGpuError(
-                    "busy",
-                    f"{places} requests {whose} are under way on this server, as many as may be.",
-                    "Wait until one has ended, then type the same again.",
-                    Remedy.WAIT,
-                )
+    if asker == "root":
+        yield
+        return
+    places = REGISTRATIONS if asker == "register" else PLACES
+    with one_of(f"place-{asker}", places) as free:
+        if not free:
+            whose = f"of the account {asker}" if asker in OF_SERVICES else "of yours"
+            raise LxcGpuError(
+                "busy",
+                f"{places} requests {whose} are under way on this server, as many as may be.",
+                "Wait until one has ended, then type the same again.",
+                Remedy.WAIT,
+            )
         yield
 
 

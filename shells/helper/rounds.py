@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import subprocess
 import time
-import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 from reconciler.host import marker, places
 from reconciler.host.config import ServerConfig, read_server_config, ssh_command
 from reconciler.host.journal import event
-from reconciler.host.locks import lock
+from reconciler.host.locks import lock, one_of
 from reconciler.host.published import published_view
 from reconciler.host.status import read_status
 from reconciler.host.suspension import suspension
@@ -43,26 +42,23 @@ def reconcile_together(tell: Tell) -> messages.Report:
     Beyond `AT_ONCE`, one round waits to begin, and it serves all who asked before it did.
     """
     asked = time.time()
-    with ExitStack() as held:
-        if not _may_begin(held):
-            tell(messages.Progress("waiting for other rounds to end"))
-            held.enter_context(lock("round-waits"))  # to the end of the round that waited
-            while (shared := _of_round_since(asked)) is None and not _may_begin(held):
-                time.sleep(_LOOK_EVERY)
-            if shared is not None:
-                return shared
-        return reconcile(tell)
+    with one_of("round", AT_ONCE) as free:
+        if free:
+            return reconcile(tell)
+    tell(messages.Progress("waiting for other rounds to end"))
+    with lock("round-waits"):
+        while (shared := _of_round_since(asked)) is None:
+            with one_of("round", AT_ONCE) as free:
+                if free:
+                    return reconcile(tell)
+            time.sleep(_LOOK_EVERY)
+        return shared
 
 
 def _of_round_since(moment: float) -> messages.Report | None:
     """The report of a round for everybody that began after `moment`, and ended."""
     last = read_status()
     return last if last is not None and last.finished - last.seconds > moment else None
-
-
-def _may_begin(held: ExitStack) -> bool:
-    names = (f"round-{number}" for number in range(AT_ONCE))
-    return any(held.enter_context(lock(name, wait=False)) for name in names)
 
 
 def reconcile(tell: Tell, only: str | None = None) -> messages.Report:
@@ -105,14 +101,16 @@ def _in_line(user: str, server: str, tell: Tell) -> Iterator[None]:
                 "It goes on by itself. When it has ended, type the same again to see how.",
                 Remedy.WAIT,
             )
-        line = f"registering-{zlib.crc32(user.encode()) % LINES}"
-        with lock(line, wait=False) as free:
-            if free:
-                yield
-                return
-        tell(messages.Progress("waiting for other people's registrations to end"))
-        with lock(line):
-            yield
+        told = False
+        while True:
+            with one_of("registering", LINES) as free:
+                if free:
+                    yield
+                    return
+            if not told:
+                tell(messages.Progress("waiting for other people's registrations to end"))
+            told = True
+            time.sleep(_LOOK_EVERY)
 
 
 def _register(
@@ -127,8 +125,10 @@ def _register(
             Remedy.WAIT,
         )
     view = published_view()
-    if view is not None and (question := _anew(view, asked)) is not None:
-        return question
+    if view is not None:
+        marker.require(view)
+        if (question := _anew(view, asked)) is not None:
+            return question
     host_key = make_host_key(user)
     resident = view.residents.get(user) if view else None
     noted = resident is not None and resident.host_key.split()[:2] == host_key.split()[:2]
