@@ -25,6 +25,8 @@ AUTH = "SSH_USER_AUTH"
 """The variable that names the file (ssh(1), ENVIRONMENT)."""
 AUTH_FILE = re.compile(r"/tmp/sshauth\.[A-Za-z0-9]{15}", re.ASCII)  # noqa: S108
 """What sshd calls it (session.c of OpenSSH, prepare_auth_info_file)."""
+INIT = 1
+"""Above whom the parent left alone: it tells nothing."""
 SSHD = frozenset({"sshd", "sshd-session"})
 """The programs that serve a connection: the second since OpenSSH 9.8."""
 
@@ -75,9 +77,9 @@ def _opened_by(pid: int, environment: Mapping[str, str]) -> Opened | None:
         return Opened(keys, running=processes.command_line_of(pid))
     everything = processes.everything()
     for above in processes.ancestors(pid, everything):
+        if above.pid != INIT and uid_of(above.pid) != uid_of(pid):
+            return None  # a sysadmin became this account, perhaps in a terminal that lives on
         if above.name in SSHD:
-            if uid_of(above.pid) != uid_of(pid):
-                return None  # a sysadmin came in, and became this account
             monitor = everything.get(above.parent)
             return Opened(began=monitor.began if monitor else 0.0)
     return Opened()  # sshd has ended
