@@ -47,7 +47,8 @@ class DiskQuotaKind:
 
     def desired(self, view: View) -> Mapping[str, DiskQuota]:
         """One for each resident who has a limit, if the file system can hold them to it."""
-        limits = {name: view.limits_of(name).disk for name in view.residents}
+        there = [name for name in view.residents if not _is_gone(view, name)]
+        limits = {name: view.limits_of(name).disk for name in there}
         wanted = {n: DiskQuota(of // BLOCK * BLOCK) for n, of in limits.items() if of is not None}
         return wanted if wanted and available(view) else {}
 
@@ -110,6 +111,11 @@ def _read(view: View, user: str) -> DiskQuota | None:
     return None
 
 
+def _is_gone(view: View, user: str) -> bool:
+    """Whether the container was made, and isn't there: nothing may stand where it comes back to."""
+    return marker.was_made(user) and not rootfs(view, user).is_dir()
+
+
 def _is_whole(folder: int, project: int) -> bool:
     if project_quota.project_of(folder) != (project, True):
         return False
@@ -134,6 +140,8 @@ def _put_right(view: View, user: str, wanted: DiskQuota | None, tell: Tell) -> N
         project_quota.set_limit(folder, project, wanted.limit if wanted else 0)
         if wanted is None or _is_whole(folder, project):
             return
+        with suppress(OSError):  # a copy has it, too, from where all was counted
+            os.removexattr(folder, COUNTED)
 
     def work(folder: int, tell: Tell) -> None:
         project_quota.assign_tree(folder, project, tell)
