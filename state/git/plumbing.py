@@ -18,6 +18,8 @@ LOCAL_LIMIT = 60.0
 """Seconds for what needs no network."""
 REMOTE_LIMIT = 60.0
 """Seconds for a fetch or push."""
+TOO_LONG = "Timeout: the command"
+"""How the errors of a program begin that ran into its limit (GitPython's word)."""
 SSH = "ssh -o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval=10"
 
 _SETTINGS = (
@@ -180,7 +182,7 @@ _KNOWN: tuple[tuple[tuple[str, ...], str, str, str, Remedy], ...] = (
     ),
     (
         (
-            "Timeout: the command",
+            TOO_LONG,
             "Could not resolve host",
             "Connection refused",
             "Connection timed out",

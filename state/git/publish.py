@@ -22,7 +22,7 @@ from state.edits.edit import Edit
 from state.edits.render import render, touched
 from state.errors import LxcGpuError, Remedy
 from state.git.commits import MAIN, Author, Committed, shown
-from state.git.plumbing import REMOTE_LIMIT, Answered, GitError, RemoteError, failure
+from state.git.plumbing import REMOTE_LIMIT, TOO_LONG, Answered, GitError, RemoteError, failure
 from state.git.repository import Repository
 from state.model.documents import Fleet, State
 from state.model.layout import MODELS, subject_of
@@ -47,7 +47,7 @@ _LOST_RACE = (
 
 
 _CUT_OFF = (
-    "Timeout: the command",
+    TOO_LONG,
     "the remote end hung up",
     "Connection reset",
     "Connection closed",

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Self
 from state.errors import LxcGpuError, Remedy
 from state.git.commits import AS_STORED, FIELDS, MAIN, Commit, commit_of
 from state.git.locks import LOCK_FILES
-from state.git.plumbing import REMOTE_LIMIT, SSH, GitError, Plumbing, failure
+from state.git.plumbing import REMOTE_LIMIT, SSH, TOO_LONG, GitError, Plumbing, failure
 
 if TYPE_CHECKING:
     from state.git.tree import TreeReader
@@ -89,8 +89,13 @@ class Repository:
             fresh.path.rename(path)
 
     def whole(self) -> bool:
-        """Whether nothing of this clone is damaged: every object is read (git-fsck(1))."""
+        """Whether nothing of this clone is damaged: every object is read (git-fsck(1)).
+
+        What can't be read within the limit isn't called damaged.
+        """
         checked = self.git.ask(("fsck", "--no-progress", "--no-dangling"))
+        if TOO_LONG in checked.errors:
+            return True
         configured = self.git.ask(("config", "--get", "remote.origin.url"))
         bare = self.git.ask(("config", "--type=bool", "--get", "core.bare"))
         return (checked.status, configured.status, bare.output) == (0, 0, b"true\n")

@@ -21,6 +21,8 @@ NGINX = "nginx.service"
 SOCKET = "/run/lxc-gpu-web/page"
 """Where the page listens, as its unit says."""
 LIMIT = 5.0
+LARGEST = 1 << 16
+"""Bytes of a page that are looked at."""
 DAY = 86400
 
 
@@ -36,7 +38,7 @@ def answers(iam: Iam) -> Iterator[Finding]:
         yield area.wrong(f"{UNIT} won't be there after a reboot.", f"systemctl enable {UNIT}")
     begun = time.monotonic()
     try:
-        status = _status(_AtSocket("localhost", timeout=LIMIT))
+        status, _ = _status(_AtSocket("localhost", timeout=LIMIT))
     except (OSError, http.client.HTTPException) as error:
         yield area.wrong(f"{UNIT} runs, but {SOCKET} doesn't answer: {error}.", again)
         return
@@ -62,12 +64,16 @@ def _in_front(iam: Iam) -> Iterator[Finding]:
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(iam.config.host, iam.config.host)  # noqa: S104
     site = "setup/web-server puts our site of it right; /var/log/nginx/error.log says more."
     try:
-        status = _status(http.client.HTTPConnection(host, iam.config.port, timeout=LIMIT))
+        name = urlsplit(iam.config.public_url).netloc
+        at = http.client.HTTPConnection(host, iam.config.port, timeout=LIMIT)
+        status, ours = _status(at, name)
     except (OSError, http.client.HTTPException) as error:
         yield area.wrong(f"nginx runs, but {iam.config.listen} doesn't answer: {error}.", site)
         return
     if status >= 500:
         yield area.wrong(f"nginx doesn't reach the page: status {status}.", site)
+    elif not ours:
+        yield area.wrong(f"nginx answers for another site at {iam.config.listen}.", site)
     else:
         yield area.ok(f"nginx answers for it at {iam.config.listen}")
 
@@ -81,10 +87,12 @@ class _AtSocket(http.client.HTTPConnection):
         self.sock.connect(SOCKET)
 
 
-def _status(connection: http.client.HTTPConnection) -> int:
+def _status(connection: http.client.HTTPConnection, name: str = "localhost") -> tuple[int, bool]:
+    """What `/` of the host `name` is answered with, and whether that is our page."""
     with closing(connection):
-        connection.request("GET", "/")
-        return connection.getresponse().status
+        connection.request("GET", "/", headers={"Host": name})
+        answer = connection.getresponse()
+        return answer.status, b"lxc-gpu" in answer.read(LARGEST)
 
 
 def encrypted(iam: Iam) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ from state import command
 from state.errors import LxcGpuError
 from state.git.commits import shown
 from state.git.locks import abandoned
-from state.git.plumbing import Plumbing
+from state.git.plumbing import TOO_LONG, Plumbing
 from state.model.keys import parse_key
 from state.origin.gate_keys import gate_keys
 from state.wire.findings import Area, Finding
@@ -70,7 +70,7 @@ def whole(iam: Iam) -> Iterator[Finding]:
 def _damage(repository: Path) -> str:
     """The first thing that git-fsck(1) says; empty if it finds nothing, or not in time."""
     done = Plumbing(repository).ask(("fsck", "--no-progress", "--no-dangling"), limit=FSCK_LIMIT)
-    if done.status == 0 or "Timeout: the command" in done.errors:
+    if done.status == 0 or TOO_LONG in done.errors:
         return ""
     lines = f"{done.errors}\n{done.output.decode('utf-8', 'replace')}".splitlines()
     return shown(next((line for line in lines if line.strip()), f"git fsck: {done.status}"))
