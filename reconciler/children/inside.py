@@ -180,18 +180,15 @@ def _init(user: str, opened: ExitStack) -> _Init:
             for name in (PID_NAMESPACE, *NAMESPACES):
                 descriptors.append(os.open(folder / "ns" / name, os.O_RDONLY | os.O_CLOEXEC))
                 opened.callback(os.close, descriptors[-1])
-            init = _Init(
-                descriptors[0],
-                descriptors[1:],
-                [CGROUPS / path for path in cgroups_of((folder / "cgroup").read_text())],
-                _label(folder),
-            )
+            groups = (folder / "cgroup").read_text()
+            joins = [CGROUPS / path for path in cgroups_of(groups)]
+            init = _Init(descriptors[0], descriptors[1:], joins, _label(folder))
             # before LXC has it become init, it is lxc-start, with the server's files in sight
             at_home = (folder / "ns/user").readlink() != ours and not (folder / "exe").samefile(
                 parent / "exe"
             )
-            # still lxc-start's child, so it was nobody else meanwhile
-            if at_home and pid in children.read_text().split():
+            # still lxc-start's child, so it was nobody else meanwhile; and of no other user's
+            if at_home and f"/{unit}/" in groups and pid in children.read_text().split():
                 return init
     raise _not_running()
 

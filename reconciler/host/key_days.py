@@ -39,7 +39,7 @@ def note(keys: Iterable[str], now: float | None = None) -> None:
         return
     with locks.lock("key-days"):
         days = after(read(), used, today, _day(moment - KEPT_FOR * _DAY))
-        write_file(places.KEY_DAYS, json.dumps(days), 0o600)
+        write_file(places.KEY_DAYS, json.dumps(days))
 
 
 def after(days: Mapping[str, str], used: Iterable[str], today: str, oldest: str) -> dict[str, str]:

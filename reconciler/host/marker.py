@@ -184,8 +184,11 @@ def was_made(user: str) -> bool:
 
 
 def made_when(user: str) -> float:
-    """When that was noted: another moment if it was noted again."""
-    return (places.MADE / user).stat().st_mtime
+    """When that was noted: another moment if it was noted again. 0: it isn't any more."""
+    try:
+        return (places.MADE / user).stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def note(user: str) -> None:

@@ -29,7 +29,7 @@ from state.errors import LxcGpuError
 from state.wire.messages import Answer
 
 LONGEST = 50_000
-"""Bytes of a command."""
+"""Bytes of a command, as it is sent."""
 AT_ONCE = 1 << 16
 """Bytes that are read at a time, at most."""
 LINGER = 500
@@ -51,11 +51,6 @@ def command_in(request: str) -> str | None:
 
 def shell(command: str, terminal: Terminal) -> int:
     """Run `command` in the container, or a shell; its exit status."""
-    raw = os.fsencode(command)
-    if len(raw) > LONGEST:
-        raise LxcGpuError(
-            "too-long", "That is too long to be a command.", "Send it: `shell sh <FILE`."
-        )
     interactive = sys.stdin.isatty() and sys.stdout.isatty()
     if not (command or interactive):
         terminal.note(
@@ -68,7 +63,12 @@ def shell(command: str, terminal: Terminal) -> int:
         "command": command,
         "terminal": (kind if _TERM.fullmatch(kind) else _UNKNOWN_TERMINAL) if interactive else "",
     }
-    ours.sendall(json.dumps(said).encode() + b"\n")
+    line = json.dumps(said).encode() + b"\n"
+    if len(line) > LONGEST:
+        raise LxcGpuError(
+            "too-long", "That is too long to be a command.", "Send it: `shell sh <FILE`."
+        )
+    ours.sendall(line)  # nobody reads yet: it has to fit in between
     asking = _Asking(theirs, terminal)
     asking.start()
     if streams := asking.streams(ours):

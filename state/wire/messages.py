@@ -21,7 +21,7 @@ LONGEST_LINE = 1_000_000
 """Bytes; a longer line is no message of ours."""
 LATEST = 253_402_300_799.0
 """The end of the year 9999, in seconds since the epoch: no calendar goes further."""
-MOST_KEY_DAYS = 5000
+MOST_KEY_DAYS = 3000
 """Keys whose last day a server remembers and reports."""
 MOST_DRIFT = 20
 """Drifts that a server remembers and reports."""
