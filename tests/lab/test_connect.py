@@ -137,13 +137,15 @@ class TestManyOfThem:
         gpu17 = through.gpu17
         assert through.types("ssh gpu17 true").ok
         eventually(lambda: not passing(gpu17))
-        refused_transfer = "runuser -u lqchen -- /usr/local/lib/lxc-gpu/login-shell -c sftp"
+        transfer = "login-shell -c internal-sftp"
+        refused_transfer = f"runuser -u lqchen -- /usr/local/lib/lxc-gpu/{transfer}"
         gpu17.sh(f"""
             systemd-run -q --unit=crowd sh -c '
                 for n in $(seq 50); do sleep infinity | {refused_transfer} >/dev/null & done; wait'
             """)  # fmt: skip
         try:
-            count = "pgrep -c -u lqchen -x login-shell || true"
+            crowd = f"pgrep -u lqchen -f '{transfer}' | xargs -r ps -o comm= -p"
+            count = f"{crowd} | grep -c login-shell || true"
             eventually(lambda: gpu17.sh(count).stdout == "50\n")
             done = through.types("ssh gpu17 true")
             assert done.status == 255

@@ -238,7 +238,7 @@ class TestTwoAtOnce:
             exec 3>typed
             until grep -q 'shutting' said; do sleep 0.05; done
             printf '\\003' >&3
-            wait $!
+            wait $! || true
             cat said""")
         assert "Interrupted: what was begun goes on; `status` shows how it went." in done.stdout
         assert "Traceback" not in done.stdout
