@@ -13,6 +13,7 @@ from reconciler.disk.room import used
 from reconciler.host import journal, locks, marker, places
 from reconciler.host.places import rootfs
 from reconciler.host.published import published_view
+from reconciler.host.slices import slice_of
 from reconciler.kinds.accounts.account import GROUP, PASSWD, SHADOW, AccountFiles, own_home
 from reconciler.kinds.accounts.subids import SUBGID, SUBUID, replace_lines
 from reconciler.network import forwards
@@ -130,4 +131,6 @@ def _remove_account(user: str) -> None:
     home = Path(account.pw_dir)
     if home == places.HOMES / user and own_home(user, account.pw_uid):
         shutil.rmtree(home)  # before the account: what a kill leaves is found again
+    # logind keeps a user's manager for a while after the last session (logind.conf(5))
+    command.run(["systemctl", "stop", slice_of(account.pw_uid)], check=False)
     command.run(["userdel", user])
