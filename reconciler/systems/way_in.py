@@ -63,7 +63,7 @@ def mendings(steps: Sequence[Step]) -> tuple[Mending, ...]:
 def _mending(step: Step) -> tuple[Mending, ...]:
     mode = stat.S_IMODE(step.mode)
     if step.depth < _HOME:
-        wanted, owner = mode | _OUTER, False
+        wanted, owner = mode | (0o500 if step.uid == UID else _OUTER), False
     elif stat.S_ISDIR(step.mode):
         wanted, owner = (mode | 0o700) & ~0o022, step.uid != UID
     elif stat.S_ISREG(step.mode):
