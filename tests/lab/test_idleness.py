@@ -6,6 +6,7 @@ What a GPU does is told by a fake NVML (fake_nvml.c), for the lab has none.
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -281,7 +282,10 @@ class TestLooking:
         server.sh(f"systemctl start {TIMER}")
         try:
             assert server.sh(f"systemctl is-enabled {TIMER}").stdout.strip() == "enabled"
-            shown = server.sh(f"systemctl list-timers --output=json {TIMER}; date +%s").stdout
+            listed = f"systemctl list-timers --output=json {TIMER}; date +%s"
+            ready = '"next":[0-9]'  # none while what it starts is at work
+            eventually(lambda: re.search(ready, server.sh(listed).stdout) is not None)
+            shown = server.sh(listed).stdout
             (timer,), now = json.loads(shown.splitlines()[0]), int(shown.splitlines()[1])
             assert -60 < timer["next"] / 1e6 - now <= 11 * 60
             assert server.sh(f"stat -c %a:%U {KEPT}").stdout.strip() == "644:root"
