@@ -39,6 +39,11 @@ OURS: Mapping[str, str] = {
 GATE: Mapping[str, str] = {"authorizedkeysfile": "/var/lib/lxc-gpu/gate_keys", **OURS}
 ACCOUNTS: Mapping[str, str] = {"authorizedkeysfile": KEYS, **OURS, "usepam": "yes"}
 """Without PAM, sshd takes accounts that have no password for locked ones (sshd(8))."""
+SERVED_BY = {
+    "register": "nobody can register here",
+    "iam": "the web page can neither nudge this server nor read its load",
+}
+"""The service accounts, and what doesn't work without each."""
 SERVICES: Mapping[str, str] = {**ACCOUNTS, "unusedconnectiontimeout": "60"}
 USERS: Mapping[str, str] = {**ACCOUNTS, "forcecommand": "lxc-gpu"}
 
@@ -65,12 +70,18 @@ class Trouble:
 def in_effect(server: Server) -> Iterator[Finding]:
     """What sshd would do with every user and the service accounts."""
     residents = server.view.residents if server.view else {}
-    names = ["register", "iam", *sorted(our_accounts() & residents.keys())]
-    yield from _judged(server, [found for name in names if (found := _account(server, name))])
+    names = [*SERVED_BY, *sorted(our_accounts() & residents.keys())]
+    found = {name: _account(server, name) for name in names}
+    for name, use in SERVED_BY.items():
+        if found[name] is None:
+            yield area.wrong(
+                f"The account {name} is missing: {use}.", "Run `setup/gpu-server` again."
+            )
+    yield from _judged(server, [account for account in found.values() if account])
 
 
 def of_user(server: Server, name: str) -> list[Finding]:
-    """The same for one user."""
+    """What sshd really does with one user's account."""
     account = _account(server, name)
     return list(_judged(server, [account])) if account else []
 
@@ -87,7 +98,7 @@ def _account(server: Server, name: str) -> Account | None:
     groups = _groups(name)
     if groups is None:
         return None
-    wanted = SERVICES if name in ("register", "iam") else USERS
+    wanted = SERVICES if name in SERVED_BY else USERS
     own = server.view.address if server.view else OUTSIDE
     addresses = tuple(dict.fromkeys((own, OUTSIDE)))
     if name == "iam":

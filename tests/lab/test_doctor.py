@@ -83,6 +83,10 @@ BREAKS = (
     Break("sshd reads nothing of ours", f"cp -p {MAIN} {MAIN}.kept; sed -i '/^Include/d' {MAIN}",
           f"mv {MAIN}.kept {MAIN}", "sshd has authorizedkeysfile '.ssh/authorized_keys ",
           "Write `Include /etc/ssh/sshd_config.d/*.conf` as the first line", group=7),
+    Break("no account iam", "sed -i s/^iam:/away:/ /etc/passwd",
+          "sed -i s/^away:/iam:/ /etc/passwd",
+          "The account iam is missing: the web page can neither nudge", "setup/gpu-server",
+          group=8),
     Break("nosuid", f"mount --bind {CONTAINERS} {CONTAINERS}; "
           f"mount -o remount,bind,nosuid {CONTAINERS}", f"umount -l {CONTAINERS}",
           "mounted nosuid: sudo doesn't work in containers", "remount,rw,suid"),
