@@ -206,7 +206,7 @@ def _label(folder: Path) -> str:
 
 @contextmanager
 def _children_in(libc: ctypes.CDLL, namespace: int) -> Iterator[None]:
-    """Who is forked in the block is in that pid namespace; this process stays where it is."""
+    """Children forked in the block are in that pid namespace; this process stays where it is."""
     own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     try:
         _setns(libc, namespace)

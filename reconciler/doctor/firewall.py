@@ -98,7 +98,7 @@ def _differing(wanted: Mapping[str, object], found: Mapping[str, object]) -> set
 
 
 def _without_account(view: View) -> frozenset[str]:
-    """Whom a round leaves alone altogether, because of another account: that is told by itself."""
+    """Users whom rounds leave alone because of another account. `accounts.names` reports those."""
     return frozenset(AccountKind().observe(view, view.residents.keys()).unreadable)
 
 

@@ -1,4 +1,4 @@
-"""Whom sshd lets in by name: AllowUsers, DenyUsers, AllowGroups, DenyGroups. Pure.
+"""Judges accounts by name, as sshd does: AllowUsers, DenyUsers, AllowGroups, DenyGroups. Pure.
 
 `sshd -T` prints these lists and judges nobody by them. This does, in sshd's order and with its
 patterns: allowed_user() in auth.c, match_user() in match.c and ga_match() in groupaccess.c of

@@ -81,7 +81,7 @@ def listening(
 
 
 def punished(shown: str, exempt: Iterable[str]) -> Iterator[Finding]:
-    """Who is behind addresses that sshd may punish for one of them, by `sshd -T`. Pure."""
+    """Addresses shared by many people that sshd may punish for one person, by `sshd -T`. Pure."""
     found = re.search(r"^persourcepenaltyexemptlist (.*)$", shown, re.M)
     if found is None or "\npersourcepenalties no\n" in shown:
         return

@@ -52,7 +52,7 @@ def web_machine(config: ServerConfig) -> list[str]:
 
 
 def not_punished(config: ServerConfig, view: View | None) -> tuple[str, ...]:
-    """Whom sshd isn't to punish (PerSourcePenaltyExemptList): many people are behind each."""
+    """Addresses that sshd must not punish (PerSourcePenaltyExemptList): many people share each."""
     return tuple(dict.fromkeys((*web_machine(config), *(view.not_punished if view else ()))))
 
 
