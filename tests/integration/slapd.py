@@ -122,8 +122,8 @@ def free_port() -> int:
         return port
 
 
-def make_certificates(folder: Path, name: str) -> Certificates:
-    """A CA, and a certificate by it for 127.0.0.1 and localhost."""
+def make_certificates(folder: Path, name: str, address: str = "127.0.0.1") -> Certificates:
+    """A CA, and a certificate by it for `address` and localhost."""
     folder.mkdir(parents=True, exist_ok=True)
     ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{name} CA")])
@@ -146,7 +146,7 @@ def make_certificates(folder: Path, name: str) -> Certificates:
         .sign(ca_key, hashes.SHA256())
     )
     names = x509.SubjectAlternativeName(
-        [x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]
+        [x509.DNSName("localhost"), x509.IPAddress(ip_address(address))]
     )
     leaf_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     leaf = (
