@@ -14,8 +14,8 @@ from pathlib import Path
 
 import monitor
 from laboratory import lifecycle
-from laboratory.demo.play import play
 from laboratory.demo.browser import browser
+from laboratory.demo.play import play
 from laboratory.demo.story import NAME
 from laboratory.hosts import Lab
 from laboratory.layout import LAPTOP_USER, places
