@@ -6,7 +6,8 @@ import pytest
 
 from tests.integration import active_directory
 from webui.config import DirectoryConfig
-from webui.directory.ldap import Directory, NotAllowedError, WrongLoginError
+from webui.directory.connections import NotAllowedError, WrongLoginError
+from webui.directory.ldap import Directory
 
 ACTIVE_DIRECTORY = {
     "base": active_directory.BASE,

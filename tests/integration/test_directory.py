@@ -20,7 +20,8 @@ from state.model.documents import User
 from tests.integration import slapd
 from tests.patience import HANGS
 from webui.config import DirectoryConfig
-from webui.directory.ldap import Directory, DirectoryDownError, NotAllowedError, WrongLoginError
+from webui.directory.connections import DirectoryDownError, NotAllowedError, WrongLoginError
+from webui.directory.ldap import Directory
 
 pytestmark = pytest.mark.skipif(
     not Path("/usr/sbin/slapd").exists(), reason="needs slapd (apt-get install slapd)"
@@ -402,13 +403,3 @@ def test_looking_everybody_up_knows_groups_in_groups_and_direct_members(server):
     groups = [f"CN=gpu, ou=groups,{slapd.BASE}", f"cn=loop-a,ou=groups,{slapd.BASE}"]
     found = Directory(config(server, allow_groups=groups)).look_up_all(users)
     assert {name for name, each in found.items() if not each.gone} == {"lqchen", "ann", "twin"}
-
-
-def test_lookup_asks_without_a_password(server):
-    directory = Directory(config(server))
-    found = directory.lookup("LQCHEN")
-    assert found is not None
-    assert found.full_name == "Lequn Chen"
-    assert directory.lookup("nobody") is None
-    assert directory.lookup("guest") is None
-    assert directory.lookup("*") is None

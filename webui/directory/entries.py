@@ -89,3 +89,8 @@ def search_for(names: DirectoryConfig, login: str, known_id: str | None) -> str:
 def printable(text: str) -> str:
     """`text` as a full name or address can stand in the state."""
     return "".join(c for c in text if c.isprintable() and c != ":").strip()[:200]
+
+
+def same_dn(dn: str) -> str:
+    """One spelling for all that mean one entry: no blanks around , = and +, no capitals."""
+    return re.sub(r"\s*([,=+])\s*", r"\1", dn).casefold()

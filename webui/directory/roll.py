@@ -15,7 +15,7 @@ from state.model.documents import State, User
 from webui import events
 from webui.background import every
 from webui.clone.source import Source
-from webui.directory.ldap import Found
+from webui.directory.everybody import Found
 from webui.directory.roll_call import Decision, Gone, Rule, decide
 from webui.events import Code
 

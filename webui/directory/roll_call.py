@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from state.model.documents import User
-from webui.directory.ldap import Found
+from webui.directory.everybody import Found
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from state.model.names import propose_name
 from state.wire.findings import Area, Finding, Level
 from webui.config import DirectoryConfig
 from webui.directory.connections import Connections, DirectoryDownError
-from webui.directory.ldap import DEEPEST_GROUP, LOGIN, MOST_GROUPS
+from webui.directory.groups import DEEPEST_GROUP, MOST_GROUPS
+from webui.directory.login import LOGIN
 from webui.doctor.iam import Iam
 from webui.doctor.people import why_down
 

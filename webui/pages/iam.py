@@ -12,8 +12,9 @@ from werkzeug.wrappers import Response as AnyResponse
 from state.edits.users import KeyTakenError
 from state.errors import LxcGpuError, Remedy
 from state.git.publish import UnansweredError
+from webui.directory.connections import DirectoryDownError, NotAllowedError, WrongLoginError
 from webui.directory.key_proof import to_sign
-from webui.directory.ldap import LOGIN, DirectoryDownError, NotAllowedError, WrongLoginError
+from webui.directory.login import LOGIN
 from webui.monitor.shown import usage
 from webui.monitor.shown.holdings import holdings
 from webui.pages.monitor_history import this_week

@@ -16,7 +16,8 @@ from state.model.keys import PublicKey
 from state.model.pasted_keys import KeyProblemsError, parse_keys
 from state.trust.signatures import BadSignatureError
 from webui import events
-from webui.directory.ldap import DirectoryDownError, NotAllowedError, Person, WrongLoginError
+from webui.directory.connections import DirectoryDownError, NotAllowedError, WrongLoginError
+from webui.directory.login import Person
 from webui.events import Code
 from webui.services import Services
 from webui.words import wait_words

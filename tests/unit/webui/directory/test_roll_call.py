@@ -8,7 +8,7 @@ from state.edits.many_users import disable_all, follow_names
 from tests.unit.state.state_files import state
 from webui.config import DirectoryConfig
 from webui.directory.entries import Entry, closed, search_for
-from webui.directory.ldap import Found
+from webui.directory.everybody import Found
 from webui.directory.roll_call import Decision, Rule, decide
 
 NOW = 1_800_000_000.0
