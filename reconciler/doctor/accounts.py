@@ -20,6 +20,13 @@ MOST_SAID = 5
 NSSWITCH = Path("/etc/nsswitch.conf")
 LOCAL = frozenset({"files", "compat"})
 """Sources of nsswitch.conf(5) that are the server's own files."""
+MAPPED_FIRST, SLICE = 200_000, 200_000
+"""Where the uids begin that SSSD gives to a directory's people, and how many each domain has
+(sssd-ldap(5): ldap_idmap_range_min, ldap_idmap_range_size). FreeIPA's ranges are the same."""
+MAPPED_LAST = 2_000_199_999
+NUMBERS = (
+    'docs/guide-sysadmins.md, "Numbers of a directory\'s people", says what follows from that.'
+)
 
 
 @dataclass(frozen=True)
@@ -103,6 +110,41 @@ def numbers(server: Server) -> Iterator[Finding]:
                 )
     if not found:
         yield area.ok("no other account has a number of ours")
+
+
+def mapped(server: Server) -> Iterator[Finding]:
+    """Containers' ids that are those of a directory's people, too: one's file is the other's."""
+    if server.view is None:
+        return
+    if set(sources(text_of(NSSWITCH) or "", "passwd")) <= LOCAL:
+        return
+    yield from meeting(fleet_spans(server), elsewhere(server.view))
+
+
+def meeting(spans: Sequence[Span], people: Mapping[int, str]) -> Iterator[Finding]:
+    """What of `spans` meets the uids of domains, of which some `people` are known by uid. Pure."""
+    everybody = Span(MAPPED_FIRST, MAPPED_LAST - MAPPED_FIRST + 1, "a directory's people")
+    if not any(span.meets(everybody) for span in spans):
+        return
+    domains: dict[int, Span] = {}
+    for uid, name in people.items():
+        if MAPPED_FIRST <= uid <= MAPPED_LAST:
+            first = uid - (uid - MAPPED_FIRST) % SLICE
+            domains.setdefault(first, Span(first, SLICE, name))
+    met = [(d, span) for d in domains.values() for span in spans if span.meets(d)]
+    for domain, span in met[:MOST_SAID]:
+        yield subids_area.wrong(
+            f"{domain.owner}'s domain has the uids {domain.first} to {domain.last}, and "
+            f"{span.owner}'s container the ids {span.first} to {span.last}: on a NAS, a file of "
+            "one can be the other's.",
+            NUMBERS,
+        )
+    if not met:
+        yield subids_area.note(
+            "The containers' ids lie where SSSD and FreeIPA give uids to people of a directory "
+            f"({MAPPED_FIRST} to {MAPPED_LAST}); none of yours is known to meet them.",
+            NUMBERS,
+        )
 
 
 def elsewhere(view: View) -> dict[int, str]:

@@ -45,6 +45,7 @@ SERVER: tuple[Check[Server], ...] = (
     accounts.names,
     accounts.numbers,
     accounts.subordinate_ids,
+    accounts.mapped,
     network.addresses,
     network.routes,
     network.forwarding,

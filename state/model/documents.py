@@ -57,9 +57,13 @@ class Range(Model):
 
 
 class Subids(Model):
-    """Where subordinate ids begin, and how many each user gets; `size` can't change later."""
+    """Where subordinate ids begin, and how many each user gets; neither can change later.
 
-    first: Annotated[int, Field(strict=True, ge=100_000, lt=2**31)] = 10_000_000
+    The default is that of states that say nothing; a new state says something else, because this
+    lies among the numbers that SSSD gives to people (`reconciler.doctor.accounts`).
+    """
+
+    first: Annotated[int, Field(strict=True, ge=100_000, lt=2**32 - 1)] = 10_000_000
     size: Annotated[int, Field(strict=True, ge=65_536, le=2**24)] = 262_144
 
 

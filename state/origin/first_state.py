@@ -122,10 +122,10 @@ def _texts(options: Mapping[str, str], signers: Sequence[Signer]) -> dict[str, b
 
 
 def _with_options(text: str, options: Mapping[str, str]) -> str:
-    """fleet.yaml with each option in the place of its commented default."""
+    """fleet.yaml with each option in the place of the example, which may be a comment."""
     for field, value in options.items():
         line = f"{field}: {value}"
-        found = re.search(rf"^# {re.escape(field)}:.*$", text, re.MULTILINE)
+        found = re.search(rf"^(# )?{re.escape(field)}:.*$", text, re.MULTILINE)
         at = found.span() if found else (len(text), len(text))
         text = text[: at[0]] + line + ("" if found else "\n") + text[at[1] :]
     return text

@@ -22,6 +22,8 @@ EPHEMERAL = (32768, 60999)
 (Documentation/networking/ip-sysctl.rst)."""
 DYNAMIC_UIDS = (61184, 65535)
 """systemd's DynamicUser= range (systemd's UIDS-GIDS.md), then nobody and the 16-bit -1."""
+HIGHEST_UID = 999_999
+"""A container's interface is called `veth<uid>_XXXX` (lxc-user-nic(1)), in 15 letters at most."""
 HIGHEST_ID = 2**32 - 2
 """The highest id there is: -1 means "leave it alone" to chown(2)."""
 
@@ -75,6 +77,9 @@ def _fleet(fleet: Fleet) -> Iterator[Finding]:
     ports = fleet.ports
     yield from overlap("forwards", fleet.forwards, ports.first, ports.last, "`ports`")
     yield from overlap("uids", fleet.uids, *DYNAMIC_UIDS, "ids that systemd uses")
+    if fleet.uids.last > HIGHEST_UID:
+        text = f"uids must not go beyond {HIGHEST_UID}: no container of such a user would start"
+        yield Finding(FLEET, ("uids",), text)
     if fleet.uids.last >= fleet.subids.first and fleet.uids.first <= HIGHEST_ID:
         yield Finding(FLEET, ("subids",), "subids must begin above the last of `uids`")
     yield from _network(fleet.network)

@@ -25,6 +25,7 @@ from state.origin import bare
 from state.origin.first_state import init, init_bare
 from state.origin.hook import judge_push
 from state.origin.limits import PushRefusedError
+from state.reading.check import places
 from state.reading.load import load
 from state.trust.walk import signature_in_words
 from tests.patience import eventually
@@ -109,10 +110,16 @@ def test_ci_for_forges_checks_the_merge(tmp_path: Path, path: str) -> None:
 
 
 def test_options_take_the_place_of_defaults(tmp_path: Path) -> None:
-    init(tmp_path / "s", ME, {"network": "10.80.0.0/16", "uids": "{first: 30000, last: 40000}"})
+    options = {
+        "network": "10.80.0.0/16",
+        "uids": "{first: 30000, last: 40000}",
+        "subids": "{first: 3000000000}",
+    }
+    init(tmp_path / "s", ME, options)
     text = (tmp_path / "s" / "fleet.yaml").read_text()
     fleet = load({"fleet.yaml": text.encode()}).fleet
     assert (str(fleet.network), fleet.uids.first) == ("10.80.0.0/16", 30000)
+    assert fleet.subids.first == 3_000_000_000
     assert "# network:" not in text
     with pytest.raises(LxcGpuError, match="must be an IPv4 network"):
         init(tmp_path / "t", ME, {"network": "10.80.0.1/16"})
@@ -122,10 +129,19 @@ def test_options_take_the_place_of_defaults(tmp_path: Path) -> None:
 def test_the_commented_defaults_are_the_defaults(tmp_path: Path) -> None:
     init(tmp_path / "s", ME)
     text = (tmp_path / "s" / "fleet.yaml").read_text()
-    fields = ("uids", "ports", "forwards", "subids", "network")
+    fields = ("uids", "ports", "forwards", "network")
     for field in fields:
         text = text.replace(f"# {field}:", f"{field}:")
-    assert load({"fleet.yaml": text.encode()}).fleet == load({"fleet.yaml": b"format: 1"}).fleet
+    default = load({"fleet.yaml": b"format: 1"}).fleet
+    new = load({"fleet.yaml": text.encode()}).fleet
+    assert new.model_copy(update={"subids": default.subids}) == default
+
+
+def test_a_new_fleets_subordinate_ids_are_nobodys_in_a_directory(tmp_path: Path) -> None:
+    init(tmp_path / "s", ME)
+    fleet = load({"fleet.yaml": (tmp_path / "s" / "fleet.yaml").read_bytes()}).fleet
+    assert fleet.subids.first > 2_000_200_000, "sssd-ldap(5), ldap_idmap_range_max"
+    assert places(fleet) > 8000
 
 
 def test_a_full_folder_is_left_alone(tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ class Fleet:
         else:
             number = self._free_number()
             known = f"name: {full_name}\nlogin: {login}\nuid: {20000 + number}\n"
-            known += f"port: {22000 + number}\nsubid: {10_000_000 + number * 262_144}\n"
+            known += f"port: {22000 + number}\nsubid: {self.first_subid() + number * 262_144}\n"
         self.commits(f"{name} has a key", f"""
             test ! -e former/{name}.yaml || git mv former/{name}.yaml users/
             mkdir -p users
@@ -125,6 +125,11 @@ class Fleet:
 {known}keys:
   - {key}
 END""")  # fmt: skip
+
+    def first_subid(self) -> int:
+        """Where subordinate ids begin; fleets of earlier releases say nothing about it."""
+        said = self.laptop.sh(f"sed -n 's/^subids: {{first: //p' {CLONE}/fleet.yaml").stdout
+        return int(said.partition(",")[0] or 10_000_000)
 
     def _free_number(self) -> int:
         files = self.laptop.sh(f"cd {CLONE}; cat users/*.yaml former/*.yaml 2>&- || true").stdout

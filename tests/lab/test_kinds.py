@@ -320,7 +320,7 @@ def newcomer(fleet: Fleet, small_containers: None) -> Iterator[str]:
         mkdir -p registrations/gpu18
         test ! -e former/{name}.yaml || git mv former/{name}.yaml users/
         test -e users/{name}.yaml || printf 'name: Carol\\nlogin: carol\\nuid: {20000 + number}\\n'\
-'port: {22000 + number}\\nsubid: {10_000_000 + number * 262_144}\\n' >users/{name}.yaml
+'port: {22000 + number}\\nsubid: {fleet.first_subid() + number * 262_144}\\n' >users/{name}.yaml
         key=$(cut -d' ' -f1,2 /etc/ssh/ssh_host_ed25519_key.pub)
         test -e registrations/gpu18/ann.yaml ||
             echo "host_key: $key" >registrations/gpu18/ann.yaml

@@ -222,6 +222,26 @@ class TestSubids:
         assert "ann's container" in text
 
 
+class TestPeopleOfADirectory:
+    """Whether containers' ids are those of SSSD's people, too."""
+
+    OLD = (Span(10_000_000, 262_144, "lqchen"),)
+    NEW = (Span(2_001_000_000, 262_144, "lqchen"),)
+
+    def test_a_domain_whose_uids_meet_a_container_is_named(self) -> None:
+        (found,) = accounts.meeting(self.OLD, {10_201_104: "ann", 10_201_500: "bob"})
+        assert found.level == "wrong"
+        assert "ann's domain has the uids 10200000 to 10399999" in found.text
+        assert "lqchen's container the ids 10000000 to 10262143" in found.text
+
+    def test_a_domain_elsewhere_is_worth_a_note(self) -> None:
+        (found,) = accounts.meeting(self.OLD, {1_201_104: "ann", 1003: "local"})
+        assert found.level == "note"
+
+    def test_a_new_fleets_ids_meet_nobody(self) -> None:
+        assert list(accounts.meeting(self.NEW, {2_000_199_999: "ann", 200_000: "bob"})) == []
+
+
 class TestNames:
     def test_a_resident_cannot_get_the_account(self) -> None:
         assert accounts.clash("lqchen", 5001, False, True).level == "wrong"

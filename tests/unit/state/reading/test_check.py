@@ -134,6 +134,7 @@ def test_servers() -> None:
         ("uids: {first: 20000, last: 62000}", "overlap ids that systemd uses (61184 to 65535)"),
         ("subids: {first: 100000}\nuids: {first: 20000, last: 60000}", "is not fleet.yaml's"),
         ("uids: {first: 20000, last: 10000000}", "subids must begin above the last of `uids`"),
+        ("uids: {first: 70000, last: 1000000}", "uids must not go beyond 999999"),
         ("network: 10.77.0.0/30", "network 10.77.0.0/30 is too small"),
         ("network: 127.0.0.0/16", "is no network for containers"),
         ("network: 0.0.0.0/0", "is no network for containers"),
