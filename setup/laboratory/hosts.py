@@ -6,8 +6,8 @@ import shlex
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from laboratory.layout import HOSTS, VIRTUAL, HostSpec, Places
-from laboratory.machines.host import Host
+from laboratory.layout import HOSTS, VIRTUAL, HostSpec, Places, own_release
+from laboratory.machines.host import RELEASE, Host
 from laboratory.machines.lxc_host import LxcHost
 from laboratory.machines.virtual_machine import DISK, VirtualMachine
 from state.errors import LxcGpuError
@@ -22,6 +22,8 @@ class Lab:
     place: Places
     virtual: frozenset[str] = frozenset()
     """Hosts that are to be virtual machines, besides those that were made as such."""
+    release: str = ""
+    """Of the hosts that are to be made; empty: as this machine's. Others keep theirs."""
 
     def host(self, name: str) -> Host:
         """The host called `name`."""
@@ -35,10 +37,16 @@ class Lab:
         )
 
     def _host(self, spec: HostSpec) -> Host:
+        spec = replace(spec, release=self._release(spec.name))
         made_virtual = (self.place.hosts / spec.name / DISK).exists()
         if made_virtual or spec.name in self.virtual:
             return VirtualMachine(self.place, replace(spec, image=f"{spec.image}{VIRTUAL}"))
         return LxcHost(self.place, spec)
+
+    def _release(self, name: str) -> str:
+        with suppress(FileNotFoundError):
+            return (self.place.hosts / name / RELEASE).read_text().strip()
+        return self.release or own_release()
 
     @property
     def hosts(self) -> tuple[Host, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import platform
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +47,8 @@ class HostSpec:
     """Whether it sees the checkout, and the Python packages, read-only."""
     template: bool = False
     """Whether it sees the template for researchers' containers."""
+    release: str = ""
+    """Which release of Debian it has, by its name; empty: not known yet."""
 
     @property
     def address(self) -> str:
@@ -152,6 +155,11 @@ class Places:
 def places(name: str = "") -> Places:
     """The places of the lab `name` in this checkout; without a name, of the usual one."""
     return Places(CHECKOUT / (f".lab-{name}" if name else ".lab"))
+
+
+def own_release() -> str:
+    """The release that this machine runs, by its name (os-release(5))."""
+    return platform.freedesktop_os_release().get("VERSION_CODENAME", "")
 
 
 def covered_in_checkout() -> list[str]:

@@ -44,7 +44,7 @@ def up(lab: Lab, names: Sequence[str], progress: Progress, *, bare: bool = False
     Unless `bare`, or some of the lab's hosts don't exist, lxc-gpu is set up on them.
     """
     check_machine((*PROGRAMS, *virtual_machine.PROGRAMS) if lab.virtual else PROGRAMS)
-    _check_virtual(lab)
+    _check_made(lab)
     place = lab.place
     hosts = tuple(lab.host(name) for name in names) or lab.made or lab.hosts
     with _alone(place, progress), ThreadPoolExecutor(WORKERS) as pool:
@@ -89,8 +89,15 @@ def down(lab: Lab, progress: Progress) -> None:
         _clear_leftovers(place)
 
 
-def _check_virtual(lab: Lab) -> None:
-    """Whether what is asked to be a virtual machine can be one."""
+def _check_made(lab: Lab) -> None:
+    """Whether what is asked for can be had of the hosts that are there already."""
+    for host in lab.made:
+        if lab.release not in ("", host.spec.release):
+            raise LxcGpuError(
+                "lab-release",
+                f"{host.name} is there already, and has Debian's release {host.spec.release}.",
+                hint="Remove the lab first: setup/lab down",
+            )
     for name in lab.virtual:
         host = lab.host(name)
         if not host.spec.template:

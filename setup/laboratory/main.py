@@ -30,6 +30,13 @@ class Commands(click.Group):
             ctx.exit(1)
 
 
+def release_name(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """A callback of click's: a release is a part of files' names."""
+    if value and not NAME.fullmatch(value):
+        raise click.BadParameter("a release is called by its name, e.g. trixie")
+    return value
+
+
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--name", default="", help="Another lab beside the usual one, in .lab-NAME.")
 @click.pass_context
@@ -55,15 +62,23 @@ def main(ctx: click.Context, name: str) -> None:
     metavar="HOSTS",
     help="These GPU servers as virtual machines, with a kernel of their own (slow).",
 )
+@click.option(
+    "--release",
+    default="",
+    metavar="NAME",
+    envvar="LXC_GPU_LAB_RELEASE",
+    callback=release_name,
+    help="Debian's release on machines that are made now, e.g. trixie.  [default: this machine's]",
+)
 @click.pass_obj
-def up(lab: Lab, hosts: str, bare: bool, virtual: str) -> None:
+def up(lab: Lab, hosts: str, bare: bool, virtual: str, release: str) -> None:
     """Make the lab's machines and start them; what is there already is left alone."""
     from laboratory import lifecycle
     from laboratory.progress import Progress
 
     begun = time.monotonic()
     with Progress() as progress:
-        lab = replace(lab, virtual=frozenset(_names(virtual)))
+        lab = replace(lab, virtual=frozenset(_names(virtual)), release=release)
         lifecycle.up(lab, _names(hosts), progress, bare=bare)
         progress.say(f"The lab is up ({time.monotonic() - begun:.1f} s).")
         if lab.web_url:

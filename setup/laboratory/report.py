@@ -23,6 +23,8 @@ class HostStatus:
     """Units that failed."""
     kind: str
     """container, or virtual machine."""
+    release: str
+    """Debian's, by its name."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def _observe(host: Host) -> HostStatus:
         state = host.boot_state()
         failed = host.failed_units() if state == "degraded" else ()
     kind = "virtual machine" if isinstance(host, VirtualMachine) else "container"
-    return HostStatus(host.name, host.address, state, failed, kind)
+    return HostStatus(host.name, host.address, state, failed, kind, host.spec.release)
 
 
 def as_json(status: LabStatus) -> str:
@@ -76,11 +78,12 @@ def show(status: LabStatus) -> None:
     from rich.table import Table
 
     colours = {"running": "green", "degraded": "yellow", "stopped": "red", "absent": "dim"}
-    table = Table("host", "address", "kind", "state")
+    table = Table("host", "address", "kind", "release", "state")
     for host in status.hosts:
         failed = f" ({', '.join(host.failed)})" if host.failed else ""
         colour = colours.get(host.state, "yellow")
-        table.add_row(host.name, host.address, host.kind, f"[{colour}]{host.state}[/]{failed}")
+        state = f"[{colour}]{host.state}[/]{failed}"
+        table.add_row(host.name, host.address, host.kind, host.release, state)
     console = Console()
     console.print(table)
     console.print(f"web page: {status.web_url or 'not reachable: the lab is not up'}")

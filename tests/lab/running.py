@@ -9,8 +9,9 @@ from tests.lab import CHECKOUT
 
 FOLDER = os.environ.get("LXC_GPU_LAB", ".lab")
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
-NAME = "-".join(filter(None, (FOLDER.removeprefix(".lab").removeprefix("-"), WORKER)))
-"""Which lab the tests use: each worker of pytest-xdist has its own."""
+RELEASE = os.environ.get("LXC_GPU_LAB_RELEASE", "")
+NAME = "-".join(filter(None, (FOLDER.removeprefix(".lab").removeprefix("-"), RELEASE, WORKER)))
+"""Which lab the tests use: each worker of pytest-xdist has its own, for each release one."""
 
 
 def setup_lab(

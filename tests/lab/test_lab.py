@@ -18,7 +18,7 @@ import pytest
 from laboratory import network
 from laboratory.directory import people
 from laboratory.hosts import Host, Lab
-from laboratory.layout import HOSTS, places
+from laboratory.layout import HOSTS, own_release, places
 from laboratory.machines import cgroups
 from laboratory.progress import Progress
 
@@ -318,6 +318,31 @@ class TestMishaps:
             assert second.returncode == 0, second.stderr
         finally:
             assert setup_lab("down", name=name).returncode == 0
+
+
+class TestRelease:
+    def test_machines_have_the_one_that_was_asked_for_and_keep_it(self) -> None:
+        name = f"other{os.getpid()}"
+        other = "bookworm" if own_release() == "trixie" else "trixie"
+        try:
+            done = setup_lab("up", "--hosts", "laptop", "--release", other, name=name)
+            assert done.returncode == 0, done.stdout + done.stderr
+            done = setup_lab("up", "--release", own_release(), name=name)
+            assert done.returncode == 1
+            assert f"laptop is there already, and has Debian's release {other}" in done.stderr
+            assert setup_lab("up", "--release", "", name=name).returncode == 0
+            status = json.loads(setup_lab("status", "--json", name=name).stdout)
+            (laptop,) = (host for host in status["hosts"] if host["state"] != "absent")
+            assert (laptop["state"], laptop["release"]) == ("running", other)
+            inside = setup_lab("exec", "laptop", "cat", "/etc/os-release", name=name).stdout
+            assert f"VERSION_CODENAME={other}\n" in inside
+        finally:
+            assert setup_lab("down", name=name).returncode == 0
+
+    def test_is_called_by_its_name(self) -> None:
+        done = setup_lab("up", "--release", "../13")
+        assert done.returncode == 2
+        assert "e.g. trixie" in done.stderr
 
 
 class TestTemplateScript:

@@ -85,7 +85,7 @@ def bring_checkout(host: Host) -> None:
     _bring(host, CHECKOUT, names, SOURCE_INSIDE)
     with Progress() as progress, ThreadPoolExecutor(8) as pool:
         images = Images(progress, pool)
-        wheels, image = images.wheels(), images.of(host.spec)
+        wheels, image = images.wheels(host.spec), images.of(host.spec)
     if wheels != (host.folder / "wheels").resolve():
         _bring(host, wheels, sorted(wheel.name for wheel in wheels.iterdir()), WHEELS_INSIDE)
     _bring_packages(host, image)

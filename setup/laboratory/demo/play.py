@@ -13,7 +13,7 @@ from laboratory.demo.story import CHAPTERS, NAME, Story
 from laboratory.directory.people import LQCHEN
 from laboratory.hosts import Lab
 from laboratory.layout import LAPTOP_USER, places
-from laboratory.main import Commands
+from laboratory.main import Commands, release_name
 from laboratory.progress import Progress
 from state.ssh_files import CONFIG, KNOWN_HOSTS
 
@@ -21,16 +21,23 @@ from state.ssh_files import CONFIG, KNOWN_HOSTS
 @click.group(
     cls=Commands,
     invoke_without_command=True,
-    options_metavar="[--story | --down] [--name NAME]",
+    options_metavar="[--story | --down] [--name NAME] [--release NAME]",
     subcommand_metavar="",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.option("--story", "only_story", is_flag=True, help="Play it, check each step, and exit.")
 @click.option("--down", "remove", is_flag=True, help="Remove everything again.")
 @click.option("--name", default="", help="In another lab beside the usual one.")
-def main(only_story: bool, remove: bool, name: str) -> None:
+@click.option(
+    "--release",
+    default="",
+    envvar="LXC_GPU_LAB_RELEASE",
+    callback=release_name,
+    help="Debian's release on its machines, e.g. trixie.",
+)
+def main(only_story: bool, remove: bool, name: str, release: str) -> None:
     """Show lxc-gpu from a public key to root in one's own container, on real machines."""
-    lab = Lab(places(name))
+    lab = Lab(places(name), release=release)
     if remove:
         with Progress() as progress:
             lifecycle.down(lab, progress)

@@ -31,6 +31,8 @@ UNUSED_FOR = 14 * 24 * 3600
 USERS = CACHE / "users"
 """Links to the folders of all hosts of all labs."""
 SETUP = CHECKOUT / "setup"
+KEY = "[0-9a-f]" * 12
+"""What `key_of` makes, as a pattern: one image's name may begin with another's."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def _in_use() -> set[Path]:
 def _make(image: Image, progress: Progress) -> None:
     """Under the lock: make it beside its place, move it there when it is whole."""
     in_use = _in_use()
-    for old in CACHE.glob(f"{image.name}-*"):
+    for old in CACHE.glob(f"{image.name}-{KEY}*"):
         unused = time.time() - old.stat().st_mtime > UNUSED_FOR and old not in in_use
         if unused or ".partial" in old.name:
             run(["rm", "-rf", "--one-file-system", old], timeout=300)
@@ -120,22 +122,12 @@ class Images:
         self._asked: dict[Path, Future[Path]] = {}
         self._lock = threading.Lock()
         self._sources = recipes.own_sources()
-        own = self._template(recipes.own_release())
-        recipe = Path(recipes.__file__)
-        self._base = Image(
-            "base",
-            key_of(own.key, recipe),
-            lambda made: recipes.base(own.path, made),
-            needs=(own,),
-        )
-        python = key_of(lock.SERVERS, recipes.python_version())
-        self._wheels = Image("wheels", python, recipes.wheels)
 
     def start(self, spec: HostSpec) -> None:
         """Begin to make whatever `spec` needs."""
         self._ask(self._role(spec))
         if spec.checkout:
-            self._ask(self._wheels)
+            self._ask(self._wheels(spec.release))
         if spec.template:
             self._ask(self._template(recipes.TEMPLATE_RELEASE))
 
@@ -143,9 +135,9 @@ class Images:
         """The image that `spec` stands on; waits until it is made."""
         return self._get(self._role(spec))
 
-    def wheels(self) -> Path:
-        """The folder of Python packages that the project depends on."""
-        return self._get(self._wheels)
+    def wheels(self, spec: HostSpec) -> Path:
+        """The folder of Python packages that the project depends on, for the Python of `spec`."""
+        return self._get(self._wheels(spec.release))
 
     def template(self) -> Path:
         """The template of researchers' containers."""
@@ -175,32 +167,48 @@ class Images:
         name = f"template-{release}"
         return Image(name, key, lambda made: recipes.template(release, made), suffix=".tar.zst")
 
-    def _role(self, spec: HostSpec) -> Image:
-        return self._named(spec.image)
+    def _base(self, release: str) -> Image:
+        system = self._template(release)
+        return Image(
+            f"base-{release}",
+            key_of(system.key, Path(recipes.__file__)),
+            lambda made: recipes.base(system.path, made),
+            needs=(system,),
+        )
 
-    def _named(self, name: str) -> Image:
+    def _wheels(self, release: str) -> Image:
+        python = recipes.python_of(release)
+        key = key_of(lock.SERVERS, python)
+        return Image(f"wheels-{python}", key, lambda made: recipes.wheels(python, made))
+
+    def _role(self, spec: HostSpec) -> Image:
+        return self._named(spec.image, spec.release)
+
+    def _named(self, name: str, release: str) -> Image:
+        called = f"{name}-{release}"
         if name.endswith(VIRTUAL):
-            of = self._named(name.removesuffix(VIRTUAL))
+            of = self._named(name.removesuffix(VIRTUAL), release)
             return Image(
-                name,
+                called,
                 key_of(of.key, Path(virtual_image.__file__)),
                 lambda made: virtual_image.virtual(of.path, made),
                 needs=(of,),
             )
         files = recipes.files_of(name)
-        base = self._base
+        base = self._base(release)
         if name in recipes.ROLES:
             recipe = recipes.ROLES[name]
             return Image(
-                name,
+                called,
                 key_of(base.key, *files),
                 lambda made: recipe(base.path, made),
                 needs=(base,),
             )
         script = SETUP / recipes.SETUP_SCRIPTS[name]
+        wheels = self._wheels(release)
         return Image(
-            name,
-            key_of(base.key, self._wheels.key, *files),
-            lambda made: recipes.server(base.path, made, script, self._wheels.path),
-            needs=(base, self._wheels),
+            called,
+            key_of(base.key, wheels.key, *files),
+            lambda made: recipes.server(base.path, made, script, wheels.path),
+            needs=(base, wheels),
         )

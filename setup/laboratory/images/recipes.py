@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -9,11 +10,13 @@ from installation import lock
 
 from laboratory.directory import slapd
 from laboratory.images import package_lists
-from laboratory.layout import CHECKOUT, LAPTOP_USER, SOURCE_INSIDE, WHEELS_INSIDE
+from laboratory.layout import CHECKOUT, LAPTOP_USER, SOURCE_INSIDE, WHEELS_INSIDE, own_release
 from state.command import run
 
 TEMPLATE_RELEASE = "bookworm"
-"""Of the researchers' containers; the hosts have the release of this machine."""
+"""Of the researchers' containers, whatever the hosts have."""
+PYTHON = {"bookworm": "3.11", "trixie": "3.13"}
+"""The version that a release has; others are taken to have that of this machine."""
 LONG = 1800
 """Seconds that a download or installation may take."""
 
@@ -39,13 +42,6 @@ exec chroot "$root" env -i LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive HOME=/r
 """
 
 
-def own_release() -> str:
-    """The release that this machine runs: the hosts run the same, as do its Python packages."""
-    with Path("/etc/os-release").open() as file:
-        pairs = (line.strip().partition("=") for line in file)
-        return next((v.strip('"') for k, _, v in pairs if k == "VERSION_CODENAME"), "")
-
-
 def own_sources() -> str:
     """Where this machine gets its packages from, as far as their lists were fetched."""
     form = "$(SITE) $(RELEASE) $(COMPONENT)"
@@ -53,9 +49,9 @@ def own_sources() -> str:
     return own_release() + "\n" + run(listing, env=package_lists.apt_environment()).stdout
 
 
-def python_version() -> str:
-    """The version of this machine's Python, which Python packages are made for."""
-    return run(["/usr/bin/python3", "-V"]).stdout
+def python_of(release: str) -> str:
+    """The version of Python, e.g. 3.13, that Python packages are taken for."""
+    return PYTHON.get(release, f"{sys.version_info.major}.{sys.version_info.minor}")
 
 
 def base(template_image: Path, made: Path) -> None:
@@ -85,10 +81,11 @@ def template(release: str, made: Path) -> None:
     run([script, "--release", release, made], env=package_lists.apt_environment(), timeout=LONG)
 
 
-def wheels(made: Path) -> None:
+def wheels(python: str, made: Path) -> None:
     """Exactly the Python packages that servers have, for machines without a registry."""
     pip = [str(CHECKOUT / ".venv/bin/python"), "-m", "pip", "-q", "--disable-pip-version-check"]
-    words = [*pip, "download", "--dest", str(made), *lock.EXACTLY, str(lock.SERVERS)]
+    words = [*pip, "download", "--dest", str(made), "--python-version", python]
+    words += [*lock.EXACTLY, str(lock.SERVERS)]
     run(words, env=lock.network_environment(), timeout=LONG)
 
 

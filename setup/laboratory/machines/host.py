@@ -15,6 +15,8 @@ from laboratory.layout import HostSpec, Places
 from state.command import SEARCH_PATH, Finished, failure, pasteable, run
 from state.errors import LxcGpuError
 
+RELEASE = "release"
+"""The file in a host's folder that says which release it was made of."""
 SETTLED = ("running", "degraded")
 """What systemd calls itself after booting: all well, or with failed units."""
 

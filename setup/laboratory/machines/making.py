@@ -17,7 +17,7 @@ from laboratory.layout import (
     Places,
     hosts_file,
 )
-from laboratory.machines.host import Host
+from laboratory.machines.host import RELEASE, Host
 from laboratory.progress import Progress
 from state.command import run
 
@@ -55,7 +55,7 @@ def make(host: Host, images: Images, progress: Progress) -> None:
     image = images.of(host.spec)
     links = {"image": image}
     if host.spec.checkout:
-        links["wheels"] = images.wheels()
+        links["wheels"] = images.wheels(host.spec)
     if host.spec.template:
         links["template.tar.zst"] = images.template()
     with progress.step(f"make {host.name}"):
@@ -64,6 +64,7 @@ def make(host: Host, images: Images, progress: Progress) -> None:
         (new / "upper").mkdir(parents=True)
         for name, target in links.items():
             (new / name).symlink_to(target)
+        (new / RELEASE).write_text(f"{host.spec.release}\n")
         host.lay_out(new, image)
         writer = _Writer(host, image, new)
         writer.write_own()
