@@ -34,6 +34,21 @@ NORMAL_ACCOUNT = 512
 ANY_PASSWORD = {"pwdProperties": "0", "minPwdLength": "0", "pwdHistoryLength": "0"}
 """The domain's rules for passwords, put out of effect."""
 
+_AGE_PASSWORD = """
+import sys, ldb
+from samba.auth import system_session
+from samba.dsdb import DSDB_CONTROL_BYPASS_PASSWORD_HASH_OID as AS_IT_IS
+from samba.param import LoadParm
+from samba.samdb import SamDB
+folder, dn = sys.argv[1:]
+settings = LoadParm(folder + "/etc/smb.conf")
+database = SamDB(folder + "/private/sam.ldb", lp=settings, session_info=system_session())
+change = ldb.Message(ldb.Dn(database, dn))
+change["x"] = ldb.MessageElement("132444736000000000", ldb.FLAG_MOD_REPLACE, "pwdLastSet")
+database.modify(change, ["local_oid:" + AS_IT_IS + ":0"])
+"""
+"""In Samba's own database, with the library that samba-tool is made of."""
+
 
 @dataclass(frozen=True)
 class Domain:
@@ -98,6 +113,14 @@ class Domain:
     def set_password(self, dn: str, password: str) -> None:
         """Give somebody another password."""
         self.modify(dn, unicodePwd=quoted(password))
+
+    def age_password(self, dn: str) -> None:
+        """Let somebody's password be of the year 2020, which no client can."""
+        subprocess.run(
+            ["/usr/bin/python3", "-c", _AGE_PASSWORD, self.folder, dn],
+            check=True,
+            capture_output=True,
+        )
 
     def rename(self, dn: str, name: str) -> str:
         """Give an entry another name; returns its new DN."""

@@ -25,6 +25,7 @@ from ldap3.core.exceptions import (
 from state.errors import LxcGpuError, Remedy
 from webui.config import DirectoryConfig
 from webui.directory.allowance import Allowance, LimitedSocket
+from webui.directory.standing import Refusal, refusal
 from webui.directory.tls import VerifiedTls
 
 _NOT_THIS_PASSWORD = (
@@ -50,7 +51,7 @@ class WrongLoginError(LxcGpuError):
 
 
 class NotAllowedError(LxcGpuError):
-    """The password was right, but this person may not use the servers."""
+    """The password was right, but this person may not use the servers, or nothing at all now."""
 
 
 class DirectoryDownError(LxcGpuError):
@@ -147,11 +148,17 @@ class Connections:
 
     @contextmanager
     def bound(self, to: Reached, dn: str, password: str) -> Iterator[Connection]:
-        """A connection of whoever `dn` is. WrongLoginError if the password isn't theirs."""
+        """A connection of whoever `dn` is.
+
+        WrongLoginError if the password isn't theirs, NotAllowedError if it is, but the account
+        is closed.
+        """
         with self._opened(to, dn, password) as connection:
             try:
                 connection.bind(read_server_info=False)
             except _NOT_THIS_PASSWORD as error:
+                if closed := refusal(str(error)):
+                    raise _closed(dn, closed) from error
                 raise wrong(f"{dn}: {error}") from error
             yield connection
 
@@ -202,6 +209,11 @@ def wrong(details: str) -> WrongLoginError:
         Remedy.RETRY,
         details,
     )
+
+
+def _closed(dn: str, closed: Refusal) -> NotAllowedError:
+    text = f"Your password is right, but {closed.text}"
+    return NotAllowedError(closed.code, text, closed.hint, details=f"{dn}: {closed.why}")
 
 
 def down(details: str) -> DirectoryDownError:

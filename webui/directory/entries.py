@@ -11,17 +11,6 @@ from ldap3.utils.conv import escape_bytes, escape_filter_chars
 
 from webui.config import DirectoryConfig
 
-STATUS = ("userAccountControl", "accountExpires", "pwdAccountLockedTime", "shadowExpire",
-          "nsAccountLock")  # fmt: skip
-"""Attributes that can say that an account is closed."""
-_AD_DISABLED = 2
-_AD_NEVER = 2**63 - 1
-_AD_EPOCH = 11_644_473_600
-"""Seconds from 1601, where Active Directory counts from, to 1970."""
-_LOCKED_FOR_GOOD = "000001010000Z"
-"""pwdAccountLockedTime of an account that an administrator locked. Any other value is a lock
-after wrong guesses, which anybody could bring about for anybody."""
-
 
 @dataclass(frozen=True)
 class Entry:
@@ -39,23 +28,6 @@ class Entry:
         """The same as a number, if it is one."""
         text = self.text(attribute)
         return int(text) if re.fullmatch(r"-?[0-9]{1,20}", text, re.ASCII) else None
-
-
-def closed(entry: Entry, now: float) -> str:
-    """Why this account is closed at the time `now`, in words; empty if it isn't."""
-    control, expires = entry.number("userAccountControl"), entry.number("accountExpires")
-    if control is not None and control & _AD_DISABLED:
-        return "the account is disabled"
-    if expires and expires < _AD_NEVER and expires / 10_000_000 - _AD_EPOCH < now:
-        return "the account has expired"
-    if entry.text("pwdAccountLockedTime") == _LOCKED_FOR_GOOD:
-        return "the account is locked by an administrator"
-    day = entry.number("shadowExpire")
-    if day is not None and 0 <= day <= now / 86400:
-        return "the account has expired"
-    if entry.text("nsAccountLock").lower() == "true":
-        return "the account is locked"
-    return ""
 
 
 def directory_id(values: list[bytes] | None) -> str | None:

@@ -8,17 +8,10 @@ from dataclasses import dataclass
 from itertools import islice
 
 from state.model.documents import User
-from webui.directory.entries import (
-    STATUS,
-    Entry,
-    closed,
-    directory_id,
-    printable,
-    same_dn,
-    search_for,
-)
+from webui.directory.entries import Entry, directory_id, printable, same_dn, search_for
 from webui.directory.groups import direct_members, in_groups
 from webui.directory.searches import Searches
+from webui.directory.standing import STATUS, closed
 
 AT_ONCE = 100
 """Users in one search: fewer than any directory's limit on answers, so none has to be raised."""

@@ -7,12 +7,11 @@ import pytest
 from state.edits.many_users import disable_all, follow_names
 from tests.unit.state.state_files import state
 from webui.config import DirectoryConfig
-from webui.directory.entries import Entry, closed, search_for
+from webui.directory.entries import search_for
 from webui.directory.everybody import Found
 from webui.directory.roll_call import Decision, Rule, decide
 
 NOW = 1_800_000_000.0
-TODAY = int(NOW // 86400)
 USERS = {**state().users, "carl": next(iter(state().users.values()))}
 HERE = {name: Found(user.name) for name, user in USERS.items()}
 RULE = Rule(disable=True, after=3, most=2)
@@ -73,32 +72,6 @@ def test_one_edit_for_all_and_one_odd_name_stops_nobody():
     left = edit.apply(old)
     assert set(left.users) == {"lqchen"}
     assert edit.message(old, left) == "ann leaves\n\nwhy"
-
-
-@pytest.mark.parametrize(
-    ("attributes", "said"),
-    [
-        ({}, ""),
-        ({"userAccountControl": "512"}, ""),
-        ({"userAccountControl": "514"}, "disabled"),
-        ({"accountExpires": "0"}, ""),
-        ({"accountExpires": "9223372036854775807"}, ""),
-        ({"accountExpires": "132000000000000000"}, "expired"),
-        ({"pwdAccountLockedTime": "000001010000Z"}, "locked by an administrator"),
-        ({"pwdAccountLockedTime": "20260101120000Z"}, ""),  # wrong guesses: anybody can do that
-        ({"shadowExpire": "-1"}, ""),
-        ({"shadowExpire": str(TODAY + 1)}, ""),
-        ({"shadowExpire": str(TODAY)}, "expired"),
-        ({"shadowExpire": "1"}, "expired"),
-        ({"shadowExpire": "soon"}, ""),
-        ({"nsAccountLock": "TRUE"}, "locked"),
-        ({"nsAccountLock": "false"}, ""),
-    ],
-)
-def test_closed_accounts(attributes, said):
-    entry = Entry("cn=x", {name.lower(): [value.encode()] for name, value in attributes.items()})
-    assert said in closed(entry, NOW)
-    assert bool(said) == bool(closed(entry, NOW))
 
 
 def test_what_is_asked_is_escaped():

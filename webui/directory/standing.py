@@ -1,0 +1,163 @@
+"""Why somebody with the right password can't log in all the same. Pure.
+
+Active Directory says it when it refuses a password that is right; the entry says it beforehand.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from webui.directory.entries import Entry
+
+STATUS = ("userAccountControl", "accountExpires", "pwdAccountLockedTime", "shadowExpire",
+          "nsAccountLock")  # fmt: skip
+"""Attributes that can say that an account is closed for good."""
+MORE_STATUS = ("msDS-User-Account-Control-Computed", "pwdLastSet", "logonHours", "userWorkstations")
+"""... and that it can't be used just now."""
+_DISABLED, _LOCKED, _PASSWORD_NEVER_EXPIRES, _SMARTCARD, _PASSWORD_EXPIRED = (
+    0x2, 0x10, 0x10000, 0x40000, 0x800000)  # fmt: skip
+"""Bits of userAccountControl, and of what Active Directory computes (MS-ADTS 2.2.16)."""
+_AD_NEVER = 2**63 - 1
+_AD_EPOCH = 11_644_473_600
+"""Seconds from 1601, where Active Directory counts from, to 1970."""
+_LOCKED_FOR_GOOD = "000001010000Z"
+"""pwdAccountLockedTime of an account that an administrator locked. Any other value is a lock
+after wrong guesses, which anybody could bring about for anybody."""
+_WEEK = 21
+"""Bytes of logonHours: a bit for each hour of the week."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a password that is right was refused."""
+
+    code: str
+    why: str
+    """For sysadmins, without a full stop."""
+    text: str
+    """For the person, after "Your password is right, but "."""
+    hint: str
+
+
+_WHOEVER = "whoever manages the accounts of your laboratory"
+_CHANGE_IT = (
+    "Change it where you log in otherwise: at a computer of your laboratory, or on its page for"
+    " passwords. Then come back with the new one."
+)
+_REFUSALS = {
+    "530": Refusal(
+        "login-hours",
+        "the account may not log in at this hour of the week",
+        "your account may not log in at this hour of the week.",
+        f"Come back within your hours, or ask {_WHOEVER} for more of them.",
+    ),
+    "531": Refusal(
+        "login-elsewhere",
+        "the account may log in at certain computers only",
+        "your account may log in at certain computers only.",
+        f"Ask {_WHOEVER} to let it log in at the directory's servers, too.",
+    ),
+    "532": Refusal(
+        "password-expired",
+        "the password has expired",
+        "it has expired.",
+        _CHANGE_IT,
+    ),
+    "533": Refusal(
+        "account-disabled",
+        "the account is disabled",
+        "your account is disabled.",
+        f"Ask {_WHOEVER} to enable it.",
+    ),
+    "701": Refusal(
+        "account-expired",
+        "the account has expired",
+        "your account has expired.",
+        f"Ask {_WHOEVER} to extend it.",
+    ),
+    "773": Refusal(
+        "password-first",
+        "the password has to be changed before its first use",
+        "it has to be changed before its first use.",
+        _CHANGE_IT,
+    ),
+}
+"""By the Windows error that Active Directory adds in hexadecimal (MS-ERREF 2.2), those that come
+for the right password only. A locked account (775) is said for wrong passwords, too."""
+
+
+def refusal(said: str) -> Refusal | None:
+    """What the server's words about a refused password mean, if they say that it was right."""
+    found = re.search(r"AcceptSecurityContext error, data ([0-9a-f]{1,8})\b", said)
+    return _REFUSALS.get(found[1]) if found else None
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """Something in an entry that keeps the person out."""
+
+    why: str
+    cure: str
+    """What a sysadmin does about it."""
+    gone: bool = True
+    """Whether the account is closed for good, not only for the moment."""
+
+
+def closed(entry: Entry, now: float) -> str:
+    """Why this account is closed for good at the time `now`, in words; empty if it isn't."""
+    return next((each.why for each in obstacles(entry, now) if each.gone), "")
+
+
+def obstacles(entry: Entry, now: float) -> Iterator[Obstacle]:
+    """Everything that keeps the person out at the time `now`, the worst first."""
+    control, expires = entry.number("userAccountControl") or 0, entry.number("accountExpires")
+    if control & _DISABLED:
+        yield Obstacle("the account is disabled", "Enable it in the directory.")
+    if expires and expires < _AD_NEVER and expires / 10_000_000 - _AD_EPOCH < now:
+        yield Obstacle("the account has expired", "Extend it in the directory (accountExpires).")
+    if entry.text("pwdAccountLockedTime") == _LOCKED_FOR_GOOD:
+        cure = "Remove its pwdAccountLockedTime in the directory."
+        yield Obstacle("the account is locked by an administrator", cure)
+    day = entry.number("shadowExpire")
+    if day is not None and 0 <= day <= now / 86400:
+        yield Obstacle("the account has expired", "Extend it in the directory (shadowExpire).")
+    if entry.text("nsAccountLock").lower() == "true":
+        yield Obstacle("the account is locked", "Unlock it in the directory (nsAccountLock).")
+    yield from _for_now(entry, control, now)
+
+
+def _for_now(entry: Entry, control: int, now: float) -> Iterator[Obstacle]:
+    """What ends by itself, or by a new password."""
+    computed = entry.number("msDS-User-Account-Control-Computed") or 0
+    if computed & _LOCKED:
+        why = "the account is locked after wrong passwords"
+        yield Obstacle(why, "It opens by itself, or unlock it in the directory.", gone=False)
+    if entry.number("pwdLastSet") == 0 and not control & _PASSWORD_NEVER_EXPIRES:
+        why = "the password has to be changed before its first use"
+        yield Obstacle(why, "The person changes it, at a Windows computer for one.", gone=False)
+    elif computed & _PASSWORD_EXPIRED:
+        why = "the password has expired"
+        yield Obstacle(why, "The person changes it, at a Windows computer for one.", gone=False)
+    if control & _SMARTCARD:
+        why = "the account opens with a smart card only"
+        yield Obstacle(why, "Allow it a password in the directory.", gone=False)
+    if not _within_hours(entry, now):
+        why = "the account may not log in at this hour of the week"
+        yield Obstacle(why, "Its logonHours in the directory say when it may.", gone=False)
+    if machines := entry.text("userWorkstations"):
+        why = f"the account may log in at certain computers only ({machines})"
+        cure = "Name the domain controllers among its userWorkstations, or none at all."
+        yield Obstacle(why, cure, gone=False)
+
+
+def _within_hours(entry: Entry, now: float) -> bool:
+    """By logonHours: from Sunday, 0 h UTC, on, the lowest bit of each byte first."""
+    (hours,) = entry.attributes.get("logonhours") or [b""]
+    if len(hours) != _WEEK:
+        return True
+    utc = time.gmtime(now)
+    hour = (utc.tm_wday + 1) % 7 * 24 + utc.tm_hour
+    return bool(hours[hour // 8] >> hour % 8 & 1)
