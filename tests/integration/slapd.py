@@ -164,8 +164,8 @@ def make_certificates(folder: Path, name: str, address: str = "127.0.0.1") -> Ce
 
 
 @contextmanager
-def running(folder: Path, entries: str):
-    """slapd with `LDIF` and `entries`, until the block is left."""
+def running(folder: Path, entries: str, more: str = ""):
+    """slapd with `LDIF`, `entries` and `more` lines of its database, until the block is left."""
     (folder / "db").mkdir(parents=True)
     certificates = make_certificates(folder / "tls", "Lab")
     config = folder / "slapd.conf"
@@ -191,6 +191,7 @@ rootdn "{ROOT_DN}"
 rootpw root-secret
 directory {folder}/db
 index objectClass,uid,entryUUID,member eq
+{more}
 """)
     (folder / "tree.ldif").write_text(LDIF + entries)
     subprocess.run(

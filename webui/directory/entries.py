@@ -11,6 +11,9 @@ from ldap3.utils.conv import escape_bytes, escape_filter_chars
 
 from webui.config import DirectoryConfig
 
+PRIMARY_GROUP = ("primaryGroupID", "objectSid")
+"""Attributes that say which group of Active Directory is somebody's primary one."""
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -56,6 +59,20 @@ def search_for(names: DirectoryConfig, login: str, known_id: str | None) -> str:
     except ValueError:
         return clauses
     return clauses + f"({names.id_attribute}={value})"
+
+
+def primary_group(entry: Entry) -> str:
+    """The SID of the person's primary group in Active Directory (MS-DTYP 2.4.2.1 and 2.4.2.2).
+
+    It is the person's own SID, with another last part. Empty if the entry has none.
+    """
+    sid = entry.attributes.get("objectsid") or [b""]
+    number, whole = entry.number("primaryGroupID"), sid[0]
+    if number is None or len(whole) < 12 or len(whole) != 8 + 4 * whole[1]:
+        return ""
+    authority = int.from_bytes(whole[2:8], "big")
+    parts = [int.from_bytes(whole[at : at + 4], "little") for at in range(8, len(whole) - 4, 4)]
+    return "-".join(map(str, ("S", whole[0], authority, *parts, number)))
 
 
 def printable(text: str) -> str:

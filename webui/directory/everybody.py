@@ -8,8 +8,15 @@ from dataclasses import dataclass
 from itertools import islice
 
 from state.model.documents import User
-from webui.directory.entries import Entry, directory_id, printable, same_dn, search_for
-from webui.directory.groups import direct_members, in_groups
+from webui.directory.entries import (
+    PRIMARY_GROUP,
+    Entry,
+    directory_id,
+    printable,
+    same_dn,
+    search_for,
+)
+from webui.directory.groups import Groups
 from webui.directory.searches import Searches
 from webui.directory.standing import STATUS, closed
 
@@ -28,33 +35,28 @@ class Found:
 
 
 def look_up(searches: Searches, users: Mapping[str, User]) -> dict[str, Found]:
-    """What the directory says about each of `users`: two searches for each hundred."""
+    """What the directory says about each of `users`: two or three searches for each hundred."""
     found: dict[str, Found] = {}
-    members = direct_members(searches)
+    groups = Groups(searches)
     rest = iter(users.items())
     while some := dict(islice(rest, AT_ONCE)):
-        found |= _look_up(searches, some, members)
+        found |= _look_up(searches, some, groups)
     return found
 
 
-def _look_up(
-    searches: Searches, users: Mapping[str, User], members: frozenset[str]
-) -> dict[str, Found]:
+def _look_up(searches: Searches, users: Mapping[str, User], groups: Groups) -> dict[str, Found]:
     names = searches.config
     wanted = "".join(search_for(names, u.login, u.directory_id) for u in users.values())
-    asked = (names.login_attribute, names.name_attribute, names.id_attribute, *STATUS)
-    most = 10 * len(users)
-    entries = searches.below(names.base, f"(|{wanted})", most=most, attributes=asked)
+    own = (names.login_attribute, names.name_attribute, names.id_attribute)
+    asked = (*own, *STATUS, *PRIMARY_GROUP)
+    entries = searches.all_below(names.base, f"(|{wanted})", attributes=asked)
     allow = names.allow if names.allow.startswith("(") else f"({names.allow})"
     both = f"(&{allow}(|{wanted}))"
-    inside = searches.below(names.base, both, most=most, attributes=("1.1",))
-    allowed = {same_dn(entry.dn) for entry in inside}
+    allowed = {same_dn(entry.dn) for entry in searches.all_below(names.base, both)}
+    hold = groups.among(both)
 
     def lets_in(entry: Entry) -> bool:
-        login = entry.text(names.login_attribute).casefold()
-        if same_dn(entry.dn) not in allowed:
-            return False
-        return bool(members & {same_dn(entry.dn), login}) or in_groups(searches, entry)
+        return same_dn(entry.dn) in allowed and hold(entry)
 
     return {name: _found(searches, user, entries, lets_in) for name, user in users.items()}
 

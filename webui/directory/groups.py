@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cached_property
+
 from ldap3.utils.conv import escape_filter_chars
 
-from webui.directory.entries import Entry, same_dn
+from webui.directory.entries import Entry, primary_group, same_dn
 from webui.directory.searches import Searches
 
 DEEPEST_GROUP = 10
 MOST_GROUPS = 1000
+"""How many groups of one person the doctor looks at."""
+AT_ONCE = 100
+"""Names of members in one search."""
 
 _MEMBER_OF_CHAIN = "memberOf:1.2.840.113556.1.4.1941:"
 """LDAP_MATCHING_RULE_IN_CHAIN (MS-ADTS 3.1.1.3.4.4.3)."""
@@ -16,50 +22,112 @@ _MEMBER_OF_CHAIN = "memberOf:1.2.840.113556.1.4.1941:"
 
 def allowed(searches: Searches, entry: Entry) -> bool:
     """Whether `entry` is one of those who may use the servers."""
-    return bool(searches.itself(entry.dn, searches.config.allow)) and in_groups(searches, entry)
+    inside = searches.itself(entry.dn, searches.config.allow)
+    return bool(inside) and Groups(searches).hold(entry)
 
 
-def in_groups(searches: Searches, entry: Entry) -> bool:
-    """Whether `entry` is in one of `allow_groups`, if there are any."""
-    goals = searches.config.allow_groups
-    if not goals:
-        return True
-    if searches.config.nested == "active-directory":
-        groups = "".join(f"({_MEMBER_OF_CHAIN}={escape_filter_chars(dn)})" for dn in goals)
-        return bool(searches.itself(entry.dn, f"(|{groups})"))
-    return _follow(searches, entry)
+class Groups:
+    """`allow_groups`, asked about over one connection; what was learnt of a group is remembered.
 
+    Active Directory lists nobody in their primary group: neither in its `member` nor in their
+    `memberOf` (MS-ADA2 2.45, MS-ADA3 2.120). Only their primaryGroupID says so.
+    """
 
-def direct_members(searches: Searches) -> frozenset[str]:
-    """Whom `allow_groups` name themselves: DNs, and logins. Others are found group by group."""
-    names = ("member", "uniqueMember", "memberUid")
-    found: set[str] = set()
-    for dn in searches.config.allow_groups:
-        for group in searches.itself(dn, "(objectClass=*)", attributes=names):
-            values = [v for name in names for v in group.attributes.get(name.lower(), ())]
-            found |= {same_dn(value.decode("utf-8", "replace")) for value in values}
-    return frozenset(found)
+    def __init__(self, searches: Searches) -> None:
+        self._searches = searches
+        self._config = searches.config
+        self._primary: dict[str, bool] = {}
 
-
-def _follow(searches: Searches, entry: Entry) -> bool:
-    """Whether a group that lets people in is reached from `entry`, group by group."""
-    config = searches.config
-    goal = {same_dn(dn) for dn in config.allow_groups}
-    login = escape_filter_chars(entry.text(config.login_attribute))
-    seen: set[str] = set()
-    members, also = [entry.dn], f"(memberUid={login})"
-    for _ in range(DEEPEST_GROUP):
-        clauses = "".join(
-            f"(member={dn})(uniqueMember={dn})" for dn in map(escape_filter_chars, members)
-        )
-        base, wanted = config.groups_base or config.base, f"(|{clauses}{also})"
-        # Only their names: a group may have 10,000 members.
-        found = searches.below(base, wanted, most=MOST_GROUPS, attributes=("1.1",))
-        new = {same_dn(group.dn): group.dn for group in found}
-        if goal & new.keys():
+    def hold(self, entry: Entry) -> bool:
+        """Whether `entry` is in one of them, directly or by way of groups, if there are any."""
+        if not self._config.allow_groups:
             return True
-        members, also = [dn for key, dn in new.items() if key not in seen], ""
-        seen |= new.keys()
-        if not members or len(seen) > MOST_GROUPS:
+        if self._by_chain:
+            inside = bool(self._searches.itself(entry.dn, self._chain()))
+        else:
+            login = escape_filter_chars(entry.text(self._config.login_attribute))
+            inside = self._followed(entry.dn, f"(memberUid={login})")
+        return inside or self._by_primary_group(entry)
+
+    def among(self, wanted: str) -> Callable[[Entry], bool]:
+        """`hold` for the many entries that match the filter `wanted`: asked all at once."""
+        if not self._config.allow_groups:
+            return lambda _: True
+        if not self._by_chain:
+            return lambda entry: self._names(entry) or self.hold(entry)
+        found = self._searches.all_below(self._config.base, f"(&{self._chain()}{wanted})")
+        inside = {same_dn(each.dn) for each in found}
+        return lambda entry: same_dn(entry.dn) in inside or self._by_primary_group(entry)
+
+    @property
+    def _by_chain(self) -> bool:
+        return self._config.nested == "active-directory"
+
+    def _chain(self, also: str = "") -> str:
+        """The filter for whoever is in one of the groups, by the server's own rule."""
+        goals = map(escape_filter_chars, self._config.allow_groups)
+        return "(|" + "".join(f"({_MEMBER_OF_CHAIN}={dn})" for dn in goals) + also + ")"
+
+    def _by_primary_group(self, entry: Entry) -> bool:
+        sid = primary_group(entry)
+        if not sid:
             return False
-    return False
+        if sid not in self._primary:
+            self._primary[sid] = self._leads_in(f"<SID={sid}>")
+        return self._primary[sid]
+
+    def _leads_in(self, group: str) -> bool:
+        """Whether the group with this name (MS-ADTS 3.1.1.3.1.2.4) is one of them or in one."""
+        if self._by_chain:
+            goals = map(escape_filter_chars, self._config.allow_groups)
+            also = "".join(f"(distinguishedName={dn})" for dn in goals)
+            return bool(self._searches.itself(group, self._chain(also)))
+        for found in self._searches.itself(group, "(objectClass=*)", attributes=("1.1",)):
+            return same_dn(found.dn) in self._goals or self._followed(found.dn)
+        return False
+
+    @cached_property
+    def _goals(self) -> frozenset[str]:
+        return frozenset(map(same_dn, self._config.allow_groups))
+
+    def _names(self, entry: Entry) -> bool:
+        """Whether one of them names the entry itself: DN or login."""
+        login = entry.text(self._config.login_attribute).casefold()
+        return not self._direct_members.isdisjoint({same_dn(entry.dn), login})
+
+    @cached_property
+    def _direct_members(self) -> frozenset[str]:
+        """Whom they name themselves. If some are left out, these are found group by group."""
+        names = ("member", "uniqueMember", "memberUid")
+        found: set[str] = set()
+        for dn in self._config.allow_groups:
+            for group in self._searches.itself(dn, "(objectClass=*)", attributes=names):
+                values = [v for name in names for v in group.attributes.get(name.lower(), ())]
+                found |= {same_dn(value.decode("utf-8", "replace")) for value in values}
+        return frozenset(found)
+
+    def _followed(self, dn: str, also: str = "") -> bool:
+        """Whether one of them is reached from `dn`, group by group; `also` begins there, too."""
+        seen: set[str] = set()
+        members = [dn]
+        for _ in range(DEEPEST_GROUP):
+            new = self._groups_of(members, also)
+            if not self._goals.isdisjoint(new):
+                return True
+            members, also = [dn for key, dn in new.items() if key not in seen], ""
+            seen |= new.keys()
+            if not members:
+                return False
+        return False
+
+    def _groups_of(self, members: list[str], also: str) -> dict[str, str]:
+        """The groups that hold one of `members`: their names, by one spelling of them."""
+        base = self._config.groups_base or self._config.base
+        found: dict[str, str] = {}
+        for begin in range(0, len(members), AT_ONCE):
+            some = map(escape_filter_chars, members[begin : begin + AT_ONCE])
+            clauses = "".join(f"(member={dn})(uniqueMember={dn})" for dn in some)
+            # Only their names: a group may have 10,000 members.
+            groups = self._searches.all_below(base, f"(|{clauses}{also})")
+            found |= {same_dn(group.dn): group.dn for group in groups}
+        return found

@@ -7,16 +7,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from ldap3 import ALL_ATTRIBUTES, BASE, SUBTREE, Connection
-from ldap3.core.exceptions import LDAPNoSuchObjectResult
+from ldap3.core.exceptions import LDAPException, LDAPNoSuchObjectResult
+from ldap3.core.results import RESULT_SUCCESS
 from ldap3.utils.conv import escape_filter_chars
 
 from webui.config import DirectoryConfig
 from webui.directory.entries import Entry
 
+PAGE = 500
+"""Entries in one answer; Active Directory gives 1,000 at most (MaxPageSize)."""
+_PAGES = "1.2.840.113556.1.4.319"
+"""Control for paged results (RFC 2696)."""
+
 
 @dataclass(frozen=True)
 class Searches:
-    """What can be asked over one connection."""
+    """What can be asked over one connection. Half an answer is none: LDAPException."""
 
     connection: Connection
     config: DirectoryConfig
@@ -35,22 +41,25 @@ class Searches:
         With all of their attributes, unless some are named. No such base: no entries.
         """
         try:
-            self.connection.search(
-                base,
-                wanted,
-                scope,
-                attributes=list(attributes) or [ALL_ATTRIBUTES, self.config.id_attribute],
-                size_limit=0,
-                time_limit=self.config.answer_seconds,
-            )
+            return self._asked(base, wanted, scope, attributes)[:most]
         except LDAPNoSuchObjectResult:
             return []
-        answers = self.connection.response or ()
-        found = [each for each in answers if each["type"] == "searchResEntry"]
-        return [
-            Entry(each["dn"], {k.lower(): list(v) for k, v in each["raw_attributes"].items()})
-            for each in found[:most]
-        ]
+
+    def all_below(
+        self, base: str, wanted: str, *, attributes: Sequence[str] = ("1.1",)
+    ) -> list[Entry]:
+        """All entries at `base` and below that match the filter `wanted`, however many.
+
+        No such base: an error.
+        """
+        found: list[Entry] = []
+        page: dict[str, Any] = {"paged_size": PAGE}
+        while True:
+            found += self._asked(base, wanted, SUBTREE, attributes, **page)
+            controls = self.connection.result.get("controls", {})
+            page["paged_cookie"] = controls.get(_PAGES, {}).get("value", {}).get("cookie")
+            if not page["paged_cookie"]:  # a server that knows no pages has said everything
+                return found
 
     def itself(self, dn: str, wanted: str, *, attributes: Sequence[str] = ()) -> list[Entry]:
         """The entry `dn`, if it matches the filter `wanted`."""
@@ -60,3 +69,25 @@ class Searches:
         """Whoever has this login; two are enough to know that it isn't one person's."""
         wanted = f"({self.config.login_attribute}={escape_filter_chars(login)})"
         return self.below(self.config.base, wanted, most=2)
+
+    def _asked(
+        self, base: str, wanted: str, scope: Any, attributes: Sequence[str], **page: Any
+    ) -> list[Entry]:
+        """What stands on other servers (subdomains, DNS zones) is left out."""
+        self.connection.search(
+            base,
+            wanted,
+            scope,
+            attributes=list(attributes) or [ALL_ATTRIBUTES, self.config.id_attribute],
+            size_limit=0,
+            time_limit=self.config.answer_seconds,
+            **page,
+        )
+        result = self.connection.result
+        if result["result"] != RESULT_SUCCESS:  # a limit in size or time, or a referral
+            raise LDAPException(f"the server says {result['description']}")
+        return [
+            Entry(each["dn"], {k.lower(): list(v) for k, v in each["raw_attributes"].items()})
+            for each in self.connection.response or ()
+            if each["type"] == "searchResEntry"
+        ]

@@ -7,7 +7,7 @@ import pytest
 from state.edits.many_users import disable_all, follow_names
 from tests.unit.state.state_files import state
 from webui.config import DirectoryConfig
-from webui.directory.entries import search_for
+from webui.directory.entries import Entry, primary_group, search_for
 from webui.directory.everybody import Found
 from webui.directory.roll_call import Decision, Rule, decide
 
@@ -81,3 +81,14 @@ def test_what_is_asked_is_escaped():
     text = search_for(guid, "ann", "00112233-4455-6677-8899-aabbccddeeff")
     assert r"(objectGUID=\33\22\11\00\55\44\77\66\88\99\aa\bb\cc\dd\ee\ff)" in text
     assert search_for(guid, "ann", "no-guid") == "(uid=ann)"
+
+
+def test_a_primary_group_is_known_by_the_persons_own_id():
+    sid = bytes.fromhex("01050000000000051500000063d5ef22df37b758518c106256040000")
+    attributes = {"objectsid": [sid], "primarygroupid": [b"513"]}
+    group = "S-1-5-21-586143075-1488402399-1645251665-513"
+    assert primary_group(Entry("cn=x", attributes)) == group
+    for odd in (b"", sid[:8], sid[:-1], sid + b"\0\0\0\0"):
+        assert primary_group(Entry("cn=x", {**attributes, "objectsid": [odd]})) == ""
+    assert primary_group(Entry("cn=x", {"objectsid": [sid]})) == ""
+    assert primary_group(Entry("cn=x", {})) == ""

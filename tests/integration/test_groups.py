@@ -1,0 +1,96 @@
+"""Who is in the groups of a real Active Directory (Samba): by primary groups, too."""
+
+from __future__ import annotations
+
+import ldap3
+import pytest
+
+from state.model.documents import User
+from tests.integration import active_directory
+from tests.integration.active_directory import BASE, GROUPS
+from tests.integration.test_active_directory import config
+from webui.directory import searches
+from webui.directory.connections import DirectoryDownError, NotAllowedError
+from webui.directory.ldap import Directory
+
+DOMAIN_USERS = f"CN=Domain Users,CN=Users,{BASE}"
+GUESTS = f"CN=Domain Guests,CN=Users,{BASE}"
+
+
+@pytest.fixture(scope="module")
+def domain(tmp_path_factory):
+    with active_directory.running(tmp_path_factory.mktemp("domain")) as domain:
+        domain.add_person("dora", "Dora Example", "swiper no swiping")
+        gus = domain.add_person("gus", "Gus Guest", "let me in")
+        domain.modify(GUESTS, member=gus)
+        domain.modify(gus, primaryGroupID="514")  # its relative id (MS-DTYP 2.4.2.4)
+        with domain.administrator() as root:
+            root.modify(DOMAIN_USERS, {"member": [(ldap3.MODIFY_DELETE, [gus])]})
+        domain.add_group("in-between", DOMAIN_USERS)
+        domain.add_group("outermost", f"CN=in-between,{GROUPS}")
+        domain.add_group("empty")
+        yield domain
+
+
+@pytest.fixture(params=["active-directory", "follow"])
+def let_in(request, domain):
+    """Whom these groups let in: by a login, and by the roll, which have to agree."""
+
+    def let_in(*groups: str) -> set[str]:
+        found = config(domain, allow_groups=groups, nested=request.param)
+        directory = Directory(found)
+        users = {name: User(name=name, login=name, **NUMBERS) for name in PASSWORDS}
+        roll = {name for name, each in directory.look_up_all(users).items() if not each.gone}
+        logins = {name for name in PASSWORDS if _gets_in(directory, name)}
+        assert logins == roll
+        return logins
+
+    return let_in
+
+
+NUMBERS = {"port": 22000, "subid": 10_000_000, "uid": 20000}
+PASSWORDS = {"dora": "swiper no swiping", "gus": "let me in"}
+
+
+def _gets_in(directory: Directory, login: str) -> bool:
+    try:
+        return directory.authenticate(login, PASSWORDS[login]).login == login
+    except NotAllowedError:
+        return False
+
+
+@pytest.mark.parametrize(
+    "group",
+    [
+        DOMAIN_USERS,
+        f"cn=domain users, cn=users,{BASE.lower()}",
+        f"CN=in-between,{GROUPS}",
+        f"CN=outermost,{GROUPS}",
+    ],
+)
+def test_a_primary_group_counts_and_so_do_the_groups_that_hold_it(let_in, group):
+    assert let_in(group) == {"dora"}
+
+
+def test_the_primary_group_is_each_persons_own(let_in):
+    assert let_in(GUESTS) == {"gus"}
+    assert let_in(f"CN=empty,{GROUPS}") == set()
+    assert let_in(f"CN=empty,{GROUPS}", DOMAIN_USERS) == {"dora"}
+
+
+def test_an_answer_of_several_pages_is_heard_to_the_end(let_in, monkeypatch):
+    monkeypatch.setattr(searches, "PAGE", 1)
+    assert let_in(DOMAIN_USERS, GUESTS) == {"dora", "gus"}
+
+
+def test_references_to_other_partitions_are_harmless(domain, let_in):
+    with domain.administrator() as root:
+        root.search(BASE, "(sAMAccountName=dora)", attributes=["cn"])
+        assert "searchResRef" in [each["type"] for each in root.response]
+    assert let_in(DOMAIN_USERS) == {"dora"}
+
+
+def test_a_base_that_is_not_there_makes_nobody_gone(domain):
+    nowhere = Directory(config(domain, base="DC=elsewhere,DC=com"))
+    with pytest.raises(DirectoryDownError):
+        nowhere.look_up_all({"dora": User(name="dora", login="dora", **NUMBERS)})
