@@ -18,6 +18,7 @@ import pytest
 from state.errors import LxcGpuError
 from state.model.documents import User
 from tests.integration import slapd
+from tests.integration.hostile import BIND, UNBIND, answer, parts, relaying, result, serving
 from tests.patience import HANGS
 from webui.config import DirectoryConfig
 from webui.directory.connections import DirectoryDownError, NotAllowedError, WrongLoginError
@@ -102,20 +103,6 @@ def outcome(directory: Directory) -> object:
 
 
 @contextmanager
-def serving(talk):
-    """The port of a server that has `talk` treat each connection in a thread of its own."""
-
-    def accept() -> None:
-        with suppress(OSError):
-            while True:
-                threading.Thread(target=talk, args=[listener.accept()[0]], daemon=True).start()
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        threading.Thread(target=accept, daemon=True).start()
-        yield listener.getsockname()[1]
-
-
-@contextmanager
 def saying(said):
     """A server that says `said(request)` to each request until the block is left."""
     stop = threading.Event()
@@ -161,23 +148,10 @@ def noise(_: bytes):
     yield from (os.urandom(4096) for _ in repeat(None))
 
 
-def answer(request: bytes, tag: int, content: bytes) -> bytes:
-    """A message of the kind `tag` to this request."""
-    message = parts(request)[0] + bytes([tag, len(content)]) + content
-    return bytes([0x30, len(message)]) + message
-
-
-def parts(request: bytes) -> tuple[bytes, int]:
-    """The id of a request, encoded, and its kind: RFC 4511, 5.1."""
-    begin = 2 + (request[1] & 0x7F if request[1] > 0x7F else 0)
-    end = begin + 2 + request[begin + 1]
-    return request[begin:end], request[end]
-
-
 def entries(request: bytes):
     """Yes to a bind, and entries without an end to a search."""
     if parts(request)[1] == BIND:
-        yield answer(request, 0x61, b"\x0a\x01\x00\x04\x00\x04\x00")
+        yield result(request, 0)
     else:
         yield from repeat(answer(request, 0x64, b"\x04\x04cn=a\x30\x00") * 100)
 
@@ -196,29 +170,13 @@ NONSENSE = (
     b"\x30\x0c\x02\x01\x09\x78\x07\x0a\x01\x00\x04\x00\x04\x00",
 )
 PLAIN = {"starttls": False, "dangerously_unencrypted": True}
-BIND, UNBIND = 0x60, 0x42
-"""Tags of requests: RFC 4511, 4.2 and 4.3."""
 
 
 def asked(server: slapd.Slapd, login: str) -> list[int]:
-    """The kinds of requests, over all connections, that a login with a wrong password takes."""
+    """What a login with a wrong password takes: connections, and kinds of requests over all."""
     kinds: list[int] = []
-    real = int(server.plain.rpartition(":")[2])
-
-    def relay(client: socket.socket) -> None:
-        with suppress(OSError), client, socket.create_connection(("127.0.0.1", real)) as up:
-            threading.Thread(target=copy, args=[up, client], daemon=True).start()
-            while request := client.recv(65536):
-                kinds.append(parts(request)[1])
-                up.sendall(request)
-
-    def copy(source: socket.socket, target: socket.socket) -> None:
-        with suppress(OSError):
-            while data := source.recv(65536):
-                target.sendall(data)
-
-    with serving(relay) as port:
-        directory = Directory(config(server, servers=[f"ldap://127.0.0.1:{port}"], **PLAIN))
+    with relaying(server.plain, kinds.append) as url:
+        directory = Directory(config(server, servers=[url], **PLAIN))
         with pytest.raises(WrongLoginError):
             directory.authenticate(login, "wrong")
     return [kind for kind in kinds if kind != UNBIND]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from ldap3 import NONE, Connection, Server
 from ldap3.core.exceptions import (
@@ -17,16 +19,19 @@ from ldap3.core.exceptions import (
     LDAPInvalidDnError,
     LDAPInvalidDNSyntaxResult,
     LDAPNoSuchObjectResult,
-    LDAPOperationResult,
     LDAPSASLPrepError,
     LDAPUnwillingToPerformResult,
 )
+from ldap3.core.results import RESULT_SUCCESS
 
 from state.errors import LxcGpuError, Remedy
 from webui.config import DirectoryConfig
 from webui.directory.allowance import Allowance, LimitedSocket
+from webui.directory.order import Order
 from webui.directory.standing import Refusal, refusal
 from webui.directory.tls import VerifiedTls
+
+Answer = TypeVar("Answer")
 
 _NOT_THIS_PASSWORD = (
     LDAPInvalidCredentialsResult,
@@ -35,9 +40,11 @@ _NOT_THIS_PASSWORD = (
     LDAPInappropriateAuthenticationResult,
     LDAPNoSuchObjectResult,
     LDAPConstraintViolationResult,
-    LDAPUnwillingToPerformResult,
     LDAPSASLPrepError,  # characters that no password holds (RFC 4013): NUL, for one
 )
+_UNDECIDED = re.compile(r"\bdata (51f|54b|6ba)\b")
+"""Active Directory says "invalid credentials" with these, too: it reached no controller that knows
+the password (MS-ERREF, 2.2: no logon servers, no such domain, the RPC server is unavailable)."""
 MOST_SAID = 4 * 1024 * 1024
 """Bytes that the directory may say at a login: an entry may hold a picture."""
 MORE_FOR_EACH = 16 * 1024
@@ -50,6 +57,14 @@ class WrongLoginError(LxcGpuError):
     """The name or the password is wrong; which one stays unsaid."""
 
 
+class UnwillingError(WrongLoginError):
+    """The server didn't want to look at the password.
+
+    It may be one that begins or ends just now, or (389 Directory Server) the account may be
+    closed. If it is what every server says, it is meant for the account.
+    """
+
+
 class NotAllowedError(LxcGpuError):
     """The password was right, but this person may not use the servers, or nothing at all now."""
 
@@ -60,7 +75,7 @@ class DirectoryDownError(LxcGpuError):
 
 @dataclass(frozen=True)
 class Reached:
-    """A server that answers, and what is left of the conversation with it."""
+    """A server that is asked, and what is left of the conversation with it."""
 
     server: Server
     allowance: Allowance
@@ -82,6 +97,22 @@ class _Connection(Connection):
             check_names=False,
         )
 
+    def bind(self, read_server_info: bool = True, controls: Any = None) -> bool:
+        """As of ldap3, but what isn't success raises: a referral, for one, binds as nobody."""
+        super().bind(read_server_info, controls)
+        return self._success()
+
+    def search(self, *args: Any, **options: Any) -> Any:
+        """The same: half an answer (a limit in time or size, a referral) is none."""
+        super().search(*args, **options)
+        return self._success()
+
+    def _success(self) -> bool:
+        if self.result["result"] != RESULT_SUCCESS:
+            said = f"{self.result['description']} {self.result['message']}".strip()
+            raise LDAPException(f"the server says {said}")
+        return True
+
     @property
     def socket(self) -> LimitedSocket | None:
         return self._socket
@@ -95,34 +126,43 @@ class _Connection(Connection):
 class Connections:
     """How the configuration says to reach the directory."""
 
-    def __init__(self, config: DirectoryConfig) -> None:
+    def __init__(
+        self, config: DirectoryConfig, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._config = config
+        self._order = Order(config.servers, clock)
 
-    @contextmanager
-    def reached(self, people: int = 1) -> Iterator[Reached]:
-        """The first server that answers; what fails in the block is the directory's fault.
+    def reached(self, question: Callable[[Reached], Answer], people: int = 1) -> Answer:
+        """What `question` comes to with the first server that lets it end.
 
-        The conversation has one limit in time and in bytes, by how many people it is about.
+        A server that is silent, hangs up or says that it can't, at any step, is asked last for a
+        while; the next one is asked the whole question. All of it has one limit in time, by how
+        many `people` it is about. An LxcGpuError of `question` is an answer: no other server is
+        asked, since a wrong password counts at each. DirectoryDownError if none answers.
         """
+        step = float(self._config.connect_seconds + self._config.answer_seconds)
+        size = MOST_SAID + MORE_FOR_EACH * people
+        whole = Allowance(step * (2 + max(1, people / 10)), size)
         problems: list[str] = []
-        step = self._config.connect_seconds + self._config.answer_seconds
-        for url in self._config.servers:
+        unwilling: list[UnwillingError] = []
+        servers = self._order.now()
+        for asked, url in enumerate(servers):
             try:
-                server = self._server(url)
-                with self._opened(Reached(server, Allowance(step, MOST_SAID))):
-                    pass
-            except Exception as error:  # whatever a server says, ldap3 may stumble over it
-                problems.append(f"{url}: {_in_words(error)}")
-                continue
-            try:
-                seconds, size = step * (2 + max(1, people / 10)), MOST_SAID + MORE_FOR_EACH * people
-                yield Reached(server, Allowance(seconds, size))
+                left = whole.seconds()
+                share = max(min(step, left), left / (len(servers) - asked))
+                answer = question(Reached(self._server(url), Allowance(share, size)))
+            except UnwillingError as error:
+                unwilling.append(error)
+                problems.append(f"{url}: {error.details}")
             except LxcGpuError:
                 raise
-            except Exception as error:
-                raise down(f"{url}: {_in_words(error)}") from error
-            return
-        raise down("; ".join(problems))
+            except Exception as error:  # whatever a server says, ldap3 may stumble over it
+                self._order.failed(url)
+                problems.append(f"{url}: {_in_words(error)}")
+            else:
+                self._order.answered(url)
+                return answer
+        raise unwilling[0] if len(unwilling) == len(servers) else down("; ".join(problems))
 
     def _server(self, url: str) -> Server:
         return Server(
@@ -156,9 +196,13 @@ class Connections:
         with self._opened(to, dn, password) as connection:
             try:
                 connection.bind(read_server_info=False)
+            except LDAPUnwillingToPerformResult as error:
+                raise wrong(f"{dn}: {error}", UnwillingError) from error
             except _NOT_THIS_PASSWORD as error:
                 if closed := refusal(str(error)):
                     raise _closed(dn, closed) from error
+                if _UNDECIDED.search(str(error)):
+                    raise
                 raise wrong(f"{dn}: {error}") from error
             yield connection
 
@@ -167,7 +211,9 @@ class Connections:
         try:
             with self.bound(to, f"{_NOBODY},{self._config.base}", password):
                 pass
-        except (WrongLoginError, LDAPOperationResult):
+        except UnwillingError:
+            raise
+        except WrongLoginError:
             return
 
     @contextmanager
@@ -186,6 +232,8 @@ class Connections:
             try:
                 connection.bind(read_server_info=False)
             except _NOT_THIS_PASSWORD as error:
+                if _UNDECIDED.search(str(error)):
+                    raise
                 raise down(f"the service account {dn} was refused: {error}") from error
             yield connection
 
@@ -200,9 +248,9 @@ def _in_words(error: Exception) -> str:
     return str(error) if isinstance(error, LDAPException | OSError) else repr(error)
 
 
-def wrong(details: str) -> WrongLoginError:
+def wrong(details: str, kind: type[WrongLoginError] = WrongLoginError) -> WrongLoginError:
     """The one message for a wrong name and a wrong password; `details` are for the journal."""
-    return WrongLoginError(
+    return kind(
         "login-wrong",
         "This name and password don't belong together.",
         "Use the name and password of your laboratory account.",

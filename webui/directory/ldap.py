@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from state.model.documents import User
 from webui.config import DirectoryConfig
 from webui.directory import everybody, login
-from webui.directory.connections import Connections
+from webui.directory.connections import Connections, Reached
 from webui.directory.everybody import Found
 from webui.directory.login import Person
 from webui.directory.searches import Searches
@@ -29,6 +29,9 @@ class Directory:
 
         DirectoryDownError if it doesn't answer all of them: half an answer is none.
         """
-        reached = self._connections.reached(people=len(users))
-        with reached as server, self._connections.service(server) as service:
-            return everybody.look_up(Searches(service, self._config), users)
+
+        def ask(server: Reached) -> dict[str, Found]:
+            with self._connections.service(server) as service:
+                return everybody.look_up(Searches(service, self._config), users)
+
+        return self._connections.reached(ask, people=len(users))

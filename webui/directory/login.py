@@ -42,8 +42,7 @@ def authenticate(
     if not LOGIN.fullmatch(login) or not 0 < len(password) <= LONGEST_PASSWORD:
         raise wrong("not sent: no possible login, or an empty or overlong password")
     way = _by_template if config.bind_template else _by_search
-    with connections.reached() as server:
-        return way(config, connections, server, login, password)
+    return connections.reached(lambda server: way(config, connections, server, login, password))
 
 
 def _by_search(

@@ -14,7 +14,7 @@ from state.model.documents import State
 from state.model.names import propose_name
 from state.wire.findings import Area, Finding, Level
 from webui.config import DirectoryConfig
-from webui.directory.connections import Connections, DirectoryDownError
+from webui.directory.connections import Connections, DirectoryDownError, Reached
 from webui.directory.groups import DEEPEST_GROUP, MOST_GROUPS
 from webui.directory.login import LOGIN
 from webui.doctor.iam import Iam
@@ -45,9 +45,13 @@ def judged(iam: Iam) -> Iterator[Finding]:
         return
     config = iam.config.directory
     connections = Connections(config)
+
+    def ask(server: Reached) -> list[Finding]:
+        with connections.service(server) as connection:
+            return list(_in_directory(Asking(connection, config), iam))
+
     try:
-        with connections.reached() as server, connections.service(server) as connection:
-            yield from _in_directory(Asking(connection, config), iam)
+        yield from connections.reached(ask)
     except DirectoryDownError as error:
         yield area.wrong(*why_down(error.details, config.servers[0], config))
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from ldap3 import BASE
-from ldap3.core.exceptions import LDAPException, LDAPNoSuchObjectResult, LDAPOperationResult
-
 from state.wire.findings import Area, Finding
 from webui.config import DirectoryConfig
-from webui.directory.connections import Connections, DirectoryDownError
+from webui.directory.connections import Connections, DirectoryDownError, Reached
+from webui.directory.searches import Searches
 from webui.doctor.iam import Iam
 
 area = Area("ldap")
@@ -29,28 +26,31 @@ def directory_servers(iam: Iam) -> Iterator[Finding]:
 
 def _server(config: DirectoryConfig, url: str) -> Iterator[Finding]:
     one = Connections(config.model_copy(update={"servers": (url,)}))
+
+    def ask(server: Reached) -> list[Finding]:
+        with one.service(server) as connection:
+            return list(_places(Searches(connection, config), url))
+
     try:
-        with one.reached() as server, one.service(server) as connection:
-            who = f"as {config.bind_dn}" if config.bind_dn else "anonymously"
-            yield area.ok(f"{url} answers, and takes us {who}")
-            for dn, setting in [(config.base, "base")] + [
-                (dn, "allow_groups") for dn in config.allow_groups
-            ]:
-                try:
-                    connection.search(dn, "(objectClass=*)", BASE, attributes=["1.1"])
-                    there = bool(connection.response)
-                except LDAPNoSuchObjectResult:
-                    there = False
-                if not there:
-                    yield area.wrong(
-                        f"{url} has no entry {dn} (or doesn't show it to us).",
-                        f"web.toml, [directory]: `{setting}`; or more rights for the account",
-                    )
+        yield from one.reached(ask)
     except DirectoryDownError as error:
         text, hint = why_down(error.details, url, config)
         yield area.wrong(text, hint)
-    except (LDAPException, LDAPOperationResult, OSError, ssl.SSLError) as error:
-        yield area.wrong(f"{url}: {error}")
+
+
+def _places(searches: Searches, url: str) -> Iterator[Finding]:
+    """Whether the base and the groups are there, as the service account sees them."""
+    config = searches.config
+    who = f"as {config.bind_dn}" if config.bind_dn else "anonymously"
+    yield area.ok(f"{url} answers, and takes us {who}")
+    for dn, setting in [(config.base, "base")] + [
+        (dn, "allow_groups") for dn in config.allow_groups
+    ]:
+        if not searches.itself(dn, "(objectClass=*)", attributes=("1.1",)):
+            yield area.wrong(
+                f"{url} has no entry {dn} (or doesn't show it to us).",
+                f"web.toml, [directory]: `{setting}`; or more rights for the account",
+            )
 
 
 def why_down(details: str, url: str, config: DirectoryConfig) -> tuple[str, str]:

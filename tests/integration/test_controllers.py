@@ -1,0 +1,182 @@
+"""A directory of two servers, of which one is bad: real slapds, with real sockets before them."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from state.model.documents import User
+from tests.integration import slapd
+from tests.integration.hostile import (
+    BIND,
+    BUSY,
+    INVALID_CREDENTIALS,
+    OPENED,
+    REFERRAL,
+    SASL_IN_PROGRESS,
+    SEARCH,
+    SIZE_LIMIT,
+    TIME_LIMIT,
+    UNAVAILABLE,
+    UNWILLING,
+    cut,
+    relaying,
+    saying,
+    serving,
+    silent,
+)
+from tests.integration.test_directory import PEOPLE, PLAIN, config, drip, outcome
+from tests.integration.test_directory import saying as always_saying
+from webui.directory.connections import Connections, DirectoryDownError, Reached, WrongLoginError
+from webui.directory.ldap import Directory
+from webui.directory.order import LAST_FOR
+
+pytestmark = pytest.mark.skipif(
+    not Path("/usr/sbin/slapd").exists(), reason="needs slapd (apt-get install slapd)"
+)
+ENTRIES = slapd.person("LQChen", "Lequn Chen", "right horse", extra="employeeType: lab")
+SERVICE, ASKED, PERSON = (BIND, 1), (SEARCH, 1), (BIND, 2)
+"""The steps of a login: the service account's bind, its first search, the person's own bind."""
+TEMPLATE = {"bind_dn": "", "bind_password_file": None, "bind_template": f"cn={{login}},{PEOPLE}"}
+NO_CONTROLLER = b"80090308: LdapErr: DSID-0C090400, comment: AcceptSecurityContext error, data 51f"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with slapd.running(tmp_path_factory.mktemp("slapd"), ENTRIES) as running:
+        yield running
+
+
+@pytest.fixture
+def good(server):
+    """A good one's address, and what it was asked."""
+    seen: list[int] = []
+    with relaying(server.plain, seen.append) as url:
+        yield url, seen
+
+
+def pair(server: slapd.Slapd, *urls: str, **changes: object) -> Directory:
+    return Directory(config(server, servers=urls, answer_seconds=1, **PLAIN, **changes))
+
+
+FAULTS = {
+    "silent": silent,
+    "cut": cut,
+    "busy": saying(BUSY),
+    "unavailable": saying(UNAVAILABLE),
+    "unwilling": saying(UNWILLING),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+@pytest.mark.parametrize("step", [SERVICE, ASKED, PERSON], ids=["service", "search", "person"])
+def test_the_next_one_is_asked_at_whatever_step_one_fails(server, good, step, fault):
+    with relaying(server.plain, lambda _: None, fault, step) as bad:
+        assert outcome(pair(server, bad, good[0])).login == "LQChen"
+
+
+@pytest.mark.parametrize("code", [TIME_LIMIT, SIZE_LIMIT, REFERRAL])
+def test_half_an_answer_to_a_search_is_none(server, good, code):
+    with relaying(server.plain, lambda _: None, saying(code), ASKED) as bad:
+        assert outcome(pair(server, bad, good[0])).login == "LQChen"
+        user = User(name="Lequn Chen", login="LQChen", port=22000, subid=10_000_000, uid=20000)
+    with relaying(server.plain, lambda _: None, saying(code), ASKED) as bad:
+        found = pair(server, bad, good[0]).look_up_all({"lqchen": user})
+        assert not found["lqchen"].gone
+
+
+@pytest.mark.parametrize("agreed", [False, True], ids=["ldaps", "starttls"])
+def test_the_next_one_is_asked_when_one_is_silent_after_tls(server, agreed):
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(server.certificates.certificate, server.certificates.key)
+
+    def shake(client: socket.socket) -> None:
+        with suppress(OSError), client:
+            if agreed:  # "yes" to StartTLS, RFC 4511, 4.14.2
+                client.recv(65536)
+                client.sendall(b"\x30\x0c\x02\x01\x01\x78\x07\x0a\x01\x00\x04\x00\x04\x00")
+            with context.wrap_socket(client, server_side=True) as wrapped:
+                while wrapped.recv(65536):
+                    pass
+
+    with serving(shake) as port:
+        bad = f"{'ldap' if agreed else 'ldaps'}://127.0.0.1:{port}"
+        directory = Directory(config(server, servers=[bad, server.plain], answer_seconds=1))
+        assert outcome(directory).login == "LQChen"
+
+
+def test_a_wrong_password_counts_once(server, good):
+    seen: list[int] = []
+    with relaying(server.plain, seen.append) as first, pytest.raises(WrongLoginError):
+        pair(server, first, good[0]).authenticate("lqchen", "wrong")
+    assert seen.count(BIND) == 2  # the service account's, and theirs
+    assert good[1] == []
+
+
+def test_a_password_that_no_controller_looked_at_goes_to_the_next_one(server, good):
+    fault = saying(INVALID_CREDENTIALS, NO_CONTROLLER)
+    with relaying(server.plain, lambda _: None, fault, PERSON) as bad:
+        directory = pair(server, bad, good[0])
+        assert directory.authenticate("lqchen", "right horse").login == "LQChen"
+    with relaying(server.plain, lambda _: None, fault, PERSON) as bad:
+        directory = pair(server, bad, good[0])
+        with pytest.raises(WrongLoginError):
+            directory.authenticate("lqchen", "wrong")
+    with relaying(server.plain, lambda _: None, fault, PERSON) as bad:
+        assert isinstance(outcome(pair(server, bad)), DirectoryDownError)
+
+
+def test_what_all_are_unwilling_to_look_at_is_meant_for_the_account(server):
+    """389 Directory Server says so of accounts that are closed."""
+    fault = saying(UNWILLING)
+    first, second = (relaying(server.plain, lambda _: None, fault, PERSON) for _ in range(2))
+    with first as one, second as other:
+        assert isinstance(outcome(pair(server, one, other)), WrongLoginError)
+
+
+@pytest.mark.parametrize("code", [REFERRAL, SASL_IN_PROGRESS])
+def test_a_bind_that_is_no_success_lets_nobody_in(server, code):
+    """ldap3 raises nothing for these."""
+    with relaying(server.plain, lambda _: None, saying(code), PERSON) as bad:
+        assert isinstance(outcome(pair(server, bad)), DirectoryDownError)
+
+
+def test_a_login_opens_no_connection_just_to_see(server, good):
+    """One is for the service account, one for the person."""
+    assert outcome(pair(server, good[0])).login == "LQChen"
+    assert good[1].count(OPENED) == 2
+
+
+def test_a_bad_one_is_asked_last_for_a_while_and_comes_back(server, good):
+    now, seen = [1000.0], []
+    with relaying(server.plain, seen.append, cut, SERVICE) as bad:
+        settings = config(server, servers=[bad, good[0]], **PLAIN)
+        connections = Connections(settings, clock=lambda: now[0])
+
+        def bound(to: Reached) -> str:
+            with connections.service(to):
+                return to.server.name
+
+        assert connections.reached(bound) == good[0]
+        assert connections.reached(bound) == good[0]
+        assert seen.count(OPENED) == 1
+        now[0] += LAST_FOR + 1
+        assert connections.reached(bound) == bad  # whose one fault is over
+
+
+def test_a_bad_one_is_asked_where_no_other_answers(server):
+    dead = f"ldap://127.0.0.1:{slapd.free_port()}"
+    with relaying(server.plain, lambda _: None, cut, SERVICE) as bad:
+        directory = pair(server, bad, dead)
+        assert isinstance(outcome(directory), DirectoryDownError)
+        assert outcome(directory).login == "LQChen"
+
+
+def test_however_many_drip_it_ends(server):
+    with always_saying(drip) as one, always_saying(drip) as two, always_saying(drip) as three:
+        urls = [f"ldap://127.0.0.1:{port}" for port in (one, two, three)]
+        assert isinstance(outcome(pair(server, *urls)), DirectoryDownError)

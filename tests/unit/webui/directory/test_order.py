@@ -1,0 +1,31 @@
+"""Which server of the directory is asked first."""
+
+from __future__ import annotations
+
+from webui.directory.order import LAST_FOR, Order
+
+THREE = ("one", "two", "three")
+
+
+def test_those_that_failed_come_last_for_a_while():
+    now = [0.0]
+    order = Order(THREE, lambda: now[0])
+    assert order.now() == THREE
+    order.failed("one")
+    assert order.now() == ("two", "three", "one")
+    now[0] = LAST_FOR / 2
+    order.failed("two")
+    assert order.now() == ("three", "one", "two")
+    now[0] = LAST_FOR
+    assert order.now() == ("one", "three", "two")
+    now[0] = LAST_FOR * 2
+    assert order.now() == THREE
+
+
+def test_one_that_answered_is_well():
+    order = Order(THREE, lambda: 0.0)
+    for server in THREE:
+        order.failed(server)
+    assert order.now() == THREE
+    order.answered("two")
+    assert order.now() == ("two", "one", "three")
