@@ -57,20 +57,20 @@ class WrongLoginError(LxcGpuError):
     """The name or the password is wrong; which one stays unsaid."""
 
 
-class UnwillingError(WrongLoginError):
-    """The server didn't want to look at the password.
-
-    It may be one that begins or ends just now, or (389 Directory Server) the account may be
-    closed. If it is what every server says, it is meant for the account.
-    """
-
-
 class NotAllowedError(LxcGpuError):
     """The password was right, but this person may not use the servers, or nothing at all now."""
 
 
 class DirectoryDownError(LxcGpuError):
     """The directory doesn't answer, or not to us: nothing was learnt about the password."""
+
+
+class _UnwillingError(Exception):
+    """The server didn't want to look at the password.
+
+    It may be one that begins or ends just now, or (389 Directory Server) the account may be
+    closed. If it is what every server says, it is meant for the account.
+    """
 
 
 @dataclass(frozen=True)
@@ -144,16 +144,16 @@ class Connections:
         size = MOST_SAID + MORE_FOR_EACH * people
         whole = Allowance(step * (2 + max(1, people / 10)), size)
         problems: list[str] = []
-        unwilling: list[UnwillingError] = []
+        unwilling = 0
         servers = self._order.now()
         for asked, url in enumerate(servers):
             try:
                 left = whole.seconds()
                 share = max(min(step, left), left / (len(servers) - asked))
                 answer = question(Reached(self._server(url), Allowance(share, size)))
-            except UnwillingError as error:
-                unwilling.append(error)
-                problems.append(f"{url}: {error.details}")
+            except _UnwillingError as error:
+                unwilling += 1
+                problems.append(f"{url}: {error}")
             except LxcGpuError:
                 raise
             except Exception as error:  # whatever a server says, ldap3 may stumble over it
@@ -162,7 +162,7 @@ class Connections:
             else:
                 self._order.answered(url)
                 return answer
-        raise unwilling[0] if len(unwilling) == len(servers) else down("; ".join(problems))
+        raise (wrong if unwilling == len(servers) else down)("; ".join(problems))
 
     def _server(self, url: str) -> Server:
         return Server(
@@ -197,7 +197,7 @@ class Connections:
             try:
                 connection.bind(read_server_info=False)
             except LDAPUnwillingToPerformResult as error:
-                raise wrong(f"{dn}: {error}", UnwillingError) from error
+                raise _UnwillingError(f"{dn}: {error}") from error
             except _NOT_THIS_PASSWORD as error:
                 if closed := refusal(str(error)):
                     raise _closed(dn, closed) from error
@@ -211,8 +211,6 @@ class Connections:
         try:
             with self.bound(to, f"{_NOBODY},{self._config.base}", password):
                 pass
-        except UnwillingError:
-            raise
         except WrongLoginError:
             return
 
@@ -248,9 +246,9 @@ def _in_words(error: Exception) -> str:
     return str(error) if isinstance(error, LDAPException | OSError) else repr(error)
 
 
-def wrong(details: str, kind: type[WrongLoginError] = WrongLoginError) -> WrongLoginError:
+def wrong(details: str) -> WrongLoginError:
     """The one message for a wrong name and a wrong password; `details` are for the journal."""
-    return kind(
+    return WrongLoginError(
         "login-wrong",
         "This name and password don't belong together.",
         "Use the name and password of your laboratory account.",
