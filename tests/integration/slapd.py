@@ -164,8 +164,8 @@ def make_certificates(folder: Path, name: str, address: str = "127.0.0.1") -> Ce
 
 
 @contextmanager
-def running(folder: Path, entries: str, more: str = ""):
-    """slapd with `LDIF`, `entries` and `more` lines of its database, until the block is left."""
+def running(folder: Path, entries: str, settings: str = ""):
+    """slapd with `LDIF`, `entries` and more `settings` (slapd.conf), until the block is left."""
     (folder / "db").mkdir(parents=True)
     certificates = make_certificates(folder / "tls", "Lab")
     config = folder / "slapd.conf"
@@ -182,6 +182,7 @@ TLSCACertificateFile {certificates.ca}
 TLSCertificateFile {certificates.certificate}
 TLSCertificateKeyFile {certificates.key}
 allow bind_anon_cred bind_anon_dn
+{settings}
 access to attrs=userPassword by anonymous auth by * none
 access to * by users read by * none
 database mdb
@@ -191,7 +192,6 @@ rootdn "{ROOT_DN}"
 rootpw root-secret
 directory {folder}/db
 index objectClass,uid,entryUUID,member eq
-{more}
 """)
     (folder / "tree.ldif").write_text(LDIF + entries)
     subprocess.run(

@@ -8,6 +8,7 @@ from tests.integration import active_directory
 from webui.config import DirectoryConfig
 from webui.directory.connections import NotAllowedError, WrongLoginError
 from webui.directory.ldap import Directory
+from webui.directory.login import ForeignLoginError
 
 ACTIVE_DIRECTORY = {
     "base": active_directory.BASE,
@@ -21,12 +22,25 @@ ACTIVE_DIRECTORY = {
 """As setup/web-server writes them with --active-directory."""
 
 
+SUFFIX = "people.mylab.com"
+"""Of John's principal name. In the domain's own suffix, Samba refuses what Windows lets pass: one
+that is jsmith@ while another's login is jsmith."""
+BY_TEMPLATE = {"bind_dn": "", "bind_password_file": None, "allow_groups": []}
+
+
 @pytest.fixture(scope="module")
 def domain(tmp_path_factory):
     with active_directory.running(tmp_path_factory.mktemp("domain")) as domain:
         lqchen = domain.add_person("LQChen", "Lequn Chen", "right horse")
         dora = domain.add_person("dora", "Dora Example", "swiper no swiping")
         domain.add_person("outsider", "Out Sider", "let me in")
+        domain.modify(f"CN=Partitions,CN=Configuration,{active_directory.BASE}",
+                      uPNSuffixes=[SUFFIX, "mylab.org"])  # fmt: skip
+        principal = f"jsmith@{SUFFIX}"
+        domain.add_person("john.smith", "John Smith", "john's own", userPrincipalName=principal)
+        domain.add_person("jsmith", "Jane Smith", "jane's own")
+        domain.add_person("jane doe", "Jane Doe", "doe's own")
+        domain.add_person("müller", "Max Müller", "max's own")
         vision = domain.add_group("vision-lab", dora)
         domain.add_group("gpu-users", lqchen, vision)
         yield domain
@@ -60,3 +74,76 @@ def test_others_stay_outside(domain):
         directory.authenticate("outsider", "let me in")
     with pytest.raises(WrongLoginError):
         directory.authenticate("lqchen", "wrong horse")
+
+
+class TestWhoIsBound:
+    """A right password says that somebody was bound, not who."""
+
+    @pytest.fixture
+    def directory(self, domain) -> Directory:
+        template = f"{{login}}@{SUFFIX}"
+        return Directory(config(domain, **BY_TEMPLATE, bind_template=template))
+
+    def test_nobody_becomes_whose_login_their_principal_name_begins_with(self, directory):
+        with pytest.raises(NotAllowedError) as caught:
+            directory.authenticate("jsmith", "john's own")
+        assert caught.value.code == "login-of-other"
+        assert caught.value.hint == "Your login is `john.smith`: type that one."
+        assert "bound as CN=John Smith," in caught.value.details
+
+    def test_the_right_one_gets_in_by_the_same_template(self, domain, directory):
+        assert directory.authenticate("MYLAB\\jsmith", "jane's own").full_name == "Jane Smith"
+        usual = config(domain, **BY_TEMPLATE, bind_template="{login}@mylab.com")
+        for login in ("jsmith", "jsmith@mylab.com", "MYLAB\\jsmith"):
+            person = Directory(usual).authenticate(login, "jane's own")
+            assert person.full_name == "Jane Smith"
+
+    def test_with_a_service_account_a_login_is_a_login(self, domain):
+        directory = Directory(config(domain, allow_groups=[]))
+        assert directory.authenticate("jsmith", "jane's own").full_name == "Jane Smith"
+        with pytest.raises(WrongLoginError):
+            directory.authenticate("jsmith", "john's own")
+
+
+class TestAsPeopleTypeThem:
+    """One person, however the login is typed."""
+
+    @pytest.mark.parametrize(
+        ("typed", "password", "login"),
+        [
+            ("LQCHEN", "right horse", "LQChen"),
+            ("lqchen@mylab.com", "right horse", "LQChen"),
+            ("LQChen@MyLab.com", "right horse", "LQChen"),
+            ("mylab\\lqchen", "right horse", "LQChen"),
+            ("jane doe", "doe's own", "jane doe"),
+            ("MYLAB\\Jane Doe", "doe's own", "jane doe"),
+            ("müller", "max's own", "müller"),
+            ("mu\u0308ller", "max's own", "müller"),  # as a Mac takes names apart
+            ("MÜLLER@mylab.com", "max's own", "müller"),
+            (f"jsmith@{SUFFIX}", "john's own", "john.smith"),
+            ("john.smith@mylab.com", "john's own", "john.smith"),
+            ("jsmith@mylab.com", "jane's own", "jsmith"),
+        ],
+    )
+    def test_it_is_one_person(self, domain, typed, password, login):
+        found: list[str] = []
+        directory = Directory(config(domain, allow_groups=[]))
+        assert directory.authenticate(typed, password, found.append).login == login
+        assert found == [login]
+        with pytest.raises(WrongLoginError):
+            directory.authenticate(typed, "wrong")
+
+    @pytest.mark.parametrize("typed", ["OTHER\\lqchen", "lqchen@elsewhere.com"])
+    def test_another_domain_is_refused_in_words(self, domain, typed):
+        with pytest.raises(ForeignLoginError) as caught:
+            Directory(config(domain, allow_groups=[])).authenticate(typed, "right horse")
+        assert caught.value.message.startswith(f"`{typed}` is of another domain")
+        assert caught.value.hint == "Type your login alone, such as `lqchen`."
+
+    @pytest.mark.parametrize("typed", ["lqchen@mylab.org", "nobody@mylab.org", "MYLAB\\lqchen"])
+    def test_what_to_type_depends_on_no_one_s_existence(self, domain, typed):
+        with pytest.raises(WrongLoginError) as caught:
+            Directory(config(domain, allow_groups=[])).authenticate(typed, "wrong")
+        name = "nobody" if "nobody" in typed else "lqchen"
+        assert caught.value.message == "This name and password don't belong together."
+        assert caught.value.hint.endswith(f"perhaps `{name}` alone.")

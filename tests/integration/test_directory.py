@@ -23,6 +23,7 @@ from tests.patience import HANGS
 from webui.config import DirectoryConfig
 from webui.directory.connections import DirectoryDownError, NotAllowedError, WrongLoginError
 from webui.directory.ldap import Directory
+from webui.directory.login import ForeignLoginError
 
 pytestmark = pytest.mark.skipif(
     not Path("/usr/sbin/slapd").exists(), reason="needs slapd (apt-get install slapd)"
@@ -35,6 +36,10 @@ ENTRIES = "\n".join(
         slapd.person("ann", "Ann Lee", "ann's own", extra="employeeType: lab"),
         slapd.person("solo", "solo", "solo-secret", extra="employeeType: lab"),
         slapd.person("guest", "Guest Visitor", "guest-secret", extra="employeeType: guest"),
+        slapd.person("other.ann", "ann", "other's own", extra="employeeType: lab"),
+        slapd.person("jane doe", "Jane Doe", "doe's own", extra="employeeType: lab"),
+        slapd.person("müller", "Max Mueller", "max's own", extra="employeeType: lab"),
+        slapd.person("bo@example.org", "Bo Berg", "bo's own", extra="employeeType: lab"),
         slapd.person("twin", "Twin One", "twin-secret", extra="employeeType: lab"),
         slapd.person("twin", "Twin Two", "twin-secret", ou="others", extra="employeeType: lab"),
         f"""
@@ -205,6 +210,61 @@ def test_a_bind_template_needs_no_service_account(server):
     for login, password in (("solo", "wrong"), ("solo", ""), ("lqchen", "right horse")):
         with pytest.raises(WrongLoginError):
             directory.authenticate(login, password)
+
+
+def test_a_bind_template_that_leads_to_another_entry_lets_nobody_in(server):
+    """The DN cn=ann is of the login other.ann; the login ann is of another person."""
+    template = {
+        "bind_dn": "",
+        "bind_password_file": None,
+        "bind_template": f"cn={{login}},{PEOPLE}",
+    }
+    with pytest.raises(NotAllowedError) as caught:
+        Directory(config(server, **template)).authenticate("ann", "other's own")
+    assert caught.value.code == "login-of-other"
+    assert caught.value.hint == "Your login is `other.ann`: type that one."
+    assert f"found cn=Ann Lee,{PEOPLE}, bound as cn=ann,{PEOPLE}" in caught.value.details
+
+
+def test_a_directory_that_does_not_say_who_is_bound_lets_nobody_in_by_a_template(tmp_path):
+    template = {
+        "bind_dn": "",
+        "bind_password_file": None,
+        "bind_template": f"cn={{login}},{PEOPLE}",
+    }
+    silent = "restrict extended=1.3.6.1.4.1.4203.1.11.3"
+    with slapd.running(tmp_path, ENTRIES, silent) as server:
+        with pytest.raises(NotAllowedError) as caught:
+            Directory(config(server, **template)).authenticate("solo", "solo-secret")
+        assert caught.value.code == "login-unclear"
+        found = Directory(config(server)).authenticate("solo", "solo-secret")
+        assert found.login == "solo", "a service account finds the entry, and binds as that one"
+
+
+@pytest.mark.parametrize(
+    ("typed", "password", "login"),
+    [
+        ("Jane Doe", "doe's own", "jane doe"),
+        ("müller", "max's own", "müller"),
+        ("bo@example.org", "bo's own", "bo@example.org"),
+    ],
+)
+def test_logins_with_blanks_umlauts_or_an_at(server, typed, password, login):
+    assert Directory(config(server)).authenticate(typed, password).login == login
+
+
+@pytest.mark.parametrize(
+    ("typed", "kind", "hint"),
+    [
+        ("MYLAB\\lqchen", ForeignLoginError, "Type your login alone, such as `lqchen`."),
+        ("lqchen@example.org", WrongLoginError, "perhaps `lqchen` alone."),
+        ("nobody@example.org", WrongLoginError, "perhaps `nobody` alone."),
+    ],
+)
+def test_where_there_are_no_domains_the_login_stands_alone(server, typed, kind, hint):
+    with pytest.raises(kind) as caught:
+        Directory(config(server)).authenticate(typed, "right horse")
+    assert caught.value.hint.endswith(hint)
 
 
 @pytest.mark.parametrize(

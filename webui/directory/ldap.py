@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from state.model.documents import User
 from webui.config import DirectoryConfig
@@ -20,9 +20,14 @@ class Directory:
         self._config = config
         self._connections = Connections(config)
 
-    def authenticate(self, name: str, password: str) -> Person:
-        """Who logs in with these. WrongLoginError, NotAllowedError or DirectoryDownError."""
-        return login.authenticate(self._config, self._connections, name, password)
+    def authenticate(
+        self, name: str, password: str, found: Callable[[str], None] = lambda login: None
+    ) -> Person:
+        """Who logs in with these. WrongLoginError, NotAllowedError or DirectoryDownError.
+
+        `found` is told the person's login before the password is tried; it may raise.
+        """
+        return login.authenticate(self._config, self._connections, name, password, found)
 
     def look_up_all(self, users: Mapping[str, User]) -> dict[str, Found]:
         """What the directory says about each of `users`, asked by the service account.

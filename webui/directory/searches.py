@@ -7,12 +7,28 @@ from dataclasses import dataclass
 from typing import Any
 
 from ldap3 import ALL_ATTRIBUTES, BASE, SUBTREE, Connection
-from ldap3.core.exceptions import LDAPException, LDAPNoSuchObjectResult
+from ldap3.core.exceptions import (
+    LDAPException,
+    LDAPInsufficientAccessRightsResult,
+    LDAPNoSuchObjectResult,
+    LDAPProtocolErrorResult,
+    LDAPUnavailableCriticalExtensionResult,
+    LDAPUnwillingToPerformResult,
+)
 from ldap3.core.results import RESULT_SUCCESS
-from ldap3.utils.conv import escape_filter_chars
 
 from webui.config import DirectoryConfig
 from webui.directory.entries import Entry
+from webui.directory.logins import Domain, Domains, is_below
+
+_MOST_DOMAINS = 1000
+_ANYTHING = "(objectClass=*)"
+_DOES_NOT_SAY = (
+    LDAPProtocolErrorResult,  # Samba: it doesn't know the question
+    LDAPUnwillingToPerformResult,
+    LDAPInsufficientAccessRightsResult,
+    LDAPUnavailableCriticalExtensionResult,
+)
 
 PAGE = 500
 """Entries in one answer; Active Directory gives 1,000 at most (MaxPageSize)."""
@@ -65,10 +81,41 @@ class Searches:
         """The entry `dn`, if it matches the filter `wanted`."""
         return self.below(dn, wanted, attributes=attributes, scope=BASE)
 
-    def with_login(self, login: str) -> list[Entry]:
-        """Whoever has this login; two are enough to know that it isn't one person's."""
-        wanted = f"({self.config.login_attribute}={escape_filter_chars(login)})"
-        return self.below(self.config.base, wanted, most=2)
+    def token(self) -> list[bytes]:
+        """The SIDs of who is bound, the own one first: Active Directory says them.
+
+        `tokenGroups` of the rootDSE, MS-ADTS 3.1.1.3.2.
+        """
+        said = self.itself("", _ANYTHING, attributes=("tokenGroups",))
+        return said[0].attributes.get("tokengroups", []) if said else []
+
+    def who_am_i(self) -> str:
+        """Who is bound: an authorization identity (RFC 4532); empty if the server says none."""
+        try:
+            return str(self.connection.extend.standard.who_am_i() or "")
+        except _DOES_NOT_SAY:
+            return ""
+
+    def domains(self) -> Domains:
+        """The domains whose people are below `base`; none where it is no Active Directory."""
+        root = self.itself("", _ANYTHING, attributes=("configurationNamingContext",))
+        place = root[0].text("configurationNamingContext") if root else ""
+        if not place:
+            return Domains()
+        wanted = "(|(nETBIOSName=*)(uPNSuffixes=*))"
+        asked = ("nCName", "nETBIOSName", "dnsRoot", "uPNSuffixes")
+        partitions = f"CN=Partitions,{place}"
+        found = self.below(partitions, wanted, most=_MOST_DOMAINS, attributes=asked)
+        every = tuple(
+            Domain(each.text("nCName"), each.text("nETBIOSName"), each.text("dnsRoot"))
+            for each in found
+            if each.text("nCName")
+        )
+        base = self.config.base
+        around = Domains(every).of(base)
+        ours = tuple(each for each in every if each == around or is_below(each.dn, base))
+        said = [value for each in found for value in each.attributes.get("upnsuffixes", [])]
+        return Domains(ours, frozenset(v.decode("utf-8", "replace").casefold() for v in said))
 
     def _asked(
         self, base: str, wanted: str, scope: Any, attributes: Sequence[str], **page: Any

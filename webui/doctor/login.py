@@ -16,7 +16,9 @@ from state.wire.findings import Area, Finding, Level
 from webui.config import DirectoryConfig
 from webui.directory.connections import Connections, DirectoryDownError, Reached
 from webui.directory.groups import DEEPEST_GROUP, MOST_GROUPS
-from webui.directory.login import LOGIN
+from webui.directory.login import domains_for, find
+from webui.directory.logins import Typed, read, search_for
+from webui.directory.searches import Searches
 from webui.doctor.iam import Iam
 from webui.doctor.people import why_down
 
@@ -40,15 +42,16 @@ class Found:
 
 def judged(iam: Iam) -> Iterator[Finding]:
     """The whole way of a login, but for the password."""
-    if not LOGIN.fullmatch(iam.login):
-        yield area.wrong(f"{iam.login!r} is no possible login: letters, digits, . _ @ -")
+    typed = read(iam.login)
+    if typed is None:
+        yield area.wrong(f"{iam.login!r} is no possible login.", "Such as lqchen.")
         return
     config = iam.config.directory
     connections = Connections(config)
 
     def ask(server: Reached) -> list[Finding]:
         with connections.service(server) as connection:
-            return list(_in_directory(Asking(connection, config), iam))
+            return list(_in_directory(Asking(connection, config), iam, typed))
 
     try:
         yield from connections.reached(ask)
@@ -83,12 +86,22 @@ def _texts(values: Sequence[bytes]) -> list[str]:
     return [value.decode("utf-8", "replace") for value in values]
 
 
-def _in_directory(asking: Asking, iam: Iam) -> Iterator[Finding]:
+def _in_directory(asking: Asking, iam: Iam, typed: Typed) -> Iterator[Finding]:
     config = iam.config.directory
-    wanted = f"({config.login_attribute}={escape_filter_chars(iam.login)})"
-    entries = asking.search(config.base, wanted)
+    searches = Searches(asking.connection, config)
+    domains = domains_for(searches, typed)
+    if not domains.know(typed):
+        yield area.wrong(
+            f"{typed.whole} is of another domain: {typed.domain or typed.suffix} is none of here.",
+            f"The login alone is {typed.name}",
+        )
+        return
+    entries = [
+        Found(each.dn, {name: _texts(values) for name, values in each.attributes.items()})
+        for each in find(searches, typed, domains)
+    ]
     if len(entries) != 1:
-        yield _not_one(entries, wanted, config)
+        yield _not_one(entries, search_for(config.login_attribute, typed), config)
         return
     (entry,) = entries
     yield area.ok(entry.dn)

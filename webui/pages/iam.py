@@ -14,7 +14,7 @@ from state.errors import LxcGpuError, Remedy
 from state.git.publish import UnansweredError
 from webui.directory.connections import DirectoryDownError, NotAllowedError, WrongLoginError
 from webui.directory.key_proof import to_sign
-from webui.directory.login import LOGIN
+from webui.directory.logins import read
 from webui.monitor.shown import usage
 from webui.monitor.shown.holdings import holdings
 from webui.pages.monitor_history import this_week
@@ -75,7 +75,7 @@ def guide() -> str:
 def find() -> AnyResponse:
     """From the form on the first page to somebody's page."""
     login = request.args.get("login", "").strip()
-    if not LOGIN.fullmatch(login):
+    if read(login) is None:
         return redirect(url_for("fleet.home"))
     return redirect(url_for("iam.user", name=login))
 
@@ -89,7 +89,7 @@ def manage(name: str) -> AnyResponse:
 @iam.get("/user/<name>")
 def user(name: str) -> AnyResponse | str | tuple[str, int]:
     """Somebody's page; for a newcomer, the empty form. Looking allocates nothing."""
-    if not LOGIN.fullmatch(name):
+    if read(name) is None:
         return _no_login()
     page = _page(name)
     if page.user is not None and name != page.name:
@@ -102,7 +102,7 @@ def user(name: str) -> AnyResponse | str | tuple[str, int]:
 @iam.post("/user/<name>")
 def save_keys(name: str) -> AnyResponse | tuple[str, int] | Response:
     """Save, and go to the live result; or the same form again, with what is wrong."""
-    if not LOGIN.fullmatch(name):
+    if read(name) is None:
         return _no_login()
     typed = request.form
     form = Form(

@@ -1,0 +1,88 @@
+"""Logins as people type them, taken apart."""
+
+from __future__ import annotations
+
+import pytest
+
+from webui.directory.entries import Entry
+from webui.directory.logins import Domain, Domains, Typed, folded, meant, parts_of, read, search_for
+
+MYLAB = Domain("DC=mylab,DC=com", "MYLAB", "mylab.com")
+CHILD = Domain("DC=child,DC=mylab,DC=com", "CHILD", "child.mylab.com")
+DOMAINS = Domains((MYLAB, CHILD), frozenset(["people.mylab.com"]))
+
+
+@pytest.mark.parametrize(
+    ("text", "typed"),
+    [
+        ("lqchen", Typed("lqchen", "lqchen")),
+        ("MYLAB\\lqchen", Typed("MYLAB\\lqchen", "lqchen", domain="MYLAB")),
+        ("a@b@mylab.com", Typed("a@b@mylab.com", "a@b", suffix="mylab.com")),
+        ("MYLAB\\a@b", Typed("MYLAB\\a@b", "a@b", domain="MYLAB")),
+        ("jane doe", Typed("jane doe", "jane doe")),
+        ("mu\u0308ller", Typed("müller", "müller")),
+        ("lqchen@", Typed("lqchen@", "lqchen@")),
+    ],
+)
+def test_a_login_is_taken_apart(text, typed):
+    assert read(text) == typed
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", " a", "a ", "*", ")(uid=*", "a*", "a,b", "a=b", "a/b", "\\a", "a\\", "a\\b\\c", "-x",
+     "@a", "a\x00", "a\nb", "a\N{RIGHT-TO-LEFT OVERRIDE}b", "a\N{NO-BREAK SPACE}b", "x" * 129],
+)  # fmt: skip
+def test_what_is_no_login_anywhere(text):
+    assert read(text) is None
+
+
+def test_what_is_typed_is_escaped():
+    wanted = search_for("uid", Typed("a(b)&c@d", "a(b)&c", suffix="d"))
+    assert wanted.count("(") == wanted.count(")") == 4
+    assert r"\28b\29" in wanted
+
+
+def entry(dn: str, login: str, principal: str = "") -> Entry:
+    values = {"samaccountname": [login.encode()], "userprincipalname": [principal.encode()]}
+    return Entry(dn, values)
+
+
+def test_a_domain_of_a_forest_has_its_own_people():
+    here = entry("CN=Ann,OU=people,DC=mylab,DC=com", "ann")
+    there = entry("CN=Ann,OU=people,DC=child,DC=mylab,DC=com", "ann")
+
+    def who(text: str) -> list[Entry]:
+        typed = read(text)
+        assert typed is not None
+        return meant([here, there], "sAMAccountName", typed, DOMAINS)
+
+    assert who("ann") == [here, there]
+    assert who("mylab\\ann") == who("ann@MyLab.com") == [here]
+    assert who("CHILD\\ann") == who("ann@child.mylab.com") == [there]
+    assert who("OTHER\\ann") == who("ann@elsewhere.com") == who("ann@people.mylab.com") == []
+
+
+def test_a_principal_name_counts_before_the_login_that_it_looks_like():
+    john = entry("CN=John,DC=mylab,DC=com", "john.smith", "jsmith@mylab.com")
+    jane = entry("CN=Jane,DC=mylab,DC=com", "jsmith", "jane@mylab.com")
+    typed = read("jsmith@mylab.com")
+    assert typed is not None
+    assert meant([jane, john], "sAMAccountName", typed, DOMAINS) == [john]
+
+
+def test_which_domains_are_of_here():
+    ours = ["lqchen", "MYLAB\\x", "child\\x", "x@mylab.com", "x@PEOPLE.mylab.com"]
+    for text in ours:
+        assert DOMAINS.know(read(text) or Typed("", "")), text
+    for text in ("OTHER\\x", "x@elsewhere.com", "x@com"):
+        assert not DOMAINS.know(read(text) or Typed("", "")), text
+
+
+def test_one_spelling_for_one_name():
+    assert folded(" Jane  DOE ") == "jane doe"
+    assert folded("MÜLLER") == folded("muller")
+    assert parts_of("CN=Lequn Chen, OU=people,DC=mylab") == parts_of(
+        "cn=lequn chen,ou=People,dc=MYLAB"
+    )
+    assert parts_of("cn=a,dc=b") != parts_of("cn=a\\,dc\\=b")
