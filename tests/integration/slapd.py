@@ -164,8 +164,11 @@ def make_certificates(folder: Path, name: str, address: str = "127.0.0.1") -> Ce
 
 
 @contextmanager
-def running(folder: Path, entries: str, settings: str = ""):
-    """slapd with `LDIF`, `entries` and more `settings` (slapd.conf), until the block is left."""
+def running(folder: Path, entries: str, settings: str = "", limits: str = ""):
+    """slapd with `LDIF` and `entries`, until the block is left.
+
+    `settings` are lines of slapd.conf(5) more, `limits` those of the database.
+    """
     (folder / "db").mkdir(parents=True)
     certificates = make_certificates(folder / "tls", "Lab")
     config = folder / "slapd.conf"
@@ -192,6 +195,7 @@ rootdn "{ROOT_DN}"
 rootpw root-secret
 directory {folder}/db
 index objectClass,uid,entryUUID,member eq
+{limits}
 """)
     (folder / "tree.ldif").write_text(LDIF + entries)
     subprocess.run(

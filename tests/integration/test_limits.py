@@ -37,7 +37,7 @@ def _small_pages(monkeypatch):
 @pytest.fixture(scope="module", params=SLAPD_LIMITS)
 def limited(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("slapd")
-    with slapd.running(folder, ENTRIES, SLAPD_LIMITS[request.param]) as running:
+    with slapd.running(folder, ENTRIES, limits=SLAPD_LIMITS[request.param]) as running:
         yield request.param, running
 
 
