@@ -3,6 +3,8 @@
 Every try is counted before the directory is asked, so that many at once don't slip through, and
 the login's count is forgotten when the password was right. The count of a source address is not:
 somebody's own right password must not buy more guesses at other people's.
+
+A person may go by several logins: all of them count for the person whom the directory finds.
 """
 
 from __future__ import annotations
@@ -10,6 +12,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 from threading import Lock
+
+from webui.directory.logins import read
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ class Throttle:
 
     def attempt(self, login: str, source: str, now: float) -> float:
         """0 if this try may go ahead, and it is counted; else the seconds to wait, uncounted."""
-        name = _same(login)
+        name = _typed(login)
         with self._lock:
             wait = max(self._logins.wait(name, now), self._sources.wait(source, now))
             if wait == 0:
@@ -99,19 +103,39 @@ class Throttle:
                 self._sources.count(source, now)
             return wait
 
-    def succeeded(self, login: str, source: str) -> None:
-        """The password was right."""
+    def found(self, login: str, person: str, now: float) -> float:
+        """The same for the person whose login `person` is, who was found by what was typed."""
+        name = _key(person)
         with self._lock:
-            self._logins.forgive(_same(login))
+            if name == _typed(login):
+                return 0
+            wait = self._logins.wait(name, now)
+            if wait == 0:
+                self._logins.count(name, now)
+            return wait
+
+    def succeeded(self, login: str, source: str, person: str) -> None:
+        """This person's password was right. What was typed may mean others, whose tries stay."""
+        with self._lock:
+            if _key(person) != _typed(login):
+                self._logins.take_back(_typed(login))
+            self._logins.forgive(_key(person))
             self._sources.take_back(source)
 
-    def undecided(self, login: str, source: str) -> None:
+    def undecided(self, login: str, source: str, person: str = "") -> None:
         """The directory did not answer: the try says nothing about the password."""
         with self._lock:
-            self._logins.take_back(_same(login))
+            for name in {_typed(login), _key(person) if person else _typed(login)}:
+                self._logins.take_back(name)
             self._sources.take_back(source)
 
 
-def _same(login: str) -> str:
-    """One spelling for one account: directories ignore case."""
-    return login.strip().casefold()[:256]
+def _typed(login: str) -> str:
+    """What counts for a login as it was typed: with a domain or without."""
+    typed = read(login.strip())
+    return _key(login if typed is None else typed.name)
+
+
+def _key(login: str) -> str:
+    """One spelling for one account: directories ignore capitals, and blanks beyond one."""
+    return " ".join(login.casefold().split())[:256]

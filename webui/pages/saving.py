@@ -16,7 +16,7 @@ from state.model.keys import PublicKey
 from state.model.pasted_keys import KeyProblemsError, parse_keys
 from state.trust.signatures import BadSignatureError
 from webui import events
-from webui.directory.connections import DirectoryDownError, NotAllowedError, WrongLoginError
+from webui.directory.connections import DirectoryDownError
 from webui.directory.login import Person
 from webui.events import Code
 from webui.services import Services
@@ -60,7 +60,7 @@ class SlowDownError(LxcGpuError):
         super().__init__(
             "login-too-often",
             f"Too many tries: wait {wait_words(seconds)}, then try again.",
-            "Nothing was sent to the directory.",
+            "The password was not tried.",
             Remedy.WAIT,
         )
 
@@ -104,14 +104,21 @@ def _authenticate(parts: Services, form: Form, source: str) -> Person:
     wait = parts.throttle.attempt(form.login, source, parts.clock())
     if wait > 0:
         raise SlowDownError(wait)
+    met = ""
+
+    def found(login: str) -> None:
+        nonlocal met
+        wait = parts.throttle.found(form.login, login, parts.clock())
+        if wait > 0:
+            raise SlowDownError(wait)
+        met = login
+
     try:
-        person = parts.directory.authenticate(form.login, form.password)
-    except (WrongLoginError, NotAllowedError):
-        raise
+        person = parts.directory.authenticate(form.login, form.password, found)
     except DirectoryDownError:
-        parts.throttle.undecided(form.login, source)
+        parts.throttle.undecided(form.login, source, met)
         raise
-    parts.throttle.succeeded(form.login, source)
+    parts.throttle.succeeded(form.login, source, person.login)
     return person
 
 

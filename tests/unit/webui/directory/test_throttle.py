@@ -37,12 +37,40 @@ def test_other_spellings_are_the_same_login():
     assert throttle.attempt("Lqchen", "somewhere else", 0.0) > 0
 
 
+def test_with_a_domain_it_is_the_same_login():
+    throttle = Throttle()
+    for spelling in ("lqchen", "MYLAB\\lqchen", "lqchen@mylab.com", "OTHER\\LQChen"):
+        assert throttle.attempt(spelling, spelling, 0.0) == 0
+    assert throttle.attempt("lqchen@elsewhere.com", "somewhere else", 0.0) > 0
+
+
+def test_all_logins_of_a_person_count_together():
+    """The person john.smith is found by the principal name jsmith@mylab.com, too."""
+    throttle = Throttle()
+    for typed in ("john.smith", "jsmith@mylab.com") * 2:
+        assert throttle.attempt(typed, typed, 0.0) == 0
+        assert throttle.found(typed, "John.Smith", 0.0) == 0
+    assert throttle.attempt("jsmith@mylab.com", "a", 0.0) == 0
+    assert throttle.found("jsmith@mylab.com", "John.Smith", 0.0) > 0
+    assert throttle.attempt("john.smith", "b", 0.0) > 0
+
+
+def test_the_right_password_of_one_forgives_no_guesses_at_another():
+    throttle = Throttle()
+    for n in range(LOGIN_PACE.free - 1):
+        assert throttle.attempt("jsmith", f"bot {n}", 0.0) == 0
+    assert throttle.attempt("jsmith@mylab.com", "a", 0.0) == 0
+    throttle.succeeded("jsmith@mylab.com", "a", "john.smith")
+    assert throttle.attempt("jsmith", "bot", 0.0) == 0
+    assert throttle.attempt("jsmith", "bot again", 0.0) > 0
+
+
 def test_the_right_password_forgives_the_login_but_not_the_source():
     throttle = Throttle()
     for n in range(SOURCE_PACE.free - 1):
         assert throttle.attempt(f"victim{n}", "203.0.113.9", 0.0) == 0
     assert throttle.attempt("mallory", "203.0.113.9", 0.0) == 0
-    throttle.succeeded("mallory", "203.0.113.9")
+    throttle.succeeded("mallory", "203.0.113.9", "mallory")
     assert throttle.attempt("victim-a", "203.0.113.9", 0.0) == 0
     assert throttle.attempt("victim-b", "203.0.113.9", 0.0) > 0
 
