@@ -5,10 +5,14 @@ from __future__ import annotations
 import pytest
 
 from state.model.documents import User
+from state.wire.findings import Level
 from tests.integration import active_directory
 from tests.integration.test_active_directory import config
+from tests.integration.web import KEY, Web, make_web, with_directory
 from webui.directory.connections import NotAllowedError, WrongLoginError
 from webui.directory.ldap import Directory
+from webui.doctor.iam import Iam
+from webui.doctor.login import judged
 
 LONG_AGO = "132000000000000000"
 NEVER_OPEN = bytes(21)
@@ -77,3 +81,58 @@ def test_who_only_needs_a_new_password_is_not_gone(domain):
     rule = {"allow": "(objectCategory=person)", "allow_groups": []}
     found = Directory(config(domain, **rule)).look_up_all(users)
     assert {code for code, each in found.items() if each.gone} == GONE
+
+
+def found(web: Web, login: str) -> dict[str, str]:
+    """What `lxc-gpu doctor --login` calls wrong: area and text."""
+    findings = judged(Iam(web.parts.config, login))
+    return {each.area: each.text for each in findings if each.level is Level.WRONG}
+
+
+@pytest.fixture(scope="module")
+def web(tmp_path_factory, domain):
+    made = make_web(tmp_path_factory.mktemp("web"), domain, {})
+    return with_directory(made, config(domain, allow="(objectCategory=person)", allow_groups=[]))
+
+
+@pytest.mark.parametrize(
+    ("login", "text"),
+    [
+        ("account-disabled", "The account is disabled."),
+        ("account-expired", "The account has expired."),
+        ("password-first", "The password has to be changed before its first use."),
+        ("login-hours", "The account may not log in at this hour of the week."),
+        ("password-expired", "The password has expired."),
+    ],
+)
+def test_doctor_sees_it_before_a_password_is_typed(web, login, text):
+    assert found(web, login) == {"account": text}
+
+
+def test_doctor_tells_of_computers_that_might_do(web):
+    findings = judged(Iam(web.parts.config, "login-elsewhere"))
+    (note,) = [each.text for each in findings if each.level is Level.NOTE]
+    assert note == "The account may log in at certain computers only (SOMEWHERE)."
+
+
+def test_doctor_sees_that_an_account_was_made_anew(web, domain):
+    dn = domain.add_person("carl", "Carl Coe", "carl's")
+    typed = {"login": "carl", "password": "carl's", "keys": KEY}
+    assert web.app.test_client().post("/user/carl", data=typed).status_code == 303
+    assert found(web, "carl") == {}
+    domain.delete(dn)
+    domain.add_person("carl", "Carl Coe", "carl's")
+    refused = web.app.test_client().post("/user/carl", data=typed)
+    assert "is not the person who has been carl here" in refused.get_data(as_text=True)
+    assert "this entry isn't that user's" in found(web, "carl")["name"]
+
+
+def test_doctor_sees_why_the_service_account_is_refused(web, domain):
+    dn = domain.add_person("service2", "Service Two", "service-secret")
+    domain.modify(dn, userAccountControl=514)
+    changed = web.parts.config.directory.model_copy(update={"bind_dn": dn})
+    said = found(with_directory(web, changed), "carl")
+    assert (
+        "refuses the service account, whose password is right: the account is disabled"
+        in said["entry"]
+    )

@@ -9,9 +9,12 @@ from state.model.documents import User
 from tests.integration import active_directory
 from tests.integration.active_directory import BASE, GROUPS
 from tests.integration.test_active_directory import config
+from tests.integration.web import make_web, with_directory
 from webui.directory import searches
 from webui.directory.connections import DirectoryDownError, NotAllowedError
 from webui.directory.ldap import Directory
+from webui.doctor.iam import Iam
+from webui.doctor.login import judged
 
 DOMAIN_USERS = f"CN=Domain Users,CN=Users,{BASE}"
 GUESTS = f"CN=Domain Guests,CN=Users,{BASE}"
@@ -94,3 +97,20 @@ def test_a_base_that_is_not_there_makes_nobody_gone(domain):
     nowhere = Directory(config(domain, base="DC=elsewhere,DC=com"))
     with pytest.raises(DirectoryDownError):
         nowhere.look_up_all({"dora": User(name="dora", login="dora", **NUMBERS)})
+
+
+@pytest.mark.parametrize("nested", ["active-directory", "follow"])
+def test_doctor_tells_the_way_through_the_primary_group(domain, tmp_path, nested):
+    web = make_web(tmp_path, domain, {})
+
+    def said(login: str, **changes: object) -> str:
+        changed = with_directory(web, config(domain, nested=nested, **changes))
+        return " ".join(each.text for each in judged(Iam(changed.parts.config, login)))
+
+    assert "CN=Domain Users" in said("dora", allow_groups=[DOMAIN_USERS])
+    assert "may use the servers" in said("dora", allow_groups=[f"CN=outermost,{GROUPS}"])
+    outside = said("gus", allow_groups=[DOMAIN_USERS])
+    assert "In none of the groups" in outside
+    assert "the primary group is CN=Domain Guests" in outside
+    never = said("dora", allow=f"(memberOf={DOMAIN_USERS})", allow_groups=[])
+    assert "CN=Domain Users is the primary group, which no memberOf holds" in never

@@ -6,7 +6,7 @@ import subprocess
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flask import Flask
@@ -16,7 +16,7 @@ from tests.integration import slapd
 from tests.integration.sshd import ssh_key
 from tests.unit.state.keyring import ed25519
 from webui.application import assemble, build
-from webui.config import WebConfig
+from webui.config import DirectoryConfig, WebConfig
 from webui.serve import listen
 from webui.services import Services
 
@@ -112,6 +112,13 @@ def make_web(folder: Path, directory: slapd.Slapd, servers: dict[str, tuple[str,
     )
     parts = assemble(config)
     return Web(build(config, parts), parts, repository, folder)
+
+
+def with_directory(web: Web, directory: DirectoryConfig) -> Web:
+    """The same page, where people log in by another directory."""
+    config = web.parts.config.model_copy(update={"directory": directory})
+    parts = assemble(config)
+    return replace(web, app=build(config, parts), parts=parts)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ MOST_GROUPS = 1000
 AT_ONCE = 100
 """Names of members in one search."""
 
-_MEMBER_OF_CHAIN = "memberOf:1.2.840.113556.1.4.1941:"
+MEMBER_OF_CHAIN = "memberOf:1.2.840.113556.1.4.1941:"
 """LDAP_MATCHING_RULE_IN_CHAIN (MS-ADTS 3.1.1.3.4.4.3)."""
 
 
@@ -66,7 +66,7 @@ class Groups:
     def _chain(self, also: str = "") -> str:
         """The filter for whoever is in one of the groups, by the server's own rule."""
         goals = map(escape_filter_chars, self._config.allow_groups)
-        return "(|" + "".join(f"({_MEMBER_OF_CHAIN}={dn})" for dn in goals) + also + ")"
+        return "(|" + "".join(f"({MEMBER_OF_CHAIN}={dn})" for dn in goals) + also + ")"
 
     def _by_primary_group(self, entry: Entry) -> bool:
         sid = primary_group(entry)

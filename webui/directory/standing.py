@@ -104,6 +104,8 @@ class Obstacle:
     """What a sysadmin does about it."""
     gone: bool = True
     """Whether the account is closed for good, not only for the moment."""
+    sure: bool = True
+    """Whether it keeps everybody out whose entry says so."""
 
 
 def closed(entry: Entry, now: float) -> str:
@@ -149,8 +151,8 @@ def _for_now(entry: Entry, control: int, now: float) -> Iterator[Obstacle]:
         yield Obstacle(why, "Its logonHours in the directory say when it may.", gone=False)
     if machines := entry.text("userWorkstations"):
         why = f"the account may log in at certain computers only ({machines})"
-        cure = "Name the domain controllers among its userWorkstations, or none at all."
-        yield Obstacle(why, cure, gone=False)
+        cure = "Its userWorkstations have to name the domain controllers."
+        yield Obstacle(why, cure, gone=False, sure=False)
 
 
 def _within_hours(entry: Entry, now: float) -> bool:

@@ -2,42 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+import time
+from collections.abc import Iterator, Sequence
 
-from ldap3 import BASE, SUBTREE, Connection
-from ldap3.core.exceptions import LDAPNoSuchObjectResult
 from ldap3.utils.conv import escape_filter_chars
 
+from state.edits.users import name_of
 from state.model.documents import State
 from state.model.names import propose_name
 from state.wire.findings import Area, Finding, Level
 from webui.config import DirectoryConfig
 from webui.directory.connections import Connections, DirectoryDownError, Reached
-from webui.directory.groups import DEEPEST_GROUP, MOST_GROUPS
+from webui.directory.entries import PRIMARY_GROUP, Entry, directory_id, primary_group, same_dn
+from webui.directory.groups import DEEPEST_GROUP, MEMBER_OF_CHAIN, MOST_GROUPS
 from webui.directory.login import domains_for, find
 from webui.directory.logins import Typed, read, search_for
 from webui.directory.searches import Searches
+from webui.directory.standing import MORE_STATUS, STATUS, obstacles
 from webui.doctor.iam import Iam
 from webui.doctor.people import why_down
 
-area, rule_area, name_area = Area("entry"), Area("allowed"), Area("name")
-
-
-@dataclass(frozen=True)
-class Found:
-    """One entry: its name, and some attributes as text."""
-
-    dn: str
-    attributes: Mapping[str, Sequence[str]]
-
-    def text(self, attribute: str) -> str:
-        """The first value; empty if there is none."""
-        for name, values in self.attributes.items():
-            if name.lower() == attribute.lower() and values:
-                return str(values[0])
-        return ""
+area, account_area, rule_area = Area("entry"), Area("account"), Area("allowed")
+name_area = Area("name")
 
 
 def judged(iam: Iam) -> Iterator[Finding]:
@@ -51,7 +37,7 @@ def judged(iam: Iam) -> Iterator[Finding]:
 
     def ask(server: Reached) -> list[Finding]:
         with connections.service(server) as connection:
-            return list(_in_directory(Asking(connection, config), iam, typed))
+            return list(_in_directory(Searches(connection, config), iam, typed))
 
     try:
         yield from connections.reached(ask)
@@ -59,36 +45,8 @@ def judged(iam: Iam) -> Iterator[Finding]:
         yield area.wrong(*why_down(error.details, config.servers[0], config))
 
 
-@dataclass(frozen=True)
-class Asking:
-    """Searches, as the service account."""
-
-    connection: Connection
-    config: DirectoryConfig
-
-    def search(self, base: str, wanted: str, scope: Any = SUBTREE) -> list[Found]:
-        """The entries that match; none where there is no base."""
-        c = self.config
-        names = [c.login_attribute, c.name_attribute, c.id_attribute, c.mail_attribute]
-        try:
-            self.connection.search(base, wanted, scope, attributes=names, time_limit=8)
-        except LDAPNoSuchObjectResult:
-            return []
-        answers = self.connection.response or ()
-        return [
-            Found(a["dn"], {k: _texts(v) for k, v in a["raw_attributes"].items()})
-            for a in answers
-            if a["type"] == "searchResEntry"
-        ]
-
-
-def _texts(values: Sequence[bytes]) -> list[str]:
-    return [value.decode("utf-8", "replace") for value in values]
-
-
-def _in_directory(asking: Asking, iam: Iam, typed: Typed) -> Iterator[Finding]:
-    config = iam.config.directory
-    searches = Searches(asking.connection, config)
+def _in_directory(searches: Searches, iam: Iam, typed: Typed) -> Iterator[Finding]:
+    config = searches.config
     domains = domains_for(searches, typed)
     if not domains.know(typed):
         yield area.wrong(
@@ -96,27 +54,45 @@ def _in_directory(asking: Asking, iam: Iam, typed: Typed) -> Iterator[Finding]:
             f"The login alone is {typed.name}",
         )
         return
-    entries = [
-        Found(each.dn, {name: _texts(values) for name, values in each.attributes.items()})
-        for each in find(searches, typed, domains)
-    ]
+    entries = find(searches, typed, domains)
     if len(entries) != 1:
         yield _not_one(entries, search_for(config.login_attribute, typed), config)
         return
-    (entry,) = entries
+    shown = (config.login_attribute, config.name_attribute, config.mail_attribute)
+    asked = (*shown, config.id_attribute, *PRIMARY_GROUP, *STATUS, *MORE_STATUS)
+    (entry,) = searches.itself(entries[0].dn, "(objectClass=*)", attributes=asked)
     yield area.ok(entry.dn)
-    names = (config.login_attribute, config.name_attribute, config.mail_attribute)
-    yield area.ok(", ".join(f"{name}: {entry.text(name) or '(none)'}" for name in names))
-    parts = [*_filter(asking, entry), *_groups(asking, entry)]
+    yield area.ok(", ".join(f"{name}: {entry.text(name) or '(none)'}" for name in shown))
+    primary = _primary(searches, entry)
+    parts = [
+        *account(entry, time.time()),
+        *_filter(searches, entry, primary),
+        *_groups(searches, entry, primary),
+    ]
     yield from parts
     allowed = all(part.level is not Level.WRONG for part in parts)
     if allowed:
         yield rule_area.ok("so may use the servers, with the right password")
-    login = entry.text(config.login_attribute)
-    yield named(iam.state, login, iam.config.public_url, allowed=allowed)
+    login, url = entry.text(config.login_attribute), iam.config.public_url
+    found = directory_id(entry.attributes.get(config.id_attribute.lower()))
+    yield named(iam.state, login, url, allowed=allowed, found=found)
 
 
-def _not_one(entries: Sequence[Found], wanted: str, config: DirectoryConfig) -> Finding:
+def account(entry: Entry, now: float) -> Iterator[Finding]:
+    """What keeps the person out at the time `now`, whatever the password. Pure."""
+    for each in obstacles(entry, now):
+        text = f"{each.why[0].upper()}{each.why[1:]}."
+        yield (account_area.wrong if each.sure else account_area.note)(text, each.cure)
+
+
+def _primary(searches: Searches, entry: Entry) -> str:
+    """The primary group's DN; empty if there is none, as outside of Active Directory."""
+    sid = primary_group(entry)
+    groups = searches.itself(f"<SID={sid}>", "(objectClass=*)", attributes=("1.1",)) if sid else []
+    return groups[0].dn if groups else ""
+
+
+def _not_one(entries: Sequence[Entry], wanted: str, config: DirectoryConfig) -> Finding:
     if entries:
         listed = "; ".join(entry.dn for entry in entries[:4])
         return area.wrong(f"{len(entries)} entries match {wanted}: {listed}", "It has to be one.")
@@ -127,11 +103,17 @@ def _not_one(entries: Sequence[Found], wanted: str, config: DirectoryConfig) -> 
     )
 
 
-def _filter(asking: Asking, entry: Found) -> Iterator[Finding]:
+def _filter(searches: Searches, entry: Entry, primary: str) -> Iterator[Finding]:
     """Each part of `allow`."""
-    for part in conditions(asking.config.allow):
-        if asking.search(entry.dn, part, BASE):
+    for part in conditions(searches.config.allow):
+        if searches.itself(entry.dn, part, attributes=("1.1",)):
             yield rule_area.ok(f"allow: {part} holds")
+        elif primary and "memberof" in part.lower() and same_dn(primary) in same_dn(part):
+            yield rule_area.wrong(
+                f"allow: {part} doesn't hold: {short(primary)} is the primary group, which no "
+                "memberOf holds.",
+                "Name the group in `allow_groups` in web.toml, where primary groups count.",
+            )
         else:
             yield rule_area.wrong(
                 f"allow: {part} doesn't hold for this entry.",
@@ -155,26 +137,36 @@ def conditions(text: str) -> list[str]:
     return parts or [text]
 
 
-def _groups(asking: Asking, entry: Found) -> Iterator[Finding]:
+def _groups(searches: Searches, entry: Entry, primary: str) -> Iterator[Finding]:
     """How the entry comes to be in one of `allow_groups`."""
-    goals = asking.config.allow_groups
+    goals = searches.config.allow_groups
     if not goals:
         return
-    if asking.config.nested == "active-directory":
-        rule = "memberOf:1.2.840.113556.1.4.1941:"
-        for goal in goals:
-            if asking.search(entry.dn, f"({rule}={escape_filter_chars(goal)})", BASE):
-                yield rule_area.ok(f"in {short(goal)}, directly or by way of groups")
-                return
-        yield _outside(goals, "")
+    more = f"; the primary group is {short(primary)}" if primary else ""
+    if searches.config.nested == "active-directory":
+        found = _by_chain(searches, entry, primary)
+        yield rule_area.ok(found) if found else _outside(goals, more)
         return
-    ways = _ways(asking, entry)
+    ways = _ways(searches, entry, primary)
     for way in ways:
-        if way[-1].casefold() in {goal.casefold() for goal in goals}:
+        if same_dn(way[-1]) in map(same_dn, goals):
             yield rule_area.ok("by way of " + " < ".join(short(dn) for dn in way))
             return
     listed = ", ".join(sorted({short(way[-1]) for way in ways})) or "none at all"
-    yield _outside(goals, f"; its groups: {listed}")
+    yield _outside(goals, f"; its groups: {listed}{more}")
+
+
+def _by_chain(searches: Searches, entry: Entry, primary: str) -> str:
+    """The first of `allow_groups` that the server's own rule reaches, in words."""
+    for goal in searches.config.allow_groups:
+        above = f"({MEMBER_OF_CHAIN}={escape_filter_chars(goal)})"
+        if searches.itself(entry.dn, above, attributes=("1.1",)):
+            return f"in {short(goal)}, directly or by way of groups"
+        if primary and same_dn(primary) == same_dn(goal):
+            return f"in {short(goal)}, the primary group"
+        if primary and searches.itself(primary, above, attributes=("1.1",)):
+            return f"in {short(goal)}, by way of {short(primary)}, the primary group"
+    return ""
 
 
 def _outside(goals: Sequence[str], more: str) -> Finding:
@@ -184,21 +176,22 @@ def _outside(goals: Sequence[str], more: str) -> Finding:
     )
 
 
-def _ways(asking: Asking, entry: Found) -> list[tuple[str, ...]]:
+def _ways(searches: Searches, entry: Entry, primary: str) -> list[tuple[str, ...]]:
     """The groups above the entry, each with the way there from below; as the login itself goes."""
-    login = escape_filter_chars(entry.text(asking.config.login_attribute))
-    base = asking.config.groups_base or asking.config.base
-    ways: dict[str, tuple[str, ...]] = {}
-    below: list[tuple[str, ...]] = [(entry.dn,)]
+    login = escape_filter_chars(entry.text(searches.config.login_attribute))
+    base = searches.config.groups_base or searches.config.base
+    ways: dict[str, tuple[str, ...]] = {same_dn(primary): (primary,)} if primary else {}
+    below = [(entry.dn, ()), *((primary, way) for way in ways.values())]
     for depth in range(DEEPEST_GROUP):
-        above: list[tuple[str, ...]] = []
-        for way in below:
-            member = escape_filter_chars(way[-1])
+        above: list[tuple[str, tuple[str, ...]]] = []
+        for dn, way in below:
+            member = escape_filter_chars(dn)
             also = f"(memberUid={login})" if depth == 0 else ""
-            for group in asking.search(base, f"(|(member={member})(uniqueMember={member}){also})"):
-                if group.dn.casefold() not in ways and len(ways) < MOST_GROUPS:
-                    ways[group.dn.casefold()] = (*(way if depth else ()), group.dn)
-                    above.append(ways[group.dn.casefold()])
+            wanted = f"(|(member={member})(uniqueMember={member}){also})"
+            for group in searches.below(base, wanted, most=MOST_GROUPS, attributes=("1.1",)):
+                if same_dn(group.dn) not in ways and len(ways) < MOST_GROUPS:
+                    ways[same_dn(group.dn)] = (*way, group.dn)
+                    above.append((group.dn, ways[same_dn(group.dn)]))
         below = above
     return list(ways.values())
 
@@ -208,19 +201,28 @@ def short(dn: str) -> str:
     return dn.partition(",")[0]
 
 
-def named(state: State, login: str, url: str, *, allowed: bool = True) -> Finding:
-    """Which user it is, or would become. Pure."""
-    same = login.casefold()
-    for name, user in state.users.items():
-        if user.login.casefold() == same:
-            places = [server for server, there in state.registrations.items() if name in there]
-            where = f"registered on {', '.join(sorted(places))}" if places else "registered nowhere"
-            keys = "1 key" if len(user.keys) == 1 else f"{len(user.keys)} keys"
-            return name_area.ok(f"is the user {name}: {keys}, {where}; {url}/user/{name}")
-    for name, user in state.former.items():
-        if user.login.casefold() == same:
-            return name_area.note(f"was the user {name}, and has left (former/{name}.yaml).")
-    if not allowed:
+def named(
+    state: State, login: str, url: str, *, allowed: bool = True, found: str | None = None
+) -> Finding:
+    """Which user it is, or would become; `found` is the entry's own id. Pure."""
+    name = name_of(state, login, found)
+    if name is None and not allowed:
         return name_area.ok("no user of the fleet")
-    name = propose_name(login, state.users.keys() | state.former.keys())
-    return name_area.ok(f"not known yet; would become the user {name}")
+    if name is None:
+        name = propose_name(login, state.users.keys() | state.former.keys())
+        return name_area.ok(f"not known yet; would become the user {name}")
+    folder = "users" if name in state.users else "former"
+    user = state.users.get(name) or state.former[name]
+    if found and user.directory_id and user.directory_id.casefold() != found.casefold():
+        return name_area.wrong(
+            f"The login belongs to the user {name}, but this entry isn't that user's: the page "
+            "refuses it (person-differs).",
+            f"If the account was made anew for the same person: `directory_id: {found}` in "
+            f"{folder}/{name}.yaml, by Git. Another person needs another login.",
+        )
+    if folder == "former":
+        return name_area.note(f"was the user {name}, and has left (former/{name}.yaml).")
+    places = [server for server, there in state.registrations.items() if name in there]
+    where = f"registered on {', '.join(sorted(places))}" if places else "registered nowhere"
+    keys = "1 key" if len(user.keys) == 1 else f"{len(user.keys)} keys"
+    return name_area.ok(f"is the user {name}: {keys}, {where}; {url}/user/{name}")

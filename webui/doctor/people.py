@@ -9,6 +9,7 @@ from state.wire.findings import Area, Finding
 from webui.config import DirectoryConfig
 from webui.directory.connections import Connections, DirectoryDownError, Reached
 from webui.directory.searches import Searches
+from webui.directory.standing import refusal
 from webui.doctor.iam import Iam
 
 area = Area("ldap")
@@ -56,6 +57,11 @@ def _places(searches: Searches, url: str) -> Iterator[Finding]:
 def why_down(details: str, url: str, config: DirectoryConfig) -> tuple[str, str]:
     """What the journal's words of a failed connection mean, and what to do. Pure."""
     low = details.lower()
+    if closed := refusal(details):
+        return (
+            f"{url} refuses the service account, whose password is right: {closed.why}.",
+            f"Change that for {config.bind_dn} in the directory; its password should never expire.",
+        )
     if "was refused" in low and "service account" in low:
         return (
             f"{url} refuses the service account: its password or name is wrong.",

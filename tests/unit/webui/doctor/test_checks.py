@@ -68,6 +68,17 @@ def test_a_login_and_the_name_that_goes_with_it() -> None:
     assert named(state, "ann", url, allowed=False).text == "no user of the fleet"
 
 
+def test_an_account_that_was_made_anew_is_another_persons() -> None:
+    numbers = {"uid": 20000, "port": 22000, "subid": 10**7}
+    chen = User(name="Lequn Chen", login="LQChen", directory_id="a1", keys=(KEY,), **numbers)
+    state = State(Fleet(format=1), users={"lqchen": chen})
+    assert named(state, "lqchen", "", found="A1").level == "ok"
+    assert "is the user lqchen" in named(state, "renamed", "", found="a1").text
+    again = named(state, "lqchen", "", found="b2")
+    assert again.level == "wrong"
+    assert "directory_id: b2" in again.hint
+
+
 def test_the_gates_keys() -> None:
     assert gate_finding("a\nb\n", "a\nb\n", "/g").level == "ok"
     assert "1 of the state's are missing, 1 stale" in gate_finding("a\nx\n", "a\nb\n", "/g").text
