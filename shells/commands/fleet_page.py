@@ -137,7 +137,9 @@ def _asked(url: str) -> bytes:
 
 
 def _opener() -> OpenerDirector:
-    secure = HTTPSHandler(context=ssl.create_default_context())
+    from state.certificates import believing
+
+    secure = HTTPSHandler(context=believing())
     return build_opener(ProxyHandler({}), HTTPHandler(), secure, _Near())
 
 

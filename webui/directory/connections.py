@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -24,6 +25,7 @@ from ldap3.core.exceptions import (
 )
 from ldap3.core.results import RESULT_SUCCESS
 
+from state.certificates import believing
 from state.errors import LxcGpuError, Remedy
 from webui.config import DirectoryConfig
 from webui.directory.allowance import Allowance, LimitedSocket
@@ -145,12 +147,13 @@ class Connections:
         whole = Allowance(step * (2 + max(1, people / 10)), size)
         problems: list[str] = []
         unwilling = 0
-        servers = self._order.now()
+        servers, context = self._order.now(), self._believing()
         for asked, url in enumerate(servers):
             try:
                 left = whole.seconds()
+                server = self._server(url, VerifiedTls(context))
                 share = max(min(step, left), left / (len(servers) - asked))
-                answer = question(Reached(self._server(url), Allowance(share, size)))
+                answer = question(Reached(server, Allowance(share, size)))
             except _UnwillingError as error:
                 unwilling += 1
                 problems.append(f"{url}: {error}")
@@ -164,13 +167,30 @@ class Connections:
                 return answer
         raise (wrong if unwilling == len(servers) else down)("; ".join(problems))
 
-    def _server(self, url: str) -> Server:
-        return Server(
-            url,
-            get_info=NONE,
-            connect_timeout=self._config.connect_seconds,
-            tls=VerifiedTls(self._config.ca_file),
-        )
+    def greeted(self, url: str, context: ssl.SSLContext) -> VerifiedTls:
+        """What came of a TLS handshake with the server `url`, and of nothing more.
+
+        DirectoryDownError if there was none; one that ends in distrust counts.
+        """
+        tls = VerifiedTls(context)
+        step = self._config.connect_seconds + self._config.answer_seconds
+        try:
+            with self._opened(Reached(self._server(url, tls), Allowance(step, MOST_SAID))):
+                return tls
+        except Exception as error:
+            if tls.refused is not None:
+                return tls
+            raise down(f"{url}: {_in_words(error)}") from error
+
+    def _server(self, url: str, tls: VerifiedTls) -> Server:
+        seconds = self._config.connect_seconds
+        return Server(url, get_info=NONE, connect_timeout=seconds, tls=tls)
+
+    def _believing(self) -> ssl.SSLContext:
+        try:
+            return believing(self._config.ca_file)
+        except OSError as error:
+            raise down(f"ca_file {self._config.ca_file}: {error}") from error
 
     @contextmanager
     def _opened(

@@ -7,7 +7,6 @@ ldap3 checks certificates with a copy of an old matching function, which knows n
 from __future__ import annotations
 
 import ssl
-from pathlib import Path
 
 from ldap3 import Connection, Tls
 
@@ -15,13 +14,22 @@ from ldap3 import Connection, Tls
 class VerifiedTls(Tls):
     """Wraps a connection's socket, or fails if the server isn't who it should be."""
 
-    def __init__(self, ca_file: Path | None) -> None:
+    def __init__(self, context: ssl.SSLContext) -> None:
         super().__init__(validate=ssl.CERT_REQUIRED)
-        self._context = ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
+        self._context = context
+        self.refused: ssl.SSLCertVerificationError | None = None
+        """Why the certificate was not believed."""
+        self.certificate: bytes | None = None
+        """The server's, as it was shown (DER)."""
 
     def wrap_socket(self, connection: Connection, do_handshake: bool = False) -> None:
         """Called by ldap3 after connecting (ldaps) or after StartTLS was agreed on."""
         name = connection.server.host
-        connection.socket = connection.socket.wrapped(
-            lambda real: self._context.wrap_socket(real, server_hostname=name)
-        )
+        try:
+            connection.socket = connection.socket.wrapped(
+                lambda real: self._context.wrap_socket(real, server_hostname=name)
+            )
+        except ssl.SSLCertVerificationError as error:
+            self.refused = error
+            raise
+        self.certificate = connection.socket.getpeercert(binary_form=True)

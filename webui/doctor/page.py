@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from state import command
+from state.certificates import believing
 from state.wire.findings import Area, Finding
 from webui.doctor.iam import Iam
 
@@ -123,10 +124,9 @@ def encrypted(iam: Iam) -> Iterator[Finding]:
 
 
 def _certificate(host: str, port: int) -> dict[str, Any]:
-    context = ssl.create_default_context()
     with (
         socket.create_connection((host, port), LIMIT) as plain,
-        context.wrap_socket(plain, server_hostname=host) as wrapped,
+        believing().wrap_socket(plain, server_hostname=host) as wrapped,
     ):
         return dict(wrapped.getpeercert() or {})
 
