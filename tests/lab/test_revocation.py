@@ -18,7 +18,7 @@ MASTER = "-o ControlMaster=yes -o ControlPersist=yes -fN"
 """Opens a connection over which nothing runs."""
 END_INSIDE = r"""
 first=$(pgrep -P $(systemctl show --property=MainPID --value lxc-gpu@lqchen))
-pkill --ns $first --nslist pid -f '^sshd: [a-z_]'
+pkill --ns $first --nslist pid -f '^sshd(-session)?: [a-z_]'
 """
 """What the sysadmins' guide says for this."""
 USERS = "systemctl list-units --plain --no-legend 'lxc-gpu-root@*' | grep -c -- -$(id -u {})[.]"
