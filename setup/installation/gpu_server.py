@@ -36,6 +36,9 @@ APPARMOR = Path("/etc/apparmor.d")
 USERNS_RULE = "  userns,\n"
 """What parsers before AppArmor 4 don't know."""
 TMPFILES = Path("/etc/tmpfiles.d/lxc-gpu.conf")
+AUTH_FILES = "/tmp/sshauth.*"  # noqa: S108
+"""What sshd writes of a connection's key (`state.connections`). Debian 13 removes what lies in /tmp
+for ten days; of a connection without its file nobody would know the key, so it would be ended."""
 SERVICES = ("register", "iam")
 USERS_SHELL = str(places.LOGIN_SHELL)
 """Whose accounts have it are limited at once by an upgrade: a round would take that for drift."""
@@ -145,7 +148,7 @@ def _folders(steps: Steps) -> None:
         (places.RUN, 0o755),
     ):  # fmt: skip
         steps.folder(folder, mode)
-    steps.file(TMPFILES, f"d {places.RUN} 0755 root root\n")
+    steps.file(TMPFILES, f"d {places.RUN} 0755 root root\nx {AUTH_FILES}\n")
 
 
 def _adopt(steps: Steps) -> None:

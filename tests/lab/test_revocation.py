@@ -83,6 +83,17 @@ def test_a_round_tells_on_which_day_a_key_was_last_used(two_keys: Fleet) -> None
     assert days[two_keys.types(print_of).stdout.strip()] == time.strftime("%Y-%m-%d", time.gmtime())
 
 
+def test_what_tells_the_key_of_an_old_connection_is_not_cleaned_away(fleet: Fleet) -> None:
+    """Debian 13 removes what lies in /tmp for ten days (tmpfiles.d(5)); here, what lies there."""
+    left = fleet.gpu17.sh("""
+        exec unshare --mount sh -euc '
+            mount -t tmpfs none /tmp; mount -t tmpfs none /var/tmp
+            touch /tmp/other /tmp/sshauth.AAAAAAAAAAAAAAA
+            echo "q /tmp 1777 root root 0" >/var/tmp/all.conf
+            systemd-tmpfiles --clean /var/tmp/all.conf /etc/tmpfiles.d/lxc-gpu.conf; ls /tmp'""")
+    assert left.stdout == "sshauth.AAAAAAAAAAAAAAA\n"
+
+
 class TestRequests:
     def test_each_one_asks_again(self, two_keys: Fleet) -> None:
         """In the moment between the files and the end of what was open."""
