@@ -2,6 +2,8 @@
 
 import importlib
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,10 +15,26 @@ STARTERS = [f for f in sorted(EXECUTABLES.iterdir()) if "python" in f.read_text(
 @pytest.mark.parametrize("file", STARTERS, ids=lambda file: file.name)
 def test_starts_a_module_that_exists(file):
     text = file.read_text()
-    module = re.search(r"^from (\S+) import main$", text, re.MULTILINE)
+    module = re.search(r"^ *from (\S+) import main$", text, re.MULTILINE)
     assert module, text
     assert callable(importlib.import_module(module[1]).main)
     assert f"Starts {module[1]}" in text
+
+
+def test_without_packages_the_command_says_what_to_run(tmp_path: Path) -> None:
+    """An upgrade of Debian brings another Python, whose packages the set-up hasn't installed."""
+    (tmp_path / "executables").mkdir()
+    (tmp_path / "shells").mkdir()
+    (tmp_path / "shells/cli.py").write_text("import click_of_another_python\n")
+    command = tmp_path / "executables/lxc-gpu"
+    command.write_text((EXECUTABLES / "lxc-gpu").read_text())
+    done = subprocess.run(
+        [sys.executable, "-I", command, "doctor"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "click_of_another_python is missing" in done.stderr
+    assert "setup/gpu-server" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_each_can_be_run():
