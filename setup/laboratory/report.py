@@ -24,7 +24,7 @@ class HostStatus:
     kind: str
     """container, or virtual machine."""
     release: str
-    """Debian's, by its name."""
+    """Debian's, by its name; empty for what is absent."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,8 @@ def _observe(host: Host) -> HostStatus:
         state = host.boot_state()
         failed = host.failed_units() if state == "degraded" else ()
     kind = "virtual machine" if isinstance(host, VirtualMachine) else "container"
-    return HostStatus(host.name, host.address, state, failed, kind, host.spec.release)
+    release = host.spec.release if host.made else ""
+    return HostStatus(host.name, host.address, state, failed, kind, release)
 
 
 def as_json(status: LabStatus) -> str:
