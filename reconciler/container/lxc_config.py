@@ -62,6 +62,9 @@ def lxc_config(
         mac_line(mac_of(resident.address)),
         f"lxc.net.0.ipv4.address = {resident.address}/{view.prefix_length}",
         f"lxc.net.0.ipv4.gateway = {view.gateway}",
+        # Anybody inside may ping. Debian 13's ping has no capability of its own, and systemd's
+        # range (0 2147483647) is refused: each end must be an id of the container's (icmp(7)).
+        f"lxc.sysctl.net.ipv4.ping_group_range = 0 {view.subid_size - 1}",
         f"lxc.apparmor.profile = {apparmor}",
         "lxc.tty.max = 0",
     ]

@@ -16,6 +16,11 @@ def test_ids_address_and_gateway_are_those_of_the_view() -> None:
     assert "lxc.rootfs.path = dir:/var/lib/lxc-gpu/containers/lqchen/rootfs" in lines
 
 
+def test_everybody_inside_may_ping_and_the_range_holds_ids_of_the_container_only() -> None:
+    lines = lxc_config(VIEW, "lqchen", RESIDENT, ()).splitlines()
+    assert "lxc.sysctl.net.ipv4.ping_group_range = 0 262143" in lines
+
+
 def test_each_gpu_node_is_mounted() -> None:
     node = Bind(Path("/dev/nvidia0"), "/dev/nvidia0", ("optional",))
     text = lxc_config(VIEW, "lqchen", RESIDENT, (node,))
