@@ -76,9 +76,9 @@ def base(template_image: Path, made: Path) -> None:
 
 
 def template(release: str, made: Path) -> None:
-    """A template of researchers' containers, as a system administrator makes it."""
-    script = CHECKOUT / "setup/template"
-    run([script, "--release", release, made], env=package_lists.apt_environment(), timeout=LONG)
+    """A template of researchers' containers: a slim one, for tests make many systems of it."""
+    words: list[str | Path] = [CHECKOUT / "setup/template", "--slim", "--release", release, made]
+    run(words, env=package_lists.apt_environment(), timeout=LONG)
 
 
 def wheels(python: str, made: Path) -> None:
