@@ -18,12 +18,13 @@ KNOWN_HOSTS = "lxc-gpu.known_hosts"
 
 
 def ssh_config(
-    user: str, port: int, servers: Mapping[str, Neighbour], *, connect: bool = False
+    user: str, account: str, port: int, servers: Mapping[str, Neighbour], *, connect: bool = False
 ) -> str:
     """Two hosts for each server: `gpu17-manage`, the server, and `gpu17`, the user's container.
 
-    `port` is the port of the user's containers. Host keys are looked up under those names, so
-    that a server and the containers on it, all at one address, each have a key of their own.
+    `account` is the user's on the servers, `port` the port of their containers. Host keys are
+    looked up under those names, so that a server and the containers on it, all at one address,
+    each have a key of their own.
     A user given on the command line wins: `ssh register@gpu17-manage`.
     With `connect`, ssh reaches the container through the server, which starts it first.
     """
@@ -34,7 +35,7 @@ def ssh_config(
         *(_many_keys(servers) if servers else ()),
     ]
     for name, server in sorted(servers.items()):
-        lines += ["", *_host(manage(name), server.address, user, server.ssh_port)]
+        lines += ["", *_host(manage(name), server.address, account, server.ssh_port)]
         lines += ["", *_host(name, server.address, user, port)]
         lines += [f"    ProxyCommand ssh -T {manage(name)} connect"] if connect else []
     return "\n".join(lines) + "\n"

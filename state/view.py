@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass, replace
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Any
 
+from state.model import manage_account
+
 if TYPE_CHECKING:
     from state.model.documents import Fleet, Registration, State, User
     from state.model.resources import Mount as MountInFile
@@ -120,6 +122,16 @@ class View:
     """After how many days without use a container that runs is named; None: never."""
     lab_networks: tuple[str, ...] = ()
     """Networks of people's computers (`Fleet.lab_networks`)."""
+    account_prefix: str = ""
+    """What the names of manage accounts begin with (`Fleet.account_prefix`)."""
+
+    def account_of(self, user: str) -> str:
+        """The name of the user's manage account."""
+        return manage_account.account_of(self.account_prefix, user)
+
+    def user_of(self, account: str) -> str:
+        """Whose manage account it is; no user's name if it is of another prefix."""
+        return manage_account.user_of(self.account_prefix, account)
 
     @property
     def not_punished(self) -> tuple[str, ...]:
@@ -211,6 +223,7 @@ def view_of(state: State, server: str, revision: str, allow_disable: int = 0) ->
         allow_disable=allow_disable,
         idle_days=here.idle_days,
         lab_networks=tuple(str(network) for network in state.fleet.lab_networks),
+        account_prefix=state.fleet.account_prefix,
     )
 
 

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.archives import fence
-from state.view import Resident
+from state.view import Resident, View
 
 
-def in_id_map(user: str, resident: Resident, size: int, argv: Sequence[str]) -> list[str]:
-    """`argv` as root of the user's id map: started by the user, who owns the range.
+def in_id_map(account: str, resident: Resident, size: int, argv: Sequence[str]) -> list[str]:
+    """`argv` as root of the user's id map: started by their account, which owns the range.
 
     newuidmap(1) gives the ids of /etc/subuid to nobody else.
     """
     return [
-        "setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups",
+        "setpriv", f"--reuid={account}", f"--regid={account}", "--init-groups",
         *mapped(resident, size, argv),
     ]  # fmt: skip
 
@@ -31,11 +31,17 @@ class Owner:
     """Whose id map something is done in."""
 
     user: str
+    account: str
     resident: Resident
     size: int
     """How many ids there are."""
 
+    @classmethod
+    def of(cls, view: View, user: str, resident: Resident) -> Owner:
+        """The user, as the view says."""
+        return cls(user, view.account_of(user), resident, view.subid_size)
+
     def fenced(self, folder: Path, argv: Sequence[str]) -> list[str]:
         """`argv` as root of the id map, able to write in `folder` and nowhere else."""
         program = ["/usr/bin/python3", "-IS", str(Path(fence.__file__).resolve())]
-        return in_id_map(self.user, self.resident, self.size, [*program, str(folder), *argv])
+        return in_id_map(self.account, self.resident, self.size, [*program, str(folder), *argv])

@@ -28,7 +28,7 @@ def desired_files(view: View, user: str, resident: Resident) -> dict[str, str]:
     return {
         "authorized_keys": "".join(f"{key}\n" for key in resident.keys),
         "config": f"Include {CONFIG}\n",
-        CONFIG: ssh_config(user, resident.port, view.servers),
+        CONFIG: ssh_config(user, view.account_of(user), resident.port, view.servers),
         KNOWN_HOSTS: known_hosts(resident.port, view.servers, server_keys, resident.containers),
     }
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from reconciler.doctor.server import Server, our_accounts, output, text_of
 from reconciler.host import places
-from reconciler.kinds.accounts.account import OUT_OF_THE_SOURCE, PASSWD
+from reconciler.kinds.accounts.account import OUT_OF_THE_SOURCE, PASSWD, PREFIX
 from reconciler.kinds.accounts.subids import SUBGID, SUBUID, parse
 from state.view import View
 from state.wire.findings import Area, Finding
@@ -54,7 +54,8 @@ def names(server: Server) -> Iterator[Finding]:
     local = {line.split(":")[0] for line in (text_of(PASSWD) or "").splitlines()}
     ours = our_accounts()
     clashes = 0
-    for name in sorted(server.view.registrants):
+    for user in sorted(server.view.registrants):
+        name = server.view.account_of(user)
         if name in ours and name in local:
             continue
         try:
@@ -63,7 +64,7 @@ def names(server: Server) -> Iterator[Finding]:
             continue
         clashes += 1
         if clashes <= MOST_SAID:
-            yield clash(name, account.pw_uid, name in local, name in server.view.residents)
+            yield clash(name, account.pw_uid, name in local, user in server.view.residents)
     if clashes > MOST_SAID:
         yield area.wrong(f"{clashes - MOST_SAID} more names are taken by other accounts.")
     if not clashes:
@@ -79,7 +80,7 @@ def clash(name: str, uid: int, local: bool, resident: bool) -> Finding:
         if local
         else OUT_OF_THE_SOURCE.format(name=name)
     )
-    return area.wrong(text, hint) if resident else area.note(text, hint)
+    return area.wrong(text, hint + PREFIX) if resident else area.note(text, hint + PREFIX)
 
 
 def numbers(server: Server) -> Iterator[Finding]:
@@ -91,9 +92,9 @@ def numbers(server: Server) -> Iterator[Finding]:
     others |= elsewhere(server.view)
     found = False
     for name, resident in server.view.residents.items():
-        if resident.uid in others and others[resident.uid] != name:
+        owner = others.get(resident.uid)
+        if owner not in (None, server.view.account_of(name)):
             found = True
-            owner = others[resident.uid]
             yield area.wrong(
                 f"{owner} has the uid {resident.uid}, which is {name}'s in the state.",
                 f"usermod --uid ANOTHER {owner}, or move `uids:` in fleet.yaml.",
@@ -153,7 +154,10 @@ def elsewhere(view: View) -> dict[int, str]:
     A directory lists no accounts when it is asked for all (sssd.conf(5), `enumerate`), and of two
     accounts the lookup ends at the first source (nsswitch.conf(5)): so each source is asked alone.
     """
-    keys = [*view.registrants, *(str(resident.uid) for resident in view.residents.values())]
+    keys = [
+        *map(view.account_of, view.registrants),
+        *(str(resident.uid) for resident in view.residents.values()),
+    ]
     found: dict[int, str] = {}
     for source in sources(text_of(NSSWITCH) or "", "passwd"):
         if source not in LOCAL:
@@ -173,11 +177,14 @@ def sources(nsswitch: str, database: str) -> tuple[str, ...]:
 
 
 def fleet_spans(server: Server) -> list[Span]:
-    """The subordinate ranges of this server's residents."""
+    """The subordinate ranges of this server's residents, by account."""
     if server.view is None:
         return []
-    size = server.view.subid_size
-    return [Span(r.subid, size, name) for name, r in sorted(server.view.residents.items())]
+    view = server.view
+    return [
+        Span(resident.subid, view.subid_size, view.account_of(name))
+        for name, resident in sorted(view.residents.items())
+    ]
 
 
 def subordinate_ids(server: Server) -> Iterator[Finding]:
@@ -185,7 +192,7 @@ def subordinate_ids(server: Server) -> Iterator[Finding]:
     if server.view is None:
         return
     spans = fleet_spans(server)
-    ours = our_accounts() | server.view.residents.keys()
+    ours = our_accounts() | {span.owner for span in spans}
     found = False
     asked = sources(text_of(NSSWITCH) or "", "subid")
     if asked and asked[0] != "files":  # of several, the first one counts (subuid(5))

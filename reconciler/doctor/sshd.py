@@ -69,8 +69,9 @@ class Trouble:
 
 def in_effect(server: Server) -> Iterator[Finding]:
     """What sshd would do with every user and the service accounts."""
-    residents = server.view.residents if server.view else {}
-    names = [*SERVED_BY, *sorted(our_accounts() & residents.keys())]
+    view = server.view
+    residents = {view.account_of(name) for name in view.residents} if view else frozenset()
+    names = [*SERVED_BY, *sorted(our_accounts() & residents)]
     found = {name: _account(server, name) for name in names}
     for name, use in SERVED_BY.items():
         if found[name] is None:
@@ -80,8 +81,8 @@ def in_effect(server: Server) -> Iterator[Finding]:
     yield from _judged(server, [account for account in found.values() if account])
 
 
-def of_user(server: Server, name: str) -> list[Finding]:
-    """What sshd really does with one user's account."""
+def of_account(server: Server, name: str) -> list[Finding]:
+    """What sshd really does with one account."""
     account = _account(server, name)
     return list(_judged(server, [account])) if account else []
 

@@ -43,6 +43,11 @@ class Person:
     name: str
 
     @property
+    def account(self) -> str:
+        """The name of the person's manage account."""
+        return self.view.account_of(self.name)
+
+    @property
     def resident(self) -> Resident | None:
         """The person's place on this server; None if not registered."""
         return self.view.residents.get(self.name)
@@ -69,8 +74,10 @@ def known(person: Person) -> Iterator[Finding]:
         )
     else:
         resident = person.resident
+        of_its_own = "" if person.account == person.name else f", as {person.account}"
         yield state_area.ok(
-            f"registered here: uid {resident.uid}, port {resident.port}, {resident.address}"
+            f"registered here{of_its_own}: uid {resident.uid}, port {resident.port}, "
+            f"{resident.address}"
         )
 
 
@@ -79,7 +86,7 @@ def keys(person: Person) -> Iterator[Finding]:
     saved = person.view.registrants.get(person.name, ())
     if not saved or person.resident is None:
         return
-    path = places.AUTHORIZED_KEYS / person.name
+    path = places.AUTHORIZED_KEYS / person.account
     there = text_of(path) or ""
     if missing := [key for key in saved if key not in there]:
         yield keys_area.wrong(
@@ -93,7 +100,7 @@ def keys(person: Person) -> Iterator[Finding]:
 def let_in(person: Person) -> Iterator[Finding]:
     """Whether sshd's configuration lets them in, whichever key they have."""
     if person.resident is not None:
-        yield from sshd.of_user(person.server, person.name)
+        yield from sshd.of_account(person.server, person.account)
 
 
 def as_wanted(person: Person) -> Iterator[Finding]:
@@ -183,7 +190,7 @@ def logins(person: Person) -> Iterator[Finding]:
     said = _newest(400, "-o", "short-iso", "-t", "sshd", "-t", "sshd-session")
     refuses = any(finding.level is Level.WRONG for finding in let_in(person))
     why = "sshd lets them in with no key: see above." if refuses else ""
-    yield from login_findings("\n".join(said), person.name, why)
+    yield from login_findings("\n".join(said), person.account, why)
 
 
 def login_findings(said: str, name: str, why: str = "") -> Iterator[Finding]:

@@ -14,6 +14,7 @@ from reconciler.host.places import rootfs
 from reconciler.host.published import CurrentView, current_view, resident_of
 from reconciler.kinds.accounts.subids import SubidsKind
 from reconciler.kinds.accounts.usernet import UsernetKind
+from reconciler.kinds.containers.unit_account import UnitAccountKind
 from reconciler.kinds.traffic.bridge_port import BridgePortKind
 from reconciler.kinds.traffic.forward import ForwardKind
 from reconciler.kinds.traffic.identity import IdentityKind
@@ -37,6 +38,7 @@ REACHED_BY: tuple[AnyKind, ...] = (BridgePortKind(), *_MAPPED)
 NEEDED: tuple[AnyKind, ...] = (
     SubidsKind(),
     UsernetKind(),
+    UnitAccountKind(),
     NetworkKind(),
     IdentityKind(),
     *_MAPPED,

@@ -14,7 +14,7 @@ from reconciler.host import journal, locks, marker, places
 from reconciler.host.places import rootfs
 from reconciler.host.published import published_view
 from reconciler.host.slices import slice_of
-from reconciler.kinds.accounts.account import GROUP, PASSWD, SHADOW, AccountFiles, own_home
+from reconciler.kinds.accounts.account import GROUP, PASSWD, SHADOW, Account, AccountFiles, own_home
 from reconciler.kinds.accounts.subids import SUBGID, SUBUID, replace_lines
 from reconciler.network import forwards
 from reconciler.network.forwards import Forward
@@ -31,7 +31,8 @@ class Remains:
     """What is left of a user on this server."""
 
     user: str
-    account: bool
+    account: str
+    """The name of the account; empty if there is none."""
     folders: tuple[tuple[Path, int], ...]
     """The home and the container, with their sizes in bytes."""
     host_key: bool
@@ -57,15 +58,12 @@ def remains(view: View, user: str) -> Remains:
             f"{view.server} {user}`.",
         )
     marker.check(view)  # what is on a disk that isn't mounted would be said not to be there
-    accounts = AccountFiles(*(files.read_text(f) or "" for f in (PASSWD, SHADOW, GROUP))).accounts()
-    account = accounts.get(user)
-    if account is not None and not account.ours:
-        raise LxcGpuError(
-            "account-conflict", f"The account {user} isn't lxc-gpu's.", "It is left alone."
-        )
+    account = _account(view, user)
     if account is not None and account.enabled:
         raise LxcGpuError(
-            "not-disabled", f"The account {user} is not disabled yet.", "Run `lxc-gpu reconcile`."
+            "not-disabled",
+            f"The account {account.name} is not disabled yet.",
+            "Run `lxc-gpu reconcile`.",
         )
     if power_of(user).running:
         raise LxcGpuError(
@@ -74,12 +72,28 @@ def remains(view: View, user: str) -> Remains:
             f"Run `systemctl stop {places.container_unit(user)}`.",
         )
     found = [rootfs(view, user).parent]
-    if account is not None and own_home(user, account.uid):
-        found.append(places.HOMES / user)
+    if account is not None and own_home(account.name, account.uid):
+        found.append(places.HOMES / account.name)
     folders = tuple((folder, used(folder)) for folder in found if folder.is_dir())
     host_key, kept = (places.HOST_KEYS / user).exists(), forwards.read().of.get(user, ())
     made = marker.was_made(user)
-    return Remains(user, account is not None, folders, host_key, kept, made)
+    return Remains(user, account.name if account else "", folders, host_key, kept, made)
+
+
+def _account(view: View, user: str) -> Account | None:
+    """The former user's account: of who left before accounts had a prefix, that of the plain name.
+
+    LxcGpuError if the account isn't ours.
+    """
+    accounts = AccountFiles(*(files.read_text(f) or "" for f in (PASSWD, SHADOW, GROUP))).accounts()
+    account, plain = accounts.get(view.account_of(user)), accounts.get(user)
+    if account is None and plain is not None and plain.ours:
+        return plain
+    if account is not None and not account.ours:
+        raise LxcGpuError(
+            "account-conflict", f"The account {account.name} isn't lxc-gpu's.", "It is left alone."
+        )
+    return account
 
 
 def archive(view: View, user: str, target: Path) -> None:
@@ -118,19 +132,20 @@ def purge(view: View, left: Remains) -> None:
         with locks.lock(locks.ACCOUNTS):
             forget(user)
             if left.account:
-                _remove_account(user)
+                _remove_account(left.account)
+            account = left.account or view.account_of(user)
             for file in (SUBUID, SUBGID):
-                files.write_file(file, replace_lines(files.read_text(file) or "", {user: ()}))
+                files.write_file(file, replace_lines(files.read_text(file) or "", {account: ()}))
         for folder in (places.HOST_KEYS, places.UNDERTAKINGS, places.RUNNING, places.MADE):
             (folder / user).unlink(missing_ok=True)
     journal.event("purged", user=user, bytes=sum(size for _, size in left.folders))
 
 
-def _remove_account(user: str) -> None:
-    account = pwd.getpwnam(user)
+def _remove_account(name: str) -> None:
+    account = pwd.getpwnam(name)
     home = Path(account.pw_dir)
-    if home == places.HOMES / user and own_home(user, account.pw_uid):
+    if home == places.HOMES / name and own_home(name, account.pw_uid):
         shutil.rmtree(home)  # before the account: what a kill leaves is found again
     # logind keeps a user's manager for a while after the last session (logind.conf(5))
     command.run(["systemctl", "stop", slice_of(account.pw_uid)], check=False)
-    command.run(["userdel", user])
+    command.run(["userdel", name])

@@ -18,6 +18,7 @@ from reconciler.kinds.containers.containers_folder import ContainersFolderKind
 from reconciler.kinds.containers.disk_quota import DiskQuotaKind
 from reconciler.kinds.containers.limits import LimitsKind
 from reconciler.kinds.containers.mount import MountKind
+from reconciler.kinds.containers.unit_account import UnitAccountKind
 from reconciler.kinds.containers.user_folder import UserFolderKind
 from reconciler.kinds.keys.authorized_keys import AuthorizedKeysKind
 from reconciler.kinds.keys.connection import ConnectionKind
@@ -42,6 +43,7 @@ KINDS: tuple[AnyKind, ...] = (
     ForwardKind(),
     LimitsKind(),
     UserSliceKind(),
+    UnitAccountKind(),
     MountKind(),
     UserFolderKind(),
     ContainersFolderKind(),

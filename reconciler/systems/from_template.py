@@ -54,13 +54,13 @@ def fresh_system(view: View, user: str, resident: Resident, folder: Path, tell: 
     path = template(view)
     with path.open("rb", buffering=0) as archive:
         source = Source(archive.fileno(), "the template", path.stat().st_size)
-        extract(source, folder, Owner(user, resident, view.subid_size), tell)
+        extract(source, folder, Owner.of(view, user, resident), tell)
     tell(Progress(f"making the container {user}'s own"))
     _make_own(folder, view, user, resident)
 
 
 def link_from_home(view: View, user: str, uid: int) -> None:
-    """Make the container reachable where LXC looks for a user's: ~/.local/share/lxc/USER."""
+    """Make the container reachable where LXC looks for it: ~/.local/share/lxc/USER."""
     target = rootfs(view, user).parent
 
     def work(home: int) -> None:
@@ -78,7 +78,7 @@ def link_from_home(view: View, user: str, uid: int) -> None:
                     os.unlink(user, dir_fd=folder)
                     os.symlink(target, user, dir_fd=folder)
 
-    hostile.as_owner(places.HOMES / user, uid, work)
+    hostile.as_owner(places.HOMES / view.account_of(user), uid, work)
 
 
 def _make_own(beside: Path, view: View, user: str, resident: Resident) -> None:
@@ -88,7 +88,7 @@ def _make_own(beside: Path, view: View, user: str, resident: Resident) -> None:
         f"--uid={UID}", "--groups=sudo", "--shell=/bin/bash", f"--comment={resident.full_name}",
         user,
     ]  # fmt: skip
-    command.run(in_id_map(user, resident, view.subid_size, useradd))
+    command.run(in_id_map(view.account_of(user), resident, view.subid_size, useradd))
     name = hostname(view, user)
     files = {
         f"etc/sudoers.d/{user}-of-lxc-gpu": (f"{user} ALL=(ALL:ALL) NOPASSWD: ALL\n", 0o440),

@@ -44,7 +44,7 @@ class FromArchive:
             what = f"the snapshot {there.name}"
             check_room(folder, there.unpacked, f"The snapshot {there.name}")
         source = Source(self.descriptor, what, None if there is None else there.packed)
-        digest = extract(source, folder, Owner(self.user, resident, view.subid_size), self.tell)
+        digest = extract(source, folder, Owner.of(view, self.user, resident), self.tell)
         if there is not None and digest != there.sha256:
             raise LxcGpuError(
                 "snapshot-damaged",
@@ -92,7 +92,7 @@ class WithHome:
         self.tell(Progress("looking how large /home is"))
         size = used(home)
         check_room(folder, size, "Your /home")
-        owner = Owner(self.user, resident, view.subid_size)
+        owner = Owner.of(view, self.user, resident)
         command.run(owner.fenced(folder, ["rm", "--recursive", "--force", "--", f"{folder}/home"]))
         argv = ["cp", "--archive", "--reflink=auto", "--no-target-directory", "--", str(home),
                 f"{folder}/home"]  # fmt: skip

@@ -75,7 +75,7 @@ def _mending(step: Step) -> tuple[Mending, ...]:
 
 def mend(view: View, user: str, resident: Resident, root: Path) -> tuple[str, ...]:
     """Mend the way in the system at `root`; what was done, or couldn't be, in words."""
-    return _mend(_Way(Owner(user, resident, view.subid_size), root, home_files.folder(user)))
+    return _mend(_Way(Owner.of(view, user, resident), root, home_files.folder(user)))
 
 
 def mend_mounted(view: View, user: str, resident: Resident) -> tuple[str, ...]:
@@ -83,7 +83,7 @@ def mend_mounted(view: View, user: str, resident: Resident) -> tuple[str, ...]:
     home = home_files.mounted_home(view, user)
     if home is None or not mounts.usable([home[0]]):
         return ()
-    return _mend(_Way(Owner(user, resident, view.subid_size), home[1], home[2]))
+    return _mend(_Way(Owner.of(view, user, resident), home[1], home[2]))
 
 
 def has_sshd(root: Path, resident: Resident) -> bool:
@@ -97,7 +97,7 @@ def has_sshd(root: Path, resident: Resident) -> bool:
 
 def unmended(view: View, user: str, resident: Resident) -> tuple[str, ...]:
     """What would be mended in the system in place, in words; nothing is."""
-    way = _Way(Owner(user, resident, view.subid_size), rootfs(view, user), home_files.folder(user))
+    way = _Way(Owner.of(view, user, resident), rootfs(view, user), home_files.folder(user))
     steps = way.steps()
     return tuple(way.words(steps, mending) for mending in mendings(steps))
 

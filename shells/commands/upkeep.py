@@ -98,7 +98,7 @@ def _say(view: View, left: Remains, terminal: Terminal) -> None:
     terminal.note(f"This deletes, on {view.server}, for good:")
     for folder, taken in left.folders:
         terminal.note(f"  {size(taken):>10}  {folder}")
-    terminal.note(f"  {'':>10}  the account {left.user}" if left.account else "")
+    terminal.note(f"  {'':>10}  the account {left.account}" if left.account else "")
     terminal.note(f"  {'':>10}  the container's ssh host key" if left.host_key else "")
     if left.noted and not left.folders:
         terminal.note(f"  {'':>10}  the note that a container of theirs was made here")

@@ -21,21 +21,21 @@ _START = (
 """org.freedesktop.systemd1(5)."""
 
 
-def charge(user: str, unit: str = "") -> None:
-    """Move this process into a scope in the user's slice; what it starts from now on is there, too.
+def charge(account: str, unit: str = "") -> None:
+    """Move this process, and what it starts from now on, into a scope in the account's slice.
 
     The scope, with whatever is left in it, ends with `unit`, the service that this process is of.
     Where that can't be done, the limits of that service hold; the journal says so.
     """
     try:
-        uid = pwd.getpwnam(user).pw_uid
+        uid = pwd.getpwnam(account).pw_uid
     except KeyError:
         return  # nobody has an account yet, or any more: the verb says so
     scope = f"lxc-gpu-work-{os.getpid()}.scope"
     properties = [
         ("PIDs", "au", "1", str(os.getpid())),
         ("Slice", "s", slice_of(uid)),
-        ("Description", "s", f"Work of lxc-gpu for {user}"),
+        ("Description", "s", f"Work of lxc-gpu for {account}"),
         ("CollectMode", "s", "inactive-or-failed"),
         ("KillSignal", "i", "9"),
         ("Delegate", "b", "true"),  # who takes too much memory is killed alone
@@ -46,7 +46,7 @@ def charge(user: str, unit: str = "") -> None:
         command.run([*_START, scope, "fail", str(len(properties)), *words, "0"], timeout=10)
         _wait_for(scope)
     except LxcGpuError as error:
-        event("not-charged", user=user, why=error.message)
+        event("not-charged", account=account, why=error.message)
 
 
 def _wait_for(scope: str) -> None:

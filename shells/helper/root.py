@@ -23,6 +23,7 @@ from reconciler.container.undertaking import AskerGoneError
 from reconciler.host import key_days
 from reconciler.host.locks import one_of
 from reconciler.host.places import AUTHORIZED_KEYS
+from reconciler.host.published import published_view
 from reconciler.plan import Tell
 from shells.helper.charged import charge
 from shells.helper.request import (
@@ -38,6 +39,8 @@ from shells.usage import Verb
 from shells.verbs import Asked, serve
 from state.connections.sshd import must_stand
 from state.errors import LxcGpuError, Remedy
+from state.model.manage_account import OTHER
+from state.view import View
 from state.wire import messages
 
 PATIENCE = 3
@@ -56,15 +59,17 @@ def main(argv: Sequence[str]) -> int:
     """
     send = _Sender(sys.stdout.fileno())
     try:
-        asker, pid = _asker()
+        account, pid = _asker()
+        view = published_view()
+        asker = _user(view, account)
         with _place(asker):
             line, descriptor = _receive()
             request = decode(line)
             user = whose(request, asker)
-            _ask_for_the_key(asker, pid)
+            _ask_for_the_key(account, pid)
             _log(f"event=asked verb={request.verb} asker={asker} user={user or '-'}")
             if asker not in OF_SERVICES:
-                charge(user, *argv)
+                charge(view.account_of(user) if view else user, *argv)
             with _waited_for() if ends_with_its_asker(request) else nullcontext():
                 answer = _do(request, Asked(user, request.options, descriptor), send)
             send(answer)
@@ -112,11 +117,24 @@ def _asker() -> tuple[str, int]:
         raise LxcGpuError("not-allowed", f"Nobody here has the uid {uid}.") from error
 
 
-def _ask_for_the_key(asker: str, pid: int) -> None:
+def _user(view: View | None, account: str) -> str:
+    """Whose account it is; of root's and the services', its own name.
+
+    LxcGpuError if it can't be a user's: a server may have people's own accounts beside ours.
+    """
+    if view is None or account == "root" or account in OF_SERVICES:
+        return account
+    user = view.user_of(account)
+    if user.startswith(OTHER):
+        raise LxcGpuError("not-allowed", f"The account {account} is no user's of lxc-gpu.")
+    return user
+
+
+def _ask_for_the_key(account: str, pid: int) -> None:
     """Note that the asker's key was used today. LxcGpuError if it opens the account no longer."""
-    if asker == "root":
+    if account == "root":
         return
-    keys = must_stand(pid, AUTHORIZED_KEYS / asker)
+    keys = must_stand(pid, AUTHORIZED_KEYS / account)
     with suppress(OSError):  # a full disk keeps nobody out
         key_days.note(keys)
 

@@ -25,7 +25,7 @@ def add_user(login: str, full_name: str, keys: Sequence[PublicKey]) -> Edit:
                 f"lxc-gpu user show {known}",
             )
         numbers = allocate(state)
-        name = propose_name(login, {*state.users, *state.former})
+        name = propose_name(login, {*state.users, *state.former}, state.fleet.account_prefix)
         fields = {"name": full_name, "login": login, "keys": tuple(dict.fromkeys(keys))}
         user = valid_user({**fields, **vars(numbers)}, login)
         return replace(state, users=dict(sorted({**state.users, name: user}.items())))

@@ -187,7 +187,7 @@ def _arrive(
     directory_id: str | None,
     keys: Sequence[PublicKey],
 ) -> State:
-    name = propose_name(login, {*state.users, *state.former})
+    name = propose_name(login, {*state.users, *state.former}, state.fleet.account_prefix)
     if not keys:
         raise LxcGpuError(
             "no-key",

@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from state.model import manage_account
 from state.model.fields import (
     AbsolutePath,
     Address,
@@ -95,7 +96,14 @@ class Fleet(Model):
     doesn't punish all for one (PerSourcePenaltyExemptList, since OpenSSH 9.8)."""
     page: Page | None = None
     """Where the web page is: `lxc-gpu status` reads it."""
+    account_prefix: Annotated[str, Field(pattern=r"^([a-z_][a-z0-9_-]{0,15})?$")] = ""
+    """What the names of users' accounts on the servers begin with, e.g. `gpu-`: for servers that
+    have accounts of people's own names already."""
     signers: tuple[Signer, ...] = ()
+
+    def account_of(self, user: str) -> str:
+        """The name of the user's account on the servers."""
+        return manage_account.account_of(self.account_prefix, user)
 
 
 class Server(Model):

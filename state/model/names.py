@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Container
 
 from state.model.documents import NAME
+from state.model.manage_account import account_of
 from state.model.reserved import RESERVED_BEGINNINGS, is_reserved
 
 LONGEST = 31
@@ -15,20 +16,38 @@ _SPELLED_OUT = str.maketrans(
 )
 
 
-def propose_name(login: str, taken: Container[str]) -> str:
+def propose_name(login: str, taken: Container[str], prefix: str = "") -> str:
     """A valid, free, unreserved name for `login`; the same one for the same `taken`.
+
+    So is the name of the account on the servers, which has the fleet's `prefix`.
 
     `LQChen` becomes lqchen, `Lequn.Chen` lequn-chen, `12345` u12345; of `a@example.org` the part
     before the @ counts; who comes second gets a number: ann2.
     """
-    base = _simplified(login)
+    base, longest = _simplified(login), LONGEST - len(prefix)
     number = 1
     while True:
         suffix = "" if number == 1 else str(number)
-        name = base[: LONGEST - len(suffix)].rstrip("-") + suffix
-        if NAME.fullmatch(name) and name not in taken and not is_reserved(name):
+        name = base[: longest - len(suffix)].rstrip("-") + suffix
+        free = NAME.fullmatch(name) and name not in taken and not is_reserved(name)
+        if free and why_no_account(prefix, name, taken) is None:
             return name
         number += 1
+
+
+def why_no_account(prefix: str, name: str, users: Container[str]) -> str | None:
+    """Why `prefix` and `name` make no name of an account beside `users`, in words; None if so."""
+    account = account_of(prefix, name)
+    if not prefix:
+        return None
+    if not NAME.fullmatch(account):
+        return f"is too long: {len(account)} letters, and {LONGEST} are the most"
+    if is_reserved(account):
+        return "is that of a system account or of lxc-gpu"
+    for other in (account, name.removeprefix(prefix)):
+        if other != name and other in users:
+            return f"can't be told from the user {other}"
+    return None
 
 
 def _simplified(login: str) -> str:

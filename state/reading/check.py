@@ -13,7 +13,9 @@ from pathlib import PurePosixPath
 from state.model.documents import Fleet, Range, State, User
 from state.model.keys import PublicKey
 from state.model.layout import FLEET, Subject
-from state.model.reserved import is_reserved
+from state.model.manage_account import account_of
+from state.model.names import why_no_account
+from state.model.reserved import RESERVED_BEGINNINGS, is_reserved
 from state.reading.check_resources import resources
 from state.reading.problems import Finding, Place
 
@@ -46,6 +48,7 @@ def check(state: State, broken: Collection[str] = ()) -> list[Finding]:
         *_servers(state),
         *_numbers(state, people),
         *_identities(state, people),
+        *_accounts(state, people),
         *_keys(state),
         *_registrations(state, broken),
         *resources(state),
@@ -183,6 +186,20 @@ def _identities(state: State, people: list[Entry]) -> Iterator[Finding]:
             if u.directory_id is not None
         ),
     )
+
+
+def _accounts(state: State, people: list[Entry]) -> Iterator[Finding]:
+    """The accounts on the servers, where they have a prefix: each name has to be one, and free."""
+    prefix, place = state.fleet.account_prefix, ("account_prefix",)
+    for system in RESERVED_BEGINNINGS if prefix else ():
+        if prefix.startswith(system) or system.startswith(prefix):
+            yield Finding(FLEET, place, f"account_prefix `{prefix}` could make names `{system}...`")
+            return
+    names = {name for _, name, _ in people}
+    for name in sorted(names) if prefix else ():
+        if why := why_no_account(prefix, name, names):
+            text = f"the account `{account_of(prefix, name)}` of the user {name} {why}"
+            yield Finding(FLEET, place, text)
 
 
 def _keys(state: State) -> Iterator[Finding]:

@@ -15,6 +15,7 @@ import pytest
 from werkzeug.test import TestResponse
 
 from shells.gate.registration import registration
+from state.edits.edit import Edit
 from state.git.commits import Author
 from state.git.repository import Repository
 from state.model.keys import parse_key
@@ -107,6 +108,20 @@ def test_a_registration_shows_up_in_known_hosts(web):
     connecting = get(web, "/user/lqchen/.ssh/config-connect")
     assert "    ProxyCommand ssh -T gpu17-manage connect\n" in connecting
     assert re.sub(r" +ProxyCommand .*\n", "", connecting) == config
+
+
+def test_accounts_with_a_prefix_are_known_to_the_configuration(web):
+    save(web)
+    assert "your account is called" not in get(web, "/user/lqchen")
+    fleet = {"account_prefix": "gpu-"}
+    edit = Edit(lambda state: replace(state, fleet=state.fleet.model_copy(update=fleet)))
+    web.parts.source.commit(edit, Author("Alice Admin", "alice@mylab.com"))
+    page = get(web, "/user/lqchen")
+    assert "your account is called <code>gpu-lqchen</code>" in page
+    assert "ssh register@gpu17-manage lqchen" in page
+    for address in ("config", "config-connect"):
+        users = re.findall(r"    User (.*)", get(web, f"/user/lqchen/.ssh/{address}"))
+        assert users == ["gpu-lqchen", "lqchen"] * 2
 
 
 def test_the_copied_commands_work_in_a_shell(web, tmp_path):

@@ -53,6 +53,7 @@ class Drift:
 
 
 LQCHENS_LIMITS = "/etc/systemd/system/lxc-gpu@lqchen.service.d"
+ALL_UNITS = "/etc/systemd/system/lxc-gpu@.service.d"
 MALLORYS_LIMITS = "/etc/systemd/system/lxc-gpu@mallory.service.d"
 DRIFTS = (
     Drift("authorized_keys", "lqchen", f"echo 'ssh-ed25519 AAAA intruder' >>{KEYS}/lqchen",
@@ -135,6 +136,9 @@ DRIFTS = (
     Drift("user_slice", "ann",
           "sed -i s/=8G/=80G/ /etc/systemd/system/user-$(id -u ann).slice.d/50-lxc-gpu.conf",
           "limit what ann runs on the server itself"),
+    Drift("unit_account", "units", f"mkdir {ALL_UNITS}; printf '[Service]\nUser=gpu-%%i\n' "
+          f">{ALL_UNITS}/50-lxc-gpu-account.conf; systemctl daemon-reload",
+          "run containers as the accounts USER"),
     Drift("mount", "srv", "mount -o remount,bind,dev /run/lxc-gpu/mounts/srv%drift",
           "let containers see /srv/drift (nodev)"),
     Drift("mount", "srv", "umount /run/lxc-gpu/mounts/srv%drift",  # hides the users' folders

@@ -209,7 +209,8 @@ def named(
     if name is None and not allowed:
         return name_area.ok("no user of the fleet")
     if name is None:
-        name = propose_name(login, state.users.keys() | state.former.keys())
+        taken = state.users.keys() | state.former.keys()
+        name = propose_name(login, taken, state.fleet.account_prefix)
         return name_area.ok(f"not known yet; would become the user {name}")
     folder = "users" if name in state.users else "former"
     user = state.users.get(name) or state.former[name]

@@ -38,6 +38,8 @@ class UserPage:
     connect_commands: str
     """The same for who wants ssh to start the container by itself."""
     include_command: str
+    account: str
+    """What the user's account on the servers is called."""
     ssh_config: str
     known_hosts: str
     history: tuple[Commit, ...]
@@ -79,6 +81,7 @@ def user_page(
         fetch_commands=fetch_commands(name, public_url),
         connect_commands=fetch_commands(name, public_url, "config-connect"),
         include_command=include_command(),
+        account=state.fleet.account_of(name),
         ssh_config=config_text(state, name) if user else "",
         known_hosts=known_hosts_text(state, name) if user else "",
         history=tuple(history),
@@ -118,7 +121,8 @@ def include_command() -> str:
 
 def config_text(state: State, name: str, *, connect: bool = False) -> str:
     """The ssh configuration of the user `name`; with `connect`, the one that starts containers."""
-    return ssh_config(name, state.users[name].port, _neighbours(state), connect=connect)
+    account, port = state.fleet.account_of(name), state.users[name].port
+    return ssh_config(name, account, port, _neighbours(state), connect=connect)
 
 
 def known_hosts_text(state: State, name: str) -> str:

@@ -7,13 +7,15 @@ isn't ours, or an account of the system's in that group, is a conflict: reported
 from __future__ import annotations
 
 import os
+import pwd
 import stat
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reconciler.host import places
+from reconciler.kinds.accounts import subids
 from reconciler.plan import Change, Lock, Observed, Tell
 from state import command
 from state.command import CommandError
@@ -35,6 +37,7 @@ OUT_OF_THE_SOURCE = (
     "`filter_groups = root, {name}` in the section [nss] of sssd.conf, then "
     "`systemctl restart sssd`."
 )
+PREFIX = " Or give every account of ours a name of its own: `account_prefix: gpu-` in fleet.yaml."
 """What to do about a name that another source of accounts has: usermod(8) can't change it."""
 
 
@@ -49,6 +52,8 @@ class Account:
     enabled: bool = True
     home_ready: bool = True
     """The home is there, the user's own, with HOME_MODE."""
+    name: str = ""
+    """The account's, which may be another one than its user's (`View.account_of`)."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ class AccountFiles:
         ours = self.members(places.USERS_GROUP)
         expired = {f[0] for f in _fields(self.shadow, 9) if f[7] == str(EXPIRED)}
         return {
-            name: Account(int(uid), full_name, shell, name in ours, name not in expired)
+            name: Account(int(uid), full_name, shell, name in ours, name not in expired, name=name)
             for name, _, uid, _, full_name, _, shell in _fields(self.passwd, 7)
         }
 
@@ -81,10 +86,11 @@ def _fields(text: str, count: int) -> list[list[str]]:
     return [fields for fields in lines if len(fields) == count]
 
 
-def sysusers_lines(accounts: Mapping[str, Account]) -> str:
+def sysusers_lines(accounts: Iterable[Account]) -> str:
     """What sysusers.d(5) needs to make these accounts, in one run of systemd-sysusers."""
     lines: list[str] = []
-    for name, account in accounts.items():
+    for account in accounts:
+        name = account.name
         gecos = account.full_name.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
         home = places.HOMES / name
         lines.append(f'u {name} {account.uid}:{account.uid} "{gecos}" {home} {account.shell}')
@@ -103,7 +109,12 @@ class AccountKind:
     def desired(self, view: View) -> Mapping[str, Account]:
         """One enabled account for each resident."""
         return {
-            name: Account(resident.uid, resident.full_name, str(places.LOGIN_SHELL))
+            name: Account(
+                resident.uid,
+                resident.full_name,
+                str(places.LOGIN_SHELL),
+                name=view.account_of(name),
+            )
             for name, resident in view.residents.items()
         }
 
@@ -113,21 +124,26 @@ class AccountKind:
         found: dict[str, Account] = {}
         conflicts: dict[str, LxcGpuError] = {}
         accounts = files.accounts()
-        missing: dict[str, int] = {}
+        theirs = _under_another_name(view, accounts)
+        missing: dict[str, Missing] = {}
         for name in view.residents.keys() & frozenset(names):
-            account = accounts.get(name)
-            if account is None:
-                missing[name] = view.residents[name].uid
-            elif not account.ours:
-                conflicts[name] = _conflict(name)
-            else:
-                found[name] = _with_home(name, account)
-        for name, account in accounts.items():
-            if account.ours and account.enabled and name not in view.residents:
-                if account.uid < FIRST_ORDINARY:
-                    conflicts[name] = _system_account(name, account.uid)
+            wanted = view.account_of(name)
+            account = accounts[wanted] if wanted in accounts else theirs.get(name)
+            if account is not None and not account.ours:
+                conflicts[name] = _conflict(wanted)
+            elif account is not None:
+                found[name] = _with_home(account)
+            if wanted not in accounts:
+                before = account.name if account else ""
+                missing[name] = Missing(wanted, view.residents[name].uid, before)
+        known = {*map(view.account_of, view.residents), *(each.name for each in theirs.values())}
+        for other in accounts.keys() - known:
+            left, whose = accounts[other], view.user_of(other)
+            if left.ours and left.enabled:
+                if left.uid < FIRST_ORDINARY:
+                    conflicts[whose] = _system_account(other, left.uid)
                 else:
-                    found[name] = account
+                    found[whose] = left
         return Observed(found, conflicts | _in_the_way(missing))
 
     def apply(
@@ -138,56 +154,76 @@ class AccountKind:
         for change in changes:  # first who leaves, and whatever else may not wait
             try:
                 if change.before is not None:
-                    _modify(change)
+                    _modify(change.before, change.after)
             except LxcGpuError as error:
                 failed[change.name] = error
-        new = {c.name: c.after for c in changes if c.before is None and c.after is not None}
+        new = [c.after for c in changes if c.before is None and c.after is not None]
         if new:
             command.run(["systemd-sysusers", "-"], stdin=sysusers_lines(new))
         for change in changes:
             try:
                 if change.after is not None and change.name not in failed:
-                    _make_home(change.name, change.after.uid)
+                    _make_home(change.after.name, change.after.uid)
             except LxcGpuError as error:
                 failed[change.name] = error
             except OSError as error:
-                failed[change.name] = LxcGpuError(
-                    "home", f"The home of {change.name} can't be prepared: {error.strerror}."
-                )
+                failed[change.name] = _no_home(view.account_of(change.name), error)
         return failed
 
     def describe(self, change: Change[Account]) -> str:
         """E.g. `make the account lqchen (uid 20031)`."""
         if change.after is None:
-            return f"disable the account {change.name}"
+            return f"disable the account {change.before.name if change.before else change.name}"
         if change.before is None:
-            return f"make the account {change.name} (uid {change.after.uid})"
+            return f"make the account {change.after.name} (uid {change.after.uid})"
         before, after = vars(change.before), vars(change.after)
         fields = ", ".join(f"{f} {before[f]} -> {after[f]}" for f in after if before[f] != after[f])
-        return f"change the account {change.name}: {fields}"
+        return f"change the account {before['name']}: {fields}"
 
 
-def _in_the_way(uids: Mapping[str, int]) -> dict[str, LxcGpuError]:
+def _under_another_name(view: View, accounts: Mapping[str, Account]) -> dict[str, Account]:
+    """The accounts of residents that have another name than they should, by user.
+
+    They are ours and have the resident's uid: another prefix was in force when they were made.
+    """
+    wanted = {view.account_of(name): name for name in view.residents}
+    others = {a.uid: a for a in accounts.values() if a.ours and a.name not in wanted}
+    without = {user: view.residents[user].uid for a, user in wanted.items() if a not in accounts}
+    return {user: others[uid] for user, uid in without.items() if uid in others}
+
+
+@dataclass(frozen=True)
+class Missing:
+    """An account that is to be made, or to be had by giving another one its name."""
+
+    name: str
+    uid: int
+    instead_of: str
+    """The account of ours that becomes it; empty if there is none."""
+
+
+def _in_the_way(missing: Mapping[str, Missing]) -> dict[str, LxcGpuError]:
     """Why accounts can't be made: what any source of nsswitch.conf(5) has of their names or uids.
 
     All at once, and with patience: a directory behind it may hang.
     """
-    keys = [*uids, *map(str, uids.values())]
+    keys = [key for each in missing.values() for key in (each.name, str(each.uid))]
     try:
         accounts, groups = (_entries(database, keys) for database in ("passwd", "group"))
     except CommandError as error:
-        return dict.fromkeys(uids, _silent(error))
-    found = {n: _taken(n, uid, accounts, groups) for n, uid in uids.items()}
+        return dict.fromkeys(missing, _silent(error))
+    found = {user: _taken(each, accounts, groups) for user, each in missing.items()}
     return {name: conflict for name, conflict in found.items() if conflict is not None}
 
 
 def _taken(
-    name: str, uid: int, accounts: Mapping[str, int], groups: Mapping[str, int]
+    missing: Missing, accounts: Mapping[str, int], groups: Mapping[str, int]
 ) -> LxcGpuError | None:
+    name, uid, own = missing.name, missing.uid, (missing.name, missing.instead_of)
     if name in accounts:
         return _elsewhere(name, accounts[name])
     for of in (accounts, groups):
-        others = (other for other, number in of.items() if number == uid and other != name)
+        others = (other for other, number in of.items() if number == uid and other not in own)
         if owner := next(others, ""):
             return _uid_conflict(name, uid, owner)
     if groups.get(name, uid) != uid:  # sysusers would put the user into that group
@@ -220,7 +256,7 @@ def _elsewhere(name: str, uid: int) -> LxcGpuError:
         "account-elsewhere",
         f"Another source of accounts (LDAP, SSSD, ...: nsswitch.conf) has an account {name}, uid "
         f"{uid}, on this server.",
-        OUT_OF_THE_SOURCE.format(name=name),
+        OUT_OF_THE_SOURCE.format(name=name) + PREFIX,
     )
 
 
@@ -229,7 +265,7 @@ def _conflict(name: str) -> LxcGpuError:
         "account-conflict",
         f"There is already an account {name} on this server that isn't lxc-gpu's.",
         f"Rename or remove it, or, if it is this person's, hand it over: "
-        f"`usermod --append --groups {places.USERS_GROUP} {name}`.",
+        f"`usermod --append --groups {places.USERS_GROUP} {name}`.{PREFIX}",
     )
 
 
@@ -285,33 +321,31 @@ def _home_conflict(name: str, uid: int) -> LxcGpuError | None:
     )
 
 
-def _with_home(name: str, account: Account) -> Account:
+def _with_home(account: Account) -> Account:
     try:
-        home = os.lstat(places.HOMES / name)
+        home = os.lstat(places.HOMES / account.name)
     except FileNotFoundError:
         ready = False
     else:
         ready = stat.S_ISDIR(home.st_mode) and (
             home.st_uid == account.uid and stat.S_IMODE(home.st_mode) == HOME_MODE
         )
-    return Account(
-        account.uid, account.full_name, account.shell, account.ours, account.enabled, ready
-    )
+    return replace(account, home_ready=ready)
 
 
-def _modify(change: Change[Account]) -> None:
-    before, after = change.before, change.after
+def _modify(before: Account, after: Account | None) -> None:
     if after is None:
-        command.run(["usermod", "--expiredate", str(EXPIRED), change.name])
+        command.run(["usermod", "--expiredate", str(EXPIRED), before.name])
         return
-    assert before is not None  # noqa: S101
     if before.uid != after.uid:
         raise LxcGpuError(
             "uid-changed",
-            f"The account {change.name} has uid {before.uid}, the state says {after.uid}.",
+            f"The account {before.name} has uid {before.uid}, the state says {after.uid}.",
             "A uid doesn't change by itself: restore users/*.yaml, or move the person's files "
-            f"and run `usermod --uid {after.uid} {change.name}` by hand.",
+            f"and run `usermod --uid {after.uid} {before.name}` by hand.",
         )
+    if before.name != after.name:
+        _rename(before.name, after.name, before.uid)
     words: list[str] = []
     if before.full_name != after.full_name:
         words += ["--comment", after.full_name]
@@ -320,7 +354,32 @@ def _modify(change: Change[Account]) -> None:
     if not before.enabled:
         words += ["--expiredate", ""]
     if words:
-        command.run(["usermod", *words, change.name])
+        command.run(["usermod", *words, after.name])
+
+
+def _rename(old: str, new: str, uid: int) -> None:
+    """Give the account another name, and with it its group, subordinate ids and home.
+
+    The account itself comes last, so what a kill interrupts is found again. usermod(8) refuses
+    while programs of the account run, and its container is one. To them a name is nothing: the
+    uid stays. So usermod is run where it sees none (pid_namespaces(7)).
+    """
+    subids.hand_over(old, new)
+    where = Path(pwd.getpwnam(old).pw_dir)
+    homes = ["--home", str(places.HOMES / new)] if where == places.HOMES / old else []
+    if homes and own_home(old, uid) and not own_home(new, uid):
+        try:
+            where.rename(places.HOMES / new)
+        except OSError as error:
+            raise _no_home(new, error) from error
+    if any(fields[0] == old for fields in _fields(read_text(GROUP) or "", 4)):
+        command.run(["groupmod", "--new-name", new, old])
+    alone = ["unshare", "--pid", "--fork", "--mount-proc"]
+    command.run([*alone, "usermod", "--login", new, *homes, old])
+
+
+def _no_home(account: str, error: OSError) -> LxcGpuError:
+    return LxcGpuError("home", f"The home of {account} can't be prepared: {error.strerror}.")
 
 
 def _make_home(name: str, uid: int) -> None:

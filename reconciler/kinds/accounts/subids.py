@@ -44,6 +44,14 @@ def replace_lines(text: str, wanted: Mapping[str, tuple[tuple[int, int], ...]]) 
     return "".join(f"{line}\n" for line in kept + new)
 
 
+def hand_over(old: str, new: str) -> None:
+    """Give an account's ranges to the one that takes its place."""
+    for file in (SUBUID, SUBGID):
+        text = read_text(file) or ""
+        if pairs := parse(text).get(old):
+            write_file(file, replace_lines(text, {old: (), new: pairs}))
+
+
 class SubidsKind:
     """Subordinate uids and gids of registered users."""
 
@@ -59,15 +67,20 @@ class SubidsKind:
     def observe(self, view: View, names: Collection[str]) -> Observed[Ranges]:
         """The ranges of these names; others' aren't known to be ours."""
         uids, gids = (parse(read_text(file) or "") for file in (SUBUID, SUBGID))
+        accounts = {name: view.account_of(name) for name in names}
         return Observed(
-            {n: Ranges(uids.get(n, ()), gids.get(n, ())) for n in names if n in uids or n in gids}
+            {
+                name: Ranges(uids.get(account, ()), gids.get(account, ()))
+                for name, account in accounts.items()
+                if account in uids or account in gids
+            }
         )
 
     def apply(
         self, view: View, changes: Sequence[Change[Ranges]], tell: Tell
     ) -> Mapping[str, LxcGpuError]:
         """Write each file once, for all changes."""
-        after = {c.name: c.after for c in changes if c.after is not None}
+        after = {view.account_of(c.name): c.after for c in changes if c.after is not None}
         for file, field in ((SUBUID, "uids"), (SUBGID, "gids")):
             lines = {name: getattr(ranges, field) for name, ranges in after.items()}
             write_file(file, replace_lines(read_text(file) or "", lines))

@@ -55,13 +55,14 @@ class UsernetKind:
 
     def observe(self, view: View, names: Collection[str]) -> Observed[int]:
         """Every user of our bridge: whoever plugs into it is ours."""
-        return Observed(parse(read_text(USERNET) or ""))
+        there = parse(read_text(USERNET) or "")
+        return Observed({view.user_of(account): plugs for account, plugs in there.items()})
 
     def apply(
         self, view: View, changes: Sequence[Change[int]], tell: Tell
     ) -> Mapping[str, LxcGpuError]:
         """Write the file once, for all changes."""
-        wanted = {change.name: change.after for change in changes}
+        wanted = {view.account_of(change.name): change.after for change in changes}
         write_file(USERNET, replace_lines(read_text(USERNET) or "", wanted))
         return {}
 

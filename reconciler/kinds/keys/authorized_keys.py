@@ -40,7 +40,7 @@ class AuthorizedKeysKind:
         for file in places.AUTHORIZED_KEYS.iterdir():
             text = None if file.name in NOT_USERS or file.name[0] == "." else read_text(file)
             if text is not None:
-                found[file.name] = text
+                found[view.user_of(file.name)] = text
         return Observed(found)
 
     def apply(
@@ -49,8 +49,8 @@ class AuthorizedKeysKind:
         """Write or remove each file."""
         for change in changes:
             if change.after is None:
-                (places.AUTHORIZED_KEYS / change.name).unlink(missing_ok=True)
-        wanted = {c.name: c.after for c in changes if c.after is not None}
+                (places.AUTHORIZED_KEYS / view.account_of(change.name)).unlink(missing_ok=True)
+        wanted = {view.account_of(c.name): c.after for c in changes if c.after is not None}
         write_files(places.AUTHORIZED_KEYS, wanted)
         return {}
 

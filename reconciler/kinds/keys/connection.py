@@ -20,7 +20,7 @@ SERVICES = (places.REGISTER_KEYS.name, "iam")
 
 
 class ConnectionKind:
-    """What is open and may not be, by account: none is wanted."""
+    """What is open and may not be, by user or service account: none is wanted."""
 
     name = "connection"
     lock = Lock.GLOBAL
@@ -38,7 +38,8 @@ class ConnectionKind:
             if each.account not in known:
                 known[each.account] = keys_in(places.AUTHORIZED_KEYS / each.account)
             if not each.opened.stands(known[each.account]):
-                found[each.account] = (*found.get(each.account, ()), each)
+                whose = each.account if each.account in SERVICES else view.user_of(each.account)
+                found[whose] = (*found.get(whose, ()), each)
         return Observed(found)
 
     def apply(
@@ -50,9 +51,10 @@ class ConnectionKind:
 
     def describe(self, change: Change[tuple[Connection, ...]]) -> str:
         """E.g. `end 2 connections to the account lqchen, whose key was removed`."""
-        count = len(change.before or ())
-        what = "a connection" if count == 1 else f"{count} connections"
-        return f"end {what} to the account {change.name}, whose key was removed"
+        doomed = change.before or ()
+        what = "a connection" if len(doomed) == 1 else f"{len(doomed)} connections"
+        account = doomed[0].account if doomed else change.name
+        return f"end {what} to the account {account}, whose key was removed"
 
 
 def _accounts() -> dict[int, str]:

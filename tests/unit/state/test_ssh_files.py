@@ -29,8 +29,17 @@ def asked(config: Path, destination: str) -> dict[str, str]:
 @pytest.fixture
 def config(tmp_path):
     file = tmp_path / "config"
-    file.write_text(ssh_config("lqchen", 22031, FLEET))
+    file.write_text(ssh_config("lqchen", "lqchen", 22031, FLEET))
     return file
+
+
+def test_nobody_types_the_accounts_prefix(tmp_path: Path) -> None:
+    for connect in (False, True):
+        file = tmp_path / "config"
+        file.write_text(ssh_config("lqchen", "gpu-lqchen", 22031, FLEET, connect=connect))
+        assert asked(file, "gpu17-manage")["user"] == "gpu-lqchen"
+        assert asked(file, "gpu17")["user"] == "lqchen"
+        assert asked(file, "register@gpu17-manage")["user"] == "register"
 
 
 @pytest.mark.parametrize(
@@ -54,7 +63,7 @@ def test_openssh_reads_the_configuration_as_meant(config, destination, user, add
 @pytest.mark.parametrize("server", ["gpu17", "gpu18"])
 def test_through_the_server_only_the_way_differs(config, tmp_path, server):
     file = tmp_path / "config-connect"
-    file.write_text(ssh_config("lqchen", 22031, FLEET, connect=True))
+    file.write_text(ssh_config("lqchen", "lqchen", 22031, FLEET, connect=True))
     found = asked(file, server)
     assert found.pop("proxycommand") == f"ssh -T {server}-manage connect"
     assert found == asked(config, server), "the same host key is expected, just as strictly"
@@ -106,4 +115,4 @@ def test_servers_and_containers_have_keys_of_their_own(tmp_path, known_as, key):
 
 def test_no_servers_make_no_lines():
     assert known_hosts(22031, {}, {}, {}) == ""
-    assert "Host " not in ssh_config("lqchen", 22031, {}).replace("`Host`", "")
+    assert "Host " not in ssh_config("lqchen", "lqchen", 22031, {}).replace("`Host`", "")

@@ -79,13 +79,25 @@ def test_a_taken_name_gets_a_number() -> None:
     assert propose_name("x" * 40, {"x" * 31}) == "x" * 30 + "2"
 
 
-@given(st.text(max_size=80), st.sets(st.sampled_from(["a", "user", "user2", "u1", "ab"])))
-def test_every_login_gets_a_valid_free_name(login: str, taken: set[str]) -> None:
-    name = propose_name(login, taken)
-    assert NAME.fullmatch(name)
-    assert name not in taken
-    assert not is_reserved(name)
-    assert name == propose_name(login, taken)
+def test_a_name_is_proposed_that_makes_an_account_too() -> None:
+    assert propose_name("x" * 40, set(), "gpu-") == "x" * 27
+    assert propose_name("access", set(), "pulse-") == "access2"
+    assert propose_name("ann", {"gpu-ann"}, "gpu-") == "ann2"
+    assert propose_name("gpu-ann", {"ann"}, "gpu-") == "gpu-ann2"
+
+
+@given(
+    st.text(max_size=80),
+    st.sets(st.sampled_from(["a", "user", "user2", "u1", "ab", "gpu-user"])),
+    st.sampled_from(["", "gpu-", "x", "_2345678901234_-"]),
+)
+def test_every_login_gets_a_valid_free_name(login: str, taken: set[str], prefix: str) -> None:
+    name = propose_name(login, taken, prefix)
+    for each in (name, f"{prefix}{name}"):
+        assert NAME.fullmatch(each)
+        assert each not in taken
+        assert not is_reserved(each)
+    assert name == propose_name(login, taken, prefix)
 
 
 def test_the_very_first_numbers() -> None:

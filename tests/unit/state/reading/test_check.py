@@ -11,7 +11,7 @@ from state.model.documents import State, User
 from state.reading.check import check, places
 from state.reading.load import load
 from state.reading.problems import StateInvalidError
-from state.view import container_address
+from state.view import container_address, view_of
 from tests.patience import cpu_seconds
 from tests.unit.state.keyring import ed25519
 from tests.unit.state.state_files import files, fleet_yaml, server_yaml, state, user_yaml
@@ -148,6 +148,37 @@ def test_servers() -> None:
 )
 def test_the_fleets_ranges(line: str, expected: str) -> None:
     assert expected in said(files(fleet=fleet_yaml() + line + "\n"))
+
+
+@pytest.mark.parametrize(
+    ("prefix", "expected"),
+    [
+        ("GPU-", "account_prefix: must look like"),
+        ("gpu.", "account_prefix: must look like"),
+        ("'1'", "account_prefix: must look like"),
+        ("a2345678901234567", "account_prefix: must look like"),
+        ("lxc-", "account_prefix `lxc-` could make names `lxc-gpu...`"),
+        ("lxc-gpu-", "account_prefix `lxc-gpu-` could make names `lxc-gpu...`"),
+        ("gpu-", "the account `gpu-ann` of the user ann can't be told from the user gpu-ann"),
+        ("gpu-", "the account `gpu-gpu-ann` of the user gpu-ann can't be told from the user ann"),
+        ("systemd", "account_prefix `systemd` could make names `systemd-...`"),
+        ("a-long-prefix-x-", "of the user twenty-letters-long-1 is too long: 37 letters, and 31"),
+        ("pulse-", "the account `pulse-access` of the user access is that of a system account"),
+    ],
+)
+def test_the_accounts_prefix_makes_names_that_are_free(prefix: str, expected: str) -> None:
+    people = {
+        f"users__{name}": user_yaml(place, name, name, str(ed25519(name)))
+        for place, name in ((9, "gpu-ann"), (10, "twenty-letters-long-1"), (11, "access"))
+    }
+    assert expected in said(files(fleet=fleet_yaml() + f"account_prefix: {prefix}\n", **people))
+
+
+def test_an_accounts_prefix() -> None:
+    fleet = fleet_yaml() + "account_prefix: gpu-\n"
+    view = view_of(load(files(fleet=fleet)), "gpu17", "r1")
+    assert view.account_of("lqchen") == "gpu-lqchen"
+    assert load(files()).fleet.account_of("lqchen") == "lqchen"
 
 
 def test_the_last_place_has_an_address_and_the_next_has_none() -> None:

@@ -27,6 +27,6 @@ def test_no_group_of_ours_means_nobody_is_ours() -> None:
 
 
 def test_names_of_people_cannot_break_out_of_a_sysusers_line() -> None:
-    text = sysusers_lines({"ann": Account(20001, 'Ann "%n\\" Example', "/shell")})
+    text = sysusers_lines([Account(20001, 'Ann "%n\\" Example', "/shell", name="ann")])
     assert '"Ann \\"%%n\\\\\\" Example"' in text
     assert [line.split()[0] for line in text.splitlines()] == ["g", "m", "u"]
