@@ -13,6 +13,7 @@ from reconciler.doctor.server import COMMAND_LIMIT, Server, output
 from reconciler.doctor.sshd_files import RELOAD, Line
 from reconciler.host.config import not_punished
 from state import command
+from state.connections.penalties import may_be_punished
 from state.errors import LxcGpuError
 from state.wire.findings import Area, Finding
 
@@ -82,13 +83,10 @@ def listening(
 
 def punished(shown: str, exempt: Iterable[str]) -> Iterator[Finding]:
     """Addresses shared by many people that sshd may punish for one person, by `sshd -T`. Pure."""
-    found = re.search(r"^persourcepenaltyexemptlist (.*)$", shown, re.M)
-    if found is None or "\npersourcepenalties no\n" in shown:
-        return
-    if missing := [each for each in exempt if each not in found[1].split(",")]:
+    if missing := may_be_punished(shown, exempt):
         yield area.note(
             f"sshd may punish {', '.join(missing[:5])} for what one person there did.",
-            "setup/gpu-server takes the servers and lab_networks of the state into our piece.",
+            "Run `setup/gpu-server` again: it exempts the servers and lab_networks of the state.",
         )
 
 

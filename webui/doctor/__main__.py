@@ -18,6 +18,7 @@ CHECKS = (
     repository.whole,
     repository.hooks,
     repository.gate,
+    repository.penalties,
     repository.keys,
     people.directory_servers,
     servers.reachable,

@@ -8,12 +8,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from state import command
+from state.connections.penalties import may_be_punished
 from state.errors import LxcGpuError
 from state.git.commits import shown
 from state.git.locks import abandoned
 from state.git.plumbing import TOO_LONG, Plumbing
 from state.model.keys import parse_key
 from state.origin.gate_keys import gate_keys
+from state.view import not_punished
 from state.wire.findings import Area, Finding
 from webui.doctor.iam import Iam
 
@@ -139,6 +141,24 @@ def gate_finding(there: str, wanted: str, path: str) -> Finding:
     return gate_area.wrong(
         f"{path} is not as the state says: {', '.join(parts) or 'another order'}.", AGAIN
     )
+
+
+def penalties(iam: Iam) -> Iterator[Finding]:
+    """Whether the gate may shut a server out for what a container did: it leaves as its server.
+
+    `sshd -G` tells without root; an sshd before 9.3 doesn't know it, and punishes nobody.
+    """
+    if iam.local is None:
+        return
+    servers, networks = iam.state.servers.values(), iam.state.fleet.lab_networks
+    exempt = not_punished((str(each.address) for each in servers), map(str, networks))
+    shown = command.run(["sshd", "-G"], check=False).stdout
+    if missing := may_be_punished(shown, exempt):
+        yield gate_area.note(
+            f"sshd may refuse {', '.join(missing[:5])} for minutes, for what one person there did: "
+            "a server could neither fetch nor register.",
+            "Run `setup/web-server` again: it exempts the servers and lab_networks of the state.",
+        )
 
 
 def keys(iam: Iam) -> Iterator[Finding]:

@@ -181,3 +181,5 @@ class TestPlace:
         (found,) = sshd_place.punished(shown, ["172.16.2.17", "172.16.2.18"])
         assert "172.16.2.18" in found.text
         assert list(sshd_place.punished("port 22\n", ["172.16.2.18"])) == [], "before OpenSSH 9.8"
+        off = "persourcepenalties no\npersourcepenaltyexemptlist none\n"
+        assert list(sshd_place.punished(off, ["172.16.2.18"])) == []
