@@ -23,6 +23,7 @@ from reconciler.requests.power import power_of
 from reconciler.systems.folders import remove_container
 from state import command, files
 from state.errors import LxcGpuError
+from state.model.manage_account import OTHER
 from state.view import View
 
 
@@ -87,13 +88,18 @@ def _account(view: View, user: str) -> Account | None:
     """
     accounts = AccountFiles(*(files.read_text(f) or "" for f in (PASSWD, SHADOW, GROUP))).accounts()
     account, plain = accounts.get(view.account_of(user)), accounts.get(user)
-    if account is None and plain is not None and plain.ours:
+    if account is None and plain is not None and plain.ours and _is_no_other_users(view, user):
         return plain
     if account is not None and not account.ours:
         raise LxcGpuError(
             "account-conflict", f"The account {account.name} isn't lxc-gpu's.", "It is left alone."
         )
     return account
+
+
+def _is_no_other_users(view: View, account: str) -> bool:
+    """Whether an account can't be that of another user, whose name is what follows the prefix."""
+    return view.user_of(account) in (account, f"{OTHER}{account}")
 
 
 def archive(view: View, user: str, target: Path) -> None:

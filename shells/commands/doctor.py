@@ -83,7 +83,8 @@ def _user(name: str) -> list[Finding]:
     view = published_view()
     if view is None:
         raise LxcGpuError("no-view", "No round has ended here yet.", "lxc-gpu doctor")
-    return examine(USER, Person(this_server(), view, name))
+    user = name if name in view.registrants else view.user_of(name)  # ps(1) shows the account
+    return examine(USER, Person(this_server(), view, user if user in view.registrants else name))
 
 
 def _iam() -> list[Finding]:
