@@ -78,6 +78,8 @@ class Resident:
     """What goes before the server's."""
     mounts: tuple[Mount, ...] = ()
     """Folders beside the server's."""
+    login: str = ""
+    """As the directory spells it: what accounts that aren't ours are called."""
 
 
 @dataclass(frozen=True)
@@ -244,6 +246,7 @@ def _resident_of(state: State, registration: Registration, name: str, user: User
         gpus=registration.gpus,
         limits=Limits(**vars(registration.limits)),
         mounts=_mounts(registration.mounts),
+        login=user.login,
     )
 
 

@@ -22,6 +22,7 @@ _OPEN_TREE_CLONE = 1
 _MOVE_MOUNT_F_EMPTY_PATH = 4
 _MS_PRIVATE = 1 << 18
 _MNT_DETACH = 2
+_MOUNT_ATTR_IDMAP = 1 << 20
 FLAGS: Mapping[str, int] = {"ro": 1, "nosuid": 2, "nodev": 4}
 """MOUNT_ATTR_RDONLY and so on, of linux/mount.h."""
 
@@ -37,14 +38,17 @@ class _MountAttr(ctypes.Structure):
     )
 
 
-def mount_locked(folder: int, place: Path, flags: Collection[str]) -> None:
+def mount_locked(folder: int, place: Path, flags: Collection[str], ids: int | None = None) -> None:
     """Mount the folder that is open as `folder` at `place`, too, with `flags` beside its own.
+
+    Owners are seen by way of the user namespace that is open as `ids` (`owner_map`).
 
     File systems that are mounted below it, now or later, don't come along. OSError if it can't be.
     """
     tree = _call(_OPEN_TREE, folder, b"", _AT_EMPTY_PATH | _OPEN_TREE_CLONE | os.O_CLOEXEC)
     try:
-        attr = _MountAttr(sum(FLAGS[flag] for flag in flags), 0, _MS_PRIVATE, 0)
+        wanted = sum(FLAGS[flag] for flag in flags) | (0 if ids is None else _MOUNT_ATTR_IDMAP)
+        attr = _MountAttr(wanted, 0, _MS_PRIVATE, ids or 0)
         size = ctypes.sizeof(attr)
         _call(_MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH, ctypes.byref(attr), size)
         _call(_MOVE_MOUNT, tree, b"", -100, bytes(place), _MOVE_MOUNT_F_EMPTY_PATH)

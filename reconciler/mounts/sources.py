@@ -26,8 +26,11 @@ FLAGS: Mapping[str, tuple[str, ...]] = {
     "own": ("nodev",),
     "shared": ("nodev", "nosuid"),
     "read-only": ("nodev", "nosuid", "ro"),
+    "home": ("nodev", "nosuid"),
 }
 """With which flags containers see a source, by its access."""
+MODES = {"own": "0711", "shared": "1777", "read-only": "0755", "home": "0755"}
+"""The modes that sources are to have."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,24 @@ def source_at(name: str) -> str:
 
 def bind_source(mount: Mount, user: str) -> Path:
     """The folder that the user's container gets."""
+    if mount.access == "home":
+        return old_home_place(mount.source, user)
     return place(mount.source) / user if mount.access == "own" else place(mount.source)
+
+
+def old_home_place(source: str, user: str) -> Path:
+    """Where the home that the user has had in the source is mounted for their container."""
+    return places.OLD_HOMES / f"{user}%{place(source).name}"
+
+
+def old_homes_mounted() -> dict[str, dict[str, frozenset[str]]]:
+    """Those that are mounted for containers, by user and source, with the flags."""
+    found: dict[str, dict[str, frozenset[str]]] = {}
+    for point, options in mount_points().items():
+        if PurePosixPath(point).parent == PurePosixPath(places.OLD_HOMES):
+            user, _, name = PurePosixPath(point).name.partition("%")
+            found.setdefault(user, {})[source_at(name)] = options
+    return found
 
 
 def mounted() -> dict[str, frozenset[str]]:
@@ -139,9 +159,9 @@ def wrong_mode(mount: Mount, seen: Seen) -> LxcGpuError | None:
     if seen.uid != 0:
         text = f"{source} belongs to uid {seen.uid}, who could put links in it; it has to be root's"
         return _mode_error(text, f"chown root:root {source}")
-    if mount.access == "own" and seen.mode & 0o022:
+    if mount.access in ("own", "home") and seen.mode & 0o022:
         text = f"{source} has mode {seen.mode:04o}: others than root could put links in it"
-        return _mode_error(text, f"chmod 0711 {source}")
+        return _mode_error(text, f"chmod {MODES[mount.access]} {source}")
     if mount.access == "own" and not seen.mode & 0o001:
         text = f"{source} has mode {seen.mode:04o}: containers can't pass through to the folders"
         return _mode_error(text, f"chmod 0711 {source}")
@@ -159,7 +179,6 @@ def _mode_error(text: str, typed: str) -> LxcGpuError:
 
 
 def _no_folder(mount: Mount, kind: str) -> LxcGpuError:
-    mode = {"own": "0711", "shared": "1777", "read-only": "0755"}[mount.access]
     if kind:
         what = "a link" if kind == "link" else "no folder"
         return LxcGpuError(
@@ -167,7 +186,8 @@ def _no_folder(mount: Mount, kind: str) -> LxcGpuError:
             f"{mount.source} is {what} on this server.",
             "Sysadmin: name the folder itself in the state.",
         )
-    typed = f"mount {mount.source}" if mount.mounted else f"install -d -m {mode} {mount.source}"
+    made = f"install -d -m {MODES[mount.access]} {mount.source}"
+    typed = f"mount {mount.source}" if mount.mounted else made
     return LxcGpuError(
         "mount-missing", f"There is no {mount.source} on this server.", f"Sysadmin: `{typed}`"
     )

@@ -15,7 +15,9 @@ from reconciler.archives.id_map import in_id_map
 from reconciler.host import places
 from reconciler.host.places import rootfs
 from reconciler.kinds.containers import disk_quota
+from reconciler.mounts import old_homes
 from reconciler.mounts import sources as mounts
+from reconciler.mounts.old_homes import Found
 from reconciler.requests import mounting
 from state import command
 from state.errors import LxcGpuError
@@ -104,14 +106,20 @@ def counted(stream: int, patience: float) -> tuple[int, bool]:
 def mounts_seen(view: View, user: str) -> tuple[MountSeen, ...]:
     """The mounts that the state gives the user, as they are in the container that runs."""
     there = mounting.targets_seen(user)
-    return tuple(_seen(mount, there) for mount in view.mounts_of(user))
+    return tuple(_seen(view, user, mount, there) for mount in view.mounts_of(user))
 
 
-def _seen(mount: Mount, there: frozenset[str]) -> MountSeen:
+def _seen(view: View, user: str, mount: Mount, there: frozenset[str]) -> MountSeen:
     if mount.target in there:
         return MountSeen(mount, True)
     try:
         mounts.examined(mount)
+        if mount.access == "home":
+            found = old_homes.look(view.only(user), [user])[user].get(mount.source, Found())
+            if found.problem is not None:
+                raise found.problem
+            if found.home is None:
+                return MountSeen(mount, False, f"You have had no home in {mount.source}.")
     except LxcGpuError as error:
         return MountSeen(mount, False, error.message)
     return MountSeen(mount, False, "It wasn't there at the start: `restart` shows it.")

@@ -15,6 +15,7 @@ from reconciler.host import locks, places
 from reconciler.host.journal import event
 from reconciler.host.places import rootfs
 from reconciler.kinds.containers.mount import MountKind
+from reconciler.kinds.containers.old_home import OldHomeKind
 from reconciler.kinds.containers.user_folder import UserFolderKind
 from reconciler.mounts import sources as mounts
 from reconciler.mounts.bind import Bind
@@ -27,10 +28,12 @@ from state.view import Mount, Resident, View
 def binds(view: View, user: str, resident: Resident) -> tuple[list[Bind], list[str]]:
     """What to mount, outer folders first, and notes on what can't be. The user's lock is held."""
     wanted = view.mounts_of(user)
-    problems = _make_ready(view, user, wanted) if wanted else {}
+    problems, nothing = _make_ready(view, user, wanted) if wanted else ({}, frozenset())
     given: list[Mount] = []
     notes: list[str] = []
     for mount in wanted:
+        if mount.source in nothing:
+            continue
         try:
             if mount.source in problems:
                 raise problems[mount.source]
@@ -44,8 +47,13 @@ def binds(view: View, user: str, resident: Resident) -> tuple[list[Bind], list[s
     return [Bind(mounts.bind_source(m, user), m.target, ("optional",)) for m in given], notes
 
 
-def _make_ready(view: View, user: str, wanted: Sequence[Mount]) -> Mapping[str, LxcGpuError]:
-    """Have the sources mounted and the user's folders made; what can't be, by source."""
+def _make_ready(
+    view: View, user: str, wanted: Sequence[Mount]
+) -> tuple[Mapping[str, LxcGpuError], frozenset[str]]:
+    """Have the sources mounted and the user's folders made; what can't be, by source.
+
+    And the sources where the user has had no home.
+    """
     sources = {mount.source for mount in wanted}
     kind, alone = MountKind(), view.only(user)
     observed = kind.observe(alone, sources)
@@ -64,7 +72,15 @@ def _make_ready(view: View, user: str, wanted: Sequence[Mount]) -> Mapping[str, 
             folders.make_one(alone, user, source)
         except LxcGpuError as error:
             problems[source] = error
-    return problems
+    homes = {mount.source for mount in wanted if mount.access == "home"} - problems.keys()
+    nothing = set[str]()
+    for source in homes:
+        try:
+            if not OldHomeKind().make_one(view, user, source):
+                nothing.add(source)
+        except LxcGpuError as error:
+            problems[source] = error
+    return problems, frozenset(nothing)
 
 
 def _make_target(
@@ -79,7 +95,7 @@ def _make_target(
         if target.is_relative_to(outer.target):
             base, around = mounts.bind_source(outer, user), PurePosixPath(outer.target)
             people = [resident.subid + UID]
-            make = None if outer.access == "read-only" else 0o755
+            make = None if outer.access in ("read-only", "home") else 0o755
     way = target.relative_to(around)
 
     def work(folder: int) -> None:
@@ -95,7 +111,7 @@ def _make_target(
             return
     hint = "Put a plain folder there, then `restart`: a link or a file is not followed."
     if make is None:
-        hint = "Sysadmin: it has to be in what is read-only around it."
+        hint = "Sysadmin: it has to be in what is mounted around it."
     text = f"In your container, {mount.target} can't be used as a folder: {problem.message}"
     raise LxcGpuError("mount-target", text, hint) from problem
 

@@ -2,7 +2,8 @@
 
 Revocations first, containers last: a key that was removed stops working, and what it opened ends,
 before anything slow begins. After them only `identity`: a container that is stopped says goodbye
-to its connections, as itself. (A start makes sure of its own identity first.)
+to its connections, as itself. (A start makes sure of its own identity first.) And old homes, which
+ask the server's sources of accounts: nothing else waits for those.
 
 A kind is added with one module below `reconciler.kinds` and one line here.
 """
@@ -18,6 +19,7 @@ from reconciler.kinds.containers.containers_folder import ContainersFolderKind
 from reconciler.kinds.containers.disk_quota import DiskQuotaKind
 from reconciler.kinds.containers.limits import LimitsKind
 from reconciler.kinds.containers.mount import MountKind
+from reconciler.kinds.containers.old_home import OldHomeKind
 from reconciler.kinds.containers.unit_account import UnitAccountKind
 from reconciler.kinds.containers.user_folder import UserFolderKind
 from reconciler.kinds.keys.authorized_keys import AuthorizedKeysKind
@@ -50,4 +52,5 @@ KINDS: tuple[AnyKind, ...] = (
     DiskQuotaKind(),
     ContainerKind(),
     IdentityKind(),
+    OldHomeKind(),
 )

@@ -293,7 +293,7 @@ def _undo(steps: Steps) -> None:
         steps.remove(limits)
         if not any(limits.parent.iterdir()):
             limits.parent.rmdir()
-    for mount in sorted(places.MOUNTS.glob("*")):
+    for mount in sorted([*places.MOUNTS.glob("*"), *places.OLD_HOMES.glob("*")]):
         steps.say(f"unmount {mount}")
         command.run(["umount", "--lazy", mount], check=False)
     command.run(["systemctl", "daemon-reload"], check=False)

@@ -103,6 +103,11 @@ def _disk(disk: DiskUse, limits: Limits) -> str:
 
 
 def _mount(seen: MountSeen) -> str:
-    what = {"own": "your own folder", "read-only": "read-only", "shared": "shared by everybody"}
+    what = {
+        "own": "your own folder",
+        "read-only": "read-only",
+        "shared": "shared by everybody",
+        "home": "the home that you have had on this server",
+    }
     words = what[seen.mount.access] if seen.there else f"NOT THERE. {seen.why_not}"
     return f"  mount    {seen.mount.target}: {words}"

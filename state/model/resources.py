@@ -8,9 +8,11 @@ from pydantic import Field
 
 from state.model.fields import AbsolutePath, Model, Size
 
-Access = Literal["own", "read-only", "shared"]
+Access = Literal["own", "read-only", "shared", "home"]
 """`own`: SOURCE/USER, which only its user may read and write. `read-only`: the same for everybody.
-`shared`: everybody may write; what one made, nobody else removes."""
+`shared`: everybody may write; what one made, nobody else removes. `home`: the home below SOURCE
+that its user has had on the server, by the account with their login; what is theirs there is
+theirs inside."""
 Gpu = Annotated[str, Field(pattern=r"^(GPU-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9]{1,3})$")]
 """A GPU by its UUID as `nvidia-smi -L` prints it, or by its index (which may move)."""
 

@@ -27,6 +27,8 @@ HANDED_OUT = (
     "/var/lib/lxcfs", "/var/log", "/var/spool",
 )  # fmt: skip
 """Folders of the server that hold its secrets, its devices or its programs, with all below."""
+HOMES = "/home"
+"""Of those, the one from which people may see what has been their own."""
 HANDED_OUT_ALONE = ("/", "/opt", "/usr/local", "/var", "/var/lib")
 """Folders that hold one of those."""
 
@@ -80,7 +82,7 @@ def _mount(
 ) -> Iterator[Finding]:
     if words := _target(mount, people):
         yield Finding(path, (*place, "target"), words)
-    if words := _source(mount.source, containers):
+    if words := _source(mount, containers):
         yield Finding(path, (*place, "source"), words)
 
 
@@ -103,10 +105,12 @@ def _target(mount: Mount, people: Sequence[str]) -> str:
     return ""
 
 
-def _source(source: str, containers: str) -> str:
+def _source(mount: Mount, containers: str) -> str:
     """Why the folder may not be handed out; empty if it may."""
-    path = PurePosixPath(source)
+    source, path = mount.source, PurePosixPath(mount.source)
     for folder in (*HANDED_OUT, containers):
+        if folder == HOMES and mount.access == "home":
+            continue
         if path.is_relative_to(folder):
             return f"{source} is the server's own: containers may see nothing of {folder}"
         if PurePosixPath(folder).is_relative_to(source):
@@ -132,7 +136,7 @@ def _sources(mounts: Sequence[Placed]) -> Iterator[Finding]:
         if access.setdefault(mount.source, mount.access) != mount.access:
             text = f"{mount.source} is `{access[mount.source]}` elsewhere on this server"
             yield Finding(path, (*place, "access"), f"{text}: a folder has one access")
-    own = [source for source, of in access.items() if of == "own"]
+    own = [source for source, of in access.items() if of in ("own", "home")]
     for path, place, mount in mounts:
         for other in own:
             if mount.source != other and PurePosixPath(mount.source).is_relative_to(other):

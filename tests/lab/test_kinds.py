@@ -176,9 +176,10 @@ def waves() -> list[list[Drift]]:
 ELSEWHERE = {
     "disk_quota": "tests/vm/test_quota.py",
     "connection": "tests/lab/test_revocation.py",
+    "old_home": "tests/lab/test_old_homes.py",
 }
-"""Kinds that need what the kernel of the lab's machines may lack (project quotas), or somebody who
-connects from outside: their drifts."""
+"""Kinds that need what the kernel of the lab's machines may lack (project quotas), somebody who
+connects from outside, or people whom the server had before: their drifts."""
 SEEN = """
 {drifts}
 {{ {watched} }} >/tmp/before

@@ -45,6 +45,9 @@ class MountKind:
                 unreadable[source] = error
                 continue
             flags = mounts.FLAGS[wanted[source].access]
+            if wanted[source].access == "home":  # mounted one by one, by the kind `old_home`
+                found[source] = () if source in there else flags  # of another access, before
+                continue
             if same and there[source] >= frozenset(flags):
                 found[source] = flags
             elif source in there:
@@ -56,13 +59,14 @@ class MountKind:
     ) -> Mapping[str, LxcGpuError]:
         """Mount it, or take the mount away; containers that run keep what they see."""
         failed: dict[str, LxcGpuError] = {}
+        wanted = mounts.all_mounts(view)
         places.MOUNTS.mkdir(mode=0o711, exist_ok=True)
         for change in changes:
             place = mounts.place(change.name)
             try:
                 if change.before is not None:
                     unmount(place)
-                if change.after is not None:
+                if change.after is not None and wanted[change.name].access != "home":
                     _mount(change.name, place, change.after)
                 else:
                     place.rmdir()

@@ -66,6 +66,13 @@ def test_what_would_hand_out_the_server_is_no_source(source: str, access: str) -
     assert source in words
 
 
+@pytest.mark.parametrize("source", ["/", "/etc", "/root", "/var", "/var/lib/lxc-gpu", "/tmp"])
+def test_of_the_servers_own_folders_only_homes_are_sources_of_old_homes(source: str) -> None:
+    assert source in said(mounts(f"source: {source}, target: /home/old, access: home"))
+    for homes in ("/home", "/home/staff", "/nas/homes"):
+        assert said(mounts(f"source: {homes}, target: /home/old, access: home")) == ""
+
+
 def test_containers_and_snapshots_elsewhere_are_no_sources_either() -> None:
     elsewhere = "containers: /ssd/containers\nsnapshots: {folder: /nas/snapshots}\n"
     for source in ("/ssd", "/ssd/containers", "/ssd/containers/ann", "/nas", "/nas/snapshots"):
@@ -97,6 +104,10 @@ def test_what_runs_in_every_container_is_no_source(access: str) -> None:
          "/home holds the keys that open a container"),
         (mounts("source: /a, target: /home/ann, access: shared"), "", "access: own"),
         (mounts("source: /a, target: /home/ann/.ssh, access: read-only"), "", "access: own"),
+        (mounts("source: /home, target: /home, access: home"), "", "access: own"),
+        (mounts("source: /home, target: /home/ann, access: home"), "", "access: own"),
+        (mounts("source: /a, target: /x, access: home", "source: /a/b, target: /y"), "",
+         "/a/b lies in /a, which holds users' own folders"),
         ("limits: {memory: 64M}\n", "", "servers/gpu17.yaml:4: memory must be at least 256M"),
         ("", "limits: {memory: 255M}\n", "registrations/gpu17/ann.yaml:2: memory must be at"),
         ("", "limits: {disk: 1M}\n", "disk must be at least 1024M"),

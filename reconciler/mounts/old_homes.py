@@ -1,0 +1,237 @@
+"""Homes that people have had on this server: whose each is, decided by the server itself.
+
+Their owner is who an account with the person's login says, in any source of nsswitch.conf(5) that
+isn't ours, and the folder on the disk has to say the same. Whatever doesn't agree is left alone.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from reconciler.children import hostile
+from reconciler.host import places
+from reconciler.mounts import sources
+from reconciler.mounts.locked_mount import mount_locked
+from reconciler.mounts.old_accounts import Account, Accounts, ask, wrong_account
+from reconciler.mounts.owner_map import Owner, owner_map
+from state.errors import LxcGpuError
+from state.view import Mount, View
+
+LOGIN_USER = 1000
+"""The number of the container's user inside."""
+
+
+@dataclass(frozen=True)
+class OldHome:
+    """A person's home from before."""
+
+    owner: Owner
+    """On the disk."""
+    folder: str
+    """Below the source."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What there is of one user in one source: a home, nothing, or what is wrong with it."""
+
+    home: OldHome | None = None
+    problem: LxcGpuError | None = None
+    right: bool = False
+    """Whether what is there is mounted for the container as it has to be."""
+
+
+def look(view: View, users: Collection[str]) -> Mapping[str, Mapping[str, Found]]:
+    """By user and source, for each mount with the access `home` whose source is as it has to be.
+
+    Of a source that isn't, nothing is known: the kind `mount` says so. LxcGpuError if the sources
+    of accounts don't answer.
+    """
+    wanted = {user: homes_of(view, user) for user in users}
+    good = {m.source for m in _each_source(wanted) if _is_good(m)}
+    if not good:
+        return {user: {} for user in users}
+    accounts = ask(view, [user for user, of in wanted.items() if of])
+    found: dict[str, dict[str, Found]] = {user: {} for user in users}
+    for source in sorted(good):
+        said = {
+            user: _decided(view, user, mount, accounts)
+            for user, of in wanted.items()
+            for mount in of
+            if mount.source == source
+        }
+        for user, each in _on_the_disk(view, source, said).items():
+            found[user][source] = each
+    return found
+
+
+def homes_of(view: View, user: str) -> tuple[Mount, ...]:
+    """The mounts with the access `home` that the user's container is to have."""
+    return tuple(m for m in view.mounts_of(user) if m.access == "home")
+
+
+def _each_source(wanted: Mapping[str, Sequence[Mount]]) -> Iterator[Mount]:
+    yield from {mount.source: mount for of in wanted.values() for mount in of}.values()
+
+
+def _is_good(mount: Mount) -> bool:
+    try:
+        sources.examined(mount)
+    except LxcGpuError:
+        return False
+    return True
+
+
+def _decided(view: View, user: str, mount: Mount, accounts: Accounts) -> Found:
+    """What the accounts say, before the disk is asked."""
+    login = view.residents[user].login
+    account = accounts.of(login)
+    if account is None:
+        return Found(problem=_unknown(login, mount))
+    if account.name in accounts.ours or account.uid in accounts.our_uids:
+        return Found()
+    vouched = mount in view.residents[user].mounts
+    if problem := wrong_account(account, accounts, vouched=vouched):
+        return Found(problem=problem)
+    others = [each.source for each in homes_of(view, user) if each.source != mount.source]
+    folder = below(mount.source, account.home)
+    if folder is None and any(below(source, account.home) for source in others):
+        return Found()
+    if folder is None:
+        return Found(problem=_elsewhere(account, mount))
+    return Found(OldHome(Owner(account.uid, account.gid), folder))
+
+
+def below(source: str, home: str) -> str | None:
+    """The way from the source to a home that is below it; None if it isn't. Pure."""
+    path = PurePosixPath(home)
+    if ".." in path.parts or not path.is_relative_to(source) or path == PurePosixPath(source):
+        return None
+    return str(path.relative_to(source))
+
+
+def _unknown(login: str, mount: Mount) -> LxcGpuError:
+    return LxcGpuError(
+        "old-home-unknown",
+        f"There is {mount.source}/{login}, but no account {login} on this server: whose it is "
+        "isn't known.",
+        f"Sysadmin: `getent passwd {login}` has to name it, also while lxc-gpu's own account has "
+        "another name.",
+    )
+
+
+def _elsewhere(account: Account, mount: Mount) -> LxcGpuError:
+    return LxcGpuError(
+        "old-home-elsewhere",
+        f"The home of the account {account.name} is {account.home!r}, which isn't in "
+        f"{mount.source}.",
+        f"Sysadmin: compare `getent passwd {account.name}`; a mount for each folder that holds "
+        "homes, with `access: home`.",
+    )
+
+
+def _on_the_disk(view: View, source: str, said: Mapping[str, Found]) -> Mapping[str, Found]:
+    """What the folders say, all of one source in one child."""
+    mounted = sources.old_homes_mounted()
+    ways = {user: way for user in said if (way := _way(view, user, said[user]))}
+    points = [user for user in ways if source in mounted.get(user, {})]
+
+    def work(root: int) -> object:
+        hostile.still_at_it(sources.PATIENCE)
+        seen = {user: _status(root, way) for user, way in ways.items()}
+        there = {user: _numbers(sources.old_home_place(source, user).stat()) for user in points}
+        return [seen, there]
+
+    seen, there = hostile.as_owner(Path(source), 0, work)
+    found = dict(said)
+    for user in ways:
+        each = _judged(f"{source}/{ways[user]}", said[user], seen[user])
+        if each.home is not None and user in there:
+            flags = {*sources.FLAGS["home"], "idmapped"}
+            inside = view.residents[user].subid + LOGIN_USER
+            same = there[user] == [inside, *seen[user][1:]]
+            right = same and mounted[user][source] >= flags
+            each = Found(each.home, right=right)
+        found[user] = each
+    return found
+
+
+def _way(view: View, user: str, said: Found) -> str:
+    """What to look at, below the source; empty: nothing that could change what was said."""
+    if said.problem is not None and said.problem.code == "old-home-unknown":
+        login = view.residents[user].login
+        return login if PurePosixPath(login).name == login else ""
+    return said.home.folder if said.home is not None else ""
+
+
+def _status(root: int, way: str) -> object:
+    """Owner, device and inode of a folder, no link followed; empty: nothing; a text: no folder."""
+    try:
+        with hostile.opened_folder(root, PurePosixPath(way)) as folder:
+            return _numbers(os.fstat(folder))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        return str(error.strerror)
+
+
+def _numbers(status: os.stat_result) -> list[int]:
+    return [status.st_uid, status.st_dev, status.st_ino]
+
+
+def _judged(path: str, said: Found, seen: object) -> Found:
+    """What an account says, against what stands on the disk."""
+    if not seen:
+        return Found()
+    if said.home is None:
+        return said
+    if not isinstance(seen, list) or seen[0] != said.home.owner.uid:
+        return Found(problem=_taken(path, said.home.owner, seen))
+    return said
+
+
+def _taken(path: str, owner: Owner, seen: object) -> LxcGpuError:
+    whose = f"a folder of uid {seen[0]}" if isinstance(seen, list) else f"no plain folder ({seen})"
+    return LxcGpuError(
+        "old-home-taken",
+        f"{path} is {whose}, not of uid {owner.uid}, whose home it should be: it is left alone.",
+        f"Sysadmin: look at it; if it is theirs: `chown -h {owner.uid} {path}`.",
+    )
+
+
+def mount(source: str, home: OldHome, inside: int, place: Path) -> None:
+    """Mount the home at `place`, where what is its owner's belongs to the number `inside`.
+
+    LxcGpuError if it can't be had. The folder is looked at once more, by the same descriptor.
+    """
+    places.OLD_HOMES.mkdir(mode=0o711, exist_ok=True)
+    place.mkdir(mode=0o755, exist_ok=True)
+    path = f"{source}/{home.folder}"
+
+    def work(root: int) -> None:
+        hostile.still_at_it(sources.PATIENCE)
+        with hostile.opened_folder(root, PurePosixPath(home.folder)) as folder:
+            status = os.fstat(folder)
+            if not stat.S_ISDIR(status.st_mode) or status.st_uid != home.owner.uid:
+                raise _taken(path, home.owner, _numbers(status))
+            try:
+                with owner_map(home.owner, Owner(inside, inside)) as ids:
+                    mount_locked(folder, place, sources.FLAGS["home"], ids)
+            except OSError as error:
+                raise _cannot(path, error) from error
+
+    hostile.as_owner(Path(source), 0, work)
+
+
+def _cannot(path: str, error: OSError) -> LxcGpuError:
+    return LxcGpuError(
+        "old-home-mount",
+        f"{path} can't be shown with its owner mapped: {error.strerror}. File systems that can are "
+        "ext4, xfs, btrfs, and ZFS from 2.2 on; NFS, CIFS and FUSE can't.",
+        f"Sysadmin: `findmnt --target {path}` says which it is. If it can't, take the mount out; "
+        "people copy what they need by `rsync` from inside, as their old account.",
+    )

@@ -1,0 +1,68 @@
+"""Who may be the owner of an old home, and which folder it is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from reconciler.mounts.old_accounts import Account, Accounts, wrong_account
+from reconciler.mounts.old_homes import below
+
+LQCHEN = Account("lqchen", 1668801105, 1668800513, "/home/lqchen", frozenset({1668800513}))
+ACCOUNTS = Accounts(
+    by_name={"lqchen": LQCHEN, "Ann": replace(LQCHEN, name="Ann", uid=3002)},
+    ours=frozenset({"gpu-lqchen"}),
+    our_uids=frozenset({20031}),
+    like_root={0: "root", 27: "sudo"},
+    subordinate=(range(10_000_000, 10_262_144), range(1668900000, 1668965536)),
+)
+
+
+@pytest.mark.parametrize(
+    ("login", "name"),
+    [("lqchen", "lqchen"), ("LQChen", "lqchen"), ("Ann", "Ann"), ("ann", None), ("1000", None)],
+)
+def test_an_account_is_found_by_the_login_and_never_by_a_number(
+    login: str, name: str | None
+) -> None:
+    found = ACCOUNTS.of(login)
+    assert (found.name if found else None) == name
+
+
+@pytest.mark.parametrize(
+    ("source", "home", "way"),
+    [("/home", "/home/lqchen", "lqchen"),
+     ("/home", "/home/students/lqchen/", "students/lqchen"),
+     ("/home", "//home//lqchen", None),
+     ("/home", "/home", None),
+     ("/home", "/home/", None),
+     ("/home", "/home2/lqchen", None),
+     ("/home", "/home/../etc", None),
+     ("/home", "/home/lqchen/../ann", None),
+     ("/home", "lqchen", None),
+     ("/home", "", None),
+     ("/home", "/", None)],
+)  # fmt: skip
+def test_only_a_folder_below_the_source_is_a_home(source: str, home: str, way: str | None) -> None:
+    assert below(source, home) == way
+
+
+@pytest.mark.parametrize(
+    ("account", "code"),
+    [(LQCHEN, None),
+     (replace(LQCHEN, uid=0), "old-home-account"),
+     (replace(LQCHEN, uid=999), "old-home-account"),
+     (replace(LQCHEN, uid=65534), "old-home-account"),
+     (replace(LQCHEN, uid=10_001_000), "old-home-account"),
+     (replace(LQCHEN, gid=10_001_000), "old-home-account"),
+     (replace(LQCHEN, uid=1668900000), "old-home-account"),
+     (replace(LQCHEN, groups=frozenset({27, 1668800513})), "old-home-root"),
+     (replace(LQCHEN, groups=frozenset({0})), "old-home-root")],
+)  # fmt: skip
+def test_whose_files_nobody_in_a_container_may_have(account: Account, code: str | None) -> None:
+    problem = wrong_account(account, ACCOUNTS, vouched=False)
+    assert (problem.code if problem else None) == code
+    assert (wrong_account(account, ACCOUNTS, vouched=True) is None) == (
+        code in (None, "old-home-root")
+    )
