@@ -11,7 +11,7 @@ from state.model.documents import State, User
 from state.reading.check import check, places
 from state.reading.load import load
 from state.reading.problems import StateInvalidError
-from state.view import container_address, view_of
+from state.view import container_address, from_json, to_json, view_of
 from tests.patience import cpu_seconds
 from tests.unit.state.keyring import ed25519
 from tests.unit.state.state_files import files, fleet_yaml, server_yaml, state, user_yaml
@@ -178,7 +178,15 @@ def test_an_accounts_prefix() -> None:
     fleet = fleet_yaml() + "account_prefix: gpu-\n"
     view = view_of(load(files(fleet=fleet)), "gpu17", "r1")
     assert view.account_of("lqchen") == "gpu-lqchen"
+    assert from_json(to_json(view)).account_of("lqchen") == "gpu-lqchen"
     assert load(files()).fleet.account_of("lqchen") == "lqchen"
+
+
+def test_a_view_of_an_earlier_release_has_accounts_without_a_prefix() -> None:
+    text = to_json(view_of(state(), "gpu17", "r1"))
+    view = from_json(text.replace(' "account_prefix": "",\n', ""))
+    assert "account_prefix" in text
+    assert view.account_of("lqchen") == "lqchen"
 
 
 def test_the_last_place_has_an_address_and_the_next_has_none() -> None:
