@@ -6,9 +6,12 @@ Messages as of RFC 4511.
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
+
+from tests.integration.slapd import Certificates
 
 OPENED = 0
 """Not a request, but a new connection."""
@@ -54,7 +57,13 @@ def result(request: bytes, code: int, message: bytes = b"") -> bytes:
 
 
 @contextmanager
-def relaying(to: str, seen: Callable[[int], object], fault=None, at: tuple[int, int] = (0, 0)):
+def relaying(
+    to: str,
+    seen: Callable[[int], object] = lambda _: None,
+    fault: Callable[[socket.socket, bytes], None] | None = None,
+    at: tuple[int, int] = (0, 0),
+    tls: Certificates | None = None,
+):
     """The address of a server that asks `to` (ldap://ADDRESS:PORT), and tells `seen` what comes.
 
     At the request `at` (a kind, and which one of them, over all connections) `fault` is called
@@ -69,8 +78,19 @@ def relaying(to: str, seen: Callable[[int], object], fault=None, at: tuple[int, 
             seen(kind)
             return fault is not None and kind == at[0] and came.count(kind) == at[1]
 
-    def relay(client: socket.socket) -> None:
-        with suppress(OSError), client, socket.create_connection((host, int(port))) as up:
+    def wrapped(client: socket.socket) -> socket.socket:
+        if tls is None:
+            return client
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(tls.certificate, tls.key)
+        return context.wrap_socket(client, server_side=True)
+
+    def relay(plain: socket.socket) -> None:
+        with suppress(OSError), plain, wrapped(plain) as client:
+            talk(client)
+
+    def talk(client: socket.socket) -> None:
+        with socket.create_connection((host, int(port))) as up:
             threading.Thread(target=_copy, args=[up, client], daemon=True).start()
             here(OPENED)
             while request := client.recv(65536):
@@ -80,7 +100,7 @@ def relaying(to: str, seen: Callable[[int], object], fault=None, at: tuple[int, 
                     up.sendall(request)
 
     with serving(relay) as own:
-        yield f"ldap://127.0.0.1:{own}"
+        yield f"{'ldaps' if tls else 'ldap'}://127.0.0.1:{own}"
 
 
 def _copy(source: socket.socket, target: socket.socket) -> None:

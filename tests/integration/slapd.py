@@ -137,7 +137,7 @@ def make_certificates(folder: Path, name: str, address: str = "127.0.0.1") -> Ce
             .public_key(public)
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - timedelta(hours=1))
-            .not_valid_after(now + timedelta(days=2))
+            .not_valid_after(now + timedelta(days=90))
         )
 
     ca = (

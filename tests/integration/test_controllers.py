@@ -75,16 +75,16 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 @pytest.mark.parametrize("step", [SERVICE, ASKED, PERSON], ids=["service", "search", "person"])
 def test_the_next_one_is_asked_at_whatever_step_one_fails(server, good, step, fault):
-    with relaying(server.plain, lambda _: None, fault, step) as bad:
+    with relaying(server.plain, fault=fault, at=step) as bad:
         assert outcome(pair(server, bad, good[0])).login == "LQChen"
 
 
 @pytest.mark.parametrize("code", [TIME_LIMIT, SIZE_LIMIT, REFERRAL])
 def test_half_an_answer_to_a_search_is_none(server, good, code):
-    with relaying(server.plain, lambda _: None, saying(code), ASKED) as bad:
+    with relaying(server.plain, fault=saying(code), at=ASKED) as bad:
         assert outcome(pair(server, bad, good[0])).login == "LQChen"
         user = User(name="Lequn Chen", login="LQChen", port=22000, subid=10_000_000, uid=20000)
-    with relaying(server.plain, lambda _: None, saying(code), ASKED) as bad:
+    with relaying(server.plain, fault=saying(code), at=ASKED) as bad:
         found = pair(server, bad, good[0]).look_up_all({"lqchen": user})
         assert not found["lqchen"].gone
 
@@ -119,21 +119,21 @@ def test_a_wrong_password_counts_once(server, good):
 
 def test_a_password_that_no_controller_looked_at_goes_to_the_next_one(server, good):
     fault = saying(INVALID_CREDENTIALS, NO_CONTROLLER)
-    with relaying(server.plain, lambda _: None, fault, PERSON) as bad:
+    with relaying(server.plain, fault=fault, at=PERSON) as bad:
         directory = pair(server, bad, good[0])
         assert directory.authenticate("lqchen", "right horse").login == "LQChen"
-    with relaying(server.plain, lambda _: None, fault, PERSON) as bad:
+    with relaying(server.plain, fault=fault, at=PERSON) as bad:
         directory = pair(server, bad, good[0])
         with pytest.raises(WrongLoginError):
             directory.authenticate("lqchen", "wrong")
-    with relaying(server.plain, lambda _: None, fault, PERSON) as bad:
+    with relaying(server.plain, fault=fault, at=PERSON) as bad:
         assert isinstance(outcome(pair(server, bad)), DirectoryDownError)
 
 
 def test_what_all_are_unwilling_to_look_at_is_meant_for_the_account(server):
     """389 Directory Server says so of accounts that are closed."""
     fault = saying(UNWILLING)
-    first, second = (relaying(server.plain, lambda _: None, fault, PERSON) for _ in range(2))
+    first, second = (relaying(server.plain, fault=fault, at=PERSON) for _ in range(2))
     with first as one, second as other:
         assert isinstance(outcome(pair(server, one, other)), WrongLoginError)
 
@@ -141,7 +141,7 @@ def test_what_all_are_unwilling_to_look_at_is_meant_for_the_account(server):
 @pytest.mark.parametrize("code", [REFERRAL, SASL_IN_PROGRESS])
 def test_a_bind_that_is_no_success_lets_nobody_in(server, code):
     """ldap3 raises nothing for these."""
-    with relaying(server.plain, lambda _: None, saying(code), PERSON) as bad:
+    with relaying(server.plain, fault=saying(code), at=PERSON) as bad:
         assert isinstance(outcome(pair(server, bad)), DirectoryDownError)
 
 
@@ -170,7 +170,7 @@ def test_a_bad_one_is_asked_last_for_a_while_and_comes_back(server, good):
 
 def test_a_bad_one_is_asked_where_no_other_answers(server):
     dead = f"ldap://127.0.0.1:{slapd.free_port()}"
-    with relaying(server.plain, lambda _: None, cut, SERVICE) as bad:
+    with relaying(server.plain, fault=cut, at=SERVICE) as bad:
         directory = pair(server, bad, dead)
         assert isinstance(outcome(directory), DirectoryDownError)
         assert outcome(directory).login == "LQChen"

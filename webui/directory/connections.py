@@ -51,8 +51,8 @@ MOST_SAID = 4 * 1024 * 1024
 """Bytes that the directory may say at a login: an entry may hold a picture."""
 MORE_FOR_EACH = 16 * 1024
 """... and for each person whom it is asked about together with others."""
-_NOBODY = "cn=nobody-asked-by-lxc-gpu"
-"""An entry that doesn't exist."""
+_NOBODY = "nobody-asked-by-lxc-gpu"
+"""A login that nobody has."""
 
 
 class WrongLoginError(LxcGpuError):
@@ -226,13 +226,17 @@ class Connections:
                 raise wrong(f"{dn}: {error}") from error
             yield connection
 
-    def refused(self, to: Reached, password: str) -> None:
-        """As `bound` with a wrong password, but nobody's: who waits can't tell the difference."""
+    def refused(self, to: Reached, password: str) -> bool:
+        """As `bound` with a wrong password, but nobody's: who waits can't tell the difference.
+
+        Whether it was refused: a server that takes what nobody has takes anything.
+        """
+        template = self._config.bind_template or f"cn={{login}},{self._config.base}"
         try:
-            with self.bound(to, f"{_NOBODY},{self._config.base}", password):
-                pass
+            with self.bound(to, template.replace("{login}", _NOBODY), password):
+                return False
         except WrongLoginError:
-            return
+            return True
 
     @contextmanager
     def service(self, to: Reached) -> Iterator[Connection]:

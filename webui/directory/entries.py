@@ -75,6 +75,11 @@ def primary_group(entry: Entry) -> str:
     return "-".join(map(str, ("S", whole[0], authority, *parts, number)))
 
 
+def escaped(text: str) -> str:
+    """`text` as it can stand in a filter (RFC 4515, 3)."""
+    return str(escape_filter_chars(text))
+
+
 def printable(text: str) -> str:
     """`text` as a full name or address can stand in the state."""
     return "".join(c for c in text if c.isprintable() and c != ":").strip()[:200]

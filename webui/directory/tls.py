@@ -32,4 +32,5 @@ class VerifiedTls(Tls):
         except ssl.SSLCertVerificationError as error:
             self.refused = error
             raise
+        self.refused = None
         self.certificate = connection.socket.getpeercert(binary_form=True)

@@ -5,22 +5,27 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 
-from ldap3.utils.conv import escape_filter_chars
-
 from state.edits.users import name_of
 from state.model.documents import State
 from state.model.names import propose_name
 from state.wire.findings import Area, Finding, Level
 from webui.config import DirectoryConfig
 from webui.directory.connections import Connections, DirectoryDownError, Reached
-from webui.directory.entries import PRIMARY_GROUP, Entry, directory_id, primary_group, same_dn
+from webui.directory.entries import (
+    PRIMARY_GROUP,
+    Entry,
+    directory_id,
+    escaped,
+    primary_group,
+    same_dn,
+)
 from webui.directory.groups import DEEPEST_GROUP, MEMBER_OF_CHAIN, MOST_GROUPS
 from webui.directory.login import domains_for, find
 from webui.directory.logins import Typed, read, search_for
 from webui.directory.searches import Searches
 from webui.directory.standing import MORE_STATUS, STATUS, obstacles
 from webui.doctor.iam import Iam
-from webui.doctor.people import why_down
+from webui.doctor.people import directory_servers
 
 area, account_area, rule_area = Area("entry"), Area("account"), Area("allowed")
 name_area = Area("name")
@@ -32,6 +37,13 @@ def judged(iam: Iam) -> Iterator[Finding]:
     if typed is None:
         yield area.wrong(f"{iam.login!r} is no possible login.", "Such as lqchen.")
         return
+    if not iam.config.looks_up:
+        yield area.note(
+            "Nobody but the person can ask about this login: there is a bind_template, and no "
+            "service account.",
+            "web.toml, [directory]: `bind_dn` and `bind_password_file` of one that may search",
+        )
+        return
     config = iam.config.directory
     connections = Connections(config)
 
@@ -41,8 +53,8 @@ def judged(iam: Iam) -> Iterator[Finding]:
 
     try:
         yield from connections.reached(ask)
-    except DirectoryDownError as error:
-        yield area.wrong(*why_down(error.details, config.servers[0], config))
+    except DirectoryDownError:
+        yield from directory_servers(iam)
 
 
 def _in_directory(searches: Searches, iam: Iam, typed: Typed) -> Iterator[Finding]:
@@ -159,7 +171,7 @@ def _groups(searches: Searches, entry: Entry, primary: str) -> Iterator[Finding]
 def _by_chain(searches: Searches, entry: Entry, primary: str) -> str:
     """The first of `allow_groups` that the server's own rule reaches, in words."""
     for goal in searches.config.allow_groups:
-        above = f"({MEMBER_OF_CHAIN}={escape_filter_chars(goal)})"
+        above = f"({MEMBER_OF_CHAIN}={escaped(goal)})"
         if searches.itself(entry.dn, above, attributes=("1.1",)):
             return f"in {short(goal)}, directly or by way of groups"
         if primary and same_dn(primary) == same_dn(goal):
@@ -178,14 +190,14 @@ def _outside(goals: Sequence[str], more: str) -> Finding:
 
 def _ways(searches: Searches, entry: Entry, primary: str) -> list[tuple[str, ...]]:
     """The groups above the entry, each with the way there from below; as the login itself goes."""
-    login = escape_filter_chars(entry.text(searches.config.login_attribute))
+    login = escaped(entry.text(searches.config.login_attribute))
     base = searches.config.groups_base or searches.config.base
     ways: dict[str, tuple[str, ...]] = {same_dn(primary): (primary,)} if primary else {}
     below = [(entry.dn, ()), *((primary, way) for way in ways.values())]
     for depth in range(DEEPEST_GROUP):
         above: list[tuple[str, tuple[str, ...]]] = []
         for dn, way in below:
-            member = escape_filter_chars(dn)
+            member = escaped(dn)
             also = f"(memberUid={login})" if depth == 0 else ""
             wanted = f"(|(member={member})(uniqueMember={member}){also})"
             for group in searches.below(base, wanted, most=MOST_GROUPS, attributes=("1.1",)):

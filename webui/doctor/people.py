@@ -1,15 +1,16 @@
-"""The directory: every server of it, one by one, as the page would use it."""
+"""The directory: every server of it, one by one, as the page uses it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from state.wire.findings import Area, Finding
+from state.wire.findings import Area, Finding, Level
 from webui.config import DirectoryConfig
-from webui.directory.connections import Connections, DirectoryDownError, Reached
+from webui.directory.connections import Connections, DirectoryDownError, Reached, WrongLoginError
 from webui.directory.searches import Searches
 from webui.directory.standing import refusal
+from webui.doctor import certificates
 from webui.doctor.iam import Iam
 
 area = Area("ldap")
@@ -17,41 +18,67 @@ area = Area("ldap")
 
 def directory_servers(iam: Iam) -> Iterator[Finding]:
     """Reach, encrypt, bind, and look at the base and the groups that let people in."""
-    if iam.config.directory.dangerously_unencrypted:
+    config = iam.config.directory
+    if config.dangerously_unencrypted:
         yield area.note("Passwords go to the directory UNENCRYPTED, as configured.")
-    urls = iam.config.directory.servers
-    with ThreadPoolExecutor(len(urls)) as pool:
-        for findings in pool.map(lambda url: list(_server(iam.config.directory, url)), urls):
+    listed = list(certificates.authorities(config))
+    yield from listed
+    if any(finding.level is Level.WRONG for finding in listed):
+        return
+    with ThreadPoolExecutor(len(config.servers)) as pool:
+        for findings in pool.map(lambda url: list(_server(config, url)), config.servers):
             yield from findings
 
 
 def _server(config: DirectoryConfig, url: str) -> Iterator[Finding]:
     one = Connections(config.model_copy(update={"servers": (url,)}))
+    try:
+        certificate = list(certificates.judged(one, config, url))
+        yield from certificate
+        if any(finding.level is Level.WRONG for finding in certificate):
+            return
+        if config.bind_template:
+            yield _by_template(one, config, url)
+        if config.bind_dn or not config.bind_template:
+            yield from _by_service(one, config, url)
+    except (DirectoryDownError, WrongLoginError) as error:  # the latter: unwilling to look
+        yield area.wrong(*why_down(error.details, url, config))
 
+
+def _by_template(one: Connections, config: DirectoryConfig, url: str) -> Finding:
+    """Whether it looks at passwords: one that nobody has, of a login that nobody has."""
+    if one.reached(lambda server: one.refused(server, "no password of anybody")):
+        return area.ok(f"{url} answers, and looks at passwords of {config.bind_template}")
+    return area.wrong(
+        f"{url} takes any login with any password.",
+        "Its rules for binds (of OpenLDAP: `allow`); until then, take it out of `servers`",
+    )
+
+
+def _by_service(one: Connections, config: DirectoryConfig, url: str) -> Iterator[Finding]:
     def ask(server: Reached) -> list[Finding]:
         with one.service(server) as connection:
             return list(_places(Searches(connection, config), url))
 
-    try:
-        yield from one.reached(ask)
-    except DirectoryDownError as error:
-        text, hint = why_down(error.details, url, config)
-        yield area.wrong(text, hint)
+    yield from one.reached(ask)
 
 
 def _places(searches: Searches, url: str) -> Iterator[Finding]:
     """Whether the base and the groups are there, as the service account sees them."""
     config = searches.config
     who = f"as {config.bind_dn}" if config.bind_dn else "anonymously"
+    places = [(config.base, "base"), *((dn, "allow_groups") for dn in config.allow_groups)]
+    missing = [
+        (dn, setting)
+        for dn, setting in places
+        if not searches.itself(dn, "(objectClass=*)", attributes=("1.1",))
+    ]
     yield area.ok(f"{url} answers, and takes us {who}")
-    for dn, setting in [(config.base, "base")] + [
-        (dn, "allow_groups") for dn in config.allow_groups
-    ]:
-        if not searches.itself(dn, "(objectClass=*)", attributes=("1.1",)):
-            yield area.wrong(
-                f"{url} has no entry {dn} (or doesn't show it to us).",
-                f"web.toml, [directory]: `{setting}`; or more rights for the account",
-            )
+    for dn, setting in missing:
+        yield area.wrong(
+            f"{url} has no entry {dn} (or doesn't show it to us).",
+            f"web.toml, [directory]: `{setting}`; or more rights for the account",
+        )
 
 
 def why_down(details: str, url: str, config: DirectoryConfig) -> tuple[str, str]:
@@ -65,27 +92,45 @@ def why_down(details: str, url: str, config: DirectoryConfig) -> tuple[str, str]
     if "was refused" in low and "service account" in low:
         return (
             f"{url} refuses the service account: its password or name is wrong.",
-            f"ldapwhoami -x -ZZ -H {url} -D '{config.bind_dn}' -y {config.bind_password_file}",
+            _whoami(url, config),
         )
     if "bind_password_file" in low or "is empty" in low:
         return (
             f"The service account's password can't be read: {details.split(': ', 1)[-1]}",
             f"ls -l {config.bind_password_file}; it has to be the account lxc-gpu's, mode 600",
         )
-    if "certificate" in low or "hostname mismatch" in low:
-        ca = config.ca_file or "the system's list of authorities"
+    if "starttls" in low or "start_tls" in low or "ssl" in low:
         return (
-            f"{url} doesn't prove who it is (TLS): {_after(details, 'certificate verify failed')}",
-            f"Believed now: {ca}. openssl s_client -connect HOST:636 -showcerts shows its own; "
-            "web.toml: `ca_file`",
+            f"{url} speaks no TLS with us: it may have no certificate, or TLS at another port.",
+            f"A certificate on that server; ldaps:// and ldap:// in web.toml. {details[:160]}",
         )
-    if "starttls" in low or "start_tls" in low:
-        return f"{url} offers no StartTLS.", "Use ldaps:// in web.toml."
+    if "strongerauth" in low or "confidentiality" in low:
+        return f"{url} wants TLS before it looks at passwords.", "`starttls`, or ldaps://"
+    if "operationserror" in low or "insufficientaccess" in low or "inappropriateauth" in low:
+        return (
+            f"{url} answers, but lets us search nothing.",
+            "More rights for the service account."
+            if config.bind_dn
+            else "web.toml: `bind_dn` and `bind_password_file` of an account that may search",
+        )
+    if "busy" in low or "unavailable" in low or "unwilling" in low:
+        return (
+            f"{url} answers that it can't serve now: {_last(details)}",
+            "Does it begin, or end? The page asks the others meanwhile.",
+        )
     return (
         f"{url} doesn't answer: nobody can log in by it.",
         f"Is it up, and its port open from here? {details[:160]}",
     )
 
 
-def _after(text: str, word: str) -> str:
-    return text[text.find(word) :].strip()[:120] if word in text else text[:120]
+def _whoami(url: str, config: DirectoryConfig) -> str:
+    """What to type to try the service account."""
+    believed = f"LDAPTLS_CACERT={config.ca_file} " if config.ca_file else ""
+    encrypted = " -ZZ" if url.startswith("ldap:") and config.starttls else ""
+    account = f"-D '{config.bind_dn}' -y {config.bind_password_file}"
+    return f"{believed}ldapwhoami -x{encrypted} -H {url} {account}"
+
+
+def _last(text: str) -> str:
+    return text.rpartition(": ")[2][:120]

@@ -45,8 +45,10 @@ def test_the_parts_of_a_rule(text: str, parts: list[str]) -> None:
     [
         ("the service account cn=iam was refused: invalidCredentials", "refuses", "ldapwhoami"),
         ("bind_password_file: [Errno 13] Permission denied", "password can't be read", "ls -l"),
-        ("ldap://x: [SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed",
-         "doesn't prove who it is", "ca_file"),
+        ("ldap://x: startTLS failed - unavailable", "speaks no TLS", "certificate"),
+        ("ldap://x: LDAPOperationsErrorResult - 1 - operationsError", "lets us search", "rights"),
+        ("ldap://x: LDAPStrongerAuthRequiredResult - 8", "wants TLS", "starttls"),
+        ("ldap://x: LDAPBusyResult - 51 - busy - None", "can't serve now", "asks the others"),
         ("ldap://x: socket connection error: Connection refused", "doesn't answer", "Is it up"),
     ],
 )  # fmt: skip

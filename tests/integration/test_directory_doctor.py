@@ -1,0 +1,204 @@
+"""What the doctor says of the directory's servers: real slapds, real handshakes."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from state.wire.findings import Finding, Level
+from tests.integration import active_directory, slapd
+from tests.integration.certificates import DAY, authority, issue
+from tests.integration.hostile import BIND, BUSY, SEARCH, relaying, saying, serving, silent
+from tests.integration.test_controllers import ENTRIES, TEMPLATE
+from tests.integration.test_directory import PLAIN, config
+from webui.config import DirectoryConfig, WebConfig
+from webui.doctor import login
+from webui.doctor.iam import Iam
+from webui.doctor.people import directory_servers
+
+pytestmark = pytest.mark.skipif(
+    not Path("/usr/sbin/slapd").exists(), reason="needs slapd (apt-get install slapd)"
+)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with slapd.running(tmp_path_factory.mktemp("slapd"), ENTRIES) as running:
+        yield running
+
+
+def iam(directory: DirectoryConfig, login: str = "") -> Iam:
+    nowhere = dict.fromkeys(("clone", "signing_key", "nudge_key"), "/nowhere")
+    fields = {"public_url": "http://iam", "repository": "/nowhere", "directory": directory}
+    return Iam(WebConfig.model_validate({**fields, **nowhere}), login)
+
+
+def said(directory: DirectoryConfig) -> list[Finding]:
+    """Everything that the doctor finds."""
+    return list(directory_servers(iam(directory)))
+
+
+def only(directory: DirectoryConfig, level: Level) -> Finding:
+    """The one finding of this kind, the worst that there is."""
+    worse = [each for each in said(directory) if each.level in (level, Level.WRONG)]
+    found = [each for each in worse if "UNENCRYPTED" not in each.text]
+    assert [each.level for each in found] == [level], found
+    return found[0]
+
+
+def test_a_bind_template_is_judged_as_the_page_uses_it(server):
+    """No service account is missed, and none is tried."""
+    seen: list[int] = []
+    with relaying(server.plain, seen.append) as url:
+        found = said(config(server, servers=[url], **PLAIN, **TEMPLATE))
+    assert [each.level for each in found[1:]] == [Level.OK]
+    assert "looks at passwords of" in found[1].text
+    assert (seen.count(BIND), seen.count(SEARCH)) == (1, 0)
+
+
+def test_both_ways_are_judged_where_both_are_used(server):
+    found = said(config(server, **{"bind_template": TEMPLATE["bind_template"]}))
+    assert [each.level for each in found].count(Level.OK) == 2
+    assert f"takes us as {slapd.SERVICE_DN}" in found[-1].text
+
+
+def test_a_server_that_takes_any_password_is_wrong(server):
+    with relaying(server.plain, fault=saying(0), at=(BIND, 1)) as url:
+        found = only(config(server, servers=[url], **PLAIN, **TEMPLATE), Level.WRONG)
+    assert "takes any login with any password" in found.text
+
+
+@pytest.mark.parametrize("way", [{}, TEMPLATE], ids=["service", "template"])
+def test_a_server_that_is_busy_or_silent_is_named(server, way):
+    with relaying(server.plain, fault=saying(BUSY), at=(BIND, 1)) as busy:
+        found = only(config(server, servers=[busy], **PLAIN, **way), Level.WRONG)
+        assert f"{busy} answers that it can't serve now" in found.text
+    with relaying(server.plain, fault=silent, at=(BIND, 1)) as quiet:
+        found = only(config(server, servers=[quiet], **PLAIN, **way), Level.WRONG)
+        assert f"{quiet} doesn't answer" in found.text
+
+
+def test_what_is_missing_is_said_once_for_each_server(server):
+    missing = f"cn=nobody,ou=groups,{slapd.BASE}"
+    found = only(config(server, allow_groups=[missing]), Level.WRONG)
+    assert missing in found.text
+    assert "allow_groups" in found.hint
+
+
+def test_what_speaks_no_tls(server):
+    url = server.plain.replace("ldap:", "ldaps:")
+    found = only(config(server, servers=[url]), Level.WRONG)
+    assert "no TLS" in found.text
+
+
+class TestCertificates:
+    """Which one is refused, or soon will be, why, and what to type."""
+
+    @staticmethod
+    def judged(server: slapd.Slapd, tls: slapd.Certificates, level: Level, ca: object) -> Finding:
+        with relaying(server.plain, tls=tls) as url:
+            return only(config(server, servers=[url], ca_file=ca), level)
+
+    def test_a_good_one(self, server, tmp_path):
+        tls = issue(tmp_path, authority())
+        with relaying(server.plain, tls=tls) as url:
+            found = said(config(server, servers=[url], ca_file=tls.ca))
+        assert [each.level for each in found] == [Level.OK]
+
+    def test_one_that_a_strict_reader_refuses(self, server, tmp_path):
+        """It is taken all the same, as with every Python."""
+        tls = issue(tmp_path, authority(careful=False), careful=False)
+        found = self.judged(server, tls, Level.NOTE, tls.ca)
+        assert "breaks RFC 5280" in found.text
+        assert "authorityKeyIdentifier" in found.hint
+
+    def test_by_starttls_as_well(self, server):
+        found = only(config(server), Level.NOTE)
+        assert "Missing Authority Key Identifier" in found.text or "RFC 5280" in found.text
+
+    def test_one_for_another_name(self, server, tmp_path):
+        tls = issue(tmp_path, authority(), names=("dc1.mylab.com", "dc1"))
+        found = self.judged(server, tls, Level.WRONG, tls.ca)
+        assert "is for dc1.mylab.com, dc1, not for 127.0.0.1" in found.text
+        assert '"ldaps://dc1.mylab.com:' in found.hint
+
+    def test_one_that_ended_and_one_that_will(self, server, tmp_path):
+        lab = authority()
+        old = issue(tmp_path / "old", lab, ends=-3 * DAY)
+        assert "ended on 20" in self.judged(server, old, Level.WRONG, old.ca).text
+        soon = issue(tmp_path / "soon", lab, ends=3 * DAY + timedelta(hours=1))
+        assert "ends in 3 days" in self.judged(server, soon, Level.NOTE, soon.ca).text
+
+    @pytest.mark.parametrize("name", ["Another CA", "Lab CA"])
+    def test_one_by_another_authority(self, server, tmp_path, name):
+        tls, ours = issue(tmp_path, authority()), authority(name)
+        found = self.judged(server, tls, Level.WRONG, ours.save(tmp_path / "ours.pem"))
+        assert "is by CN=Lab CA, which isn't in `ca_file`" in found.text
+        assert "-showcerts" in found.hint
+
+    def test_one_that_vouches_for_itself(self, server, tmp_path):
+        """What is typed then cures."""
+        tls, ours = issue(tmp_path, None), authority()
+        found = self.judged(server, tls, Level.WRONG, ours.save(tmp_path / "ours.pem"))
+        assert "vouched for by itself only" in found.text
+        assert "openssl x509 >" in found.hint
+        with relaying(server.plain, tls=tls) as url:
+            cured = said(config(server, servers=[url], ca_file=tls.certificate))
+        assert Level.WRONG not in [each.level for each in cured]
+
+    def test_a_ca_file_that_is_none(self, server, tmp_path):
+        missing = only(config(server, ca_file=tmp_path / "none.pem"), Level.WRONG)
+        assert "can't be used: No such file" in missing.text
+        empty = tmp_path / "empty.pem"
+        empty.write_text("nothing\n")
+        assert "no certificate in it" in only(config(server, ca_file=empty), Level.WRONG).text
+
+    def test_an_authority_that_ends(self, server, tmp_path):
+        tls = issue(tmp_path, authority(ends=2 * DAY))
+        found = self.judged(server, tls, Level.NOTE, tls.ca)
+        assert "Lab CA ends on" in found.text
+
+
+def test_a_server_that_isn_t_there(server):
+    def hang_up(client):
+        client.close()
+
+    with serving(hang_up) as port:
+        url = f"ldaps://127.0.0.1:{port}"
+        assert only(config(server, servers=[url]), Level.WRONG).text.startswith(url)
+    url = f"ldap://127.0.0.1:{slapd.free_port()}"
+    assert "doesn't answer" in only(config(server, servers=[url]), Level.WRONG).text
+
+
+def test_a_login_can_t_be_looked_at_by_a_bind_template_alone(server):
+    (found,) = login.judged(iam(config(server, **TEMPLATE), "lqchen"))
+    assert found.level is Level.NOTE
+    assert "bind_dn" in found.hint
+
+
+def test_where_no_server_answers_each_is_judged_for_a_login(server):
+    dead = [f"ldap://127.0.0.1:{slapd.free_port()}" for _ in range(2)]
+    found = list(login.judged(iam(config(server, servers=dead), "lqchen")))
+    assert [each.text.partition(" ")[0] for each in found] == dead
+
+
+def test_active_directory_with_a_bind_template_is_fine(tmp_path):
+    """Nobody may search there without an account."""
+    with active_directory.running(tmp_path) as domain:
+        fields = {
+            "servers": [domain.plain, domain.tls],
+            "base": active_directory.BASE,
+            "allow": "(objectClass=user)",
+            "ca_file": domain.certificates.ca,
+        }
+        template = {**fields, "bind_template": f"{{login}}@{active_directory.REALM}"}
+        found = said(DirectoryConfig.model_validate(template))
+        assert [each.level for each in found].count(Level.OK) == 2
+        assert Level.WRONG not in [each.level for each in found]
+        wrong = only(
+            DirectoryConfig.model_validate({**fields, "servers": [domain.tls]}), Level.WRONG
+        )
+        assert "lets us search nothing" in wrong.text
+        assert "bind_dn" in wrong.hint
