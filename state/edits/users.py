@@ -180,6 +180,21 @@ def rename_person(name: str, full_name: str, login: str | None = None) -> Edit:
     return Edit(apply)
 
 
+def follow_logins(logins: Mapping[str, str]) -> Edit:
+    """Let the logins of these users, here or gone, follow the directory: all of them at once."""
+
+    def apply(state: State) -> State:
+        def followed(users: Mapping[str, User]) -> dict[str, User]:
+            return {n: _person(u, login=logins[n]) if n in logins else u for n, u in users.items()}
+
+        changed = replace(state, users=followed(state.users), former=followed(state.former))
+        for name, login in logins.items():
+            _refuse_taken_login(changed, name, login)
+        return changed if logins else state
+
+    return Edit(apply)
+
+
 def _arrive(
     state: State,
     login: str,

@@ -147,3 +147,15 @@ class TestAsPeopleTypeThem:
         name = "nobody" if "nobody" in typed else "lqchen"
         assert caught.value.message == "This name and password don't belong together."
         assert caught.value.hint.endswith(f"perhaps `{name}` alone.")
+
+
+def test_who_has_an_id_is_found_under_another_login(domain):
+    directory = Directory(config(domain, allow_groups=[]))
+    dn = domain.add_person("renamee", "Rena Mee", "rena's own")
+    person = directory.authenticate("renamee", "rena's own")
+    renamed = {"sAMAccountName": "rena.new", "userPrincipalName": "rena.new@mylab.com"}
+    domain.modify(domain.rename(dn, "Rena New"), **renamed)
+    domain.add_person("renamee", "New Comer", "new one's own")
+    assert directory.login_of(person.directory_id or "") == "rena.new"
+    assert directory.authenticate("renamee", "new one's own").directory_id != person.directory_id
+    assert directory.login_of("00112233-4455-6677-8899-aabbccddeeff") == ""

@@ -10,6 +10,7 @@ import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from werkzeug.test import TestResponse
@@ -192,6 +193,86 @@ def test_a_login_that_is_no_name_gets_one(web):
     assert answer.headers["Location"] == "/user/lequn-dot"
 
 
+def name_in(page: str) -> str:
+    """What the page says that a newcomer will be called."""
+    found = re.search(r'name="name" value="([^"]*)"', page)
+    assert found
+    assert f'It will be called <strong class="mono">{found[1]}</strong>' in page
+    return found[1]
+
+
+@pytest.mark.parametrize(
+    ("login", "password", "name"),
+    [
+        ("Lequn.Dot", "dot-secret", "lequn-dot"),
+        ("jane doe", "doe's own", "jane-doe"),
+        ("müller", "max's own", "muller"),
+    ],
+)
+def test_a_newcomer_reads_the_name_before_it_is_made(web, login, password, name):
+    client = web.app.test_client()
+    found = client.get("/user", query_string={"login": login})
+    page = client.get(found.headers["Location"])
+    assert page.status_code == 200
+    text = page.get_data(as_text=True)
+    assert name_in(text) == name
+    place = html.unescape(re.search(r'action="([^"]*)" method="post"', text)[1])
+    typed = {"login": login, "password": password, "keys": THIRD, "name": name}
+    assert client.post(place, data=typed).status_code == 303
+    assert get(web, "/users") == f"{name}\n"
+    assert web.git("show", f"main:users/{name}.yaml").count(f"login: {login}\n") == 1
+    again = client.get("/user", query_string={"login": login.upper()})
+    assert again.headers["Location"] == f"/user/{name}"
+
+
+def test_another_name_than_the_one_that_was_shown_is_agreed_on_first(web):
+    refused = save(web, "someone-else", name="someone-else")
+    page = refused.get_data(as_text=True)
+    assert refused.status_code == 422
+    assert "Your account will be called <code>lqchen</code>, not what stood here before." in page
+    assert commits(web) == 1
+    assert save(web, "someone-else", name=name_in(page)).status_code == 303
+    assert get(web, "/users") == "lqchen\n"
+
+
+class TestAnOldLoginOfSomebodyElse:
+    """Renamee got another login in the directory, and a newcomer got the old one."""
+
+    @pytest.fixture
+    def renamed(self, web, directory):
+        slapd.add(directory, "renamee", "Rena Mee", "rena's own")
+        mine = {"login": "renamee", "password": "rena's own", "keys": OTHER}
+        assert save(web, "renamee", **mine).status_code == 303
+        slapd.modify(directory, "Rena Mee", uid="rena.new")
+        slapd.add(directory, "renamee", "New Comer", "new one's own")
+        yield
+        slapd.delete(directory, "Rena Mee")
+        slapd.delete(directory, "New Comer")
+
+    @pytest.mark.parametrize("saved", [True, False], ids=["who saved since", "who did not"])
+    def test_the_newcomer_is_led_to_an_account_of_their_own(self, web, renamed, saved):
+        if saved:
+            by_new_login = {"login": "rena.new", "password": "rena's own", "keys": OTHER}
+            assert save(web, "renamee", **by_new_login).status_code == 303
+        newcomer = {"login": "renamee", "password": "new one's own", "keys": THIRD}
+        page = save(web, "renamee", **newcomer).get_data(as_text=True)
+        assert "This is the page of renamee: somebody else&#39;s" in page
+        assert "Yours will be called <code>renamee2</code>" in page
+        link = re.search(r'href="([^"]*)">Go to my page<', page)
+        assert link
+        own = get(web, html.unescape(link[1]))
+        assert name_in(own) == "renamee2"
+        assert 'name="login" value="renamee"' in own
+        assert save(web, "renamee2", name="renamee2", **newcomer).status_code == 303
+        assert get(web, "/users") == "renamee\nrenamee2\n"
+        assert get(web, "/user/renamee2/.ssh/authorized_keys") == f"{THIRD}\n"
+        assert get(web, "/user/renamee/.ssh/authorized_keys") == f"{OTHER}\n"
+        assert "login: rena.new\n" in web.git("show", "main:users/renamee.yaml")
+        assert "logs in here as" in get(web, "/user/renamee")
+        found = web.app.test_client().get("/user?login=renamee")
+        assert found.headers["Location"] == "/user/renamee2"
+
+
 def test_nobody_saves_on_somebody_elses_page(web):
     save(web)
     answer = save(web, "lqchen", login="ann", password="ann's own", keys=THIRD)
@@ -221,6 +302,32 @@ def test_guessing_gets_slow(web):
     assert answers[:4] == [403] * 4
     assert 429 in answers[4:]
     assert int(save(web, password="guess").headers["Retry-After"]) >= 1
+
+
+def test_guesses_count_together_however_the_login_is_typed(web):
+    now = time.time()
+    web.app.extensions[EXTENSION] = replace(web.parts, clock=lambda: now)
+    logins = ("lqchen", "MYLAB\\lqchen", "LQChen@example.org", "OTHER\\lqchen", "lqchen@mylab.com")
+    answers = [save(web, login=login, password="guess").status_code for login in logins]
+    assert answers == [403] * 4 + [429]
+
+
+@pytest.mark.parametrize(
+    "name", ["a'b", "a&b", "a(b)", "$(id)", "a%", "a`id`", "${7*7}", "{{7*7}}", "a\\b", "x' or '1"]
+)
+def test_hostile_logins_stay_text(web, caplog, name):
+    client = web.app.test_client()
+    for answer in (
+        client.get(f"/user/{quote(name)}"),
+        client.get("/user", query_string={"login": name}, follow_redirects=True),
+        client.post(f"/user/{quote(name)}", data={"login": name, "password": "x", "keys": KEY}),
+    ):
+        assert answer.status_code in (200, 403, 404)
+        page = answer.get_data(as_text=True)
+        assert name not in page or html.escape(name) == name
+    said = [r.getMessage() for r in caplog.records if "event=refused" in r.getMessage()]
+    assert all(set(each.split("user=")[1].split()[0]) <= set("abidxor1$7?._@-") for each in said)
+    assert commits(web) == 1
 
 
 def test_the_live_result_names_every_server(web):
@@ -319,7 +426,7 @@ def test_old_addresses_and_unknown_ones(web):
     moved = client.get("/manage/ssh-key/lqchen")
     assert moved.headers["Location"] == "/user/lqchen"
     assert client.get("/user?login=LQChen").headers["Location"] == "/user/LQChen"
-    for path in ("/nowhere", "/save/no-such-token", "/user/a%20b", "/user/..%2f", "/user/-x"):
+    for path in ("/nowhere", "/save/no-such-token", "/user/a%2Cb", "/user/..%2f", "/user/-x"):
         answer = client.get(path)
         assert answer.status_code == 404
         assert "<h1>" in answer.get_data(as_text=True)

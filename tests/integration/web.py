@@ -27,6 +27,8 @@ PEOPLE = "\n".join(
         slapd.person("LQChen", "Lequn Chen", "right horse", extra="employeeType: lab"),
         slapd.person("ann", "Ann Lee", "ann's own", extra="employeeType: lab"),
         slapd.person("Lequn.Dot", "Lequn Dot", "dot-secret", extra="employeeType: lab"),
+        slapd.person("jane doe", "Jane Doe", "doe's own", extra="employeeType: lab"),
+        slapd.person("müller", "Max Müller", "max's own", extra="employeeType: lab"),
         slapd.person("guest", "Guest Visitor", "guest-secret", extra="employeeType: guest"),
     ]
 )

@@ -50,15 +50,18 @@ def directory_id(values: list[bytes] | None) -> str | None:
 def search_for(names: DirectoryConfig, login: str, known_id: str | None) -> str:
     """The filter that finds a user's entry, by login or, if it was renamed, by its id."""
     clauses = f"({names.login_attribute}={escape_filter_chars(login)})"
-    if known_id is None:
-        return clauses
+    return clauses if known_id is None else clauses + search_id(names, known_id)
+
+
+def search_id(names: DirectoryConfig, known_id: str) -> str:
+    """The filter that finds an entry by its id; empty if it is none of such a directory."""
     if names.id_attribute.lower() != "objectguid":
-        return clauses + f"({names.id_attribute}={escape_filter_chars(known_id)})"
+        return f"({names.id_attribute}={escape_filter_chars(known_id)})"
     try:
         value = escape_bytes(uuid.UUID(known_id).bytes_le)
     except ValueError:
-        return clauses
-    return clauses + f"({names.id_attribute}={value})"
+        return ""
+    return f"({names.id_attribute}={value})"
 
 
 def primary_group(entry: Entry) -> str:

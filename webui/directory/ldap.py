@@ -8,6 +8,7 @@ from state.model.documents import User
 from webui.config import DirectoryConfig
 from webui.directory import everybody, login
 from webui.directory.connections import Connections, Reached
+from webui.directory.entries import search_id
 from webui.directory.everybody import Found
 from webui.directory.login import Person
 from webui.directory.searches import Searches
@@ -28,6 +29,19 @@ class Directory:
         `found` is told the person's login before the password is tried; it may raise.
         """
         return login.authenticate(self._config, self._connections, name, password, found)
+
+    def login_of(self, known_id: str) -> str:
+        """The login by now of whom the directory knows by this id; empty if nobody has it."""
+        wanted = search_id(self._config, known_id)
+        if not wanted:
+            return ""
+
+        def ask(server: Reached) -> str:
+            with self._connections.service(server) as service:
+                found = Searches(service, self._config).below(self._config.base, wanted, most=2)
+            return found[0].text(self._config.login_attribute) if len(found) == 1 else ""
+
+        return self._connections.reached(ask)
 
     def look_up_all(self, users: Mapping[str, User]) -> dict[str, Found]:
         """What the directory says about each of `users`, asked by the service account.

@@ -14,13 +14,15 @@ from state.errors import LxcGpuError, Remedy
 from state.git.publish import UnansweredError
 from webui.directory.connections import DirectoryDownError, NotAllowedError, WrongLoginError
 from webui.directory.key_proof import to_sign
+from webui.directory.login import ForeignLoginError
 from webui.directory.logins import read
 from webui.monitor.shown import usage
 from webui.monitor.shown.holdings import holdings
 from webui.pages.monitor_history import this_week
-from webui.pages.saving import Form, ProofError, SlowDownError, owner_of, problem_lines, save
+from webui.pages.saving import Form, ProofError, SlowDownError, problem_lines, save
 from webui.pages.servers import cards
 from webui.pages.user_page import UserPage, user_page
+from webui.pages.whose import NewNameError, OtherPageError, by_login, owner_of
 from webui.servers.server_card import failures_of
 from webui.services import services, source_address
 
@@ -44,6 +46,15 @@ VERBS = (
 
 
 NOTHING_SAVED = "Nothing was saved."
+ABOUT_THE_LOGIN = (
+    ForeignLoginError,
+    NotAllowedError,
+    DirectoryDownError,
+    SlowDownError,
+    OtherPageError,
+    NewNameError,
+)
+"""What is shown beside the login; a wrong login beside the password."""
 SAVES = 64
 """Saves under way at a time; more are asked to try again, so that the pages stay quick."""
 _saves = BoundedSemaphore(SAVES)
@@ -60,6 +71,10 @@ class Trouble:
     lines: tuple[tuple[int, str], ...]
     to_sign: str = ""
     """What to type to show whose a key is, where that helps."""
+    own: tuple[str, str] | None = None
+    """Name and login of who should go on with another page, their own."""
+    proposed: str = ""
+    """What a newcomer will be called, where that is news."""
 
 
 @iam.get("/guide")
@@ -72,12 +87,15 @@ def guide() -> str:
 
 
 @iam.get("/user")
-def find() -> AnyResponse:
+def find() -> AnyResponse | tuple[str, int]:
     """From the form on the first page to somebody's page."""
     login = request.args.get("login", "").strip()
-    if read(login) is None:
-        return redirect(url_for("fleet.home"))
-    return redirect(url_for("iam.user", name=login))
+    typed = read(login)
+    if typed is None:
+        return _no_login() if login else redirect(url_for("fleet.home"))
+    own = by_login(services().source.newest().state, login)
+    whole = typed.whole if typed.domain else None
+    return redirect(url_for("iam.user", name=own or typed.alone, login=None if own else whole))
 
 
 @iam.get("/manage/ssh-key/<name>")
@@ -91,7 +109,7 @@ def user(name: str) -> AnyResponse | str | tuple[str, int]:
     """Somebody's page; for a newcomer, the empty form. Looking allocates nothing."""
     if read(name) is None:
         return _no_login()
-    page = _page(name)
+    page = _page(name, request.args.get("login", ""))
     if page.user is not None and name != page.name:
         return redirect(url_for("iam.user", name=page.name))
     removed = request.args.get("remove", "")
@@ -111,11 +129,13 @@ def save_keys(name: str) -> AnyResponse | tuple[str, int] | Response:
         keys=typed.get("keys", ""),
         shown=typed.get("shown", ""),
         proof=typed.get("proof", ""),
+        name=typed.get("name", ""),
     )
     try:
         token = _in_turn(lambda: save(services(), name, form, source_address()))
     except LxcGpuError as error:
-        response = Response(_render(_page(name), form, _trouble(error, form)), _status(error))
+        page = _page(name, form.login)
+        response = Response(_render(page, form, _trouble(error, form)), _status(error))
         if isinstance(error, SlowDownError):
             response.headers["Retry-After"] = str(int(error.seconds) + 1)
         return response
@@ -136,7 +156,7 @@ def _in_turn(saving: Callable[[], str]) -> str:
         _saves.release()
 
 
-def _page(name: str) -> UserPage:
+def _page(name: str, login: str = "") -> UserPage:
     parts = services()
     reading = parts.source.newest()
     owner = owner_of(reading.state, name)
@@ -144,7 +164,8 @@ def _page(name: str) -> UserPage:
     paths += [f"registrations/{server}/{owner}.yaml" for server in reading.state.servers]
     history = () if owner is None else parts.source.history(*paths)
     reports = [s.report for s in parts.board.standings().values() if s.report is not None]
-    return user_page(reading.state, name, owner, history, parts.config.public_url, reports)
+    login = login if read(login) else ""
+    return user_page(reading.state, name, owner, history, parts.config.public_url, reports, login)
 
 
 def _render(page: UserPage, form: Form, problem: Trouble | None, removed: str = "") -> str:
@@ -180,15 +201,15 @@ def _closed(page: UserPage) -> str:
 
 
 def _no_login() -> tuple[str, int]:
-    text = "No login looks like that. Type yours on the first page."
+    text = "No login looks like that. Type yours on the first page, such as lqchen."
     return render_template("fault.html", status=404, title="Nobody is called that", text=text), 404
 
 
 def _trouble(error: LxcGpuError, form: Form) -> Trouble:
     lines = problem_lines(error)
-    if isinstance(error, WrongLoginError):
+    if isinstance(error, WrongLoginError) and not isinstance(error, ForeignLoginError):
         field = "password"
-    elif isinstance(error, NotAllowedError | DirectoryDownError | SlowDownError):
+    elif isinstance(error, ABOUT_THE_LOGIN):
         field = "login"
     else:
         field = "keys"
@@ -201,7 +222,9 @@ def _trouble(error: LxcGpuError, form: Form) -> Trouble:
         parts = services()
         sign = to_sign(parts.proofs.text(form.login, parts.clock()))
     title = "No answer." if isinstance(error, UnansweredError) else NOTHING_SAVED
-    return Trouble(title, error.message, error.hint, field, (), sign)
+    own = (error.name, error.login) if isinstance(error, OtherPageError) else None
+    name = error.name if isinstance(error, NewNameError) else ""
+    return Trouble(title, error.message, error.hint, field, (), sign, own, name)
 
 
 def _status(error: LxcGpuError) -> int:

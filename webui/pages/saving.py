@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from state.edits.edit import Edit
-from state.edits.users import first_save, name_of
+from state.edits.users import first_save, follow_logins, name_of
 from state.errors import LxcGpuError, Remedy
 from state.git.commits import Author
 from state.model.documents import State
@@ -19,6 +19,7 @@ from webui import events
 from webui.directory.connections import DirectoryDownError
 from webui.directory.login import Person
 from webui.events import Code
+from webui.pages.whose import refuse_other_name, refuse_other_page
 from webui.services import Services
 from webui.words import wait_words
 
@@ -39,6 +40,8 @@ class Form:
     """The stamp of the keys that the page showed."""
     proof: str = ""
     """Signatures that show whose a key is."""
+    name: str = ""
+    """What the page said that a newcomer will be called."""
 
     def __repr__(self) -> str:
         return f"Form(login={self.login!r}, ...)"
@@ -90,7 +93,8 @@ def _save(parts: Services, page: str, form: Form, source: str) -> str:
     keys = parse_keys(form.keys)
     person = _authenticate(parts, form, source)
     proven = _proven(parts, form)
-    edit = _edit(page, person, keys, proven, form.shown, _welcome_back(parts, person))
+    logins = _renamed(parts, person)
+    edit = _edit(page, person, keys, proven, form, _welcome_back(parts, person), logins)
     mail = person.mail or f"{person.login}@users.invalid"
     committed = parts.source.commit(edit, Author(person.full_name, mail))
     name = name_of(committed.state, person.login, person.directory_id) or person.login
@@ -134,6 +138,28 @@ def _proven(parts: Services, form: Form) -> frozenset[PublicKey]:
         ) from None
 
 
+def _renamed(parts: Services, person: Person) -> dict[str, str]:
+    """The logins by now, by name, of those for whom we note the login that `person` has.
+
+    A login that was given to somebody else stays noted here for its old owner, whom the
+    directory knows by the id, until they save again.
+    """
+    if person.directory_id is None or not parts.config.looks_up:
+        return {}
+    state = parts.source.newest().state
+    people, logins, asked = {**state.former, **state.users}, dict[str, str](), [person.login]
+    for login in asked:
+        holder = name_of(state, login)
+        known = people[holder].directory_id if holder is not None else None
+        if holder is None or holder in logins or known is None:
+            continue
+        now = person.login if known == person.directory_id else parts.directory.login_of(known)
+        if now and now.casefold() != people[holder].login.casefold():
+            logins[holder] = now
+            asked.append(now)
+    return logins
+
+
 def _welcome_back(parts: Services, person: Person) -> bool:
     """Whether this person, if disabled, may come back by saving.
 
@@ -152,15 +178,19 @@ def _edit(
     person: Person,
     keys: tuple[PublicKey, ...],
     proven: frozenset[PublicKey],
-    shown: str,
+    form: Form,
     welcome: bool,
+    logins: Mapping[str, str],
 ) -> Edit:
     """The saved keys as an edit, which refuses what the page did not show."""
     saved = first_save(person.login, person.full_name, person.directory_id, keys, proven)
 
     def apply(state: State) -> State:
+        state = follow_logins(logins).apply(state)
         own = name_of(state, person.login, person.directory_id)
-        _refuse_other_page(state, page, own, person)
+        refuse_other_page(state, page, own, person)
+        if own is None:
+            refuse_other_name(state, form.name, person)
         if own in state.former and not welcome:
             raise PasteError(
                 "account-closed",
@@ -168,7 +198,7 @@ def _edit(
                 f"Ask your sysadmin to open it again: `lxc-gpu user enable {own}`.",
             )
         user = None if own is None else state.users.get(own)
-        if user is not None and shown and stamp(user.keys) != shown:
+        if user is not None and form.shown and stamp(user.keys) != form.shown:
             raise PasteError(
                 "keys-changed",
                 "Your keys were changed meanwhile, perhaps by you in another window.",
@@ -177,31 +207,6 @@ def _edit(
         return saved.apply(state)
 
     return Edit(apply, saved.note)
-
-
-def _refuse_other_page(state: State, page: str, own: str | None, person: Person) -> None:
-    owner = owner_of(state, page)
-    if own == owner:
-        return
-    if own is None:
-        raise PasteError(
-            "page-of-other",
-            f"This is the page of {owner}, but you logged in as {person.login}.",
-            f"Yours is /user/{person.login}.",
-        )
-    raise PasteError(
-        "page-of-other",
-        f"You logged in as {person.login}; the page that shows your keys is another one.",
-        f"Yours is /user/{own}: change your keys there, so that none gets lost.",
-    )
-
-
-def owner_of(state: State, address: str) -> str | None:
-    """Whose page is meant: by the user's name, else by the login as the directory spells it."""
-    lower = address.lower()
-    if lower in state.users or lower in state.former:
-        return lower
-    return name_of(state, address)
 
 
 def problem_lines(error: LxcGpuError) -> tuple[tuple[int, str], ...]:

@@ -12,6 +12,7 @@ from state.ssh_files import CONFIG, KNOWN_HOSTS, known_hosts, ssh_config
 from state.view import Neighbour
 from state.wire.messages import Report
 from webui.pages.saving import stamp
+from webui.pages.whose import proposed
 from webui.words import KeyCard, key_card
 
 
@@ -21,6 +22,8 @@ class UserPage:
 
     address: str
     """What stands in the page's address: a name, or a newcomer's login."""
+    proposed: str
+    """What a newcomer will be called; empty for who is known."""
     name: str
     title: str
     login: str
@@ -52,23 +55,26 @@ def user_page(
     history: Sequence[Commit],
     public_url: str,
     reports: Sequence[Report] = (),
+    login: str = "",
 ) -> UserPage:
     """The page at `address`, which is that of the user `owner`, or a newcomer's.
 
+    `login` is the newcomer's, where it isn't the address.
     `reports` are the servers' latest: they know when a key was last used.
     """
     user = state.users.get(owner or "")
     former = state.former.get(owner or "")
     known = user or former
-    name = owner or address
+    name, login = owner or address, login or address
     keys = user.keys if user else ()
     registered = tuple(s for s in sorted(state.servers) if name in state.registrations.get(s, {}))
     unregistered = tuple(s for s in sorted(state.servers) if s not in registered)
     return UserPage(
         address=name,
+        proposed="" if known else proposed(state, login),
         name=name,
-        title=known.name if known else f"Welcome, {address}",
-        login=known.login if known else address,
+        title=known.name if known else f"Welcome, {login}",
+        login=known.login if known else login,
         user=user,
         left=user is None and former is not None,
         cards=tuple(key_card(key, last_used(key, reports)) for key in keys),

@@ -16,6 +16,7 @@ from state.edits.users import (
     disable,
     enable,
     first_save,
+    follow_logins,
     name_of,
     register,
     remove_key,
@@ -175,6 +176,19 @@ def test_the_directory_id_counts_more_than_the_login() -> None:
     new = after(first_save("ann.married", "Ann M", "6D1F0000-0000", [NEW]))
     assert new.users["ann"].login == "ann.married"
     assert refused(first_save("lqchen", "Ann", "6d1f0000-0000", [NEW])) == "login-taken"
+
+
+def test_logins_follow_the_directory_all_at_once() -> None:
+    swapped = after(follow_logins({"ann": "lqchen", "lqchen": "ann", "bob": "bob.old"}))
+    assert (swapped.users["ann"].login, swapped.users["lqchen"].login) == ("lqchen", "ann")
+    assert swapped.former["bob"].login == "bob.old"
+    assert refused(follow_logins({"ann": "lqchen"})) == "login-taken"
+    before = state()
+    assert follow_logins({}).apply(before) is before
+    freed = after(follow_logins({"ann": "ann.new"}))
+    assert set(after(first_save("ann", "Ann Other", "other-id", [NEW]), freed).users) == {
+        "ann", "ann2", "lqchen"
+    }  # fmt: skip
 
 
 def test_a_new_person_under_an_old_login_is_refused() -> None:
