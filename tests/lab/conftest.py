@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from laboratory.directory import samba
 from laboratory.hosts import Host, Lab
-from laboratory.layout import places
+from laboratory.layout import AD, OPENLDAP, places
 from laboratory.wiring import GPU_SERVERS
 
 from tests.lab.fleet import KEYS, PEOPLE, STARTS_ROUNDS, Fleet, running
-from tests.lab.running import NAME, setup_lab
+from tests.lab.running import DOMAIN_LAB, NAME, setup_lab
 
 
 @pytest.fixture(scope="session")
@@ -30,11 +31,43 @@ def laptop(lab: Lab) -> Host:
 
 
 @pytest.fixture(scope="session")
-def fleet(lab: Lab) -> Iterator[Fleet]:
+def domain() -> Lab:
+    """A lab with an Active Directory, and perhaps without GPU servers."""
+    return _lab_with_domain(["iam", "laptop"])
+
+
+def _lab_with_domain(others: Sequence[str]) -> Lab:
+    hosts = ",".join([*samba.CONTROLLERS, *others])
+    done = setup_lab("up", "--directory", AD, "--hosts", hosts, name=DOMAIN_LAB)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return Lab(places(DOMAIN_LAB))
+
+
+@pytest.fixture(scope="session")
+def fleet(request: pytest.FixtureRequest) -> Fleet:
     """The lab with lqchen and ann in it, who have their containers on gpu17.
 
     No rounds but those of the tests, or a test couldn't tell what it broke from what was mended.
+    Parameter: the kind of directory.
     """
+    found = request.getfixturevalue(f"fleet_with_{getattr(request, 'param', OPENLDAP)}")
+    assert isinstance(found, Fleet)
+    return found
+
+
+@pytest.fixture(scope="session")
+def fleet_with_openldap(lab: Lab) -> Iterator[Fleet]:
+    """What `fleet` is usually."""
+    yield from _fleet(lab)
+
+
+@pytest.fixture(scope="session")
+def fleet_with_ad() -> Iterator[Fleet]:
+    """The same in the other lab."""
+    yield from _fleet(_lab_with_domain(["iam", "laptop", *GPU_SERVERS]))
+
+
+def _fleet(lab: Lab) -> Iterator[Fleet]:
     fleet = Fleet(lab)
     hosts = [lab.host(name) for name in GPU_SERVERS]
     for host in hosts:

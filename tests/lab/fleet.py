@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
+import pytest
 from laboratory.hosts import Host, Lab
-from laboratory.layout import DOMAIN
+from laboratory.layout import AD, DOMAIN, OPENLDAP
 from laboratory.wiring import CLONE, GPU_SERVERS
 
 from state.command import Finished
@@ -35,6 +36,12 @@ EXTRA_PASSWD = "/var/lib/extrausers/passwd"
 OTHER_SOURCE = "sed -i '/^passwd:/s/$/ extrausers/' /etc/nsswitch.conf"
 """Has a server look accounts up in EXTRA_PASSWD, too, as in a directory (libnss-extrausers)."""
 NO_OTHER_SOURCE = f"sed -i 's/ extrausers//' /etc/nsswitch.conf; rm -f {EXTRA_PASSWD}"
+in_both_directories = pytest.mark.parametrize(
+    "fleet", [OPENLDAP, pytest.param(AD, marks=pytest.mark.matrix)], indirect=True
+)
+"""For tests of what the page does with a directory; the second one under --all only."""
+SERVICES = {OPENLDAP: "slapd", AD: "samba-ad-dc"}
+"""What runs on the machines of a directory."""
 WATCHED = """
 sha256sum /etc/passwd /etc/shadow /etc/group /etc/subuid /etc/subgid /etc/lxc/lxc-usernet
 sha256sum /etc/lxc-gpu/authorized_keys/* /var/lib/lxc-gpu/host_keys/* /var/lib/lxc-gpu/view.json
@@ -205,6 +212,18 @@ def at_work_on(host: Host, user: str) -> Iterator[None]:
         yield
     finally:
         host.sh("systemctl stop at-work")
+
+
+@contextmanager
+def directory_down(*hosts: Host) -> Iterator[None]:
+    """These machines of the directory don't answer."""
+    for host in hosts:
+        host.run(["systemctl", "stop", SERVICES[host.spec.directory]])
+    try:
+        yield
+    finally:
+        for host in hosts:
+            host.run(["systemctl", "start", SERVICES[host.spec.directory]])
 
 
 def running(host: Host, user: str) -> bool:

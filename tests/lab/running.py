@@ -12,6 +12,8 @@ WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
 RELEASE = os.environ.get("LXC_GPU_LAB_RELEASE", "")
 NAME = "-".join(filter(None, (FOLDER.removeprefix(".lab").removeprefix("-"), RELEASE, WORKER)))
 """Which lab the tests use: each worker of pytest-xdist has its own, for each release one."""
+DOMAIN_LAB = "-".join(filter(None, (NAME, "ad")))
+"""Another one, which has an Active Directory."""
 
 
 def setup_lab(

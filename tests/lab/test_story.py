@@ -10,7 +10,7 @@ from laboratory.demo.browser import browser
 from laboratory.demo.narrator import Narrator
 from laboratory.demo.story import CHAPTERS, NAME, Chapter, Story
 
-from tests.lab.fleet import Fleet, end_at_once, running
+from tests.lab.fleet import Fleet, end_at_once, in_both_directories, running
 
 
 @pytest.fixture(scope="class")
@@ -21,6 +21,7 @@ def story(fleet: Fleet, nudges: None) -> Iterator[Story]:
         yield Story(fleet.lab, chromium.new_page(), Narrator(io.StringIO()))
 
 
+@in_both_directories
 class TestStory:
     @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda chapter: chapter.title)
     def test_chapter(self, story: Story, chapter: Chapter) -> None:

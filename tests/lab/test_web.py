@@ -7,15 +7,14 @@ from collections.abc import Iterator
 
 import pytest
 from laboratory.demo.browser import browser
-from laboratory.directory.people import ANN, DORA, NO_POSIX_NAME, OUTSIDER, Person
+from laboratory.directory.people import ANN, DORA, NO_POSIX_NAME, OUTSIDER
 from laboratory.layout import DOMAIN, SOURCE_INSIDE
 from playwright.sync_api import Page, expect
 
-from state.command import run
-from tests.lab.fleet import BARE, Fleet
+from tests.lab.fleet import Fleet, directory_down, in_both_directories
+from tests.lab.pages import PATIENCE_MS, new_key, saves, tip
 from tests.patience import eventually
 
-PATIENCE_MS = 30_000
 PAGE = f"http://iam.{DOMAIN}"
 OUR_SITE = "/etc/nginx/sites-enabled/zz-lxc-gpu.conf"
 
@@ -27,55 +26,38 @@ def page(fleet: Fleet) -> Iterator[Page]:
         yield chromium.new_page()
 
 
-def _tip(fleet: Fleet) -> str:
-    return fleet.iam.sh(f"git -c safe.directory='*' -C {BARE} rev-parse main").stdout.strip()
-
-
-def _new_key(comment: str) -> str:
-    """A fresh public key; the private one is thrown away."""
-    script = (
-        'd=$(mktemp -d); ssh-keygen -q -t ed25519 -N "" -C "$1" -f $d/k; cat $d/k.pub; rm -r $d'
-    )
-    return run(["sh", "-euc", script, "sh", comment]).stdout.strip()
-
-
-def _saves(page: Page, fleet: Fleet, person: Person, password: str | None = None) -> None:
-    """The person opens their page, pastes a new key, types a password, saves."""
-    page.goto(f"{fleet.lab.web_url.rstrip('/')}/user/{person.login}")
-    page.locator("textarea").fill(_new_key(f"{person.login}@test"))
-    page.get_by_label("Login").fill(person.login)
-    page.get_by_label("Laboratory password").fill(person.password if password is None else password)
-    page.get_by_role("button", name="Save").click()
-
-
+@in_both_directories
 def test_an_outsider_with_the_right_password_is_told_so_and_nothing_is_saved(
     page: Page, fleet: Fleet
 ) -> None:
-    before = _tip(fleet)
-    _saves(page, fleet, OUTSIDER)
+    before = tip(fleet.iam)
+    saves(page, fleet.lab, OUTSIDER)
     expect(page.get_by_role("alert")).to_contain_text("Nothing was saved")
-    assert _tip(fleet) == before
+    assert tip(fleet.iam) == before
 
 
+@in_both_directories
 def test_a_wrong_password_keeps_the_paste_and_saves_nothing(page: Page, fleet: Fleet) -> None:
-    before = _tip(fleet)
-    _saves(page, fleet, ANN, "not it")
+    before = tip(fleet.iam)
+    saves(page, fleet.lab, ANN, "not it")
     expect(page.get_by_role("alert")).to_contain_text("don't belong together")
     assert page.locator("textarea").input_value().startswith("ssh-ed25519 ")
     assert page.get_by_label("Laboratory password").input_value() == ""
-    assert _tip(fleet) == before
+    assert tip(fleet.iam) == before
 
 
+@in_both_directories
 @pytest.mark.usefixtures("nudges")
 def test_somebody_in_a_group_of_the_group_gets_in(page: Page, fleet: Fleet) -> None:
-    _saves(page, fleet, DORA)
+    saves(page, fleet.lab, DORA)
     expect(page.locator("li.server", has_text="gpu17")).to_contain_text(
         "converged", timeout=PATIENCE_MS
     )
 
 
+@in_both_directories
 def test_a_login_that_is_no_name_of_an_account_gets_one(page: Page, fleet: Fleet) -> None:
-    _saves(page, fleet, NO_POSIX_NAME)
+    saves(page, fleet.lab, NO_POSIX_NAME)
     expect(page.locator("h1")).to_have_text("Saved", timeout=PATIENCE_MS)
     users = page.request.get(f"{fleet.lab.web_url.rstrip('/')}/users").text().split()
     assert "lequn-chen2" in users
@@ -85,7 +67,7 @@ def test_a_login_that_is_no_name_of_an_account_gets_one(page: Page, fleet: Fleet
 def test_a_dead_server_delays_nobody_and_is_named(page: Page, fleet: Fleet) -> None:
     fleet.gpu18.run(["systemctl", "stop", "ssh.socket", "ssh.service"], check=False)
     try:
-        _saves(page, fleet, DORA)
+        saves(page, fleet.lab, DORA)
         gpu17 = page.locator("li.server", has_text="gpu17")
         expect(gpu17).to_contain_text("converged", timeout=PATIENCE_MS)
         gpu18 = page.locator("li.server", has_text="gpu18")
@@ -94,24 +76,21 @@ def test_a_dead_server_delays_nobody_and_is_named(page: Page, fleet: Fleet) -> N
         fleet.gpu18.run(["systemctl", "start", "ssh.service"])
 
 
+@in_both_directories
 def test_a_directory_that_is_down_is_not_the_persons_fault(page: Page, fleet: Fleet) -> None:
-    before = _tip(fleet)
-    ldap = fleet.lab.host("ldap")
-    ldap.run(["systemctl", "stop", "slapd"])
-    try:
-        _saves(page, fleet, DORA)
+    before = tip(fleet.iam)
+    with directory_down(*fleet.lab.controllers):
+        saves(page, fleet.lab, DORA)
         expect(page.get_by_role("alert")).to_contain_text("directory", timeout=PATIENCE_MS)
-    finally:
-        ldap.run(["systemctl", "start", "slapd"])
-    assert _tip(fleet) == before
+    assert tip(fleet.iam) == before
 
 
 def test_nothing_is_allocated_by_looking(page: Page, fleet: Fleet) -> None:
-    before = _tip(fleet)
+    before = tip(fleet.iam)
     base = fleet.lab.web_url.rstrip("/")
     assert page.request.get(f"{base}/user/bob").ok
     assert page.request.get(f"{base}/user/bob/port").status == 404
-    assert _tip(fleet) == before
+    assert tip(fleet.iam) == before
 
 
 class TestInFront:
@@ -121,7 +100,7 @@ class TestInFront:
         login = f"nobody{time.time_ns()}"
         said = fleet.types(f"""curl -sS -o /dev/null -w '%{{http_code}}' \\
             -H 'X-Forwarded-For: 203.0.113.9' -H 'Forwarded: for=203.0.113.9' \\
-            -d login={login} -d password=x --data-urlencode keys='{_new_key("x")}' \\
+            -d login={login} -d password=x --data-urlencode keys='{new_key("x")}' \\
             {PAGE}/user/{login}""")
         assert said.stdout == "403", said.stdout + said.stderr
         log = fleet.iam.sh(f"journalctl -t lxc-gpu-web -o cat | grep user={login}").stdout
