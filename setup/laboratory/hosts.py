@@ -6,7 +6,7 @@ import shlex
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from laboratory.layout import HOSTS, VIRTUAL, HostSpec, Places, own_release
+from laboratory.layout import VIRTUAL, HostSpec, Places, own_release
 from laboratory.machines.host import RELEASE, Host
 from laboratory.machines.lxc_host import LxcHost
 from laboratory.machines.virtual_machine import DISK, VirtualMachine
@@ -27,13 +27,13 @@ class Lab:
 
     def host(self, name: str) -> Host:
         """The host called `name`."""
-        for spec in HOSTS:
+        for spec in self.place.specs:
             if spec.name == name:
                 return self._host(spec)
         raise LxcGpuError(
             "lab-host",
             f"The lab has no host {shlex.quote(name)}.",
-            hint=f"It has {', '.join(spec.name for spec in HOSTS)}.",
+            hint=f"It has {', '.join(spec.name for spec in self.place.specs)}.",
         )
 
     def _host(self, spec: HostSpec) -> Host:
@@ -51,7 +51,7 @@ class Lab:
     @property
     def hosts(self) -> tuple[Host, ...]:
         """All hosts that a lab may have."""
-        return tuple(self._host(spec) for spec in HOSTS)
+        return tuple(self._host(spec) for spec in self.place.specs)
 
     @property
     def made(self) -> tuple[Host, ...]:
@@ -59,9 +59,19 @@ class Lab:
         return tuple(host for host in self.hosts if host.made)
 
     @property
+    def controllers(self) -> tuple[Host, ...]:
+        """The hosts that it has of its directory: slapd, or domain controllers."""
+        return tuple(host for host in self.made if host.spec.directory)
+
+    @property
+    def gpu_servers(self) -> tuple[Host, ...]:
+        """The GPU servers that it has."""
+        return tuple(host for host in self.made if host.spec.template)
+
+    @property
     def complete(self) -> bool:
-        """Whether no host is missing."""
-        return self.made == self.hosts
+        """Whether it has what lxc-gpu needs: all hosts but GPU servers, or some of those."""
+        return bool(self.controllers) and {"iam", "laptop"} <= {host.name for host in self.made}
 
     @property
     def web_url(self) -> str:

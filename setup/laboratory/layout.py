@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,13 +43,20 @@ class HostSpec:
     number: int
     """Last part of its address."""
     image: str
-    """Which image its root file system is a copy of."""
+    """Which image its root file system is a copy of, or a folder in it: IMAGE/FOLDER."""
     checkout: bool = False
     """Whether it sees the checkout, and the Python packages, read-only."""
     template: bool = False
     """Whether it sees the template for researchers' containers."""
     release: str = ""
     """Which release of Debian it has, by its name; empty: not known yet."""
+    directory: str = ""
+    """The kind of directory that it is a server of, if it is one."""
+
+    @property
+    def folder_in_image(self) -> str:
+        """Where its system is in the image; empty if it is the whole image."""
+        return self.image.partition("/")[2]
 
     @property
     def address(self) -> str:
@@ -66,13 +74,20 @@ class HostSpec:
         return (f"{self.name}.{DOMAIN}", self.name)
 
 
+OPENLDAP = "openldap"
+AD = "ad"
+DIRECTORIES = (OPENLDAP, AD)
+"""Kinds of directories; the first one is what a lab has unless it was asked for another."""
 HOSTS = (
-    HostSpec("ldap", 3, image="ldap"),
+    HostSpec("ldap", 3, image="ldap", directory=OPENLDAP),
+    HostSpec("dc1", 4, image="domain/dc1", directory=AD),
+    HostSpec("dc2", 5, image="domain/dc2", directory=AD),
     HostSpec("iam", 2, image="web-server", checkout=True),
     HostSpec("gpu17", 17, image="gpu-server", checkout=True, template=True),
     HostSpec("gpu18", 18, image="gpu-server", checkout=True, template=True),
     HostSpec("laptop", 100, image="laptop"),
 )
+"""All that there are; a lab has the servers of one kind of directory."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +162,23 @@ class Places:
         return self.folder / "web_url"
 
     @property
+    def directory_file(self) -> Path:
+        """Holds the kind of directory that the lab was made with."""
+        return self.folder / "directory"
+
+    @property
+    def directory(self) -> str:
+        """Which kind of directory it has, or would have."""
+        with suppress(FileNotFoundError):
+            return self.directory_file.read_text().strip()
+        return DIRECTORIES[0]
+
+    @property
+    def specs(self) -> tuple[HostSpec, ...]:
+        """The machines that it may have."""
+        return tuple(spec for spec in HOSTS if spec.directory in ("", self.directory))
+
+    @property
     def ca(self) -> Path:
         """The certificate authority's certificate; its key lies beside it."""
         return self.folder / "ca.pem"
@@ -168,8 +200,8 @@ def covered_in_checkout() -> list[str]:
     return [f"{SOURCE_INSIDE}/{path.name}" for path in found if path.is_dir()]
 
 
-def hosts_file() -> str:
-    """The text of /etc/hosts on every host."""
+def hosts_file(place: Places) -> str:
+    """The text of /etc/hosts on every host of a lab."""
     lines = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
-    lines += [f"{spec.address} {' '.join(spec.names)}" for spec in HOSTS]
+    lines += [f"{spec.address} {' '.join(spec.names)}" for spec in place.specs]
     return "\n".join(lines) + "\n"

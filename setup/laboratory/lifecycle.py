@@ -38,17 +38,21 @@ def check_machine(programs: Sequence[str] = PROGRAMS) -> None:
         )
 
 
-def up(lab: Lab, names: Sequence[str], progress: Progress, *, bare: bool = False) -> None:
+def up(
+    lab: Lab, names: Sequence[str], progress: Progress, *, bare: bool = False, directory: str = ""
+) -> None:
     """Make and start the hosts called `names` (all, when empty), and the ways to them.
 
-    Unless `bare`, or some of the lab's hosts don't exist, lxc-gpu is set up on them.
+    A new lab has this kind of `directory`; empty: the usual one. Unless `bare`, or the directory,
+    iam or the laptop is missing, lxc-gpu is set up on them.
     """
     check_machine((*PROGRAMS, *virtual_machine.PROGRAMS) if lab.virtual else PROGRAMS)
     _check_made(lab)
     place = lab.place
-    hosts = tuple(lab.host(name) for name in names) or lab.made or lab.hosts
     with _alone(place, progress), ThreadPoolExecutor(WORKERS) as pool:
         _clear_leftovers(place)
+        _choose_directory(lab, directory or place.directory)
+        hosts = tuple(lab.host(name) for name in names) or lab.made or lab.hosts
         CACHE.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not all(host.made for host in hosts):
             package_lists.fetch(progress)
@@ -87,6 +91,19 @@ def down(lab: Lab, progress: Progress) -> None:
                 place.folder.rename(_gone(place, os.getpid()))
                 _clear_leftovers(place)
         _clear_leftovers(place)
+
+
+def _choose_directory(lab: Lab, wanted: str) -> None:
+    """Have the lab remember which kind of directory it is made with."""
+    place = lab.place
+    if wanted != place.directory and lab.made:
+        raise LxcGpuError(
+            "lab-directory",
+            f"This lab is there already, and its directory is of the kind {place.directory}.",
+            hint="Remove the lab first: setup/lab down",
+        )
+    place.folder.mkdir(parents=True, exist_ok=True)
+    place.directory_file.write_text(f"{wanted}\n")
 
 
 def _check_made(lab: Lab) -> None:

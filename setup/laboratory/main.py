@@ -10,7 +10,7 @@ from dataclasses import replace
 import click
 
 from laboratory.hosts import Lab
-from laboratory.layout import places
+from laboratory.layout import DIRECTORIES, places
 from state.errors import LxcGpuError
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,19}")
@@ -70,8 +70,16 @@ def main(ctx: click.Context, name: str) -> None:
     callback=release_name,
     help="Debian's release on machines that are made now, e.g. trixie.  [default: this machine's]",
 )
+@click.option(
+    "--directory",
+    default="",
+    type=click.Choice(["", *DIRECTORIES]),
+    metavar=f"[{'|'.join(DIRECTORIES)}]",
+    help="slapd, or Active Directory by two Samba domain controllers.  "
+    f"[default: what the lab has; a new one: {DIRECTORIES[0]}]",
+)
 @click.pass_obj
-def up(lab: Lab, hosts: str, bare: bool, virtual: str, release: str) -> None:
+def up(lab: Lab, hosts: str, bare: bool, virtual: str, release: str, directory: str) -> None:
     """Make the lab's machines and start them; what is there already is left alone."""
     from laboratory import lifecycle
     from laboratory.progress import Progress
@@ -79,7 +87,7 @@ def up(lab: Lab, hosts: str, bare: bool, virtual: str, release: str) -> None:
     begun = time.monotonic()
     with Progress() as progress:
         lab = replace(lab, virtual=frozenset(_names(virtual)), release=release)
-        lifecycle.up(lab, _names(hosts), progress, bare=bare)
+        lifecycle.up(lab, _names(hosts), progress, bare=bare, directory=directory)
         progress.say(f"The lab is up ({time.monotonic() - begun:.1f} s).")
         if lab.web_url:
             progress.say(f"web page  {lab.web_url}")

@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from laboratory.layout import BRIDGE, BRIDGE_ADDRESS, HOSTS, PREFIX, Places
+from laboratory.layout import BRIDGE, BRIDGE_ADDRESS, PREFIX, Places
 from state.command import run
 from state.errors import LxcGpuError
 
@@ -51,7 +51,7 @@ def inside(place: Places) -> list[str]:
 
 def write_connect(place: Places) -> None:
     """Write the program that ssh and the forwarder use to reach a port in the lab."""
-    cases = "\n".join(f"    {'|'.join(s.names)}) address={s.address} ;;" for s in HOSTS)
+    cases = "\n".join(f"    {'|'.join(s.names)}) address={s.address} ;;" for s in place.specs)
     text = f"""#!/bin/sh
 # connect HOST PORT: joins input and output to a port in the lab.
 set -eu

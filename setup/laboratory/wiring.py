@@ -1,7 +1,8 @@
 """Turns bare hosts into a fleet, with the scripts and commands that a sysadmin uses.
 
-The web server first; then each GPU server, which trusts the revision that the sysadmin (root on the
-laptop) sees in a clone; the sysadmin commits the servers' files; then a first round on each.
+The web server first; then each GPU server that there is, which trusts the revision that the
+sysadmin (root on the laptop) sees in a clone; the sysadmin commits the servers' files; then a first
+round on each.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from laboratory.directory.people import BASE_DN, GROUP_DN, SERVICE_DN, SERVICE_PASSWORD
 from laboratory.hosts import Host, Lab
-from laboratory.layout import DOMAIN, SOURCE_INSIDE
+from laboratory.layout import DOMAIN, OPENLDAP, SOURCE_INSIDE
 from laboratory.progress import Progress
 
 GPU_SERVERS = ("gpu17", "gpu18")
@@ -31,12 +32,15 @@ def wire(lab: Lab, progress: Progress) -> None:
         printed = _web_server(lab)
     options = re.findall(r"--(?:state|gate-host-key|iam-key) (?:'[^']*'|\S+)", printed)
     trust = ["--trust", _clone(lab)]
-    with progress.step("set up gpu17, gpu18"), ThreadPoolExecutor() as pool:
-        servers = [lab.host(name) for name in GPU_SERVERS]
+    servers = lab.gpu_servers
+    if not servers:
+        return
+    names = [server.name for server in servers]
+    with progress.step(f"set up {', '.join(names)}"), ThreadPoolExecutor() as pool:
         files = list(pool.map(lambda host: _gpu_server(host, options + trust), servers))
     with progress.step("commit the servers to the state repository"):
-        _commit(lab, dict(zip(GPU_SERVERS, files, strict=True)))
-    with progress.step("first round on gpu17, gpu18"), ThreadPoolExecutor() as pool:
+        _commit(lab, dict(zip(names, files, strict=True)))
+    with progress.step(f"first round on {', '.join(names)}"), ThreadPoolExecutor() as pool:
         list(pool.map(_first_round, servers))
 
 
@@ -58,14 +62,26 @@ def _web_server(lab: Lab) -> str:
             *("--admin-name", SYSADMIN, "--admin-key", laptop.read(f"{SYSADMIN_KEY}.pub").strip()),
             *("--public-url", f"http://iam.{DOMAIN}", "--listen", "0.0.0.0:80"),
             *("--organisation", "Vision Lab"),
-            *("--ldap-url", f"ldap://ldap.{DOMAIN}", "--ldap-base", BASE_DN),
+            *_directory(lab),
+            *("--ldap-base", BASE_DN, "--ldap-ca", LDAP_CA),
             *("--ldap-bind-dn", SERVICE_DN, "--ldap-password-file", LDAP_PASSWORD),
-            *("--ldap-ca", LDAP_CA, "--allow", "(objectClass=inetOrgPerson)"),
             *("--allow-group", GROUP_DN),
         ],
         timeout=LONG,
     )
     return done.stdout
+
+
+def _directory(lab: Lab) -> list[str]:
+    """The options in which the kinds of directories differ."""
+    if lab.place.directory == OPENLDAP:
+        return ["--ldap-url", f"ldap://ldap.{DOMAIN}", "--allow", "(objectClass=inetOrgPerson)"]
+    # One controller in each way that there is: both are tried by whatever is tested.
+    ways = zip(("ldaps", "ldap"), lab.controllers, strict=False)
+    urls = [f"{way}://{host.name}.{DOMAIN}" for way, host in ways]
+    allow = "(&(objectCategory=person)(!(userAccountControl:1.2.840.113556.1.4.803:=2)))"
+    repeated = [word for url in urls for word in ("--ldap-url", url)]
+    return ["--active-directory", *repeated, "--allow", allow]
 
 
 def _gpu_server(host: Host, options: list[str]) -> str:

@@ -1,1 +1,1 @@
-"""The lab's directory of people: slapd, its certificates, who is in it."""
+"""The lab's directory of people: slapd or Active Directory, certificates, who is in it."""

@@ -25,6 +25,7 @@ from laboratory.layout import DOMAIN
 
 TLS = "/etc/ldap/tls"
 """Where slapd's certificate lies in its host."""
+KEY, CERTIFICATE, CA = "ldap.key", "ldap.pem", "ca.pem"
 DATABASE_DN = "olcDatabase={1}mdb,cn=config"
 
 # Configuring a running slapd is the way that slapd checks; it listens to this chroot only.

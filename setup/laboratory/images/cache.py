@@ -87,7 +87,8 @@ def _in_use() -> set[Path]:
     images = set()
     for user in USERS.glob("*"):
         if user.is_dir():
-            images.add(Path(os.path.realpath(user / "image")))
+            image = Path(os.path.realpath(user / "image"))
+            images |= {image, image.parent}  # some images hold systems of several hosts
         else:
             user.unlink(missing_ok=True)
     return images
@@ -133,7 +134,7 @@ class Images:
 
     def of(self, spec: HostSpec) -> Path:
         """The image that `spec` stands on; waits until it is made."""
-        return self._get(self._role(spec))
+        return self._get(self._role(spec)) / spec.folder_in_image
 
     def wheels(self, spec: HostSpec) -> Path:
         """The folder of Python packages that the project depends on, for the Python of `spec`."""
@@ -145,7 +146,7 @@ class Images:
 
     def current(self, spec: HostSpec) -> Path:
         """Where the image of `spec` would be, made or not."""
-        return self._role(spec).path
+        return self._role(spec).path / spec.folder_in_image
 
     def _get(self, image: Image) -> Path:
         return self._ask(image).result()
@@ -182,7 +183,7 @@ class Images:
         return Image(f"wheels-{python}", key, lambda made: recipes.wheels(python, made))
 
     def _role(self, spec: HostSpec) -> Image:
-        return self._named(spec.image, spec.release)
+        return self._named(spec.image.partition("/")[0], spec.release)
 
     def _named(self, name: str, release: str) -> Image:
         called = f"{name}-{release}"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from installation import lock
 
-from laboratory.directory import slapd
+from laboratory.directory import samba, slapd
 from laboratory.images import package_lists
 from laboratory.layout import CHECKOUT, LAPTOP_USER, SOURCE_INSIDE, WHEELS_INSIDE, own_release
 from state.command import run
@@ -106,6 +106,22 @@ def ldap(base_image: Path, made: Path) -> None:
     clean(made)
 
 
+def domain(base_image: Path, made: Path) -> None:
+    """An Active Directory domain with its people: a folder for each of its controllers."""
+    made.mkdir()
+    first, *others = samba.CONTROLLERS
+    with_copy(base_image, made / first)
+    install(made / first, samba.PACKAGES)
+    for name in others:
+        run(["cp", "-a", "--reflink=auto", made / first, made / name], timeout=LONG)
+    samba.provision(made / first, chroot)
+    for name in others:
+        samba.join(made / first, made / name)
+    for name in samba.CONTROLLERS:
+        samba.finish(made / name, chroot)
+        clean(made / name)
+
+
 def laptop(base_image: Path, made: Path) -> None:
     """A researcher's own computer."""
     with_copy(base_image, made)
@@ -114,8 +130,12 @@ def laptop(base_image: Path, made: Path) -> None:
     clean(made)
 
 
-ROLES: Mapping[str, Callable[[Path, Path], None]] = {"ldap": ldap, "laptop": laptop}
-"""The other images."""
+ROLES: Mapping[str, Callable[[Path, Path], None]] = {
+    "ldap": ldap,
+    "domain": domain,
+    "laptop": laptop,
+}
+"""Images that are the base after a function."""
 
 
 def files_of(name: str) -> tuple[Path, ...]:
@@ -124,7 +144,9 @@ def files_of(name: str) -> tuple[Path, ...]:
         script = CHECKOUT / "setup" / SETUP_SCRIPTS[name]
         modules = sorted((CHECKOUT / "setup/installation").glob("*.py"))
         return (script, CHECKOUT / "setup/package-lists", *modules)
-    return tuple(sorted(Path(slapd.__file__).parent.glob("*.py"))) if name == "ldap" else ()
+    if name in ("ldap", "domain"):
+        return tuple(sorted(Path(slapd.__file__).parent.glob("*.py")))
+    return ()
 
 
 def with_copy(image: Path, made: Path) -> None:

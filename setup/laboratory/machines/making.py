@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from laboratory.directory import authority, slapd
+from laboratory.directory import authority, samba, slapd
 from laboratory.images.cache import Images, claim
 from laboratory.layout import (
-    DOMAIN,
     LAPTOP_USER,
+    OPENLDAP,
     SOURCE_INSIDE,
     Places,
     hosts_file,
@@ -22,7 +22,7 @@ from laboratory.progress import Progress
 from state.command import run
 
 LDAP_CA_INSIDE = "/etc/lxc-gpu/ldap-ca.pem"
-"""Where iam finds the certificate of the authority that slapd's was issued by."""
+"""Where iam finds the certificate of the authority that the directory's was issued by."""
 
 LXCFS_PIECE = "etc/systemd/system/lxcfs.service.d/lab.conf"
 
@@ -84,7 +84,7 @@ class _Writer:
     def write_own(self) -> None:
         """Everything that is this host's own."""
         self._write("etc/hostname", f"{self.host.name}\n")
-        self._write("etc/hosts", hosts_file())
+        self._write("etc/hosts", hosts_file(self.host.place))
         for kind in ("ed25519", "ecdsa"):  # an RSA key takes seconds to find
             key = self._folder("etc/ssh") / f"ssh_host_{kind}_key"
             comment = f"root@{self.host.name}"
@@ -95,7 +95,7 @@ class _Writer:
         if self.host.spec.template:
             # Made for real machines only, it says; a GPU server of the lab is one.
             self._write(LXCFS_PIECE, "[Unit]\nConditionVirtualization=\n")
-        if self.host.name == "ldap":
+        if self.host.spec.directory:
             self._directory()
         if self.host.name == "iam":
             authority_text = self.host.place.ca.read_text()
@@ -130,16 +130,21 @@ class _Writer:
         return file
 
     def _directory(self) -> None:
-        """A certificate of this lab's authority for slapd."""
-        path = slapd.TLS.strip("/")
-        owner = (self.image / path / "ldap.key").stat()
+        """A certificate of this lab's authority for slapd, or for a domain controller."""
+        module = slapd if self.host.spec.directory == OPENLDAP else samba
+        path = module.TLS.strip("/")
+        owner = (self.image / path).stat()
         folder = self._folder(path)
-        names = (f"ldap.{DOMAIN}", "ldap", self.host.address)
-        authority.issue(self.host.place.ca, folder / "ldap", names)
-        shutil.copyfile(self.host.place.ca, folder / "ca.pem")
-        for name, mode in (("ldap.key", 0o600), ("ldap.pem", 0o644), ("ca.pem", 0o644)):
+        names = (*self.host.spec.names, self.host.address)
+        authority.issue(self.host.place.ca, folder / "issued", names)
+        shutil.copyfile(self.host.place.ca, folder / module.CA)
+        (folder / "issued.key").rename(folder / module.KEY)
+        (folder / "issued.pem").rename(folder / module.CERTIFICATE)
+        for name, mode in ((module.KEY, 0o600), (module.CERTIFICATE, 0o644), (module.CA, 0o644)):
             os.chown(folder / name, owner.st_uid, owner.st_gid)
             (folder / name).chmod(mode)
+        if module is samba:
+            self._write("etc/resolv.conf", samba.resolvers(self.host.name))
 
     def _laptop(self) -> None:
         """The ssh key of the laptop's user."""
