@@ -21,6 +21,12 @@ def directory_servers(iam: Iam) -> Iterator[Finding]:
     config = iam.config.directory
     if config.dangerously_unencrypted:
         yield area.note("Passwords go to the directory UNENCRYPTED, as configured.")
+    if config.bind_template:
+        yield area.note(
+            "People bind by a template (bind_template): a login may mean two people, and who was "
+            "bound is known only if the directory says so.",
+            "A service account is better: web.toml, [directory]: `bind_dn`, `bind_password_file`",
+        )
     listed = list(certificates.authorities(config))
     yield from listed
     if any(finding.level is Level.WRONG for finding in listed):

@@ -1,0 +1,108 @@
+"""`lxc-gpu adopt --check`: what on this server is in the way of the fleet's people, beforehand.
+
+The checks are those of rounds and of the doctor, on a view in which everybody is registered here.
+"""
+
+from __future__ import annotations
+
+import pwd
+import socket
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from shells.commands.doctor import show
+from shells.terminal import Terminal
+from state.wire.findings import Area, Check, Finding, Level, examine
+
+if TYPE_CHECKING:
+    from reconciler.doctor.server import Server
+    from reconciler.host.config import ServerConfig
+    from state.view import View
+
+area = Area("accounts")
+MOST_NAMED = 10
+NOBODY = 65534
+"""The uid of what belongs to nobody (systemd's UIDS-GIDS.md)."""
+
+
+def check() -> bool:
+    """Print what was found; whether nothing is in the way."""
+    from reconciler.doctor import accounts
+    from reconciler.doctor.server import Server
+    from reconciler.host.config import read_server_config
+
+    config = read_server_config()
+    server = Server(config, with_everybody(config))
+    checks: tuple[Check[Server], ...] = (
+        conflicts,
+        newcomers,
+        accounts.numbers,
+        accounts.subordinate_ids,
+        accounts.mapped,
+    )
+    findings = examine(checks, server)
+    show(findings, Terminal(sys.stdout, sys.stdout), socket.gethostname())
+    return not any(finding.level is Level.WRONG for finding in findings)
+
+
+def with_everybody(config: ServerConfig) -> View:
+    """The view of the newest revision, as if every user of the fleet were registered here."""
+    from reconciler.host import places
+    from reconciler.host.config import ssh_command
+    from reconciler.host.published import published_view
+    from reconciler.rounds.newest import newest_view
+    from state.git.repository import Repository
+    from state.model.documents import Registration
+    from state.view import view_of
+
+    newest = newest_view(config, published_view())
+    if newest.refused:
+        Terminal().note(f"The newest revision is not taken: {newest.refused}")
+    revision = newest.view.revision
+    state = Repository(places.STATE_CLONE, ssh_command()).read(revision)
+    key = state.servers[config.name].host_key
+    everybody = {name: Registration(host_key=key) for name in state.users}
+    registrations = {**state.registrations, config.name: everybody}
+    return view_of(replace(state, registrations=registrations), config.name, revision)
+
+
+def conflicts(server: Server) -> Iterator[Finding]:
+    """Users whose account a round couldn't make or use."""
+    from reconciler.kinds.accounts.account import AccountKind
+
+    assert server.view is not None  # noqa: S101
+    view = server.view
+    found = AccountKind().observe(view, view.residents).unreadable
+    for name, error in sorted(found.items()):
+        yield area.wrong(f"{name}: {error.message} ({error.code})", error.hint)
+    clear = len(view.residents.keys() - found.keys())
+    if clear:
+        yield area.ok(f"nothing is in the way of {clear} of {len(view.residents)} users' accounts")
+
+
+def newcomers(server: Server) -> Iterator[Finding]:
+    """Accounts of people who are no users yet: their names are taken when they come."""
+    from reconciler.doctor.server import our_accounts
+    from reconciler.kinds.accounts.account import FIRST_ORDINARY, PREFIX
+
+    assert server.view is not None  # noqa: S101
+    known = our_accounts() | server.view.registrants.keys()
+    people = sorted(
+        account.pw_name
+        for account in pwd.getpwall()
+        if FIRST_ORDINARY <= account.pw_uid != NOBODY and account.pw_name not in known
+    )
+    if server.view.account_prefix or not people:
+        return
+    named = ", ".join(people[:MOST_NAMED]) + (", ..." if len(people) > MOST_NAMED else "")
+    count = (
+        "1 account here isn't a user's"
+        if len(people) == 1
+        else f"{len(people)} accounts here aren't users'"
+    )
+    yield area.note(
+        f"{count} yet: {named}. Should such a person save a key and register, their name is taken.",
+        PREFIX.strip().removeprefix("Or "),
+    )
