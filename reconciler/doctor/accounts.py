@@ -149,13 +149,13 @@ def meeting(spans: Sequence[Span], people: Mapping[int, str]) -> Iterator[Findin
 
 
 def elsewhere(view: View) -> dict[int, str]:
-    """Accounts by uid that other sources have of the fleet's names and uids, behind local ones.
+    """Accounts by uid that other sources have of the fleet's people and uids, behind local ones.
 
     A directory lists no accounts when it is asked for all (sssd.conf(5), `enumerate`), and of two
     accounts the lookup ends at the first source (nsswitch.conf(5)): so each source is asked alone.
     """
     keys = [
-        *map(view.account_of, view.registrants),
+        *{*view.registrants, *map(view.account_of, view.registrants)},
         *(str(resident.uid) for resident in view.residents.values()),
     ]
     found: dict[int, str] = {}

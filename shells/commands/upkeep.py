@@ -57,12 +57,18 @@ def watch() -> None:
 
 
 @click.command(hidden=True)
-def adopt() -> None:
+@click.option("--check", is_flag=True, help="Only say what is in the way of the fleet's people: "
+              "accounts, uids and homes that this server has already.")  # fmt: skip
+def adopt(check: bool) -> None:
     """Put what an earlier release left as this one has it (setup/gpu-server does this)."""
     from reconciler.host.config import read_server_config
     from reconciler.rounds.adopt import adopt as adopting
 
     require_root()
+    if check:
+        from shells.commands import beforehand
+
+        sys.exit(0 if beforehand.check() else 1)
     for words in adopting(read_server_config()):
         click.echo(words)
 

@@ -74,6 +74,27 @@ def _main_pid(fleet: Fleet) -> str:
     return fleet.gpu17.sh("systemctl show --property=MainPID --value lxc-gpu@lqchen").stdout
 
 
+CHECK = "lxc-gpu adopt --check"
+
+
+class TestBeforehand:
+    def test_what_is_in_the_way_is_said_before_anybody_registers(
+        self, fleet: Fleet, of_the_lab: str
+    ) -> None:
+        fleet.gpu18.sh("useradd --uid 1777 --no-create-home newcomer")
+        try:
+            done = fleet.gpu18.sh(CHECK, check=False)
+        finally:
+            fleet.gpu18.sh("userdel newcomer")
+        assert done.status == 1
+        assert "ann: There is already an account ann" in done.stdout
+        assert "(account-conflict)" in done.stdout
+        assert "lqchen: Another source of accounts (LDAP, SSSD, ...: nsswitch.conf)" in done.stdout
+        assert "newcomer" in done.stdout
+        assert "account_prefix: gpu-" in done.stdout
+        assert fleet.gpu18.sh(OF_THE_LAB).stdout == of_the_lab
+
+
 class TestTheAccountsThatThereWere:
     def test_they_are_renamed_while_containers_run(self, prefixed: Fleet, main_pid: str) -> None:
         gpu17 = prefixed.gpu17
@@ -92,6 +113,11 @@ gpu-lqchen lxc-gpu-users
 {CONTAINERS}/lqchen
 """
         )
+
+    def test_nothing_is_in_the_way_any_more(self, prefixed: Fleet) -> None:
+        done = prefixed.gpu18.sh(CHECK, check=False)
+        assert done.ok, done.stdout
+        assert "users' accounts" in done.stdout
 
     def test_it_is_still_their_owners(self, prefixed: Fleet) -> None:
         assert "running" in prefixed.types("ssh gpu17-manage status").stdout

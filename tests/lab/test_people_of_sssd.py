@@ -70,7 +70,7 @@ def introduce(fleet: Fleet, names: Sequence[str]) -> None:
     for name, key in zip(names, keys, strict=True):
         number = NUMBER + NAMES.index(name)
         text = f"name: {name}\nlogin: {name}\nuid: {20000 + number}\nport: {22000 + number}\n"
-        text += f"subid: {10_000_000 + number * 262_144}\nkeys:\n  - {key.strip()}\n"
+        text += f"subid: {fleet.first_subid() + number * 262_144}\nkeys:\n  - {key.strip()}\n"
         script += f"test ! -e former/{name}.yaml || git mv former/{name}.yaml users/\n"
         script += f"printf %s {shlex.quote(text)} >users/{name}.yaml\n"
     fleet.commits("New people", script)
