@@ -6,9 +6,10 @@ import pytest
 
 from state.model.documents import User
 from state.wire.findings import Level
-from tests.integration import active_directory
+from tests.integration import active_directory, slapd
 from tests.integration.test_active_directory import config
 from tests.integration.web import KEY, Web, make_web, with_directory
+from webui.config import DirectoryConfig
 from webui.directory.connections import NotAllowedError, WrongLoginError
 from webui.directory.ldap import Directory
 from webui.doctor.iam import Iam
@@ -81,6 +82,63 @@ def test_who_only_needs_a_new_password_is_not_gone(domain):
     rule = {"allow": "(objectCategory=person)", "allow_groups": []}
     found = Directory(config(domain, **rule)).look_up_all(users)
     assert {code for code, each in found.items() if each.gone} == GONE
+
+
+PASSWORD_POLICY = f"""
+dn: cn=policy,{slapd.BASE}
+objectClass: applicationProcess
+objectClass: pwdPolicy
+cn: policy
+pwdAttribute: userPassword
+pwdMaxAge: 86400
+pwdMustChange: TRUE
+pwdLockout: TRUE
+"""
+WITH_POLICY = f'overlay ppolicy\nppolicy_default "cn=policy,{slapd.BASE}"\nppolicy_use_lockout'
+PASSWORDS = {
+    "expired": "pwdChangedTime: 20200101000000Z",
+    "reset": "pwdReset: TRUE",
+    "locked": "pwdAccountLockedTime: 000001010000Z",
+    "well": "",
+}
+OPENLDAP_PERSON = f"cn={{login}},ou=people,{slapd.BASE}"
+
+
+@pytest.fixture(scope="module", params=["service account", "template"])
+def openldap(request, tmp_path_factory):
+    entries = [
+        slapd.person(login, login, "right horse", extra=f"employeeType: lab\n{state}\n")
+        for login, state in PASSWORDS.items()
+    ]
+    folder, text = tmp_path_factory.mktemp("slapd"), PASSWORD_POLICY + "\n".join(entries)
+    with slapd.running(folder, text, "moduleload ppolicy", WITH_POLICY) as server:
+        one = {"bind_dn": slapd.SERVICE_DN, "bind_password_file": str(server.service_password)}
+        way = one if request.param == "service account" else {"bind_template": OPENLDAP_PERSON}
+        fields = {"base": slapd.BASE, "allow": "(employeeType=lab)", "servers": [server.plain]}
+        ca = {"ca_file": str(server.certificates.ca)}
+        yield Directory(DirectoryConfig.model_validate({**fields, **way, **ca}))
+
+
+class TestOpenLdap:
+    """slapd with its password policy (overlay ppolicy)."""
+
+    @pytest.mark.parametrize(
+        ("login", "code"), [("expired", "password-expired"), ("reset", "password-first")]
+    )
+    def test_the_right_password_learns_why_and_a_wrong_one_nothing(self, openldap, login, code):
+        with pytest.raises(NotAllowedError) as closed:
+            openldap.authenticate(login, "right horse")
+        assert closed.value.code == code
+        unknown = refused(openldap, "nobody-at-all", "wrong horse")
+        assert str(refused(openldap, login, "wrong horse")) == str(unknown)
+
+    def test_a_lock_is_told_to_nobody(self, openldap):
+        assert str(refused(openldap, "locked", "right horse")) == str(
+            refused(openldap, "locked", "wrong horse")
+        )
+
+    def test_others_get_in(self, openldap):
+        assert openldap.authenticate("well", "right horse").login == "well"
 
 
 def found(web: Web, login: str) -> dict[str, str]:

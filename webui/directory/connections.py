@@ -30,7 +30,7 @@ from state.errors import LxcGpuError, Remedy
 from webui.config import DirectoryConfig
 from webui.directory.allowance import Allowance, LimitedSocket
 from webui.directory.order import Order
-from webui.directory.standing import Refusal, refusal
+from webui.directory.standing import POLICY, Refusal, policy_refusal, refusal
 from webui.directory.tls import VerifiedTls
 
 Answer = TypeVar("Answer")
@@ -215,15 +215,17 @@ class Connections:
         """
         with self._opened(to, dn, password) as connection:
             try:
-                connection.bind(read_server_info=False)
+                connection.bind(read_server_info=False, controls=[(POLICY, False, None)])
             except LDAPUnwillingToPerformResult as error:
                 raise _UnwillingError(f"{dn}: {error}") from error
             except _NOT_THIS_PASSWORD as error:
-                if closed := refusal(str(error)):
+                if closed := refusal(str(error)) or policy_refusal(connection.result or {}):
                     raise _closed(dn, closed) from error
                 if _UNDECIDED.search(str(error)):
                     raise
                 raise wrong(f"{dn}: {error}") from error
+            if closed := policy_refusal(connection.result):
+                raise _closed(dn, closed)
             yield connection
 
     def refused(self, to: Reached, password: str) -> bool:

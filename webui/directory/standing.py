@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from webui.directory.entries import Entry
 
@@ -93,6 +94,19 @@ def refusal(said: str) -> Refusal | None:
     """What the server's words about a refused password mean, if they say that it was right."""
     found = re.search(r"AcceptSecurityContext error, data ([0-9a-f]{1,8})\b", said)
     return _REFUSALS.get(found[1]) if found else None
+
+
+POLICY = "1.3.6.1.4.1.42.2.27.8.5.1"
+"""Control by which a bind asks about the password's state (draft-behera-ldap-password-policy-10).
+Only slapd and its relatives answer it. A locked account is told to wrong passwords, too."""
+_BY_POLICY = {0: _REFUSALS["532"], 2: _REFUSALS["773"]}
+"""By the error in the answer: passwordExpired, changeAfterReset."""
+
+
+def policy_refusal(result: Mapping[str, Any]) -> Refusal | None:
+    """What the `result` of a bind that asked by the control `POLICY` says of a right password."""
+    answer = result.get("controls", {}).get(POLICY, {}).get("value") or b""
+    return _BY_POLICY.get(answer[-1]) if answer[-3:-1] == b"\x81\x01" else None
 
 
 @dataclass(frozen=True)
