@@ -59,9 +59,9 @@ def main(argv: Sequence[str]) -> int:
     """
     send = _Sender(sys.stdout.fileno())
     try:
-        account, pid = _asker()
+        account, uid, pid = _asker()
         view = published_view()
-        asker = _user(view, account)
+        asker = _user(view, account, uid)
         with _place(asker):
             line, descriptor = _receive()
             request = decode(line)
@@ -105,27 +105,32 @@ class _Sender:
                 self._gone = True
 
 
-def _asker() -> tuple[str, int]:
-    """The account and the process at the other end, by the kernel's word (unix(7), SO_PEERCRED)."""
+def _asker() -> tuple[str, int, int]:
+    """The account, its uid and the process at the other end, by the kernel's word.
+
+    SO_PEERCRED, unix(7).
+    """
     with socket.socket(fileno=os.dup(sys.stdin.fileno())) as connection:
         size = struct.calcsize("3i")
         raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
     pid, uid, _ = struct.unpack("3i", raw)
     try:
-        return pwd.getpwuid(uid).pw_name, pid
+        return pwd.getpwuid(uid).pw_name, uid, pid
     except KeyError as error:
         raise LxcGpuError("not-allowed", f"Nobody here has the uid {uid}.") from error
 
 
-def _user(view: View | None, account: str) -> str:
+def _user(view: View | None, account: str, uid: int) -> str:
     """Whose account it is; of root's and the services', its own name.
 
-    LxcGpuError if it can't be a user's: a server may have people's own accounts beside ours.
+    LxcGpuError if it can't be a user's: a server may have people's own accounts beside ours, and
+    one in the way of ours has the same name.
     """
     if view is None or account == "root" or account in OF_SERVICES:
         return account
     user = view.user_of(account)
-    if user.startswith(OTHER):
+    resident = view.residents.get(user)
+    if user.startswith(OTHER) or (resident is not None and resident.uid != uid):
         raise LxcGpuError("not-allowed", f"The account {account} is no user's of lxc-gpu.")
     return user
 

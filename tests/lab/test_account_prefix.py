@@ -94,6 +94,24 @@ class TestBeforehand:
         assert "account_prefix: gpu-" in done.stdout
         assert fleet.gpu18.sh(OF_THE_LAB).stdout == of_the_lab
 
+    def test_an_account_in_the_way_of_ours_is_nobody_to_root(
+        self, fleet: Fleet, of_the_lab: str
+    ) -> None:
+        """Whoever has the name of a resident here, but not the uid, may be somebody else."""
+        passwd = fleet.gpu17.read("/etc/passwd")
+        fleet.gpu17.sh("sed -i 's/^ann:x:[0-9]*:/ann:x:1776:/' /etc/passwd")
+        try:
+            said = fleet.gpu17.sh(f"runuser -u ann -- python3 -c {shlex.quote(ASKS)}").stdout
+        finally:
+            fleet.gpu17.run(["tee", "/etc/passwd"], stdin=passwd)
+        assert "The account ann is no user's of lxc-gpu." in said
+
+
+ASKS = """
+import socket
+s = socket.socket(socket.AF_UNIX); s.settimeout(25); s.connect("/run/lxc-gpu/root.sock")
+s.sendall(b'{"verb": "stop", "user": ""}\\n'); print(s.recv(9999).decode())"""
+
 
 class TestTheAccountsThatThereWere:
     def test_they_are_renamed_while_containers_run(self, prefixed: Fleet, main_pid: str) -> None:
@@ -169,11 +187,7 @@ class TestPeopleWhomTheServerHad:
         assert "no other account's subordinate ids meet ours" in said
 
     def test_their_own_account_asks_nothing_of_root(self, prefixed: Fleet) -> None:
-        asks = """
-import socket
-s = socket.socket(socket.AF_UNIX); s.settimeout(25); s.connect("/run/lxc-gpu/root.sock")
-s.sendall(b'{"verb": "stop", "user": ""}\\n'); print(s.recv(9999).decode())"""
-        said = prefixed.gpu18.sh(f"runuser -u ann -- python3 -c {shlex.quote(asks)}").stdout
+        said = prefixed.gpu18.sh(f"runuser -u ann -- python3 -c {shlex.quote(ASKS)}").stdout
         assert "The account ann is no user's of lxc-gpu." in said
         assert running(prefixed.gpu18, "ann")
 

@@ -8,14 +8,12 @@ from typing import Any
 
 from ldap3 import ALL_ATTRIBUTES, BASE, SUBTREE, Connection
 from ldap3.core.exceptions import (
-    LDAPException,
     LDAPInsufficientAccessRightsResult,
     LDAPNoSuchObjectResult,
     LDAPProtocolErrorResult,
     LDAPUnavailableCriticalExtensionResult,
     LDAPUnwillingToPerformResult,
 )
-from ldap3.core.results import RESULT_SUCCESS
 
 from webui.config import DirectoryConfig
 from webui.directory.entries import Entry
@@ -130,9 +128,6 @@ class Searches:
             time_limit=self.config.answer_seconds,
             **page,
         )
-        result = self.connection.result
-        if result["result"] != RESULT_SUCCESS:  # a limit in size or time, or a referral
-            raise LDAPException(f"the server says {result['description']}")
         return [
             Entry(each["dn"], {k.lower(): list(v) for k, v in each["raw_attributes"].items()})
             for each in self.connection.response or ()

@@ -112,6 +112,8 @@ def _authenticate(parts: Services, form: Form, source: str) -> Person:
 
     def found(login: str) -> None:
         nonlocal met
+        if login == met:  # asked of another of the directory's servers: one try all the same
+            return
         wait = parts.throttle.found(form.login, login, parts.clock())
         if wait > 0:
             raise SlowDownError(wait)
