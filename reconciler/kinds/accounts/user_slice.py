@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from reconciler.host.slices import LIMITS, drop_in
+from reconciler.host import limited_units
+from reconciler.host.slices import LIMITS, drop_in, slice_of
 from reconciler.plan import Change, Lock, Observed, Tell
 from state import command, files
 from state.errors import LxcGpuError
@@ -31,9 +32,12 @@ class UserSliceKind:
     def apply(
         self, view: View, changes: Sequence[Change[str]], tell: Tell
     ) -> Mapping[str, LxcGpuError]:
-        """Write them, then have systemd read them, for those who are logged in."""
-        for change in changes:
-            path = drop_in(view.residents[change.name].uid)
+        """Limit those who are logged in, write them, then have systemd read them."""
+        uids = [view.residents[change.name].uid for change in changes]
+        for unit in limited_units.running([slice_of(uid) for uid in uids]):
+            limited_units.limit(unit, [line for line in LIMITS.split("\n") if "=" in line])
+        for uid in uids:
+            path = drop_in(uid)
             path.parent.mkdir(mode=0o755, exist_ok=True)
             files.write_file(path, LIMITS)
         command.run(["systemctl", "daemon-reload"])

@@ -1,16 +1,17 @@
 """Memory, cpus and tasks of containers: properties of their units (systemd.resource-control(5)).
 
-One drop-in for each user who has limits, and one daemon-reload for all, which has them applied to
-containers that run. Without a drop-in the defaults of lxc-gpu@.service hold.
+One drop-in for each user who has limits, and one daemon-reload for all; containers that run are
+limited at once. Without a drop-in the defaults of lxc-gpu@.service hold.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from reconciler.host import limited_units
 from reconciler.host.places import container_unit
 from reconciler.plan import Change, Lock, Observed, Tell
 from state import command, files
@@ -37,14 +38,25 @@ class UnitLimits:
     cpus: int | None = None
     tasks: int | None = None
 
-    def drop_in(self) -> str:
-        """As a drop-in of the unit."""
-        lines = ["# Written by lxc-gpu, from `limits:` in the state repository.", "[Service]"]
+    def settings(self) -> list[str]:
+        """As systemd.resource-control(5) writes them."""
+        lines = []
         for name, value in vars(self).items():
             if value is not None:
                 text = f"{value * 100}%" if name == "cpus" else str(value)
-                lines.append(f"{_PROPERTIES[name]}={text}")
-        return "".join(f"{line}\n" for line in lines)
+                none = "" if name == "cpus" else "infinity"
+                lines.append(f"{_PROPERTIES[name]}={none if value == NO_LIMIT else text}")
+        return lines
+
+    def drop_in(self) -> str:
+        """As a drop-in of the unit."""
+        lines = ["# Written by lxc-gpu, from `limits:` in the state repository.", "[Service]"]
+        return "".join(f"{line}\n" for line in (*lines, *self.settings()))
+
+    def over(self, defaults: UnitLimits) -> UnitLimits:
+        """These, and where they say nothing the defaults."""
+        own = {name: value for name, value in vars(self).items() if value is not None}
+        return replace(defaults, **own)
 
 
 class LimitsKind:
@@ -74,11 +86,16 @@ class LimitsKind:
     def apply(
         self, view: View, changes: Sequence[Change[UnitLimits]], tell: Tell
     ) -> Mapping[str, LxcGpuError]:
-        """Write all drop-ins, then have systemd read them.
+        """Limit what runs, write all drop-ins, then have systemd read them.
 
         One that goes is emptied first, and removed when systemd has seen that.
         """
+        runs = limited_units.running([container_unit(change.name) for change in changes])
+        defaults = _defaults() if runs else UnitLimits()
         for change in changes:
+            if container_unit(change.name) in runs:
+                whole = (change.after or UnitLimits()).over(defaults)
+                limited_units.limit(container_unit(change.name), whole.settings())
             path = _drop_in(change.name)
             path.parent.mkdir(mode=0o755, exist_ok=True)
             files.write_file(path, (change.after or UnitLimits()).drop_in())
@@ -118,6 +135,11 @@ def _show(users: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
         user: dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
         for user, block in zip(users, blocks, strict=True)
     }
+
+
+def _defaults() -> UnitLimits:
+    """What a container may take that has no drop-in: as root's, who can't have one."""
+    return in_effect("\nMemoryMax=\nCPUQuota=\nTasksMax=", _show(["root"])["root"])
 
 
 def in_effect(drop_in: str, shown: Mapping[str, str]) -> UnitLimits:

@@ -16,6 +16,15 @@ def test_a_drop_in_says_only_what_is_limited() -> None:
     assert UnitLimits().drop_in().splitlines()[1:] == ["[Service]"]
 
 
+def test_what_goes_back_to_the_default_is_set_as_well() -> None:
+    """systemd 257 changes nothing of a unit that runs but what it is told."""
+    defaults = UnitLimits(memory=90, cpus=NO_LIMIT, tasks=16384)
+    assert UnitLimits(memory=5).over(defaults).settings() == [
+        "MemoryMax=5", "CPUQuota=", "TasksMax=16384",
+    ]  # fmt: skip
+    assert UnitLimits(cpus=2).over(defaults) == UnitLimits(90, 2, 16384)
+
+
 @pytest.mark.parametrize(
     ("span", "cpus"),
     [("1s", 1), ("16s", 16), ("1min 4s", 64), ("1min", 60), ("1h 8min 16s", 4096),
