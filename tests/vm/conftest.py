@@ -23,17 +23,22 @@ PATIENCE = 1200
 """Seconds that a command may take."""
 
 
-@pytest.fixture(scope="session")
-def virtual_lab() -> Iterator[Lab]:
-    """The lab, running."""
-    was_there = Lab(places(NAME)).host("gpu17").made
+@pytest.fixture(
+    scope="session",
+    params=[pytest.param("", id="own"), pytest.param("trixie", marks=pytest.mark.matrix)],
+)
+def virtual_lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """The lab, running; one of this machine's release (or LXC_GPU_LAB_RELEASE), then Debian 13."""
+    name = "-".join(filter(None, (NAME, request.param)))
+    was_there = Lab(places(name)).host("gpu17").made
+    release = ["--release", request.param] if request.param else []
     try:
-        done = setup_lab("up", "--vm", "gpu17", name=NAME, timeout=1800)
+        done = setup_lab("up", "--vm", "gpu17", *release, name=name, timeout=1800)
         assert done.returncode == 0, done.stdout + done.stderr
-        yield Lab(places(NAME))
+        yield Lab(places(name))
     finally:
         if not was_there:
-            setup_lab("down", name=NAME)
+            setup_lab("down", name=name)
 
 
 @pytest.fixture(scope="session")

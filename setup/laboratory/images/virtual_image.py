@@ -106,7 +106,7 @@ def virtual(server_image: Path, made: Path) -> None:
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(text)
         (root / path).chmod(mode)
-    recipes.install(root, [KERNEL, "initramfs-tools", "udev", "apparmor"])
+    recipes.install(root, [KERNEL, "initramfs-tools", "udev", "apparmor", "e2fsprogs"])
     _unmask(root)
     # Locked, as the template leaves it, an account is closed to keys as well: sshd(8), UsePAM no.
     recipes.chroot(root, ["usermod", "--password", "*", "root"])
