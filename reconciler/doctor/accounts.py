@@ -9,7 +9,8 @@ from pathlib import Path
 
 from reconciler.doctor.server import Server, our_accounts, output, text_of
 from reconciler.host import places
-from reconciler.kinds.accounts.account import OUT_OF_THE_SOURCE, PASSWD, PREFIX
+from reconciler.kinds.accounts.account_files import PASSWD
+from reconciler.kinds.accounts.in_the_way import OUT_OF_THE_SOURCE, PREFIX
 from reconciler.kinds.accounts.subids import SUBGID, SUBUID, parse
 from state.view import View
 from state.wire.findings import Area, Finding

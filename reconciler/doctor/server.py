@@ -58,6 +58,6 @@ def text_of(path: Path | str) -> str | None:
 
 def our_accounts() -> frozenset[str]:
     """The accounts of this server that are ours."""
-    from reconciler.kinds.accounts.account import GROUP, AccountFiles
+    from reconciler.kinds.accounts.account_files import GROUP, AccountFiles
 
     return AccountFiles("", "", text_of(GROUP) or "").members(places.USERS_GROUP) - {""}

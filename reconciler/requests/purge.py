@@ -14,7 +14,8 @@ from reconciler.host import journal, locks, marker, places
 from reconciler.host.places import rootfs
 from reconciler.host.published import published_view
 from reconciler.host.slices import slice_of
-from reconciler.kinds.accounts.account import GROUP, PASSWD, SHADOW, Account, AccountFiles, own_home
+from reconciler.kinds.accounts.account_files import GROUP, PASSWD, SHADOW, Account, AccountFiles
+from reconciler.kinds.accounts.homes import own_home
 from reconciler.kinds.accounts.subids import SUBGID, SUBUID, replace_lines
 from reconciler.network import forwards
 from reconciler.network.forwards import Forward

@@ -20,7 +20,7 @@ from reconciler.host import places
 from reconciler.host.config import read_server_config
 from reconciler.host.published import published_view
 from reconciler.host.suspension import suspension
-from reconciler.kinds.accounts.account import GROUP, PASSWD, SHADOW
+from reconciler.kinds.accounts.account_files import GROUP, PASSWD, SHADOW
 from reconciler.kinds.accounts.subids import SUBGID, SUBUID
 from reconciler.kinds.accounts.usernet import USERNET
 from reconciler.kinds.traffic.identity import IdentityKind

@@ -85,7 +85,8 @@ def conflicts(server: Server) -> Iterator[Finding]:
 def newcomers(server: Server) -> Iterator[Finding]:
     """Accounts of people who are no users yet: their names are taken when they come."""
     from reconciler.doctor.server import our_accounts
-    from reconciler.kinds.accounts.account import FIRST_ORDINARY, PREFIX
+    from reconciler.kinds.accounts.account_files import FIRST_ORDINARY
+    from reconciler.kinds.accounts.in_the_way import PREFIX
 
     assert server.view is not None  # noqa: S101
     known = our_accounts() | server.view.registrants.keys()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from reconciler.host import places
-from reconciler.kinds.accounts.account import GROUP, PASSWD, AccountFiles
+from reconciler.kinds.accounts.account_files import GROUP, PASSWD, AccountFiles
 from reconciler.plan import Change, Lock, Observed, Tell
 from state.connections.keys import Keys, keys_in
 from state.connections.sshd import Connection, connections, end

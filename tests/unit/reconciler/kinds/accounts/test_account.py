@@ -1,4 +1,4 @@
-from reconciler.kinds.accounts.account import Account, AccountFiles, sysusers_lines
+from reconciler.kinds.accounts.account_files import Account, AccountFiles, sysusers_lines
 
 PASSWD = """\
 root:x:0:0:root:/root:/bin/bash

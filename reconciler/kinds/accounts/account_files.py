@@ -1,0 +1,74 @@
+"""What passwd(5), shadow(5) and group(5) say, and what makes more of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from reconciler.host import places
+
+PASSWD, SHADOW, GROUP = Path("/etc/passwd"), Path("/etc/shadow"), Path("/etc/group")
+FIRST_ORDINARY = 1000
+"""Accounts below this uid are the system's (login.defs(5), UID_MIN): root above all."""
+EXPIRED = 1
+"""The day, since 1970, on which a disabled account expired (shadow(5): 0 is ambiguous)."""
+
+
+@dataclass(frozen=True)
+class Account:
+    """One account on the host."""
+
+    uid: int
+    full_name: str
+    shell: str
+    ours: bool = True
+    enabled: bool = True
+    home_ready: bool = True
+    """The home is there, the user's own, with HOME_MODE."""
+    name: str = ""
+    """The account's, which may be another one than its user's (`View.account_of`)."""
+
+
+@dataclass(frozen=True)
+class AccountFiles:
+    """What passwd(5), shadow(5) and group(5) say."""
+
+    passwd: str
+    shadow: str
+    group: str
+
+    def accounts(self) -> dict[str, Account]:
+        """Every account in the files; `home_ready` is not known from them and left true."""
+        ours = self.members(places.USERS_GROUP)
+        expired = {f[0] for f in fields_of(self.shadow, 9) if f[7] == str(EXPIRED)}
+        return {
+            name: Account(int(uid), full_name, shell, name in ours, name not in expired, name=name)
+            for name, _, uid, _, full_name, _, shell in fields_of(self.passwd, 7)
+        }
+
+    def members(self, group: str) -> frozenset[str]:
+        """The supplementary members of `group`."""
+        for name, _, _, members in fields_of(self.group, 4):
+            if name == group:
+                return frozenset(members.split(","))
+        return frozenset()
+
+
+def fields_of(text: str, count: int) -> list[list[str]]:
+    """The lines that have `count` fields, between colons."""
+    lines = (line.split(":") for line in text.splitlines())
+    return [fields for fields in lines if len(fields) == count]
+
+
+def sysusers_lines(accounts: Iterable[Account]) -> str:
+    """What sysusers.d(5) needs to make these accounts, in one run of systemd-sysusers."""
+    lines: list[str] = []
+    for account in accounts:
+        name = account.name
+        gecos = account.full_name.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+        home = places.HOMES / name
+        lines.append(f'u {name} {account.uid}:{account.uid} "{gecos}" {home} {account.shell}')
+        lines.append(f"g {name} {account.uid}")
+        lines.append(f"m {name} {places.USERS_GROUP}")
+    return "\n".join(sorted(lines)) + "\n"  # groups before users, users before members

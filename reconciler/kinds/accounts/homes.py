@@ -1,0 +1,76 @@
+"""The homes of manage accounts: another's is never taken."""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import suppress
+
+from reconciler.host import places
+from state.errors import LxcGpuError
+
+MODE = 0o711
+"""The container's root, an id of nobody on the host, has to pass through the home."""
+
+
+def own_home(name: str, uid: int) -> bool:
+    """Whether the user's home is there, a folder of theirs."""
+    try:
+        home = (places.HOMES / name).lstat()
+    except FileNotFoundError:
+        return False
+    return stat.S_ISDIR(home.st_mode) and home.st_uid == uid
+
+
+def home_conflict(name: str, uid: int) -> LxcGpuError | None:
+    """What is in the way of the user's home; None if there is none yet, or it is theirs."""
+    home = places.HOMES / name
+    if own_home(name, uid) or not os.path.lexists(home):
+        return None
+    there, typed = home.lstat(), f"`mv {home} {home}.other`"
+    whose = "no folder"
+    if stat.S_ISDIR(there.st_mode):
+        whose = f"a folder of uid {there.st_uid}, not of uid {uid}"
+        typed = f"if it is theirs, `chown -hR {uid}:{uid} {home}`; if not, {typed}"
+    return LxcGpuError(
+        "home-taken",
+        f"{home}, where the home of {name} belongs, is {whose}: it is left alone.",
+        f"Sysadmin: look at it; {typed}.",
+    )
+
+
+def home_ready(name: str, uid: int) -> bool:
+    """Whether the home is there, the account's own, with MODE."""
+    try:
+        home = os.lstat(places.HOMES / name)
+    except FileNotFoundError:
+        return False
+    return stat.S_ISDIR(home.st_mode) and home.st_uid == uid and stat.S_IMODE(home.st_mode) == MODE
+
+
+def no_home(account: str, error: OSError) -> LxcGpuError:
+    """The disk doesn't let us."""
+    return LxcGpuError("home", f"The home of {account} can't be prepared: {error.strerror}.")
+
+
+def make_home(name: str, uid: int) -> None:
+    """A home with MODE; one that is the user's keeps what is in it, another's is left alone.
+
+    Made beside and renamed, so that it is never there with another owner.
+    """
+    if (taken := home_conflict(name, uid)) is not None:
+        raise taken
+    home = places.HOMES / name
+    if not os.path.lexists(home):
+        beside = home.with_name(f".{name}.lxc-gpu-new")
+        with suppress(FileNotFoundError):
+            beside.rmdir()  # what a killed one left
+        beside.mkdir(mode=0o700)
+        os.chown(beside, uid, uid)
+        beside.rename(home)
+    descriptor = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        os.fchown(descriptor, uid, uid)
+        os.fchmod(descriptor, MODE)
+    finally:
+        os.close(descriptor)

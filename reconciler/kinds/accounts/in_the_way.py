@@ -1,0 +1,127 @@
+"""Why an account can't be made: what any source of accounts has of its name, uid or home."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from reconciler.host import places
+from reconciler.kinds.accounts.homes import home_conflict
+from state import command
+from state.command import CommandError
+from state.errors import LxcGpuError, Remedy
+
+PATIENCE = 5.0
+"""Seconds that the sources of accounts may take to answer."""
+OUT_OF_THE_SOURCE = (
+    "Leave {name} out of that source on this server: with SSSD, `filter_users = root, {name}` and "
+    "`filter_groups = root, {name}` in the section [nss] of sssd.conf, then "
+    "`systemctl restart sssd`."
+)
+"""What to do about a name that another source of accounts has: usermod(8) can't change it."""
+PREFIX = " Or give every account of ours a name of its own: `account_prefix: gpu-` in fleet.yaml."
+
+
+@dataclass(frozen=True)
+class Missing:
+    """An account that is to be made, or to be had by giving another one its name."""
+
+    name: str
+    uid: int
+    instead_of: str
+    """The account of ours that becomes it; empty if there is none."""
+
+
+def in_the_way(missing: Mapping[str, Missing]) -> dict[str, LxcGpuError]:
+    """Why accounts can't be made: what any source of nsswitch.conf(5) has of their names or uids.
+
+    All at once, and with patience: a directory behind it may hang.
+    """
+    keys = [key for each in missing.values() for key in (each.name, str(each.uid))]
+    try:
+        accounts, groups = (_entries(database, keys) for database in ("passwd", "group"))
+    except CommandError as error:
+        return dict.fromkeys(missing, _silent(error))
+    found = {user: _taken(each, accounts, groups) for user, each in missing.items()}
+    return {name: conflict for name, conflict in found.items() if conflict is not None}
+
+
+def _taken(
+    missing: Missing, accounts: Mapping[str, int], groups: Mapping[str, int]
+) -> LxcGpuError | None:
+    name, uid, own = missing.name, missing.uid, (missing.name, missing.instead_of)
+    if name in accounts:
+        return _elsewhere(name, accounts[name])
+    for of in (accounts, groups):
+        others = (other for other, number in of.items() if number == uid and other not in own)
+        if owner := next(others, ""):
+            return _uid_conflict(name, uid, owner)
+    if groups.get(name, uid) != uid:  # sysusers would put the user into that group
+        return _group_conflict(name, groups[name])
+    return home_conflict(name, uid)
+
+
+def _entries(database: str, keys: Sequence[str]) -> dict[str, int]:
+    """The numbers of the accounts or groups with these names or numbers, by getent(1)."""
+    if not keys:
+        return {}
+    said = command.run(["getent", database, *keys], check=False, timeout=PATIENCE).stdout
+    lines = (line.split(":") for line in said.splitlines())
+    return {fields[0]: int(fields[2]) for fields in lines if fields[2:3] and fields[2].isdigit()}
+
+
+def _silent(error: CommandError) -> LxcGpuError:
+    return LxcGpuError(
+        "accounts-silent",
+        "This server's sources of accounts (LDAP, SSSD, ...: nsswitch.conf) don't answer: whether "
+        "a name or a uid is taken isn't known, and no account is made.",
+        "Sysadmin: `getent passwd nobody` should answer at once; the next round goes on.",
+        Remedy.WAIT,
+        error.details,
+    )
+
+
+def _elsewhere(name: str, uid: int) -> LxcGpuError:
+    return LxcGpuError(
+        "account-elsewhere",
+        f"Another source of accounts (LDAP, SSSD, ...: nsswitch.conf) has an account {name}, uid "
+        f"{uid}, on this server.",
+        OUT_OF_THE_SOURCE.format(name=name) + PREFIX,
+    )
+
+
+def conflict(name: str) -> LxcGpuError:
+    """An account of this name is there, and isn't ours."""
+    return LxcGpuError(
+        "account-conflict",
+        f"There is already an account {name} on this server that isn't lxc-gpu's.",
+        f"Rename or remove it, or, if it is this person's, hand it over: "
+        f"`usermod --append --groups {places.USERS_GROUP} {name}`.{PREFIX}",
+    )
+
+
+def system_account(name: str, uid: int) -> LxcGpuError:
+    """An account of the system's was put among ours."""
+    return LxcGpuError(
+        "account-conflict",
+        f"{name} (uid {uid}) is in the group {places.USERS_GROUP}, but is an account of the "
+        "system's: it is not disabled.",
+        f"Take it out: `gpasswd --delete {name} {places.USERS_GROUP}`.",
+    )
+
+
+def _uid_conflict(name: str, uid: int, owner: str) -> LxcGpuError:
+    return LxcGpuError(
+        "uid-conflict",
+        f"{name} should get the uid {uid}, which {owner} has on this server.",
+        f"Give {owner} another number (`usermod --uid`, `groupmod --gid`), or widen or move "
+        "`uids:` in fleet.yaml so that it meets no numbers of the server's own.",
+    )
+
+
+def _group_conflict(name: str, gid: int) -> LxcGpuError:
+    return LxcGpuError(
+        "group-conflict",
+        f"There is already a group {name} (gid {gid}) on this server that isn't lxc-gpu's.",
+        "Rename it: `groupmod --new-name`; a user's own group has the user's name.",
+    )
