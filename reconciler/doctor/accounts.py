@@ -1,51 +1,18 @@
-"""Names and numbers that another source of accounts, or an account of the server's own, has too."""
+"""Names of users that another source of accounts, or an account of the server's own, has too."""
 
 from __future__ import annotations
 
 import pwd
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator
 
-from reconciler.doctor.server import Server, our_accounts, output, text_of
+from reconciler.doctor.server import Server, our_accounts, text_of
 from reconciler.host import places
 from reconciler.kinds.accounts.account_files import PASSWD
 from reconciler.kinds.accounts.in_the_way import OUT_OF_THE_SOURCE, PREFIX
-from reconciler.kinds.accounts.subids import SUBGID, SUBUID, parse
-from state.view import View
 from state.wire.findings import Area, Finding
 
 area = Area("accounts")
-subids_area = Area("subids")
 MOST_SAID = 5
-NSSWITCH = Path("/etc/nsswitch.conf")
-LOCAL = frozenset({"files", "compat"})
-"""Sources of nsswitch.conf(5) that are the server's own files."""
-MAPPED_FIRST, SLICE = 200_000, 200_000
-"""Where the uids begin that SSSD gives to a directory's people, and how many each domain has
-(sssd-ldap(5): ldap_idmap_range_min, ldap_idmap_range_size). FreeIPA's ranges are the same."""
-MAPPED_LAST = 2_000_199_999
-NUMBERS = (
-    'docs/guide-sysadmins.md, "Numbers of a directory\'s people", says what follows from that.'
-)
-
-
-@dataclass(frozen=True)
-class Span:
-    """Numbers from `first` on, and whose they are."""
-
-    first: int
-    count: int
-    owner: str
-
-    @property
-    def last(self) -> int:
-        """The last of them."""
-        return self.first + self.count - 1
-
-    def meets(self, other: Span) -> bool:
-        """Whether both have a number in common."""
-        return self.first <= other.last and other.first <= self.last
 
 
 def names(server: Server) -> Iterator[Finding]:
@@ -82,159 +49,3 @@ def clash(name: str, uid: int, local: bool, resident: bool) -> Finding:
         else OUT_OF_THE_SOURCE.format(name=name)
     )
     return area.wrong(text, hint + PREFIX) if resident else area.note(text, hint + PREFIX)
-
-
-def numbers(server: Server) -> Iterator[Finding]:
-    """Uids of residents that another account has; uids that lie in a container's range."""
-    if server.view is None:
-        return
-    ours = our_accounts()
-    others = {a.pw_uid: a.pw_name for a in pwd.getpwall() if a.pw_name not in ours}
-    others |= elsewhere(server.view)
-    found = False
-    for name, resident in server.view.residents.items():
-        owner = others.get(resident.uid)
-        if owner not in (None, server.view.account_of(name)):
-            found = True
-            yield area.wrong(
-                f"{owner} has the uid {resident.uid}, which is {name}'s in the state.",
-                f"usermod --uid ANOTHER {owner}, or move `uids:` in fleet.yaml.",
-            )
-    spans = fleet_spans(server)
-    for uid, owner in sorted(others.items()):
-        for span in spans:
-            if span.first <= uid <= span.last:
-                found = True
-                yield area.wrong(
-                    f"{owner} has the uid {uid}, which is in the range of {span.owner}'s container:"
-                    " each can touch the other's files.",
-                    f"Give {owner} another uid.",
-                )
-    if not found:
-        yield area.ok("no other account has a number of ours")
-
-
-def mapped(server: Server) -> Iterator[Finding]:
-    """Containers' ids that are those of a directory's people, too: one's file is the other's."""
-    if server.view is None:
-        return
-    if set(sources(text_of(NSSWITCH) or "", "passwd")) <= LOCAL:
-        return
-    yield from meeting(fleet_spans(server), elsewhere(server.view))
-
-
-def meeting(spans: Sequence[Span], people: Mapping[int, str]) -> Iterator[Finding]:
-    """What of `spans` meets the uids of domains, of which some `people` are known by uid. Pure."""
-    everybody = Span(MAPPED_FIRST, MAPPED_LAST - MAPPED_FIRST + 1, "a directory's people")
-    if not any(span.meets(everybody) for span in spans):
-        return
-    domains: dict[int, Span] = {}
-    for uid, name in people.items():
-        if MAPPED_FIRST <= uid <= MAPPED_LAST:
-            first = uid - (uid - MAPPED_FIRST) % SLICE
-            domains.setdefault(first, Span(first, SLICE, name))
-    met = [(d, span) for d in domains.values() for span in spans if span.meets(d)]
-    for domain, span in met[:MOST_SAID]:
-        yield subids_area.wrong(
-            f"{domain.owner}'s domain has the uids {domain.first} to {domain.last}, and "
-            f"{span.owner}'s container the ids {span.first} to {span.last}: on a NAS, a file of "
-            "one can be the other's.",
-            NUMBERS,
-        )
-    if not met:
-        yield subids_area.note(
-            "The containers' ids lie where SSSD and FreeIPA give uids to people of a directory "
-            f"({MAPPED_FIRST} to {MAPPED_LAST}); none of yours is known to meet them.",
-            NUMBERS,
-        )
-
-
-def elsewhere(view: View) -> dict[int, str]:
-    """Accounts by uid that other sources have of the fleet's people and uids, behind local ones.
-
-    A directory lists no accounts when it is asked for all (sssd.conf(5), `enumerate`), and of two
-    accounts the lookup ends at the first source (nsswitch.conf(5)): so each source is asked alone.
-    """
-    keys = [
-        *{*view.registrants, *map(view.account_of, view.registrants)},
-        *(str(resident.uid) for resident in view.residents.values()),
-    ]
-    found: dict[int, str] = {}
-    for source in sources(text_of(NSSWITCH) or "", "passwd"):
-        if source not in LOCAL:
-            said = output("getent", f"--service={source}", "passwd", *keys)
-            lines = (line.split(":") for line in said.splitlines())
-            found |= {int(f[2]): f[0] for f in lines if len(f) == 7 and f[2].isdigit()}
-    return found
-
-
-def sources(nsswitch: str, database: str) -> tuple[str, ...]:
-    """Where a database of nsswitch.conf(5) is looked up, in order. Pure."""
-    for line in nsswitch.splitlines():
-        name, colon, words = line.partition("#")[0].partition(":")
-        if colon and name.strip() == database:
-            return tuple(w for w in words.split() if not w.startswith("["))
-    return ()
-
-
-def fleet_spans(server: Server) -> list[Span]:
-    """The subordinate ranges of this server's residents, by account."""
-    if server.view is None:
-        return []
-    view = server.view
-    return [
-        Span(resident.subid, view.subid_size, view.account_of(name))
-        for name, resident in sorted(view.residents.items())
-    ]
-
-
-def subordinate_ids(server: Server) -> Iterator[Finding]:
-    """Ranges in /etc/subuid and /etc/subgid that meet those of the fleet's users."""
-    if server.view is None:
-        return
-    spans = fleet_spans(server)
-    ours = our_accounts() | {span.owner for span in spans}
-    found = False
-    asked = sources(text_of(NSSWITCH) or "", "subid")
-    if asked and asked[0] != "files":  # of several, the first one counts (subuid(5))
-        found = True
-        yield subids_area.wrong(
-            f"Subordinate ids come from {asked[0]}, not from {SUBUID}: no container starts.",
-            f"`subid: files` in {NSSWITCH}.",
-        )
-    for file in (SUBUID, SUBGID):
-        for finding in overlaps(str(file), parse(text_of(file) or ""), spans, ours):
-            found = True
-            yield finding
-    if not found:
-        yield subids_area.ok("no other account's subordinate ids meet ours")
-
-
-def overlaps(
-    file: str,
-    ranges: Mapping[str, Sequence[tuple[int, int]]],
-    spans: Sequence[Span],
-    ours: frozenset[str] | set[str],
-) -> Iterator[Finding]:
-    """What in one file meets `spans`. Accounts in `ours` may have exactly their own. Pure."""
-    for owner, pairs in ranges.items():
-        for first, count in pairs:
-            for span in spans:
-                own = owner == span.owner and (first, count) == (span.first, span.count)
-                if own or not Span(first, count, owner).meets(span):
-                    continue
-                yield subids_area.wrong(
-                    f"{file} gives {owner} {first} to {first + count - 1}, which meets the range "
-                    f"of {span.owner}'s container: {owner} could be root in it.",
-                    _move(file, owner, first, count, owner in ours),
-                )
-
-
-def _move(file: str, owner: str, first: int, count: int, ours: bool) -> str:
-    if ours:
-        return f"lxc-gpu reconcile; {owner}'s numbers are the state's business."
-    kind = "uids" if file.endswith("uid") else "gids"
-    return (
-        f"usermod --del-sub{kind} {first}-{first + count - 1} {owner}, then give another range; "
-        "SUB_UID_MAX and SUB_GID_MAX in /etc/login.defs keep new accounts below ours."
-    )

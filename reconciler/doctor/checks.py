@@ -11,14 +11,14 @@ from reconciler.doctor import (
     firewall,
     machine,
     network,
+    numbers,
     resources,
     service,
-    sshd,
-    sshd_place,
     storage,
     user,
 )
 from reconciler.doctor.server import Server
+from reconciler.doctor.sshd import in_effect, place
 from state.wire.findings import Check
 
 SERVER: tuple[Check[Server], ...] = (
@@ -43,9 +43,9 @@ SERVER: tuple[Check[Server], ...] = (
     resources.quotas,
     resources.lxcfs,
     accounts.names,
-    accounts.numbers,
-    accounts.subordinate_ids,
-    accounts.mapped,
+    numbers.uids,
+    numbers.subordinate_ids,
+    numbers.mapped,
     network.addresses,
     network.routes,
     network.forwarding,
@@ -55,9 +55,9 @@ SERVER: tuple[Check[Server], ...] = (
     firewall.other_tables,
     firewall.legacy,
     firewall.others,
-    sshd.in_effect,
-    sshd_place.listens,
-    sshd_place.answers,
+    in_effect.in_effect,
+    place.listens,
+    place.answers,
     service.login_shell,
     service.units,
     service.containers,
@@ -80,5 +80,10 @@ USER: tuple[Check[user.Person], ...] = (
 )
 """What `lxc-gpu doctor --user NAME` looks at."""
 
-IAM: tuple[Check[None], ...] = (machine.release, machine.clock, storage.space_of_iam, sshd.gate)
+IAM: tuple[Check[None], ...] = (
+    machine.release,
+    machine.clock,
+    storage.space_of_iam,
+    in_effect.gate,
+)
 """What needs root on the IAM machine; the rest is `webui.doctor`, as the web page's account."""

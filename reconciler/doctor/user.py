@@ -8,9 +8,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from reconciler.doctor import sshd
 from reconciler.doctor.network import cut_off
 from reconciler.doctor.server import Server, output, text_of
+from reconciler.doctor.sshd import in_effect as sshd
 from reconciler.host import marker, places
 from reconciler.host.places import rootfs
 from reconciler.kinds.traffic.port_map import SSH, PortMapKind

@@ -29,7 +29,7 @@ NOBODY = 65534
 
 def check() -> bool:
     """Print what was found; whether nothing is in the way."""
-    from reconciler.doctor import accounts
+    from reconciler.doctor import numbers
     from reconciler.doctor.server import Server
     from reconciler.host.config import read_server_config
 
@@ -38,9 +38,9 @@ def check() -> bool:
     checks: tuple[Check[Server], ...] = (
         conflicts,
         newcomers,
-        accounts.numbers,
-        accounts.subordinate_ids,
-        accounts.mapped,
+        numbers.uids,
+        numbers.subordinate_ids,
+        numbers.mapped,
     )
     findings = examine(checks, server)
     show(findings, Terminal(sys.stdout, sys.stdout), socket.gethostname())

@@ -61,7 +61,7 @@ class Subids(Model):
     """Where subordinate ids begin, and how many each user gets; neither can change later.
 
     The default is that of states that say nothing; a new state says something else, because this
-    lies among the numbers that SSSD gives to people (`reconciler.doctor.accounts`).
+    lies among the numbers that SSSD gives to people (`reconciler.doctor.numbers`).
     """
 
     first: Annotated[int, Field(strict=True, ge=100_000, lt=2**32 - 1)] = 10_000_000

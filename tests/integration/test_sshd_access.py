@@ -1,4 +1,4 @@
-"""The doctor's judge of Allow and Deny lists (`sshd_access`) says what a real sshd does."""
+"""The doctor judges Allow and Deny lists (`doctor/sshd/access.py`) as a real sshd does."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.doctor.sshd_access import Caller, refusal
+from reconciler.doctor.sshd.access import Caller, refusal
 from tests.integration.sshd import MISSING, SSHD, running, ssh_key
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)

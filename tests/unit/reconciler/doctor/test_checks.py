@@ -8,8 +8,8 @@ import stat
 import pytest
 
 from reconciler.container.apparmor import Confinement
-from reconciler.doctor import accounts, firewall, machine, network, service, storage, user
-from reconciler.doctor.accounts import Span, overlaps
+from reconciler.doctor import accounts, firewall, machine, network, numbers, service, storage, user
+from reconciler.doctor.numbers import Span, overlaps
 from reconciler.kinds.accounts.subids import parse as parse_subids
 from reconciler.load.idleness import Record
 from state.wire.messages import Drift, Failure, Report
@@ -229,17 +229,17 @@ class TestPeopleOfADirectory:
     NEW = (Span(2_001_000_000, 262_144, "lqchen"),)
 
     def test_a_domain_whose_uids_meet_a_container_is_named(self) -> None:
-        (found,) = accounts.meeting(self.OLD, {10_201_104: "ann", 10_201_500: "bob"})
+        (found,) = numbers.meeting(self.OLD, {10_201_104: "ann", 10_201_500: "bob"})
         assert found.level == "wrong"
         assert "ann's domain has the uids 10200000 to 10399999" in found.text
         assert "lqchen's container the ids 10000000 to 10262143" in found.text
 
     def test_a_domain_elsewhere_is_worth_a_note(self) -> None:
-        (found,) = accounts.meeting(self.OLD, {1_201_104: "ann", 1003: "local"})
+        (found,) = numbers.meeting(self.OLD, {1_201_104: "ann", 1003: "local"})
         assert found.level == "note"
 
     def test_a_new_fleets_ids_meet_nobody(self) -> None:
-        assert list(accounts.meeting(self.NEW, {2_000_199_999: "ann", 200_000: "bob"})) == []
+        assert list(numbers.meeting(self.NEW, {2_000_199_999: "ann", 200_000: "bob"})) == []
 
 
 class TestNames:

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.doctor import sshd, sshd_files, sshd_place
-from reconciler.doctor.sshd_access import Caller, Refusal, fits, names, refusal
-from reconciler.doctor.sshd_files import Line
+from reconciler.doctor.sshd import files as sshd_files
+from reconciler.doctor.sshd import in_effect as sshd
+from reconciler.doctor.sshd import place as sshd_place
+from reconciler.doctor.sshd.access import Caller, Refusal, fits, names, refusal
+from reconciler.doctor.sshd.files import Line
 from state.wire.findings import Level
 
 ALICE = Caller("alice", frozenset({"alice", "lxc-gpu-users"}), "172.16.2.9")

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from reconciler.doctor import sshd_files
 from reconciler.doctor.server import COMMAND_LIMIT, Server, output
-from reconciler.doctor.sshd_files import RELOAD, Line
+from reconciler.doctor.sshd import files
+from reconciler.doctor.sshd.files import RELOAD, Line
 from reconciler.host.config import not_punished
 from state import command
 from state.connections.penalties import may_be_punished
@@ -26,7 +26,7 @@ def listens(server: Server) -> Iterator[Finding]:
     """Whether sshd is to listen where people ask it, and punishes nobody for their neighbours."""
     if (view := server.view) is None:
         return
-    shown, lines = output("sshd", "-T"), sshd_files.read()
+    shown, lines = output("sshd", "-T"), files.read()
     here = view.servers[view.server]
     if found := listening(shown, here.address, here.ssh_port, view.server, lines):
         yield found
@@ -51,7 +51,7 @@ def _read_at() -> int:
 
 def _changed_since(moment: int, lines: Sequence[Line]) -> str:
     """A file of sshd's configuration, or the folder of pieces, that is newer; empty if none is."""
-    for name in dict.fromkeys((*(line.file for line in lines), str(sshd_files.PIECES))):
+    for name in dict.fromkeys((*(line.file for line in lines), str(files.PIECES))):
         with suppress(FileNotFoundError):
             if moment and Path(name).stat().st_mtime >= moment + 1:
                 return name
@@ -69,7 +69,7 @@ def listening(
     listed = ", ".join(f"{listening}:{number}" for listening, number in where)
     text = f"sshd is to listen at {listed}: people and the web page ask {address}, port {port}."
     if ports:
-        line = sshd_files.of_keyword(lines, "Port", [str(ports[0])])
+        line = files.of_keyword(lines, "Port", [str(ports[0])])
         return area.wrong(
             text,
             f"Take `Port {ports[0]}` out of {line or 'its configuration'}; {RELOAD}. Or have "

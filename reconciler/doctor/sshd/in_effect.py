@@ -14,10 +14,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from grp import getgrgid
 
-from reconciler.doctor import sshd_files
 from reconciler.doctor.server import COMMAND_LIMIT, Server, our_accounts
-from reconciler.doctor.sshd_access import Caller, Refusal, fits, refusal
-from reconciler.doctor.sshd_files import RELOAD, Line
+from reconciler.doctor.sshd import files
+from reconciler.doctor.sshd.access import Caller, Refusal, fits, refusal
+from reconciler.doctor.sshd.files import RELOAD, Line
 from reconciler.host import places
 from reconciler.host.config import web_machine
 from state import command
@@ -91,7 +91,7 @@ def gate(_: object) -> Iterator[Finding]:
     """The same on the IAM machine, for the gate."""
     groups = _groups("lxc-gpu")
     account = Account("lxc-gpu", groups or frozenset(), GATE, (OUTSIDE,))
-    yield from _findings([account], OUTSIDE, 22, sshd_files.read())
+    yield from _findings([account], OUTSIDE, 22, files.read())
 
 
 def _account(server: Server, name: str) -> Account | None:
@@ -125,7 +125,7 @@ def _group(gid: int) -> str:
 def _judged(server: Server, accounts: Sequence[Account]) -> Iterator[Finding]:
     here = server.view.servers[server.view.server] if server.view else None
     place = (here.address, here.ssh_port) if here else (OUTSIDE, 22)
-    yield from _findings(accounts, *place, sshd_files.read())
+    yield from _findings(accounts, *place, files.read())
 
 
 def _findings(
@@ -190,7 +190,7 @@ def troubles(shown: str, account: Account, client: str, lines: Sequence[Line]) -
         effective.setdefault(name, value)
     for name, value in account.wanted.items():
         if (has := effective.get(name, "-")) != value:
-            hint = sshd_files.setting(lines, name, has, value)
+            hint = files.setting(lines, name, has, value)
             yield Trouble(f"sshd has {name} {has!r}, not {value!r}.", hint)
             break
     if refused := refusal(shown, Caller(account.name, account.groups, client)):
@@ -199,7 +199,7 @@ def troubles(shown: str, account: Account, client: str, lines: Sequence[Line]) -
 
 def _refused(refused: Refusal, lines: Sequence[Line]) -> Trouble:
     words = " ".join(refused.patterns)
-    line = sshd_files.of_keyword(lines, refused.keyword, refused.patterns)
+    line = files.of_keyword(lines, refused.keyword, refused.patterns)
     where = str(line) if line else "its configuration"
     text = f"sshd refuses every key: `{refused.keyword} {words}` ({where})"
     ours = f"{places.USERS_GROUP}, register and iam (on the web machine: lxc-gpu)"
