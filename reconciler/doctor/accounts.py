@@ -6,9 +6,8 @@ import pwd
 from collections.abc import Iterator
 
 from reconciler.doctor.server import Server, our_accounts, text_of
-from reconciler.host import places
 from reconciler.kinds.accounts.account_files import PASSWD
-from reconciler.kinds.accounts.in_the_way import OUT_OF_THE_SOURCE, PREFIX
+from reconciler.kinds.accounts.in_the_way import OUT_OF_THE_SOURCE, PREFIX, rename_or_hand_over
 from state.wire.findings import Area, Finding
 
 area = Area("accounts")
@@ -32,20 +31,22 @@ def names(server: Server) -> Iterator[Finding]:
             continue
         clashes += 1
         if clashes <= MOST_SAID:
-            yield clash(name, account.pw_uid, name in local, user in server.view.residents)
+            resident = server.view.residents.get(user)
+            wanted = resident.uid if resident else None
+            yield clash(name, account.pw_uid, name in local, wanted)
     if clashes > MOST_SAID:
         yield area.wrong(f"{clashes - MOST_SAID} more names are taken by other accounts.")
     if not clashes:
         yield area.ok("no other account has the name of a user")
 
 
-def clash(name: str, uid: int, local: bool, resident: bool) -> Finding:
-    """A user of the fleet whose name another account has. Pure."""
+def clash(name: str, uid: int, local: bool, wanted: int | None) -> Finding:
+    """A user of the fleet whose name another account has; `wanted`: a resident's uid. Pure."""
     source = "a local account" if local else "another source (LDAP, SSSD, ...: nsswitch.conf)"
     text = f"{name} is also {source}, uid {uid}: lxc-gpu doesn't touch it."
-    hint = (
-        f"If it is this person's: usermod -aG {places.USERS_GROUP} {name}. If not: rename it."
-        if local
-        else OUT_OF_THE_SOURCE.format(name=name)
+    same = wanted in (None, uid)
+    more = (
+        rename_or_hand_over(name, same_uid=same) if local else OUT_OF_THE_SOURCE.format(name=name)
     )
-    return area.wrong(text, hint + PREFIX) if resident else area.note(text, hint + PREFIX)
+    hint = f"{PREFIX} Or: {more}"
+    return area.note(text, hint) if wanted is None else area.wrong(text, hint)

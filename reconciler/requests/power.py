@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pwd
 import socket
 import time
 from collections.abc import Iterator
@@ -172,6 +173,7 @@ def start_alone(
     if not was_running:
         from reconciler.requests.prepare import prepare  # not on the way of a container that runs
 
+        _look_for_account(view.account_of(user))
         notes = (*notes, *prepare(view, user, resident))
         for note in notes:
             tell(Progress(f"note: {note}"))
@@ -188,6 +190,18 @@ def start_alone(
 
         notes += bring_in_step(view, user, resident, tell)
     return Started(was_running and not waited, view, notes)
+
+
+def _look_for_account(account: str) -> None:
+    """LxcGpuError where systemd could say no more than that it failed."""
+    try:
+        pwd.getpwnam(account)
+    except KeyError:
+        raise LxcGpuError(
+            "account-missing",
+            f"There is no account {account} on this server, and a container runs as its account.",
+            "Sysadmin: `lxc-gpu reconcile` makes it, or says what is in the way.",
+        ) from None
 
 
 def _way_in_mended(view: View, user: str, resident: Resident) -> tuple[str, ...]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import pwd
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import groupby, islice
 from typing import TYPE_CHECKING
 
 from shells.commands.doctor import show
@@ -19,10 +20,13 @@ from state.wire.findings import Area, Check, Finding, Level, examine
 if TYPE_CHECKING:
     from reconciler.doctor.server import Server
     from reconciler.host.config import ServerConfig
+    from state.errors import LxcGpuError
     from state.view import View
 
 area = Area("accounts")
 MOST_NAMED = 10
+AT_ONCE = 50
+"""Users whom sources of accounts are asked about in one question."""
 NOBODY = 65534
 """The uid of what belongs to nobody (systemd's UIDS-GIDS.md)."""
 
@@ -74,10 +78,19 @@ def conflicts(server: Server) -> Iterator[Finding]:
 
     assert server.view is not None  # noqa: S101
     view = server.view
-    found = AccountKind().observe(view, view.residents).unreadable
-    for name, error in sorted(found.items()):
-        yield area.wrong(f"{name}: {error.message} ({error.code})", error.hint)
-    clear = len(view.residents.keys() - found.keys())
+    found: dict[str, LxcGpuError] = {}
+    rest = iter(sorted(view.residents))
+    while some := tuple(islice(rest, AT_ONCE)):
+        conflicts = AccountKind().observe(view, some).unreadable
+        found |= {name: error for name, error in conflicts.items() if name in some}
+    alike = groupby(sorted(found, key=lambda n: (found[n].code, n)), lambda n: found[n].code)
+    for code, names in alike:
+        first, *others = names
+        text = f"{first}: {found[first].message} ({code})"
+        if others:
+            text += f" The same holds for {_listed(others)}."
+        yield area.wrong(text, found[first].hint)
+    clear = len(view.residents) - len(found)
     if clear:
         yield area.ok(f"nothing is in the way of {clear} of {len(view.residents)} users' accounts")
 
@@ -97,13 +110,18 @@ def newcomers(server: Server) -> Iterator[Finding]:
     )
     if server.view.account_prefix or not people:
         return
-    named = ", ".join(people[:MOST_NAMED]) + (", ..." if len(people) > MOST_NAMED else "")
     count = (
         "1 account here isn't a user's"
         if len(people) == 1
         else f"{len(people)} accounts here aren't users'"
     )
     yield area.note(
-        f"{count} yet: {named}. Should such a person save a key and register, their name is taken.",
-        PREFIX.strip().removeprefix("Or "),
+        f"{count} yet: {_listed(people)}. Should such a person save a key and register, their name "
+        "is taken.",
+        PREFIX,
     )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - MOST_NAMED
+    return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

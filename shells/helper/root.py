@@ -60,9 +60,9 @@ def main(argv: Sequence[str]) -> int:
     send = _Sender(sys.stdout.fileno())
     try:
         account, uid, pid = _asker()
-        view = published_view()
-        asker = _user(view, account, uid)
-        with _place(asker):
+        with _place(account, uid):
+            view = published_view()
+            asker = _user(view, account, uid)
             line, descriptor = _receive()
             request = decode(line)
             user = whose(request, asker)
@@ -145,15 +145,15 @@ def _ask_for_the_key(account: str, pid: int) -> None:
 
 
 @contextmanager
-def _place(asker: str) -> Iterator[None]:
-    """One of the asker's places, for as long as the request takes; LxcGpuError if none is free."""
-    if asker == "root":
+def _place(account: str, uid: int) -> Iterator[None]:
+    """One of the account's places, while the request takes; LxcGpuError if none is free."""
+    if account == "root":
         yield
         return
-    places = REGISTRATIONS if asker == "register" else PLACES
-    with one_of(f"place-{asker}", places) as free:
+    places = REGISTRATIONS if account == "register" else PLACES
+    with one_of(f"place-{uid}", places) as free:
         if not free:
-            whose = f"of the account {asker}" if asker in OF_SERVICES else "of yours"
+            whose = f"of the account {account}" if account in OF_SERVICES else "of yours"
             raise LxcGpuError(
                 "busy",
                 f"{places} requests {whose} are under way on this server, as many as may be.",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from state.errors import LxcGpuError
 from state.model.documents import Range, State, User
-from state.reading.check import places
+from state.reading.check import HIGHEST_UID, places
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,9 @@ def allocate(state: State) -> Numbers:
     )
     if place is None:
         raise _used_up("network", f"room for {places(fleet)} users in {fleet.network} and `subids`")
+    uids = fleet.uids.model_copy(update={"last": min(fleet.uids.last, HIGHEST_UID)})
     return Numbers(
-        uid=_from("uids", fleet.uids, {user.uid for user in people}),
+        uid=_from("uids", uids, {user.uid for user in people}),
         port=_from("ports", fleet.ports, {user.port for user in people}),
         subid=fleet.subids.first + place * fleet.subids.size,
     )

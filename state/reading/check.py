@@ -80,9 +80,6 @@ def _fleet(fleet: Fleet) -> Iterator[Finding]:
     ports = fleet.ports
     yield from overlap("forwards", fleet.forwards, ports.first, ports.last, "`ports`")
     yield from overlap("uids", fleet.uids, *DYNAMIC_UIDS, "ids that systemd uses")
-    if fleet.uids.last > HIGHEST_UID:
-        text = f"uids must not go beyond {HIGHEST_UID}: no container of such a user would start"
-        yield Finding(FLEET, ("uids",), text)
     if fleet.uids.last >= fleet.subids.first and fleet.uids.first <= HIGHEST_ID:
         yield Finding(FLEET, ("subids",), "subids must begin above the last of `uids`")
     yield from _network(fleet.network)
@@ -146,6 +143,9 @@ def _numbers(state: State, people: list[Entry]) -> Iterator[Finding]:
     for path, _, user in people:
         if user.uid not in fleet.uids:
             yield _outside(path, "uid", user.uid, fleet.uids)
+        if user.uid > HIGHEST_UID:
+            text = f"uid {user.uid} is above {HIGHEST_UID}: no container of this user would start"
+            yield Finding(path, ("uid",), text)
         if user.port not in fleet.ports:
             yield _outside(path, "port", user.port, fleet.ports)
         place, rest = divmod(user.subid - fleet.subids.first, fleet.subids.size)

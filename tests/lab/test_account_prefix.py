@@ -60,10 +60,23 @@ def main_pid(fleet: Fleet, of_the_lab: str) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def prefixed(fleet: Fleet, main_pid: str) -> Fleet:
+def refused(fleet: Fleet, main_pid: str) -> str:
+    """What is there of the account lqchen on gpu17 when usermod(8) failed at its new name."""
+    fleet.commits("Accounts of our own", "echo account_prefix: gpu- >>fleet.yaml")
+    fleet.gpu17.sh("mount --bind /bin/false /usr/sbin/usermod")
+    try:
+        assert reconcile(fleet.gpu17, "--kind", "account").status == 1
+    finally:
+        fleet.gpu17.sh("umount /usr/sbin/usermod")
+    return fleet.gpu17.sh("""
+        getent passwd lqchen | cut -d: -f6; stat -c '%U %G' /home/lqchen
+        cut -d: -f1 /etc/subuid /etc/subgid | grep lqchen; ls /home""").stdout
+
+
+@pytest.fixture(scope="module")
+def prefixed(fleet: Fleet, refused: str) -> Fleet:
     """All accounts have a prefix; of ann's on gpu17, a kill left half of it to be done."""
     fleet.gpu17.sh("mv /home/ann /home/gpu-ann; groupmod --new-name gpu-ann ann")
-    fleet.commits("Accounts of our own", "echo account_prefix: gpu- >>fleet.yaml")
     fleet.rounds()
     for name in PEOPLE:
         fleet.fetch_ssh_files(name)
@@ -114,6 +127,11 @@ s.sendall(b'{"verb": "stop", "user": ""}\\n'); print(s.recv(9999).decode())"""
 
 
 class TestTheAccountsThatThereWere:
+    def test_a_new_name_that_fails_leaves_the_old_one_whole(self, refused: str) -> None:
+        home, owner, *ranges = refused.splitlines()
+        assert (home, owner) == ("/home/lqchen", "lqchen lqchen")
+        assert ranges == ["lqchen", "lqchen", "ann", "lqchen"]
+
     def test_they_are_renamed_while_containers_run(self, prefixed: Fleet, main_pid: str) -> None:
         gpu17 = prefixed.gpu17
         assert _main_pid(prefixed) == main_pid

@@ -100,7 +100,7 @@ BREAKS = (
           "chmod 0600 /etc/lxc-gpu/keys/state"),
     Break("not our account", "gpasswd -d lqchen lxc-gpu-users",
           "usermod -aG lxc-gpu-users lqchen", "lqchen is also a local account",
-          "usermod -aG lxc-gpu-users lqchen"),
+          "usermod --append --groups lxc-gpu-users lqchen"),
     Break("a route", "ip route add 10.77.4.0/24 dev eth0", "ip route del 10.77.4.0/24 dev eth0",
           "10.77.0.0/16 meets 10.77.4.0/24, which is behind eth0", "fleet.yaml"),
     Break("hidden programs", "mount -o remount,hidepid=2 /proc", "mount -o remount,hidepid=0 /proc",

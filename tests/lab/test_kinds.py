@@ -351,7 +351,7 @@ class TestConflicts:
         gpu18.sh(f"useradd --uid 5776 --create-home --shell /bin/bash {newcomer}")
         before = gpu18.sh(f"grep ^{newcomer}: /etc/passwd /etc/shadow /etc/subuid; "
                           f"stat -c '%a %u' /home/{newcomer}").stdout  # fmt: skip
-        hint = f"usermod --append --groups lxc-gpu-users {newcomer}"
+        hint = f"usermod --login ANOTHER {newcomer}"
         assert any("isn't lxc-gpu's" in line for line in plan(gpu18))
         done = reconcile(gpu18)
         assert done.status == 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pwd
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -64,7 +65,8 @@ class AccountKind:
             wanted = view.account_of(name)
             account = accounts[wanted] if wanted in accounts else theirs.get(name)
             if account is not None and not account.ours:
-                conflicts[name] = conflict(wanted)
+                same = account.uid == view.residents[name].uid
+                conflicts[name] = conflict(wanted, same_uid=same)
             elif account is not None:
                 ready = home_ready(account.name, account.uid)
                 found[name] = replace(account, home_ready=ready)
@@ -154,19 +156,25 @@ def _modify(before: Account, after: Account | None) -> None:
 def _rename(old: str, new: str, uid: int) -> None:
     """Give the account another name, and with it its group, subordinate ids and home.
 
-    The account itself comes last, so what a kill interrupts is found again. usermod(8) refuses
-    while programs of the account run, and its container is one. To them a name is nothing: the
-    uid stays. So usermod is run where it sees none (pid_namespaces(7)).
+    The account itself comes last, so what a kill interrupts is found again; where a step fails,
+    those before it are taken back, for the old name still has to work. usermod(8) refuses while
+    programs of the account run, and its container is one. To them a name is nothing: the uid
+    stays. So usermod is run where it sees none (pid_namespaces(7)).
     """
-    subids.hand_over(old, new)
-    where = Path(pwd.getpwnam(old).pw_dir)
-    homes = ["--home", str(places.HOMES / new)] if where == places.HOMES / old else []
-    if homes and own_home(old, uid) and not own_home(new, uid):
-        try:
-            where.rename(places.HOMES / new)
-        except OSError as error:
-            raise no_home(new, error) from error
-    if any(fields[0] == old for fields in fields_of(read_text(GROUP) or "", 4)):
-        command.run(["groupmod", "--new-name", new, old])
+    home, wanted = Path(pwd.getpwnam(old).pw_dir), places.HOMES / new
+    homes = ["--home", str(wanted)] if home == places.HOMES / old else []
     alone = ["unshare", "--pid", "--fork", "--mount-proc"]
-    command.run([*alone, "usermod", "--login", new, *homes, old])
+    with ExitStack() as undo:
+        subids.hand_over(old, new)
+        undo.callback(subids.hand_over, new, old)
+        if homes and own_home(old, uid) and not own_home(new, uid):
+            try:
+                home.rename(wanted)
+            except OSError as error:
+                raise no_home(new, error) from error
+            undo.callback(wanted.rename, home)
+        if any(fields[0] == old for fields in fields_of(read_text(GROUP) or "", 4)):
+            command.run(["groupmod", "--new-name", new, old])
+            undo.callback(command.run, ["groupmod", "--new-name", old, new])
+        command.run([*alone, "usermod", "--login", new, *homes, old])
+        undo.pop_all()

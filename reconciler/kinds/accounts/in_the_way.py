@@ -19,7 +19,7 @@ OUT_OF_THE_SOURCE = (
     "`systemctl restart sssd`."
 )
 """What to do about a name that another source of accounts has: usermod(8) can't change it."""
-PREFIX = " Or give every account of ours a name of its own: `account_prefix: gpu-` in fleet.yaml."
+PREFIX = "Give every account of ours a name of its own: `account_prefix: gpu-` in fleet.yaml."
 
 
 @dataclass(frozen=True)
@@ -86,17 +86,26 @@ def _elsewhere(name: str, uid: int) -> LxcGpuError:
         "account-elsewhere",
         f"Another source of accounts (LDAP, SSSD, ...: nsswitch.conf) has an account {name}, uid "
         f"{uid}, on this server.",
-        OUT_OF_THE_SOURCE.format(name=name) + PREFIX,
+        f"{PREFIX} Or: {OUT_OF_THE_SOURCE.format(name=name)}",
     )
 
 
-def conflict(name: str) -> LxcGpuError:
-    """An account of this name is there, and isn't ours."""
+def conflict(name: str, *, same_uid: bool) -> LxcGpuError:
+    """An account of this name is there, and isn't ours; `same_uid`: it has the user's number."""
     return LxcGpuError(
         "account-conflict",
         f"There is already an account {name} on this server that isn't lxc-gpu's.",
-        f"Rename or remove it, or, if it is this person's, hand it over: "
-        f"`usermod --append --groups {places.USERS_GROUP} {name}`.{PREFIX}",
+        f"{PREFIX} Or: {rename_or_hand_over(name, same_uid=same_uid)}",
+    )
+
+
+def rename_or_hand_over(name: str, *, same_uid: bool) -> str:
+    """What to do about a local account of a user's name, beside giving ours a prefix."""
+    if not same_uid:  # handing it over would end in `uid-changed`
+        return f"rename it, or remove it (`usermod --login ANOTHER {name}`)."
+    return (
+        f"rename it, or remove it; or, if it is this person's and shall be lxc-gpu's from now on, "
+        f"`usermod --append --groups {places.USERS_GROUP} {name}`."
     )
 
 

@@ -33,16 +33,25 @@ class UserSliceKind:
         self, view: View, changes: Sequence[Change[str]], tell: Tell
     ) -> Mapping[str, LxcGpuError]:
         """Limit those who are logged in, write them, then have systemd read them."""
-        uids = [view.residents[change.name].uid for change in changes]
-        for unit in limited_units.running([slice_of(uid) for uid in uids]):
-            limited_units.limit(unit, [line for line in LIMITS.split("\n") if "=" in line])
-        for uid in uids:
-            path = drop_in(uid)
-            path.parent.mkdir(mode=0o755, exist_ok=True)
-            files.write_file(path, LIMITS)
+        uids = {change.name: view.residents[change.name].uid for change in changes}
+        runs = limited_units.running([slice_of(uid) for uid in uids.values()])
+        failed: dict[str, LxcGpuError] = {}
+        for name, uid in uids.items():
+            try:
+                if slice_of(uid) in runs:
+                    limited_units.limit(slice_of(uid), _settings())
+                path = drop_in(uid)
+                path.parent.mkdir(mode=0o755, exist_ok=True)
+                files.write_file(path, LIMITS)
+            except LxcGpuError as error:  # of one person: the others have theirs all the same
+                failed[name] = error
         command.run(["systemctl", "daemon-reload"])
-        return {}
+        return failed
 
     def describe(self, change: Change[str]) -> str:
         """E.g. `limit what lqchen runs on the server itself`."""
         return f"limit what {change.name} runs on the server itself"
+
+
+def _settings() -> list[str]:
+    return [line for line in LIMITS.split("\n") if "=" in line]

@@ -92,20 +92,24 @@ class LimitsKind:
         """
         runs = limited_units.running([container_unit(change.name) for change in changes])
         defaults = _defaults() if runs else UnitLimits()
+        failed: dict[str, LxcGpuError] = {}
         for change in changes:
-            if container_unit(change.name) in runs:
-                whole = (change.after or UnitLimits()).over(defaults)
-                limited_units.limit(container_unit(change.name), whole.settings())
-            path = _drop_in(change.name)
-            path.parent.mkdir(mode=0o755, exist_ok=True)
-            files.write_file(path, (change.after or UnitLimits()).drop_in())
+            try:
+                if container_unit(change.name) in runs:
+                    whole = (change.after or UnitLimits()).over(defaults)
+                    limited_units.limit(container_unit(change.name), whole.settings())
+                path = _drop_in(change.name)
+                path.parent.mkdir(mode=0o755, exist_ok=True)
+                files.write_file(path, (change.after or UnitLimits()).drop_in())
+            except LxcGpuError as error:  # of one container: the others have theirs all the same
+                failed[change.name] = error
         command.run(["systemctl", "daemon-reload"])
         for change in changes:
-            if change.after is None:
+            if change.after is None and change.name not in failed:
                 _drop_in(change.name).unlink()
                 if not any(_drop_in(change.name).parent.iterdir()):
                     _drop_in(change.name).parent.rmdir()
-        return {}
+        return failed
 
     def describe(self, change: Change[UnitLimits]) -> str:
         """E.g. `limit lqchen's container: 64.0 GiB of memory, 16 cpus`."""

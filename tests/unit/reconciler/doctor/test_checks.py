@@ -244,13 +244,17 @@ class TestPeopleOfADirectory:
 
 class TestNames:
     def test_a_resident_cannot_get_the_account(self) -> None:
-        assert accounts.clash("lqchen", 5001, False, True).level == "wrong"
-        assert "LDAP" in accounts.clash("lqchen", 5001, False, True).text
+        assert accounts.clash("lqchen", 5001, False, 20000).level == "wrong"
+        assert "LDAP" in accounts.clash("lqchen", 5001, False, 20000).text
 
     def test_somebody_registered_elsewhere_only_might(self) -> None:
-        found = accounts.clash("ann", 1000, True, False)
+        found = accounts.clash("ann", 1000, True, None)
         assert found.level == "note"
-        assert "usermod -aG lxc-gpu-users ann" in found.hint
+        assert "usermod --append --groups lxc-gpu-users ann" in found.hint
+
+    def test_who_has_another_number_is_not_handed_over(self) -> None:
+        assert "lxc-gpu-users" not in accounts.clash("ann", 1000, True, 20001).hint
+        assert "lxc-gpu-users" in accounts.clash("ann", 20001, True, 20001).hint
 
 
 class TestNetwork:

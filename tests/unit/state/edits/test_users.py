@@ -24,7 +24,7 @@ from state.edits.users import (
     set_keys,
 )
 from state.errors import LxcGpuError
-from state.model.documents import NAME, Fleet, State
+from state.model.documents import NAME, Fleet, Range, State
 from state.model.keys import PublicKey
 from state.model.names import propose_name
 from state.model.reserved import is_reserved
@@ -103,6 +103,14 @@ def test_every_login_gets_a_valid_free_name(login: str, taken: set[str], prefix:
 
 def test_the_very_first_numbers() -> None:
     assert allocate(State(Fleet(format=1))) == Numbers(20000, 22000, 10_000_000)
+
+
+def test_no_uid_is_given_with_which_no_container_starts() -> None:
+    fleet = Fleet(format=1, uids=Range(first=999_999, last=2_000_000))
+    assert allocate(State(fleet)).uid == 999_999
+    last = state().users["lqchen"].model_copy(update={"uid": 999_999})
+    with pytest.raises(RangeUsedUpError, match="`uids`"):
+        allocate(State(fleet, users={"lqchen": last}))
 
 
 def test_the_smallest_free_numbers_over_everybody() -> None:
