@@ -111,12 +111,17 @@ def test_a_registration_shows_up_in_known_hosts(web):
     assert re.sub(r" +ProxyCommand .*\n", "", connecting) == config
 
 
+def prefixed(web, prefix):
+    """The accounts on the servers get this prefix."""
+    fleet = {"account_prefix": prefix}
+    edit = Edit(lambda state: replace(state, fleet=state.fleet.model_copy(update=fleet)))
+    web.parts.source.commit(edit, Author("Alice Admin", "alice@mylab.com"))
+
+
 def test_accounts_with_a_prefix_are_known_to_the_configuration(web):
     save(web)
     assert "your account is called" not in get(web, "/user/lqchen")
-    fleet = {"account_prefix": "gpu-"}
-    edit = Edit(lambda state: replace(state, fleet=state.fleet.model_copy(update=fleet)))
-    web.parts.source.commit(edit, Author("Alice Admin", "alice@mylab.com"))
+    prefixed(web, "gpu-")
     page = get(web, "/user/lqchen")
     assert "your account is called <code>gpu-lqchen</code>" in page
     assert "ssh register@gpu17-manage lqchen" in page
@@ -223,6 +228,19 @@ def test_a_newcomer_reads_the_name_before_it_is_made(web, login, password, name)
     assert web.git("show", f"main:users/{name}.yaml").count(f"login: {login}\n") == 1
     again = client.get("/user", query_string={"login": login.upper()})
     assert again.headers["Location"] == f"/user/{name}"
+
+
+def test_the_name_that_a_newcomer_reads_goes_with_the_prefix_of_accounts(web, directory):
+    """pulse-access is an account of the system's."""
+    slapd.add(directory, "access", "Ac Cess", "ac's own")
+    try:
+        prefixed(web, "pulse-")
+        name = name_in(get(web, "/user/access"))
+        typed = {"login": "access", "password": "ac's own", "keys": THIRD, "name": name}
+        assert save(web, "access", **typed).status_code == 303
+        assert get(web, "/users") == f"{name}\n" == "access2\n"
+    finally:
+        slapd.delete(directory, "Ac Cess")
 
 
 def test_another_name_than_the_one_that_was_shown_is_agreed_on_first(web):

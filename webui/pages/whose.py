@@ -54,7 +54,7 @@ def proposed(state: State, typed: str) -> str:
     """What a newcomer with this login would be called."""
     login = read(typed)
     name = typed if login is None else login.alone
-    return propose_name(name, {*state.users, *state.former})
+    return propose_name(name, {*state.users, *state.former}, state.fleet.account_prefix)
 
 
 def refuse_other_page(state: State, page: str, own: str | None, person: Person) -> None:
