@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from datetime import timedelta
 from pathlib import Path
 
@@ -140,13 +141,17 @@ class TestCertificates:
 
     def test_one_that_vouches_for_itself(self, server, tmp_path):
         """What is typed then cures."""
-        tls, ours = issue(tmp_path, None), authority()
-        found = self.judged(server, tls, Level.WRONG, ours.save(tmp_path / "ours.pem"))
-        assert "vouched for by itself only" in found.text
-        assert "openssl x509 >" in found.hint
-        with relaying(server.plain, tls=tls) as url:
-            cured = said(config(server, servers=[url], ca_file=tls.certificate))
-        assert Level.WRONG not in [each.level for each in cured]
+        one, other = (issue(tmp_path / name, None) for name in ("one", "other"))
+        pinned = authority().save(tmp_path / "ours.pem")
+        first, second = (relaying(server.plain, tls=tls) for tls in (one, other))
+        with first as one_url, second as other_url:
+            for url in (one_url, other_url):
+                found = only(config(server, servers=[url], ca_file=pinned), Level.WRONG)
+                assert "vouched for by itself only" in found.text
+                typed = found.hint.partition(";")[0]
+                subprocess.run(["bash", "-c", typed], check=True, capture_output=True)
+            both = said(config(server, servers=[one_url, other_url], ca_file=pinned))
+        assert Level.WRONG not in [each.level for each in both], "curing one harms no other"
 
     def test_a_ca_file_that_is_none(self, server, tmp_path):
         missing = only(config(server, ca_file=tmp_path / "none.pem"), Level.WRONG)

@@ -148,7 +148,7 @@ def why_refused(
     if code == _SELF_SIGNED:
         return (
             f"{its} is vouched for by itself only, and isn't in {listed}.",
-            f"{look} | openssl x509 > {ca or '/etc/lxc-gpu/ldap-ca.pem'}; compare `openssl x509 "
+            f"{look} | openssl x509 >> {ca or '/etc/lxc-gpu/ldap-ca.pem'}; compare `openssl x509 "
             "-fingerprint` with the server's own; `ca_file` in web.toml",
         )
     if code in _OTHER_AUTHORITY:
