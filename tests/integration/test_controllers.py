@@ -176,6 +176,14 @@ def test_a_bad_one_is_asked_where_no_other_answers(server):
         assert outcome(directory).login == "LQChen"
 
 
+def test_the_last_one_is_reached_however_long_the_others_take(server, good):
+    with always_saying(drip) as one, always_saying(drip) as two, always_saying(drip) as three:
+        bad = [f"ldap://127.0.0.1:{port}" for port in (one, two, three)]
+        directory = pair(server, *bad, good[0])
+        assert outcome(directory).login == "LQChen"
+        assert outcome(directory).login == "LQChen", "it is asked first from now on"
+
+
 def test_however_many_drip_it_ends(server):
     with always_saying(drip) as one, always_saying(drip) as two, always_saying(drip) as three:
         urls = [f"ldap://127.0.0.1:{port}" for port in (one, two, three)]

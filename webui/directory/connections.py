@@ -139,8 +139,9 @@ class Connections:
 
         A server that is silent, hangs up or says that it can't, at any step, is asked last for a
         while; the next one is asked the whole question. All of it has one limit in time, by how
-        many `people` it is about. An LxcGpuError of `question` is an answer: no other server is
-        asked, since a wrong password counts at each. DirectoryDownError if none answers.
+        many `people` it is about, and each server gets its share of what is left. An LxcGpuError of
+        `question` is an answer: no other server is asked, since a wrong password counts at each.
+        DirectoryDownError if none answers.
         """
         step = float(self._config.connect_seconds + self._config.answer_seconds)
         size = MOST_SAID + MORE_FOR_EACH * people
@@ -150,9 +151,12 @@ class Connections:
         servers, context = self._order.now(), self._believing()
         for asked, url in enumerate(servers):
             try:
-                left = whole.seconds()
+                share = whole.seconds() / (len(servers) - asked)
+            except TimeoutError as error:
+                problems.append(f"{url}: not asked: {error}")
+                break
+            try:
                 server = self._server(url, VerifiedTls(context))
-                share = max(min(step, left), left / (len(servers) - asked))
                 answer = question(Reached(server, Allowance(share, size)))
             except _UnwillingError as error:
                 unwilling += 1

@@ -10,7 +10,10 @@ LAST_FOR = 300.0
 
 
 class Order:
-    """As configured, but those that failed lately come last. Any number of threads may use it."""
+    """As configured, but those that failed lately come last, the latest of them at the very end.
+
+    Any number of threads may use it.
+    """
 
     def __init__(self, servers: Sequence[str], clock: Callable[[], float] = time.monotonic) -> None:
         self._servers = tuple(servers)
@@ -21,8 +24,8 @@ class Order:
         """All of them, the first to be asked first."""
         lately = self._clock() - LAST_FOR
         failed = self._failed.copy()
-        bad = {server for server, then in failed.items() if then > lately}
-        return tuple(sorted(self._servers, key=lambda server: server in bad))
+        bad = {server: then for server, then in failed.items() if then > lately}
+        return tuple(sorted(self._servers, key=lambda each: (each in bad, bad.get(each, 0.0))))
 
     def failed(self, server: str) -> None:
         """It gave no answer."""

@@ -22,6 +22,14 @@ def test_those_that_failed_come_last_for_a_while():
     assert order.now() == THREE
 
 
+def test_of_those_that_failed_the_one_whose_failure_is_oldest_comes_first():
+    now = [0.0]
+    order = Order(THREE, lambda: now[0])
+    for now[0], server in enumerate(("two", "three", "one")):
+        order.failed(server)
+    assert order.now() == ("two", "three", "one")
+
+
 def test_one_that_answered_is_well():
     order = Order(THREE, lambda: 0.0)
     for server in THREE:
