@@ -94,12 +94,23 @@ pwdMaxAge: 86400
 pwdMustChange: TRUE
 pwdLockout: TRUE
 """
+GRACE = f"""
+dn: cn=grace,{slapd.BASE}
+objectClass: applicationProcess
+objectClass: pwdPolicy
+cn: grace
+pwdAttribute: userPassword
+pwdMaxAge: 86400
+pwdGraceAuthNLimit: 3
+"""
+"""Three logins with an expired password."""
 WITH_POLICY = f'overlay ppolicy\nppolicy_default "cn=policy,{slapd.BASE}"\nppolicy_use_lockout'
 PASSWORDS = {
     "expired": "pwdChangedTime: 20200101000000Z",
     "reset": "pwdReset: TRUE",
     "locked": "pwdAccountLockedTime: 000001010000Z",
     "well": "",
+    "grace": f"pwdChangedTime: 20200101000000Z\npwdPolicySubentry: cn=grace,{slapd.BASE}",
 }
 OPENLDAP_PERSON = f"cn={{login}},ou=people,{slapd.BASE}"
 
@@ -110,7 +121,7 @@ def openldap(request, tmp_path_factory):
         slapd.person(login, login, "right horse", extra=f"employeeType: lab\n{state}\n")
         for login, state in PASSWORDS.items()
     ]
-    folder, text = tmp_path_factory.mktemp("slapd"), PASSWORD_POLICY + "\n".join(entries)
+    folder, text = tmp_path_factory.mktemp("slapd"), PASSWORD_POLICY + GRACE + "\n".join(entries)
     with slapd.running(folder, text, "moduleload ppolicy", WITH_POLICY) as server:
         one = {"bind_dn": slapd.SERVICE_DN, "bind_password_file": str(server.service_password)}
         way = one if request.param == "service account" else {"bind_template": OPENLDAP_PERSON}
@@ -139,6 +150,9 @@ class TestOpenLdap:
 
     def test_others_get_in(self, openldap):
         assert openldap.authenticate("well", "right horse").login == "well"
+
+    def test_logins_that_are_left_with_an_expired_password_let_in(self, openldap):
+        assert openldap.authenticate("grace", "right horse").login == "grace"
 
 
 def found(web: Web, login: str) -> dict[str, str]:
@@ -192,5 +206,5 @@ def test_doctor_sees_why_the_service_account_is_refused(web, domain):
     said = found(with_directory(web, changed), "carl")
     assert (
         "refuses the service account, whose password is right: the account is disabled"
-        in said["entry"]
+        in said["ldap"]
     )

@@ -99,14 +99,29 @@ def refusal(said: str) -> Refusal | None:
 POLICY = "1.3.6.1.4.1.42.2.27.8.5.1"
 """Control by which a bind asks about the password's state (draft-behera-ldap-password-policy-10).
 Only slapd and its relatives answer it. A locked account is told to wrong passwords, too."""
-_BY_POLICY = {0: _REFUSALS["532"], 2: _REFUSALS["773"]}
+_BY_POLICY = {b"\x00": _REFUSALS["532"], b"\x02": _REFUSALS["773"]}
 """By the error in the answer: passwordExpired, changeAfterReset."""
+_SEQUENCE, _ERROR = 0x30, 0x81
+"""Tags of the answer, and of the error in it. Before that may stand a warning, within a tag of its
+own: of grace logins that are left, for one, whose tag there is 0x81, too."""
 
 
 def policy_refusal(result: Mapping[str, Any]) -> Refusal | None:
     """What the `result` of a bind that asked by the control `POLICY` says of a right password."""
     answer = result.get("controls", {}).get(POLICY, {}).get("value") or b""
-    return _BY_POLICY.get(answer[-1]) if answer[-3:-1] == b"\x81\x01" else None
+    inside = dict(_elements(answer)).get(_SEQUENCE, b"")
+    return _BY_POLICY.get(dict(_elements(inside)).get(_ERROR, b""))
+
+
+def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The tags and contents of what stands one after the other (BER, X.690 8.1), as far as whole.
+
+    All that we look at is shorter than 128 bytes, so its length is one byte.
+    """
+    while len(data) >= 2 and data[1] <= min(127, len(data) - 2):
+        end = 2 + data[1]
+        yield data[0], data[2:end]
+        data = data[end:]
 
 
 @dataclass(frozen=True)

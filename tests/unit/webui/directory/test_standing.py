@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from webui.directory.entries import Entry
-from webui.directory.standing import closed, obstacles, refusal
+from webui.directory.standing import POLICY, closed, obstacles, policy_refusal, refusal
 
 NOW = 1_800_000_000.0
 """A Friday, 8 h UTC."""
@@ -97,3 +97,27 @@ def test_other_refusals_mean_nothing(data):
 
 def test_words_of_other_servers_mean_nothing():
     assert refusal("invalidCredentials, data 533") is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        ("30 00", None),
+        ("30 03 81 01 00", "password-expired"),
+        ("30 03 81 01 02", "password-first"),
+        ("30 03 81 01 01", None),  # locked: said for wrong passwords, too
+        ("30 05 a0 03 81 01 00", None),  # logins left with an expired password: none, or two
+        ("30 05 a0 03 81 01 02", None),
+        ("30 06 a0 04 80 02 0e 10", None),  # the password expires in an hour
+        ("30 09 a0 04 80 02 0e 10 81 01 02", "password-first"),
+        ("30 08 a0 03 81 01 02 81 01 00", "password-expired"),
+        ("81 01 02", None),
+        ("30 03 81 02 00", None),
+        ("30 84 00 00", None),
+        ("", None),
+    ],
+)
+def test_only_the_error_of_a_password_policy_closes_an_account(answer, code):
+    """Its warnings, which stand before it, don't (draft-behera-ldap-password-policy-10, 6.2)."""
+    said = policy_refusal({"controls": {POLICY: {"value": bytes.fromhex(answer)}}})
+    assert (said.code if said else None) == code
