@@ -15,10 +15,11 @@ from tests.integration.slapd import Certificates
 
 OPENED = 0
 """Not a request, but a new connection."""
-BIND, UNBIND, SEARCH = 0x60, 0x42, 0x63
-"""Tags of requests: 4.2, 4.3, 4.5.1."""
-DONE = {BIND: 0x61, SEARCH: 0x65}
+BIND, UNBIND, SEARCH, EXTENDED = 0x60, 0x42, 0x63, 0x77
+"""Tags of requests: 4.2, 4.3, 4.5.1, 4.12."""
+DONE = {BIND: 0x61, SEARCH: 0x65, EXTENDED: 0x78}
 """Tags of the answers that end them."""
+OPERATIONS_ERROR, AUTH_METHOD_NOT_SUPPORTED, CONFIDENTIALITY_REQUIRED, OTHER = 1, 7, 13, 80
 BUSY, UNAVAILABLE, UNWILLING, INVALID_CREDENTIALS = 51, 52, 53, 49
 TIME_LIMIT, SIZE_LIMIT, REFERRAL, SASL_IN_PROGRESS = 3, 4, 10, 14
 

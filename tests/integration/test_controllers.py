@@ -12,10 +12,15 @@ import pytest
 from state.model.documents import User
 from tests.integration import slapd
 from tests.integration.hostile import (
+    AUTH_METHOD_NOT_SUPPORTED,
     BIND,
     BUSY,
+    CONFIDENTIALITY_REQUIRED,
+    EXTENDED,
     INVALID_CREDENTIALS,
     OPENED,
+    OPERATIONS_ERROR,
+    OTHER,
     REFERRAL,
     SASL_IN_PROGRESS,
     SEARCH,
@@ -31,14 +36,21 @@ from tests.integration.hostile import (
 )
 from tests.integration.test_directory import PEOPLE, PLAIN, config, drip, outcome
 from tests.integration.test_directory import saying as always_saying
-from webui.directory.connections import Connections, DirectoryDownError, Reached, WrongLoginError
+from webui.directory.connections import (
+    Connections,
+    DirectoryDownError,
+    NotAllowedError,
+    Reached,
+    WrongLoginError,
+)
 from webui.directory.ldap import Directory
 from webui.directory.order import LAST_FOR
 
 pytestmark = pytest.mark.skipif(
     not Path("/usr/sbin/slapd").exists(), reason="needs slapd (apt-get install slapd)"
 )
-ENTRIES = slapd.person("LQChen", "Lequn Chen", "right horse", extra="employeeType: lab")
+ENTRIES = slapd.person("LQChen", "Lequn Chen", "right horse", extra="employeeType: lab\n")
+ENTRIES += slapd.person("solo", "solo", "solo-secret", extra="employeeType: lab")
 SERVICE, ASKED, PERSON = (BIND, 1), (SEARCH, 1), (BIND, 2)
 """The steps of a login: the service account's bind, its first search, the person's own bind."""
 TEMPLATE = {"bind_dn": "", "bind_password_file": None, "bind_template": f"cn={{login}},{PEOPLE}"}
@@ -77,6 +89,19 @@ FAULTS = {
 def test_the_next_one_is_asked_at_whatever_step_one_fails(server, good, step, fault):
     with relaying(server.plain, fault=fault, at=step) as bad:
         assert outcome(pair(server, bad, good[0])).login == "LQChen"
+
+
+@pytest.mark.parametrize(
+    "code", [OPERATIONS_ERROR, AUTH_METHOD_NOT_SUPPORTED, CONFIDENTIALITY_REQUIRED, OTHER]
+)
+def test_who_am_i_may_be_refused_in_whatever_words(server, code):
+    """The password is right, and the server well."""
+    with relaying(server.plain, fault=saying(code), at=(EXTENDED, 1)) as url:
+        assert outcome(pair(server, url)).login == "LQChen"
+    with relaying(server.plain, fault=saying(code), at=(EXTENDED, 1)) as url:
+        with pytest.raises(NotAllowedError) as caught:
+            pair(server, url, **TEMPLATE).authenticate("solo", "solo-secret")
+        assert caught.value.code == "login-unclear"
 
 
 @pytest.mark.parametrize("code", [TIME_LIMIT, SIZE_LIMIT, REFERRAL])

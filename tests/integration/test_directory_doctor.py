@@ -54,9 +54,23 @@ def test_a_bind_template_is_judged_as_the_page_uses_it(server):
     seen: list[int] = []
     with relaying(server.plain, seen.append) as url:
         found = said(config(server, servers=[url], **PLAIN, **TEMPLATE))
-    assert [each.level for each in found[1:]] == [Level.OK]
-    assert "looks at passwords of" in found[1].text
+    assert [each.level for each in found] == [Level.NOTE, Level.NOTE, Level.OK]
+    assert "looks at passwords of" in found[-1].text
     assert (seen.count(BIND), seen.count(SEARCH)) == (1, 0)
+
+
+SILENT = "restrict extended=1.3.6.1.4.1.4203.1.11.3"
+"""slapd answers no "Who am I?" (slapd.conf(5))."""
+
+
+def test_a_directory_that_does_not_say_who_is_bound_is_none_for_a_template(tmp_path):
+    with slapd.running(tmp_path, ENTRIES, SILENT) as silent:
+        found = said(config(silent, **PLAIN, **TEMPLATE))
+        assert [each.level for each in found].count(Level.WRONG) == 0, "it may, later"
+        assert "doesn't say who is bound (asked before any login)" in found[-1].text
+        both = config(silent, **PLAIN, bind_template=TEMPLATE["bind_template"])
+        assert "login-unclear" in only(both, Level.WRONG).text
+        assert Level.WRONG not in [each.level for each in said(config(silent, **PLAIN))]
 
 
 def test_both_ways_are_judged_where_both_are_used(server):

@@ -179,7 +179,7 @@ class Connections:
         tls = VerifiedTls(context)
         step = self._config.connect_seconds + self._config.answer_seconds
         try:
-            with self._opened(Reached(self._server(url, tls), Allowance(step, MOST_SAID))):
+            with self.opened(Reached(self._server(url, tls), Allowance(step, MOST_SAID))):
                 return tls
         except Exception as error:
             if tls.refused is not None:
@@ -197,10 +197,10 @@ class Connections:
             raise down(f"ca_file {self._config.ca_file}: {error}") from error
 
     @contextmanager
-    def _opened(
+    def opened(
         self, to: Reached, user: str | None = None, password: str | None = None
     ) -> Iterator[Connection]:
-        """A connection, encrypted where it should be, not bound yet."""
+        """A connection, encrypted where it should be, not bound yet: nobody's."""
         connection = _Connection(to, user, password, self._config.answer_seconds)
         try:
             connection.open(read_server_info=False)
@@ -217,7 +217,7 @@ class Connections:
         WrongLoginError if the password isn't theirs, NotAllowedError if it is, but the account
         is closed.
         """
-        with self._opened(to, dn, password) as connection:
+        with self.opened(to, dn, password) as connection:
             try:
                 connection.bind(read_server_info=False, controls=[(POLICY, False, None)])
             except LDAPUnwillingToPerformResult as error:
@@ -256,7 +256,7 @@ class Connections:
                 raise down(f"bind_password_file: {error}") from error
             if not password:
                 raise down(f"{file} is empty")
-        with self._opened(to, dn or None, password) as connection:
+        with self.opened(to, dn or None, password) as connection:
             try:
                 connection.bind(read_server_info=False)
             except _NOT_THIS_PASSWORD as error:

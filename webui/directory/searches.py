@@ -8,11 +8,10 @@ from typing import Any
 
 from ldap3 import ALL_ATTRIBUTES, BASE, SUBTREE, Connection
 from ldap3.core.exceptions import (
-    LDAPInsufficientAccessRightsResult,
+    LDAPBusyResult,
     LDAPNoSuchObjectResult,
-    LDAPProtocolErrorResult,
-    LDAPUnavailableCriticalExtensionResult,
-    LDAPUnwillingToPerformResult,
+    LDAPOperationResult,
+    LDAPUnavailableResult,
 )
 
 from webui.config import DirectoryConfig
@@ -21,12 +20,6 @@ from webui.directory.logins import Domain, Domains, is_below
 
 _MOST_DOMAINS = 1000
 _ANYTHING = "(objectClass=*)"
-_DOES_NOT_SAY = (
-    LDAPProtocolErrorResult,  # Samba: it doesn't know the question
-    LDAPUnwillingToPerformResult,
-    LDAPInsufficientAccessRightsResult,
-    LDAPUnavailableCriticalExtensionResult,
-)
 
 PAGE = 500
 """Entries in one answer; Active Directory gives 1,000 at most (MaxPageSize)."""
@@ -89,15 +82,37 @@ class Searches:
 
     def who_am_i(self) -> str:
         """Who is bound: an authorization identity (RFC 4532); empty if the server says none."""
+        return self._who() or ""
+
+    def tells_who(self) -> bool:
+        """Whether the server says who is bound: asked so, or as Active Directory by `token`."""
+        if self._who() is not None:
+            return True
+        try:
+            return bool(self._configuration())
+        except LDAPOperationResult:  # it tells nobody anything, before a bind
+            return False
+
+    def _who(self) -> str | None:
+        """Empty for nobody; None if the server doesn't answer that, by whatever code.
+
+        Samba, for one, doesn't know the question.
+        """
         try:
             return str(self.connection.extend.standard.who_am_i() or "")
-        except _DOES_NOT_SAY:
-            return ""
+        except (LDAPBusyResult, LDAPUnavailableResult):  # another server may answer
+            raise
+        except LDAPOperationResult:
+            return None
+
+    def _configuration(self) -> str:
+        """Where Active Directory keeps what is about itself; empty elsewhere."""
+        root = self.itself("", _ANYTHING, attributes=("configurationNamingContext",))
+        return root[0].text("configurationNamingContext") if root else ""
 
     def domains(self) -> Domains:
         """The domains whose people are below `base`; none where it is no Active Directory."""
-        root = self.itself("", _ANYTHING, attributes=("configurationNamingContext",))
-        place = root[0].text("configurationNamingContext") if root else ""
+        place = self._configuration()
         if not place:
             return Domains()
         wanted = "(|(nETBIOSName=*)(uPNSuffixes=*))"

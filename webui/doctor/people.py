@@ -44,21 +44,37 @@ def _server(config: DirectoryConfig, url: str) -> Iterator[Finding]:
         if any(finding.level is Level.WRONG for finding in certificate):
             return
         if config.bind_template:
-            yield _by_template(one, config, url)
+            yield from _by_template(one, config, url)
         if config.bind_dn or not config.bind_template:
             yield from _by_service(one, config, url)
     except (DirectoryDownError, WrongLoginError) as error:  # the latter: unwilling to look
         yield area.wrong(*why_down(error.details, url, config))
 
 
-def _by_template(one: Connections, config: DirectoryConfig, url: str) -> Finding:
-    """Whether it looks at passwords: one that nobody has, of a login that nobody has."""
-    if one.reached(lambda server: one.refused(server, "no password of anybody")):
-        return area.ok(f"{url} answers, and looks at passwords of {config.bind_template}")
-    return area.wrong(
-        f"{url} takes any login with any password.",
-        "Its rules for binds (of OpenLDAP: `allow`); until then, take it out of `servers`",
-    )
+def _by_template(one: Connections, config: DirectoryConfig, url: str) -> Iterator[Finding]:
+    """Whether it looks at passwords: one that nobody has, of a login that nobody has.
+
+    And whether it says who is bound, without which nobody gets in by a template.
+    """
+    if not one.reached(lambda server: one.refused(server, "no password of anybody")):
+        yield area.wrong(
+            f"{url} takes any login with any password.",
+            "Its rules for binds (of OpenLDAP: `allow`); until then, take it out of `servers`",
+        )
+        return
+    yield area.ok(f"{url} answers, and looks at passwords of {config.bind_template}")
+
+    def says(server: Reached) -> bool:
+        with one.service(server) if config.bind_dn else one.opened(server) as connection:
+            return Searches(connection, config).tells_who()
+
+    if not one.reached(says):
+        asked = f"asked as {config.bind_dn}" if config.bind_dn else "asked before any login"
+        yield (area.wrong if config.bind_dn else area.note)(
+            f"{url} doesn't say who is bound ({asked}): then nobody gets in by the template "
+            "(login-unclear).",
+            'Let it answer "Who am I?" (RFC 4532); or a service account without `bind_template`',
+        )
 
 
 def _by_service(one: Connections, config: DirectoryConfig, url: str) -> Iterator[Finding]:
