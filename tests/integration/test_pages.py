@@ -330,6 +330,34 @@ def test_guesses_count_together_however_the_login_is_typed(web):
     assert answers == [403] * 4 + [429]
 
 
+def test_nobody_learns_by_waiting_whose_login_another_is(web, directory):
+    """Ann goes by two logins; the one tells nothing about the other, nor about who exists."""
+    now = time.time()
+    web.app.extensions[EXTENSION] = replace(web.parts, clock=lambda: now)
+    slapd.modify(directory, "Ann Lee", uid=["ann", "annie"])
+    try:
+        tries = [save(web, login="ann", password="guess").status_code for _ in range(5)]
+        assert tries == [403] * 4 + [429]
+        for password in ("guess", "ann's own"):
+            pages = [
+                save(web, login=login, password=password).get_data(as_text=True).replace(login, "")
+                for login in ("annie", "noone")
+            ]
+            assert pages[0] == pages[1]
+            assert "If you did, wait a minute and try again." in pages[0]
+        assert save(web, login="lqch\u00e9n", password="guess").status_code == 403
+    finally:
+        slapd.modify(directory, "Ann Lee", uid="ann")
+
+
+def test_the_right_password_of_who_may_not_is_no_guess(web):
+    now = time.time()
+    web.app.extensions[EXTENSION] = replace(web.parts, clock=lambda: now)
+    guest = {"login": "guest", "password": "guest-secret"}
+    assert [save(web, **guest).status_code for _ in range(6)] == [403] * 6
+    assert "not among those who may use" in save(web, **guest).get_data(as_text=True)
+
+
 @pytest.mark.parametrize(
     "name", ["a'b", "a&b", "a(b)", "$(id)", "a%", "a`id`", "${7*7}", "{{7*7}}", "a\\b", "x' or '1"]
 )

@@ -276,12 +276,17 @@ def _in_words(error: Exception) -> str:
     return str(error) if isinstance(error, LDAPException | OSError) else repr(error)
 
 
-def wrong(details: str) -> WrongLoginError:
-    """The one message for a wrong name and a wrong password; `details` are for the journal."""
+def wrong(details: str, perhaps: str = "") -> WrongLoginError:
+    """The one message for a wrong name and a wrong password; `details` are for the journal.
+
+    And for a person whose password isn't tried for a while, which isn't told. `perhaps` is what
+    else to type.
+    """
     return WrongLoginError(
         "login-wrong",
         "This name and password don't belong together.",
-        "Use the name and password of your laboratory account.",
+        f"Use the name and password of your laboratory account{perhaps}. If you did, wait a minute "
+        "and try again.",
         Remedy.RETRY,
         details,
     )

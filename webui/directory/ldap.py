@@ -22,11 +22,12 @@ class Directory:
         self._connections = Connections(config)
 
     def authenticate(
-        self, name: str, password: str, found: Callable[[str], None] = lambda login: None
+        self, name: str, password: str, found: Callable[[str], bool] = lambda login: True
     ) -> Person:
         """Who logs in with these. WrongLoginError, NotAllowedError or DirectoryDownError.
 
-        `found` is told the person's login before the password is tried; it may raise.
+        `found` is told the person's login before the password is tried, and whether to try it is
+        its answer.
         """
         return login.authenticate(self._config, self._connections, name, password, found)
 

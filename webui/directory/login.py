@@ -53,8 +53,8 @@ class Try:
 
     typed: Typed
     password: str
-    found: Callable[[str], None]
-    """Told the login of the person who was found, who may go by several; may refuse by raising."""
+    found: Callable[[str], bool]
+    """Told the login of the person who was found, who may go by several: whether to go on."""
 
 
 def authenticate(
@@ -62,11 +62,12 @@ def authenticate(
     connections: Connections,
     login: str,
     password: str,
-    found: Callable[[str], None],
+    found: Callable[[str], bool],
 ) -> Person:
     """Who logs in with these. WrongLoginError, NotAllowedError or DirectoryDownError.
 
     `found` is told the person's login before the password is tried, if the person is known then.
+    If it says no, the password is not tried, and all looks as if it were wrong.
     """
     typed = read(login)
     if typed is None or not 0 < len(password) <= LONGEST_PASSWORD:
@@ -86,7 +87,9 @@ def _by_search(
             raise _foreign(this.typed, "no such domain")
         try:
             entry = _the_one(find(searches, this.typed, domains), connections, server, this)
-            this.found(entry.text(config.login_attribute))
+            if not this.found(entry.text(config.login_attribute)):
+                connections.refused(server, this.password)
+                raise wrong(f"{entry.dn} has to wait after wrong tries: the password was not tried")
             with connections.bound(server, entry.dn, this.password) as own:
                 if is_bound(Searches(own, config), entry) is False:
                     raise _somebody_else(searches, Searches(own, config), this.typed, entry)
@@ -207,8 +210,7 @@ def _in_words(typed: Typed, domains: Domains, error: WrongLoginError) -> WrongLo
     if domains.all and not domains.know(typed):
         return _foreign(typed, error.details)
     if typed.domain or typed.suffix:
-        hint = f"{error.hint.rstrip('.')}; perhaps `{typed.name}` alone."
-        return WrongLoginError(error.code, error.message, hint, error.remedy, error.details)
+        return wrong(error.details, f"; perhaps `{typed.name}` alone")
     return error
 
 

@@ -128,8 +128,11 @@ def meant(found: list[Entry], attribute: str, typed: Typed, domains: Domains) ->
 
 
 def folded(login: str) -> str:
-    """One spelling for all that a directory may take for the same: capitals, accents, blanks."""
-    plain = unicodedata.normalize("NFKD", login.casefold())
+    """One spelling for all that a directory may take for the same.
+
+    Capitals, accents, blanks, and letters in another width or form.
+    """
+    plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", login).casefold())
     return " ".join("".join(c for c in plain if not unicodedata.combining(c)).split())
 
 

@@ -4,7 +4,8 @@ Every try is counted before the directory is asked, so that many at once don't s
 the login's count is forgotten when the password was right. The count of a source address is not:
 somebody's own right password must not buy more guesses at other people's.
 
-A person may go by several logins: all of them count for the person whom the directory finds.
+A person may go by several logins: all of them count for the person whom the directory finds, too.
+These counts are apart, since a wait of a login that was never typed before would tell who has it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from threading import Lock
 
-from webui.directory.logins import read
+from webui.directory.logins import folded, read
 
 
 @dataclass(frozen=True)
@@ -86,10 +87,13 @@ class Ledger:
 
 
 class Throttle:
-    """Both ledgers, for many threads."""
+    """All ledgers, for many threads."""
 
     def __init__(self, *, forget_after: float = 900, most: int = 10_000) -> None:
         self._logins = Ledger(LOGIN_PACE, forget_after, most)
+        """As they were typed."""
+        self._people = Ledger(LOGIN_PACE, forget_after, most)
+        """As the directory finds them."""
         self._sources = Ledger(SOURCE_PACE, forget_after, most)
         self._lock = Lock()
 
@@ -103,15 +107,15 @@ class Throttle:
                 self._sources.count(source, now)
             return wait
 
-    def found(self, login: str, person: str, now: float) -> float:
-        """The same for the person whose login `person` is, who was found by what was typed."""
-        name = _key(person)
+    def found(self, person: str, now: float) -> float:
+        """The same for the person whose login `person` is. `now` is the time of the attempt.
+
+        Whoever has to wait must not be told: it would tell that there is such a person.
+        """
         with self._lock:
-            if name == _typed(login):
-                return 0
-            wait = self._logins.wait(name, now)
+            wait = self._people.wait(_key(person), now)
             if wait == 0:
-                self._logins.count(name, now)
+                self._people.count(_key(person), now)
             return wait
 
     def succeeded(self, login: str, source: str, person: str) -> None:
@@ -120,13 +124,14 @@ class Throttle:
             if _key(person) != _typed(login):
                 self._logins.take_back(_typed(login))
             self._logins.forgive(_key(person))
+            self._people.forgive(_key(person))
             self._sources.take_back(source)
 
-    def undecided(self, login: str, source: str, person: str = "") -> None:
-        """The directory did not answer: the try says nothing about the password."""
+    def no_guess(self, login: str, source: str, person: str = "") -> None:
+        """The try says nothing about the password, or it was right, but let nobody in."""
         with self._lock:
-            for name in {_typed(login), _key(person) if person else _typed(login)}:
-                self._logins.take_back(name)
+            self._logins.take_back(_typed(login))
+            self._people.take_back(_key(person))
             self._sources.take_back(source)
 
 
@@ -137,5 +142,5 @@ def _typed(login: str) -> str:
 
 
 def _key(login: str) -> str:
-    """One spelling for one account: directories ignore capitals, and blanks beyond one."""
-    return " ".join(login.casefold().split())[:256]
+    """One spelling for one account, of a limited length."""
+    return folded(login[:256])

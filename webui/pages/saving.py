@@ -16,7 +16,7 @@ from state.model.keys import PublicKey
 from state.model.pasted_keys import KeyProblemsError, parse_keys
 from state.trust.signatures import BadSignatureError
 from webui import events
-from webui.directory.connections import DirectoryDownError
+from webui.directory.connections import DirectoryDownError, NotAllowedError
 from webui.directory.login import Person
 from webui.events import Code
 from webui.pages.whose import refuse_other_name, refuse_other_page
@@ -105,24 +105,24 @@ def _save(parts: Services, page: str, form: Form, source: str) -> str:
 
 
 def _authenticate(parts: Services, form: Form, source: str) -> Person:
-    wait = parts.throttle.attempt(form.login, source, parts.clock())
+    now = parts.clock()
+    wait = parts.throttle.attempt(form.login, source, now)
     if wait > 0:
         raise SlowDownError(wait)
     met = ""
 
-    def found(login: str) -> None:
+    def found(login: str) -> bool:
         nonlocal met
-        if login == met:  # asked of another of the directory's servers: one try all the same
-            return
-        wait = parts.throttle.found(form.login, login, parts.clock())
-        if wait > 0:
-            raise SlowDownError(wait)
-        met = login
+        if login != met:  # else asked of another of the directory's servers: one try all the same
+            if parts.throttle.found(login, now) > 0:
+                return False
+            met = login
+        return True
 
     try:
         person = parts.directory.authenticate(form.login, form.password, found)
-    except DirectoryDownError:
-        parts.throttle.undecided(form.login, source, met)
+    except (DirectoryDownError, NotAllowedError):
+        parts.throttle.no_guess(form.login, source, met)
         raise
     parts.throttle.succeeded(form.login, source, person.login)
     return person
