@@ -5,9 +5,9 @@ from __future__ import annotations
 import pwd
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from reconciler.doctor.server import Server, our_accounts, output, text_of
+from reconciler.doctor.server import Server, our_accounts, text_of
+from reconciler.host import nss
 from reconciler.kinds.accounts.subids import SUBGID, SUBUID, parse
 from state.view import View
 from state.wire.findings import Area, Finding
@@ -15,9 +15,6 @@ from state.wire.findings import Area, Finding
 area = Area("accounts")
 subids_area = Area("subids")
 MOST_SAID = 5
-NSSWITCH = Path("/etc/nsswitch.conf")
-LOCAL = frozenset({"files", "compat"})
-"""Sources of nsswitch.conf(5) that are the server's own files."""
 MAPPED_FIRST, SLICE = 200_000, 200_000
 """Where the uids begin that SSSD gives to a directory's people, and how many each domain has
 (sssd-ldap(5): ldap_idmap_range_min, ldap_idmap_range_size). FreeIPA's ranges are the same."""
@@ -79,7 +76,7 @@ def mapped(server: Server) -> Iterator[Finding]:
     """Containers' ids that are those of a directory's people, too: one's file is the other's."""
     if server.view is None:
         return
-    if set(sources(text_of(NSSWITCH) or "", "passwd")) <= LOCAL:
+    if set(nss.sources("passwd")) <= nss.LOCAL:
         return
     yield from meeting(fleet_spans(server), elsewhere(server.view))
 
@@ -121,21 +118,11 @@ def elsewhere(view: View) -> dict[int, str]:
         *(str(resident.uid) for resident in view.residents.values()),
     ]
     found: dict[int, str] = {}
-    for source in sources(text_of(NSSWITCH) or "", "passwd"):
-        if source not in LOCAL:
-            said = output("getent", f"--service={source}", "passwd", *keys)
-            lines = (line.split(":") for line in said.splitlines())
-            found |= {int(f[2]): f[0] for f in lines if len(f) == 7 and f[2].isdigit()}
+    for source in nss.sources("passwd"):
+        if source not in nss.LOCAL:
+            said = nss.entries("passwd", keys, 7, source)
+            found |= {int(f[2]): f[0] for f in said if f[2].isdigit()}
     return found
-
-
-def sources(nsswitch: str, database: str) -> tuple[str, ...]:
-    """Where a database of nsswitch.conf(5) is looked up, in order. Pure."""
-    for line in nsswitch.splitlines():
-        name, colon, words = line.partition("#")[0].partition(":")
-        if colon and name.strip() == database:
-            return tuple(w for w in words.split() if not w.startswith("["))
-    return ()
 
 
 def fleet_spans(server: Server) -> list[Span]:
@@ -156,12 +143,12 @@ def subordinate_ids(server: Server) -> Iterator[Finding]:
     spans = fleet_spans(server)
     ours = our_accounts() | {span.owner for span in spans}
     found = False
-    asked = sources(text_of(NSSWITCH) or "", "subid")
+    asked = nss.sources("subid")
     if asked and asked[0] != "files":  # of several, the first one counts (subuid(5))
         found = True
         yield subids_area.wrong(
             f"Subordinate ids come from {asked[0]}, not from {SUBUID}: no container starts.",
-            f"`subid: files` in {NSSWITCH}.",
+            f"`subid: files` in {nss.NSSWITCH}.",
         )
     for file in (SUBUID, SUBGID):
         for finding in overlaps(str(file), parse(text_of(file) or ""), spans, ours):

@@ -1,7 +1,4 @@
-"""Who on this server has a person's login, in any source of nsswitch.conf(5), and may be the owner.
-
-By getent(1), which asks all sources, in a process of its own: one that hangs is given up.
-"""
+"""Who on this server has a person's login, by any source of nsswitch.conf(5); who may be an owner."""
 
 from __future__ import annotations
 
@@ -9,18 +6,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from reconciler.host import places
-from state import command
-from state.command import CommandError
-from state.errors import LxcGpuError, Remedy
+from reconciler.host import nss, places
+from state.errors import LxcGpuError
 from state.files import read_text
 from state.view import View
 
-PATIENCE = 5.0
-"""Seconds that the sources of accounts may take to answer."""
-FIRST_ORDINARY = 1000
-"""Accounts below this uid are the system's (login.defs(5), UID_MIN)."""
-NOBODY = 65534
 LIKE_ROOT = frozenset(
     {"root", "sudo", "wheel", "admin", "docker", "lxd", "incus", "incus-admin", "libvirt", "disk",
      "shadow", "kmem", "staff"}
@@ -61,10 +51,10 @@ class Accounts:
 def ask(view: View, users: Collection[str]) -> Accounts:
     """What getent(1) says of these users' logins. LxcGpuError if it takes too long."""
     logins = {view.residents[user].login for user in users} - {""}
-    found = _accounts(_entries("passwd", sorted(logins | {each.lower() for each in logins}), 7))
-    groups = {f[0]: f for f in _entries("group", [places.USERS_GROUP, *sorted(LIKE_ROOT)], 4)}
-    belongs = _entries("initgroups", sorted(found), 2, separator=None)
-    numbers = {f[0]: frozenset(map(int, filter(str.isdigit, f[1:]))) for f in belongs}
+    found = _accounts(nss.entries("passwd", sorted(logins | {each.lower() for each in logins}), 7))
+    groups = {f[0]: f for f in nss.entries("group", [places.USERS_GROUP, *sorted(LIKE_ROOT)], 4)}
+    belongs = [line.split() for line in nss.lines("initgroups", sorted(found))]
+    numbers = {f[0]: frozenset(map(int, filter(str.isdigit, f[1:]))) for f in belongs if f}
     own = groups.get(places.USERS_GROUP, ["", "", "", ""])[3]
     return Accounts(
         by_name={n: Account(n, a.uid, a.gid, a.home, numbers.get(n, frozenset()) | {a.gid})
@@ -78,27 +68,6 @@ def ask(view: View, users: Collection[str]) -> Accounts:
 
 def _accounts(entries: Sequence[Sequence[str]]) -> Mapping[str, Account]:
     return {f[0]: Account(f[0], int(f[2]), int(f[3]), f[5]) for f in entries}
-
-
-def _entries(
-    database: str, keys: Sequence[str], fields: int, separator: str | None = ":"
-) -> list[list[str]]:
-    """The entries of these keys, in at least so many fields. A key that is a number asks for one
-    by its number: names have to be compared."""
-    if not keys:
-        return []
-    try:
-        said = command.run(["getent", database, "--", *keys], check=False, timeout=PATIENCE).stdout
-    except CommandError as error:
-        raise LxcGpuError(
-            "accounts-silent",
-            "This server's sources of accounts (LDAP, SSSD, ...: nsswitch.conf) don't answer: "
-            "whose a home is isn't known.",
-            "Sysadmin: `getent passwd nobody` should answer at once. Then `restart`.",
-            Remedy.WAIT,
-            error.details,
-        ) from error
-    return [f for line in said.splitlines() if len(f := line.split(separator)) >= fields]
 
 
 def _subordinate(view: View) -> Iterator[range]:
@@ -122,7 +91,7 @@ def wrong_account(account: Account, accounts: Accounts, *, vouched: bool) -> Lxc
     `vouched`: a sysadmin gave it to this one person.
     """
     name, uid, why = account.name, account.uid, ""
-    if uid < FIRST_ORDINARY or uid == NOBODY:
+    if uid < nss.FIRST_ORDINARY or uid == nss.NOBODY:
         why = "it is an account of the system's"
     elif any(uid in ids or account.gid in ids for ids in accounts.subordinate):
         why = "files of containers have that number (/etc/subuid)"

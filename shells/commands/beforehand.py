@@ -27,8 +27,6 @@ area = Area("accounts")
 MOST_NAMED = 10
 AT_ONCE = 50
 """Users whom sources of accounts are asked about in one question."""
-NOBODY = 65534
-"""The uid of what belongs to nobody (systemd's UIDS-GIDS.md)."""
 
 
 def check() -> bool:
@@ -98,7 +96,7 @@ def conflicts(server: Server) -> Iterator[Finding]:
 def newcomers(server: Server) -> Iterator[Finding]:
     """Accounts of people who are no users yet: their names are taken when they come."""
     from reconciler.doctor.server import our_accounts
-    from reconciler.kinds.accounts.account_files import FIRST_ORDINARY
+    from reconciler.host.nss import FIRST_ORDINARY, NOBODY
     from reconciler.kinds.accounts.in_the_way import PREFIX
 
     assert server.view is not None  # noqa: S101

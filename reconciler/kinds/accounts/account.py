@@ -12,11 +12,10 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from reconciler.host import places
+from reconciler.host import nss, places
 from reconciler.kinds.accounts import subids
 from reconciler.kinds.accounts.account_files import (
     EXPIRED,
-    FIRST_ORDINARY,
     GROUP,
     PASSWD,
     SHADOW,
@@ -77,7 +76,7 @@ class AccountKind:
         for other in accounts.keys() - known:
             left, whose = accounts[other], view.user_of(other)
             if left.ours and left.enabled:
-                if left.uid < FIRST_ORDINARY:
+                if left.uid < nss.FIRST_ORDINARY:
                     conflicts[whose] = system_account(other, left.uid)
                 else:
                     found[whose] = left

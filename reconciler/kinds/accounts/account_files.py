@@ -9,8 +9,6 @@ from pathlib import Path
 from reconciler.host import places
 
 PASSWD, SHADOW, GROUP = Path("/etc/passwd"), Path("/etc/shadow"), Path("/etc/group")
-FIRST_ORDINARY = 1000
-"""Accounts below this uid are the system's (login.defs(5), UID_MIN): root above all."""
 EXPIRED = 1
 """The day, since 1970, on which a disabled account expired (shadow(5): 0 is ambiguous)."""
 

@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from reconciler.host import places
+from reconciler.host import nss, places
 from reconciler.kinds.accounts.homes import home_conflict
-from state import command
-from state.command import CommandError
-from state.errors import LxcGpuError, Remedy
+from state.errors import LxcGpuError
 
-PATIENCE = 5.0
-"""Seconds that the sources of accounts may take to answer."""
 OUT_OF_THE_SOURCE = (
     "Leave {name} out of that source on this server: with SSSD, `filter_users = root, {name}` and "
     "`filter_groups = root, {name}` in the section [nss] of sssd.conf, then "
@@ -39,9 +35,9 @@ def in_the_way(missing: Mapping[str, Missing]) -> dict[str, LxcGpuError]:
     """
     keys = [key for each in missing.values() for key in (each.name, str(each.uid))]
     try:
-        accounts, groups = (_entries(database, keys) for database in ("passwd", "group"))
-    except CommandError as error:
-        return dict.fromkeys(missing, _silent(error))
+        accounts, groups = (_numbers(database, keys) for database in ("passwd", "group"))
+    except LxcGpuError as error:
+        return dict.fromkeys(missing, error)
     found = {user: _taken(each, accounts, groups) for user, each in missing.items()}
     return {name: conflict for name, conflict in found.items() if conflict is not None}
 
@@ -61,24 +57,10 @@ def _taken(
     return home_conflict(name, uid)
 
 
-def _entries(database: str, keys: Sequence[str]) -> dict[str, int]:
-    """The numbers of the accounts or groups with these names or numbers, by getent(1)."""
-    if not keys:
-        return {}
-    said = command.run(["getent", database, *keys], check=False, timeout=PATIENCE).stdout
-    lines = (line.split(":") for line in said.splitlines())
-    return {fields[0]: int(fields[2]) for fields in lines if fields[2:3] and fields[2].isdigit()}
-
-
-def _silent(error: CommandError) -> LxcGpuError:
-    return LxcGpuError(
-        "accounts-silent",
-        "This server's sources of accounts (LDAP, SSSD, ...: nsswitch.conf) don't answer: whether "
-        "a name or a uid is taken isn't known, and no account is made.",
-        "Sysadmin: `getent passwd nobody` should answer at once; the next round goes on.",
-        Remedy.WAIT,
-        error.details,
-    )
+def _numbers(database: str, keys: Sequence[str]) -> dict[str, int]:
+    """The numbers of the accounts or groups with these names or numbers."""
+    found = nss.entries(database, keys, 3)
+    return {fields[0]: int(fields[2]) for fields in found if fields[2].isdigit()}
 
 
 def _elsewhere(name: str, uid: int) -> LxcGpuError:
