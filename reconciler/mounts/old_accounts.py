@@ -1,21 +1,17 @@
-"""Who on this server has a person's login, by any source of nsswitch.conf(5); who may be an owner."""
+"""Who on this server has a person's login, by all sources of accounts, and may be an owner."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reconciler.host import nss, places
-from state.errors import LxcGpuError
+from reconciler.mounts import like_root
+from state.errors import LxcGpuError, os_error
 from state.files import read_text
 from state.view import View
 
-LIKE_ROOT = frozenset(
-    {"root", "sudo", "wheel", "admin", "docker", "lxd", "incus", "incus-admin", "libvirt", "disk",
-     "shadow", "kmem", "staff"}
-)  # fmt: skip
-"""Groups whose members can become root on a server."""
 SUBORDINATE = (Path("/etc/subuid"), Path("/etc/subgid"))
 
 
@@ -27,7 +23,8 @@ class Account:
     uid: int
     gid: int
     home: str
-    groups: frozenset[int] = frozenset()
+    like_root: tuple[str, ...] = ()
+    """By which groups it can become root, and `sudoers` if sudo's files name it."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +35,6 @@ class Accounts:
     ours: frozenset[str]
     """Names of lxc-gpu's accounts."""
     our_uids: frozenset[int]
-    like_root: Mapping[int, str]
-    """LIKE_ROOT, by number."""
     subordinate: Sequence[range]
     """The numbers that containers' files have."""
 
@@ -49,21 +44,74 @@ class Accounts:
 
 
 def ask(view: View, users: Collection[str]) -> Accounts:
-    """What getent(1) says of these users' logins. LxcGpuError if it takes too long."""
+    """What is said of these users' logins. LxcGpuError if the sources don't answer."""
     logins = {view.residents[user].login for user in users} - {""}
-    found = _accounts(nss.entries("passwd", sorted(logins | {each.lower() for each in logins}), 7))
-    groups = {f[0]: f for f in nss.entries("group", [places.USERS_GROUP, *sorted(LIKE_ROOT)], 4)}
-    belongs = [line.split() for line in nss.lines("initgroups", sorted(found))]
-    numbers = {f[0]: frozenset(map(int, filter(str.isdigit, f[1:]))) for f in belongs if f}
-    own = groups.get(places.USERS_GROUP, ["", "", "", ""])[3]
+    keys = sorted(logins | {each.lower() for each in logins})
+    found = _accounts(nss.entries("passwd", keys, 7))
+    ours = [f[3] for f in nss.entries("group", [places.USERS_GROUP], 4)]
     return Accounts(
-        by_name={n: Account(n, a.uid, a.gid, a.home, numbers.get(n, frozenset()) | {a.gid})
-                 for n, a in found.items()},
-        ours=frozenset(filter(None, own.split(","))),
+        by_name=_with_powers(found),
+        ours=frozenset(name for names in ours for name in names.split(",") if name),
         our_uids=frozenset(resident.uid for resident in view.residents.values()),
-        like_root={0: "root", **{int(f[2]): n for n, f in groups.items() if n in LIKE_ROOT}},
         subordinate=(*_subordinate(view), *_noted_ranges()),
-    )  # fmt: skip
+    )
+
+
+def _with_powers(found: Mapping[str, Account]) -> Mapping[str, Account]:
+    """The same accounts, with what makes each like root."""
+    if not found:
+        return {}
+    try:
+        sudoers = like_root.in_sudoers()
+    except OSError as error:
+        raise os_error(error) from error
+    groups = like_root.GROUPS | {n[1:] for n in sudoers if n.startswith("%") and n[1:2] not in "#:"}
+    strong = [f for f in nss.entries("group", sorted(groups), 4) if f[2].isdigit()]
+    strong += [
+        [f"gid {n[2:]}", "", n[2:], ""] for n in sudoers if n[:2] == "%#" and n[2:].isdigit()
+    ]
+    belongs = _belongs(sorted(found))
+    return {
+        name: replace(account, like_root=_powers(account, strong, belongs[name], sudoers))
+        for name, account in found.items()
+    }
+
+
+def _powers(
+    account: Account,
+    strong: Sequence[Sequence[str]],
+    belongs: Collection[int],
+    sudoers: Collection[str],
+) -> tuple[str, ...]:
+    groups = [
+        fields[0]
+        for fields in strong
+        if int(fields[2]) in {*belongs, account.gid} or account.name in fields[3].split(",")
+    ]
+    return (*sorted(groups), *(["sudoers"] if _is_named(account, sudoers) else []))
+
+
+def _belongs(names: Sequence[str]) -> Mapping[str, frozenset[int]]:
+    """The numbers of the groups of each account. LxcGpuError if nothing is said of one."""
+    found: dict[str, frozenset[int]] = {}
+    for line in nss.lines("initgroups", names):
+        for name in names:  # a name may hold blanks: what follows it are numbers only
+            if f"{line} ".startswith(f"{name} "):
+                numbers = line[len(name) :].split()
+                if all(map(str.isdigit, numbers)):
+                    found[name] = frozenset(map(int, numbers))
+    if missing := [name for name in names if name not in found]:
+        raise nss.silent(f"getent initgroups {missing[0]}")
+    return found
+
+
+def _is_named(account: Account, sudoers: Collection[str]) -> bool:
+    """Whether sudo's files name the account itself, with a domain or without, or everybody."""
+    return bool({*map(_plain, sudoers)} & {_plain(account.name), f"#{account.uid}", "all"})
+
+
+def _plain(name: str) -> str:
+    return name.partition("@")[0].rpartition("\\")[2].lower()
 
 
 def _accounts(entries: Sequence[Sequence[str]]) -> Mapping[str, Account]:
@@ -101,15 +149,16 @@ def wrong_account(account: Account, accounts: Accounts, *, vouched: bool) -> Lxc
             f"The home of the account {name} (uid {uid}) is left alone: {why}.",
             "Sysadmin: if it is the person's all the same, give the account another number.",
         )
-    strong = ", ".join(
-        sorted(accounts.like_root[gid] for gid in account.groups & accounts.like_root.keys())
-    )
-    if strong and not vouched:
+    if account.like_root and not vouched:
+        groups = [group for group in account.like_root if group != "sudoers"]
+        typed = [f"`gpasswd --delete {name} {group}`" for group in groups]
+        if len(groups) < len(account.like_root):
+            typed.append("take it out of /etc/sudoers and /etc/sudoers.d")
         return LxcGpuError(
             "old-home-root",
-            f"The home of the account {name} is left alone: who is in {strong} can become root on "
-            "this server, and so can whoever writes that person's start-up files.",
-            f"Sysadmin: `gpasswd --delete {name} GROUP`; or, if it has to be, put the mount into "
-            "that person's registration.",
+            f"The home of the account {name} is left alone: it can become root on this server (by "
+            f"{', '.join(account.like_root)}), and so can whoever writes its start-up files.",
+            f"Sysadmin: {' and '.join(typed)}; or, if it has to be, put the mount into that "
+            "person's registration.",
         )
     return None

@@ -9,12 +9,11 @@ import pytest
 from reconciler.mounts.old_accounts import Account, Accounts, wrong_account
 from reconciler.mounts.old_homes import below
 
-LQCHEN = Account("lqchen", 1668801105, 1668800513, "/home/lqchen", frozenset({1668800513}))
+LQCHEN = Account("lqchen", 1668801105, 1668800513, "/home/lqchen")
 ACCOUNTS = Accounts(
     by_name={"lqchen": LQCHEN, "Ann": replace(LQCHEN, name="Ann", uid=3002)},
     ours=frozenset({"gpu-lqchen"}),
     our_uids=frozenset({20031}),
-    like_root={0: "root", 27: "sudo"},
     subordinate=(range(10_000_000, 10_262_144), range(1668900000, 1668965536)),
 )
 
@@ -57,8 +56,8 @@ def test_only_a_folder_below_the_source_is_a_home(source: str, home: str, way: s
      (replace(LQCHEN, uid=10_001_000), "old-home-account"),
      (replace(LQCHEN, gid=10_001_000), "old-home-account"),
      (replace(LQCHEN, uid=1668900000), "old-home-account"),
-     (replace(LQCHEN, groups=frozenset({27, 1668800513})), "old-home-root"),
-     (replace(LQCHEN, groups=frozenset({0})), "old-home-root")],
+     (replace(LQCHEN, like_root=("docker",)), "old-home-root"),
+     (replace(LQCHEN, like_root=("sudoers",)), "old-home-root")],
 )  # fmt: skip
 def test_whose_files_nobody_in_a_container_may_have(account: Account, code: str | None) -> None:
     problem = wrong_account(account, ACCOUNTS, vouched=False)
