@@ -134,6 +134,16 @@ class TestTwenty:
         eventually(lambda: gpu18.sh(KNOWN, check=False).ok)
         assert reconcile(gpu18, "--kind", "old_home").ok
 
+    def test_after_a_boot_containers_wait_for_who_knows_these_people(
+        self, lab_of_old: Fleet
+    ) -> None:
+        """systemd.special(7), nss-user-lookup.target: sssd.service is before it."""
+        for unit in ("lxc-gpu-come-back", "lxc-gpu-reconcile"):
+            after = lab_of_old.gpu18.run(["systemctl", "show", "-p", "After", "--value", unit])
+            assert "nss-user-lookup.target" in after.stdout.split()
+        before = lab_of_old.gpu18.run(["systemctl", "show", "-p", "Before", "--value", "sssd"])
+        assert "nss-user-lookup.target" in before.stdout.split()
+
     def test_all_is_as_it_was(self, lab_of_old: Fleet, before: tuple[list[str], str]) -> None:
         """Every file of every home, every account, and they log in as they always did."""
         gpu18 = lab_of_old.gpu18
