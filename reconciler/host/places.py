@@ -46,6 +46,9 @@ MARKER = ".lxc-gpu-containers"
 MADE = KEPT / "made"
 """A file for each user whose container was made here: one that is gone is not made anew unasked."""
 
+OLD_OWNERS = KEPT / "old-owners"
+"""A file for each user who was shown an old home here, with the uid of the account whose it is."""
+
 RUN = Path("/run/lxc-gpu")
 LOCKS = RUN / "locks"
 ROUND_SINCE_BOOT = RUN / "round-since-boot"

@@ -12,6 +12,8 @@ from state.errors import LxcGpuError, os_error
 from state.files import read_text
 from state.view import View
 
+LOCAL = nss.LOCAL | {"systemd"}
+"""Sources whose accounts somebody made on this very server, of whatever name they liked."""
 SUBORDINATE = (Path("/etc/subuid"), Path("/etc/subgid"))
 
 
@@ -25,6 +27,8 @@ class Account:
     home: str
     like_root: tuple[str, ...] = ()
     """By which groups it can become root, and `sudoers` if sudo's files name it."""
+    local: bool = False
+    """Whether this very server has an account of that name or uid: no directory says whose."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ def ask(view: View, users: Collection[str]) -> Accounts:
     """What is said of these users' logins. LxcGpuError if the sources don't answer."""
     logins = {view.residents[user].login for user in users} - {""}
     keys = sorted(logins | {each.lower() for each in logins})
-    found = _accounts(nss.entries("passwd", keys, 7))
+    found = _marked(_accounts(nss.entries("passwd", keys, 7)))
     ours = [f[3] for f in nss.entries("group", [places.USERS_GROUP], 4)]
     return Accounts(
         by_name=_with_powers(found),
@@ -55,6 +59,18 @@ def ask(view: View, users: Collection[str]) -> Accounts:
         our_uids=frozenset(resident.uid for resident in view.residents.values()),
         subordinate=(*_subordinate(view), *_noted_ranges()),
     )
+
+
+def _marked(found: Mapping[str, Account]) -> Mapping[str, Account]:
+    """The same accounts, with which are local."""
+    keys = [word for account in found.values() for word in (account.name, str(account.uid))]
+    sources = {"files", *nss.sources("passwd")} & LOCAL
+    local = [f for source in sorted(sources) for f in nss.entries("passwd", keys, 7, source)]
+    known = {word for fields in local for word in (fields[0], fields[2])}
+    return {
+        name: replace(account, local=bool({name, str(account.uid)} & known))
+        for name, account in found.items()
+    }
 
 
 def _with_powers(found: Mapping[str, Account]) -> Mapping[str, Account]:

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from reconciler.children import hostile
 from reconciler.host import places
-from reconciler.mounts import sources
+from reconciler.mounts import old_owners, sources
 from reconciler.mounts.locked_mount import mount_locked
 from reconciler.mounts.old_accounts import Account, Accounts, ask, wrong_account
 from reconciler.mounts.owner_map import Owner, owner_map
@@ -37,7 +37,7 @@ class OldHome:
 
 @dataclass(frozen=True)
 class Found:
-    """What there is of one user in one source: a home, nothing, or what is wrong with it."""
+    """What there is of one user in one source: a home, nothing, or why it isn't shown."""
 
     home: OldHome | None = None
     problem: LxcGpuError | None = None
@@ -56,10 +56,11 @@ def look(view: View, users: Collection[str]) -> Mapping[str, Mapping[str, Found]
     if not good:
         return {user: {} for user in users}
     accounts = ask(view, [user for user, of in wanted.items() if of])
+    noted = old_owners.noted()
     found: dict[str, dict[str, Found]] = {user: {} for user in users}
     for source in sorted(good):
         said = {
-            user: _decided(view, user, mount, accounts)
+            user: _decided(view, user, mount, accounts, noted)
             for user, of in wanted.items()
             for mount in of
             if mount.source == source
@@ -86,7 +87,9 @@ def _is_good(mount: Mount) -> bool:
     return True
 
 
-def _decided(view: View, user: str, mount: Mount, accounts: Accounts) -> Found:
+def _decided(
+    view: View, user: str, mount: Mount, accounts: Accounts, noted: Mapping[str, int]
+) -> Found:
     """What the accounts say, before the disk is asked."""
     login = view.residents[user].login
     account = accounts.of(login)
@@ -103,7 +106,10 @@ def _decided(view: View, user: str, mount: Mount, accounts: Accounts) -> Found:
         return Found()
     if folder is None:
         return Found(problem=_elsewhere(account, mount))
-    return Found(OldHome(Owner(account.uid, account.gid), folder))
+    problem = old_owners.changed(user, account.name, account.uid, noted)
+    if problem is None and account.local and not vouched:
+        problem = _not_vouched(view.server, user, account, mount)
+    return Found(OldHome(Owner(account.uid, account.gid), folder), problem)
 
 
 def below(source: str, home: str) -> str | None:
@@ -120,7 +126,19 @@ def _unknown(login: str, mount: Mount) -> LxcGpuError:
         f"There is {mount.source}/{login}, but no account {login} on this server: whose it is "
         "isn't known.",
         f"Sysadmin: `getent passwd {login}` has to name it, also while lxc-gpu's own account has "
-        "another name.",
+        "another name. Then `restart`.",
+    )
+
+
+def _not_vouched(server: str, user: str, account: Account, mount: Mount) -> LxcGpuError:
+    mounted = ", mounted: true" if mount.mounted else ""
+    words = f"{{source: {mount.source}, target: {mount.target}, access: home{mounted}}}"
+    return LxcGpuError(
+        "old-home-local",
+        f"{account.name} (uid {account.uid}) is an account of this server's own: that the user "
+        f"{user} is the same person, no directory says.",
+        f"Sysadmin: if so, `mounts: [{words}]` in registrations/{server}/{user}.yaml. Then "
+        "`restart`.",
     )
 
 
@@ -150,7 +168,7 @@ def _on_the_disk(view: View, source: str, said: Mapping[str, Found]) -> Mapping[
     found = dict(said)
     for user in ways:
         each = _judged(f"{source}/{ways[user]}", said[user], seen[user])
-        if each.home is not None and user in there:
+        if each.home is not None and each.problem is None and user in there:
             flags = {*sources.FLAGS["home"], "idmapped"}
             inside = view.residents[user].subid + LOGIN_USER
             same = there[user] == [inside, *seen[user][1:]]
@@ -169,14 +187,29 @@ def _way(view: View, user: str, said: Found) -> str:
 
 
 def _status(root: int, way: str) -> object:
-    """Owner, device and inode of a folder, no link followed; empty: nothing; a text: no folder."""
+    """Owner, device and inode of a folder, no link followed; empty: nothing; a text: no folder.
+
+    A mapping: a folder on the way that isn't root's alone.
+    """
     try:
+        if above := _open_to_others(root, PurePosixPath(way)):
+            return {"above": above}
         with hostile.opened_folder(root, PurePosixPath(way)) as folder:
             return _numbers(os.fstat(folder))
     except FileNotFoundError:
         return []
     except OSError as error:
         return str(error.strerror)
+
+
+def _open_to_others(root: int, way: PurePosixPath) -> str:
+    """The first folder on the way in which others than root could put another one's home."""
+    for above in reversed(way.parents):
+        with hostile.opened_folder(root, above) as folder:
+            status = os.fstat(folder)
+        if status.st_uid != 0 or status.st_mode & 0o022:
+            return str(above)
+    return ""
 
 
 def _numbers(status: os.stat_result) -> list[int]:
@@ -189,6 +222,8 @@ def _judged(path: str, said: Found, seen: object) -> Found:
         return Found()
     if said.home is None:
         return said
+    if isinstance(seen, dict):
+        return Found(problem=_open(path, said.home, seen["above"]))
     if not isinstance(seen, list) or seen[0] != said.home.owner.uid:
         return Found(problem=_taken(path, said.home.owner, seen))
     return said
@@ -203,6 +238,16 @@ def _taken(path: str, owner: Owner, seen: object) -> LxcGpuError:
     )
 
 
+def _open(path: str, home: OldHome, above: str) -> LxcGpuError:
+    folder = PurePosixPath(path.removesuffix(home.folder)) / above
+    return LxcGpuError(
+        "old-home-open",
+        f"{path} is left alone: others than root may change {folder}, and could put another one's "
+        "home there.",
+        f"Sysadmin: `chown root {folder}; chmod go-w {folder}`. Then `restart`.",
+    )
+
+
 def mount(source: str, home: OldHome, inside: int, place: Path) -> None:
     """Mount the home at `place`, where what is its owner's belongs to the number `inside`.
 
@@ -214,6 +259,8 @@ def mount(source: str, home: OldHome, inside: int, place: Path) -> None:
 
     def work(root: int) -> None:
         hostile.still_at_it(sources.PATIENCE)
+        if above := _open_to_others(root, PurePosixPath(home.folder)):
+            raise _open(path, home, above)
         with hostile.opened_folder(root, PurePosixPath(home.folder)) as folder:
             status = os.fstat(folder)
             if not stat.S_ISDIR(status.st_mode) or status.st_uid != home.owner.uid:

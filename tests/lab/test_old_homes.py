@@ -29,7 +29,12 @@ ln ../bob/secret of-bob
 install -o LQChen -g bob -m 660 /dev/null of-a-group
 mknod -m 666 zero c 1 5
 """
-REMOVED = "userdel -r LQChen; userdel -r bob; rm -rf /srv/homes"
+IN_GROUP = f"install -d /srv/homes/group; mv {HOME} /srv/homes/group/; usermod -d /srv/homes/group/LQChen LQChen"  # noqa: E501
+NOT_IN_GROUP = (
+    f"mv /srv/homes/group/LQChen {HOME}; rmdir /srv/homes/group; usermod -d {HOME} LQChen"
+)
+NOTED = "/var/lib/lxc-gpu/old-owners"
+REMOVED = "userdel -r LQChen; userdel -r bob; rm -rf /srv/homes /var/lib/lxc-gpu/old-owners"
 LISTED = f"cd {HOME}; find . -printf '%p %U:%G %m %s %T@ %n\\n' | sort; find . -type f | sort | xargs sha256sum"  # noqa: E501
 
 ATTACKS = (
@@ -74,7 +79,7 @@ def commit(fleet: Fleet, mount: str, registered: str = "") -> None:
 def homes(fleet: Fleet) -> Iterator[Fleet]:
     """gpu17 with the home that LQChen has had there, and bob's, who is a stranger."""
     fleet.gpu17.sh(PREPARED)
-    commit(fleet, MOUNT)
+    commit(fleet, MOUNT, MOUNT)
     done = reconcile(fleet.gpu17)
     assert done.ok, done.stdout
     assert "old_home: let lqchen's container see their old home in /srv/homes" in done.stdout
@@ -163,8 +168,10 @@ class TestWhoseItIs:
           "old-home-taken", f"`chown -h 3001 {HOME}`"),
          ("usermod -d /srv/homes/bob LQChen", f"usermod -d {HOME} LQChen",
           "old-home-taken", "/srv/homes/bob is a folder of uid 3002, not of uid 3001"),
-         ("groupadd docker; usermod -aG docker LQChen", "groupdel docker",
-          "old-home-root", "`gpasswd --delete LQChen GROUP`"),
+         (f"{IN_GROUP}; chmod g+w /srv/homes/group", f"{NOT_IN_GROUP}",
+          "old-home-open", "`chown root /srv/homes/group; chmod go-w /srv/homes/group`"),
+         among(f"{IN_GROUP}; chown bob /srv/homes/group", f"{NOT_IN_GROUP}",
+               "old-home-open", "others than root may change /srv/homes/group"),
          among(f"mv {HOME} {HOME}.x; ln -s /etc {HOME}", f"rm {HOME}; mv {HOME}.x {HOME}",
                "old-home-taken", "no plain folder"),
          among(f"chown bob {HOME}", f"chown LQChen {HOME}",
@@ -196,19 +203,40 @@ class TestWhoseItIs:
         assert mended(gpu17).ok
         assert gpu17.sh(watched).stdout == before
 
-    @pytest.mark.matrix
-    def test_a_sysadmin_who_puts_it_into_a_registration_vouches(self, homes: Fleet) -> None:
-        homes.gpu17.sh("groupadd docker; usermod -aG docker LQChen")
+    def test_an_account_of_the_servers_own_needs_a_sysadmins_word(self, homes: Fleet) -> None:
+        """Whoever can become root needs it, too; with it, both are shown."""
+        gpu17, vouched = homes.gpu17, "registrations/gpu17/lqchen.yaml"
+        commit(homes, MOUNT)
+        gpu17.sh("groupadd gpu-admins; usermod -aG gpu-admins LQChen; mkdir -p /etc/sudoers.d")
         try:
-            assert "(old-home-root)" in mended(homes.gpu17).stdout
-            assert "/home/old is left out. The home of the account LQChen" in restart(homes)
+            done = reconcile(gpu17)
+            assert "(old-home-local)" in done.stdout
+            assert f"`mounts: [{MOUNT}]` in {vouched}" in done.stdout
+            assert not gpu17.sh(f"mountpoint -q {PLACE}", check=False).ok
+            gpu17.sh("echo '%gpu-admins ALL=ALL' >/etc/sudoers.d/gpu-admins")
+            done = mended(gpu17)
+            assert "(old-home-root)" in done.stdout
+            assert "`gpasswd --delete LQChen gpu-admins`" in done.stdout
             commit(homes, MOUNT, MOUNT)
-            assert reconcile(homes.gpu17).ok
-            assert "left out" not in restart(homes)
+            assert reconcile(gpu17).ok
+            gpu17.sh(f"mountpoint -q {PLACE}")
         finally:
-            homes.gpu17.sh("groupdel docker")
-            commit(homes, MOUNT)
-            assert reconcile(homes.gpu17).ok
+            gpu17.sh("groupdel gpu-admins; rm -f /etc/sudoers.d/gpu-admins")
+
+    def test_a_login_that_changes_hands_takes_no_home_along(self, homes: Fleet) -> None:
+        """Neither another user's home, nor a second one."""
+        gpu17 = homes.gpu17
+        assert gpu17.read(f"{NOTED}/lqchen") == "3001\n"
+        for broken, mend in ((f"mv {NOTED}/lqchen {NOTED}/ann", f"rm {NOTED}/ann"),
+                             (f"echo 3002 >{NOTED}/lqchen", f"rm {NOTED}/lqchen")):  # fmt: skip
+            gpu17.sh(f"umount {PLACE}; {broken}")
+            done = mended(gpu17)
+            assert "(old-home-changed)" in done.stdout
+            assert f"`{mend}`" in done.stdout
+            assert not gpu17.sh(f"mountpoint -q {PLACE}", check=False).ok
+            gpu17.sh(mend)
+            assert mended(gpu17).ok
+        assert gpu17.sh(f"mountpoint -q {PLACE}; cat {NOTED}/*").stdout == "3001\n"
 
     @pytest.mark.matrix
     def test_a_folder_that_changes_while_it_is_looked_at_is_never_another_ones(
@@ -255,6 +283,16 @@ class TestMounts:
         assert mended(gpu17).ok
         assert not gpu17.sh(f"test -e {place}", check=False).ok
 
+    @pytest.mark.matrix
+    def test_what_the_kernel_refuses_is_a_note_at_the_start(self, homes: Fleet) -> None:
+        gpu17 = homes.gpu17
+        gpu17.sh(f"umount {PLACE}; mkdir -p {PLACE}; touch {PLACE}/x; mount --bind {HOME} {PLACE}")
+        said = restart(homes)
+        assert "/home/old is left out. " in said
+        assert "Directory not empty" in said
+        gpu17.sh(f"rm {PLACE}/x")
+        assert "left out" not in restart(homes)
+
     def test_a_file_system_that_cannot_is_named_in_words(self, homes: Fleet) -> None:
         gpu17 = homes.gpu17
         kind = gpu17.sh("mkdir -p /elsewhere; stat -f -c %T /elsewhere").stdout.strip()
@@ -262,7 +300,8 @@ class TestMounts:
             pytest.skip(f"the lab's machines stand on {kind}, which may be able to")
         gpu17.sh(f"cp -a {HOME} /elsewhere/LQChen; usermod -d /elsewhere/LQChen LQChen")
         try:
-            commit(homes, MOUNT.replace("/srv/homes", "/elsewhere"))
+            elsewhere = MOUNT.replace("/srv/homes", "/elsewhere")
+            commit(homes, elsewhere, elsewhere)
             done = reconcile(gpu17)
             assert "/elsewhere/LQChen can't be shown with its owner mapped: Invalid" in done.stdout
             assert "`findmnt --target /elsewhere/LQChen`" in done.stdout
@@ -271,7 +310,7 @@ class TestMounts:
             assert any("/elsewhere/LQChen" in f["text"] for f in found["findings"])
         finally:
             gpu17.sh(f"usermod -d {HOME} LQChen; rm -r /elsewhere")
-            commit(homes, MOUNT)
+            commit(homes, MOUNT, MOUNT)
             assert reconcile(gpu17).ok
 
     def test_the_disk_is_as_it_was(self, homes: Fleet) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from reconciler.mounts import old_homes, sources
+from reconciler.mounts import old_homes, old_owners, sources
 from reconciler.mounts.locked_mount import unmount
 from reconciler.mounts.old_homes import Found
 from reconciler.plan import Change, Lock, Observed, Tell
@@ -76,14 +76,18 @@ class OldHomeKind:
         LxcGpuError if it can't be had; then none is mounted. The user's lock is held.
         """
         found = old_homes.look(view.only(user), [user])[user].get(source, Found())
-        if source in sources.old_homes_mounted().get(user, {}):
-            _take_away(user, source)
-        if found.problem is not None:
-            raise found.problem
-        if found.home is None:
-            return False
-        inside = view.residents[user].subid + old_homes.LOGIN_USER
-        old_homes.mount(source, found.home, inside, sources.old_home_place(source, user))
+        try:
+            if source in sources.old_homes_mounted().get(user, {}):
+                _take_away(user, source)
+            if found.problem is not None:
+                raise found.problem
+            if found.home is None:
+                return False
+            inside = view.residents[user].subid + old_homes.LOGIN_USER
+            old_owners.note(user, found.home.owner.uid)
+            old_homes.mount(source, found.home, inside, sources.old_home_place(source, user))
+        except OSError as error:
+            raise os_error(error) from error
         return True
 
     def describe(self, change: Change[Sources]) -> str:

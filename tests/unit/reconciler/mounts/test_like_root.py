@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -91,3 +92,20 @@ def _says(folder: Path, monkeypatch: pytest.MonkeyPatch, initgroups: str, sudoer
     (folder / "sudoers").write_text(sudoers)
     monkeypatch.setattr(command, "SEARCH_PATH", f"{folder}:{command.SEARCH_PATH}")
     monkeypatch.setattr(like_root, "SUDOERS", (folder / "sudoers",))
+
+
+@pytest.mark.parametrize(
+    ("local", "found"),
+    [("ann:x:3001:3001::/home/ann:/bin/sh", True),
+     ("ann:x:1004:1004::/home/ann:/bin/sh", True),
+     ("jsmith:x:3001:3001::/home/ann:/bin/sh", True),
+     ("", False)],
+)  # fmt: skip
+def test_an_account_whose_name_or_uid_is_this_servers_own_is_local(
+    local: str, found: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _says(tmp_path, monkeypatch, "echo ann", "")
+    text = (tmp_path / "getent").read_text()
+    own = f'case "$1" in --service=files) echo {shlex.quote(local)}; exit;; --*) exit;; esac'
+    (tmp_path / "getent").write_text(text.replace("\n", f"\n{own}\n", 1))
+    assert old_accounts.ask(ANN, ["ann"]).by_name["ann"].local is found

@@ -8,6 +8,7 @@ import pytest
 
 from reconciler.mounts.old_accounts import Account, Accounts, wrong_account
 from reconciler.mounts.old_homes import below
+from reconciler.mounts.old_owners import changed
 
 LQCHEN = Account("lqchen", 1668801105, 1668800513, "/home/lqchen")
 ACCOUNTS = Accounts(
@@ -65,3 +66,19 @@ def test_whose_files_nobody_in_a_container_may_have(account: Account, code: str 
     assert (wrong_account(account, ACCOUNTS, vouched=True) is None) == (
         code in (None, "old-home-root")
     )
+
+
+@pytest.mark.parametrize(
+    ("before", "typed"),
+    [({}, None),
+     ({"ann": 3002}, None),
+     ({"lqchen": 3001, "ann": 3002}, None),
+     ({"ann": 3001}, "rm /var/lib/lxc-gpu/old-owners/ann"),
+     ({"lqchen": 3002}, "rm /var/lib/lxc-gpu/old-owners/lqchen")],
+)  # fmt: skip
+def test_a_home_stays_the_users_to_whom_it_was_shown(
+    before: dict[str, int], typed: str | None
+) -> None:
+    problem = changed("lqchen", "LQChen", 3001, before)
+    assert (problem is None) == (typed is None)
+    assert problem is None or f"`{typed}`" in problem.hint
