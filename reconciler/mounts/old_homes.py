@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from reconciler.children import hostile
 from reconciler.host import places
 from reconciler.mounts import old_owners, sources
-from reconciler.mounts.locked_mount import mount_locked
+from reconciler.mounts.locked_mount import mount_locked, try_locked
 from reconciler.mounts.old_accounts import Account, Accounts, ask, wrong_account
 from reconciler.mounts.owner_map import Owner, owner_map
 from state.errors import LxcGpuError
@@ -255,6 +255,22 @@ def mount(source: str, home: OldHome, inside: int, place: Path) -> None:
     """
     places.OLD_HOMES.mkdir(mode=0o711, exist_ok=True)
     place.mkdir(mode=0o755, exist_ok=True)
+
+    def put(folder: int, ids: int) -> None:
+        mount_locked(folder, place, sources.FLAGS["home"], ids)
+
+    _with_map(source, home, inside, put)
+
+
+def try_to_map(source: str, home: OldHome) -> None:
+    """LxcGpuError if the home can't be shown with its owner mapped; nothing is mounted."""
+    _with_map(
+        source, home, LOGIN_USER, lambda folder, ids: try_locked(folder, sources.FLAGS["home"], ids)
+    )
+
+
+def _with_map(source: str, home: OldHome, inside: int, act: Callable[[int, int], None]) -> None:
+    """Call `act` with descriptors of the home and of a map of its owner, in a child."""
     path = f"{source}/{home.folder}"
 
     def work(root: int) -> None:
@@ -267,7 +283,7 @@ def mount(source: str, home: OldHome, inside: int, place: Path) -> None:
                 raise _taken(path, home.owner, _numbers(status))
             try:
                 with owner_map(home.owner, Owner(inside, inside)) as ids:
-                    mount_locked(folder, place, sources.FLAGS["home"], ids)
+                    act(folder, ids)
             except OSError as error:
                 raise _cannot(path, error) from error
 

@@ -31,7 +31,7 @@ AT_ONCE = 50
 
 def check() -> bool:
     """Print what was found; whether nothing is in the way."""
-    from reconciler.doctor import numbers
+    from reconciler.doctor import numbers, old_homes
     from reconciler.doctor.server import Server
     from reconciler.host.config import read_server_config
 
@@ -43,6 +43,7 @@ def check() -> bool:
         numbers.uids,
         numbers.subordinate_ids,
         numbers.mapped,
+        old_homes.shown,
     )
     findings = examine(checks, server)
     show(findings, Terminal(sys.stdout, sys.stdout), socket.gethostname())
@@ -66,7 +67,8 @@ def with_everybody(config: ServerConfig) -> View:
     state = Repository(places.STATE_CLONE, ssh_command()).read(revision)
     key = state.servers[config.name].host_key
     everybody = {name: Registration(host_key=key) for name in state.users}
-    registrations = {**state.registrations, config.name: everybody}
+    here = {**everybody, **state.registrations.get(config.name, {})}
+    registrations = {**state.registrations, config.name: here}
     return view_of(replace(state, registrations=registrations), config.name, revision)
 
 

@@ -94,6 +94,20 @@ class TestTwenty:
         assert len(before[1].splitlines()) == len(NAMES) + 1
         assert len(before[0]) == len(NAMES) * 8
 
+    def test_beforehand_old_homes_are_looked_at(self, lab_of_old: Fleet) -> None:
+        """Whose would be left alone, by kind, and whether the file system maps owners."""
+        gpu18 = lab_of_old.gpu18
+        assert "old homes of 0 of " in gpu18.sh("lxc-gpu adopt --check", check=False).stdout
+        gpu18.sh("""
+            echo LQChen:x:3011:3011::/home/LQChen:/bin/sh >>/etc/passwd
+            install -d -o 3011 /home/LQChen""")
+        try:
+            said = gpu18.sh("lxc-gpu adopt --check", check=False).stdout
+        finally:
+            gpu18.sh("sed -i /^LQChen:x:3011/d /etc/passwd; rmdir /home/LQChen")
+        assert "(old-home-local): lqchen." in said
+        assert "in registrations/gpu18/lqchen.yaml" in said
+
     def test_they_register_and_find_what_was_theirs(self, lab_of_old: Fleet) -> None:
         introduce(lab_of_old, FIRST)
         for name, other in (FIRST, FIRST[::-1]):
