@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from reconciler.mounts.old_accounts import Account, Accounts, wrong_account
-from reconciler.mounts.old_homes import below
+from reconciler.mounts.old_homes import OldHome, below, try_to_map
 from reconciler.mounts.old_owners import changed
+from reconciler.mounts.owner_map import Owner
+from state.errors import LxcGpuError
 
 LQCHEN = Account("lqchen", 1668801105, 1668800513, "/home/lqchen")
 ACCOUNTS = Accounts(
@@ -82,3 +86,19 @@ def test_a_home_stays_the_users_to_whom_it_was_shown(
     problem = changed("lqchen", "LQChen", 3001, before)
     assert (problem is None) == (typed is None)
     assert problem is None or f"`{typed}`" in problem.hint
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it changes owners")
+@pytest.mark.parametrize(("owner", "mode"), [(3002, 0o755), (0, 0o775), (0, 0o757)])
+def test_a_folder_on_the_way_that_others_may_change_ends_it(
+    owner: int, mode: int, tmp_path: Path
+) -> None:
+    tmp_path.chmod(0o755)
+    (tmp_path / "group/ann").mkdir(parents=True)
+    os.chown(tmp_path / "group", owner, 0)
+    (tmp_path / "group").chmod(mode)
+    os.chown(tmp_path / "group/ann", 3001, 3001)
+    with pytest.raises(LxcGpuError) as refused:
+        try_to_map(str(tmp_path), OldHome(Owner(3001, 3001), "group/ann"))
+    assert refused.value.code == "old-home-open"
+    assert f"`chown root {tmp_path}/group; chmod go-w {tmp_path}/group`" in refused.value.hint
