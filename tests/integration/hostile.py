@@ -122,3 +122,10 @@ def cut(client: socket.socket, _: bytes) -> None:
 def saying(code: int, message: bytes = b"") -> Callable[[socket.socket, bytes], None]:
     """Answer with a code of RFC 4511, 4.1.9."""
     return lambda client, request: client.sendall(result(request, code, message))
+
+
+def naming(dn: str) -> Callable[[socket.socket, bytes], None]:
+    """Answer "Who am I?" (RFC 4532) with this name."""
+    said = b"dn:" + dn.encode()
+    content = b"\x0a\x01\x00\x04\x00\x04\x00\x8b" + bytes([len(said)]) + said
+    return lambda client, request: client.sendall(answer(request, 0x78, content))

@@ -29,6 +29,7 @@ from tests.integration.hostile import (
     UNAVAILABLE,
     UNWILLING,
     cut,
+    naming,
     relaying,
     saying,
     serving,
@@ -97,11 +98,29 @@ def test_the_next_one_is_asked_at_whatever_step_one_fails(server, good, step, fa
 def test_who_am_i_may_be_refused_in_whatever_words(server, code):
     """The password is right, and the server well."""
     with relaying(server.plain, fault=saying(code), at=(EXTENDED, 1)) as url:
-        assert outcome(pair(server, url)).login == "LQChen"
-    with relaying(server.plain, fault=saying(code), at=(EXTENDED, 1)) as url:
         with pytest.raises(NotAllowedError) as caught:
             pair(server, url, **TEMPLATE).authenticate("solo", "solo-secret")
         assert caught.value.code == "login-unclear"
+
+
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [
+        (f"CN=s\\6Flo, OU=people,{slapd.BASE}", ""),
+        (f"cn=solo\\2C,ou=people,{slapd.BASE}", "login-of-other"),
+    ],
+)
+def test_who_is_bound_may_be_spelled_otherwise(server, said, code):
+    """By a service account the entry's own name was bound: that is nobody else, however spelled."""
+    for way, refused in ((TEMPLATE, code), ({}, "")):
+        with relaying(server.plain, fault=naming(said), at=(EXTENDED, 1)) as url:
+            directory = pair(server, url, **way)
+            if not refused:
+                assert directory.authenticate("solo", "solo-secret").login == "solo"
+                continue
+            with pytest.raises(NotAllowedError) as caught:
+                directory.authenticate("solo", "solo-secret")
+            assert caught.value.code == refused
 
 
 @pytest.mark.parametrize("code", [TIME_LIMIT, SIZE_LIMIT, REFERRAL])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +12,10 @@ from ldap3.utils.conv import escape_bytes, escape_filter_chars
 
 from webui.config import DirectoryConfig
 
+Dn = tuple[tuple[tuple[str, str], ...], ...]
+"""The parts of a distinguished name, each of one or more attributes with a value."""
+_ATTRIBUTE_VALUE = re.compile(r"\s*([\w.-]+)\s*=((?:\\.|[^\\,+])*)(,|\+|\Z)", re.ASCII | re.DOTALL)
+_ESCAPED = re.compile(r"(?:\\[0-9A-Fa-f]{2})+|\\.", re.DOTALL)
 PRIMARY_GROUP = ("primaryGroupID", "objectSid")
 """Attributes that say which group of Active Directory is somebody's primary one."""
 
@@ -83,11 +88,50 @@ def escaped(text: str) -> str:
     return str(escape_filter_chars(text))
 
 
+def unescaped(text: str) -> str:
+    """What a value in a filter or in a distinguished name means (RFC 4515, 3; RFC 4514, 3)."""
+    return _ESCAPED.sub(_meant, text)
+
+
 def printable(text: str) -> str:
     """`text` as a full name or address can stand in the state."""
     return "".join(c for c in text if c.isprintable() and c != ":").strip()[:200]
 
 
-def same_dn(dn: str) -> str:
-    """One spelling for all that mean one entry: no blanks around , = and +, no capitals."""
-    return re.sub(r"\s*([,=+])\s*", r"\1", dn).casefold()
+def parts_of(dn: str) -> Dn:
+    """A distinguished name (RFC 4514) in parts that compare equal for one entry.
+
+    However it is escaped, and in whichever order a part of several values has them; without
+    capitals, and without blanks that mean nothing (RFC 4518, 2.6.1). What is no such name is one
+    part, which equals the same text only.
+    """
+    whole: list[tuple[tuple[str, str], ...]] = []
+    part: list[tuple[str, str]] = []
+    at = 0
+    while at < len(dn):
+        found = _ATTRIBUTE_VALUE.match(dn, at)
+        if found is None or (found[3] and found.end() == len(dn)):
+            return (((_plain(dn), ""),),)
+        part.append((found[1].casefold(), _plain(unescaped(found[2]))))
+        if found[3] != "+":
+            whole.append(tuple(sorted(part)))
+            part = []
+        at = found.end()
+    return tuple(whole)
+
+
+def is_below(dn: str, base: str) -> bool:
+    """Whether an entry is `base`, or stands below it."""
+    parts, end = parts_of(dn), parts_of(base)
+    return not end or parts[-len(end) :] == end
+
+
+def _meant(escaped: re.Match[str]) -> str:
+    """What backslashes stand for: a character each, or bytes of UTF-8 in hexadecimal."""
+    if len(escaped[0]) == 2:
+        return escaped[0][1]
+    return bytes.fromhex(escaped[0].replace("\\", "")).decode("utf-8", "backslashreplace")
+
+
+def _plain(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFC", text.casefold()).split())

@@ -12,8 +12,8 @@ from webui.directory.entries import (
     PRIMARY_GROUP,
     Entry,
     directory_id,
+    parts_of,
     printable,
-    same_dn,
     search_for,
 )
 from webui.directory.groups import Groups
@@ -52,11 +52,11 @@ def _look_up(searches: Searches, users: Mapping[str, User], groups: Groups) -> d
     entries = searches.all_below(names.base, f"(|{wanted})", attributes=asked)
     allow = names.allow if names.allow.startswith("(") else f"({names.allow})"
     both = f"(&{allow}(|{wanted}))"
-    allowed = {same_dn(entry.dn) for entry in searches.all_below(names.base, both)}
+    allowed = {parts_of(entry.dn) for entry in searches.all_below(names.base, both)}
     hold = groups.among(both)
 
     def lets_in(entry: Entry) -> bool:
-        return same_dn(entry.dn) in allowed and hold(entry)
+        return parts_of(entry.dn) in allowed and hold(entry)
 
     return {name: _found(searches, user, entries, lets_in) for name, user in users.items()}
 

@@ -7,7 +7,7 @@ from functools import cached_property
 
 from ldap3.utils.conv import escape_filter_chars
 
-from webui.directory.entries import Entry, primary_group, same_dn
+from webui.directory.entries import Dn, Entry, parts_of, primary_group
 from webui.directory.searches import Searches
 
 DEEPEST_GROUP = 10
@@ -56,8 +56,8 @@ class Groups:
         if not self._by_chain:
             return lambda entry: self._names(entry) or self.hold(entry)
         found = self._searches.all_below(self._config.base, f"(&{self._chain()}{wanted})")
-        inside = {same_dn(each.dn) for each in found}
-        return lambda entry: same_dn(entry.dn) in inside or self._by_primary_group(entry)
+        inside = {parts_of(each.dn) for each in found}
+        return lambda entry: parts_of(entry.dn) in inside or self._by_primary_group(entry)
 
     @property
     def _by_chain(self) -> bool:
@@ -83,32 +83,32 @@ class Groups:
             also = "".join(f"(distinguishedName={dn})" for dn in goals)
             return bool(self._searches.itself(group, self._chain(also)))
         for found in self._searches.itself(group, "(objectClass=*)", attributes=("1.1",)):
-            return same_dn(found.dn) in self._goals or self._followed(found.dn)
+            return parts_of(found.dn) in self._goals or self._followed(found.dn)
         return False
 
     @cached_property
-    def _goals(self) -> frozenset[str]:
-        return frozenset(map(same_dn, self._config.allow_groups))
+    def _goals(self) -> frozenset[Dn]:
+        return frozenset(map(parts_of, self._config.allow_groups))
 
     def _names(self, entry: Entry) -> bool:
         """Whether one of them names the entry itself: DN or login."""
-        login = entry.text(self._config.login_attribute).casefold()
-        return not self._direct_members.isdisjoint({same_dn(entry.dn), login})
+        login = parts_of(entry.text(self._config.login_attribute))
+        return not self._direct_members.isdisjoint({parts_of(entry.dn), login})
 
     @cached_property
-    def _direct_members(self) -> frozenset[str]:
+    def _direct_members(self) -> frozenset[Dn]:
         """Whom they name themselves. If some are left out, these are found group by group."""
         names = ("member", "uniqueMember", "memberUid")
-        found: set[str] = set()
+        found: set[Dn] = set()
         for dn in self._config.allow_groups:
             for group in self._searches.itself(dn, "(objectClass=*)", attributes=names):
                 values = [v for name in names for v in group.attributes.get(name.lower(), ())]
-                found |= {same_dn(value.decode("utf-8", "replace")) for value in values}
+                found |= {parts_of(value.decode("utf-8", "replace")) for value in values}
         return frozenset(found)
 
     def _followed(self, dn: str, also: str = "") -> bool:
         """Whether one of them is reached from `dn`, group by group; `also` begins there, too."""
-        seen: set[str] = set()
+        seen: set[Dn] = set()
         members = [dn]
         for _ in range(DEEPEST_GROUP):
             new = self._groups_of(members, also)
@@ -120,14 +120,14 @@ class Groups:
                 return False
         return False
 
-    def _groups_of(self, members: list[str], also: str) -> dict[str, str]:
+    def _groups_of(self, members: list[str], also: str) -> dict[Dn, str]:
         """The groups that hold one of `members`: their names, by one spelling of them."""
         base = self._config.groups_base or self._config.base
-        found: dict[str, str] = {}
+        found: dict[Dn, str] = {}
         for begin in range(0, len(members), AT_ONCE):
             some = map(escape_filter_chars, members[begin : begin + AT_ONCE])
             clauses = "".join(f"(member={dn})(uniqueMember={dn})" for dn in some)
             # Only their names: a group may have 10,000 members.
             groups = self._searches.all_below(base, f"(|{clauses}{also})")
-            found |= {same_dn(group.dn): group.dn for group in groups}
+            found |= {parts_of(group.dn): group.dn for group in groups}
         return found

@@ -22,9 +22,9 @@ from webui.directory.connections import (
     WrongLoginError,
     wrong,
 )
-from webui.directory.entries import Entry, directory_id, printable
+from webui.directory.entries import Entry, directory_id, parts_of, printable
 from webui.directory.groups import allowed
-from webui.directory.logins import Domains, Typed, meant, parts_of, read, search_for
+from webui.directory.logins import Domains, Typed, meant, read, search_for
 from webui.directory.searches import Searches
 
 LONGEST_PASSWORD = 1024
@@ -91,7 +91,7 @@ def _by_search(
                 connections.refused(server, this.password)
                 raise wrong(f"{entry.dn} has to wait after wrong tries: the password was not tried")
             with connections.bound(server, entry.dn, this.password) as own:
-                if is_bound(Searches(own, config), entry) is False:
+                if same_sid(Searches(own, config), entry) is False:
                     raise _somebody_else(searches, Searches(own, config), this.typed, entry)
         except WrongLoginError as error:
             raise _in_words(this.typed, domains, error) from error
@@ -143,18 +143,27 @@ def find(searches: Searches, typed: Typed, domains: Domains) -> list[Entry]:
     return meant(found, names.login_attribute, typed, domains)
 
 
+def same_sid(own: Searches, entry: Entry) -> bool | None:
+    """Whether it is the SID of `entry` that is bound by `own`; None if there are none to compare.
+
+    All that is asked of who was bound by the very name of `entry`.
+    """
+    sid = entry.attributes.get("objectsid")
+    token = own.token() if sid else []
+    if not sid or not token or (token[0] != sid[0] and sid[0] in token):
+        return None
+    return token[0] == sid[0]
+
+
 def is_bound(own: Searches, entry: Entry) -> bool | None:
     """Whether it is the person of `entry` who is bound by `own`; None if nothing says who is.
 
     A right password says that somebody was bound, not who: Active Directory takes jsmith@mylab.com
     for a principal name before it takes it for the login jsmith (MS-ADTS 5.1.1.1.1).
     """
-    if sid := entry.attributes.get("objectsid"):
-        token = own.token()
-        if token and token[0] == sid[0]:
-            return True
-        if token and sid[0] not in token:
-            return False
+    same = same_sid(own, entry)
+    if same is not None:
+        return same
     said = own.who_am_i()
     if said.startswith("dn:"):
         return parts_of(said.removeprefix("dn:")) == parts_of(entry.dn)

@@ -9,19 +9,15 @@ from __future__ import annotations
 import unicodedata
 from dataclasses import dataclass
 
-from ldap3.core.exceptions import LDAPInvalidDnError
 from ldap3.utils.conv import escape_filter_chars
-from ldap3.utils.dn import parse_dn
 
-from webui.directory.entries import Entry, same_dn
+from webui.directory.entries import Entry, is_below, parts_of
 
 LONGEST = 128
 """Characters of a login, with its domain."""
 PRINCIPAL = "userPrincipalName"
 _NEVER = frozenset('"/[]:;|=,+*?<>')
 """What no sAMAccountName holds (Windows: "User name formats"), nor a login of anywhere else."""
-
-Dn = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -134,18 +130,3 @@ def folded(login: str) -> str:
     """
     plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", login).casefold())
     return " ".join("".join(c for c in plain if not unicodedata.combining(c)).split())
-
-
-def parts_of(dn: str) -> Dn:
-    """A distinguished name in parts that compare equal for one entry."""
-    try:
-        parts = parse_dn(dn, escape=False, strip=True)
-    except LDAPInvalidDnError:  # ldap3 is stricter than some servers
-        return ((same_dn(dn), ""),)
-    return tuple((kind.casefold(), value.casefold()) for kind, value, _ in parts)
-
-
-def is_below(dn: str, base: str) -> bool:
-    """Whether an entry is `base`, or stands below it."""
-    parts, end = parts_of(dn), parts_of(base)
-    return not end or parts[-len(end) :] == end

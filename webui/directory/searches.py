@@ -15,8 +15,8 @@ from ldap3.core.exceptions import (
 )
 
 from webui.config import DirectoryConfig
-from webui.directory.entries import Entry
-from webui.directory.logins import Domain, Domains, is_below
+from webui.directory.entries import Entry, is_below
+from webui.directory.logins import Domain, Domains
 
 _MOST_DOMAINS = 1000
 _ANYTHING = "(objectClass=*)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Sequence
 
@@ -13,11 +14,13 @@ from webui.config import DirectoryConfig
 from webui.directory.connections import Connections, DirectoryDownError, Reached
 from webui.directory.entries import (
     PRIMARY_GROUP,
+    Dn,
     Entry,
     directory_id,
     escaped,
+    parts_of,
     primary_group,
-    same_dn,
+    unescaped,
 )
 from webui.directory.groups import DEEPEST_GROUP, MEMBER_OF_CHAIN, MOST_GROUPS
 from webui.directory.login import domains_for, find
@@ -120,7 +123,7 @@ def _filter(searches: Searches, entry: Entry, primary: str) -> Iterator[Finding]
     for part in conditions(searches.config.allow):
         if searches.itself(entry.dn, part, attributes=("1.1",)):
             yield rule_area.ok(f"allow: {part} holds")
-        elif primary and "memberof" in part.lower() and same_dn(primary) in same_dn(part):
+        elif primary and _names(part, primary):
             yield rule_area.wrong(
                 f"allow: {part} doesn't hold: {short(primary)} is the primary group, which no "
                 "memberOf holds.",
@@ -131,6 +134,12 @@ def _filter(searches: Searches, entry: Entry, primary: str) -> Iterator[Finding]
                 f"allow: {part} doesn't hold for this entry.",
                 "Change the entry, or `allow` in web.toml.",
             )
+
+
+def _names(part: str, dn: str) -> bool:
+    """Whether a filter asks for members of the group `dn`."""
+    groups = re.findall(r"memberof[^()=]*=([^()]*)", part, re.IGNORECASE)
+    return parts_of(dn) in [parts_of(unescaped(group)) for group in groups]
 
 
 def conditions(text: str) -> list[str]:
@@ -161,7 +170,7 @@ def _groups(searches: Searches, entry: Entry, primary: str) -> Iterator[Finding]
         return
     ways = _ways(searches, entry, primary)
     for way in ways:
-        if same_dn(way[-1]) in map(same_dn, goals):
+        if parts_of(way[-1]) in map(parts_of, goals):
             yield rule_area.ok("by way of " + " < ".join(short(dn) for dn in way))
             return
     listed = ", ".join(sorted({short(way[-1]) for way in ways})) or "none at all"
@@ -174,7 +183,7 @@ def _by_chain(searches: Searches, entry: Entry, primary: str) -> str:
         above = f"({MEMBER_OF_CHAIN}={escaped(goal)})"
         if searches.itself(entry.dn, above, attributes=("1.1",)):
             return f"in {short(goal)}, directly or by way of groups"
-        if primary and same_dn(primary) == same_dn(goal):
+        if primary and parts_of(primary) == parts_of(goal):
             return f"in {short(goal)}, the primary group"
         if primary and searches.itself(primary, above, attributes=("1.1",)):
             return f"in {short(goal)}, by way of {short(primary)}, the primary group"
@@ -192,7 +201,7 @@ def _ways(searches: Searches, entry: Entry, primary: str) -> list[tuple[str, ...
     """The groups above the entry, each with the way there from below; as the login itself goes."""
     login = escaped(entry.text(searches.config.login_attribute))
     base = searches.config.groups_base or searches.config.base
-    ways: dict[str, tuple[str, ...]] = {same_dn(primary): (primary,)} if primary else {}
+    ways: dict[Dn, tuple[str, ...]] = {parts_of(primary): (primary,)} if primary else {}
     below = [(entry.dn, ()), *((primary, way) for way in ways.values())]
     for depth in range(DEEPEST_GROUP):
         above: list[tuple[str, tuple[str, ...]]] = []
@@ -201,9 +210,9 @@ def _ways(searches: Searches, entry: Entry, primary: str) -> list[tuple[str, ...
             also = f"(memberUid={login})" if depth == 0 else ""
             wanted = f"(|(member={member})(uniqueMember={member}){also})"
             for group in searches.below(base, wanted, most=MOST_GROUPS, attributes=("1.1",)):
-                if same_dn(group.dn) not in ways and len(ways) < MOST_GROUPS:
-                    ways[same_dn(group.dn)] = (*way, group.dn)
-                    above.append((group.dn, ways[same_dn(group.dn)]))
+                if parts_of(group.dn) not in ways and len(ways) < MOST_GROUPS:
+                    ways[parts_of(group.dn)] = (*way, group.dn)
+                    above.append((group.dn, ways[parts_of(group.dn)]))
         below = above
     return list(ways.values())
 

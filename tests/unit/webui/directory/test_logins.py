@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from webui.directory.entries import Entry
-from webui.directory.logins import Domain, Domains, Typed, folded, meant, parts_of, read, search_for
+from webui.directory.entries import Entry, is_below, parts_of, unescaped
+from webui.directory.logins import Domain, Domains, Typed, folded, meant, read, search_for
 
 MYLAB = Domain("DC=mylab,DC=com", "MYLAB", "mylab.com")
 CHILD = Domain("DC=child,DC=mylab,DC=com", "CHILD", "child.mylab.com")
@@ -82,7 +82,57 @@ def test_which_domains_are_of_here():
 def test_one_spelling_for_one_name():
     assert folded(" Jane  DOE ") == "jane doe"
     assert folded("MÜLLER") == folded("muller")
-    assert parts_of("CN=Lequn Chen, OU=people,DC=mylab") == parts_of(
-        "cn=lequn chen,ou=People,dc=MYLAB"
-    )
-    assert parts_of("cn=a,dc=b") != parts_of("cn=a\\,dc\\=b")
+    assert folded("\uff2d\u00fcLLER") == folded("muller")
+    assert folded("\u2122") == "tm"
+
+
+@pytest.mark.parametrize(
+    "dn",
+    [
+        "cn=lequn chen,ou=People,dc=MYLAB",
+        "CN = Lequn  Chen , OU=people, dc=mylab",
+        r"cn=Lequn\ Chen,ou=people,dc=mylab",
+        r"cn=\4Cequn Chen,ou=people,dc=mylab",
+    ],
+)
+def test_one_name_however_it_is_written(dn):
+    assert parts_of(dn) == parts_of("CN=Lequn Chen,OU=people,DC=mylab")
+    assert is_below(dn, "ou=people, dc=mylab")
+    assert is_below(dn, "")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (r"cn=Chen\, Lequn,dc=b", r"cn=Chen\2C Lequn,dc=b"),
+        (r"cn=J\C3\B6rg,dc=b", "cn=J\u00f6rg,dc=b"),
+        ("cn=Jo\u0308rg,dc=b", "cn=J\u00f6rg,dc=b"),
+        (r"cn=a\+b,dc=b", r"cn=a\2bb,dc=b"),
+        (r"cn=a\\,dc=b", r"cn=a\5c,dc=b"),
+        ("uid=a+cn=b,dc=b", "cn=B + uid=a,dc=b"),
+    ],
+)
+def test_escapes_and_the_order_within_a_part_make_no_other_name(one, other):
+    """As of RFC 4514."""
+    assert parts_of(one) == parts_of(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("cn=a,dc=b", r"cn=a\,dc\=b"),
+        ("cn=a+uid=b,dc=c", "cn=a,uid=b,dc=c"),
+        ("cn=a,uid=b", "uid=b,cn=a"),
+        ("cn=a,dc=b", "cn=a,dc=b,"),
+        ("cn=a", "a"),
+        (r"cn=\ff", r"cn=\fe"),
+        ("cn=a\\", "cn=a"),
+        ("", "cn=a"),
+    ],
+)
+def test_other_names_are_other_names(one, other):
+    assert parts_of(one) != parts_of(other)
+
+
+def test_what_is_escaped_in_a_filter():
+    assert unescaped(r"J\c3\b6rg \28x\29 \5c2C") == "J\u00f6rg (x) \\2C"
