@@ -25,6 +25,7 @@ ACTIVE_DIRECTORY = {
 SUFFIX = "people.mylab.com"
 """Of John's principal name. In the domain's own suffix, Samba refuses what Windows lets pass: one
 that is jsmith@ while another's login is jsmith."""
+BY_DOMAIN = {"bind_template": "MYLAB\\{login}"}
 BY_TEMPLATE = {"bind_dn": "", "bind_password_file": None, "allow_groups": []}
 
 
@@ -41,6 +42,7 @@ def domain(tmp_path_factory):
         domain.add_person("jsmith", "Jane Smith", "jane's own")
         domain.add_person("jane doe", "Jane Doe", "doe's own")
         domain.add_person("müller", "Max Müller", "max's own")
+        domain.add_person("una", "Una Noted", "una's own", userPrincipalName="una@mylab.net")
         vision = domain.add_group("vision-lab", dora)
         domain.add_group("gpu-users", lqchen, vision)
         yield domain
@@ -123,6 +125,7 @@ class TestAsPeopleTypeThem:
             (f"jsmith@{SUFFIX}", "john's own", "john.smith"),
             ("john.smith@mylab.com", "john's own", "john.smith"),
             ("jsmith@mylab.com", "jane's own", "jsmith"),
+            ("una@mylab.net", "una's own", "una"),  # a suffix that no partition notes
         ],
     )
     def test_it_is_one_person(self, domain, typed, password, login):
@@ -138,12 +141,30 @@ class TestAsPeopleTypeThem:
         with pytest.raises(WrongLoginError):
             directory.authenticate(typed, "wrong")
 
-    @pytest.mark.parametrize("typed", ["OTHER\\lqchen", "lqchen@elsewhere.com"])
-    def test_another_domain_is_refused_in_words(self, domain, typed):
+    @pytest.mark.parametrize("way", [{}, BY_DOMAIN], ids=["service account", "template as well"])
+    def test_another_domain_is_refused_in_words(self, domain, way):
+        directory = Directory(config(domain, **{"allow_groups": [], **way}))
         with pytest.raises(ForeignLoginError) as caught:
-            Directory(config(domain, allow_groups=[])).authenticate(typed, "right horse")
-        assert caught.value.message.startswith(f"`{typed}` is of another domain")
+            directory.authenticate("OTHER\\lqchen", "right horse")
+        assert caught.value.message.startswith("`OTHER\\lqchen` is of another domain")
         assert caught.value.hint == "Type your login alone, such as `lqchen`."
+
+    def test_a_template_alone_says_of_another_domain_what_may_be(self, domain):
+        """Nobody is bound then, who could ask which domains there are."""
+        directory = Directory(config(domain, **BY_TEMPLATE, **BY_DOMAIN))
+        with pytest.raises(WrongLoginError) as caught:
+            directory.authenticate("OTHER\\lqchen", "right horse")
+        said = "`OTHER` may be none of the directory's domains, so perhaps `lqchen` alone"
+        assert said in caught.value.hint
+
+    @pytest.mark.parametrize("name", ["una", "nobody"])
+    def test_a_suffix_that_is_noted_nowhere_may_be_somebody_s(self, domain, name):
+        with pytest.raises(WrongLoginError) as caught:
+            Directory(config(domain, allow_groups=[])).authenticate(f"{name}@mylab.net", "wrong")
+        assert caught.value.message == "This name and password don't belong together."
+        assert f"`mylab.net` is none of the directory's domains, so perhaps `{name}` alone" in (
+            caught.value.hint
+        )
 
     @pytest.mark.parametrize("typed", ["lqchen@mylab.org", "nobody@mylab.org", "MYLAB\\lqchen"])
     def test_what_to_type_depends_on_no_one_s_existence(self, domain, typed):

@@ -181,6 +181,13 @@ def test_doctor_sees_it_before_a_password_is_typed(web, login, text):
     assert found(web, login) == {"account": text}
 
 
+def test_doctor_finds_whoever_logs_in_by_a_suffix_that_is_noted_nowhere(web, domain):
+    domain.add_person("una", "Una Noted", "una's own", userPrincipalName="una@mylab.net")
+    assert found(web, "una@mylab.net") == {}
+    for login in ("nobody@mylab.net", "OTHER\\una"):
+        assert "is of another domain" in found(web, login)["entry"]
+
+
 def test_doctor_tells_of_computers_that_might_do(web):
     findings = judged(Iam(web.parts.config, "login-elsewhere"))
     (note,) = [each.text for each in findings if each.level is Level.NOTE]

@@ -110,16 +110,21 @@ def _by_template(
 ) -> Person:
     if this.typed.domain and "=" in config.bind_template:
         raise _foreign(this.typed, "a distinguished name has no such domain")
+    domains = Domains()
     try:
+        if config.bind_dn and (this.typed.domain or this.typed.suffix):  # who isn't bound can't ask
+            with connections.service(server) as service:
+                domains = domains_for(Searches(service, config), this.typed)
         with connections.bound(server, bind_name(config, this.typed), this.password) as own:
             searches = Searches(own, config)
-            entries = find(searches, this.typed, domains_for(searches, this.typed))
+            domains = domains_for(searches, this.typed)
+            entries = find(searches, this.typed, domains)
             if len(entries) != 1:
                 raise wrong(f"{len(entries)} entries match the login")
             _make_sure(searches, this.typed, entries[0])
             return _let_in(searches, entries[0])
     except WrongLoginError as error:
-        raise _in_words(this.typed, Domains(), error) from error
+        raise _in_words(this.typed, domains, error) from error
 
 
 def bind_name(config: DirectoryConfig, typed: Typed) -> str:
@@ -215,18 +220,27 @@ def _somebody_else(
 
 
 def _in_words(typed: Typed, domains: Domains, error: WrongLoginError) -> WrongLoginError:
-    """What to say about a wrong login: depends on what was typed alone, not on who exists."""
-    if domains.all and not domains.know(typed):
+    """What to say about a wrong login: depends on what was typed alone, not on who exists.
+
+    A principal name may end in a suffix that is noted nowhere.
+    """
+    known = not domains.all or domains.know(typed)
+    if typed.domain and not known:
         return _foreign(typed, error.details)
-    if typed.domain or typed.suffix:
-        return wrong(error.details, f"; perhaps `{typed.name}` alone")
-    return error
+    if not typed.domain and not typed.suffix:
+        return error
+    why = ""
+    if not known:
+        why = f"`{typed.suffix}` is none of the directory's domains, so "
+    elif not domains.all and typed.domain:
+        why = f"`{typed.domain}` may be none of the directory's domains, so "
+    return wrong(error.details, f"; {why}perhaps `{typed.name}` alone")
 
 
 def _foreign(typed: Typed, details: str) -> ForeignLoginError:
     return ForeignLoginError(
         "login-foreign",
-        f"`{typed.whole}` is of another domain: `{typed.domain or typed.suffix}` is none of here.",
+        f"`{typed.whole}` is of another domain: `{typed.domain}` is none of here.",
         f"Type your login alone, such as `{typed.name}`.",
         Remedy.RETRY,
         details,

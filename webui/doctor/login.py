@@ -63,13 +63,13 @@ def judged(iam: Iam) -> Iterator[Finding]:
 def _in_directory(searches: Searches, iam: Iam, typed: Typed) -> Iterator[Finding]:
     config = searches.config
     domains = domains_for(searches, typed)
-    if not domains.know(typed):
+    entries = find(searches, typed, domains)
+    if not entries and not domains.know(typed):
         yield area.wrong(
             f"{typed.whole} is of another domain: {typed.domain or typed.suffix} is none of here.",
             f"The login alone is {typed.name}",
         )
         return
-    entries = find(searches, typed, domains)
     if len(entries) != 1:
         yield _not_one(entries, search_for(config.login_attribute, typed), config)
         return
