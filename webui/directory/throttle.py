@@ -55,13 +55,18 @@ class Ledger:
         self._tries: OrderedDict[str, Tries] = OrderedDict()
 
     def wait(self, name: str, now: float) -> float:
-        """Seconds until `name` may try again; 0 for at once."""
+        """Seconds until `name` may try again; 0 for at once.
+
+        Tries at the same time may come in another order than that of their `now`.
+        """
         tries = self._recent(name, now)
-        return max(0.0, tries.latest + self._pace.delay(tries.count) - now)
+        delay = self._pace.delay(tries.count)
+        return max(0.0, tries.latest + delay - now) if delay else 0.0
 
     def count(self, name: str, now: float) -> None:
         """Note one try of `name`."""
-        self._tries[name] = Tries(self._recent(name, now).count + 1, now)
+        tries = self._recent(name, now)
+        self._tries[name] = Tries(tries.count + 1, max(tries.latest, now))
         self._tries.move_to_end(name)
         while len(self._tries) > self._most:
             self._tries.popitem(last=False)

@@ -66,6 +66,12 @@ def test_who_waits_as_long_as_was_said_waits_no_longer_as_the_person_found():
         assert throttle.found("LQChen", now) == 0
 
 
+def test_of_two_tries_at_once_the_earlier_may_come_later():
+    throttle = Throttle()
+    assert [throttle.attempt("lqchen", "a", now) for now in (1.0, 1.5)] == [0, 0]
+    assert [throttle.found("lqchen", now) for now in (1.5, 1.0)] == [0, 0]
+
+
 def test_the_right_password_of_one_forgives_no_guesses_at_another():
     throttle = Throttle()
     for n in range(LOGIN_PACE.free - 1):
