@@ -12,7 +12,7 @@ from reconciler.mounts import old_homes, old_owners, sources
 from reconciler.mounts.locked_mount import unmount
 from reconciler.mounts.old_homes import Found
 from reconciler.plan import Change, Lock, Observed, Tell
-from state.errors import LxcGpuError, os_error
+from state.errors import LxcGpuError, Remedy, os_error
 from state.view import View
 
 Sources = tuple[str, ...]
@@ -75,7 +75,14 @@ class OldHomeKind:
 
         LxcGpuError if it can't be had; then none is mounted. The user's lock is held.
         """
-        found = old_homes.look(view.only(user), [user])[user].get(source, Found())
+        found = old_homes.look(view.only(user), [user])[user].get(source)
+        if found is None:
+            raise LxcGpuError(
+                "mount-silent",
+                f"{source} wasn't as it has to be just now.",
+                f"Sysadmin: `ls {source}` has to work, within {sources.PATIENCE} s.",
+                Remedy.WAIT,
+            )
         try:
             if source in sources.old_homes_mounted().get(user, {}):
                 _take_away(user, source)
