@@ -191,8 +191,8 @@ USER = "name: {0}\nlogin: {0}\nuid: {1}\nport: {2}\nsubid: {3}\n"
 
 def test_two_green_requests_collide_in_the_merge(desk: Desk) -> None:
     start = desk.git("rev-parse", "HEAD")
-    propose(desk, "one", {"users/eve.yaml": USER.format("eve", 20000, 22000, 10000000)})
-    propose(desk, "two", {"users/zoe.yaml": USER.format("zoe", 20000, 22001, 10262144)}, start)
+    propose(desk, "one", {"users/eve.yaml": USER.format("eve", 20000, 22000, 2001000000)})
+    propose(desk, "two", {"users/zoe.yaml": USER.format("zoe", 20000, 22001, 2001262144)}, start)
     for branch in ("one", "two"):
         desk.git("checkout", "-q", branch)
         assert "- new user" in desk.run("check", "--against", "origin/main")
