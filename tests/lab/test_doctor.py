@@ -107,8 +107,8 @@ BREAKS = (
           "the monitor sees nobody's programs", "hidepid=0 /proc"),
     Break("subordinate ids from elsewhere", "echo subid: sss >>/etc/nsswitch.conf",
           "sed -i /^subid/d /etc/nsswitch.conf", "Subordinate ids come from sss", "subid: files"),
-    Break("another source has our ids", f"{OTHER_SOURCE}; echo 'lqchen:x:2001000005:100::/:/bin/sh' "
-          f">{EXTRA_PASSWD}", NO_OTHER_SOURCE,
+    Break("another source has our ids", OTHER_SOURCE
+          + f"; echo 'lqchen:x:2001000005:100::/:/bin/sh' >{EXTRA_PASSWD}", NO_OTHER_SOURCE,
           "lqchen has the uid 2001000005, which is in the range of", "another uid"),
     Break("no login shell", "mv /usr/local/lib/lxc-gpu/login-shell /root/away",
           "mv /root/away /usr/local/lib/lxc-gpu/login-shell",

@@ -31,7 +31,7 @@ class TestStatus:
         lines = shown.stdout.splitlines()
         assert lines[0].split()[:2] == ["server", "state"]
         for server, line in zip(("gpu17", "gpu18"), lines[1:3], strict=True):
-            assert re.match(rf"{server} +\w.* +\d+ % +\d+/\d+ GiB ", line)
+            assert re.match(rf"{server} +\w.* +\d+ % +\d+/\d+ GiB( |$)", line)
         assert lines[3] == "no GPUs on 2 servers"
 
     def test_of_a_server_on_that_server(self, fleet: Fleet, heard: None) -> None:

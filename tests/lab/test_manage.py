@@ -11,7 +11,7 @@ import pytest
 from laboratory.hosts import Host
 
 from state.command import Finished
-from tests.lab.fleet import Fleet, end_at_once, running, watched
+from tests.lab.fleet import Fleet, end_at_once, reconcile, running, watched
 from tests.patience import eventually
 
 FILES_LIVE_ELSEWHERE = "No files live here: this account only starts and stops your container."
@@ -29,8 +29,12 @@ while part := s.recv(65536):
 
 
 @pytest.fixture(scope="class")
-def seen() -> list[str]:
-    """What was seen of the server after the tests of the class so far, the newest last."""
+def seen(fleet: Fleet) -> list[str]:
+    """What was seen of the server after the tests of the class so far, the newest last.
+
+    It begins on the newest revision: others' tests commit, and some requests run a round.
+    """
+    assert reconcile(fleet.gpu17).ok
     return []
 
 

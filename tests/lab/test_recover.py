@@ -241,7 +241,7 @@ def trees(host: Host) -> str:
         stat -c '%n %i %u %a' {FOLDER}/* {HERS}/* {FOLDER}
         mkdir -p {BAIT}; find {BAIT} -printf '%p %i %U %m\\n' -type f -exec cat {{}} +
         sha256sum /etc/passwd /etc/shadow {FOLDER}/rootfs/etc/shadow {HERS}/rootfs/etc/shadow
-        ls -A {FOLDER} {HERS} {BAIT} /tmp /var/tmp /dev/shm""").stdout
+        ls -A -I 'systemd-private-*' {FOLDER} {HERS} {BAIT} /tmp /var/tmp /dev/shm""").stdout
 
 
 @dataclass(frozen=True)
