@@ -16,7 +16,7 @@ MOST_NAMED = 10
 
 
 def shown(server: Server) -> Iterator[Finding]:
-    """Whose homes are found, whose are left alone, and whether owners can be mapped there."""
+    """The homes that are found, those left alone, and whether owners can be mapped there."""
     if server.view is None:
         return
     mounts = {s: m for s, m in sources.all_mounts(server.view).items() if m.access == "home"}

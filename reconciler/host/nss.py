@@ -40,7 +40,7 @@ def lines(database: str, keys: Sequence[str], source: str = "") -> list[str]:
 
 
 def entries(database: str, keys: Sequence[str], fields: int, source: str = "") -> list[list[str]]:
-    """The same, each line in its fields; those with fewer are left out."""
+    """The lines of the answer, split into fields; lines with fewer fields are left out."""
     found = (line.split(":") for line in lines(database, keys, source))
     return [each for each in found if len(each) >= fields]
 

@@ -1,4 +1,4 @@
-"""Who can become root on this server: by groups that are as good as root, and by sudoers(5).
+"""Accounts that can become root on this server, by their groups or by sudoers(5).
 
 What sudoers says is read generously: who is named in a rule or in any User_Alias counts, whatever
 the rule allows. Not read: netgroups, rules of polkit and doas, rules that sudo has from LDAP.
@@ -27,7 +27,7 @@ _OTHER = re.compile(r"(Defaults|(Runas|Host|Cmnd|Cmd)_Alias)")
 
 
 def in_sudoers() -> frozenset[str]:
-    """Whom sudo's files name: users, `%groups`, `#uids`, `%#gids`, `ALL`. OSError if unreadable."""
+    """Names in sudo's files: users, `%groups`, `#uids`, `%#gids`, `ALL`. OSError if unreadable."""
     found, left, seen = set[str](), list(SUDOERS), set[Path]()
     host = os.uname().nodename.partition(".")[0]
     while left:

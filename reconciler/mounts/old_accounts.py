@@ -1,4 +1,4 @@
-"""Who on this server has a person's login, by all sources of accounts, and may be an owner."""
+"""The accounts of this server that have a person's login, and whether they may own a home."""
 
 from __future__ import annotations
 

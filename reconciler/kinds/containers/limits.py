@@ -39,7 +39,7 @@ class UnitLimits:
     tasks: int | None = None
 
     def settings(self) -> list[str]:
-        """As systemd.resource-control(5) writes them."""
+        """The limits as settings, e.g. `MemoryMax=8G` (systemd.resource-control(5))."""
         lines = []
         for name, value in vars(self).items():
             if value is not None:
@@ -49,7 +49,7 @@ class UnitLimits:
         return lines
 
     def drop_in(self) -> str:
-        """As a drop-in of the unit."""
+        """The text of the unit's drop-in."""
         lines = ["# Written by lxc-gpu, from `limits:` in the state repository.", "[Service]"]
         return "".join(f"{line}\n" for line in (*lines, *self.settings()))
 

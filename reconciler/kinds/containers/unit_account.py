@@ -1,4 +1,4 @@
-"""As which accounts containers run, where these have a prefix: one drop-in for all units.
+"""The accounts that containers run as, if accounts have a prefix: one drop-in for all units.
 
 lxc-gpu@.service runs each as the account of its user's own name: without a prefix, all is well.
 """
