@@ -170,6 +170,16 @@ END""")  # fmt: skip
                 assert done.ok, done.stdout + done.stderr
 
 
+def empty(fleet: Fleet, name: str) -> None:
+    """Nobody is registered on a server, and it keeps nothing of anybody, whatever tests left."""
+    fleet.commits(f"Nobody on {name}", f"git rm -q --ignore-unmatch 'registrations/{name}/*.yaml'")
+    host = fleet.lab.host(name)
+    done = reconcile(host)
+    assert done.ok, done.stdout + done.stderr
+    for user in PEOPLE:
+        host.run(["lxc-gpu", "purge", user, "--yes"], timeout=120)
+
+
 def reconcile(host: Host, *words: str) -> Finished:
     """`lxc-gpu reconcile`, whatever comes of it."""
     return host.run(["lxc-gpu", "reconcile", *words], timeout=180, check=False)

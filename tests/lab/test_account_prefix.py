@@ -17,6 +17,7 @@ from tests.lab.fleet import (
     OTHER_SOURCE,
     PEOPLE,
     Fleet,
+    empty,
     plan,
     reconcile,
     running,
@@ -35,7 +36,7 @@ find /home/ann -type f | xargs sha256sum
 @pytest.fixture(scope="module")
 def of_the_lab(fleet: Fleet) -> Iterator[str]:
     """gpu18 has an account ann with a home, and knows lqchen from another source of accounts."""
-    fleet.gpu18.run(["lxc-gpu", "purge", "ann", "--yes"], timeout=120)  # of another file's tests
+    empty(fleet, "gpu18")
     fleet.gpu18.sh(f"""
         useradd --uid 1776 --create-home --shell /bin/bash ann
         echo thesis >/home/ann/thesis; chown ann: /home/ann/thesis; chmod 700 /home/ann

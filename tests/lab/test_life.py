@@ -14,7 +14,17 @@ from laboratory.directory.people import ANN, STUDENTS, Person
 from laboratory.hosts import Host
 from laboratory.wiring import CLONE
 
-from tests.lab.fleet import BARE, CONTAINERS, KEYS, Fleet, at_work_on, plan, reconcile, running
+from tests.lab.fleet import (
+    BARE,
+    CONTAINERS,
+    KEYS,
+    Fleet,
+    at_work_on,
+    empty,
+    plan,
+    reconcile,
+    running,
+)
 from tests.patience import eventually
 
 SECOND = "/home/ann/.ssh/second"
@@ -145,10 +155,7 @@ class TestRaces:
     @pytest.fixture
     def nobody_on_gpu18_afterwards(self, fleet: Fleet) -> Iterator[None]:
         yield
-        fleet.commits("As before", "git rm -q registrations/gpu18/*.yaml")
-        fleet.rounds()
-        for name in ("lqchen", "ann"):
-            fleet.gpu18.run(["lxc-gpu", "purge", name, "--yes"], timeout=120)
+        empty(fleet, "gpu18")
 
     @pytest.mark.usefixtures("nobody_on_gpu18_afterwards")
     def test_saves_a_push_and_registrations_at_once_lose_nothing(self, fleet: Fleet) -> None:

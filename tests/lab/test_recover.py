@@ -14,7 +14,16 @@ from laboratory.hosts import Host
 
 from state.command import Finished
 from tests.lab.archives import Add, archive, file, folder, link, member, packed, system
-from tests.lab.fleet import CONTAINERS, Fleet, end_at_once, in_container, plan, reconcile, running
+from tests.lab.fleet import (
+    CONTAINERS,
+    Fleet,
+    empty,
+    end_at_once,
+    in_container,
+    plan,
+    reconcile,
+    running,
+)
 from tests.patience import eventually
 
 FOLDER = f"{CONTAINERS}/lqchen"
@@ -231,8 +240,7 @@ class TestStory:
         assert address.split()[1] == "lqchen-gpu18"
         assert inside_17.splitlines() != [thesis, ident], "two machines with one id"
         assert plan(fleet.gpu18) == []
-        fleet.commits("lqchen leaves gpu18", "git rm -q registrations/gpu18/lqchen.yaml")
-        assert reconcile(fleet.gpu18).ok
+        empty(fleet, "gpu18")
 
 
 def trees(host: Host) -> str:
