@@ -9,6 +9,7 @@ from laboratory.hosts import Lab
 
 from state.errors import LxcGpuError
 from tests.bench.figures import (
+    come_back,
     connections,
     frames,
     load_stream,
@@ -70,6 +71,7 @@ CATALOGUE: tuple[Measurement, ...] = (
     InLab("recover", "recover of a 3 GB container", _one(recoveries.of_3_gb)),
     InLab("registration", "a registration, 280 MB template", _one(recoveries.registration)),
     InLab("registration-3gb", "the same, 3 GB template", _one(recoveries.registration_3_gb)),
+    InLab("come-back", "60 containers that come back after a reboot", _one(come_back.sixty)),
     InLab("frames", "what judging a container's frames costs", frames.judged),
     InLab("load-stream", "CPU time of the load stream", load_stream.figures),
     Here("walk", "1,000 new commits verified", lambda: [walk.thousand_commits()]),

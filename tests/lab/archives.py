@@ -17,12 +17,14 @@ mkdir whole
 tar -x -f debian-12.tar.zst -C whole
 libraries=$(chroot whole ldd /usr/sbin/useradd | grep -o '/lib[^ ]*')
 cd whole
-tar -c ./bin ./sbin ./lib ./lib64 ./etc ./home ./root ./usr/sbin/useradd \\
+eval "$1"
+tar -c ./bin ./sbin ./lib ./lib64 ./etc ./home ./root ./usr/sbin/useradd $2 \\
     $(for each in $libraries; do echo ./usr$each .$(chroot . realpath $each); done) |
     zstd -q >../small
 rm -rf ../whole
 mount --bind ../small ../debian-12.tar.zst
 """
+"""$1 changes the whole template first; $2 names more of its files that are wanted."""
 Add = Callable[[tarfile.TarFile], None]
 PASSWD = "root:x:0:0::/root:/bin/sh\nlqchen:x:1000:1000::/home/lqchen:/bin/sh\n"
 
@@ -78,8 +80,11 @@ def packed(raw: bytes, options: Sequence[str] = ()) -> bytes:
 
 
 @contextmanager
-def small_template(host: Host) -> Iterator[None]:
-    """Containers are made in no time: their template is what useradd needs of the real one."""
-    host.sh(SMALL_TEMPLATE)
+def small_template(host: Host, change: str = "", files: str = "") -> Iterator[None]:
+    """Containers are made in no time: their template is what useradd needs of the real one.
+
+    `change` is a script that changes the real one first, `files` what else of it is wanted.
+    """
+    host.run(["bash", "-euc", SMALL_TEMPLATE, "bash", change, files])
     yield
     host.sh(f"umount {TEMPLATES}/debian-12.tar.zst; rm {TEMPLATES}/small")

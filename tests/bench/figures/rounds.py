@@ -34,7 +34,7 @@ PREPARE = """
 mkdir /root/state && cd /root/state && tar x && git init -q -b main
 ssh-keygen -q -t ed25519 -N '' -C admin -f /root/admin
 echo "signers: [{name: Admin, role: admin, key: $(cat /root/admin.pub)}]" >>fleet.yaml
-git add . && git -c user.name=x -c user.email=x@x commit -q -m 'A thousand users'
+git add . && git -c user.name=x -c user.email=x@x commit -q -m 'Many users'
 sed -i 's|^state_url.*|state_url = "/root/state/.git"|' /etc/lxc-gpu/server.toml
 rm -rf /var/lib/lxc-gpu/view.json /var/lib/lxc-gpu/state.git
 git rev-parse main >/var/lib/lxc-gpu/trusted
@@ -51,7 +51,7 @@ rm -rf /root/before.tar /root/state /root/admin /root/admin.pub /root/copy /root
 """A round of these kinds is not noted in the server's status: what it takes away is no drift."""
 
 
-def _timed(host: Host, script: str) -> float:
+def timed(host: Host, script: str) -> float:
     """Seconds that a shell script takes, by the host's own clock, without our way into it."""
     program = f"begun=$(date +%s%N); {script}; ended=$(date +%s%N); echo $((ended - begun)) >&3"
     done = host.sh(f"exec 3>&1; {{ {program}; }} >/dev/null", timeout=300)
@@ -59,11 +59,11 @@ def _timed(host: Host, script: str) -> float:
 
 
 @contextmanager
-def _state_of_a_thousand(host: Host) -> Iterator[None]:
+def state_of(host: Host, users: int) -> Iterator[None]:
     """The server goes by another state for as long as the block, and is then as it was before."""
     host.sh(KEEP)
     try:
-        host.sh(PREPARE, stdin=many_users.as_tar(many_users.files(USERS)), timeout=300)
+        host.sh(PREPARE, stdin=many_users.as_tar(many_users.files(users)), timeout=300)
         yield
     finally:
         host.sh(RESTORE, timeout=300)
@@ -72,19 +72,19 @@ def _state_of_a_thousand(host: Host) -> Iterator[None]:
 @contextmanager
 def _a_thousand_users(host: Host) -> Iterator[None]:
     """The same, after the first round: the users have their accounts."""
-    with _state_of_a_thousand(host):
-        _timed(host, ROUND)
+    with state_of(host, USERS):
+        timed(host, ROUND)
         yield
 
 
 def first_round(lab: Lab) -> Figure:
     """Make 1,000 accounts with keys, ids and mappings where there was none."""
     host = lab.host(SERVER)
-    with _state_of_a_thousand(host):
+    with state_of(host, USERS):
         lines = "".join(f"u user{n:04} {30000 + n}\n" for n in range(USERS))
         host.write("/root/copy.conf", lines)
-        floor = _timed(host, "systemd-sysusers --root=/root/copy - </root/copy.conf")
-        ours = _timed(host, ROUND)
+        floor = timed(host, "systemd-sysusers --root=/root/copy - </root/copy.conf")
+        ours = timed(host, ROUND)
     return Figure(
         f"first round, {USERS} new accounts with keys",
         ours,
@@ -100,8 +100,8 @@ def empty_round(lab: Lab) -> Figure:
     with _a_thousand_users(host):
         host.write("/root/bare_read.py", BARE_READ)
         medians = in_turn(
-            lambda: _timed(host, ROUND),
-            lambda: _timed(host, "/usr/bin/python3 -IS /root/bare_read.py"),
+            lambda: timed(host, ROUND),
+            lambda: timed(host, "/usr/bin/python3 -IS /root/bare_read.py"),
             runs=7,
         )
     return Figure(
@@ -123,10 +123,10 @@ def one_change(lab: Lab) -> Figure:
         host.sh(f"""
             sed -i 's|^  - .*|  - {key} laptop|' {user}
             {sign} -c user.signingKey=/root/admin commit -q -S -a -m 'Another key'""")
-        return _timed(host, ROUND)
+        return timed(host, ROUND)
 
     with _a_thousand_users(host):
-        medians = in_turn(ours, lambda: _timed(host, ROUND), runs=5)
+        medians = in_turn(ours, lambda: timed(host, ROUND), runs=5)
     return Figure(
         f"round after one user's change, {USERS} users",
         *medians,
@@ -146,7 +146,7 @@ def check_10000(lab: Lab) -> Figure:
         stdin=many_users.as_tar(many_users.files(10_000, registered=False)),
         timeout=300,
     )
-    cold, warm = (_timed(host, "lxc-gpu check /root/big.git") for _ in range(2))
+    cold, warm = (timed(host, "lxc-gpu check /root/big.git") for _ in range(2))
     host.sh("rm -rf /root/big /root/big.git")
     return Figure(
         "check a state of 10,000 users, cold",

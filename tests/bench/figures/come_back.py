@@ -1,0 +1,90 @@
+"""Containers that come back after a reboot, beside the bare lxc-start of as many."""
+
+from __future__ import annotations
+
+from laboratory.hosts import Host, Lab
+
+from tests.bench.figures.rounds import ROUND, state_of, timed
+from tests.bench.measure import Figure, in_turn
+from tests.lab.archives import small_template
+from tests.lab.fleet import CONTAINERS
+
+CONTAINERS_UP = 60
+SERVER = "gpu18"
+WIDTH = 4
+"""How many start at the same time: AT_ONCE of shells/units/come_back.py."""
+SMALLEST_INIT = """
+rm usr/sbin/init
+cat >usr/sbin/init <<'END'
+#!/bin/sh
+# ends as systemd does in a container, by SIGRTMIN+3
+trap 'exit 0' 37
+sleep 1000000 & wait
+END
+chmod 755 usr/sbin/init
+mkdir -p dev proc sys run tmp
+"""
+"""What a container's own system takes is not measured."""
+WANTED = (
+    "./usr/sbin/init ./usr/bin/sh ./usr/bin/dash ./usr/bin/sleep ./dev ./proc ./sys ./run ./tmp"
+)
+ALL_UP = f"until [ $(pgrep -fxc '/bin/sh /sbin/init') = {CONTAINERS_UP} ]; do sleep 0.05; done"
+DOWN = "systemctl stop 'lxc-gpu@user*' 'bare-user*' 2>&-; sync"
+MAKE_BARE = f"""
+for user in $(cd {CONTAINERS}; ls -d user*); do
+    ids=$(sed -n "s/^$user://p" /etc/subuid)
+    bare=/var/lib/lxc-gpu/bare/$user
+    mkdir -p $bare; chown ${{ids%:*}}: $bare
+    setpriv --reuid=$user --regid=$user --init-groups lxc-usernsexec -m b:0:$ids -- \\
+        tar --extract --zstd --directory=$bare --numeric-owner --same-permissions \\
+        </var/lib/lxc-gpu/templates/small
+    sed "s|^lxc.rootfs.path = .*|lxc.rootfs.path = dir:$bare|" /run/lxc-gpu/$user.config \\
+        >/run/lxc-gpu/$user.bare
+done
+"""
+"""The same systems for lxc-start alone, unpacked as tar(1) does."""
+BARE_START = f"""
+start() {{
+    systemd-run --quiet --unit=bare-$1 --uid=$1 --slice=lxc-gpu.slice --property=Delegate=yes \\
+        --property=KillSignal=SIGRTMIN+3 --property=KillMode=mixed \\
+        lxc-start --foreground --name=$1 --rcfile=/run/lxc-gpu/$1.bare
+}}
+export -f start
+ls /var/lib/lxc-gpu/bare | xargs --max-procs={WIDTH} --replace bash -c 'start {{}}'
+{ALL_UP}
+"""
+CAME_BACK = f"/usr/local/lib/lxc-gpu/come-back; {ALL_UP}"
+LEAVE = f"""
+rm -rf /var/lib/lxc-gpu/bare /run/lxc-gpu/user*.bare
+for user in $(cd {CONTAINERS}; ls -d user*); do
+    rm -rf {CONTAINERS}/$user /var/lib/lxc-gpu/made/$user /var/lib/lxc-gpu/running/$user
+done
+"""
+
+
+def sixty(lab: Lab, runs: int = 3) -> Figure:
+    """From the unit that brings them back until the init of each runs."""
+    host = lab.host(SERVER)
+    with state_of(host, CONTAINERS_UP), small_template(host, SMALLEST_INIT, WANTED):
+        try:
+            host.sh(f"{ROUND} --kind container --kind containers_folder", timeout=600)
+            host.sh(f"cd {CONTAINERS}; for user in user*; do touch ../running/$user; done")
+            host.sh(CAME_BACK, timeout=600)
+            host.sh(f"{DOWN}; {MAKE_BARE}", timeout=600)
+            medians = in_turn(
+                lambda: _again(host, CAME_BACK), lambda: _again(host, BARE_START), runs
+            )
+        finally:
+            host.sh(f"{DOWN}; {LEAVE}", timeout=600)
+    return Figure(
+        f"{CONTAINERS_UP} containers that come back",
+        *medians,
+        f"lxc-start of as many, {WIDTH} at a time",
+        "within 1.2",
+    )
+
+
+def _again(host: Host, script: str) -> float:
+    """Seconds that it takes while none of them runs."""
+    host.sh(f"{DOWN} || :", timeout=300)
+    return timed(host, script)
