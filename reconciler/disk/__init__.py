@@ -1,1 +1,1 @@
-"""Disks that many share: how much room is left, quotas, and removing whole trees."""
+"""Disks that many share: how much room is left, quotas, subvolumes, and removing whole trees."""

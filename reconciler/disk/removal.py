@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
+from reconciler.disk import subvolumes
 from state import command
 
 TRASH = ".trash-"
@@ -28,7 +30,11 @@ def put_away(tree: Path) -> Path | None:
 def delete(trash: Path) -> None:
     """Delete what was put away.
 
-    rm(1) follows no links, whatever happens below meanwhile, and goes down as deep as folders are
-    nested.
+    Subvolumes go first, as wholes: rm(1) can't remove those that are read-only. It follows no
+    links, whatever happens below meanwhile, and goes down as deep as folders are nested.
     """
+    with suppress(FileNotFoundError, NotADirectoryError):
+        subvolumes.delete(trash)
+    if not os.path.lexists(trash):
+        return
     command.run(["rm", "--recursive", "--force", "--one-file-system", "--", trash], timeout=86400)
