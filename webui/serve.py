@@ -1,7 +1,8 @@
 """Serves the web page: `python -m webui.serve`, started by lxc-gpu-web.service.
 
-People reach it by nginx alone, over a unix socket. By itself, for developers, it listens on the
-loopback: it is not patient with slow clients, and believes no header about who they are.
+People reach it by nginx alone, over a unix socket that systemd holds, so that it is there while
+the page is restarted. By itself, for developers, it listens on the loopback: it is not patient with
+slow clients, and believes no header about who they are.
 """
 
 from __future__ import annotations
@@ -40,10 +41,14 @@ CONNECTIONS = THREADS + 1000
 """More than threads: a connection whose request isn't whole yet must keep nobody out."""
 NGINX = "www-data"
 """The group of nginx in Debian and Ubuntu: it alone may open the socket."""
+HANDED_OVER = 3
+"""The descriptor of a socket that systemd hands over: sd_listen_fds(3)."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Serve until ended. The arguments: the configuration's path, and the socket's for nginx."""
+    """Serve until ended. The arguments: the configuration's path, and the socket's for nginx, if
+    systemd hands none over: the unit of an earlier release does so.
+    """
     given = sys.argv[1:] if arguments is None else arguments
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(levelname)s %(message)s")
     logging.getLogger("paramiko").setLevel(logging.CRITICAL)
@@ -52,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
         config = configuration.read(Path(given[0]) if given else configuration.DEFAULT_PATH)
     except LxcGpuError as error:
         print(error, file=sys.stderr)
-        return 1
+        return os.EX_CONFIG
     log = logging.getLogger("webui")
     if config.directory.dangerously_unencrypted:
         what = "passwords go to the directory UNENCRYPTED"
@@ -62,14 +67,18 @@ def main(arguments: list[str] | None = None) -> int:
         events.warning(log, Code.INSECURE, what=what)
     parts = assemble(config)
     app, place = build(config, parts), config.listen
-    if len(given) > 1:
+    if os.environ.get("LISTEN_PID") == str(os.getpid()):
+        handed = socket.socket(fileno=HANDED_OVER)
+        place = handed.getsockname()
+        server = listen_for_nginx(app, handed)
+    elif len(given) > 1:
         place = given[1]
-        server = listen_for_nginx(app, Path(place))
+        server = listen_for_nginx(app, at(Path(place)))
     elif config.is_loopback:
         server = listen(app, config.host, config.port)
     else:
         print(_not_alone(config.listen), file=sys.stderr)
-        return 1
+        return os.EX_CONFIG
     parts.nudger.watch(
         lambda: parts.source.current().revision,
         look_every=config.fetch_seconds,
@@ -95,13 +104,13 @@ def listen(app: Flask, host: str, port: int) -> BaseWSGIServer:
     return _server(app, _sockets(host, port))
 
 
-def listen_for_nginx(app: Flask, path: Path, group: str = NGINX) -> BaseWSGIServer:
-    """The same at a unix socket, which `group` may open; what comes there says for whom.
+def listen_for_nginx(app: Flask, listening: socket.socket) -> BaseWSGIServer:
+    """The same at a unix socket that nginx alone may open; what comes there says for whom.
 
     Waitress calls the peer of any unix socket "localhost", and drops the header of other peers.
     """
     header = {"x-forwarded-for"}
-    return _server(app, [_at(path, group)], trusted_proxy="localhost", trusted_proxy_headers=header)
+    return _server(app, [listening], trusted_proxy="localhost", trusted_proxy_headers=header)
 
 
 def _server(app: Flask, sockets: Sequence[socket.socket], **trust: object) -> BaseWSGIServer:
@@ -119,7 +128,7 @@ def _server(app: Flask, sockets: Sequence[socket.socket], **trust: object) -> Ba
     )
 
 
-def _at(path: Path, group: str) -> socket.socket:
+def at(path: Path, group: str = NGINX) -> socket.socket:
     """A unix socket at `path` that our account and `group` may connect to: unix(7)."""
     path.unlink(missing_ok=True)
     made = socket.socket(socket.AF_UNIX)

@@ -22,7 +22,7 @@ FOLDER = Path("/etc/nginx")
 OF_OLD = FOLDER / "conf.d" / "lxc-gpu.conf"
 """Where the site was when it was there for TLS only."""
 SOCKET = Path("/run/lxc-gpu-web/page")
-"""Where the page listens: lxc-gpu-web.service says so."""
+"""Where the page listens: lxc-gpu-web.socket says so."""
 TLS = web_config.CONFIG / "tls"
 CERTIFICATE, KEY = TLS / "certificate.pem", TLS / "key.pem"
 OWN_PIECES = web_config.CONFIG / "nginx.d"

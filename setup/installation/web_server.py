@@ -28,6 +28,8 @@ KEYS = CONFIG / "keys"
 SIGNING_KEY = KEYS / "signing"
 NUDGE_KEY = KEYS / "nudge"
 UNIT = Path("/etc/systemd/system/lxc-gpu-web.service")
+HOLDS = UNIT.with_suffix(".socket")
+"""The unit that listens for it."""
 SSHD_PIECE = Path("/etc/ssh/sshd_config.d/20-lxc-gpu-gate.conf")
 PATIENCE = 30
 """Seconds that the page, and nginx, may take to start."""
@@ -114,10 +116,13 @@ def _install(steps: Steps, options: argparse.Namespace) -> None:
     not_punished = _repository(steps, options, signing)
     new_config = web_config.write(steps, options, ACCOUNT)
     _gate(steps, not_punished)
-    new_unit = steps.file(UNIT, (PIECES / UNIT.name).read_text())
-    if new_unit:
+    new_units = [
+        unit for unit in (HOLDS, UNIT) if steps.file(unit, (PIECES / unit.name).read_text())
+    ]
+    if new_units:
         command.run(["systemctl", "daemon-reload"])
-    _running(steps, restart=new_unit or new_config or new_code)
+    again = {unit.name for unit in new_units} | ({UNIT.name} if new_config or new_code else set())
+    _running(steps, again)
     _in_front(steps, options)
     release.retire(steps)
 
@@ -147,25 +152,33 @@ def _gate(steps: Steps, not_punished: Sequence[str]) -> None:
     steps.sshd_piece(SSHD_PIECE, (PIECES / "sshd.conf").read_text(), not_punished)
 
 
-def _running(steps: Steps, restart: bool) -> None:
-    active = command.run(["systemctl", "is-active", "--quiet", UNIT.name], check=False).ok
-    enabled = command.run(["systemctl", "is-enabled", "--quiet", UNIT.name], check=False).ok
-    if not enabled:
-        steps.say(f"enable {UNIT.name}")
-        command.run(["systemctl", "enable", "--quiet", UNIT.name])
-    if not active or restart:
-        steps.say(f"{'restart' if active else 'start'} {UNIT.name}")
-        command.run(["systemctl", "restart", UNIT.name])
-        _wait_until_it_listens()
+def _running(steps: Steps, again: set[str]) -> None:
+    """Both units run, and those of `again` as their files say now.
+
+    They are started by one command: systemd opens no socket for a service that runs, so it has to
+    come between the stop and the start of the page.
+    """
+    start = set(again)
+    for unit in (HOLDS.name, UNIT.name):
+        if not command.run(["systemctl", "is-enabled", "--quiet", unit], check=False).ok:
+            steps.say(f"enable {unit}")
+            command.run(["systemctl", "enable", "--quiet", unit])
+        active = command.run(["systemctl", "is-active", "--quiet", unit], check=False).ok
+        if not active or unit in again:
+            steps.say(f"{'restart' if active else 'start'} {unit}")
+            start |= {unit, UNIT.name}
+    if start:
+        command.run(["systemctl", "restart", *sorted(start)])
+        _wait_until_it_answers()
 
 
-def _wait_until_it_listens() -> None:
+def _wait_until_it_answers() -> None:
     silent = LxcGpuError(
         "web-silent",
         f"{UNIT.name} was started, but does not answer at {web_nginx.SOCKET} after {PATIENCE} s.",
         f"`journalctl -u {UNIT.name}` says why.",
     )
-    _wait_for(lambda: _connected(str(web_nginx.SOCKET), socket.AF_UNIX), silent)
+    _wait_for(_answered, silent)
 
 
 def _in_front(steps: Steps, options: argparse.Namespace) -> None:
@@ -184,6 +197,16 @@ def _in_front(steps: Steps, options: argparse.Namespace) -> None:
     )
     _wait_for(lambda: _connected(place, socket.AF_INET6 if ":" in place[0] else socket.AF_INET),
               silent)  # fmt: skip
+
+
+def _answered() -> None:
+    """By the page itself: systemd alone takes a connection, too."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(PATIENCE)
+        client.connect(str(web_nginx.SOCKET))
+        client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        if not client.recv(1):
+            raise ConnectionResetError
 
 
 def _connected(place: object, family: int) -> None:
@@ -247,9 +270,10 @@ def _as_account(executable: str, *words: str | Path) -> command.Finished:
 
 
 def _undo(steps: Steps, purge: bool) -> None:
-    command.run(["systemctl", "disable", "--now", "--quiet", UNIT.name], check=False)
-    ours = [UNIT, SSHD_PIECE, web_nginx.place(), web_nginx.OF_OLD, Path("/usr/local/bin/lxc-gpu"),
-            *release.LINKS, ENVIRONMENT]  # fmt: skip
+    units = [UNIT.name, HOLDS.name]
+    command.run(["systemctl", "disable", "--now", "--quiet", *units], check=False)
+    ours = [UNIT, HOLDS, web_nginx.SOCKET.parent, SSHD_PIECE, web_nginx.place(), web_nginx.OF_OLD,
+            Path("/usr/local/bin/lxc-gpu"), *release.LINKS, ENVIRONMENT]  # fmt: skip
     kept = [REPOSITORY, KEPT / "web-clone", KEPT / "gate-clone", KEPT / "gate_keys", KEYS]
     kept += [*KEPT.glob("history.db*"), *KEPT.glob(".*-clone.flock")]
     kept += [web_nginx.TLS, WEB_TOML, web_config.LDAP_PASSWORD, web_config.LDAP_CA]

@@ -20,6 +20,8 @@ from state.errors import LxcGpuError
 
 STARTERS = "lxc-gpu-reconcile.timer lxc-gpu-watch.service lxc-gpu-idleness.timer"
 PAGE = "lxc-gpu-web.service"
+PAGE_HELD = "lxc-gpu-web.socket"
+"""Stopped, it stops the page, which a request would start again otherwise."""
 LOOKS = 5
 """A machine is quiet once so many looks, one after the other, see nothing going on."""
 LONGEST = 300
@@ -46,7 +48,7 @@ STATUS = "/var/lib/lxc-gpu/status.json"
 
 def settle(lab: Lab) -> None:
     """Stop all that begins rounds, the page included, and wait until none runs."""
-    lab.host("iam").run(["systemctl", "stop", PAGE])
+    lab.host("iam").run(["systemctl", "stop", PAGE_HELD])
     for server in _servers(lab):
         server.sh(f"systemctl stop {STARTERS}")
     until_quiet(lab)

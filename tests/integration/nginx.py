@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.integration.slapd import free_port
 from tests.integration.web import Web
 from tests.patience import eventually
-from webui.serve import listen_for_nginx
+from webui.serve import at, listen_for_nginx
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "setup"))
 from installation.web_nginx import Site, render
@@ -70,7 +70,7 @@ def nginx(
 def behind_nginx(web: Web, host: str = "0.0.0.0", connections: int = 100) -> Iterator[int]:
     """The page as people reach it: the port of the nginx in front of it."""
     with nginx(web.folder, host, connections) as (port, page):
-        server = listen_for_nginx(web.app, page, grp.getgrgid(os.getgid()).gr_name)
+        server = listen_for_nginx(web.app, at(page, grp.getgrgid(os.getgid()).gr_name))
         threading.Thread(target=server.run, daemon=True).start()
         try:
             yield port

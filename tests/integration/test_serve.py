@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import sqlite3
@@ -106,7 +107,7 @@ def test_by_itself_it_listens_on_the_loopback_only(tmp_path):
     (tmp_path / "web.toml").write_text(text)
     words = [sys.executable, "-m", "webui.serve", tmp_path / "web.toml"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=HANGS, check=False)
-    assert done.returncode == 1
+    assert done.returncode == os.EX_CONFIG
     assert "Run setup/web-server" in done.stderr
     assert "Traceback" not in done.stderr
 

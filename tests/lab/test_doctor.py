@@ -117,8 +117,8 @@ BREAKS = (
           "systemctl reset-failed lxc-gpu@lqchen; "
           "runuser -u lqchen -- /usr/local/lib/lxc-gpu/login-shell -c start",
           "The container of lqchen failed", "lxc-gpu doctor --user lqchen", group=3),
-    Break("the page is down", "systemctl stop lxc-gpu-web", "systemctl start lxc-gpu-web",
-          "lxc-gpu-web.service is inactive: nobody can save keys",
+    Break("the page is down", "systemctl stop lxc-gpu-web.socket", "systemctl start lxc-gpu-web",
+          "lxc-gpu-web.socket is inactive: nobody can save keys",
           "systemctl restart lxc-gpu-web.service", host="iam"),
     Break("no hook", f"mv {HOOK} {HOOK}.away", f"mv {HOOK}.away {HOOK}",
           "pre-receive hook is missing: anything may be pushed", "setup/web-server", host="iam"),

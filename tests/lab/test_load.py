@@ -98,7 +98,7 @@ class Stream:
 def key(fleet: Fleet) -> Iterator[None]:
     """The web page's key opens gpu17. The page, which listens by itself, doesn't meanwhile."""
     folder = "/etc/lxc-gpu/authorized_keys"
-    fleet.iam.sh("systemctl stop lxc-gpu-web")
+    fleet.iam.sh("systemctl stop lxc-gpu-web.socket")
     fleet.gpu17.sh(f"cp {folder}/.iam {folder}/iam")
     yield
     fleet.gpu17.sh(f"rm {folder}/iam")

@@ -114,13 +114,32 @@ class TestInFront:
         assert fleet.iam.sh("ss -Hltn '! sport = 22' | grep -v ':80 '", check=False).stdout == ""
 
     def test_a_page_that_is_away_is_said_in_words(self, fleet: Fleet) -> None:
-        fleet.iam.sh("systemctl stop lxc-gpu-web")
+        fleet.iam.sh("systemctl stop lxc-gpu-web.socket")
         try:
             shown = fleet.types(f"curl -sS {PAGE}/user/lqchen").stdout
         finally:
             fleet.iam.sh("systemctl start lxc-gpu-web")
         assert "Try again in a minute." in shown
         eventually(lambda: fleet.types(f"curl -fsS {PAGE}/").ok)
+
+    def test_no_request_is_refused_while_the_page_restarts(self, fleet: Fleet) -> None:
+        ask = f"curl -s -o /dev/null -w '%{{http_code}} ' {PAGE}/"
+        for ended in ("restart", "kill --signal KILL"):
+            fleet.iam.sh(f"systemctl {ended} lxc-gpu-web")
+            assert fleet.types(f"{ask}; {ask}").stdout == "200 200 ", ended
+
+    def test_a_page_that_refuses_its_configuration_keeps_nobody_waiting(self, fleet: Fleet) -> None:
+        toml = "/etc/lxc-gpu/web.toml"
+        fleet.iam.sh(f"cp -p {toml} {toml}.kept; echo nonsense = 1 >>{toml}")
+        try:
+            fleet.iam.sh("systemctl restart lxc-gpu-web")
+            shown = fleet.types(f"curl -sS {PAGE}/").stdout
+            findings = fleet.iam.run(["lxc-gpu", "doctor"], check=False).stdout
+        finally:
+            fleet.iam.sh(f"mv {toml}.kept {toml}; systemctl restart lxc-gpu-web")
+        assert "Try again in a minute." in shown
+        assert "nonsense: is not a setting of lxc-gpu" in findings
+        assert fleet.types(f"curl -fsS {PAGE}/").ok
 
     def test_an_nginx_that_is_broken_already_costs_no_page(self, fleet: Fleet) -> None:
         fleet.iam.sh("echo nonsense >/etc/nginx/sites-enabled/wiki")

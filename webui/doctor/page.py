@@ -18,9 +18,11 @@ from webui.doctor.iam import Iam
 
 area, tls_area = Area("page"), Area("tls")
 UNIT = "lxc-gpu-web.service"
+HOLDS = "lxc-gpu-web.socket"
+"""The unit that listens for it, also while it is restarted."""
 NGINX = "nginx.service"
 SOCKET = "/run/lxc-gpu-web/page"
-"""Where the page listens, as its unit says."""
+"""Where the page listens, as that unit says."""
 LIMIT = 5.0
 LARGEST = 1 << 16
 """Bytes of a page that are looked at."""
@@ -29,12 +31,13 @@ DAY = 86400
 
 def answers(iam: Iam) -> Iterator[Finding]:
     """Whether the service runs and the page comes."""
-    active = command.run(["systemctl", "is-active", UNIT], check=False).stdout.strip()
     again = f"systemctl restart {UNIT}; journalctl -u {UNIT} -n 20"
-    if active != "active":
-        word = "ending again and again" if active == "activating" else active or "unknown"
-        yield area.wrong(f"{UNIT} is {word}: nobody can save keys.", again)
-        return
+    for unit in (HOLDS, UNIT):
+        active = command.run(["systemctl", "is-active", unit], check=False).stdout.strip()
+        if active != "active":
+            word = "ending again and again" if active == "activating" else active or "unknown"
+            yield area.wrong(f"{unit} is {word}: nobody can save keys.", again)
+            return
     if command.run(["systemctl", "is-enabled", UNIT], check=False).stdout.strip() == "disabled":
         yield area.wrong(f"{UNIT} won't be there after a reboot.", f"systemctl enable {UNIT}")
     begun = time.monotonic()

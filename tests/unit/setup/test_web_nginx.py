@@ -63,8 +63,8 @@ def test_an_edited_site_of_an_earlier_release_loses_no_certificate(tmp_path, mon
 
 
 def test_the_unit_and_nginx_name_one_socket():
-    unit = Path(render.__code__.co_filename).parents[1] / "web" / "lxc-gpu-web.service"
-    assert f" {SOCKET}\n" in unit.read_text()
+    unit = Path(render.__code__.co_filename).parents[1] / "web" / "lxc-gpu-web.socket"
+    assert f"ListenStream={SOCKET}\n" in unit.read_text()
     assert f"unix:{SOCKET} " in render(site())
 
 

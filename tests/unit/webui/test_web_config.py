@@ -61,6 +61,8 @@ def test_what_is_needed_the_first_time_is_named():
     ]
 
 
-@pytest.mark.parametrize("piece", ["nginx.conf", "sshd.conf", "lxc-gpu-web.service"])
+@pytest.mark.parametrize(
+    "piece", ["nginx.conf", "sshd.conf", "lxc-gpu-web.service", "lxc-gpu-web.socket"]
+)
 def test_the_pieces_are_there(piece):
     assert (Path(web_config.__file__).parents[1] / "web" / piece).read_text()
