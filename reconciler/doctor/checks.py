@@ -24,6 +24,7 @@ from state.wire.findings import Check
 SERVER: tuple[Check[Server], ...] = (
     machine.release,
     machine.user_namespaces,
+    machine.settings,
     machine.cgroups,
     machine.apparmor,
     machine.programs,

@@ -6,7 +6,7 @@ import os
 import platform
 import pwd
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from reconciler.container.apparmor import LOADED, PROFILE, Confinement, confinement
@@ -18,6 +18,7 @@ from reconciler.doctor.server import (
     text_of,
     unit_properties,
 )
+from reconciler.host import kernel_settings
 from state import command
 from state.wire.findings import Area, Finding
 
@@ -67,6 +68,25 @@ def user_namespaces(_: Server) -> Iterator[Finding]:
             f"Only {most} user namespaces may exist at once: not many containers.",
             "Raise it: sysctl -w user.max_user_namespaces=30000, and in /etc/sysctl.d/",
         )
+
+
+def settings(_: Server) -> Iterator[Finding]:
+    """Whether the kernel gives containers what people can't set from inside."""
+    yield settings_of(kernel_settings.lacking())
+
+
+def settings_of(lacking: Sequence[tuple[kernel_settings.Setting, int]]) -> Finding:
+    """What kernel settings that give too little mean. Pure."""
+    if not lacking:
+        return kernel_area.ok(
+            "its settings (inotify, keys, maps, perf, aio) suffice for containers"
+        )
+    first = lacking[0][0].name
+    return kernel_area.note(
+        f"Programs in containers may want more: {kernel_settings.in_words(lacking)}.",
+        f"{kernel_settings.FILE} says what each is for; setup/gpu-server writes it. If it is "
+        f"there, another file has the last word: grep -r {first} /etc/sysctl.d /usr/lib/sysctl.d",
+    )
 
 
 def _why_no_namespace(clone: str | None, most: str | None) -> str:

@@ -12,7 +12,7 @@ from installation import release
 from installation.script import run_script
 from installation.steps import CHECKOUT, Steps, ssh_host_key
 from reconciler.container.apparmor import PROFILE, Confinement, confinement
-from reconciler.host import marker, places, slices
+from reconciler.host import kernel_settings, marker, places, slices
 from reconciler.host.config import not_punished, read_server_config
 from reconciler.host.published import published_view
 from state import command
@@ -39,6 +39,7 @@ TMPFILES = Path("/etc/tmpfiles.d/lxc-gpu.conf")
 AUTH_FILES = "/tmp/sshauth.*"  # noqa: S108
 """What sshd writes of a connection's key (`state.connections`). Debian 13 removes what lies in /tmp
 for ten days; of a connection without its file nobody would know the key, so it would be ended."""
+SYSCTL = Path("/lib/systemd/systemd-sysctl")
 SERVICES = ("register", "iam")
 USERS_SHELL = str(places.LOGIN_SHELL)
 """Whose accounts have it are limited at once by an upgrade: a round would take that for drift."""
@@ -133,6 +134,7 @@ def _server(steps: Steps, options: argparse.Namespace) -> None:
         places.ROUND_SINCE_BOOT.unlink(missing_ok=True)  # what an upgrade changes is no drift
         command.run(["systemctl", "try-restart", "lxc-gpu-watch.service"])
     _sshd(steps)
+    _kernel_settings(steps)
     _apparmor(steps)
     release.retire(steps)
     if options.name:
@@ -249,6 +251,24 @@ def _sshd(steps: Steps) -> None:
     steps.sshd_piece(SSHD_PIECE, piece, not_punished(read_server_config(), published_view()))
 
 
+def _kernel_settings(steps: Steps) -> None:
+    """Our drop-in, and in effect what of it gives more than there is now.
+
+    By systemd's own program, so that files of the sysadmin's go before ours, now as at each boot.
+    A machine that is a container has no kernel of its own to set.
+    """
+    steps.file(kernel_settings.FILE, kernel_settings.text())
+    if command.run(["systemd-detect-virt", "--quiet", "--container"], check=False).ok:
+        return
+    if found := kernel_settings.lacking():
+        prefixes = [f"--prefix={each.name}" for each, _ in found]
+        command.run([SYSCTL, *prefixes], check=False)
+        left = kernel_settings.lacking()
+        done = tuple(each for each in found if each not in left)
+        if done:
+            steps.say(f"allow more of the kernel: {kernel_settings.in_words(done)}")
+
+
 def _apparmor(steps: Steps) -> None:
     """The containers' profile, in the kernel; nothing where AppArmor is not in use.
 
@@ -299,11 +319,12 @@ def _undo(steps: Steps) -> None:
     command.run(["systemctl", "daemon-reload"], check=False)
     if (APPARMOR / PROFILE).exists():
         command.run(["apparmor_parser", "--remove", APPARMOR / PROFILE], check=False)
-    for path in (SSHD_PIECE, TMPFILES, APPARMOR / PROFILE, Path("/usr/local/bin/lxc-gpu"),
-                 *release.LINKS, Path("/opt/lxc-gpu")):  # fmt: skip
+    for path in (SSHD_PIECE, TMPFILES, APPARMOR / PROFILE, kernel_settings.FILE,
+                 Path("/usr/local/bin/lxc-gpu"), *release.LINKS, Path("/opt/lxc-gpu")):  # fmt: skip
         steps.remove(path)
     command.run(["systemctl", "reload", "ssh"], check=False)
-    print("  kept: the users' accounts, homes and containers, /etc/lxc-gpu, /var/lib/lxc-gpu")
+    print("  kept: the users' accounts, homes and containers, /etc/lxc-gpu, /var/lib/lxc-gpu;\n"
+          "  kernel settings until the next boot")  # fmt: skip
 
 
 if __name__ == "__main__":
