@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import pwd
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from reconciler.container import home_files
 from reconciler.host import locks, places
@@ -29,6 +31,7 @@ from state.errors import LxcGpuError, Remedy
 from state.view import Resident, View
 from state.wire.messages import Progress
 
+PROC = Path("/proc")
 PATIENCE = 60.0
 """Seconds that a container's sshd may take to answer after the start."""
 SOON = 5.0
@@ -53,6 +56,7 @@ class Power:
 
     active: str
     since: str
+    """When its system began: at the start, or at a `reboot` inside. Empty if it doesn't run."""
     memory: int | None
     """Bytes, page cache included."""
     tasks: int | None
@@ -65,17 +69,36 @@ class Power:
 
 def power_of(user: str) -> Power:
     """The state of the user's container."""
-    wanted = ("ActiveState", "ActiveEnterTimestamp", "MemoryCurrent", "TasksCurrent")
+    wanted = ("ActiveState", "MainPID", "MemoryCurrent", "TasksCurrent")
     argv = ["systemctl", "show", places.container_unit(user), f"--property={','.join(wanted)}"]
     lines = command.run(argv).stdout.splitlines()
     shown = dict(line.split("=", 1) for line in lines if "=" in line)
     memory, tasks = (shown.get(name, "") for name in wanted[2:])
     return Power(
         active=shown.get("ActiveState", "unknown"),
-        since=shown.get("ActiveEnterTimestamp", ""),
+        since=_since(shown.get("MainPID", "0")),
         memory=int(memory) if memory.isdigit() else None,
         tasks=int(tasks) if tasks.isdigit() else None,
     )
+
+
+def _since(monitor: str) -> str:
+    """When the only child of lxc-start began, the container's init: as systemctl(1) says times.
+
+    The unit's own time is no answer: at a `reboot` inside, lxc-start stays and starts another init.
+    """
+    try:
+        children = (PROC / monitor / "task" / monitor / "children").read_text().split()
+        began = started_at((PROC / children[0] / "stat").read_text())
+    except (OSError, IndexError):  # it isn't up, or is between two
+        return ""
+    ago = time.clock_gettime(time.CLOCK_BOOTTIME) - began
+    return time.strftime("%a %Y-%m-%d %H:%M:%S %Z", time.localtime(time.time() - ago))
+
+
+def started_at(stat: str) -> float:
+    """Seconds after the boot, by /proc/PID/stat (proc(5)). Pure but for the clock's rate."""
+    return int(stat.rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)

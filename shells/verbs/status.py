@@ -31,7 +31,7 @@ def answer(asked: Asked, tell: Tell) -> messages.Answer:
     lines = [
         f"Your container on {view.server}: {'running' if now.running else 'stopped'}",
         *(_running(now, most, limits) if now.running else []),
-        f"  disk     {_disk(disk, limits)}",
+        f"  disk     {disk_in_words(disk, limits)}",
         *map(_mount, mounts),
         f"  address  {resident.address} (inside this server)",
         *([] if work is None else [f"  files    {_in_words(work)}"]),
@@ -66,7 +66,7 @@ def _running(now: Power, most: int | None, limits: Limits) -> list[str]:
     """What a container that runs uses, and of how much."""
     tasks = "-" if now.tasks is None else str(now.tasks)
     return [
-        f"  since    {now.since}",
+        *([f"  since    {now.since}"] if now.since else []),
         f"  memory   {in_words.size(now.memory)}{_of(in_words.size(most), most)}",
         f"  tasks    {tasks}{_of(str(limits.tasks), limits.tasks)}",
         *([] if limits.cpus is None else [f"  cpus     up to {limits.cpus} at a time"]),
@@ -94,10 +94,13 @@ def _of(words: str, limit: int | None) -> str:
     return "" if limit is None else f" of {words}"
 
 
-def _disk(disk: DiskUse, limits: Limits) -> str:
+def disk_in_words(disk: DiskUse, limits: Limits) -> str:
+    """What of the disk is used, and of how much. Pure."""
     if disk.held:
         return f"{in_words.size(disk.used)}{_of(in_words.size(limits.disk), limits.disk)}"
     least = "at least " if disk.at_least else ""
+    if disk.at_least and not disk.used:
+        return "not known: the server's disk is too slow to count it now"
     asked = "" if limits.disk is None else f" (please stay below {in_words.size(limits.disk)})"
     return f"{least}{in_words.size(disk.used)}{asked}"
 

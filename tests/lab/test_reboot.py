@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -26,6 +27,11 @@ if sys.argv[1] == "restart":
 exchange.replace("lqchen", "rebuild", None, lambda *_: None, lambda told: None, at_rest=die)
 """
 """The root helper's work, which kills itself when the container is down."""
+
+
+def since(fleet: Fleet) -> str:
+    """When the present system began, by `status`; empty for a moment between two."""
+    return str(json.loads(fleet.types("ssh gpu17-manage status --json").stdout)["since"])
 
 
 def in_order(gpu17: Host) -> None:
@@ -96,8 +102,9 @@ def test_one_that_fails_stops_no_other(fleet: Fleet, gpu17: Host) -> None:
 
 
 def test_what_was_shut_down_from_inside_stays_down(fleet: Fleet, gpu17: Host) -> None:
+    before = since(fleet)
     fleet.types("ssh gpu17 sudo systemctl reboot")
-    eventually(lambda: fleet.types("ssh gpu17 true").ok, 30)
+    eventually(lambda: fleet.types("ssh gpu17 true").ok and since(fleet) not in ("", before), 30)
     assert gpu17.sh(f"ls {RUNNING}").stdout == "lqchen\n", "a reboot inside is no end"
     fleet.types("ssh gpu17 sudo systemctl poweroff")
     eventually(lambda: not running(gpu17, "lqchen"), 30)

@@ -12,7 +12,9 @@ from subprocess import PIPE, Popen
 import pytest
 
 from reconciler.mounts import sources
-from reconciler.requests.container_use import counted
+from reconciler.requests.container_use import DiskUse, counted
+from shells.verbs.status import disk_in_words
+from state.view import Limits
 from tests.patience import HANGS
 
 MB = 1 << 20
@@ -93,6 +95,12 @@ def test_folders_in_folders_are_counted_as_du_does(tmp_path: Path) -> None:
     assert used >= MB  # folders count, too, but on a tmpfs they are 0 large
     with Popen(["rm", "-rf", str(tmp_path)]):  # pytest can't
         pass
+
+
+def test_nothing_counted_is_not_called_zero() -> None:
+    assert disk_in_words(DiskUse(0, at_least=True), Limits()).startswith("not known: ")
+    assert disk_in_words(DiskUse(MB, at_least=True), Limits()) == "at least 1.0 MiB"
+    assert disk_in_words(DiskUse(0), Limits()) == "0 B"
 
 
 def test_a_hundred_thousand_mounts_are_not_all_read(
