@@ -16,6 +16,8 @@ from state.view import Resident, View
 
 _MAC = re.compile(r"^lxc\.net\.0\.hwaddr = ((?:[0-9a-f]{2}:){5}[0-9a-f]{2})$", re.ASCII | re.M)
 
+_NAMES = "# its resolv.conf: "
+
 
 def mac_line(mac: str) -> str:
     """The line that gives the container's end of its cable a MAC."""
@@ -26,6 +28,18 @@ def mac_in(config: str) -> str | None:
     """The MAC that a configuration gives; None if it is of a release that gave none. Pure."""
     found = _MAC.search(config)
     return found[1] if found else None
+
+
+def names_line(resolv_conf: str) -> str:
+    """A comment for the configuration: with which resolvers this start was made."""
+    return f"{_NAMES}{'; '.join(resolv_conf.splitlines())}\n"
+
+
+def names_in(config: str) -> str | None:
+    """The same, from a configuration; None if it is of a release that noted none. Pure."""
+    return next(
+        (f"{line}\n" for line in config.splitlines() if line.startswith(_NAMES.rstrip())), None
+    )
 
 
 def hostname(view: View, user: str) -> str:

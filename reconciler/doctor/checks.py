@@ -51,6 +51,7 @@ SERVER: tuple[Check[Server], ...] = (
     network.routes,
     network.forwarding,
     network.plugged_in,
+    network.resolvers,
     firewall.hooks,
     firewall.frames,
     firewall.other_tables,

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import IPv4Network
 from typing import Any
 
+from reconciler.container.lxc_config import names_in, names_line
 from reconciler.container.running import running_containers
 from reconciler.doctor.server import Server, output, text_of
 from reconciler.host import places
 from reconciler.kinds.traffic.network import FORWARDING
 from reconciler.network.ports import Port, ports
+from reconciler.network.resolvers import resolv_conf
+from state import files
 from state.wire.findings import Area, Finding
 
 area = Area("network")
+MOST_SAID = 5
 
 
 def addresses(server: Server) -> Iterator[Finding]:
@@ -115,4 +119,27 @@ def cut_off(found: Sequence[Port], name: str, uid: int) -> Finding | None:
         f"The container of {name} runs, but has no port on this server any more: nobody reaches "
         "it.",
         "Only a start makes one. They type `ssh SERVER-manage restart`.",
+    )
+
+
+def resolvers(server: Server) -> Iterator[Finding]:
+    """Whether containers that run were given the resolvers that a start would give them now."""
+    if server.view is None:
+        return
+    here = running_containers() & server.view.residents.keys()
+    given = {name: names_in(files.read_text(places.container_config(name)) or "") for name in here}
+    yield given_resolvers(given, resolv_conf(server.view))
+
+
+def given_resolvers(given: Mapping[str, str | None], now: str) -> Finding:
+    """The same, by what each was given; None: not known, of an earlier release. Pure."""
+    words = "; ".join(now.splitlines())
+    old = sorted(name for name, was in given.items() if was not in (None, names_line(now)))
+    if not old:
+        return area.ok(f"containers that run have the server's resolvers ({words or 'none'})")
+    names = ", ".join([*old[:MOST_SAID], *(["..."] if old[MOST_SAID:] else [])])
+    return area.note(
+        f"The resolvers are others than when these containers started: {names}. Names may not be "
+        "found in them.",
+        f"They type `ssh SERVER-manage restart`, or write into /etc/resolv.conf inside: {words}",
     )

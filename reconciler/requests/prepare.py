@@ -10,11 +10,11 @@ from reconciler.children import hostile
 from reconciler.children.hostile import HostileError
 from reconciler.container import home_files
 from reconciler.container.apparmor import Confinement, confinement
-from reconciler.container.lxc_config import lxc_config
+from reconciler.container.lxc_config import lxc_config, names_line
 from reconciler.host import locks, places
 from reconciler.host.journal import event
 from reconciler.host.places import rootfs
-from reconciler.network.resolvers import resolvers
+from reconciler.network.resolvers import resolv_conf
 from reconciler.nvidia.supply import supply
 from reconciler.requests.mounting import binds as mount_binds
 from reconciler.systems import way_in
@@ -53,7 +53,7 @@ def prepare(view: View, user: str, resident: Resident) -> tuple[str, ...]:
         event("unconfined", user=user, reason=confined.value)
     binds = [*nvidia.binds, *folders]
     config = lxc_config(view, user, resident, binds, nvidia.hook, confined.profile)
-    files.write_file(places.container_config(user), config)
+    files.write_file(places.container_config(user), config + names_line(resolv_conf(view)))
     home = home_files.desired_files(view, user, resident)
     root, subid = rootfs(view, user), resident.subid
     contents = _contents_for_root(view, user, resident)
@@ -89,7 +89,7 @@ def _contents_for_root(view: View, user: str, resident: Resident) -> Mapping[str
         "etc/ssh/ssh_host_ed25519_key.pub": (f"{resident.host_key}\n", 0o644),
         "etc/systemd/system.conf.d/50-lxc-gpu.conf": (INSIDE, 0o644),
         "etc/security/limits.d/50-lxc-gpu.conf": (SESSIONS, 0o644),
-        "etc/resolv.conf": ("".join(f"nameserver {s}\n" for s in resolvers(view)), 0o644),
+        "etc/resolv.conf": (resolv_conf(view), 0o644),
     }
 
 
