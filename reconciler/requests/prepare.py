@@ -8,18 +8,19 @@ from pathlib import Path, PurePosixPath
 
 from reconciler.children import hostile
 from reconciler.children.hostile import HostileError
-from reconciler.container import home_files
+from reconciler.container import device_nodes, home_files
 from reconciler.container.apparmor import Confinement, confinement
 from reconciler.container.lxc_config import lxc_config, names_line
 from reconciler.host import locks, places
 from reconciler.host.journal import event
 from reconciler.host.places import rootfs
+from reconciler.mounts.bind import Bind
 from reconciler.network.resolvers import resolv_conf
 from reconciler.nvidia.supply import supply
 from reconciler.requests.mounting import binds as mount_binds
 from reconciler.systems import way_in
 from state import command, files
-from state.errors import LxcGpuError
+from state.errors import LxcGpuError, os_error
 from state.view import Resident, View
 
 INSIDE = """\
@@ -51,14 +52,15 @@ def prepare(view: View, user: str, resident: Resident) -> tuple[str, ...]:
     confined = confinement()
     if confined is Confinement.NONE:
         event("unconfined", user=user, reason=confined.value)
-    binds = [*nvidia.binds, *folders]
+    devices, missing = _devices(user, resident)
+    binds = [*devices, *nvidia.binds, *folders]
     config = lxc_config(view, user, resident, binds, nvidia.hook, confined.profile)
     files.write_file(places.container_config(user), config + names_line(resolv_conf(view)))
     home = home_files.desired_files(view, user, resident)
     root, subid = rootfs(view, user), resident.subid
     contents = _contents_for_root(view, user, resident)
     mended = way_in.mend(view, user, resident, root)
-    notes = [*nvidia.notes, *left_out, *mended]
+    notes = [*nvidia.notes, *missing, *left_out, *mended]
     puts = [
         partial(_install_as_root, root, subid, contents),
         partial(home_files.write, root, user, subid, home),
@@ -73,6 +75,18 @@ def prepare(view: View, user: str, resident: Resident) -> tuple[str, ...]:
         except HostileError as error:
             notes.append(f"{error.message} {error.hint}".rstrip())
     return tuple(notes)
+
+
+def _devices(user: str, resident: Resident) -> tuple[list[Bind], list[str]]:
+    """The container's device files, and a note if there can be none: it starts all the same."""
+    try:
+        return device_nodes.give(user, resident.subid, device_nodes.FOR_ALL), []
+    except LxcGpuError as error:
+        problem = error
+    except OSError as error:
+        problem = os_error(error)
+    event("devices-left-out", user=user, code=problem.code, why=problem.message)
+    return [], [f"Device files are left out. {problem.message} {problem.hint}".rstrip()]
 
 
 def _contents_for_root(view: View, user: str, resident: Resident) -> Mapping[str, tuple[str, int]]:

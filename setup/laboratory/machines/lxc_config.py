@@ -45,6 +45,7 @@ def lxc_config(place: Places, spec: HostSpec) -> str:
         f"lxc.log.file = {folder / 'lxc.log'}",
         f"lxc.console.logfile = {folder / 'console.log'}",
         _mount("/dev/fuse", "dev/fuse", "bind,create=file,optional"),
+        _mount("/dev/net/tun", "dev/net/tun", "bind,create=file,optional"),
         *(_mount(str(folder / "disks" / disk), disk, "bind,create=dir") for disk in DISKS),
     ]
     if spec.checkout:
