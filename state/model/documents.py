@@ -27,6 +27,7 @@ from state.model.fields import (
     Network,
     Page,
     Port,
+    TemplateName,
 )
 from state.model.resources import Driver, Gpu, Limits, Mount, Reach, Snapshots
 
@@ -36,6 +37,9 @@ FORMAT = 1
 NAME = re.compile(r"[a-z_][a-z0-9_-]{0,30}", re.ASCII)
 """User names that every tool on a server agrees on: useradd(8)'s default, at most 31 letters,
 because utmp(5) holds 32 bytes."""
+
+HIGHEST_ID = 2**32 - 2
+"""The highest id there is: -1 means "leave it alone" to chown(2)."""
 
 SERVER_NAME = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 """One DNS label (RFC 1123), lower case, starting with a letter."""
@@ -66,6 +70,16 @@ class Subids(Model):
 
     first: Annotated[int, Field(strict=True, ge=100_000, lt=2**32 - 1)] = 10_000_000
     size: Annotated[int, Field(strict=True, ge=65_536, le=2**24)] = 262_144
+
+    @property
+    def places(self) -> int:
+        """How many users there are ids for; the last range of all is no user's (`spare`)."""
+        return max(0, (HIGHEST_ID + 1 - self.first) // self.size - 1)
+
+    @property
+    def spare(self) -> int:
+        """The first id of the range in which servers unpack systems that are nobody's yet."""
+        return self.first + self.places * self.size
 
 
 class Signer(Model):
@@ -115,7 +129,7 @@ class Server(Model):
     state_key: Key
     """The key with which the server reads the state repository, and nothing else."""
     ssh_port: Annotated[int, Field(strict=True, ge=1, le=65535)] = 22
-    template: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,60}$")] = "debian-12"
+    template: TemplateName = "debian-12"
     """The template's name: /var/lib/lxc-gpu/templates/NAME.tar.zst on the server."""
     containers: AbsolutePath = "/var/lib/lxc-gpu/containers"
     """The folder, on the disk of the administrator's choice, that holds the containers."""

@@ -75,6 +75,7 @@ Login = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_logi
 Page = Annotated[str, Field(max_length=200), AfterValidator(web_url)]
 """The address of a web page, without a slash at its end."""
 AbsolutePath = Annotated[str, Field(max_length=200), AfterValidator(_path)]
+TemplateName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,60}$")]
 Port = Annotated[int, Field(strict=True, ge=1024, le=65535)]
 Id = Annotated[int, Field(strict=True, ge=1000, lt=2**32 - 1)]
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Hashable, Iterator
 from ipaddress import IPv4Network
 from pathlib import PurePosixPath
 
-from state.model.documents import Fleet, Range, State, User
+from state.model.documents import HIGHEST_ID, Fleet, Range, State, User
 from state.model.keys import PublicKey
 from state.model.layout import FLEET, Subject
 from state.model.manage_account import account_of
@@ -26,8 +26,6 @@ DYNAMIC_UIDS = (61184, 65535)
 """systemd's DynamicUser= range (systemd's UIDS-GIDS.md), then nobody and the 16-bit -1."""
 HIGHEST_UID = 999_999
 """A container's interface is called `veth<uid>_XXXX` (lxc-user-nic(1)), in 15 letters at most."""
-HIGHEST_ID = 2**32 - 2
-"""The highest id there is: -1 means "leave it alone" to chown(2)."""
 
 KEPT = "/var/lib/lxc-gpu"
 """What servers keep for themselves, each thing in a folder of its own."""
@@ -57,9 +55,8 @@ def check(state: State, broken: Collection[str] = ()) -> list[Finding]:
 
 def places(fleet: Fleet) -> int:
     """How many users the subordinate ids and the network have room for."""
-    by_ids = (HIGHEST_ID + 1 - fleet.subids.first) // fleet.subids.size
     hosts = fleet.network.num_addresses - 3  # the network itself, the gateway, broadcast
-    return max(0, min(by_ids, hosts))
+    return max(0, min(fleet.subids.places, hosts))
 
 
 def _entries(kind: str, state: State) -> Iterator[Entry]:
@@ -159,7 +156,8 @@ def _numbers(state: State, people: list[Entry]) -> Iterator[Finding]:
             text = (
                 f"subid {user.subid} is place {place + 1}, and there is room for {room} users:"
                 " their container's address would lie outside fleet.yaml's network"
-                f" {fleet.network}, or the ids above {HIGHEST_ID}"
+                f" {fleet.network}, or the ids in the last range below {HIGHEST_ID + 1}, which is"
+                " kept free for systems that are nobody's yet"
             )
             yield Finding(path, ("subid",), text)
 

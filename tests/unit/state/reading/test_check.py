@@ -53,7 +53,7 @@ def test_a_sound_state_has_no_findings() -> None:
             "users/eve.yaml:6: subid 10000001 is not fleet.yaml's subids.first",
         ),
         ({"subid": 9_737_856}, "is not fleet.yaml's subids.first"),
-        ({"subid": 10_000_000 + 262_144 * 16345}, "there is room for 16345 users"),
+        ({"subid": 10_000_000 + 262_144 * 16344}, "there is room for 16344 users"),  # spares' ids
         ({"login": "lqCHEN"}, "users/lqchen.yaml:2: login LQChen is also that of users/eve.yaml"),
         ({"login": "Bob"}, "former/bob.yaml:2: login bob is also that of users/eve.yaml"),
         ({"directory_id": "6D1F0000-0002"}, "directory_id 6d1f0000-0002 is also that of"),
@@ -211,7 +211,8 @@ def test_the_last_place_has_an_address_and_the_next_has_none() -> None:
 def test_the_highest_subordinate_id_stays_below_minus_one() -> None:
     text = b"format: 1\nnetwork: 10.0.0.0/8\nsubids: {first: 2147418112, size: 65536}\n"
     fleet = load({"fleet.yaml": text}).fleet
-    last = fleet.subids.first + places(fleet) * fleet.subids.size - 1
+    assert fleet.subids.spare == fleet.subids.first + places(fleet) * fleet.subids.size
+    last = fleet.subids.spare + fleet.subids.size - 1
     assert last < 2**32 - 1 <= last + fleet.subids.size
 
 
