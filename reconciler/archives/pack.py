@@ -8,10 +8,12 @@ The container may run meanwhile.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import hashlib
 import os
+import queue
 import resource
 import signal
 import threading
@@ -47,8 +49,12 @@ NICENESS = 10
 _CHANGED = ("file changed as we read it", "bytes; padding with zeros")
 _VANISHED = "File removed before we read it"
 
+WRITE_OUT = 16 << 20
+"""Bytes of an archive after which the disk begins to write them."""
+
 InMap = Callable[[Sequence[str]], list[str]]
 """A command in the user's id map: `reconciler.archives.id_map.mapped`."""
+_libc = ctypes.CDLL(None)
 
 
 @dataclass(frozen=True)
@@ -72,23 +78,18 @@ def be_considerate() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
 
 
-def disk_use(tree: Path, in_map: InMap) -> int:
-    """Bytes on the disk of what would be packed, as du(1) counts them."""
-    still_at_it(SLOWEST_LOOK)
-    argv = ["env", f"--chdir={tree}", "du", "--summarize", "--block-size=1", "--one-file-system",
-            *(f"--exclude={pattern}" for pattern in LEFT_OUT), "."]  # fmt: skip
-    done = command.run(in_map(argv), timeout=SLOWEST_LOOK, check=False)  # files come and go
-    size = done.stdout.split("\t")[0]
-    if not size.isdigit():
-        raise command.failure(done)
-    return int(size)
+def _enough(_: int) -> None:
+    """For who has room for anything."""
 
 
-def pack(tree: Path, in_map: InMap, sink: int, total: int, tell: Tell) -> Packed:
-    """Write the packed `tree` to the descriptor `sink`. `total` is what `disk_use` said.
+def pack(
+    tree: Path, in_map: InMap, sink: int, tell: Tell, enough: Callable[[int], None] = _enough
+) -> Packed:
+    """Write the packed `tree` to the descriptor `sink`.
 
-    LxcGpuError if it couldn't be packed whole; then what was written doesn't decompress to its
-    end, so that nobody who gets it takes it for whole.
+    How large it is on the disk is counted meanwhile; `enough` is called with that number of bytes,
+    and may raise. LxcGpuError if it couldn't be packed whole; then what was written doesn't
+    decompress to its end, so that nobody who gets it takes it for whole.
     """
     tar = in_map(
         ["tar", "--create", "--file=-", f"--directory={tree}", "--format=posix", "--sparse",
@@ -106,8 +107,16 @@ def pack(tree: Path, in_map: InMap, sink: int, total: int, tell: Tell) -> Packed
             _widen(_pipe(stream))
         flow = _Flow(packing, squeezing)
         flow.start()
+        size = _Size(tree, in_map)
+
+        def look() -> None:
+            tell(_progress(flow.moved, size.total))
+            if size.total is not None:
+                enough(size.total)
+
         try:
-            sha256, packed = _store(squeezing, sink, lambda: _progress(flow.moved, total), tell)
+            size.start()
+            sha256, packed = _store(squeezing, sink, look)
         except BaseException:
             squeezing.kill()
             with contextlib.suppress(ProcessLookupError):  # tar may have come to its end
@@ -118,31 +127,93 @@ def pack(tree: Path, in_map: InMap, sink: int, total: int, tell: Tell) -> Packed
         return _judged(flow, squeezing, packed, sha256)
 
 
-def _progress(moved: int, total: int) -> Progress:
-    return Progress("packing the container", min(0.99, moved / (total or 1)))
+def _progress(moved: int, total: int | None) -> Progress:
+    share = None if total is None else min(0.99, moved / (total or 1))
+    return Progress("packing the container", share)
 
 
-def _store(
-    squeezing: Popen[bytes], sink: int, progress: Callable[[], Progress], tell: Tell
-) -> tuple[str, int]:
+def _store(squeezing: Popen[bytes], sink: int, look: Callable[[], None]) -> tuple[str, int]:
     """Write what zstd gives until it ends; the sum and the number of the bytes."""
-    source, sha256, packed, telling = _pipe(squeezing.stdout), hashlib.sha256(), 0, Pace()
+    source, packed, looking, begun = _pipe(squeezing.stdout), 0, Pace(), 0
     os.set_blocking(sink, True)
-    try:
-        while chunk := os.read(source, CHUNK):
-            still_at_it(STALL)
-            if telling.due():
-                tell(progress())
-                if room(sink).size < 0:
-                    raise OSError(errno.ENOSPC, "")  # before others on that disk feel it
-            sha256.update(chunk)
-            packed += len(chunk)
-            left = memoryview(chunk)
-            while left:
-                left = left[os.write(sink, left) :]
-    except OSError as error:
-        raise write_error(error) from error
-    return sha256.hexdigest(), packed
+    with _Sum() as sha256:
+        try:
+            while chunk := os.read(source, CHUNK):
+                still_at_it(STALL)
+                if looking.due():
+                    look()
+                    if room(sink).size < 0:
+                        raise OSError(errno.ENOSPC, "")  # before others on that disk feel it
+                sha256.add(chunk)
+                packed += len(chunk)
+                left = memoryview(chunk)
+                while left:
+                    left = left[os.write(sink, left) :]
+                if packed - begun >= WRITE_OUT:
+                    _write_out(sink, begun, packed)
+                    begun = packed
+        except OSError as error:
+            raise write_error(error) from error
+    return sha256.value.hexdigest(), packed
+
+
+def _write_out(sink: int, begin: int, end: int) -> None:
+    """Have the kernel begin to write these bytes to the disk (sync_file_range(2)).
+
+    Else fsync(2) would find all of an archive still to be written, when nothing else is left to do.
+    """
+    begin_now = 2  # SYNC_FILE_RANGE_WRITE
+    where = (ctypes.c_int(sink), ctypes.c_int64(begin), ctypes.c_int64(end - begin))
+    _libc.sync_file_range(*where, ctypes.c_uint(begin_now))  # a pipe has nothing to write out
+
+
+class _Sum(threading.Thread):
+    """Adds bytes up beside whoever reads and writes them."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.value = hashlib.sha256()
+        self._chunks: queue.Queue[bytes] = queue.Queue(4)
+
+    def __enter__(self) -> _Sum:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._chunks.put(b"")
+        self.join()
+
+    def add(self, chunk: bytes) -> None:
+        """The next bytes; none is the end."""
+        self._chunks.put(chunk)
+
+    def run(self) -> None:
+        """Until the end."""
+        while chunk := self._chunks.get():
+            self.value.update(chunk)
+
+
+class _Size(threading.Thread):
+    """Counts what a tree takes of the disk, as du(1) does, while it is packed.
+
+    Counted first, it would be one more walk that everybody waits for; so tar finds warm what du
+    has looked at.
+    """
+
+    def __init__(self, tree: Path, in_map: InMap) -> None:
+        super().__init__(daemon=True)
+        self._argv = in_map(
+            ["env", f"--chdir={tree}", "du", "--summarize", "--block-size=1", "--one-file-system",
+             *(f"--exclude={pattern}" for pattern in LEFT_OUT), "."]
+        )  # fmt: skip
+        self.total: int | None = None
+
+    def run(self) -> None:
+        """To its end. What can't be counted isn't known: tar says what is wrong."""
+        with contextlib.suppress(command.CommandError):
+            done = command.run(self._argv, timeout=SLOWEST_LOOK, check=False)  # files come and go
+            size = done.stdout.split("\t")[0]
+            self.total = int(size) if size.isdigit() else None
 
 
 def write_error(error: OSError) -> LxcGpuError:

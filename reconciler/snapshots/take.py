@@ -17,7 +17,7 @@ from itertools import count
 from pathlib import Path
 
 from reconciler.archives.id_map import mapped
-from reconciler.archives.pack import InMap, Packed, be_considerate, disk_use, pack
+from reconciler.archives.pack import InMap, Packed, be_considerate, pack
 from reconciler.children import hostile
 from reconciler.container.undertaking import undertaking
 from reconciler.disk.room import room
@@ -33,8 +33,8 @@ from state.view import View
 from state.wire.messages import Progress
 
 BEST_RATIO = 5
-"""A disk with less room than a fifth of the container is refused at once: zstd packs a system to a
-third, and data rarely better."""
+"""A disk with less room than a fifth of the container is refused as soon as that is counted: zstd
+packs a system to a third, and data rarely better."""
 SLOWEST_DISK = 3600
 """Seconds until everything that was written is on the disk."""
 
@@ -68,9 +68,7 @@ def send(user: str, sink: int, tell: Tell) -> Packed:
 
     def work(_: int, tell: Tell) -> object:
         be_considerate()
-        tell(Progress("looking how much there is to pack"))
-        total = disk_use(here.tree, here.in_map)
-        return asdict(pack(here.tree, here.in_map, sink, total, tell))
+        return asdict(pack(here.tree, here.in_map, sink, tell))
 
     with _undertaken(user, "snapshot --to-stdout") as view:
         here = _Work(view, user, "")
@@ -119,13 +117,10 @@ def _take(here: _Work, folder: int, tell: Tell) -> object:
     _clean(folder, server)
     name = _free_name(folder, here.name, server, begun)
     _room_in_number(known, here.view)
-    tell(Progress("looking how much there is to pack"))
-    total = disk_use(here.tree, here.in_map)
-    _room_on_disk(folder, total)
     beside = snapshots.partial(server, name)
     sink = _create(folder, beside)
     try:
-        packed = pack(here.tree, here.in_map, sink, total, tell)
+        packed = pack(here.tree, here.in_map, sink, tell, partial(_room_on_disk, sink))
         tell(Progress("waiting for the disk"))
         hostile.still_at_it(SLOWEST_DISK)
         os.fsync(sink)
@@ -193,13 +188,14 @@ def _room_in_number(known: tuple[Snapshot, ...], view: View) -> None:
         )
 
 
-def _room_on_disk(folder: int, total: int) -> None:
-    free = room(folder).size
-    if free < total // BEST_RATIO:
+def _room_on_disk(sink: int, total: int) -> None:
+    """LxcGpuError if `total` bytes can't fit, less what of them is packed already."""
+    free = room(sink).size
+    if free + os.fstat(sink).st_size < total // BEST_RATIO:
         raise LxcGpuError(
             "snapshot-disk-full",
             f"Your container holds {in_words.size(total)}, and on the disk of the snapshots "
-            f"you may take {in_words.size(max(0, free))} more: nothing was done.",
+            f"you may take {in_words.size(max(0, free))} more: nothing was kept.",
             "Remove a snapshot (`snapshot --list`, `snapshot --remove NAME`), tidy up the "
             "container, or ask your sysadmin.",
         )

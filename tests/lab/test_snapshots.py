@@ -325,25 +325,25 @@ for _ in range(5_000): os.mkdir("d"); os.chdir("d")
 @pytest.mark.usefixtures("small")
 class TestNobodyWaits:
     @pytest.fixture
-    def counting(self, small: Host) -> Iterator[Host]:
-        """Folders in folders; who adds up what they take stands still as soon as it has begun."""
+    def walking(self, small: Host) -> Iterator[Host]:
+        """Folders in folders; who packs them stands still as soon as it has begun."""
         in_container(small, "lqchen", f"python3 - <<'END'\n{NESTED}\nEND")
         small.sh("""
-            nohup bash -c 'for _ in {1..3000}; do pkill -STOP -x du && break; sleep 0.005; done' \
+            nohup bash -c 'for _ in {1..3000}; do pkill -STOP -x tar && break; sleep 0.005; done' \
                 >/dev/null 2>&1 &""")
         yield small
-        small.sh(f"pkill -KILL -x du || true; rm -r {ROOTFS}/srv/deep")
+        small.sh(f"pkill -KILL -x tar || true; rm -r {ROOTFS}/srv/deep")
 
-    def test_what_is_sent_ends_when_its_asker_goes(self, fleet: Fleet, counting: Host) -> None:
-        """sshd tells a program without a terminal nothing, and `du` says nothing meanwhile."""
-        host, stopped = counting, "ps -o state= -C du | grep -q T"
+    def test_what_is_sent_ends_when_its_asker_goes(self, fleet: Fleet, walking: Host) -> None:
+        """sshd tells a program without a terminal nothing, and tar says nothing meanwhile."""
+        host, stopped = walking, "ps -o state= -C tar | grep -q T"
         fleet.types("""
             nohup ssh gpu17-manage snapshot --to-stdout >/dev/null 2>&1 & echo $! >/tmp/typed""")
         eventually(lambda: host.sh(stopped, check=False).ok)
-        group = host.sh("cat /proc/$(pgrep -x du)/cgroup; echo user-$(id -u lqchen).slice").stdout
+        group = host.sh("cat /proc/$(pgrep -x tar)/cgroup; echo user-$(id -u lqchen).slice").stdout
         assert f"/{group.split()[-1]}/lxc-gpu-work-" in group
         fleet.types("kill -9 $(cat /tmp/typed)")
-        work = "pgrep -x du || systemctl -q is-active 'lxc-gpu-root@*' 'lxc-gpu-work-*'"
+        work = "pgrep -x tar || systemctl -q is-active 'lxc-gpu-root@*' 'lxc-gpu-work-*'"
         eventually(lambda: not host.sh(work, check=False).ok)
         eventually(lambda: not host.sh("pgrep -u lqchen -f login-shell", check=False).ok)
         assert "whoever asked for it had gone" in manage(fleet, "status").stdout
@@ -351,12 +351,8 @@ class TestNobodyWaits:
 
 @pytest.mark.usefixtures("small")
 class TestDisks:
-    @pytest.mark.parametrize(
-        ("size", "said"), [("60m", "became full"), ("16m", "may take 15.2 MiB")]
-    )
-    def test_a_full_disk_keeps_what_was_there(
-        self, fleet: Fleet, random: Host, size: str, said: str
-    ) -> None:
+    @pytest.mark.parametrize("size", ["60m", "16m"])
+    def test_a_full_disk_keeps_what_was_there(self, fleet: Fleet, random: Host, size: str) -> None:
         host = random
         host.sh(f"mkdir {FOLDER}; mount -t tmpfs -o size={size},mode=700,uid=$(id -u lqchen) "
                 f"none {FOLDER}")  # fmt: skip
@@ -366,7 +362,7 @@ class TestDisks:
         finally:
             host.sh(f"umount {FOLDER}")
         assert (done.status, left) == (1, "")
-        assert said in done.stderr
+        assert "he disk of the snapshots" in done.stderr
         assert "snapshot --remove NAME" in done.stderr
 
     def test_a_reader_that_goes_away_ends_it(self, fleet: Fleet, random: Host) -> None:

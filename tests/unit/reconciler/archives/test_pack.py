@@ -30,7 +30,7 @@ def tree(tmp_path: Path) -> Path:
 
 def _packed_into(sink: int, tree: Path) -> Json:
     def work(_: int, tell: Tell) -> Json:
-        return asdict(pack(tree, list, sink, 1, tell))
+        return asdict(pack(tree, list, sink, tell))
 
     return as_owner_at_length(tree, OWNER, work, lambda _: None, [sink])
 
