@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from state.errors import LxcGpuError, Remedy
+from state.files import read_text
 from state.git.commits import AS_STORED, FIELDS, MAIN, Commit, commit_of
 from state.git.locks import LOCK_FILES
 from state.git.plumbing import REMOTE_LIMIT, SSH, TOO_LONG, GitError, Plumbing, failure
@@ -66,8 +67,9 @@ class Repository:
         with _alone(path):
             if path.exists() and not anew:
                 repository._remove_locks()
-                repository.git.run("config", "remote.origin.url", url)
-                repository.fetch_alone()
+                if f"\n\turl = {url}\n" not in (read_text(path / "config") or ""):
+                    repository.git.run("config", "remote.origin.url", url)
+                repository._fetch_alone()
             else:
                 repository._make(url)
         return repository
@@ -83,7 +85,7 @@ class Repository:
             fresh = Repository(Path(folder) / "clone", self.git.ssh_command)
             fresh.git.run("init", "--quiet", "--bare", "--template=", "--initial-branch=main")
             fresh.git.run("config", "remote.origin.url", url)
-            fresh.fetch_alone()
+            fresh._fetch_alone()
             if path.exists():
                 path.rename(Path(folder) / "damaged")
             fresh.path.rename(path)
@@ -110,10 +112,14 @@ class Repository:
 
     def fetch_alone(self) -> str | None:
         """As `fetch`, for who holds `alone()` already."""
+        return self.tip() if self._fetch_alone() else None
+
+    def _fetch_alone(self) -> bool:
+        """Whether the remote has anything."""
         words = ("fetch", "--quiet", "--no-tags", "origin", f"+{MAIN}:{MAIN}")
         answered = self.git.ask(words, limit=REMOTE_LIMIT)
         if answered.status == 0:
-            return self.tip()
+            return True
         if "couldn't find remote ref" not in answered.errors:
             raise failure(words, answered)
         if self._resolved(MAIN) is not None:
@@ -122,7 +128,7 @@ class Repository:
                 "The state repository has no branch `main` any more.",
                 "Push it back from a clone; until then everything stays as it is.",
             )
-        return None
+        return False
 
     def tip(self) -> str:
         """The newest revision that was fetched. LxcGpuError if the repository is empty."""

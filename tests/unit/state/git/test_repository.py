@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from state.git.plumbing import GitError, RemoteError
 from state.git.publish import RefusedError, UnansweredError, publish
 from state.git.repository import Repository
 from state.reading.problems import StateInvalidError
-from tests.patience import HANGS
+from tests.patience import HANGS, eventually
 from tests.unit.state.keyring import ed25519
 from tests.unit.state.state_files import files
 
@@ -609,3 +610,38 @@ def test_a_push_without_an_answer_is_not_said_to_be_lost(
         publish(clone, add_key("ann", ed25519("n")), ANN)
     assert caught.value.code == "state-unanswered"
     assert "Timeout" in caught.value.details
+
+
+def test_what_is_up_to_date_is_fetched_by_one_program_and_read_by_one(
+    remote: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "clone-again.git"
+    Repository.clone(str(remote), path)
+    trace = tmp_path / "trace"
+    monkeypatch.setenv("GIT_TRACE", str(trace))
+    Repository.clone(str(remote), path).tip()
+    begun = re.findall(r"trace: built-in: git (\S+)", trace.read_text())
+    assert [name for name in begun if name in ("fetch", "rev-parse", "config", "version")] == [
+        "fetch", "rev-parse"]  # fmt: skip
+
+
+def test_a_clone_follows_its_remote_to_another_address(remote: Path, tmp_path: Path) -> None:
+    path, moved = tmp_path / "clone-again.git", tmp_path / "moved.git"
+    Repository.clone(str(remote), path)
+    remote.rename(moved)
+    assert Repository.clone(str(moved), path).tip()
+
+
+def test_what_a_fetch_started_ends_with_it(
+    clone: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = tmp_path / "pid"
+    ssh = tmp_path / "ssh"
+    ssh.write_text(f"#!/bin/sh\necho $$ >{said}\nexec sleep 60\n")
+    ssh.chmod(0o755)
+    clone.git.run("config", "remote.origin.url", "ssh://nowhere.invalid/state.git")
+    monkeypatch.setattr("state.git.repository.REMOTE_LIMIT", 2)
+    with pytest.raises(RemoteError, match="can't be reached"):
+        Repository(clone.path, str(ssh)).fetch()
+    program = Path(f"/proc/{int(said.read_text())}/cmdline")
+    eventually(lambda: not program.exists() or not program.read_text())  # gone, or a zombie
