@@ -21,6 +21,7 @@ from reconciler.archives.id_map import Owner
 from reconciler.archives.pace import Pace
 from reconciler.disk.room import room
 from reconciler.host import in_words
+from reconciler.mounts.tree import Tree
 from reconciler.plan import Tell
 from state import command
 from state.errors import LxcGpuError, Remedy
@@ -54,20 +55,22 @@ class Source:
     """Bytes to come, where that is known."""
 
 
-def extract(source: Source, folder: Path, owner: Owner, tell: Tell) -> str:
-    """Unpack all of `source` into `folder`, which is empty; the SHA-256 of what was read.
+def extract(source: Source, tree: Tree, owner: Owner, tell: Tell) -> str:
+    """Unpack all of `source` as `tree`, which is empty; the SHA-256 of what was read.
 
     LxcGpuError if there was anything wrong with it, if its end was missing, or if the disk got
     too full. What was unpacked by then is the caller's to remove.
     """
-    zstd = owner.fenced(folder, ["zstd", "--decompress", "--stdout", "--quiet"])
-    tar = owner.fenced(folder, [
+    folder = tree.slot
+    zstd = owner.fenced(folder, ["zstd", "--decompress", "--stdout", "--quiet"], tree)
+    unpack = [
         "tar", "--extract", "--file=-", "--numeric-owner", "--same-permissions",
         "--xattrs", "--xattrs-include=*", "--acls", "--anchored", "--exclude=./dev/*",
         "--exclude=dev/*",
         "--block-number",  # has it say, on stdout, how the archive ended,
         "--totals",  # and this, last of all on stderr, that it got to the end of its work
-    ])  # fmt: skip
+    ]  # fmt: skip
+    tar = owner.fenced(folder, unpack, tree)
     with (
         command.started(zstd, stdin=subprocess.PIPE, family=True) as unzip,
         command.started(tar, stdin=unzip.stdout or 0, family=True) as untar,

@@ -19,7 +19,7 @@ import stat
 import struct
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from reconciler.children.forked import STDERR, Deadline, keep_only
 from reconciler.plan import Tell
@@ -43,7 +43,17 @@ class HostileError(LxcGpuError):
     """Something below the folder isn't what it has to be; nothing was followed or changed."""
 
 
-def as_owner(folder: Path, owner: int, work: Callable[[int], Json]) -> Json:
+class Shown(Protocol):
+    """A folder that root opens, because its owners are to be seen as others than on the disk."""
+
+    def opened_for(self, owner: int) -> int:
+        """A descriptor (O_PATH) for who becomes `owner`. LxcGpuError if there is none for them."""
+
+
+Folder = Path | Shown
+
+
+def as_owner(folder: Folder, owner: int, work: Callable[[int], Json]) -> Json:
     """Call `work` with a descriptor of `folder`, in a child whose user and group are `owner`.
 
     Returns what `work` returns, which has to be JSON. LxcGpuErrors of `work` are raised here, too;
@@ -53,26 +63,28 @@ def as_owner(folder: Path, owner: int, work: Callable[[int], Json]) -> Json:
 
 
 def as_owner_at_length(
-    folder: Path,
+    folder: Folder,
     owner: int,
     work: Callable[[int, Tell], Json],
     tell: Tell,
     lent: Collection[int] = (),
+    *,
+    first: Callable[[], None] = lambda: None,
 ) -> Json:
     """The same for work that takes a while: what it tells on the way is told here.
 
     It has to call `still_at_it` more often than every PATIENCE seconds. It has no descriptors of
-    ours but those that are `lent`.
+    ours but those that are `lent`. `first` is called in the child as long as it is root.
     """
 
     def act(root: int, channel: socket.socket) -> Json:
         return work(root, lambda message: channel.sendall(messages.encode(message).encode()))
 
-    return _in_child(folder, owner, act, tell, lent)[0]
+    return _in_child(folder, owner, act, tell, lent, first)[0]
 
 
 def opened_as_owner(
-    folder: Path, owner: int, work: Callable[[int], tuple[int, Json]]
+    folder: Folder, owner: int, work: Callable[[int], tuple[int, Json]]
 ) -> tuple[int, Json]:
     """The same for work that opens a file: its descriptor (unix(7), SCM_RIGHTS), and what else."""
 
@@ -98,11 +110,12 @@ def _ignore(_: object) -> None:
 
 
 def _in_child(
-    folder: Path,
+    folder: Folder,
     owner: int,
     act: Callable[[int, socket.socket], Json],
     tell: Tell = _ignore,
     lent: Collection[int] = (),
+    first: Callable[[], None] = lambda: None,
 ) -> tuple[Json, list[int]]:
     """What `act` returned, and the descriptors that it sent."""
     ours, theirs = socket.socketpair()
@@ -110,7 +123,7 @@ def _in_child(
         deadline = Deadline(PATIENCE)
         child = os.fork()
         if child == 0:
-            _child(folder, owner, act, theirs, deadline, lent)
+            _child(folder, owner, act, theirs, deadline, lent, first)
         theirs.close()
         ended = os.pidfd_open(child)
         try:
@@ -180,12 +193,13 @@ def _close(descriptors: list[int]) -> None:
 
 
 def _child(
-    folder: Path,
+    folder: Folder,
     owner: int,
     act: Callable[[int, socket.socket], Json],
     channel: socket.socket,
     deadline: Deadline,
     lent: Collection[int],
+    first: Callable[[], None],
 ) -> NoReturn:
     global _deadline
     outcome: dict[str, Json]
@@ -194,11 +208,13 @@ def _child(
         _deadline = deadline
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(PATIENCE)
+        first()
+        shown = None if isinstance(folder, Path) else folder.opened_for(owner)
         os.setgroups([])
         os.setresgid(owner, owner, owner)
         os.setresuid(owner, owner, owner)
         os.umask(0)  # every mode below is given in full
-        outcome = {"result": act(_opened(folder), channel)}
+        outcome = {"result": act(_opened(folder, shown), channel)}
     except LxcGpuError as error:
         fields = ("code", "message", "hint", "remedy", "details")
         outcome = {"error": {name: str(getattr(error, name)) for name in fields}}
@@ -219,9 +235,11 @@ def _child(
     os._exit(0)
 
 
-def _opened(folder: Path) -> int:
+def _opened(folder: Folder, shown: int | None) -> int:
     try:
-        return os.open(folder, _O_FOLDER)
+        if shown is not None:
+            return os.open(".", _O_FOLDER, dir_fd=shown)
+        return os.open(str(folder), _O_FOLDER)
     except FileNotFoundError as error:
         raise LxcGpuError("no-folder", f"There is no {folder}.") from error
 

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from reconciler.children import hostile
 from reconciler.container.marked_block import read_block, with_block
 from reconciler.mounts import sources as mounts
+from reconciler.mounts.tree import Tree
 from state.ssh_files import CONFIG, KNOWN_HOSTS, known_hosts, ssh_config
 from state.view import Resident, View
 
@@ -33,14 +34,14 @@ def desired_files(view: View, user: str, resident: Resident) -> dict[str, str]:
     }
 
 
-def read(root: Path, user: str, resident_subid: int) -> dict[str, str]:
+def read(tree: Tree, user: str) -> dict[str, str]:
     """The same as they are; what isn't there is missing. HostileError if it can't be read."""
-    return _read(root, folder(user), resident_subid + UID)
+    return _read(tree, folder(user), tree.first + UID)
 
 
-def write(root: Path, user: str, resident_subid: int, files: dict[str, str]) -> None:
+def write(tree: Tree, user: str, files: dict[str, str]) -> None:
     """Put `files` in place as the user. HostileError if something is in the way."""
-    _write(root, folder(user), resident_subid + UID, files)
+    _write(tree, folder(user), tree.first + UID, files)
 
 
 def mounted_home(view: View, user: str) -> tuple[str, Path, PurePosixPath] | None:
@@ -71,7 +72,7 @@ def write_mounted(view: View, user: str, resident: Resident, files: dict[str, st
         _write(home[1], home[2], resident.subid + UID, files)
 
 
-def _read(root: Path, way: PurePosixPath, owner: int) -> dict[str, str]:
+def _read(root: hostile.Folder, way: PurePosixPath, owner: int) -> dict[str, str]:
     def work(descriptor: int) -> dict[str, str]:
         found = {name: hostile.read_below(descriptor, way / name) for name in BLOCKS + WHOLE}
         ours = {
@@ -85,7 +86,7 @@ def _read(root: Path, way: PurePosixPath, owner: int) -> dict[str, str]:
     return found
 
 
-def _write(root: Path, way: PurePosixPath, owner: int, files: dict[str, str]) -> None:
+def _write(root: hostile.Folder, way: PurePosixPath, owner: int, files: dict[str, str]) -> None:
     def work(descriptor: int) -> None:
         for name, content in files.items():
             text = content

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
-from reconciler.host.places import BRIDGE, rootfs
+from reconciler.host.places import BRIDGE
 from reconciler.mounts.bind import Bind
 from reconciler.network.filters import mac_of
 from state.view import Resident, View
@@ -51,12 +52,14 @@ def lxc_config(
     view: View,
     user: str,
     resident: Resident,
+    root: Path,
     binds: Sequence[Bind],
     hook: str = "",
     apparmor: str = "unconfined",
 ) -> str:
     """The whole configuration, with what of the server the container is to see.
 
+    `root` is the folder that becomes its `/` (reconciler.systems.attached).
     `apparmor` is the profile that confines it, besides its user namespace
     (reconciler.container.apparmor).
     `hook` is run inside, as the container's root, when all is mounted and before its init.
@@ -66,7 +69,7 @@ def lxc_config(
         "lxc.include = /usr/share/lxc/config/common.conf",
         "lxc.include = /usr/share/lxc/config/userns.conf",
         f"lxc.uts.name = {hostname(view, user)}",
-        f"lxc.rootfs.path = dir:{rootfs(view, user)}",
+        f"lxc.rootfs.path = dir:{root}",
         f"lxc.idmap = u 0 {resident.subid} {view.subid_size}",
         f"lxc.idmap = g 0 {resident.subid} {view.subid_size}",
         "lxc.net.0.type = veth",

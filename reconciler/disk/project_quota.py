@@ -35,6 +35,7 @@ _QUOTACTL_FD = 443  # Linux 5.14, the same on x86-64 and arm64
 _GET_QUOTA, _SET_QUOTA, _GET_STATE = 0x800007, 0x800008, 0x5808
 _PROJECTS = 2
 _ENFORCED = 1 << 5  # FS_QUOTA_PDQ_ENFD
+_ACCOUNTS_ENFORCED = 1 << 1 | 1 << 3  # FS_QUOTA_UDQ_ENFD, FS_QUOTA_GDQ_ENFD
 _QUOTA = struct.Struct("=8QI4x")
 """struct if_dqblk: hard and soft blocks, bytes used, the same of inodes, two times, what is set."""
 _SPACE_LIMITS = 1
@@ -64,15 +65,25 @@ def enforced(folder: int) -> bool:
 
     ext4 mounted without `prjquota` may count without refusing anything: that is a no.
     """
+    return bool(_state(folder) & _ENFORCED)
+
+
+def holds_accounts(folder: int) -> bool:
+    """Whether the file system that the descriptor is on holds users or groups to limits."""
+    return bool(_state(folder) & _ACCOUNTS_ENFORCED)
+
+
+def _state(folder: int) -> int:
+    """Which quotas are on: flags, 0 where there are none."""
     state = bytearray(256)
     state[0] = 1  # qs_version
     try:
         _quotactl(folder, _GET_STATE, 0, state)
     except OSError as error:
         if error.errno in _NONE_HERE:
-            return False
+            return 0
         raise
-    return bool(struct.unpack_from("=H", state, 2)[0] & _ENFORCED)
+    return int(struct.unpack_from("=H", state, 2)[0])
 
 
 def use(folder: int, project: int) -> Use:

@@ -42,6 +42,7 @@ SERVER: tuple[Check[Server], ...] = (
     storage.permissions,
     resources.sources,
     resources.quotas,
+    resources.raw_systems,
     resources.lxcfs,
     accounts.names,
     numbers.uids,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from reconciler.disk import project_quota
 from reconciler.doctor.server import Server, output, unit_properties
 from reconciler.host import marker
 from reconciler.kinds.containers import disk_quota
 from reconciler.mounts import sources as mounts
+from reconciler.systems.fitness import fitness
 from state.errors import LxcGpuError
 from state.wire.findings import Area, Finding
 
@@ -54,6 +57,46 @@ def quotas(server: Server) -> Iterator[Finding]:
             f"{view.containers} is on a file system without project quotas, or with them off: "
             'ext4 and xfs have them, mounted with `prjquota`. See the guide, "Disk quotas".',
         )
+
+
+def raw_systems(server: Server) -> Iterator[Finding]:
+    """How new systems are stored, and what that means for the server's own quotas and backups."""
+    if server.view is None:
+        return
+    try:
+        if not marker.check(server.view):
+            return
+        found = fitness(server.view)
+        folder = os.open(server.view.containers, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except (LxcGpuError, OSError):  # `containers_folder` says so
+        return
+    try:
+        yield raw_systems_of(
+            server.view.containers, found.why_not, project_quota.holds_accounts(folder)
+        )
+    finally:
+        os.close(folder)
+
+
+def raw_systems_of(containers: str, why_not: str, accounts_held: bool) -> Finding:
+    """What the kernel's answer means, and quotas of users or groups. Pure."""
+    if why_not:
+        return Area("disk").note(
+            f"New systems in {containers} are stored with shifted ids, so each is unpacked for its "
+            f"user: {why_not}",
+            "Nothing is broken. Linux 5.19 or later can do without, with ext4, xfs, btrfs, or ZFS "
+            "from 2.2 on. It is tried again after a boot.",
+        )
+    if accounts_held:
+        return Area("disk").note(
+            f"{containers} has quotas of users or groups, which count containers' files for the "
+            "server's accounts of the same numbers (0, 1000): containers fail when those are full.",
+            f"quotaoff --user --group {containers}, and take them out of /etc/fstab: `limits: "
+            "disk` goes by project quotas.",
+        )
+    return Area("disk").ok(
+        "new systems are stored raw: backups see uid 0 and 1000 below closed folders"
+    )
 
 
 def lxcfs(_: Server) -> Iterator[Finding]:

@@ -59,6 +59,8 @@ OLD_HOMES = RUN / "old-homes"
 """What containers see of homes that their users have had on the server, one mount for each."""
 DEVICES = RUN / "devices"
 """The device files of containers, a small file system for each user."""
+SYSTEMS = RUN / "systems"
+"""Where containers start from whose systems are stored with ids of their own, a mount for each."""
 UNDERTAKINGS = RUN / "undertakings"
 """How the last work on each user's file system went."""
 ROOT_SOCKET = RUN / "root.sock"
@@ -85,5 +87,5 @@ def container_unit(user: str) -> str:
 
 
 def rootfs(view: View, user: str) -> Path:
-    """The root of the container's file system, as the host sees it."""
+    """The slot of the container's system (`reconciler.mounts.tree`)."""
     return Path(view.containers) / user / "rootfs"

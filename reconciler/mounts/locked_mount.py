@@ -46,19 +46,19 @@ def mount_locked(folder: int, place: Path, flags: Collection[str], ids: int | No
 
     File systems that are mounted below it, now or later, don't come along. OSError if it can't be.
     """
-    with _locked(folder, flags, ids) as tree:
+    with detached(folder, flags, ids) as tree:
         _call(_MOVE_MOUNT, tree, b"", -100, bytes(place), _MOVE_MOUNT_F_EMPTY_PATH)
 
 
 def try_locked(folder: int, flags: Collection[str], ids: int | None = None) -> None:
     """OSError if `mount_locked` can't do it with that folder; nothing is mounted."""
-    with _locked(folder, flags, ids):
+    with detached(folder, flags, ids):
         pass
 
 
 @contextmanager
-def _locked(folder: int, flags: Collection[str], ids: int | None) -> Iterator[int]:
-    """Such a mount, which is nowhere yet."""
+def detached(folder: int, flags: Collection[str], ids: int | None) -> Iterator[int]:
+    """A descriptor (O_PATH) of such a mount, which is nowhere yet."""
     tree = _call(_OPEN_TREE, folder, b"", _AT_EMPTY_PATH | _OPEN_TREE_CLONE | os.O_CLOEXEC)
     try:
         wanted = sum(FLAGS[flag] for flag in flags) | (0 if ids is None else _MOUNT_ATTR_IDMAP)

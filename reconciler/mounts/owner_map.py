@@ -1,4 +1,4 @@
-"""A user namespace that says whose the files of a mount are: one owner on the disk, one elsewhere.
+"""A user namespace that says whose the files of a mount are: on the disk one owner, seen another.
 
 mount_setattr(2), MOUNT_ATTR_IDMAP. Files of anybody else are nobody's in such a mount: the kernel
 lets nobody write them, whatever their modes are, and nobody else makes files there (EOVERFLOW).
@@ -26,8 +26,11 @@ class Owner:
 
 
 @contextmanager
-def owner_map(on_disk: Owner, seen_as: Owner) -> Iterator[int]:
-    """A descriptor of such a namespace (user_namespaces(7)). OSError if there can't be one."""
+def owner_map(on_disk: Owner, seen_as: Owner, count: int = 1) -> Iterator[int]:
+    """A descriptor of such a namespace (user_namespaces(7)). OSError if there can't be one.
+
+    `count`: so many ids, from these on.
+    """
     hears, says = os.pipe2(os.O_CLOEXEC)
     waits, ends = os.pipe2(os.O_CLOEXEC)
     child = os.fork()
@@ -42,8 +45,8 @@ def owner_map(on_disk: Owner, seen_as: Owner) -> Iterator[int]:
         if refused:
             raise OSError(refused, f"no user namespace: {os.strerror(refused)}")
         of = Path(f"/proc/{child}")
-        (of / "uid_map").write_text(f"{on_disk.uid} {seen_as.uid} 1\n")
-        (of / "gid_map").write_text(f"{on_disk.gid} {seen_as.gid} 1\n")
+        (of / "uid_map").write_text(f"{on_disk.uid} {seen_as.uid} {count}\n")
+        (of / "gid_map").write_text(f"{on_disk.gid} {seen_as.gid} {count}\n")
         namespace = os.open(of / "ns/user", os.O_RDONLY | os.O_CLOEXEC)
     finally:
         os.close(hears)

@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from reconciler.children import inside
-from reconciler.host.places import rootfs
+from reconciler.mounts.tree import Tree
 from reconciler.nvidia import versions
 from reconciler.nvidia.driver import driver
 from reconciler.nvidia.supply import noted
@@ -45,12 +45,12 @@ def bring_in_step(view: View, user: str, resident: Resident, tell: Tell) -> tupl
     if wanted is None:
         return ()
     try:
-        root, subid = rootfs(view, user), resident.subid
-        if versions.inside(root, subid) == wanted:
+        tree = Tree.of(view, user, resident)
+        if versions.inside(tree) == wanted:
             return ()
         with installer(view, wanted) as file:
             _install(file, user, wanted, tell)
-        if (found := versions.inside(root, subid)) != wanted:
+        if (found := versions.inside(tree)) != wanted:
             raise LxcGpuError(
                 "driver-not-installed",
                 f"NVIDIA's installer ended well, but your container has {found or 'no libraries'} "

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from reconciler.children import hostile
 from reconciler.host import places
+from reconciler.mounts.tree import Tree
 from reconciler.nvidia import kept
 from reconciler.nvidia.driver import Driver
 
@@ -23,7 +24,7 @@ def folder_for(there: Driver) -> Path | None:
     return None
 
 
-def put_inside(root_folder: Path, subid: int, folder: Path) -> None:
+def put_inside(tree: Tree, folder: Path) -> None:
     """Have the container's loader and search path find the libraries and tools.
 
     HostileError if something of its owner's is in the way.
@@ -41,7 +42,7 @@ def put_inside(root_folder: Path, subid: int, folder: Path) -> None:
             _link_below(root, PurePosixPath(place), target)
         hostile.write_below(root, path, conf, 0o644, folder_mode=0o755)
 
-    hostile.as_owner(root_folder, subid, work)
+    hostile.as_owner(tree, tree.first, work)
 
 
 def _links(folder: Path) -> dict[str, str]:

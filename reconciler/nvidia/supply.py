@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.host import journal, places
-from reconciler.host.places import rootfs
 from reconciler.mounts.bind import Bind
+from reconciler.mounts.tree import Tree
 from reconciler.nvidia import nodes
 from reconciler.nvidia.driver import Driver, driver
 from state.errors import LxcGpuError
@@ -44,7 +44,7 @@ def supply(view: View, user: str, resident: Resident) -> Supply:
 
         try:
             if folder := placing.folder_for(there):
-                placing.put_inside(rootfs(view, user), resident.subid, folder)
+                placing.put_inside(Tree.of(view, user, resident), folder)
         except LxcGpuError as error:
             folder = None
             problems.append(error)

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from reconciler.children import hostile
+from reconciler.mounts.tree import Tree
 
 PROC = Path("/proc/driver/nvidia")
 DEV = Path("/dev")
@@ -63,7 +64,7 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split("."))
 
 
-def inside(rootfs: Path, subid: int) -> str | None:
+def inside(tree: Tree) -> str | None:
     """The version of the libraries in a container's own file system, by names and links only.
 
     What is no folder or no link there counts as absent.
@@ -79,5 +80,5 @@ def inside(rootfs: Path, subid: int) -> str | None:
                         linked.append(os.readlink(f"{name}.so.1", dir_fd=folder))
         return list(of_names(linked) or of_names(there))
 
-    found: list[str] = hostile.as_owner(rootfs, subid, work)
+    found: list[str] = hostile.as_owner(tree, tree.first, work)
     return found[0] if found else None

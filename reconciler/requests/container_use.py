@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 from reconciler.archives.id_map import in_id_map
 from reconciler.host import places
-from reconciler.host.places import rootfs
 from reconciler.kinds.containers import disk_quota
 from reconciler.mounts import old_homes
 from reconciler.mounts import sources as mounts
 from reconciler.mounts.old_homes import Found
+from reconciler.mounts.tree import Tree
 from reconciler.requests import mounting
 from state import command
 from state.errors import LxcGpuError
@@ -76,11 +76,12 @@ def _counted_by_du(view: View, user: str, resident: Resident) -> DiskUse:
     A folder a line, so that what was counted when the time is over is known; by NUL, for names may
     hold anything. They are as long and as many as the user likes, so none of them is kept here.
     """
+    tree = Tree.of(view, user, resident)
     du = ["du", "--null", "--one-file-system", "--block-size=1", "--separate-dirs", "--",
-          str(rootfs(view, user))]  # fmt: skip
+          str(tree.slot)]  # fmt: skip
     # within the id map: its making takes a while on a busy server, and is no counting
     limited = ["timeout", f"{PATIENCE}", *du]
-    argv = in_id_map(view.account_of(user), resident, view.subid_size, limited)
+    argv = in_id_map(view.account_of(user), resident, view.subid_size, limited, tree)
     with command.started(argv, stderr=subprocess.DEVNULL, family=True) as counting:
         assert counting.stdout is not None  # noqa: S101
         used, whole = counted(counting.stdout.fileno(), PATIENCE + GRACE)

@@ -24,6 +24,7 @@ from reconciler.disk.room import used
 from reconciler.host import locks
 from reconciler.host.places import rootfs
 from reconciler.host.published import current_view, resident_of
+from reconciler.mounts.tree import Tree
 from reconciler.plan import Tell
 from reconciler.requests import power
 from reconciler.systems import folders
@@ -34,8 +35,8 @@ from state.errors import LxcGpuError, Remedy, os_error
 from state.view import Resident, View
 from state.wire.messages import Progress
 
-Make = Callable[[View, Resident, Path], None]
-"""Makes a whole system in an empty folder; LxcGpuError if it can't."""
+Make = Callable[[View, Resident, Tree], None]
+"""Makes a whole system of an empty one; LxcGpuError if it can't."""
 
 
 @dataclass(frozen=True)
@@ -64,17 +65,17 @@ def replace(
     is as it was. The system that was kept until now goes, the one that was in place is kept.
     """
     with _work(user, what, expected) as (view, resident, root):
-        with folders.beside(view, user, resident) as folder:
-            make(view, resident, folder)
+        with folders.beside(view, user, resident) as tree:
+            make(view, resident, tree)
             tell(Progress("waiting until all of it is on the disk"))
-            files.settle(folder)
+            files.settle(tree.slot)
             with _at_rest(user, tell) as (now, resident, was_running):
                 if at_rest is not None:
-                    at_rest(now, resident, folder)
+                    at_rest(now, resident, tree)
                     tell(Progress("waiting until all of it is on the disk"))
-                    files.settle(folder)
-                notes = fit(now, user, resident, root, folder)
-                trash = _put_in_place(root, folder)
+                    files.settle(tree.slot)
+                notes = fit(now, user, resident, Tree.of(now, user, resident), tree)
+                trash = _put_in_place(root, tree.slot)
                 done = _go_on(now, user, resident, notes, tell, was_running=was_running)
         if trash is not None:
             tell(Progress("removing the system that was kept until now"))
@@ -88,7 +89,8 @@ def undo(user: str, what: str, expected: Systems, tell: Tell) -> Exchanged:
         _work(user, what, expected) as (_, _, root),
         _at_rest(user, tell) as (view, resident, was_running),
     ):
-        notes = fit(view, user, resident, root, root.with_name(PREVIOUS))
+        current = Tree.of(view, user, resident)
+        notes = fit(view, user, resident, current, current.beside(PREVIOUS))
         files.exchange(root, root.with_name(PREVIOUS))
         done = _go_on(view, user, resident, notes, tell, was_running=was_running)
     return done.ended()

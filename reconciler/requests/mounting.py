@@ -13,12 +13,12 @@ from reconciler.children import hostile
 from reconciler.container.home_files import UID
 from reconciler.host import locks, places
 from reconciler.host.journal import event
-from reconciler.host.places import rootfs
 from reconciler.kinds.containers.mount import MountKind
 from reconciler.kinds.containers.old_home import OldHomeKind
 from reconciler.kinds.containers.user_folder import UserFolderKind
 from reconciler.mounts import sources as mounts
 from reconciler.mounts.bind import Bind
+from reconciler.mounts.tree import Tree
 from reconciler.plan import diff
 from state import command
 from state.errors import LxcGpuError
@@ -88,7 +88,8 @@ def _make_target(
 ) -> None:
     """Have a folder at the mount's target, in whatever is mounted around it."""
     target = PurePosixPath(mount.target)
-    base, around = rootfs(view, user), PurePosixPath("/")
+    base: hostile.Folder = Tree.of(view, user, resident)
+    around = PurePosixPath("/")
     people = [resident.subid, resident.subid + UID]  # a home may be closed to root's number
     make: int | None = 0o755
     for outer in given:

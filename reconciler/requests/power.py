@@ -13,7 +13,6 @@ from pathlib import Path
 
 from reconciler.container import home_files
 from reconciler.host import locks, places
-from reconciler.host.places import rootfs
 from reconciler.host.published import CurrentView, current_view, resident_of
 from reconciler.kinds.accounts.subids import SubidsKind
 from reconciler.kinds.accounts.usernet import UsernetKind
@@ -23,9 +22,11 @@ from reconciler.kinds.traffic.forward import ForwardKind
 from reconciler.kinds.traffic.identity import IdentityKind
 from reconciler.kinds.traffic.network import NetworkKind
 from reconciler.kinds.traffic.port_map import SSH, PortMapKind
+from reconciler.mounts.tree import Tree
 from reconciler.plan import AnyKind, Tell
 from reconciler.rounds.converge import SupersededError, converge
 from reconciler.systems import way_in
+from reconciler.systems.attached import detach
 from state import command, files
 from state.errors import LxcGpuError, Remedy
 from state.view import Resident, View
@@ -164,11 +165,12 @@ def stop_alone(user: str, tell: Tell) -> bool:
 
     It stays noted as running: whatever is killed until then, it comes back after a reboot.
     """
-    if power_of(user).active in ("inactive", "failed"):
-        return False
-    tell(Progress("shutting the container down"))
-    command.run(["systemctl", "stop", places.container_unit(user)], timeout=120)
-    return True
+    runs = power_of(user).active not in ("inactive", "failed")
+    if runs:
+        tell(Progress("shutting the container down"))
+        command.run(["systemctl", "stop", places.container_unit(user)], timeout=120)
+    detach(user)
+    return runs
 
 
 def start_alone(
@@ -176,7 +178,10 @@ def start_alone(
 ) -> Started:
     """The same as `start` for who is `alone` already."""
     unit = places.container_unit(user)
-    was_running = power_of(user).running
+    power = power_of(user)
+    was_running = power.running
+    if power.active == "deactivating":  # else its end would take away what it starts from now
+        command.run(["systemctl", "stop", unit], timeout=120)
     try:
         outcome = converge(
             REACHED_BY if was_running else NEEDED,
@@ -229,14 +234,12 @@ def _look_for_account(account: str) -> None:
 
 def _way_in_mended(view: View, user: str, resident: Resident) -> tuple[str, ...]:
     """In a container that runs: what keeps its sshd from our keys is mended, and said."""
-    root = rootfs(view, user)
-    notes = way_in.mend(view, user, resident, root)
+    tree = Tree.of(view, user, resident)
+    notes = way_in.mend(view, user, resident, tree)
     notes += way_in.mend_mounted(view, user, resident)
     if notes:  # our files may have been out of reach for a while
         try:
-            home_files.write(
-                root, user, resident.subid, home_files.desired_files(view, user, resident)
-            )
+            home_files.write(tree, user, home_files.desired_files(view, user, resident))
         except LxcGpuError as error:
             notes += (f"{error.message} {error.hint}".rstrip(),)
     return notes
@@ -254,7 +257,7 @@ def _wait_for_sshd(
             raise _no_answer(view, user, now - started, notes)
         if now - started > SOON and not looked:
             looked = True
-            if not way_in.has_sshd(rootfs(view, user), resident):
+            if not way_in.has_sshd(Tree.of(view, user, resident)):
                 raise _no_sshd(view)
         if now - told > 1:
             told = now

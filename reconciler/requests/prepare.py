@@ -13,12 +13,13 @@ from reconciler.container.apparmor import Confinement, confinement
 from reconciler.container.lxc_config import lxc_config, names_line
 from reconciler.host import locks, places
 from reconciler.host.journal import event
-from reconciler.host.places import rootfs
 from reconciler.mounts.bind import Bind
+from reconciler.mounts.tree import Tree
 from reconciler.network.resolvers import resolv_conf
 from reconciler.nvidia.supply import supply
 from reconciler.requests.mounting import binds as mount_binds
 from reconciler.systems import way_in
+from reconciler.systems.attached import attach
 from state import command, files
 from state.errors import LxcGpuError, os_error
 from state.view import Resident, View
@@ -54,16 +55,17 @@ def prepare(view: View, user: str, resident: Resident) -> tuple[str, ...]:
         event("unconfined", user=user, reason=confined.value)
     devices, missing = _devices(user, resident)
     binds = [*devices, *nvidia.binds, *folders]
-    config = lxc_config(view, user, resident, binds, nvidia.hook, confined.profile)
+    tree = Tree.of(view, user, resident)
+    root = attach(tree, user)
+    config = lxc_config(view, user, resident, root, binds, nvidia.hook, confined.profile)
     files.write_file(places.container_config(user), config + names_line(resolv_conf(view)))
     home = home_files.desired_files(view, user, resident)
-    root, subid = rootfs(view, user), resident.subid
     contents = _contents_for_root(view, user, resident)
-    mended = way_in.mend(view, user, resident, root)
+    mended = way_in.mend(view, user, resident, tree)
     notes = [*nvidia.notes, *missing, *left_out, *mended]
     puts = [
-        partial(_install_as_root, root, subid, contents),
-        partial(home_files.write, root, user, subid, home),
+        partial(_install_as_root, tree, contents),
+        partial(home_files.write, tree, user, home),
     ]
     covered = home_files.mounted_home(view, user)
     if covered is not None and covered[1] in {bind.source for bind in folders}:
@@ -107,14 +109,14 @@ def _contents_for_root(view: View, user: str, resident: Resident) -> Mapping[str
     }
 
 
-def _install_as_root(rootfs: Path, subid: int, contents: Mapping[str, tuple[str, int]]) -> None:
+def _install_as_root(tree: Tree, contents: Mapping[str, tuple[str, int]]) -> None:
     """Put files in place as the container's root."""
 
     def work(root: int) -> None:
         for path, (text, mode) in contents.items():
             hostile.write_below(root, PurePosixPath(path), text, mode, folder_mode=0o755)
 
-    hostile.as_owner(rootfs, subid, work)
+    hostile.as_owner(tree, tree.first, work)
 
 
 def make_host_key(user: str) -> str:

@@ -22,8 +22,8 @@ from reconciler.children import hostile
 from reconciler.container.undertaking import undertaking
 from reconciler.disk.room import room
 from reconciler.host import in_words
-from reconciler.host.places import rootfs
 from reconciler.host.published import current_view, resident_of
+from reconciler.mounts.tree import Tree, cover
 from reconciler.plan import Tell
 from reconciler.snapshots import shelf as snapshots
 from reconciler.snapshots.folder import ready_folder
@@ -58,7 +58,8 @@ def take(user: str, name: str, tell: Tell) -> Taken:
     with _undertaken(user, f"snapshot {name}".rstrip()) as view:
         work = partial(_take, _Work(view, user, name))
         uid = view.residents[user].uid
-        done = hostile.as_owner_at_length(ready_folder(view, user), uid, work, tell)
+        seen = partial(cover, [_tree(view, user)])
+        done = hostile.as_owner_at_length(ready_folder(view, user), uid, work, tell, first=seen)
     snapshot, packed = Snapshot(**done["snapshot"]), Packed(**done["packed"])
     return Taken(view, snapshot, packed.changed, packed.example, tuple(done["removed"]))
 
@@ -73,7 +74,8 @@ def send(user: str, sink: int, tell: Tell) -> Packed:
     with _undertaken(user, "snapshot --to-stdout") as view:
         here = _Work(view, user, "")
         uid = view.residents[user].uid
-        return Packed(**hostile.as_owner_at_length(Path("/"), uid, work, tell, [sink]))
+        seen = partial(cover, [_tree(view, user)])
+        return Packed(**hostile.as_owner_at_length(Path("/"), uid, work, tell, [sink], first=seen))
 
 
 def remove(view: View, user: str, name: str) -> None:
@@ -92,6 +94,10 @@ def _undertaken(user: str, what: str) -> Iterator[View]:
         yield view
 
 
+def _tree(view: View, user: str) -> Tree:
+    return Tree.of(view, user, view.residents[user])
+
+
 @dataclass(frozen=True)
 class _Work:
     """What the child has to know."""
@@ -102,7 +108,7 @@ class _Work:
 
     @property
     def tree(self) -> Path:
-        return rootfs(self.view, self.user)
+        return _tree(self.view, self.user).slot
 
     @property
     def in_map(self) -> InMap:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from reconciler.children import hostile
 from reconciler.children.hostile import HostileError
 from reconciler.container import home_files
 from reconciler.container.home_files import UID
 from reconciler.container.lxc_config import hostname
+from reconciler.mounts.tree import Tree
 from reconciler.systems.way_in import mend
 from state.errors import LxcGpuError
 from state.view import Resident, View
@@ -33,8 +34,8 @@ _ONE_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-z0-9])?", re.ASCII
 _ONE_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
 
-def check_system(root: Path, resident: Resident, what: str) -> None:
-    """LxcGpuError unless `root` looks like a system that starts and lets people in."""
+def check_system(tree: Tree, what: str) -> None:
+    """LxcGpuError unless `tree` looks like a system that starts and lets people in."""
 
     def work(descriptor: int) -> list[str]:
         return [
@@ -43,7 +44,7 @@ def check_system(root: Path, resident: Resident, what: str) -> None:
             if not hostile.is_file_inside(descriptor, PurePosixPath(path))
         ]
 
-    missing = hostile.as_owner(root, resident.subid, work)
+    missing = hostile.as_owner(tree, tree.first, work)
     if missing:
         raise LxcGpuError(
             "no-system",
@@ -53,13 +54,13 @@ def check_system(root: Path, resident: Resident, what: str) -> None:
         )
 
 
-def fit(view: View, user: str, resident: Resident, current: Path, root: Path) -> tuple[str, ...]:
-    """Give the system at `root` the names of the `current` one and our files; notes in words.
+def fit(view: View, user: str, resident: Resident, current: Tree, tree: Tree) -> tuple[str, ...]:
+    """Give the system `tree` the names of the `current` one and our files; notes in words.
 
     Host name and machine id belong to the container: a system that comes from another server, or
     from long ago, isn't that server or that time.
     """
-    names = hostile.as_owner(current, resident.subid, _names)
+    names = hostile.as_owner(current, current.first, _names)
     name = names["name"] or hostname(view, user)
     ident = names["ident"] or secrets.token_hex(16)
 
@@ -76,14 +77,14 @@ def fit(view: View, user: str, resident: Resident, current: Path, root: Path) ->
         return any(line.startswith(f"{user}:x:{UID}:") for line in passwd.splitlines())
 
     notes = []
-    if not hostile.as_owner(root, resident.subid, work):
+    if not hostile.as_owner(tree, tree.first, work):
         notes.append(
             f"There is no account {user} with the uid {UID} in this system, so ssh lets nobody in."
         )
-    notes += mend(view, user, resident, root)
+    notes += mend(view, user, resident, tree)
     try:
         ours = home_files.desired_files(view, user, resident)
-        home_files.write(root, user, resident.subid, ours)
+        home_files.write(tree, user, ours)
     except HostileError as error:
         notes.append(f"Your keys could not be put in place. {error.message}")
     return tuple(notes)

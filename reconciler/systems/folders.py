@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,9 @@ from pathlib import Path
 from reconciler.disk.removal import TRASH, delete, put_away, remove_tree
 from reconciler.host import marker
 from reconciler.host.places import rootfs
+from reconciler.mounts.tree import Tree
+from reconciler.systems.attached import detach
+from reconciler.systems.fitness import fitness
 from state.view import Resident, View
 
 NEXT = "rootfs.new"
@@ -17,18 +19,16 @@ NEXT = "rootfs.new"
 
 
 @contextmanager
-def beside(view: View, user: str, resident: Resident) -> Iterator[Path]:
-    """An empty folder beside the container's file system, for another one. Removed on errors."""
-    root = rootfs(view, user)
+def beside(view: View, user: str, resident: Resident) -> Iterator[Tree]:
+    """An empty system beside the container's own, for another one. Removed on errors."""
+    tree = Tree.of(view, user, resident).beside(NEXT)
     make_around(view, user)
-    clear(root.parent)
-    folder = root.with_name(NEXT)
-    folder.mkdir(mode=0o755)
-    os.chown(folder, resident.subid, resident.subid)
+    clear(tree.slot.parent)
+    tree.make(raw=not fitness(view).why_not)
     try:
-        yield folder
+        yield tree
     except BaseException:
-        remove_tree(folder)
+        remove_tree(tree.slot)
         raise
 
 
@@ -59,6 +59,7 @@ def remove_container(folder: Path) -> None:
     It goes last, and by then nothing in it has a system's name: what a kill leaves is found again,
     and not taken for a system.
     """
+    detach(folder.name)
     for tree in folder.iterdir():
         if not tree.name.startswith(TRASH):
             put_away(tree)

@@ -14,6 +14,7 @@ from reconciler.container.lxc_config import hostname
 from reconciler.container.undertaking import busy
 from reconciler.host import locks, places
 from reconciler.host.places import rootfs
+from reconciler.mounts.tree import Tree
 from reconciler.plan import Tell
 from reconciler.systems.folders import beside
 from state import command
@@ -42,21 +43,21 @@ def make_container(view: View, user: str, resident: Resident, tell: Tell) -> Non
     with locks.lock(locks.tree_lock(user), wait=False) as free:
         if not free:  # no waiting: others take the user's lock after this one
             raise busy(user)
-        with beside(view, user, resident) as folder:
-            fresh_system(view, user, resident, folder, tell)
-            settle(folder)
-            folder.rename(root)
+        with beside(view, user, resident) as tree:
+            fresh_system(view, user, resident, tree, tell)
+            settle(tree.slot)
+            tree.slot.rename(root)
             keep_folder(root.parent)
 
 
-def fresh_system(view: View, user: str, resident: Resident, folder: Path, tell: Tell) -> None:
-    """A system from the template, with the user in it, in `folder`."""
+def fresh_system(view: View, user: str, resident: Resident, tree: Tree, tell: Tell) -> None:
+    """A system from the template, with the user in it, as `tree`, which is empty."""
     path = template(view)
     with path.open("rb", buffering=0) as archive:
         source = Source(archive.fileno(), "the template", path.stat().st_size)
-        extract(source, folder, Owner.of(view, user, resident), tell)
+        extract(source, tree, Owner.of(view, user, resident), tell)
     tell(Progress(f"making the container {user}'s own"))
-    _make_own(folder, view, user, resident)
+    _make_own(tree, view, user, resident)
 
 
 def link_from_home(view: View, user: str, uid: int) -> None:
@@ -81,14 +82,14 @@ def link_from_home(view: View, user: str, uid: int) -> None:
     hostile.as_owner(places.HOMES / view.account_of(user), uid, work)
 
 
-def _make_own(beside: Path, view: View, user: str, resident: Resident) -> None:
+def _make_own(tree: Tree, view: View, user: str, resident: Resident) -> None:
     """The user with sudo, the names, an id of its own. The template is still as we packed it."""
     useradd = [
-        "chroot", str(beside), "/usr/sbin/useradd", "--create-home", "--user-group",
+        "chroot", str(tree.slot), "/usr/sbin/useradd", "--create-home", "--user-group",
         f"--uid={UID}", "--groups=sudo", "--shell=/bin/bash", f"--comment={resident.full_name}",
         user,
     ]  # fmt: skip
-    command.run(in_id_map(view.account_of(user), resident, view.subid_size, useradd))
+    command.run(in_id_map(view.account_of(user), resident, view.subid_size, useradd, tree))
     name = hostname(view, user)
     files = {
         f"etc/sudoers.d/{user}-of-lxc-gpu": (f"{user} ALL=(ALL:ALL) NOPASSWD: ALL\n", 0o440),
@@ -101,4 +102,4 @@ def _make_own(beside: Path, view: View, user: str, resident: Resident) -> None:
         for path, (text, mode) in files.items():
             hostile.write_below(root, PurePosixPath(path), text, mode, folder_mode=0o755)
 
-    hostile.as_owner(beside, resident.subid, work)
+    hostile.as_owner(tree, resident.subid, work)

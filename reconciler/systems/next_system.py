@@ -15,7 +15,7 @@ from reconciler.archives.id_map import Owner
 from reconciler.archives.pace import Pace
 from reconciler.disk.room import check_room, room, used
 from reconciler.host import in_words
-from reconciler.host.places import rootfs
+from reconciler.mounts.tree import Tree
 from reconciler.plan import Tell
 from reconciler.snapshots.shelf import Snapshot
 from reconciler.systems import from_template
@@ -37,14 +37,14 @@ class FromArchive:
     """What is known of it; None of what comes from a pipe."""
     tell: Tell
 
-    def __call__(self, view: View, resident: Resident, folder: Path) -> None:
+    def __call__(self, view: View, resident: Resident, tree: Tree) -> None:
         """Unpack it and look at what came out; LxcGpuError if that is no system."""
         what, there = "the archive", self.snapshot
         if there is not None:
             what = f"the snapshot {there.name}"
-            check_room(folder, there.unpacked, f"The snapshot {there.name}")
+            check_room(tree.slot, there.unpacked, f"The snapshot {there.name}")
         source = Source(self.descriptor, what, None if there is None else there.packed)
-        digest = extract(source, folder, Owner.of(view, self.user, resident), self.tell)
+        digest = extract(source, tree, Owner.of(view, self.user, resident), self.tell)
         if there is not None and digest != there.sha256:
             raise LxcGpuError(
                 "snapshot-damaged",
@@ -54,9 +54,8 @@ class FromArchive:
                 details=f"{digest}, not {there.sha256}",
             )
         # the archive may have said otherwise of its outermost folder
-        os.chown(folder, resident.subid, resident.subid, follow_symlinks=False)
-        folder.chmod(0o755)
-        check_system(folder, resident, what)
+        tree.keep_top()
+        check_system(tree, what)
 
 
 @dataclass(frozen=True)
@@ -66,9 +65,9 @@ class FromTemplate:
     user: str
     tell: Tell
 
-    def __call__(self, view: View, resident: Resident, folder: Path) -> None:
+    def __call__(self, view: View, resident: Resident, tree: Tree) -> None:
         """Unpack the template, make the user."""
-        from_template.fresh_system(view, self.user, resident, folder, self.tell)
+        from_template.fresh_system(view, self.user, resident, tree, self.tell)
 
 
 @dataclass(frozen=True)
@@ -83,9 +82,10 @@ class WithHome:
     user: str
     tell: Tell
 
-    def __call__(self, view: View, resident: Resident, folder: Path) -> None:
+    def __call__(self, view: View, resident: Resident, tree: Tree) -> None:
         """Copy it as the container's root: with owners, links, attributes and access lists."""
-        home = rootfs(view, self.user) / "home"
+        current, folder = Tree.of(view, self.user, resident), tree.slot
+        home = current.top / "home"
         if not stat.S_ISDIR(home.lstat().st_mode):
             raise LxcGpuError("no-home", "/home in your container is no folder, so it can't be "
                               "kept.", "Nothing was changed.")  # fmt: skip
@@ -93,10 +93,11 @@ class WithHome:
         size = used(home)
         check_room(folder, size, "Your /home")
         owner = Owner.of(view, self.user, resident)
-        command.run(owner.fenced(folder, ["rm", "--recursive", "--force", "--", f"{folder}/home"]))
-        argv = ["cp", "--archive", "--reflink=auto", "--no-target-directory", "--", str(home),
-                f"{folder}/home"]  # fmt: skip
-        with command.started(owner.fenced(folder, argv), family=True) as child:
+        rm = ["rm", "--recursive", "--force", "--", f"{folder}/home"]
+        command.run(owner.fenced(folder, rm, tree))
+        argv = ["cp", "--archive", "--reflink=auto", "--no-target-directory", "--",
+                f"{current.slot}/home", f"{folder}/home"]  # fmt: skip
+        with command.started(owner.fenced(folder, argv, tree, current), family=True) as child:
             self._watch(child, folder, size)
 
     def _watch(self, child: subprocess.Popen[bytes], folder: Path, size: int) -> None:

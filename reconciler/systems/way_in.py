@@ -19,8 +19,8 @@ from reconciler.children import hostile
 from reconciler.children.hostile import HostileError
 from reconciler.container import home_files
 from reconciler.container.home_files import UID
-from reconciler.host.places import rootfs
 from reconciler.mounts import sources as mounts
+from reconciler.mounts.tree import Tree
 from state import command
 from state.errors import LxcGpuError
 from state.view import Resident, View
@@ -73,9 +73,9 @@ def _mending(step: Step) -> tuple[Mending, ...]:
     return (Mending(step.depth, wanted, owner),) if owner or wanted != mode else ()
 
 
-def mend(view: View, user: str, resident: Resident, root: Path) -> tuple[str, ...]:
-    """Mend the way in the system at `root`; what was done, or couldn't be, in words."""
-    return _mend(_Way(Owner.of(view, user, resident), root, home_files.folder(user)))
+def mend(view: View, user: str, resident: Resident, tree: Tree) -> tuple[str, ...]:
+    """Mend the way in a system; what was done, or couldn't be, in words."""
+    return _mend(_Way(Owner.of(view, user, resident), tree, home_files.folder(user)))
 
 
 def mend_mounted(view: View, user: str, resident: Resident) -> tuple[str, ...]:
@@ -86,18 +86,20 @@ def mend_mounted(view: View, user: str, resident: Resident) -> tuple[str, ...]:
     return _mend(_Way(Owner.of(view, user, resident), home[1], home[2]))
 
 
-def has_sshd(root: Path, resident: Resident) -> bool:
-    """Whether the system at `root` has an sshd where Debian's is; True if that can't be told."""
+def has_sshd(tree: Tree) -> bool:
+    """Whether a system has an sshd where Debian's is; True if that can't be told."""
     with suppress(HostileError):
         return bool(
-            hostile.as_owner(root, resident.subid, lambda top: hostile.is_file_inside(top, SSHD))
+            hostile.as_owner(tree, tree.first, lambda top: hostile.is_file_inside(top, SSHD))
         )
     return True
 
 
 def unmended(view: View, user: str, resident: Resident) -> tuple[str, ...]:
     """What would be mended in the system in place, in words; nothing is."""
-    way = _Way(Owner.of(view, user, resident), rootfs(view, user), home_files.folder(user))
+    way = _Way(
+        Owner.of(view, user, resident), Tree.of(view, user, resident), home_files.folder(user)
+    )
     steps = way.steps()
     return tuple(way.words(steps, mending) for mending in mendings(steps))
 
@@ -107,7 +109,7 @@ class _Way:
     """The way below one folder: the container's root, or what is mounted over a part of it."""
 
     owner: Owner
-    root: Path
+    root: Path | Tree
     keys: PurePosixPath
     """Where they stand, below `root`."""
 
@@ -140,11 +142,18 @@ class _Way:
         except HostileError:  # not even the outermost one is open, or there is none
             found = []
             with suppress(OSError):
-                status = self.root.lstat()
-                found = [(status.st_uid, status.st_mode)]
+                found = [self._outermost()]
         return [
             Step(self.first + number, uid - subid, mode) for number, (uid, mode) in enumerate(found)
         ]
+
+    def _outermost(self) -> tuple[int, int]:
+        """Owner and mode of `root`, as others than the user see them."""
+        if isinstance(self.root, Path):
+            status = self.root.lstat()
+            return status.st_uid, status.st_mode
+        status = self.root.top.lstat()
+        return status.st_uid + (self.root.first if self.root.raw else 0), status.st_mode
 
     def words(self, steps: Sequence[Step], mending: Mending) -> str:
         """What it is about, as it is now."""
@@ -155,14 +164,15 @@ class _Way:
 
     def mend(self, mending: Mending) -> None:
         """LxcGpuError if that can't be done, as on a NAS."""
-        place = self.root / self.below()[mending.depth - self.first]
+        place = Path(str(self.root)) / self.below()[mending.depth - self.first]
         if mending.owner:
             self._run("chown", "--no-dereference", f"{UID}:{UID}", "--", str(place))
         self._run("chmod", f"{mending.mode:o}", "--", str(place))
 
     def _run(self, *argv: str) -> None:
         """As root of the container's ids, able to write below `root` only, wherever links lead."""
-        command.run(self.owner.fenced(self.root, argv))
+        trees = () if isinstance(self.root, Path) else (self.root,)
+        command.run(self.owner.fenced(Path(str(self.root)), argv, *trees))
 
 
 def _mend(way: _Way) -> tuple[str, ...]:

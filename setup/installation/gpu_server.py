@@ -313,7 +313,8 @@ def _undo(steps: Steps) -> None:
         steps.remove(limits)
         if not any(limits.parent.iterdir()):
             limits.parent.rmdir()
-    for mount in sorted([*places.MOUNTS.glob("*"), *places.OLD_HOMES.glob("*")]):
+    ours = (places.MOUNTS, places.OLD_HOMES, places.SYSTEMS)
+    for mount in sorted(mount for folder in ours for mount in folder.glob("*")):
         steps.say(f"unmount {mount}")
         command.run(["umount", "--lazy", mount], check=False)
     command.run(["systemctl", "daemon-reload"], check=False)

@@ -205,11 +205,21 @@ def in_container(
     """
     enter = f"""
         ids=$(sed -n 's/^{user}://p' /etc/subuid)
-        exec setpriv --reuid={user} --regid={user} --init-groups \\
+        slot={CONTAINERS}/{user}/rootfs
+        over=/opt/lxc-gpu/packages/reconciler/mounts/over.py
+        exec /usr/bin/python3 -IS $over ${{ids/:/ }} $slot -- \\
+            setpriv --reuid={user} --regid={user} --init-groups \\
             lxc-usernsexec -m b:0:$ids -- bash -euc "$1"
         """
     words = ["bash", "-euc", enter, "bash", f"cd {CONTAINERS}/{user}/rootfs; {script}"]
     return host.run(words, check=check, timeout=wait)
+
+
+def system_of(host: Host, user: str) -> str:
+    """The folder that the user's container has as `/`, where root finds it on the disk."""
+    slot = f"{CONTAINERS}/{user}/rootfs"
+    raw = f"test $(stat -c %u {slot}) = 0 && echo /system || true"
+    return slot + host.sh(raw).stdout.strip()
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from tests.lab.fleet import (
     plan,
     reconcile,
     running,
+    system_of,
     watched,
 )
 
@@ -115,7 +116,7 @@ class TestDiskThatIsAway:
             gpu17.sh(f"umount {CONTAINERS}; rmdir {EMPTY}")
             fleet.commits("ann is back", "git revert --no-edit HEAD")
         assert reconcile(gpu17).ok
-        assert gpu17.run(["test", "-d", f"{CONTAINERS}/ann/rootfs/etc"]).ok
+        assert gpu17.run(["test", "-d", f"{system_of(gpu17, 'ann')}/etc"]).ok
 
 
 def test_containers_are_moved_as_the_message_says(fleet: Fleet, gpu17: Host) -> None:
@@ -178,7 +179,7 @@ class TestSystemThatIsGone:
         done = fleet.types(typed, user="ann", wait=180)
         assert done.ok, done.stderr
         assert done.stdout.startswith("Your container on gpu17 is ready.")
-        assert gpu17.run(["test", "-d", f"{CONTAINERS}/ann/rootfs/etc"]).ok
+        assert gpu17.run(["test", "-d", f"{system_of(gpu17, 'ann')}/etc"]).ok
         assert plan(gpu17) == []
 
 

@@ -13,7 +13,7 @@ import pytest
 from laboratory.hosts import Host
 
 from tests.lab.archives import small_template
-from tests.lab.fleet import CONTAINERS, Fleet, end_at_once, plan, reconcile, running
+from tests.lab.fleet import CONTAINERS, Fleet, end_at_once, plan, reconcile, running, system_of
 
 NAME = "ann"
 STEPS = ("rename", "mkdir", "vfork", "clone,clone3,fork")
@@ -101,10 +101,11 @@ def test_the_next_round_heals_whatever_a_killed_one_left(
 
 
 def test_a_container_that_was_there_keeps_everything(server: Host) -> None:
-    kept = f"{CONTAINERS}/{NAME}/rootfs/home/{NAME}/thesis"
+    home = f"{system_of(server, NAME)}/home/{NAME}"
+    kept = f"{home}/thesis"
     server.sh(f"echo 'three years of work' >{kept}")
     for number in range(1, 4):
-        server.sh(f"sed -i '/ssh-ed/d' {CONTAINERS}/{NAME}/rootfs/home/{NAME}/.ssh/authorized_keys")
+        server.sh(f"sed -i '/ssh-ed/d' {home}/.ssh/authorized_keys")
         killed = server.sh(_killed("container", "clone,clone3,fork", str(number)), check=False)
         assert killed.status == 137, killed.stdout + killed.stderr
     assert reconcile(server).ok

@@ -15,7 +15,6 @@ from laboratory.hosts import Host
 
 from state.command import Finished
 from tests.lab.fleet import (
-    CONTAINERS,
     KEYS,
     Fleet,
     end_at_once,
@@ -23,6 +22,7 @@ from tests.lab.fleet import (
     plan,
     reconcile,
     running,
+    system_of,
 )
 from tests.patience import eventually
 
@@ -135,7 +135,7 @@ class TestTraps:
     @pytest.mark.parametrize("trap", READ, ids=lambda trap: trap.name)
     def test_round_falls_into_none(self, fleet: Fleet, kept: Host, trap: Trap) -> None:
         in_container(kept, "lqchen", f"cd {HOME}; {trap.laid}")
-        hers = f"{CONTAINERS}/ann/rootfs/home/ann/.ssh/config"
+        hers = f"{system_of(kept, 'ann')}/home/ann/.ssh/config"
         kept.sh(f"rm {KEYS}/ann; sed -i '/BEGIN/,/END/d' {hers}")
         done = reconcile(kept)
         assert "Traceback" not in done.stdout + done.stderr
@@ -266,5 +266,5 @@ class TestOwnSystem:
 
     def test_home_of_a_neighbour_is_closed(self, fleet: Fleet) -> None:
         in_container(fleet.gpu17, "lqchen", "cd home/lqchen; echo >secret; chmod 600 secret")
-        place = f"{CONTAINERS}/lqchen/rootfs/home/lqchen/secret"
+        place = f"{system_of(fleet.gpu17, 'lqchen')}/home/lqchen/secret"
         assert not fleet.gpu17.sh(f"runuser -u ann -- cat {place}", check=False).ok

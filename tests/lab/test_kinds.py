@@ -28,6 +28,7 @@ from tests.lab.fleet import (
     plan,
     reconcile,
     running,
+    system_of,
 )
 from tests.patience import eventually
 
@@ -363,7 +364,7 @@ class TestConflicts:
         assert after == before
         assert gpu18.sh(f"ls -A {CONTAINERS}/{newcomer} 2>&- || true").stdout == ""
         assert gpu18.run(["id", "ann"]).ok
-        assert gpu18.run(["test", "-d", f"{CONTAINERS}/ann/rootfs/etc"]).ok
+        assert gpu18.run(["test", "-d", f"{system_of(gpu18, 'ann')}/etc"]).ok
         assert reconcile(gpu18).status == 1, "it stays a failure until somebody acts"
 
     def test_uid_that_is_taken_is_never_shared(self, fleet: Fleet, newcomer: str) -> None:

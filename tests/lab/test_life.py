@@ -24,6 +24,7 @@ from tests.lab.fleet import (
     plan,
     reconcile,
     running,
+    system_of,
 )
 from tests.patience import eventually
 
@@ -72,7 +73,7 @@ class TestKeys:
         self, fleet: Fleet, second: tuple[str, str]
     ) -> None:
         fleet.gpu17.sh("lxc-gpu reconcile >/dev/null")
-        keys = f"{CONTAINERS}/ann/rootfs/home/ann/.ssh/authorized_keys"
+        keys = f"{system_of(fleet.gpu17, 'ann')}/home/ann/.ssh/authorized_keys"
         fleet.gpu17.sh(f"echo '# my own line' >>{keys}")
         assert _with_second(fleet, "gpu17-manage", "status") == REFUSED
         _save(fleet, "\n".join(second))
@@ -89,7 +90,7 @@ class TestKeys:
         eventually(lambda: _with_second(fleet, "gpu17-manage", "status") == REFUSED)
         eventually(lambda: _with_second(fleet, "gpu17", "true") == REFUSED)
         eventually(lambda: _with_second(fleet, "register@gpu17-manage", "ann") == REFUSED)
-        keys = f"{CONTAINERS}/ann/rootfs/home/ann/.ssh/authorized_keys"
+        keys = f"{system_of(fleet.gpu17, 'ann')}/home/ann/.ssh/authorized_keys"
         assert "# my own line\n" in fleet.gpu17.read(keys)
 
 

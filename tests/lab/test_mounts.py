@@ -10,7 +10,7 @@ import pytest
 from laboratory.hosts import Host
 
 from state.command import Finished
-from tests.lab.fleet import CONTAINERS, Fleet, end_at_once, in_container, plan, reconcile
+from tests.lab.fleet import Fleet, end_at_once, in_container, plan, reconcile, system_of
 
 MOUNTS = """\
 mounts:
@@ -276,7 +276,7 @@ class TestOverTheHome:
             assert seen == "lqchen\n"
             assert gpu17.sh("find /srv/homes/lqchen -name new | wc -l").stdout == "1\n"
             file = gpu17.sh("find /srv/homes/lqchen -name authorized_keys").stdout.strip()
-            rootfs = f"{CONTAINERS}/lqchen/rootfs/home/lqchen/.ssh/authorized_keys"
+            rootfs = f"{system_of(gpu17, 'lqchen')}/home/lqchen/.ssh/authorized_keys"
             mounts.commits("Another key", "sed -i 's/^keys:/keys:\\n  - '\"$(cut -d' ' -f1,2 "
                            "/etc/ssh/ssh_host_ed25519_key.pub | sed 's,/,\\\\/,g')\"'/' "
                            "users/lqchen.yaml")  # fmt: skip

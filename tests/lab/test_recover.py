@@ -23,10 +23,12 @@ from tests.lab.fleet import (
     plan,
     reconcile,
     running,
+    system_of,
 )
 from tests.patience import eventually
 
 FOLDER = f"{CONTAINERS}/lqchen"
+SYSTEM = f"{FOLDER}/rootfs/system"
 HERS = f"{CONTAINERS}/ann"
 ASIDE = f"{CONTAINERS}/.lqchen-of-tests"
 BAIT = "/srv/bait"
@@ -111,8 +113,8 @@ def small(gpu17: Host) -> Iterator[Host]:
     if running(gpu17, "lqchen"):
         end_at_once(gpu17, "lqchen")
     gpu17.sh(f"mkdir -p {BAIT}; chmod 777 {BAIT}; echo secret >{BAIT}/secret; chmod 666 {BAIT}/*")
-    gpu17.sh(f"mv {FOLDER} {ASIDE}; mkdir -m 711 {FOLDER}; mkdir -m 755 {FOLDER}/rootfs")
-    gpu17.sh(f"chown --reference={ASIDE}/rootfs {FOLDER}/rootfs")
+    gpu17.sh(f"mv {FOLDER} {ASIDE}; mkdir -m 711 {FOLDER}; mkdir -m 700 {FOLDER}/rootfs")
+    gpu17.sh(f"mkdir -m 755 {SYSTEM}")
     in_container(
         gpu17,
         "lqchen",
@@ -178,11 +180,11 @@ class TestStory:
             sudo setcap cap_net_raw=ep ping 2>&- || true""")  # fmt: skip
         facts = "cd /home/lqchen; find . ! -path './.ssh*' -printf '%p %U %G %m %n %y %s\\n' | sort"
         before = inside(fleet, f"sudo bash -c {shlex.quote(facts)}")
-        capable = gpu17.sh(f"getcap {FOLDER}/rootfs/home/lqchen/ping").stdout.split()[1:]
+        capable = gpu17.sh(f"getcap {SYSTEM}/home/lqchen/ping").stdout.split()[1:]
         done = agreed(fleet, "rebuild --keep-home")
         assert done.ok, done.stderr
         assert inside(fleet, f"sudo bash -c {shlex.quote(facts)}") == before
-        copied = gpu17.sh(f"getcap {FOLDER}/rootfs/home/lqchen/ping").stdout.split()[1:]
+        copied = gpu17.sh(f"getcap {SYSTEM}/home/lqchen/ping").stdout.split()[1:]
         assert copied == capable
         assert inside(fleet, "ls /etc/mine 2>&- || echo gone") == "gone\n"
         used = inside(fleet, "du --block-size=1M hole | cut -f1")
@@ -245,10 +247,11 @@ class TestStory:
 
 def trees(host: Host) -> str:
     """A text that differs if any system of lqchen's or ann's is another one, or outside is."""
+    hers = system_of(host, "ann")
     return host.sh(f"""
-        stat -c '%n %i %u %a' {FOLDER}/* {HERS}/* {FOLDER}
+        stat -c '%n %i %u %a' {FOLDER}/* {SYSTEM} {HERS}/* {FOLDER}
         mkdir -p {BAIT}; find {BAIT} -printf '%p %i %U %m\\n' -type f -exec cat {{}} +
-        sha256sum /etc/passwd /etc/shadow {FOLDER}/rootfs/etc/shadow {HERS}/rootfs/etc/shadow
+        sha256sum /etc/passwd /etc/shadow {SYSTEM}/etc/shadow {hers}/etc/shadow
         ls -A -I 'systemd-private-*' {FOLDER} {HERS} {BAIT} /tmp /var/tmp /dev/shm""").stdout
 
 
@@ -320,12 +323,9 @@ class TestArchives:
             assert trees(whole) == before
             return
         if done.ok:
-            owner = whole.sh(f"stat -c '%u %a' {FOLDER}/rootfs").stdout
-            subid = whole.sh("sed -n 's/^lqchen:\\([0-9]*\\):.*/\\1/p' /etc/subuid").stdout.strip()
-            assert owner == f"{subid} 755\n"
-            foreign = whole.sh(
-                f"find {FOLDER}/rootfs -uid -{subid} -o -gid -{subid} -o -type b -o -type c"
-            )
+            owners = whole.sh(f"stat -c '%u %a' {FOLDER}/rootfs {SYSTEM}").stdout
+            assert owners == "0 700\n0 755\n"
+            foreign = whole.sh(f"find {SYSTEM} -uid +262143 -o -gid +262143 -o -type b -o -type c")
             assert foreign.stdout == ""
             swap_back(whole)
         assert trees(whole) == before
@@ -368,11 +368,11 @@ class TestArchives:
         """The second wall by itself: a program that does try to write elsewhere."""
         script = f"""
             cd /; fence=/opt/lxc-gpu/packages/reconciler/archives/fence.py
-            mkdir {FOLDER}/fenced; chown --reference={FOLDER}/rootfs {FOLDER}/fenced
             ids=$(sed -n 's/^lqchen://p' /etc/subuid)
+            mkdir {FOLDER}/fenced; chown ${{ids%:*}}:${{ids%:*}} {FOLDER}/fenced
             setpriv --reuid=lqchen --regid=lqchen --init-groups \\
                 lxc-usernsexec -m b:0:$ids -- python3 -IS $fence {FOLDER}/fenced sh -c '
-                    for place in {BAIT}/x {BAIT}/secret /tmp/x /dev/shm/x {FOLDER}/rootfs/etc/x; do
+                    for place in {BAIT}/x {BAIT}/secret /tmp/x /dev/shm/x {SYSTEM}/etc/x; do
                         echo taken 2>&- >$place && echo $place
                     done; mount -o remount,bind,rw / 2>&-; touch {BAIT}/x 2>&- && echo again
                     echo yes >inside && cat inside' || true
@@ -387,7 +387,7 @@ def swap_back(host: Host) -> None:
 
 SENDS_ON = "(head -c 100 small.tar.zst; sleep 60)"
 """Somebody who begins to send a system, and doesn't go on."""
-MARKER = f"cat {FOLDER}/rootfs/etc/marker; echo; test -e {FOLDER}/rootfs/home && ls -A {FOLDER}"
+MARKER = f"cat {SYSTEM}/etc/marker; echo; test -e {SYSTEM}/home && ls -A {FOLDER}"
 
 
 class TestFaults:
@@ -396,7 +396,7 @@ class TestFaults:
         """The server; there and on the laptop lies a small system, and one is in place."""
         raw = packed(system(marker="new"))
         small.sh("cat >/root/small.tar.zst", stdin=raw)
-        small.sh(f"cd {FOLDER}; rm -rf rootfs.before; echo old >rootfs/etc/marker")
+        small.sh(f"cd {FOLDER}; rm -rf rootfs.before; echo old >{SYSTEM}/etc/marker")
         fleet.laptop.sh("cat >small.tar.zst", user="lqchen", stdin=raw)
         small.sh("cat >/root/driver.py", stdin=DRIVER)
         return small
@@ -410,7 +410,7 @@ class TestFaults:
     def test_a_kill_leaves_a_whole_system_and_is_healed(self, sent: Host, call: str) -> None:
         """strace(1) kills the helper at the Nth such call: really each N, until it gets through."""
         for number in range(1, 30):
-            sent.sh(f"cd {FOLDER}; rm -rf rootfs.before; echo old >rootfs/etc/marker")
+            sent.sh(f"cd {FOLDER}; rm -rf rootfs.before; echo old >{SYSTEM}/etc/marker")
             kill = f"--trace={call} --inject={call}:signal=KILL:when={number}"
             done = self.drives(sent, at=f"strace -qq -o /dev/null {kill}")
             marker, *there = sent.sh(MARKER).stdout.split()

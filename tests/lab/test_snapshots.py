@@ -16,7 +16,8 @@ from tests.patience import eventually
 NAS = "/NAS/snapshots"
 FOLDER = f"{NAS}/lqchen"
 SERVER = "servers/gpu17.yaml"
-ROOTFS = f"{CONTAINERS}/lqchen/rootfs"
+SLOT = f"{CONTAINERS}/lqchen/rootfs"
+ROOTFS = f"{SLOT}/system"
 ODD = r"""
 import os, socket, struct
 os.makedirs("srv/odd/deep/er"); os.chdir("srv/odd")
@@ -113,11 +114,10 @@ def small(fleet: Fleet) -> Iterator[Host]:
     """lqchen's container holds next to nothing for a while, so that snapshots take no time."""
     end_at_once(fleet.gpu17, "lqchen")
     fleet.gpu17.sh(f"""
-        mv {ROOTFS} {ROOTFS}.aside
-        mkdir -m 755 {ROOTFS} {ROOTFS}/srv; head -c 1000000 /dev/urandom >{ROOTFS}/srv/file
-        chown -R --reference {ROOTFS}.aside {ROOTFS}""")
+        mv {SLOT} {SLOT}.aside; mkdir -m 700 {SLOT}
+        mkdir -m 755 {ROOTFS} {ROOTFS}/srv; head -c 1000000 /dev/urandom >{ROOTFS}/srv/file""")
     yield fleet.gpu17
-    fleet.gpu17.sh(f"rm -rf {ROOTFS}; mv {ROOTFS}.aside {ROOTFS}")
+    fleet.gpu17.sh(f"rm -rf {SLOT}; mv {SLOT}.aside {SLOT}")
 
 
 @pytest.fixture
@@ -453,12 +453,12 @@ class TestHostile:
 
     def test_what_its_owner_may_not_read_is_an_error_not_a_gap(self, fleet: Fleet) -> None:
         host = fleet.gpu17
-        host.sh(f"install -m 600 /dev/null {ROOTFS}/srv/of-the-host; chmod 700 {ROOTFS}")
+        host.sh(f"install -m 600 -o 300000 /dev/null {ROOTFS}/srv/of-nobody; chmod 700 {ROOTFS}")
         try:
             done = manage(fleet, "snapshot")
         finally:
-            host.sh(f"rm {ROOTFS}/srv/of-the-host")
+            host.sh(f"rm {ROOTFS}/srv/of-nobody")
         assert (done.status, host.sh(f"ls -A {FOLDER}").stdout) == (1, "")
-        assert "./srv/of-the-host: Cannot open: Permission denied" in done.stderr
+        assert "./srv/of-nobody: Cannot open: Permission denied" in done.stderr
         assert manage(fleet, "snapshot").ok, "though / itself is closed to everybody but root"
         host.sh(f"chmod 755 {ROOTFS}")

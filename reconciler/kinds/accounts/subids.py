@@ -44,6 +44,18 @@ def replace_lines(text: str, wanted: Mapping[str, tuple[tuple[int, int], ...]]) 
     return "".join(f"{line}\n" for line in kept + new)
 
 
+def range_of(account: str) -> tuple[int, int]:
+    """The first id and the number of ids of an account that left, too. LxcGpuError if unknown."""
+    pairs = parse(read_text(SUBUID) or "").get(account, ())
+    if len(pairs) != 1:
+        raise LxcGpuError(
+            "subids-unknown",
+            f"{SUBUID} gives {account} no range of ids, so its container's files are left alone.",
+            f"Sysadmin: put the line of {account} back, by `subid` in the user's file.",
+        )
+    return pairs[0]
+
+
 def hand_over(old: str, new: str) -> None:
     """Give an account's ranges to the one that takes its place."""
     for file in (SUBUID, SUBGID):

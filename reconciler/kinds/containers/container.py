@@ -14,6 +14,7 @@ from reconciler.host import marker, places
 from reconciler.host.places import container_unit, rootfs
 from reconciler.kinds.accounts import subids
 from reconciler.mounts import sources as mounts
+from reconciler.mounts.tree import Tree, is_raw
 from reconciler.plan import Change, Lock, Observed, Tell
 from reconciler.systems.from_template import link_from_home, make_container, template
 from state import command
@@ -69,12 +70,13 @@ class ContainerKind:
         up = _running() if there.systems - view.residents.keys() else frozenset()
         usable = _usable_homes(view)
         for name in sorted(there.systems):
-            root, resident, subid = rootfs(view, name), name in view.residents, 0
+            resident, subid = name in view.residents, 0
             try:
-                subid = root.stat().st_uid
+                tree = _as_stored(view, name)
+                subid = tree.first
                 container = Container(
                     subid,
-                    home_files.read(root, name, subid),
+                    home_files.read(tree, name),
                     _mounted(view, name, usable) if resident else None,
                     noted=name in there.made or not resident,
                 )
@@ -100,14 +102,14 @@ class ContainerKind:
         return failed
 
     def _apply(self, view: View, change: Change[Container], tell: Tell) -> None:
-        root = rootfs(view, change.name)
         if change.after is None:
             assert change.before is not None  # noqa: S101
             (places.RUNNING / change.name).unlink(missing_ok=True)
             command.run(["systemctl", "stop", container_unit(change.name)])
             if change.before.files.get("authorized_keys"):
                 no_keys = {"authorized_keys": ""}
-                home_files.write(root, change.name, change.before.subid, no_keys)
+                slot, first = rootfs(view, change.name), change.before.subid
+                home_files.write(Tree(slot, first, view.subid_size), change.name, no_keys)
             return
         resident = view.residents[change.name]
         if change.before is None:
@@ -124,7 +126,8 @@ class ContainerKind:
             )
         elif not change.before.noted:
             marker.note(change.name)
-        home_files.write(root, change.name, resident.subid, dict(change.after.files))
+        tree = Tree.of(view, change.name, resident)
+        home_files.write(tree, change.name, dict(change.after.files))
         home = home_files.mounted_home(view, change.name)
         if home is not None and mounts.usable([home[0]]):
             ours = dict(change.after.files)
@@ -143,6 +146,21 @@ class ContainerKind:
         if not names:
             names = "its ids" if change.before.subid != change.after.subid else "the mounted home"
         return f"update the container of {change.name}: {names}"
+
+
+def _as_stored(view: View, name: str) -> Tree:
+    """The system in place, by the ids that it has: of a shifted one the disk says which.
+
+    A raw one has those of the account, also of who is no resident any more. OSError or LxcGpuError
+    if that can't be told.
+    """
+    slot, resident = rootfs(view, name), view.residents.get(name)
+    first, size = 0 if resident is None else resident.subid, view.subid_size
+    if not is_raw(slot):
+        first = slot.stat().st_uid
+    elif resident is None:
+        first, size = subids.range_of(view.account_of(name))
+    return Tree(slot, first, size)
 
 
 def _without_template(view: View) -> dict[str, LxcGpuError]:

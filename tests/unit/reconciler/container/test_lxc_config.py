@@ -6,24 +6,26 @@ from reconciler.mounts.bind import Bind
 from state.view import Limits
 from tests.unit.reconciler.views import RESIDENT, VIEW
 
+ROOT = Path("/run/lxc-gpu/systems/lqchen")
+
 
 def test_ids_address_and_gateway_are_those_of_the_view() -> None:
-    lines = lxc_config(VIEW, "lqchen", RESIDENT, ()).splitlines()
+    lines = lxc_config(VIEW, "lqchen", RESIDENT, ROOT, ()).splitlines()
     assert "lxc.idmap = u 0 18126464 262144" in lines
     assert "lxc.net.0.ipv4.address = 10.77.0.33/16" in lines
     assert "lxc.net.0.ipv4.gateway = 10.77.0.1" in lines
     assert "lxc.net.0.hwaddr = 02:00:0a:4d:00:21" in lines
-    assert "lxc.rootfs.path = dir:/var/lib/lxc-gpu/containers/lqchen/rootfs" in lines
+    assert f"lxc.rootfs.path = dir:{ROOT}" in lines
 
 
 def test_everybody_inside_may_ping_and_the_range_holds_ids_of_the_container_only() -> None:
-    lines = lxc_config(VIEW, "lqchen", RESIDENT, ()).splitlines()
+    lines = lxc_config(VIEW, "lqchen", RESIDENT, ROOT, ()).splitlines()
     assert "lxc.sysctl.net.ipv4.ping_group_range = 0 262143" in lines
 
 
 def test_each_gpu_node_is_mounted() -> None:
     node = Bind(Path("/dev/nvidia0"), "/dev/nvidia0", ("optional",))
-    text = lxc_config(VIEW, "lqchen", RESIDENT, (node,))
+    text = lxc_config(VIEW, "lqchen", RESIDENT, ROOT, (node,))
     assert "lxc.mount.entry = /dev/nvidia0 dev/nvidia0 none bind,optional,create=file" in text
 
 
@@ -33,6 +35,6 @@ def test_a_host_name_holds_no_underscore() -> None:
 
 def test_shared_memory_is_half_of_the_limit() -> None:
     limited = replace(RESIDENT, limits=Limits(memory=1 << 30))
-    text = lxc_config(VIEW, "lqchen", limited, ())
+    text = lxc_config(VIEW, "lqchen", limited, ROOT, ())
     assert "tmpfs dev/shm tmpfs nosuid,nodev,mode=1777,size=536870912,create=dir 0 0" in text
-    assert "dev/shm" not in lxc_config(VIEW, "lqchen", RESIDENT, ())
+    assert "dev/shm" not in lxc_config(VIEW, "lqchen", RESIDENT, ROOT, ())

@@ -9,6 +9,7 @@ import pytest
 
 from reconciler.doctor.driver import in_step_of
 from reconciler.host import places
+from reconciler.mounts.tree import LEAST, Tree
 from reconciler.nvidia import cdi, install, kept, nodes, nvml, versions
 from reconciler.nvidia.driver import Driver
 from reconciler.nvidia.nodes import Card
@@ -87,16 +88,18 @@ class TestVersions:
             parent.chmod(parent.stat().st_mode | 0o055)
         base = tmp_path / f"usr/lib/{versions.MACHINE}-linux-gnu"
         base.mkdir(parents=True)
-        assert versions.inside(tmp_path, 65534) is None
+        os.chown(tmp_path, LEAST, LEAST)
+        tree = Tree(tmp_path, LEAST, 65_536)
+        assert versions.inside(tree) is None
         (base / "libcuda.so.535.261.03").touch()
         (base / "libcuda.so.470.1").touch()
-        assert versions.inside(tmp_path, 65534) == "535.261.03"
+        assert versions.inside(tree) == "535.261.03"
         (base / "libcuda.so.1").symlink_to("libcuda.so.470.1")
-        assert versions.inside(tmp_path, 65534) == "470.1"
+        assert versions.inside(tree) == "470.1"
         (base / "libcuda.so.1").unlink()
         (base / "libcuda.so.1").mkdir()
         (tmp_path / "usr/lib64").symlink_to("/etc")
-        assert versions.inside(tmp_path, 65534) == "535.261.03"
+        assert versions.inside(tree) == "535.261.03"
 
 
 class TestNodes:

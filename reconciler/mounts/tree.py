@@ -1,0 +1,159 @@
+"""A container's system where it is stored: with its own ids, or shifted into its user's range.
+
+A container's folder holds *slots*: `rootfs`, `rootfs.new`, `rootfs.before`. A shifted system is its
+slot: its owner is the first id of a range, and its root can give it to ids of that range only. A
+raw one, with the ids that the container sees (0, 1000, ...), is the folder `system` in a slot of
+root's own that nobody else enters: set-uid programs of real root's lie in it. So where a system
+lies says its form, and nothing that its owner can change does.
+
+Who works on a raw one sees it through a mount that shifts its owners (mount_setattr(2),
+MOUNT_ATTR_IDMAP): a detached one, a descriptor (`Tree.opened_for`); or, for programs, one over the
+slot in a mount namespace of theirs (`cover`).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from reconciler.host.places import rootfs
+from reconciler.mounts.locked_mount import detached, mount_locked
+from reconciler.mounts.owner_map import Owner, owner_map
+from state.errors import LxcGpuError
+from state.view import Resident, View
+
+RAW = "system"
+"""The name of a raw system in its slot."""
+LEAST = 100_000
+"""No subordinate id is less (`state.model.documents`): these are the server's own accounts."""
+CLOSED = 0o700
+_CLONE_NEWNS, _MS_REC, _MS_SLAVE = 0x20000, 0x4000, 1 << 19
+_FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(frozen=True)
+class Tree:
+    """The system in a slot, and the range of ids that its container has."""
+
+    slot: Path
+    first: int
+    size: int
+
+    @classmethod
+    def of(cls, view: View, user: str, resident: Resident) -> Tree:
+        """The one in place."""
+        return cls(rootfs(view, user), resident.subid, view.subid_size)
+
+    def __str__(self) -> str:
+        return str(self.slot)
+
+    def beside(self, name: str) -> Tree:
+        """Another one of the same container's."""
+        return replace(self, slot=self.slot.with_name(name))
+
+    @property
+    def raw(self) -> bool:
+        """Whether it is stored with its own ids. OSError if there is none."""
+        return is_raw(self.slot)
+
+    @property
+    def top(self) -> Path:
+        """What the container has as `/`, for root."""
+        return self.slot / RAW if self.raw else self.slot
+
+    @property
+    def owner(self) -> int:
+        """Whose `/` is, as others see it: of a shifted one, what the disk says."""
+        return self.first if self.raw else self.slot.stat().st_uid
+
+    def make(self, *, raw: bool) -> None:
+        """Make the slot, with an empty system in it."""
+        self.slot.mkdir(mode=CLOSED)
+        if raw:
+            (self.slot / RAW).mkdir()
+        else:
+            os.chown(self.slot, self.first, self.first)
+        self.keep_top()
+
+    def keep_top(self) -> None:
+        """Give `/` the owner and the mode that it has to have, whatever was unpacked there."""
+        owner = 0 if self.raw else self.first
+        os.chown(self.top, owner, owner, follow_symlinks=False)
+        self.top.chmod(0o755)
+
+    def opened_for(self, owner: int) -> int:
+        """A descriptor (O_PATH) of `/` for a child that becomes `owner`, whose ids it shows.
+
+        LxcGpuError if there is none, or if the owner is none of the container's: root would see
+        the server's own files, and write them.
+        """
+        if not (LEAST <= self.first <= owner < self.first + self.size):
+            raise LxcGpuError(
+                "not-an-owner",
+                f"Nothing in {self.slot} is done as the uid {owner}: its container's ids are "
+                f"{self.first} to {self.first + self.size - 1}.",
+                "Sysadmin: compare `subid` in the user's file with `ls -ldn` of that folder.",
+            )
+        try:
+            if not self.raw:
+                return os.open(self.slot, _FOLDER)
+            with self._shown() as (folder, ids), detached(folder, (), ids) as tree:
+                return os.dup(tree)
+        except FileNotFoundError as error:
+            raise LxcGpuError("no-folder", f"There is no {self.slot}.") from error
+
+    def mount_at(self, place: Path) -> None:
+        """Mount a raw one at `place`, its owners shifted. OSError if that can't be."""
+        with self._shown() as (folder, ids):
+            mount_locked(folder, place, (), ids)
+
+    @contextmanager
+    def _shown(self) -> Iterator[tuple[int, int]]:
+        """Descriptors of a raw one and of the map of its owners."""
+        folder = os.open(self.slot / RAW, _FOLDER)
+        try:
+            with owner_map(Owner(0, 0), Owner(self.first, self.first), self.size) as ids:
+                yield folder, ids
+        finally:
+            os.close(folder)
+
+
+def is_raw(slot: Path) -> bool:
+    """Whether the system in a slot is stored with its own ids. OSError if there is none.
+
+    LxcGpuError for a folder of root's that others enter, or that holds no system: no container can
+    give its `/` to root, but a copy without its owners looks like that.
+    """
+    status = slot.lstat()
+    if status.st_uid != 0:
+        return False
+    closed = stat.S_ISDIR(status.st_mode) and stat.S_IMODE(status.st_mode) == CLOSED
+    if closed and stat.S_ISDIR((slot / RAW).lstat().st_mode):
+        return True
+    raise LxcGpuError(
+        "system-of-root",
+        f"{slot} is root's, and isn't a closed folder (mode 0700) with a system in it: it is not "
+        "taken for one.",
+        f"Sysadmin: `ls -ldn {slot} {slot}/*`. With the folder {RAW} in it: `chmod 0700 {slot}`. A "
+        "copy that lost its owners: copy it again, by `cp --archive` or `tar --numeric-owner`.",
+    )
+
+
+def cover(trees: Iterable[Tree]) -> None:
+    """Have this process alone see the systems in raw slots at the slots' own paths, shifted.
+
+    What is mounted on the server later is seen all the same. Not for a process with threads.
+    """
+    raw = [tree for tree in trees if tree.raw]
+    if not raw:
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(_CLONE_NEWNS) or libc.mount(None, b"/", None, _MS_REC | _MS_SLAVE, None):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    for tree in raw:
+        tree.mount_at(tree.slot)
