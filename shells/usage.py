@@ -31,6 +31,7 @@ SEE_HELP: Final = "Try `help`: ssh SERVER-manage help"
 SET: Final = re.compile("")
 """For options that are only set or not."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,59}", re.ASCII)
+_TEMPLATE = re.compile(r"[a-z0-9][a-z0-9.-]{0,60}", re.ASCII)
 _PORT = re.compile(
     r"[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]",
     re.ASCII,
@@ -42,8 +43,14 @@ OPTIONS: Mapping[Verb, Mapping[str, re.Pattern[str]]] = {
     Verb.PORT: {"port": _PORT, "remove": SET, "udp": SET},
     Verb.SNAPSHOT: {"name": _NAME, "list": SET, "remove": SET, "to-stdout": SET, "confirm": _TOKEN},
     Verb.RECOVER: {"name": _NAME, "from-stdin": SET, "undo": SET, "forget": SET, "confirm": _TOKEN},
-    Verb.REGISTER: {"confirm": _TOKEN},
-    Verb.REBUILD: {"keep-home": SET, "undo": SET, "forget": SET, "confirm": _TOKEN},
+    Verb.REGISTER: {"template": _TEMPLATE, "confirm": _TOKEN},
+    Verb.REBUILD: {
+        "template": _TEMPLATE,
+        "keep-home": SET,
+        "undo": SET,
+        "forget": SET,
+        "confirm": _TOKEN,
+    },
 }
 """What each verb takes; the values that are possible."""
 ARGUMENTS: Mapping[Verb, str] = {
@@ -78,6 +85,7 @@ def _bad(verb: Verb, name: str, value: str) -> LxcGpuError:
     rules = {
         "name": "a name has small letters, digits, `.`, `_` and `-`, and begins with one of the "
         "first two",
+        "template": "a template's name has small letters, digits, `.` and `-`",
         "port": "a port is a number from 1 to 65535",
         "confirm": "that is what the first call printed",
     }

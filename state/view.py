@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Any
 
@@ -126,6 +126,13 @@ class View:
     """Networks of people's computers (`Fleet.lab_networks`)."""
     account_prefix: str = ""
     """What the names of manage accounts begin with (`Fleet.account_prefix`)."""
+    templates: Mapping[str, str] = field(default_factory=dict)
+    """What people may take in place of `template`, each with a line for people."""
+
+    @property
+    def offered(self) -> tuple[str, ...]:
+        """The templates that people may take, the one that they get unasked first."""
+        return (self.template, *(name for name in self.templates if name != self.template))
 
     def account_of(self, user: str) -> str:
         """The name of the user's manage account."""
@@ -226,6 +233,7 @@ def view_of(state: State, server: str, revision: str, allow_disable: int = 0) ->
         idle_days=here.idle_days,
         lab_networks=tuple(str(network) for network in state.fleet.lab_networks),
         account_prefix=state.fleet.account_prefix,
+        templates=dict(here.templates),
     )
 
 

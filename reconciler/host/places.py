@@ -43,6 +43,8 @@ CONTAINERS = KEPT / "containers.json"
 """Which folder holds the containers, and the id that its marker has."""
 MARKER = ".lxc-gpu-containers"
 """The marker's name, in the folder of the containers."""
+CHOSEN = KEPT / "chosen"
+"""A file for each user who chose another template than the server's own."""
 MADE = KEPT / "made"
 """A file for each user whose container was made here: one that is gone is not made anew unasked."""
 

@@ -143,7 +143,8 @@ def purge(view: View, left: Remains) -> None:
             account = left.account or view.account_of(user)
             for file in (SUBUID, SUBGID):
                 files.write_file(file, replace_lines(files.read_text(file) or "", {account: ()}))
-        for folder in (places.HOST_KEYS, places.UNDERTAKINGS, places.RUNNING, places.MADE):
+        for folder in (places.HOST_KEYS, places.UNDERTAKINGS, places.RUNNING, places.MADE,
+                       places.CHOSEN):  # fmt: skip
             (folder / user).unlink(missing_ok=True)
     journal.event("purged", user=user, bytes=sum(size for _, size in left.folders))
 

@@ -16,6 +16,7 @@ from reconciler.host import locks, places
 from reconciler.host.places import rootfs
 from reconciler.mounts.tree import Tree
 from reconciler.plan import Tell
+from reconciler.systems.choice import chosen
 from reconciler.systems.folders import beside
 from state import command
 from state.errors import LxcGpuError, Remedy
@@ -24,13 +25,13 @@ from state.view import Resident, View
 from state.wire.messages import Progress
 
 
-def template(view: View) -> Path:
-    """The server's template; LxcGpuError if it isn't there."""
-    path = places.TEMPLATES / f"{view.template}.tar.zst"
+def template(view: View, name: str) -> Path:
+    """A template of the server; LxcGpuError if it isn't there."""
+    path = places.TEMPLATES / f"{name}.tar.zst"
     if not path.is_file():
         raise LxcGpuError(
             "template-missing",
-            f"The template {view.template} is not on this server, so no container can be made.",
+            f"The template {name} is not on this server, so no container can be made.",
             f"Sysadmin: run `setup/template {path}` on {view.server}.",
             Remedy.WAIT,
         )
@@ -44,15 +45,17 @@ def make_container(view: View, user: str, resident: Resident, tell: Tell) -> Non
         if not free:  # no waiting: others take the user's lock after this one
             raise busy(user)
         with beside(view, user, resident) as tree:
-            fresh_system(view, user, resident, tree, tell)
+            fresh_system(view, user, resident, tree, tell, chosen(view, user))
             settle(tree.slot)
             tree.slot.rename(root)
             keep_folder(root.parent)
 
 
-def fresh_system(view: View, user: str, resident: Resident, tree: Tree, tell: Tell) -> None:
-    """A system from the template, with the user in it, as `tree`, which is empty."""
-    path = template(view)
+def fresh_system(
+    view: View, user: str, resident: Resident, tree: Tree, tell: Tell, name: str
+) -> None:
+    """A system from the template `name`, with the user in it, as `tree`, which is empty."""
+    path = template(view, name)
     with path.open("rb", buffering=0) as archive:
         source = Source(archive.fileno(), "the template", path.stat().st_size)
         extract(source, tree, Owner.of(view, user, resident), tell)

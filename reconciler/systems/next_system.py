@@ -63,11 +63,12 @@ class FromTemplate:
     """Makes a system as at the first registration."""
 
     user: str
+    template: str
     tell: Tell
 
     def __call__(self, view: View, resident: Resident, tree: Tree) -> None:
         """Unpack the template, make the user."""
-        from_template.fresh_system(view, self.user, resident, tree, self.tell)
+        from_template.fresh_system(view, self.user, resident, tree, self.tell, self.template)
 
 
 @dataclass(frozen=True)

@@ -147,6 +147,7 @@ def _folders(steps: Steps) -> None:
         (places.CONFIG, 0o755), (places.STATE_KEY.parent, 0o700), (places.AUTHORIZED_KEYS, 0o755),
         (places.KEPT, 0o711), (places.HOST_KEYS, 0o700), (places.TEMPLATES, 0o755),
         (places.RUNNING, 0o700), (places.MADE, 0o700),
+        (places.CHOSEN, 0o700),
         (places.RUN, 0o755),
     ):  # fmt: skip
         steps.folder(folder, mode)

@@ -104,14 +104,16 @@ undo it. ctrl-C doesn't stop it, `status` shows how it goes; it does stop
     "rebuild": """\
   ssh -t gpu17-manage rebuild --keep-home       a new system, with your /home
   ssh -t gpu17-manage rebuild                   a new system, and nothing else
+  ssh -t gpu17-manage rebuild --template NAME   from another template
   ssh -t gpu17-manage rebuild --undo            to the previous system, and back
   ssh -t gpu17-manage rebuild --forget          remove the previous system
 
 For a container that is broken beyond repair. Name, addresses and host keys
-stay. With `--keep-home` it is stopped while /home is copied, which needs room
-for a second one. Owners keep their numbers: accounts that you made yourself
-have to be made again. The previous system is kept until the next `recover` or
-`rebuild`.""",
+stay. The server's page says which templates there are; without `--template` it
+is the one that you chose last. With `--keep-home` the container is stopped
+while /home is copied, which needs room for a second one. Owners keep their
+numbers: accounts that you made yourself have to be made again. The previous
+system is kept until the next `recover` or `rebuild`.""",
     "help": "  ssh gpu17-manage help\n  ssh gpu17-manage help stop",
 }
 

@@ -7,14 +7,14 @@ registers, not what was typed.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from reconciler.host.config import read_server_config
 from shells.accounts.login import UNCONFIRMED
 from shells.helper.client import ask
 from shells.helper.request import Request
 from shells.terminal import Terminal
-from shells.usage import Verb
+from shells.usage import Verb, parse
 from state.errors import LxcGpuError
 from state.wire.messages import Answer, Question
 
@@ -29,7 +29,7 @@ def main(argv: Sequence[str]) -> int:
             terminal.note(
                 f"{answer.text}\nNothing was done yet. To go on, type the same with its number:\n"
                 f"  ssh register@{read_server_config().name}-manage {owner} "
-                f"--confirm {answer.token}"
+                f"{_again(options)}--confirm {answer.token}"
             )
             return UNCONFIRMED
         if isinstance(answer, Answer):
@@ -51,13 +51,23 @@ def _owner(argv: Sequence[str]) -> tuple[str, dict[str, str]]:
         raise LxcGpuError("usage", "This is for sshd: ssh register@SERVER-manage YOUR-NAME")
     (owner,) = argv
     typed = os.environ.get("SSH_ORIGINAL_COMMAND", "").strip()
-    words = typed.split()
-    if len(words) == 3 and words[1] == "--confirm" and words[0].lower() == owner:
-        return owner, {"confirm": words[2]}
-    if typed.lower() not in ("", owner):
+    name, *words = typed.split() or [owner]
+    if name.lower() != owner:
         raise LxcGpuError(
             "not-your-key",
             f"This key is {owner}'s: it registers {owner} and nobody else.",
             f"Type `{owner}` in place of what you typed.",
         )
-    return owner, {}
+    try:
+        return owner, parse(Verb.REGISTER, words)
+    except LxcGpuError as error:
+        raise LxcGpuError(
+            "usage",
+            error.message,
+            f"Type `{owner}`; after it, `--template NAME` if you want another than the usual one.",
+        ) from error
+
+
+def _again(options: Mapping[str, str]) -> str:
+    """What was typed besides the name."""
+    return f"--template {options['template']} " if "template" in options else ""

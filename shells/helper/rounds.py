@@ -20,6 +20,7 @@ from reconciler.host.status import read_status
 from reconciler.host.suspension import suspension
 from reconciler.plan import Tell
 from reconciler.requests.prepare import make_host_key
+from reconciler.systems import choice
 from shells.verbs import Asked
 from shells.verbs.questions import unless_confirmed
 from state import command
@@ -127,8 +128,10 @@ def _register(
     view = published_view()
     if view is not None:
         marker.require(view)
-        if (question := _anew(view, asked)) is not None:
+        template = choice.offered(view, asked.options.get("template") or view.template)
+        if (question := _anew(view, asked, template)) is not None:
             return question
+        _choose(view, user, template, said="template" in asked.options)
     host_key = make_host_key(user)
     resident = view.residents.get(user) if view else None
     noted = resident is not None and resident.host_key.split()[:2] == host_key.split()[:2]
@@ -150,7 +153,19 @@ def _register(
     return messages.Answer(_registered(view, user, report.changes), {"server": view.server})
 
 
-def _anew(view: View, asked: Asked) -> messages.Question | None:
+def _choose(view: View, user: str, template: str, *, said: bool) -> None:
+    """Note what a container that isn't there yet is made of; LxcGpuError if it is there."""
+    if not marker.system_there(view, user):
+        choice.choose(view, user, template)
+    elif said:
+        raise LxcGpuError(
+            "registered-before",
+            f"Your container on {view.server} is there already; what it began as stays.",
+            f"To begin anew: `ssh -t {view.server}-manage rebuild --template {template}`",
+        )
+
+
+def _anew(view: View, asked: Asked, template: str) -> messages.Question | None:
     """Whether somebody whose container is gone means to begin anew: asked once, then taken so.
 
     LxcGpuError if the containers' folder isn't there: then nobody's container is gone.
@@ -164,7 +179,7 @@ def _anew(view: View, asked: Asked) -> messages.Question | None:
     text = (
         f"Your container was made on {view.server} and is gone from its disk. Ask your sysadmin "
         "first: it may come back.\nIf you go on, you get a new one from the template "
-        f"{view.template}, and nothing of the old one is in it."
+        f"{template}, and nothing of the old one is in it."
     )
     question = unless_confirmed(asked, text, marker.made_when(asked.user))
     if question is None:

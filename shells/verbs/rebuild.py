@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reconciler.plan import Tell
 from reconciler.requests import exchange
-from reconciler.systems import from_template
+from reconciler.systems import choice, from_template
 from reconciler.systems.next_system import FromTemplate, WithHome
 from shells.verbs import Asked
 from shells.verbs.questions import unless_confirmed
@@ -12,13 +12,13 @@ from shells.verbs.recover import answered, forget, look, undo, what_else
 from state.errors import LxcGpuError
 from state.wire import messages
 
-NOT_TOGETHER = ("undo", "forget", "keep-home")
+NOT_TOGETHER = (("undo", "forget", "keep-home"), ("undo", "forget", "template"))
 
 
 def answer(asked: Asked, tell: Tell) -> messages.Answer | messages.Question:
     """Rebuild, or undo, or forget."""
-    chosen = [option for option in NOT_TOGETHER if option in asked.options]
-    if len(chosen) > 1:
+    together = [[each for each in some if each in asked.options] for some in NOT_TOGETHER]
+    for chosen in (some for some in together if len(some) > 1):
         words = " and ".join(f"--{option}" for option in chosen)
         raise LxcGpuError("usage", f"{words} don't go together.", "Try `help rebuild`.")
     if "undo" in asked.options:
@@ -30,14 +30,15 @@ def answer(asked: Asked, tell: Tell) -> messages.Answer | messages.Question:
 
 def _rebuild(asked: Asked, tell: Tell, *, keep_home: bool) -> messages.Answer | messages.Question:
     view, there = look(asked.user)
-    stamp = from_template.template(view).stat().st_mtime_ns
+    template = asked.options.get("template") or choice.chosen(view, asked.user)
+    stamp = from_template.template(view, choice.offered(view, template)).stat().st_mtime_ns
     home = (
         "/home is copied into it while the container is down."
         if keep_home
         else "Nothing is taken along, not even /home (`--keep-home` does that)."
     )
     text = (
-        f"Your container on {view.server} begins anew, from the template {view.template}.\n"
+        f"Your container on {view.server} begins anew, from the template {template}.\n"
         f"{home}\n{what_else(asked.user, there)}"
     )
     if (question := unless_confirmed(asked, text, (there, stamp))) is not None:
@@ -46,8 +47,9 @@ def _rebuild(asked: Asked, tell: Tell, *, keep_home: bool) -> messages.Answer | 
         asked.user,
         "rebuild --keep-home" if keep_home else "rebuild",
         there,
-        FromTemplate(asked.user, tell),
+        FromTemplate(asked.user, template, tell),
         tell,
         at_rest=WithHome(asked.user, tell) if keep_home else None,
     )
-    return answered(asked, done, f"is new, from the template {view.template}")
+    choice.choose(view, asked.user, template)
+    return answered(asked, done, f"is new, from the template {template}")

@@ -22,6 +22,7 @@ from state.model.fields import (
     FullName,
     Id,
     Key,
+    Line,
     Login,
     Model,
     Network,
@@ -131,6 +132,8 @@ class Server(Model):
     ssh_port: Annotated[int, Field(strict=True, ge=1, le=65535)] = 22
     template: TemplateName = "debian-12"
     """The template's name: /var/lib/lxc-gpu/templates/NAME.tar.zst on the server."""
+    templates: Mapping[TemplateName, Line] = {}
+    """What people may take instead, each with a line that says what it is."""
     containers: AbsolutePath = "/var/lib/lxc-gpu/containers"
     """The folder, on the disk of the administrator's choice, that holds the containers."""
     mounts: tuple[Mount, ...] = ()

@@ -45,6 +45,12 @@ def _login(text: str) -> str:
     return text
 
 
+def _line(text: str) -> str:
+    if not text.strip() or text != text.strip() or not text.isprintable():
+        raise ValueError("must be one line, without blanks around it")
+    return text
+
+
 def web_url(text: str) -> str:
     """`text` without slashes at its end; ValueError if it is no address of a web page."""
     parts = urlsplit(text)
@@ -75,6 +81,8 @@ Login = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_logi
 Page = Annotated[str, Field(max_length=200), AfterValidator(web_url)]
 """The address of a web page, without a slash at its end."""
 AbsolutePath = Annotated[str, Field(max_length=200), AfterValidator(_path)]
+Line = Annotated[str, Field(max_length=100), AfterValidator(_line)]
+"""One line of words for people."""
 TemplateName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,60}$")]
 Port = Annotated[int, Field(strict=True, ge=1024, le=65535)]
 Id = Annotated[int, Field(strict=True, ge=1000, lt=2**32 - 1)]

@@ -57,7 +57,7 @@ sys.path.insert(0, "/opt/lxc-gpu/packages")
 from reconciler.requests import exchange
 from reconciler.systems.next_system import FromTemplate, WithHome
 tell = lambda progress: None
-exchange.replace("lqchen", "rebuild", None, FromTemplate("lqchen", tell), tell,
+exchange.replace("lqchen", "rebuild", None, FromTemplate("lqchen", "debian-12", tell), tell,
                  at_rest=WithHome("lqchen", tell))
 """
 """What `rebuild --keep-home` does after the yes."""

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from laboratory.hosts import Host
 from laboratory.images import package_lists, recipes
 from laboratory.images.cache import SETUP, Image, ensure, key_of
+from laboratory.layout import DOMAIN
 from laboratory.progress import Progress
 
 from state.command import Finished, run
 from tests.lab.fleet import Fleet, end_at_once, reconcile
+from tests.patience import eventually
 
 NAME = "first-day"
 TEMPLATE = f"/var/lib/lxc-gpu/templates/{NAME}.tar.zst"
@@ -121,3 +124,67 @@ class TestFirstDay:
 def _inside(fleet: Fleet, command: str, environment: str = "") -> Finished:
     """As ann, in her container."""
     return fleet.types(f"{environment} ssh gpu18 {shlex.quote(command)}", user="ann")
+
+
+OTHER = "cuda-12"
+OFFERED = f"""cat >>servers/gpu18.yaml <<'END'
+templates:
+  {OTHER}: CUDA 12 and PyTorch
+END"""
+ARCHIVES = "/var/lib/lxc-gpu/templates"
+
+
+def _is_typed(fleet: Fleet, line: str) -> bool:
+    return fleet.types(line).ok
+
+
+class TestChoice:
+    """People take one of the templates that a server names for them."""
+
+    @pytest.fixture(scope="class")
+    def offers(self, fleet: Fleet) -> Iterator[Host]:
+        """gpu18, which offers another template; its archive is not there yet."""
+        revision = fleet.commits("gpu18: a choice of templates", OFFERED)
+        assert reconcile(fleet.gpu18).ok
+        yield fleet.gpu18
+        before = f"git show {revision}^:servers/gpu18.yaml >servers/gpu18.yaml"
+        leave = "git rm -q --ignore-unmatch registrations/gpu18/lqchen.yaml"
+        fleet.commits("gpu18: no choice", f"{before}; {leave}")
+        assert reconcile(fleet.gpu18).ok
+        fleet.gpu18.run(["lxc-gpu", "purge", "lqchen", "--yes"], timeout=120)
+        fleet.gpu18.sh(f"rm {ARCHIVES}/{OTHER}.tar.zst")
+
+    def test_names_that_are_none_are_refused_and_the_right_ones_listed(
+        self, fleet: Fleet, offers: Host
+    ) -> None:
+        done = fleet.types("ssh register@gpu18-manage lqchen --template ../../etc")
+        assert not done.ok
+        assert "can't be: a template's name has small letters" in done.stderr
+        done = fleet.types("ssh register@gpu18-manage lqchen --template cuda-13")
+        assert not done.ok
+        assert "gpu18 has no template cuda-13 for you. It has:" in done.stderr
+        assert f"- {OTHER}: CUDA 12 and PyTorch" in done.stderr
+        assert "lqchen" not in offers.sh("ls /var/lib/lxc-gpu/containers").stdout.split()
+
+    def test_the_page_lists_them(self, fleet: Fleet, offers: Host) -> None:
+        for page in ("/user/lqchen", "/server/gpu18"):
+            asked = f"curl -fsS http://iam.{DOMAIN}{page} | grep 'CUDA 12 and PyTorch'"
+            eventually(partial(_is_typed, fleet, asked))
+
+    def test_a_registration_gets_the_one_that_was_chosen(self, fleet: Fleet, offers: Host) -> None:
+        done = fleet.types(f"ssh register@gpu18-manage lqchen --template {OTHER}", wait=180)
+        assert f"The template {OTHER} is not on this server" in done.stderr
+        offers.sh(f"cp {ARCHIVES}/debian-12.tar.zst {ARCHIVES}/{OTHER}.tar.zst")
+        done = fleet.types(f"ssh register@gpu18-manage lqchen --template {OTHER}", wait=180)
+        assert done.ok, done.stderr
+        done = fleet.types(f"ssh register@gpu18-manage lqchen --template {OTHER}")
+        assert "is there already; what it began as stays." in done.stderr
+
+    def test_rebuild_takes_the_one_that_was_chosen_last(self, fleet: Fleet, offers: Host) -> None:
+        fleet.fetch_ssh_files("lqchen")
+        asked = fleet.types("ssh gpu18-manage rebuild").stderr
+        assert f"begins anew, from the template {OTHER}." in asked
+        asked = fleet.types("ssh gpu18-manage rebuild --template debian-12").stderr
+        assert "begins anew, from the template debian-12." in asked
+        asked = fleet.types(f"ssh gpu18-manage rebuild --undo --template {OTHER}").stderr
+        assert "--undo and --template don't go together." in asked

@@ -50,13 +50,14 @@ def server(name: str) -> str:
     reading = source.current()
     if name not in reading.state.servers:
         abort(404)
+    here = reading.state.servers[name]
     users = [user for user in sorted(reading.state.users)
              if user in reading.state.registrations.get(name, {})]  # fmt: skip
     history = source.history(f"servers/{name}.yaml", f"registrations/{name}", limit=10)
     card = _card(reading, name)
     return render_template(
         "server.html", reading=reading, card=card, users=users, history=history,
-        load=monitor.server_card(name),
+        load=monitor.server_card(name), template=here.template, templates=here.templates,
     )  # fmt: skip
 
 

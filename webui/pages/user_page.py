@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from state.git.commits import Commit
@@ -36,6 +36,8 @@ class UserPage:
     rows: int
     registered: tuple[str, ...]
     unregistered: tuple[str, ...]
+    templates: Mapping[str, Mapping[str, str]]
+    """What these servers offer, each with a line for people; servers without a choice left out."""
     example: str
     fetch_commands: str
     connect_commands: str
@@ -83,6 +85,7 @@ def user_page(
         rows=min(12, max(5, len(keys) + 3)),
         registered=registered if user else (),
         unregistered=unregistered,
+        templates={s: t for s in unregistered if (t := state.servers[s].templates)},
         example=(registered or unregistered or ("gpu17",))[0],
         fetch_commands=fetch_commands(name, public_url),
         connect_commands=fetch_commands(name, public_url, "config-connect"),

@@ -165,7 +165,7 @@ def _as_stored(view: View, name: str) -> Tree:
 
 def _without_template(view: View) -> dict[str, LxcGpuError]:
     try:
-        template(view)
+        template(view, view.template)
     except LxcGpuError as error:
         return {"-": error}
     return {}

@@ -26,6 +26,7 @@ def test_garbage_is_refused_and_never_crashes(line: bytes) -> None:
              b'{"verb":"port","user":"","options":{"remove":"x"}}',
              b'{"verb":"port","user":"","options":{"port":80}}',
              b'{"verb":"port","user":"","options":[]}',
+             b'{"verb":"register","user":"ann","options":{"template":"../../etc"}}',
              b'{"verb":"snapshot","user":"","options":{"name":"../../etc"}}']
 )  # fmt: skip
 def test_only_the_exact_form_is_a_request(line: bytes) -> None:
