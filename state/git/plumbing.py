@@ -1,29 +1,25 @@
-"""The one way to run Git: with a fixed environment and time limits.
+"""The one way to run Git: through GitPython, with a fixed environment and time limits.
 
 Nothing here prompts, runs hooks of our own clone, follows replaced objects, or speaks a protocol
 that starts programs; the user's own Git configuration is not read (the system's is: proxies and
-certificates stand there).
+certificates stand there). GitPython is imported on first use, because that takes 80 ms.
 """
 
 from __future__ import annotations
 
-import os
-import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from state import command
 from state.errors import LxcGpuError, Remedy
 
 LOCAL_LIMIT = 60.0
 """Seconds for what needs no network."""
 REMOTE_LIMIT = 60.0
 """Seconds for a fetch or push."""
-TOO_LONG = "Timeout: it ran into its limit"
-"""What the errors of a Git say that did."""
-OF_REMOTES = ("fetch", "push")
-"""What talks to another machine: by programs that ask nobody, and that end with Git."""
+TOO_LONG = "Timeout: the command"
+"""How the errors of a program begin that ran into its limit (GitPython's word)."""
 SSH = "ssh -o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval=10"
 
 _SETTINGS = (
@@ -74,26 +70,30 @@ class Plumbing:
         limit: float = LOCAL_LIMIT,
     ) -> Answered:
         """Run `git ARGUMENTS`, whatever its status; `settings` are `-c` ones, `limit` seconds."""
+        from git import GitCommandNotFound
+        from git.cmd import Git
+
         options = [word for each in (*_SETTINGS, *settings) for word in ("-c", each)]
-        started = command.started(
-            ["git", *options, *arguments],
-            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
-            env={**os.environ, **self._environment(), **(env or {})},
-            cwd=self.folder.parent if self.folder.parent.is_dir() else None,
-            # Not what may ask for a key's passphrase: that needs the terminal (setpgid(2)).
-            family=arguments[0] in OF_REMOTES,
-        )
-        try:
-            with started as git:
-                try:
-                    output, errors = git.communicate(stdin or None, limit)
-                except subprocess.TimeoutExpired:
-                    return Answered(-1, b"", f"{TOO_LONG}, {limit:g} s")
-        except FileNotFoundError as error:
-            raise GitError(
-                "git-missing", "Git is not installed.", "apt install git", details=str(error)
-            ) from error
-        return Answered(git.returncode, output, errors.decode("utf-8", "replace"))
+        with tempfile.TemporaryFile() as given:
+            given.write(stdin)
+            given.seek(0)
+            try:
+                status, output, errors = Git(str(self.folder.parent)).execute(
+                    ["git", *options, *arguments],
+                    istream=given,
+                    env={**self._environment(), **(env or {})},
+                    with_extended_output=True,
+                    with_exceptions=False,
+                    stdout_as_string=False,
+                    strip_newline_in_stdout=False,
+                    kill_after_timeout=limit,
+                )
+            except GitCommandNotFound as error:
+                raise GitError(
+                    "git-missing", "Git is not installed.", "apt install git", details=str(error)
+                ) from error
+        text = errors if isinstance(errors, str) else bytes(errors).decode("utf-8", "replace")
+        return Answered(status, bytes(output), text)
 
     def run(
         self,
@@ -138,7 +138,7 @@ def failure(arguments: Sequence[str], answered: Answered) -> GitError:
     """The error for a failed `git ARGUMENTS`, worded by what Git said."""
     said = answered.errors.strip()
     details = f"git {' '.join(arguments)}\nstatus {answered.status}\n{said}"
-    remote = arguments[0] in OF_REMOTES
+    remote = arguments[0] in ("fetch", "push")
     damaged = any(word in said for word in _DAMAGED)  # of which the other side complains as well
     for words, code, message, hint, remedy in _KNOWN if remote and not damaged else ():
         if any(word in said for word in words):

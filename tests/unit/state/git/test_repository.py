@@ -22,7 +22,7 @@ from state.git.plumbing import GitError, RemoteError
 from state.git.publish import RefusedError, UnansweredError, publish
 from state.git.repository import Repository
 from state.reading.problems import StateInvalidError
-from tests.patience import HANGS, eventually
+from tests.patience import HANGS
 from tests.unit.state.keyring import ed25519
 from tests.unit.state.state_files import files
 
@@ -630,18 +630,3 @@ def test_a_clone_follows_its_remote_to_another_address(remote: Path, tmp_path: P
     Repository.clone(str(remote), path)
     remote.rename(moved)
     assert Repository.clone(str(moved), path).tip()
-
-
-def test_what_a_fetch_started_ends_with_it(
-    clone: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    said = tmp_path / "pid"
-    ssh = tmp_path / "ssh"
-    ssh.write_text(f"#!/bin/sh\necho $$ >{said}\nexec sleep 60\n")
-    ssh.chmod(0o755)
-    clone.git.run("config", "remote.origin.url", "ssh://nowhere.invalid/state.git")
-    monkeypatch.setattr("state.git.repository.REMOTE_LIMIT", 2)
-    with pytest.raises(RemoteError, match="can't be reached"):
-        Repository(clone.path, str(ssh)).fetch()
-    program = Path(f"/proc/{int(said.read_text())}/cmdline")
-    eventually(lambda: not program.exists() or not program.read_text())  # gone, or a zombie
