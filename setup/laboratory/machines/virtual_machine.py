@@ -37,6 +37,12 @@ IMAGES_INSIDE = "/run/lab/images"
 """Where it sees this machine's cache of images, of which some files are bound into place."""
 MEMORY = "2048"
 """Mebibytes; taken from this machine as they are touched."""
+PROCESSORS = (
+    *("-smp", "4,sockets=2,cores=2,threads=1"),
+    *("-object", "memory-backend-ram,id=left,size=1024M", "-numa", "node,cpus=0-1,memdev=left"),
+    *("-object", "memory-backend-ram,id=right,size=1024M", "-numa", "node,cpus=2-3,memdev=right"),
+)
+"""Two sockets with a node of memory and two cores each, so that sharing them out shows."""
 CONNECT_TIME = 20
 """Seconds that its sshd may take to let somebody in, when it runs at all."""
 # In the lab's control group from the first moment on, so a killed run leaves nothing unfound.
@@ -134,7 +140,7 @@ class VirtualMachine(Host):
         shares = {"own": self.folder / "upper", "checkout": CHECKOUT, "images": CACHE}
         argv = [
             *("qemu-system-x86_64", "-nodefaults", "-no-user-config", "-name", self.name),
-            *("-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", MEMORY),
+            *("-accel", "tcg,thread=multi", "-cpu", "max", *PROCESSORS, "-m", MEMORY),
             *("-kernel", str(self.image / "vmlinuz"), "-initrd", str(self.image / "initrd.img")),
             *("-append", f"{kernel} mitigations=off"),
             *("-drive", f"file={_comma(self.folder / DISK)},if=virtio,cache=unsafe"),
