@@ -178,10 +178,7 @@ def start_alone(
 ) -> Started:
     """The same as `start` for who is `alone` already."""
     unit = places.container_unit(user)
-    power = power_of(user)
-    was_running = power.running
-    if power.active == "deactivating":  # else its end would take away what it starts from now
-        command.run(["systemctl", "stop", unit], timeout=120)
+    was_running = power_of(user).running
     try:
         outcome = converge(
             REACHED_BY if was_running else NEEDED,

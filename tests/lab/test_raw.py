@@ -74,15 +74,12 @@ def test_its_set_uid_programs_are_nobodys_way_to_root(fleet: Fleet, raw: Host) -
 
 
 def test_its_root_can_make_it_no_other_form(fleet: Fleet, raw: Host) -> None:
-    inside(fleet, "sudo mkdir -m 700 /system; sudo ln -s /etc /system/etc; sudo chown 1000 /;"
-                  "sudo chmod 700 /")  # fmt: skip
+    inside(fleet, "sudo mkdir -m 700 /system; sudo ln -s /etc /system/etc; sudo chown 1000 /")
     assert manage(fleet, "restart").ok
     assert form(raw) == "raw"
     assert reconcile(raw).ok
     assert plan(raw) == []
-    assert (
-        inside(fleet, "sudo chown 0:0 /; sudo chmod 755 /; sudo rm -r /system; id -u") == "1000\n"
-    )
+    assert inside(fleet, "sudo rm -r /system; sudo chown 0:0 /; id -u") == "1000\n"
     assert raw.sh("stat -c %U /etc/passwd").stdout == "root\n"
 
 
@@ -94,6 +91,8 @@ def test_what_it_starts_from_goes_with_it(fleet: Fleet, raw: Host) -> None:
     raw.sh(f"mount -t tmpfs none {SHOWN}; mount -t tmpfs none {SHOWN}")
     assert manage(fleet, "start").ok, "what somebody left there is no system of theirs"
     assert inside(fleet, "id -u") == "1000\n"
+    raw.sh("systemctl restart lxc-gpu@lqchen")
+    eventually(lambda: fleet.types("ssh gpu17 true").ok, 60)
     assert manage(fleet, "stop").ok
     assert not shown(raw)
 

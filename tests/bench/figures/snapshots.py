@@ -8,7 +8,7 @@ from laboratory.layout import LAPTOP_USER
 
 from tests.bench.figures.logins import start
 from tests.bench.measure import Figure, in_turn, seconds
-from tests.lab.fleet import CONTAINERS, in_container
+from tests.lab.fleet import in_container, system_of
 
 FILL = r"""
 import os, random
@@ -32,8 +32,8 @@ for n in range(6):
         for _ in range(110): f.write(text)
 """
 """3.1 GB: 20,000 small files, 300 of a few megabytes, 14 large ones; about half can't be packed."""
-BARE = f"""
-systemd-run --quiet --wait --nice=10 --working-directory={CONTAINERS}/{NAME}/rootfs \\
+BARE = """
+systemd-run --quiet --wait --nice=10 --working-directory=$TREE \
     tar --create --zstd --file=/var/lib/lxc-gpu/bare.tar.zst --numeric-owner --xattrs --acls \\
     --one-file-system .
 sync /var/lib/lxc-gpu/bare.tar.zst
@@ -51,7 +51,7 @@ def fill(host: Host) -> None:
 
 def empty(host: Host) -> None:
     """Take them out again."""
-    host.sh(f"rm -rf {CONTAINERS}/{NAME}/rootfs/srv/bench", timeout=300)
+    host.sh(f"rm -rf {system_of(host, NAME)}/srv/bench", timeout=300)
 
 
 def of_3_gb(lab: Lab) -> Figure:
@@ -63,7 +63,7 @@ def of_3_gb(lab: Lab) -> Figure:
     try:
         medians = in_turn(
             lambda: seconds(lambda: laptop.run(argv, user=LAPTOP_USER, timeout=600)),
-            lambda: seconds(lambda: host.sh(BARE, timeout=600)),
+            lambda: seconds(lambda: host.sh(f"TREE={system_of(host, NAME)}\n{BARE}", timeout=600)),
             runs=3,
         )
     finally:

@@ -8,7 +8,17 @@ import stat
 import pytest
 
 from reconciler.container.apparmor import Confinement
-from reconciler.doctor import accounts, firewall, machine, network, numbers, service, storage, user
+from reconciler.doctor import (
+    accounts,
+    firewall,
+    machine,
+    network,
+    numbers,
+    resources,
+    service,
+    storage,
+    user,
+)
 from reconciler.doctor.numbers import Span, overlaps
 from reconciler.kinds.accounts.subids import parse as parse_subids
 from reconciler.load.idleness import Record
@@ -383,6 +393,21 @@ class TestRound:
         name, enabled = "lxc-gpu-come-back.service", {"UnitFileState": "enabled"}
         assert service.unit_problem(name, {"ActiveState": "inactive", **enabled}) is None
         assert service.unit_problem(name, {"ActiveState": "failed", **enabled}) is not None
+
+
+@pytest.mark.parametrize(
+    ("why_not", "accounts_held", "level", "words"),
+    [("", False, "ok", "backups see uid 0 and 1000"),
+     ("", True, "note", "quotas of users or groups, which count"),
+     ("Invalid argument", False, "note", "shifted ids, so each is unpacked for its user: Invalid"),
+     ("Invalid argument", True, "note", "shifted ids")],
+)  # fmt: skip
+def test_how_systems_are_stored_and_what_it_means(
+    why_not: str, accounts_held: bool, level: str, words: str
+) -> None:
+    found = resources.raw_systems_of("/srv/containers", why_not, accounts_held)
+    assert found.level == level
+    assert words in found.text
 
 
 def test_logins_of_one_person_and_of_nobody_with_a_similar_name() -> None:
