@@ -85,7 +85,7 @@ def test_its_root_can_make_it_no_other_form(fleet: Fleet, raw: Host) -> None:
 
 def test_what_it_starts_from_goes_with_it(fleet: Fleet, raw: Host) -> None:
     assert shown(raw)
-    inside(fleet, "sudo systemctl --no-block poweroff")
+    fleet.types("ssh gpu17 sudo systemctl --no-block poweroff")
     eventually(lambda: not running(raw, "lqchen"), 60)
     eventually(lambda: not shown(raw))
     raw.sh(f"mount -t tmpfs none {SHOWN}; mount -t tmpfs none {SHOWN}")
