@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from reconciler.host.places import BRIDGE
+from reconciler.host.places import BRIDGE, SECCOMP
 from reconciler.mounts.bind import Bind
 from reconciler.network.filters import mac_of
 from state.view import Resident, View
@@ -83,6 +83,7 @@ def lxc_config(
         # range (0 2147483647) is refused: each end must be an id of the container's (icmp(7)).
         f"lxc.sysctl.net.ipv4.ping_group_range = 0 {view.subid_size - 1}",
         f"lxc.apparmor.profile = {apparmor}",
+        f"lxc.seccomp.profile = {SECCOMP}",
         "lxc.tty.max = 0",
     ]
     lines += [f"lxc.mount.entry = {entry}" for entry in _shared_memory(view, resident)]

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from reconciler.children import hostile
 from reconciler.children.hostile import HostileError
-from reconciler.container import device_nodes, home_files
+from reconciler.container import device_nodes, home_files, seccomp
 from reconciler.container.apparmor import Confinement, confinement
 from reconciler.container.lxc_config import lxc_config, names_line
 from reconciler.host import locks, places
@@ -55,6 +55,7 @@ def prepare(view: View, user: str, resident: Resident) -> tuple[str, ...]:
         event("unconfined", user=user, reason=confined.value)
     devices, missing = _devices(user, resident)
     binds = [*devices, *nvidia.binds, *folders]
+    seccomp.write()
     tree = Tree.of(view, user, resident)
     root = attach(tree, user)
     config = lxc_config(view, user, resident, root, binds, nvidia.hook, confined.profile)

@@ -33,7 +33,7 @@ for n in range(6):
 """
 """3.1 GB: 20,000 small files, 300 of a few megabytes, 14 large ones; about half can't be packed."""
 BARE = """
-systemd-run --quiet --wait --nice=10 --working-directory=$TREE \
+systemd-run --quiet --wait --nice=10 --working-directory=$TREE \\
     tar --create --zstd --file=/var/lib/lxc-gpu/bare.tar.zst --numeric-owner --xattrs --acls \\
     --one-file-system .
 sync /var/lib/lxc-gpu/bare.tar.zst
