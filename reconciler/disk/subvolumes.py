@@ -19,12 +19,12 @@ from pathlib import Path
 
 _MAGIC = 0x9123683E  # BTRFS_SUPER_MAGIC, of statfs(2)
 _CREATE, _SNAPSHOT = 0x50009418, 0x50009417  # BTRFS_IOC_SUBVOL_CREATE_V2, BTRFS_IOC_SNAP_CREATE_V2
-_DESTROY = 0x5000940F  # BTRFS_IOC_SNAP_DESTROY
+_DESTROY, _DESTROY_BY_NUMBER = 0x5000940F, 0x5000943F  # ..._SNAP_DESTROY, ..._V2 (Linux 5.7)
 _INO_LOOKUP, _TREE_SEARCH = 0xD0009412, 0xD0009411
-_READ_ONLY, _GROUPS_PASSED_ON = 1 << 1, 1 << 2
+_READ_ONLY, _GROUPS_PASSED_ON, _BY_NUMBER = 1 << 1, 1 << 2, 1 << 4
 _ARGUMENTS = struct.Struct("=qQQQQ16x")
 """The beginning of struct btrfs_ioctl_vol_args_v2: descriptor, transaction, flags, the size of the
-quota groups and their address. The name follows."""
+quota groups and their address. The name follows, or the number of a subvolume."""
 _LARGEST, _LONGEST_NAME = 4096, 255
 _GROUPS = struct.Struct("=4Q40x")
 """struct btrfs_qgroup_inherit: flags, how many groups, two counts of copies, a limit."""
@@ -56,7 +56,7 @@ def on_btrfs(folder: int) -> bool:
 
 def is_on_btrfs(path: Path) -> bool:
     """The same of a folder that nobody but root can exchange."""
-    with _opened(path) as folder:
+    with opened(path) as folder:
         return on_btrfs(folder)
 
 
@@ -78,6 +78,15 @@ def make(parent: int, name: str, *, group: int | None = None) -> None:
     _create(_CREATE, parent, name, 0, 0, group)
 
 
+def make_folder(path: Path, *, group: int | None = None) -> None:
+    """Make a folder of root's: a subvolume, where the file system has them."""
+    with opened(path.parent) as parent:
+        if on_btrfs(parent):
+            make(parent, path.name, group=group)
+        else:
+            os.mkdir(path.name, dir_fd=parent)
+
+
 def snapshot(
     source: int, parent: int, name: str, *, read_only: bool, group: int | None = None
 ) -> None:
@@ -95,7 +104,7 @@ def delete(path: Path) -> None:
     goes last, so whatever is killed between leaves what can be removed again. btrfs gives the room
     back in the background. `path` is in a folder of root's; nothing on btrfs: nothing to do.
     """
-    with _opened(path) as folder:
+    with opened(path) as folder:
         if not on_btrfs(folder):
             return
         gone = set[Nested]()
@@ -105,7 +114,7 @@ def delete(path: Path) -> None:
             gone.update(below)
         if not is_subvolume(folder):
             return
-    with _opened(path.parent) as parent:
+    with opened(path.parent) as parent:
         _asked(parent, _DESTROY, struct.pack("=q", 0) + os.fsencode(path.name))
 
 
@@ -138,7 +147,7 @@ def nested(folder: int) -> tuple[Nested, ...]:
 
 def _children(folder: int, tree: int) -> Iterator[Nested]:
     """The subvolumes that stand in a subvolume."""
-    for child, said in _search(folder, _TREE_OF_ROOTS, tree, _ROOT_REF):
+    for child, said in search(folder, _TREE_OF_ROOTS, tree, _ROOT_REF):
         place, _, length = _REFERENCE.unpack_from(said)
         yield Nested(child, tree, place, said[_REFERENCE.size : _REFERENCE.size + length])
 
@@ -148,11 +157,11 @@ def _is_below(folder: int, tree: int, place: int, top: int) -> bool:
     seen = set[int]()
     while place not in (top, TOP) and place not in seen:  # a rename may come between
         seen.add(place)
-        place = next((up for up, _ in _search(folder, tree, place, _INODE_REF)), TOP)
+        place = next((up for up, _ in search(folder, tree, place, _INODE_REF)), TOP)
     return place == top
 
 
-def _search(folder: int, tree: int, thing: int, kind: int) -> Iterator[tuple[int, bytes]]:
+def search(folder: int, tree: int, thing: int, kind: int) -> Iterator[tuple[int, bytes]]:
     """All items of one object and one kind in a tree of the file system: offset, content."""
     begin = 0
     while True:
@@ -181,23 +190,33 @@ def _create(what: int, parent: int, name: str, source: int, flags: int, group: i
 
 
 def _remove(folder: int, one: Nested) -> None:
-    """Remove a subvolume that has none below it; it may be gone already.
+    """Remove a subvolume that has none below it; it may be gone already."""
+    arguments = _ARGUMENTS.pack(0, 0, _BY_NUMBER, 0, 0) + struct.pack("=Q", one.number)
+    with suppress(FileNotFoundError):
+        try:
+            _asked(folder, _DESTROY_BY_NUMBER, arguments)
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            with _around(folder, one) as around:
+                _asked(around, _DESTROY, struct.pack("=q", 0) + one.name)
 
-    The folder around it is opened by its number: the way there may be longer than any path, which
-    is also why it isn't removed by its own (BTRFS_IOC_SNAP_DESTROY_V2).
+
+@contextmanager
+def _around(folder: int, one: Nested) -> Iterator[int]:
+    """The folder around a subvolume, opened by its number: the way there is longer than any path.
+
+    Whoever has such a way hides from removal by number, which makes a path.
     """
     handle = _HANDLE.pack(_HANDLE.size - 8, _BY_INODE, one.place, one.outer, 0)
     libc = ctypes.CDLL(None, use_errno=True)
     around = libc.open_by_handle_at(ctypes.c_int(folder), handle, ctypes.c_int(_FOLDER))
     if around < 0:
-        if ctypes.get_errno() == errno.ESTALE:
-            return
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    with suppress(FileNotFoundError):
-        try:
-            _asked(around, _DESTROY, struct.pack("=q", 0) + one.name)
-        finally:
-            os.close(around)
+    try:
+        yield around
+    finally:
+        os.close(around)
 
 
 def _asked(folder: int, what: int, arguments: bytes) -> bytes:
@@ -208,7 +227,8 @@ def _asked(folder: int, what: int, arguments: bytes) -> bytes:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[int]:
+def opened(path: Path) -> Iterator[int]:
+    """A descriptor of the folder at a path that nobody but root can change; no link is followed."""
     descriptor = os.open(path, _FOLDER)
     try:
         yield descriptor

@@ -50,12 +50,13 @@ def quotas(server: Server) -> Iterator[Finding]:
         return
     names = ", ".join([*people[:MOST_SAID], *(["..."] if people[MOST_SAID:] else [])])
     if disk_quota.available(view):
-        yield Area("disk").ok(f"`limits: disk` of {names} is held by project quotas")
+        yield Area("disk").ok(f"`limits: disk` of {names} is held by the file system's quotas")
     else:
         yield Area("disk").note(
             f"`limits: disk` is set for {names}: it is shown, and not enforced.",
-            f"{view.containers} is on a file system without project quotas, or with them off: "
-            'ext4 and xfs have them, mounted with `prjquota`. See the guide, "Disk quotas".',
+            f"{view.containers} is on a file system without quotas for trees, or with them off: "
+            "ext4 and xfs have them, mounted with `prjquota`; btrfs by `btrfs quota enable "
+            '--simple` (Linux 6.7). See the guide, "Disk quotas".',
         )
 
 

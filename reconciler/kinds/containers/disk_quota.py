@@ -1,8 +1,10 @@
-"""How much of the disk a container may take: project quotas, where its file system has them.
+"""How much of the disk a container may take, where its file system has quotas for trees.
 
-The folder around a container's systems belongs to the project whose number is the user's uid, and
-so does everything in it: the system, the previous one, one that is being made. Where there are no
-project quotas nothing is wanted and nothing is done: `lxc-gpu doctor` says so.
+With project quotas (ext4, xfs), the folder around a container's systems belongs to the project
+whose number is the user's uid, and so does everything in it: the system, the previous one, one that
+is being made. With simple quotas (btrfs), these and snapshots are subvolumes, members of the group
+of that number. Where there is neither, nothing is wanted and nothing is done: `lxc-gpu doctor` says
+so.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reconciler.children import hostile
-from reconciler.disk import project_quota
+from reconciler.disk import group_quota, project_quota, subvolumes
 from reconciler.disk.project_quota import BLOCK, Use
 from reconciler.host import in_words, marker
 from reconciler.host.places import rootfs
@@ -90,12 +92,15 @@ def available(view: View) -> bool:
     except LxcGpuError:  # the kind `containers_folder` says so
         return False
     with _opened(Path(view.containers)) as descriptor:
-        return project_quota.enforced(descriptor)
+        return project_quota.enforced(descriptor) or group_quota.enforced(descriptor)
 
 
 def use_of(view: View, user: str) -> Use | None:
     """What a user's container takes, all its systems together; None if no limit holds it."""
     with suppress(FileNotFoundError), _opened(rootfs(view, user).parent) as folder:
+        if group_quota.enforced(folder):
+            use = group_quota.use(folder, group_quota.group_of(view.residents[user].uid))
+            return use if use.limit and subvolumes.nested(folder) else None
         if _is_whole(folder, view.residents[user].uid) and project_quota.enforced(folder):
             use = project_quota.use(folder, view.residents[user].uid)
             return use if use.limit else None
@@ -105,10 +110,19 @@ def use_of(view: View, user: str) -> Use | None:
 def _read(view: View, user: str) -> DiskQuota | None:
     project = view.residents[user].uid
     with suppress(FileNotFoundError), _opened(rootfs(view, user).parent) as folder:
+        if group_quota.enforced(folder):
+            limit = group_quota.use(folder, group_quota.group_of(project)).limit
+            return DiskQuota(limit, not _outside(folder, project)) if limit else None
         if project_quota.project_of(folder)[0] == project:
             limit = project_quota.use(folder, project).limit
             return DiskQuota(limit, _is_whole(folder, project)) if limit else None
     return None
+
+
+def _outside(folder: int, uid: int) -> list[int]:
+    """The container's subvolumes that don't count for its user's group."""
+    numbers = [each.number for each in subvolumes.nested(folder)]
+    return group_quota.outside(folder, group_quota.group_of(uid), numbers)
 
 
 def _is_gone(view: View, user: str) -> bool:
@@ -129,6 +143,11 @@ def _put_right(view: View, user: str, wanted: DiskQuota | None, tell: Tell) -> N
     project, path = view.residents[user].uid, rootfs(view, user).parent
     make_around(view, user)
     with _opened(path) as folder:
+        if group_quota.enforced(folder):
+            group = group_quota.group_of(project)
+            group_quota.set_limit(folder, group, wanted.limit if wanted else 0)
+            group_quota.admit(folder, group, _outside(folder, project))
+            return
         other, _ = project_quota.project_of(folder)
         if other not in (0, project):
             raise LxcGpuError(
