@@ -35,7 +35,7 @@ def hooks(_: Server) -> Iterator[Finding]:
 def hook_findings(table: str, text: str) -> Iterator[Finding]:
     """What iptables-save(8) says of our hooks in a table. Pure."""
     first: list[str] = []
-    chains = iptables.parse(text).chains
+    chains = iptables.parse(text).get(table, iptables.Table({})).chains
     for (_, chain), ours in ((where, o) for where, o in filters.HOOKS.items() if where[0] == table):
         before = _before(chains.get(chain, ()), f"-j {ours}")
         where = f"{table} {chain}"

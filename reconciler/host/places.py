@@ -65,6 +65,8 @@ SYSTEMS = RUN / "systems"
 """Where containers start from whose systems are stored with ids of their own, a mount for each."""
 SECCOMP = RUN / "containers.seccomp"
 """What containers may not ask the kernel (`reconciler.container.seccomp`)."""
+RULES_COMPARED = RUN / "rules-compared"
+"""At which number of the kernel's rules our nftables table was as it should be, and which one."""
 UNDERTAKINGS = RUN / "undertakings"
 """How the last work on each user's file system went."""
 ROOT_SOCKET = RUN / "root.sock"
@@ -72,7 +74,7 @@ ROOT_SOCKET = RUN / "root.sock"
 EXECUTABLES = Path("/usr/local/lib/lxc-gpu")
 LOGIN_SHELL = EXECUTABLES / "login-shell"
 REGISTER = EXECUTABLES / "register"
-RECONCILE = Path("/opt/lxc-gpu/bin/lxc-gpu")
+RECONCILE = EXECUTABLES / "reconcile"
 
 HOMES = Path("/home")
 USERS_GROUP = "lxc-gpu-users"

@@ -7,8 +7,9 @@ same transaction, and no other chain is touched. Rules are compared as iptables-
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from reconciler.network.generation import generation
 from state import command
 
 WAIT = "--wait=10"
@@ -22,21 +23,53 @@ class Table:
     chains: Mapping[str, tuple[str, ...]]
 
 
-def parse(text: str) -> Table:
-    """A table as iptables-save(8) prints it."""
+def parse(text: str) -> Mapping[str, Table]:
+    """The tables by name, as iptables-save(8) prints them."""
+    tables: dict[str, dict[str, list[str]]] = {}
     chains: dict[str, list[str]] = {}
     for line in text.splitlines():
-        if line.startswith(":"):
+        if line.startswith("*"):
+            chains = tables.setdefault(line[1:], {})
+        elif line.startswith(":"):
             chains.setdefault(line[1:].split(" ")[0], [])
         elif line.startswith("-A "):
             _, chain, rule = line.split(" ", 2)
             chains.setdefault(chain, []).append(rule)
-    return Table({name: tuple(rules) for name, rules in chains.items()})
+    return {
+        table: Table({name: tuple(rules) for name, rules in chains.items()})
+        for table, chains in tables.items()
+    }
 
 
 def read(table: str) -> Table:
     """The table `nat` or `filter` as it is now."""
-    return parse(command.run(["iptables-save", "-t", table]).stdout)
+    return _read().get(table, Table({}))
+
+
+@dataclass
+class _Known:
+    """What was read last."""
+
+    generation: int | None = None
+    tables: Mapping[str, Table] = field(default_factory=dict)
+
+
+_known = _Known()
+
+
+def _read() -> Mapping[str, Table]:
+    """All tables. They are asked for again only if the kernel's rules were changed since.
+
+    Three kinds look at them in each round, the watcher every five seconds. Rules of the old
+    iptables (iptables-legacy) are none of nftables: those are read each time.
+    """
+    now = generation()
+    if now is None or now != _known.generation:
+        text = command.run(["iptables-save"]).stdout
+        of_nftables = "(nf_tables)" in text.partition("\n")[0]
+        _known.tables = parse(text)
+        _known.generation = now if of_nftables and generation() == now else None
+    return _known.tables
 
 
 def replace(table: str, chains: Mapping[str, Sequence[str]], extra: Sequence[str] = ()) -> None:

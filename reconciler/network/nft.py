@@ -1,18 +1,22 @@
 """Our table in nftables: read with nft(8), replaced in one transaction.
 
 What nft prints differs from what it was given, and from release to release. So a wanted table is
-compared in nft's own words: it is loaded into an empty network namespace and printed there.
+compared in nft's own words: it is loaded into an empty network namespace and printed there. What
+was found to be as wanted isn't compared again until the kernel's rules are changed.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
 
+from reconciler.host import places
 from reconciler.network.filters import IDENTITIES, PORTS, TABLE
+from reconciler.network.generation import generation
 from state import command
+from state.files import read_text, write_file
 
 NAME = " ".join(TABLE)
 SHOW = ("nft", "--terse", "list", "table", *TABLE)
@@ -39,7 +43,21 @@ def shown() -> str | None:
     return done.stdout if done.ok else None
 
 
-@lru_cache(maxsize=4)
+def found(wanted: str) -> str | None:
+    """`wanted` itself if that is the table that is there; else what `shown` says."""
+    number = generation()
+    note = f"{number}\n{wanted}"
+    if number is not None and read_text(places.RULES_COMPARED) == note:
+        return wanted
+    there = shown()
+    if there is None or there != in_words_of_nft(wanted):
+        return there
+    if number is not None and generation() == number:
+        with suppress(OSError):  # then it is compared again
+            write_file(places.RULES_COMPARED, note)
+    return wanted
+
+
 def in_words_of_nft(text: str) -> str:
     """How nft prints the table `text` once it is loaded."""
     return command.run(["unshare", "--net", *LOAD_AND_SHOW], stdin=text).stdout

@@ -6,8 +6,8 @@ root (`reconciler.children.hostile`).
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
@@ -62,7 +62,7 @@ def fit(view: View, user: str, resident: Resident, current: Tree, tree: Tree) ->
     """
     names = hostile.as_owner(current, current.first, _names)
     name = names["name"] or hostname(view, user)
-    ident = names["ident"] or secrets.token_hex(16)
+    ident = names["ident"] or os.urandom(16).hex()
 
     def work(descriptor: int) -> bool:
         before = _names(descriptor)["name"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from pathlib import Path, PurePosixPath
 
 from reconciler.archives.extract import Source, extract
@@ -98,7 +97,7 @@ def _make_own(tree: Tree, view: View, user: str, resident: Resident) -> None:
         f"etc/sudoers.d/{user}-of-lxc-gpu": (f"{user} ALL=(ALL:ALL) NOPASSWD: ALL\n", 0o440),
         "etc/hostname": (f"{name}\n", 0o644),
         "etc/hosts": (f"127.0.0.1\tlocalhost\n{resident.address}\t{name}\n", 0o644),
-        "etc/machine-id": (f"{secrets.token_hex(16)}\n", 0o444),
+        "etc/machine-id": (f"{os.urandom(16).hex()}\n", 0o444),
     }
 
     def work(root: int) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from state.errors import LxcGpuError
 from state.wire import messages
 
 if TYPE_CHECKING:
-    from reconciler.plan import AnyKind, Planned
+    from reconciler.plan import Planned
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="For programs: JSON on stdout.")
 _USER = click.option("--user", help="Only what concerns this user.")
@@ -35,10 +36,11 @@ def plan(as_json: bool, user: str | None, names: tuple[str, ...]) -> None:
     from reconciler.host.published import published_view
     from reconciler.plan import plan as planned_for
     from reconciler.rounds.newest import newest_view
+    from shells.commands.round import kinds_called
 
     require_root()
     newest = newest_view(read_server_config(), published_view())
-    lines = planned_for(_kinds(names), newest.view, user)
+    lines = planned_for(kinds_called(names), newest.view, user)
     if newest.refused:
         Terminal().note(f"The newest revision is not taken: {newest.refused}")
     if as_json:
@@ -58,25 +60,22 @@ def plan(as_json: bool, user: str | None, names: tuple[str, ...]) -> None:
 @_KIND
 def reconcile(as_json: bool, user: str | None, names: tuple[str, ...]) -> None:
     """Fetch the newest revision and bring this server to it, now."""
-    from reconciler.host.config import read_server_config
-    from reconciler.rounds.round import Scope, run_round
+    from shells.commands.round import in_json
 
     require_root()
-    scope = Scope(_kinds(names), user, whole=not (user or names))
+    sys.exit(in_json(names, user) if as_json else _in_words(names, user))
+
+
+def _in_words(names: Sequence[str], user: str | None) -> int:
+    """Run a round for whoever reads the terminal; the exit status."""
+    from reconciler.host.config import read_server_config
+    from reconciler.rounds.round import run_round
+    from shells.commands.round import scope_of
+
     terminal = Terminal()
-    show = _send if as_json else terminal.progress
-    try:
-        report = run_round(read_server_config(), scope, show)
-    except LxcGpuError as error:
-        if not as_json:
-            raise
-        _send(messages.refusal(error))
-        sys.exit(1)
-    if as_json:
-        _send(report)
-    else:
-        terminal.result(_report_text(report))
-    sys.exit(0 if report.converged or report.suspended else 1)
+    report = run_round(read_server_config(), scope_of(names, user), terminal.progress)
+    terminal.result(_report_text(report))
+    return 0 if report.converged or report.suspended else 1
 
 
 @click.command()
@@ -114,31 +113,10 @@ def _show_this_server(as_json: bool) -> None:
         Terminal().result(f"{_report_text(report)}\nThe round ended {_ago(report.finished)}.")
 
 
-def _kinds(names: tuple[str, ...]) -> tuple[AnyKind, ...]:
-    """The kinds called `names`, in their order; all without names."""
-    from reconciler.rounds.order import KINDS
-
-    known = {kind.name: kind for kind in KINDS}
-    if unknown := [name for name in names if name not in known]:
-        raise LxcGpuError(
-            "usage", f"There is no kind {unknown[0]}.", f"The kinds: {', '.join(known)}."
-        )
-    return tuple(kind for name, kind in known.items() if not names or name in names)
-
-
 def require_root() -> None:
     """LxcGpuError unless this runs as root."""
     if os.geteuid() != 0:
         raise LxcGpuError("not-root", "This reads and changes the whole server.", "Use sudo.")
-
-
-def _send(message: messages.Message) -> None:
-    """One JSON line; whoever listened may have gone, the work goes on."""
-    try:
-        sys.stdout.write(messages.encode(message))
-        sys.stdout.flush()
-    except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
 
 
 def _print_plan(revision: str, lines: tuple[Planned, ...]) -> None:

@@ -1,7 +1,7 @@
 """What the root helper has a round for: a nudge, and a registration.
 
-The round itself runs as `lxc-gpu reconcile`, in its own environment: the helper passes on what it
-says. However many ask, only so many rounds run.
+The round itself is a program of its own: the helper passes on what it says. However many ask, only
+so many rounds run.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def _of_round_since(moment: float) -> messages.Report | None:
 
 def reconcile(tell: Tell, only: str | None = None) -> messages.Report:
     """Run a round, for everybody or for one user, and return its report."""
-    argv = [str(places.RECONCILE), "reconcile", "--json", *(["--user", only] if only else [])]
+    argv = [str(places.RECONCILE), *(["--user", only] if only else [])]
     end: messages.Message | None = None
     with command.started(argv, stdout=subprocess.PIPE, stderr=None) as child:
         assert child.stdout is not None  # noqa: S101

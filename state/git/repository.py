@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import fcntl
 import re
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -76,6 +74,9 @@ class Repository:
 
     def _make(self, url: str) -> None:
         """Make the clone, in the place of any that is there. Its lock is held."""
+        import shutil  # only where a clone is made: of these two comes much else
+        import tempfile
+
         path, prefix = self.path, f".{self.path.name}.clone-"
         for leftover in path.parent.glob(f"{prefix}*"):
             shutil.rmtree(leftover, ignore_errors=True)

@@ -32,7 +32,7 @@ going_on() {{
         grep -qsz '^SSH_ORIGINAL_COMMAND=reconcile$' /proc/[0-9]*/environ ||
         systemctl list-units --plain --no-legend --state=active,activating,deactivating,reloading \\
             'lxc-gpu-root@*' lxc-gpu-reconcile.service | grep . ||
-        pgrep -f '[l]xc-gpu (reconcile|check)'
+        pgrep -f '[l]xc-gpu[ /](reconcile|check)'
 }} >/dev/null
 looks=0
 until [ $looks = {LOOKS} ]; do

@@ -32,6 +32,38 @@ from tests.lab.fleet import (
 )
 from tests.patience import eventually
 
+READS_RULES = """
+from reconciler.host import places
+from reconciler.network import iptables, nft
+from reconciler.network.filters import table
+from reconciler.network.generation import generation
+from state import command
+
+places.RULES_COMPARED = places.RUN / "rules-of-a-test"
+asked = []
+run = command.run
+command.run = lambda words, **more: asked.append(words[0]) or run(words, **more)
+add = ["iptables", "-t", "nat", "-A", "POSTROUTING", "-j", "ACCEPT"]
+
+run(["iptables", "-t", "nat", "-N", "OURS"])
+first = generation()
+table = table("10.77.0.1")
+nft.replace_table(table)
+asked.clear()
+assert (nft.found(table), nft.found(table)) == (table, table)
+assert asked == ["nft", "unshare"], asked
+run(["nft", "add", "chain", "bridge", "lxc-gpu", "another"])
+assert nft.found(table) != table
+asked.clear()
+assert "-j ACCEPT" not in iptables.read("nat").chains.get("POSTROUTING", ())
+iptables.read("filter"), iptables.read("nat")
+assert asked == ["iptables-save"], asked
+run(add)
+assert generation() > first
+assert "-j ACCEPT" in iptables.read("nat").chains["POSTROUTING"]
+assert asked == ["iptables-save"] * 2, asked
+"""
+"""What the kinds of `traffic` ask of nftables, in a network namespace of its own."""
 TEMPLATES = "/var/lib/lxc-gpu/templates"
 IN_HOME = f"{CONTAINERS}/lqchen/rootfs/home/lqchen"
 SSH = f"{IN_HOME}/.ssh"
@@ -714,3 +746,9 @@ class TestRoundsAtOnce:
         tip = fleet.iam.sh(f"git -c safe.directory='*' -C {BARE} rev-parse main").stdout.strip()
         facts = json.loads(gpu17.run(["lxc-gpu", "status", "--json"]).stdout)
         assert facts["revision"] == tip
+
+
+def test_rules_are_read_again_once_they_changed_and_not_before(gpu17: Host) -> None:
+    alone = ["unshare", "--net", "/opt/lxc-gpu/bin/python", "-c", READS_RULES]
+    assert gpu17.run(alone, check=False).stderr == ""
+    gpu17.run(["rm", "/run/lxc-gpu/rules-of-a-test"])

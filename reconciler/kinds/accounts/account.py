@@ -68,7 +68,7 @@ class AccountKind:
                 conflicts[name] = conflict(wanted, same_uid=same)
             elif account is not None:
                 ready = home_ready(account.name, account.uid)
-                found[name] = replace(account, home_ready=ready)
+                found[name] = account if ready else replace(account, home_ready=False)
             if wanted not in accounts:
                 before = account.name if account else ""
                 missing[name] = Missing(wanted, view.residents[name].uid, before)

@@ -46,7 +46,7 @@ class NetworkKind:
         Pure but for the server's resolv.conf, where the state names no resolvers.
         """
         parts = {
-            "frames": nft.in_words_of_nft(table(view.gateway)),
+            "frames": table(view.gateway),
             "bridge": f"{view.gateway}/{view.prefix_length} {mac_of(view.gateway)} up",
             "bridge settings": _settings(SETTINGS),
             "forwarding": "on",
@@ -58,7 +58,7 @@ class NetworkKind:
     def observe(self, view: View, names: Collection[str]) -> Observed[str]:
         """The same parts as they are."""
         found = {"forwarding": "on"} if FORWARDING.read_text().strip() == "1" else {}
-        if frames := nft.shown():
+        if frames := nft.found(table(view.gateway)):
             found["frames"] = frames
         if bridge := _bridge():
             found["bridge"] = bridge

@@ -14,7 +14,7 @@ USERS = 1000
 SERVER = many_users.SERVER
 KINDS = "authorized_keys register_keys account subids usernet network port_map forward"
 """All but containers: a thousand of those is another measurement."""
-ROUND = "lxc-gpu reconcile --json " + " ".join(f"--kind {kind}" for kind in KINDS.split())
+ROUND = "/usr/local/lib/lxc-gpu/reconcile " + " ".join(f"--kind {kind}" for kind in KINDS.split())
 FILES = "/etc/passwd /etc/shadow /etc/group /etc/subuid /etc/subgid /etc/lxc/lxc-usernet"
 BARE_READ = f"""
 import pathlib

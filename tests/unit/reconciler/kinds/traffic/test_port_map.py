@@ -16,13 +16,13 @@ MAPPING = PortMapping("tcp", "172.16.2.17", 22031, "10.77.0.33", 22)
 
 
 def test_a_rule_is_read_as_it_was_written() -> None:
-    rules = parse_tables(SAVED).chains["LXC-GPU-DNAT"]
+    rules = parse_tables(SAVED)["nat"].chains["LXC-GPU-DNAT"]
     assert parse(rules)["lqchen"] == (MAPPING,)
     assert MAPPING.rule("lqchen") == rules[0]
 
 
 def test_a_rule_of_another_form_belongs_to_nobody_and_so_is_taken_away() -> None:
-    rules = parse_tables(SAVED).chains["LXC-GPU-DNAT"]
+    rules = parse_tables(SAVED)["nat"].chains["LXC-GPU-DNAT"]
     assert parse(rules)[rules[1]] == (rules[1],)
 
 

@@ -1,0 +1,57 @@
+"""A round as a program of its own: what the root helper starts. It loads no command line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from getopt import getopt
+
+from reconciler.host.config import read_server_config
+from reconciler.plan import AnyKind
+from reconciler.rounds.order import KINDS
+from reconciler.rounds.round import Scope, run_round
+from state.errors import LxcGpuError
+from state.wire import messages
+
+
+def main(argv: Sequence[str]) -> int:
+    """The round that `--user USER` and `--kind KIND` ask for; JSON lines, and the exit status."""
+    options, _ = getopt(list(argv), "", ["user=", "kind="])
+    names = tuple(value for name, value in options if name == "--kind")
+    return in_json(names, dict(options).get("--user"))
+
+
+def in_json(names: Sequence[str], user: str | None) -> int:
+    """Run a round and send its progress and its report to stdout; the exit status."""
+    try:
+        report = run_round(read_server_config(), scope_of(names, user), _send)
+    except LxcGpuError as error:
+        _send(messages.refusal(error))
+        return 1
+    _send(report)
+    return 0 if report.converged or report.suspended else 1
+
+
+def scope_of(names: Sequence[str], user: str | None) -> Scope:
+    """What a round is about that is asked for so. LxcGpuError if there is no such kind."""
+    return Scope(kinds_called(names), user, whole=not (user or names))
+
+
+def kinds_called(names: Sequence[str]) -> tuple[AnyKind, ...]:
+    """The kinds of these names, in their order; all without names."""
+    known = {kind.name: kind for kind in KINDS}
+    if unknown := [name for name in names if name not in known]:
+        raise LxcGpuError(
+            "usage", f"There is no kind {unknown[0]}.", f"The kinds: {', '.join(known)}."
+        )
+    return tuple(kind for name, kind in known.items() if not names or name in names)
+
+
+def _send(message: messages.Message) -> None:
+    """One JSON line; whoever listened may have gone, the work goes on."""
+    try:
+        sys.stdout.write(messages.encode(message))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
