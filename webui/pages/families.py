@@ -1,11 +1,12 @@
-"""What /metrics tells: every name, its meaning, and its values, each label set once."""
+"""What /metrics tells: every name, its meaning, and its values, each label set once.
+
+A hundred servers have more than ten thousand values: each is written as its line at once.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 PREFIX = "lxc_gpu_"
 GAUGES: Mapping[str, str] = {
@@ -66,39 +67,39 @@ COUNTERS: Mapping[str, str] = {
 """Every counter, since the web page was started."""
 
 
+_ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
+
+
+def labels(**values: str) -> str:
+    """Labels as they stand behind a name, for all values of one thing."""
+    pairs = [f'{name}="{value.translate(_ESCAPES)}"' for name, value in values.items()]
+    return f"{{{','.join(pairs)}}}"
+
+
 @dataclass
 class Families:
-    """Metrics by name. A label set comes once, whatever a server says: twice breaks the format."""
+    """Values by name. A label set comes once, whatever a server says: twice breaks the format."""
 
-    _families: dict[str, Metric] = field(default_factory=dict)
-    _known: set[tuple[str, ...]] = field(default_factory=set)
+    _lines: dict[str, list[str]] = field(default_factory=dict)
+    _known: set[str] = field(default_factory=set)
 
-    def gauge(self, name: str, value: float | None, **labels: str) -> None:
-        """One value; None is left out."""
-        self._add(GaugeMetricFamily, name, GAUGES[name], value, labels)
-
-    def counter(self, name: str, value: float, **labels: str) -> None:
-        """The same."""
-        self._add(CounterMetricFamily, name, COUNTERS[name], value, labels)
-
-    def all(self) -> Iterable[Metric]:
-        """What was added."""
-        return self._families.values()
-
-    def _add(
-        self,
-        kind: type[GaugeMetricFamily | CounterMetricFamily],
-        name: str,
-        says: str,
-        value: float | None,
-        labels: Mapping[str, str],
-    ) -> None:
-        place = (name, *labels.values())
-        if value is None or place in self._known:
+    def add(self, name: str, value: float | None, of: str = "") -> None:
+        """One value of what has these `labels`; None is left out."""
+        what = f"{PREFIX}{name}{of}"
+        if value is None or what in self._known:
             return
-        self._known.add(place)
-        family = self._families.get(name)
-        if family is None:
-            family = kind(PREFIX + name, says, labels=tuple(labels))
-            self._families[name] = family
-        family.add_metric(tuple(labels.values()), float(value))  # type: ignore[attr-defined]
+        self._known.add(what)
+        self._lines.setdefault(name, []).append(f"{what} {float(value)}\n")
+
+    def text(self, *, openmetrics: bool) -> str:
+        """All that was added, in Prometheus's text format, or in that of OpenMetrics, which calls
+        a counter by its name without `_total`, and isn't at its end here.
+        """
+        parts: list[str] = []
+        for name, lines in self._lines.items():
+            kind, says = (
+                ("counter", COUNTERS[name]) if name in COUNTERS else ("gauge", GAUGES[name])
+            )
+            called = PREFIX + (name.removesuffix("_total") if openmetrics else name)
+            parts += [f"# HELP {called} {says}\n# TYPE {called} {kind}\n", *lines]
+        return "".join(parts)

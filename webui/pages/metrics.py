@@ -5,15 +5,12 @@ What a silent server said last is left out, so that nobody takes it for what is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 from flask import Blueprint, Response, request
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.process_collector import ProcessCollector
-from prometheus_client.registry import Collector
 
 from state.errors import LxcGpuError
 from state.wire.messages import Report
@@ -22,7 +19,7 @@ from webui.clone.source import Reading
 from webui.monitor.heard.latest import Seen
 from webui.monitor.past.accounting import Usage
 from webui.monitor.past.ledger import MOST_USERS
-from webui.pages.families import PREFIX, Families
+from webui.pages.families import PREFIX, Families, labels
 from webui.servers.board import Phase, Standing
 from webui.services import Services, services
 
@@ -34,40 +31,35 @@ _PROCESS = ProcessCollector(namespace=f"{PREFIX}web", registry=None)
 @metrics.get("/metrics")
 def exposition() -> Response:
     """Everything, in the form that the asker prefers."""
-    registry = CollectorRegistry()
-    registry.register(_Fleet(services()))
-    registry.register(_PROCESS)
     try:
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
     except (TypeError, ValueError):  # of a version that is none
         encode, content_type = choose_encoder("")
-    return Response(encode(registry), content_type=content_type)
+    of_fleet = _fleet(services()).text(
+        openmetrics=content_type.startswith("application/openmetrics")
+    )
+    of_page = CollectorRegistry()
+    of_page.register(_PROCESS)
+    return Response(of_fleet.encode() + encode(of_page), content_type=content_type)
 
 
-@dataclass(frozen=True)
-class _Fleet(Collector):
-    parts: Services
-
-    def describe(self) -> Iterable[Metric]:
-        return ()
-
-    def collect(self) -> Iterator[Metric]:
-        families = Families()
-        reading = _reading(self.parts)
-        families.gauge("state_readable", reading is not None and not reading.problem)
-        families.gauge("history_kept", self.parts.history.problem is None)
-        seen = self.parts.latest.all()
-        standings = self.parts.board.standings()
-        for name in sorted(seen.keys() | (reading.state.servers.keys() if reading else set())):
-            add_load(families, seen.get(name, Seen(name)))
-            standing = standings.get(name)
-            if standing is not None:
-                report = standing.report
-                behind = None if report is None else self.parts.source.behind(report.revision)
-                add_report(families, name, standing, behind)
-        for server, users in self.parts.history.totals().items():
-            add_totals(families, server, users)
-        yield from families.all()
+def _fleet(parts: Services) -> Families:
+    families = Families()
+    reading = _reading(parts)
+    families.add("state_readable", reading is not None and not reading.problem)
+    families.add("history_kept", parts.history.problem is None)
+    seen = parts.latest.all()
+    standings = parts.board.standings()
+    for name in sorted(seen.keys() | (reading.state.servers.keys() if reading else set())):
+        add_load(families, seen.get(name, Seen(name)))
+        standing = standings.get(name)
+        if standing is not None:
+            report = standing.report
+            behind = None if report is None else parts.source.behind(report.revision)
+            add_report(families, name, standing, behind)
+    for server, users in parts.history.totals().items():
+        add_totals(families, server, users)
+    return families
 
 
 def _reading(parts: Services) -> Reading | None:
@@ -79,20 +71,20 @@ def _reading(parts: Services) -> Reading | None:
 
 def add_load(families: Families, seen: Seen) -> None:
     """One server's load, if it comes; else that it doesn't."""
-    server, load = seen.server, seen.load
+    server, load, of = seen.server, seen.load, labels(server=seen.server)
     up = load is not None and seen.silent_since is None
-    families.gauge("server_up", up, server=server)
-    families.gauge("server_heard_timestamp_seconds", seen.heard, server=server)
+    families.add("server_up", up, of)
+    families.add("server_heard_timestamp_seconds", seen.heard, of)
     if load is None or not up:
         return
     if seen.heard is not None:
-        families.gauge("server_clock_offset_seconds", load.at - seen.heard, server=server)
+        families.add("server_clock_offset_seconds", load.at - seen.heard, of)
     _add_machine(families, server, load)
     _add_disks(families, server, load)
-    families.gauge("gpus", len(load.gpus), server=server)
-    families.gauge("gpus_free", len(load.free_gpus), server=server)
+    families.add("gpus", len(load.gpus), of)
+    families.add("gpus_free", len(load.free_gpus), of)
     if load.gpu_problem is not None:
-        families.gauge("gpu_problem", 1, server=server, code=load.gpu_problem.code)
+        families.add("gpu_problem", 1, labels(server=server, code=load.gpu_problem.code))
     for gpu in load.gpus:
         _add_gpu(families, server, gpu)
     _add_users(families, server, load)
@@ -100,82 +92,86 @@ def add_load(families: Families, seen: Seen) -> None:
 
 def add_report(families: Families, server: str, standing: Standing, behind: int | None) -> None:
     """What one server's rounds came to; it is `behind` by so many commits, None: nobody knows."""
-    report = standing.report or Report(server, "", 0.0, 0.0)
+    report, of = standing.report or Report(server, "", 0.0, 0.0), labels(server=server)
     answers = standing.report is not None and standing.outcome.phase is not Phase.UNREACHABLE
-    families.gauge("server_converged", answers and report.converged and behind == 0, server=server)
+    families.add("server_converged", answers and report.converged and behind == 0, of)
     if standing.report is None:
         return
-    families.gauge("server_refused", bool(report.refused), server=server)
-    families.gauge("server_suspended", bool(report.suspended), server=server)
-    families.gauge("server_failures", len(report.failures), server=server)
-    families.gauge("server_behind_commits", behind, server=server)
-    families.gauge("server_report_timestamp_seconds", standing.heard, server=server)
-    families.gauge("server_revision_info", 1, server=server, revision=report.revision[:12])
+    families.add("server_refused", bool(report.refused), of)
+    families.add("server_suspended", bool(report.suspended), of)
+    families.add("server_failures", len(report.failures), of)
+    families.add("server_behind_commits", behind, of)
+    families.add("server_report_timestamp_seconds", standing.heard, of)
+    families.add("server_revision_info", 1, labels(server=server, revision=report.revision[:12]))
 
 
 def add_totals(families: Families, server: str, users: Mapping[str, Usage]) -> None:
     """What one server's users used since the start."""
     for user, usage in users.items():
-        who = {"server": server, "user": user}
-        families.counter("user_gpu_seconds_total", usage.gpu, **who)
-        families.counter("user_gpu_busy_seconds_total", usage.gpu_busy, **who)
-        families.counter("user_gpu_memory_byte_seconds_total", usage.gpu_memory, **who)
-        families.counter("user_memory_byte_seconds_total", usage.memory, **who)
-        families.counter("user_cpu_seconds_total", usage.cpu, **who)
+        who = labels(server=server, user=user)
+        families.add("user_gpu_seconds_total", usage.gpu, who)
+        families.add("user_gpu_busy_seconds_total", usage.gpu_busy, who)
+        families.add("user_gpu_memory_byte_seconds_total", usage.gpu_memory, who)
+        families.add("user_memory_byte_seconds_total", usage.memory, who)
+        families.add("user_cpu_seconds_total", usage.cpu, who)
 
 
 def _add_machine(families: Families, server: str, load: ServerLoad) -> None:
-    driver = load.driver
-    families.gauge("driver_in_step", driver.in_step, server=server)
-    families.gauge(
-        "driver_info", 1, server=server, loaded=driver.loaded, installed=driver.installed
+    driver, of = load.driver, labels(server=server)
+    families.add("driver_in_step", driver.in_step, of)
+    families.add(
+        "driver_info",
+        1,
+        labels(server=server, loaded=driver.loaded, installed=driver.installed),
     )
-    families.gauge("cpus", load.cpu.cpus, server=server)
-    families.gauge("cpu_usage_ratio", load.cpu.percent / 100, server=server)
-    families.gauge("cpu_temperature_celsius", load.cpu.temperature, server=server)
-    families.gauge("memory_total_bytes", load.memory.total, server=server)
-    families.gauge("memory_available_bytes", load.memory.available, server=server)
-    families.gauge("swap_total_bytes", load.memory.swap_total, server=server)
-    families.gauge("swap_used_bytes", load.memory.swap_used, server=server)
+    families.add("cpus", load.cpu.cpus, of)
+    families.add("cpu_usage_ratio", load.cpu.percent / 100, of)
+    families.add("cpu_temperature_celsius", load.cpu.temperature, of)
+    families.add("memory_total_bytes", load.memory.total, of)
+    families.add("memory_available_bytes", load.memory.available, of)
+    families.add("swap_total_bytes", load.memory.swap_total, of)
+    families.add("swap_used_bytes", load.memory.swap_used, of)
 
 
 def _add_disks(families: Families, server: str, load: ServerLoad) -> None:
     for system in load.file_systems:
-        where = {"server": server, "mountpoint": system.mounted}
-        families.gauge("filesystem_size_bytes", system.total, **where)
-        families.gauge("filesystem_available_bytes", system.available, **where)
+        where = labels(server=server, mountpoint=system.mounted)
+        families.add("filesystem_size_bytes", system.total, where)
+        families.add("filesystem_available_bytes", system.available, where)
     for disk in load.disks:
-        which = {"server": server, "device": disk.name}
-        families.gauge("disk_read_bytes_per_second", disk.read, **which)
-        families.gauge("disk_written_bytes_per_second", disk.written, **which)
+        which = labels(server=server, device=disk.name)
+        families.add("disk_read_bytes_per_second", disk.read, which)
+        families.add("disk_written_bytes_per_second", disk.written, which)
     for interface in load.network:
-        which = {"server": server, "device": interface.name}
-        families.gauge("network_received_bytes_per_second", interface.received, **which)
-        families.gauge("network_sent_bytes_per_second", interface.sent, **which)
+        which = labels(server=server, device=interface.name)
+        families.add("network_received_bytes_per_second", interface.received, which)
+        families.add("network_sent_bytes_per_second", interface.sent, which)
 
 
 def _add_gpu(families: Families, server: str, gpu: GpuLoad) -> None:
-    which = {"server": server, "uuid": gpu.uuid}
-    families.gauge("gpu_info", 1, **which, index=str(gpu.index), model=gpu.name)
-    families.gauge("gpu_free", gpu.free, **which)
+    which = labels(server=server, uuid=gpu.uuid)
+    families.add(
+        "gpu_info", 1, labels(server=server, uuid=gpu.uuid, index=str(gpu.index), model=gpu.name)
+    )
+    families.add("gpu_free", gpu.free, which)
     if gpu.utilisation is not None:
-        families.gauge("gpu_utilisation_ratio", gpu.utilisation / 100, **which)
-    families.gauge("gpu_memory_total_bytes", gpu.memory_total, **which)
-    families.gauge("gpu_memory_used_bytes", gpu.memory_used, **which)
-    families.gauge("gpu_temperature_celsius", gpu.temperature, **which)
-    families.gauge("gpu_power_watts", gpu.power, **which)
-    families.gauge("gpu_power_limit_watts", gpu.power_limit, **which)
+        families.add("gpu_utilisation_ratio", gpu.utilisation / 100, which)
+    families.add("gpu_memory_total_bytes", gpu.memory_total, which)
+    families.add("gpu_memory_used_bytes", gpu.memory_used, which)
+    families.add("gpu_temperature_celsius", gpu.temperature, which)
+    families.add("gpu_power_watts", gpu.power, which)
+    families.add("gpu_power_limit_watts", gpu.power_limit, which)
     for part in gpu.mig:
-        instance = {"server": server, "uuid": part.uuid, "gpu": gpu.uuid}
-        families.gauge("mig_memory_total_bytes", part.memory_total, **instance)
-        families.gauge("mig_memory_used_bytes", part.memory_used, **instance)
+        instance = labels(server=server, uuid=part.uuid, gpu=gpu.uuid)
+        families.add("mig_memory_total_bytes", part.memory_total, instance)
+        families.add("mig_memory_used_bytes", part.memory_used, instance)
 
 
 def _add_users(families: Families, server: str, load: ServerLoad) -> None:
     for user_load in load.users[:MOST_USERS]:
-        who = {"server": server, "user": user_load.user}
-        families.gauge("user_busy_cpus", user_load.cpus, **who)
-        families.gauge("user_memory_bytes", user_load.memory, **who)
+        who = labels(server=server, user=user_load.user)
+        families.add("user_busy_cpus", user_load.cpus, who)
+        families.add("user_memory_bytes", user_load.memory, who)
     held: dict[str, int] = {}
     memory: dict[str, int] = {}
     for gpu in load.gpus:
@@ -184,9 +180,10 @@ def _add_users(families: Families, server: str, load: ServerLoad) -> None:
         for each in gpu.users:
             memory[each.user] = memory.get(each.user, 0) + (each.memory or 0)
     for name, count in list(held.items())[:MOST_USERS]:
-        families.gauge("user_gpus_held", count, server=server, user=name)
-        families.gauge("user_gpu_memory_bytes", memory[name], server=server, user=name)
+        who = labels(server=server, user=name)
+        families.add("user_gpus_held", count, who)
+        families.add("user_gpu_memory_bytes", memory[name], who)
     for idle in load.idle[:MOST_USERS]:
-        families.gauge(
-            "user_idle_since_timestamp_seconds", idle.since, server=server, user=idle.user
+        families.add(
+            "user_idle_since_timestamp_seconds", idle.since, labels(server=server, user=idle.user)
         )

@@ -6,9 +6,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
-from prometheus_client.registry import Collector
 
 from state.errors import LxcGpuError
 from state.wire.messages import Failure, Report
@@ -66,8 +64,8 @@ def rich() -> ServerLoad:
 
 def everything(families: Families) -> None:
     """All names, with values."""
-    families.gauge("state_readable", True)
-    families.gauge("history_kept", True)
+    families.add("state_readable", True)
+    families.add("history_kept", True)
     add_load(families, Seen("gpu17", rich(), NOW))
     report = Report("gpu17", "abcdef0123456789", NOW, 0.4)
     add_report(families, "gpu17", Standing(Outcome("gpu17", Phase.CONVERGED, ""), report, NOW), 0)
@@ -75,13 +73,7 @@ def everything(families: Families) -> None:
 
 
 def text(families: Families) -> str:
-    class One(Collector):
-        def collect(self):
-            return families.all()
-
-    registry = CollectorRegistry()
-    registry.register(One())
-    return generate_latest(registry).decode()
+    return families.text(openmetrics=False)
 
 
 def values(families: Families) -> dict[tuple[str, ...], float]:
