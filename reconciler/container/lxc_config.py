@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from reconciler.container import shared_memory
 from reconciler.host.places import BRIDGE, SECCOMP
 from reconciler.mounts.bind import Bind
 from reconciler.network.filters import mac_of
@@ -86,19 +87,8 @@ def lxc_config(
         f"lxc.seccomp.profile = {SECCOMP}",
         "lxc.tty.max = 0",
     ]
-    lines += [f"lxc.mount.entry = {entry}" for entry in _shared_memory(view, resident)]
+    memory = resident.limits.over(view.limits).memory
+    lines += [f"lxc.mount.entry = {entry}" for entry in shared_memory.mount_entry(memory)]
     lines += [f"lxc.mount.entry = {bind.entry()}" for bind in binds]
     lines += [f"lxc.hook.start = {hook}"] if hook else []
     return "".join(f"{line}\n" for line in lines)
-
-
-def _shared_memory(view: View, resident: Resident) -> tuple[str, ...]:
-    """Room in /dev/shm for half of the memory that the container may take, as on any machine.
-
-    Its files are memory that no killed program gives back: with the kernel's size, half of the
-    server's memory, filling it would end the whole container. Without a limit, that size fits.
-    """
-    memory = resident.limits.over(view.limits).memory
-    if memory is None:
-        return ()
-    return (f"tmpfs dev/shm tmpfs nosuid,nodev,mode=1777,size={memory // 2},create=dir 0 0",)

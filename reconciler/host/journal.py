@@ -8,6 +8,7 @@
 | not-charged | a request was not counted with its user's sessions; `why=` says why |
 | registered, started, stopped | what a user's request came to |
 | unconfined | a container starts without AppArmor's profile, on a server that has AppArmor |
+| shared-memory | /dev/shm of a container that runs doesn't follow its new limit; `why=` says why |
 | undertaken | a snapshot was taken, a container's system replaced; `what=` says which |
 | changed | a round changed something that the state wants |
 | drift | a round put back what was changed by hand |

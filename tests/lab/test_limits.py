@@ -95,6 +95,20 @@ class TestWhileItRuns:
         assert "No space left on device" in done.stderr
         assert limited.types("ssh gpu17 true").ok
 
+    def test_shared_memory_follows_the_limit(self, limited: Fleet) -> None:
+        """Up and down, while it runs; what its owner has in it stays."""
+        before = shown(limited.gpu17)["MainPID"]
+        room = "df --output=size -B1M /dev/shm | tail -n 1; cat /dev/shm/mine"
+        assert limited.types("ssh gpu17 'echo mine | sudo tee /dev/shm/mine'").ok
+        for memory, half in (("2G", 1024), ("512M", 256)):
+            limited.commits("More memory", f"sed -i 's/memory: [0-9]*[MG]/memory: {memory}/' "
+                            "registrations/gpu17/lqchen.yaml")  # fmt: skip
+            assert reconcile(limited.gpu17).ok
+            assert limited.types(f"ssh gpu17 '{room}'").stdout.split() == [str(half), "mine"]
+            options = limited.types("ssh gpu17 findmnt -no OPTIONS /dev/shm").stdout
+            assert "nosuid,nodev" in options
+        assert shown(limited.gpu17)["MainPID"] == before, "it was not restarted"
+
     def test_too_many_tasks_are_refused_and_no_neighbour_notices(self, limited: Fleet) -> None:
         bomb = "for n in $(seq 400); do sleep 60 & done; wait"
         limited.laptop.sh("cat >/tmp/bomb; rm -f /tmp/said", stdin=bomb)

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from reconciler.container import shared_memory
 from reconciler.host import limited_units
 from reconciler.host.places import container_unit
 from reconciler.plan import Change, Lock, Observed, Tell
@@ -96,7 +97,10 @@ class LimitsKind:
         for change in changes:
             try:
                 if container_unit(change.name) in runs:
-                    whole = (change.after or UnitLimits()).over(defaults)
+                    wanted = change.after or UnitLimits()
+                    if wanted.memory != (change.before or UnitLimits()).memory:
+                        shared_memory.fit(change.name, wanted.memory)
+                    whole = wanted.over(defaults)
                     limited_units.limit(container_unit(change.name), whole.settings())
                 path = _drop_in(change.name)
                 path.parent.mkdir(mode=0o755, exist_ok=True)

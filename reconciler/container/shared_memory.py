@@ -1,0 +1,73 @@
+"""Room in /dev/shm: half of the memory that a container may take, as on any machine.
+
+Its files are memory that no killed program gives back: with the kernel's size, half of the server's
+memory, filling it would end the whole container. Without a limit, that size fits.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable
+
+from reconciler.children import inside
+from reconciler.host.journal import event
+from state.errors import LxcGpuError
+
+PATIENCE = 1.0
+"""Seconds: what stands at that place is the container's, and may not answer."""
+_FSCONFIG, _FSPICK = 431, 433
+_AT_FDCWD, _FSPICK_CLOEXEC = -100, 1
+_SET_STRING, _RECONFIGURE = 1, 7
+_WHOLE = "50%"
+
+
+def mount_entry(memory: int | None) -> tuple[str, ...]:
+    """For a container that starts with a limit of so many bytes; none: its systemd mounts one."""
+    if memory is None:
+        return ()
+    return (f"tmpfs dev/shm tmpfs nosuid,nodev,mode=1777,size={_size(memory)},create=dir 0 0",)
+
+
+def fit(user: str, memory: int | None) -> None:
+    """The same in the user's container while it runs, with another limit.
+
+    One that is fuller than that stays as it is until the next start; the journal says so.
+    """
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    with os.fdopen(reader, "rb", buffering=0) as stream:
+        try:
+            child = inside.started(user, _resizing(_size(memory)), kept=(writer,), says=writer)
+        except LxcGpuError:  # it has ended meanwhile
+            return
+        finally:
+            os.close(writer)
+        ended = inside.wait(child, stream.fileno(), PATIENCE, lambda _: None)
+    if ended.status != 0:
+        event("shared-memory", user=user, size=_size(memory), why=ended.said or "no answer")
+
+
+def _size(memory: int | None) -> str:
+    return _WHOLE if memory is None else str(memory // 2)
+
+
+def _resizing(size: str) -> Callable[[], None]:
+    """What the child does, as the container's root: the file system's size and nothing else.
+
+    By fspick(2) and fsconfig(2), for mount(8) would set the mount's flags, too. It asks the kernel
+    only: nothing of the container is opened or run.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    place, name, value = b"/dev/shm", b"size", size.encode()
+
+    def act() -> None:
+        there = libc.syscall(_FSPICK, _AT_FDCWD, place, _FSPICK_CLOEXEC)
+        if (
+            there < 0
+            or libc.syscall(_FSCONFIG, there, _SET_STRING, name, value, 0) != 0
+            or libc.syscall(_FSCONFIG, there, _RECONFIGURE, None, None, 0) != 0
+        ):
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), place.decode())
+        os._exit(0)
+
+    return act
