@@ -28,6 +28,8 @@ from state.errors import LxcGpuError
 PID_NAMESPACE = "pid"
 NAMESPACES = ("user", "mnt", "uts", "ipc", "net", "cgroup")
 """All others, in the order in which they are entered."""
+TIME_NAMESPACE = "time"
+"""Entered last, where the container has its own (reconciler.container.clock)."""
 LONGEST = 1 << 16
 """Bytes of what a program says that are kept: the last ones."""
 LENT = 9
@@ -177,7 +179,7 @@ def _init(user: str, opened: ExitStack) -> _Init:
         for pid in children.read_text().split():
             folder = Path("/proc") / pid
             descriptors = list[int]()
-            for name in (PID_NAMESPACE, *NAMESPACES):
+            for name in (PID_NAMESPACE, *NAMESPACES, *_own_time(folder)):
                 descriptors.append(os.open(folder / "ns" / name, os.O_RDONLY | os.O_CLOEXEC))
                 opened.callback(os.close, descriptors[-1])
             groups = (folder / "cgroup").read_text()
@@ -191,6 +193,14 @@ def _init(user: str, opened: ExitStack) -> _Init:
             if at_home and f"/{unit}/" in groups and pid in children.read_text().split():
                 return init
     raise _not_running()
+
+
+def _own_time(process: Path) -> tuple[str, ...]:
+    """The server's own can't be entered: it is no namespace of the container's."""
+    ours = Path("/proc/self/ns") / TIME_NAMESPACE
+    if ours.exists() and (process / "ns" / TIME_NAMESPACE).readlink() != ours.readlink():
+        return (TIME_NAMESPACE,)
+    return ()
 
 
 def _not_running() -> LxcGpuError:

@@ -10,6 +10,7 @@ from reconciler.children import hostile
 from reconciler.children.hostile import HostileError
 from reconciler.container import device_nodes, home_files, seccomp
 from reconciler.container.apparmor import Confinement, confinement
+from reconciler.container.clock import own_clock
 from reconciler.container.lxc_config import lxc_config, names_line
 from reconciler.host import locks, places
 from reconciler.host.journal import event
@@ -59,7 +60,8 @@ def prepare(view: View, user: str, resident: Resident) -> tuple[str, ...]:
     tree = Tree.of(view, user, resident)
     root = attach(tree, user)
     config = lxc_config(view, user, resident, root, binds, nvidia.hook, confined.profile)
-    files.write_file(places.container_config(user), config + names_line(resolv_conf(view)))
+    config += own_clock() + names_line(resolv_conf(view))
+    files.write_file(places.container_config(user), config)
     home = home_files.desired_files(view, user, resident)
     contents = _contents_for_root(view, user, resident)
     mended = way_in.mend(view, user, resident, tree)

@@ -109,6 +109,20 @@ class TestWhileItRuns:
             assert "nosuid,nodev" in options
         assert shown(limited.gpu17)["MainPID"] == before, "it was not restarted"
 
+    def test_its_clock_began_with_its_start(self, limited: Fleet) -> None:
+        """Uptime, boot time and how long programs run agree with each other."""
+        look = """
+            echo $(ps -o etimes= -p 1) $(cut -d. -f1 /proc/uptime) $(date +%s) \
+                $(date -d "$(ps -o lstart= -p 1)" +%s) $(sed -n "s/btime //p" /proc/stat)"""
+        of_the_server = int(limited.gpu17.sh("sed -n 's/^btime //p' /proc/stat").stdout)
+        for way in ("ssh gpu17", "ssh gpu17-manage shell"):
+            done = limited.types(f"{way} '{look}'")
+            runs, up, now, began, boot = map(int, done.stdout.split())
+            assert 0 <= runs <= up + 1 < 3600, (way, done.stdout)
+            assert abs(began + runs - now) <= 2, "two ways to say the same, in whole seconds"
+            assert abs(boot + up - now) <= 2
+            assert boot >= of_the_server
+
     def test_too_many_tasks_are_refused_and_no_neighbour_notices(self, limited: Fleet) -> None:
         bomb = "for n in $(seq 400); do sleep 60 & done; wait"
         limited.laptop.sh("cat >/tmp/bomb; rm -f /tmp/said", stdin=bomb)

@@ -1,6 +1,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+from reconciler.container.clock import clock_lines
 from reconciler.container.lxc_config import hostname, lxc_config
 from reconciler.mounts.bind import Bind
 from state.view import Limits
@@ -27,6 +28,14 @@ def test_each_gpu_node_is_mounted() -> None:
     node = Bind(Path("/dev/nvidia0"), "/dev/nvidia0", ("optional",))
     text = lxc_config(VIEW, "lqchen", RESIDENT, ROOT, (node,))
     assert "lxc.mount.entry = /dev/nvidia0 dev/nvidia0 none bind,optional,create=file" in text
+
+
+def test_the_clock_begins_no_later_than_the_start() -> None:
+    """A clock before its zero is refused by the kernel (time_namespaces(7))."""
+    first, hook = clock_lines(36870.99).splitlines()
+    assert first == "lxc.time.offset.boot = -36870s"
+    assert hook.startswith("lxc.hook.mount = ")
+    assert "/proc/uptime" in hook
 
 
 def test_a_host_name_holds_no_underscore() -> None:
