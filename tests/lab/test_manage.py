@@ -68,7 +68,7 @@ class TestVerbs:
         assert "- starting the container\n" in done.stderr
         assert fleet.types("ssh gpu17 true").ok, "sshd answered before start did"
         assert manage(fleet, "").stdout.startswith("Your container on gpu17 runs already.\n")
-        boot = "ssh gpu17 cat /proc/1/stat | cut -d' ' -f22"
+        boot = "ssh gpu17 cat /proc/sys/kernel/random/boot_id"
         before = fleet.types(boot).stdout
         assert manage(fleet, "restart").stdout.startswith("Your container on gpu17 is up.\n")
         assert fleet.types(boot).stdout != before
