@@ -80,6 +80,8 @@ class Resident:
     """Folders beside the server's."""
     login: str = ""
     """As the directory spells it: what accounts that aren't ours are called."""
+    devices: tuple[str, ...] = ()
+    """Device files beside the server's (`state.model.resources.DEVICES`)."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,8 @@ class View:
     """Networks of people's computers (`Fleet.lab_networks`)."""
     account_prefix: str = ""
     """What the names of manage accounts begin with (`Fleet.account_prefix`)."""
+    devices: tuple[str, ...] = ()
+    """Device files of the server that every container gets; with `*` at the end, each number."""
     templates: Mapping[str, str] = field(default_factory=dict)
     """What people may take in place of `template`, each with a line for people."""
 
@@ -165,6 +169,10 @@ class View:
         """What the user's container sees, in the order of mounting: outer folders first."""
         by_target = {m.target: m for m in (*self.mounts, *self.residents[user].mounts)}
         return tuple(by_target[target] for target in sorted(by_target))
+
+    def devices_of(self, user: str) -> tuple[str, ...]:
+        """Which device files of the server the user's container gets, beside those for all."""
+        return tuple(dict.fromkeys((*self.devices, *self.residents[user].devices)))
 
     @property
     def forward_ports(self) -> range:
@@ -234,6 +242,7 @@ def view_of(state: State, server: str, revision: str, allow_disable: int = 0) ->
         lab_networks=tuple(str(network) for network in state.fleet.lab_networks),
         account_prefix=state.fleet.account_prefix,
         templates=dict(here.templates),
+        devices=here.devices,
     )
 
 
@@ -255,6 +264,7 @@ def _resident_of(state: State, registration: Registration, name: str, user: User
         limits=Limits(**vars(registration.limits)),
         mounts=_mounts(registration.mounts),
         login=user.login,
+        devices=registration.devices,
     )
 
 
@@ -283,6 +293,7 @@ def from_json(text: str) -> View:
             "reach_server": tuple(fields["reach_server"]),
             "registrants": {n: tuple(keys) for n, keys in fields["registrants"].items()},
             "lab_networks": tuple(fields.get("lab_networks", ())),
+            "devices": tuple(fields.get("devices", ())),
             "servers": {n: Neighbour(**values) for n, values in fields["servers"].items()},
         }
     )
@@ -296,5 +307,6 @@ def _resident(fields: Mapping[str, Any]) -> Resident:
             "gpus": None if fields["gpus"] is None else tuple(fields["gpus"]),
             "limits": Limits(**fields["limits"]),
             "mounts": tuple(Mount(**values) for values in fields["mounts"]),
+            "devices": tuple(fields.get("devices", ())),
         }
     )

@@ -12,53 +12,97 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.host import places
 from reconciler.mounts.bind import Bind
+from reconciler.mounts.locked_mount import unmount
 from state import command
 from state.errors import LxcGpuError
 from state.files import read_text
 
 DEV = Path("/dev")
 SYS = Path("/sys/dev/char")
-FOR_ALL = (DEV / "fuse", DEV / "net/tun")
+FOR_ALL = ("/dev/fuse", "/dev/net/tun")
 """What every container has: file systems by programs (sshfs, rclone, AppImage), and VPNs. What
 they make belongs to the container's own namespaces."""
+_MODULES = {
+    "/dev/fuse": "`modprobe fuse`",
+    "/dev/net/tun": "`modprobe tun`",
+    "/dev/kvm": "`modprobe kvm_intel` or `modprobe kvm_amd`, and virtualisation on in the firmware",
+    "/dev/kfd": "`modprobe amdgpu`",
+    "/dev/infiniband/uverbs*": "`modprobe ib_uverbs`",
+    "/dev/infiniband/rdma_cm": "`modprobe rdma_ucm`",
+}
+"""What has the kernel make them."""
 OPTIONS = "nosuid,noexec,size=1m,mode=0700"
 MODE = 0o666
 """Of a new node: who is in the container may use it."""
 
 
-def folder(user: str) -> Path:
-    """Where the nodes of the user's container are."""
-    return places.DEVICES / user
+@dataclass(frozen=True)
+class Device:
+    """A device file of the server."""
+
+    path: Path
+    number: int
+    """As makedev(3) makes it."""
 
 
-def number_of(device: Path) -> int | None:
-    """The number (makedev(3)) of the server's device file; None if there is none.
+def named(pattern: str) -> tuple[Path, ...]:
+    """What a name means on this server now: with `*` at its end, every number that is there."""
+    path = Path(pattern)
+    if not pattern.endswith("*"):
+        return (path,) if path.is_symlink() or path.exists() else ()
+    found = (f for f in path.parent.glob(path.name) if is_named(f, (pattern,)))
+    return tuple(sorted(found, key=lambda file: int(file.name[len(path.name) - 1 :])))
 
-    LxcGpuError if it isn't what it is called: containers would get something else.
-    """
-    try:
-        status = device.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+
+def is_named(device: Path, patterns: Iterable[str]) -> bool:
+    """Whether one of these names means this device file. Pure."""
+    path = str(device)
+    return any(
+        path == pattern or (pattern.endswith("*") and _number_after(pattern[:-1], path))
+        for pattern in patterns
+    )
+
+
+def _number_after(begin: str, path: str) -> bool:
+    rest = path.removeprefix(begin)
+    return path.startswith(begin) and rest.isascii() and rest.isdigit()
+
+
+def look(device: Path) -> Device:
+    """The server's device file. LxcGpuError if it isn't what it is called."""
+    status = device.lstat()
     if not stat.S_ISCHR(status.st_mode) or device.parent.resolve() != device.parent:
         raise _unfit(device, "is no character device, or a link leads there")
-    if (kernels := kernels_name(status.st_rdev)) not in (None, device):
+    if (kernels := _kernels_name(status.st_rdev)) not in (None, device):
         raise _unfit(device, f"has the number of {kernels}")
-    return status.st_rdev
+    return Device(device, status.st_rdev)
 
 
-def kernels_name(number: int, sys: Path = SYS) -> Path | None:
-    """What the kernel calls the device with this number; None if it doesn't say.
+def looked_at(devices: Iterable[Path]) -> tuple[list[Device], list[LxcGpuError]]:
+    """Those that are what they are called, and what is wrong with the others."""
+    fit, wrong = list[Device](), list[LxcGpuError]()
+    for device in devices:
+        try:
+            fit.append(look(device))
+        except LxcGpuError as error:
+            wrong.append(error)
+        except FileNotFoundError:  # it went away just now
+            wrong.append(missing(str(device)))
+    return fit, wrong
 
-    By DEVNAME of its uevent, as devtmpfs names it. NVIDIA's driver says none.
-    """
-    text = read_text(sys / f"{os.major(number)}:{os.minor(number)}" / "uevent") or ""
-    names = [line[8:] for line in text.splitlines() if line.startswith("DEVNAME=")]
-    return DEV / names[0] if names else None
+
+def missing(pattern: str) -> LxcGpuError:
+    """What to say where the server has nothing of that name."""
+    make = _MODULES.get(pattern, "load the driver that makes it")
+    taken = "" if pattern in FOR_ALL else ", or take it out of `devices`"
+    return LxcGpuError(
+        "device-missing", f"This server has no {pattern}.", f"Sysadmin: {make}{taken}."
+    )
 
 
 def _unfit(device: Path, why: str) -> LxcGpuError:
@@ -69,30 +113,85 @@ def _unfit(device: Path, why: str) -> LxcGpuError:
     )
 
 
-def give(user: str, subid: int, devices: Iterable[Path]) -> list[Bind]:
-    """Make the nodes anew for a container that is about to start: those that the server has.
+def _kernels_name(number: int, sys: Path = SYS) -> Path | None:
+    """What the kernel calls the device with this number; None if it doesn't say.
+
+    By DEVNAME of its uevent, as devtmpfs names it. NVIDIA's driver says none.
+    """
+    text = read_text(sys / f"{os.major(number)}:{os.minor(number)}" / "uevent") or ""
+    names = [line[8:] for line in text.splitlines() if line.startswith("DEVNAME=")]
+    return DEV / names[0] if names else None
+
+
+def still_is(node: Device) -> bool:
+    """Whether the number of a container's node means no other device by now.
+
+    A device that is gone for a moment keeps its node: it comes back under its number.
+    """
+    try:
+        return look(node.path).number == node.number
+    except LxcGpuError:
+        return False
+    except FileNotFoundError:
+        return _kernels_name(node.number) in (None, node.path)
+
+
+def folder(user: str) -> Path:
+    """Where the nodes of the user's container are."""
+    return places.DEVICES / user
+
+
+def users() -> list[str]:
+    """Who has such a folder."""
+    return sorted(f.name for f in places.DEVICES.iterdir()) if places.DEVICES.is_dir() else []
+
+
+def given(user: str) -> list[Device]:
+    """What the user's container got at its start, and still has. OSError if it can't be read."""
+    try:
+        with _opened(folder(user)) as there:
+            return [
+                Device(_path(name), os.stat(name, dir_fd=there, follow_symlinks=False).st_rdev)
+                for name in _names(there)
+            ]
+    except FileNotFoundError:
+        return []
+
+
+def give(user: str, subid: int, devices: Iterable[Device]) -> list[Bind]:
+    """Make the nodes anew for a container that is about to start.
 
     LxcGpuError or OSError if they can't be made. The user's lock is held.
     """
     place = folder(user)
-    _have_file_system(place)
+    places.DEVICES.mkdir(mode=0o711, exist_ok=True)
+    place.mkdir(mode=0o700, exist_ok=True)
+    if not place.is_mount():
+        command.run(["mount", "-t", "tmpfs", "-o", OPTIONS, "lxc-gpu-devices", str(place)])
     with _opened(place) as there:
         os.fchown(there, 0, subid)
         os.fchmod(there, 0o710)
         for name in _names(there):
             _close(there, name)
-        return [
-            Bind(place / _make(there, device, number, subid), str(device), ("optional",))
-            for device in devices
-            if (number := number_of(device)) is not None
-        ]
+        for device in devices:
+            _make(there, device, subid)
+    return [Bind(place / _name(d.path), str(d.path), ("optional",)) for d in devices]
 
 
-def _have_file_system(place: Path) -> None:
-    places.DEVICES.mkdir(mode=0o711, exist_ok=True)
-    place.mkdir(mode=0o700, exist_ok=True)
-    if not place.is_mount():
-        command.run(["mount", "-t", "tmpfs", "-o", OPTIONS, "lxc-gpu-devices", str(place)])
+def take(user: str, devices: Iterable[Path]) -> None:
+    """Take nodes from a container, also from one that runs; what it has open stays open."""
+    with _opened(folder(user)) as there:
+        for device in devices:
+            _close(there, _name(device))
+
+
+def remove(user: str) -> None:
+    """Take all of them, and their file system."""
+    place = folder(user)
+    take(user, [device.path for device in given(user)])
+    if place.is_mount():
+        unmount(place)
+    place.rmdir()
 
 
 @contextmanager
@@ -109,12 +208,19 @@ def _names(there: int) -> list[str]:
         return sorted(entry.name for entry in entries)
 
 
-def _make(there: int, device: Path, number: int, subid: int) -> str:
-    name = str(device.relative_to(DEV)).replace("/", "%")
-    os.mknod(name, stat.S_IFCHR, number, dir_fd=there)
+def _name(device: Path) -> str:
+    return str(device.relative_to(DEV)).replace("/", "%")
+
+
+def _path(name: str) -> Path:
+    return DEV / name.replace("%", "/")
+
+
+def _make(there: int, device: Device, subid: int) -> None:
+    name = _name(device.path)
+    os.mknod(name, stat.S_IFCHR, device.number, dir_fd=there)
     os.chown(name, subid, subid, dir_fd=there)
     os.chmod(name, MODE, dir_fd=there)
-    return name
 
 
 def _close(there: int, name: str) -> None:

@@ -41,6 +41,7 @@ SERVER: tuple[Check[Server], ...] = (
     storage.template,
     storage.permissions,
     resources.sources,
+    resources.devices,
     resources.quotas,
     resources.raw_systems,
     resources.lxcfs,

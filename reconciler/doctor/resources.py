@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from reconciler.container import device_nodes
 from reconciler.disk import project_quota
 from reconciler.doctor.server import Server, output, unit_properties
 from reconciler.host import marker
@@ -36,6 +37,25 @@ def sources(server: Server) -> Iterator[Finding]:
             good.append(source)
     if good:
         yield mounts_area.ok(f"containers can see {', '.join(good)}")
+
+
+def devices(server: Server) -> Iterator[Finding]:
+    """Whether the device files that containers are to get are there, and what they are called."""
+    view, area = server.view, Area("devices")
+    if view is None:
+        return
+    people = [name for user in view.residents.values() for name in user.devices]
+    wanted = dict.fromkeys((*device_nodes.FOR_ALL, *view.devices, *people))
+    good = []
+    for name in wanted:
+        fit, wrong = device_nodes.looked_at(device_nodes.named(name))
+        good += [name] if fit else []
+        wrong += [] if fit or wrong else [device_nodes.missing(name)]
+        for error in wrong:
+            text = f"{error.message} Containers start without it."
+            yield area.note(text, error.hint.removeprefix("Sysadmin: "))
+    if good:
+        yield area.ok(f"containers can have {', '.join(good)}")
 
 
 def quotas(server: Server) -> Iterator[Finding]:

@@ -17,6 +17,7 @@
 | driver | something about NVIDIA's driver is not as it should be; `code=` says what |
 | suspended, resumed | a sysadmin has the server hold still, or no longer |
 | mount-left-out | a container was started without a mount; `code=` says why |
+| device-left-out | a container was started without a device file; `code=` says why |
 | came-back, come-back-failed | a container that ran before a boot was started again, or not |
 | stays-down | one that ran is not: its user has left, or the server's policy says so |
 | idleness-failed | nobody could look which containers stand idle; `code=` says why |

@@ -83,6 +83,11 @@ def nodes(minors: frozenset[int] | None = None, dev: Path = DEV) -> tuple[Path, 
     return tuple(node for node in files if node.is_char_device() and _wanted(node.name, minors))
 
 
+def is_drivers(device: Path) -> bool:
+    """Whether a device file is the driver's, by its name. Pure."""
+    return device.match("/dev/nvidia*") or device.match("/dev/nvidia-caps/*")
+
+
 def _wanted(name: str, minors: frozenset[int] | None) -> bool:
     own = re.fullmatch(r"nvidia([0-9]+)", name, re.ASCII)
     return minors is None or own is None or int(own[1]) in minors

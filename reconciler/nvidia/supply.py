@@ -26,6 +26,8 @@ HOOK = f"{places.NVIDIA_INSIDE}/settle"
 class Supply:
     """What the container's configuration needs, and what has to be said."""
 
+    devices: tuple[Path, ...] = ()
+    """The driver's device files on the server."""
     binds: tuple[Bind, ...] = ()
     hook: str = ""
     """Run inside before its init; empty: nothing to run."""
@@ -36,7 +38,7 @@ def supply(view: View, user: str, resident: Resident) -> Supply:
     """What this start gives the container. On a server without the driver: nothing, at once."""
     there = driver()
     files, wrong = nodes.for_container(resident.gpus)
-    binds = [Bind(node, str(node), ("optional",)) for node in files]
+    binds = list[Bind]()
     problems = list(wrong)
     folder = None
     if view.driver == "mount" and there.present:
@@ -52,7 +54,7 @@ def supply(view: View, user: str, resident: Resident) -> Supply:
             problems.append(_upgraded(there, folder))
     if folder:
         binds.append(Bind(folder, str(places.NVIDIA_INSIDE), READ_ONLY))
-    return Supply(tuple(binds), HOOK if folder else "", noted(user, problems))
+    return Supply(files, tuple(binds), HOOK if folder else "", noted(user, problems))
 
 
 def _upgraded(there: Driver, folder: Path | None) -> LxcGpuError:

@@ -8,21 +8,21 @@ from pathlib import Path, PurePosixPath
 
 from reconciler.children import hostile
 from reconciler.children.hostile import HostileError
-from reconciler.container import device_nodes, home_files, seccomp
+from reconciler.container import home_files, seccomp
 from reconciler.container.apparmor import Confinement, confinement
 from reconciler.container.clock import own_clock
 from reconciler.container.lxc_config import lxc_config, names_line
 from reconciler.host import locks, places
 from reconciler.host.journal import event
-from reconciler.mounts.bind import Bind
 from reconciler.mounts.tree import Tree
 from reconciler.network.resolvers import resolv_conf
 from reconciler.nvidia.supply import supply
+from reconciler.requests.devices import binds as device_binds
 from reconciler.requests.mounting import binds as mount_binds
 from reconciler.systems import way_in
 from reconciler.systems.attached import attach
 from state import command, files
-from state.errors import LxcGpuError, os_error
+from state.errors import LxcGpuError
 from state.view import Resident, View
 
 INSIDE = """\
@@ -54,7 +54,7 @@ def prepare(view: View, user: str, resident: Resident) -> tuple[str, ...]:
     confined = confinement()
     if confined is Confinement.NONE:
         event("unconfined", user=user, reason=confined.value)
-    devices, missing = _devices(user, resident)
+    devices, missing = device_binds(view, user, resident, nvidia.devices)
     binds = [*devices, *nvidia.binds, *folders]
     seccomp.write()
     tree = Tree.of(view, user, resident)
@@ -80,18 +80,6 @@ def prepare(view: View, user: str, resident: Resident) -> tuple[str, ...]:
         except HostileError as error:
             notes.append(f"{error.message} {error.hint}".rstrip())
     return tuple(notes)
-
-
-def _devices(user: str, resident: Resident) -> tuple[list[Bind], list[str]]:
-    """The container's device files, and a note if there can be none: it starts all the same."""
-    try:
-        return device_nodes.give(user, resident.subid, device_nodes.FOR_ALL), []
-    except LxcGpuError as error:
-        problem = error
-    except OSError as error:
-        problem = os_error(error)
-    event("devices-left-out", user=user, code=problem.code, why=problem.message)
-    return [], [f"Device files are left out. {problem.message} {problem.hint}".rstrip()]
 
 
 def _contents_for_root(view: View, user: str, resident: Resident) -> Mapping[str, tuple[str, int]]:

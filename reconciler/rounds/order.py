@@ -16,6 +16,7 @@ from reconciler.kinds.accounts.user_slice import UserSliceKind
 from reconciler.kinds.accounts.usernet import UsernetKind
 from reconciler.kinds.containers.container import ContainerKind
 from reconciler.kinds.containers.containers_folder import ContainersFolderKind
+from reconciler.kinds.containers.device import DeviceKind
 from reconciler.kinds.containers.disk_quota import DiskQuotaKind
 from reconciler.kinds.containers.limits import LimitsKind
 from reconciler.kinds.containers.mount import MountKind
@@ -48,6 +49,7 @@ KINDS: tuple[AnyKind, ...] = (
     UnitAccountKind(),
     MountKind(),
     UserFolderKind(),
+    DeviceKind(),
     ContainersFolderKind(),
     DiskQuotaKind(),
     ContainerKind(),

@@ -9,7 +9,7 @@ from reconciler.host import in_words
 from reconciler.host.published import current_view, resident_of
 from reconciler.load.idleness import unused_for
 from reconciler.plan import Tell
-from reconciler.requests import container_use, power
+from reconciler.requests import container_use, devices, power
 from reconciler.requests.container_use import DiskUse, MountSeen
 from reconciler.requests.power import Power
 from reconciler.systems.inventory import Systems, systems_of
@@ -26,6 +26,7 @@ def answer(asked: Asked, tell: Tell) -> messages.Answer:
     limits, most = view.limits_of(user), container_use.memory_limit(user)
     disk = container_use.disk_use(view, user, resident)
     mounts = container_use.mounts_seen(view, user) if now.running else ()
+    seen = devices.seen(view, user) if now.running else {}
     idle = unused_for(view, user) if now.running else None
     systems, work = systems_of(view, user), last(user)
     lines = [
@@ -33,6 +34,7 @@ def answer(asked: Asked, tell: Tell) -> messages.Answer:
         *(_running(now, most, limits) if now.running else []),
         f"  disk     {disk_in_words(disk, limits)}",
         *map(_mount, mounts),
+        *(f"  device   {name}{f': NOT THERE. {why}' if why else ''}" for name, why in seen.items()),
         f"  address  {resident.address} (inside this server)",
         *([] if work is None else [f"  files    {_in_words(work)}"]),
         *_kept(systems),
@@ -56,8 +58,9 @@ def answer(asked: Asked, tell: Tell) -> messages.Answer:
         "disk_limit_bytes": limits.disk,
         "disk_limit_enforced": disk.held,
         "mounts": [
-            {**asdict(seen.mount), "there": seen.there, "why_not": seen.why_not} for seen in mounts
+            {**asdict(each.mount), "there": each.there, "why_not": each.why_not} for each in mounts
         ],
+        "devices": [{"name": n, "there": not why, "why_not": why} for n, why in seen.items()],
     }
     return messages.Answer("\n".join(lines), {**facts(view, user, running=now.running), **more})
 

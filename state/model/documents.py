@@ -30,7 +30,7 @@ from state.model.fields import (
     Port,
     TemplateName,
 )
-from state.model.resources import Driver, Gpu, Limits, Mount, Reach, Snapshots
+from state.model.resources import DeviceName, Driver, Gpu, Limits, Mount, Reach, Snapshots
 
 FORMAT = 1
 """The format of the state repository that this version reads and writes."""
@@ -138,6 +138,8 @@ class Server(Model):
     """The folder, on the disk of the administrator's choice, that holds the containers."""
     mounts: tuple[Mount, ...] = ()
     """Folders that every container on this server sees."""
+    devices: tuple[DeviceName, ...] = ()
+    """Device files that every container on this server gets."""
     limits: Limits = Limits()
     """What a container may take, unless its registration says otherwise."""
     snapshots: Snapshots = Snapshots()
@@ -176,6 +178,8 @@ class Registration(Model):
     """What goes before the server's."""
     mounts: tuple[Mount, ...] = ()
     """Folders beside the server's; the same target goes before the server's."""
+    devices: tuple[DeviceName, ...] = ()
+    """Device files beside the server's."""
 
 
 Users = Mapping[str, User]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from state.model.fields import AbsolutePath, Model, Size
 
@@ -15,6 +16,38 @@ that its user has had on the server, by the account with their login; what is th
 theirs inside."""
 Gpu = Annotated[str, Field(pattern=r"^(GPU-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9]{1,3})$")]
 """A GPU by its UUID as `nvidia-smi -L` prints it, or by its index (which may move)."""
+
+DEVICES = (
+    "/dev/infiniband/uverbs*",
+    "/dev/infiniband/rdma_cm",
+    "/dev/dri/renderD*",
+    "/dev/kfd",
+    "/dev/kvm",
+    "/dev/video*",
+)
+"""Device files that containers may get; `*` is a number, or all numbers. A closed list: what isn't
+here may hand out the server, its screens or its network."""
+_NOT_THESE = {
+    "/dev/dri/": "card* and controlD* are the server's screens: compute with /dev/dri/renderD*",
+    "/dev/infiniband/": "umad* and issm* manage the whole network: RDMA needs uverbs* and rdma_cm",
+    "/dev/nvidia": "NVIDIA's come by themselves; `gpus` in a registration says which",
+    "/dev/fuse": "every container has it",
+    "/dev/net/tun": "every container has it",
+}
+
+
+def _device(text: str) -> str:
+    forms = "|".join(re.escape(each).replace(r"\*", r"(\*|[0-9]{1,5})") for each in DEVICES)
+    if re.fullmatch(forms, text, re.ASCII):
+        return text
+    why = next((why for begin, why in _NOT_THESE.items() if text.startswith(begin)), "")
+    raise ValueError(
+        f"{why or 'it may hand out the server'}. Containers may get {', '.join(DEVICES)}"
+    )
+
+
+DeviceName = Annotated[str, AfterValidator(_device)]
+"""One of DEVICES, with a number or `*`."""
 
 
 class Mount(Model):

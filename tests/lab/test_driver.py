@@ -387,7 +387,7 @@ class TestNothing:
         restart(fleet)
         config = server.read("/run/lxc-gpu/lqchen.config")
         assert "/usr/local/nvidia" not in config.replace(CONTAINERS, "")
-        assert "/dev/nvidia0" in config
+        assert "/nvidia0 dev/nvidia0 " in config
 
     def test_where_there_is_no_driver(self, fleet: Fleet, server: Host) -> None:
         nvidia.clean(server)

@@ -123,3 +123,36 @@ def test_what_is_wrong_is_said_with_its_line(server: str, registration: str, exp
 
 def test_a_registration_may_say_otherwise_than_the_server() -> None:
     assert said(SOUND, mounts("source: /ssd/fast, target: /SSD")) == ""
+
+
+SOUND_DEVICES = (
+    "/dev/infiniband/uverbs*, /dev/infiniband/uverbs0, /dev/infiniband/rdma_cm, "
+    "/dev/dri/renderD*, /dev/dri/renderD128, /dev/kfd, /dev/kvm, /dev/video0"
+)
+HAND_OUT = (
+    "sda nvme0n1 nvme0 mem kmem port kmsg console tty0 tty ttyS0 input/event0 uinput uhid hidraw0 "
+    "loop-control loop0 mapper/control dm-0 sg0 bsg/0:0:0:0 vfio/vfio vhost-net cpu/0/msr mcelog "
+    "nvram watchdog rtc0 hpet ipmi0 mei0 tpm0 snapshot btrfs-control autofs bus/usb/001/001 kvm* * "
+    "vid* video0x video0\u00b2 ../sda ./kvm kfd/../sda video*/x KVM"
+)
+
+
+def test_device_files_that_containers_may_get() -> None:
+    assert said(f"devices: [{SOUND_DEVICES}]\n", "devices: ['/dev/video*']\n") == ""
+
+
+@pytest.mark.parametrize(
+    ("device", "why"),
+    [("/dev/dri/card0", "compute with /dev/dri/renderD*"),
+     ("/dev/dri/controlD64", "the server's screens"),
+     ("/dev/infiniband/umad0", "manage the whole network"),
+     ("/dev/infiniband/issm0", "manage the whole network"),
+     ("/dev/fuse", "every container has it"),
+     ("/dev/nvidia0", "`gpus` in a registration"),
+     *((f"/dev/{name}", "hand out the server. Containers may get /dev/infiniband/uverbs*, ")
+       for name in HAND_OUT.split())],
+)  # fmt: skip
+def test_device_files_that_hand_out_the_server(device: str, why: str) -> None:
+    for words in (said(f"devices: ['{device}']\n"), said("", f"devices: ['{device}']\n")):
+        assert why in words, words
+        assert ".yaml:" in words

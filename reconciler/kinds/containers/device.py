@@ -1,0 +1,74 @@
+"""The device files of containers: none that its container may no longer have.
+
+They are made by a start; a container that runs gets no new ones. What is taken out of the state,
+or is another device by now, is taken from containers that run, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+from reconciler.container import device_nodes
+from reconciler.nvidia.nodes import is_drivers
+from reconciler.plan import Change, Lock, Observed, Tell
+from state.errors import LxcGpuError, os_error
+from state.view import View
+
+Nodes = tuple[Path, ...]
+"""Those that a container has and may not have."""
+
+
+class DeviceKind:
+    """Device files that containers have and may not have: none are wanted."""
+
+    name = "device"
+    lock = Lock.USER
+    per_user = True
+
+    def desired(self, view: View) -> Mapping[str, Nodes]:
+        """None for each resident; nobody else has a file system of them."""
+        return dict.fromkeys(view.residents, ())
+
+    def observe(self, view: View, names: Collection[str]) -> Observed[Nodes]:
+        """What nobody gave, or what is another device by now; all of who isn't registered."""
+        found: dict[str, Nodes] = dict.fromkeys(view.residents, ())
+        unreadable: dict[str, LxcGpuError] = {}
+        still_is = cache(device_nodes.still_is)  # people have the same ones
+        for user in device_nodes.users():
+            try:
+                given = device_nodes.given(user)
+            except OSError as error:
+                unreadable[user] = os_error(error)
+                continue
+            may = (*device_nodes.FOR_ALL, *view.devices_of(user)) if user in found else ()
+            found[user] = tuple(
+                node.path
+                for node in given
+                if not (device_nodes.is_named(node.path, may) or (may and is_drivers(node.path)))
+                or not still_is(node)
+            )
+        return Observed(found, unreadable)
+
+    def apply(
+        self, view: View, changes: Sequence[Change[Nodes]], tell: Tell
+    ) -> Mapping[str, LxcGpuError]:
+        """Shut and remove them; of who isn't registered, the file system, too."""
+        failed: dict[str, LxcGpuError] = {}
+        for change in changes:
+            try:
+                if change.after is None:
+                    device_nodes.remove(change.name)
+                else:
+                    device_nodes.take(change.name, change.before or ())
+            except OSError as error:
+                failed[change.name] = os_error(error)
+        return failed
+
+    def describe(self, change: Change[Nodes]) -> str:
+        """E.g. `take /dev/kvm from lqchen's container`."""
+        if change.after is None:
+            return f"take all device files from {change.name}'s container"
+        devices = ", ".join(map(str, change.before or ()))
+        return f"take {devices} from {change.name}'s container"

@@ -1,0 +1,58 @@
+"""The device files that a container starts with, and what of them people see while it runs.
+
+What the server hasn't got is left out and said: a module that isn't loaded keeps nobody from work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from reconciler.container import device_nodes
+from reconciler.container.device_nodes import FOR_ALL
+from reconciler.host.journal import event
+from reconciler.mounts.bind import Bind
+from state.errors import LxcGpuError, os_error
+from state.view import Resident, View
+
+
+def binds(
+    view: View, user: str, resident: Resident, drivers: Sequence[Path]
+) -> tuple[list[Bind], list[str]]:
+    """What to mount, NVIDIA's device files (`drivers`) with it, and notes on what is left out.
+
+    The user's lock is held.
+    """
+    wanted = view.devices_of(user)
+    paths = [path for pattern in (*FOR_ALL, *wanted) for path in device_nodes.named(pattern)]
+    devices, wrong = device_nodes.looked_at(dict.fromkeys([*paths, *drivers]))
+    wrong += [device_nodes.missing(name) for name in wanted if not device_nodes.named(name)]
+    given = list[Bind]()
+    try:
+        given = device_nodes.give(user, resident.subid, devices)
+    except LxcGpuError as error:
+        wrong.append(error)
+    except OSError as error:
+        wrong.append(os_error(error))
+    for each in wrong:
+        event("device-left-out", user=user, code=each.code, why=each.message)
+    return given, [f"A device is left out. {e.message} {e.hint}".rstrip() for e in wrong]
+
+
+def seen(view: View, user: str) -> dict[str, str]:
+    """By each name that the state gives the user's container: what is wrong; empty if nothing."""
+    try:
+        given = [device.path for device in device_nodes.given(user)]
+    except OSError as error:
+        return dict.fromkeys(view.devices_of(user), os_error(error).message)
+    return {name: _why_not(name, view, given) for name in view.devices_of(user)}
+
+
+def _why_not(name: str, view: View, given: Sequence[Path]) -> str:
+    there = device_nodes.named(name)
+    if not there:
+        return device_nodes.missing(name).message
+    fit, wrong = device_nodes.looked_at(there)
+    if all(device.path in given for device in fit):
+        return " ".join(error.message for error in wrong)
+    return f"It came after your container's start: `ssh {view.server}-manage restart`."
