@@ -67,9 +67,26 @@ class Tree:
         return self.slot / RAW if self.raw else self.slot
 
     @property
-    def owner(self) -> int:
-        """Whose `/` is, as others see it: of a shifted one, what the disk says."""
-        return self.first if self.raw else self.slot.stat().st_uid
+    def stored_for(self) -> int:
+        """The first id of the range that it belongs to, by its slot; 0: it fits any.
+
+        Of a shifted one that is the owner; of a raw one the group, which its first start sets.
+        """
+        status = self.slot.lstat()
+        return status.st_gid if self.raw else status.st_uid
+
+    def belongs(self) -> None:
+        """Note in the slot that a raw one is its container's. LxcGpuError if it is another's."""
+        if self.stored_for == 0:
+            os.chown(self.slot, 0, self.first)
+        elif self.stored_for != self.first:
+            raise LxcGpuError(
+                "subid-changed",
+                f"The system in {self.slot} ran with ids from {self.stored_for} on, and the state "
+                f"says {self.first}.",
+                "Sysadmin: subordinate ids don't change: restore `subid` in the user's file. If it "
+                f"is another one's that was copied here: `chgrp 0 {self.slot}`.",
+            )
 
     def make(self, *, raw: bool) -> None:
         """Make the slot, with an empty system in it."""
@@ -106,11 +123,26 @@ class Tree:
                 return os.dup(tree)
         except FileNotFoundError as error:
             raise LxcGpuError("no-folder", f"There is no {self.slot}.") from error
+        except OSError as error:
+            raise self._cannot(error) from error
 
     def mount_at(self, place: Path) -> None:
-        """Mount a raw one at `place`, its owners shifted. OSError if that can't be."""
-        with self._shown() as (folder, ids):
-            mount_locked(folder, place, (), ids)
+        """Mount a raw one at `place`, its owners shifted. LxcGpuError if that can't be."""
+        try:
+            with self._shown() as (folder, ids):
+                mount_locked(folder, place, (), ids)
+        except OSError as error:
+            raise self._cannot(error) from error
+
+    def _cannot(self, error: OSError) -> LxcGpuError:
+        return LxcGpuError(
+            "system-mount",
+            f"The system in {self.slot} can't be shown with the ids of its container: "
+            f"{error.strerror}.",
+            f"Sysadmin: `findmnt --target {self.slot}`; `dmesg` may say more. A raw system needs "
+            "Linux 5.19 or later, and ext4, xfs, btrfs, or ZFS from 2.2 on.",
+            details=repr(error),
+        )
 
     @contextmanager
     def _shown(self) -> Iterator[tuple[int, int]]:

@@ -24,17 +24,8 @@ def attach(tree: Tree, user: str) -> Path:
     places.SYSTEMS.mkdir(mode=0o711, exist_ok=True)
     place = places.SYSTEMS / user
     place.mkdir(mode=0o700, exist_ok=True)
-    try:
-        tree.mount_at(place)
-    except OSError as error:
-        raise LxcGpuError(
-            "system-mount",
-            f"The system in {tree.slot} can't be shown with the ids of its container: "
-            f"{error.strerror}.",
-            f"Sysadmin: `findmnt --target {tree.slot}`; `dmesg` may say more. Such a system needs "
-            "Linux 5.19 or later, and ext4, xfs, btrfs, or ZFS from 2.2 on.",
-            details=repr(error),
-        ) from error
+    tree.belongs()
+    tree.mount_at(place)
     shown, stored = place.stat(), tree.top.stat()
     if (shown.st_dev, shown.st_ino) != (stored.st_dev, stored.st_ino):
         raise LxcGpuError("system-mount", f"{place} shows another system than {tree.slot}.",

@@ -85,7 +85,10 @@ def tried(containers: Path) -> str:
 
 def main(slot: Path) -> None:
     """Become the root of a user namespace who mounts an overlay in a raw system. For a program."""
-    cover([Tree(slot, LEAST, IDS)])
+    try:
+        cover([Tree(slot, LEAST, IDS)])
+    except LxcGpuError as error:
+        sys.exit(error.details)
     os.chdir(slot)  # the way to it may be closed to that root
     libc = ctypes.CDLL(None, use_errno=True)
     with owner_map(Owner(0, 0), Owner(LEAST, LEAST), IDS) as ids:

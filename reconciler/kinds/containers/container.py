@@ -7,14 +7,14 @@ registered no longer has it stopped and our keys taken out of it; the file syste
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reconciler.container import home_files
 from reconciler.host import marker, places
 from reconciler.host.places import container_unit, rootfs
 from reconciler.kinds.accounts import subids
 from reconciler.mounts import sources as mounts
-from reconciler.mounts.tree import Tree, is_raw
+from reconciler.mounts.tree import Tree
 from reconciler.plan import Change, Lock, Observed, Tell
 from reconciler.systems.from_template import link_from_home, make_container, template
 from state import command
@@ -149,18 +149,14 @@ class ContainerKind:
 
 
 def _as_stored(view: View, name: str) -> Tree:
-    """The system in place, by the ids that it has: of a shifted one the disk says which.
+    """The system in place, by the ids that the disk says it has.
 
-    A raw one has those of the account, also of who is no resident any more. OSError or LxcGpuError
-    if that can't be told.
+    A raw one that never ran fits any; it has those of the account. OSError or LxcGpuError if that
+    can't be told.
     """
-    slot, resident = rootfs(view, name), view.residents.get(name)
-    first, size = 0 if resident is None else resident.subid, view.subid_size
-    if not is_raw(slot):
-        first = slot.stat().st_uid
-    elif resident is None:
-        first, size = subids.range_of(view.account_of(name))
-    return Tree(slot, first, size)
+    tree, resident = Tree(rootfs(view, name), 0, view.subid_size), view.residents.get(name)
+    first = tree.stored_for if resident is None else tree.stored_for or resident.subid
+    return replace(tree, first=first or subids.range_of(view.account_of(name))[0])
 
 
 def _without_template(view: View) -> dict[str, LxcGpuError]:

@@ -61,7 +61,7 @@ def test_what_is_written_has_the_ids_of_its_form(raw: Tree, shifted: Tree) -> No
         os.chown(tree.top / MINE, owner + 1000, owner + 1000)
         read = hostile.as_owner(tree, FIRST + 1000, lambda root: hostile.read_below(root, MINE))
         assert read == "text"
-    assert (raw.owner, shifted.owner) == (FIRST, FIRST)
+    assert (raw.stored_for, shifted.stored_for) == (0, FIRST)
 
 
 @pytest.mark.parametrize("owner", [0, 1000, FIRST - 1, FIRST + SIZE])
@@ -93,10 +93,19 @@ def test_what_a_containers_root_does_to_its_own_makes_it_no_other_form(
         os.chown(raw.top, owner - FIRST, owner - FIRST)
         raw.top.chmod(0)
         assert raw.raw
-    assert shifted.owner == FIRST + SIZE - 1, "a wrong one is told, whatever is in it"
+    assert shifted.stored_for == FIRST + SIZE - 1, "a wrong one is told, whatever is in it"
     shifted.keep_top()
     raw.keep_top()
     assert (raw.top.stat().st_uid, shifted.top.stat().st_uid) == (0, FIRST)
+
+
+def test_a_raw_one_is_its_containers_from_the_first_start_on(raw: Tree) -> None:
+    for _ in range(2):
+        raw.belongs()
+        assert (raw.stored_for, raw.raw) == (FIRST, True)
+    with pytest.raises(LxcGpuError, match="ran with ids from 3000000 on") as refused:
+        replace(raw, first=FIRST + SIZE).belongs()
+    assert refused.value.code == "subid-changed"
 
 
 @pytest.mark.parametrize("mode", [0o711, 0o755, 0o750, 0o4700])
