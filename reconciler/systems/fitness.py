@@ -63,13 +63,16 @@ def fitness(view: View) -> Fitness:
         kept = None
     if kept is not None and kept.device == device:
         return kept
-    found = Fitness(device, tried(Path(view.containers)))
+    try:
+        found = Fitness(device, tried(Path(view.containers)))
+    except (LxcGpuError, OSError) as error:  # a full disk, or a slow one: no answer
+        return Fitness(device, str(error))
     files.write_file(KEPT, f"{json.dumps(asdict(found))}\n")
     return found
 
 
 def tried(containers: Path) -> str:
-    """Why the kernel can't; empty: it can."""
+    """Why the kernel can't; empty: it can. LxcGpuError or OSError if it didn't get to answer."""
     folder = Path(mkdtemp(prefix=PROBE, dir=containers))
     tree = Tree(folder / "rootfs", LEAST, IDS)
     try:
@@ -77,8 +80,6 @@ def tried(containers: Path) -> str:
         argv = ["/usr/bin/python3", "-IS", str(Path(__file__).resolve()), str(tree.slot)]
         done = command.run(argv, check=False, timeout=PATIENCE)
         return "" if done.ok else (done.stderr.strip().splitlines() or ["it gave no reason"])[-1]
-    except (LxcGpuError, OSError) as error:
-        return str(error)
     finally:
         delete(folder)
 
