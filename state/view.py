@@ -126,6 +126,8 @@ class View:
     """After how many days without use a container that runs is named; None: never."""
     lab_networks: tuple[str, ...] = ()
     """Networks of people's computers (`Fleet.lab_networks`)."""
+    nesting: bool = True
+    """Whether engines of containers work inside containers (`Server.nesting`)."""
     account_prefix: str = ""
     """What the names of manage accounts begin with (`Fleet.account_prefix`)."""
     devices: tuple[str, ...] = ()
@@ -240,6 +242,7 @@ def view_of(state: State, server: str, revision: str, allow_disable: int = 0) ->
         allow_disable=allow_disable,
         idle_days=here.idle_days,
         lab_networks=tuple(str(network) for network in state.fleet.lab_networks),
+        nesting=here.nesting,
         account_prefix=state.fleet.account_prefix,
         templates=dict(here.templates),
         devices=here.devices,

@@ -16,6 +16,12 @@ from reconciler.mounts.bind import Bind
 from reconciler.network.filters import mac_of
 from state.view import Resident, View
 
+UNCOVERED = (
+    "proc dev/.lxc/proc proc create=dir,optional 0 0",
+    "sys dev/.lxc/sys sysfs create=dir,optional 0 0",
+)
+"""proc and sysfs that nothing is mounted over, as in LXC's nesting.conf: where none are in sight,
+the kernel lets no namespace below mount its own (mount_too_revealing in its fs/namespace.c)."""
 _MAC = re.compile(r"^lxc\.net\.0\.hwaddr = ((?:[0-9a-f]{2}:){5}[0-9a-f]{2})$", re.ASCII | re.M)
 
 _NAMES = "# its resolv.conf: "
@@ -89,6 +95,7 @@ def lxc_config(
     ]
     memory = resident.limits.over(view.limits).memory
     lines += [f"lxc.mount.entry = {entry}" for entry in shared_memory.mount_entry(memory)]
+    lines += [f"lxc.mount.entry = {entry}" for entry in UNCOVERED] if view.nesting else []
     lines += [f"lxc.mount.entry = {bind.entry()}" for bind in binds]
     lines += [f"lxc.hook.start = {hook}"] if hook else []
     return "".join(f"{line}\n" for line in lines)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from reconciler.doctor import (
     accounts,
     driver,
+    engines,
     firewall,
     machine,
     network,
@@ -27,6 +28,7 @@ SERVER: tuple[Check[Server], ...] = (
     machine.settings,
     machine.cgroups,
     machine.apparmor,
+    engines.kernel_modules,
     machine.programs,
     machine.id_mapping,
     machine.lxc,

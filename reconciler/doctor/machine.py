@@ -9,7 +9,13 @@ import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from reconciler.container.apparmor import LOADED, PROFILE, Confinement, confinement
+from reconciler.container.apparmor import (
+    LOADED,
+    PROFILE,
+    Confinement,
+    confinement,
+    profile_for,
+)
 from reconciler.doctor.server import (
     COMMAND_LIMIT,
     Server,
@@ -126,7 +132,8 @@ def cgroups_of(mounts: str, controllers: str) -> Finding:
         return cgroups_area.ok(f"cgroup v2: {' '.join(sorted(controllers.split()))}")
     if "cgroup2" in kinds.values():
         return cgroups_area.note(
-            "cgroup v1 and v2 side by side: containers run, but can't limit programs of theirs.",
+            "cgroup v1 and v2 side by side: containers run, but can't limit programs of theirs, "
+            "and Docker and Podman refuse to work inside.",
             "Boot with systemd.unified_cgroup_hierarchy=1 to have v2 only.",
         )
     return cgroups_area.wrong(
@@ -135,15 +142,18 @@ def cgroups_of(mounts: str, controllers: str) -> Finding:
     )
 
 
-def apparmor(_: Server) -> Iterator[Finding]:
+def apparmor(server: Server) -> Iterator[Finding]:
     """Whether AppArmor confines containers, and is not in their way."""
-    confined = confinement()
+    profile = profile_for(server.view is None or server.view.nesting)
+    confined = confinement(profile)
     restricts = text_of(KERNEL / "apparmor_restrict_unprivileged_userns") == "1"
     profiles = "" if confined is Confinement.OFF else text_of(LOADED) or ""
-    yield apparmor_of(confined, restricts, profiles)
+    yield apparmor_of(confined, restricts, profiles, profile)
 
 
-def apparmor_of(confined: Confinement, restricts: bool, profiles: str) -> Finding:
+def apparmor_of(
+    confined: Confinement, restricts: bool, profiles: str, profile: str = PROFILE
+) -> Finding:
     """What AppArmor means for containers here. Pure."""
     if confined is Confinement.OFF:
         return apparmor_area.ok("not in use; user namespaces confine the containers")
@@ -155,11 +165,11 @@ def apparmor_of(confined: Confinement, restricts: bool, profiles: str) -> Findin
         )
     if confined is Confinement.NONE:
         return apparmor_area.wrong(
-            f"Its profile {PROFILE} is not loaded: containers start with one wall less.",
-            f"apparmor_parser --replace /etc/apparmor.d/{PROFILE}; if that is missing, run "
+            f"Its profile {profile} is not loaded: containers start with one wall less.",
+            f"apparmor_parser --replace /etc/apparmor.d/{profile}; if that is missing, run "
             "setup/gpu-server again. A container that runs is confined from its next start on.",
         )
-    return apparmor_area.ok(f"containers are confined by {PROFILE}, besides user namespaces")
+    return apparmor_area.ok(f"containers are confined by {profile}, besides user namespaces")
 
 
 def programs(_: Server) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from reconciler.children import hostile
 from reconciler.children.hostile import HostileError
 from reconciler.container import home_files, seccomp
-from reconciler.container.apparmor import Confinement, confinement
+from reconciler.container.apparmor import Confinement, confinement, profile_for
 from reconciler.container.clock import own_clock
 from reconciler.container.lxc_config import lxc_config, names_line
 from reconciler.host import locks, places
@@ -51,7 +51,8 @@ def prepare(view: View, user: str, resident: Resident) -> tuple[str, ...]:
     """
     nvidia = supply(view, user, resident)
     folders, left_out = mount_binds(view, user, resident)
-    confined = confinement()
+    profile = profile_for(view.nesting)
+    confined = confinement(profile)
     if confined is Confinement.NONE:
         event("unconfined", user=user, reason=confined.value)
     devices, missing = device_binds(view, user, resident, nvidia.devices)
@@ -59,7 +60,7 @@ def prepare(view: View, user: str, resident: Resident) -> tuple[str, ...]:
     seccomp.write()
     tree = Tree.of(view, user, resident)
     root = attach(tree, user)
-    config = lxc_config(view, user, resident, root, binds, nvidia.hook, confined.profile)
+    config = lxc_config(view, user, resident, root, binds, nvidia.hook, confined.told(profile))
     config += own_clock() + names_line(resolv_conf(view))
     files.write_file(places.container_config(user), config)
     home = home_files.desired_files(view, user, resident)

@@ -11,7 +11,8 @@ from pathlib import Path
 from installation import release
 from installation.script import run_script
 from installation.steps import CHECKOUT, Steps, ssh_host_key
-from reconciler.container.apparmor import PROFILE, Confinement, confinement
+from reconciler.container import modules
+from reconciler.container.apparmor import PROFILES, Confinement, confinement
 from reconciler.host import kernel_settings, marker, places, slices
 from reconciler.host.config import not_punished, read_server_config
 from reconciler.host.published import published_view
@@ -136,6 +137,7 @@ def _server(steps: Steps, options: argparse.Namespace) -> None:
     _sshd(steps)
     _kernel_settings(steps)
     _apparmor(steps)
+    _modules(steps)
     release.retire(steps)
     if options.name:
         _print_server_file(options, own_key)
@@ -271,19 +273,35 @@ def _kernel_settings(steps: Steps) -> None:
 
 
 def _apparmor(steps: Steps) -> None:
-    """The containers' profile, in the kernel; nothing where AppArmor is not in use.
+    """The containers' profiles, in the kernel; nothing where AppArmor is not in use.
 
     Nor in a machine that is a container itself: profiles would be those of the machine below.
     """
-    if confinement() is Confinement.OFF:
-        return
-    if command.run(["systemd-detect-virt", "--quiet", "--container"], check=False).ok:
+    if confinement(PROFILES[0]) is Confinement.OFF or _is_a_container():
         return
     steps.packages(("apparmor",))
-    text = (CHECKOUT / "setup" / "apparmor" / PROFILE).read_text()
-    if _parser_version() < 4:
-        text = text.replace(USERNS_RULE, "")
-    steps.apparmor_profile(APPARMOR / PROFILE, text, loaded=confinement() is Confinement.PROFILE)
+    known = _parser_version()
+    for profile in PROFILES:
+        text = (CHECKOUT / "setup" / "apparmor" / profile).read_text()
+        if known < 4:
+            text = text.replace(USERNS_RULE, "")
+        loaded = confinement(profile) is Confinement.PROFILE
+        steps.apparmor_profile(APPARMOR / profile, text, loaded=loaded)
+
+
+def _modules(steps: Steps) -> None:
+    """What engines inside containers need of the kernel, now and at each boot."""
+    if _is_a_container() or not (names := modules.loadable()):
+        return
+    written = steps.file(modules.AT_BOOT, modules.boot_file(names))
+    if missing := modules.absent():
+        steps.say(f"load modules of the kernel: {' '.join(missing)}")
+    if written or missing:
+        command.run(["modprobe", "--all", *names], check=False)
+
+
+def _is_a_container() -> bool:
+    return command.run(["systemd-detect-virt", "--quiet", "--container"], check=False).ok
 
 
 def _parser_version() -> int:
@@ -319,9 +337,11 @@ def _undo(steps: Steps) -> None:
         steps.say(f"unmount {mount}")
         command.run(["umount", "--lazy", mount], check=False)
     command.run(["systemctl", "daemon-reload"], check=False)
-    if (APPARMOR / PROFILE).exists():
-        command.run(["apparmor_parser", "--remove", APPARMOR / PROFILE], check=False)
-    for path in (SSHD_PIECE, TMPFILES, APPARMOR / PROFILE, kernel_settings.FILE,
+    profiles = [APPARMOR / profile for profile in PROFILES]
+    for path in profiles:
+        if path.exists():
+            command.run(["apparmor_parser", "--remove", path], check=False)
+    for path in (SSHD_PIECE, TMPFILES, modules.AT_BOOT, *profiles, kernel_settings.FILE,
                  Path("/usr/local/bin/lxc-gpu"), *release.LINKS, Path("/opt/lxc-gpu")):  # fmt: skip
         steps.remove(path)
     command.run(["systemctl", "reload", "ssh"], check=False)

@@ -146,6 +146,8 @@ class Server(Model):
     driver: Driver = Driver()
     come_back: bool = True
     """Whether containers that ran start again after a reboot of the server."""
+    nesting: bool = True
+    """Whether Docker, Podman, LXC and their like work inside: false for a tighter second wall."""
     idle_days: Annotated[int, Field(strict=True, ge=1, le=3650)] | None = None
     """After how many days without use a container that runs is named to its user and on the web
     page; None: never. Nothing is ever stopped for it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -24,6 +24,19 @@ HOG = """perl -e 'my @hoard; push @hoard, "x" x 1_000_000 while 1'"""
 UNIT = "lxc-gpu@{}.service"
 
 FORBIDDEN = (
+    "mount --bind /proc/sys/kernel /mnt", "mount --rbind /sys/kernel /mnt",
+    "mount -t proc proc /mnt && mount --bind /mnt/sys/kernel /srv",
+    "mount --bind /proc/sys /srv && mount --bind /srv/kernel/core_pattern /tmp/file",
+    "mount --bind /proc/sys/kernel/modprobe /tmp/file",
+    "mount --bind /proc/sysrq-trigger /tmp/file",
+    "echo >/tmp/core_pattern", "echo >/tmp/kernel/modprobe", "echo >/tmp/sys/kernel/panic",
+    "cat /tmp/kcore",
+)  # fmt: skip
+"""What root in a container might, by its user namespace alone, and may not: AppArmor forbids it.
+Ordinary files stand for those of /proc, which the namespace closes before AppArmor is asked."""
+LAID = "mkdir -p /tmp/kernel /tmp/sys/kernel; touch /tmp/file; echo x >/tmp/kcore"
+"""What FORBIDDEN needs."""
+FORBIDDEN_WHERE_TIGHT = (
     "mount -o remount,rw,bind /proc/sys && "
     "echo 31000 >/proc/sys/user/max_user_namespaces",
     "mount --bind /proc/sys /mnt",
@@ -31,8 +44,23 @@ FORBIDDEN = (
     "mount -t proc proc /proc",
     "mount -t sysfs sysfs /sys/kernel",
 )  # fmt: skip
-"""What root in a container might, by its user namespace alone, and may not: AppArmor forbids it."""
+"""The same on a server with `nesting: false`."""
+DETACHED = """perl -e 'my ($kind, $name) = @ARGV;
+my $fs = syscall(430, $kind, 0); die if $fs < 0 or syscall(431, $fs, 6, 0, 0, 0) < 0;
+my $mount = syscall(432, $fs, 0, 0); die if $mount < 0;
+open(my $file, ">", "/proc/self/fd/$mount/$name") or die; print $file "x"; close $file or die' """
+"""Writes a file of a new proc or sysfs that is mounted nowhere: fsopen(2), fsmount(2)."""
 ANYWAY = (
+    *(f"mount -t proc proc /mnt && echo x >/mnt/{name}"
+      for name in ("sys/kernel/core_pattern", "sys/kernel/modprobe", "sysrq-trigger")),
+    "mount -t sysfs sysfs /mnt && echo x >/mnt/kernel/uevent_helper",
+    "mount --bind /proc/sys /srv && mount -o remount,rw,bind /srv && echo x >/srv/kernel/modprobe",
+    *(f"{DETACHED} proc {name}"
+      for name in ("sys/kernel/core_pattern", "sys/kernel/modprobe", "sysrq-trigger")),
+    f"{DETACHED} sysfs kernel/uevent_helper",
+    "mount -t binfmt_misc none /mnt && echo x >/mnt/register",
+    "mount -t securityfs none /mnt", "mount -t debugfs none /mnt", "mount -t tracefs none /mnt",
+    "cat /dev/.lxc/proc/version", "cat /sys/module/apparmor/parameters/enabled",
     "echo x >/sys/kernel/uevent_helper", "echo 1 >/proc/sysrq-trigger",
     "mount -o remount,rw,bind /proc/sys && echo x >/proc/sys/kernel/core_pattern",
     "echo mem >/sys/power/state", "cat /sys/kernel/security/apparmor/profiles",
@@ -43,6 +71,9 @@ WANTED = (
     "su lqchen -c 'unshare --user --map-root-user true'",
     "unshare --user --map-root-user --mount mount -t tmpfs none /mnt",
     "unshare --mount --pid --fork chroot / true",
+    "unshare --pid --fork --mount-proc test -e /proc/1",
+    "su lqchen -c 'unshare --user --map-root-user --pid --fork --mount-proc test -e /proc/1'",
+    "mount -t proc proc /mnt && umount /mnt", "mount -t sysfs sysfs /mnt && umount /mnt",
     "mount -t tmpfs none /mnt && umount /mnt",
     "mkdir -p /tmp/there && mount --bind /srv /tmp/there && umount /tmp/there",
     "systemd-run -q --wait -p PrivateTmp=yes -p ProtectSystem=strict -p ProtectHome=yes "
@@ -60,6 +91,22 @@ def inside(fleet: Fleet, script: str, user: str = "lqchen") -> Finished:
     """Run a script as root in a user's container, in the way of everybody: ssh, sudo."""
     line = f"ssh gpu17 sudo bash -euc {shlex.quote(shlex.quote(script))}"
     return fleet.types(line, user=user, wait=PATIENCE)
+
+
+def trying(attempts: Sequence[str]) -> str:
+    """A script that prints those of the attempts that get through, each with mounts of its own."""
+    each = (
+        f"unshare --mount bash -euc {shlex.quote(line)} >&2 && echo {shlex.quote(line)} || true"
+        for line in attempts
+    )
+    return "; ".join([*each, "echo tried"])
+
+
+def entered(host: VirtualMachine, user: str, script: str) -> Finished:
+    """The same as `inside`, in the container's namespaces but without AppArmor's profile."""
+    enter = f"init=$(pgrep -P {shown(host, user, 'MainPID')}); exec nsenter --target $init --all "
+    words = ["bash", "-euc", f'{enter} bash -euc "$1"', "bash", script]
+    return host.run(words, timeout=PATIENCE, check=False)
 
 
 def restart(fleet: Fleet, user: str) -> None:
@@ -119,35 +166,45 @@ class TestConfinement:
         done = inside(fleet, "systemctl is-system-running --wait; systemctl --failed --no-legend")
         assert done.stdout == "running\n", done.stdout + done.stderr
 
-    @pytest.mark.parametrize("attempt", FORBIDDEN)
-    def test_apparmor_forbids(self, fleet: Fleet, gpu17: VirtualMachine, attempt: str) -> None:
-        done = inside(fleet, attempt)
-        assert not done.ok, done.stdout
-        pid = shown(gpu17, "lqchen", "MainPID")
-        enter = (
-            f"init=$(pgrep -P {pid}); exec nsenter --target $init --all unshare --mount "
-            'bash -euc "$1"'
-        )
-        words = ["bash", "-euc", enter, "bash", attempt]
-        control = gpu17.run(words, timeout=PATIENCE, check=False)
-        assert control.ok, f"not by AppArmor: {control.stderr}"
+    def test_apparmor_forbids(self, fleet: Fleet, gpu17: VirtualMachine) -> None:
+        """Each attempt gets through where only the profile is missing."""
+        entered(gpu17, "lqchen", LAID)
+        assert inside(fleet, trying(FORBIDDEN)).stdout == "tried\n"
+        control = entered(gpu17, "lqchen", trying(FORBIDDEN))
+        assert control.stdout.splitlines() == [*FORBIDDEN, "tried"], control.stderr
 
     def test_nobody_may(self, fleet: Fleet, gpu17: VirtualMachine) -> None:
-        facts = "cat /proc/sys/kernel/core_pattern; ls /sys/kernel/security/apparmor/policy"
+        facts = (
+            "cat /proc/sys/kernel/{core_pattern,modprobe}; ls /sys/kernel/security/apparmor/policy"
+        )
         before = gpu17.sh(facts).stdout
-        tried = [f"bash -c {shlex.quote(line)} && echo {shlex.quote(line)}" for line in ANYWAY]
-        done = inside(fleet, "; ".join([*tried, "echo tried"]))
+        done = inside(fleet, trying(ANYWAY))
         assert done.stdout == "tried\n", done.stderr
         assert gpu17.sh(facts).stdout == before
 
     def test_what_it_forbids_is_in_the_servers_journal(self, gpu17: VirtualMachine) -> None:
         told = gpu17.sh("journalctl -k -g 'apparmor=.DENIED.' --no-pager").stdout
-        assert 'profile="lxc-gpu-container" name="/proc/"' in told
+        assert 'profile="lxc-gpu-container" name="/mnt/"' in told
 
     def test_what_people_want_works(self, fleet: Fleet) -> None:
         tried = [f"bash -c {shlex.quote(line)} >&2 || echo {shlex.quote(line)}" for line in WANTED]
         done = inside(fleet, "; ".join([*tried, "echo tried"]))
         assert done.stdout == "tried\n", done.stderr
+
+    def test_where_engines_inside_are_not_wanted(self, fleet: Fleet, gpu17: VirtualMachine) -> None:
+        line = "nesting: false"
+        fleet.commits("No engines inside on gpu17", f"echo '{line}' >>servers/gpu17.yaml")
+        try:
+            assert reconcile(gpu17).ok
+            restart(fleet, "ann")
+            label = inside(fleet, "cat /proc/1/attr/current; ls -d /dev/.lxc || true", "ann").stdout
+            assert label == "lxc-gpu-container-tight (enforce)\n"
+            assert inside(fleet, trying(FORBIDDEN_WHERE_TIGHT), "ann").stdout == "tried\n"
+            control = entered(gpu17, "ann", trying(FORBIDDEN_WHERE_TIGHT))
+            assert control.stdout.splitlines() == [*FORBIDDEN_WHERE_TIGHT, "tried"], control.stderr
+        finally:
+            fleet.commits("Engines inside again", f"sed -i '/^{line}/d' servers/gpu17.yaml")
+            assert reconcile(gpu17).ok
 
     def test_missing_profile_is_said_and_mended(self, fleet: Fleet, gpu17: VirtualMachine) -> None:
         profile = "/etc/apparmor.d/lxc-gpu-container"

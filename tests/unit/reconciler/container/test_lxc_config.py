@@ -47,3 +47,11 @@ def test_shared_memory_is_half_of_the_limit() -> None:
     text = lxc_config(VIEW, "lqchen", limited, ROOT, ())
     assert "tmpfs dev/shm tmpfs nosuid,nodev,mode=1777,size=536870912,create=dir 0 0" in text
     assert "dev/shm" not in lxc_config(VIEW, "lqchen", RESIDENT, ROOT, ())
+
+
+def test_namespaces_below_find_proc_and_sysfs_that_nothing_covers() -> None:
+    """Else the kernel lets no engine inside mount its own (mount_too_revealing)."""
+    lines = lxc_config(VIEW, "lqchen", RESIDENT, ROOT, ()).splitlines()
+    assert "lxc.mount.entry = proc dev/.lxc/proc proc create=dir,optional 0 0" in lines
+    assert "lxc.mount.entry = sys dev/.lxc/sys sysfs create=dir,optional 0 0" in lines
+    assert ".lxc" not in lxc_config(replace(VIEW, nesting=False), "lqchen", RESIDENT, ROOT, ())

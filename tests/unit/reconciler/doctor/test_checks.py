@@ -10,6 +10,7 @@ import pytest
 from reconciler.container.apparmor import Confinement
 from reconciler.doctor import (
     accounts,
+    engines,
     firewall,
     machine,
     network,
@@ -110,6 +111,30 @@ class TestAppArmor:
         missing = machine.apparmor_of(none, False, "/usr/bin/lxc-start (enforce)\n")
         assert missing.level == "wrong"
         assert "lxc-gpu-container is not loaded" in missing.text
+
+    def test_where_engines_inside_are_not_wanted(self) -> None:
+        profile = "lxc-gpu-container-tight"
+        assert profile in machine.apparmor_of(Confinement.PROFILE, False, "", profile).text
+        missing = machine.apparmor_of(Confinement.NONE, False, "", profile)
+        assert f"{profile} is not loaded" in missing.text
+        assert f"/etc/apparmor.d/{profile};" in missing.hint
+
+
+class TestEngines:
+    def test_modules(self) -> None:
+        assert engines.modules_of(True, ()).level == "ok"
+        missing = engines.modules_of(True, ("overlay", "tun"))
+        assert (missing.level, missing.hint.partition(";")[0]) == (
+            "note",
+            "modprobe --all overlay tun",
+        )
+        assert "modules-load.d/lxc-gpu.conf is missing" in engines.modules_of(False, ()).text
+
+    def test_hybrid_groups_are_said_to_stop_them(self) -> None:
+        found = machine.cgroups_of(HYBRID, CONTROLLERS)
+        assert found.level == "note"
+        assert "Docker and Podman refuse to work inside" in found.text
+        assert "Docker" not in machine.cgroups_of(UNIFIED, CONTROLLERS).text
 
 
 class TestGpu:

@@ -1,0 +1,56 @@
+"""Modules of the kernel that engines inside containers need: no container can load one itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from state import command
+from state.files import read_text
+
+AT_BOOT = Path("/etc/modules-load.d/lxc-gpu.conf")
+"""Which are loaded at each boot (modules-load.d(5)); setup/gpu-server writes it."""
+LOADED = Path("/proc/modules")
+WANTED = {
+    "overlay": "the layers of images",
+    "fuse": "fuse-overlayfs, and what people mount",
+    "tun": "the network of containers without root (slirp4netns, pasta), VPNs",
+    "br_netfilter": "rules among containers on one bridge",
+    "ip_tables": "engines with the older iptables: tables are no request of theirs to the kernel",
+    "iptable_filter": "the same",
+    "iptable_nat": "the same, published ports",
+    "ip6_tables": "the same, IPv6",
+    "ip6table_filter": "the same, IPv6",
+    "ip6table_nat": "the same, IPv6",
+}
+"""What for. The rest (nft_*, xt_*, veth, bridge, vxlan) the kernel loads when it is asked."""
+
+
+def loadable() -> tuple[str, ...]:
+    """Those that this kernel has as modules: what is built in needs no loading."""
+    return tuple(name for name in WANTED if _is_a_module(name))
+
+
+def boot_file(names: tuple[str, ...]) -> str:
+    """The text of AT_BOOT. Pure."""
+    lines = (f"# {WANTED[name]}\n{name}\n" for name in names)
+    return "# Written by setup/gpu-server: engines inside containers need these.\n" + "".join(lines)
+
+
+def named(boot: str) -> Iterator[str]:
+    """The modules that such a text names. Pure."""
+    lines = (line.strip() for line in boot.splitlines())
+    return (line for line in lines if line and line[0] not in "#;")
+
+
+def absent() -> tuple[str, ...]:
+    """Those of AT_BOOT that this kernel has as modules and hasn't loaded."""
+    loaded = {line.partition(" ")[0] for line in (read_text(LOADED) or "").splitlines()}
+    missing = (name for name in named(read_text(AT_BOOT) or "") if name not in loaded)
+    return tuple(name for name in missing if _is_a_module(name))
+
+
+def _is_a_module(name: str) -> bool:
+    """modprobe(8) shows what it would insert; of what is built in, it says just that."""
+    shown = command.run(["modprobe", "--show-depends", name], check=False).stdout
+    return any(line.startswith("insmod ") for line in shown.splitlines())
