@@ -45,19 +45,19 @@ FORBIDDEN_WHERE_TIGHT = (
     "mount -t sysfs sysfs /sys/kernel",
 )  # fmt: skip
 """The same on a server with `nesting: false`."""
-DETACHED = """perl -e 'my ($kind, $name) = @ARGV;
+DETACHED = """perl -e 'my ($kind, $name, $text) = @ARGV;
 my $fs = syscall(430, $kind, 0); die if $fs < 0 or syscall(431, $fs, 6, 0, 0, 0) < 0;
 my $mount = syscall(432, $fs, 0, 0); die if $mount < 0;
-open(my $file, ">", "/proc/self/fd/$mount/$name") or die; print $file "x"; close $file or die' """
+open(my $file, ">", "/proc/self/fd/$mount/$name") or die; print $file $text; close $file or die' """
 """Writes a file of a new proc or sysfs that is mounted nowhere: fsopen(2), fsmount(2)."""
 ANYWAY = (
     *(f"mount -t proc proc /mnt && echo x >/mnt/{name}"
       for name in ("sys/kernel/core_pattern", "sys/kernel/modprobe", "sysrq-trigger")),
     "mount -t sysfs sysfs /mnt && echo x >/mnt/kernel/uevent_helper",
     "mount --bind /proc/sys /srv && mount -o remount,rw,bind /srv && echo x >/srv/kernel/modprobe",
-    *(f"{DETACHED} proc {name}"
+    *(f"{DETACHED} proc {name} x"
       for name in ("sys/kernel/core_pattern", "sys/kernel/modprobe", "sysrq-trigger")),
-    f"{DETACHED} sysfs kernel/uevent_helper",
+    f"{DETACHED} sysfs kernel/uevent_helper x",
     "mount -t binfmt_misc none /mnt && echo x >/mnt/register",
     "mount -t securityfs none /mnt", "mount -t debugfs none /mnt", "mount -t tracefs none /mnt",
     "cat /dev/.lxc/proc/version", "cat /sys/module/apparmor/parameters/enabled",
@@ -73,6 +73,8 @@ WANTED = (
     "unshare --mount --pid --fork chroot / true",
     "unshare --pid --fork --mount-proc test -e /proc/1",
     "su lqchen -c 'unshare --user --map-root-user --pid --fork --mount-proc test -e /proc/1'",
+    f"{DETACHED} proc sys/net/ipv4/ip_unprivileged_port_start 1023",  # as runc from 1.3.3 on
+    f"{DETACHED} proc sys/kernel/shmmax 1000000",
     "mount -t proc proc /mnt && umount /mnt", "mount -t sysfs sysfs /mnt && umount /mnt",
     "mount -t tmpfs none /mnt && umount /mnt",
     "mkdir -p /tmp/there && mount --bind /srv /tmp/there && umount /tmp/there",
