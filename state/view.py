@@ -128,6 +128,8 @@ class View:
     """Networks of people's computers (`Fleet.lab_networks`)."""
     nesting: bool = True
     """Whether engines of containers work inside containers (`Server.nesting`)."""
+    cpu_sets: bool = True
+    """Whether containers with a limit on cpus see so many and no others."""
     account_prefix: str = ""
     """What the names of manage accounts begin with (`Fleet.account_prefix`)."""
     devices: tuple[str, ...] = ()
@@ -241,6 +243,7 @@ def view_of(state: State, server: str, revision: str, allow_disable: int = 0) ->
         most_disabled=state.fleet.most_disabled,
         allow_disable=allow_disable,
         idle_days=here.idle_days,
+        cpu_sets=here.cpu_sets,
         lab_networks=tuple(str(network) for network in state.fleet.lab_networks),
         nesting=here.nesting,
         account_prefix=state.fleet.account_prefix,

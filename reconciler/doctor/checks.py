@@ -46,6 +46,7 @@ SERVER: tuple[Check[Server], ...] = (
     resources.devices,
     resources.quotas,
     resources.raw_systems,
+    resources.cpu_sets,
     resources.lxcfs,
     accounts.names,
     numbers.uids,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from reconciler.container import device_nodes
+from reconciler.cpus import control_groups
 from reconciler.disk import project_quota
 from reconciler.doctor.server import Server, output, unit_properties
 from reconciler.host import marker
@@ -118,6 +120,30 @@ def raw_systems_of(containers: str, why_not: str, accounts_held: bool) -> Findin
     return Area("disk").ok(
         "new systems are stored raw: backups see uid 0 and 1000 below closed folders"
     )
+
+
+def cpu_sets(server: Server) -> Iterator[Finding]:
+    """Whether containers with a limit on cpus see so many."""
+    view, area = server.view, Area("cpus")
+    people = [n for n in view.residents if view.limits_of(n).cpus is not None] if view else []
+    if view is None or not people:
+        return
+    if not view.cpu_sets:
+        yield area.ok("`cpu_sets: false`: containers with a limit on cpus see all of them")
+        return
+    groups = control_groups.mounted()
+    if groups is None:
+        yield area.note(
+            "Containers with a limit on cpus have no more time than that, and see all CPUs: the "
+            "kernel gives this server no cpusets.",
+            "They are part of unified control groups: `cat /sys/fs/cgroup/cgroup.controllers` "
+            'names `cpuset`. See the guide, "CPUs"; `cpu_sets: false` ends this note.',
+        )
+        return
+    on = Counter(cpu for cpus in groups.held().values() for cpu in cpus)
+    most = max(on.values(), default=0)
+    shared = f"; on the fullest CPU are {most} of them" if most > 1 else ""
+    yield area.ok(f"containers with a limit on cpus see so many and no others{shared}")
 
 
 def lxcfs(_: Server) -> Iterator[Finding]:

@@ -16,6 +16,7 @@ from reconciler.host import locks, places
 from reconciler.host.published import CurrentView, current_view, resident_of
 from reconciler.kinds.accounts.subids import SubidsKind
 from reconciler.kinds.accounts.usernet import UsernetKind
+from reconciler.kinds.containers.cpu_set import CpuSetKind
 from reconciler.kinds.containers.unit_account import UnitAccountKind
 from reconciler.kinds.traffic.bridge_port import BridgePortKind
 from reconciler.kinds.traffic.forward import ForwardKind
@@ -205,6 +206,7 @@ def start_alone(
         tell(Progress("starting the container"))
         command.run(["systemctl", "reset-failed", unit], check=False)
         command.run(["systemctl", "start", unit])
+        converge((CpuSetKind(),), view, only=user)  # while its init is on its way
     else:
         notes = (*notes, *_way_in_mended(view, user, resident))
     waited = reached and _wait_for_sshd(view, user, resident, notes, tell)

@@ -16,6 +16,7 @@ from reconciler.kinds.accounts.user_slice import UserSliceKind
 from reconciler.kinds.accounts.usernet import UsernetKind
 from reconciler.kinds.containers.container import ContainerKind
 from reconciler.kinds.containers.containers_folder import ContainersFolderKind
+from reconciler.kinds.containers.cpu_set import CpuSetKind
 from reconciler.kinds.containers.device import DeviceKind
 from reconciler.kinds.containers.disk_quota import DiskQuotaKind
 from reconciler.kinds.containers.limits import LimitsKind
@@ -45,6 +46,7 @@ KINDS: tuple[AnyKind, ...] = (
     PortMapKind(),
     ForwardKind(),
     LimitsKind(),
+    CpuSetKind(),
     UserSliceKind(),
     UnitAccountKind(),
     MountKind(),

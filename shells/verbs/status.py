@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from reconciler.container.undertaking import Undertaking, last
+from reconciler.cpus import machine
 from reconciler.host import in_words
 from reconciler.host.published import current_view, resident_of
+from reconciler.kinds.containers.cpu_set import cpus_of
 from reconciler.load.idleness import unused_for
 from reconciler.plan import Tell
 from reconciler.requests import container_use, devices, power
@@ -24,6 +26,7 @@ def answer(asked: Asked, tell: Tell) -> messages.Answer:
     view, user = current_view(), asked.user
     resident, now = resident_of(view, user), power.power_of(user)
     limits, most = view.limits_of(user), container_use.memory_limit(user)
+    cpus = machine.in_words(cpus_of(user))
     disk = container_use.disk_use(view, user, resident)
     mounts = container_use.mounts_seen(view, user) if now.running else ()
     seen = devices.seen(view, user) if now.running else {}
@@ -31,7 +34,7 @@ def answer(asked: Asked, tell: Tell) -> messages.Answer:
     systems, work = systems_of(view, user), last(user)
     lines = [
         f"Your container on {view.server}: {'running' if now.running else 'stopped'}",
-        *(_running(now, most, limits) if now.running else []),
+        *(_running(now, most, limits, cpus) if now.running else []),
         f"  disk     {disk_in_words(disk, limits)}",
         *map(_mount, mounts),
         *(f"  device   {name}{f': NOT THERE. {why}' if why else ''}" for name, why in seen.items()),
@@ -53,6 +56,7 @@ def answer(asked: Asked, tell: Tell) -> messages.Answer:
         "memory_limit_bytes": most,
         "tasks_limit": limits.tasks,
         "cpus_limit": limits.cpus,
+        "cpu_set": cpus or None,
         "disk_bytes": disk.used,
         "disk_bytes_at_least": disk.at_least,
         "disk_limit_bytes": limits.disk,
@@ -65,14 +69,15 @@ def answer(asked: Asked, tell: Tell) -> messages.Answer:
     return messages.Answer("\n".join(lines), {**facts(view, user, running=now.running), **more})
 
 
-def _running(now: Power, most: int | None, limits: Limits) -> list[str]:
+def _running(now: Power, most: int | None, limits: Limits, cpus: str) -> list[str]:
     """What a container that runs uses, and of how much."""
+    where = f" (programs see the server's CPUs {cpus})" if cpus else ""
     tasks = "-" if now.tasks is None else str(now.tasks)
     return [
         *([f"  since    {now.since}"] if now.since else []),
         f"  memory   {in_words.size(now.memory)}{_of(in_words.size(most), most)}",
         f"  tasks    {tasks}{_of(str(limits.tasks), limits.tasks)}",
-        *([] if limits.cpus is None else [f"  cpus     up to {limits.cpus} at a time"]),
+        *([] if limits.cpus is None else [f"  cpus     up to {limits.cpus} at a time{where}"]),
     ]
 
 

@@ -142,6 +142,8 @@ class Server(Model):
     """Device files that every container on this server gets."""
     limits: Limits = Limits()
     """What a container may take, unless its registration says otherwise."""
+    cpu_sets: bool = True
+    """Whether a container with a limit on cpus sees so many and no others."""
     snapshots: Snapshots = Snapshots()
     driver: Driver = Driver()
     come_back: bool = True

@@ -140,6 +140,39 @@ class TestWhileItRuns:
         assert int(limited.types("ssh gpu17 ulimit -Sn").stdout) > 10_000
 
 
+class TestWhatProgramsSee:
+    """§3: CPUs, on control groups of v1; unified ones are in tests/vm/test_cpus.py."""
+
+    SEEN = "ssh gpu17 'nproc; getconf _NPROCESSORS_ONLN; grep -c ^processor /proc/cpuinfo'"
+
+    def seen(self, fleet: Fleet) -> list[str]:
+        return fleet.types(self.SEEN).stdout.split()
+
+    def test_as_many_cpus_as_they_may_use(self, limited: Fleet) -> None:
+        assert self.seen(limited) == ["1"] * 3
+        assert limited.types("ssh gpu17 taskset -c 0-9 nproc").stdout == "1\n"
+        facts = json.loads(limited.types("ssh gpu17-manage status --json").stdout)
+        assert facts["cpu_set"] in ("0", "1")
+        found = limited.gpu17.run(["lxc-gpu", "doctor"], check=False).stdout
+        assert "containers with a limit on cpus see so many and no others" in found
+
+    def test_from_the_first_moment_of_the_next_start_on(self, limited: Fleet) -> None:
+        assert limited.types("ssh gpu17-manage restart").ok
+        assert self.seen(limited) == ["1"] * 3
+
+    def test_all_without_a_limit_or_with_the_setting_off(self, limited: Fleet) -> None:
+        everything = limited.gpu17.sh("nproc").stdout
+        assert limited.types("ssh gpu17 nproc", user="ann").stdout == everything
+        limited.commits("All", "echo 'cpu_sets: false' >>servers/gpu17.yaml")
+        try:
+            assert "lqchen's container run on all CPUs" in reconcile(limited.gpu17).stdout
+            assert self.seen(limited) == everything.split() * 3
+        finally:
+            limited.commits("So many", "sed -i /^cpu_sets/d servers/gpu17.yaml")
+            assert reconcile(limited.gpu17).ok
+        assert self.seen(limited) == ["1"] * 3
+
+
 class TestOnTheServerItself:
     """What a user has there beside the container: sshd's processes, `connect`, root's work."""
 

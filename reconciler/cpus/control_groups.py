@@ -1,0 +1,176 @@
+"""Which CPUs the containers that run have: the kernel's cpusets (cpuset(7), cgroups(7)).
+
+With unified control groups systemd keeps them, as `AllowedCPUs=` of the containers' units
+(systemd.resource-control(5)), and systemd inside may share its own out further. With separate
+(v1) ones systemd leaves cpusets alone: there each container gets one of ours. In both, what a
+program sees and may choose ends there, and no root inside can change it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+from reconciler.cpus.machine import Cpus, Machine, in_words, parse
+from reconciler.host import limited_units
+from reconciler.host.places import container_unit
+from state import command
+from state.errors import LxcGpuError
+from state.files import read_text
+
+ROOT = Path("/sys/fs/cgroup")
+SLICE = "lxc.slice/lxc-gpu.slice"
+"""Where the containers' units are (setup/units/lxc-gpu@.service, systemd.slice(5))."""
+OURS = "lxc-gpu"
+"""The folder of our cpusets, in the hierarchy of v1."""
+PATIENCE = 5.0
+"""Seconds that systemd, which answers before it does it, may take to tell the kernel."""
+PASSES = 50
+"""How often is looked for programs that started while others were moved."""
+
+
+class ControlGroups(Protocol):
+    """One of the two ways to have cpusets."""
+
+    def usable(self, machine: Machine) -> Machine:
+        """The machine as far as containers may use it."""
+        ...
+
+    def held(self) -> Mapping[str, Cpus]:
+        """The containers that run, and the CPUs of each; none: it may use all."""
+        ...
+
+    def give(self, user: str, cpus: Cpus) -> None:
+        """Have a container run on these and see no others; none: on all. LxcGpuError, OSError."""
+        ...
+
+
+def mounted(root: Path = ROOT) -> ControlGroups | None:
+    """How this server has cpusets; None: it has none for us."""
+    if (controllers := read_text(root / "cgroup.controllers")) is not None:
+        return Unified(root) if "cpuset" in controllers.split() else None
+    return Separate(root) if (root / "cpuset" / "cpuset.cpus").exists() else None
+
+
+class Unified:
+    """Unified control groups (v2)."""
+
+    def __init__(self, root: Path = ROOT) -> None:
+        self._slice = root / SLICE
+        self._root = root
+
+    def usable(self, machine: Machine) -> Machine:
+        """What a sysadmin leaves to the slice of all containers (its own `AllowedCPUs=`)."""
+        return machine.only(self._all())
+
+    def _all(self) -> Cpus:
+        texts = (_text(f / "cpuset.cpus.effective") or "" for f in (self._slice, self._root))
+        return next(filter(None, map(parse, texts)), frozenset())
+
+    def held(self) -> Mapping[str, Cpus]:
+        """As the kernel has it; these files are root's, in groups that are the users'."""
+        texts = {user: _text(group / "cpuset.cpus") for user, group in _running(self._slice)}
+        sets = {user: parse(text) for user, text in texts.items() if text is not None}
+        everything = self._all()
+        return {user: cpus if everything - cpus else frozenset() for user, cpus in sets.items()}
+
+    def give(self, user: str, cpus: Cpus) -> None:
+        """By systemd, until a reboot; a daemon-reload leaves it as it is.
+
+        All are named, too: a set that has programs in it can't be emptied (ENOSPC).
+        """
+        unit, setting = container_unit(user), f"AllowedCPUs={in_words(cpus or self._all())}"
+        if cpus:
+            command.run(["systemctl", "set-property", "--runtime", unit, setting])
+        else:
+            limited_units.limit(unit, [setting])
+        deadline = time.monotonic() + PATIENCE
+        while self.held().get(user, cpus) != cpus and time.monotonic() < deadline:
+            time.sleep(0.005)
+
+
+class Separate:
+    """A hierarchy for cpusets alone (v1), of which systemd knows nothing."""
+
+    def __init__(self, root: Path = ROOT) -> None:
+        self._units = root / "systemd" / SLICE
+        self._root = root / "cpuset"
+        self._ours = self._root / OURS
+
+    def usable(self, machine: Machine) -> Machine:
+        """What is left to this machine, should it be a container itself."""
+        return machine.only(parse((self._root / "cpuset.cpus").read_text()))
+
+    def held(self) -> Mapping[str, Cpus]:
+        """Those that were narrowed, which is done when all of a container's programs are inside."""
+        return {user: self._held(self._ours / user) for user, _ in _running(self._units)}
+
+    def _held(self, group: Path) -> Cpus:
+        if not _text(group / "cgroup.procs"):  # of an earlier start, or none yet
+            return frozenset()
+        cpus = parse(_text(group / "cpuset.cpus") or "")
+        return cpus if self._all() - cpus else frozenset()
+
+    def _all(self) -> Cpus:
+        return parse((self._root / "cpuset.cpus").read_text())
+
+    def give(self, user: str, cpus: Cpus) -> None:
+        """Put all its programs into a cpuset, where those that they start stay, and narrow that."""
+        group, unit = self._ours / user, self._units / container_unit(user)
+        self._keep(self._ours)
+        for old in self._ours.iterdir():
+            if old.is_dir() and old != group:
+                with suppress(OSError):  # of a container that runs
+                    old.rmdir()
+        for _ in range(PASSES):
+            outside = _programs(unit) - _programs(group)
+            if not outside:
+                break
+            self._keep(group)
+            for pid in sorted(outside):
+                with suppress(ProcessLookupError):
+                    (group / "cgroup.procs").write_text(f"{pid}\n")
+        else:
+            raise LxcGpuError(
+                "cpus-busy",
+                f"{user}'s container starts programs faster than they can be kept to its CPUs.",
+                "It is tried again by itself.",
+            )
+        if group.is_dir():
+            (group / "cpuset.cpus").write_text(f"{in_words(cpus or self._all())}\n")
+
+    def _keep(self, group: Path) -> None:
+        """A cpuset with everything in it; a new one has nothing, and takes no program."""
+        group.mkdir(exist_ok=True)
+        for name in ("cpuset.cpus", "cpuset.mems"):
+            (group / name).write_text((self._root / name).read_text())
+
+
+def _running(units: Path) -> Iterator[tuple[str, Path]]:
+    """The users whose containers' units have a control group, and that."""
+    before, after = container_unit("*").split("*")
+    for group in units.glob(container_unit("*")):
+        yield group.name.removeprefix(before).removesuffix(after), group
+
+
+def _text(path: Path) -> str | None:
+    """What a file of a control group says; None if the group is gone, or going."""
+    try:
+        return read_text(path)
+    except OSError as error:
+        if error.errno == errno.ENODEV:
+            return None
+        raise
+
+
+def _programs(group: Path) -> frozenset[int]:
+    """All in a control group, and in those below it."""
+    found: set[int] = set()
+    for folder, _, _ in os.walk(group):
+        found.update(map(int, (_text(Path(folder) / "cgroup.procs") or "").split()))
+    return frozenset(found)

@@ -1,0 +1,91 @@
+"""The CPUs that each limited container which runs has to itself, or shares with few.
+
+Without it a container of 16 cpus sees all 128, and every program that starts a thread for each
+begins with 128: the quota (`limits`) then stops them all, ten times a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from reconciler.cpus import control_groups, machine
+from reconciler.cpus.control_groups import ControlGroups
+from reconciler.cpus.machine import Cpus, in_words
+from reconciler.cpus.sharing import shared_out
+from reconciler.plan import Change, Lock, Observed, Tell
+from state.errors import LxcGpuError, os_error
+from state.view import View
+
+
+class CpuSetKind:
+    """CPUs of containers that run. What is wanted follows from what is there: who comes takes the
+    emptiest, who goes makes room, and else everybody keeps what they have."""
+
+    name = "cpu_set"
+    lock = Lock.GLOBAL
+    per_user = True
+
+    def desired(self, view: View) -> Mapping[str, Cpus]:
+        """One for each container that runs and may not use all cpus."""
+        groups = control_groups.mounted()
+        if groups is None or not view.cpu_sets:
+            return {}
+        held = _read(groups)
+        limits = {name: view.limits_of(name).cpus for name in held if name in view.residents}
+        wanted = {name: count for name, count in limits.items() if count is not None}
+        return shared_out(_machine(groups), wanted, held) if wanted else {}
+
+    def observe(self, view: View, names: Collection[str]) -> Observed[Cpus]:
+        """As the kernel has it."""
+        groups = control_groups.mounted()
+        held = {} if groups is None else _read(groups)
+        return Observed({name: cpus for name, cpus in held.items() if cpus})
+
+    def apply(
+        self, view: View, changes: Sequence[Change[Cpus]], tell: Tell
+    ) -> Mapping[str, LxcGpuError]:
+        """While they run: programs go on, on other CPUs."""
+        groups = control_groups.mounted()
+        failed: dict[str, LxcGpuError] = {}
+        if groups is None:
+            return failed
+        for change in changes:
+            try:
+                groups.give(change.name, change.after or frozenset())
+            except (LxcGpuError, OSError) as error:
+                failed[change.name] = os_error(error) if isinstance(error, OSError) else error
+        return failed
+
+    def describe(self, change: Change[Cpus]) -> str:
+        """E.g. `have lqchen's container run on CPUs 0-15`."""
+        where = f"CPUs {in_words(change.after)}" if change.after else "all CPUs"
+        return f"have {change.name}'s container run on {where}"
+
+
+def cpus_of(user: str) -> Cpus:
+    """The CPUs of the user's container, if it runs and doesn't see all."""
+    groups = control_groups.mounted()
+    return frozenset() if groups is None else _read(groups).get(user, frozenset())
+
+
+def _read(groups: ControlGroups) -> Mapping[str, Cpus]:
+    try:
+        return groups.held()
+    except ValueError as error:
+        raise _unreadable(error) from error
+
+
+def _machine(groups: ControlGroups) -> machine.Machine:
+    try:
+        return groups.usable(machine.read())
+    except ValueError as error:
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: ValueError) -> LxcGpuError:
+    return LxcGpuError(
+        "cpus-unreadable",
+        f"The kernel says something of the CPUs that is not understood: {error}",
+        "Containers run, on the CPUs that they have. Please report it; until then, "
+        "`cpu_sets: false` in the server's file leaves CPUs alone.",
+    )

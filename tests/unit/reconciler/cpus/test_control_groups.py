@@ -1,0 +1,61 @@
+"""What the kernel says of the containers' CPUs, in folders like /sys/fs/cgroup."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from reconciler.cpus import control_groups
+from reconciler.cpus.control_groups import SLICE, Separate, Unified
+from reconciler.cpus.machine import Cpus, Machine, parse
+
+MACHINE = Machine(tuple(frozenset([n]) for n in range(8)), (parse("0-7"),), (parse("0-7"),))
+
+
+def lay_out(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+class TestUnified:
+    def test_containers_that_run_have_those_that_the_kernel_says(self, tmp_path: Path) -> None:
+        root = lay_out(tmp_path, {
+            "cgroup.controllers": "cpuset cpu memory\n",
+            f"{SLICE}/cpuset.cpus.effective": "0-3\n",
+            f"{SLICE}/lxc-gpu@all.service/cpuset.cpus": "0-7\n",  # as when it may use all again
+            f"{SLICE}/lxc-gpu@ann.service/cpuset.cpus": "2-3\n",
+            f"{SLICE}/lxc-gpu@le-qun.service/cpuset.cpus": "\n",
+            f"{SLICE}/lxc-gpu@gone.service/cgroup.procs": "",
+            f"{SLICE}/other.service/cpuset.cpus": "1\n",
+        })  # fmt: skip
+        groups = control_groups.mounted(root)
+        assert isinstance(groups, Unified)
+        nothing: Cpus = frozenset()
+        assert groups.held() == {"ann": parse("2-3"), "le-qun": nothing, "all": nothing}
+
+    def test_a_sysadmin_may_keep_cpus_from_all_containers(self, tmp_path: Path) -> None:
+        groups = Unified(lay_out(tmp_path, {"cpuset.cpus.effective": "0-6\n"}))
+        assert groups.usable(MACHINE).cpus == parse("0-6")
+        lay_out(tmp_path, {f"{SLICE}/cpuset.cpus.effective": "4-7\n"})
+        assert groups.usable(MACHINE).cpus == parse("4-7")
+
+    def test_without_cpusets_there_is_nothing_to_be_done(self, tmp_path: Path) -> None:
+        assert control_groups.mounted(lay_out(tmp_path, {"cgroup.controllers": "cpu\n"})) is None
+        assert control_groups.mounted(tmp_path / "nothing") is None
+
+
+class TestSeparate:
+    def test_what_is_narrow_and_has_programs_counts(self, tmp_path: Path) -> None:
+        ours = f"cpuset/{control_groups.OURS}"
+        root = lay_out(tmp_path, {
+            "cpuset/cpuset.cpus": "0-7\n",
+            **{f"systemd/{SLICE}/lxc-gpu@{name}.service/cgroup.procs": "" for name in "abcd"},
+            f"{ours}/a/cpuset.cpus": "0-1\n", f"{ours}/a/cgroup.procs": "17\n",
+            f"{ours}/b/cpuset.cpus": "0-7\n", f"{ours}/b/cgroup.procs": "18\n",
+            f"{ours}/c/cpuset.cpus": "4\n", f"{ours}/c/cgroup.procs": "",
+        })  # fmt: skip
+        groups = control_groups.mounted(root)
+        assert isinstance(groups, Separate)
+        assert groups.held() == {"a": parse("0-1"), **dict.fromkeys("bcd", frozenset())}
+        assert groups.usable(MACHINE) == MACHINE
