@@ -39,13 +39,13 @@ def shown(host: Host) -> bool:
 
 @pytest.fixture(scope="module")
 def raw(fleet: Fleet) -> Iterator[Host]:
-    """The server; lqchen's new system is raw, and runs."""
+    """The server; lqchen's system is raw, and runs."""
     fleet.gpu17.sh(f"rm -f {KEPT}")
-    assert agreed(fleet, "rebuild").ok
+    if form(fleet.gpu17) != "raw":  # of a lab that was set up long ago
+        assert agreed(fleet, "rebuild").ok
     assert manage(fleet, "start").ok
     yield fleet.gpu17
-    fleet.gpu17.sh(f"rm -f {KEPT}")
-    assert agreed(fleet, "recover --forget").ok
+    fleet.gpu17.sh(f"rm -rf {KEPT} {SLOT}.before")
 
 
 def test_it_runs_with_its_own_ids_on_the_disk(fleet: Fleet, raw: Host) -> None:
@@ -97,7 +97,7 @@ def test_what_it_starts_from_goes_with_it(fleet: Fleet, raw: Host) -> None:
     assert not shown(raw)
 
 
-@pytest.mark.parametrize("call", ["open_tree", "mount_setattr", "move_mount", "umount2"])
+@pytest.mark.parametrize("call", ["mount_setattr", "move_mount"])
 def test_a_start_killed_at_the_mount_is_healed(fleet: Fleet, raw: Host, call: str) -> None:
     assert manage(fleet, "stop").ok
     kill = f"strace -qq -o /dev/null --trace={call} --inject={call}:signal=KILL:when=1"
