@@ -5,21 +5,20 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 from reconciler.container import device_nodes
 from reconciler.cpus import control_groups
 from reconciler.disk import project_quota
-from reconciler.doctor.server import Server, output, unit_properties
+from reconciler.doctor.server import Server, unit_properties
 from reconciler.host import marker
 from reconciler.kinds.containers import disk_quota
+from reconciler.kinds.containers.lxcfs import LxcfsKind
 from reconciler.mounts import sources as mounts
 from reconciler.systems.fitness import fitness
 from state.errors import LxcGpuError
 from state.wire.findings import Area, Finding
 
 MOST_SAID = 5
-LXCFS = Path("/var/lib/lxcfs")
 mounts_area, memory_area = Area("mounts"), Area("memory")
 
 
@@ -146,33 +145,20 @@ def cpu_sets(server: Server) -> Iterator[Finding]:
     yield area.ok(f"containers with a limit on cpus see so many and no others{shared}")
 
 
-def lxcfs(_: Server) -> Iterator[Finding]:
+def lxcfs(server: Server) -> Iterator[Finding]:
     """Whether containers see their own limits as the machine's memory, by way of lxcfs."""
-    shown = unit_properties("lxcfs.service", "ActiveState", "ActiveEnterTimestampMonotonic")
-    if shown.get("ActiveState") != "active" or not (LXCFS / "proc/meminfo").exists():
+    if unit_properties("lxcfs.service", "ActiveState") != {"ActiveState": "active"}:
         yield memory_area.note(
             "lxcfs doesn't run: `free` in a container shows the whole server's memory.",
-            "systemctl enable --now lxcfs; containers see it after a restart",
+            "systemctl enable --now lxcfs; a round has containers that run see it, too",
         )
         return
     yield memory_area.ok("lxcfs runs: containers see their own limits as the machine's memory")
-    since = shown.get("ActiveEnterTimestampMonotonic", "")
-    stale = [user for user, began in _running() if since.isdigit() and began < int(since)]
+    stale = LxcfsKind().observe(server.view, ()).found if server.view else ()
     if stale:
         yield memory_area.wrong(
-            f"lxcfs was started again after these containers: {', '.join(stale)}. In them, "
-            "`free` and all that reads /proc/meminfo fails.",
-            "They type `ssh SERVER-manage restart`; you: systemctl restart lxc-gpu@USER",
+            f"The lxcfs that these containers saw has ended: {', '.join(sorted(stale))}. In them, "
+            "`free`, `ps` and all that reads /proc/meminfo fails.",
+            "`lxc-gpu reconcile` has them see the one that runs; else: systemctl restart "
+            "lxc-gpu@USER",
         )
-
-
-def _running() -> Iterator[tuple[str, int]]:
-    """Containers that run, and since when, in microseconds since the boot."""
-    listing = output("systemctl", "list-units", "--state=active", "--plain", "--no-legend",
-                     "lxc-gpu@*")  # fmt: skip
-    for line in listing.splitlines():
-        unit = (line.split() or [""])[0]
-        began = unit_properties(unit, "ActiveEnterTimestampMonotonic")
-        number = began.get("ActiveEnterTimestampMonotonic", "")
-        if number.isdigit():
-            yield unit.split("@")[1].removesuffix(".service"), int(number)

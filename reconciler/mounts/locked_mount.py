@@ -70,6 +70,16 @@ def detached(folder: int, flags: Collection[str], ids: int | None) -> Iterator[i
         os.close(tree)
 
 
+def clone(path: Path) -> int:
+    """A descriptor of a file or folder as a mount that is nowhere yet."""
+    return _call(_OPEN_TREE, -100, bytes(path), _OPEN_TREE_CLONE | os.O_CLOEXEC)
+
+
+def attach(tree: int, place: Path) -> None:
+    """Mount what `clone` gave."""
+    _call(_MOVE_MOUNT, tree, b"", -100, bytes(place), _MOVE_MOUNT_F_EMPTY_PATH)
+
+
 def unmount(place: Path) -> None:
     """Take the mount at `place` away, in use or not (umount2(2), MNT_DETACH)."""
     libc = ctypes.CDLL(None, use_errno=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from reconciler.host.journal import event
 from state.wire.messages import MOST_DRIFT, Drift, Report
 
-UPKEEP = frozenset({"bridge_port", "connection", "cpu_set"})
+UPKEEP = frozenset({"bridge_port", "connection", "cpu_set", "lxcfs"})
 """Kinds whose things begin anew with each start of a container, from inside, too, or with each
 connection of a user: no drift."""
 MOST_EVENTS = 100

@@ -20,6 +20,7 @@ from reconciler.kinds.containers.cpu_set import CpuSetKind
 from reconciler.kinds.containers.device import DeviceKind
 from reconciler.kinds.containers.disk_quota import DiskQuotaKind
 from reconciler.kinds.containers.limits import LimitsKind
+from reconciler.kinds.containers.lxcfs import LxcfsKind
 from reconciler.kinds.containers.mount import MountKind
 from reconciler.kinds.containers.old_home import OldHomeKind
 from reconciler.kinds.containers.unit_account import UnitAccountKind
@@ -56,5 +57,6 @@ KINDS: tuple[AnyKind, ...] = (
     DiskQuotaKind(),
     ContainerKind(),
     IdentityKind(),
+    LxcfsKind(),
     OldHomeKind(),
 )

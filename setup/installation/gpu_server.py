@@ -220,8 +220,7 @@ def state_machine(url: str) -> tuple[str, str]:
 
 
 def _units(steps: Steps) -> None:
-    sources = sorted((CHECKOUT / "setup" / "units").iterdir())
-    changed = [steps.file(UNIT_FOLDER / unit.name, unit.read_text()) for unit in sources]
+    changed = [steps.file(path, source.read_text()) for path, source in _unit_files()]
     for account in pwd.getpwall():
         if (shared := account.pw_name in SERVICES) or account.pw_shell == USERS_SHELL:
             limits = slices.LIMITS_FOR_ALL if shared else slices.LIMITS
@@ -237,6 +236,13 @@ def _units(steps: Steps) -> None:
         if not command.run(["systemctl", "is-enabled", "--quiet", unit], check=False).ok:
             steps.say(f"enable {unit}")
             command.run(["systemctl", "enable", "--quiet", unit])
+
+
+def _unit_files() -> list[tuple[Path, Path]]:
+    """Where each unit and drop-in of ours is to be, and where it is in the checkout."""
+    folder = CHECKOUT / "setup" / "units"
+    sources = sorted(path for path in folder.rglob("*") if path.is_file())
+    return [(UNIT_FOLDER / source.relative_to(folder), source) for source in sources]
 
 
 def _require_pam() -> None:
@@ -324,8 +330,10 @@ def _undo(steps: Steps) -> None:
     for unit in (*ENABLED_UNITS, AT_BOOT[0]):
         command.run(["systemctl", "disable", "--now", "--quiet", unit], check=False)
     command.run(["systemctl", "unmask", "--quiet", *UNUSED_UNITS], check=False)
-    for source in sorted((CHECKOUT / "setup" / "units").iterdir()):
-        steps.remove(UNIT_FOLDER / source.name)
+    for path, _ in _unit_files():
+        steps.remove(path)
+        if path.parent != UNIT_FOLDER and path.parent.is_dir() and not any(path.parent.iterdir()):
+            path.parent.rmdir()
     for limits in sorted(UNIT_FOLDER.glob("lxc-gpu@*.service.d")):
         steps.remove(limits)
     for limits in sorted(UNIT_FOLDER.glob(f"{slices.slice_of('*')}.d/{slices.DROP_IN}")):

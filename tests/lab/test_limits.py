@@ -160,6 +160,23 @@ class TestWhatProgramsSee:
         assert limited.types("ssh gpu17-manage restart").ok
         assert self.seen(limited) == ["1"] * 3
 
+    def test_and_of_memory_when_lxcfs_ended_meanwhile(self, limited: Fleet) -> None:
+        """§3: it comes back, and containers that run see the new one: nobody is restarted."""
+        gpu17, before = limited.gpu17, shown(limited.gpu17)["MainPID"]
+        memory = "ssh gpu17 'free -m; lscpu >/dev/null && ps -ef >/dev/null && echo well'"
+        for ended in ("systemctl kill -s KILL lxcfs", "systemctl restart lxcfs"):
+            gpu17.sh(ended)
+            eventually(lambda: gpu17.sh("systemctl is-active lxcfs", check=False).ok)
+            eventually(lambda: " 512 " in limited.types(memory).stdout)
+            assert limited.types(memory).stdout.endswith("well\n")
+        gpu17.sh("systemctl stop lxcfs")
+        assert reconcile(gpu17).ok
+        assert limited.types(memory).stdout.endswith("well\n"), "it is the server's memory"
+        gpu17.sh("systemctl start lxcfs")
+        eventually(lambda: " 512 " in limited.types(memory).stdout)
+        assert self.seen(limited) == ["1"] * 3
+        assert shown(gpu17)["MainPID"] == before
+
     def test_all_without_a_limit_or_with_the_setting_off(self, limited: Fleet) -> None:
         everything = limited.gpu17.sh("nproc").stdout
         assert limited.types("ssh gpu17 nproc", user="ann").stdout == everything

@@ -1,0 +1,120 @@
+"""lxcfs in containers: /proc/meminfo and its like, with what the container may take.
+
+LXC binds its files at each start (/usr/share/lxcfs/lxc.mount.hook). When lxcfs ends, each of these
+mounts is dead for ever: free(1), ps(1) and lscpu(1) fail until something takes it away.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+from reconciler.children import inside
+from reconciler.mounts import locked_mount
+from reconciler.mounts.sources import MOST_INSIDE
+from state.errors import LxcGpuError
+from state.files import read_text
+
+LXCFS = Path("/var/lib/lxcfs")
+SINCE = Path("/run/lxcfs.pid")
+"""Written when it starts (lxcfs(1), `--pidfile`)."""
+FILES = (
+    *(f"/proc/{name}" for name in ("cpuinfo", "diskstats", "loadavg", "meminfo", "slabinfo")),
+    *("/proc/stat", "/proc/swaps", "/proc/uptime", "/sys/devices/system/cpu"),
+)
+"""What a container is given that has nothing of it; one that lxcfs hasn't is left out."""
+PATIENCE = 5.0
+"""Seconds that a container may take."""
+_TRIES = 20
+_ITS_OWN = re.compile(r"/proc/[a-z]+|/sys/devices/system/cpu(/[a-z]+)?", re.ASCII)
+
+
+def alive() -> str | None:
+    """The device of the lxcfs that runs; None: none does. Asks it nothing: it might hang."""
+    pid = (read_text(SINCE) or "").strip()
+    if not pid.isdigit() or read_text(Path("/proc") / pid / "comm") != "lxcfs\n":
+        return None
+    for _ in range(_TRIES):
+        text = Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape")
+        if (found := _uppermost(text).get(str(LXCFS))) is not None:
+            return found[0]
+        time.sleep(0.1)  # it begins
+    return None
+
+
+def seen_by(pid: int) -> str:
+    """The mounts of a process in a container, the oldest ones if there are too many."""
+    with Path(f"/proc/{pid}/mountinfo").open("rb") as stream:
+        return stream.read(MOST_INSIDE).decode("utf-8", "surrogateescape")
+
+
+def unfit(mountinfo: str, current: str | None) -> frozenset[str]:
+    """Files of an lxcfs that is no more; or all, if there are none, and one runs. Pure.
+
+    `current`: the device of the one that runs. What else the container's root did with such files,
+    or put over them, is their own affair.
+    """
+    its_own = {
+        point: device
+        for point, (device, root) in _uppermost(mountinfo).items()
+        if root == point and _ITS_OWN.fullmatch(point)
+    }
+    if current and not its_own:
+        return frozenset(FILES)
+    return frozenset(point for point, device in its_own.items() if device != current)
+
+
+def _uppermost(mountinfo: str) -> Mapping[str, tuple[str, str]]:
+    """Where an lxcfs is to be seen, with its device and what of it that is (proc(5))."""
+    found: dict[str, tuple[str, str]] = {}
+    for line in mountinfo.splitlines():
+        fields, _, more = line.partition(" - ")
+        words = fields.split(" ")
+        if len(words) > 4:
+            found.pop(words[4], None)
+            if more.startswith("fuse.lxcfs "):
+                found[words[4]] = (words[2], words[3])
+    return found
+
+
+def renew(user: str, points: frozenset[str]) -> None:
+    """Take these away in a user's container, and put those of the lxcfs that runs there.
+
+    By a child that is the container's root, so the worst that it can be led to is what that could
+    do itself. LxcGpuError if it fails.
+    """
+    with ExitStack() as opened:
+        trees: dict[str, int | None] = dict.fromkeys(sorted(points))
+        for point in trees if alive() else ():
+            with suppress(FileNotFoundError):  # another release of it has other files
+                tree = locked_mount.clone(LXCFS / point.lstrip("/"))
+                opened.callback(os.close, tree)
+                trees[point] = tree
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+        stream = opened.enter_context(os.fdopen(reader, "rb", buffering=0))
+        kept = [writer, *(tree for tree in trees.values() if tree is not None)]
+        try:
+            child = inside.started(user, lambda: _exchange(trees), kept=kept, says=writer)
+        finally:
+            os.close(writer)
+        ended = inside.wait(child, stream.fileno(), PATIENCE, lambda _: None)
+    if ended.status != 0:
+        raise LxcGpuError(
+            "lxcfs-dead",
+            f"{user}'s container has dead files of lxcfs: {ended.said.strip() or 'no answer'}",
+            f"A restart brings them back: `systemctl restart lxc-gpu@{user}`.",
+        )
+
+
+def _exchange(trees: Mapping[str, int | None]) -> None:
+    """In the container."""
+    for point, tree in trees.items():
+        with suppress(OSError):  # nothing is mounted there
+            locked_mount.unmount(Path(point))
+        if tree is not None:
+            locked_mount.attach(tree, Path(point))
+    os._exit(0)

@@ -1,0 +1,38 @@
+"""What of lxcfs a container sees, by its mounts: some of it, or a trap of its root's."""
+
+from __future__ import annotations
+
+import pytest
+
+from reconciler.mounts.lxcfs import FILES, unfit
+
+MEMINFO, UPTIME = "/proc/meminfo", "/proc/uptime"
+
+
+def mount(device: str, point: str, root: str = "", kind: str = "fuse.lxcfs") -> str:
+    return f"900 800 {device} {root or point} {point} rw,nosuid shared:7 - {kind} lxcfs rw\n"
+
+
+BOTH = mount("0:50", MEMINFO) + mount("0:50", UPTIME)
+
+
+def test_files_of_one_that_ended_are_to_be_exchanged() -> None:
+    assert unfit(BOTH, "0:60") == unfit(BOTH, None) == {MEMINFO, UPTIME}
+    assert unfit(BOTH, "0:50") == frozenset()
+    assert unfit(BOTH + mount("0:60", MEMINFO), "0:60") == {UPTIME}
+
+
+def test_who_has_none_is_given_all_once_there_is_one() -> None:
+    proc = mount("0:4", "/proc", "/", "proc")
+    assert unfit(proc, "0:60") == frozenset(FILES)
+    assert unfit(proc, None) == frozenset()
+
+
+@pytest.mark.parametrize("theirs", [
+    mount("0:9", MEMINFO, kind="tmpfs"),  # put over it: below, it may be as dead as it likes
+    mount("0:50", "/proc/../etc/passwd"), mount("0:50", "/etc/passwd"),
+    mount("0:50", "/etc/passwd", "/proc/stat"), mount("0:50", "/proc/1/mem"),
+    mount("0:50", "/sys/devices/system/cpu/cpu0/online"), "900 800\n", "\udcff - fuse.lxcfs\n",
+])  # fmt: skip
+def test_what_its_root_mounted_is_left_alone(theirs: str) -> None:
+    assert unfit(mount("0:50", MEMINFO) + mount("0:60", UPTIME) + theirs, "0:60") <= {MEMINFO}
