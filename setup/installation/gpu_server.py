@@ -297,8 +297,10 @@ def _apparmor(steps: Steps) -> None:
 
 def _modules(steps: Steps) -> None:
     """What engines inside containers need of the kernel, now and at each boot."""
-    if _is_a_container() or not (names := modules.loadable()):
+    if _is_a_container():
         return
+    steps.packages(("kmod",))
+    names = modules.loadable()
     written = steps.file(modules.AT_BOOT, modules.boot_file(names))
     if missing := modules.absent():
         steps.say(f"load modules of the kernel: {' '.join(missing)}")
