@@ -138,21 +138,22 @@ def _is_typed(fleet: Fleet, line: str) -> bool:
     return fleet.types(line).ok
 
 
+@pytest.fixture(scope="class")
+def offers(fleet: Fleet) -> Iterator[Host]:
+    """gpu18, which offers another template; its archive is not there yet."""
+    revision = fleet.commits("gpu18: a choice of templates", OFFERED)
+    assert reconcile(fleet.gpu18).ok
+    yield fleet.gpu18
+    before = f"git show {revision}^:servers/gpu18.yaml >servers/gpu18.yaml"
+    leave = "git rm -q --ignore-unmatch registrations/gpu18/lqchen.yaml"
+    fleet.commits("gpu18: no choice", f"{before}; {leave}")
+    assert reconcile(fleet.gpu18).ok
+    fleet.gpu18.run(["lxc-gpu", "purge", "lqchen", "--yes"], timeout=120)
+    fleet.gpu18.sh(f"rm {ARCHIVES}/{OTHER}.tar.zst")
+
+
 class TestChoice:
     """People take one of the templates that a server names for them."""
-
-    @pytest.fixture(scope="class")
-    def offers(self, fleet: Fleet) -> Iterator[Host]:
-        """gpu18, which offers another template; its archive is not there yet."""
-        revision = fleet.commits("gpu18: a choice of templates", OFFERED)
-        assert reconcile(fleet.gpu18).ok
-        yield fleet.gpu18
-        before = f"git show {revision}^:servers/gpu18.yaml >servers/gpu18.yaml"
-        leave = "git rm -q --ignore-unmatch registrations/gpu18/lqchen.yaml"
-        fleet.commits("gpu18: no choice", f"{before}; {leave}")
-        assert reconcile(fleet.gpu18).ok
-        fleet.gpu18.run(["lxc-gpu", "purge", "lqchen", "--yes"], timeout=120)
-        fleet.gpu18.sh(f"rm {ARCHIVES}/{OTHER}.tar.zst")
 
     def test_names_that_are_none_are_refused_and_the_right_ones_listed(
         self, fleet: Fleet, offers: Host
