@@ -7,7 +7,7 @@ and says why.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reconciler.host import locks, places
 from reconciler.host.config import ServerConfig, ssh_command
@@ -62,13 +62,19 @@ def publish_newest(config: ServerConfig) -> Newest:
 
 
 def render_again(config: ServerConfig) -> bool:
-    """Publish the view of the same revision anew if nobody understands the one that is there.
+    """Publish the view of the same revision anew if this release would write another one.
 
-    An earlier release wrote it, or it is damaged. Asks no other machine. Whether it was done.
+    An earlier one wrote it, which knew fewer fields, or it is damaged. Asks no other machine.
+    Whether it was done.
     """
     with locks.lock(locks.PUBLISH):
-        if published_view() is not None or (view := _rendered_again(config)) is None:
+        there = published_view()
+        if there is not None and files.read_text(places.VIEW) == to_json(there):
             return False
+        if (view := _rendered_again(config)) is None:
+            return False
+        if there is not None:  # the commits say it, and aren't read here
+            view = replace(view, allow_disable=there.allow_disable)
         files.write_file(places.VIEW, to_json(view))
         return True
 
