@@ -13,6 +13,8 @@ from state.reading.syntax import LARGEST_FILE, BadYamlError, Document, parse
 
 MOST_FILES = 200_000
 """Files of ours in one tree; more is no fleet."""
+_BUFFERED = ("cat-file", "--buffer")
+"""Else Git writes each object by itself, and we read ten thousand times."""
 
 
 class TreeReader:
@@ -81,7 +83,7 @@ class TreeReader:
         if not blobs:
             return
         asked = "\n".join(blobs).encode()
-        sizes = self._git.run("cat-file", "--batch-check=%(objectname) %(objectsize)", stdin=asked)
+        sizes = self._git.run(*_BUFFERED, "--batch-check=%(objectname) %(objectsize)", stdin=asked)
         sane = []
         for blob, size in (line.split() for line in sizes.decode("ascii").splitlines()):
             if size == "missing":  # that is what Git says of a damaged one as well
@@ -90,7 +92,7 @@ class TreeReader:
                 yield blob, bytes(LARGEST_FILE + 1)
             else:
                 sane.append(blob)
-        answer = self._git.run("cat-file", "--batch", stdin="\n".join(sane).encode())
+        answer = self._git.run(*_BUFFERED, "--batch", stdin="\n".join(sane).encode())
         at = 0
         for blob in sane:
             head, _, _ = answer[at : at + 200].partition(b"\n")
