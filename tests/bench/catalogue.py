@@ -57,7 +57,7 @@ def _one(measure: Callable[[Lab], Figure]) -> Callable[[Lab], Iterable[Figure]]:
 
 
 CATALOGUE: tuple[Measurement, ...] = (
-    InLab("manage", "ssh gpu17-manage, container running", _one(logins.manage_while_running)),
+    InLab("manage", "ssh gpu17-manage, container running", logins.manage_while_running),
     InLab("status", "ssh gpu17-manage status", lambda lab: [logins.only_looking(lab, "status")]),
     InLab("gpus", "ssh gpu17-manage gpus", lambda lab: [logins.only_looking(lab, "gpus")]),
     InLab("cold-start", "a container's start until its sshd answers", _one(logins.cold_start)),
