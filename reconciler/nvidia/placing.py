@@ -6,13 +6,14 @@ Written below its file system as its root, no link followed; its owner's own thi
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from reconciler.children import hostile
 from reconciler.host import places
 from reconciler.mounts.tree import Tree
-from reconciler.nvidia import kept
+from reconciler.nvidia import inner, kept
 from reconciler.nvidia.driver import Driver
 
 
@@ -24,10 +25,10 @@ def folder_for(there: Driver) -> Path | None:
     return None
 
 
-def put_inside(tree: Tree, folder: Path) -> None:
-    """Have the container's loader and search path find the libraries and tools.
+def put_inside(tree: Tree, folder: Path, inner_files: Mapping[str, str | None]) -> None:
+    """Have the container's loader and search path find the libraries and tools, and its engines.
 
-    HostileError if something of its owner's is in the way.
+    HostileError if something of its owner's is in the way of the first two.
     """
     conf = f"# Written by lxc-gpu: {folder.name}\n{places.NVIDIA_INSIDE}/lib\n"
     links = _links(folder)
@@ -35,14 +36,18 @@ def put_inside(tree: Tree, folder: Path) -> None:
     def work(root: int) -> None:
         with hostile.opened_folder(root, places.NVIDIA_INSIDE.relative_to("/"), make=0o755):
             path = PurePosixPath(kept.CONF)
-        with suppress(FileNotFoundError):
-            if hostile.read_below(root, path) == conf:
-                return
-        for place, target in links.items():
-            _link_below(root, PurePosixPath(place), target)
-        hostile.write_below(root, path, conf, 0o644, folder_mode=0o755)
+        if hostile.read_below(root, path) != conf:
+            for place, target in links.items():
+                _link_below(root, PurePosixPath(place), target)
+            hostile.write_below(root, path, conf, 0o644, folder_mode=0o755)
+        inner.put(root, inner_files)
 
     hostile.as_owner(tree, tree.first, work)
+
+
+def take_out(tree: Tree) -> None:
+    """Have no files of ours for engines in a container that gets no libraries: they would fail."""
+    hostile.as_owner(tree, tree.first, lambda root: inner.put(root, inner.NOTHING))
 
 
 def _links(folder: Path) -> dict[str, str]:

@@ -41,16 +41,20 @@ def supply(view: View, user: str, resident: Resident) -> Supply:
     binds = list[Bind]()
     problems = list(wrong)
     folder = None
-    if view.driver == "mount" and there.present:
-        from reconciler.nvidia import placing  # not on the way of a start without a driver
+    if there.present:
+        from reconciler.nvidia import inner, placing  # not on the way of a start without a driver
 
+        tree = Tree.of(view, user, resident)
         try:
-            if folder := placing.folder_for(there):
-                placing.put_inside(Tree.of(view, user, resident), folder)
+            if view.driver == "mount" and (folder := placing.folder_for(there)):
+                engines = inner.files(files, nodes.cards(), folder)
+                placing.put_inside(tree, folder, engines)
+            else:
+                placing.take_out(tree)
         except LxcGpuError as error:
             folder = None
             problems.append(error)
-        if there.upgraded:
+        if view.driver == "mount" and there.upgraded:
             problems.append(_upgraded(there, folder))
     if folder:
         binds.append(Bind(folder, str(places.NVIDIA_INSIDE), READ_ONLY))

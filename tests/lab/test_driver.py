@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import platform
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from laboratory.hosts import Host
+from laboratory.images.podman import podman
+from laboratory.images.recipes import TEMPLATE_RELEASE
+from laboratory.progress import Progress
 
+from reconciler.nvidia.versions import MACHINE
 from state.command import run
 from tests.lab import nvidia
 from tests.lab.fleet import CONTAINERS, Fleet, end_at_once, in_container, reconcile
@@ -240,6 +245,79 @@ def _as_yaml(spec: dict[str, object]) -> str:
     return str(stream.getvalue())
 
 
+IMAGE = """
+sudo rm -rf image
+mkdir -p image/dev image/proc image/sys image/etc image/run image/tmp image/bin
+mkdir -p image/usr/lib64 image/usr/lib/x86_64-linux-gnu
+ln -s usr/lib image/lib; ln -s usr/lib64 image/lib64
+cp -L /lib64/ld-linux-x86-64.so.2 image/usr/lib64/
+cp -L /lib/x86_64-linux-gnu/lib{c.so.6,m.so.6,dl.so.2,pthread.so.0,rt.so.1} \\
+    image/usr/lib/x86_64-linux-gnu/
+cp where image/bin/; cp /bin/busybox image/bin/; sudo ldconfig
+"""
+"""A root folder of an image as small as may be: a loader without a cache, and two programs."""
+ROOTFS = "/home/lqchen/image"
+PODMAN = "ssh gpu17 sudo podman run --rm --cgroups=disabled --network=none"
+"""Without what needs unified control groups or networks: they have no part in this."""
+
+
+@pytest.fixture(scope="class")
+def engine(fleet: Fleet, server: Host) -> Iterator[Fleet]:
+    """lqchen's container with Podman in it, and an image."""
+    with Progress() as progress:
+        archive = podman(progress)
+    files = run(["tar", "-tf", archive]).stdout.splitlines()
+    unpack = "ssh gpu17 sudo tar -C / --keep-directory-symlink -x"
+    assert fleet.types(unpack, stdin=archive.read_bytes()).ok
+    made = fleet.types("ssh gpu17 bash -s", stdin=IMAGE)
+    assert made.ok, made.stderr
+    yield fleet
+    away = "".join(f"/{file}\n" for file in files if not file.endswith("/"))
+    fleet.types("ssh gpu17 'sudo rm -rf image /var/lib/containers; sudo xargs rm -f'", stdin=away)
+
+
+@pytest.mark.skipif(MACHINE != "x86_64", reason="the image is made for it")
+@pytest.mark.skipif(
+    platform.freedesktop_os_release().get("VERSION_CODENAME") != TEMPLATE_RELEASE,
+    reason="this machine's archive has Podman for another release than the containers have",
+)
+class TestInnerContainers:
+    """GPUs in containers inside: Podman is real, the kernel's side of the driver is played."""
+
+    def test_podman_passes_them_on(self, engine: Fleet) -> None:
+        """Without NVIDIA's toolkit; programs find the libraries although nobody ran ldconfig."""
+        run = f"{PODMAN} --device nvidia.com/gpu=all --rootfs {ROOTFS}"
+        done = engine.types(f"{run} /bin/where libcuda.so.1 libnvidia-ml.so.1 libcuda.so")
+        assert done.ok, done.stderr
+        assert done.stdout.count("/x86_64-linux-gnu/lib") == 3
+        seen = engine.types(f"{run} /bin/busybox ls /dev /dev/nvidia-caps").stdout.split()
+        assert {"nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm", "nvidia-cap1"} <= set(seen)
+        smi = engine.types(f"{run} nvidia-smi")  # it finds NVML; that there is no module is played
+        assert "couldn't communicate with the NVIDIA driver" in smi.stdout
+        written = engine.types(f"{run} /bin/busybox touch /usr/bin/nvidia-smi /usr/local/nvidia/x")
+        assert written.stderr.count("Read-only file system") == 2
+
+    def test_one_of_them_and_none(self, engine: Fleet) -> None:
+        one = f"{PODMAN} --device nvidia.com/gpu={nvidia.UUIDS[1]} --rootfs {ROOTFS}"
+        seen = engine.types(f"{one} /bin/busybox ls /dev").stdout.split()
+        assert "nvidia1" in seen
+        assert "nvidia0" not in seen
+        none = engine.types(f"{PODMAN} --rootfs {ROOTFS} /bin/busybox ls /dev").stdout
+        assert "console" in none or "null" in none
+        assert "nvidia" not in none
+
+    def test_ones_own_specification_stays_beside_our_settings(self, engine: Fleet) -> None:
+        own = "cdiVersion: 0.5.0\nkind: nvidia.com/gpu\n"
+        place = "/etc/cdi/nvidia.yaml"
+        assert "Written by lxc-gpu" in engine.types(f"ssh gpu17 cat {place}").stdout
+        assert engine.types(f"ssh gpu17 sudo tee {place}", stdin=own).ok
+        restart(engine)
+        assert engine.types(f"ssh gpu17 cat {place}").stdout == own
+        engine.types(f"ssh gpu17 sudo rm {place}")
+        settings = engine.types("ssh gpu17 cat /etc/nvidia-container-runtime/config.toml").stdout
+        assert "\nno-cgroups = true\n" in settings
+
+
 class TestWhichGpus:
     def nodes(self, fleet: Fleet) -> list[str]:
         return fleet.types("ssh gpu17 'cd /dev; ls -d nvidia* nvidia-caps/*'").stdout.split()
@@ -251,6 +329,8 @@ class TestWhichGpus:
             assert both == sorted([*control, "nvidia0", "nvidia1"])
             assert "Note" not in restart_with_gpus(fleet, f"[{nvidia.UUIDS[1]}]")
             assert self.nodes(fleet) == sorted([*control, "nvidia1"])
+            named = fleet.types("ssh gpu17 cat /etc/cdi/nvidia.yaml").stdout
+            assert (nvidia.UUIDS[1] in named, nvidia.UUIDS[0] in named) == (True, False)
             made = fleet.types("ssh gpu17 'sudo mknod /dev/nvidia0 c 195 0'")
             assert "Operation not permitted" in made.stderr
             said = restart_with_gpus(fleet, '["0", "7"]')
