@@ -17,7 +17,7 @@ from state.errors import LxcGpuError
 PATIENCE = 1.0
 """Seconds: what stands at that place is the container's, and may not answer."""
 _FSCONFIG, _FSPICK = 431, 433
-_AT_FDCWD, _FSPICK_CLOEXEC = -100, 1
+_AT_FDCWD, _CLOEXEC_NO_FOLLOW = -100, 1 | 2
 _SET_STRING, _RECONFIGURE = 1, 7
 _WHOLE = "50%"
 
@@ -44,7 +44,7 @@ def fit(user: str, memory: int | None) -> None:
             os.close(writer)
         ended = inside.wait(child, stream.fileno(), PATIENCE, lambda _: None)
     if ended.status != 0:
-        event("shared-memory", user=user, size=_size(memory), why=ended.said or "no answer")
+        event("shared-memory", user=user, size=_size(memory), why=ended.said.strip() or "no answer")
 
 
 def _size(memory: int | None) -> str:
@@ -61,7 +61,7 @@ def _resizing(size: str) -> Callable[[], None]:
     place, name, value = b"/dev/shm", b"size", size.encode()
 
     def act() -> None:
-        there = libc.syscall(_FSPICK, _AT_FDCWD, place, _FSPICK_CLOEXEC)
+        there = libc.syscall(_FSPICK, _AT_FDCWD, place, _CLOEXEC_NO_FOLLOW)
         if (
             there < 0
             or libc.syscall(_FSCONFIG, there, _SET_STRING, name, value, 0) != 0
