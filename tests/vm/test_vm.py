@@ -135,6 +135,11 @@ class TestMachine:
         assert gpu17.read("/sys/module/apparmor/parameters/enabled") == "Y\n"
         assert gpu17.boot_state() == "running"
 
+    def test_kernel_settings_for_containers_are_in_effect(self, gpu17: VirtualMachine) -> None:
+        """Set-up has systemd apply them; LXC's own file would leave inotify at 1024."""
+        names = "fs.inotify.max_user_instances kernel.keys.maxkeys kernel.perf_event_paranoid"
+        assert gpu17.sh(f"sysctl -n {names}").stdout.split() == ["8192", "2000", "2"]
+
     def test_commands_are_run_as_on_other_hosts(self, gpu17: VirtualMachine) -> None:
         words = [
             "sh",
