@@ -136,6 +136,10 @@ class View:
     """Device files of the server that every container gets; with `*` at the end, each number."""
     templates: Mapping[str, str] = field(default_factory=dict)
     """What people may take in place of `template`, each with a line for people."""
+    spares: int = 0
+    """How many systems are kept unpacked of each template in use."""
+    spare_subid: int = 0
+    """The first id of the range in which they are unpacked (`Subids.spare`)."""
 
     @property
     def offered(self) -> tuple[str, ...]:
@@ -249,6 +253,8 @@ def view_of(state: State, server: str, revision: str, allow_disable: int = 0) ->
         account_prefix=state.fleet.account_prefix,
         templates=dict(here.templates),
         devices=here.devices,
+        spares=here.spares,
+        spare_subid=state.fleet.subids.spare,
     )
 
 

@@ -41,6 +41,7 @@ SERVER: tuple[Check[Server], ...] = (
     storage.containers_folder,
     storage.snapshots_folder,
     storage.template,
+    storage.spares,
     storage.permissions,
     resources.sources,
     resources.devices,

@@ -12,7 +12,10 @@ from pathlib import Path
 from reconciler.doctor.server import Server, as_nobody, text_of
 from reconciler.doctor.service import duration
 from reconciler.host import marker, places
+from reconciler.rounds import keep_spares
 from reconciler.snapshots.shelf import OURS
+from reconciler.spares.decision import Readiness
+from reconciler.systems.fitness import fitness
 from state.errors import LxcGpuError
 from state.wire.findings import Area, Finding
 
@@ -160,6 +163,44 @@ def template(server: Server) -> Iterator[Finding]:
     else:
         age = duration(max(0, time.time() - status.st_mtime))
         yield template_area.ok(f"{path.name}: {status.st_size / 2**20:.0f} MiB, made {age} ago")
+
+
+def spares(server: Server) -> Iterator[Finding]:
+    """Whether who registers gets a system at once."""
+    if server.view is None:
+        return
+    if not server.view.spares:
+        yield template_area.ok("no system is kept ready (`spares: 0`)")
+        return
+    try:
+        why_not = fitness(server.view).why_not
+        found = keep_spares.ready(server.view)
+    except (LxcGpuError, OSError):  # `containers_folder` says so
+        return
+    if why_not:
+        yield template_area.note(
+            "no system is kept ready: those for one person don't fit another, as this kernel can't "
+            "show them with other ids. A registration unpacks the template.",
+            "A newer kernel; until then nothing is lost but time.",
+        )
+        return
+    for one in found:
+        yield readiness_finding(one)
+
+
+def readiness_finding(one: Readiness) -> Finding:
+    """What it means that none is ready. Pure."""
+    if one.ready:
+        return template_area.ok(f"a system from {one.template} is ready for the next")
+    if one.why_not:
+        return template_area.note(
+            f"No system from {one.template} is ready, and none is made: {one.why_not}",
+            "It is tried again within an hour. `journalctl -t lxc-gpu | grep spare-failed`",
+        )
+    return template_area.note(
+        f"No system from {one.template} is ready yet: a registration unpacks it meanwhile.",
+        f"`systemctl status {keep_spares.UNIT}`; `systemctl start {keep_spares.UNIT}`",
+    )
 
 
 def permissions(_: Server) -> Iterator[Finding]:

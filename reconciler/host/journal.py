@@ -22,6 +22,7 @@
 | stays-down | one that ran is not: its user has left, or the server's policy says so |
 | idleness-failed | nobody could look which containers stand idle; `code=` says why |
 | crashed | a mistake of ours ended what the account iam was asked for; `what=` is for a report |
+| spare-ready, spare-failed | a system of a template was made ready for the next one, or not |
 | purged | a sysadmin deleted what a disabled user left |
 """
 

@@ -48,6 +48,13 @@ CHOSEN = KEPT / "chosen"
 MADE = KEPT / "made"
 """A file for each user whose container was made here: one that is gone is not made anew unasked."""
 
+SPARES = KEPT / "spares.json"
+"""Which unpacked systems are ready, and of which archives (`reconciler.spares.notes`)."""
+SPARES_ACCOUNT = "lxc-gpu-spares"
+"""Who has the ids in which they are unpacked; set-up makes it. No user's name begins like that."""
+STORE = ".spares"
+"""Where they are, in the folder of the containers."""
+
 OLD_OWNERS = KEPT / "old-owners"
 """A file for each user who was shown an old home here, with the uid of the account whose it is."""
 

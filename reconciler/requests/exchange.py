@@ -27,6 +27,7 @@ from reconciler.host.published import current_view, resident_of
 from reconciler.mounts.tree import Tree
 from reconciler.plan import Tell
 from reconciler.requests import power
+from reconciler.rounds import keep_spares
 from reconciler.systems import folders
 from reconciler.systems.fitting import fit
 from reconciler.systems.inventory import PREVIOUS, Systems, systems_of
@@ -77,6 +78,7 @@ def replace(
                 notes = fit(now, user, resident, Tree.of(now, user, resident), tree)
                 trash = _put_in_place(root, tree.slot)
                 done = _go_on(now, user, resident, notes, tell, was_running=was_running)
+        keep_spares.wake(view)
         if trash is not None:
             tell(Progress("removing the system that was kept until now"))
             removal.delete(trash)

@@ -13,6 +13,7 @@ from reconciler.host.published import CurrentView, current_view, published_view
 from reconciler.host.status import read_status, write_status
 from reconciler.host.suspension import Suspension, suspension
 from reconciler.plan import AnyKind, Tell
+from reconciler.rounds import keep_spares
 from reconciler.rounds.converge import Outcome, SupersededError, converge
 from reconciler.rounds.drift import Write, drift_after, remembered, write_events
 from reconciler.rounds.newest import Newest, publish_newest
@@ -69,6 +70,7 @@ def run_round(config: ServerConfig, scope: Scope, tell: Tell, write: Write = eve
     report = replace(report, drift=drift_after(before, report, fresh=fresh))
     write_events(before, report, write)
     report = _kept(report, scope)
+    keep_spares.wake(newest.view)
     if scope.whole:
         files.write_file(places.ROUND_SINCE_BOOT, "")
     return report

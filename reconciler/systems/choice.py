@@ -27,6 +27,16 @@ def choose(view: View, user: str, template: str) -> None:
         files.write_file(places.CHOSEN / user, f"{template}\n", 0o600)
 
 
+def in_use(view: View) -> tuple[str, ...]:
+    """The templates of which somebody may come to need a system: the server's, and chosen ones."""
+    try:
+        people = [path.name for path in places.CHOSEN.iterdir()]
+    except FileNotFoundError:
+        people = []
+    taken = {chosen(view, user) for user in people if user in view.residents}
+    return tuple(name for name in view.offered if name == view.template or name in taken)
+
+
 def offered(view: View, template: str) -> str:
     """`template`, if people may take it; LxcGpuError that lists those that they may."""
     if template in view.offered:

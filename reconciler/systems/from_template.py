@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from reconciler.archives.extract import Source, extract
@@ -15,6 +16,8 @@ from reconciler.host import locks, places
 from reconciler.host.places import rootfs
 from reconciler.mounts.tree import Tree
 from reconciler.plan import Tell
+from reconciler.spares import store
+from reconciler.spares.decision import UNPACKED
 from reconciler.systems.choice import chosen
 from reconciler.systems.folders import beside
 from state import command
@@ -22,6 +25,12 @@ from state.errors import LxcGpuError, Remedy
 from state.files import keep_folder, settle
 from state.view import Resident, View
 from state.wire.messages import Progress
+
+NOBODY_ELSES = {
+    PurePosixPath("var/lib/systemd"): "random-seed",
+    PurePosixPath("etc/ssh"): "ssh_host_",
+}
+"""What a template may have, and no two systems: where, and how the names of such files begin."""
 
 
 def template(view: View, name: str) -> Path:
@@ -55,9 +64,15 @@ def fresh_system(
 ) -> None:
     """A system from the template `name`, with the user in it, as `tree`, which is empty."""
     path = template(view, name)
+    owner = Owner.of(view, user, resident)
+    if store.take(view, name, tree, owner, tell):
+        tell(Progress("taking the system that is ready"))
+        _make_own(tree, view, user, resident)
+        return
+    store.give_way(view, UNPACKED * path.stat().st_size)
     with path.open("rb", buffering=0) as archive:
         source = Source(archive.fileno(), "the template", path.stat().st_size)
-        extract(source, tree, Owner.of(view, user, resident), tell)
+        extract(source, tree, owner, tell)
     tell(Progress(f"making the container {user}'s own"))
     _make_own(tree, view, user, resident)
 
@@ -103,5 +118,9 @@ def _make_own(tree: Tree, view: View, user: str, resident: Resident) -> None:
     def work(root: int) -> None:
         for path, (text, mode) in files.items():
             hostile.write_below(root, PurePosixPath(path), text, mode, folder_mode=0o755)
+        for place, begin in NOBODY_ELSES.items():
+            with suppress(FileNotFoundError), hostile.opened_folder(root, place) as folder:
+                for name in [e.name for e in os.scandir(folder) if e.name.startswith(begin)]:
+                    os.unlink(name, dir_fd=folder)
 
     hostile.as_owner(tree, resident.subid, work)

@@ -18,6 +18,7 @@ from reconciler.host import in_words
 from reconciler.mounts.tree import Tree
 from reconciler.plan import Tell
 from reconciler.snapshots.shelf import Snapshot
+from reconciler.spares import store
 from reconciler.systems import from_template
 from reconciler.systems.fitting import check_system
 from state import command
@@ -42,6 +43,7 @@ class FromArchive:
         what, there = "the archive", self.snapshot
         if there is not None:
             what = f"the snapshot {there.name}"
+            store.give_way(view, there.unpacked)
             check_room(tree.slot, there.unpacked, f"The snapshot {there.name}")
         source = Source(self.descriptor, what, None if there is None else there.packed)
         digest = extract(source, tree, Owner.of(view, self.user, resident), self.tell)
@@ -92,6 +94,7 @@ class WithHome:
                               "kept.", "Nothing was changed.")  # fmt: skip
         self.tell(Progress("looking how large /home is"))
         size = used(home)
+        store.give_way(view, size)
         check_room(folder, size, "Your /home")
         owner = Owner.of(view, self.user, resident)
         rm = ["rm", "--recursive", "--force", "--", f"{folder}/home"]

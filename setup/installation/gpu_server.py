@@ -44,6 +44,7 @@ SYSCTL = Path("/lib/systemd/systemd-sysctl")
 SERVICES = ("register", "iam")
 USERS_SHELL = str(places.LOGIN_SHELL)
 """Whose accounts have it are limited at once by an upgrade: a round would take that for drift."""
+NO_SHELL = Path("/usr/sbin/nologin")
 SHELL_FOR_SERVICES = Path("/bin/sh")
 """What the forced commands of the service accounts are run by; they have no password."""
 
@@ -125,6 +126,7 @@ def _server(steps: Steps, options: argparse.Namespace) -> None:
     steps.group(places.USERS_GROUP)
     for account in SERVICES:
         steps.service_account(account, Path("/"), SHELL_FOR_SERVICES)
+    steps.service_account(places.SPARES_ACCOUNT, Path("/"), NO_SHELL)
     own_key = steps.ssh_key(places.STATE_KEY, f"state@{options.name or 'server'}")
     if options.name:
         _configuration(steps, options)

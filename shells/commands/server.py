@@ -111,6 +111,24 @@ def _show_this_server(as_json: bool) -> None:
         click.echo(json.dumps({**asdict(report), "converged": report.converged}))
     else:
         Terminal().result(f"{_report_text(report)}\nThe round ended {_ago(report.finished)}.")
+        for line in _ready_systems():
+            Terminal().result(line)
+
+
+def _ready_systems() -> list[str]:
+    """Of which templates a system is ready to be taken; nothing where only root may look."""
+    from reconciler.host.published import published_view
+    from reconciler.rounds.keep_spares import ready
+
+    view = published_view()
+    if view is None or os.geteuid() != 0:
+        return []
+    try:
+        found = ready(view)
+    except (LxcGpuError, OSError):  # the round says what is the matter with the disk
+        return []
+    words = {True: "one is ready for the next who registers", False: "none is ready"}
+    return [f"Systems from {one.template}: {words[one.ready]}." for one in found if view.spares]
 
 
 def require_root() -> None:

@@ -134,6 +134,8 @@ class Server(Model):
     """The template's name: /var/lib/lxc-gpu/templates/NAME.tar.zst on the server."""
     templates: Mapping[TemplateName, Line] = {}
     """What people may take instead, each with a line that says what it is."""
+    spares: Annotated[int, Field(strict=True, ge=0, le=8)] = 1
+    """How many systems are kept unpacked of each template in use, for whoever comes next."""
     containers: AbsolutePath = "/var/lib/lxc-gpu/containers"
     """The folder, on the disk of the administrator's choice, that holds the containers."""
     mounts: tuple[Mount, ...] = ()

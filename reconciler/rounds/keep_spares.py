@@ -1,0 +1,209 @@
+"""Keeps systems ready for whoever comes next: what lxc-gpu-spares.service runs, as root.
+
+They are unpacked behind the fence like everything else, in ids that are nobody's
+(`Subids.spare`), which an account of their own has in /etc/subuid: newuidmap(1) gives them to
+nobody else.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from hashlib import file_digest
+from io import FileIO
+from pathlib import Path
+from secrets import token_hex
+
+from reconciler.archives.extract import Source, extract
+from reconciler.archives.id_map import Owner
+from reconciler.disk import subvolumes
+from reconciler.disk.room import room, used
+from reconciler.host import locks, marker
+from reconciler.host.journal import event
+from reconciler.host.places import SPARES_ACCOUNT
+from reconciler.kinds.accounts import subids
+from reconciler.mounts.tree import Tree
+from reconciler.spares import notes, store
+from reconciler.spares.decision import Readiness, Seen, Todo, readiness, todo
+from reconciler.spares.notes import Failure, Notes, Spare, Stamp
+from reconciler.systems.choice import in_use
+from reconciler.systems.fitness import fitness
+from state import command, files
+from state.errors import LxcGpuError, Remedy
+from state.view import Resident, View
+
+UNIT = "lxc-gpu-spares.service"
+MOST_LOOKS = 20
+"""How often it is looked again what there is to do: people take some meanwhile."""
+SETTLED = 2.0
+"""Seconds after which a change of a file shows in its ctime for sure, however coarse that is."""
+
+
+def wake(view: View) -> None:
+    """Have their service begin, if there is anything to do. Nobody waits for it, or hears of it."""
+    try:
+        if look(view)[1]:
+            command.run(["systemctl", "start", "--no-block", UNIT], check=False)
+    except (LxcGpuError, OSError) as error:
+        event("spare-failed", why=str(error))
+
+
+def look(view: View) -> tuple[Notes, Todo]:
+    """What is known, and what is to be done. LxcGpuError where the containers' disk is away."""
+    known = notes.read_notes()
+    return known, todo(known, see(view))
+
+
+def see(view: View) -> Seen:
+    """What there is now. LxcGpuError where the containers' disk is away."""
+    if not marker.check(view):
+        return Seen({}, 0, frozenset(), 0, shares=False, at_once=False, now=time.time())
+    stamps = {name: notes.stamp_now(name) for name in in_use(view)}
+    there = store.names(view)
+    return Seen(
+        archives={name: stamp for name, stamp in stamps.items() if stamp is not None},
+        count=view.spares if view.spare_subid and not fitness(view).why_not else 0,
+        there=there,
+        room=room(store.store(view).parent).size,
+        shares=store.shares_blocks(view),
+        at_once=subvolumes.is_on_btrfs(Path(view.containers)),
+        now=time.time(),
+    )
+
+
+def keep(view: View) -> None:
+    """Do all that is to be done. One at a time does it."""
+    with locks.lock("spares", wait=False) as alone:
+        for _ in range(MOST_LOOKS if alone else 0):
+            known, work = look(view)
+            if not work:
+                return
+            _do(view, known, work)
+
+
+def _do(view: View, known: Notes, work: Todo) -> None:
+    """What was found to be done; a failure is noted, so that it isn't tried without end."""
+    for name in work.remove:
+        store.throw_away(view, name)
+    there = store.names(view)
+    kept = [spare for spare in known.spares if spare.ident in there]
+    for spare in work.compare:
+        kept.remove(spare)
+        kept += _compared(spare)
+    failures = {name: f for name, f in known.failures.items() if f.stamp == notes.stamp_now(name)}
+    notes.write_notes(Notes(tuple(kept), failures))
+    _ids(view)
+    for template, base in [*((t, True) for t in work.bases), *((t, False) for t in work.make)]:
+        begun = time.monotonic()
+        stamp = notes.stamp_now(template)
+        try:
+            kept.append(_made(view, template, kept, base=base))
+        except (LxcGpuError, OSError) as error:
+            reason = error.message if isinstance(error, LxcGpuError) else str(error)
+            event("spare-failed", template=template, why=reason)
+            if stamp is not None:
+                failures[template] = Failure(stamp, reason, time.time())
+        else:
+            event("spare-ready", template=template, seconds=round(time.monotonic() - begun, 1))
+        notes.write_notes(Notes(tuple(kept), failures))
+
+
+def _compared(spare: Spare) -> tuple[Spare, ...]:
+    """The spare of an archive that was touched, if that has the same digest still."""
+    try:
+        stamp, digest = _read(spare.template, _digest)
+    except (LxcGpuError, OSError):
+        return ()
+    return (replace(spare, stamp=stamp),) if digest == spare.sha256 else ()
+
+
+def _made(view: View, template: str, kept: Sequence[Spare], *, base: bool) -> Spare:
+    """Make one, in the store by its name; LxcGpuError or OSError if that can't be."""
+    folder, ident = _store(view), token_hex(8)
+    tree = store.tree_of(view, f"{store.NEW}{ident}")
+    store.make_empty(tree)
+    try:
+        bases = [spare for spare in kept if spare.base and spare.template == template]
+        if bases and not base:
+            store.share(folder / bases[0].ident, tree, _owner(view))
+            one = replace(bases[0], ident=ident, base=False)
+        else:
+            stamp, digest = _read(template, lambda stream: _unpacked(view, template, stream, tree))
+            one = Spare(ident, template, stamp, digest, used(tree.slot), base)
+        files.settle(tree.slot)
+        tree.slot.rename(folder / ident)
+    except BaseException:
+        store.throw_away(view, tree.slot.name)
+        raise
+    files.keep_folder(folder)
+    return one
+
+
+def _unpacked(view: View, template: str, stream: FileIO, tree: Tree) -> str:
+    size = os.fstat(stream.fileno()).st_size
+    source = Source(stream.fileno(), f"the template {template}", size)
+    digest = extract(source, tree, _owner(view), lambda _: None)
+    tree.keep_top()  # the archive may have said otherwise
+    return digest
+
+
+def _digest(stream: FileIO) -> str:
+    return file_digest(stream, "sha256").hexdigest()
+
+
+def _read(template: str, work: Callable[[FileIO], str]) -> tuple[Stamp, str]:
+    """What `work` makes of an archive, and which one that was; LxcGpuError if it was changed."""
+    with notes.archive(template).open("rb", buffering=0) as stream:
+        before = os.fstat(stream.fileno())
+        time.sleep(max(0.0, min(SETTLED, SETTLED - (time.time() - before.st_ctime))))
+        result = work(stream)
+        after = Stamp.of(os.fstat(stream.fileno()))
+    if after != Stamp.of(before):
+        raise LxcGpuError(
+            "template-changed",
+            f"The archive of the template {template} was changed while it was read.",
+            "It is read again by itself.",
+            Remedy.WAIT,
+        )
+    return after, result
+
+
+def _store(view: View) -> Path:
+    """The folder, made if there is none. LxcGpuError if the disk is not this server's."""
+    marker.require(view)
+    folder = store.store(view)
+    folder.mkdir(mode=0o711, exist_ok=True)
+    folder.chmod(0o711)  # as a container's folder: who unpacks has to get to the slot
+    return folder
+
+
+def _owner(view: View) -> Owner:
+    """Nobody, with ids of their own."""
+    nobody = Resident("", 0, 0, view.spare_subid, "", (), "", {})
+    return Owner(SPARES_ACCOUNT, SPARES_ACCOUNT, nobody, view.subid_size)
+
+
+def _ids(view: View) -> None:
+    """Have the account own the range. LxcGpuError if set-up didn't make it."""
+    try:
+        pwd.getpwnam(SPARES_ACCOUNT)
+    except KeyError as error:
+        raise LxcGpuError(
+            "no-account",
+            f"There is no account {SPARES_ACCOUNT}, so no system can be made ready.",
+            "Sysadmin: `setup/gpu-server` makes it.",
+        ) from error
+    wanted = {SPARES_ACCOUNT: ((view.spare_subid, view.subid_size),)}
+    with locks.lock(locks.ACCOUNTS):
+        for file in (subids.SUBUID, subids.SUBGID):
+            text = files.read_text(file) or ""
+            if subids.parse(text).get(SPARES_ACCOUNT) != wanted[SPARES_ACCOUNT]:
+                files.write_file(file, subids.replace_lines(text, wanted))
+
+
+def ready(view: View) -> tuple[Readiness, ...]:
+    """Of which templates one is ready. LxcGpuError or OSError where that can't be seen."""
+    return readiness(notes.read_notes(), see(view))

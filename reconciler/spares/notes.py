@@ -1,0 +1,116 @@
+"""What this server knows of the spare systems on its containers' disk.
+
+Kept on the server, not on that disk: what isn't noted here was made by another server, or by
+somebody who was killed, and is nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from reconciler.host import places
+from state import files
+
+_IDENT = re.compile(r"[0-9a-f]{16}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """A template's archive at one moment. Who changes a file can't choose its ctime (inode(7))."""
+
+    inode: int
+    size: int
+    """Bytes."""
+    mtime_ns: int
+    ctime_ns: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Stamp:
+        """Of what stat(2) says."""
+        return cls(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+@dataclass(frozen=True)
+class Spare:
+    """One unpacked system, a slot in the store."""
+
+    ident: str
+    """Its name in the store, made up here: no other server's disk has the same."""
+    template: str
+    stamp: Stamp
+    """The archive when it was read."""
+    sha256: str
+    """Of all that was read of it."""
+    size: int
+    """Bytes that it takes on the disk."""
+    base: bool = False
+    """Whether it stays, and others are copies that share its blocks."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why none could be made of an archive."""
+
+    stamp: Stamp
+    reason: str
+    when: float
+    """In seconds since the epoch."""
+
+
+@dataclass(frozen=True)
+class Notes:
+    """All that is known. One whose slot is gone was taken."""
+
+    spares: tuple[Spare, ...] = ()
+    failures: Mapping[str, Failure] = field(default_factory=dict)
+    """By template."""
+
+
+def read_notes() -> Notes:
+    """The notes; damaged ones are none: then all that is there is made anew."""
+    try:
+        return from_json(files.read_text(places.SPARES) or "{}")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return Notes()
+
+
+def write_notes(notes: Notes) -> None:
+    """Replace them; only who holds the lock of the spares does."""
+    files.write_file(places.SPARES, to_json(notes), 0o600)
+
+
+def to_json(notes: Notes) -> str:
+    """Pure."""
+    return f"{json.dumps(asdict(notes), indent=1)}\n"
+
+
+def from_json(text: str) -> Notes:
+    """What `to_json` wrote. ValueError, KeyError, TypeError or AttributeError if it isn't that."""
+    fields: dict[str, Any] = json.loads(text)
+    spares = [Spare(**{**one, "stamp": Stamp(**one["stamp"])}) for one in fields.get("spares", ())]
+    if not all(_IDENT.fullmatch(spare.ident) for spare in spares):
+        raise ValueError("no names of spare systems")
+    failures = {
+        name: Failure(**{**one, "stamp": Stamp(**one["stamp"])})
+        for name, one in fields.get("failures", {}).items()
+    }
+    return Notes(tuple(spares), failures)
+
+
+def archive(template: str) -> Path:
+    """Where the server keeps a template."""
+    return places.TEMPLATES / f"{template}.tar.zst"
+
+
+def stamp_now(template: str) -> Stamp | None:
+    """The archive of a template as it is now; None if there is none."""
+    try:
+        return Stamp.of(archive(template).stat())
+    except (FileNotFoundError, NotADirectoryError):
+        return None

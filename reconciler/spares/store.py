@@ -1,0 +1,187 @@
+"""The store of spare systems: a folder among the containers, a slot for each system.
+
+All are raw (`reconciler.mounts.tree`): the same ids for everybody, so a rename is all it takes.
+Who takes one writes nothing here: of two who want the same one, the second finds it gone.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+from reconciler.archives.id_map import Owner
+from reconciler.children import hostile
+from reconciler.disk import project_quota, subvolumes
+from reconciler.disk.removal import delete, put_away, remove_tree
+from reconciler.disk.room import room
+from reconciler.host import locks, places
+from reconciler.mounts.tree import RAW, Tree, is_raw
+from reconciler.plan import Tell
+from reconciler.spares.notes import Spare, read_notes, stamp_now
+from state import command
+from state.errors import LxcGpuError
+from state.view import View
+
+TAKEN = "spare"
+"""The lock around the moment in which one gets another name."""
+NEW = ".new-"
+"""How the names of systems begin that are being made."""
+COPYING = 3600.0
+"""Seconds that a copy that shares its blocks may take; it is as many as there are files."""
+_FICLONE = 0x40049409
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def store(view: View) -> Path:
+    """Where they are. Marker and listings of containers pass over names with a dot."""
+    return Path(view.containers) / places.STORE
+
+
+def names(view: View) -> frozenset[str]:
+    """All that is in the store, whatever it is; no store: nothing."""
+    try:
+        return frozenset(path.name for path in store(view).iterdir())
+    except FileNotFoundError:
+        return frozenset()
+
+
+def tree_of(view: View, name: str) -> Tree:
+    """A system in the store, in the ids that are nobody's."""
+    return Tree(store(view) / name, view.spare_subid, view.subid_size)
+
+
+def throw_away(view: View, name: str) -> None:
+    """Remove one, or what a killed program left. Whoever took it meanwhile keeps it."""
+    with locks.lock(TAKEN):
+        trash = put_away(store(view) / name)
+    if trash is not None:
+        delete(trash)
+
+
+def give_way(view: View, size: int) -> None:
+    """Throw all of them away if somebody needs so many bytes now, and there are fewer."""
+    if room(Path(view.containers)).size < size:
+        for name in names(view):
+            throw_away(view, name)
+
+
+def take(view: View, template: str, tree: Tree, owner: Owner, tell: Tell) -> bool:
+    """Have a system of this template become `tree`, which is empty and a container's to be.
+
+    False if none was made of the archive as it is now; then `tree` is as empty as before.
+    """
+    stamp = stamp_now(template)
+    if not view.spares or stamp is None or not tree.raw:
+        return False
+    known = [s for s in read_notes().spares if (s.template, s.stamp) == (template, stamp)]
+    return any(
+        (_copied if spare.base else _renamed)(view, spare, tree, owner, tell)
+        for spare in sorted(known, key=lambda spare: spare.base)
+    )
+
+
+def _renamed(view: View, spare: Spare, tree: Tree, owner: Owner, tell: Tell) -> bool:
+    """Take one away for good."""
+    slot = store(view) / spare.ident
+    with locks.lock(TAKEN), _opened(tree.slot.parent) as around:
+        if not _is_there(slot):
+            return False
+        project, _ = project_quota.project_of(around)
+        if project:
+            use = project_quota.use(around, project)
+            if use.limit and use.used + spare.size > use.limit:
+                return False  # unpacking it says so, at the point where it is too much
+            with _opened(slot) as top:  # else the kernel refuses the rename (EXDEV)
+                project_quota.assign(top, project, passed_on=True)
+        (tree.slot / RAW).rmdir()
+        tree.slot.rmdir()
+        try:
+            slot.rename(tree.slot)
+        except OSError:
+            make_empty(tree)
+            return False
+    if project:
+
+        def work(top: int, tell: Tell) -> None:
+            project_quota.assign_tree(top, project, tell)
+
+        hostile.as_owner_at_length(tree.slot, 0, work, tell)
+    return True
+
+
+def _copied(view: View, spare: Spare, tree: Tree, owner: Owner, tell: Tell) -> bool:
+    """Take a copy that shares its blocks."""
+    slot = store(view) / spare.ident
+    if not _is_there(slot):
+        return False
+    with suppress(LxcGpuError, OSError):
+        share(slot, tree, owner)
+        if _is_there(slot):  # its removal begins with another name: nothing was removed meanwhile
+            return True
+    remove_tree(tree.slot)
+    make_empty(tree)
+    return False
+
+
+def make_empty(tree: Tree) -> None:
+    """Make the slot, with an empty system in it: a subvolume, on btrfs."""
+    tree.make(raw=True)
+    if subvolumes.is_on_btrfs(tree.slot):
+        (tree.slot / RAW).rmdir()
+        with _opened(tree.slot) as parent:
+            subvolumes.make(parent, RAW)
+        tree.keep_top()
+
+
+def share(base: Path, tree: Tree, owner: Owner) -> None:
+    """Have the empty `tree` be a copy of the system in the slot `base`, with the same blocks.
+
+    LxcGpuError or OSError if the file system doesn't do that, or if it is full.
+    """
+    if subvolumes.is_on_btrfs(base):
+        (tree.slot / RAW).rmdir()
+        with _opened(base / RAW) as source, _opened(tree.slot) as parent:
+            subvolumes.snapshot(source, parent, RAW, read_only=False)
+        return
+    source_tree = replace(tree, slot=base)
+    argv = ["cp", "--archive", "--reflink=always", "--no-target-directory", "--",
+            str(base), str(tree.slot)]  # fmt: skip
+    command.run(owner.fenced(tree.slot, argv, tree, source_tree), timeout=COPYING)
+    tree.keep_top()
+
+
+def shares_blocks(view: View) -> bool:
+    """Whether copies on the containers' disk can share blocks (ioctl_ficlone(2)): it is tried."""
+    flags = os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC
+    try:
+        one, other = (os.open(view.containers, flags, 0o600) for _ in range(2))
+    except OSError:
+        return False
+    try:
+        fcntl.ioctl(other, _FICLONE, one)  # of nothing: nothing is written
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(one)
+        os.close(other)
+
+
+def _is_there(slot: Path) -> bool:
+    try:
+        return is_raw(slot)
+    except (LxcGpuError, OSError):
+        return False
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    descriptor = os.open(folder, _FOLDER)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,23 @@
+"""Keeps systems ready for whoever comes next: what lxc-gpu-spares.service runs, as root."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from reconciler.host.journal import event
+from reconciler.host.published import published_view
+from reconciler.rounds.keep_spares import keep
+from state.errors import LxcGpuError
+
+
+def main(argv: Sequence[str]) -> int:
+    """Make what is missing, throw away what isn't wanted; the exit status."""
+    view = published_view()
+    if view is None:  # before the first round no template is named
+        return 0
+    try:
+        keep(view)
+    except (LxcGpuError, OSError) as error:
+        event("spare-failed", why=str(error))
+        return 1
+    return 0
