@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from reconciler.container import modules
-from reconciler.doctor.server import Server, as_nobody
+from reconciler.doctor.server import COMMAND_LIMIT, Server
+from state import command
 from state.wire.findings import Area, Finding
 
 area = Area("engines")
+VIRTUAL = ("systemd-detect-virt", "--quiet", "--container")
+"""Ends with 0 in a container (systemd-detect-virt(1))."""
 
 
 def kernel_modules(server: Server) -> Iterator[Finding]:
     """What they need of the kernel, which no container can load itself."""
     if server.view is not None and not server.view.nesting:
         yield area.ok("they don't work inside containers: this server's file says so")
-    elif as_nobody("systemd-detect-virt", "--quiet", "--container").ok:
+    elif command.run(VIRTUAL, check=False, timeout=COMMAND_LIMIT).ok:
         yield area.ok("modules are the business of the machine below, which this container is on")
     else:
         yield modules_of(modules.AT_BOOT.exists(), modules.absent())
