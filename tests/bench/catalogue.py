@@ -19,6 +19,7 @@ from tests.bench.figures import (
     recoveries,
     revocation,
     rounds,
+    sharing,
     snapshots,
     walk,
 )
@@ -73,10 +74,11 @@ CATALOGUE: tuple[Measurement, ...] = (
     InLab("rebuild", "a rebuild of a container that runs", _one(recoveries.rebuild)),
     InLab("inside", "work inside, beside a service of the server's", inside.figures),
     InLab("registration", "a registration, 280 MB template", _one(recoveries.registration)),
-    InLab("registration-3gb", "the same, 3 GB template", _one(recoveries.registration_3_gb)),
+    InLab("registration-3gb", "the same, 3 GB template", recoveries.registration_3_gb),
     InLab("come-back", "60 containers that come back after a reboot", _one(come_back.sixty)),
     InLab("frames", "what judging a container's frames costs", frames.judged),
     InLab("load-stream", "CPU time of the load stream", load_stream.figures),
+    Here("disk-of-ten", "what ten new systems of 3 GB take of a disk", sharing.figures),
     Here("walk", "1,000 new commits verified", lambda: [walk.thousand_commits()]),
     Here("monitor", "the monitor of 100 servers, watched by 50", monitor.figures),
 )

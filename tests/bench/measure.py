@@ -15,13 +15,15 @@ class Figure:
     what: str
     """In words; the same in every run, for results are compared by it."""
     ours: float
-    """Seconds, the median."""
+    """The median, in seconds where `unit` says nothing else."""
     floor: float
-    """Seconds, the median."""
+    """The same."""
     of_floor: str
     """What the floor is."""
     target: str
     """What we aim by; never asserted."""
+    unit: str = "s"
+    """Of both numbers, where they are no seconds."""
 
     @property
     def ratio(self) -> float:

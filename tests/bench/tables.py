@@ -15,7 +15,8 @@ _NOTHING = f"{'-':>9} {'-':>6}"
 
 def row(figure: Figure) -> str:
     """One figure, in two lines; HEAD says what the columns are."""
-    numbers = f"{_time(figure.ours)} {_time(figure.floor)} {figure.ratio:>6.2f}"
+    both = " ".join(_number(number, figure.unit) for number in (figure.ours, figure.floor))
+    numbers = f"{both} {figure.ratio:>6.2f}"
     return f"{figure.what:<{WIDTH}} {numbers}  {figure.target}\n    floor: {figure.of_floor}"
 
 
@@ -68,8 +69,8 @@ def _by_words(figures: Sequence[Figure]) -> dict[str, Figure]:
 
 
 def _short(figure: Figure | None) -> str:
-    return f"{_time(figure.ours)} {figure.ratio:>6.2f}" if figure else _NOTHING
+    return f"{_number(figure.ours, figure.unit)} {figure.ratio:>6.2f}" if figure else _NOTHING
 
 
-def _time(seconds: float) -> str:
-    return f"{seconds:>7.2f} s"
+def _number(number: float, unit: str) -> str:
+    return f"{number:>{8 - len(unit)}.2f} {unit}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from laboratory.demo.story import NAME
 from laboratory.hosts import Host, Lab
@@ -16,6 +18,8 @@ from tests.lab.fleet import CONTAINERS
 HERE = f"{CONTAINERS}/{NAME}"
 NOTE = f"/var/lib/lxc-gpu/made/{NAME}"
 """Says that it was made: what is gone then is not made anew."""
+STORE = f"{CONTAINERS}/.spares"
+SPARES = "lxc-gpu-spares.service"
 TEMPLATE = "/var/lib/lxc-gpu/templates/debian-12.tar.zst"
 BARE = f"""
 rm -rf /var/lib/lxc-gpu/bare.gone
@@ -96,11 +100,12 @@ def rebuild(lab: Lab, runs: int = 5) -> Figure:
 
 def registration(lab: Lab, runs: int = 3) -> Figure:
     """A round that makes one container, from the story's template."""
-    return _registration(lab, "registration, 280 MB template", runs)
+    with _unpacking(lab):
+        return _registration(lab, "registration, 280 MB template", runs)
 
 
-def registration_3_gb(lab: Lab, runs: int = 3) -> Figure:
-    """The same with generated files beside the template's, 3.1 GB."""
+def registration_3_gb(lab: Lab, runs: int = 3) -> Iterator[Figure]:
+    """The same with generated files beside the template's, 3.1 GB; then with a system ready."""
     host = lab.host("gpu17")
     large = "/srv/large.tar.zst"
     host.sh(
@@ -113,26 +118,61 @@ def registration_3_gb(lab: Lab, runs: int = 3) -> Figure:
         timeout=900,
     )  # the lab's own can't be written to
     try:
-        return _registration(lab, "registration, 3 GB template", runs)
+        with _unpacking(lab):
+            yield _registration(lab, "registration, 3 GB template", runs)
+        yield _taking(lab, "registration, 3 GB template, spare ready", runs)
     finally:
         host.sh(f"umount {TEMPLATE}; rm {large}")
 
 
+@contextmanager
+def _unpacking(lab: Lab) -> Iterator[None]:
+    """No system is ready, and none is made."""
+    host = lab.host("gpu17")
+    host.sh(f"systemctl mask --runtime {SPARES}; systemctl stop {SPARES}; rm -rf {STORE}/*",
+            timeout=300)  # fmt: skip
+    try:
+        yield
+    finally:
+        host.sh(f"systemctl unmask --runtime {SPARES}")
+
+
+def _taking(lab: Lab, what: str, runs: int) -> Figure:
+    """The same round when a system is ready; beside it, the round with nothing to do."""
+    host, round_ = lab.host("gpu17"), ["lxc-gpu", "reconcile", "--user", NAME]
+    with _put_aside(lab):
+
+        def ours() -> float:
+            again = f"rm -rf {HERE} {NOTE}; systemctl start {SPARES}; ls {STORE}/*/system"
+            host.sh(f"{again}; sync --file-system {CONTAINERS}", timeout=900)
+            return seconds(lambda: host.run(round_, timeout=600))
+
+        medians = in_turn(ours, lambda: seconds(lambda: host.run(round_, timeout=600)), runs)
+    return Figure(what, *medians, "the same round, with nothing to do", "1.0 s")
+
+
+@contextmanager
+def _put_aside(lab: Lab) -> Iterator[None]:
+    """The story's container is away meanwhile."""
+    host, aside = lab.host("gpu17"), f"{CONTAINERS}/.{NAME}-of-bench"
+    host.sh(f"systemctl stop lxc-gpu@{NAME}; mv {HERE} {aside}")
+    try:
+        yield
+    finally:
+        host.sh(f"rm -rf {HERE}; mv {aside} {HERE}", timeout=300)
+        start(lab)
+
+
 def _registration(lab: Lab, what: str, runs: int) -> Figure:
     host = lab.host("gpu17")
-    aside = f"{CONTAINERS}/.{NAME}-of-bench"
-    host.sh(f"systemctl stop lxc-gpu@{NAME}; mv {HERE} {aside}")
 
     def ours() -> float:
         host.sh(f"rm -rf {HERE} {NOTE}; sync --file-system {CONTAINERS}", timeout=300)
         argv = ["lxc-gpu", "reconcile", "--user", NAME, "--kind", "container"]
         return seconds(lambda: host.run(argv, timeout=600))
 
-    try:
+    with _put_aside(lab):
         medians = in_turn(ours, lambda: _bare(host, TEMPLATE), runs)
-    finally:
-        host.sh(f"rm -rf {HERE}; mv {aside} {HERE}", timeout=300)
-        start(lab)
     return Figure(what, *medians, OF_FLOOR, "within 1.1")
 
 
