@@ -131,3 +131,11 @@ def test_a_new_system_doesn_t_take_the_fault_along(fleet: Fleet, lqchen_is_up: N
     assert done.ok, done.stderr
     assert KEPT in done.stdout
     assert logs_in(fleet)
+
+
+def test_namespaces_inside_mount_a_proc_of_their_own(fleet: Fleet, lqchen_is_up: None) -> None:
+    """Sandboxes and rootless engines do: the kernel wants one in sight that nothing is over."""
+    for who in ("", "sudo "):
+        words = "unshare --user --map-root-user --pid --fork --mount-proc test -e /proc/1"
+        done = fleet.types(f"ssh gpu17 {who}{words}")
+        assert done.ok, done.stderr
