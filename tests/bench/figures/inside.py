@@ -91,12 +91,13 @@ def _inside(lab: Lab, work: Work) -> float:
 
 
 def _floor(lab: Lab, work: Work) -> float:
-    unit = f"lxc-gpu@{NAME}"
+    unit, told = f"lxc-gpu@{NAME}", (TIMED, "bash", FLOOR, work.before, work.does)
+    words = " ".join(_word(word.replace("$", "$$")) for word in told)  # systemd.service(5)
     script = f"""
         most=$(systemctl show --property=MemoryMax --value {unit})
         systemd-run --quiet --wait --pipe --slice=lxc-gpu.slice --property=MemoryMax=$most \\
             --property=TasksMax=16384 --property=MemorySwapMax=0 \\
-            bash -euc {_word(TIMED)} bash {FLOOR} {_word(work.before)} {_word(work.does)}"""
+            bash -euc {words}"""
     return int(lab.host("gpu17").sh(script, timeout=300).stdout.split()[-1]) / 1e6
 
 
