@@ -87,4 +87,4 @@ def small_template(host: Host, change: str = "", files: str = "") -> Iterator[No
     """
     host.run(["bash", "-euc", SMALL_TEMPLATE, "bash", change, files])
     yield
-    host.sh(f"umount {TEMPLATES}/debian-12.tar.zst; rm {TEMPLATES}/small")
+    host.sh(f"umount --lazy {TEMPLATES}/debian-12.tar.zst; rm {TEMPLATES}/small")

@@ -12,7 +12,7 @@ from laboratory.hosts import Host, Lab
 from laboratory.layout import AD, OPENLDAP, places
 from laboratory.wiring import GPU_SERVERS
 
-from tests.lab.fleet import KEYS, PEOPLE, STARTS_ROUNDS, Fleet, running
+from tests.lab.fleet import KEYS, PEOPLE, SPARES_ASIDE, STARTS_ROUNDS, Fleet, running
 from tests.lab.running import DOMAIN_LAB, NAME, setup_lab
 
 FORGIVE = """
@@ -77,6 +77,7 @@ def _fleet(lab: Lab) -> Iterator[Fleet]:
     fleet = Fleet(lab)
     hosts = [lab.host(name) for name in GPU_SERVERS]
     for host in hosts:
+        host.sh(SPARES_ASIDE)
         host.sh(
             f"systemctl stop {STARTS_ROUNDS}; test ! -e {KEYS}/iam || mv {KEYS}/iam {KEYS}/.iam"
         )
@@ -90,6 +91,7 @@ def _fleet(lab: Lab) -> Iterator[Fleet]:
             assert done.ok, done.stderr
     yield fleet
     for host in hosts:
+        host.sh("rm -r /run/systemd/system/lxc-gpu-spares.service.d; systemctl daemon-reload")
         host.sh(f"systemctl start {STARTS_ROUNDS}; mv {KEYS}/.iam {KEYS}/iam")
 
 

@@ -28,6 +28,22 @@ MARKER = ".lxc-gpu-containers"
 KEYS = "/etc/lxc-gpu/authorized_keys"
 STARTS_ROUNDS = "lxc-gpu-reconcile.timer lxc-gpu-watch.service"
 """What has rounds run by itself on a server; so do nudges, with the key of `iam`."""
+SPARES_WANTED = "/run/lxc-gpu/spares-of-tests"
+"""While this file is there, a server makes systems ready."""
+SPARES_ASIDE = f"""
+mkdir -p /run/systemd/system/lxc-gpu-spares.service.d
+cat >/run/systemd/system/lxc-gpu-spares.service.d/tests.conf <<'END'
+[Unit]
+ConditionPathExists={SPARES_WANTED}
+[Service]
+CPUSchedulingPolicy=other
+IOSchedulingClass=best-effort
+END
+systemctl daemon-reload
+systemctl stop lxc-gpu-spares || true
+"""
+"""Systems are made ready in the tests that are about them only: they would read and write below
+what others mount and unmount. There it takes its share, or it would get none while tests run."""
 NO_TERMINAL = "Pseudo-terminal will not be allocated because stdin is not a terminal.\n"
 """What ssh says because nobody sits at the laptop."""
 PEOPLE = {"lqchen": ("Lequn Chen", "LQChen"), "ann": ("Ann Example", "ann")}

@@ -11,24 +11,13 @@ import pytest
 from laboratory.hosts import Host
 
 from tests.lab.archives import TEMPLATES, small_template
-from tests.lab.fleet import CONTAINERS, PEOPLE, Fleet, reconcile
+from tests.lab.fleet import CONTAINERS, PEOPLE, SPARES_WANTED, Fleet, reconcile
 from tests.patience import eventually
 
 STORE = f"{CONTAINERS}/.spares"
 NOTES = "/var/lib/lxc-gpu/spares.json"
 UNIT = "lxc-gpu-spares.service"
 TAKING, UNPACKING = "taking the system that is ready", "unpacking the template"
-AS_OTHERS = f"""
-mkdir -p /run/systemd/system/{UNIT}.d
-cat >/run/systemd/system/{UNIT}.d/tests.conf <<'END'
-[Service]
-CPUSchedulingPolicy=other
-IOSchedulingClass=best-effort
-END
-systemctl daemon-reload
-systemctl stop {UNIT}
-"""
-"""What has left-over time only gets none on a machine that many tests keep busy."""
 KEEP = """
 import sys
 sys.path.insert(0, "/opt/lxc-gpu/packages")
@@ -43,10 +32,10 @@ keep(current_view())
 def gpu18(fleet: Fleet) -> Iterator[Host]:
     """A server where nobody has a container; its template is small."""
     host = fleet.gpu18
-    host.sh(AS_OTHERS)
     with small_template(host):
+        host.sh(f"touch {SPARES_WANTED}")
         yield host
-    host.sh(f"rm -r /run/systemd/system/{UNIT}.d; systemctl daemon-reload")
+        host.sh(f"rm {SPARES_WANTED}; systemctl stop {UNIT}; rm -rf {STORE} {NOTES}")
     names = "registrations/gpu18/lqchen.yaml registrations/gpu18/ann.yaml"
     fleet.commits("nobody on gpu18", f"git rm -q --ignore-unmatch {names}")
     assert reconcile(host).ok
@@ -63,11 +52,11 @@ def ready(gpu18: Host) -> str:
 
 
 @pytest.fixture
-def no_more(gpu18: Host) -> Iterator[None]:
+def no_more(gpu18: Host, ready: str) -> Iterator[None]:
     """No other one is made meanwhile."""
-    gpu18.sh(f"systemctl mask --runtime {UNIT}")
+    gpu18.sh(f"rm {SPARES_WANTED}")
     yield
-    gpu18.sh(f"systemctl unmask --runtime {UNIT}")
+    gpu18.sh(f"touch {SPARES_WANTED}")
 
 
 def _ready(host: Host) -> str:
