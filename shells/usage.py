@@ -41,7 +41,14 @@ _TOKEN = re.compile(r"[0-9a-f]{8}", re.ASCII)
 OPTIONS: Mapping[Verb, Mapping[str, re.Pattern[str]]] = {
     Verb.START: {"quick": SET},
     Verb.PORT: {"port": _PORT, "remove": SET, "udp": SET},
-    Verb.SNAPSHOT: {"name": _NAME, "list": SET, "remove": SET, "to-stdout": SET, "confirm": _TOKEN},
+    Verb.SNAPSHOT: {
+        "name": _NAME,
+        "archive": SET,
+        "list": SET,
+        "remove": SET,
+        "to-stdout": SET,
+        "confirm": _TOKEN,
+    },
     Verb.RECOVER: {"name": _NAME, "from-stdin": SET, "undo": SET, "forget": SET, "confirm": _TOKEN},
     Verb.REGISTER: {"template": _TEMPLATE, "confirm": _TOKEN},
     Verb.REBUILD: {

@@ -50,8 +50,12 @@ def check_room(folder: Path, size: int, what: str) -> None:
         )
 
 
-def used(folder: Path) -> int:
-    """Bytes on the disk below `folder`, as du(1) counts them: it follows no links."""
-    argv = ["du", "--summarize", "--block-size=1", "--one-file-system", str(folder)]
-    shown = command.run(argv, check=False, timeout=600).stdout.split()
-    return int(shown[0]) if shown and shown[0].isdigit() else 0
+def used(folder: Path, *others: Path) -> int:
+    """Bytes on the disk below `folder`, as du(1) counts them: it follows no links.
+
+    `others` are file systems of their own below it, which du leaves out: subvolumes of btrfs.
+    """
+    argv = ["du", "--total", "--summarize", "--block-size=1", "--one-file-system", "--"]
+    shown = command.run([*argv, folder, *others], check=False, timeout=600).stdout.splitlines()
+    total = shown[-1].split("\t")[0] if shown else ""
+    return int(total) if total.isdigit() else 0

@@ -16,7 +16,7 @@ from __future__ import annotations
 import ctypes
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -88,11 +88,11 @@ class Tree:
                 f"is another one's that was copied here: `chgrp 0 {self.slot}`.",
             )
 
-    def make(self, *, raw: bool) -> None:
-        """Make the slot, with an empty system in it."""
+    def make(self, *, raw: bool, folder: Callable[[Path], object] = Path.mkdir) -> None:
+        """Make the slot, with an empty system in it: `folder` makes a raw one's."""
         self.slot.mkdir(mode=CLOSED)
         if raw:
-            (self.slot / RAW).mkdir()
+            folder(self.slot / RAW)
         else:
             os.chown(self.slot, self.first, self.first)
         self.keep_top()

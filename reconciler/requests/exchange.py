@@ -28,6 +28,7 @@ from reconciler.mounts.tree import Tree
 from reconciler.plan import Tell
 from reconciler.requests import power
 from reconciler.rounds import keep_spares
+from reconciler.snapshots import copies
 from reconciler.systems import folders
 from reconciler.systems.fitting import fit
 from reconciler.systems.inventory import PREVIOUS, Systems, systems_of
@@ -98,16 +99,23 @@ def undo(user: str, what: str, expected: Systems, tell: Tell) -> Exchanged:
     return done.ended()
 
 
-def forget(user: str, what: str, expected: Systems, tell: Tell) -> int:
-    """Remove the kept system. How many bytes that freed."""
-    with _work(user, what, expected) as (_, _, root):
+def forget(user: str, what: str, expected: Systems, tell: Tell) -> int | None:
+    """Remove the kept system. How many bytes that freed; None if it shares them with others."""
+    with _work(user, what, expected) as (view, resident, root):
         trash = removal.put_away(root.with_name(PREVIOUS))
         if trash is None:
             return 0
         tell(Progress("removing the previous system"))
-        freed = used(trash)
+        freed = _freed(Tree(trash, resident.subid, view.subid_size))
         removal.delete(trash)
         return freed
+
+
+def _freed(tree: Tree) -> int | None:
+    with suppress(LxcGpuError, OSError):  # it may be anything
+        if copies.possible(tree):
+            return None
+    return used(tree.slot)
 
 
 def _put_in_place(root: Path, folder: Path) -> Path | None:

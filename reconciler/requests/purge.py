@@ -17,6 +17,7 @@ from reconciler.host.slices import slice_of
 from reconciler.kinds.accounts.account_files import GROUP, PASSWD, SHADOW, Account, AccountFiles
 from reconciler.kinds.accounts.homes import own_home
 from reconciler.kinds.accounts.subids import SUBGID, SUBUID, replace_lines
+from reconciler.mounts.tree import RAW
 from reconciler.network import forwards
 from reconciler.network.forwards import Forward
 from reconciler.requests.forwarding import forget
@@ -76,10 +77,18 @@ def remains(view: View, user: str) -> Remains:
     found = [rootfs(view, user).parent]
     if account is not None and own_home(account.name, account.uid):
         found.append(places.HOMES / account.name)
-    folders = tuple((folder, used(folder)) for folder in found if folder.is_dir())
+    folders = tuple((folder, _size(folder)) for folder in found if folder.is_dir())
     host_key, kept = (places.HOST_KEYS / user).exists(), forwards.read().of.get(user, ())
     made = marker.was_made(user)
     return Remains(user, account.name if account else "", folders, host_key, kept, made)
+
+
+def _size(folder: Path) -> int:
+    """Of a home or a container's folder, whose systems may be subvolumes."""
+    device = folder.lstat().st_dev
+    slots = [each for each in folder.iterdir() if not each.is_symlink()]
+    systems = [slot / RAW for slot in slots if os.path.lexists(slot / RAW)]
+    return used(folder, *(each for each in systems if each.lstat().st_dev != device))
 
 
 def _account(view: View, user: str) -> Account | None:
@@ -111,6 +120,8 @@ def archive(view: View, user: str, target: Path) -> None:
     root = rootfs(view, user)
     argv = ["tar", "--create", "--zstd", "--file=-", "--numeric-owner", "--xattrs", "--acls",
             "--one-file-system", f"--directory={root.parent}", root.name]  # fmt: skip
+    if (root / RAW).is_dir() and (root / RAW).stat().st_dev != root.stat().st_dev:
+        argv.append(f"{root.name}/{RAW}")  # a subvolume is a file system of its own, for tar
     beside = target.with_name(f"{target.name}.new")
     with beside.open("xb") as stream:
         beside.chmod(0o600)

@@ -20,6 +20,7 @@ from pathlib import Path, PurePosixPath
 from reconciler.children import hostile
 from reconciler.children.hostile import HostileError
 from reconciler.host import places
+from reconciler.snapshots.copies import NAME, copies_of
 from state.errors import LxcGpuError
 from state.view import View
 
@@ -29,9 +30,8 @@ OURS = places.KEPT / "snapshots"
 is away must not be replaced by a folder on the server's own disk."""
 MOST = 20_000
 """Files of a folder that are looked at."""
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,59}", re.ASCII)
 _SERVER = re.compile(r"[a-z][a-z0-9-]{0,62}", re.ASCII)
-_PARTIAL = re.compile(rf"\.({_SERVER.pattern})~({_NAME.pattern})\.new", re.ASCII)
+_PARTIAL = re.compile(rf"\.({_SERVER.pattern})~({NAME.pattern})\.new", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _LARGEST = 1 << 60
 """Bytes; what claims to be larger is no archive."""
@@ -136,9 +136,11 @@ def open_snapshot(view: View, user: str, name: str) -> tuple[int, Snapshot]:
 
 def no_such(view: View, user: str, name: str) -> LxcGpuError:
     """The error that says which snapshots there are."""
-    names = [each.name for each in snapshots_of(view, user)]
-    known = f"There are: {', '.join(names[-20:])}." if names else "You have none yet."
-    return LxcGpuError("no-snapshot", f"You have no snapshot `{name}`. {known}",
+    known = [(each.taken, each.name) for each in snapshots_of(view, user)]
+    known += [(each.taken, each.name) for each in copies_of(view, user)]
+    names = [name for _, name in sorted(known)]
+    there = f"There are: {', '.join(names[-20:])}." if names else "You have none yet."
+    return LxcGpuError("no-snapshot", f"You have no snapshot `{name}`. {there}",
                        f"See `ssh {view.server}-manage snapshot --list`.")  # fmt: skip
 
 
@@ -150,7 +152,7 @@ def look(folder: int) -> Shelf:
     stems = {
         f.removesuffix(end) for f in files for end in (ARCHIVE, DESCRIPTION) if f.endswith(end)
     }
-    names = sorted(name for name in stems if _NAME.fullmatch(name))
+    names = sorted(name for name in stems if NAME.fullmatch(name))
     found = {name: read(folder, name) for name in names}
     whole = [each for each in found.values() if each is not None]
     return Shelf(
@@ -200,7 +202,7 @@ def read(folder: int, name: str) -> Snapshot | None:
 
 def description(folder: int, name: str) -> Snapshot | None:
     """What NAME.json says, whether or not there is an archive to it; None if it says nothing."""
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         return None
     try:
         text = hostile.read_below(folder, PurePosixPath(name + DESCRIPTION))

@@ -13,19 +13,21 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import count
 from pathlib import Path
 
 from reconciler.archives.id_map import mapped
 from reconciler.archives.pack import InMap, Packed, be_considerate, pack
 from reconciler.children import hostile
 from reconciler.container.undertaking import undertaking
+from reconciler.disk.removal import remove_tree
 from reconciler.disk.room import room
 from reconciler.host import in_words
 from reconciler.host.published import current_view, resident_of
 from reconciler.mounts.tree import Tree, cover
 from reconciler.plan import Tell
+from reconciler.snapshots import copies
 from reconciler.snapshots import shelf as snapshots
+from reconciler.snapshots.copies import FROZEN, Copy, room_in_number, surplus
 from reconciler.snapshots.folder import ready_folder
 from reconciler.snapshots.shelf import ARCHIVE, DESCRIPTION, Snapshot, folder_of
 from state.errors import LxcGpuError
@@ -37,6 +39,16 @@ BEST_RATIO = 5
 packs a system to a third, and data rarely better."""
 SLOWEST_DISK = 3600
 """Seconds until everything that was written is on the disk."""
+
+
+@dataclass(frozen=True)
+class Copied:
+    """What came of a copy on the container's own disk."""
+
+    view: View
+    copy: Copy
+    removed: tuple[str, ...]
+    """Older ones that made room."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +65,25 @@ class Taken:
     """Older ones that made room."""
 
 
+def copy(user: str, name: str, tell: Tell) -> Copied | None:
+    """Take a snapshot on the container's own disk; None where that can't be had in a moment."""
+    view = current_view()
+    if not copies.possible(Tree.of(view, user, resident_of(view, user))):
+        return None
+    with _undertaken(user, f"snapshot {name}".rstrip()) as (view, tree):
+        tell(Progress("copying the container"))
+        return Copied(view, *copies.take(view, user, tree, name))
+
+
 def take(user: str, name: str, tell: Tell) -> Taken:
-    """Take a snapshot; without a name it is named after server and time."""
-    with _undertaken(user, f"snapshot {name}".rstrip()) as view:
-        work = partial(_take, _Work(view, user, name))
-        uid = view.residents[user].uid
-        seen = partial(cover, [_tree(view, user)])
-        done = hostile.as_owner_at_length(ready_folder(view, user), uid, work, tell, first=seen)
+    """Take a snapshot that is an archive; without a name it is named after server and time."""
+    with _undertaken(user, f"snapshot {name}".rstrip()) as (view, there):
+        uid, folder = view.residents[user].uid, ready_folder(view, user)
+        others = frozenset(each.name for each in copies.copies_of(view, user))
+        with _still(there, uid) as tree:
+            work = partial(_take, _Work(view, user, tree, name, others))
+            seen = partial(cover, [tree])
+            done = hostile.as_owner_at_length(folder, uid, work, tell, first=seen)
     snapshot, packed = Snapshot(**done["snapshot"]), Packed(**done["packed"])
     return Taken(view, snapshot, packed.changed, packed.example, tuple(done["removed"]))
 
@@ -69,13 +93,14 @@ def send(user: str, sink: int, tell: Tell) -> Packed:
 
     def work(_: int, tell: Tell) -> object:
         be_considerate()
-        return asdict(pack(here.tree, here.in_map, sink, tell))
+        return asdict(pack(here.tree.slot, here.in_map, sink, tell))
 
-    with _undertaken(user, "snapshot --to-stdout") as view:
-        here = _Work(view, user, "")
-        uid = view.residents[user].uid
-        seen = partial(cover, [_tree(view, user)])
-        return Packed(**hostile.as_owner_at_length(Path("/"), uid, work, tell, [sink], first=seen))
+    with _undertaken(user, "snapshot --to-stdout") as (view, there):
+        uid, away = view.residents[user].uid, Path("/")
+        with _still(there, uid) as tree:
+            here, seen = _Work(view, user, tree, ""), partial(cover, [tree])
+            done = hostile.as_owner_at_length(away, uid, work, tell, [sink], first=seen)
+    return Packed(**done)
 
 
 def remove(view: View, user: str, name: str) -> None:
@@ -84,18 +109,36 @@ def remove(view: View, user: str, name: str) -> None:
     hostile.as_owner(folder_of(view, user), uid, lambda folder: _remove(folder, name))
 
 
+def remove_copy(user: str, copy: Copy) -> None:
+    """Remove a copy on the container's own disk."""
+    with _undertaken(user, f"snapshot --remove {copy.name}") as (view, _):
+        if copies.copy_of(view, user, copy.name) == copy:
+            copies.remove(view, user, copy.name)
+
+
 @contextlib.contextmanager
-def _undertaken(user: str, what: str) -> Iterator[View]:
+def _undertaken(user: str, what: str) -> Iterator[tuple[View, Tree]]:
     """Be the only one at work on the container's files. Gives the view of that moment."""
     resident_of(current_view(), user)
     with undertaking(user, what):
         view = current_view()
-        resident_of(view, user)
-        yield view
+        tree = Tree.of(view, user, resident_of(view, user))
+        remove_tree(tree.beside(FROZEN).slot)
+        yield view, tree
 
 
-def _tree(view: View, user: str) -> Tree:
-    return Tree.of(view, user, view.residents[user])
+@contextlib.contextmanager
+def _still(tree: Tree, uid: int) -> Iterator[Tree]:
+    """What is packed: where it can be had in a moment, a copy that nobody writes to meanwhile."""
+    if not copies.possible(tree):
+        yield tree
+        return
+    frozen = tree.beside(FROZEN)
+    copies.copy(tree.slot, frozen.slot, uid, read_only=True)
+    try:
+        yield frozen
+    finally:
+        remove_tree(frozen.slot)
 
 
 @dataclass(frozen=True)
@@ -104,11 +147,10 @@ class _Work:
 
     view: View
     user: str
+    tree: Tree
     name: str
-
-    @property
-    def tree(self) -> Path:
-        return _tree(self.view, self.user).slot
+    others: frozenset[str] = frozenset()
+    """Names that copies on the container's disk have."""
 
     @property
     def in_map(self) -> InMap:
@@ -121,12 +163,12 @@ def _take(here: _Work, folder: int, tell: Tell) -> object:
     server, begun = here.view.server, time.time()
     known = snapshots.look(folder).whole
     _clean(folder, server)
-    name = _free_name(folder, here.name, server, begun)
-    _room_in_number(known, here.view)
+    name = _free_name(folder, here, begun)
+    room_in_number(known, here.view)
     beside = snapshots.partial(server, name)
     sink = _create(folder, beside)
     try:
-        packed = pack(here.tree, here.in_map, sink, tell, partial(_room_on_disk, sink))
+        packed = pack(here.tree.slot, here.in_map, sink, tell, partial(_room_on_disk, sink))
         tell(Progress("waiting for the disk"))
         hostile.still_at_it(SLOWEST_DISK)
         os.fsync(sink)
@@ -137,7 +179,9 @@ def _take(here: _Work, folder: int, tell: Tell) -> object:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(beside, dir_fd=folder)
         raise
-    removed = _make_room(folder, known, here.view.snapshots_kept)
+    removed = surplus(known, here.view.snapshots_kept)
+    for each in removed:
+        _remove(folder, each)
     os.fsync(folder)
     return {"snapshot": asdict(snapshot), "packed": asdict(packed), "removed": removed}
 
@@ -155,22 +199,13 @@ def _clean(folder: int, server: str) -> None:
             os.unlink(file, dir_fd=folder)
 
 
-def _free_name(folder: int, wanted: str, server: str, now: float) -> str:
-    """The name for a new one; LxcGpuError if the `wanted` one is taken."""
-    dated = f"{server[:36]}-{time.strftime('%Y-%m-%d-%H%M', time.localtime(now))}"
-    names = [wanted] if wanted else (f"{dated}-{n}" if n > 1 else dated for n in count(1))
-    for name in names:
-        if not (_exists(folder, name + ARCHIVE) or _exists(folder, name + DESCRIPTION)):
+def _free_name(folder: int, here: _Work, now: float) -> str:
+    """The name for a new one; LxcGpuError if the one that is wanted is taken."""
+    for name in copies.names(here.name, here.view.server, now):
+        files = (name + ARCHIVE, name + DESCRIPTION)
+        if name not in here.others and not any(_exists(folder, file) for file in files):
             return name
-    raise _taken(wanted)
-
-
-def _taken(name: str) -> LxcGpuError:
-    return LxcGpuError(
-        "snapshot-exists",
-        f"There is a snapshot `{name}` already; nothing was done.",
-        f"Choose another name, or remove that one first: `snapshot --remove {name}`.",
-    )
+    raise copies.is_taken(here.name)
 
 
 def _exists(folder: int, file: str) -> bool:
@@ -179,19 +214,6 @@ def _exists(folder: int, file: str) -> bool:
     except FileNotFoundError:
         return False
     return True
-
-
-def _room_in_number(known: tuple[Snapshot, ...], view: View) -> None:
-    """LxcGpuError if no older one could make room."""
-    named = [each.name for each in known if each.own_name]
-    if len(named) >= view.snapshots_kept:
-        raise LxcGpuError(
-            "snapshots-full",
-            f"You keep {len(named)} snapshots with names of their own, and {view.snapshots_kept} "
-            "may be kept: nothing was done.",
-            f"Remove one, e.g. the oldest: "
-            f"`ssh {view.server}-manage snapshot --remove {named[0]}`.",
-        )
 
 
 def _room_on_disk(sink: int, total: int) -> None:
@@ -222,22 +244,13 @@ def _publish(folder: int, beside: str, snapshot: Snapshot) -> None:
     try:
         os.link(described, snapshot.name + DESCRIPTION, src_dir_fd=folder, dst_dir_fd=folder)
     except FileExistsError as error:
-        raise _taken(snapshot.name) from error  # by another server, meanwhile
+        raise copies.is_taken(snapshot.name) from error  # by another server, meanwhile
     except OSError:  # a file system without hard links
         os.rename(described, snapshot.name + DESCRIPTION, src_dir_fd=folder, dst_dir_fd=folder)
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(described, dir_fd=folder)
     os.rename(beside, snapshot.name + ARCHIVE, src_dir_fd=folder, dst_dir_fd=folder)
-
-
-def _make_room(folder: int, known: tuple[Snapshot, ...], keep: int) -> list[str]:
-    """Remove the oldest without names of their own until, with the new one, `keep` are left."""
-    unnamed = [each.name for each in known if not each.own_name]
-    surplus = unnamed[: max(0, len(known) + 1 - keep)]
-    for name in surplus:
-        _remove(folder, name)
-    return surplus
 
 
 def _remove(folder: int, name: str) -> None:

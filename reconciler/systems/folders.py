@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
+from reconciler.disk import group_quota, subvolumes
 from reconciler.disk.removal import TRASH, delete, put_away, remove_tree
 from reconciler.host import marker
 from reconciler.host.places import rootfs
 from reconciler.mounts.tree import Tree
+from reconciler.snapshots.copies import FROZEN
 from reconciler.systems.attached import detach
 from reconciler.systems.fitness import fitness
 from state.view import Resident, View
@@ -24,7 +27,10 @@ def beside(view: View, user: str, resident: Resident) -> Iterator[Tree]:
     tree = Tree.of(view, user, resident).beside(NEXT)
     make_around(view, user)
     clear(tree.slot.parent)
-    tree.make(raw=not fitness(view).why_not)
+    with subvolumes.opened(tree.slot.parent) as around:
+        group = group_quota.of(around, resident.uid)
+    make_folder = partial(subvolumes.make_folder, group=group)
+    tree.make(raw=not fitness(view).why_not, folder=make_folder)
     try:
         yield tree
     except BaseException:
@@ -48,7 +54,8 @@ def clear(folder: Path) -> None:
 
     The caller is the only one at work there.
     """
-    remove_tree(folder / NEXT)
+    for name in (NEXT, FROZEN):
+        remove_tree(folder / name)
     for trash in folder.glob(f"{TRASH}*"):
         delete(trash)
 

@@ -13,11 +13,14 @@ from pathlib import Path
 from reconciler.archives.extract import LOOK_EVERY, MOST_SAID, Source, disk_full, extract
 from reconciler.archives.id_map import Owner
 from reconciler.archives.pace import Pace
+from reconciler.disk.removal import remove_tree
 from reconciler.disk.room import check_room, room, used
 from reconciler.host import in_words
 from reconciler.mounts.tree import Tree
 from reconciler.plan import Tell
-from reconciler.snapshots.shelf import Snapshot
+from reconciler.snapshots import copies
+from reconciler.snapshots.copies import Copy
+from reconciler.snapshots.shelf import Snapshot, no_such
 from reconciler.spares import store
 from reconciler.systems import from_template
 from reconciler.systems.fitting import check_system
@@ -58,6 +61,25 @@ class FromArchive:
         # the archive may have said otherwise of its outermost folder
         tree.keep_top()
         check_system(tree, what)
+
+
+@dataclass(frozen=True)
+class FromCopy:
+    """Makes a system of a copy on the same disk."""
+
+    user: str
+    copied: Copy
+
+    def __call__(self, view: View, resident: Resident, tree: Tree) -> None:
+        """Copy it once more, to be written to; LxcGpuError if it is gone, or no system."""
+        name = self.copied.name
+        if copies.copy_of(view, self.user, name) != self.copied:
+            raise no_such(view, self.user, name)
+        remove_tree(tree.slot)
+        there = copies.slot_of(view, self.user, name)
+        copies.copy(there, tree.slot, resident.uid, read_only=False)
+        tree.keep_top()
+        check_system(tree, f"the snapshot {name}")
 
 
 @dataclass(frozen=True)

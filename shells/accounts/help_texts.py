@@ -76,6 +76,8 @@ container is started first. The shell ends with your connection. For daily work,
   ssh gpu17-manage snapshot                  named after server and time
   ssh gpu17-manage snapshot before-upgrade   a name of your own: it stays
   ssh gpu17-manage snapshot --list
+  ssh gpu17-manage snapshot --archive        an archive, also where a snapshot
+                                             stays on the container's disk
   ssh gpu17-manage snapshot --remove before-upgrade
   ssh gpu17-manage snapshot --to-stdout >backup.tar.zst
   ssh gpu17-manage snapshot --to-stdout | ssh gpu18-manage recover --from-stdin
@@ -84,6 +86,8 @@ The container may run meanwhile. In it is everything but what is made anew at
 each start: the contents of /dev, /proc, /run, /sys, /tmp, and folders of the
 server (/SSD, /NAS, ...). When there are too many, the oldest to which you gave
 no name makes room.
+On a disk with btrfs a snapshot takes a moment and next to no room. It is on the
+same disk as the container, so it is no backup; an archive can be.
 ctrl-C doesn't stop it: `snapshot --list` shows how it goes. With `--to-stdout`
 it does.""",
     "recover": """\

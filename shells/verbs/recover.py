@@ -9,9 +9,10 @@ from reconciler.host.published import current_view, resident_of
 from reconciler.plan import Tell
 from reconciler.requests import exchange, power
 from reconciler.requests.exchange import Exchanged
+from reconciler.snapshots.copies import Copy, copy_of
 from reconciler.snapshots.shelf import Snapshot, open_snapshot
 from reconciler.systems.inventory import Systems, systems_of
-from reconciler.systems.next_system import FromArchive
+from reconciler.systems.next_system import FromArchive, FromCopy
 from shells.verbs import Asked, facts, words
 from shells.verbs.questions import unless_confirmed
 from state.errors import LxcGpuError
@@ -36,6 +37,8 @@ def answer(asked: Asked, tell: Tell) -> messages.Answer | messages.Question:
 
 def _from_snapshot(asked: Asked, tell: Tell) -> messages.Answer | messages.Question:
     view, there = look(asked.user)
+    if (copied := copy_of(view, asked.user, asked.options["name"])) is not None:
+        return _from_copy(asked, tell, there, copied)
     descriptor, snapshot = open_snapshot(view, asked.user, asked.options["name"])
     try:
         text = (
@@ -54,6 +57,21 @@ def _from_snapshot(asked: Asked, tell: Tell) -> messages.Answer | messages.Quest
     finally:
         os.close(descriptor)
     return answered(asked, done, f"is what it was in {_named(snapshot)}", snapshot=snapshot.name)
+
+
+def _from_copy(
+    asked: Asked, tell: Tell, there: Systems, copied: Copy
+) -> messages.Answer | messages.Question:
+    view, user = current_view(), asked.user
+    text = (
+        f"Your container on {view.server} becomes what it was in {_named(copied)}.\n"
+        f"{what_else(user, there)}"
+    )
+    if (question := unless_confirmed(asked, text, (there, copied.taken))) is not None:
+        return question
+    what = f"recover from the snapshot {copied.name}"
+    done = exchange.replace(user, what, there, FromCopy(user, copied), tell)
+    return answered(asked, done, f"is what it was in {_named(copied)}", snapshot=copied.name)
 
 
 def _from_stdin(asked: Asked, tell: Tell) -> messages.Answer:
@@ -89,11 +107,17 @@ def forget(asked: Asked, tell: Tell) -> messages.Answer | messages.Question:
     if (question := unless_confirmed(asked, text, there)) is not None:
         return question
     freed = exchange.forget(asked.user, "recover --forget", there, tell)
-    words = f"The previous system is removed: {in_words.size(freed)} are free again."
+    words = f"The previous system is removed: {_free_again(freed)}."
     running = power.power_of(asked.user).running
     return messages.Answer(
         words, {**facts(view, asked.user, running=running), "freed_bytes": freed}
     )
+
+
+def _free_again(freed: int | None) -> str:
+    if freed is None:
+        return "what no snapshot shares with it becomes free"
+    return f"{in_words.size(freed)} are free again"
 
 
 def look(user: str) -> tuple[View, Systems]:
@@ -150,5 +174,5 @@ def answered(asked: Asked, done: Exchanged, what: str, **more: object) -> messag
     return messages.Answer("\n".join(lines), {**facts(view, user, running=done.running), **told})
 
 
-def _named(snapshot: Snapshot) -> str:
+def _named(snapshot: Snapshot | Copy) -> str:
     return f"the snapshot {snapshot.name} ({in_words.moment(snapshot.taken)}, on {snapshot.server})"

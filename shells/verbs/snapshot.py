@@ -12,7 +12,9 @@ from reconciler.plan import Tell
 from reconciler.requests.power import power_of
 from reconciler.snapshots import shelf as snapshots
 from reconciler.snapshots import take as take_snapshot
+from reconciler.snapshots.copies import Copy, copies_of, copy_of
 from reconciler.snapshots.shelf import Shelf, Snapshot
+from reconciler.snapshots.take import Copied
 from shells.verbs import Asked
 from shells.verbs.questions import unless_confirmed
 from state.errors import LxcGpuError
@@ -20,19 +22,20 @@ from state.view import View
 from state.wire import messages
 
 _HELP = "Try `help snapshot`."
+NO_BACKUP = "It is on the same disk as the container: no backup."
 
 
 def answer(asked: Asked, tell: Tell) -> messages.Answer | messages.Question:
     """Take one, unless an option says something else."""
     options = asked.options
-    kinds = [name for name in ("list", "remove", "to-stdout") if name in options]
+    kinds = [name for name in ("archive", "list", "remove", "to-stdout") if name in options]
     if len(kinds) > 1:
         words = " and ".join(f"`--{kind}`" for kind in kinds)
         raise LxcGpuError("usage", f"{words} don't go together.", _HELP)
     if "remove" in options:
         return _remove(asked)
     for kind in kinds:
-        if "name" in options:
+        if "name" in options and kind != "archive":
             raise LxcGpuError("usage", f"`--{kind}` takes no name.", _HELP)
     if "list" in options:
         return _list(asked.user)
@@ -42,8 +45,12 @@ def answer(asked: Asked, tell: Tell) -> messages.Answer | messages.Question:
 
 
 def _take(asked: Asked, tell: Tell) -> messages.Answer:
-    begun = time.monotonic()
-    taken = take_snapshot.take(asked.user, asked.options.get("name", ""), tell)
+    begun, name = time.monotonic(), asked.options.get("name", "")
+    if "archive" not in asked.options:
+        copied = take_snapshot.copy(asked.user, name, tell)
+        if copied is not None:
+            return _copied(asked.user, copied, time.monotonic() - begun)
+    taken = take_snapshot.take(asked.user, name, tell)
     snapshot, server = taken.snapshot, taken.view.server
     seconds = time.monotonic() - begun
     lines = [
@@ -56,6 +63,19 @@ def _take(asked: Asked, tell: Tell) -> messages.Answer:
     ]  # fmt: skip
     facts = {**_facts(snapshot), "changed": taken.changed, "removed": list(taken.removed)}
     return messages.Answer("\n".join(lines), {"user": asked.user, **facts})
+
+
+def _copied(user: str, copied: Copied, seconds: float) -> messages.Answer:
+    copy, server = copied.copy, copied.view.server
+    lines = [
+        f"Snapshot {copy.name} is complete, in {seconds:.1f} s.",
+        *(f"Removed {name} to make room: {copied.view.snapshots_kept} are kept."
+          for name in copied.removed),
+        f"{NO_BACKUP} `snapshot --archive` makes one that can be.",
+        f"Get it back:  ssh {server}-manage recover {copy.name}",
+    ]  # fmt: skip
+    facts = {**_facts_of_copy(copy), "changed": 0, "removed": list(copied.removed)}
+    return messages.Answer("\n".join(lines), {"user": user, **facts})
 
 
 def _changed(changed: int, example: str, server: str, *, running: bool) -> list[str]:
@@ -92,10 +112,11 @@ def _send(asked: Asked, tell: Tell) -> messages.Answer:
 def _list(user: str) -> messages.Answer:
     view = current_view()
     resident_of(view, user)
-    shelf = snapshots.shelf_of(view, user)
+    copies = copies_of(view, user)
+    shelf, problem = _shelf(view, user, or_else=bool(copies))
     begun = [each for each in shelf.begun if each[0] == view.server]
     begun = begun if begun and _packing(user) else []
-    lines = [*_table(shelf.whole, view)]
+    lines = [*problem, *_table(shelf.whole, copies, view)]
     lines += [f"Under way: {name}, {size(so_far)} so far." for _, name, so_far in begun]
     lines += [
         f"Not whole: {name}. Perhaps it is just being written or removed; else remove it: "
@@ -106,11 +127,21 @@ def _list(user: str) -> messages.Answer:
         "user": user,
         "server": view.server,
         "keep": view.snapshots_kept,
-        "snapshots": [_facts(each) for each in shelf.whole],
+        "snapshots": [*map(_facts, shelf.whole), *map(_facts_of_copy, copies)],
         "under_way": [name for _, name, _ in begun],
         "broken": list(shelf.broken),
     }
     return messages.Answer("\n".join(lines), facts)
+
+
+def _shelf(view: View, user: str, *, or_else: bool) -> tuple[Shelf, list[str]]:
+    """The archives; if there are copies as well, a NAS that is away is only said."""
+    try:
+        return snapshots.shelf_of(view, user), []
+    except LxcGpuError as error:
+        if not or_else:
+            raise
+        return Shelf(), [f"{error.message} {error.hint}".rstrip()]
 
 
 def _packing(user: str) -> bool:
@@ -118,17 +149,25 @@ def _packing(user: str) -> bool:
     return work is not None and work.ended is None
 
 
-def _table(found: tuple[Snapshot, ...], view: View) -> list[str]:
-    if not found:
+def _table(found: tuple[Snapshot, ...], copies: tuple[Copy, ...], view: View) -> list[str]:
+    if not (found or copies):
         return [f"You have no snapshots yet. Take one:  ssh {view.server}-manage snapshot"]
     rows = [
-        (each.name, moment(each.taken), size(each.packed), size(each.unpacked), each.server)
+        (each.taken, each.name, size(each.packed), size(each.unpacked), each.server)
         for each in found
     ]
-    return [
-        *columns([("NAME", "TAKEN", "SIZE", "UNPACKED", "FROM"), *rows]),
-        f"{len(found)} of {view.snapshots_kept}. The oldest that you gave no name makes room.",
-    ]
+    rows += [(each.taken, each.name, "same disk", "-", each.server) for each in copies]
+    kept, room = view.snapshots_kept, "The oldest that you gave no name makes room."
+    lines = columns([
+        ("NAME", "TAKEN", "SIZE", "UNPACKED", "FROM"),
+        *((name, moment(taken), *rest) for taken, name, *rest in sorted(rows)),
+    ])  # fmt: skip
+    if copies:
+        lines = [*lines, f"{len(copies)} of {kept} on the same disk, which are no backup. {room}"]
+    if found:
+        archives = " archives" if copies else ""
+        lines = [*lines, f"{len(found)} of {kept}{archives}. {room}"]
+    return lines
 
 
 def _remove(asked: Asked) -> messages.Answer | messages.Question:
@@ -137,14 +176,22 @@ def _remove(asked: Asked) -> messages.Answer | messages.Question:
         raise LxcGpuError("usage", "Which one? `snapshot --remove NAME`.", "See `snapshot --list`.")
     view = current_view()
     resident_of(view, user)
-    what = _what(snapshots.shelf_of(view, user), name)
+    copy = copy_of(view, user, name)
+    what = _what_copy(copy) if copy else _what(snapshots.shelf_of(view, user), name)
     if what is None:
         raise snapshots.no_such(view, user, name)
     text = f"This removes {what}. It can't be brought back."
     if (question := unless_confirmed(asked, text, user)) is not None:
         return question
-    take_snapshot.remove(view, user, name)
+    if copy:
+        take_snapshot.remove_copy(user, copy)
+    else:
+        take_snapshot.remove(view, user, name)
     return messages.Answer(f"Removed {what}.", {"user": user, "removed": [name]})
+
+
+def _what_copy(copy: Copy) -> str:
+    return f"the snapshot {copy.name} of {copy.server}, taken {moment(copy.taken)}, on its disk"
 
 
 def _what(shelf: Shelf, name: str) -> str | None:
@@ -164,4 +211,9 @@ def _facts(snapshot: Snapshot) -> dict[str, object]:
         **{n: facts[n] for n in ("name", "server", "taken", "sha256", "own_name")},
         "packed_bytes": snapshot.packed,
         "unpacked_bytes": snapshot.unpacked,
+        "kind": "archive",
     }
+
+
+def _facts_of_copy(copy: Copy) -> dict[str, object]:
+    return {**asdict(copy), "kind": "copy"}

@@ -11,6 +11,7 @@ from state.errors import LxcGpuError
 from tests.bench.figures import (
     come_back,
     connections,
+    copies,
     frames,
     inside,
     load_stream,
@@ -71,6 +72,8 @@ CATALOGUE: tuple[Measurement, ...] = (
     InLab("check", "lxc-gpu check of 10,000 users", _one(rounds.check_10000)),
     InLab("snapshot", "a snapshot of a 3 GB container", _one(snapshots.of_3_gb)),
     InLab("recover", "recover of a 3 GB container", _one(recoveries.of_3_gb)),
+    InLab("snapshot-btrfs", "the same snapshot where the disk is btrfs", _one(copies.snapshot)),
+    InLab("recover-btrfs", "the same recover there", _one(copies.recover)),
     InLab("rebuild", "a rebuild of a container that runs", _one(recoveries.rebuild)),
     InLab("inside", "work inside, beside a service of the server's", inside.figures),
     InLab("registration", "a registration, 280 MB template", _one(recoveries.registration)),

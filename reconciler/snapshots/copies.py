@@ -1,0 +1,186 @@
+"""Copies of a container on its own disk, where that is btrfs: made in a moment, whatever its size.
+
+`snapshots/NAME` in a container's folder is a slot like `rootfs` (`reconciler.mounts.tree`); its
+system is a read-only subvolume, and a description lies beside it. They are root's, in a folder
+that nobody else enters, as every raw system: set-uid programs of real root's lie in them. What they
+share with the container takes no room; so they are no backup either.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from itertools import count
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from reconciler.disk import group_quota, subvolumes
+from reconciler.disk.removal import remove_tree
+from reconciler.host.places import rootfs
+from reconciler.mounts.tree import CLOSED, RAW, Tree
+from state import files
+from state.errors import LxcGpuError
+from state.view import View
+
+FOLDER = "snapshots"
+"""The name of the folder of all of a container's, beside its systems."""
+FROZEN = "rootfs.frozen"
+"""A copy beside the system in place, as long as it is packed."""
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,59}", re.ASCII)
+"""What a snapshot may be called, whatever it is."""
+_ABOUT, _NEW = "snapshot.json", ".new"
+
+
+class Kept(Protocol):
+    """A snapshot of any kind."""
+
+    @property
+    def name(self) -> str:
+        """As it is called."""
+
+    @property
+    def own_name(self) -> bool:
+        """Whether its user named it: then it isn't removed to make room."""
+
+
+OfAKind = TypeVar("OfAKind", bound=Kept)
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A snapshot on the container's own disk."""
+
+    name: str
+    server: str
+    taken: float
+    """In seconds since the epoch."""
+    own_name: bool
+
+
+def possible(tree: Tree) -> bool:
+    """Whether the system can be copied in a moment."""
+    if not tree.raw:
+        return False
+    with subvolumes.opened(tree.top) as top:
+        return subvolumes.is_subvolume(top)
+
+
+def copy(source: Path, slot: Path, uid: int, *, read_only: bool) -> None:
+    """Copy the raw system in the slot `source` to the slot `slot`, which is made.
+
+    It counts for the quota of the user with that uid.
+    """
+    slot.mkdir(mode=CLOSED)
+    with subvolumes.opened(source / RAW) as system, subvolumes.opened(slot) as around:
+        group = group_quota.of(around, uid)
+        subvolumes.snapshot(system, around, RAW, read_only=read_only, group=group)
+
+
+def copies_of(view: View, user: str) -> tuple[Copy, ...]:
+    """The user's copies on this server, the newest last."""
+    folder = _folder(view, user)
+    found = [_read(slot) for slot in folder.iterdir()] if folder.is_dir() else []
+    whole = [each for each in found if each is not None]
+    return tuple(sorted(whole, key=lambda each: (each.taken, each.name)))
+
+
+def copy_of(view: View, user: str, name: str) -> Copy | None:
+    """The one of that name."""
+    return next((each for each in copies_of(view, user) if each.name == name), None)
+
+
+def slot_of(view: View, user: str, name: str) -> Path:
+    """Where the one of that name lies."""
+    return _folder(view, user) / name
+
+
+def take(view: View, user: str, tree: Tree, wanted: str) -> tuple[Copy, tuple[str, ...]]:
+    """Copy the system; without a wanted name it is named after server and time.
+
+    Returns it, and which older ones made room. What a kill leaves is removed by the next one.
+    """
+    folder, now = _folder(view, user), time.time()
+    folder.mkdir(mode=CLOSED, exist_ok=True)
+    folder.chmod(CLOSED)
+    known = copies_of(view, user)
+    room_in_number(known, view)
+    name = next((each for each in names(wanted, view.server, now) if not (folder / each).exists()),
+                None)  # fmt: skip
+    if name is None:
+        raise is_taken(wanted)
+    beside = folder / _NEW
+    remove_tree(beside)
+    copy(tree.slot, beside, view.residents[user].uid, read_only=True)
+    taken = Copy(name, view.server, now, bool(wanted))
+    files.write_file(beside / _ABOUT, f"{json.dumps(asdict(taken))}\n", 0o600)
+    beside.rename(folder / name)
+    files.keep_folder(folder)
+    removed = surplus(known, view.snapshots_kept)
+    for each in removed:
+        remove(view, user, each)
+    return taken, removed
+
+
+def remove(view: View, user: str, name: str) -> None:
+    """Remove the one of that name. Its room comes back in the background."""
+    remove_tree(slot_of(view, user, name))
+
+
+def names(wanted: str, server: str, now: float) -> Iterator[str]:
+    """What a new one may be called: as is wanted, else after server and time."""
+    if wanted:
+        yield wanted
+        return
+    dated = f"{server[:36]}-{time.strftime('%Y-%m-%d-%H%M', time.localtime(now))}"
+    yield dated
+    yield from (f"{dated}-{number}" for number in count(2))
+
+
+def is_taken(name: str) -> LxcGpuError:
+    """The error for a name that another one has."""
+    return LxcGpuError(
+        "snapshot-exists",
+        f"There is a snapshot `{name}` already; nothing was done.",
+        f"Choose another name, or remove that one first: `snapshot --remove {name}`.",
+    )
+
+
+def room_in_number(known: Sequence[Kept], view: View) -> None:
+    """LxcGpuError if no older one could make room."""
+    named = [each.name for each in known if each.own_name]
+    if len(named) >= view.snapshots_kept:
+        raise LxcGpuError(
+            "snapshots-full",
+            f"You keep {len(named)} snapshots with names of their own, and {view.snapshots_kept} "
+            "may be kept: nothing was done.",
+            f"Remove one, e.g. the oldest: "
+            f"`ssh {view.server}-manage snapshot --remove {named[0]}`.",
+        )
+
+
+def surplus(known: Sequence[OfAKind], keep: int) -> tuple[str, ...]:
+    """The oldest without names of their own that go, so that with a new one `keep` are left."""
+    unnamed = [each.name for each in known if not each.own_name]
+    return tuple(unnamed[: max(0, len(known) + 1 - keep)])
+
+
+def _folder(view: View, user: str) -> Path:
+    return rootfs(view, user).with_name(FOLDER)
+
+
+def _read(slot: Path) -> Copy | None:
+    """What lies there; None if that is no whole one: it is being made, or came by a plain copy."""
+    text = None
+    if NAME.fullmatch(slot.name) and slot.is_dir():
+        text = files.read_text(slot / _ABOUT)
+    if text is None:
+        return None
+    with suppress(ValueError, TypeError, FileNotFoundError, NotADirectoryError):
+        said = {**json.loads(text), "name": slot.name}
+        with subvolumes.opened(slot / RAW) as system:
+            return Copy(**said) if subvolumes.is_subvolume(system) else None
+    return None
