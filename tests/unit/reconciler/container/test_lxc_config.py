@@ -24,6 +24,12 @@ def test_everybody_inside_may_ping_and_the_range_holds_ids_of_the_container_only
     assert "lxc.sysctl.net.ipv4.ping_group_range = 0 262143" in lines
 
 
+def test_what_containers_may_not_ask_holds_where_the_server_has_filters_itself() -> None:
+    lines = lxc_config(VIEW, "lqchen", RESIDENT, ROOT, ()).splitlines()
+    assert "lxc.seccomp.profile = /run/lxc-gpu/containers.seccomp" in lines
+    assert "lxc.seccomp.allow_nesting = 1" in lines
+
+
 def test_each_gpu_node_is_mounted() -> None:
     node = Bind(Path("/dev/nvidia0"), "/dev/nvidia0", ("optional",))
     text = lxc_config(VIEW, "lqchen", RESIDENT, ROOT, (node,))
