@@ -124,6 +124,8 @@ class View:
     """How many more recent commits by admins allow (their trailer `Allow-Disable`)."""
     idle_days: int | None = None
     """After how many days without use a container that runs is named; None: never."""
+    snapshots_every: int | None = None
+    """Hours after which a server takes a snapshot by itself; None: never."""
     lab_networks: tuple[str, ...] = ()
     """Networks of people's computers (`Fleet.lab_networks`)."""
     nesting: bool = True
@@ -248,6 +250,7 @@ def view_of(state: State, server: str, revision: str, allow_disable: int = 0) ->
         allow_disable=allow_disable,
         idle_days=here.idle_days,
         cpu_sets=here.cpu_sets,
+        snapshots_every=here.snapshots.every,
         lab_networks=tuple(str(network) for network in state.fleet.lab_networks),
         nesting=here.nesting,
         account_prefix=state.fleet.account_prefix,

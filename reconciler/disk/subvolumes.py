@@ -20,7 +20,7 @@ from pathlib import Path
 _MAGIC = 0x9123683E  # BTRFS_SUPER_MAGIC, of statfs(2)
 _CREATE, _SNAPSHOT = 0x50009418, 0x50009417  # BTRFS_IOC_SUBVOL_CREATE_V2, BTRFS_IOC_SNAP_CREATE_V2
 _DESTROY, _DESTROY_BY_NUMBER = 0x5000940F, 0x5000943F  # ..._SNAP_DESTROY, ..._V2 (Linux 5.7)
-_INO_LOOKUP, _TREE_SEARCH = 0xD0009412, 0xD0009411
+_INO_LOOKUP, _TREE_SEARCH, _INFO = 0xD0009412, 0xD0009411, 0x81F8943C
 _READ_ONLY, _GROUPS_PASSED_ON, _BY_NUMBER = 1 << 1, 1 << 2, 1 << 4
 _ARGUMENTS = struct.Struct("=qQQQQ16x")
 """The beginning of struct btrfs_ioctl_vol_args_v2: descriptor, transaction, flags, the size of the
@@ -95,6 +95,21 @@ def snapshot(
     Blocks are shared. Subvolumes in it are not copied: an empty folder stands for each.
     """
     _create(_SNAPSHOT, parent, name, source, _READ_ONLY if read_only else 0, group)
+
+
+def changed_since(folder: int, copied: int) -> bool:
+    """Whether a subvolume was written to after it was copied, as far as the disk knows.
+
+    What was written in the last half minute may not have reached it (transactions, btrfs(5)).
+    """
+    return _ages(folder)[0] > _ages(copied)[1]
+
+
+def _ages(folder: int) -> tuple[int, int]:
+    """The transactions of a subvolume's last change and of its making."""
+    said = bytearray(504)  # struct btrfs_ioctl_get_subvol_info_args
+    fcntl.ioctl(folder, _INFO, said)
+    return struct.unpack_from("=Q", said, 280)[0], struct.unpack_from("=Q", said, 352)[0]
 
 
 def delete(path: Path) -> None:

@@ -48,6 +48,7 @@ SERVER: tuple[Check[Server], ...] = (
     resources.quotas,
     resources.raw_systems,
     resources.cpu_sets,
+    resources.own_snapshots,
     resources.lxcfs,
     accounts.names,
     numbers.uids,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 from reconciler.container import device_nodes
 from reconciler.cpus import control_groups
-from reconciler.disk import project_quota
+from reconciler.disk import project_quota, subvolumes
 from reconciler.doctor.server import Server, unit_properties
 from reconciler.host import marker
 from reconciler.kinds.containers import disk_quota
@@ -78,6 +79,19 @@ def quotas(server: Server) -> Iterator[Finding]:
             f"{view.containers} is on a file system without quotas for trees, or with them off: "
             "ext4 and xfs have them, mounted with `prjquota`; btrfs by `btrfs quota enable "
             '--simple` (Linux 6.7). See the guide, "Disk quotas".',
+        )
+
+
+def own_snapshots(server: Server) -> Iterator[Finding]:
+    """Whether the snapshots can be taken that the server is to take by itself."""
+    view = server.view
+    if view is None or view.snapshots_every is None or not Path(view.containers).is_dir():
+        return
+    if not subvolumes.is_on_btrfs(Path(view.containers)):
+        yield Area("disk").note(
+            "`snapshots: every` is set, and the server takes none by itself.",
+            f"{view.containers} is not on btrfs, where a snapshot costs nothing. People take "
+            "theirs by `snapshot`.",
         )
 
 

@@ -77,6 +77,8 @@ def _without(name: str) -> str:
         return "nobody can start a container or register."
     if name == "lxc-gpu-idleness.timer":
         return "nobody is told of a container that stands idle."
+    if name == "lxc-gpu-snapshots.timer":
+        return "no snapshot is taken by itself (`snapshots: every`)."
     if name.endswith(".timer"):
         return "without a nudge no round comes."
     if name == "lxc-gpu-watch.service":

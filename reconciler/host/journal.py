@@ -20,6 +20,7 @@
 | device-left-out | a container was started without a device file; `code=` says why |
 | came-back, come-back-failed | a container that ran before a boot was started again, or not |
 | stays-down | one that ran is not: its user has left, or the server's policy says so |
+| snapshot-failed | one that the server takes by itself could not be taken; `code=` says why |
 | idleness-failed | nobody could look which containers stand idle; `code=` says why |
 | crashed | a mistake of ours ended what the account iam was asked for; `what=` is for a report |
 | spare-ready, spare-failed | a system of a template was made ready for the next one, or not |

@@ -125,6 +125,24 @@ def take(view: View, user: str, tree: Tree, wanted: str) -> tuple[Copy, tuple[st
     return taken, removed
 
 
+def due(view: View, user: str, tree: Tree, now: float) -> bool:
+    """Whether the server is to take one by itself.
+
+    Not of a system that nobody wrote to since the last one: it would only push out an older one.
+    """
+    hours = view.snapshots_every
+    if hours is None or not possible(tree):
+        return False
+    known = copies_of(view, user)
+    if not known:
+        return True
+    if now < known[-1].taken + hours * 3600:
+        return False
+    last = slot_of(view, user, known[-1].name) / RAW
+    with subvolumes.opened(tree.top) as system, subvolumes.opened(last) as copied:
+        return subvolumes.changed_since(system, copied)
+
+
 def remove(view: View, user: str, name: str) -> None:
     """Remove the one of that name. Its room comes back in the background."""
     remove_tree(slot_of(view, user, name))

@@ -30,7 +30,7 @@ from reconciler.snapshots import shelf as snapshots
 from reconciler.snapshots.copies import FROZEN, Copy, room_in_number, surplus
 from reconciler.snapshots.folder import ready_folder
 from reconciler.snapshots.shelf import ARCHIVE, DESCRIPTION, Snapshot, folder_of
-from state.errors import LxcGpuError
+from state.errors import LxcGpuError, os_error
 from state.view import View
 from state.wire.messages import Progress
 
@@ -73,6 +73,25 @@ def copy(user: str, name: str, tell: Tell) -> Copied | None:
     with _undertaken(user, f"snapshot {name}".rstrip()) as (view, tree):
         tell(Progress("copying the container"))
         return Copied(view, *copies.take(view, user, tree, name))
+
+
+def take_due(view: View) -> Iterator[tuple[str, LxcGpuError | None]]:
+    """Take what the server is to take by itself; users, and why there is none of theirs.
+
+    Whose files somebody works on, or who has no room for one more, is left for the next time.
+    """
+    for user, resident in view.residents.items():
+        try:
+            if copies.due(view, user, Tree.of(view, user, resident), time.time()):
+                copy(user, "", lambda _: None)
+                yield user, None
+        except FileNotFoundError:  # no container was made yet
+            continue
+        except OSError as error:
+            yield user, os_error(error)
+        except LxcGpuError as error:
+            if error.code not in ("busy", "snapshots-full"):
+                yield user, error
 
 
 def take(user: str, name: str, tell: Tell) -> Taken:

@@ -27,7 +27,7 @@ UNUSED_UNITS = ("lxc.service", "lxc-net.service", "lxc-monitord.service")
 """Of the package lxc: they would make a bridge and start containers that are none of ours."""
 ENABLED_UNITS = (
     "lxc-gpu-root.socket", "lxc-gpu-reconcile.timer", "lxc-gpu-watch.service",
-    "lxc-gpu-idleness.timer",
+    "lxc-gpu-idleness.timer", "lxc-gpu-snapshots.timer",
 )  # fmt: skip
 AT_BOOT = ("lxc-gpu-come-back.service", "lxcfs.service")
 """Enabled, and not started now."""

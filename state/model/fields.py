@@ -114,6 +114,32 @@ Size = Annotated[
 """Bytes; spelled `64G` in the files."""
 
 
+_EVERY = re.compile(r"([1-9][0-9]{0,3})([hdw])", re.ASCII)
+_HOURS = {"h": 1, "d": 24, "w": 7 * 24}
+
+
+def _every(value: object) -> int:
+    match = _EVERY.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("must be a time such as 6h, 1d or 1w")
+    return int(match[1]) * _HOURS[match[2]]
+
+
+def every_text(hours: int) -> str:
+    """A number of hours as the files spell it: `1d`."""
+    unit = max((u for u in _HOURS if hours % _HOURS[u] == 0), key=lambda u: _HOURS[u])
+    return f"{hours // _HOURS[unit]}{unit}"
+
+
+Every = Annotated[
+    int,
+    PlainValidator(_every),
+    PlainSerializer(every_text),
+    WithJsonSchema({"type": "string", "description": "A time; e.g. 6h, 1d or 1w."}),
+]
+"""Hours; spelled `1d` in the files."""
+
+
 class Model(BaseModel):
     """What all models share: frozen, and unknown fields are errors."""
 

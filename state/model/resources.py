@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from state.model.fields import AbsolutePath, Model, Size
+from state.model.fields import AbsolutePath, Every, Model, Size
 
 Access = Literal["own", "read-only", "shared", "home"]
 """`own`: SOURCE/USER, which only its user may read and write. `read-only`: the same for everybody.
@@ -81,6 +81,8 @@ class Snapshots(Model):
     """Each user has a folder of their own in it; a NAS serves all servers with the same ones."""
     keep: Annotated[int, Field(strict=True, ge=1, le=1000)] = 5
     """How many each user may keep; the oldest one without a name of its own makes room."""
+    every: Every | None = None
+    """How often the server takes one by itself, where containers are on btrfs; None: never."""
 
 
 class Driver(Model):

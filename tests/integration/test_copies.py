@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -110,6 +111,23 @@ def test_what_is_not_whole_does_not_count_and_goes(view: View) -> None:
     assert listed(view) == ["whole", "again"]
     assert not (folder / ".new").exists()
     assert json.loads((folder / "again/snapshot.json").read_text())["own_name"] is True
+
+
+def test_one_is_due_when_the_last_is_old_and_something_was_written(view: View) -> None:
+    daily, tree, now = replace(view, snapshots_every=24), tree_of(view), time.time()
+
+    def due(of: View, at: float) -> bool:
+        os.sync()
+        return copies.due(of, "lqchen", tree, at)
+
+    assert not due(view, now)
+    assert due(daily, now)
+    take(view)
+    (tree.top / "file").write_text("now")
+    assert not due(daily, now + 3600)
+    assert due(daily, now + 25 * 3600)
+    take(view)
+    assert not due(daily, now + 72 * 3600)
 
 
 def test_one_removed_leaves_the_others(view: View) -> None:

@@ -147,3 +147,17 @@ class TestCopies:
             == "0\n"
         )
         gpu18.sh(f"rm -r {HERE}/snapshots/half")
+
+
+@pytest.mark.usefixtures("none_yet")
+def test_the_server_takes_those_that_are_due(fleet: Fleet, gpu18: Host) -> None:
+    file = "servers/gpu18.yaml"
+    fleet.commits("Hourly", f"echo 'snapshots: {{every: 1h, keep: 3}}' >>{file}")
+    try:
+        assert reconcile(gpu18).ok
+        for _ in range(2):  # the second time none is due
+            gpu18.sh("systemctl start lxc-gpu-snapshots.service", timeout=60)
+            assert list(listed(fleet).values()) == ["copy"]
+    finally:
+        fleet.commits("Never", f"sed -i '/^snapshots:/d' {file}")
+        assert reconcile(gpu18).ok

@@ -113,6 +113,8 @@ def test_what_runs_in_every_container_is_no_source(access: str) -> None:
         ("", "limits: {disk: 1M}\n", "disk must be at least 1024M"),
         ("limits: {cpus: 0}\n", "", "cpus"),
         ("limits: {memory: 64 gigs}\n", "", "must be a size such as 64G"),
+        ("snapshots: {every: daily}\n", "", "must be a time such as 6h, 1d or 1w"),
+        ("snapshots: {every: 0d}\n", "", "must be a time such as 6h, 1d or 1w"),
         (mounts("source: /a/../etc, target: /x"), "", "must be an absolute path without `..`"),
         (mounts("source: /a b, target: /x"), "", "may hold letters, digits"),
     ],
