@@ -37,6 +37,8 @@ LENT = 9
 CGROUPS = Path("/sys/fs/cgroup")
 GRACE = 2.0
 """Seconds between being asked to end and being killed."""
+LEFT_BEHIND = 1.0
+"""Seconds that being killed may take."""
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
 
 
@@ -139,7 +141,11 @@ def wait(
 
 
 def end(child: int, grace: float = GRACE) -> None:
-    """Hang up on the child and on all of its session; who is still there then is killed."""
+    """Hang up on the child and on all of its session; who is still there then is killed.
+
+    Who waits for a FUSE program of the container's can't be, and is left behind: it is the
+    container's, and ends with it (setup/executables/ended).
+    """
     if grace:
         _signal_session(child, signal.SIGHUP)
         until = time.monotonic() + grace
@@ -149,7 +155,9 @@ def end(child: int, grace: float = GRACE) -> None:
         if not _signal_session(child, signal.SIGKILL):
             break
         time.sleep(0.01)
-    os.waitpid(child, 0)
+    until = time.monotonic() + LEFT_BEHIND
+    while os.waitpid(child, os.WNOHANG)[0] == 0 and time.monotonic() < until:
+        time.sleep(0.01)
 
 
 def cgroups_of(text: str) -> tuple[str, ...]:

@@ -18,6 +18,7 @@
 | suspended, resumed | a sysadmin has the server hold still, or no longer |
 | mount-left-out | a container was started without a mount; `code=` says why |
 | device-left-out | a container was started without a device file; `code=` says why |
+| fuse-cut-off | a container ended while programs of its own waited for its FUSE file systems |
 | came-back, come-back-failed | a container that ran before a boot was started again, or not |
 | stays-down | one that ran is not: its user has left, or the server's policy says so |
 | snapshot-failed | one that the server takes by itself could not be taken; `code=` says why |

@@ -6,14 +6,16 @@ import io
 import json
 import shlex
 import tarfile
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from laboratory.hosts import Host
 from laboratory.images import packages
 from laboratory.progress import Progress
 
-from state.command import Finished
+from state.command import Finished, run
 from tests.lab.fleet import Fleet, end_at_once, plan, reconcile
 
 SSHFS = ("sshfs", "fuse3", "libfuse3-3", "libglib2.0-0", "libffi8")
@@ -35,6 +37,13 @@ sudo ip addr add 10.99.0.1/24 dev tun0
 ip -br addr show tun0
 sudo ip tuntap del tun0 mode tun
 """
+SILENT = """
+cd /tmp
+rm -f said
+sudo setsid ./never-answers /home/lqchen >said 2>&1 </dev/null &
+until grep . said; do sleep 0.1; done
+"""
+IMPATIENT = "/run/systemd/system/lxc-gpu@lqchen.service.d/tests.conf"
 DEVICES = """
 mkdir -p /dev/dri /dev/infiniband
 rm -f /dev/kvm
@@ -103,6 +112,41 @@ class TestForEverybody:
 
     def test_a_tunnel_as_vpns_make_it(self, fleet: Fleet, gpu17: Host) -> None:
         assert "10.99.0.1/24" in says(fleet, TUNNEL)
+
+
+@pytest.fixture
+def impatient(gpu17: Host) -> Iterator[None]:
+    """systemd waits for two seconds, not for half a minute, before it kills what doesn't end."""
+    gpu17.write(IMPATIENT, "[Service]\nTimeoutStopSec=2\n")
+    gpu17.sh("systemctl daemon-reload")
+    yield
+    gpu17.sh(f"rm {IMPATIENT}; systemctl daemon-reload")
+
+
+class TestAProgramThatNeverAnswers:
+    @pytest.mark.usefixtures("impatient")
+    def test_who_waits_for_it_is_not_in_the_way_of_the_next_start(
+        self, fleet: Fleet, gpu17: Host
+    ) -> None:
+        """Who waits can't be killed, and would keep the container's old network for ever.
+
+        It is the home that doesn't answer, so that our own look at logins waits, too.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            made = Path(folder) / "never-answers"
+            source = Path(__file__).with_name("never_answers.c")
+            run(["gcc", "-static", "-Wall", "-Werror", "-o", made, source])
+            raw = made.read_bytes()
+        push = "cat >/tmp/never-answers; chmod +x /tmp/never-answers"
+        assert fleet.types(f"ssh gpu17 '{push}'", stdin=raw).ok
+        assert says(fleet, SILENT) == "taken\n"
+        assert fleet.types("ssh gpu17-manage").ok
+        assert gpu17.sh("systemctl --plain --no-legend list-units 'lxc-gpu-root@*'").stdout == ""
+        restart(fleet)
+        assert gpu17.run(["pgrep", "never-answers"], check=False).stdout == ""
+        journal = gpu17.sh("journalctl -t lxc-gpu -o cat --no-pager").stdout
+        assert "event=fuse-cut-off user=lqchen" in journal
+        assert fleet.types("ssh gpu17 true").ok
 
 
 @pytest.fixture(scope="class")

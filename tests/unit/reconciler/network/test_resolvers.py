@@ -40,7 +40,7 @@ def test_the_servers_search_domains_come_into_containers(
 
 def test_the_doctor_names_containers_with_old_resolvers() -> None:
     before, now = "nameserver 172.16.2.3\n", "nameserver 172.16.2.4\nsearch mylab.com\n"
-    config = lxc_config(VIEW, "lqchen", RESIDENT, ())
+    config = lxc_config(VIEW, "lqchen", RESIDENT, Path("/rootfs"), ())
     given = {
         "old": names_in(config + names_line(before)),
         "none": names_in(config + names_line("")),
