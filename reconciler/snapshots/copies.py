@@ -9,6 +9,7 @@ share with the container takes no room; so they are no backup either.
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -72,9 +73,11 @@ def possible(tree: Tree) -> bool:
 def copy(source: Path, slot: Path, uid: int, *, read_only: bool) -> None:
     """Copy the raw system in the slot `source` to the slot `slot`, which is made.
 
-    It counts for the quota of the user with that uid.
+    It counts for the quota of the user with that uid. The slot's group, which may say whose the
+    system is, goes with it.
     """
     slot.mkdir(mode=CLOSED)
+    os.chown(slot, 0, source.lstat().st_gid)
     with subvolumes.opened(source / RAW) as system, subvolumes.opened(slot) as around:
         group = group_quota.of(around, uid)
         subvolumes.snapshot(system, around, RAW, read_only=read_only, group=group)

@@ -67,6 +67,7 @@ def test_what_can_be_copied_in_a_moment(view: View, tmp_path: Path) -> None:
 
 
 def test_a_copy_is_closed_and_what_it_was(view: View) -> None:
+    os.chown(tree_of(view).slot, 0, RESIDENT.subid)
     assert take(view, "monday") == "monday"
     slot = copies.slot_of(view, "lqchen", "monday")
     (tree_of(view).top / "file").write_text("now")
@@ -76,6 +77,7 @@ def test_a_copy_is_closed_and_what_it_was(view: View) -> None:
     with pytest.raises(LxcGpuError) as caught:
         take(view, "monday")
     assert caught.value.code == "snapshot-exists"
+    assert slot.stat().st_gid == RESIDENT.subid
     tree = tree_of(view).beside(folders.NEXT)
     copies.copy(slot, tree.slot, RESIDENT.uid, read_only=False)
     assert copies.possible(tree)
