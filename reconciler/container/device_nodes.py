@@ -3,7 +3,8 @@
 A container has no device control group, so the node and its mode are the wall: inside, nobody can
 make another one (mknod(2) is refused in a user namespace). The server's own nodes are only looked
 at. Each container's stand in /run/lxc-gpu/devices/USER, a tmpfs that only its root can pass
-through; they belong to its root, who may give them modes and groups as on any machine.
+through; what the state passes on belongs to its root, who may give it modes and groups as on any
+machine. NVIDIA's keep root's modes: by those its driver says who may divide GPUs up (MIG).
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ _MODULES = {
 """What has the kernel make them."""
 OPTIONS = "nosuid,noexec,size=1m,mode=0700"
 MODE = 0o666
-"""Of a new node: who is in the container may use it."""
+"""Of a node of what the state passes on: who is in the container may use it."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class Device:
     path: Path
     number: int
     """As makedev(3) makes it."""
+    for_others: int = 0
+    """What its mode on the server lets others do."""
 
 
 def named(pattern: str) -> tuple[Path, ...]:
@@ -80,7 +83,7 @@ def look(device: Path) -> Device:
         raise _unfit(device, "is no character device, or a link leads there")
     if (kernels := _kernels_name(status.st_rdev)) not in (None, device):
         raise _unfit(device, f"has the number of {kernels}")
-    return Device(device, status.st_rdev)
+    return Device(device, status.st_rdev, status.st_mode & 0o7)
 
 
 def looked_at(devices: Iterable[Path]) -> tuple[list[Device], list[LxcGpuError]]:
@@ -158,9 +161,10 @@ def given(user: str) -> list[Device]:
         return []
 
 
-def give(user: str, subid: int, devices: Iterable[Device]) -> list[Bind]:
+def give(user: str, subid: int, devices: Iterable[Device], strict: Iterable[Device]) -> list[Bind]:
     """Make the nodes anew for a container that is about to start.
 
+    `devices` are its own; of the `strict` ones it may do what the server lets others do.
     LxcGpuError or OSError if they can't be made. The user's lock is held.
     """
     place = folder(user)
@@ -174,8 +178,11 @@ def give(user: str, subid: int, devices: Iterable[Device]) -> list[Bind]:
         for name in _names(there):
             _close(there, name)
         for device in devices:
-            _make(there, device, subid)
-    return [Bind(place / _name(d.path), str(d.path), ("optional",)) for d in devices]
+            _make(there, device, MODE, subid)
+        for device in strict:
+            _make(there, device, device.for_others * 0o111, 0)
+    given = (*devices, *strict)
+    return [Bind(place / _name(d.path), str(d.path), ("optional",)) for d in given]
 
 
 def take(user: str, devices: Iterable[Path]) -> None:
@@ -216,11 +223,11 @@ def _path(name: str) -> Path:
     return DEV / name.replace("%", "/")
 
 
-def _make(there: int, device: Device, subid: int) -> None:
+def _make(there: int, device: Device, mode: int, owner: int) -> None:
     name = _name(device.path)
     os.mknod(name, stat.S_IFCHR, device.number, dir_fd=there)
-    os.chown(name, subid, subid, dir_fd=there)
-    os.chmod(name, MODE, dir_fd=there)
+    os.chown(name, owner, owner, dir_fd=there)
+    os.chmod(name, mode, dir_fd=there)
 
 
 def _close(there: int, name: str) -> None:

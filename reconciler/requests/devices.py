@@ -25,11 +25,14 @@ def binds(
     """
     wanted = view.devices_of(user)
     paths = [path for pattern in (*FOR_ALL, *wanted) for path in device_nodes.named(pattern)]
-    devices, wrong = device_nodes.looked_at(dict.fromkeys([*paths, *drivers]))
+    paths = list(dict.fromkeys(paths))  # `video0` and `video*` may both be named
+    devices, wrong = device_nodes.looked_at(paths)
+    strict, unfit = device_nodes.looked_at(drivers)
+    wrong += unfit
     wrong += [device_nodes.missing(name) for name in wanted if not device_nodes.named(name)]
     given = list[Bind]()
     try:
-        given = device_nodes.give(user, resident.subid, devices)
+        given = device_nodes.give(user, resident.subid, devices, strict)
     except LxcGpuError as error:
         wrong.append(error)
     except OSError as error:

@@ -344,6 +344,23 @@ class TestWhichGpus:
             restart_with_gpus(fleet, "")
         assert self.nodes(fleet) == both
 
+    def test_what_only_root_of_the_server_may_open_stays_shut(
+        self, fleet: Fleet, server: Host
+    ) -> None:
+        """So NVIDIA's driver says who may divide GPUs up: /dev/nvidia-caps/nvidia-cap1 (MIG)."""
+        server.sh("chmod 400 /dev/nvidia-caps/nvidia-cap1")
+        try:
+            restart(fleet)
+            listed = fleet.types("ssh gpu17 'ls -ln /dev/nvidia0 /dev/nvidia-caps/nvidia-cap1'")
+            modes = [line.split()[0] for line in listed.stdout.splitlines()]
+            assert sorted(modes) == ["c---------", "crw-rw-rw-"]
+            for tried in ("chmod 444", "head -c1"):
+                done = fleet.types(f"ssh gpu17 sudo {tried} /dev/nvidia-caps/nvidia-cap1")
+                assert not done.ok
+                assert "ermi" in done.stderr, done.stderr  # not permitted, permission denied
+        finally:
+            server.sh("chmod 444 /dev/nvidia-caps/nvidia-cap1")
+
     def test_nodes_are_made_before_they_are_mounted(self, fleet: Fleet, server: Host) -> None:
         """By NVIDIA's own tool, where it is installed; here a script in its place."""
         server.sh("rm /dev/nvidia1 /dev/nvidia-uvm")
