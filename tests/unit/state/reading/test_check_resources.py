@@ -6,6 +6,7 @@ import pytest
 
 from state.reading.load import load
 from state.reading.problems import StateInvalidError
+from state.view import from_json, to_json, view_of
 from tests.unit.state.state_files import files, server_yaml
 
 REGISTERED = files()["registrations/gpu17/ann.yaml"].decode()
@@ -125,6 +126,15 @@ def test_what_is_wrong_is_said_with_its_line(server: str, registration: str, exp
 
 def test_a_registration_may_say_otherwise_than_the_server() -> None:
     assert said(SOUND, mounts("source: /ssd/fast, target: /SSD")) == ""
+
+
+def test_a_container_gets_its_servers_devices_and_its_own() -> None:
+    given = files(
+        servers__gpu17=f"{SERVER}devices: [/dev/kvm, '/dev/video*']\n",
+        registrations__gpu17__ann=f"{REGISTERED}devices: [/dev/kfd, /dev/kvm]\n",
+    )
+    view = from_json(to_json(view_of(load(given), "gpu17", "r1")))
+    assert view.devices_of("ann") == ("/dev/kvm", "/dev/video*", "/dev/kfd")
 
 
 SOUND_DEVICES = (

@@ -133,6 +133,11 @@ def server() -> Server:
         (lambda s: replace(s, servers={"gpu17": server()}), "may not change servers (server gpu18"),
         (lambda s: replace(s, servers={**s.servers, "gpu17": server().model_copy(
             update={"idle_days": 1})}), "may not change servers (gpu17: idle_days none -> 1"),
+        (lambda s: replace(s, servers={**s.servers, "gpu17": server().model_copy(
+            update={"devices": ("/dev/kvm",)})}), "may not change servers (gpu17: devices"),
+        (lambda s: replace(s, registrations={"gpu17": {"ann": s.registrations["gpu17"]["ann"]
+            .model_copy(update={"devices": ("/dev/kvm",)})}}),
+            "may not change `devices` of a registration"),
         (lambda s: replace(s, servers={**s.servers, "gpu19": server()}), "may not change servers"),
         (lambda s: replace(s, fleet=s.fleet.model_copy(update={"signers": (ADMIN, IAM)})),
             "may not change who signs (fleet: add signer IAM (iam)"),
