@@ -27,9 +27,9 @@ SPECIFICATION = "etc/cdi/nvidia.yaml"
 named twice, which engines refuse."""
 SETTINGS = "etc/nvidia-container-runtime/config.toml"
 KIND = "nvidia.com/gpu"
-MARK = (
-    "# Written by lxc-gpu at each start of the container; a file of your own in its place stays.\n"
-)
+OURS = "# Written by lxc-gpu"
+"""How our files begin, of whichever release; who edits one takes that line out."""
+MARK = f"{OURS} at each start of the container, as long as this line is here.\n"
 SETTINGS_TEXT = f"""{MARK}\
 # A container has no control group for devices: what isn't there can't be used.
 [nvidia-container-cli]
@@ -145,7 +145,7 @@ def put(root: int, wanted: Mapping[str, str | None]) -> None:
         path = PurePosixPath(place)
         with suppress(LxcGpuError, OSError):
             there = hostile.read_below(root, path)
-            if there is not None and not there.startswith(MARK):
+            if there is not None and not there.startswith(OURS):
                 continue
             if text is not None and place == SPECIFICATION and _other(root, path):
                 text = None

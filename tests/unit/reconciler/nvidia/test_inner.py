@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -116,16 +117,15 @@ class TestInPlace:
     }
 
     @pytest.fixture
-    def root(self, tmp_path: Path) -> Path:
-        """A container's file system."""
-        tmp_path.chmod(0o755)
-        for above in tmp_path.parents[:3]:
-            above.chmod(above.stat().st_mode | 0o011)
-        made = tmp_path / "rootfs"
-        (made / "etc").mkdir(parents=True)
-        for path in (made, made / "etc"):
-            os.chown(path, OWNER, OWNER)
-        return made
+    def root(self) -> Iterator[Path]:
+        """A container's file system; pytest shuts its own folders whenever another one starts."""
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder).chmod(0o755)
+            made = Path(folder) / "rootfs"
+            (made / "etc").mkdir(parents=True)
+            for path in (made, made / "etc"):
+                os.chown(path, OWNER, OWNER)
+            yield made
 
     def put(self, root: Path, wanted: Mapping[str, str | None] | None = None) -> None:
         hostile.as_owner(root, OWNER, lambda folder: inner.put(folder, wanted or self.WANTED))
@@ -140,6 +140,9 @@ class TestInPlace:
         assert spec.stat().st_ino == before, "the same is not written again"
         self.put(root, {inner.SPECIFICATION: f"{inner.MARK}other\n"})
         assert spec.read_text().endswith("other\n")
+        spec.write_text(f"{inner.OURS}, said an earlier release\n")
+        self.put(root)
+        assert spec.read_text() == self.WANTED[inner.SPECIFICATION]
         self.put(root, inner.NOTHING)
         assert not spec.exists()
         assert not settings.exists()
