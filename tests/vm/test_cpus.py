@@ -7,8 +7,10 @@ from collections.abc import Iterator
 import pytest
 from laboratory.machines.virtual_machine import VirtualMachine
 
+from reconciler.cpus.machine import parse
 from tests.lab.fleet import PEOPLE, Fleet, reconcile
 from tests.patience import eventually
+from tests.vm.conftest import PATIENCE
 from tests.vm.test_vm import UNIT, inside, restart
 
 GROUP = "/sys/fs/cgroup/lxc.slice/lxc-gpu.slice/lxc-gpu@{}.service"
@@ -70,7 +72,7 @@ def test_who_shares_while_others_are_free_is_moved_within_seconds(
     mine = cpus_of(gpu17, "lqchen")
     words = ["systemctl", "set-property", "--runtime", UNIT.format("ann"), f"AllowedCPUs={mine}"]
     gpu17.run(words)
-    eventually(lambda: in_use(gpu17) == ["0-1", "2-3"])
+    eventually(lambda: in_use(gpu17) == ["0-1", "2-3"], PATIENCE)
 
 
 def test_a_cpu_that_goes_is_replaced(shared_out: Fleet, gpu17: VirtualMachine) -> None:
@@ -78,9 +80,9 @@ def test_a_cpu_that_goes_is_replaced(shared_out: Fleet, gpu17: VirtualMachine) -
     online = "/sys/devices/system/cpu/cpu3/online"
     gpu17.sh(f"echo 0 >{online}")
     try:
-        eventually(lambda: not {"3"} & set("".join(in_use(gpu17))))
+        eventually(lambda: all(len(parse(each) - {3}) == 2 for each in in_use(gpu17)), PATIENCE)
         for user in PEOPLE:
             assert inside(shared_out, "nproc", user).stdout == "2\n"
     finally:
         gpu17.sh(f"echo 1 >{online}")
-    eventually(lambda: in_use(gpu17) == ["0-1", "2-3"])
+    eventually(lambda: in_use(gpu17) == ["0-1", "2-3"], PATIENCE)
