@@ -91,10 +91,9 @@ def _renamed(view: View, spare: Spare, tree: Tree, owner: Owner, tell: Tell) -> 
         if not _is_there(slot):
             return False
         project, _ = project_quota.project_of(around)
+        if project and not _fits(around, project, spare.size):
+            return False  # unpacking says so, at the point where it is too much
         if project:
-            use = project_quota.use(around, project)
-            if use.limit and use.used + spare.size > use.limit:
-                return False  # unpacking it says so, at the point where it is too much
             with _opened(slot) as top:  # else the kernel refuses the rename (EXDEV)
                 project_quota.assign(top, project, passed_on=True)
         (tree.slot / RAW).rmdir()
@@ -111,6 +110,13 @@ def _renamed(view: View, spare: Spare, tree: Tree, owner: Owner, tell: Tell) -> 
 
         hostile.as_owner_at_length(tree.slot, 0, work, tell)
     return True
+
+
+def _fits(folder: int, project: int, size: int) -> bool:
+    if not project_quota.enforced(folder):
+        return True
+    use = project_quota.use(folder, project)
+    return not use.limit or use.used + size <= use.limit
 
 
 def _copied(view: View, spare: Spare, tree: Tree, owner: Owner, tell: Tell) -> bool:
