@@ -24,9 +24,10 @@ SINCE = Path("/run/lxcfs.pid")
 """Written when it starts (lxcfs(1), `--pidfile`)."""
 FILES = (
     *(f"/proc/{name}" for name in ("cpuinfo", "diskstats", "loadavg", "meminfo", "slabinfo")),
-    *("/proc/stat", "/proc/swaps", "/proc/uptime", "/sys/devices/system/cpu"),
+    *("/proc/swaps", "/sys/devices/system/cpu"),
 )
-"""What a container is given that has nothing of it; one that lxcfs hasn't is left out."""
+"""What a container is given that has nothing of it; one that lxcfs hasn't is left out. Not the
+clocks, /proc/stat and /proc/uptime: these are the kernel's own (`reconciler.container.clock`)."""
 PATIENCE = 5.0
 """Seconds that a container may take."""
 _TRIES = 20
