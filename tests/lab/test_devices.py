@@ -17,6 +17,7 @@ from laboratory.progress import Progress
 
 from state.command import Finished, run
 from tests.lab.fleet import Fleet, end_at_once, plan, reconcile
+from tests.patience import eventually
 
 SSHFS = ("sshfs", "fuse3", "libfuse3-3", "libglib2.0-0", "libffi8")
 LOOPBACK = """
@@ -141,9 +142,10 @@ class TestAProgramThatNeverAnswers:
         assert fleet.types(f"ssh gpu17 '{push}'", stdin=raw).ok
         assert says(fleet, SILENT) == "taken\n"
         assert fleet.types("ssh gpu17-manage").ok
-        assert gpu17.sh("systemctl --plain --no-legend list-units 'lxc-gpu-root@*'").stdout == ""
+        requests = "systemctl --plain --no-legend list-units 'lxc-gpu-root@*'"
+        eventually(lambda: gpu17.sh(requests).stdout == "")  # none hangs
         restart(fleet)
-        assert gpu17.run(["pgrep", "never-answers"], check=False).stdout == ""
+        eventually(lambda: not gpu17.run(["pgrep", "never-answers"], check=False).ok)
         journal = gpu17.sh("journalctl -t lxc-gpu -o cat --no-pager").stdout
         assert "event=fuse-cut-off user=lqchen" in journal
         assert fleet.types("ssh gpu17 true").ok
