@@ -15,7 +15,7 @@ from pathlib import Path
 
 from reconciler.archives.id_map import Owner
 from reconciler.children import hostile
-from reconciler.disk import project_quota, subvolumes
+from reconciler.disk import group_quota, project_quota, subvolumes
 from reconciler.disk.removal import delete, put_away, remove_tree
 from reconciler.disk.room import room
 from reconciler.host import locks, places
@@ -151,7 +151,8 @@ def share(base: Path, tree: Tree, owner: Owner) -> None:
     if subvolumes.is_on_btrfs(base):
         (tree.slot / RAW).rmdir()
         with _opened(base / RAW) as source, _opened(tree.slot) as parent:
-            subvolumes.snapshot(source, parent, RAW, read_only=False)
+            group = group_quota.of(parent, owner.resident.uid)
+            subvolumes.snapshot(source, parent, RAW, read_only=False, group=group)
         return
     source_tree = replace(tree, slot=base)
     argv = ["cp", "--archive", "--reflink=always", "--no-target-directory", "--",

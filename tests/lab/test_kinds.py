@@ -212,11 +212,14 @@ def waves() -> list[list[Drift]]:
 
 ELSEWHERE = {
     "disk_quota": "tests/vm/test_quota.py",
+    "cpu_set": "tests/lab/test_limits.py",
+    "lxcfs": "tests/lab/test_limits.py",
     "connection": "tests/lab/test_revocation.py",
     "old_home": "tests/lab/test_old_homes.py",
 }
-"""Kinds that need what the kernel of the lab's machines may lack (project quotas), somebody who
-connects from outside, or people whom the server had before: their drifts."""
+"""Kinds whose drifts need more than a command: what the kernel of the lab's machines may lack
+(project quotas), containers with limits that run, somebody who connects from outside, people whom
+the server had before."""
 SEEN = """
 {drifts}
 {{ {watched} }} >/tmp/before
