@@ -217,8 +217,7 @@ class TestPassedOn:
     def test_nobody_else_passes_through(self, fleet: Fleet, gpu17: Host, passed_on: str) -> None:
         """Neither another person's account and ids, nor the person's own account on the server."""
         ids = gpu17.sh("sed -n 's/^ann:\\([0-9]*\\):.*/\\1/p' /etc/subuid").stdout.strip()
-        first = gpu17.sh("pgrep -u $(stat -c %u /var/lib/lxc-gpu/containers/lqchen/rootfs) -o"
-                         " systemd").stdout.strip()  # fmt: skip
+        first = gpu17.sh("pgrep -o -P $(systemctl show -P MainPID lxc-gpu@lqchen)").stdout.strip()
         node = "/run/lxc-gpu/devices/lqchen/fuse"
         for who in ("--reuid=ann --regid=ann --init-groups", "--reuid=lqchen --clear-groups "
                     "--regid=lqchen", f"--reuid={ids} --regid={ids} --clear-groups"):  # fmt: skip

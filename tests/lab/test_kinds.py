@@ -65,7 +65,7 @@ assert asked == ["iptables-save"] * 2, asked
 """
 """What the kinds of `traffic` ask of nftables, in a network namespace of its own."""
 TEMPLATES = "/var/lib/lxc-gpu/templates"
-IN_HOME = f"{CONTAINERS}/lqchen/rootfs/home/lqchen"
+IN_HOME = f"{CONTAINERS}/lqchen/rootfs/system/home/lqchen"
 SSH = f"{IN_HOME}/.ssh"
 
 

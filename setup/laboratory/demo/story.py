@@ -142,8 +142,9 @@ def _logs_in(story: Story) -> None:
         "sudo sh -c 'echo 1 > /proc/sys/kernel/sysrq'",
     ):
         story.laptop(f"ssh gpu17 {shlex.quote(attempt)}", fails=True)
-    owner = host.sh("stat -c %u $(ls -d /proc/$(pgrep -u $(stat -c %u "
-                    "/var/lib/lxc-gpu/containers/lqchen/rootfs) -o)/)").stdout.strip()  # fmt: skip
+    owner = host.sh(
+        "stat -c %u /proc/$(pgrep -o -P $(systemctl show -P MainPID lxc-gpu@lqchen))"
+    ).stdout.strip()
     story.tell.check(
         int(owner) >= 10_000_000, f"outside, that root is uid {owner}: nobody at all", owner
     )
