@@ -17,7 +17,6 @@ from tests.vm import engines
 from tests.vm.conftest import PATIENCE
 from tests.vm.test_vm import entered, inside, shown
 
-pytestmark = pytest.mark.matrix
 ARCHIVE = "/srv/archive"
 SOURCE = "/etc/apt/sources.list.d/archive.list"
 ONLY_HERE = f"-o Dir::Etc::sourcelist={SOURCE} -o Dir::Etc::sourceparts=-"
@@ -78,7 +77,7 @@ def typed(fleet: Fleet, line: str) -> Finished:
 
 
 class TestDocker:
-    @pytest.mark.parametrize("runtime", ["runc", "newer"])
+    @pytest.mark.parametrize("runtime", ["newer", pytest.param("runc", marks=pytest.mark.matrix)])
     def test_runs_a_container(self, fleet: Fleet, docker: None, runtime: str) -> None:
         """Debian's runc, and one that opens /proc/sys through a detached mount (runc#4968)."""
         asked = "echo hello; cat /sys/fs/cgroup/memory.max /proc/sys/kernel/shmmax"
@@ -114,7 +113,7 @@ class TestOthers:
         line = f'mkdir -p /srv/two; cd /srv/two; echo "{COMPOSED}" >compose.yaml; docker-compose up'
         assert "one of two" in typed(fleet, line).stdout
 
-    @pytest.mark.parametrize("whose", ["root", "lqchen"])
+    @pytest.mark.parametrize("whose", ["lqchen", pytest.param("root", marks=pytest.mark.matrix)])
     def test_podman(self, fleet: Fleet, whose: str) -> None:
         line = "tar -C /srv/image -c . | podman import -q - debian:12"
         line += "; podman run --rm debian:12 echo hi"
