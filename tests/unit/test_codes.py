@@ -1,12 +1,16 @@
-"""Every error code that people may meet stands in a guide."""
+"""Every error code that people may meet, and every event of a journal, stands in a guide."""
 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from reconciler.host import journal
+from webui.events import Code
 
 ROOT = Path(__file__).parents[2]
 GUIDES = "".join(
@@ -16,13 +20,20 @@ FOLDERS = ("state", "reconciler", "shells", "webui", "setup/installation")
 SAY_CODES = ("LxcGpuError", "UnreachableError", "PasteError", "DamagedError", "Problem", "Refusal")
 
 
-def codes(file: Path) -> Iterator[str]:
+def codes(file: Path, say_them: tuple[str, ...] = SAY_CODES) -> Iterator[str]:
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute):
             name = node.func.id if isinstance(node.func, ast.Name) else node.func.attr
             first = node.args[0] if node.args else None
-            if name in SAY_CODES and isinstance(first, ast.Constant):
+            if name in say_them and isinstance(first, ast.Constant):
                 yield str(first.value)
+
+
+def events_in_the_guide(begin: str) -> set[str]:
+    """Those that it lists after these words, up to the module where their fields stand."""
+    found = re.search(rf"^{begin}(.*?)\(`", GUIDES, re.MULTILINE | re.DOTALL)
+    assert found, begin
+    return set(found[1].replace(".", "").replace(",", " ").split())
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
@@ -31,3 +42,18 @@ def test_every_code_stands_in_a_guide(folder: str) -> None:
     assert len(found) >= 3
     missing = {code: str(file) for code, file in found.items() if f"`{code}`" not in GUIDES}
     assert missing == {}
+
+
+def test_every_event_stands_in_the_guide() -> None:
+    lines = re.findall(r"^\| ([a-z, -]+) \|", journal.__doc__ or "", re.MULTILINE)
+    listed = {code for line in lines for code in line.split(", ")} - {"code", "---"}
+    written = {
+        code
+        for folder in ("reconciler", "shells")
+        for file in (ROOT / folder).rglob("*.py")
+        for code in codes(file, ("event",))
+    }
+    assert len(written) > 20
+    assert written - listed == set()
+    assert events_in_the_guide("Events on a server:") == listed
+    assert events_in_the_guide("Events of the page:") == {str(code) for code in Code}
