@@ -79,7 +79,7 @@ def be_considerate() -> None:
 
 
 def _enough(_: int) -> None:
-    """For who has room for anything."""
+    """Any size is fine."""
 
 
 def pack(

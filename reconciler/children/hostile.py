@@ -74,7 +74,7 @@ def as_owner_at_length(
     """The same for work that takes a while: what it tells on the way is told here.
 
     It has to call `still_at_it` more often than every PATIENCE seconds. It has no descriptors of
-    ours but those that are `lent`. `first` is called in the child as long as it is root.
+    ours but those that are `lent`. `first` is called in the child while it is still root.
     """
 
     def act(root: int, channel: socket.socket) -> Json:

@@ -16,7 +16,7 @@ WANTED = {
     "fuse": "fuse-overlayfs, and what people mount",
     "tun": "the network of containers without root (slirp4netns, pasta), VPNs",
     "br_netfilter": "rules among containers on one bridge",
-    "ip_tables": "engines with the older iptables: tables are no request of theirs to the kernel",
+    "ip_tables": "iptables-legacy, which can't have the kernel load its tables from inside",
     "iptable_filter": "the same",
     "iptable_nat": "the same, published ports",
     "ip6_tables": "the same, IPv6",

@@ -179,8 +179,8 @@ def spares(server: Server) -> Iterator[Finding]:
         return
     if why_not:
         yield template_area.note(
-            "no system is kept ready: those for one person don't fit another, as this kernel can't "
-            "show them with other ids. A registration unpacks the template.",
+            "This kernel can't show a system with another user's ids, so none is kept ready. A "
+            "registration unpacks the template.",
             "A newer kernel; until then nothing is lost but time.",
         )
         return
