@@ -15,7 +15,7 @@ from reconciler.host import marker
 from reconciler.kinds.containers import disk_quota
 from reconciler.kinds.containers.lxcfs import LxcfsKind
 from reconciler.mounts import sources as mounts
-from reconciler.systems.fitness import fitness
+from reconciler.systems.fitness import Fitness, fitness
 from state.errors import LxcGpuError
 from state.wire.findings import Area, Finding
 
@@ -107,19 +107,25 @@ def raw_systems(server: Server) -> Iterator[Finding]:
     except (LxcGpuError, OSError):  # `containers_folder` says so
         return
     try:
-        yield raw_systems_of(
-            server.view.containers, found.why_not, project_quota.holds_accounts(folder)
-        )
+        yield raw_systems_of(server.view.containers, found, project_quota.holds_accounts(folder))
     finally:
         os.close(folder)
 
 
-def raw_systems_of(containers: str, why_not: str, accounts_held: bool) -> Finding:
+def raw_systems_of(containers: str, kernel: Fitness, accounts_held: bool) -> Finding:
     """What the kernel's answer means, and quotas of users or groups. Pure."""
-    if why_not:
+    if not kernel.answered:
+        return Area("disk").note(
+            f"Whether new systems in {containers} can be stored raw could not be tried: "
+            f"{kernel.why_not.rstrip('.')}. Until it can, new ones are stored with shifted ids.",
+            "Make room there, if the disk is full. It is tried again with the next one. What "
+            "came shifted meanwhile (`journalctl -t lxc-gpu | grep system-shifted`) is raw after a "
+            "`rebuild`.",
+        )
+    if kernel.why_not:
         return Area("disk").note(
             f"New systems in {containers} are stored with shifted ids, so each is unpacked for its "
-            f"user: {why_not}",
+            f"user, and none is kept ready: {kernel.why_not}",
             "Nothing is broken. Linux 5.19 or later can do without, with ext4, xfs, btrfs, or ZFS "
             "from 2.2 on. It is tried again after a boot.",
         )

@@ -25,6 +25,7 @@
 | snapshot-failed | one that the server takes by itself could not be taken; `code=` says why |
 | idleness-failed | nobody could look which containers stand idle; `code=` says why |
 | crashed | a mistake of ours ended what the account iam was asked for; `what=` is for a report |
+| system-shifted | a system is stored with shifted ids, so no spare fits and it is no subvolume |
 | spare-ready, spare-failed | a system of a template was made ready for the next one, or not |
 | purged | a sysadmin deleted what a disabled user left |
 """

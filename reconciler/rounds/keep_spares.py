@@ -61,11 +61,13 @@ def see(view: View) -> Seen:
     """What there is now. LxcGpuError where the containers' disk is away."""
     if not marker.check(view):
         return Seen({}, 0, frozenset(), 0, shares=False, at_once=False, now=time.time())
+    kernel = fitness(view)
+    refused = kernel.why_not and kernel.answered  # what is ready outlasts a full or a slow disk
     stamps = {name: notes.stamp_now(name) for name in in_use(view)}
     there = store.names(view)
     return Seen(
         archives={name: stamp for name, stamp in stamps.items() if stamp is not None},
-        count=view.spares if view.spare_subid and not fitness(view).why_not else 0,
+        count=view.spares if view.spare_subid and not refused else 0,
         there=there,
         room=room(store.store(view).parent).size,
         shares=store.shares_blocks(view),

@@ -2,12 +2,14 @@
 
 A mount that shifts owners is not enough: engines in a container (Docker, Podman) mount overlays
 on their system, which works on such a mount from Linux 5.19 on. So one is tried, as the root of a
-user namespace, on the very file system of the containers.
+user namespace, on the very file system of the containers. Only what the kernel refuses is kept: a
+full disk or a slow one says nothing about it.
 """
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import os
 import sys
@@ -19,7 +21,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from reconciler.disk.removal import delete
-from reconciler.host import places
+from reconciler.host import locks, places
 from reconciler.mounts.owner_map import Owner, owner_map
 from reconciler.mounts.tree import LEAST, Tree, cover
 from state import command, files
@@ -32,16 +34,11 @@ PROBE = ".lxc-gpu-probe-"
 PATIENCE = 20
 """Seconds that it may take."""
 IDS = 65_536
+REFUSED = 3
+"""The probe's exit status when the kernel refused."""
+REFUSALS = (errno.EINVAL, errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EOVERFLOW)
+"""By which it says that it can't (mount_setattr(2), mount(2)), today and tomorrow."""
 _CLONE_NEWNS, _CLONE_NEWUSER = 0x20000, 0x10000000
-_OVERLAY = """
-mkdir lower upper work merged
-echo below >lower/file
-mount -t overlay -o lowerdir=lower,upperdir=upper,workdir=work overlay merged
-echo above >merged/file
-mv merged/file merged/moved
-test "$(cat merged/moved lower/file)" = "above
-below"
-"""
 
 
 @dataclass(frozen=True)
@@ -52,6 +49,8 @@ class Fitness:
     """The file system of the containers, by its number."""
     why_not: str
     """Empty: it can."""
+    answered: bool = True
+    """Whether that is the kernel's answer; else it didn't get to answer, and is asked again."""
 
 
 def fitness(view: View) -> Fitness:
@@ -64,33 +63,53 @@ def fitness(view: View) -> Fitness:
     if kept is not None and kept.device == device:
         return kept
     try:
-        found = Fitness(device, tried(Path(view.containers)))
-    except (LxcGpuError, OSError) as error:  # a full disk, or a slow one: no answer
-        return Fitness(device, str(error))
-    files.write_file(KEPT, f"{json.dumps(asdict(found))}\n")
+        found = tried(Path(view.containers))
+    except (LxcGpuError, OSError) as error:
+        return Fitness(device, str(error), answered=False)
+    if found.answered:
+        files.write_file(KEPT, f"{json.dumps(asdict(found))}\n")
     return found
 
 
-def tried(containers: Path) -> str:
-    """Why the kernel can't; empty: it can. LxcGpuError or OSError if it didn't get to answer."""
-    folder = Path(mkdtemp(prefix=PROBE, dir=containers))
-    tree = Tree(folder / "rootfs", LEAST, IDS)
+def tried(containers: Path) -> Fitness:
+    """What the kernel says. LxcGpuError or OSError if it couldn't be asked."""
+    with locks.lock("probe"):
+        for left in containers.glob(f"{PROBE}*"):  # by who was killed
+            delete(left)
+        folder = Path(mkdtemp(prefix=PROBE, dir=containers))
+        tree = Tree(folder / "rootfs", LEAST, IDS)
+        try:
+            tree.make(raw=True)
+            argv = ["/usr/bin/python3", "-IS", str(Path(__file__).resolve()), str(tree.slot)]
+            done = command.run(argv, check=False, timeout=PATIENCE)
+        finally:
+            delete(folder)
+    why = "" if done.ok else (done.stderr.strip().splitlines() or ["it gave no reason"])[-1]
+    device = containers.stat().st_dev
+    return Fitness(device, why, answered=done.ok or done.status == REFUSED)
+
+
+def main(slot: Path) -> int:
+    """Mount an overlay in a raw system, as the root of a user namespace; the exit status."""
     try:
-        tree.make(raw=True)
-        argv = ["/usr/bin/python3", "-IS", str(Path(__file__).resolve()), str(tree.slot)]
-        done = command.run(argv, check=False, timeout=PATIENCE)
-        return "" if done.ok else (done.stderr.strip().splitlines() or ["it gave no reason"])[-1]
-    finally:
-        delete(folder)
+        _show(slot)
+        _be_its_root()
+        _overlay()
+    except OSError as error:
+        print(error.strerror, file=sys.stderr)
+        return REFUSED if error.errno in REFUSALS else 1
+    return 0
 
 
-def main(slot: Path) -> None:
-    """Become the root of a user namespace who mounts an overlay in a raw system. For a program."""
+def _show(slot: Path) -> None:
     try:
         cover([Tree(slot, LEAST, IDS)])
     except LxcGpuError as error:
-        sys.exit(error.details)
+        raise error.__cause__ or error from None
     os.chdir(slot)  # the way to it may be closed to that root
+
+
+def _be_its_root() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     with owner_map(Owner(0, 0), Owner(LEAST, LEAST), IDS) as ids:
         if libc.setns(ids, _CLONE_NEWUSER) or libc.unshare(_CLONE_NEWNS):
@@ -98,8 +117,23 @@ def main(slot: Path) -> None:
     os.setgroups([])
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
-    os.execv("/bin/sh", ["sh", "-euc", _OVERLAY])  # noqa: S606
+
+
+def _overlay() -> None:
+    """One in the working folder, in which a file is changed and renamed."""
+    below, merged = Path("lower/file"), Path("merged")
+    for name in ("lower", "upper", "work", "merged"):
+        Path(name).mkdir()
+    below.write_text("below")
+    options = b"lowerdir=lower,upperdir=upper,workdir=work"
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mount(b"overlay", b"merged", b"overlay", 0, options):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    (merged / "file").write_text("above")
+    moved = (merged / "file").rename(merged / "moved")
+    if (moved.read_text(), below.read_text()) != ("above", "below"):
+        raise OSError(errno.EINVAL, "an overlay on it shows something else than was written")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    sys.exit(main(Path(sys.argv[1])))

@@ -10,6 +10,7 @@ from pathlib import Path
 from reconciler.disk import group_quota, subvolumes
 from reconciler.disk.removal import TRASH, delete, put_away, remove_tree
 from reconciler.host import marker
+from reconciler.host.journal import event
 from reconciler.host.places import rootfs
 from reconciler.mounts.tree import Tree
 from reconciler.snapshots.copies import FROZEN
@@ -30,7 +31,10 @@ def beside(view: View, user: str, resident: Resident) -> Iterator[Tree]:
     with subvolumes.opened(tree.slot.parent) as around:
         group = group_quota.of(around, resident.uid)
     make_folder = partial(subvolumes.make_folder, group=group)
-    tree.make(raw=not fitness(view).why_not, folder=make_folder)
+    why_not = fitness(view).why_not
+    if why_not:
+        event("system-shifted", user=user, why=why_not)
+    tree.make(raw=not why_not, folder=make_folder)
     try:
         yield tree
     except BaseException:

@@ -23,6 +23,7 @@ from reconciler.doctor import (
 from reconciler.doctor.numbers import Span, overlaps
 from reconciler.kinds.accounts.subids import parse as parse_subids
 from reconciler.load.idleness import Record
+from reconciler.systems.fitness import Fitness
 from state.wire.messages import Drift, Failure, Report
 
 HYBRID = """\
@@ -421,16 +422,17 @@ class TestRound:
 
 
 @pytest.mark.parametrize(
-    ("why_not", "accounts_held", "level", "words"),
-    [("", False, "ok", "backups see uid 0 and 1000"),
-     ("", True, "note", "quotas of users or groups, which count"),
-     ("Invalid argument", False, "note", "shifted ids, so each is unpacked for its user: Invalid"),
-     ("Invalid argument", True, "note", "shifted ids")],
+    ("kernel", "accounts_held", "level", "words"),
+    [(Fitness(1, ""), False, "ok", "backups see uid 0 and 1000"),
+     (Fitness(1, ""), True, "note", "quotas of users or groups, which count"),
+     (Fitness(1, "Invalid argument"), False, "note", "and none is kept ready: Invalid"),
+     (Fitness(1, "Invalid argument"), True, "note", "shifted ids"),
+     (Fitness(1, "No space left.", answered=False), False, "note", "not be tried: No space left.")],
 )  # fmt: skip
 def test_how_systems_are_stored_and_what_it_means(
-    why_not: str, accounts_held: bool, level: str, words: str
+    kernel: Fitness, accounts_held: bool, level: str, words: str
 ) -> None:
-    found = resources.raw_systems_of("/srv/containers", why_not, accounts_held)
+    found = resources.raw_systems_of("/srv/containers", kernel, accounts_held)
     assert found.level == level
     assert words in found.text
 

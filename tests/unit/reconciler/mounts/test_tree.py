@@ -15,9 +15,11 @@ from reconciler.children import hostile
 from reconciler.children.hostile import Json
 from reconciler.mounts.over import over
 from reconciler.mounts.tree import LEAST, RAW, Tree, cover
+from reconciler.systems import fitness as fitness_of
 from reconciler.systems.fitness import tried
 from state.errors import LxcGpuError
-from tests.unit.reconciler.views import RESIDENT
+from tests.integration.disks import disk
+from tests.unit.reconciler.views import RESIDENT, VIEW
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it changes users")
 FIRST, SIZE = 3_000_000, 65_536
@@ -163,6 +165,30 @@ def overlay(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_the_kernel_is_tried_on_the_very_file_system(around: Path, overlay: Path) -> None:
-    assert tried(around) == ""
-    assert "nvalid argument" in tried(overlay)
+    killed = around / ".lxc-gpu-probe-killed/rootfs"
+    killed.mkdir(parents=True)
+    can, cannot = tried(around), tried(overlay)
+    assert (can.why_not, can.answered) == ("", True)
+    assert (cannot.why_not, cannot.answered) == ("Invalid argument", True)
     assert not list(around.glob(".lxc-gpu-probe-*")) + list(overlay.iterdir())
+
+
+def test_a_full_disk_is_no_answer_of_the_kernels(
+    around: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root has a twentieth of ext4 for itself, so only the probe's own root meets its end."""
+    kept = around / "raw-systems.json"
+    monkeypatch.setattr(fitness_of, "KEPT", kept)
+    with disk("ext4", around / "disk", "64M") as full:
+        full.chmod(0o777)
+        fill = f"for n in 1 2 3; do dd if=/dev/zero of={full}/$n bs=1k conv=fsync; done"
+        nobody = ["setpriv", f"--reuid={LEAST}", f"--regid={LEAST}", "--clear-groups"]
+        subprocess.run([*nobody, "sh", "-c", fill], check=False, capture_output=True)
+        view = replace(VIEW, containers=str(full))
+        found = fitness_of.fitness(view)
+        assert (found.why_not, found.answered) == ("No space left on device", False)
+        assert not kept.exists()
+        for file in "123":
+            (full / file).unlink()
+        assert fitness_of.fitness(view).why_not == ""
+        assert kept.exists()
