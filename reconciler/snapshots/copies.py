@@ -12,7 +12,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import count
@@ -101,19 +101,23 @@ def slot_of(view: View, user: str, name: str) -> Path:
     return _folder(view, user) / name
 
 
-def take(view: View, user: str, tree: Tree, wanted: str) -> tuple[Copy, tuple[str, ...]]:
+def take(
+    view: View, user: str, tree: Tree, wanted: str, others: Collection[str]
+) -> tuple[Copy, tuple[str, ...]]:
     """Copy the system; without a wanted name it is named after server and time.
 
-    Returns it, and which older ones made room. What a kill leaves is removed by the next one.
+    `others`: names that archives have. Returns it, and which older ones made room. What a kill
+    leaves is removed by the next one.
     """
     folder, now = _folder(view, user), time.time()
     folder.mkdir(mode=CLOSED, exist_ok=True)
     folder.chmod(CLOSED)
     known = copies_of(view, user)
     room_in_number(known, view)
-    name = next((each for each in names(wanted, view.server, now) if not (folder / each).exists()),
-                None)  # fmt: skip
-    if name is None:
+    for name in names(wanted, view.server, now):
+        if name not in others and not (folder / name).exists():
+            break
+    else:
         raise is_taken(wanted)
     beside = folder / _NEW
     remove_tree(beside)

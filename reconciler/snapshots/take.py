@@ -72,7 +72,17 @@ def copy(user: str, name: str, tell: Tell) -> Copied | None:
         return None
     with _undertaken(user, f"snapshot {name}".rstrip()) as (view, tree):
         tell(Progress("copying the container"))
-        return Copied(view, *copies.take(view, user, tree, name))
+        return Copied(view, *copies.take(view, user, tree, name, _archives(view, user)))
+
+
+def _archives(view: View, user: str) -> frozenset[str]:
+    """Names that archives have, whole or not; none if they can't be seen: a NAS may be away."""
+    try:
+        there = snapshots.shelf_of(view, user)
+    except (LxcGpuError, OSError):
+        return frozenset()
+    begun = (name for _, name, _ in there.begun)
+    return frozenset((*(each.name for each in there.whole), *there.broken, *begun))
 
 
 def take_due(view: View) -> Iterator[tuple[str, LxcGpuError | None]]:

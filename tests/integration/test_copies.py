@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,8 +46,8 @@ def tree_of(view: View) -> Tree:
     return Tree.of(view, "lqchen", RESIDENT)
 
 
-def take(view: View, name: str = "") -> str:
-    return copies.take(view, "lqchen", tree_of(view), name)[0].name
+def take(view: View, name: str = "", archives: Collection[str] = ()) -> str:
+    return copies.take(view, "lqchen", tree_of(view), name, archives)[0].name
 
 
 def listed(view: View) -> list[str]:
@@ -82,6 +82,16 @@ def test_a_copy_is_closed_and_what_it_was(view: View) -> None:
     copies.copy(slot, tree.slot, RESIDENT.uid, read_only=False)
     assert copies.possible(tree)
     (tree.top / "file").write_text("later")
+
+
+def test_a_copy_takes_no_name_of_an_archive(view: View) -> None:
+    with pytest.raises(LxcGpuError) as caught:
+        take(view, "monday", archives=["monday"])
+    assert caught.value.code == "snapshot-exists"
+    dated = take(view)
+    copies.remove(view, "lqchen", dated)
+    assert take(view, archives=[dated]) != dated
+    assert "monday" not in listed(view)
 
 
 def test_the_oldest_without_a_name_makes_room(view: View) -> None:

@@ -128,6 +128,7 @@ class TestCopies:
         assert done.ok, done.stderr
         assert "changed while being read" not in done.stdout
         fleet.types("ssh gpu18 pkill -f var/tmp/log")
+        assert "`portable` already" in manage(fleet, "snapshot portable").stderr
         assert listed(fleet) == {"portable": "archive"}
         assert "frozen" not in gpu18.sh(f"ls -A {HERE}").stdout
         done = manage(fleet, "recover portable")
