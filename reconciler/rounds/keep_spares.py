@@ -83,21 +83,22 @@ def keep(view: View) -> None:
             known, work = look(view)
             if not work:
                 return
-            _do(view, known, work)
+            do(view, known, work)
 
 
-def _do(view: View, known: Notes, work: Todo) -> None:
+def do(view: View, known: Notes, work: Todo) -> None:
     """What was found to be done; a failure is noted, so that it isn't tried without end."""
     for name in work.remove:
         store.throw_away(view, name)
     there = store.names(view)
     kept = [spare for spare in known.spares if spare.ident in there]
-    for spare in work.compare:
+    for spare in [each for each in work.compare if each in kept]:  # some give way meanwhile
         kept.remove(spare)
         kept += _compared(spare)
     failures = {name: f for name, f in known.failures.items() if f.stamp == notes.stamp_now(name)}
     notes.write_notes(Notes(tuple(kept), failures))
-    _ids(view)
+    if work.bases or work.make:
+        _ids(view)
     for template, base in [*((t, True) for t in work.bases), *((t, False) for t in work.make)]:
         begun = time.monotonic()
         stamp = notes.stamp_now(template)

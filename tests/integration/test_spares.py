@@ -16,7 +16,9 @@ from reconciler.archives.id_map import Owner
 from reconciler.disk import project_quota
 from reconciler.host import places
 from reconciler.mounts.tree import Tree
+from reconciler.rounds import keep_spares
 from reconciler.spares import notes, store
+from reconciler.spares.decision import Todo
 from reconciler.spares.notes import Notes, Spare
 from state.view import View
 from tests.integration.disks import disk
@@ -73,6 +75,14 @@ def test_all_of_it_counts_for_who_took_it(view: View) -> None:
     finally:
         os.close(large)
     assert store.names(view) == frozenset()
+
+
+def test_one_that_gave_way_while_it_was_compared_is_no_mistake(view: View) -> None:
+    there = spare(view, MB)
+    gone = replace(there, ident="fedcba9876543210")
+    notes.write_notes(Notes((gone, there)))
+    keep_spares.do(view, notes.read_notes(), Todo(compare=(gone,)))
+    assert notes.read_notes().spares == (there,)
 
 
 def test_one_of_another_archive_stays(view: View) -> None:
