@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from reconciler.archives.id_map import Owner
@@ -101,7 +102,7 @@ def _renamed(view: View, spare: Spare, tree: Tree, owner: Owner, tell: Tell) -> 
         try:
             slot.rename(tree.slot)
         except OSError:
-            make_empty(tree)
+            make_empty(tree, owner.resident.uid)
             return False
     if project:
 
@@ -129,18 +130,18 @@ def _copied(view: View, spare: Spare, tree: Tree, owner: Owner, tell: Tell) -> b
         if _is_there(slot):  # its removal begins with another name: nothing was removed meanwhile
             return True
     remove_tree(tree.slot)
-    make_empty(tree)
+    make_empty(tree, owner.resident.uid)
     return False
 
 
-def make_empty(tree: Tree) -> None:
-    """Make the slot, with an empty system in it: a subvolume, on btrfs."""
-    tree.make(raw=True)
-    if subvolumes.is_on_btrfs(tree.slot):
-        (tree.slot / RAW).rmdir()
-        with _opened(tree.slot) as parent:
-            subvolumes.make(parent, RAW)
-        tree.keep_top()
+def make_empty(tree: Tree, uid: int = 0) -> None:
+    """Make the slot, with an empty raw system in it: on btrfs a subvolume, which counts for `uid`.
+
+    0: for nobody's quota.
+    """
+    with subvolumes.opened(tree.slot.parent) as around:
+        group = group_quota.of(around, uid)
+    tree.make(raw=True, folder=partial(subvolumes.make_folder, group=group))
 
 
 def share(base: Path, tree: Tree, owner: Owner) -> None:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
-from reconciler.disk import group_quota, subvolumes
 from reconciler.disk.removal import TRASH, delete, put_away, remove_tree
 from reconciler.host import marker
 from reconciler.host.journal import event
 from reconciler.host.places import rootfs
 from reconciler.mounts.tree import Tree
 from reconciler.snapshots.copies import FROZEN
+from reconciler.spares.store import make_empty
 from reconciler.systems.attached import detach
 from reconciler.systems.fitness import fitness
 from state.view import Resident, View
@@ -28,13 +27,11 @@ def beside(view: View, user: str, resident: Resident) -> Iterator[Tree]:
     tree = Tree.of(view, user, resident).beside(NEXT)
     make_around(view, user)
     clear(tree.slot.parent)
-    with subvolumes.opened(tree.slot.parent) as around:
-        group = group_quota.of(around, resident.uid)
-    make_folder = partial(subvolumes.make_folder, group=group)
-    why_not = fitness(view).why_not
-    if why_not:
+    if why_not := fitness(view).why_not:
         event("system-shifted", user=user, why=why_not)
-    tree.make(raw=not why_not, folder=make_folder)
+        tree.make(raw=False)
+    else:
+        make_empty(tree, resident.uid)
     try:
         yield tree
     except BaseException:

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from reconciler.disk import group_quota, subvolumes
+from reconciler.mounts.tree import LEAST, Tree
+from reconciler.spares import store
 from tests.integration.disks import disk
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="mounts a disk image: needs root")
@@ -74,6 +76,14 @@ def test_all_of_a_users_subvolumes_count_together(btrfs: Path, folder: int) -> N
     group_quota.set_limit(folder, GROUP, 0)
     assert group_quota.use(folder, GROUP).limit == 0
     write(btrfs / "after/more", 20 * MB)
+
+
+def test_an_empty_system_is_its_users_from_the_first_byte(btrfs: Path, folder: int) -> None:
+    group_quota.set_limit(folder, GROUP, 30 * MB)
+    tree = Tree(btrfs / "rootfs.new", LEAST, 65_536)
+    store.make_empty(tree, UID)
+    with subvolumes.opened(tree.top) as system:
+        assert group_quota.outside(folder, GROUP, [subvolumes.number(system)]) == []
 
 
 def test_a_copy_takes_nothing_and_counts_on_when_what_it_was_made_of_is_gone(
