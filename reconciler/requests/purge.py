@@ -22,6 +22,7 @@ from reconciler.network import forwards
 from reconciler.network.forwards import Forward
 from reconciler.requests.forwarding import forget
 from reconciler.requests.power import power_of
+from reconciler.snapshots.copies import copies_of
 from reconciler.systems.folders import remove_container
 from state import command, files
 from state.errors import LxcGpuError
@@ -37,7 +38,9 @@ class Remains:
     account: str
     """The name of the account; empty if there is none."""
     folders: tuple[tuple[Path, int], ...]
-    """The home and the container, with their sizes in bytes."""
+    """The home and the container, with their sizes in bytes: without snapshots."""
+    snapshots: int
+    """How many are in the container's folder, and go with it: copies on btrfs."""
     host_key: bool
     forwards: tuple[Forward, ...]
     """The ports that are kept for this user."""
@@ -79,8 +82,8 @@ def remains(view: View, user: str) -> Remains:
         found.append(places.HOMES / account.name)
     folders = tuple((folder, _size(folder)) for folder in found if folder.is_dir())
     host_key, kept = (places.HOST_KEYS / user).exists(), forwards.read().of.get(user, ())
-    made = marker.was_made(user)
-    return Remains(user, account.name if account else "", folders, host_key, kept, made)
+    name, copies = account.name if account else "", len(copies_of(view, user))
+    return Remains(user, name, folders, copies, host_key, kept, marker.was_made(user))
 
 
 def _size(folder: Path) -> int:

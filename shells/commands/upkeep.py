@@ -104,6 +104,9 @@ def _say(view: View, left: Remains, terminal: Terminal) -> None:
     terminal.note(f"This deletes, on {view.server}, for good:")
     for folder, taken in left.folders:
         terminal.note(f"  {size(taken):>10}  {folder}")
+    if left.snapshots:
+        many = "1 snapshot" if left.snapshots == 1 else f"{left.snapshots} snapshots"
+        terminal.note(f"  {'':>10}  {many} on the same disk, which --archive doesn't keep")
     terminal.note(f"  {'':>10}  the account {left.account}" if left.account else "")
     terminal.note(f"  {'':>10}  the container's ssh host key" if left.host_key else "")
     if left.noted and not left.folders:

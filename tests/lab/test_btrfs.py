@@ -45,10 +45,13 @@ def gpu18(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ho
 def leave(fleet: Fleet) -> None:
     """lqchen leaves, and nothing stays on the disk: no folder, no subvolume."""
     host = fleet.gpu18
-    assert host.run(["test", "-d", f"{HERE}/snapshots"]).ok
+    for name in listed(fleet):
+        assert manage(fleet, f"snapshot --remove {name}").ok
+    assert manage(fleet, "snapshot").ok
     fleet.commits("lqchen leaves gpu18", "git rm -q registrations/gpu18/lqchen.yaml")
     assert reconcile(host).ok
-    assert host.run(["lxc-gpu", "purge", "lqchen", "--yes"], timeout=120).ok
+    done = host.run(["lxc-gpu", "purge", "lqchen", "--yes"], timeout=120)
+    assert "1 snapshot on the same disk, which --archive doesn't keep" in done.stderr
     assert host.sh(f"ls -A {CONTAINERS}").stdout == f"{MARKER}\n"
     assert host.sh("ls /var/lib/lxc-gpu/made").stdout == ""
 
