@@ -6,6 +6,7 @@ import argparse
 import pwd
 import re
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from installation import release
@@ -13,9 +14,11 @@ from installation.script import run_script
 from installation.steps import CHECKOUT, Steps, ssh_host_key
 from reconciler.container import modules
 from reconciler.container.apparmor import PROFILES, Confinement, confinement
+from reconciler.disk.removal import remove_tree
 from reconciler.host import kernel_settings, marker, places, slices
 from reconciler.host.config import not_punished, read_server_config
 from reconciler.host.published import published_view
+from reconciler.spares import store
 from state import command
 from state.errors import LxcGpuError
 
@@ -29,6 +32,8 @@ ENABLED_UNITS = (
     "lxc-gpu-root.socket", "lxc-gpu-reconcile.timer", "lxc-gpu-watch.service",
     "lxc-gpu-idleness.timer", "lxc-gpu-snapshots.timer",
 )  # fmt: skip
+AT_WORK = ("lxc-gpu-spares.service", "lxc-gpu-snapshots.service")
+"""What may just be at work, and would go on without its code."""
 AT_BOOT = ("lxc-gpu-come-back.service", "lxcfs.service")
 """Enabled, and not started now."""
 UNIT_FOLDER = Path("/etc/systemd/system")
@@ -333,6 +338,7 @@ def _address_of(name: str) -> str:
 def _undo(steps: Steps) -> None:
     for unit in (*ENABLED_UNITS, AT_BOOT[0]):
         command.run(["systemctl", "disable", "--now", "--quiet", unit], check=False)
+    command.run(["systemctl", "stop", *AT_WORK], check=False)
     command.run(["systemctl", "unmask", "--quiet", *UNUSED_UNITS], check=False)
     for path, _ in _unit_files():
         steps.remove(path)
@@ -344,10 +350,11 @@ def _undo(steps: Steps) -> None:
         steps.remove(limits)
         if not any(limits.parent.iterdir()):
             limits.parent.rmdir()
-    ours = (places.MOUNTS, places.OLD_HOMES, places.SYSTEMS)
+    ours = (places.MOUNTS, places.OLD_HOMES, places.SYSTEMS, places.DEVICES)
     for mount in sorted(mount for folder in ours for mount in folder.glob("*")):
         steps.say(f"unmount {mount}")
         command.run(["umount", "--lazy", mount], check=False)
+    _undo_spares(steps)
     command.run(["systemctl", "daemon-reload"], check=False)
     profiles = [APPARMOR / profile for profile in PROFILES]
     for path in profiles:
@@ -358,7 +365,16 @@ def _undo(steps: Steps) -> None:
         steps.remove(path)
     command.run(["systemctl", "reload", "ssh"], check=False)
     print("  kept: the users' accounts, homes and containers, /etc/lxc-gpu, /var/lib/lxc-gpu;\n"
-          "  kernel settings until the next boot")  # fmt: skip
+          "  kernel settings, and which CPUs containers see, until the next boot")  # fmt: skip
+
+
+def _undo_spares(steps: Steps) -> None:
+    """Remove the systems that are ready: nobody's, with set-uid programs of root's in them."""
+    view = published_view()
+    with suppress(LxcGpuError):  # another server's disk, or none
+        if view is not None and marker.check(view) and store.names(view):
+            steps.say(f"remove {store.store(view)}")
+            remove_tree(store.store(view))
 
 
 if __name__ == "__main__":
