@@ -66,10 +66,10 @@ def todo(notes: Notes, seen: Seen) -> Todo:
     present = [spare for spare in notes.spares if spare.ident in seen.there]
     if not seen.count:
         return Todo(remove=tuple(sorted(seen.there)))
-    if any(seen.room < spare.size for spare in present):
-        return Todo(remove=tuple(sorted(seen.there)), short=tuple(sorted(seen.archives)))
     right = whole(notes, seen)
     touched = tuple(s for s in present if s.template in seen.archives and s not in right)
+    if any(seen.room < spare.size for spare in present):
+        return _without_room(seen, right, touched)
     wanted = 0 if seen.at_once else seen.count
     kept, bases, make, short = list[Spare](), list[str](), list[str](), list[str]()
     for template in sorted(seen.archives):
@@ -90,6 +90,16 @@ def todo(notes: Notes, seen: Seen) -> Todo:
             short.append(template)
     unwanted = seen.there - {spare.ident for spare in (*kept, *touched)}
     return Todo(tuple(sorted(unwanted)), touched, tuple(bases), tuple(make), tuple(short))
+
+
+def _without_room(seen: Seen, right: tuple[Spare, ...], touched: tuple[Spare, ...]) -> Todo:
+    """All go but bases, whose blocks people's systems have as well: little would come free."""
+    held = [s for s in (*right, *touched) if s.base and seen.shares]
+    return Todo(
+        remove=tuple(sorted(seen.there - {spare.ident for spare in held})),
+        compare=tuple(spare for spare in touched if spare in held),
+        short=tuple(sorted(seen.archives.keys() - {spare.template for spare in held})),
+    )
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -33,6 +34,8 @@ NEW = ".new-"
 """How the names of systems begin that are being made."""
 COPYING = 3600.0
 """Seconds that a copy that shares its blocks may take; it is as many as there are files."""
+FREED = 2.0
+"""Seconds that the room of what was removed takes to come back: xfs frees it in the background."""
 _FICLONE = 0x40049409
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -64,10 +67,27 @@ def throw_away(view: View, name: str) -> None:
 
 
 def give_way(view: View, size: int) -> None:
-    """Throw all of them away if somebody needs so many bytes now, and there are fewer."""
-    if room(Path(view.containers)).size < size:
-        for name in names(view):
-            throw_away(view, name)
+    """Throw them away if somebody needs so many bytes now, and there are fewer.
+
+    Bases go if that isn't enough: their blocks are people's as well, and a copy takes none.
+    """
+    bases = {spare.ident for spare in read_notes().spares if spare.base}
+    there = names(view)
+    for some in (there - bases, there & bases):
+        if some and not _has_room(view, size, 0):
+            for name in some:
+                throw_away(view, name)
+            _has_room(view, size, FREED)
+
+
+def _has_room(view: View, size: int, wait: float) -> bool:
+    """Whether there are so many bytes, or will be in `wait` seconds."""
+    end = time.monotonic() + wait
+    while room(Path(view.containers)).size < size:
+        if time.monotonic() >= end:
+            return False
+        time.sleep(0.02)
+    return True
 
 
 def take(view: View, template: str, tree: Tree, owner: Owner, tell: Tell) -> bool:

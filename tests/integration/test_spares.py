@@ -14,6 +14,7 @@ import pytest
 
 from reconciler.archives.id_map import Owner
 from reconciler.disk import project_quota
+from reconciler.disk.room import room
 from reconciler.host import places
 from reconciler.mounts.tree import Tree
 from reconciler.rounds import keep_spares
@@ -43,17 +44,18 @@ def view(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[View]:
         yield replace(VIEW, containers=str(folder), spares=1, spare_subid=4_000_000_000)
 
 
-def spare(view: View, size: int) -> Spare:
-    """One that is ready, noted as the maker does."""
+def spare(view: View, size: int, *, base: bool = False) -> Spare:
+    """One that is ready, or a base, noted as the maker does."""
     stamp = notes.stamp_now("debian-12")
     assert stamp is not None
-    made = Spare("0123456789abcdef", "debian-12", stamp, "digest", size)
-    store.store(view).mkdir()
+    ident = "b" * 16 if base else "0123456789abcdef"
+    made = Spare(ident, "debian-12", stamp, "digest", size, base)
+    store.store(view).mkdir(exist_ok=True)
     tree = store.tree_of(view, made.ident)
     store.make_empty(tree)
     (tree.top / "etc").mkdir()
     (tree.top / "etc/large").write_bytes(b"x" * size)
-    notes.write_notes(Notes((made,)))
+    notes.write_notes(Notes((*notes.read_notes().spares, made)))
     return made
 
 
@@ -74,6 +76,17 @@ def test_all_of_it_counts_for_who_took_it(view: View) -> None:
         assert project_quota.project_of(large)[0] == RESIDENT.uid
     finally:
         os.close(large)
+    assert store.names(view) == frozenset()
+
+
+def test_a_base_gives_way_last(view: View) -> None:
+    base, ready = spare(view, 20 * MB, base=True), spare(view, 40 * MB)
+    free = room(Path(view.containers)).size
+    store.give_way(view, free)
+    assert store.names(view) == {base.ident, ready.ident}
+    store.give_way(view, free + 20 * MB)
+    assert store.names(view) == {base.ident}
+    store.give_way(view, free + 50 * MB)
     assert store.names(view) == frozenset()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from reconciler.spares.decision import AGAIN, Seen, Todo, todo, whole
+from reconciler.spares.decision import AGAIN, Seen, Todo, readiness, todo, whole
 from reconciler.spares.notes import Failure, Notes, Spare, Stamp, from_json, to_json
 
 GB = 10**9
@@ -81,6 +81,18 @@ def test_where_blocks_are_shared_a_base_stays() -> None:
     assert not todo(known, snapshots)
     assert todo(Notes(), replace(snapshots, there=frozenset())).bases == ("debian-12",)
     assert todo(known, there(READY, BASE)) == Todo(remove=(BASE.ident,))  # another disk now
+
+
+def test_a_base_outlasts_a_full_disk() -> None:
+    """Its blocks are people's as well: little would come free, and the next one takes 3 GB."""
+    known, full = Notes((READY, BASE)), there(READY, BASE, shares=True, room=2 * GB)
+    assert todo(known, full) == Todo(remove=(READY.ident,))
+    assert not todo(known, there(BASE, shares=True, room=2 * GB))
+    assert readiness(known, there(BASE, shares=True, room=2 * GB))[0].ready
+    touched = there(BASE, shares=True, room=2 * GB, archives={"debian-12": TOUCHED})
+    assert todo(known, touched) == Todo(compare=(BASE,))
+    other = there(BASE, shares=True, room=2 * GB, archives={})
+    assert todo(known, other) == Todo(remove=(BASE.ident,))
 
 
 def test_notes_are_read_as_they_were_written() -> None:
