@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from reconciler.children import denied
 from reconciler.children.forked import keep_only
 from reconciler.host import places
 from state import command
@@ -243,7 +244,7 @@ def _become(
     libc: ctypes.CDLL, init: _Init, act: Callable[[], None], kept: Collection[int], says: int
 ) -> NoReturn:
     """In the child: never returns. What isn't `kept` is closed; the rest closes with execve(2)."""
-    status = 126
+    status, refused = 126, denied.program()
     try:
         keep_only([*kept, *init.namespaces])
         os.setsid()
@@ -257,6 +258,7 @@ def _become(
         for namespace in init.namespaces:
             _setns(libc, namespace)
             os.close(namespace)
+        denied.take_on(libc, refused)
         os.setgroups([])
         os.setresgid(0, 0, 0)
         os.setresuid(0, 0, 0)

@@ -83,6 +83,23 @@ def admit(folder: int, group: int, subvolumes: Iterable[int]) -> None:
             fcntl.ioctl(folder, _ASSIGN, struct.pack("=3Q", 1, each, group))
 
 
+def strange(folder: int, group: int, subvolumes: Iterable[int]) -> list[tuple[int, int]]:
+    """Which of these subvolumes count for other groups, too, and for which."""
+    return [
+        (each, other)
+        for each in subvolumes
+        for other, _ in search(folder, _QUOTA_TREE, each, _MEMBERS)
+        if other != group
+    ]
+
+
+def dismiss(folder: int, memberships: Iterable[tuple[int, int]]) -> None:
+    """Have these subvolumes count for these groups no longer."""
+    for each, group in memberships:
+        with suppress(FileNotFoundError):
+            fcntl.ioctl(folder, _ASSIGN, struct.pack("=3Q", 0, each, group))
+
+
 def of(folder: int, uid: int) -> int | None:
     """The group that new subvolumes of a user's count for; None if there is none."""
     if not enforced(folder) or not known(folder, group_of(uid)):

@@ -8,14 +8,20 @@ import os
 import struct
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from reconciler.disk import group_quota, subvolumes
+from reconciler.host import marker, places
+from reconciler.kinds.containers.disk_quota import DiskQuotaKind
 from reconciler.mounts.tree import LEAST, Tree
+from reconciler.plan import diff
 from reconciler.spares import store
+from state.view import Limits
 from tests.integration.disks import disk
+from tests.unit.reconciler.views import RESIDENT, with_
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="mounts a disk image: needs root")
 UID, MB = 20_031, 1 << 20
@@ -98,3 +104,29 @@ def test_a_copy_takes_nothing_and_counts_on_when_what_it_was_made_of_is_gone(
     subprocess.run(["btrfs", "subvolume", "sync", btrfs], check=True, capture_output=True)
     subprocess.run(["sync", "-f", btrfs], check=True)
     assert group_quota.use(folder, GROUP).used // MB == 8
+
+
+def test_what_counts_for_somebody_else_stops_doing_so(
+    btrfs: Path, folder: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever makes a subvolume says which groups it counts for, be they whose they may."""
+    view = with_(containers=str(btrfs), residents={"lqchen": replace(RESIDENT, uid=UID)})
+    for name in ("CONTAINERS", "MADE", "LOCKS"):
+        monkeypatch.setattr(places, name, tmp_path / name)
+    marker.mark(replace(view, residents={}))
+    (btrfs / "lqchen").mkdir()
+    group_quota.set_limit(folder, GROUP + 1, 100 * MB)
+    with subvolumes.opened(btrfs / "lqchen") as around:
+        subvolumes.make(around, "theirs", group=GROUP + 1)
+    write(btrfs / "lqchen/theirs/file", 8 * MB)
+    kind = DiskQuotaKind()
+    for limits in (Limits(), Limits(disk=50 * MB)):
+        changes = diff(kind.desired(replace(view, limits=limits)), kind.observe(view, ["lqchen"]))
+        assert changes, "it is seen"
+        assert kind.apply(view, changes, lambda _: None) == {}
+        with subvolumes.opened(btrfs / "lqchen") as around:
+            (one,) = subvolumes.nested(around)
+            assert group_quota.strange(folder, GROUP, [one.number]) == []
+            assert group_quota.outside(folder, GROUP, [one.number]) == []
+            group_quota.admit(folder, GROUP + 1, [one.number])
+    subprocess.run(["sync", "-f", btrfs], check=True)

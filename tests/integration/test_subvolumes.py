@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 import subprocess
 from collections.abc import Iterator
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.children import denied
 from reconciler.disk import subvolumes
 from reconciler.disk.removal import remove_tree
 from tests.integration.disks import disk
@@ -140,3 +143,20 @@ def test_elsewhere_there_is_nothing_to_remove(tmp_path: Path) -> None:
     assert (tmp_path / "folder").is_dir()
     with opened(tmp_path) as parent, pytest.raises(OSError, match="Inappropriate"):
         subvolumes.make(parent, "tree")
+
+
+def test_who_is_denied_them_makes_none(btrfs: Path) -> None:
+    """As a program that `shell` or a login check puts into a container is."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            denied.take_on(ctypes.CDLL(None, use_errno=True), denied.program())
+            with opened(btrfs) as folder:
+                subvolumes.make(folder, "denied")
+        except OSError as error:
+            status = error.errno or 1
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == errno.ENOTTY
+    assert not (btrfs / "denied").exists()

@@ -88,6 +88,10 @@ def none_yet(fleet: Fleet, gpu18: Host) -> None:
 def test_a_system_is_a_subvolume_in_which_nobody_makes_others(fleet: Fleet, gpu18: Host) -> None:
     assert gpu18.run(["python3", "-c", SUBVOLUME, f"{HERE}/rootfs/system"]).ok
     assert inside(fleet, ASKED, "perl").split() == [str(errno.ENOTTY)] * 14
+    by_shell = fleet.types("ssh gpu18-manage 'shell perl'", stdin=ASKED)
+    assert by_shell.stdout.split() == [str(errno.ENOTTY)] * 14, by_shell.stderr
+    as_root = fleet.types("ssh gpu18-manage 'shell runuser -u lqchen -- sudo id -u'")
+    assert as_root.stdout == "0\n", as_root.stderr
 
 
 @pytest.mark.usefixtures("none_yet")

@@ -112,7 +112,9 @@ def _read(view: View, user: str) -> DiskQuota | None:
     with suppress(FileNotFoundError), _opened(rootfs(view, user).parent) as folder:
         if group_quota.enforced(folder):
             limit = group_quota.use(folder, group_quota.group_of(project)).limit
-            return DiskQuota(limit, not _outside(folder, project)) if limit else None
+            strange = _strange(folder, project)
+            whole = not strange and not _outside(folder, project)
+            return DiskQuota(limit, whole) if limit or strange else None
         if project_quota.project_of(folder)[0] == project:
             limit = project_quota.use(folder, project).limit
             return DiskQuota(limit, _is_whole(folder, project)) if limit else None
@@ -123,6 +125,12 @@ def _outside(folder: int, uid: int) -> list[int]:
     """The container's subvolumes that don't count for its user's group."""
     numbers = [each.number for each in subvolumes.nested(folder)]
     return group_quota.outside(folder, group_quota.group_of(uid), numbers)
+
+
+def _strange(folder: int, uid: int) -> list[tuple[int, int]]:
+    """Those that count for another one, who didn't ask for it."""
+    numbers = [each.number for each in subvolumes.nested(folder)]
+    return group_quota.strange(folder, group_quota.group_of(uid), numbers)
 
 
 def _is_gone(view: View, user: str) -> bool:
@@ -147,6 +155,7 @@ def _put_right(view: View, user: str, wanted: DiskQuota | None, tell: Tell) -> N
             group = group_quota.group_of(project)
             group_quota.set_limit(folder, group, wanted.limit if wanted else 0)
             group_quota.admit(folder, group, _outside(folder, project))
+            group_quota.dismiss(folder, _strange(folder, project))
             return
         other, _ = project_quota.project_of(folder)
         if other not in (0, project):
