@@ -144,6 +144,17 @@ def no_such(view: View, user: str, name: str) -> LxcGpuError:
                        f"See `ssh {view.server}-manage snapshot --list`.")  # fmt: skip
 
 
+def damaged(snapshot: Snapshot, digest: str) -> LxcGpuError:
+    """The error for an archive that isn't what was written."""
+    return LxcGpuError(
+        "snapshot-damaged",
+        f"The snapshot {snapshot.name} is damaged: its checksum is another one than when it "
+        "was taken.",
+        "Nothing was changed. Take another snapshot; tell your sysadmin.",
+        details=f"{digest}, not {snapshot.sha256}",
+    )
+
+
 def look(folder: int) -> Shelf:
     """Everything in the folder that is a snapshot or looks like one. For work as the user."""
     check(folder)

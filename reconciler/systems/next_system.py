@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import stat
-import subprocess
-import time
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
-from reconciler.archives.extract import LOOK_EVERY, MOST_SAID, Source, disk_full, extract
+from reconciler.archives.copied import copy
+from reconciler.archives.extract import Source, extract
 from reconciler.archives.id_map import Owner
-from reconciler.archives.pace import Pace
 from reconciler.disk.removal import remove_tree
-from reconciler.disk.room import check_room, room, used
-from reconciler.host import in_words
+from reconciler.disk.room import check_room, used
 from reconciler.mounts.tree import Tree
 from reconciler.plan import Tell
 from reconciler.snapshots import copies
 from reconciler.snapshots.copies import Copy
-from reconciler.snapshots.shelf import Snapshot, no_such
+from reconciler.snapshots.shelf import Snapshot, damaged, no_such
 from reconciler.spares import store
 from reconciler.systems import from_template
 from reconciler.systems.fitting import check_system
@@ -51,13 +45,7 @@ class FromArchive:
         source = Source(self.descriptor, what, None if there is None else there.packed)
         digest = extract(source, tree, Owner.of(view, self.user, resident), self.tell)
         if there is not None and digest != there.sha256:
-            raise LxcGpuError(
-                "snapshot-damaged",
-                f"The snapshot {there.name} is damaged: its checksum is another one than when it "
-                "was taken.",
-                "Nothing was changed. Take another snapshot; tell your sysadmin.",
-                details=f"{digest}, not {there.sha256}",
-            )
+            raise damaged(there, digest)
         # the archive may have said otherwise of its outermost folder
         tree.keep_top()
         check_system(tree, what)
@@ -123,33 +111,4 @@ class WithHome:
         command.run(owner.fenced(folder, rm, tree))
         argv = ["cp", "--archive", "--reflink=auto", "--no-target-directory", "--",
                 f"{current.slot}/home", f"{folder}/home"]  # fmt: skip
-        with command.started(owner.fenced(folder, argv, tree, current), family=True) as child:
-            self._watch(child, folder, size)
-
-    def _watch(self, child: subprocess.Popen[bytes], folder: Path, size: int) -> None:
-        """Until the copy is there; LxcGpuError if it can't be, or if the disk gets too full."""
-        assert child.stderr is not None  # noqa: S101
-        os.set_blocking(child.stderr.fileno(), False)
-        said, telling, begin = b"", Pace(), room(folder).size
-        ended = False
-        while not ended:
-            ended = child.poll() is not None
-            with suppress(BlockingIOError):
-                while raw := os.read(child.stderr.fileno(), MOST_SAID):
-                    said += raw[: MOST_SAID - len(said)]
-            free = room(folder).size
-            if free < 0:
-                raise disk_full("your /home", folder)
-            if telling.due():
-                words = f"copying /home, {in_words.size(size)}"
-                self.tell(Progress(words, max(0.0, min(1.0, (begin - free) / max(1, size)))))
-            if not ended:
-                time.sleep(LOOK_EVERY)
-        if child.returncode != 0:
-            words = said.decode("utf-8", "replace").strip()
-            if "No space left" in words or "Disk quota" in words:
-                raise disk_full("your /home", folder, words)
-            raise LxcGpuError(
-                "home", f"/home could not be copied: {(words.splitlines() or ['?'])[0][:200]}",
-                "Nothing was changed.", details=words,
-            )  # fmt: skip
+        copy(owner.fenced(folder, argv, tree, current), folder, "/home", self.tell, size)
