@@ -9,7 +9,7 @@ from state.edits.users import register
 from state.errors import LxcGpuError
 from state.git.commits import Author, Committed
 from state.git.healing import healing
-from state.git.publish import publish
+from state.git.publish import Base, publish
 from state.git.repository import Repository
 from state.model.documents import State
 from state.model.keys import PublicKey, parse_key
@@ -29,8 +29,10 @@ def commit_registration(user: str, host_key: str, server: str, where: Places) ->
     url = str(where.repository)
 
     def commit() -> Committed:
-        repository = Repository.clone(url, where.clone)
-        return publish(repository, edit, author, where.signing_key)
+        repository = Repository.clone(url, where.clone)  # which fetches
+        tip = repository.tip()
+        base = Base(tip, repository.read(tip))
+        return publish(repository, edit, author, where.signing_key, base)
 
     return healing(url, where.clone, commit).revision
 

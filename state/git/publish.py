@@ -3,6 +3,8 @@
 Fetch, apply the edit to the newest state, validate the whole, write blobs, tree and commit by
 plumbing with an index of its own (no work tree), push. A push that lost the race is followed by
 a new round with a new commit: the edit is applied to what the others made, never rebased.
+Who has just read the newest state begins there: the remote takes a push only on top of the revision
+that it was made for (`--force-with-lease`, git-push(1)), so a first fetch would ask the same.
 
 Edits that come at the same moment become a commit each, one on top of the other, and go with one
 push: what a push costs (the hook starts a program, everything is read again) is paid once.
@@ -77,6 +79,14 @@ class Proposal:
     author: Author
 
 
+@dataclass(frozen=True)
+class Base:
+    """A revision that was the newest a moment ago, and its state."""
+
+    revision: str
+    state: State
+
+
 Result = Committed | LxcGpuError
 
 
@@ -91,22 +101,30 @@ class _Draft:
 
 
 def publish(
-    repository: Repository, edit: Edit, author: Author, signing_key: Path | None = None
+    repository: Repository,
+    edit: Edit,
+    author: Author,
+    signing_key: Path | None = None,
+    base: Base | None = None,
 ) -> Committed:
     """Apply `edit` to the newest state and push the result, as `author`.
 
-    `signing_key` is the path of an ssh private key. A lost race is run again, a few times.
+    `signing_key` is the path of an ssh private key. A lost race is run again, a few times. From
+    `base` on, nothing is fetched unless it isn't the newest, or there is nothing to push.
     LxcGpuError from the edit, StateInvalidError, RemoteError, or RefusedError with what the
     remote's hook said; in each case nothing was committed, but for UnansweredError.
     """
-    (result,) = publish_all(repository, [Proposal(edit, author)], signing_key)
+    (result,) = publish_all(repository, [Proposal(edit, author)], signing_key, base)
     if isinstance(result, LxcGpuError):
         raise result
     return result
 
 
 def publish_all(
-    repository: Repository, proposals: Sequence[Proposal], signing_key: Path | None
+    repository: Repository,
+    proposals: Sequence[Proposal],
+    signing_key: Path | None,
+    base: Base | None = None,
 ) -> tuple[Result, ...]:
     """Commit each proposal on top of the one before, push once; what came of each, in order.
 
@@ -118,11 +136,14 @@ def publish_all(
         began = time.monotonic()
         try:
             with repository.alone():
-                chain = _Chain(repository, signing_key)
+                chain = _Chain(repository, signing_key, base)
                 results = tuple(chain.add(proposal) for proposal in proposals)
+                if base is not None and not all(map(_changed, results)):
+                    base = None  # what no push confirms is said of the newest state only
+                    continue
                 if not chain.grown:
                     return results
-                obstacle = _push(repository, chain.tip)
+                base, obstacle = None, _push(repository, chain.begun_at, chain.tip)
                 if obstacle is None:
                     return results
                 lock = obstacle
@@ -154,11 +175,18 @@ def _alone(repository: Repository, proposal: Proposal, signing_key: Path | None)
 class _Chain:
     """Commits on top of the newest revision, not pushed yet. The clone's lock is held."""
 
-    def __init__(self, repository: Repository, signing_key: Path | None) -> None:
+    def __init__(self, repository: Repository, signing_key: Path | None, base: Base | None) -> None:
         self._repository = repository
         self._signing_key = signing_key
-        self._tip = repository.fetch_alone()
-        self._state = repository.read(self._tip) if self._tip is not None else None
+        self._tip: str | None
+        self._state: State | None
+        if base is not None:
+            self._tip, self._state = base.revision, base.state
+        else:
+            self._tip = repository.fetch_alone()
+            self._state = repository.read(self._tip) if self._tip is not None else None
+        self.begun_at = self._tip or ""
+        """The revision below the chain; empty if there is none."""
         self.grown = False
 
     @property
@@ -266,12 +294,17 @@ def _unsigned(words: tuple[str, ...], answered: Answered) -> GitError:
     )
 
 
-def _push(repository: Repository, revision: str) -> str | None:
-    """Push `revision` to the remote's main. None if that is done.
+def _changed(result: Result) -> bool:
+    return isinstance(result, Committed) and result.changed
+
+
+def _push(repository: Repository, old: str, revision: str) -> str | None:
+    """Push `revision` to the remote's main, if that is at `old` still. None if that is done.
 
     Else the lock file that stands in the way, or nothing: somebody was faster.
     """
-    words = ("push", "--porcelain", "--no-verify", "origin", f"{revision}:{MAIN}")
+    only_on = f"--force-with-lease={MAIN}:{old}"
+    words = ("push", "--porcelain", "--no-verify", only_on, "origin", f"{revision}:{MAIN}")
     answered = repository.git.ask(words, limit=REMOTE_LIMIT)
     if answered.status == 0:
         repository.git.run("update-ref", MAIN, revision)

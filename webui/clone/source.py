@@ -21,7 +21,7 @@ from state.git.commits import Author, Commit, Committed
 from state.git.healing import healing
 from state.git.history import Entry, count, entries, missing
 from state.git.plumbing import GitError
-from state.git.publish import Proposal, Result, publish_all
+from state.git.publish import Base, Proposal, Result, publish_all
 from state.git.repository import Repository
 from state.model.documents import State
 from webui import background, events
@@ -114,8 +114,10 @@ class Source:
 
     def _publish(self, proposals: Sequence[Proposal]) -> Sequence[Result]:
         with self._remote:
+            known = self._reading
+            base = Base(known.revision, known.state) if known is not None else None
             results = self._healing(
-                lambda: publish_all(self._repository(), proposals, self._signing_key)
+                lambda: publish_all(self._repository(), proposals, self._signing_key, base)
             )
             for result in results:
                 if isinstance(result, Committed):

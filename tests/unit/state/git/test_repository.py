@@ -19,7 +19,7 @@ from state.errors import LxcGpuError
 from state.git.commits import Author, Committed
 from state.git.healing import healing
 from state.git.plumbing import GitError, RemoteError
-from state.git.publish import RefusedError, UnansweredError, publish
+from state.git.publish import Base, RefusedError, UnansweredError, publish
 from state.git.repository import Repository
 from state.reading.problems import StateInvalidError
 from tests.patience import HANGS
@@ -174,6 +174,42 @@ def test_the_loser_of_a_race_applies_again(tmp_path: Path, remote: Path) -> None
     assert users["eve"].uid == 20004
     assert one.is_ancestor(two.tip(), one.tip())
     assert one.read(one.tip()).users == users
+
+
+def test_who_has_read_the_newest_state_pushes_without_a_fetch(
+    clone: Repository, remote: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = Base(clone.tip(), clone.read(clone.tip()))
+    trace = tmp_path / "trace"
+    monkeypatch.setenv("GIT_TRACE", str(trace))
+    done = publish(clone, add_key("ann", ed25519("new")), ANN, base=base)
+    monkeypatch.delenv("GIT_TRACE")
+    begun = re.findall(r"trace: built-in: git (\S+)", trace.read_text())
+    assert [name for name in begun if name in ("fetch", "push")] == ["push"]
+    assert done.revision == clone.tip() == git(remote, "rev-parse", "main")
+    assert clone.read(done.revision) == done.state
+
+
+def test_what_was_the_newest_state_is_not_taken_for_it(
+    clone: Repository, remote: Path, tmp_path: Path
+) -> None:
+    begun = clone.tip()
+    base = Base(begun, clone.read(begun))
+    keys = base.state.users["ann"].keys
+    other = Repository.clone(str(remote), tmp_path / "other")
+    newer = publish(other, add_key("ann", ed25519("newer")), ANN)
+    done = publish(clone, add_key("ann", ed25519("new")), ANN, base=base)
+    assert done.state.users["ann"].keys == (*keys, ed25519("newer"), ed25519("new"))
+    assert clone.is_ancestor(newer.revision, done.revision)
+    done = publish(clone, set_keys("ann", keys), ANN, base=base)  # nothing to do, at `base`
+    assert done.changed
+    publish(other, disable("ann"), ANN)
+    with pytest.raises(LxcGpuError, match="ann"):
+        publish(clone, set_keys("ann", keys), ANN, base=base)
+    git(remote, "update-ref", "refs/heads/main", begun)  # as a backup that was put back
+    late = Base(newer.revision, newer.state)
+    done = publish(clone, add_key("ann", ed25519("new")), ANN, base=late)
+    assert done.state.users["ann"].keys == (*keys, ed25519("new"))
 
 
 def test_many_at_once_never_share_a_number(tmp_path: Path, remote: Path) -> None:
