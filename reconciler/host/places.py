@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
-from state.view import View
+if TYPE_CHECKING:
+    from state.view import View  # most programs need a path, and few the view
 
 CONFIG = Path("/etc/lxc-gpu")
 SERVER_CONFIG = CONFIG / "server.toml"

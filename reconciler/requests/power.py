@@ -14,14 +14,8 @@ from pathlib import Path
 from reconciler.container import home_files
 from reconciler.host import locks, places
 from reconciler.host.published import CurrentView, current_view, resident_of
-from reconciler.kinds.accounts.subids import SubidsKind
-from reconciler.kinds.accounts.usernet import UsernetKind
-from reconciler.kinds.containers.cpu_set import CpuSetKind
-from reconciler.kinds.containers.unit_account import UnitAccountKind
 from reconciler.kinds.traffic.bridge_port import BridgePortKind
 from reconciler.kinds.traffic.forward import ForwardKind
-from reconciler.kinds.traffic.identity import IdentityKind
-from reconciler.kinds.traffic.network import NetworkKind
 from reconciler.kinds.traffic.port_map import SSH, PortMapKind
 from reconciler.mounts.tree import Tree
 from reconciler.plan import AnyKind, Tell
@@ -38,18 +32,8 @@ PATIENCE = 60.0
 """Seconds that a container's sshd may take to answer after the start."""
 SOON = 5.0
 """Seconds after which it is looked whether there is one at all."""
-_MAPPED: tuple[AnyKind, ...] = (PortMapKind(), ForwardKind())
-REACHED_BY: tuple[AnyKind, ...] = (BridgePortKind(), *_MAPPED)
+REACHED_BY: tuple[AnyKind, ...] = (BridgePortKind(), PortMapKind(), ForwardKind())
 """The kinds that have to be right for a container that runs to be reached."""
-NEEDED: tuple[AnyKind, ...] = (
-    SubidsKind(),
-    UsernetKind(),
-    UnitAccountKind(),
-    NetworkKind(),
-    IdentityKind(),
-    *_MAPPED,
-)
-"""The kinds that have to be right for a container to start and be reached."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +166,7 @@ def start_alone(
     was_running = power_of(user).running
     try:
         outcome = converge(
-            REACHED_BY if was_running else NEEDED,
+            REACHED_BY if was_running else _needed(),
             view.only(user),
             only=user,
             current=CurrentView(view.revision),
@@ -206,6 +190,8 @@ def start_alone(
         tell(Progress("starting the container"))
         command.run(["systemctl", "reset-failed", unit], check=False)
         command.run(["systemctl", "start", unit])
+        from reconciler.kinds.containers.cpu_set import CpuSetKind
+
         converge((CpuSetKind(),), view, only=user)  # while its init is on its way
     else:
         notes = (*notes, *_way_in_mended(view, user, resident))
@@ -217,6 +203,12 @@ def start_alone(
 
         notes += bring_in_step(view, user, resident, tell)
     return Started(was_running and not waited, view, notes)
+
+
+def _needed() -> tuple[AnyKind, ...]:
+    from reconciler.requests.needed import NEEDED  # not on the way of a container that runs
+
+    return NEEDED
 
 
 def _look_for_account(account: str) -> None:

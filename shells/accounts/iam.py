@@ -12,12 +12,9 @@ import traceback
 from collections.abc import Sequence
 
 from reconciler.host import journal
-from reconciler.host.config import read_server_config
-from reconciler.host.places import AUTHORIZED_KEYS
 from shells.helper.client import ask
 from shells.helper.request import BUG, Request
 from shells.usage import Verb
-from state.connections.sshd import must_stand
 from state.errors import LxcGpuError
 from state.wire import messages
 
@@ -29,7 +26,10 @@ def main(argv: Sequence[str]) -> int:
             case "reconcile":
                 _send(ask(Request(Verb.RECONCILE), _send))
             case "load":
-                from reconciler.load.stream import only_so_many, stream  # a round needs neither
+                from reconciler.host.config import read_server_config  # a round needs none of these
+                from reconciler.host.places import AUTHORIZED_KEYS
+                from reconciler.load.stream import only_so_many, stream
+                from state.connections.sshd import must_stand
 
                 must_stand(os.getpid(), AUTHORIZED_KEYS / "iam")
                 only_so_many()

@@ -49,7 +49,7 @@ PLACES = 8
 """Requests that one account may have under way: the socket takes 200 connections, of all together.
 So many are enough for `iam`, whose page asks three times at once at most."""
 REGISTRATIONS = 64
-"""Those of the account `register`, of different users: each has one (`shells.helper.rounds`)."""
+"""Those of the account `register`, of different users (`shells.helper.registration`)."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -212,7 +212,7 @@ def _do(request: Request, asked: Asked, tell: Tell) -> messages.Message:
 
         return reconcile_together(tell)
     if request.verb is Verb.REGISTER:
-        from shells.helper.rounds import register
+        from shells.helper.registration import register
 
         return register(asked, tell)
     return serve(request.verb, asked, tell)

@@ -1,4 +1,4 @@
-"""What the root helper has a round for: a nudge, and a registration.
+"""Rounds that the root helper is asked for.
 
 The round itself is a program of its own: the helper passes on what it says. However many ask, only
 so many rounds run.
@@ -8,32 +8,18 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 
-from reconciler.host import marker, places
-from reconciler.host.config import ServerConfig, read_server_config, ssh_command
-from reconciler.host.journal import event
+from reconciler.host import places
 from reconciler.host.locks import lock, one_of
-from reconciler.host.published import published_view
 from reconciler.host.status import read_status
-from reconciler.host.suspension import suspension
 from reconciler.plan import Tell
-from reconciler.requests.prepare import make_host_key
-from reconciler.systems import choice
-from shells.verbs import Asked
-from shells.verbs.questions import unless_confirmed
 from state import command
 from state.errors import LxcGpuError, Remedy
-from state.view import View
 from state.wire import messages
 
-FIRST = messages.Progress("asking the IAM machine to note the registration")
 AT_ONCE = 3
 """Nudges whose rounds run at the same time: a key that was removed doesn't wait for the round that
 unpacks somebody's container."""
-LINES = 4
-"""Registrations that are worked on at the same time, of different users."""
 _LOOK_EVERY = 0.2
 
 
@@ -82,134 +68,3 @@ def reconcile(tell: Tell, only: str | None = None) -> messages.Report:
             Remedy.RETRY,
         )
     return end
-
-
-def register(asked: Asked, tell: Tell) -> messages.Answer | messages.Question:
-    """Have IAM commit the user's registration here, then make the container."""
-    config = read_server_config()
-    with _in_line(asked.user, config.name, tell):
-        return _register(config, asked, tell)
-
-
-@contextmanager
-def _in_line(user: str, server: str, tell: Tell) -> Iterator[None]:
-    """One registration of each user, and few together. LxcGpuError for a user's second one."""
-    with lock(f"register-{user}", wait=False) as first:
-        if not first:
-            raise LxcGpuError(
-                "busy",
-                f"A registration of {user} on {server} is under way already.",
-                "It goes on by itself. When it has ended, type the same again to see how.",
-                Remedy.WAIT,
-            )
-        told = False
-        while True:
-            with one_of("registering", LINES) as free:
-                if free:
-                    yield
-                    return
-            if not told:
-                tell(messages.Progress("waiting for other people's registrations to end"))
-            told = True
-            time.sleep(_LOOK_EVERY)
-
-
-def _register(
-    config: ServerConfig, asked: Asked, tell: Tell
-) -> messages.Answer | messages.Question:
-    user = asked.user
-    if (held := suspension()) is not None:
-        raise LxcGpuError(
-            "suspended",
-            f"{config.name} holds still, nobody can register just now: {held.reason}",
-            "Try again later. Containers that exist start and work as always.",
-            Remedy.WAIT,
-        )
-    view = published_view()
-    if view is not None:
-        marker.require(view)
-        template = choice.offered(view, asked.options.get("template") or view.template)
-        if (question := _anew(view, asked, template)) is not None:
-            return question
-        _choose(view, user, template, said="template" in asked.options)
-    host_key = make_host_key(user)
-    resident = view.residents.get(user) if view else None
-    noted = resident is not None and resident.host_key.split()[:2] == host_key.split()[:2]
-    if not noted:
-        tell(FIRST)
-        _ask_gate(config, user, host_key)
-    report = reconcile(tell, user)
-    for failure in report.failures:
-        raise LxcGpuError(failure.code, failure.message, failure.hint)
-    view = published_view()
-    if view is None or user not in view.residents:
-        raise LxcGpuError(
-            "not-yet",
-            f"The registration is noted, but {config.name} could not take it over: "
-            f"{report.refused or 'it is not in the newest revision'}",
-            "Your sysadmin sees the same on the web page. Then register again.",
-        )
-    event("registered", user=user, revision=view.revision)
-    return messages.Answer(_registered(view, user, report.changes), {"server": view.server})
-
-
-def _choose(view: View, user: str, template: str, *, said: bool) -> None:
-    """Note what a container that isn't there yet is made of; LxcGpuError if it is there."""
-    if not marker.system_there(view, user):
-        choice.choose(view, user, template)
-    elif said:
-        raise LxcGpuError(
-            "registered-before",
-            f"Your container on {view.server} is there already; what it began as stays.",
-            f"To begin anew: `ssh -t {view.server}-manage rebuild --template {template}`",
-        )
-
-
-def _anew(view: View, asked: Asked, template: str) -> messages.Question | None:
-    """Whether somebody whose container is gone means to begin anew: asked once, then taken so.
-
-    LxcGpuError if the containers' folder isn't there: then nobody's container is gone.
-    """
-    try:
-        marker.system_there(view, asked.user)
-        return None
-    except LxcGpuError as error:
-        if error.code != marker.GONE:
-            raise
-    text = (
-        f"Your container was made on {view.server} and is gone from its disk. Ask your sysadmin "
-        "first: it may come back.\nIf you go on, you get a new one from the template "
-        f"{template}, and nothing of the old one is in it."
-    )
-    question = unless_confirmed(asked, text, marker.made_when(asked.user))
-    if question is None:
-        marker.forget(asked.user)
-    return question
-
-
-def _registered(view: View, user: str, changes: Sequence[str]) -> str:
-    what = "is ready" if changes else "was registered before"
-    return (
-        f"Your container on {view.server} {what}.\n"
-        f"Start it:  ssh {view.server}-manage\n"
-        f"Then log in:  ssh {view.server}\n"
-        "(fetch the ssh config and known_hosts from the web page again: they now name it)"
-    )
-
-
-def _ask_gate(config: ServerConfig, user: str, host_key: str) -> None:
-    kind, blob = host_key.split()[:2]
-    ssh = [*ssh_command().split(), config.gate, f"register {user} {kind} {blob}"]
-    done = command.run(ssh, check=False, timeout=120)
-    try:
-        answer = messages.decode(done.stdout)
-    except messages.BadMessageError as error:
-        raise LxcGpuError(
-            "iam-down",
-            "The IAM machine can't be reached, so nobody can register just now.",
-            "Try again later. Containers that exist start and work as always.",
-            Remedy.WAIT,
-            f"{command.pasteable(done.argv)}: {done.status} {done.stderr.strip()}",
-        ) from error
-    if isinstance(answer, messages.Refusal):
-        raise answer.error()
