@@ -134,9 +134,7 @@ class Ssh:
             transport.start_client(timeout=2 * self.connect_seconds)
             if transport.get_remote_server_key().asbytes() != target.host_key.blob:
                 raise _other_host_key(target)
-            transport.auth_publickey(
-                self.account, paramiko.Ed25519Key.from_private_key_file(self.key)
-            )
+            transport.auth_publickey(self.account, key)
         except paramiko.AuthenticationException as error:
             raise UnreachableError(
                 "nudge-refused",
