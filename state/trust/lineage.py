@@ -60,15 +60,16 @@ class Entry:
     blob: str
 
 
-def first_parents(git: Plumbing, tip: str, without: str = "") -> tuple[CommitObject, ...]:
-    """The first parents of `tip`, itself included, as far as `without` doesn't contain them.
+def first_parents(git: Plumbing, tip: str, base: str = "") -> tuple[CommitObject, ...]:
+    """The first parents of `tip`, itself included, as far as `base` doesn't contain them.
 
-    The oldest comes first. GitError if a commit is missing, BadCommitError for a malformed one.
+    The oldest comes first, after `base` itself if that is given. GitError if a commit is missing,
+    BadCommitError for a malformed one.
     """
-    excluded = [f"^{without}"] if without else []
+    excluded = [f"^{base}"] if base else []
     limit = f"--max-count={MOST_COMMITS}"
     listed = git.run("rev-list", "--first-parent", limit, "--end-of-options", tip, *excluded)
-    return commits(git, listed.decode("ascii").split()[::-1])
+    return commits(git, [*filter(None, [base]), *listed.decode("ascii").split()[::-1]])
 
 
 def commits(git: Plumbing, revisions: Sequence[str]) -> tuple[CommitObject, ...]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from state.errors import LxcGpuError
+from state.git.plumbing import GitError
 from state.git.repository import Repository
 from state.model.documents import Fleet, Signer, State
 from state.model.keys import PublicKey
@@ -75,8 +76,7 @@ def walk(repository: Repository, verified: str, tip: str) -> Walked:
     if verified == tip:
         return Walked()
     try:
-        chain = _chain(repository, verified, tip)
-        (base,) = commits(repository.git, [verified])
+        base, *chain = _chain(repository, verified, tip)
         return _Walk(repository, base.tree, chain).judged()
     except BadCommitError as error:
         raise _refused("revision-malformed", f"{error}.", _ASK) from None
@@ -113,14 +113,16 @@ def signature_in_words(repository: Repository, revision: str) -> str:
 
 
 def _chain(repository: Repository, verified: str, tip: str) -> Sequence[CommitObject]:
-    """The commits after `verified` up to `tip`. RevisionRefusedError if they don't meet."""
-    known = repository.git.ask(("cat-file", "-e", f"{verified}^{{commit}}")).status == 0
-    chain = first_parents(repository.git, tip, verified) if known else ()
-    meets = bool(chain) and chain[0].parents[:1] == (verified,)
-    linked = all(b.parents[:1] == (a.revision,) for a, b in pairwise(chain))
-    if meets and linked:
+    """`verified`, and the commits after it up to `tip`. RevisionRefusedError if they don't meet."""
+    try:
+        chain = first_parents(repository.git, tip, verified)
+    except GitError:
+        if repository.git.ask(("cat-file", "-e", f"{verified}^{{commit}}")).status == 0:
+            raise
+        chain = ()  # it isn't here
+    if len(chain) > 1 and all(b.parents[:1] == (a.revision,) for a, b in pairwise(chain)):
         return chain
-    if len(chain) == MOST_COMMITS:
+    if len(chain) > MOST_COMMITS:
         raise _refused("revision-far", f"{tip[:10]} is too many commits away.", _ASK)
     raise _refused(
         "revision-rewound",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -73,6 +74,21 @@ def test_what_everybody_may(shop: Workshop) -> None:
         *expected,
     ]
     assert walk(shop.repository, shop.head, shop.head).commits == ()
+
+
+def test_a_few_programs_walk_any_way(
+    shop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = shop.head
+    for number in range(5):
+        shop.commit("alice", {"README.md": f"{number}\n"}, "More")
+    trace = tmp_path / "trace"
+    monkeypatch.setenv("GIT_TRACE", str(trace))
+    assert len(walk(shop.repository, first, shop.head).commits) == 5
+    begun = re.findall(r"trace: built-in: git (\S+)", trace.read_text())
+    fleet = ["ls-tree", "cat-file", "cat-file"]
+    assert [name for name in begun if name != "version"] == [  # of which GitPython's import asks
+        "rev-list", "cat-file", "diff-tree", *fleet]  # fmt: skip
 
 
 def test_an_author_is_only_a_claim(shop: Workshop) -> None:
