@@ -36,6 +36,8 @@ _PORT = re.compile(
     r"[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]",
     re.ASCII,
 )
+_PATH = "[^\\x00-\\x1f\\x7f\\ud800-\\udfff]+"
+_PATHS = re.compile(f"{_PATH}(\n{_PATH})*")
 _TOKEN = re.compile(r"[0-9a-f]{8}", re.ASCII)
 
 OPTIONS: Mapping[Verb, Mapping[str, re.Pattern[str]]] = {
@@ -49,7 +51,14 @@ OPTIONS: Mapping[Verb, Mapping[str, re.Pattern[str]]] = {
         "to-stdout": SET,
         "confirm": _TOKEN,
     },
-    Verb.RECOVER: {"name": _NAME, "from-stdin": SET, "undo": SET, "forget": SET, "confirm": _TOKEN},
+    Verb.RECOVER: {
+        "name": _NAME,
+        "paths": _PATHS,
+        "from-stdin": SET,
+        "undo": SET,
+        "forget": SET,
+        "confirm": _TOKEN,
+    },
     Verb.REGISTER: {"template": _TEMPLATE, "confirm": _TOKEN},
     Verb.REBUILD: {
         "template": _TEMPLATE,
@@ -66,14 +75,19 @@ ARGUMENTS: Mapping[Verb, str] = {
     Verb.RECOVER: "name",
 }
 """The option that a word without dashes stands for."""
+MORE: Mapping[Verb, str] = {Verb.RECOVER: "paths"}
+"""The option that all further ones stand for, each in a line."""
 
 
 def parse(verb: Verb, words: Sequence[str]) -> dict[str, str]:
     """The options that `words` are; LxcGpuError for what the verb doesn't take."""
     known, options = OPTIONS.get(verb, {}), dict[str, str]()
-    left = list(words)
+    left, more = list(words), list[str]()
     while left:
         word = left.pop(0)
+        if verb in MORE and ARGUMENTS[verb] in options and word[:2] != "--":
+            more.append(word)
+            continue
         alone = (ARGUMENTS.get(verb, ""), "=", word)
         name, equals, value = word[2:].partition("=") if word[:2] == "--" else alone
         if name not in known or name in options:
@@ -85,6 +99,11 @@ def parse(verb: Verb, words: Sequence[str]) -> dict[str, str]:
         if not known[name].fullmatch(value):
             raise _bad(verb, name, value)
         options[name] = value
+    if more:
+        paths = "\n".join(more)
+        if MORE[verb] in options or not known[MORE[verb]].fullmatch(paths):
+            raise _bad(verb, MORE[verb], more[0])
+        options[MORE[verb]] = paths
     return options
 
 
@@ -93,6 +112,7 @@ def _bad(verb: Verb, name: str, value: str) -> LxcGpuError:
         "name": "a name has small letters, digits, `.`, `_` and `-`, and begins with one of the "
         "first two",
         "template": "a template's name has small letters, digits, `.` and `-`",
+        "paths": "name files and folders as the container had them",
         "port": "a port is a number from 1 to 65535",
         "confirm": "that is what the first call printed",
     }

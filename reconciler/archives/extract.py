@@ -14,8 +14,9 @@ import os
 import selectors
 import subprocess
 import time
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from reconciler.archives.id_map import Owner
 from reconciler.archives.pace import Pace
@@ -37,8 +38,10 @@ LOOK_EVERY = 0.1
 STALL = 300.0
 """Seconds without a byte, after which nobody is believed to be at the other end of a pipe."""
 TOTAL = "Total bytes read"
+_ABSENT, _HARD_LINK = "Not found in archive", "Cannot hard link"
 NOT_THE_REASON = (
-    "Exiting with failure", "Error is not recoverable", "Removing leading", "Broken pipe", TOTAL
+    "Exiting with failure", "Error is not recoverable", "Removing leading", "Broken pipe", TOTAL,
+    _ABSENT,
 )  # fmt: skip
 """What the programs say beside the reason."""
 
@@ -61,6 +64,71 @@ def extract(source: Source, tree: Tree, owner: Owner, tell: Tell) -> str:
     LxcGpuError if there was anything wrong with it, if its end was missing, or if the disk got
     too full. What was unpacked by then is the caller's to remove.
     """
+    pump = _run(source, tree, owner, tell, ())
+    said, failed = pump.heard, any(pump.statuses)
+    # lxc-usernsexec(1) ends with 0 when its program was killed, so the status is not enough
+    if failed or not _ended(said):
+        raise _bad_archive(source.what, pump, said, tree.slot)
+    tell(Progress(f"unpacking {source.what}", 1.0))
+    return pump.digest.hexdigest()
+
+
+def extract_some(
+    source: Source,
+    tree: Tree,
+    owner: Owner,
+    tell: Tell,
+    place: PurePosixPath,
+    wanted: Collection[PurePosixPath],
+) -> tuple[str, frozenset[PurePosixPath]]:
+    """Unpack `wanted`, and the bare folders around them, into the folder `place` of `tree`.
+
+    All of these are ways below `/`. Returns the SHA-256 of what was read, and which of `wanted`
+    and of the folders are not in the archive. LxcGpuError as above. The system may be in use:
+    whatever its owner puts in the way meanwhile, only that system can be written to.
+    """
+    around = {folder for path in wanted for folder in path.parents[:-1]}
+    names = {f"./{path}": path for path in (*around, *wanted)}
+    pump = _run(source, tree, owner, tell, (
+        f"--directory=./{place}", "--no-wildcards", "--no-unquote",
+        "--no-recursion", *sorted(f"./{path}" for path in around),
+        "--recursion", *(f"./{path}" for path in wanted),
+    ))  # fmt: skip
+    said, (unzipped, untarred) = pump.heard, pump.statuses
+    reasons, lines = _reasons(said), _missed(said["tar"])
+    absent = frozenset(names[line] for line in lines if line in names)
+    if _ended(said) and reasons and _HARD_LINK in reasons[0]:
+        raise LxcGpuError(
+            "unpack",
+            f"{source.what[:1].upper()}{source.what[1:]} has a file under several names, of which "
+            f"you asked for one alone: {reasons[0].removeprefix('tar: ')[:400]}",
+            "Nothing was changed. Ask for the other name, too, or for the folder with both.",
+        )
+    understood = not reasons and len(lines) == len(absent) > 0
+    if unzipped or (untarred and not understood) or not _ended(said):
+        raise _bad_archive(source.what, pump, said, tree.slot)
+    return pump.digest.hexdigest(), absent
+
+
+def _missed(said: str) -> list[str]:
+    """The names that tar missed; it writes a backslash twice."""
+    lines = [line.removeprefix("tar: ") for line in said.splitlines() if line.endswith(_ABSENT)]
+    return [line.removesuffix(f": {_ABSENT}").replace("\\\\", "\\") for line in lines]
+
+
+def _ended(said: Mapping[str, str]) -> bool:
+    """Whether tar came to the end of the archive, and to that of its work."""
+    return "Block of NULs" in said["end"] and TOTAL in said["tar"]
+
+
+def _reasons(said: Mapping[str, str]) -> list[str]:
+    """Why the programs failed, line by line."""
+    lines = [line for name in ("zstd", "tar") for line in said[name].strip().splitlines()]
+    return [line for line in lines if not any(word in line for word in NOT_THE_REASON)]
+
+
+def _run(source: Source, tree: Tree, owner: Owner, tell: Tell, more: Sequence[str]) -> _Pump:
+    """Have zstd and tar, which gets `more` words, read all of the source."""
     folder = tree.slot
     zstd = owner.fenced(folder, ["zstd", "--decompress", "--stdout", "--quiet"], tree)
     unpack = [
@@ -69,6 +137,7 @@ def extract(source: Source, tree: Tree, owner: Owner, tell: Tell) -> str:
         "--exclude=dev/*",
         "--block-number",  # has it say, on stdout, how the archive ended,
         "--totals",  # and this, last of all on stderr, that it got to the end of its work
+        *more,
     ]  # fmt: skip
     tar = owner.fenced(folder, unpack, tree)
     with (
@@ -77,13 +146,8 @@ def extract(source: Source, tree: Tree, owner: Owner, tell: Tell) -> str:
     ):
         pump = _Pump(source, folder, tell, unzip, untar)
         pump.run()
-        unzipped, untarred = unzip.wait(), untar.wait()
-    said = {name: raw.decode("utf-8", "replace") for name, raw in pump.said.items()}
-    # lxc-usernsexec(1) ends with 0 when its program was killed, so the status is not enough
-    if unzipped or untarred or "Block of NULs" not in said["end"] or TOTAL not in said["tar"]:
-        raise _bad_archive(source.what, pump.passed, unzipped, said, folder)
-    tell(Progress(f"unpacking {source.what}", 1.0))
-    return pump.digest.hexdigest()
+        pump.statuses = unzip.wait(), untar.wait()
+    return pump
 
 
 @dataclass
@@ -97,6 +161,8 @@ class _Pump:
     untar: subprocess.Popen[bytes]
     said: dict[str, bytes] = field(default_factory=dict)
     passed: int = 0
+    statuses: tuple[int, int] = (0, 0)
+    """Of zstd and tar, once they have ended."""
     _chunk: memoryview = field(default_factory=lambda: memoryview(b""))
     _telling: Pace = field(default_factory=Pace)
 
@@ -104,6 +170,11 @@ class _Pump:
         self.digest = hashlib.sha256()
         self._last_byte = time.monotonic()
         self._selector = selectors.PollSelector()  # epoll(7) takes no regular files
+
+    @property
+    def heard(self) -> dict[str, str]:
+        """What each program said."""
+        return {name: raw.decode("utf-8", "replace") for name, raw in self.said.items()}
 
     def run(self) -> None:
         """Until both programs have ended, or LxcGpuError."""
@@ -210,10 +281,9 @@ def disk_full(what: str, folder: Path, details: str = "") -> LxcGpuError:
     )
 
 
-def _bad_archive(
-    what: str, passed: int, unzipped: int, said: dict[str, str], folder: Path
-) -> LxcGpuError:
+def _bad_archive(what: str, pump: _Pump, said: Mapping[str, str], folder: Path) -> LxcGpuError:
     """What went wrong, from what the programs said."""
+    passed, (unzipped, _) = pump.passed, pump.statuses
     details = "\n".join(f"{name}: {text}" for name, text in said.items())
     if any(word in said["tar"] for word in ("No space left", "Disk quota", "Wrote only")):
         return disk_full(what, folder, details)
@@ -231,9 +301,7 @@ def _bad_archive(
             "Nothing was changed. Make or send it again.",
             details=details,
         )
-    lines = [line for name in ("zstd", "tar") for line in said[name].strip().splitlines()]
-    reasons = [line for line in lines if not any(word in line for word in NOT_THE_REASON)]
-    first = (reasons or lines or ["tar gave no reason"])[0]
+    first = (_reasons(said) or said["tar"].splitlines() or ["tar gave no reason"])[0]
     first = first if len(first) < 200 else f"{first[:80]}...{first[-100:]}"
     return LxcGpuError(
         "unpack", f"{what[:1].upper()}{what[1:]} could not be unpacked: {first}",

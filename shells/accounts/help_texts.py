@@ -24,7 +24,7 @@ SUMMARIES: Mapping[str, str] = {
     "gpus": "who uses which GPU, and how much CPU and memory",
     "shell": "root in your container, also when its own ssh lets nobody in",
     "snapshot": "keep a copy of your container; `--list` and `--remove` copies",
-    "recover": "make your container what it was in a snapshot; `--undo`",
+    "recover": "back to a snapshot, or only files of one; `--undo`",
     "rebuild": "begin anew from the template; `--keep-home`, `--undo`",
     "help": "this text; `help VERB` for one verb, with examples",
 }
@@ -92,6 +92,7 @@ ctrl-C doesn't stop it: `snapshot --list` shows how it goes. With `--to-stdout`
 it does.""",
     "recover": """\
   ssh -t gpu17-manage recover before-upgrade    asks first
+  ssh gpu17-manage recover before-upgrade thesis /etc/fstab    these files only
   ssh -t gpu17-manage recover --undo            to the previous system, and back
   ssh -t gpu17-manage recover --forget          remove the previous system
   ssh gpu17-manage recover --from-stdin <backup.tar.zst
@@ -104,7 +105,12 @@ and is restarted at the end; a stopped one stays stopped. Its name, addresses
 and host keys stay.
 Without -t, or in a script, it tells how to say yes. `--from-stdin` doesn't ask:
 undo it. ctrl-C doesn't stop it, `status` shows how it goes; it does stop
-`--from-stdin`.""",
+`--from-stdin`.
+
+Files, and folders with all that is in them, come back as they were into
+/recovered/NAME, a new folder in your container, which runs on. Nothing is
+replaced, so nothing is asked. Their names begin in your home, or with /. Names
+with blanks are quoted twice: recover NAME "'my file'".""",
     "rebuild": """\
   ssh -t gpu17-manage rebuild --keep-home       a new system, with your /home
   ssh -t gpu17-manage rebuild                   a new system, and nothing else

@@ -68,7 +68,23 @@ def _words(request: str) -> list[str]:
         raise LxcGpuError(
             "not-text", "That request holds control characters, or is no UTF-8.", SEE_HELP
         )
-    return request.split()
+    words = request.split()
+    return _unquoted(request) if words[:1] == [Verb.RECOVER] else words
+
+
+def _unquoted(request: str) -> list[str]:
+    """The words of a request with names of files, which may hold blanks."""
+    import shlex  # not on the way of a start
+
+    try:
+        return shlex.split(request)
+    except ValueError as error:
+        raise LxcGpuError(
+            "usage",
+            "A quotation in that request has no end.",
+            "A name with blanks or quotation marks is quoted twice, for your own shell and here: "
+            "\"'my file'\". Try `help recover`.",
+        ) from error
 
 
 def _obey(words: Sequence[str], terminal: Terminal) -> int:

@@ -22,7 +22,7 @@ BUG = messages.Refusal(
 )
 """What is said when a mistake of ours ended a request."""
 
-LONGEST_REQUEST = 4096
+LONGEST_REQUEST = 8192
 """Bytes; a longer line is no request of ours."""
 OF_USERS = frozenset(
     {Verb.START, Verb.STOP, Verb.RESTART, Verb.STATUS, Verb.PORT, Verb.SNAPSHOT, Verb.RECOVER,
@@ -48,7 +48,7 @@ class Request:
 def encode(request: Request) -> bytes:
     """The request as one line."""
     fields = {"verb": request.verb, "user": request.user, "options": dict(request.options)}
-    return json.dumps(fields).encode() + b"\n"
+    return json.dumps(fields, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
 
 
 def decode(line: bytes) -> Request:

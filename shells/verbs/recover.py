@@ -10,10 +10,11 @@ from reconciler.plan import Tell
 from reconciler.requests import exchange, power
 from reconciler.requests.exchange import Exchanged
 from reconciler.snapshots.copies import Copy, copy_of
-from reconciler.snapshots.shelf import Snapshot, open_snapshot
+from reconciler.snapshots.shelf import open_snapshot
 from reconciler.systems.inventory import Systems, systems_of
 from reconciler.systems.next_system import FromArchive, FromCopy
-from shells.verbs import Asked, facts, words
+from shells.verbs import Asked, facts, files_of, words
+from shells.verbs.files_of import named
 from shells.verbs.questions import unless_confirmed
 from state.errors import LxcGpuError
 from state.view import View
@@ -25,12 +26,14 @@ WAYS = ("name", "from-stdin", "undo", "forget")
 def answer(asked: Asked, tell: Tell) -> messages.Answer | messages.Question:
     """Recover, or undo, or forget."""
     chosen = [way for way in WAYS if way in asked.options]
-    if len(chosen) != 1:
+    if len(chosen) != 1 or ("paths" in asked.options and chosen != ["name"]):
         raise LxcGpuError(
             "usage",
             "`recover` needs one of: the name of a snapshot, --from-stdin, --undo, --forget.",
             "`snapshot --list` shows your snapshots; try `help recover`.",
         )
+    if "paths" in asked.options:
+        return files_of.answer(asked, tell)
     ways = {"name": _from_snapshot, "from-stdin": _from_stdin, "undo": undo, "forget": forget}
     return ways[chosen[0]](asked, tell)
 
@@ -42,7 +45,7 @@ def _from_snapshot(asked: Asked, tell: Tell) -> messages.Answer | messages.Quest
     descriptor, snapshot = open_snapshot(view, asked.user, asked.options["name"])
     try:
         text = (
-            f"Your container on {view.server} becomes what it was in {_named(snapshot)}.\n"
+            f"Your container on {view.server} becomes what it was in {named(snapshot)}.\n"
             f"{what_else(asked.user, there)}"
         )
         if (question := unless_confirmed(asked, text, (there, snapshot.sha256))) is not None:
@@ -56,7 +59,7 @@ def _from_snapshot(asked: Asked, tell: Tell) -> messages.Answer | messages.Quest
         )
     finally:
         os.close(descriptor)
-    return answered(asked, done, f"is what it was in {_named(snapshot)}", snapshot=snapshot.name)
+    return answered(asked, done, f"is what it was in {named(snapshot)}", snapshot=snapshot.name)
 
 
 def _from_copy(
@@ -64,14 +67,14 @@ def _from_copy(
 ) -> messages.Answer | messages.Question:
     view, user = current_view(), asked.user
     text = (
-        f"Your container on {view.server} becomes what it was in {_named(copied)}.\n"
+        f"Your container on {view.server} becomes what it was in {named(copied)}.\n"
         f"{what_else(user, there)}"
     )
     if (question := unless_confirmed(asked, text, (there, copied.taken))) is not None:
         return question
     what = f"recover from the snapshot {copied.name}"
     done = exchange.replace(user, what, there, FromCopy(user, copied), tell)
-    return answered(asked, done, f"is what it was in {_named(copied)}", snapshot=copied.name)
+    return answered(asked, done, f"is what it was in {named(copied)}", snapshot=copied.name)
 
 
 def _from_stdin(asked: Asked, tell: Tell) -> messages.Answer:
@@ -172,7 +175,3 @@ def answered(asked: Asked, done: Exchanged, what: str, **more: object) -> messag
     ]
     told = {"notes": list(done.notes), **more}
     return messages.Answer("\n".join(lines), {**facts(view, user, running=done.running), **told})
-
-
-def _named(snapshot: Snapshot | Copy) -> str:
-    return f"the snapshot {snapshot.name} ({in_words.moment(snapshot.taken)}, on {snapshot.server})"

@@ -142,6 +142,32 @@ class TestCopies:
         assert done.ok, done.stderr
         assert gpu18.run(["python3", "-c", SUBVOLUME, f"{HERE}/rootfs/system"]).ok
 
+    def test_files_come_back_and_share_their_blocks(self, fleet: Fleet, gpu18: Host) -> None:
+        inside(fleet, """
+            cd /srv; head -c 60M /dev/urandom >big; echo then >file; chmod 4750 file; ln -s /etc out
+            mkdir -m 700 closed; echo c >closed/c; chown -R lqchen closed""")  # fmt: skip
+        assert manage(fleet, "snapshot monday").ok
+        inside(fleet, "echo now >/srv/file; mv /srv/closed /srv/elsewhere")
+        free = "sync; stat --file-system --format='%a %S' " + CONTAINERS
+        before = gpu18.sh(free).stdout.split()
+        done = manage(fleet, "recover monday /srv/big /srv/file /srv/closed /srv/out/passwd")
+        assert (
+            "no /srv/out/passwd (there is /srv/out); the others are in /recovered/monday."
+        ) in done.stderr
+        after = gpu18.sh(free).stdout.split()
+        assert (int(before[0]) - int(after[0])) * int(after[1]) < 30 << 20
+        seen = inside(fleet, """
+            cat /srv/file; cd /recovered; stat -c '%n %U %a' . monday; cd monday/srv; ls
+            cmp big /srv/big; stat -c '%U %a' file closed; cat file closed/c""")  # fmt: skip
+        assert seen.split("\n") == [
+            "now", ". root 755", "monday lqchen 700", "big", "closed", "file",
+            "root 4750", "lqchen 700", "then", "c", "",
+        ]  # fmt: skip
+        assert "frozen" not in gpu18.sh(f"ls -A {HERE}").stdout
+        done = manage(fleet, "recover monday /srv/none")
+        assert "no /srv/none (there is /srv); nothing was brought back." in done.stderr
+        inside(fleet, "rm -r /srv/* /recovered")
+
     def test_what_kills_left_is_no_snapshot_and_goes(self, fleet: Fleet, gpu18: Host) -> None:
         gpu18.sh(f"""
             mkdir -p -m 700 {HERE}/snapshots/half {HERE}/snapshots/.new {HERE}/rootfs.frozen

@@ -40,6 +40,7 @@ VERBS = (
     ("gpus", "Says who uses which GPU, and how much CPU and memory."),
     ("snapshot", "Keeps a copy; `snapshot --list` shows them, `--remove NAME` removes one."),
     ("recover NAME", "Makes it what it was in a snapshot; asks first, `--undo` goes back."),
+    ("recover NAME thesis", "Brings files back from a snapshot, beside those that are there."),
     ("rebuild", "Begins anew from the template; `--keep-home`, `--template NAME`, `--undo`."),
     ("help", "Explains all of these."),
 )

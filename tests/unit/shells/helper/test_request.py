@@ -2,7 +2,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shells.helper.request import Request, decode, encode, ends_with_its_asker, whose
+from shells.helper.request import (
+    LONGEST_REQUEST,
+    Request,
+    decode,
+    encode,
+    ends_with_its_asker,
+    whose,
+)
 from shells.usage import Verb
 from state.errors import LxcGpuError
 
@@ -10,6 +17,13 @@ from state.errors import LxcGpuError
 @pytest.mark.parametrize("verb", list(Verb))
 def test_requests_arrive_as_they_were_sent(verb: Verb) -> None:
     assert decode(encode(Request(verb, "ann"))) == Request(verb, "ann")
+
+
+def test_the_longest_request_that_can_be_typed_arrives() -> None:
+    paths = "\n".join(["\U0001f40d" * 499] * 2)
+    line = encode(request := Request(Verb.RECOVER, "", {"name": "monday", "paths": paths}))
+    assert len(line) <= LONGEST_REQUEST
+    assert decode(line) == request
 
 
 @given(st.binary(max_size=200))
@@ -27,7 +41,10 @@ def test_garbage_is_refused_and_never_crashes(line: bytes) -> None:
              b'{"verb":"port","user":"","options":{"port":80}}',
              b'{"verb":"port","user":"","options":[]}',
              b'{"verb":"register","user":"ann","options":{"template":"../../etc"}}',
-             b'{"verb":"snapshot","user":"","options":{"name":"../../etc"}}']
+             b'{"verb":"snapshot","user":"","options":{"name":"../../etc"}}',
+             b'{"verb":"recover","user":"","options":{"name":"a","paths":"x\\u0000"}}',
+             b'{"verb":"recover","user":"","options":{"name":"a","paths":"\\ud800"}}',
+             b'{"verb":"recover","user":"","options":{"name":"a","paths":""}}']
 )  # fmt: skip
 def test_only_the_exact_form_is_a_request(line: bytes) -> None:
     with pytest.raises(LxcGpuError):
