@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -32,6 +33,11 @@ PATIENCE = 5.0
 """Seconds that systemd, which answers before it does it, may take to tell the kernel."""
 PASSES = 50
 """How often is looked for programs that started while others were moved."""
+MOVING = 2.0
+"""Seconds that this may take for one container: others wait meanwhile."""
+MOST_GROUPS, DEEPEST = 2000, 100
+"""Control groups of a container, and how deep they may be nested, that are looked through."""
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class ControlGroups(Protocol):
@@ -127,20 +133,19 @@ class Separate:
             if old.is_dir() and old != group:
                 with suppress(OSError):  # of a container that runs
                     old.rmdir()
+        until = time.monotonic() + MOVING
         for _ in range(PASSES):
             outside = _programs(unit) - _programs(group)
             if not outside:
                 break
+            if time.monotonic() > until:
+                raise _too_fast(user)
             self._keep(group)
             for pid in sorted(outside):
                 with suppress(ProcessLookupError):
                     (group / "cgroup.procs").write_text(f"{pid}\n")
         else:
-            raise LxcGpuError(
-                "cpus-busy",
-                f"{user}'s container starts programs faster than they can be kept to its CPUs.",
-                "It is tried again by itself.",
-            )
+            raise _too_fast(user)
         if group.is_dir():
             (group / "cpuset.cpus").write_text(f"{in_words(cpus or self._all())}\n")
 
@@ -169,8 +174,72 @@ def _text(path: Path) -> str | None:
 
 
 def _programs(group: Path) -> frozenset[int]:
-    """All in a control group, and in those below it."""
+    """All in a control group, and in those below it, which are the container's to make.
+
+    One step at a time, by descriptors: a way down may be longer than any path. LxcGpuError if there
+    are more than any container needs.
+    """
     found: set[int] = set()
-    for folder, _, _ in os.walk(group):
-        found.update(map(int, (_text(Path(folder) / "cgroup.procs") or "").split()))
+    try:
+        way = [os.open(group, _FOLDER)]
+    except FileNotFoundError:
+        return frozenset()
+    try:
+        names, seen = [_below(way[0])], 1
+        found.update(_programs_in(way[0]))
+        while way:
+            if not names[-1]:
+                names.pop()
+                os.close(way.pop())
+                continue
+            seen += 1
+            try:
+                way.append(os.open(names[-1].pop(), _FOLDER, dir_fd=way[-1]))
+            except FileNotFoundError:  # it has ended meanwhile
+                continue
+            names.append(_below(way[-1]))
+            found.update(_programs_in(way[-1]))
+            if seen + sum(map(len, names)) > MOST_GROUPS or len(way) > DEEPEST:
+                raise _too_many_groups()
+    finally:
+        for descriptor in way:
+            os.close(descriptor)
     return frozenset(found)
+
+
+def _below(group: int) -> list[str]:
+    """The groups in one; no more of them than are looked at."""
+    try:
+        with os.scandir(group) as entries:
+            folders = (entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+            return list(islice(folders, MOST_GROUPS + 1))
+    except FileNotFoundError:
+        return []
+
+
+def _programs_in(group: int) -> list[int]:
+    try:
+        file = os.open("cgroup.procs", os.O_RDONLY | os.O_CLOEXEC, dir_fd=group)
+        with os.fdopen(file) as stream:
+            return [int(pid) for pid in stream.read().split()]
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENODEV):  # it has ended meanwhile
+            return []
+        raise
+
+
+def _too_fast(user: str) -> LxcGpuError:
+    return LxcGpuError(
+        "cpus-busy",
+        f"{user}'s container starts programs faster than they can be kept to its CPUs.",
+        "It is tried again by itself.",
+    )
+
+
+def _too_many_groups() -> LxcGpuError:
+    return LxcGpuError(
+        "cpus-busy",
+        f"The container has more than {MOST_GROUPS} control groups, or more than {DEEPEST} in one "
+        "another: its programs are not kept to its CPUs.",
+        "Its limit (`cpus`) holds all the same. It is tried again by itself.",
+    )

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from reconciler.cpus import control_groups
 from reconciler.cpus.control_groups import SLICE, Separate, Unified
 from reconciler.cpus.machine import Cpus, Machine, parse
+from state.errors import LxcGpuError
 
 MACHINE = Machine(tuple(frozenset([n]) for n in range(8)), (parse("0-7"),), (parse("0-7"),))
 
@@ -59,3 +65,42 @@ class TestSeparate:
         assert isinstance(groups, Separate)
         assert groups.held() == {"a": parse("0-1"), **dict.fromkeys("bcd", frozenset())}
         assert groups.usable(MACHINE) == MACHINE
+
+
+class TestGroupsInside:
+    """A container makes as many control groups as it likes."""
+
+    @pytest.fixture
+    def separate(self, tmp_path: Path) -> Iterator[tuple[Separate, Path]]:
+        unit = f"systemd/{SLICE}/lxc-gpu@mallory.service"
+        root = lay_out(tmp_path, {
+            "cpuset/cpuset.cpus": "0-7\n", "cpuset/cpuset.mems": "0\n",
+            f"cpuset/{control_groups.OURS}/mallory/cgroup.procs": "17\n18\n",
+            f"{unit}/cgroup.procs": "17\n", f"{unit}/a/b/cgroup.procs": "18\n",
+        })  # fmt: skip
+        yield Separate(root), root / unit
+        subprocess.run(["rm", "-r", root / unit], check=True)  # pytest's way is recursive
+
+    def test_all_of_them_are_looked_through(self, separate: tuple[Separate, Path]) -> None:
+        groups, _ = separate
+        groups.give("mallory", parse("0-1"))
+        assert groups.held() == {"mallory": parse("0-1")}
+
+    @pytest.mark.parametrize("form", ["deep", "wide"])
+    def test_too_many_are_a_failure_of_this_one(
+        self, separate: tuple[Separate, Path], form: str
+    ) -> None:
+        groups, unit = separate
+        at = os.open(unit, os.O_RDONLY)
+        for number in range(1200 if form == "deep" else 3000):
+            os.mkdir(f"group-{number}", dir_fd=at)
+            if form == "deep":
+                below = os.open(f"group-{number}", os.O_RDONLY, dir_fd=at)
+                os.close(at)
+                at = below
+        os.close(at)
+        before = os.listdir("/proc/self/fd")
+        with pytest.raises(LxcGpuError) as caught:
+            groups.give("mallory", parse("0-1"))
+        assert caught.value.code == "cpus-busy"
+        assert len(os.listdir("/proc/self/fd")) == len(before)
