@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Generic, Protocol, TypeVar
 
-from state.errors import LxcGpuError, os_error
+from state.errors import LxcGpuError, mistake, os_error
 from state.view import View
 from state.wire.messages import Progress
 
@@ -132,9 +132,14 @@ def plan(kinds: Sequence[AnyKind], view: View, only: str | None = None) -> tuple
         try:
             desired = kind.desired(view)
             observed = kind.observe(view, desired.keys())
-        except (LxcGpuError, OSError) as error:
-            why = os_error(error) if isinstance(error, OSError) else error
-            lines.append(Planned(kind.name, "-", f"cannot be read: {why.message}", True))
+        except LxcGpuError as error:
+            lines.append(_unread(kind, error))
+            continue
+        except OSError as error:
+            lines.append(_unread(kind, os_error(error)))
+            continue
+        except Exception as error:  # a round says where it was (reconciler.rounds.converge)
+            lines.append(_unread(kind, mistake(error)))
             continue
         lines += [
             Planned(kind.name, name, f"cannot be read: {error.message}", True)
@@ -147,3 +152,7 @@ def plan(kinds: Sequence[AnyKind], view: View, only: str | None = None) -> tuple
         if kind.per_user:
             left |= observed.unreadable.keys()
     return tuple(lines)
+
+
+def _unread(kind: AnyKind, why: LxcGpuError) -> Planned:
+    return Planned(kind.name, "-", f"cannot be read: {why.message}", True)

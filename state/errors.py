@@ -49,3 +49,17 @@ def os_error(error: OSError) -> LxcGpuError:
         Remedy.PERSON,
         repr(error),
     )
+
+
+def mistake(error: Exception) -> LxcGpuError:
+    """What nobody thought of; the details say where it was."""
+    import traceback  # slow, and never needed where a shell begins
+
+    details = "".join(traceback.format_exception(error))
+    return LxcGpuError(
+        "bug",
+        f"A mistake in lxc-gpu: {type(error).__name__}.",
+        "Please report it with the journal's lines.",
+        Remedy.PERSON,
+        details,
+    )

@@ -10,8 +10,9 @@ from types import MappingProxyType
 from typing import Any
 
 from reconciler.host import locks
+from reconciler.host.journal import event
 from reconciler.plan import AnyKind, Change, Lock, Tell, diff
-from state.errors import LxcGpuError, Remedy, os_error
+from state.errors import LxcGpuError, Remedy, mistake, os_error
 from state.view import View
 from state.wire.messages import Failure, Progress
 
@@ -41,13 +42,22 @@ class Outcome:
 
     @contextmanager
     def noting(self, kind: str, name: str) -> Iterator[None]:
-        """What is raised in the block is a failure of `name`, and no reason to stop."""
+        """What is raised in the block is a failure of `name`, and no reason to stop.
+
+        A mistake of ours as well: what one container brings about ends nobody else's work.
+        """
         try:
             yield
         except LxcGpuError as error:
             self.failed(kind, {name: error})
         except OSError as error:
             self.failed(kind, {name: os_error(error)})
+        except SupersededError:
+            raise
+        except Exception as error:
+            bug = mistake(error)
+            event("crashed", kind=kind, what=bug.details)
+            self.failed(kind, {name: bug})
 
     def failed(self, kind: str, errors: Mapping[str, LxcGpuError]) -> None:
         """Note what went wrong, by name."""
@@ -135,7 +145,10 @@ class _Step:
             busy += [_Busy(self, name) for name in names if name in waiting]
             self._apply_globally([n for n in names if n not in waiting], tell, current, outcome)
             return unreadable
-        busy += [_Busy(self, name) for name in names if not self.one(name, tell, current, outcome)]
+        for name in names:
+            with outcome.noting(self.kind.name, name):
+                if not self.one(name, tell, current, outcome):
+                    busy.append(_Busy(self, name))
         return unreadable
 
     def one(self, name: str, tell: Tell, current: Current, outcome: Outcome) -> bool:

@@ -9,7 +9,7 @@ import pytest
 
 from reconciler.host import locks, places
 from reconciler.network import resolvers
-from reconciler.plan import Change, Lock, Observed, Tell
+from reconciler.plan import Change, Lock, Observed, Tell, plan
 from reconciler.rounds import converge
 from state.errors import LxcGpuError
 from state.view import View
@@ -82,6 +82,36 @@ def test_what_is_to_be_left_alone_is_so_in_that_kind_only(kinds: tuple[Marks, Ma
     view = with_(residents={"chen": RESIDENT, "mallory": RESIDENT})
     assert converge.converge(kinds, view, leave={"first": ["mallory"]}).failures == []
     assert [set(kind.made) for kind in kinds] == [{"chen"}, {"chen", "mallory"}]
+
+
+class Mistaken(Marks):
+    """A kind with a mistake in it, that a container found."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__(where)
+
+    def observe(self, view: View, names: Collection[str]) -> Observed[str]:
+        if self.name == "observe":
+            raise RecursionError
+        return super().observe(view, names)
+
+    def apply(
+        self, view: View, changes: Sequence[Change[str]], tell: Tell
+    ) -> Mapping[str, LxcGpuError]:
+        if changes[0].name == "ann":
+            raise RecursionError
+        return super().apply(view, changes, tell)
+
+
+@pytest.mark.parametrize("where", ["observe", "apply"])
+def test_a_mistake_in_one_kind_ends_no_others_work(kinds: tuple[Marks, Marks], where: str) -> None:
+    view, mistaken = with_(residents={"ann": RESIDENT, "chen": RESIDENT}), Mistaken(where)
+    outcome = converge.converge((kinds[0], mistaken, kinds[1]), view)
+    assert [(f.kind, f.code) for f in outcome.failures] == [(where, "bug")]
+    assert [set(kind.made) for kind in kinds] == [{"ann", "chen"}] * 2
+    assert set(mistaken.made) == ({"chen"} if where == "apply" else set())
+    told = plan((Mistaken("observe"),), view)
+    assert [(line.kind, line.unreadable) for line in told] == [("observe", True)]
 
 
 def test_containers_ask_resolvers_that_they_can_reach(
