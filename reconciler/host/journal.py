@@ -24,7 +24,7 @@
 | stays-down | one that ran is not: its user has left, or the server's policy says so |
 | snapshot-failed | one that the server takes by itself could not be taken; `code=` says why |
 | idleness-failed | nobody could look which containers stand idle; `code=` says why |
-| crashed | a mistake of ours ended one kind's work, or what iam was asked; `what=` is for a report |
+| crashed | a mistake of ours ended a kind's work, or what iam was asked; report its `what=` |
 | system-shifted | a system is stored with shifted ids, so no spare fits and it is no subvolume |
 | spare-ready, spare-failed | a system of a template was made ready for the next one, or not |
 | purged | a sysadmin deleted what a disabled user left |

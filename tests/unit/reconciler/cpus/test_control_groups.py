@@ -99,8 +99,8 @@ class TestGroupsInside:
                 os.close(at)
                 at = below
         os.close(at)
-        before = os.listdir("/proc/self/fd")
+        before = list(Path("/proc/self/fd").iterdir())
         with pytest.raises(LxcGpuError) as caught:
             groups.give("mallory", parse("0-1"))
         assert caught.value.code == "cpus-busy"
-        assert len(os.listdir("/proc/self/fd")) == len(before)
+        assert len(list(Path("/proc/self/fd").iterdir())) == len(before)
