@@ -21,10 +21,14 @@ def remove_tree(tree: Path) -> None:
 
 
 def put_away(tree: Path) -> Path | None:
-    """Rename a file system that is to be removed, so that a half-removed one is never used."""
-    if not os.path.lexists(tree):
+    """Rename a file system that is to be removed, so that a half-removed one is never used.
+
+    None if it isn't there, or no longer.
+    """
+    try:
+        return tree.rename(tree.with_name(f"{TRASH}{secrets.token_hex(4)}"))
+    except FileNotFoundError:
         return None
-    return tree.rename(tree.with_name(f"{TRASH}{secrets.token_hex(4)}"))
 
 
 def delete(trash: Path) -> None:
@@ -38,3 +42,9 @@ def delete(trash: Path) -> None:
     if not os.path.lexists(trash):
         return
     command.run(["rm", "--recursive", "--force", "--one-file-system", "--", trash], timeout=86400)
+
+
+def delete_trash(folder: Path) -> None:
+    """Delete what in a folder was put away by programs that were killed; no folder: nothing."""
+    for trash in folder.glob(f"{TRASH}*"):
+        delete(trash)

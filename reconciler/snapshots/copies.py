@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from reconciler.disk import group_quota, subvolumes
-from reconciler.disk.removal import remove_tree
+from reconciler.disk.removal import delete_trash, remove_tree
 from reconciler.host.places import rootfs
 from reconciler.mounts.tree import CLOSED, RAW, Tree
 from state import files
@@ -119,8 +119,8 @@ def take(
             break
     else:
         raise is_taken(wanted)
+    clear(folder)
     beside = folder / _NEW
-    remove_tree(beside)
     copy(tree.slot, beside, view.residents[user].uid, read_only=True)
     taken = Copy(name, view.server, now, bool(wanted))
     files.write_file(beside / _ABOUT, f"{json.dumps(asdict(taken))}\n", 0o600)
@@ -148,6 +148,15 @@ def due(view: View, user: str, tree: Tree, now: float) -> bool:
     last = slot_of(view, user, known[-1].name) / RAW
     with subvolumes.opened(tree.top) as system, subvolumes.opened(last) as copied:
         return subvolumes.changed_since(system, copied)
+
+
+def clear(folder: Path) -> None:
+    """Remove what killed programs left in a folder of copies: one half made, half-removed ones.
+
+    The caller is the only one at work on the container's files.
+    """
+    remove_tree(folder / _NEW)
+    delete_trash(folder)
 
 
 def remove(view: View, user: str, name: str) -> None:

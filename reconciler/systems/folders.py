@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from reconciler.disk.removal import TRASH, delete, put_away, remove_tree
+from reconciler.disk.removal import TRASH, delete, delete_trash, put_away, remove_tree
 from reconciler.host import marker
 from reconciler.host.journal import event
 from reconciler.host.places import rootfs
 from reconciler.mounts.tree import Tree
-from reconciler.snapshots.copies import FROZEN
+from reconciler.snapshots import copies
 from reconciler.spares.store import make_empty
 from reconciler.systems.attached import detach
 from reconciler.systems.fitness import fitness
@@ -55,10 +55,10 @@ def clear(folder: Path) -> None:
 
     The caller is the only one at work there.
     """
-    for name in (NEXT, FROZEN):
+    for name in (NEXT, copies.FROZEN):
         remove_tree(folder / name)
-    for trash in folder.glob(f"{TRASH}*"):
-        delete(trash)
+    delete_trash(folder)
+    copies.clear(folder / copies.FOLDER)
 
 
 def remove_container(folder: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.disk import subvolumes
+from reconciler.disk import removal, subvolumes
 from reconciler.mounts.tree import Tree
 from reconciler.snapshots import copies
 from reconciler.systems import folders
@@ -140,6 +140,21 @@ def test_one_is_due_when_the_last_is_old_and_something_was_written(view: View) -
     assert due(daily, now + 25 * 3600)
     take(view)
     assert not due(daily, now + 72 * 3600)
+
+
+@pytest.mark.parametrize("next_work", ["snapshot", "rebuild"])
+def test_what_a_kill_left_half_removed_goes_with_the_next_work(view: View, next_work: str) -> None:
+    """Nobody sees it, and it counts for its user's quota."""
+    take(view, "whole")
+    slot = copies.slot_of(view, "lqchen", "whole")
+    removal.put_away(slot)
+    (slot.parent / ".new").mkdir()
+    if next_work == "snapshot":
+        take(view, "next")
+    else:
+        folders.clear(slot.parent.parent)
+    left = ["next"] if next_work == "snapshot" else []
+    assert [path.name for path in slot.parent.iterdir()] == left
 
 
 def test_one_removed_leaves_the_others(view: View) -> None:
