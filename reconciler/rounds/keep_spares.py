@@ -129,15 +129,15 @@ def _made(view: View, template: str, kept: Sequence[Spare], *, base: bool) -> Sp
     tree = store.tree_of(view, f"{store.NEW}{ident}")
     store.make_empty(tree)
     try:
-        bases = [spare for spare in kept if spare.base and spare.template == template]
-        if bases and not base:
+        bases = [spare for spare in kept if spare.base and spare.template == template and not base]
+        if bases:
             store.share(folder / bases[0].ident, tree, _owner(view))
             one = replace(bases[0], ident=ident, base=False)
         else:
             stamp, digest = _read(template, lambda stream: _unpacked(view, template, stream, tree))
             one = Spare(ident, template, stamp, digest, used(tree.slot), base)
         files.settle(tree.slot)
-        tree.slot.rename(folder / ident)
+        store.put_in(view, tree, ident, bases[0].ident if bases else None)
     except BaseException:
         store.throw_away(view, tree.slot.name)
         raise

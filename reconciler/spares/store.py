@@ -6,6 +6,7 @@ Who takes one writes nothing here: of two who want the same one, the second find
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
@@ -67,17 +68,40 @@ def throw_away(view: View, name: str) -> None:
 
 
 def give_way(view: View, size: int) -> None:
-    """Throw them away if somebody needs so many bytes now, and there are fewer.
+    """Throw some away if somebody needs so many bytes now: no more than it takes, or none at all.
 
-    Bases go if that isn't enough: their blocks are people's as well, and a copy takes none.
+    Who says how large something is may be anybody. Bases go last: their blocks are people's as
+    well, and a copy takes none. What is being made is left to its maker.
     """
-    bases = {spare.ident for spare in read_notes().spares if spare.base}
+    missing = size - room(Path(view.containers)).size
+    if missing <= 0 or size > within_reach(view):
+        return
+    for spare in sorted(_noted(view), key=lambda spare: (spare.base, -spare.size)):
+        throw_away(view, spare.ident)
+        missing -= spare.size
+        if missing <= 0 and _has_room(view, size, FREED):
+            return
+
+
+def within_reach(view: View) -> int:
+    """Bytes that there would be at the most, if all of them gave way."""
+    return room(Path(view.containers)).size + sum(spare.size for spare in _noted(view))
+
+
+def _noted(view: View) -> list[Spare]:
     there = names(view)
-    for some in (there - bases, there & bases):
-        if some and not _has_room(view, size, 0):
-            for name in some:
-                throw_away(view, name)
-            _has_room(view, size, FREED)
+    return [spare for spare in read_notes().spares if spare.ident in there]
+
+
+def put_in(view: View, tree: Tree, ident: str, base: str | None) -> None:
+    """Give a system that is whole its name in the store.
+
+    OSError if the one that it is a copy of, `base`, is gone: its removal may have come between.
+    """
+    with locks.lock(TAKEN):
+        if base is not None and not _is_there(store(view) / base):
+            raise FileNotFoundError(errno.ENOENT, "It gave way while it was copied", base)
+        tree.slot.rename(store(view) / ident)
 
 
 def _has_room(view: View, size: int, wait: float) -> bool:

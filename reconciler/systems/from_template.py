@@ -69,7 +69,8 @@ def fresh_system(
         tell(Progress("taking the system that is ready"))
         _make_own(tree, view, user, resident)
         return
-    store.give_way(view, UNPACKED * path.stat().st_size)
+    about = UNPACKED * path.stat().st_size
+    store.give_way(view, min(about, store.within_reach(view)))
     with path.open("rb", buffering=0) as archive:
         source = Source(archive.fileno(), "the template", path.stat().st_size)
         extract(source, tree, owner, tell)

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from secrets import token_hex
+from threading import Barrier
 
 import pytest
 
 from reconciler.archives.id_map import Owner
-from reconciler.disk import project_quota
+from reconciler.disk import project_quota, removal
 from reconciler.disk.room import room
 from reconciler.host import places
 from reconciler.mounts.tree import Tree
@@ -48,7 +51,7 @@ def spare(view: View, size: int, *, base: bool = False) -> Spare:
     """One that is ready, or a base, noted as the maker does."""
     stamp = notes.stamp_now("debian-12")
     assert stamp is not None
-    ident = "b" * 16 if base else "0123456789abcdef"
+    ident = "b" * 16 if base else token_hex(8)
     made = Spare(ident, "debian-12", stamp, "digest", size, base)
     store.store(view).mkdir(exist_ok=True)
     tree = store.tree_of(view, made.ident)
@@ -88,6 +91,50 @@ def test_a_base_gives_way_last(view: View) -> None:
     assert store.names(view) == {base.ident}
     store.give_way(view, free + 50 * MB)
     assert store.names(view) == frozenset()
+
+
+def test_none_gives_way_in_vain_and_none_too_many(view: View) -> None:
+    """Somebody may say of a snapshot that it is larger than any disk."""
+    large, small = spare(view, 40 * MB), spare(view, 20 * MB)
+    making = store.tree_of(view, f"{store.NEW}{'1' * 16}")
+    store.make_empty(making)
+    all_of_them = {large.ident, small.ident, making.slot.name}
+    store.give_way(view, 10**17)
+    store.give_way(view, store.within_reach(view) + 1)
+    assert store.names(view) == all_of_them
+    store.give_way(view, room(Path(view.containers)).size + MB)
+    assert store.names(view) == {small.ident, making.slot.name}
+
+
+def test_no_copy_of_a_base_that_is_going_is_handed_out(view: View) -> None:
+    base = spare(view, MB, base=True)
+    making = store.tree_of(view, f"{store.NEW}{'1' * 16}")
+    store.make_empty(making)
+    store.throw_away(view, base.ident)
+    with pytest.raises(FileNotFoundError):
+        store.put_in(view, making, "1" * 16, base.ident)
+    assert store.names(view) == {making.slot.name}
+    store.put_in(view, making, "1" * 16, None)
+    assert store.names(view) == {"1" * 16}
+
+
+def test_what_two_put_away_at_once_goes_once(view: View) -> None:
+    slot = Path(view.containers) / "slot"
+
+    def put_away(rounds: Barrier) -> list[Path | None]:
+        found = list[Path | None]()
+        for _ in range(300):
+            if rounds.wait() == 0:
+                slot.mkdir()
+            rounds.wait()
+            found.append(removal.put_away(slot))
+        return found
+
+    rounds = Barrier(2)
+    with ThreadPoolExecutor(2) as threads:
+        asked = [threads.submit(put_away, rounds) for _ in range(2)]
+    for pair in zip(*(each.result() for each in asked), strict=True):
+        assert len([trash for trash in pair if trash is not None]) == 1
 
 
 def test_one_that_gave_way_while_it_was_compared_is_no_mistake(view: View) -> None:

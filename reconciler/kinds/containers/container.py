@@ -99,6 +99,8 @@ class ContainerKind:
                 self._apply(view, change, tell)
             except LxcGpuError as error:
                 failed[change.name] = error
+            except OSError as error:
+                failed[change.name] = os_error(error)
         return failed
 
     def _apply(self, view: View, change: Change[Container], tell: Tell) -> None:
