@@ -22,6 +22,7 @@ from reconciler.container.undertaking import undertaking
 from reconciler.disk import removal
 from reconciler.disk.room import used
 from reconciler.host import locks
+from reconciler.host.journal import event
 from reconciler.host.places import rootfs
 from reconciler.host.published import current_view, resident_of
 from reconciler.mounts.tree import Tree
@@ -82,7 +83,7 @@ def replace(
         keep_spares.wake(view)
         if trash is not None:
             tell(Progress("removing the system that was kept until now"))
-            removal.delete(trash)
+            done = _removed(user, trash, done)
         return done.ended()
 
 
@@ -202,6 +203,18 @@ class _Done:
                 self.error.details,
             )
         return self.exchanged
+
+
+def _removed(user: str, trash: Path, done: _Done) -> _Done:
+    """Remove the system that was kept until now. Never raises: the exchange is done."""
+    try:
+        removal.delete(trash)
+    except (LxcGpuError, OSError) as error:
+        event("not-removed", user=user, why=str(error))
+        note = "What was kept of an earlier system isn't removed yet: it is tried again by itself."
+        there = done.exchanged
+        return _Done(Exchanged(there.view, there.running, (*there.notes, note)), done.error)
+    return done
 
 
 def _go_on(

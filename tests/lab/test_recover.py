@@ -232,6 +232,11 @@ class TestStory:
         assert not running(gpu17, "lqchen")
         assert plan(gpu17) == []
         assert "thesis" not in in_container(gpu17, "lqchen", "ls home/lqchen").stdout
+        gpu17.sh(f"mount -t tmpfs busy {FOLDER}/rootfs.before/system/mnt")  # rm leaves it alone
+        done = agreed(fleet, "rebuild")
+        gpu17.sh(f"umount {FOLDER}/.trash-*/system/mnt")
+        assert done.ok, done.stderr
+        assert "of an earlier system isn't removed yet" in done.stdout
         assert agreed(fleet, "recover --forget").ok
         assert manage(fleet, "recover --undo").stderr.startswith("✗ No previous system")
 
