@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from reconciler.container import device_nodes
@@ -15,8 +15,11 @@ from reconciler.host import marker
 from reconciler.kinds.containers import disk_quota
 from reconciler.kinds.containers.lxcfs import LxcfsKind
 from reconciler.mounts import sources as mounts
+from reconciler.mounts.tree import Tree
+from reconciler.snapshots import copies
 from reconciler.systems.fitness import Fitness, fitness
 from state.errors import LxcGpuError
+from state.view import View
 from state.wire.findings import Area, Finding
 
 MOST_SAID = 5
@@ -93,6 +96,27 @@ def own_snapshots(server: Server) -> Iterator[Finding]:
             f"{view.containers} is not on btrfs, where a snapshot costs nothing. People take "
             "theirs by `snapshot`.",
         )
+        return
+    if people := [name for name in view.residents if _gets_no_copies(view, name)]:
+        yield no_own_snapshots(view.server, people)
+
+
+def _gets_no_copies(view: View, user: str) -> bool:
+    try:
+        return not copies.possible(Tree.of(view, user, view.residents[user]))
+    except (LxcGpuError, OSError):  # there is none, or it is damaged: others say so
+        return False
+
+
+def no_own_snapshots(server: str, people: Sequence[str]) -> Finding:
+    """Whose systems can't be copied in a moment. Pure."""
+    some = ", ".join(people[:MOST_SAID])
+    more = f" and {len(people) - MOST_SAID} more" if len(people) > MOST_SAID else ""
+    return Area("disk").note(
+        f"The server takes no snapshots of {some}{more}: their systems are no subvolumes.",
+        f"They type, once: `ssh {server}-manage rebuild --keep-home`, which begins anew; or "
+        f"`ssh {server}-manage snapshot NAME`, then `recover NAME`, which keeps all.",
+    )
 
 
 def raw_systems(server: Server) -> Iterator[Finding]:

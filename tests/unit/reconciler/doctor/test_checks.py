@@ -437,6 +437,11 @@ def test_how_systems_are_stored_and_what_it_means(
     assert words in found.text
 
 
+def test_who_gets_no_snapshots_by_the_server_is_named() -> None:
+    found = resources.no_own_snapshots("gpu17", ["ann", "bob", "cem", "dan", "eve", "fay"])
+    assert "of ann, bob, cem, dan, eve and 1 more: their systems are no subvolumes" in found.text
+
+
 def test_logins_of_one_person_and_of_nobody_with_a_similar_name() -> None:
     good, bad = user.login_findings(JOURNAL, "lqchen")
     assert good.level == "ok"
