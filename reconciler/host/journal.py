@@ -23,6 +23,7 @@
 | came-back, come-back-failed | a container that ran before a boot was started again, or not |
 | attach-failed | one was not started by systemctl: its system can't be mounted; `code=` says why |
 | stays-down | one that ran is not: its user has left, or the server's policy says so |
+| snapshot-taken | one that the server takes by itself |
 | snapshot-failed | one that the server takes by itself could not be taken; `code=` says why |
 | idleness-failed | nobody could look which containers stand idle; `code=` says why |
 | crashed | a mistake of ours ended a kind's work, or what iam was asked; report its `what=` |

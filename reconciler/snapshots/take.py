@@ -18,10 +18,10 @@ from pathlib import Path
 from reconciler.archives.id_map import mapped
 from reconciler.archives.pack import InMap, Packed, be_considerate, pack
 from reconciler.children import hostile
-from reconciler.container.undertaking import undertaking
+from reconciler.container.undertaking import busy, undertaking
 from reconciler.disk.removal import remove_tree
 from reconciler.disk.room import room
-from reconciler.host import in_words
+from reconciler.host import in_words, journal, locks
 from reconciler.host.published import current_view, resident_of
 from reconciler.mounts.tree import Tree, cover
 from reconciler.plan import Tell
@@ -31,7 +31,7 @@ from reconciler.snapshots.copies import FROZEN, Copy, room_in_number, surplus
 from reconciler.snapshots.folder import ready_folder
 from reconciler.snapshots.shelf import ARCHIVE, DESCRIPTION, Snapshot, folder_of
 from state.errors import LxcGpuError, os_error
-from state.view import View
+from state.view import Resident, View
 from state.wire.messages import Progress
 
 BEST_RATIO = 5
@@ -92,16 +92,31 @@ def take_due(view: View) -> Iterator[tuple[str, LxcGpuError | None]]:
     """
     for user, resident in view.residents.items():
         try:
-            if copies.due(view, user, Tree.of(view, user, resident), time.time()):
-                copy(user, "", lambda _: None)
+            if _is_due(view, user, resident):
+                _copy_unasked(user)
                 yield user, None
-        except FileNotFoundError:  # no container was made yet
-            continue
         except OSError as error:
             yield user, os_error(error)
         except LxcGpuError as error:
             if error.code not in ("busy", "snapshots-full"):
                 yield user, error
+
+
+def _is_due(view: View, user: str, resident: Resident) -> bool:
+    try:
+        return copies.due(view, user, Tree.of(view, user, resident), time.time())
+    except FileNotFoundError:  # no container was made yet
+        return False
+
+
+def _copy_unasked(user: str) -> None:
+    """As `copy`, but `status` goes on telling of the user's own work. LxcGpuError during some."""
+    with locks.lock(locks.tree_lock(user), wait=False) as free:
+        if not free:
+            raise busy(user)
+        view, tree = _cleaned(user)
+        taken, _ = copies.take(view, user, tree, "", _archives(view, user))
+    journal.event("snapshot-taken", user=user, name=taken.name)
 
 
 def take(user: str, name: str, tell: Tell) -> Taken:
@@ -150,10 +165,15 @@ def _undertaken(user: str, what: str) -> Iterator[tuple[View, Tree]]:
     """Be the only one at work on the container's files. Gives the view of that moment."""
     resident_of(current_view(), user)
     with undertaking(user, what):
-        view = current_view()
-        tree = Tree.of(view, user, resident_of(view, user))
-        remove_tree(tree.beside(FROZEN).slot)
-        yield view, tree
+        yield _cleaned(user)
+
+
+def _cleaned(user: str) -> tuple[View, Tree]:
+    """The view of this moment and the system, without what a killed program left beside it."""
+    view = current_view()
+    tree = Tree.of(view, user, resident_of(view, user))
+    remove_tree(tree.beside(FROZEN).slot)
+    return view, tree
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from tests.lab.disks import containers_on
 from tests.lab.fleet import CONTAINERS, MARKER, Fleet, reconcile
 
 HERE = f"{CONTAINERS}/lqchen"
+UNDERTAKEN = "/run/lxc-gpu/undertakings/lqchen"
 SUBVOLUME = "import os, sys; sys.exit(os.stat(sys.argv[1]).st_ino != 256)"
 """Whether a folder is a subvolume's outermost one."""
 ASKED = r"""
@@ -189,9 +190,11 @@ def test_the_server_takes_those_that_are_due(fleet: Fleet, gpu18: Host) -> None:
     fleet.commits("Hourly", f"echo 'snapshots: {{every: 1h, keep: 3}}' >>{file}")
     try:
         assert reconcile(gpu18).ok
+        own_work = gpu18.sh(f"cat {UNDERTAKEN}").stdout
         for _ in range(2):  # the second time none is due
             gpu18.sh("systemctl start lxc-gpu-snapshots.service", timeout=60)
             assert list(listed(fleet).values()) == ["copy"]
+        assert gpu18.sh(f"cat {UNDERTAKEN}").stdout == own_work
     finally:
         fleet.commits("Never", f"sed -i '/^snapshots:/d' {file}")
         assert reconcile(gpu18).ok
