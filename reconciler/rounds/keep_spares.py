@@ -43,12 +43,16 @@ SETTLED = 2.0
 
 
 def wake(view: View) -> None:
-    """Have their service begin, if there is anything to do. Nobody waits for it, or hears of it."""
+    """Have their service begin, if there is anything to do. Nobody waits for it, or hears of it.
+
+    Rounds say it themselves when the containers' disk is away.
+    """
     try:
-        if look(view)[1]:
+        if (view.spares or store.names(view)) and look(view)[1]:
             command.run(["systemctl", "start", "--no-block", UNIT], check=False)
     except (LxcGpuError, OSError) as error:
-        event("spare-failed", why=str(error))
+        if not (isinstance(error, LxcGpuError) and error.code.startswith("containers-")):
+            event("spare-failed", why=str(error))
 
 
 def look(view: View) -> tuple[Notes, Todo]:

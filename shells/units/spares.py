@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from reconciler.host.journal import event
 from reconciler.host.published import published_view
+from reconciler.host.suspension import suspension
 from reconciler.rounds.keep_spares import keep
 from state.errors import LxcGpuError
 
@@ -13,7 +14,7 @@ from state.errors import LxcGpuError
 def main(argv: Sequence[str]) -> int:
     """Make what is missing, throw away what isn't wanted; the exit status."""
     view = published_view()
-    if view is None:  # before the first round no template is named
+    if view is None or suspension() is not None:  # before the first round no template is named
         return 0
     try:
         keep(view)

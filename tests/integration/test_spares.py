@@ -5,7 +5,9 @@ Kernels without quotas know projects all the same; the limits are `vm/test_quota
 
 from __future__ import annotations
 
+import json
 import os
+import syslog
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -24,6 +26,7 @@ from reconciler.rounds import keep_spares
 from reconciler.spares import notes, store
 from reconciler.spares.decision import Todo
 from reconciler.spares.notes import Notes, Spare
+from state.errors import LxcGpuError
 from state.view import View
 from tests.integration.disks import disk
 from tests.unit.reconciler.views import RESIDENT, VIEW
@@ -143,6 +146,23 @@ def test_one_that_gave_way_while_it_was_compared_is_no_mistake(view: View) -> No
     notes.write_notes(Notes((gone, there)))
     keep_spares.do(view, notes.read_notes(), Todo(compare=(gone,)))
     assert notes.read_notes().spares == (there,)
+
+
+def test_a_disk_that_is_away_is_said_by_others(
+    view: View, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A round of every five minutes would fill the journal."""
+    said = list[str]()
+    monkeypatch.setattr(syslog, "syslog", lambda _, words: said.append(words))
+    record = tmp_path / "containers.json"
+    record.write_text(json.dumps({"folder": view.containers, "ident": "another disk's"}))
+    monkeypatch.setattr(places, "CONTAINERS", record)
+    with pytest.raises(LxcGpuError, match="away") as caught:
+        keep_spares.look(view)
+    assert caught.value.code.startswith("containers-")
+    keep_spares.wake(view)
+    keep_spares.wake(replace(view, spares=0))
+    assert said == []
 
 
 def test_one_of_another_archive_stays(view: View) -> None:
