@@ -53,6 +53,10 @@ class Exchanged:
     """What its owner should know of the system that is in place now."""
 
 
+class DoesNotComeUpError(LxcGpuError):
+    """The systems are exchanged, and the container doesn't start with the one in place now."""
+
+
 def replace(
     user: str,
     what: str,
@@ -65,7 +69,8 @@ def replace(
     """Have `make` make a system while the container runs on, then put it in its place.
 
     `at_rest` completes it when the container is down. If anything fails before the exchange, all
-    is as it was. The system that was kept until now goes, the one that was in place is kept.
+    is as it was; a DoesNotComeUpError comes after it. The system that was kept until now goes, the
+    one that was in place is kept.
     """
     with _work(user, what, expected) as (view, resident, root):
         with folders.beside(view, user, resident) as tree:
@@ -191,9 +196,9 @@ class _Done:
     error: LxcGpuError | None = None
 
     def ended(self) -> Exchanged:
-        """The outcome; LxcGpuError if the system that is in place now doesn't come up."""
+        """The outcome; DoesNotComeUpError if the system that is in place now doesn't come up."""
         if self.error is not None:
-            raise LxcGpuError(
+            raise DoesNotComeUpError(
                 self.error.code,
                 f"The systems were exchanged, but the one in place now doesn't come up. "
                 f"{self.error.message}",

@@ -43,13 +43,13 @@ def _rebuild(asked: Asked, tell: Tell, *, keep_home: bool) -> messages.Answer | 
     )
     if (question := unless_confirmed(asked, text, (there, stamp))) is not None:
         return question
-    done = exchange.replace(
-        asked.user,
-        "rebuild --keep-home" if keep_home else "rebuild",
-        there,
-        FromTemplate(asked.user, template, tell),
-        tell,
-        at_rest=WithHome(asked.user, tell) if keep_home else None,
-    )
+    what = "rebuild --keep-home" if keep_home else "rebuild"
+    make = FromTemplate(asked.user, template, tell)
+    at_rest = WithHome(asked.user, tell) if keep_home else None
+    try:
+        done = exchange.replace(asked.user, what, there, make, tell, at_rest=at_rest)
+    except exchange.DoesNotComeUpError:  # it is the system in place all the same
+        choice.choose(view, asked.user, template)
+        raise
     choice.choose(view, asked.user, template)
     return answered(asked, done, f"is new, from the template {template}")
