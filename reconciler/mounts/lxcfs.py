@@ -14,6 +14,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from reconciler.children import inside
+from reconciler.children.aside import Aside, EndedError, SilentError
 from reconciler.mounts import locked_mount
 from reconciler.mounts.sources import MOST_INSIDE
 from state.errors import LxcGpuError
@@ -30,6 +31,8 @@ FILES = (
 clocks, /proc/stat and /proc/uptime: these are the kernel's own (`reconciler.container.clock`)."""
 PATIENCE = 5.0
 """Seconds that a container may take."""
+ANSWER = 2.0
+"""Seconds that lxcfs may take to say something."""
 _TRIES = 20
 _ITS_OWN = re.compile(r"/proc/[a-z]+|/sys/devices/system/cpu(/[a-z]+)?", re.ASCII)
 
@@ -45,6 +48,18 @@ def alive() -> str | None:
             return found[0]
         time.sleep(0.1)  # it begins
     return None
+
+
+def answers() -> bool:
+    """Whether one that runs answers. A child asks: one that hangs would keep whoever asks."""
+    child = Aside("lxc-gpu-lxcfs", lambda _: (LXCFS / "proc").stat().st_mode, ANSWER)
+    try:
+        child.ask(None)
+        return child.answer(ANSWER) is not None
+    except (SilentError, EndedError):
+        return False
+    finally:
+        child.let_go()
 
 
 def seen_by(pid: int) -> str:
@@ -88,9 +103,16 @@ def renew(user: str, points: frozenset[str]) -> None:
     By a child that is the container's root, so the worst that it can be led to is what that could
     do itself. LxcGpuError if it fails.
     """
+    runs = alive() is not None
+    if runs and not answers():
+        raise LxcGpuError(
+            "lxcfs-dead",
+            f"lxcfs runs and doesn't answer, so {user}'s container can't be given its files.",
+            "`systemctl restart lxcfs`; containers see the new one by themselves.",
+        )
     with ExitStack() as opened:
         trees: dict[str, int | None] = dict.fromkeys(sorted(points))
-        for point in trees if alive() else ():
+        for point in trees if runs else ():
             with suppress(FileNotFoundError):  # another release of it has other files
                 tree = locked_mount.clone(LXCFS / point.lstrip("/"))
                 opened.callback(os.close, tree)

@@ -40,7 +40,7 @@ LONGEST_PAUSE = 300.0
 FILES = frozenset({PASSWD, SHADOW, GROUP, SUBUID, SUBGID, USERNET})
 FOLDERS = (*sorted({file.parent for file in FILES}), places.AUTHORIZED_KEYS)
 _IN_FILES = ("authorized_keys", "register_keys", "connection", "account", "subids", "usernet")
-_ELSEWHERE = ("network", "bridge_port", "port_map", "forward", "identity", "cpu_set")
+_ELSEWHERE = ("network", "bridge_port", "port_map", "forward", "identity", "cpu_set", "lxcfs")
 WATCHED: tuple[AnyKind, ...] = tuple(k for k in KINDS if k.name in (*_IN_FILES, *_ELSEWHERE))
 """What is healed at once. Mounts, quotas and containers' files are the rounds' business: they are
 slow to read, or on disks that may hang."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from reconciler.mounts import lxcfs
 from reconciler.mounts.lxcfs import FILES, unfit
 
 MEMINFO, UPTIME = "/proc/meminfo", "/proc/uptime"
@@ -36,3 +39,11 @@ def test_who_has_none_is_given_all_once_there_is_one() -> None:
 ])  # fmt: skip
 def test_what_its_root_mounted_is_left_alone(theirs: str) -> None:
     assert unfit(mount("0:50", MEMINFO) + mount("0:60", UPTIME) + theirs, "0:60") <= {MEMINFO}
+
+
+def test_whether_one_answers_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a child with a time limit."""
+    monkeypatch.setattr(lxcfs, "LXCFS", tmp_path)
+    assert not lxcfs.answers(), "it is not there"
+    (tmp_path / "proc").mkdir()
+    assert lxcfs.answers()
