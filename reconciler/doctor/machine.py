@@ -6,7 +6,8 @@ import os
 import platform
 import pwd
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from reconciler.container.apparmor import (
@@ -16,6 +17,7 @@ from reconciler.container.apparmor import (
     confinement,
     profile_for,
 )
+from reconciler.container.running import inits
 from reconciler.doctor.server import (
     COMMAND_LIMIT,
     Server,
@@ -149,6 +151,31 @@ def apparmor(server: Server) -> Iterator[Finding]:
     restricts = text_of(KERNEL / "apparmor_restrict_unprivileged_userns") == "1"
     profiles = "" if confined is Confinement.OFF else text_of(LOADED) or ""
     yield apparmor_of(confined, restricts, profiles, profile)
+    if server.view is not None and confined is Confinement.PROFILE:
+        yield from otherwise_confined(profile, _labels(server.view.residents))
+
+
+def _labels(users: Collection[str]) -> Mapping[str, str]:
+    """Under what the containers that run are (apparmor(7))."""
+    found = {}
+    for user, init in inits(users).items():
+        with suppress(OSError):  # it has ended
+            found[user] = Path(f"/proc/{init}/attr/current").read_text().strip()
+    return found
+
+
+def otherwise_confined(profile: str, labels: Mapping[str, str]) -> Iterator[Finding]:
+    """Containers that were started with another profile, and have it until a restart. Pure."""
+    with_others = dict[str, list[str]]()
+    for user, label in sorted(labels.items()):
+        name = label.partition(" (")[0].partition("//&")[0]
+        if name != profile:
+            with_others.setdefault(name, []).append(user)
+    for name, users in with_others.items():
+        yield apparmor_area.note(
+            f"Still under {name}, until a restart: {', '.join(users)}",
+            f"They restart when it suits them; or `systemctl restart lxc-gpu@{users[0]}`.",
+        )
 
 
 def apparmor_of(
@@ -169,7 +196,7 @@ def apparmor_of(
             f"apparmor_parser --replace /etc/apparmor.d/{profile}; if that is missing, run "
             "setup/gpu-server again. A container that runs is confined from its next start on.",
         )
-    return apparmor_area.ok(f"containers are confined by {profile}, besides user namespaces")
+    return apparmor_area.ok(f"containers are started under {profile}, besides user namespaces")
 
 
 def programs(_: Server) -> Iterator[Finding]:

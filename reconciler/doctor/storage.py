@@ -173,16 +173,16 @@ def spares(server: Server) -> Iterator[Finding]:
         yield template_area.ok("no system is kept ready (`spares: 0`)")
         return
     try:
-        why_not = fitness(server.view).why_not
+        kernel = fitness(server.view)
+        if kernel.why_not and kernel.answered:  # `raw_systems` says so
+            return
+        keep_spares.check_account()
         found = keep_spares.ready(server.view)
-    except (LxcGpuError, OSError):  # `containers_folder` says so
+    except OSError:  # `containers_folder` says so
         return
-    if why_not:
-        yield template_area.note(
-            "This kernel can't show a system with another user's ids, so none is kept ready. A "
-            "registration unpacks the template.",
-            "A newer kernel; until then nothing is lost but time.",
-        )
+    except LxcGpuError as error:
+        if error.code == "no-account":
+            yield template_area.note(error.message, error.hint.removeprefix("Sysadmin: "))
         return
     for one in found:
         yield readiness_finding(one)

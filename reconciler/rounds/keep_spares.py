@@ -194,7 +194,18 @@ def _owner(view: View) -> Owner:
 
 
 def _ids(view: View) -> None:
-    """Have the account own the range. LxcGpuError if set-up didn't make it."""
+    """Have the account own the range. LxcGpuError if there is none."""
+    check_account()
+    wanted = {SPARES_ACCOUNT: ((view.spare_subid, view.subid_size),)}
+    with locks.lock(locks.ACCOUNTS):
+        for file in (subids.SUBUID, subids.SUBGID):
+            text = files.read_text(file) or ""
+            if subids.parse(text).get(SPARES_ACCOUNT) != wanted[SPARES_ACCOUNT]:
+                files.write_file(file, subids.replace_lines(text, wanted))
+
+
+def check_account() -> None:
+    """LxcGpuError if set-up didn't make the account of the range."""
     try:
         pwd.getpwnam(SPARES_ACCOUNT)
     except KeyError as error:
@@ -203,12 +214,6 @@ def _ids(view: View) -> None:
             f"There is no account {SPARES_ACCOUNT}, so no system can be made ready.",
             "Sysadmin: `setup/gpu-server` makes it.",
         ) from error
-    wanted = {SPARES_ACCOUNT: ((view.spare_subid, view.subid_size),)}
-    with locks.lock(locks.ACCOUNTS):
-        for file in (subids.SUBUID, subids.SUBGID):
-            text = files.read_text(file) or ""
-            if subids.parse(text).get(SPARES_ACCOUNT) != wanted[SPARES_ACCOUNT]:
-                files.write_file(file, subids.replace_lines(text, wanted))
 
 
 def ready(view: View) -> tuple[Readiness, ...]:

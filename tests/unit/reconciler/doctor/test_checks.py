@@ -120,6 +120,14 @@ class TestAppArmor:
         assert f"{profile} is not loaded" in missing.text
         assert f"/etc/apparmor.d/{profile};" in missing.hint
 
+    def test_who_runs_under_another_profile_is_named(self) -> None:
+        """`nesting: false` reaches nobody before a restart."""
+        labels = {"ann": "lxc-gpu-container (enforce)", "bob": "lxc-gpu-container-tight (enforce)",
+                  "cem": "lxc-gpu-container-tight//&:lxc:unconfined (enforce)"}  # fmt: skip
+        (found,) = machine.otherwise_confined("lxc-gpu-container-tight", labels)
+        assert found.text == "Still under lxc-gpu-container, until a restart: ann"
+        assert not list(machine.otherwise_confined("lxc-gpu-container", {"ann": labels["ann"]}))
+
 
 class TestEngines:
     def test_modules(self) -> None:
