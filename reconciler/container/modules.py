@@ -11,11 +11,13 @@ from state.files import read_text
 AT_BOOT = Path("/etc/modules-load.d/lxc-gpu.conf")
 """Which are loaded at each boot (modules-load.d(5)); setup/gpu-server writes it."""
 LOADED = Path("/proc/modules")
+BRIDGES = "br_netfilter"
+"""Has rules judge what is said within a bridge, also on bridges of the server's own."""
 WANTED = {
     "overlay": "the layers of images",
     "fuse": "fuse-overlayfs, and what people mount",
     "tun": "the network of containers without root (slirp4netns, pasta), VPNs",
-    "br_netfilter": "rules among containers on one bridge",
+    BRIDGES: "rules among containers on one bridge",
     "ip_tables": "iptables-legacy, which can't have the kernel load its tables from inside",
     "iptable_filter": "the same",
     "iptable_nat": "the same, published ports",
@@ -45,9 +47,19 @@ def named(boot: str) -> Iterator[str]:
 
 def absent() -> tuple[str, ...]:
     """Those of AT_BOOT that this kernel has as modules and hasn't loaded."""
-    loaded = {line.partition(" ")[0] for line in (read_text(LOADED) or "").splitlines()}
+    loaded = _loaded()
     missing = (name for name in named(read_text(AT_BOOT) or "") if name not in loaded)
     return tuple(name for name in missing if _is_a_module(name))
+
+
+def for_us_alone(name: str) -> bool:
+    """Whether nothing has loaded a module yet, and it will be there for containers only."""
+    return name not in _loaded() and _is_a_module(name)
+
+
+def _loaded() -> frozenset[str]:
+    lines = (read_text(LOADED) or "").splitlines()
+    return frozenset(line.partition(" ")[0] for line in lines)
 
 
 def _is_a_module(name: str) -> bool:

@@ -57,9 +57,23 @@ SETTINGS = (
 )  # fmt: skip
 
 
-def text() -> str:
-    """The whole drop-in, each setting with its reason."""
-    return HEAD + "".join(f"\n# {each.why}\n{each.name} = {each.value}\n" for each in SETTINGS)
+BRIDGED = """
+# br_netfilter is loaded for containers, which each have settings of their own. The server's bridges
+# stay as they were without it: else its FORWARD rules would judge what virtual machines say to each
+# other (ip-sysctl). What needs it for the server itself, Docker or Kubernetes, sets it to 1 later.
+net.bridge.bridge-nf-call-iptables = 0
+net.bridge.bridge-nf-call-ip6tables = 0
+net.bridge.bridge-nf-call-arptables = 0
+"""
+
+
+def text(*, bridged: bool) -> str:
+    """The whole drop-in, each setting with its reason.
+
+    `bridged`: br_netfilter is there for us alone, so nothing of the server's is to go by it.
+    """
+    named = "".join(f"\n# {each.why}\n{each.name} = {each.value}\n" for each in SETTINGS)
+    return HEAD + named + (BRIDGED if bridged else "")
 
 
 def lacking(now: Callable[[str], int | None] | None = None) -> tuple[tuple[Setting, int], ...]:

@@ -21,6 +21,7 @@ from reconciler.host.published import published_view
 from reconciler.spares import store
 from state import command
 from state.errors import LxcGpuError
+from state.files import read_text
 
 PACKAGES = (
     "python3", "python3-venv", "git", "openssh-server", "openssh-client", "lxc", "uidmap", "lxcfs",
@@ -273,7 +274,7 @@ def _kernel_settings(steps: Steps) -> None:
     By systemd's own program, so that files of the sysadmin's go before ours, now as at each boot.
     A machine that is a container has no kernel of its own to set.
     """
-    steps.file(kernel_settings.FILE, kernel_settings.text())
+    steps.file(kernel_settings.FILE, kernel_settings.text(bridged=_bridges_are_as_before()))
     if command.run(["systemd-detect-virt", "--quiet", "--container"], check=False).ok:
         return
     if found := kernel_settings.lacking():
@@ -283,6 +284,14 @@ def _kernel_settings(steps: Steps) -> None:
         done = tuple(each for each in found if each not in left)
         if done:
             steps.say(f"allow more of the kernel: {kernel_settings.in_words(done)}")
+
+
+def _bridges_are_as_before() -> bool:
+    """Whether br_netfilter, if it is loaded, is so by set-up: this time, or at an earlier one."""
+    before = read_text(kernel_settings.FILE)
+    if before is not None and modules.BRIDGES in modules.named(read_text(modules.AT_BOOT) or ""):
+        return kernel_settings.BRIDGED in before
+    return not _is_a_container() and modules.for_us_alone(modules.BRIDGES)
 
 
 def _apparmor(steps: Steps) -> None:
@@ -313,6 +322,8 @@ def _modules(steps: Steps) -> None:
         steps.say(f"load modules of the kernel: {' '.join(missing)}")
     if written or missing:
         command.run(["modprobe", "--all", *names], check=False)
+        if kernel_settings.BRIDGED in (read_text(kernel_settings.FILE) or ""):
+            command.run([SYSCTL, "--prefix=net.bridge"], check=False)
 
 
 def _is_a_container() -> bool:

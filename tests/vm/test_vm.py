@@ -139,6 +139,10 @@ class TestMachine:
         """Set-up has systemd apply them; LXC's own file would leave inotify at 1024."""
         names = "fs.inotify.max_user_instances kernel.keys.maxkeys kernel.perf_event_paranoid"
         assert gpu17.sh(f"sysctl -n {names}").stdout.split() == ["8192", "2000", "2"]
+        bridges = "net.bridge.bridge-nf-call-iptables"
+        assert gpu17.sh(f"sysctl -n {bridges}").stdout == "0\n", (
+            "br_netfilter is there for us alone"
+        )
 
     def test_commands_are_run_as_on_other_hosts(self, gpu17: VirtualMachine) -> None:
         words = [

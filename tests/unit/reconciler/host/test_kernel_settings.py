@@ -31,10 +31,19 @@ cd /proc/sys/fs; cat inotify/max_user_instances ../vm/max_map_count /proc/sys/fs
 
 
 def test_each_setting_stands_there_with_its_reason() -> None:
-    blocks = kernel_settings.text().split("\n\n")[1:]
+    blocks = kernel_settings.text(bridged=False).split("\n\n")[1:]
     assert len(blocks) == len(SETTINGS)
     for block, setting in zip(blocks, SETTINGS, strict=True):
         assert re.fullmatch(rf"# .+\.\n{re.escape(setting.name)} = {setting.value}\n?", block)
+
+
+def test_the_servers_bridges_stay_as_they_were_where_set_up_loads_br_netfilter() -> None:
+    ours, others = (kernel_settings.text(bridged=bridged) for bridged in (True, False))
+    lines = [line for line in ours.removeprefix(others).splitlines() if not line.startswith("#")]
+    assert lines[1:] == [
+        f"net.bridge.bridge-nf-call-{tables} = 0"
+        for tables in ("iptables", "ip6tables", "arptables")
+    ]
 
 
 def test_what_allows_less_is_lacking_and_nothing_else() -> None:
@@ -58,7 +67,7 @@ def test_what_allows_less_is_lacking_and_nothing_else() -> None:
 @pytest.mark.skipif(not shutil.which(SYSCTL), reason="needs systemd")
 def test_systemd_takes_it_and_the_sysadmins_file_has_the_last_word(tmp_path: Path) -> None:
     """Only what is asked for is set."""
-    (tmp_path / "ours").write_text(kernel_settings.text())
+    (tmp_path / "ours").write_text(kernel_settings.text(bridged=False))
     argv = ["unshare", "--mount", "sh", "-euc", KERNEL, "sh", str(tmp_path / "ours"), SYSCTL]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["8192", "2000000", "65536"], done.stderr
