@@ -190,9 +190,7 @@ def start_alone(
         tell(Progress("starting the container"))
         command.run(["systemctl", "reset-failed", unit], check=False)
         command.run(["systemctl", "start", unit])
-        from reconciler.kinds.containers.cpu_set import CpuSetKind
-
-        converge((CpuSetKind(),), view, only=user)  # while its init is on its way
+        notes = (*notes, *_cpus_given(view, user))  # while its init is on its way
     else:
         notes = (*notes, *_way_in_mended(view, user, resident))
     waited = reached and _wait_for_sshd(view, user, resident, notes, tell)
@@ -209,6 +207,14 @@ def _needed() -> tuple[AnyKind, ...]:
     from reconciler.requests.needed import NEEDED  # not on the way of a container that runs
 
     return NEEDED
+
+
+def _cpus_given(view: View, user: str) -> tuple[str, ...]:
+    """Give a container that starts its CPUs; why not, in words: the quota holds all the same."""
+    from reconciler.kinds.containers.cpu_set import CpuSetKind  # as above
+
+    failures = converge((CpuSetKind(),), view, only=user).failures
+    return tuple(f"{failure.message} {failure.hint}" for failure in failures)
 
 
 def _look_for_account(account: str) -> None:

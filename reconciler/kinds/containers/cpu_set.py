@@ -18,8 +18,8 @@ from state.view import View
 
 
 class CpuSetKind:
-    """CPUs of containers that run. What is wanted follows from what is there: who comes takes the
-    emptiest, who goes makes room, and else everybody keeps what they have."""
+    """CPUs of containers that run. What is wanted follows from what is there, so `desired` reads the
+    kernel: who comes takes the emptiest, who goes makes room, and else everybody keeps theirs."""
 
     name = "cpu_set"
     lock = Lock.GLOBAL
@@ -63,9 +63,12 @@ class CpuSetKind:
 
 
 def cpus_of(user: str) -> Cpus:
-    """The CPUs of the user's container, if it runs and doesn't see all."""
+    """The CPUs of the user's container, if it runs and doesn't see all, and they can be read."""
     groups = control_groups.mounted()
-    return frozenset() if groups is None else _read(groups).get(user, frozenset())
+    try:
+        return frozenset() if groups is None else _read(groups).get(user, frozenset())
+    except (LxcGpuError, OSError):  # who asks for something else gets that
+        return frozenset()
 
 
 def _read(groups: ControlGroups) -> Mapping[str, Cpus]:
