@@ -18,8 +18,9 @@ from state.view import View
 
 
 class CpuSetKind:
-    """CPUs of containers that run. What is wanted follows from what is there, so `desired` reads the
-    kernel: who comes takes the emptiest, who goes makes room, and else everybody keeps theirs."""
+    """CPUs of containers that run. What is wanted follows from what is there, so `desired` reads
+    the kernel: who comes takes the emptiest, who goes makes room, and else everybody keeps theirs.
+    """
 
     name = "cpu_set"
     lock = Lock.GLOBAL
