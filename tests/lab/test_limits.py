@@ -164,15 +164,19 @@ class TestWhatProgramsSee:
         """§3: it comes back, and containers that run see the new one: nobody is restarted."""
         gpu17, before = limited.gpu17, shown(limited.gpu17)["MainPID"]
         memory = "ssh gpu17 'free -m; lscpu >/dev/null && ps -ef >/dev/null && echo well'"
-        for ended in ("systemctl kill -s KILL lxcfs", "systemctl restart lxcfs"):
-            gpu17.sh(ended)
-            eventually(lambda: gpu17.sh("systemctl is-active lxcfs", check=False).ok)
+        gpu17.sh("systemctl start lxc-gpu-watch")
+        try:
+            for ended in ("systemctl kill -s KILL lxcfs", "systemctl restart lxcfs"):
+                gpu17.sh(ended)
+                eventually(lambda: gpu17.sh("systemctl is-active lxcfs", check=False).ok)
+                eventually(lambda: " 512 " in limited.types(memory).stdout)
+                assert limited.types(memory).stdout.endswith("well\n")
+            gpu17.sh("systemctl stop lxcfs")
+            eventually(lambda: limited.types(memory).stdout.endswith("well\n"))
+            gpu17.sh("systemctl start lxcfs")
             eventually(lambda: " 512 " in limited.types(memory).stdout)
-            assert limited.types(memory).stdout.endswith("well\n")
-        gpu17.sh("systemctl stop lxcfs")
-        eventually(lambda: limited.types(memory).stdout.endswith("well\n"), 30)
-        gpu17.sh("systemctl start lxcfs")
-        eventually(lambda: " 512 " in limited.types(memory).stdout)
+        finally:
+            gpu17.sh("systemctl stop lxc-gpu-watch; systemctl start lxcfs")
         assert self.seen(limited) == ["1"] * 3
         assert shown(gpu17)["MainPID"] == before
 
