@@ -185,7 +185,7 @@ def give(user: str, subid: int, devices: Iterable[Device], strict: Iterable[Devi
     return [Bind(place / _name(d.path), str(d.path), ("optional",)) for d in given]
 
 
-def take(user: str, devices: Iterable[Path]) -> None:
+def take_away(user: str, devices: Iterable[Path]) -> None:
     """Take nodes from a container, also from one that runs; what it has open stays open."""
     with _opened(folder(user)) as there:
         for device in devices:
@@ -195,7 +195,7 @@ def take(user: str, devices: Iterable[Path]) -> None:
 def remove(user: str) -> None:
     """Take all of them, and their file system."""
     place = folder(user)
-    take(user, [device.path for device in given(user)])
+    take_away(user, [device.path for device in given(user)])
     if place.is_mount():
         unmount(place)
     place.rmdir()

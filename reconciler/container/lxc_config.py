@@ -24,7 +24,7 @@ UNCOVERED = (
 the kernel lets no namespace below mount its own (mount_too_revealing in its fs/namespace.c)."""
 _MAC = re.compile(r"^lxc\.net\.0\.hwaddr = ((?:[0-9a-f]{2}:){5}[0-9a-f]{2})$", re.ASCII | re.M)
 
-_NAMES = "# its resolv.conf: "
+_RESOLVERS = "# its resolv.conf: "
 
 
 def mac_line(mac: str) -> str:
@@ -38,15 +38,15 @@ def mac_in(config: str) -> str | None:
     return found[1] if found else None
 
 
-def names_line(resolv_conf: str) -> str:
+def resolvers_line(resolv_conf: str) -> str:
     """A comment for the configuration: with which resolvers this start was made."""
-    return f"{_NAMES}{'; '.join(resolv_conf.splitlines())}\n"
+    return f"{_RESOLVERS}{'; '.join(resolv_conf.splitlines())}\n"
 
 
-def names_in(config: str) -> str | None:
+def resolvers_in(config: str) -> str | None:
     """The same, from a configuration; None if it is of a release that noted none. Pure."""
     return next(
-        (f"{line}\n" for line in config.splitlines() if line.startswith(_NAMES.rstrip())), None
+        (f"{line}\n" for line in config.splitlines() if line.startswith(_RESOLVERS.rstrip())), None
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import IPv4Network
 from typing import Any
 
-from reconciler.container.lxc_config import names_in, names_line
+from reconciler.container.lxc_config import resolvers_in, resolvers_line
 from reconciler.container.running import running_containers
 from reconciler.doctor.server import Server, output, text_of
 from reconciler.host import places
@@ -127,14 +127,16 @@ def resolvers(server: Server) -> Iterator[Finding]:
     if server.view is None:
         return
     here = running_containers() & server.view.residents.keys()
-    given = {name: names_in(files.read_text(places.container_config(name)) or "") for name in here}
+    given = {
+        name: resolvers_in(files.read_text(places.container_config(name)) or "") for name in here
+    }
     yield given_resolvers(given, resolv_conf(server.view))
 
 
 def given_resolvers(given: Mapping[str, str | None], now: str) -> Finding:
     """The same, by what each was given; None: not known, of an earlier release. Pure."""
     words = "; ".join(now.splitlines())
-    old = sorted(name for name, was in given.items() if was not in (None, names_line(now)))
+    old = sorted(name for name, was in given.items() if was not in (None, resolvers_line(now)))
     if not old:
         return area.ok(f"containers that run have the server's resolvers ({words or 'none'})")
     names = ", ".join([*old[:MOST_SAID], *(["..."] if old[MOST_SAID:] else [])])

@@ -21,7 +21,7 @@
 | device-left-out | a container was started without a device file; `code=` says why |
 | fuse-cut-off | a container ended while programs of its own waited for its FUSE file systems |
 | came-back, come-back-failed | a container that ran before a boot was started again, or not |
-| attach-failed | one was not started by systemctl: its system can't be mounted; `code=` says why |
+| attach-failed | systemctl could not start one: its system can't be mounted; `code=` says why |
 | stays-down | one that ran is not: its user has left, or the server's policy says so |
 | snapshot-taken | one that the server takes by itself |
 | snapshot-failed | one that the server takes by itself could not be taken; `code=` says why |

@@ -1,1 +1,1 @@
-"""Folders of the server that containers see: their sources, and how they are mounted."""
+"""What containers see by mounts: folders of the server, stored systems, files of lxcfs."""

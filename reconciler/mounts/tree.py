@@ -1,10 +1,11 @@
 """A container's system where it is stored: with its own ids, or shifted into its user's range.
 
-A container's folder holds *slots*: `rootfs`, `rootfs.new`, `rootfs.before`. A shifted system is its
-slot: its owner is the first id of a range, and its root can give it to ids of that range only. A
-raw one, with the ids that the container sees (0, 1000, ...), is the folder `system` in a slot of
-root's own that nobody else enters: set-uid programs of real root's lie in it. So where a system
-lies says its form, and nothing that its owner can change does.
+A container's folder holds *slots*: `rootfs`, `rootfs.new`, `rootfs.before`, on btrfs
+`rootfs.frozen` and `snapshots/NAME`; spares have theirs in `.spares`. A shifted system is its slot:
+its owner is the first id of a range, and its root can give it to ids of that range only. A raw one,
+with the ids that the container sees (0, 1000, ...), is the folder `system` in a slot of root's own
+that nobody else enters: set-uid programs of real root's lie in it. So where a system lies says its
+form, and nothing that its owner can change does.
 
 Who works on a raw one sees it through a mount that shifts its owners (mount_setattr(2),
 MOUNT_ATTR_IDMAP): a detached one, a descriptor (`Tree.opened_for`); or, for programs, one over the
@@ -75,8 +76,8 @@ class Tree:
         status = self.slot.lstat()
         return status.st_gid if self.raw else status.st_uid
 
-    def belongs(self) -> None:
-        """Note in the slot that a raw one is its container's. LxcGpuError if it is another's."""
+    def note_range(self) -> None:
+        """Note in the slot whose range a raw one runs with. LxcGpuError if that is another's."""
         if self.stored_for == 0:
             os.chown(self.slot, 0, self.first)
         elif self.stored_for != self.first:

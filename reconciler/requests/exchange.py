@@ -4,6 +4,7 @@ Beside `rootfs`, which the container runs from, there may stand in its folder
 
 - `rootfs.new`: being made, worth nothing if whoever made it is gone;
 - `rootfs.before`: whole, the previous one; or, after a kill just before the exchange, the next one;
+- `rootfs.frozen`, on btrfs: a copy of the moment, while it is packed;
 - `.trash-*`: being removed.
 
 `rootfs` and `rootfs.before` change places in one step (renameat2(2), RENAME_EXCHANGE), so `rootfs`

@@ -11,7 +11,7 @@ from reconciler.children.hostile import HostileError
 from reconciler.container import home_files, seccomp
 from reconciler.container.apparmor import Confinement, confinement, profile_for
 from reconciler.container.clock import own_clock
-from reconciler.container.lxc_config import lxc_config, names_line
+from reconciler.container.lxc_config import lxc_config, resolvers_line
 from reconciler.host import locks, places
 from reconciler.host.journal import event
 from reconciler.mounts.tree import Tree
@@ -61,7 +61,7 @@ def prepare(view: View, user: str, resident: Resident) -> tuple[str, ...]:
     tree = Tree.of(view, user, resident)
     root = attach(tree, user)
     config = lxc_config(view, user, resident, root, binds, nvidia.hook, confined.told(profile))
-    config += own_clock() + names_line(resolv_conf(view))
+    config += own_clock() + resolvers_line(resolv_conf(view))
     files.write_file(places.container_config(user), config)
     home = home_files.desired_files(view, user, resident)
     contents = _contents_for_root(view, user, resident)

@@ -1,1 +1,1 @@
-"""Copies of containers that their users took, and the folders that hold them."""
+"""Snapshots of containers, as archives and as copies on their disk, and where they are kept."""

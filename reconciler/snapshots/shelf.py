@@ -1,4 +1,4 @@
-"""A user's snapshots: which there are, and opening one.
+"""A user's archives: which there are, and opening one.
 
 They stand in a folder of the user's own, often on a NAS that other servers, and perhaps the
 container itself, write to as well. So it is hostile: everything in it is done as the user, no link
@@ -39,7 +39,7 @@ _LARGEST = 1 << 60
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A copy of a container that its user took: NAME.tar.zst, and what NAME.json says of it."""
+    """A snapshot that is an archive: NAME.tar.zst, and what NAME.json says of it."""
 
     name: str
     server: str

@@ -24,7 +24,7 @@ def attach(tree: Tree, user: str) -> Path:
     places.SYSTEMS.mkdir(mode=0o711, exist_ok=True)
     place = places.SYSTEMS / user
     place.mkdir(mode=0o700, exist_ok=True)
-    tree.belongs()
+    tree.note_range()
     tree.mount_at(place)
     shown, stored = place.stat(), tree.top.stat()
     if (shown.st_dev, shown.st_ino) != (stored.st_dev, stored.st_ino):

@@ -23,7 +23,7 @@ SUMMARIES: Mapping[str, str] = {
     "connect": "for ssh itself: start your container, and lead ssh to it",
     "gpus": "who uses which GPU, and how much CPU and memory",
     "shell": "root in your container, also when its own ssh lets nobody in",
-    "snapshot": "keep a copy of your container; `--list` and `--remove` copies",
+    "snapshot": "keep your container as it is now; `--list`, `--remove NAME`",
     "recover": "back to a snapshot, or only files of one; `--undo`",
     "rebuild": "begin anew from the template; `--keep-home`, `--undo`",
     "help": "this text; `help VERB` for one verb, with examples",

@@ -1,1 +1,1 @@
-"""What systemd runs on a server, besides rounds: after a boot, and to see who is idle."""
+"""What systemd runs besides rounds: around starts, after a boot, and from time to time."""

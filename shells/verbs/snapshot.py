@@ -1,4 +1,4 @@
-"""`snapshot`: keep a copy of the container; list, remove and send copies."""
+"""`snapshot`: keep the container as it is now; list, remove and send snapshots."""
 
 from __future__ import annotations
 

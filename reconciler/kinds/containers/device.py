@@ -61,7 +61,7 @@ class DeviceKind:
                 if change.after is None:
                     device_nodes.remove(change.name)
                 else:
-                    device_nodes.take(change.name, change.before or ())
+                    device_nodes.take_away(change.name, change.before or ())
             except OSError as error:
                 failed[change.name] = os_error(error)
         return failed

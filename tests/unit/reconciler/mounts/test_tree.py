@@ -103,10 +103,10 @@ def test_what_a_containers_root_does_to_its_own_makes_it_no_other_form(
 
 def test_a_raw_one_is_its_containers_from_the_first_start_on(raw: Tree) -> None:
     for _ in range(2):
-        raw.belongs()
+        raw.note_range()
         assert (raw.stored_for, raw.raw) == (FIRST, True)
     with pytest.raises(LxcGpuError, match="ran with ids from 3000000 on") as refused:
-        replace(raw, first=FIRST + SIZE).belongs()
+        replace(raw, first=FIRST + SIZE).note_range()
     assert refused.value.code == "subid-changed"
 
 

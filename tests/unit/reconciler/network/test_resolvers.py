@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.container.lxc_config import lxc_config, names_in, names_line
+from reconciler.container.lxc_config import lxc_config, resolvers_in, resolvers_line
 from reconciler.doctor import network
 from reconciler.network import resolvers
 from state.wire.findings import Level
@@ -42,10 +42,10 @@ def test_the_doctor_names_containers_with_old_resolvers() -> None:
     before, now = "nameserver 172.16.2.3\n", "nameserver 172.16.2.4\nsearch mylab.com\n"
     config = lxc_config(VIEW, "lqchen", RESIDENT, Path("/rootfs"), ())
     given = {
-        "old": names_in(config + names_line(before)),
-        "none": names_in(config + names_line("")),
-        "new": names_in(config + names_line(now)),
-        "earlier-release": names_in(config),
+        "old": resolvers_in(config + resolvers_line(before)),
+        "none": resolvers_in(config + resolvers_line("")),
+        "new": resolvers_in(config + resolvers_line(now)),
+        "earlier-release": resolvers_in(config),
     }
     finding = network.given_resolvers(given, now)
     assert finding.level is Level.NOTE
