@@ -79,6 +79,7 @@ CATALOGUE: tuple[Measurement, ...] = (
     InLab("registration", "a registration, 280 MB template", _one(recoveries.registration)),
     InLab("registration-3gb", "the same, 3 GB template", recoveries.registration_3_gb),
     InLab("come-back", "60 containers that come back after a reboot", _one(come_back.sixty)),
+    InLab("empty-round-60", "a round with nothing to do, 60 run", _one(come_back.empty_round)),
     InLab("frames", "what judging a container's frames costs", frames.judged),
     InLab("load-stream", "CPU time of the load stream", load_stream.figures),
     Here("disk-of-ten", "what ten new systems of 3 GB take of a disk", sharing.figures),

@@ -1,6 +1,9 @@
-"""Containers that come back after a reboot, beside the bare lxc-start of as many."""
+"""Sixty containers: coming back after a reboot, and a round while they run."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from laboratory.hosts import Host, Lab
 
@@ -62,20 +65,40 @@ done
 """
 
 
-def sixty(lab: Lab, runs: int = 3) -> Figure:
-    """From the unit that brings them back until the init of each runs."""
+@contextmanager
+def _sixty_up(lab: Lab) -> Iterator[Host]:
+    """A server of which as many containers run."""
     host = lab.host(SERVER)
     with state_of(host, CONTAINERS_UP), small_template(host, SMALLEST_INIT, WANTED):
         try:
             host.sh(f"{ROUND} --kind container --kind containers_folder", timeout=600)
             host.sh(f"cd {CONTAINERS}; for user in user*; do touch ../running/$user; done")
             host.sh(CAME_BACK, timeout=600)
-            host.sh(f"{DOWN}; {MAKE_BARE}", timeout=600)
-            medians = in_turn(
-                lambda: _again(host, CAME_BACK), lambda: _again(host, BARE_START), runs
-            )
+            yield host
         finally:
             host.sh(f"{DOWN}; {LEAVE}", timeout=600)
+
+
+def empty_round(lab: Lab, runs: int = 7) -> Figure:
+    """Nothing to do, with what looks into containers that run."""
+    kinds = "container limits lxcfs cpu_set device"
+    more = f"{ROUND} {' '.join(f'--kind {kind}' for kind in kinds.split())}"
+    with _sixty_up(lab) as host:
+        timed(host, more)
+        medians = in_turn(lambda: timed(host, more), lambda: timed(host, ROUND), runs)
+    return Figure(
+        f"round with nothing to do, {CONTAINERS_UP} containers that run",
+        *medians,
+        f"the same without {kinds}",
+        "0.6 s more: 10 ms for each",
+    )
+
+
+def sixty(lab: Lab, runs: int = 3) -> Figure:
+    """From the unit that brings them back until the init of each runs."""
+    with _sixty_up(lab) as host:
+        host.sh(f"{DOWN}; {MAKE_BARE}", timeout=600)
+        medians = in_turn(lambda: _again(host, CAME_BACK), lambda: _again(host, BARE_START), runs)
     return Figure(
         f"{CONTAINERS_UP} containers that come back",
         *medians,

@@ -21,11 +21,7 @@ from tests.lab.fleet import CONTAINERS
 SETTLE = f"sync --file-system {CONTAINERS}"
 WRITE = f"head -c 20000000 /dev/urandom >{HERE}/rootfs/system/srv/fresh"
 """So that there is something to settle, the same for both."""
-DOWN = f"systemctl stop lxc-gpu@{NAME}; {SETTLE}; systemctl start lxc-gpu@{NAME}"
-UP = f"""
-address=$(sed -n 's/^lxc.net.0.ipv4.address = \\(.*\\)\\/.*/\\1/p' /run/lxc-gpu/{NAME}.config)
-until exec 3<>/dev/tcp/$address/22 && read -r banner <&3; do sleep 0.01; done 2>/dev/null
-"""
+DOWN = f"systemctl stop lxc-gpu@{NAME}; {SETTLE}"
 
 
 @contextmanager
@@ -66,7 +62,10 @@ def snapshot(lab: Lab, runs: int = 3) -> Figure:
 
 
 def recover(lab: Lab, runs: int = 3) -> Figure:
-    """`recover` of a container that runs, until its sshd answers."""
+    """`recover` of a container that runs, until its sshd answers.
+
+    The floor is what can't be had for less, as for `rebuild`.
+    """
     with _on_btrfs(lab) as host:
         types(lab, "snapshot bench")
 
@@ -77,9 +76,10 @@ def recover(lab: Lab, runs: int = 3) -> Figure:
 
         def bare() -> float:
             host.sh(WRITE)
-            return seconds(lambda: host.sh(f"{DOWN}\n{UP}", timeout=120))
+            taken = seconds(lambda: host.sh(DOWN, timeout=300))
+            start(lab)
+            return taken
 
         medians = in_turn(ours, bare, runs)
-    return Figure(
-        "recover of 3 GB on btrfs", *medians, "the container's stop, syncfs and start", "1.0 s more"
-    )
+    return Figure("recover of 3 GB on btrfs, until sshd answers", *medians,
+                  "the container's own shutdown, and syncfs", "1.0 s more")  # fmt: skip

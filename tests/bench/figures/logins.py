@@ -194,7 +194,7 @@ def save_to_login(lab: Lab) -> Figure:
             laptop.sh(f"rm -f {KEYS}/bench*")
     return Figure(
         "save on the page until the key opens a container", *medians,
-        "one login to the container", "under 2 s",
+        "one login to the container", "under 1.0 s",
     )  # fmt: skip
 
 

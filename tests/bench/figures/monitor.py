@@ -168,6 +168,20 @@ def page_times(page: Page, when: str) -> Iterator[Figure]:
         yield Figure(f"{path} x 10, {when}", *medians, "a small file of the same page", target)
 
 
+def of_metrics(page: Page) -> Figure:
+    """CPU that one /metrics takes of the page. Loads that come meanwhile are in both numbers."""
+
+    def cpu(path: str) -> float:
+        before = cpu_of(page.process.pid)
+        for _ in range(20):
+            page.get(path)
+        return (cpu_of(page.process.pid) - before) / 20
+
+    medians = in_turn(partial(cpu, "/metrics"), partial(cpu, "/static/icon.svg"), 5)
+    floor = "a small file of the same page"
+    return Figure(f"CPU of one /metrics, {SERVERS} servers", *medians, floor, "under 0.05 s")
+
+
 def in_a_browser(page: Page, when: str) -> Figure:
     """How long Chromium takes until the monitor is loaded, after the first time."""
     with sync_playwright() as playwright:
@@ -205,6 +219,7 @@ def figures() -> Iterator[Figure]:
         yield _cpu(f"{SERVERS} servers", pid, "under 6 s: a tenth of a core")
         print(f"the generator, apart: {(cpu_of(generator) - before) * 60 / LASTS:.1f} s a minute")
         yield from page_times(page, f"{SERVERS} servers")
+        yield of_metrics(page)
         with watched(page, WATCHERS) as said:
             yield from _watched(page, said, f"{WATCHERS} watch")
             for n, (what, script) in enumerate(LIES.items()):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from statistics import quantiles
 
 from laboratory.directory.people import LQCHEN
 from laboratory.hosts import Lab
@@ -34,16 +35,20 @@ until ssh -F none -i "$1" -o IdentitiesOnly=yes -o BatchMode=yes -o StrictHostKe
 """`register` takes the keys of all users, and refuses who names somebody else: harmless to ask."""
 
 
-def key_removed(lab: Lab) -> Figure:
-    """All ten servers, against one of them."""
+def key_removed(lab: Lab, runs: int = 10) -> Figure:
+    """All ten servers, against one of them: at the 95th percentile of so many runs in turn."""
     with page_running(lab), _simulated(lab):
-        return Figure(
-            "key removed on the page until 10 servers refuse it",
-            _removal(lab, REAL + SIMULATED),
-            _removal(lab, REAL[:1]),
-            "the same for one server; 8 of the 10 are simulated",
-            "under 3 s",
-        )
+        pairs = [(_removal(lab, REAL + SIMULATED), _removal(lab, REAL[:1])) for _ in range(runs)]
+    ours, floor = (
+        quantiles(times, n=20, method="inclusive")[-1] for times in zip(*pairs, strict=True)
+    )
+    return Figure(
+        "key removed on the page until 10 servers refuse it, 95th percentile",
+        ours,
+        floor,
+        "the same for one server; 8 of the 10 are simulated",
+        "under 1.0 s",
+    )
 
 
 @contextmanager
