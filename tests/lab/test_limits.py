@@ -65,7 +65,6 @@ class TestWhileItRuns:
     def test_they_are_seen_inside(self, limited: Fleet) -> None:
         total = limited.types("ssh gpu17 free -m").stdout.splitlines()[1].split()[1]
         assert total == "512"
-        assert float(limited.types("ssh gpu17 cat /proc/uptime").stdout.split()[0]) < 3600
 
     def test_status_says_used_and_limit(self, limited: Fleet) -> None:
         said = limited.types("ssh gpu17-manage status").stdout
@@ -114,14 +113,15 @@ class TestWhileItRuns:
         look = """
             echo $(ps -o etimes= -p 1) $(cut -d. -f1 /proc/uptime) $(date +%s) \
                 $(date -d "$(ps -o lstart= -p 1)" +%s) $(sed -n "s/btime //p" /proc/stat)"""
-        of_the_server = int(limited.gpu17.sh("sed -n 's/^btime //p' /proc/stat").stdout)
+        start = "systemctl show -P ExecMainStartTimestamp lxc-gpu@lqchen"
+        outside = int(limited.gpu17.sh(f'date -d "$({start})" +%s').stdout)
         for way in ("ssh gpu17", "ssh gpu17-manage shell"):
             done = limited.types(f"{way} '{look}'")
             runs, up, now, began, boot = map(int, done.stdout.split())
-            assert 0 <= runs <= up + 1 < 3600, (way, done.stdout)
+            assert 0 <= runs <= up + 1, (way, done.stdout)
             assert abs(began + runs - now) <= 2, "two ways to say the same, in whole seconds"
             assert abs(boot + up - now) <= 2
-            assert boot >= of_the_server
+            assert boot >= outside - 2, "the server's own is older"
 
     def test_too_many_tasks_are_refused_and_no_neighbour_notices(self, limited: Fleet) -> None:
         bomb = "for n in $(seq 400); do sleep 60 & done; wait"
