@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from reconciler.disk.subvolumes import opened
 from reconciler.host import places
 from reconciler.mounts.bind import Bind
 from reconciler.mounts.locked_mount import unmount
@@ -152,7 +152,7 @@ def users() -> list[str]:
 def given(user: str) -> list[Device]:
     """What the user's container got at its start, and still has. OSError if it can't be read."""
     try:
-        with _opened(folder(user)) as there:
+        with opened(folder(user)) as there:
             return [
                 Device(_path(name), os.stat(name, dir_fd=there, follow_symlinks=False).st_rdev)
                 for name in _names(there)
@@ -172,7 +172,7 @@ def give(user: str, subid: int, devices: Iterable[Device], strict: Iterable[Devi
     place.mkdir(mode=0o700, exist_ok=True)
     if not place.is_mount():
         command.run(["mount", "-t", "tmpfs", "-o", OPTIONS, "lxc-gpu-devices", str(place)])
-    with _opened(place) as there:
+    with opened(place) as there:
         os.fchown(there, 0, subid)
         os.fchmod(there, 0o710)
         for name in _names(there):
@@ -187,7 +187,7 @@ def give(user: str, subid: int, devices: Iterable[Device], strict: Iterable[Devi
 
 def take_away(user: str, devices: Iterable[Path]) -> None:
     """Take nodes from a container, also from one that runs; what it has open stays open."""
-    with _opened(folder(user)) as there:
+    with opened(folder(user)) as there:
         for device in devices:
             _close(there, _name(device))
 
@@ -199,15 +199,6 @@ def remove(user: str) -> None:
     if place.is_mount():
         unmount(place)
     place.rmdir()
-
-
-@contextmanager
-def _opened(place: Path) -> Iterator[int]:
-    there = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        yield there
-    finally:
-        os.close(there)
 
 
 def _names(there: int) -> list[str]:

@@ -16,7 +16,7 @@ from reconciler.host import locks, places
 from reconciler.host.places import rootfs
 from reconciler.mounts.tree import Tree
 from reconciler.plan import Tell
-from reconciler.spares import store
+from reconciler.spares import notes, store
 from reconciler.spares.decision import UNPACKED
 from reconciler.systems.choice import chosen
 from reconciler.systems.folders import beside
@@ -35,7 +35,7 @@ NOBODY_ELSES = {
 
 def template(view: View, name: str) -> Path:
     """A template of the server; LxcGpuError if it isn't there."""
-    path = places.TEMPLATES / f"{name}.tar.zst"
+    path = notes.archive(name)
     if not path.is_file():
         raise LxcGpuError(
             "template-missing",
