@@ -119,10 +119,12 @@ def wait(
     tick: Callable[[float], None],
     *,
     leave: bool = True,
+    left_behind: float = LEFT_BEHIND,
 ) -> Ended:
     """Until it ends, its output in `stream`.
 
     What it left running inside is the container's own business, if it may `leave` anything.
+    `left_behind`: as for `end`.
     """
     begun, said, status = time.monotonic(), b"", None
     os.set_blocking(stream, False)
@@ -137,15 +139,15 @@ def wait(
             status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
             break
     else:
-        end(child, grace=0)
+        end(child, grace=0, left_behind=left_behind)
     return Ended(status, said.decode("utf-8", "replace"))
 
 
-def end(child: int, grace: float = GRACE) -> None:
+def end(child: int, grace: float = GRACE, left_behind: float = LEFT_BEHIND) -> None:
     """Hang up on the child and on all of its session; who is still there then is killed.
 
-    Who waits for a FUSE program of the container's can't be, and is left behind: it is the
-    container's, and ends with it (setup/executables/ended).
+    That may take `left_behind` seconds. Who waits for a FUSE program of the container's can't be,
+    and is left behind: it is the container's, and ends with it (setup/executables/ended).
     """
     if grace:
         _signal_session(child, signal.SIGHUP)
@@ -156,7 +158,7 @@ def end(child: int, grace: float = GRACE) -> None:
         if not _signal_session(child, signal.SIGKILL):
             break
         time.sleep(0.01)
-    until = time.monotonic() + LEFT_BEHIND
+    until = time.monotonic() + left_behind
     while os.waitpid(child, os.WNOHANG)[0] == 0 and time.monotonic() < until:
         time.sleep(0.01)
 

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 
 from reconciler.children import inside
 from reconciler.host.journal import event
 from state.errors import LxcGpuError
 
 PATIENCE = 1.0
-"""Seconds: what stands at that place is the container's, and may not answer."""
+"""Seconds, for all containers: what stands at that place is theirs, and may not answer."""
+AT_ONCE = 64
+"""Containers in which it is asked at the same time: each costs a process and a descriptor."""
 _FSCONFIG, _FSPICK = 431, 433
 _AT_FDCWD, _CLOEXEC_NO_FOLLOW = -100, 1 | 2
 _SET_STRING, _RECONFIGURE = 1, 7
@@ -29,22 +33,37 @@ def mount_entry(memory: int | None) -> tuple[str, ...]:
     return (f"tmpfs dev/shm tmpfs nosuid,nodev,mode=1777,size={_size(memory)},create=dir 0 0",)
 
 
-def fit(user: str, memory: int | None) -> None:
-    """The same in the user's container while it runs, with another limit.
+def fit(memory: Mapping[str, int | None]) -> None:
+    """The same in users' containers while they run, with other limits: all together in PATIENCE.
 
     One that is fuller than that stays as it is until the next start; the journal says so.
     """
+    users = sorted(memory)
+    until = time.monotonic() + PATIENCE
+    for some in (users[at : at + AT_ONCE] for at in range(0, len(users), AT_ONCE)):
+        with ExitStack() as opened:
+            begun = [(user, _begun(user, memory[user], opened)) for user in some]
+            for user, child in begun:
+                if child is None:  # it has ended meanwhile
+                    continue
+                left = max(0.02, until - time.monotonic())  # each is looked at once
+                ended = inside.wait(*child, left, lambda _: None, left_behind=left)
+                if ended.status != 0:
+                    why = ended.said.strip() or "no answer"
+                    event("shared-memory", user=user, size=_size(memory[user]), why=why)
+
+
+def _begun(user: str, memory: int | None, opened: ExitStack) -> tuple[int, int] | None:
+    """The child that does it, and what it says."""
     reader, writer = os.pipe2(os.O_CLOEXEC)
-    with os.fdopen(reader, "rb", buffering=0) as stream:
-        try:
-            child = inside.started(user, _resizing(_size(memory)), kept=(writer,), says=writer)
-        except LxcGpuError:  # it has ended meanwhile
-            return
-        finally:
-            os.close(writer)
-        ended = inside.wait(child, stream.fileno(), PATIENCE, lambda _: None)
-    if ended.status != 0:
-        event("shared-memory", user=user, size=_size(memory), why=ended.said.strip() or "no answer")
+    opened.callback(os.close, reader)
+    try:
+        child = inside.started(user, _resizing(_size(memory)), kept=(writer,), says=writer)
+    except LxcGpuError:
+        return None
+    finally:
+        os.close(writer)
+    return child, reader
 
 
 def _size(memory: int | None) -> str:

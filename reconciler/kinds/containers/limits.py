@@ -7,7 +7,7 @@ limited at once. Without a drop-in the defaults of lxc-gpu@.service hold.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -97,10 +97,7 @@ class LimitsKind:
         for change in changes:
             try:
                 if container_unit(change.name) in runs:
-                    wanted = change.after or UnitLimits()
-                    if wanted.memory != (change.before or UnitLimits()).memory:
-                        shared_memory.fit(change.name, wanted.memory)
-                    whole = wanted.over(defaults)
+                    whole = (change.after or UnitLimits()).over(defaults)
                     limited_units.limit(container_unit(change.name), whole.settings())
                 path = _drop_in(change.name)
                 path.parent.mkdir(mode=0o755, exist_ok=True)
@@ -113,6 +110,7 @@ class LimitsKind:
                 _drop_in(change.name).unlink()
                 if not any(_drop_in(change.name).parent.iterdir()):
                     _drop_in(change.name).parent.rmdir()
+        shared_memory.fit(_resized(c for c in changes if container_unit(c.name) in runs))
         return failed
 
     def describe(self, change: Change[UnitLimits]) -> str:
@@ -126,6 +124,14 @@ class LimitsKind:
             f"{of.tasks} tasks" if of.tasks is not None else "",
         ]
         return f"limit {change.name}'s container: {', '.join(word for word in words if word)}"
+
+
+def _resized(changes: Iterable[Change[UnitLimits]]) -> dict[str, int | None]:
+    """Whose memory is another than before, and how much it is."""
+    pairs = {c.name: (c.before or UnitLimits(), c.after or UnitLimits()) for c in changes}
+    return {
+        n: after.memory for n, (before, after) in pairs.items() if before.memory != after.memory
+    }
 
 
 def _drop_in(user: str) -> Path:
