@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from state import command
 from state.errors import LxcGpuError
 from state.files import read_text
 
+DRM = Path("/sys/class/drm")
 MODPROBE_LIMIT = 20.0
 """Seconds that nvidia-modprobe may take: it may have to load the module."""
 
@@ -80,7 +81,7 @@ def _has_card(bus: Path = Path("/sys/bus/pci/devices")) -> bool:
 def nodes(minors: frozenset[int] | None = None, dev: Path = DEV) -> tuple[Path, ...]:
     """The driver's device files that are there now; of the GPUs' own ones, those with `minors`."""
     files = [*sorted(dev.glob("nvidia*")), *sorted(dev.glob("nvidia-caps/*"))]
-    return tuple(node for node in files if node.is_char_device() and _wanted(node.name, minors))
+    return tuple(node for node in files if node.is_char_device() and passes(node, minors))
 
 
 def is_drivers(device: Path) -> bool:
@@ -88,9 +89,37 @@ def is_drivers(device: Path) -> bool:
     return device.match("/dev/nvidia*") or device.match("/dev/nvidia-caps/*")
 
 
-def _wanted(name: str, minors: frozenset[int] | None) -> bool:
-    own = re.fullmatch(r"nvidia([0-9]+)", name, re.ASCII)
-    return minors is None or own is None or int(own[1]) in minors
+def minors_in(devices: Iterable[Path]) -> frozenset[int]:
+    """Of which GPUs the own device files are among these. Pure."""
+    return frozenset(int(own[1]) for own in map(_own, devices) if own)
+
+
+def known_minors(wanted: Sequence[str] | None, proc: Path = PROC) -> frozenset[int] | None:
+    """The minors of the GPUs that a container may have; None: of all.
+
+    All, too, where one can't be told without asking the driver: no UUID is in /proc before use.
+    """
+    if wanted is None:
+        return None
+    minors, unknown = choose(wanted, cards(proc))
+    return None if unknown else minors
+
+
+def passes(device: Path, minors: frozenset[int] | None, drm: Path = DRM, proc: Path = PROC) -> bool:
+    """Whether a device file, also one of drm's, is no way to another GPU of NVIDIA's than these."""
+    if minors is None:
+        return True
+    if own := _own(device):
+        return int(own[1]) in minors
+    bus = drm / device.name / "device"
+    if not device.match("/dev/dri/*") or (bus / "driver").resolve().name != "nvidia":
+        return True
+    card = of_proc(read_text(proc / "gpus" / bus.resolve().name / "information") or "")
+    return card is not None and card.minor in minors
+
+
+def _own(device: Path) -> re.Match[str] | None:
+    return re.fullmatch(r"nvidia([0-9]+)", device.name, re.ASCII)
 
 
 def for_container(wanted: Sequence[str] | None) -> tuple[tuple[Path, ...], tuple[LxcGpuError, ...]]:

@@ -12,6 +12,7 @@ from reconciler.container import device_nodes
 from reconciler.container.device_nodes import FOR_ALL
 from reconciler.host.journal import event
 from reconciler.mounts.bind import Bind
+from reconciler.nvidia import nodes
 from state.errors import LxcGpuError, os_error
 from state.view import Resident, View
 
@@ -26,6 +27,8 @@ def binds(
     wanted = view.devices_of(user)
     paths = [path for pattern in (*FOR_ALL, *wanted) for path in device_nodes.named(pattern)]
     paths = list(dict.fromkeys(paths))  # `video0` and `video*` may both be named
+    minors = None if resident.gpus is None else nodes.minors_in(drivers)
+    paths = [path for path in paths if nodes.passes(path, minors)]
     devices, wrong = device_nodes.looked_at(paths)
     strict, unfit = device_nodes.looked_at(drivers)
     wrong += unfit
@@ -48,13 +51,18 @@ def seen(view: View, user: str) -> dict[str, str]:
         given = [device.path for device in device_nodes.given(user)]
     except OSError as error:
         return dict.fromkeys(view.devices_of(user), os_error(error).message)
-    return {name: _why_not(name, view, given) for name in view.devices_of(user)}
+    gpus = view.residents[user].gpus
+    minors = None if gpus is None else nodes.minors_in(given)
+    return {name: _why_not(name, view, given, minors) for name in view.devices_of(user)}
 
 
-def _why_not(name: str, view: View, given: Sequence[Path]) -> str:
-    there = device_nodes.named(name)
-    if not there:
+def _why_not(name: str, view: View, given: Sequence[Path], minors: frozenset[int] | None) -> str:
+    named = device_nodes.named(name)
+    if not named:
         return device_nodes.missing(name).message
+    there = [path for path in named if nodes.passes(path, minors)]
+    if not there:
+        return "It leads to GPUs that aren't among yours."
     fit, wrong = device_nodes.looked_at(there)
     if all(device.path in given for device in fit):
         return " ".join(error.message for error in wrong)

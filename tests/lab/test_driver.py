@@ -331,6 +331,9 @@ class TestWhichGpus:
             assert self.nodes(fleet) == sorted([*control, "nvidia1"])
             named = fleet.types("ssh gpu17 cat /etc/cdi/nvidia.yaml").stdout
             assert (nvidia.UUIDS[1] in named, nvidia.UUIDS[0] in named) == (True, False)
+            nvidia.choose_gpus(fleet, "lqchen", f"[{nvidia.UUIDS[0]}]")
+            shut = fleet.types("ssh gpu17 ls -ln /dev/nvidia1").stdout
+            assert shut.startswith("c--------- "), "it is taken from a container that runs, too"
             made = fleet.types("ssh gpu17 'sudo mknod /dev/nvidia0 c 195 0'")
             assert "Operation not permitted" in made.stderr
             said = restart_with_gpus(fleet, '["0", "7"]')

@@ -6,18 +6,31 @@ or is another device by now, is taken from containers that run, too.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
 from reconciler.container import device_nodes
-from reconciler.nvidia.nodes import is_drivers
+from reconciler.nvidia import nodes
 from reconciler.plan import Change, Lock, Observed, Tell
 from state.errors import LxcGpuError, os_error
 from state.view import View
 
 Nodes = tuple[Path, ...]
 """Those that a container has and may not have."""
+
+
+def _may_have(view: View, user: str) -> Callable[[Path], bool]:
+    """Which device files the user's container may have."""
+    resident = view.residents.get(user)
+    if resident is None:
+        return lambda _: False
+    names = (*device_nodes.FOR_ALL, *view.devices_of(user))
+    minors = nodes.known_minors(resident.gpus)
+    return lambda device: (
+        (device_nodes.is_named(device, names) or nodes.is_drivers(device))
+        and nodes.passes(device, minors)
+    )
 
 
 class DeviceKind:
@@ -42,13 +55,8 @@ class DeviceKind:
             except OSError as error:
                 unreadable[user] = os_error(error)
                 continue
-            may = (*device_nodes.FOR_ALL, *view.devices_of(user)) if user in found else ()
-            found[user] = tuple(
-                node.path
-                for node in given
-                if not (device_nodes.is_named(node.path, may) or (may and is_drivers(node.path)))
-                or not still_is(node)
-            )
+            may = _may_have(view, user)
+            found[user] = tuple(n.path for n in given if not may(n.path) or not still_is(n))
         return Observed(found, unreadable)
 
     def apply(

@@ -121,6 +121,37 @@ class TestNodes:
         assert nodes.choose(("GPU-b", "0"), (A, B)) == (frozenset({0, 3}), ())
         assert nodes.choose(("1", "GPU-x", "2"), (A, B)) == (frozenset({0}), ("GPU-x", "2"))
 
+    def test_no_way_leads_to_another_gpu(self, tmp_path: Path) -> None:
+        """Also where nvidia-drm gives each GPU a render node, which `devices` may name."""
+        proc, drm, bus = tmp_path / "proc", tmp_path / "drm", tmp_path / "bus"
+        for number, (address, driver) in enumerate(
+            [("0000:07:00.0", "nvidia"), ("0000:09:00.0", "nvidia"), ("0000:00:02.0", "i915")]
+        ):
+            (tmp_path / driver).mkdir(exist_ok=True)
+            (bus / address).mkdir(parents=True)
+            (bus / address / "driver").symlink_to(tmp_path / driver)
+            (drm / f"renderD{128 + number}").mkdir(parents=True)
+            (drm / f"renderD{128 + number}" / "device").symlink_to(bus / address)
+        (proc / "gpus/0000:07:00.0").mkdir(parents=True)
+        (proc / "gpus/0000:07:00.0/information").write_text(INFORMATION)
+
+        def passes(device: str, *minors: int) -> bool:
+            return nodes.passes(Path("/dev") / device, frozenset(minors), drm, proc)
+
+        assert passes("dri/renderD128", 3)
+        assert not passes("dri/renderD128", 0)
+        assert not passes("dri/renderD129", 0, 3), "which one it is isn't known"
+        assert passes("dri/renderD130")
+        assert nodes.passes(Path("/dev/dri/renderD129"), None, drm, proc), "of all GPUs"
+        assert passes("nvidia3", 3)
+        assert not passes("nvidia3", 0)
+        assert passes("nvidiactl")
+        assert passes("kvm")
+        assert nodes.minors_in([Path("/dev/nvidia3"), Path("/dev/nvidiactl")]) == {3}
+        assert nodes.known_minors(("0",), proc) == {3}
+        assert nodes.known_minors(("0", "GPU-not-used-yet"), proc) is None
+        assert nodes.known_minors((), proc) == frozenset()
+
 
 class TestSpecification:
     def test_mounts_and_the_meaning_of_hooks(self, tmp_path: Path) -> None:
