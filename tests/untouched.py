@@ -16,9 +16,9 @@ ROOT = Path(__file__).parents[1]
 LAB_TESTS = "tests/lab/test_lab.py"
 FILES = (
     "setup/**/*",
-    *("state/*.py", "state/model/*.py", "state/wire/*.py"),
-    *("reconciler/*.py", "reconciler/host/*.py", "reconciler/container/*.py"),
-    *(f"reconciler/{room}/*.py" for room in ("archives", "children", "disk", "mounts", "spares")),
+    *("state/*.py", "state/model/*.py"),
+    *("reconciler/__init__.py", "reconciler/host/*.py", "reconciler/container/*.py"),
+    *(f"reconciler/disk/{name}.py" for name in ("__init__", "removal", "subvolumes")),
     *("tests/patience.py", "tests/lab/__init__.py", "tests/lab/conftest.py"),
     *("tests/lab/running.py", LAB_TESTS),
 )

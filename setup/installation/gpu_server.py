@@ -18,7 +18,6 @@ from reconciler.disk.removal import remove_tree
 from reconciler.host import kernel_settings, marker, places, slices
 from reconciler.host.config import not_punished, read_server_config
 from reconciler.host.published import published_view
-from reconciler.spares import store
 from state import command
 from state.errors import LxcGpuError
 from state.files import read_text
@@ -383,9 +382,12 @@ def _undo_spares(steps: Steps) -> None:
     """Remove the systems that are ready: nobody's, with set-uid programs of root's in them."""
     with suppress(LxcGpuError):  # another server's disk, or none
         view = published_view()
-        if view is not None and marker.check(view) and store.names(view):
-            steps.say(f"remove {store.store(view)}")
-            remove_tree(store.store(view))
+        if view is None or not marker.check(view):
+            return
+        store = Path(view.containers) / places.STORE
+        if store.is_dir():
+            steps.say(f"remove {store}")
+            remove_tree(store)
 
 
 if __name__ == "__main__":
