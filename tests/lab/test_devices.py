@@ -215,13 +215,20 @@ class TestPassedOn:
         assert listed(fleet)["fuse"][:2] == ("crw-------", "1000:1000")
 
     def test_nobody_else_passes_through(self, fleet: Fleet, gpu17: Host, passed_on: str) -> None:
-        """Neither another person's account and ids, nor the person's own account on the server."""
+        """Neither another person's account and ids, nor the folder for the person's own account.
+
+        That one began the container's user namespace, and so may look into it (user_namespaces(7)).
+        """
         ids = gpu17.sh("sed -n 's/^ann:\\([0-9]*\\):.*/\\1/p' /etc/subuid").stdout.strip()
         first = gpu17.sh("pgrep -o -P $(systemctl show -P MainPID lxc-gpu@lqchen)").stdout.strip()
         node = "/run/lxc-gpu/devices/lqchen/fuse"
-        for who in ("--reuid=ann --regid=ann --init-groups", "--reuid=lqchen --clear-groups "
-                    "--regid=lqchen", f"--reuid={ids} --regid={ids} --clear-groups"):  # fmt: skip
-            for path in (node, f"/proc/{first}/root/dev/fuse"):
+        inside = f"/proc/{first}/root/dev/fuse"
+        for who, *paths in (
+            ("--reuid=ann --regid=ann --init-groups", node, inside),
+            (f"--reuid={ids} --regid={ids} --clear-groups", node, inside),
+            ("--reuid=lqchen --regid=lqchen --clear-groups", node),
+        ):
+            for path in paths:
                 done = gpu17.run(["sh", "-c", f"setpriv {who} cat {path}"], check=False)
                 assert "Permission denied" in done.stderr, (who, path, done.stderr)
 
