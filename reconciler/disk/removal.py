@@ -8,7 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from reconciler.disk import subvolumes
+from reconciler.host.journal import event
 from state import command
+from state.errors import LxcGpuError
 
 TRASH = ".trash-"
 """How the names of systems begin that are being removed."""
@@ -45,6 +47,12 @@ def delete(trash: Path) -> None:
 
 
 def delete_trash(folder: Path) -> None:
-    """Delete what in a folder was put away by programs that were killed; no folder: nothing."""
+    """Delete what in a folder was put away by programs that were killed; no folder: nothing.
+
+    What can't be deleted keeps nobody from work; the journal says so.
+    """
     for trash in folder.glob(f"{TRASH}*"):
-        delete(trash)
+        try:
+            delete(trash)
+        except (LxcGpuError, OSError) as error:
+            event("not-removed", what=trash, why=str(error))

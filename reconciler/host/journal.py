@@ -10,7 +10,7 @@
 | unconfined | a container starts without AppArmor's profile, on a server that has AppArmor |
 | shared-memory | /dev/shm of a container that runs doesn't follow its new limit; `why=` says why |
 | undertaken | a snapshot was taken, a container's system replaced; `what=` says which |
-| not-removed | a container's system was replaced, and the one before can't be removed; `why=` |
+| not-removed | what is left of a system or a snapshot can't be removed now; `why=` |
 | changed | a round changed something that the state wants |
 | drift | a round put back what was changed by hand |
 | failed | a round could not put something right |

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import time
 from collections.abc import Collection, Iterator
 from dataclasses import replace
@@ -155,6 +156,21 @@ def test_what_a_kill_left_half_removed_goes_with_the_next_work(view: View, next_
         folders.clear(slot.parent.parent)
     left = ["next"] if next_work == "snapshot" else []
     assert [path.name for path in slot.parent.iterdir()] == left
+
+
+def test_what_can_not_be_removed_keeps_nobody_from_work(view: View) -> None:
+    here = Path(view.containers) / "lqchen"
+    busy, other = here / ".trash-busy", here / ".trash-other"
+    for folder in (busy / "mounted", other):
+        folder.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "busy", busy / "mounted"], check=True)
+    try:
+        folders.clear(here)
+        assert (busy.exists(), other.exists()) == (True, False)
+    finally:
+        subprocess.run(["umount", busy / "mounted"], check=True)
+    folders.clear(here)
+    assert not busy.exists()
 
 
 def test_one_removed_leaves_the_others(view: View) -> None:
