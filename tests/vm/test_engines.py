@@ -48,9 +48,10 @@ def gives(fleet: Fleet, gpu17: VirtualMachine) -> Iterator[str]:
     folder = engines.archive((gpu17.folder / "template.tar.zst").resolve())
     seen = engines.seen_by_the_machine(folder)
     init = f"$(pgrep -P {shown(gpu17, 'lqchen', 'MainPID')})"
-    # Large reads: each is a question to the machine below (9p).
+    # Large reads, for each is a question to the machine below (9p); larger ones than its messages
+    # come back short, which tar takes for the end of a file.
     yield (
-        f"tar --blocking-factor=512 -C {seen} -c {{}} | "
+        f"tar --blocking-factor=256 -C {seen} -c {{}} | "
         f"nsenter --target {init} --all sh -c 'mkdir -p {ARCHIVE}; tar -C {ARCHIVE} -x'"
     )
     entered(gpu17, "lqchen", f"rm -rf {ARCHIVE}")
