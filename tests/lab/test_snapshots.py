@@ -140,6 +140,10 @@ def paused(fleet: Fleet) -> Iterator[Host]:
     fleet.gpu17.sh("pkill -CONT -x zstd || true")
 
 
+KILL_TAR = "until pkill -KILL -x tar; do sleep 0.1; done; pkill -CONT -x zstd"
+"""zstd, which is paused, may have begun a moment before it."""
+
+
 def _begin(fleet: Fleet, words: str = "snapshot") -> None:
     """Somebody types that and doesn't wait for the end."""
     fleet.types(f"nohup ssh gpu17-manage {words} >/tmp/said 2>&1 & echo $! >/tmp/typed")
@@ -303,14 +307,14 @@ class TestInterruptions:
 
     def test_a_tar_that_is_killed_is_no_snapshot(self, fleet: Fleet, paused: Host) -> None:
         _begin(fleet)
-        paused.sh("pkill -KILL -x tar; pkill -CONT -x zstd")
+        paused.sh(KILL_TAR)
         eventually(lambda: "could not be packed" in fleet.types("cat /tmp/said").stdout)
         assert paused.sh(f"ls -A {FOLDER}").stdout == ""
 
     def test_a_stream_that_is_not_whole_does_not_unpack(self, fleet: Fleet, paused: Host) -> None:
         fleet.types("nohup ssh gpu17-manage snapshot --to-stdout >/tmp/stream 2>/tmp/said &")
         eventually(lambda: paused.sh("test -e /run/paused", check=False).ok)
-        paused.sh("pkill -KILL -x tar; pkill -CONT -x zstd")
+        paused.sh(KILL_TAR)
         eventually(lambda: "could not be packed" in fleet.types("cat /tmp/said").stdout)
         assert not fleet.types("zstd -dc /tmp/stream >/dev/null").ok
 
