@@ -52,7 +52,7 @@ def _owner(argv: Sequence[str]) -> tuple[str, dict[str, str]]:
     (owner,) = argv
     typed = os.environ.get("SSH_ORIGINAL_COMMAND", "").strip()
     name, *words = typed.split() or [owner]
-    if name.lower() != owner:
+    if name.lower() != owner or (words and not words[0].startswith("--")):
         raise LxcGpuError(
             "not-your-key",
             f"This key is {owner}'s: it registers {owner} and nobody else.",
