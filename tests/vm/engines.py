@@ -7,6 +7,7 @@ from Debian's unstable, with the C library that it was made for.
 
 from __future__ import annotations
 
+import platform
 import shutil
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
@@ -35,7 +36,6 @@ Dir::Etc::SourceList "{folder}/sources.list";
 Dir::Etc::SourceParts "-";
 APT::Sandbox::User "root";
 """
-UNSTABLE = "deb http://deb.debian.org/debian sid main\n"
 
 
 def archive(template: Path) -> Path:
@@ -87,7 +87,7 @@ def _packed_anew(package: Path, made: Path, work: Path) -> str:
 
 def _newer_runc(made: Path, work: Path, status: Path) -> None:
     (work / "lists").mkdir()
-    (work / "sources.list").write_text(UNSTABLE)
+    (work / "sources.list").write_text(f"deb {_mirror()} sid main\n")
     (work / "apt.conf").write_text(APT.format(folder=work, status=status))
     environment = {**package_lists.apt_environment(), "APT_CONFIG": str(work / "apt.conf")}
     run(["apt-get", "-qq", "update"], env=environment, timeout=900)
@@ -104,6 +104,14 @@ def _newer_runc(made: Path, work: Path, status: Path) -> None:
     run(["dpkg-deb", "--extract", tool, work / "tool"])
     run([work / "tool/usr/bin/patchelf", "--set-interpreter", f"{NEWER}/{INTERPRETER}",
          "--force-rpath", "--set-rpath", NEWER, program])  # fmt: skip
+
+
+def _mirror() -> str:
+    """Where this machine gets its own packages."""
+    own = platform.freedesktop_os_release()["VERSION_CODENAME"]
+    words = ["apt-get", "indextargets", "--format", "$(SITE) $(RELEASE)", "Created-By: Packages"]
+    listed = run(words, env=package_lists.apt_environment()).stdout.splitlines()
+    return next(site for site, release in map(str.split, listed) if release == own)
 
 
 def _downloaded(
