@@ -28,7 +28,7 @@ def clock_lines(since_boot: float) -> str:
 
 
 def own_clock() -> str:
-    """The same for a start now; nothing on a kernel without time namespaces."""
+    """The configuration's lines for a start now; empty on a kernel without time namespaces."""
     if not SUPPORTED.exists():
         return ""
     return clock_lines(time.clock_gettime(time.CLOCK_BOOTTIME))

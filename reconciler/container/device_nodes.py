@@ -48,7 +48,7 @@ class Device:
 
     path: Path
     number: int
-    """As makedev(3) makes it."""
+    """Major and minor in one (makedev(3))."""
     for_others: int = 0
     """What its mode on the server lets others do."""
 
@@ -145,7 +145,7 @@ def folder(user: str) -> Path:
 
 
 def users() -> list[str]:
-    """Who has such a folder."""
+    """The users who have a folder of nodes."""
     return sorted(f.name for f in places.DEVICES.iterdir()) if places.DEVICES.is_dir() else []
 
 

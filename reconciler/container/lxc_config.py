@@ -44,7 +44,7 @@ def resolvers_line(resolv_conf: str) -> str:
 
 
 def resolvers_in(config: str) -> str | None:
-    """The same, from a configuration; None if it is of a release that noted none. Pure."""
+    """The resolvers that a configuration notes; None if an earlier release wrote it. Pure."""
     return next(
         (f"{line}\n" for line in config.splitlines() if line.startswith(_RESOLVERS.rstrip())), None
     )

@@ -34,7 +34,7 @@ def mount_entry(memory: int | None) -> tuple[str, ...]:
 
 
 def fit(memory: Mapping[str, int | None]) -> None:
-    """The same in users' containers while they run, with other limits: all together in PATIENCE.
+    """Fit /dev/shm of users' running containers to their limits, all together within PATIENCE.
 
     One that is fuller than that stays as it is until the next start; the journal says so.
     """

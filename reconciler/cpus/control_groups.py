@@ -79,7 +79,7 @@ class Unified:
         return next(filter(None, map(parse, texts)), frozenset())
 
     def held(self) -> Mapping[str, Cpus]:
-        """As the kernel has it; these files are root's, in groups that are the users'."""
+        """The CPUs that the kernel gives each. Users own the groups, root these files in them."""
         texts = {user: _text(group / "cpuset.cpus") for user, group in _running(self._slice)}
         sets = {user: parse(text) for user, text in texts.items() if text is not None}
         everything = self._all()
@@ -232,7 +232,7 @@ def _too_fast(user: str) -> LxcGpuError:
     return LxcGpuError(
         "cpus-busy",
         f"{user}'s container starts programs faster than they can be kept to its CPUs.",
-        "It is tried again by itself.",
+        "Nothing needs doing: the next round tries again.",
     )
 
 
@@ -241,5 +241,5 @@ def _too_many_groups() -> LxcGpuError:
         "cpus-busy",
         f"The container has more than {MOST_GROUPS} control groups, or more than {DEEPEST} in one "
         "another: its programs are not kept to its CPUs.",
-        "Its limit (`cpus`) holds all the same. It is tried again by itself.",
+        "Its limit (`cpus`) holds all the same, and the next round tries again.",
     )

@@ -10,8 +10,7 @@ import errno
 import fcntl
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -38,7 +37,6 @@ COPYING = 3600.0
 FREED = 2.0
 """Seconds that the room of what was removed takes to come back: xfs frees it in the background."""
 _FICLONE = 0x40049409
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def store(view: View) -> Path:
@@ -132,14 +130,14 @@ def take(view: View, template: str, tree: Tree, owner: Owner, tell: Tell) -> boo
 def _renamed(view: View, spare: Spare, tree: Tree, owner: Owner, tell: Tell) -> bool:
     """Take one away for good."""
     slot = store(view) / spare.ident
-    with locks.lock(TAKEN), _opened(tree.slot.parent) as around:
+    with locks.lock(TAKEN), subvolumes.opened(tree.slot.parent) as around:
         if not _is_there(slot):
             return False
         project, _ = project_quota.project_of(around)
         if project and not _fits(around, project, spare.size):
             return False  # unpacking says so, at the point where it is too much
         if project:
-            with _opened(slot) as top:  # else the kernel refuses the rename (EXDEV)
+            with subvolumes.opened(slot) as top:  # else the kernel refuses the rename (EXDEV)
                 project_quota.assign(top, project, passed_on=True)
         (tree.slot / RAW).rmdir()
         tree.slot.rmdir()
@@ -195,7 +193,7 @@ def share(base: Path, tree: Tree, owner: Owner) -> None:
     """
     if subvolumes.is_on_btrfs(base):
         (tree.slot / RAW).rmdir()
-        with _opened(base / RAW) as source, _opened(tree.slot) as parent:
+        with subvolumes.opened(base / RAW) as source, subvolumes.opened(tree.slot) as parent:
             group = group_quota.of(parent, owner.resident.uid)
             subvolumes.snapshot(source, parent, RAW, read_only=False, group=group)
         return
@@ -228,12 +226,3 @@ def _is_there(slot: Path) -> bool:
         return is_raw(slot)
     except (LxcGpuError, OSError):
         return False
-
-
-@contextmanager
-def _opened(folder: Path) -> Iterator[int]:
-    descriptor = os.open(folder, _FOLDER)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
