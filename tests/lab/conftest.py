@@ -91,7 +91,7 @@ def _fleet(lab: Lab) -> Iterator[Fleet]:
             assert done.ok, done.stderr
     yield fleet
     for host in hosts:
-        host.sh("rm -r /run/systemd/system/lxc-gpu-spares.service.d; systemctl daemon-reload")
+        host.sh("rm -rf /run/systemd/system/lxc-gpu-spares.service.d; systemctl daemon-reload")
         host.sh(f"systemctl start {STARTS_ROUNDS}; mv {KEYS}/.iam {KEYS}/iam")
 
 

@@ -181,12 +181,13 @@ class TestTraps:
         end_at_once(kept, "lqchen")
 
     def test_owner_of_the_root_folder_is_not_believed(self, fleet: Fleet, kept: Host) -> None:
-        in_container(kept, "lqchen", "chown 1000 .")
+        """Where a system lies says whose it is, and not who owns its `/`."""
+        in_container(kept, "lqchen", f"chown 1000 .; rm {HOME}/.ssh/authorized_keys")
         try:
             done = reconcile(kept)
-            assert done.status == 1
-            assert done.stdout.count("FAILED") == 1
-            assert "FAILED container lqchen: " in done.stdout
+            assert done.ok, done.stdout
+            owners = f"stat -c '%u %U' {system_of(kept, 'lqchen')}{{,/{HOME}/.ssh/authorized_keys}}"
+            assert [line.split()[0] for line in kept.sh(owners).stdout.splitlines()] == ["1000"] * 2
         finally:
             in_container(kept, "lqchen", "chown 0 .")
 
