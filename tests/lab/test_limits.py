@@ -180,6 +180,19 @@ class TestWhatProgramsSee:
         assert self.seen(limited) == ["1"] * 3
         assert shown(gpu17)["MainPID"] == before
 
+    @pytest.mark.parametrize("call", ["umount2", "move_mount"])
+    def test_a_kill_in_the_exchange_is_healed(self, limited: Fleet, call: str) -> None:
+        gpu17 = limited.gpu17
+        gpu17.sh("systemctl restart lxcfs")
+        kill = f"strace -f -qq -o /dev/null --trace={call} --inject={call}:signal=KILL:when=1"
+        killed = gpu17.sh(f"{kill} lxc-gpu reconcile --kind lxcfs", check=False)
+        assert not killed.ok, killed.stdout
+        assert reconcile(gpu17).ok
+        memory = "ssh gpu17 'free -m; lscpu >/dev/null && ps -ef >/dev/null && echo well'"
+        said = limited.types(memory).stdout
+        assert " 512 " in said
+        assert said.endswith("well\n")
+
     def test_all_without_a_limit_or_with_the_setting_off(self, limited: Fleet) -> None:
         everything = limited.gpu17.sh("nproc").stdout
         assert limited.types("ssh gpu17 nproc", user="ann").stdout == everything

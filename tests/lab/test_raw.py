@@ -97,14 +97,16 @@ def test_what_it_starts_from_goes_with_it(fleet: Fleet, raw: Host) -> None:
     assert not shown(raw)
 
 
-@pytest.mark.parametrize("call", ["mount_setattr", "move_mount"])
-def test_a_start_killed_at_the_mount_is_healed(fleet: Fleet, raw: Host, call: str) -> None:
+@pytest.mark.parametrize("call", ["mount_setattr", "move_mount", "mknodat", "unlinkat"])
+def test_a_start_killed_on_its_way_is_healed(fleet: Fleet, raw: Host, call: str) -> None:
     assert manage(fleet, "stop").ok
     kill = f"strace -qq -o /dev/null --trace={call} --inject={call}:signal=KILL:when=1"
     killed = raw.sh(f"{kill} /usr/bin/python3 -IS -c {shlex.quote(STARTS)}", check=False)
     assert killed.status == 137, killed.stdout + killed.stderr
     assert manage(fleet, "start").ok
     assert raw.sh(f"grep -c ' {SHOWN} ' /proc/self/mountinfo").stdout == "1\n"
+    assert raw.sh("grep -c ' /run/lxc-gpu/devices/lqchen ' /proc/self/mountinfo").stdout == "1\n"
+    assert inside(fleet, "stat -c %F /dev/fuse /dev/net/tun") == "character special file\n" * 2
 
 
 def test_undo_goes_from_one_form_to_the_other(fleet: Fleet, raw: Host) -> None:
