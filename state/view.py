@@ -57,6 +57,18 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Reservable:
+    """What people may reserve (`state.model.resources.Reservations`)."""
+
+    most_gpus: int | None = None
+    longest: int = 24
+    """Hours."""
+    ahead: int = 14 * 24
+    """Hours."""
+    most: int = 2
+
+
+@dataclass(frozen=True)
 class Resident:
     """A user who is registered on this server."""
 
@@ -142,6 +154,7 @@ class View:
     """How many systems are kept unpacked of each template in use."""
     spare_subid: int = 0
     """The first id of the range in which they are unpacked (`Subids.spare`)."""
+    reservations: Reservable = Reservable()
 
     @property
     def offered(self) -> tuple[str, ...]:
@@ -258,6 +271,7 @@ def view_of(state: State, server: str, revision: str, allow_disable: int = 0) ->
         devices=here.devices,
         spares=here.spares,
         spare_subid=state.fleet.subids.spare,
+        reservations=Reservable(**vars(here.reservations)),
     )
 
 
@@ -310,6 +324,7 @@ def from_json(text: str) -> View:
             "lab_networks": tuple(fields.get("lab_networks", ())),
             "devices": tuple(fields.get("devices", ())),
             "servers": {n: Neighbour(**values) for n, values in fields["servers"].items()},
+            "reservations": Reservable(**fields.get("reservations", {})),
         }
     )
 

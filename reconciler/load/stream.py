@@ -10,7 +10,7 @@ import os
 import select
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 
 from reconciler.children.aside import like_this
@@ -23,9 +23,19 @@ from reconciler.load.machine import CpuSensors, CpuTimes
 from reconciler.load.names import Names
 from reconciler.load.rates import Chosen, Counters
 from reconciler.load.table import Table
+from reconciler.reservations import kept
+from reconciler.reservations.book import Book
 from state.errors import LxcGpuError, Remedy
 from state.view import View
-from state.wire.server_load import INTERVAL, SYSTEM, IdleContainer, ServerLoad, encode
+from state.wire.server_load import (
+    INTERVAL,
+    MOST_RESERVATIONS,
+    SYSTEM,
+    IdleContainer,
+    ReservedGpus,
+    ServerLoad,
+    encode,
+)
 
 LONGEST = 3600.0
 """Seconds; so nothing is left over for ever, and an upgrade reaches the stream."""
@@ -36,6 +46,8 @@ ASIDE = 0.3
 MOST_STREAMS = 10
 """At a time: a page needs one, and those that it lost end within minutes. Whoever has its key could
 begin thousands, and each takes the memory of a Python."""
+FORTNIGHT = 14 * 86400.0
+"""Seconds for which it is said what is reserved."""
 STALLED = 60.0
 """Seconds without a byte taken after which a reader is given up."""
 
@@ -56,7 +68,7 @@ class Sampler:
     def __init__(self, server: str, interval: float = INTERVAL) -> None:
         self._server, self._interval = server, interval
         self._names, self._file_systems = Names(), FileSystems()
-        self._gpus, self._idle = Gpus(), Idle()
+        self._gpus, self._idle, self._reserved = Gpus(), Idle(), Reserved()
         self._table, self._chosen, self._sensors = Table(), Chosen(), CpuSensors()
         self._before = self._look()
         self._gpus.ask()
@@ -87,6 +99,7 @@ class Sampler:
             network=rates.network_rates(before.counters.network, now.counters.network, seconds),
             users=users,
             idle=self._idle.containers(self._names.view),
+            reservations=self._reserved.soon(self._names.view, time.time()),
         )
 
     def close(self) -> None:
@@ -119,6 +132,33 @@ class Idle:
             self._due = time.monotonic() + 60
             self._found = idle_containers(view, time.time())
         return self._found
+
+
+class Reserved:
+    """What is reserved; the book is read again when it was written."""
+
+    def __init__(self) -> None:
+        self._changed: object = ()
+        self._book = Book()
+
+    def soon(self, view: View | None, now: float) -> tuple[ReservedGpus, ...]:
+        """The reservations of a fortnight; none while the book is damaged, which doctor says."""
+        changed = kept.changed()
+        if changed != self._changed:
+            self._changed, self._book = changed, Book()
+            with suppress(LxcGpuError):
+                self._book = kept.read_open()
+        return on_the_wire(self._book, view, now)
+
+
+def on_the_wire(book: Book, view: View | None, now: float) -> tuple[ReservedGpus, ...]:
+    """Those of the book that count, by this view, in the next fortnight. Pure."""
+    residents = view.residents if view else {}
+    soon = (each for each in book.ahead(now) if each.begins < now + FORTNIGHT)
+    return tuple(
+        ReservedGpus(each.id, each.user, each.gpus, each.begins, each.ends)
+        for each in soon if each.user in residents
+    )[:MOST_RESERVATIONS]  # fmt: skip
 
 
 def only_so_many(most: int = MOST_STREAMS) -> None:

@@ -30,7 +30,16 @@ from state.model.fields import (
     Port,
     TemplateName,
 )
-from state.model.resources import DeviceName, Driver, Gpu, Limits, Mount, Reach, Snapshots
+from state.model.resources import (
+    DeviceName,
+    Driver,
+    Gpu,
+    Limits,
+    Mount,
+    Reach,
+    Reservations,
+    Snapshots,
+)
 
 FORMAT = 1
 """The format of the state repository that this version reads and writes."""
@@ -155,6 +164,8 @@ class Server(Model):
     idle_days: Annotated[int, Field(strict=True, ge=1, le=3650)] | None = None
     """After how many days without use a container that runs is named to its user and on the web
     page; None: never. Nothing is ever stopped for it."""
+    reservations: Reservations = Reservations()
+    """What people may reserve of its GPUs."""
 
 
 class User(Model):

@@ -85,6 +85,19 @@ class Snapshots(Model):
     """How often the server takes one by itself, where containers are on btrfs; None: never."""
 
 
+class Reservations(Model):
+    """What people may reserve of a server's GPUs."""
+
+    most_gpus: Annotated[int, Field(strict=True, ge=1, le=64)] | None = None
+    """How many GPUs a person may have reserved at the same time; None: half of them."""
+    longest: Every = 24
+    """For how long at most, one reservation."""
+    ahead: Every = 14 * 24
+    """How far from now a reservation may begin."""
+    most: Annotated[int, Field(strict=True, ge=0, le=100)] = 2
+    """How many a person may have that aren't over; a weekly series is one. 0: nobody reserves."""
+
+
 class Driver(Model):
     """How containers get the NVIDIA libraries that belong to the server's driver."""
 

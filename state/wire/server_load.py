@@ -20,8 +20,9 @@ from state.wire.messages import decode as decode_message
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-LONGEST_LINE = 500_000
-"""Bytes; a longer line is no load. 16 GPUs and 500 users take 90,000."""
+LONGEST_LINE = 1_000_000
+"""Bytes; a longer line is no load. 16 GPUs and 500 users take 90,000, and 500 reservations of all
+of them 450,000."""
 INTERVAL = 5.0
 """Seconds between two lines."""
 SYSTEM = "system"
@@ -30,6 +31,7 @@ SYSTEM = "system"
 MOST_BYTES = 2**60
 MOST_DISKS = 200
 MOST_INTERFACES = 100
+MOST_RESERVATIONS = 500
 Bytes = Annotated[int, Ge(0), Le(MOST_BYTES)]
 Rate = Annotated[float, Ge(0), Le(2.0**60)]
 Percent = Annotated[float, Ge(0), Le(100)]
@@ -199,6 +201,22 @@ class IdleContainer:
 
 
 @dataclass(frozen=True)
+class ReservedGpus:
+    """Whose GPUs until when: a reservation that is under way, or to come."""
+
+    id: Word
+    user: Word
+    gpus: Annotated[tuple[Word, ...], MaxLen(64)]
+    """UUIDs."""
+    begins: Moment
+    ends: Moment
+    unused_since: Moment | None = None
+    """Since when its user has had no program on any of them; None: in use, or not begun."""
+    intruders: Annotated[tuple[Word, ...], MaxLen(100)] = ()
+    """Other people with a program on one of them."""
+
+
+@dataclass(frozen=True)
 class ServerLoad:
     """Everything, at one moment."""
 
@@ -218,6 +236,8 @@ class ServerLoad:
     users: Annotated[tuple[UserLoad, ...], MaxLen(5000)] = ()
     """The busiest first; who runs nothing is left out."""
     idle: Annotated[tuple[IdleContainer, ...], MaxLen(5000)] = ()
+    reservations: Annotated[tuple[ReservedGpus, ...], MaxLen(MOST_RESERVATIONS)] = ()
+    """Those under way and of the next fortnight, in the order of their beginnings."""
 
     @property
     def free_gpus(self) -> tuple[GpuLoad, ...]:

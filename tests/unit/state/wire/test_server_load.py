@@ -19,6 +19,7 @@ from state.wire.server_load import (
     MemoryLoad,
     MigLoad,
     Problem,
+    ReservedGpus,
     ServerLoad,
     UserLoad,
     decode,
@@ -31,6 +32,7 @@ LOAD = ServerLoad(
     "gpu17", 1.7e9, 5, CpuLoad(3.5, 64, 48), MemoryLoad(1 << 40, 1 << 39),
     DriverVersions("550.54.14", "550.54.14"), (GPU,), users=(UserLoad("ann", 2.5, 1 << 30, 12),),
     idle=(IdleContainer("li", 1.6e9),),
+    reservations=(ReservedGpus("r1", "ann", ("GPU-1",), 1.7e9, 1.8e9, 1.75e9, ("li",)),),
 )  # fmt: skip
 
 
@@ -65,6 +67,11 @@ def test_fields_of_a_newer_server_are_passed_over():
         (("server",), "g" * 200),
         (("at",), 1e300),
         (("idle", 0, "since"), 2.0**40),
+        (("reservations", 0, "ends"), 2.0**40),
+        (("reservations", 0, "user"), "a\x00nn"),
+        (("reservations", 0, "gpus"), ["GPU-1"] * 65),
+        (("reservations", 0, "intruders"), ["\x1b[2J"]),
+        (("reservations",), [json.loads(encode(LOAD))["load"]["reservations"][0]] * 501),
         (("gpus",), [{}]),
         (("gpus",), {"0": {}}),
         (("gpus", 0, "name"), "A\n100"),

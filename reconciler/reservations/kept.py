@@ -1,0 +1,127 @@
+"""Where the book is kept: one file of root's, changed under the lock `locks.ACCOUNTS` only.
+
+It has two lines: what isn't over, and what is past. So who only wants to know whose GPUs are whose
+never reads the thousands that are past. Everybody on the server may read it: whose GPU until when
+is no secret, and the load's stream, which says so, isn't root.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from reconciler.host import places
+from reconciler.reservations.book import Book, Reservation
+from state import files
+from state.errors import LxcGpuError
+
+LATEST = 32_503_680_000.0
+"""The year 3000."""
+_DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
+
+
+def read() -> Book:
+    """What is kept on this server. LxcGpuError if that can't be read: unreadable is not empty."""
+    try:
+        text = files.read_text(places.RESERVATIONS)
+        return Book() if text is None else from_json(text)
+    except _DAMAGE as error:
+        raise _damaged(error) from error
+
+
+def read_open() -> Book:
+    """The same without the past: for who only looks."""
+    try:
+        with places.RESERVATIONS.open(encoding="utf-8") as stream:
+            return _open_part(json.loads(stream.readline()))
+    except FileNotFoundError:
+        return Book()
+    except _DAMAGE as error:
+        raise _damaged(error) from error
+
+
+def write(book: Book) -> None:
+    """Keep this one instead. The lock ACCOUNTS is held."""
+    files.write_file(places.RESERVATIONS, to_json(book), 0o644)
+
+
+def changed() -> tuple[int, ...] | None:
+    """Another value whenever the file was written; None while there is none."""
+    try:
+        found = places.RESERVATIONS.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino, found.st_size
+
+
+def _damaged(error: Exception) -> LxcGpuError:
+    return LxcGpuError(
+        "reservations-damaged",
+        "The list of reservations on this server can't be read, so nobody can reserve, extend or "
+        "release GPUs. Nothing of it is lost or changed.",
+        f"Sysadmin: put {places.RESERVATIONS} back from a backup, or move it away: then nothing is "
+        "reserved, and people ask again.",
+        details=repr(error),
+    )
+
+
+def to_json(book: Book) -> str:
+    """As text, stable for equal ones: two lines."""
+    present = {"last": book.last, "clock": book.clock, "open": [vars(r) for r in book.open]}
+    past = {
+        "past": [vars(r) for r in book.past],
+        "sums": {user: dict(months) for user, months in sorted(book.sums.items())},
+    }
+    lines = (json.dumps(each, separators=(",", ":")) for each in (present, past))
+    return "".join(f"{line}\n" for line in lines)
+
+
+def from_json(text: str) -> Book:
+    """What `to_json` wrote. ValueError, KeyError, TypeError or AttributeError if it is damaged."""
+    first, second = text.splitlines()
+    present, past = _open_part(json.loads(first)), json.loads(second)
+    sums = {
+        str(user): {str(month): _moment(hours) for month, hours in months.items()}
+        for user, months in past["sums"].items()
+    }
+    return Book(present.open, _reservations(past["past"]), sums, present.last, present.clock)
+
+
+def _open_part(fields: Mapping[str, Any]) -> Book:
+    if type(fields["last"]) is not int:
+        raise ValueError("last is no number")
+    found = _reservations(fields["open"])
+    taken: dict[str, float] = {}
+    for each in found:
+        for gpu in each.gpus:
+            if each.begins < taken.get(gpu, 0.0):
+                raise ValueError(f"reserved twice: {gpu}")
+            taken[gpu] = each.ends
+    return Book(found, last=fields["last"], clock=_moment(fields["clock"]))
+
+
+def _reservations(listed: Sequence[Mapping[str, Any]]) -> tuple[Reservation, ...]:
+    found = tuple(_reservation(fields) for fields in listed)
+    if len({each.id for each in found}) != len(found):
+        raise ValueError("an id is there twice")
+    return tuple(sorted(found, key=lambda each: (each.begins, each.id)))
+
+
+def _reservation(fields: Mapping[str, Any]) -> Reservation:
+    made = Reservation(**{**fields, "gpus": tuple(fields["gpus"])})
+    words = (made.id, made.user, made.series, *made.gpus)
+    if not all(isinstance(word, str) and len(word) <= 128 for word in words) or not made.gpus:
+        raise TypeError("no words")
+    if not _moment(made.begins) < _moment(made.ends) or _moment(made.made) < 0:
+        raise ValueError("ends before it begins")
+    return made
+
+
+def _moment(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError("no number")
+    if not math.isfinite(value) or not 0 <= value <= LATEST:
+        raise ValueError("no moment")
+    return float(value)

@@ -1,0 +1,105 @@
+"""The file of a server's reservations: what was written is read, what is damaged is said to be."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from reconciler.host import places
+from reconciler.load.stream import FORTNIGHT, Reserved
+from reconciler.reservations import kept
+from reconciler.reservations.book import Book, Reservation
+from state.errors import LxcGpuError
+from tests.unit.reconciler.views import VIEW
+
+NOW = 1_800_000_000.0
+GPU = "GPU-5a1bd0a3-9d4e-4d12-8b5e-2f6c1c6f0e01"
+MINE = Reservation("r2", "lqchen", (GPU,), NOW, NOW + 3600, NOW)
+LATER = replace(MINE, id="r3", begins=NOW + 3600, ends=NOW + 7200, series="s3")
+OVER = Reservation("r1", "ann", (GPU, "GPU-2"), NOW - 7200, NOW - 3600, NOW - 9000)
+BOOK = Book((MINE, LATER), (OVER,), {"ann": {"2026-11": 12.5}}, 3, NOW)
+
+
+@pytest.fixture(autouse=True)
+def a_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(places, "RESERVATIONS", tmp_path / "reservations.json")
+    return places.RESERVATIONS
+
+
+def test_what_is_written_is_read():
+    assert kept.read() == kept.read_open() == Book()
+    assert kept.changed() is None
+    kept.write(BOOK)
+    assert kept.read() == BOOK
+    assert kept.read_open() == replace(BOOK, past=(), sums={})
+    before = kept.changed()
+    kept.write(replace(BOOK, last=4))
+    assert kept.changed() != before
+
+
+def test_who_only_looks_reads_nothing_of_the_past(a_file):
+    kept.write(BOOK)
+    first = a_file.read_text().splitlines()[0]
+    a_file.write_text(f"{first}\nwhat is damaged here")
+    assert kept.read_open().open == BOOK.open
+    with pytest.raises(LxcGpuError, match="Nothing of it is lost"):
+        kept.read()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"r3"', '"r2"'),
+        ('"ends":1800003600.0', '"ends":1800003601.0'),  # meets the next one of the same GPU
+        ('"ends":1800003600.0', '"ends":1800000000.0'),
+        ('"begins":1800000000.0', '"begins":-1'),
+        ('"begins":1800000000.0', '"begins":NaN'),
+        ('"begins":1800000000.0', '"begins":1e400'),
+        ('"begins":1800000000.0', '"begins":true'),
+        ('"user":"lqchen"', '"user":7'),
+        ('"user":"lqchen"', '"nobody":7'),
+        ('"last":3', '"last":"3"'),
+        (f'["{GPU}"]', "[]"),
+        (f'["{GPU}"]', "7"),
+        ('"open"', '"opened"'),
+        ('{"last"', '[{"last"'),
+        ('{"last"', "[" * 100_000 + '{"last"'),
+    ],
+)
+def test_a_damaged_file_gives_none_and_stays_as_it_is(a_file, old, new):
+    damaged = kept.to_json(BOOK).replace(old, new, 1)
+    assert damaged != kept.to_json(BOOK)
+    a_file.write_text(damaged)
+    for read in (kept.read, kept.read_open):
+        with pytest.raises(LxcGpuError) as caught:
+            read()
+        assert caught.value.code == "reservations-damaged"
+    assert Reserved().soon(VIEW, NOW) == ()
+    assert a_file.read_text() == damaged
+
+
+@pytest.mark.parametrize("text", ["", "\n", "{}", "null\nnull\n", "\xff", "[]\n[]\n[]\n"])
+def test_what_is_no_book_is_damaged(a_file, text):
+    a_file.write_bytes(text.encode("latin-1"))
+    with pytest.raises(LxcGpuError):
+        kept.read()
+
+
+def test_the_stream_says_what_is_reserved_and_sees_a_change():
+    reserved = Reserved()
+    assert reserved.soon(VIEW, NOW) == ()
+    kept.write(BOOK)
+    assert [(r.id, r.ends) for r in reserved.soon(VIEW, NOW)] == [
+        ("r2", NOW + 3600), ("r3", NOW + 7200),
+    ]  # fmt: skip
+    assert [r.id for r in reserved.soon(VIEW, NOW + 3600)] == ["r3"]
+    assert [r.id for r in reserved.soon(VIEW, MINE.begins - FORTNIGHT + 1)] == ["r2"]
+    kept.write(Book())
+    assert reserved.soon(VIEW, NOW) == ()
+
+
+def test_the_stream_leaves_out_who_is_not_registered():
+    kept.write(replace(BOOK, open=(replace(MINE, user="gone"), LATER)))
+    assert [r.id for r in Reserved().soon(VIEW, NOW)] == ["r3"]
+    assert Reserved().soon(None, NOW) == ()
