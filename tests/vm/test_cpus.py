@@ -14,7 +14,7 @@ from tests.vm.conftest import PATIENCE
 from tests.vm.test_vm import UNIT, inside, restart
 
 GROUP = "/sys/fs/cgroup/lxc.slice/lxc-gpu.slice/lxc-gpu@{}.service"
-SEEN = """
+SEEN = r"""
 nproc; getconf _NPROCESSORS_ONLN; grep -c ^processor /proc/cpuinfo
 perl -ne 'print "$1\n" if /^Cpus_allowed_list:\s(.*)/' /proc/self/status"""
 
