@@ -25,6 +25,7 @@ class Verb(StrEnum):
     SHELL = "shell"
     REGISTER = "register"
     RECONCILE = "reconcile"
+    TOLD = "told"
 
 
 SEE_HELP: Final = "Try `help`: ssh SERVER-manage help"
@@ -39,6 +40,7 @@ _PORT = re.compile(
 _PATH = "[^\\x00-\\x1f\\x7f\\ud800-\\udfff]+"
 _PATHS = re.compile(f"{_PATH}(\n{_PATH})*")
 _TOKEN = re.compile(r"[0-9a-f]{8}", re.ASCII)
+_IDENTS = re.compile(r"[0-9a-f]{12}(\n[0-9a-f]{12}){0,199}", re.ASCII)
 
 OPTIONS: Mapping[Verb, Mapping[str, re.Pattern[str]]] = {
     Verb.START: {"quick": SET},
@@ -67,6 +69,7 @@ OPTIONS: Mapping[Verb, Mapping[str, re.Pattern[str]]] = {
         "forget": SET,
         "confirm": _TOKEN,
     },
+    Verb.TOLD: {"ids": _IDENTS},
 }
 """What each verb takes; the values that are possible."""
 ARGUMENTS: Mapping[Verb, str] = {

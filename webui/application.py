@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 
 from flask import Flask, Response, render_template_string
@@ -96,7 +97,7 @@ def assemble(config: WebConfig) -> Services:
     history = History(config.history_path, kept.keep_plots_days, kept.keep_use_days)
 
     def heard(server: str, load: ServerLoad) -> None:
-        latest.post(server, load)
+        latest.post(server, replace(load, notices=()))  # which are for their users only
         history.note(server, load, time.time())
 
     return Services(

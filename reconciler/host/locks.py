@@ -15,13 +15,16 @@ PUBLISH = "publish"
 """Held while a new revision is fetched and published."""
 STATUS = "status"
 """Held for a moment around the status of the server, which rounds side by side add to."""
+NOTICES = "notices"
+"""Held for a moment around what people are told."""
 
 
 @contextmanager
 def lock(name: str, *, wait: bool = True) -> Iterator[bool]:
     """Hold the lock `name` on this server. Gives False, without it, if taken and not `wait`.
 
-    Locks end with their holder, however it ends. Order: a tree's lock, a user's lock, ACCOUNTS.
+    Locks end with their holder, however it ends. Order: a tree's lock, a user's lock, ACCOUNTS,
+    NOTICES.
     """
     places.LOCKS.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(

@@ -38,6 +38,8 @@ NVIDIA_INSIDE = PurePosixPath("/usr/local/nvidia")
 """Where containers see one of them: where NVIDIA's own images look, too."""
 IDLENESS = KEPT / "idleness.json"
 """How long each container that runs has not been used; everybody may read it."""
+NOTICES = KEPT / "notices.json"
+"""What people are to be told, and what they were; everybody may read it."""
 RUNNING = KEPT / "running"
 """A file for each container that runs: after a reboot it comes back."""
 KEY_DAYS = KEPT / "key_days.json"

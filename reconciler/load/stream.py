@@ -23,6 +23,7 @@ from reconciler.load.machine import CpuSensors, CpuTimes
 from reconciler.load.names import Names
 from reconciler.load.rates import Chosen, Counters
 from reconciler.load.table import Table
+from reconciler.notices import kept as kept_notices
 from reconciler.reservations import kept
 from reconciler.reservations.book import Book
 from state.errors import LxcGpuError, Remedy
@@ -69,6 +70,7 @@ class Sampler:
         self._server, self._interval = server, interval
         self._names, self._file_systems = Names(), FileSystems()
         self._gpus, self._idle, self._reserved = Gpus(), Idle(), Reserved()
+        self._notices = kept_notices.Reader()
         self._table, self._chosen, self._sensors = Table(), Chosen(), CpuSensors()
         self._before = self._look()
         self._gpus.ask()
@@ -100,6 +102,7 @@ class Sampler:
             users=users,
             idle=self._idle.containers(self._names.view),
             reservations=self._reserved.soon(self._names.view, time.time()),
+            notices=self._notices.notices(),
         )
 
     def close(self) -> None:

@@ -1,7 +1,8 @@
-"""The account `iam`, for the web page's machine: two verbs, JSON lines, nothing else.
+"""The account `iam`, for the web page's machine: three verbs, JSON lines, nothing else.
 
 `reconcile` runs a round now and streams its report. `load` streams what the server is doing; that
-needs no root, so this program says it itself, as the account.
+needs no root, so this program says it itself, as the account. `told` says which notices were
+mailed.
 """
 
 from __future__ import annotations
@@ -34,8 +35,11 @@ def main(argv: Sequence[str]) -> int:
                 must_stand(os.getpid(), AUTHORIZED_KEYS / "iam")
                 only_so_many()
                 stream(sys.stdout.fileno(), read_server_config().name)
+            case told if told.startswith("told "):
+                ids = "\n".join(told.split()[1:])
+                _send(ask(Request(Verb.TOLD, options={"ids": ids}), _send))
             case _:
-                raise LxcGpuError("usage", "The verbs here: reconcile, load.")
+                raise LxcGpuError("usage", "The verbs here: reconcile, load, told.")
     except LxcGpuError as error:
         _send(messages.refusal(error))
         return 1

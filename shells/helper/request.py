@@ -31,7 +31,10 @@ OF_USERS = frozenset(
 """What users ask for themselves."""
 _LOOKS = frozenset({Verb.STATUS, Verb.GPUS})
 """What changes nothing."""
-OF_SERVICES = {"register": frozenset({Verb.REGISTER}), "iam": frozenset({Verb.RECONCILE})}
+OF_SERVICES = {
+    "register": frozenset({Verb.REGISTER}),
+    "iam": frozenset({Verb.RECONCILE, Verb.TOLD}),
+}
 """What each service account may ask, and nothing else."""
 
 
@@ -79,7 +82,7 @@ def ends_with_its_asker(request: Request) -> bool:
 def whose(request: Request, asker: str) -> str:
     """Whose container the request is about, if `asker` may ask it; LxcGpuError if not.
 
-    root may ask everything; the service accounts their one verb; users their own things.
+    root may ask everything; the service accounts their own verbs; users their own things.
     """
     if asker == "root":
         return request.user

@@ -215,6 +215,10 @@ def _do(request: Request, asked: Asked, tell: Tell) -> messages.Message:
         from shells.helper.registration import register
 
         return register(asked, tell)
+    if request.verb is Verb.TOLD:
+        from shells.helper.told import told
+
+        return told(asked.options)
     return serve(request.verb, asked, tell)
 
 

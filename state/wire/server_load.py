@@ -16,6 +16,7 @@ from annotated_types import Ge, Le, MaxLen, Predicate
 
 from state.wire.messages import LATEST, BadMessageError, Refusal
 from state.wire.messages import decode as decode_message
+from state.wire.notices import MOST_TOLD, Notice
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -238,6 +239,8 @@ class ServerLoad:
     idle: Annotated[tuple[IdleContainer, ...], MaxLen(5000)] = ()
     reservations: Annotated[tuple[ReservedGpus, ...], MaxLen(MOST_RESERVATIONS)] = ()
     """Those under way and of the next fortnight, in the order of their beginnings."""
+    notices: Annotated[tuple[Notice, ...], MaxLen(MOST_TOLD)] = ()
+    """What people are still to be told; their ids come back by `told`."""
 
     @property
     def free_gpus(self) -> tuple[GpuLoad, ...]:

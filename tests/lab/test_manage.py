@@ -320,7 +320,7 @@ class TestIamAccount:
         done = self.ask(fleet, f"iam@gpu17 {words}")
         assert done.status == 1
         assert json.loads(done.stdout) == {"refusal": {
-            "code": "usage", "message": "The verbs here: reconcile, load.", "hint": "",
+            "code": "usage", "message": "The verbs here: reconcile, load, told.", "hint": "",
             "remedy": "person"}}  # fmt: skip
 
 

@@ -40,6 +40,7 @@ def test_garbage_is_refused_and_never_crashes(line: bytes) -> None:
              b'{"verb":"port","user":"","options":{"remove":"x"}}',
              b'{"verb":"port","user":"","options":{"port":80}}',
              b'{"verb":"port","user":"","options":[]}',
+             b'{"verb":"told","user":"","options":{"ids":"../../etc"}}',
              b'{"verb":"register","user":"ann","options":{"template":"../../etc"}}',
              b'{"verb":"snapshot","user":"","options":{"name":"../../etc"}}',
              b'{"verb":"recover","user":"","options":{"name":"a","paths":"x\\u0000"}}',
@@ -61,12 +62,13 @@ def test_users_act_on_themselves_only(verb: str) -> None:
 def test_service_accounts_have_one_verb_each() -> None:
     assert whose(Request(Verb.REGISTER, "ann"), "register") == "ann"
     assert whose(Request(Verb.RECONCILE), "iam") == ""
+    assert whose(Request(Verb.TOLD), "iam") == ""
     for asker, verb in (("register", Verb.RECONCILE), ("iam", Verb.REGISTER), ("iam", Verb.START)):
         with pytest.raises(LxcGpuError):
             whose(Request(verb, "ann"), asker)
 
 
-@pytest.mark.parametrize("verb", [Verb.REGISTER, Verb.RECONCILE])
+@pytest.mark.parametrize("verb", [Verb.REGISTER, Verb.RECONCILE, Verb.TOLD])
 def test_users_neither_register_nor_reconcile(verb: Verb) -> None:
     with pytest.raises(LxcGpuError):
         whose(Request(verb), "ann")

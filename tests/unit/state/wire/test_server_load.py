@@ -9,6 +9,7 @@ import pytest
 from state.errors import LxcGpuError
 from state.wire.messages import BadMessageError, Refusal
 from state.wire.messages import encode as encode_message
+from state.wire.notices import Facts, Notice, NoticeKind
 from state.wire.server_load import (
     LONGEST_LINE,
     CpuLoad,
@@ -33,6 +34,7 @@ LOAD = ServerLoad(
     DriverVersions("550.54.14", "550.54.14"), (GPU,), users=(UserLoad("ann", 2.5, 1 << 30, 12),),
     idle=(IdleContainer("li", 1.6e9),),
     reservations=(ReservedGpus("r1", "ann", ("GPU-1",), 1.7e9, 1.8e9, 1.75e9, ("li",)),),
+    notices=(Notice("0123456789ab", "li", NoticeKind.IDLE, 1.7e9, Facts(at=1.6e9)),),
 )  # fmt: skip
 
 
@@ -128,3 +130,35 @@ def test_a_mig_instance_comes_along():
     load = ServerLoad("g", 1, 5, CpuLoad(0, 1), MemoryLoad(1, 1),
                       gpus=(GpuLoad(0, "GPU-1", "A", 8, 0, mig=(part,)),))  # fmt: skip
     assert decode(encode(load).encode()).gpus[0].mig == (part,)
+
+
+def with_notice(**changes: object) -> bytes:
+    fields = json.loads(encode(LOAD))
+    notice = fields["load"]["notices"][0]
+    notice["facts"] |= changes.pop("facts", {})
+    fields["load"]["notices"] = [notice | changes]
+    return json.dumps(fields).encode()
+
+
+def test_notices_of_a_newer_server_are_passed_over() -> None:
+    (notice,) = decode(with_notice(kind="fire-alarm", facts={"floor": 3})).notices
+    assert notice.kind is NoticeKind.OTHER
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"id": "../../etc/cr"}, {"id": "0123456789ab\n"}, {"user": "li\nBcc: all@example.org"},
+     {"user": 5}, {"made": -1}, {"facts": {"gpus": 10**6}}, {"facts": {"percent": -1}},
+     {"facts": {"model": "x" * 129}}, {"facts": {"other": "a\r\nb"}}, {"facts": {"at": 1e300}},
+     {"facts": {"reservation": "\x1b[2J"}}, {"made": float("nan")}, {"facts": {"gpus": "2"}}]
+)  # fmt: skip
+def test_a_notice_that_can_not_be_is_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(BadMessageError):
+        decode(with_notice(**changes))
+
+
+def test_notices_without_end_are_refused() -> None:
+    fields = json.loads(encode(LOAD))
+    fields["load"]["notices"] *= 201
+    with pytest.raises(BadMessageError):
+        decode(json.dumps(fields).encode())

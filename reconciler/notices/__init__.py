@@ -1,0 +1,1 @@
+"""What this server has to tell its people: kept here until the page's mail was accepted."""

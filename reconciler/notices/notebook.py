@@ -1,0 +1,152 @@
+"""Everything that this server has to tell, and what was told. Pure. Standard library only."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, replace
+from itertools import zip_longest
+from typing import Any
+
+from state.wire.messages import LATEST
+from state.wire.notices import MOST_TOLD, Facts, Notice, NoticeKind
+
+DAY = 86400.0
+KEPT = 7 * DAY
+"""Seconds after which what nobody could be told is dropped, and what isn't said any more forgotten.
+"""
+MOST, MOST_OF_USER = 2000, 40
+"""Notices that are kept, of everybody and of one user: beyond, the one said longest ago goes."""
+MOST_ACCEPTED = 10
+"""Moments that are remembered of one."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """One notice, and what became of it."""
+
+    notice: Notice
+    about: str
+    """Which one of its kind: a reservation's id, which start of a container."""
+    last: float
+    """When it was said last, though nobody is told twice."""
+    accepted: tuple[float, ...] = ()
+    """When mail of it was accepted; a notice that is said again has a new id."""
+    open: bool = True
+
+    def is_open(self, now: float) -> bool:
+        """Whether its user is still to be told."""
+        return self.open and abs(now - self.notice.made) < KEPT
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """All of them, in the order in which they were first said."""
+
+    said: tuple[Said, ...] = ()
+
+    def find(self, user: str, kind: NoticeKind, about: str) -> Said | None:
+        """What was said of it."""
+        wanted = (user, kind, about)
+        return next((s for s in self.said if _key(s) == wanted), None)
+
+    def say(self, notice: Notice, about: str, again: float | None = None) -> Notebook:
+        """These and `notice`, which was made now. Said before, it is the old one.
+
+        With `again`: once more so many seconds after it was accepted. What couldn't be told in
+        all of `KEPT` and is said still is told as new.
+        """
+        now = notice.made
+        before = self.find(notice.user, notice.kind, about)
+        if before is None:
+            return self._with(Said(notice, about, now))
+        due = again is not None and not before.open and now - before.accepted[-1] >= again
+        if due or (before.open and not before.is_open(now)):
+            return self._with(replace(before, notice=notice, last=now, open=True))
+        noted = abs(now - before.last) < DAY
+        return self if noted else self._with(replace(before, last=now))
+
+    def withdraw(self, user: str, kind: NoticeKind, about: str) -> Notebook:
+        """These without one: what it says is over, and may begin anew."""
+        gone = (user, kind, about)
+        return self._if_other(tuple(s for s in self.said if _key(s) != gone))
+
+    def accept(self, ids: Collection[str], now: float) -> Notebook:
+        """These, and mail of some was accepted."""
+        return self._if_other(
+            tuple(
+                replace(s, open=False, accepted=(*s.accepted, now)[-MOST_ACCEPTED:])
+                if s.open and s.notice.id in ids
+                else s
+                for s in self.said
+            )
+        )
+
+    def accepted(self, user: str, kind: NoticeKind, about: str) -> tuple[float, ...]:
+        """When mail of it was accepted, the oldest first."""
+        found = self.find(user, kind, about)
+        return found.accepted if found else ()
+
+    def open_at(self, now: float, most: int = MOST_TOLD) -> tuple[Notice, ...]:
+        """Those whose users are still to be told: the newest of each user first, then the next.
+
+        So nobody's many notices, or those whose user has no address, hide another's.
+        """
+        of_user: dict[str, list[Notice]] = defaultdict(list)
+        for said in reversed(self.said):
+            if said.is_open(now):
+                of_user[said.notice.user].append(said.notice)
+        in_turn = (n for row in zip_longest(*of_user.values()) for n in row if n is not None)
+        return tuple(n for n, _ in zip(in_turn, range(most), strict=False))
+
+    def without_old(self, now: float) -> Notebook:
+        """These without what nobody says any more, and nobody has to be told."""
+        return self._if_other(tuple(s for s in self.said if abs(now - s.last) < KEPT))
+
+    def _with(self, said: Said) -> Notebook:
+        """These and one; the ones said longest ago make room."""
+        others = [s for s in self.said if _key(s) != _key(said)]
+        own = [s for s in others if s.notice.user == said.notice.user]
+        for some, most in ((own, MOST_OF_USER), (others, MOST)):
+            for old in sorted(some, key=lambda s: s.last)[: max(0, len(some) - most + 1)]:
+                others.remove(old)
+        return Notebook((*others, said))
+
+    def _if_other(self, said: tuple[Said, ...]) -> Notebook:
+        return self if said == self.said else Notebook(said)
+
+
+def _key(said: Said) -> tuple[str, NoticeKind, str]:
+    return said.notice.user, said.notice.kind, said.about
+
+
+def to_json(notebook: Notebook) -> str:
+    """As text, a line for each."""
+    lines = ",\n".join("  " + json.dumps(asdict(said)) for said in notebook.said)
+    return f'{{"notices": [\n{lines}\n]}}\n'
+
+
+def from_json(text: str) -> Notebook:
+    """What `to_json` wrote. ValueError, KeyError, TypeError or AttributeError if it is damaged."""
+    notebook = Notebook(tuple(_said(fields) for fields in json.loads(text)["notices"]))
+    keys = [_key(said) for said in notebook.said]
+    if len(set(keys)) < len(keys):
+        raise ValueError("said twice")
+    return notebook
+
+
+def _said(fields: Mapping[str, Any]) -> Said:
+    notice, facts = dict(fields["notice"]), Facts(**fields["notice"]["facts"])
+    kind = NoticeKind(notice["kind"])
+    made = Notice(str(notice["id"]), str(notice["user"]), kind, _moment(notice["made"]), facts)
+    open_, accepted = fields["open"], tuple(map(_moment, fields["accepted"]))
+    if type(open_) is not bool or not (open_ or accepted):
+        raise ValueError("neither open nor accepted")
+    return Said(made, str(fields["about"]), _moment(fields["last"]), accepted, open_)
+
+
+def _moment(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LATEST:
+        raise ValueError("no moment")
+    return float(value)
