@@ -40,6 +40,26 @@ class Mount:
 
 
 @dataclass(frozen=True)
+class Announcement:
+    """What sysadmins tell everybody of a server (`state.model.announcements`)."""
+
+    name: str
+    text: str
+    begins: float
+    """Seconds since the epoch; 0: it is so already."""
+    ends: float
+    stop: bool
+
+    def over(self, now: float) -> bool:
+        """Whether it is over; `now` is in seconds since the epoch."""
+        return now >= self.ends
+
+    def stops(self, now: float) -> bool:
+        """Whether containers are to be down for it now."""
+        return self.stop and self.begins <= now < self.ends
+
+
+@dataclass(frozen=True)
 class Limits:
     """What a container may take; None: no limit of ours (`state.model.resources.Limits`)."""
 
@@ -94,6 +114,8 @@ class Resident:
     """As the directory spells it: what accounts that aren't ours are called."""
     devices: tuple[str, ...] = ()
     """Device files beside the server's (`state.model.resources.DEVICES`)."""
+    keep: str = ""
+    """Why the container is never stopped for standing idle; empty: it may be."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +158,10 @@ class View:
     """How many more recent commits by admins allow (their trailer `Allow-Disable`)."""
     idle_days: int | None = None
     """After how many days without use a container that runs is named; None: never."""
+    idle_stop_days: int | None = None
+    """After how many it is stopped, once its user was told; None: never."""
+    announcements: tuple[Announcement, ...] = ()
+    """Those for this server, in the order of their beginnings; some may be over."""
     snapshots_every: int | None = None
     """Hours after which a server takes a snapshot by itself; None: never."""
     lab_networks: tuple[str, ...] = ()
@@ -261,7 +287,9 @@ def view_of(state: State, server: str, revision: str, allow_disable: int = 0) ->
         reach_server=state.fleet.reach.server,
         most_disabled=state.fleet.most_disabled,
         allow_disable=allow_disable,
-        idle_days=here.idle_days,
+        idle_days=None if here.idleness is None else here.idleness.warn,
+        idle_stop_days=None if here.idleness is None else here.idleness.stop,
+        announcements=_announcements(state, server),
         cpu_sets=here.cpu_sets,
         snapshots_every=here.snapshots.every,
         lab_networks=tuple(str(network) for network in state.fleet.lab_networks),
@@ -273,6 +301,23 @@ def view_of(state: State, server: str, revision: str, allow_disable: int = 0) ->
         spare_subid=state.fleet.subids.spare,
         reservations=Reservable(**vars(here.reservations)),
     )
+
+
+def _announcements(state: State, server: str) -> tuple[Announcement, ...]:
+    from state.model.fields import seconds_of  # third-party packages: not on the way of `start`
+
+    found = (
+        Announcement(
+            name=name,
+            text=each.text,
+            begins=0.0 if each.begins is None else seconds_of(each.begins),
+            ends=seconds_of(each.until),
+            stop=each.stop,
+        )
+        for name, each in state.announcements.items()
+        if each.concerns(server)
+    )
+    return tuple(sorted(found, key=lambda each: (each.begins, each.name)))
 
 
 def _resident_of(state: State, registration: Registration, name: str, user: User) -> Resident:
@@ -294,6 +339,7 @@ def _resident_of(state: State, registration: Registration, name: str, user: User
         mounts=_mounts(registration.mounts),
         login=user.login,
         devices=registration.devices,
+        keep=registration.keep or "",
     )
 
 
@@ -323,6 +369,9 @@ def from_json(text: str) -> View:
             "registrants": {n: tuple(keys) for n, keys in fields["registrants"].items()},
             "lab_networks": tuple(fields.get("lab_networks", ())),
             "devices": tuple(fields.get("devices", ())),
+            "announcements": tuple(
+                Announcement(**values) for values in fields.get("announcements", ())
+            ),
             "servers": {n: Neighbour(**values) for n, values in fields["servers"].items()},
             "reservations": Reservable(**fields.get("reservations", {})),
         }

@@ -6,6 +6,8 @@ from state.view import View
 
 
 def closed(view: View) -> tuple[tuple[float, float, str], ...]:
-    """From when until when, in seconds since the epoch, and why, in words for people."""
-    del view
-    return ()
+    """From when until when, in seconds since the epoch, and why, in words for people.
+
+    In the order of their beginnings, those that are over included; some may overlap.
+    """
+    return tuple((each.begins, each.ends, each.text) for each in view.announcements if each.stop)

@@ -27,6 +27,7 @@ _HEADINGS = {
     "server": "Servers",
     "user": "Users",
     "registration": "Registrations",
+    "announcement": "Announcements",
 }
 MOST_LISTED = 200
 """Changes that are listed one by one; a request with more is read as a diff."""

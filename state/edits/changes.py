@@ -14,7 +14,7 @@ from state.model.documents import Fleet, Registration, State, User
 from state.model.fields import Model
 from state.model.keys import PublicKey
 
-SubjectKind = Literal["fleet", "server", "user", "registration"]
+SubjectKind = Literal["fleet", "server", "user", "registration", "announcement"]
 NEW = "new"
 REMOVED = "removed"
 LEAVES = "leaves"
@@ -49,6 +49,7 @@ def describe(old: State | None, new: State) -> tuple[StateChange, ...]:
         *_servers(before, new),
         *_users(before, new),
         *_registrations(before, new),
+        *_announcements(before, new),
     )
 
 
@@ -107,12 +108,28 @@ def _registrations(old: State, new: State) -> Iterator[StateChange]:
             yield from _fields("registration", subject, f"{user} on {server}", before, after)
 
 
+def _announcements(old: State, new: State) -> Iterator[StateChange]:
+    for name in sorted({*old.announcements, *new.announcements}):
+        before, after = old.announcements.get(name), new.announcements.get(name)
+        called = f"announcement {name}"
+        if before is None and after is not None:
+            begins = f"from {after.begins} " if after.begins else ""
+            stops = ", containers are stopped" if after.stop else ""
+            where = _words(after.servers) if after.servers else "all servers"
+            words = f"new {called}: {begins}until {after.until}, {where}{stops}: {after.text}"
+            yield StateChange("announcement", name, NEW, words)
+        elif after is None:
+            yield StateChange("announcement", name, REMOVED, f"{called} is removed")
+        elif before is not None:
+            yield from _fields("announcement", name, called, before, after)
+
+
 def _fields(
     kind: SubjectKind, subject: str, called: str, old: Model, new: Model
 ) -> Iterator[StateChange]:
     if old is new:
         return
-    for field in type(new).model_fields:
+    for field, in_file in type(new).names_in_file().items():
         before, after = getattr(old, field), getattr(new, field)
         if _plain(before) == _plain(after):
             continue
@@ -121,7 +138,7 @@ def _fields(
         elif isinstance(old, Fleet) and field == "signers":
             yield from _signers(before, after)
         else:
-            title = _FIELD_TITLES.get(field, field)
+            title = _FIELD_TITLES.get(field, in_file)
             words = f"{called}: {title} {_words(before)} -> {_words(after)}"
             yield StateChange(kind, subject, field, words)
 

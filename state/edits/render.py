@@ -64,7 +64,7 @@ def write(model: Model, text: bytes | None = None) -> bytes:
 
 
 def _rewritten(model: Model, wanted: Document, text: bytes) -> bytes:
-    order = list(type(model).model_fields)
+    order = list(type(model).names_in_file().values())
     said = parse(text)
     known = dump(type(model).model_validate(said))
     for name in order:
@@ -93,6 +93,8 @@ def _models(state: State) -> Iterator[tuple[Subject, Model]]:
     for server_name, users in state.registrations.items():
         for name, registration in users.items():
             yield Subject("registrations", name, server_name), registration
+    for name, announcement in state.announcements.items():
+        yield Subject("announcements", name), announcement
 
 
 def _elsewhere(subject: Subject) -> Subject:

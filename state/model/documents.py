@@ -13,12 +13,14 @@ from ipaddress import IPv4Network
 from types import MappingProxyType
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from state.model import manage_account
+from state.model.announcements import Announcement
 from state.model.fields import (
     AbsolutePath,
     Address,
+    Days,
     FullName,
     Id,
     Key,
@@ -28,6 +30,7 @@ from state.model.fields import (
     Network,
     Page,
     Port,
+    Reason,
     TemplateName,
 )
 from state.model.resources import (
@@ -53,6 +56,10 @@ HIGHEST_ID = 2**32 - 2
 
 SERVER_NAME = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 """One DNS label (RFC 1123), lower case, starting with a letter."""
+
+
+TOLD_BEFORE = 2
+"""Days between being named and being stopped, at least: people are told on two days."""
 
 
 class Range(Model):
@@ -130,6 +137,24 @@ class Fleet(Model):
         return manage_account.account_of(self.account_prefix, user)
 
 
+class Idle(Model):
+    """What comes of containers that run though nobody uses them."""
+
+    warn: Days
+    """After how long one is named to its user and on the web page."""
+    stop: Days | None = None
+    """After how long it is shut down, once its user was told twice; None: never."""
+
+    @model_validator(mode="after")
+    def _told_before(self) -> Idle:
+        if self.stop is not None and self.stop < self.warn + TOLD_BEFORE:
+            raise ValueError(
+                f"`stop` must be at least {TOLD_BEFORE} days after `warn`: people are told twice"
+                " before, on two days"
+            )
+        return self
+
+
 class Server(Model):
     """servers/NAME.yaml: one GPU server."""
 
@@ -162,10 +187,27 @@ class Server(Model):
     nesting: bool = True
     """Whether Docker, Podman, LXC and their like work inside: false for a tighter second wall."""
     idle_days: Annotated[int, Field(strict=True, ge=1, le=3650)] | None = None
-    """After how many days without use a container that runs is named to its user and on the web
-    page; None: never. Nothing is ever stopped for it."""
+    """What `idle: {warn: Nd}` says."""
+    idle: Idle | None = None
+    """What comes of containers that nobody uses; None: nothing."""
     reservations: Reservations = Reservations()
     """What people may reserve of its GPUs."""
+
+    @model_validator(mode="after")
+    def _once(self) -> Server:
+        if self.idle_days is not None and self.idle is not None:
+            raise ValueError(
+                f"`idle_days: {self.idle_days}` means `idle: {{warn: {self.idle_days}d}}`:"
+                " keep one of `idle_days` and `idle`"
+            )
+        return self
+
+    @property
+    def idleness(self) -> Idle | None:
+        """What is to come of containers that nobody uses, however it is written."""
+        if self.idle_days is None:
+            return self.idle
+        return Idle.model_validate({"warn": f"{self.idle_days}d"})
 
 
 class User(Model):
@@ -184,6 +226,12 @@ class User(Model):
     keys: tuple[Key, ...] = ()
 
 
+def _a_reason(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError('must say why, e.g. keep: "serves the demo until June"; else leave it out')
+    return value
+
+
 class Registration(Model):
     """registrations/SERVER/USER.yaml: this user has a container on this server."""
 
@@ -197,6 +245,8 @@ class Registration(Model):
     """Folders beside the server's; the same target goes before the server's."""
     devices: tuple[DeviceName, ...] = ()
     """Device files beside the server's."""
+    keep: Annotated[Reason | None, BeforeValidator(_a_reason)] = None
+    """Why it is never stopped for standing idle; None: it may be."""
 
 
 Users = Mapping[str, User]
@@ -215,3 +265,4 @@ class State:
     """By server, then by user."""
     former: Users = field(default_factory=lambda: MappingProxyType({}))
     """Who has left: the numbers stay taken."""
+    announcements: Mapping[str, Announcement] = field(default_factory=lambda: MappingProxyType({}))

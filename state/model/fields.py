@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
+from datetime import datetime
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import PurePosixPath
 from typing import Annotated
@@ -140,7 +142,65 @@ Every = Annotated[
 """Hours; spelled `1d` in the files."""
 
 
+_DAYS = re.compile(r"([1-9][0-9]{0,3})([dw])", re.ASCII)
+
+
+def _days(value: object) -> int:
+    match = _DAYS.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("must be a number of days or weeks, such as 14d or 2w")
+    return int(match[1]) * _HOURS[match[2]] // 24
+
+
+Days = Annotated[
+    int,
+    PlainValidator(_days),
+    PlainSerializer(lambda days: f"{days}d"),
+    WithJsonSchema({"type": "string", "description": "Days or weeks; e.g. 14d or 2w."}),
+]
+"""Days; spelled `14d` in the files."""
+
+
+_MOMENT = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2}) ([0-9]{2}:[0-9]{2}) ?(UTC|[+-][0-9]{2}:[0-9]{2})", re.ASCII
+)
+
+
+def seconds_of(moment: str) -> float:
+    """A `Moment` in seconds since the epoch. ValueError, worded for people, if it is none.
+
+    With its offset, because servers of one fleet may have different time zones.
+    """
+    match = _MOMENT.fullmatch(moment)
+    if match is not None and "2000" <= moment[:4] < "2200":
+        day, time, offset = match.groups()
+        with suppress(ValueError):  # there is no 31st of February
+            return datetime.fromisoformat(
+                f"{day}T{time}{offset.replace('UTC', '+00:00')}"
+            ).timestamp()
+    raise ValueError(
+        "must be a moment with its offset from UTC, such as 2026-12-01 08:00 +01:00"
+        " (`date '+%F %H:%M %:z'` prints the present one)"
+    )
+
+
+def _moment(text: str) -> str:
+    seconds_of(text)
+    return text
+
+
+Moment = Annotated[str, AfterValidator(_moment)]
+"""A moment, by the minute, as the files spell it: `2026-12-01 08:00 +01:00`."""
+Reason = Annotated[str, Field(max_length=200), AfterValidator(_line)]
+"""One line that says why."""
+
+
 class Model(BaseModel):
     """What all models share: frozen, and unknown fields are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    @classmethod
+    def names_in_file(cls) -> dict[str, str]:
+        """How the file spells each field, by the field's name here, in order."""
+        return {name: field.alias or name for name, field in cls.model_fields.items()}

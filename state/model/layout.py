@@ -5,10 +5,11 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
+from state.model.announcements import Announcement
 from state.model.documents import NAME, SERVER_NAME, Fleet, Registration, Server, User
 from state.model.fields import Model
 
-Kind = Literal["fleet", "servers", "users", "registrations", "former"]
+Kind = Literal["fleet", "servers", "users", "registrations", "former", "announcements"]
 
 MODELS: dict[Kind, type[Model]] = {
     "fleet": Fleet,
@@ -16,6 +17,7 @@ MODELS: dict[Kind, type[Model]] = {
     "users": User,
     "registrations": Registration,
     "former": User,
+    "announcements": Announcement,
 }
 
 FLEET = "fleet.yaml"
@@ -69,6 +71,13 @@ def subject_of(path: str) -> Subject | None:
     name = file.removesuffix(_SUFFIX)
     if folder == "servers":
         return Subject("servers", _checked_server(name))
+    if folder == "announcements":
+        if not SERVER_NAME.fullmatch(name):
+            raise ValueError(
+                f"the announcement's name `{name}` must be of a-z, 0-9 and `-`, beginning with a"
+                " letter"
+            )
+        return Subject("announcements", name)
     if not NAME.fullmatch(name):
         raise ValueError(f"the name `{name}` {_NAME_RULE}")
     if folder == "registrations":

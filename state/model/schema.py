@@ -12,18 +12,20 @@ _NAMES = {
     "server": "servers",
     "user": "users",
     "registration": "registrations",
+    "announcement": "announcements",
 }
 FILES = {
     "fleet": ("fleet.yaml",),
     "server": ("servers/*.yaml",),
     "user": ("users/*.yaml", "former/*.yaml"),
     "registration": ("registrations/*/*.yaml",),
+    "announcement": ("announcements/*.yaml",),
 }
 """Which files each schema is for."""
 
 
 def schemas() -> Mapping[str, dict[str, Any]]:
-    """The schemas by name: fleet, server, user, registration (JSON Schema 2020-12)."""
+    """The schemas by name, each for one kind of file (JSON Schema 2020-12)."""
     models = {str(kind): model for kind, model in MODELS.items()}
     return {
         name: {

@@ -23,7 +23,7 @@ from state.model.schema import schemas
 from state.origin import limits
 from state.reading.load import load
 
-_FOLDERS = ("servers", "users", "registrations", "former")
+_FOLDERS = ("servers", "users", "registrations", "former", "announcements")
 _HOOK = "hooks/pre-receive"
 _SETTINGS = {
     "core.fsync": "all",

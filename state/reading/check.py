@@ -49,6 +49,7 @@ def check(state: State, broken: Collection[str] = ()) -> list[Finding]:
         *_accounts(state, people),
         *_keys(state),
         *_registrations(state, broken),
+        *_announcements(state, broken),
         *resources(state),
     ]
 
@@ -233,6 +234,14 @@ def _registrations(state: State, broken: Collection[str]) -> Iterator[Finding]:
             exists = name in state.users or name in state.former
             if not exists and not any(f"{f}/{name}.yaml" in broken for f in ("users", "former")):
                 yield Finding(path, (), f"there is no users/{name}.yaml (nor former/{name}.yaml)")
+
+
+def _announcements(state: State, broken: Collection[str]) -> Iterator[Finding]:
+    for name, announcement in state.announcements.items():
+        for number, server in enumerate(announcement.servers or ()):
+            if server not in state.servers and f"servers/{server}.yaml" not in broken:
+                path, place = Subject("announcements", name).path, ("servers", number)
+                yield Finding(path, place, f"there is no servers/{server}.yaml")
 
 
 def _unique(what: str, entries: Iterator[tuple[str, Place, Hashable, str]]) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from state.model.announcements import Announcement
 from state.model.documents import FORMAT, Fleet, Registration, Server, State, User
 from state.model.fields import Model
 from state.model.layout import FLEET, MODELS, Subject, subject_of
@@ -149,6 +150,7 @@ def _assembled(fleet: Fleet, read: Mapping[str, Model]) -> State:
     servers: dict[str, Server] = {}
     people: dict[str, dict[str, User]] = {"users": {}, "former": {}}
     registrations: dict[str, dict[str, Registration]] = {}
+    announcements: dict[str, Announcement] = {}
     for path in sorted(read):
         model, subject = read[path], _subject(path)
         if isinstance(model, Server):
@@ -157,6 +159,8 @@ def _assembled(fleet: Fleet, read: Mapping[str, Model]) -> State:
             people[subject.kind][subject.name] = model
         elif isinstance(model, Registration):
             registrations.setdefault(subject.server, {})[subject.name] = model
+        elif isinstance(model, Announcement):
+            announcements[subject.name] = model
     return State(
         fleet=fleet,
         servers=MappingProxyType(servers),
@@ -165,6 +169,7 @@ def _assembled(fleet: Fleet, read: Mapping[str, Model]) -> State:
             {server: MappingProxyType(users) for server, users in registrations.items()}
         ),
         former=MappingProxyType(people["former"]),
+        announcements=MappingProxyType(announcements),
     )
 
 
@@ -177,4 +182,4 @@ def _subject(path: str) -> Subject:
 
 def dump(model: Model) -> dict[str, Any]:
     """The plain values of `model` as its file holds them: its fields' order, defaults omitted."""
-    return model.model_dump(mode="json", exclude_defaults=True)
+    return model.model_dump(mode="json", exclude_defaults=True, by_alias=True)

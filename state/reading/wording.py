@@ -58,9 +58,14 @@ def _fields_at(model: type[BaseModel], place: Place) -> tuple[str, ...]:
     at: tuple[type[BaseModel], ...] = (model,)
     for step in place:
         if isinstance(step, str):
-            fields = (each.model_fields.get(step) for each in at)
-            at = tuple(m for f in fields if f is not None for m in models_in(f.annotation))
-    return tuple(name for each in at for name in each.model_fields)
+            fields = (
+                field
+                for each in at
+                for name, field in each.model_fields.items()
+                if step == (field.alias or name)
+            )
+            at = tuple(m for f in fields for m in models_in(f.annotation))
+    return tuple(f.alias or name for each in at for name, f in each.model_fields.items())
 
 
 def _named(place: Place) -> str:

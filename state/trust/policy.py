@@ -84,6 +84,8 @@ def _iam(old: State, new: State, change: StateChange) -> Iterator[str]:
         yield f"may not change {what} ({change.words})"
     elif change.subject_kind == "server":
         yield f"may not change servers ({change.words})"
+    elif change.subject_kind == "announcement":
+        yield f"may not announce anything ({change.words})"
     elif change.subject_kind == "user":
         yield from _iam_user(old, new, change)
     else:
@@ -164,6 +166,8 @@ def _strays(paths: Iterable[str], seen: set[str]) -> Iterator[str]:
         kind = None if subject is None else subject.kind
         if kind in IAM_FOLDERS or (kind == "fleet" and "fleet" in seen):
             continue
-        if kind == "servers" and "server" in seen:
+        if (kind == "servers" and "server" in seen) or (
+            kind == "announcements" and "announcement" in seen
+        ):
             continue
         yield f"may not write {path!r}"
