@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain, islice
 
 from flask import Blueprint, Response, render_template, request
 
 from webui.monitor.past.records import Used
 from webui.monitor.past.weeks import week_of
-from webui.monitor.shown import usage
+from webui.monitor.shown import table, usage
 from webui.monitor.shown.people import People
 from webui.services import services
 
@@ -46,7 +46,9 @@ def weeks() -> str:
     people = People(reading.state)
     known = parts.history.weeks()
     asked = _asked(people, known)
-    used = _lines(asked, [asked.week] if asked.week else [])
+    of_week = [each for each in parts.history.used(asked.week) if asked.server in ("", each.server)]
+    used = [each for each in of_week if asked.lets(each)]
+    total, held = usage.added(used), usage.added(of_week).gpu
     heard = [h for h in parts.history.heard(asked.week) if asked.server in ("", h.server)]
     ever = parts.history.used_by(asked.user, SHOWN_WEEKS) if asked.user else ()
     mine = [each for each in ever if asked.lets(each)]
@@ -59,9 +61,10 @@ def weeks() -> str:
         days=usage.days_in_words(asked.week),
         servers=sorted({*reading.state.servers, *(each.server for each in heard)}),
         person=people.named(asked.user) if asked.user else None,
-        total=usage.added(used),
+        total=total,
+        share=usage.share_in_words(total.gpu, held),
         there=sum(each.gpu_hours for each in heard),
-        people=usage.by_person(used, people),
+        people=usage.by_person(used, people, held),
         by_server=usage.by_server(used, heard, asked.week, parts.clock()),
         by_week=usage.by_week(mine),
         all_weeks=usage.added(mine),
@@ -69,16 +72,18 @@ def weeks() -> str:
 
 
 @past.get("/monitor/history.csv")
-def table() -> Response:
-    """The same lines as CSV: of one week, or of `week=all`."""
+def as_table() -> Response:
+    """The same lines as CSV: of one week, or of `week=all`, sent while they are read."""
     parts = services()
     people = People(parts.source.current().state)
     known = parts.history.weeks()
     everything = request.args.get("week") == ALL
     asked = _asked(people, known)
-    week = [asked.week] if asked.week else []
-    text = usage.as_csv(_lines(asked, known if everything else week), people)
-    answer = Response(text, content_type="text/csv; charset=utf-8")
+    weeks = known if everything else [week for week in known if week == asked.week]
+    lines = (filter(asked.lets, each) for each in parts.history.lines(weeks))
+    texts = table.by_person(lines, people)
+    first = "".join(islice(texts, 2))  # what can't be read is told before anything is sent
+    answer = Response(chain([first], texts), content_type=table.CONTENT_TYPE)
     name = ALL if everything else asked.week
     answer.headers["Content-Disposition"] = f'attachment; filename="gpu-hours-{name}.csv"'
     return answer
@@ -97,8 +102,3 @@ def _asked(people: People, known: tuple[str, ...]) -> Asked:
         user=people.called(given.get("user", "").strip()[:LONGEST]),
         server=given.get("server", "").strip()[:LONGEST],
     )
-
-
-def _lines(asked: Asked, weeks: Iterable[str]) -> tuple[Used, ...]:
-    history = services().history
-    return tuple(each for week in weeks for each in history.used(week) if asked.lets(each))

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Hashable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from datetime import date, timedelta
 from pathlib import Path
 from threading import Event, Lock, Thread
@@ -101,6 +101,19 @@ class History:
     def used(self, week: str) -> tuple[Used, ...]:
         """Who used what in `week` (2026-W47), as of a minute ago, by server and user."""
         return self._read(("used", week), lambda s: by_week.used(s, week), ())
+
+    def lines(self, weeks: Iterable[str]) -> Iterator[tuple[Used, ...]]:
+        """The same of each of `weeks`, one after the other: no more than one is in memory.
+
+        LxcGpuError where one can't be read.
+        """
+        store = self._store
+        if store is None:
+            return
+        for week in weeks:
+            with self._telling():
+                lines = by_week.used(store, week)
+            yield lines
 
     def heard(self, week: str) -> tuple[Heard, ...]:
         """How much of `week` was heard of each server."""
@@ -222,12 +235,21 @@ class History:
         if store is None:
             return nothing
         try:
-            return self._once(key, lambda: look(store))
+            with self._telling():
+                return self._once(key, lambda: look(store))
+        except LxcGpuError:
+            return nothing
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """What can't be read becomes `problem`, and goes on."""
+        try:
+            yield
         except LxcGpuError as error:
             if isinstance(error, DamagedError):
                 self._damage = error
             self._trouble(error)
-            return nothing
+            raise
 
     def _once(self, key: Hashable, look: Callable[[], T]) -> T:
         """What `look` finds, looked up once until the next `flush`."""

@@ -1,9 +1,10 @@
-"""Weeks of use, added up for people: by person, by server, by week; and as CSV. Pure."""
+"""Weeks of use, added up for people: by person, by server, by week. Pure.
+
+Shares, and no ranking: people stand by their names.
+"""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
@@ -15,12 +16,6 @@ from webui.monitor.shown.amounts import Bar, share_of
 from webui.monitor.shown.people import People, Person
 
 WEEK_HOURS = 168.0
-COLUMNS = (
-    "week", "server", "user", "name", "gpu_hours", "gpu_busy_hours",
-    "gpu_memory_gib_hours", "memory_gib_hours", "cpu_hours",
-)  # fmt: skip
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
-"""What makes a spreadsheet calculate instead of show."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +43,10 @@ class Row:
     """The user, the server or the week."""
     sum: Sum
     bar: Bar
-    """GPU-hours, against those of the longest bar."""
+    """GPU-hours: of a person against all that were held, else against the longest bar."""
     person: Person | None = None
+    share: str = ""
+    """Of all GPU-hours that were held, in words."""
     heard: Bar | None = None
     """Of a server: how much of the week was heard."""
     held: Bar | None = None
@@ -58,17 +55,17 @@ class Row:
 
 def added(used: Iterable[Used]) -> Sum:
     """All of `used` together."""
-    total = [0.0] * 5
-    for each in used:
-        total = [a + b for a, b in zip(total, _hours(each), strict=True)]
-    return Sum(*total)
+    return Sum(*map(sum, zip(*map(_hours, used), strict=True)))
 
 
-def by_person(used: Iterable[Used], people: People) -> tuple[Row, ...]:
-    """A row for each person, who held GPUs longest first; what is nobody's is left out."""
+def by_person(used: Iterable[Used], people: People, held: float) -> tuple[Row, ...]:
+    """A row for each person, by their names, with the share of the `held` GPU-hours.
+
+    What is nobody's is left out.
+    """
     sums = _sums((each for each in used if each.user != SYSTEM), lambda each: each.user)
-    rows = _rows(sums, lambda user: Row(user, sums[user], _NONE, people.named(user)))
-    return tuple(sorted(rows, key=lambda row: (-row.sum.gpu, -row.sum.cpu, row.key)))
+    rows = (_part(Row(user, sums[user], _NONE, people.named(user)), held) for user in sums)
+    return tuple(sorted(rows, key=lambda row: (_name(row).casefold(), row.key)))
 
 
 def by_week(used: Iterable[Used]) -> tuple[Row, ...]:
@@ -100,6 +97,11 @@ def by_server(
     return _rows(dict.fromkeys(sorted(sums.keys() | there.keys())), row)
 
 
+def share_in_words(gpu: float, held: float) -> str:
+    """How much of all `held` GPU-hours these are; empty where none were held."""
+    return f"{share_of(gpu, held):.0f} %" if held else ""
+
+
 def hours_so_far(week: str, now: float) -> float:
     """How many hours of `week` are over; none of a week that is none."""
     days = days_of(week)
@@ -120,22 +122,6 @@ def days_in_words(week: str) -> str:
     return f"{first.day}{month} to {last.day} {last:%B %Y}"
 
 
-def as_csv(used: Iterable[Used], people: People) -> str:
-    """One line for each week, server and user; no cell is a formula for a spreadsheet."""
-    text = io.StringIO()
-    lines = csv.writer(text)
-    lines.writerow(COLUMNS)
-    for each in used:
-        words = (each.week, each.server, each.user, people.named(each.user).name)
-        lines.writerow([*map(_text, words), *(f"{number:.3f}" for number in _hours(each))])
-    return text.getvalue()
-
-
-def _text(word: str) -> str:
-    """`word` as a cell; a spreadsheet takes what follows an apostrophe for a text."""
-    return f"'{word}" if word.startswith(_FORMULA) else word
-
-
 def _hours(each: Used) -> tuple[float, float, float, float, float]:
     return (
         each.gpu_hours, each.gpu_busy_hours, each.gpu_memory_gib_hours,
@@ -151,6 +137,16 @@ def _sums(used: Iterable[Used], key: Callable[[Used], str]) -> dict[str, Sum]:
     for each in used:
         found.setdefault(key(each), []).append(each)
     return {name: added(lines) for name, lines in found.items()}
+
+
+def _name(row: Row) -> str:
+    return row.person.name if row.person else row.key
+
+
+def _part(row: Row, held: float) -> Row:
+    """`row`, drawn as a share of all `held` GPU-hours."""
+    bar = Bar(share_of(row.sum.gpu, held), f"{row.sum.gpu:.1f}")
+    return replace(row, bar=bar, share=share_in_words(row.sum.gpu, held))
 
 
 def _rows(keys: Iterable[str], row: Callable[[str], Row]) -> tuple[Row, ...]:

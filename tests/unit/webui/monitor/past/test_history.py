@@ -82,6 +82,41 @@ def test_a_week_ends_at_midnight_utc(history, clock):
     assert [used.week for used in history.used_by("ann", weeks=1)] == ["2026-W48"]
 
 
+def test_weeks_go_on_over_a_year_s_end(history, clock):
+    clock.now = MONDAY + 6 * 7 * 86_400 - 60  # 2027-01-03, a Sunday, 23:59 UTC
+    hear(history, clock, 120, gpu(0, "ann"))
+    history.flush()
+    assert history.weeks() == ("2027-W01", "2026-W53")
+    assert ann(history, "2026-W53").gpu_hours * 3600 == pytest.approx(50)
+
+
+def test_no_week_is_longer_where_clocks_are_put_back(history, clock, monkeypatch):
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        clock.now = MONDAY - 5 * 7 * 86_400 - 120  # before the week that ends on 2026-10-25
+        for _ in range(9 * 24 * 60):
+            clock.now += 60
+            history.note("gpu17", load("gpu17", gpu(0, "ann"), interval=60.0), clock.now)
+        history.flush()
+        assert history.heard("2026-W43")[0].hours == pytest.approx(168)
+        assert ann(history, "2026-W43").gpu_hours == pytest.approx(168)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_lines_are_read_week_by_week_and_never_in_part(history, clock, tmp_path):
+    clock.now = MONDAY - 60
+    hear(history, clock, 120, gpu(0, "ann"))
+    history.flush()
+    lines = history.lines(history.weeks())
+    assert [each.week for each in next(lines)] == ["2026-W48"]
+    (tmp_path / "history.db").rename(tmp_path / "elsewhere.db")
+    with pytest.raises(LxcGpuError):
+        next(lines)
+
+
 def test_an_outage_is_a_gap_and_no_zero(history, clock):
     hear(history, clock, 300, gpu(0, "ann"))
     clock.now += 600

@@ -1,11 +1,8 @@
-"""Weeks of use: sums, and a table that no spreadsheet takes for formulas."""
+"""Weeks of use: sums and shares."""
 
 from __future__ import annotations
 
-import csv
 from datetime import UTC, datetime
-
-import pytest
 
 from tests.unit.state.state_files import state
 from webui.monitor.past.records import Heard, Used
@@ -29,13 +26,15 @@ LINES = (
 )
 
 
-def test_by_person_the_most_first_and_nobody_s_left_out():
-    first, second = usage.by_person(LINES, PEOPLE)
-    assert (first.key, first.sum.gpu, first.bar.share, first.bar.words) == (
-        "lqchen", 80.0, 100.0, "80.0",
-    )  # fmt: skip
-    assert (second.sum.gpu, second.bar.share, second.sum.at_work.words) == (40.0, 50.0, "50 %")
-    assert (second.sum.cpu, second.sum.memory, second.sum.gpu_memory) == (6.0, 16.0, 80.0)
+def test_people_stand_by_their_names_with_shares_and_without_a_ranking():
+    lines = (*LINES, used("gpu17", "Zoe", 0.0), used("gpu17", "bea", 120.0))
+    ann, bea, lqchen, zoe = usage.by_person(lines, PEOPLE, 240.0)
+    assert [row.key for row in (ann, bea, lqchen, zoe)] == ["ann", "bea", "lqchen", "Zoe"]
+    assert (lqchen.sum.gpu, lqchen.bar.words, lqchen.share) == (80.0, "80.0", "33 %")
+    assert (bea.bar.share, zoe.share) == (50.0, "0 %")
+    assert (ann.sum.gpu, ann.share, ann.sum.at_work.words) == (40.0, "17 %", "50 %")
+    assert (ann.sum.cpu, ann.sum.memory, ann.sum.gpu_memory) == (6.0, 16.0, 80.0)
+    assert [row.share for row in usage.by_person(lines[3:5], PEOPLE, 0.0)] == [""]
 
 
 def test_by_server_with_how_much_was_heard():
@@ -63,30 +62,6 @@ def test_a_week_in_words():
     assert usage.days_in_words(WEEK) == "16 to 22 November 2026"
     assert usage.days_in_words("2026-W49") == "30 November to 6 December 2026"
     assert usage.days_in_words("") == ""
-
-
-@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1"])
-def test_no_cell_of_the_table_is_a_formula(name):
-    text = usage.as_csv([used(name, name, 1.0)], PEOPLE)
-    _, row = list(csv.reader(text.splitlines(keepends=True), strict=True))[:2]
-    assert row[1].startswith("'")
-    assert row[2].startswith("'")
-    assert row[3].startswith("'")
-
-
-def test_the_table_has_full_names_and_numbers():
-    header, row, *_ = csv.reader(usage.as_csv(LINES[2:3], PEOPLE).splitlines())
-    assert dict(zip(header, row, strict=True)) == {
-        "week": WEEK,
-        "server": "gpu17",
-        "user": "lqchen",
-        "name": state().users["lqchen"].name,
-        "gpu_hours": "80.000",
-        "gpu_busy_hours": "0.000",
-        "gpu_memory_gib_hours": "160.000",
-        "memory_gib_hours": "8.000",
-        "cpu_hours": "3.000",
-    }
 
 
 def test_people_are_found_by_name_login_and_full_name():

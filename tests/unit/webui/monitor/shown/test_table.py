@@ -1,0 +1,67 @@
+"""Weeks of use as CSV, which no spreadsheet takes for formulas."""
+
+from __future__ import annotations
+
+import csv
+
+import pytest
+
+from tests.unit.state.state_files import state
+from tests.unit.webui.monitor.shown.test_usage import LINES, PEOPLE, WEEK, used
+from webui.monitor.shown import table
+
+
+def rows(text: str) -> list[list[str]]:
+    return list(csv.reader(text.splitlines(keepends=True), strict=True))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", " =1", "\N{FULLWIDTH EQUALS SIGN}1"],
+)
+def test_no_cell_of_the_table_is_a_formula(name):
+    text = "".join(table.by_person([[used(name, name, 1.0)]], PEOPLE))
+    _, row = rows(text)
+    assert [cell[0] for cell in row[1:4]] == ["'"] * 3
+
+
+@pytest.mark.parametrize("name", ["a;=1+1", "a,-1", "a\t@b", "a|+1", "a;=1;=2"])
+def test_nor_is_what_another_reader_takes_for_a_cell(name):
+    _, row = rows("".join(table.by_person([[used(name, "ann", 1.0)]], PEOPLE)))
+    for cell in row[1].replace("|", ";").replace(",", ";").replace("\t", ";").split(";")[1:]:
+        assert cell.startswith("'")
+
+
+def test_the_table_has_full_names_and_numbers():
+    text = "".join(table.by_person([LINES[2:3]], PEOPLE))
+    assert text.endswith("\r\n")
+    header, row = rows(text)
+    assert dict(zip(header, row, strict=True)) == {
+        "week": WEEK,
+        "server": "gpu17",
+        "user": "lqchen",
+        "name": state().users["lqchen"].name,
+        "gpu_hours": "80.000",
+        "gpu_busy_hours": "0.000",
+        "gpu_memory_gib_hours": "160.000",
+        "memory_gib_hours": "8.000",
+        "cpu_hours": "3.000",
+    }
+
+
+def test_commas_quotes_and_line_ends_of_names_stay_in_their_cells():
+    name = 'a "b", c\r\nd'
+    assert rows("".join(table.by_person([[used("gpu17", name, 1.0)]], PEOPLE)))[1][2] == name
+
+
+def test_a_week_is_read_when_the_one_before_it_was_sent():
+    read = []
+
+    def weeks():
+        for week in ("2026-W47", "2026-W46"):
+            read.append(week)
+            yield [used("gpu17", "ann", 1.0, week)]
+
+    texts = table.by_person(weeks(), PEOPLE)
+    assert (next(texts).count("\n"), read) == (1, [])
+    assert (next(texts).count("\n"), read) == (1, ["2026-W47"])
