@@ -63,6 +63,8 @@ COUNTERS: Mapping[str, str] = {
     "user_gpu_memory_byte_seconds_total": "Memory of GPUs held x seconds.",
     "user_memory_byte_seconds_total": "Memory x seconds.",
     "user_cpu_seconds_total": "Busy CPUs x seconds.",
+    "user_gpu_reserved_seconds_total": "GPUs reserved x seconds.",
+    "user_gpu_reserved_unused_seconds_total": "The same, while the user did not hold them.",
 }
 """Every counter, since the web page was started."""
 

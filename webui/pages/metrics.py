@@ -114,6 +114,9 @@ def add_totals(families: Families, server: str, users: Mapping[str, Usage]) -> N
         families.add("user_gpu_memory_byte_seconds_total", usage.gpu_memory, who)
         families.add("user_memory_byte_seconds_total", usage.memory, who)
         families.add("user_cpu_seconds_total", usage.cpu, who)
+        if usage.reserved:
+            families.add("user_gpu_reserved_seconds_total", usage.reserved, who)
+            families.add("user_gpu_reserved_unused_seconds_total", usage.unused, who)
 
 
 def _add_machine(families: Families, server: str, load: ServerLoad) -> None:

@@ -48,7 +48,7 @@ def weeks() -> str:
     asked = _asked(people, known)
     of_week = [each for each in parts.history.used(asked.week) if asked.server in ("", each.server)]
     used = [each for each in of_week if asked.lets(each)]
-    total, held = usage.added(used), usage.added(of_week).gpu
+    total, all_used = usage.added(used), usage.added(of_week)
     heard = [h for h in parts.history.heard(asked.week) if asked.server in ("", h.server)]
     ever = parts.history.used_by(asked.user, SHOWN_WEEKS) if asked.user else ()
     mine = [each for each in ever if asked.lets(each)]
@@ -62,9 +62,10 @@ def weeks() -> str:
         servers=sorted({*reading.state.servers, *(each.server for each in heard)}),
         person=people.named(asked.user) if asked.user else None,
         total=total,
-        share=usage.share_in_words(total.gpu, held),
+        share=usage.share_in_words(total.gpu, all_used.gpu),
+        reserved=usage.added([*used, *mine]).reserved > 0,
         there=sum(each.gpu_hours for each in heard),
-        people=usage.by_person(used, people, held),
+        people=usage.by_person(used, people, all_used.gpu),
         by_server=usage.by_server(used, heard, asked.week, parts.clock()),
         by_week=usage.by_week(mine),
         all_weeks=usage.added(mine),

@@ -28,13 +28,18 @@ class Usage:
     """Byte-seconds."""
     cpu: float = 0.0
     """Seconds x CPUs that were busy."""
+    reserved: float = 0.0
+    """Seconds x GPUs reserved."""
+    unused: float = 0.0
+    """Of these, those that the user did not hold."""
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(*map(add, self.values(), other.values()))
 
     def values(self) -> tuple[float, ...]:
         """In the order of the fields; `dataclasses.astuple` takes ten times as long."""
-        return self.gpu, self.gpu_busy, self.gpu_memory, self.memory, self.cpu
+        used = (self.gpu, self.gpu_busy, self.gpu_memory, self.memory, self.cpu)
+        return *used, self.reserved, self.unused
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +99,8 @@ def step(before: float, at: float, load: ServerLoad) -> Step | None:
         if each.user != SYSTEM:
             usage = Usage(memory=each.memory * seconds, cpu=each.cpus * seconds)
             users[each.user] += usage
+    for user, holds in _reserved(load):
+        users[user] += Usage(reserved=seconds, unused=0.0 if holds else seconds)
     return Step(_levels(load, seconds), seconds * len(load.gpus), dict(users))
 
 
@@ -106,6 +113,19 @@ def _held(gpu: GpuLoad, seconds: float) -> list[tuple[str, Usage]]:
         if each.user in who:
             found.append((each.user, Usage(gpu_memory=(each.memory or 0) * seconds)))
     return found
+
+
+def _reserved(load: ServerLoad) -> list[tuple[str, bool]]:
+    """Of each GPU that is reserved now: for whom, and whether they hold it.
+
+    By the server's clock, as it keeps its book by that. A GPU counts once, and only while its use
+    is known, so that nobody has more hours reserved than there were.
+    """
+    now = [each for each in load.reservations if each.begins <= load.at < each.ends]
+    whose = {gpu: each.user for each in now if each.user not in ("", SYSTEM) for gpu in each.gpus}
+    return [
+        (whose[gpu.uuid], whose[gpu.uuid] in gpu.holders) for gpu in load.gpus if gpu.uuid in whose
+    ]
 
 
 def _levels(load: ServerLoad, seconds: float) -> Levels:

@@ -36,6 +36,9 @@ class Used:
     gpu_memory_gib_hours: float
     memory_gib_hours: float
     cpu_hours: float
+    gpu_reserved_hours: float = 0.0
+    gpu_reserved_unused_hours: float = 0.0
+    """Hours for which GPUs were reserved and not held by whoever had reserved them."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,10 @@ from state.errors import LxcGpuError
 from webui.monitor.past.accounting import Levels, Usage
 
 VERSION = 1
-"""Of the tables. A higher one is a newer lxc-gpu's."""
+"""Of the tables. A higher one is a newer lxc-gpu's, that this one can't write.
+
+Columns and tables come without a new version: an older lxc-gpu doesn't name them, and goes on.
+"""
 WAIT = 5.0
 """Seconds for the lock of a database that somebody else has open."""
 
@@ -25,8 +28,11 @@ _LEVELS = [field.name for field in fields(Levels)]
 _USAGE = [field.name for field in fields(Usage)]
 
 
+_REAL = "REAL NOT NULL DEFAULT 0"
+
+
 def _real(names: Iterable[str]) -> str:
-    return ", ".join(f"{name} REAL NOT NULL" for name in names)
+    return ", ".join(f"{name} {_REAL}" for name in names)
 
 
 _TABLES = f"""
@@ -178,6 +184,10 @@ class Store:
         self._database.execute("PRAGMA synchronous = NORMAL")
         if version == 0:
             self._database.executescript(f"BEGIN; {_TABLES} COMMIT;")
+        found = {name for _, name, *_ in self._database.execute("PRAGMA table_info(use)")}
+        for name in _USAGE:
+            if name not in found:
+                self._database.execute(f"ALTER TABLE use ADD COLUMN {name} {_REAL}")
 
 
 def _inode(path: Path) -> int | None:

@@ -44,6 +44,8 @@ def used(store: Store, week: str, user: str | None = None) -> tuple[Used, ...]:
             gpu_memory_gib_hours=row.usage.gpu_memory / GIB_HOUR,
             memory_gib_hours=row.usage.memory / GIB_HOUR,
             cpu_hours=row.usage.cpu / HOUR,
+            gpu_reserved_hours=row.usage.reserved / HOUR,
+            gpu_reserved_unused_hours=row.usage.unused / HOUR,
         )
         for row in rows
     )

@@ -14,6 +14,7 @@ CONTENT_TYPE = "text/csv; charset=utf-8; header=present"
 """RFC 4180, 3."""
 NUMBERS = (
     "gpu_hours", "gpu_busy_hours", "gpu_memory_gib_hours", "memory_gib_hours", "cpu_hours",
+    "gpu_reserved_hours", "gpu_reserved_unused_hours",
 )  # fmt: skip
 """Fields of `Used`, and columns by the same names."""
 COLUMNS = ("week", "server", "user", "name", *NUMBERS)

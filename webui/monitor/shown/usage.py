@@ -27,6 +27,8 @@ class Sum:
     gpu_memory: float = 0.0
     memory: float = 0.0
     cpu: float = 0.0
+    reserved: float = 0.0
+    unused: float = 0.0
 
     @property
     def at_work(self) -> Bar:
@@ -122,10 +124,10 @@ def days_in_words(week: str) -> str:
     return f"{first.day}{month} to {last.day} {last:%B %Y}"
 
 
-def _hours(each: Used) -> tuple[float, float, float, float, float]:
+def _hours(each: Used) -> tuple[float, ...]:
     return (
-        each.gpu_hours, each.gpu_busy_hours, each.gpu_memory_gib_hours,
-        each.memory_gib_hours, each.cpu_hours,
+        each.gpu_hours, each.gpu_busy_hours, each.gpu_memory_gib_hours, each.memory_gib_hours,
+        each.cpu_hours, each.gpu_reserved_hours, each.gpu_reserved_unused_hours,
     )  # fmt: skip
 
 

@@ -69,7 +69,7 @@ def everything(families: Families) -> None:
     add_load(families, Seen("gpu17", rich(), NOW))
     report = Report("gpu17", "abcdef0123456789", NOW, 0.4)
     add_report(families, "gpu17", Standing(Outcome("gpu17", Phase.CONVERGED, ""), report, NOW), 0)
-    add_totals(families, "gpu17", {"ann": Usage(1, 2, 3, 4, 5)})
+    add_totals(families, "gpu17", {"ann": Usage(1, 2, 3, 4, 5, 7, 6), "bob": Usage(1)})
 
 
 def text(families: Families) -> str:

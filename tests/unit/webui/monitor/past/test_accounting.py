@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from state.wire.server_load import GpuUser, UserLoad
+from state.wire.server_load import GpuUser, ReservedGpus, UserLoad
 from tests.unit.webui.monitor.small_loads import GIB, gpu, load
 from webui.monitor.past.accounting import Usage, step
 
@@ -65,3 +65,31 @@ def test_a_server_without_memory_says_nothing_absurd():
 
     assert step(0, 5, load(memory=MemoryLoad(0, 10))).levels.memory == 0
     assert step(0, 5, load(memory=MemoryLoad(10, 20))).levels.memory == 0
+
+
+def reserved(user: str, begins: float, ends: float, *gpus: int) -> ReservedGpus:
+    return ReservedGpus(f"{user}-1", user, tuple(f"GPU-{each}" for each in gpus), begins, ends)
+
+
+def test_a_reserved_gpu_counts_and_so_does_that_nobody_uses_it():
+    two = reserved("ann", 100.0, 200.0, 0, 1)
+    told = load("gpu17", gpu(0, "ann"), gpu(1, "bob"), at=150.0, reservations=(two,))
+    users = step(0, 4, told).users
+    assert (users["ann"].gpu, users["ann"].reserved, users["ann"].unused) == (4, 8, 4)
+    assert (users["bob"].gpu, users["bob"].reserved) == (4, 0)
+
+
+@pytest.mark.parametrize(("at", "counts"), [(99.0, 0), (100.0, 4), (199.9, 4), (200.0, 0)])
+def test_a_reservation_counts_from_its_beginning_to_before_its_end(at, counts):
+    told = load("gpu17", gpu(0), at=at, reservations=(reserved("ann", 100.0, 200.0, 0),))
+    users = step(0, 4, told).users
+    assert users.get("ann", Usage()).reserved == users.get("ann", Usage()).unused == counts
+
+
+def test_a_server_that_makes_reservations_up_makes_no_more_hours_than_there_are_gpus():
+    many = tuple(reserved(f"user{n % 3}", 0.0, 9.0, 0, 1, 2) for n in range(500))
+    nobody = (reserved("system", 0.0, 9.0, 1), reserved("", 0.0, 9.0, 1))
+    told = load("gpu17", gpu(0), gpu(1), at=1.0, reservations=(*many, *nobody))
+    assert sum(each.reserved for each in step(0, 4, told).users.values()) == 8
+    unknown = load("gpu17", at=1.0, reservations=many)
+    assert step(0, 4, unknown).users == {}

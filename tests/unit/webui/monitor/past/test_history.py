@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from state.errors import LxcGpuError
-from state.wire.server_load import UserLoad
+from state.wire.server_load import ReservedGpus, UserLoad
 from tests.threads import none_to_be_had
 from tests.unit.webui.monitor.small_loads import GIB, gpu, load
 from webui.monitor.past import ledger
@@ -307,6 +307,60 @@ def test_a_newer_one_is_left_as_it_is(history, clock, tmp_path):
     assert history.problem is not None
     assert history.problem.code == "monitor-history-newer"
     assert path.read_bytes() == before
+
+
+BEFORE_RESERVATIONS = """
+CREATE TABLE minutes (server TEXT, minute INTEGER, seconds REAL NOT NULL, cpu REAL NOT NULL,
+    memory REAL NOT NULL, gpu_seconds REAL NOT NULL, gpu REAL NOT NULL, held_seconds REAL NOT NULL,
+    held REAL NOT NULL, PRIMARY KEY (minute, server)) WITHOUT ROWID;
+CREATE TABLE use (day TEXT, server TEXT, user TEXT, gpu REAL NOT NULL, gpu_busy REAL NOT NULL,
+    gpu_memory REAL NOT NULL, memory REAL NOT NULL, cpu REAL NOT NULL,
+    PRIMARY KEY (day, server, user)) WITHOUT ROWID;
+CREATE TABLE heard (day TEXT, server TEXT, seconds REAL NOT NULL, gpus REAL NOT NULL,
+    PRIMARY KEY (day, server)) WITHOUT ROWID;
+PRAGMA user_version = 1;
+"""
+ITS_WORD = """
+INSERT INTO use (day, server, user, gpu, gpu_busy, gpu_memory, memory, cpu)
+    VALUES ('2026-11-23', 'gpu17', 'ann', 3600, 1, 1, 1, 1)
+    ON CONFLICT DO UPDATE SET gpu = gpu + excluded.gpu
+"""
+"""What an lxc-gpu wrote that knew of no reservations."""
+ANNS = ReservedGpus("ann-1", "ann", ("GPU-0", "GPU-1"), 0.0, 10.0)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_what_an_older_one_kept_is_taken_on_and_it_can_come_back(history, clock, tmp_path, killed):
+    with sqlite3.connect(tmp_path / "history.db") as older:
+        older.executescript(BEFORE_RESERVATIONS)
+        older.execute(ITS_WORD)
+        if killed:  # between two columns
+            older.execute("ALTER TABLE use ADD COLUMN reserved REAL NOT NULL DEFAULT 0")
+    hear(history, clock, 7205, gpu(0, "ann"), gpu(1), at=5.0, reservations=(ANNS,))
+    history.flush()
+    used = ann(history, "2026-W48")
+    assert used.gpu_hours == pytest.approx(3)
+    assert used.gpu_reserved_hours == pytest.approx(4)
+    assert used.gpu_reserved_unused_hours == pytest.approx(2)
+    older.execute(ITS_WORD)
+    older.commit()
+    older.close()
+    again = History(tmp_path / "history.db", clock=clock)
+    again.flush()
+    assert ann(again, "2026-W48").gpu_hours == pytest.approx(4)
+    assert ann(again, "2026-W48").gpu_reserved_hours == pytest.approx(4)
+
+
+def test_an_older_one_goes_on_with_what_this_one_made(history, clock, tmp_path):
+    hear(history, clock, 65, gpu(0, "ann"))
+    history.flush()
+    with sqlite3.connect(tmp_path / "history.db") as older:
+        assert older.execute("PRAGMA user_version").fetchone() == (1,)  # it looks at nothing else
+        older.execute(ITS_WORD.replace("'ann'", "'bob'"))
+    older.close()
+    hear(history, clock, 60, gpu(0, "ann"))
+    history.flush()
+    assert {each.user for each in history.used("2026-W48")} == {"ann", "bob"}
 
 
 def test_what_is_old_is_deleted_and_no_week_in_part(tmp_path, clock):

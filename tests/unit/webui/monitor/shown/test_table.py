@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 
 import pytest
 
@@ -33,7 +34,8 @@ def test_nor_is_what_another_reader_takes_for_a_cell(name):
 
 
 def test_the_table_has_full_names_and_numbers():
-    text = "".join(table.by_person([LINES[2:3]], PEOPLE))
+    line = replace(LINES[2], gpu_reserved_hours=2.5, gpu_reserved_unused_hours=1.0)
+    text = "".join(table.by_person([[line]], PEOPLE))
     assert text.endswith("\r\n")
     header, row = rows(text)
     assert dict(zip(header, row, strict=True)) == {
@@ -46,6 +48,8 @@ def test_the_table_has_full_names_and_numbers():
         "gpu_memory_gib_hours": "160.000",
         "memory_gib_hours": "8.000",
         "cpu_hours": "3.000",
+        "gpu_reserved_hours": "2.500",
+        "gpu_reserved_unused_hours": "1.000",
     }
 
 
