@@ -44,6 +44,7 @@ _IDENTS = re.compile(r"[0-9a-f]{12}(\n[0-9a-f]{12}){0,199}", re.ASCII)
 
 OPTIONS: Mapping[Verb, Mapping[str, re.Pattern[str]]] = {
     Verb.START: {"quick": SET},
+    Verb.STOP: {"announced": SET},
     Verb.PORT: {"port": _PORT, "remove": SET, "udp": SET},
     Verb.SNAPSHOT: {
         "name": _NAME,

@@ -182,6 +182,15 @@ class View:
     """The first id of the range in which they are unpacked (`Subids.spare`)."""
     reservations: Reservable = Reservable()
 
+    def told(self, now: float) -> tuple[Announcement, ...]:
+        """The announcements that are not over; `now` is in seconds since the epoch."""
+        return tuple(each for each in self.announcements if not each.over(now))
+
+    def closed_by(self, now: float) -> Announcement | None:
+        """For which announcement containers are down now, the last to end; None if they aren't."""
+        stopping = [each for each in self.announcements if each.stops(now)]
+        return max(stopping, key=lambda each: each.ends, default=None)
+
     @property
     def offered(self) -> tuple[str, ...]:
         """The templates that people may take, the one that they get unasked first."""

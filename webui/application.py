@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -60,7 +60,9 @@ def build(config: WebConfig, parts: Services | None = None) -> Flask:
     app.config["SEND_FILE_MAX_AGE_DEFAULT"] = 3600
     app.extensions[EXTENSION] = parts or assemble(config)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
-    app.jinja_env.globals.update(organisation=config.organisation, stale_notice=stale_notice)
+    app.jinja_env.globals.update(
+        organisation=config.organisation, stale_notice=stale_notice, announced=announced
+    )
     app.jinja_env.filters.update(
         iso=words.iso,
         moment=words.moment,
@@ -120,6 +122,13 @@ def _paths(app: Flask) -> Callable[..., str]:
     """The path of a page, also where no request is being answered: a stream outlives its own."""
     addresses = app.url_map.bind("localhost")
     return lambda endpoint, **values: addresses.build(endpoint, values)
+
+
+def announced(
+    reading: Reading, servers: Collection[str] | None = None
+) -> tuple[words.Announced, ...]:
+    """What is announced now of these servers, or of any."""
+    return words.announced(reading.state, time.time(), servers)
 
 
 def stale_notice(reading: Reading) -> Markup:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from markupsafe import Markup, escape
 
+from state.model.documents import State
+from state.model.fields import seconds_of
 from state.model.keys import PublicKey
 from webui.servers.board import Phase, Save
 
@@ -64,6 +67,37 @@ def iso(then: float) -> str:
 def moment(then: float) -> str:
     """A date and time for people, in UTC, as a laboratory on several continents needs it."""
     return datetime.fromtimestamp(then, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+@dataclass(frozen=True)
+class Announced:
+    """What sysadmins tell everybody, as a page shows it."""
+
+    text: str
+    servers: str
+    """Whom it concerns; empty: all servers."""
+    begins: float | None
+    """Seconds since the epoch; None if it holds already."""
+    ends: float
+    stop: bool
+
+
+def announced(
+    state: State, now: float, servers: Collection[str] | None = None
+) -> tuple[Announced, ...]:
+    """What is announced of these servers (None: of any) and isn't over, the first to end first."""
+    found = [
+        Announced(
+            each.text,
+            ", ".join(each.servers or ()),
+            begins if each.begins and (begins := seconds_of(each.begins)) > now else None,
+            seconds_of(each.until),
+            each.stop,
+        )
+        for each in state.announcements.values()
+        if seconds_of(each.until) > now and (servers is None or any(map(each.concerns, servers)))
+    ]
+    return tuple(sorted(found, key=lambda each: each.ends))
 
 
 def wait_words(seconds: float) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from reconciler.doctor.server import UNITS, Server, as_nobody, output, unit_properties
-from reconciler.host import places
+from reconciler.host import in_words, places
 from reconciler.host.config import ssh_command
 from reconciler.host.status import read_status
 from reconciler.host.suspension import suspension
@@ -77,6 +77,8 @@ def _without(name: str) -> str:
         return "nobody can start a container or register."
     if name == "lxc-gpu-idleness.timer":
         return "nobody is told of a container that stands idle."
+    if name == "lxc-gpu-announced.timer":
+        return "no container is shut down for an announcement, or comes back after it."
     if name == "lxc-gpu-snapshots.timer":
         return "no snapshot is taken by itself (`snapshots: every`)."
     if name.endswith(".timer"):
@@ -86,8 +88,15 @@ def _without(name: str) -> str:
     return "what it does is left undone."
 
 
-def containers(_: Server) -> Iterator[Finding]:
-    """Containers whose unit failed."""
+def containers(server: Server) -> Iterator[Finding]:
+    """Containers whose unit failed, and those that are down for an announcement."""
+    closed = server.view and server.view.closed_by(time.time())
+    if closed:
+        yield units_area.note(
+            f"Containers are down until {in_words.moment_in_zone(closed.ends)} for the "
+            f"announcement {closed.name}.",
+            f"They come back then; sooner, if announcements/{closed.name}.yaml is removed.",
+        )
     listing = output("systemctl", "list-units", "--all", "--plain", "--no-legend", "lxc-gpu@*")
     fields = [line.split() for line in listing.splitlines()]
     states = {f[0].split("@")[1].removesuffix(".service"): f[2] for f in fields if len(f) > 3}

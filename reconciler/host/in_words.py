@@ -16,6 +16,11 @@ def moment(when: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(when))
 
 
+def moment_in_zone(when: float) -> str:
+    """The same with the day of the week and the time zone, for what is still to come."""
+    return time.strftime("%a %Y-%m-%d %H:%M %Z", time.localtime(when))
+
+
 def since(started: float, now: float) -> str:
     """When, by the local clock: the time today, the day within a week, the date before."""
     then, passed = time.localtime(started), now - started

@@ -22,6 +22,8 @@
 | fuse-cut-off | a container ended while programs of its own waited for its FUSE file systems |
 | came-back, come-back-failed | a container that ran before a boot was started again, or not |
 | attach-failed | systemctl could not start one: its system can't be mounted; `code=` says why |
+| stopped-by-announcement | a container is down for one; it comes back after it |
+| stop-failed | a container could not be shut down for an announcement; `code=` says why |
 | stays-down | one that ran is not: its user has left, or the server's policy says so |
 | snapshot-taken | one that the server takes by itself |
 | snapshot-failed | one that the server takes by itself could not be taken; `code=` says why |

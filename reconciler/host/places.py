@@ -42,6 +42,8 @@ NOTICES = KEPT / "notices.json"
 """What people are to be told, and what they were; everybody may read it."""
 RUNNING = KEPT / "running"
 """A file for each container that runs: after a reboot it comes back."""
+DOWN = KEPT / "down"
+"""A file for each container that ran and is down for an announcement: it comes back after it."""
 KEY_DAYS = KEPT / "key_days.json"
 """The day on which each key was last used."""
 

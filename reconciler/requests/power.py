@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.container import home_files
-from reconciler.host import locks, places
+from reconciler.host import in_words, locks, places
 from reconciler.host.published import CurrentView, current_view, resident_of
 from reconciler.kinds.traffic.bridge_port import BridgePortKind
 from reconciler.kinds.traffic.forward import ForwardKind
@@ -162,6 +162,7 @@ def start_alone(
     view: View, user: str, resident: Resident, tell: Tell, *, reached: bool = True
 ) -> Started:
     """The same as `start` for who is `alone` already."""
+    _refuse_while_closed(view)
     unit = places.container_unit(user)
     was_running = power_of(user).running
     try:
@@ -201,6 +202,20 @@ def start_alone(
 
         notes += bring_in_step(view, user, resident, tell)
     return Started(was_running and not waited, view, notes)
+
+
+def _refuse_while_closed(view: View) -> None:
+    """LxcGpuError while containers are down for an announcement."""
+    announcement = view.closed_by(time.time())
+    if announcement is not None:
+        until = in_words.moment_in_zone(announcement.ends)
+        raise LxcGpuError(
+            "closed",
+            f"Containers on {view.server} are shut down until {until}: {announcement.text}",
+            "Those that ran come back by themselves then. "
+            f"After that, `ssh {view.server}-manage` starts yours.",
+            Remedy.WAIT,
+        )
 
 
 def _needed() -> tuple[AnyKind, ...]:

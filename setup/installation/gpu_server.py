@@ -30,7 +30,7 @@ UNUSED_UNITS = ("lxc.service", "lxc-net.service", "lxc-monitord.service")
 """Of the package lxc: they would make a bridge and start containers that are none of ours."""
 ENABLED_UNITS = (
     "lxc-gpu-root.socket", "lxc-gpu-reconcile.timer", "lxc-gpu-watch.service",
-    "lxc-gpu-idleness.timer", "lxc-gpu-snapshots.timer",
+    "lxc-gpu-idleness.timer", "lxc-gpu-snapshots.timer", "lxc-gpu-announced.timer",
 )  # fmt: skip
 AT_WORK = ("lxc-gpu-spares.service", "lxc-gpu-snapshots.service")
 """What may just be at work, and would go on without its code."""

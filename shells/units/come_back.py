@@ -9,6 +9,7 @@ and neither Git nor the directory nor the web page.
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -19,6 +20,7 @@ from reconciler.requests.power import power_of
 from shells.helper.client import ask
 from shells.helper.request import Request
 from shells.usage import Verb
+from state import files
 from state.errors import LxcGpuError
 
 AT_ONCE = 4
@@ -35,15 +37,33 @@ def main(argv: Sequence[str]) -> int:
     except LxcGpuError as error:
         event("come-back-failed", code=error.code, why=error.message)
         return 1
-    wanted = [name for name in ran if view.come_back and name in view.residents]
+    noted = {path.name for path in places.DOWN.glob("*")}
+    wanted = [name for name in ran if name in view.residents and (view.come_back or name in noted)]
     for name in ran:
         if name not in wanted and not power_of(name).running:
             (places.RUNNING / name).unlink(missing_ok=True)
             event("stays-down", user=name)
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        failed = [name for name, ok in zip(wanted, pool.map(_start, wanted), strict=True) if not ok]
+    if view.closed_by(time.time()) is not None:
+        for name in wanted:
+            note_down(name)
+        print(f"{len(wanted)} containers come back after an announcement", file=sys.stderr)
+        return 0
+    failed = bring_back(wanted)
     print(f"{len(wanted) - len(failed)} of {len(wanted)} containers came back", file=sys.stderr)
     return 1 if failed else 0
+
+
+def bring_back(wanted: Sequence[str]) -> list[str]:
+    """Start these containers, a few at a time; those that failed."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return [name for name, ok in zip(wanted, pool.map(_start, wanted), strict=True) if not ok]
+
+
+def note_down(user: str) -> None:
+    """Have the user's container come back when no announcement stops containers any more."""
+    if not (places.DOWN / user).exists():
+        places.DOWN.mkdir(mode=0o755, exist_ok=True)
+        files.write_file(places.DOWN / user, "")
 
 
 def _start(user: str) -> bool:
@@ -53,5 +73,6 @@ def _start(user: str) -> bool:
         code = error.code if isinstance(error, LxcGpuError) else "system"
         event("come-back-failed", user=user, code=code, why=str(error))
         return False
+    (places.DOWN / user).unlink(missing_ok=True)
     event("came-back", user=user)
     return True

@@ -23,6 +23,7 @@ def answer(asked: Asked, tell: Tell) -> messages.Answer:
         *(f"Note: {note}" for note in started.notes),
         text,
         *line(forwards_of(user)),
+        *words.announced(view),
         *([] if idle is None else [words.last_used(view.server, idle)]),
     ]
     more = {
@@ -30,5 +31,6 @@ def answer(asked: Asked, tell: Tell) -> messages.Answer:
         "notes": list(started.notes),
         "login_fails": list(why_not),
         **idle_facts(idle),
+        **words.announced_facts(view),
     }
     return messages.Answer("\n".join(lines), {**facts(view, user, running=True), **more})

@@ -43,12 +43,14 @@ def answer(asked: Asked, tell: Tell) -> messages.Answer:
         *_kept(systems),
         *([words.how_to_log_in(view, user, resident)] if now.running else []),
         *line(forwards_of(user)),
+        *words.announced(view),
         *([] if idle is None else [words.last_used(view.server, idle)]),
         *([] if now.running else [f"Start it:  ssh {view.server}-manage"]),
     ]
     more = {
         "since": now.since,
         **idle_facts(idle),
+        **words.announced_facts(view),
         "memory_bytes": now.memory,
         "tasks": now.tasks,
         "previous_since": systems.since,

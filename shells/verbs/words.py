@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from state.view import Resident, View
+import time
+
+from reconciler.host import in_words
+from state.view import Announcement, Resident, View
 
 DAY = 86400
 
@@ -23,6 +26,29 @@ def last_used(server: str, seconds: float) -> str:
         f"`ssh {server}-manage stop` gives its memory back to the others; its files\n"
         "stay, and a start brings it back. Nothing is stopped by itself."
     )
+
+
+def announced(view: View) -> list[str]:
+    """What sysadmins tell everybody on this server, a line each."""
+    return [_announced(view, each) for each in view.told(time.time())]
+
+
+def _announced(view: View, each: Announcement) -> str:
+    begins = f"from {in_words.moment_in_zone(each.begins)} " if each.begins else ""
+    until = f"{begins}until {in_words.moment_in_zone(each.ends)}"
+    if each.stop:
+        until = f"containers on {view.server} are shut down {until}, and come back by themselves"
+    return f"Announcement: {each.text} ({until})"
+
+
+def announced_facts(view: View) -> dict[str, object]:
+    """The same for programs."""
+    return {
+        "announcements": [
+            {"text": a.text, "from": a.begins or None, "until": a.ends, "stop": a.stop}
+            for a in view.told(time.time())
+        ]
+    }
 
 
 def started(
