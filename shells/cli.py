@@ -29,6 +29,7 @@ COMMANDS: Mapping[str, str] = {
     "suspend": "shells.commands.upkeep:suspend",
     "resume": "shells.commands.upkeep:resume",
     "purge": "shells.commands.upkeep:purge",
+    "release": "shells.commands.upkeep:release",
     "watch": "shells.commands.upkeep:watch",
     "adopt": "shells.commands.upkeep:adopt",
 }

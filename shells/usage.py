@@ -23,6 +23,9 @@ class Verb(StrEnum):
     REBUILD = "rebuild"
     GPUS = "gpus"
     SHELL = "shell"
+    RESERVE = "reserve"
+    RESERVATIONS = "reservations"
+    RELEASE = "release"
     REGISTER = "register"
     RECONCILE = "reconcile"
     TOLD = "told"
@@ -41,6 +44,8 @@ _PATH = "[^\\x00-\\x1f\\x7f\\ud800-\\udfff]+"
 _PATHS = re.compile(f"{_PATH}(\n{_PATH})*")
 _TOKEN = re.compile(r"[0-9a-f]{8}", re.ASCII)
 _IDENTS = re.compile(r"[0-9a-f]{12}(\n[0-9a-f]{12}){0,199}", re.ASCII)
+
+_WORDS = re.compile(r"[!-~]{1,60}( [!-~]{1,60}){0,19}", re.ASCII)
 
 OPTIONS: Mapping[Verb, Mapping[str, re.Pattern[str]]] = {
     Verb.START: {"quick": SET},
@@ -71,6 +76,17 @@ OPTIONS: Mapping[Verb, Mapping[str, re.Pattern[str]]] = {
         "confirm": _TOKEN,
     },
     Verb.TOLD: {"ids": _IDENTS},
+    Verb.RESERVE: {
+        "what": _WORDS,
+        "from": _WORDS,
+        "until": _WORDS,
+        "every": _WORDS,
+        "first-free": SET,
+        "extend": _WORDS,
+        "to": _WORDS,
+    },
+    Verb.RESERVATIONS: {"ics": SET},
+    Verb.RELEASE: {"what": _WORDS},
 }
 """What each verb takes; the values that are possible."""
 ARGUMENTS: Mapping[Verb, str] = {
@@ -83,8 +99,14 @@ MORE: Mapping[Verb, str] = {Verb.RECOVER: "paths"}
 """The option that all further ones stand for, each in a line."""
 
 
+IN_WORDS: Final = frozenset({Verb.RESERVE, Verb.RELEASE})
+"""What is said in several words, whose quotation marks ssh takes away: `--from tomorrow 9:00`."""
+
+
 def parse(verb: Verb, words: Sequence[str]) -> dict[str, str]:
     """The options that `words` are; LxcGpuError for what the verb doesn't take."""
+    if verb in IN_WORDS:
+        words = _together(verb, words)
     known, options = OPTIONS.get(verb, {}), dict[str, str]()
     left, more = list(words), list[str]()
     while left:
@@ -111,6 +133,26 @@ def parse(verb: Verb, words: Sequence[str]) -> dict[str, str]:
     return options
 
 
+def _together(verb: Verb, words: Sequence[str]) -> list[str]:
+    """Each option with all words up to the next one; those before any as `--what`."""
+    found: dict[str, list[str]] = {"--what": []}
+    name = "--what"
+    for word in words:
+        bare = word.strip("'\"")
+        if bare[:2] == "--":
+            name, equals, value = bare.partition("=")
+            if name in found:
+                raise _unknown(verb, name)
+            found[name] = [value.lstrip("'\"")] if equals else []
+            name = "--what" if name == "--first-free" else name
+        elif bare:
+            found[name].append(bare)
+    said = [
+        (name, " ".join(values)) for name, values in found.items() if name != "--what" or values
+    ]
+    return [f"{name}={value}" if value else name for name, value in said]
+
+
 def _bad(verb: Verb, name: str, value: str) -> LxcGpuError:
     rules = {
         "name": "a name has small letters, digits, `.`, `_` and `-`, and begins with one of the "
@@ -119,6 +161,10 @@ def _bad(verb: Verb, name: str, value: str) -> LxcGpuError:
         "paths": "name files and folders as the container had them",
         "port": "a port is a number from 1 to 65535",
         "confirm": "that is what the first call printed",
+        **dict.fromkeys(
+            ("what", "from", "until", "every", "extend", "to"),
+            "that takes words of plain letters and digits, few of them",
+        ),
     }
     said = rules.get(name, f"`--{name}` takes no value")
     return LxcGpuError("usage", f"`{value[:40]}` can't be: {said}.", _try_help(verb))

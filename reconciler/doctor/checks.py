@@ -73,6 +73,7 @@ SERVER: tuple[Check[Server], ...] = (
     service.state_repository,
     service.last_round,
     service.last_look,
+    service.book_of_reservations,
     service.differs,
 )
 """What `lxc-gpu doctor` looks at on a GPU server."""

@@ -12,7 +12,9 @@ from reconciler.host.config import ssh_command
 from reconciler.host.status import read_status
 from reconciler.host.suspension import suspension
 from reconciler.load.idleness import Record, boot_clock, boot_id, read_record
+from reconciler.reservations import kept as reservations
 from state import command
+from state.errors import LxcGpuError
 from state.wire.findings import Area, Finding
 from state.wire.messages import Report
 
@@ -28,6 +30,7 @@ MOST_SAID = 5
 """Failures of a round that are said one by one."""
 
 units_area, round_area, state_area = Area("units"), Area("round"), Area("state")
+reservations_area = Area("reservations")
 
 
 def units(_: Server) -> Iterator[Finding]:
@@ -173,6 +176,16 @@ def look_finding(record: Record, boot: str, now: float) -> Finding:
     if record.boot != boot:
         return units_area.ok("which containers stand idle is looked at soon after the boot")
     return units_area.ok(f"which containers stand idle was looked at {duration(ago)} ago")
+
+
+def book_of_reservations(_: Server) -> Iterator[Finding]:
+    """Whether what people reserved can be read."""
+    try:
+        count = len(reservations.read().ahead(time.time()))
+    except LxcGpuError as error:
+        yield reservations_area.wrong(error.message, error.hint.removeprefix("Sysadmin: "))
+        return
+    yield reservations_area.ok(f"{count} reservation{'s' * (count != 1)} of GPUs to come")
 
 
 def duration(seconds: float) -> str:

@@ -20,6 +20,7 @@ from reconciler.kinds.accounts.subids import SUBGID, SUBUID, replace_lines
 from reconciler.mounts.tree import RAW
 from reconciler.network import forwards
 from reconciler.network.forwards import Forward
+from reconciler.requests import reserving
 from reconciler.requests.forwarding import forget
 from reconciler.requests.power import power_of
 from reconciler.snapshots.copies import copies_of
@@ -152,6 +153,7 @@ def purge(view: View, left: Remains) -> None:
             remove_container(rootfs(view, user).parent)
         with locks.lock(locks.ACCOUNTS):
             forget(user)
+            reserving.forget(user)
             if left.account:
                 _remove_account(left.account)
             account = left.account or view.account_of(user)

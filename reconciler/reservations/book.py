@@ -1,15 +1,36 @@
 """The book: every reservation of a server's GPUs. Pure.
 
-Times are seconds since the epoch, by the server's clock. A reservation holds from `begins` until
-just before `ends`. Whatever the clock does, no two of them have the same GPU at the same time:
-that is asked of their times alone, never of what time it is now.
+Times are seconds since the epoch, by the server's clock, in whole minutes: so every moment that is
+named can be typed. A reservation holds from `begins` until just before `ends`. Whatever the clock
+does, no two of them have the same GPU at the same time: that is asked of their times alone, never
+of what time it is now.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from time import localtime, strftime
 from types import MappingProxyType
+
+from state.errors import LxcGpuError
+
+MINUTE, HOUR, DAY = 60, 3600, 86400
+KEPT = 90 * DAY
+"""Seconds that a past reservation is kept for; then it is only part of a sum."""
+NEAR = 2 * DAY
+"""Seconds that it stays among the open ones: a clock that is wrong by hours hides nothing."""
+MOST_PAST = 20_000
+"""Past ones that are kept at most: so the file has an end."""
+MOST_OPEN = 500
+"""Reservations of everybody's that aren't over."""
+LEAP = KEPT
+"""Seconds since the last change after which the clock isn't believed at once."""
+
+
+def minute(moment: float) -> float:
+    """The beginning of that minute."""
+    return moment // MINUTE * MINUTE
 
 
 @dataclass(frozen=True)
@@ -36,12 +57,16 @@ class Reservation:
         return self.begins < ends and begins < self.ends
 
 
+Times = tuple[tuple[float, float], ...]
+"""From when until when."""
+
+
 @dataclass(frozen=True)
 class Book:
     """Everybody's, in the order of their beginnings; what is long past only as sums."""
 
     open: tuple[Reservation, ...] = ()
-    """Those that weren't over when the book was last written."""
+    """Those that weren't over for two days when the book was last written."""
     past: tuple[Reservation, ...] = ()
     sums: Mapping[str, Mapping[str, float]] = field(default_factory=lambda: MappingProxyType({}))
     """GPU-hours that were reserved, by user and month (`2026-11`), of those that are forgotten."""
@@ -58,6 +83,138 @@ class Book:
         """Those under way, and those to come."""
         return tuple(each for each in self.open if each.ends > now)
 
-    def of(self, user: str) -> tuple[Reservation, ...]:
-        """The user's, without the past."""
-        return tuple(each for each in self.open if each.user == user)
+    def of(self, user: str, now: float = 0.0) -> tuple[Reservation, ...]:
+        """The user's, without those that are over by then."""
+        return tuple(each for each in self.open if each.user == user and each.ends > now)
+
+    def free(self, gpus: Sequence[str], times: Times) -> tuple[str, ...]:
+        """Which of the GPUs nobody has reserved at any of those times, in the same order."""
+        taken = {
+            gpu
+            for each in self.open
+            for begins, ends in times
+            if each.meets(begins, ends)
+            for gpu in each.gpus
+        }
+        return tuple(gpu for gpu in gpus if gpu not in taken)
+
+    def held_by(self, user: str, begins: float, ends: float, without: str = "") -> int:
+        """How many GPUs the user has at the most at one moment of that time."""
+        met = [
+            each for each in self.open
+            if each.user == user and each.id != without and each.meets(begins, ends)
+        ]  # fmt: skip
+        moments = {max(begins, each.begins) for each in met}
+        return max((sum(len(r.gpus) for r in met if r.holds(m)) for m in moments), default=0)
+
+    def reserve(
+        self, user: str, gpus: Sequence[str], times: Times, now: float
+    ) -> tuple[Book, tuple[Reservation, ...]]:
+        """These GPUs for the user at each of those times: several are a series.
+
+        They are free then. LxcGpuError if the server's book is full.
+        """
+        if len(self.ahead(now)) + len(times) > MOST_OPEN:
+            raise LxcGpuError(
+                "reservations-full",
+                f"{MOST_OPEN} reservations stand on this server, as many as may be.",
+                "Try again when some are over, or `release` what you don't need.",
+            )
+        if len(self.free(gpus, times)) != len(gpus):
+            raise ValueError("these GPUs aren't free")
+        series = f"s{self.last + 1}" if len(times) > 1 else ""
+        made = tuple(
+            Reservation(f"r{self.last + number}", user, tuple(gpus), *when, now, series)
+            for number, when in enumerate(times, 1)
+        )
+        return self._with(*made, last=self.last + len(made)), made
+
+    def release(self, released: Iterable[Reservation], now: float) -> Book:
+        """Without these. What has begun ends now, and stays as long as it was."""
+        gone = {each.id: each for each in released}
+        left = [each for each in self.open if each.id not in gone]
+        ended = [_until(each, minute(now)) for each in gone.values() if each.begins < minute(now)]
+        return replace(self, open=_in_order([*left, *ended]))
+
+    def extend(self, reservation: Reservation, ends: float) -> tuple[Book, Reservation]:
+        """The same until then. Its GPUs are free meanwhile."""
+        if len(self.free(reservation.gpus, ((reservation.ends, ends),))) != len(reservation.gpus):
+            raise ValueError("these GPUs aren't free")
+        longer = _until(reservation, ends)
+        return self._instead(reservation, longer), longer
+
+    def hand_over(
+        self, reservation: Reservation, user: str, now: float
+    ) -> tuple[Book, Reservation]:
+        """What is left of it is that user's; what was before remains whose it was."""
+        theirs = replace(reservation, user=user, begins=max(reservation.begins, minute(now)))
+        if theirs.begins == reservation.begins:
+            return self._instead(reservation, theirs), theirs
+        before = replace(_until(reservation, theirs.begins), id=f"r{self.last + 1}")
+        return self._instead(reservation, theirs)._with(before, last=self.last + 1), theirs
+
+    def only_of(self, residents: Iterable[str], now: float) -> Book:
+        """Without what people have ahead who are not registered here any more."""
+        known = frozenset(residents)
+        return self.release((r for r in self.ahead(now) if r.user not in known), now)
+
+    def without(self, user: str) -> Book:
+        """Without everything of this user's, the past and the sums, too."""
+        return replace(
+            self,
+            open=tuple(each for each in self.open if each.user != user),
+            past=tuple(each for each in self.past if each.user != user),
+            sums={name: months for name, months in self.sums.items() if name != user},
+        )
+
+    def aged(self, now: float) -> Book:
+        """The same, with what is over among the past, and what is long past as sums.
+
+        A clock that leaps ahead for years must lose nobody's reservation: after a leap it is
+        believed a day more at each change. What isn't over by it is open again.
+        """
+        clock = _believed(self.clock, now)
+        until = min(now, clock)
+        every = _in_order([*self.past, *self.open])
+        past = sorted((r for r in every if r.ends <= until - NEAR), key=lambda each: each.ends)
+        kept = [each for each in past if each.ends > until - KEPT][-MOST_PAST:]
+        forgotten = past[: len(past) - len(kept)]
+        return Book(
+            open=tuple(each for each in every if each.ends > until - NEAR),
+            past=_in_order(kept),
+            sums=_summed(self.sums, forgotten) if forgotten else self.sums,
+            last=self.last,
+            clock=clock,
+        )
+
+    def _with(self, *more: Reservation, last: int) -> Book:
+        return replace(self, open=_in_order([*self.open, *more]), last=last)
+
+    def _instead(self, old: Reservation, new: Reservation) -> Book:
+        return replace(self, open=_in_order([new if r.id == old.id else r for r in self.open]))
+
+
+def _in_order(reservations: Iterable[Reservation]) -> tuple[Reservation, ...]:
+    return tuple(sorted(reservations, key=lambda each: (each.begins, each.id)))
+
+
+def _until(reservation: Reservation, ends: float) -> Reservation:
+    return replace(reservation, ends=ends)
+
+
+def _believed(before: float, now: float) -> float:
+    if not before or before < now <= before + LEAP:
+        return now
+    return before if now <= before else before + DAY
+
+
+def _summed(
+    sums: Mapping[str, Mapping[str, float]], forgotten: Iterable[Reservation]
+) -> Mapping[str, Mapping[str, float]]:
+    """With these: each counts in the month in which it began."""
+    added = {user: dict(months) for user, months in sums.items()}
+    for each in forgotten:
+        months, month = added.setdefault(each.user, {}), strftime("%Y-%m", localtime(each.begins))
+        hours = len(each.gpus) * (each.ends - each.begins) / HOUR
+        months[month] = round(months.get(month, 0.0) + hours, 4)
+    return added

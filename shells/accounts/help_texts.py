@@ -22,6 +22,9 @@ SUMMARIES: Mapping[str, str] = {
     "port": "map a port of the server to one of your container; list those",
     "connect": "for ssh itself: start your container, and lead ssh to it",
     "gpus": "who uses which GPU, and how much CPU and memory",
+    "reserve": "GPUs for some time: `reserve 2 8h`; `--from`, `--first-free`",
+    "reservations": "whose GPUs until when",
+    "release": "give back what you reserved",
     "shell": "root in your container, also when its own ssh lets nobody in",
     "snapshot": "keep your container as it is now; `--list`, `--remove NAME`",
     "recover": "back to a snapshot, or only files of one; `--undo`",
@@ -61,6 +64,33 @@ out a whole configuration of that kind.""",
 What `nvidia-smi` in a container can't show: whose the programs are. Of others
 you see the name, the memory and since when, not what they typed. CPUs are
 counted over a fifth of a second.""",
+    "reserve": """\
+  ssh gpu17-manage reserve 2 8h          two GPUs from now on, for eight hours
+  ssh gpu17-manage reserve 2 8h --from tomorrow 9:00
+  ssh gpu17-manage reserve 2 8h --first-free     as soon as it fits
+  ssh gpu17-manage reserve gpu3 1d       this one; its UUID does, too
+  ssh gpu17-manage reserve 2 --until fri 18:00
+  ssh gpu17-manage reserve 4 2h --from mon 14:00 --every week --until 2026-12-31
+  ssh gpu17-manage reserve --extend r17 2h       two hours more
+  ssh gpu17-manage reserve --to ann r17          what is left of it is ann's
+
+Others see that the GPUs are yours then. It is an agreement: no program is ended
+for it, so ask whoever is on them. The server takes GPUs that nobody reserved
+and, if it can, that nobody uses. Lengths: 90m, 8h, 1d12h, 2w. Times: 18:00,
+tomorrow 9:00, friday, mon 14:00, 2026-12-01 9:00, in 2h; by the server's clock.
+`reservations` shows what one person may have.""",
+    "reservations": """\
+  ssh gpu17-manage reservations
+  ssh gpu17-manage reservations --json | jq '.reservations[].user'
+  ssh gpu17-manage reservations --ics >gpu17.ics     for your calendar
+
+Yours have a `*`.""",
+    "release": """\
+  ssh gpu17-manage release          if you have only one
+  ssh gpu17-manage release r17
+  ssh gpu17-manage release s20      all that is left of a weekly series
+
+Others can have the GPUs at once. Your programs run on.""",
     "shell": """\
   ssh -t gpu17-manage shell                     a shell, as root
   ssh gpu17-manage shell 'chown lqchen: /home/lqchen'
@@ -141,7 +171,7 @@ def is_sftp(program: str) -> bool:
 def help_text(verb: str) -> str:
     """The help for one verb, or for all; LxcGpuError for one that doesn't exist."""
     if not verb:
-        lines = "\n".join(f"  {name:<10}{text}" for name, text in SUMMARIES.items())
+        lines = "\n".join(f"  {name:<14}{text}" for name, text in SUMMARIES.items())
         return (
             "Your container on this server: ssh SERVER-manage [VERB] [--json]\n\n"
             f"{lines}\n\nTo work in it: ssh SERVER"

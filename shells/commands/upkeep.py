@@ -1,5 +1,5 @@
-"""The sysadmin's commands for days that aren't like others: suspend, resume, watch, purge
-and what follows an upgrade."""
+"""The sysadmin's commands for days that aren't like others: suspend, resume, watch, purge,
+release and what follows an upgrade."""
 
 from __future__ import annotations
 
@@ -71,6 +71,17 @@ def adopt(check: bool) -> None:
         sys.exit(0 if beforehand.check() else 1)
     for words in adopting(read_server_config()):
         click.echo(words)
+
+
+@click.command()
+@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+def release(ids: tuple[str, ...]) -> None:
+    """End reservations of GPUs on this server, whosever they are."""
+    from reconciler.requests import reserving
+
+    require_root()
+    for each in reserving.release(None, " ".join(ids)).reservations:
+        Terminal().result(f"Released: {each.id} of {each.user}")
 
 
 @click.command()

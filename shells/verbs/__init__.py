@@ -30,12 +30,17 @@ class Asked:
     Theirs: a pipe, a file, anything."""
 
 
+ROOMS: Mapping[Verb, str] = dict.fromkeys(
+    (Verb.RESERVE, Verb.RESERVATIONS, Verb.RELEASE), "sharing"
+)
+"""Of verbs whose modules stand in a room of their own."""
 Serve = Callable[[Asked, Tell], messages.Answer | messages.Question]
 
 
 def serve(verb: Verb, asked: Asked, tell: Tell) -> messages.Answer | messages.Question:
     """Do what was asked. LxcGpuError if it can't be done."""
-    answer: Serve = import_module(f"shells.verbs.{verb}").answer
+    room = f"shells.verbs.{ROOMS.get(verb, '')}".rstrip(".")
+    answer: Serve = import_module(f"{room}.{verb}").answer
     return answer(asked, tell)
 
 

@@ -38,6 +38,7 @@ VERBS = (
     ("connect", "Nothing to type: ssh uses it to start your container by itself (see your page)."),
     ("shell", "Leads root into it when `ssh` no longer does (`ssh -t`); takes a command, too."),
     ("gpus", "Says who uses which GPU, and how much CPU and memory."),
+    ("reserve 2 8h", "Reserves two GPUs for eight hours; `reservations` lists whose are whose."),
     ("snapshot", "Keeps it as it is now; `snapshot --list` shows all, `--remove NAME` removes."),
     ("recover NAME", "Makes it what it was in a snapshot; asks first, `--undo` goes back."),
     ("recover NAME thesis", "Brings files back from a snapshot, beside those that are there."),

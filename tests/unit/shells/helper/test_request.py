@@ -45,7 +45,10 @@ def test_garbage_is_refused_and_never_crashes(line: bytes) -> None:
              b'{"verb":"snapshot","user":"","options":{"name":"../../etc"}}',
              b'{"verb":"recover","user":"","options":{"name":"a","paths":"x\\u0000"}}',
              b'{"verb":"recover","user":"","options":{"name":"a","paths":"\\ud800"}}',
-             b'{"verb":"recover","user":"","options":{"name":"a","paths":""}}']
+             b'{"verb":"recover","user":"","options":{"name":"a","paths":""}}',
+             b'{"verb":"reserve","user":"","options":{"what":"2\\n8h"}}',
+             b'{"verb":"reserve","user":"","options":{"what":""}}',
+             b'{"verb":"release","user":"","options":{"what":"r1","all":""}}']
 )  # fmt: skip
 def test_only_the_exact_form_is_a_request(line: bytes) -> None:
     with pytest.raises(LxcGpuError):
@@ -75,8 +78,8 @@ def test_users_neither_register_nor_reconcile(verb: Verb) -> None:
 
 
 def test_only_what_nobody_has_anything_of_ends_with_its_asker() -> None:
-    ending = [Request(Verb.STATUS), Request(Verb.GPUS)]
+    ending = [Request(Verb.STATUS), Request(Verb.GPUS), Request(Verb.RESERVATIONS)]
     ending += [Request(Verb.SNAPSHOT, options={name: ""}) for name in ("to-stdout", "list")]
     assert all(map(ends_with_its_asker, ending))
-    others = set(Verb) - {Verb.STATUS, Verb.GPUS}
+    others = set(Verb) - {Verb.STATUS, Verb.GPUS, Verb.RESERVATIONS}
     assert not any(ends_with_its_asker(Request(verb)) for verb in others)

@@ -1,0 +1,235 @@
+"""Reserving GPUs: the book is read, judged and written under one lock, for milliseconds.
+
+What may hang, the driver, is asked before. Whatever kills it, the book is the old or the new one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from reconciler.host import locks, suspension
+from reconciler.host.published import current_view, resident_of
+from reconciler.load.owners import Owners
+from reconciler.nvidia import nodes, nvml
+from reconciler.nvidia.driver import driver
+from reconciler.reservations import asked, kept, rules, times
+from reconciler.reservations.book import Book, Reservation
+from reconciler.reservations.closed import closed
+from reconciler.reservations.rules import Rules, Wish
+from state.errors import LxcGpuError
+from state.view import View
+
+
+@dataclass(frozen=True)
+class Gpus:
+    """The server's GPUs, by UUID in the order of their indices, and who has programs on them."""
+
+    uuids: tuple[str, ...] = ()
+    users: Mapping[str, frozenset[str]] | None = None
+    """By UUID; None where the driver doesn't say."""
+
+    def of(self, view: View, user: str) -> tuple[str, ...]:
+        """Those that the user's container sees."""
+        cards = [nodes.Card(uuid, place) for place, uuid in enumerate(self.uuids)]
+        minors, _ = nodes.choose(view.residents[user].gpus, cards)
+        return tuple(u for place, u in enumerate(self.uuids) if minors is None or place in minors)
+
+    def best_first(self, gpus: tuple[str, ...], user: str) -> tuple[str, ...]:
+        """In the order in which they are given: those that the user uses, then unused ones."""
+        users = self.users or {}
+
+        def rank(gpu: str) -> int:
+            on_it = users.get(gpu, frozenset())
+            return 2 if on_it - {user} else 0 if on_it else 1
+
+        return tuple(sorted(gpus, key=rank))
+
+
+@dataclass(frozen=True)
+class Done:
+    """What was reserved, released or changed."""
+
+    view: View
+    gpus: Gpus
+    reservations: tuple[Reservation, ...]
+    now: float
+    rules: Rules
+
+
+def gpus_there() -> Gpus:
+    """Which GPUs there are, without waking any: by the kernel's word, if it says their UUIDs."""
+    uuids = tuple(card.uuid for card in nodes.cards())
+    return Gpus(uuids) if uuids and all(uuids) else gpus_used(None)
+
+
+def gpus_used(view: View | None) -> Gpus:
+    """Which GPUs there are and, by the view, who uses them. LxcGpuError if there are none."""
+    by_kernel = Gpus(tuple(card.uuid for card in nodes.cards() if card.uuid))
+    if not driver().present:
+        raise LxcGpuError(
+            "gpu-none", "This server has no NVIDIA driver, so there are no GPUs to reserve."
+        )
+    if suspension.suspension() is not None and by_kernel.uuids:
+        return by_kernel  # the driver is left alone
+    try:
+        found = nvml.read().gpus
+    except LxcGpuError:
+        if by_kernel.uuids:
+            return by_kernel
+        raise
+    uuids = tuple(gpu.uuid for gpu in found)
+    if len(by_kernel.uuids) > len(uuids):  # one that the driver can't read just now keeps its place
+        uuids = by_kernel.uuids
+    if view is None:
+        return Gpus(uuids)
+    whose = _whose(view)
+    return Gpus(uuids, {gpu.uuid: frozenset(whose(p.pid) for p in gpu.processes) for gpu in found})
+
+
+def _whose(view: View) -> Callable[[int], str]:
+    from reconciler.load.gpus import uid_of  # third-party packages: only where GPUs are chosen
+
+    owners = Owners(view)
+
+    def whose(pid: int) -> str:
+        uid = uid_of(pid)
+        return (owners.of(uid) if uid is not None else None) or ""
+
+    return whose
+
+
+@contextmanager
+def _changing(user: str | None) -> Iterator[tuple[View, Book, float]]:
+    """The view, the book and the time, under the lock; who has left has nothing ahead in it.
+
+    It is aged first: what a clock that was wrong took for past is open again before it is judged.
+    """
+    with locks.lock(locks.ACCOUNTS):
+        view, now = current_view(), time.time()
+        if user is not None:
+            resident_of(view, user)
+        yield view, kept.read().aged(now).only_of(view.residents, now), now
+
+
+def reserve(user: str, options: Mapping[str, str]) -> Done:
+    """Reserve what was asked for. LxcGpuError if it can't be; it says when it could."""
+    view = current_view()
+    resident_of(view, user)
+    gpus = gpus_used(view)
+    with _changing(user) as (view, book, now):
+        order = asked.order_of(options, now, gpus.uuids)
+        own, judged = gpus.of(view, user), rules.rules_of(view, len(gpus.uuids), closed(view))
+        for gpu in order.gpus:
+            if gpu not in own:
+                raise LxcGpuError(
+                    "gpu-unknown",
+                    f"GPU {gpus.uuids.index(gpu)} is not for your container.",
+                    "`gpus` shows which are.",
+                )
+        best = order.gpus or gpus.best_first(own, user)
+        wish = Wish(user, order.count, best, order.seconds, order.typed)
+        begins = _beginnings(judged, book, wish, order, now)
+        rules.allow(judged, book, wish, begins, now)
+        chosen = rules.fit(judged, book, wish, begins)
+        if not chosen:
+            raise rules.not_free(judged, book, wish, begins, now)
+        in_order = [gpu for gpu in gpus.uuids if gpu in chosen]
+        book, made = book.reserve(user, in_order, wish.times(begins), now)
+        kept.write(book)
+    return Done(view, gpus, made, now, judged)
+
+
+def _beginnings(
+    judged: Rules, book: Book, wish: Wish, order: asked.Order, now: float
+) -> tuple[float, ...]:
+    if order.first_free:
+        found = rules.first_free(judged, book, wish, order.begins, now)
+        return (order.begins if found is None else found,)
+    if order.weekly_until is None:
+        return (order.begins,)
+    weeks = times.weeks(order.begins, order.weekly_until, rules.MOST_WEEKS)
+    if not weeks:
+        raise LxcGpuError("usage", "The series ends before it begins.", "Take a later `--until`.")
+    if len(weeks) > rules.MOST_WEEKS:
+        raise LxcGpuError(
+            "usage", f"A series has {rules.MOST_WEEKS} weeks at most.", "Take an earlier `--until`."
+        )
+    return weeks
+
+
+def extend(user: str, words: str) -> Done:
+    """Have one of the user's end later. LxcGpuError if it can't."""
+    gpus = gpus_there()
+    with _changing(user) as (view, book, now):
+        longer, named = asked.longer_of(words)
+        (first, *others) = asked.chosen(named, book.of(user, now), "reserve --extend 2h")
+        if others:
+            raise LxcGpuError(
+                "reservation-which",
+                f"That is a series; one of it can be extended: {first.id}, "
+                f"{', '.join(each.id for each in others)}.",
+                f"Type: `reserve --extend {first.id} {times.length_in_words(longer)}`",
+            )
+        judged = rules.rules_of(view, len(gpus.uuids), closed(view))
+        ends = first.ends + longer
+        rules.allow_longer(judged, book, first, ends, times.length_in_words(longer))
+        book, changed = book.extend(first, ends)
+        kept.write(book)
+    return Done(view, gpus, (changed,), now, judged)
+
+
+def hand_over(user: str, to: str, named: str) -> Done:
+    """Give what is left of one of the user's to another one. LxcGpuError if they can't have it."""
+    gpus = gpus_there()
+    with _changing(user) as (view, book, now):
+        if to == user or to not in view.residents:
+            why = "is you" if to == user else f"has no container on {view.server}"
+            raise LxcGpuError(
+                "reservation-person",
+                f"{to} {why}, so nothing was handed over.",
+                "`--to` takes the login of somebody who is registered on this server.",
+            )
+        given = asked.chosen(named, book.of(user, now), f"reserve --to {to}")
+        judged = rules.rules_of(view, len(gpus.uuids), closed(view))
+        theirs, changed = gpus.of(view, to), list[Reservation]()
+        for each in given:
+            rules.allow_hand_over(judged, book, each, to, theirs, now)
+            book, new = book.hand_over(each, to, now)
+            changed.append(new)
+        kept.write(book)
+    return Done(view, gpus, tuple(changed), now, judged)
+
+
+def release(user: str | None, named: str) -> Done:
+    """Give up what is left of the user's own; of anybody's if a sysadmin (None) names it.
+
+    LxcGpuError if there is none, or several unnamed.
+    """
+    with _changing(user) as (view, book, now):
+        own = book.ahead(now) if user is None else book.of(user, now)
+        gone = asked.chosen(named, own, "release", "You have" if user else "There is")
+        kept.write(book.release(gone, now))
+    return Done(view, Gpus(), gone, now, rules.rules_of(view, 0))
+
+
+def looked(user: str) -> Done:
+    """Everybody's that isn't over; who has left doesn't count."""
+    view, now = current_view(), time.time()
+    resident_of(view, user)
+    try:
+        gpus = gpus_there()
+    except LxcGpuError:
+        gpus = Gpus()  # the book says whose they are, whatever the driver says
+    found = tuple(each for each in kept.read_open().ahead(now) if each.user in view.residents)
+    return Done(view, gpus, found, now, rules.rules_of(view, len(gpus.uuids), closed(view)))
+
+
+def forget(user: str) -> None:
+    """Let go of everything that is kept of a former user. The lock ACCOUNTS is held."""
+    book = kept.read()
+    left = book.without(user)
+    if left != book:
+        kept.write(left)

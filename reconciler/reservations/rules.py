@@ -1,0 +1,253 @@
+"""What people may reserve on a server, and when what they want fits. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from reconciler.reservations import times
+from reconciler.reservations.book import Book, Reservation, Times
+from reconciler.reservations.times import in_words, length_in_words
+from state.errors import LxcGpuError
+from state.view import View
+
+Closed = tuple[tuple[float, float, str], ...]
+"""When nobody can reserve, and why."""
+MOST_WEEKS = 60
+
+
+@dataclass(frozen=True)
+class Rules:
+    """A server's, for one person."""
+
+    most_gpus: int
+    """At the same time."""
+    longest: float
+    """Seconds."""
+    ahead: float
+    """Seconds from now until the latest beginning."""
+    most: int
+    closed: Closed = ()
+
+
+def rules_of(view: View, gpus: int, closed: Closed = ()) -> Rules:
+    """What `reservations` of the server's file says, which has so many GPUs."""
+    said = view.reservations
+    most_gpus = max(1, gpus // 2) if said.most_gpus is None else said.most_gpus
+    return Rules(most_gpus, said.longest * 3600.0, said.ahead * 3600.0, said.most, closed)
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What somebody wants: so many of those GPUs, the best first, for so long."""
+
+    user: str
+    count: int
+    gpus: tuple[str, ...]
+    seconds: float
+    typed: str
+    """The GPUs and the length, as they can be typed again: `2 8h`."""
+
+    def times(self, begins: Sequence[float]) -> Times:
+        """From when until when, for each of those beginnings."""
+        return tuple((each, each + self.seconds) for each in begins)
+
+
+def allow(rules: Rules, book: Book, wish: Wish, begins: Sequence[float], now: float) -> None:
+    """LxcGpuError if the rules forbid it, whoever has reserved what."""
+    if rules.most == 0:
+        raise _against("Nobody reserves GPUs on this server.", "Your sysadmin can allow it.")
+    if wish.count > len(wish.gpus):
+        there = f"{len(wish.gpus)} GPU{'s' * (len(wish.gpus) != 1)}"
+        raise _against(
+            f"You want {wish.count} GPUs; there are {there} for your container.",
+            "`gpus` shows them.",
+        )
+    if wish.count > rules.most_gpus:
+        raise _against(
+            f"One person may reserve {rules.most_gpus} GPU{'s' * (rules.most_gpus != 1)} of this "
+            f"server at a time, not {wish.count}.",
+            f"Type: `reserve {rules.most_gpus} {length_in_words(wish.seconds)}`",
+        )
+    _not_too_long(rules, wish.seconds)
+    if begins[-1] > now + rules.ahead:
+        series = ", and a series ends before that" if len(begins) > 1 else ""
+        raise _against(
+            f"A reservation begins within {length_in_words(rules.ahead)} from now, until "
+            f"{in_words(now + rules.ahead)}{series}.",
+            "Choose an earlier time; your sysadmin can widen `ahead` of this server.",
+        )
+    if any(wish.seconds > later - each for each, later in pairwise(begins)):
+        raise _against("A weekly one can't be longer than a week.", "Choose a shorter time.")
+    if _count(book.of(wish.user, now)) >= rules.most:
+        raise _enough(rules, book.of(wish.user, now))
+
+
+def _not_too_long(rules: Rules, seconds: float) -> None:
+    if seconds > rules.longest:
+        longest = length_in_words(rules.longest)
+        raise _against(
+            f"A reservation here lasts {longest} at most, not {length_in_words(seconds)}.",
+            f"Take {longest} or less; later, `reserve` again.",
+        )
+
+
+def _count(own: Sequence[Reservation]) -> int:
+    return len({each.series or each.id for each in own})
+
+
+def _enough(rules: Rules, own: Sequence[Reservation]) -> LxcGpuError:
+    ids = ", ".join(dict.fromkeys(each.series or each.id for each in own))
+    return _against(
+        f"You have as many reservations as one person may have here: {rules.most}.",
+        f"`release` one of {ids}, or wait until it is over.",
+    )
+
+
+def fit(rules: Rules, book: Book, wish: Wish, begins: Sequence[float]) -> tuple[str, ...]:
+    """Which GPUs it can be at all those times: none if too few are free."""
+    when = wish.times(begins)
+    if any(_closed(rules, *each) for each in when):
+        return ()
+    if any(book.held_by(wish.user, *each) + wish.count > rules.most_gpus for each in when):
+        return ()
+    free = book.free(wish.gpus, when)
+    return free[: wish.count] if len(free) >= wish.count else ()
+
+
+def first_free(rules: Rules, book: Book, wish: Wish, after: float, now: float) -> float | None:
+    """From when on it fits first, not before `after`; None if it doesn't within the rules."""
+    ends = [each.ends for each in book.open] + [ends for _, ends, _ in rules.closed]
+    latest = now + rules.ahead
+    for begins in sorted({after, *(end for end in ends if after < end <= latest)}):
+        if fit(rules, book, wish, (begins,)):
+            return begins
+    return None
+
+
+def not_free(
+    rules: Rules, book: Book, wish: Wish, begins: Sequence[float], now: float
+) -> LxcGpuError:
+    """Why it doesn't fit, when it would, and what to type then."""
+    bad = next((each for each in begins if not fit(rules, book, wish, (each,))), begins[0])
+    when = f"from {times.until_in_words(bad, bad + wish.seconds)}"
+    closed = _closed(rules, bad, bad + wish.seconds)
+    own = book.held_by(wish.user, bad, bad + wish.seconds)
+    free = book.free(wish.gpus, ((bad, bad + wish.seconds),))
+    if closed:
+        why = f"this server is closed from {times.until_in_words(*closed[:2])}: {closed[2]}."
+    elif own + wish.count > rules.most_gpus:
+        why = (
+            f"you have {own} reserved in that time already, and one person may have "
+            f"{rules.most_gpus} at a time."
+        )
+    elif len(free) < wish.count:
+        why = f"{_free_in_words(len(free), wish)}{_who(book, wish, bad)}."
+    else:
+        why = "they aren't free in every week of the series."
+    return LxcGpuError(
+        "reservation-taken",
+        f"{_gpus_in_words(wish)} can't be reserved {when}: {why}",
+        _advice(first_free(rules, book, wish, begins[0], now), wish, series=len(begins) > 1),
+    )
+
+
+def _advice(fits: float | None, wish: Wish, *, series: bool) -> str:
+    if series:
+        return (
+            "Choose another time for the series, or fewer GPUs; `reservations` lists who has which."
+        )
+    if fits is None:
+        return (
+            "It fits at no time that you may reserve here: take fewer GPUs, or a shorter time. "
+            "`reservations` lists who has which."
+        )
+    return (
+        f"It fits from {in_words(fits)} on. Type: "
+        f"`reserve {wish.typed} --from '{times.typed(fits)}'`, or `--first-free` in its place."
+    )
+
+
+def _gpus_in_words(wish: Wish) -> str:
+    return f"{wish.count} GPU{'s' * (wish.count != 1)}"
+
+
+def _free_in_words(free: int, wish: Wish) -> str:
+    if len(wish.gpus) == wish.count == 1:
+        return "it is taken then"
+    return (
+        f"of the {len(wish.gpus)} in question {free or 'none'} {'are' if free > 1 else 'is'} free"
+    )
+
+
+def _who(book: Book, wish: Wish, begins: float) -> str:
+    """Who has them, until when: four of them."""
+    met = [
+        each for each in book.open
+        if each.meets(begins, begins + wish.seconds) and set(each.gpus) & set(wish.gpus)
+    ]  # fmt: skip
+    said = [
+        f"{each.user} has {len(set(each.gpus) & set(wish.gpus))} from "
+        f"{times.until_in_words(each.begins, each.ends)}"
+        for each in met[:4]
+    ]
+    return "".join(f"; {each}" for each in said) + ("; and others" if len(met) > 4 else "")
+
+
+def _closed(rules: Rules, begins: float, ends: float) -> tuple[float, float, str] | None:
+    return next((each for each in rules.closed if each[0] < ends and begins < each[1]), None)
+
+
+def allow_longer(
+    rules: Rules, book: Book, reservation: Reservation, ends: float, asked: str
+) -> None:
+    """LxcGpuError if it can't be extended until then; it says until when it can."""
+    _not_too_long(rules, ends - reservation.begins)
+    begins, gpus = reservation.ends, reservation.gpus
+    held = book.held_by(reservation.user, begins, ends, without=reservation.id)
+    if held + len(gpus) > rules.most_gpus:
+        raise _against(
+            f"Until then you would have more than {rules.most_gpus} GPUs at a time: another "
+            "reservation of yours begins before.",
+            "`reservations` lists yours.",
+        )
+    later = [
+        (each.begins, f"{each.user} has reserved there")
+        for each in book.open
+        if each.meets(begins, ends) and set(each.gpus) & set(gpus)
+    ]
+    later += [(each[0], f"this server is closed: {each[2]}") for each in rules.closed
+              if each[0] < ends and begins < each[1]]  # fmt: skip
+    if later:
+        until, why = min(later)
+        left = until - begins
+        here = f"Type: `reserve --extend {reservation.id} {length_in_words(left)}`"
+        raise LxcGpuError(
+            "reservation-taken",
+            f"{reservation.id} can't be extended by {asked}: from {in_words(until)} on {why}.",
+            here if left > 0 else "`reserve` other GPUs for the time after it: `--first-free`.",
+        )
+
+
+def allow_hand_over(
+    rules: Rules, book: Book, reservation: Reservation, user: str, gpus: Sequence[str], now: float
+) -> None:
+    """LxcGpuError if that user, whose container has these GPUs, can't take it over."""
+    if not set(reservation.gpus) <= set(gpus):
+        raise _against(f"Not all GPUs of {reservation.id} are for the container of {user}.", "")
+    held = book.held_by(user, max(now, reservation.begins), reservation.ends)
+    if held + len(reservation.gpus) > rules.most_gpus:
+        raise _against(
+            f"{user} would have more than {rules.most_gpus} GPUs at a time.",
+            f"`reservations` shows those of {user}.",
+        )
+    if _count(book.of(user, now)) >= rules.most:
+        raise _against(
+            f"{user} has as many reservations as one person may have here: {rules.most}.",
+            f"First {user} has to release one.",
+        )
+
+
+def _against(message: str, hint: str) -> LxcGpuError:
+    return LxcGpuError("reservation-rules", message, hint)

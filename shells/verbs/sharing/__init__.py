@@ -1,0 +1,1 @@
+"""Verbs by which people share GPUs: whose until when."""

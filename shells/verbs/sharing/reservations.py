@@ -1,0 +1,19 @@
+"""`reservations`: whose GPUs until when, as a table or as a calendar."""
+
+from __future__ import annotations
+
+from reconciler.plan import Tell
+from reconciler.requests import reserving
+from reconciler.reservations.calendar import calendar
+from shells.verbs import Asked
+from shells.verbs.sharing import words
+from state.wire import messages
+
+
+def answer(asked: Asked, tell: Tell) -> messages.Answer:
+    """Look, and change nothing."""
+    done = reserving.looked(asked.user)
+    if "ics" in asked.options:
+        text = calendar(done.view.server, done.reservations, done.now)
+        return messages.Answer(text.removesuffix("\r\n") + "\r", words.facts(done))
+    return messages.Answer(words.table(done, asked.user), words.facts(done))

@@ -1,0 +1,145 @@
+"""What users read, and programs get, of reservations. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from reconciler.host.in_words import columns
+from reconciler.requests.reserving import Done, Gpus
+from reconciler.reservations.book import Reservation
+from reconciler.reservations.times import in_words, length_in_words, until_in_words
+
+
+def reserved(done: Done, user: str, *, first_free: bool) -> str:
+    """What `reserve` answers."""
+    first, server = done.reservations[0], done.view.server
+    when = [until_in_words(each.begins, each.ends) for each in done.reservations]
+    ids = first.id if not first.series else f"{first.series}, {len(when)} weeks"
+    lines = [f"Reserved ({ids}): {gpus_in_words(first.gpus, done.gpus)} of {server}"]
+    lines += [f"  {_from_now(each, done.now)}{words}" for each, words in zip(
+        done.reservations, when, strict=True)]  # fmt: skip
+    lines += [_others(first, user, done)] if first.holds(done.now) and not first_free else []
+    lines += [
+        f"In your container: export CUDA_VISIBLE_DEVICES={','.join(first.gpus)}",
+        "Everybody sees that they are yours then; nobody's programs are ended for it.",
+        f"Give back what you don't need: ssh {server}-manage release {first.series or first.id}",
+    ]
+    return "\n".join(line for line in lines if line)
+
+
+def _from_now(each: Reservation, now: float) -> str:
+    return "now, " if each.holds(now) else ""
+
+
+def _others(first: Reservation, user: str, done: Done) -> str:
+    """Who has a program on one of them now: it is for people to talk about."""
+    users = done.gpus.users or {}
+    said = sorted({who for gpu in first.gpus for who in users.get(gpu, ()) if who} - {user})
+    return f"On them now: programs of {', '.join(said)}. Ask them." if said else ""
+
+
+def gpus_in_words(gpus: Sequence[str], there: Gpus) -> str:
+    """`GPU 3`, `GPUs 0 and 1`; by its UUID one that isn't there."""
+    names = [index_of(gpu, there) for gpu in gpus]
+    if len(names) == 1:
+        return f"GPU {names[0]}"
+    return f"GPUs {', '.join(names[:-1])} and {names[-1]}"
+
+
+def index_of(gpu: str, there: Gpus) -> str:
+    """Its index, as `gpus` shows it."""
+    return str(there.uuids.index(gpu)) if gpu in there.uuids else gpu[:12]
+
+
+def extended(done: Done, server: str) -> str:
+    """What `reserve --extend` answers."""
+    each = done.reservations[0]
+    return f"{each.id} now ends {in_words(each.ends)} on {server}."
+
+
+def handed_over(done: Done, to: str) -> str:
+    """What `reserve --to ann` answers."""
+    lines = [
+        f"{each.id} is now {to}'s: {gpus_in_words(each.gpus, done.gpus)} of {done.view.server}, "
+        f"{until_in_words(each.begins, each.ends)}"
+        for each in done.reservations
+    ]
+    return "\n".join(lines)
+
+
+def released(done: Done) -> str:
+    """What `release` answers."""
+    ids = ", ".join(each.id for each in done.reservations)
+    return f"Released: {ids}. Others can have the GPUs."
+
+
+def table(done: Done, user: str) -> str:
+    """What `reservations` answers: one's own are marked."""
+    rows = [("", "ID", "WHO", "GPUS", "FROM", "UNTIL", "")]
+    shown = sorted(
+        [_row(each, user, done) for each in done.reservations]
+        + [_closed_row(each) for each in done.rules.closed if each[1] > done.now]
+    )
+    rows += [row for _, row in shown]
+    server = done.view.server
+    head = [f"Reservations of {server}, by its clock ({in_words(done.now)}):", *columns(rows)]
+    if not shown:
+        head = [f"Nobody has reserved a GPU of {server}."]
+    more = f"Reserve:  ssh {server}-manage reserve 1 8h"
+    return "\n".join([*head, *_allowed(done), more])
+
+
+_Row = tuple[float, tuple[str, str, str, str, str, str, str]]
+
+
+def _row(each: Reservation, user: str, done: Done) -> _Row:
+    gpus = ",".join(index_of(gpu, done.gpus) for gpu in each.gpus)
+    begins = "now" if each.holds(done.now) else in_words(each.begins)
+    mark, series = "*" if each.user == user else "", f"weekly, {each.series}" * bool(each.series)
+    return each.begins, (mark, each.id, each.user, gpus, begins, in_words(each.ends), series)
+
+
+def _closed_row(closed: tuple[float, float, str]) -> _Row:
+    begins, ends, why = closed
+    return begins, ("", "-", "-", "all", in_words(begins), in_words(ends), f"closed: {why}")
+
+
+def _allowed(done: Done) -> list[str]:
+    """What one person may reserve here."""
+    rules = done.rules
+    if not rules.most:
+        return ["Nobody may reserve on this server."]
+    gpus = f"{rules.most_gpus} GPU{'s' * (rules.most_gpus != 1)}" if done.gpus.uuids else ""
+    said = [
+        *([f"{gpus} at a time"] if gpus else []),
+        f"{length_in_words(rules.longest)} each",
+        f"beginning within {length_in_words(rules.ahead)}",
+        f"{rules.most} reservation{'s' * (rules.most != 1)}",
+    ]
+    return [f"One person may have: {', '.join(said)}."]
+
+
+def facts(done: Done) -> dict[str, object]:
+    """For programs: times are seconds since the epoch."""
+    return {
+        "server": done.view.server,
+        "now": done.now,
+        "reservations": [
+            {
+                "id": each.id,
+                "user": each.user,
+                "gpus": list(each.gpus),
+                "indices": [
+                    done.gpus.uuids.index(g) if g in done.gpus.uuids else None for g in each.gpus
+                ],
+                "begins": each.begins,
+                "ends": each.ends,
+                "series": each.series or None,
+            }
+            for each in done.reservations
+        ],
+        "closed": [
+            {"begins": begins, "ends": ends, "text": text}
+            for begins, ends, text in done.rules.closed
+        ],
+    }

@@ -1,0 +1,237 @@
+"""What people type, as it comes over ssh, and what the rules say to it."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+
+import pytest
+
+from reconciler.reservations import asked, rules, times
+from reconciler.reservations.asked import Order, chosen, longer_of, order_of
+from reconciler.reservations.book import HOUR, Book, Reservation
+from reconciler.reservations.rules import Rules, Wish
+from shells.usage import Verb, parse
+from state.errors import LxcGpuError
+from state.view import Reservable
+from tests.unit.reconciler.views import with_
+
+NOW = datetime(2026, 11, 26, 15, 7).timestamp() + 31  # a Thursday
+BEGIN = NOW // 60 * 60
+THERE = tuple(f"GPU-{n}a1bd0a3-9d4e-4d12-8b5e-2f6c1c6f0e01" for n in range(4))
+
+
+def typed(line: str) -> Order:
+    """What `reserve LINE` means: as login shell and root helper read it."""
+    return order_of(parse(Verb.RESERVE, line.split()), NOW, THERE)
+
+
+def at(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
+
+
+class TestReserve:
+    @pytest.mark.parametrize(
+        "line",
+        ["2 8h", "8h 2", "2 gpus for 8 hours", "2 GPUs 8 h", "2 8h --from now", "2 7h 1h",
+         "2 --from now 8h", "2 480m", "for 8h 2", "'2 8h'", '"2" "8h"', "2 8h now"],
+    )  # fmt: skip
+    def test_a_number_and_a_length(self, line):
+        assert typed(line) == Order(2, (), 8 * HOUR, BEGIN, False, None, "2 8h")
+
+    @pytest.mark.parametrize(
+        "line",
+        ["2 8h --from tomorrow 9:00", "2 8h --from 'tomorrow 9:00'", "2 8h --from=tomorrow 9:00",
+         "--from tomorrow 9:00 2 8h", "2 8h tomorrow 9am", "2 for 8h from tomorrow at 9:00",
+         "2 8h --from 2026-11-27 9:00", "2 --from tomorrow 9:00 --until 17:00",
+         "2 --until 17:00 --from '9:00 tomorrow'", "2 8h --from friday 9:00"],
+    )  # fmt: skip
+    def test_from_a_moment_on(self, line):
+        order = typed(line)
+        assert (order.count, order.seconds) == (2, 8 * HOUR)
+        assert order.begins == at("2026-11-27 09:00")
+
+    @pytest.mark.parametrize(
+        "line",
+        [f"{THERE[1]} {THERE[3]} 1d", "GPU-1a1bd0a3 gpu-3A1B 1d", "gpu1 gpu3 1d", "1,3 1d",
+         "gpu 1 gpu 3 24h", "#1 #3 1d", "1,3 for 1 day", "1d 1,3"],
+    )  # fmt: skip
+    def test_certain_gpus(self, line):
+        order = typed(line)
+        assert (order.count, order.gpus, order.seconds) == (2, (THERE[1], THERE[3]), 24 * HOUR)
+
+    def test_zero_can_only_be_an_index(self):
+        assert typed("0 8h").gpus == (THERE[0],)
+
+    def test_a_series(self):
+        order = typed("4 2h --from mon 14:00 --every week --until 2026-12-14")
+        assert (order.begins, order.weekly_until) == (at("2026-11-30 14:00"), at("2026-12-15"))
+        assert typed("--every week 4 2h --until 14.12. --from mon 14:00") == order
+
+    def test_first_free(self):
+        for line in ("2 8h --first-free", "--first-free 2 8h", "2 --first-free 8h"):
+            assert typed(line).first_free
+            assert typed(line).count == 2
+
+    @pytest.mark.parametrize(
+        ("line", "says"),
+        [
+            ("", "How many GPUs"), ("2", "For how long"), ("8h", "How many GPUs"),
+            ("1 3 8h", "two things"), ("2 8h 9:00 10:00", "two times"),
+            ("2 8h --from tomorow", "no time"), ("2 8h --until 18:00", "Either a length"),
+            ("2 8h --from 2025-01-01", "is over"), ("2 --until 2026-11-01", "ends before"),
+            ("2 8h --every day --until friday", "weekly"), ("2 8h --every week", "last day"),
+            ("2 8h --every week --until 2027-01-01 --first-free", "no series"),
+            ("gpu9 8h", "numbered from 0 to 3"), ("GPU-ffffffff 8h", "no GPU"),
+            ("GPU-0a1b GPU-0a1b 8h", "named twice"), ("3 gpu1 8h", "how many GPUs, or which"),
+            ("2 8h please", "not understood"), ("-2 8h", "not understood"),
+            ("2 -8h", "not understood"), ("2 0h", "from a minute"), ("2 900000d", "to a year"),
+            ("99999999999 8h", "not understood"), ("2 9999999999h", "not understood"),
+            ("2 8h --frm now", "takes no"), ("2 8h --first-free --first-free", "takes no"),
+            ("2 8h --from", "needs a value"), ("2 8h --first-free=2", "takes no value|can't be"),
+            ("٢ 8h", "can't be"), ("2 8h --from \uff19:00", "can't be"),
+            ("2 8h \x1b[2J", "can't be"),
+            (" ".join(["2"] * 30), "can't be"), ("2 " + "8" * 70 + "h", "can't be"),
+        ],
+    )  # fmt: skip
+    def test_what_can_not_be_understood_says_how_to_say_it(self, line, says):
+        with pytest.raises(LxcGpuError, match=says) as caught:
+            typed(line)
+        assert caught.value.code == "usage"
+        assert "`" in caught.value.hint or caught.value.hint.startswith("They are numbered")
+
+    def test_what_it_would_type_again_means_the_same(self):
+        for line in ("2 90m", "1,3 1d12h"):
+            order = typed(line)
+            assert typed(order.typed) == order
+
+
+OWN = (
+    Reservation("r5", "ann", THERE[:1], BEGIN, BEGIN + HOUR, NOW),
+    Reservation("r6", "ann", THERE[:1], BEGIN + 9 * HOUR, BEGIN + 10 * HOUR, NOW, "s6"),
+    Reservation("r7", "ann", THERE[:1], BEGIN + 19 * HOUR, BEGIN + 20 * HOUR, NOW, "s6"),
+)
+
+
+@pytest.mark.parametrize(
+    ("words", "ids"),
+    [("r5", ["r5"]), ("5", ["r5"]), ("R5", ["r5"]), ("s6", ["r6", "r7"]), ("6", ["r6"]),
+     ("r5 s6", ["r5", "r6", "r7"])],
+)  # fmt: skip
+def test_which_one_is_meant(words, ids):
+    assert [each.id for each in chosen(words, OWN, "release")] == ids
+
+
+def test_unnamed_the_only_one_is_meant():
+    assert chosen("", OWN[:1], "release") == OWN[:1]
+    assert chosen("", OWN[1:], "release") == OWN[1:]
+    with pytest.raises(LxcGpuError, match=r"Which one\? You have r5 \(Thu") as caught:
+        chosen("", OWN, "release")
+    assert caught.value.hint == "Type: `release r5`"
+    for words, own in (("", ()), ("r9", OWN), ("ann", OWN), ("r5; reboot", OWN)):
+        with pytest.raises(LxcGpuError) as caught:
+            chosen(words, own, "release")
+        assert caught.value.code == "reservation-unknown"
+
+
+def test_how_much_longer():
+    for words in ("r17 2h", "2h r17", "2 hours r17", "r17 by 2 h", "r17 1h 60m"):
+        assert longer_of(words) == (2 * HOUR, "r17")
+    assert longer_of("2h") == (2 * HOUR, "")
+    for words in ("", "r17", "2h r17 r18", "tomorrow", "0h", "-2h"):
+        with pytest.raises(LxcGpuError):
+            longer_of(words)
+
+
+class TestRules:
+    RULES = Rules(most_gpus=2, longest=24 * HOUR, ahead=14 * 24 * HOUR, most=2)
+
+    @staticmethod
+    def wish(count: int = 2, hours: float = 8, user: str = "ann") -> Wish:
+        return Wish(
+            user, count, THERE, hours * HOUR, f"{count} {times.length_in_words(hours * HOUR)}"
+        )
+
+    def refused(self, book: Book, wish: Wish, *begins: float, rules_: Rules = RULES) -> LxcGpuError:
+        with pytest.raises(LxcGpuError) as caught:
+            rules.allow(rules_, book, wish, begins or (BEGIN,), NOW)
+        assert caught.value.code == "reservation-rules"
+        return caught.value
+
+    def test_what_a_server_says_nothing_of(self):
+        assert rules.rules_of(with_(), 8) == Rules(4, 24 * HOUR, 14 * 24 * HOUR, 2)
+        assert rules.rules_of(with_(), 1).most_gpus == 1
+        said = rules.rules_of(with_(reservations=Reservable(8, 72, 24, 5)), 8)
+        assert said == Rules(8, 72 * HOUR, 24 * HOUR, 5)
+
+    def test_each_rule_says_what_may_be(self):
+        allowed = rules.allow(self.RULES, Book(), self.wish(), (BEGIN,), NOW)
+        assert allowed is None
+        assert self.refused(Book(), self.wish(3)).hint == "Type: `reserve 2 8h`"
+        assert "lasts 1d at most, not 1d1h" in self.refused(Book(), self.wish(1, 25)).message
+        assert "within 14d" in self.refused(Book(), self.wish(), BEGIN + 15 * 86400).message
+        assert "there are 4 GPUs" in self.refused(Book(), self.wish(5)).message
+        nobody = Rules(2, 24 * HOUR, 24 * HOUR, 0)
+        assert "Nobody" in self.refused(Book(), self.wish(), rules_=nobody).message
+        own = Book(OWN)
+        assert self.refused(own, self.wish()).hint.startswith("`release` one of r5, s6")
+        assert self.refused(Book(), self.wish(1, 8), BEGIN, BEGIN + HOUR).message
+
+    def test_nobody_has_too_many_at_a_time_by_several_reservations(self):
+        book, _ = Book().reserve("ann", THERE[:1], ((BEGIN, BEGIN + HOUR),), NOW)
+        assert rules.fit(self.RULES, book, self.wish(2), (BEGIN,)) == ()
+        assert rules.fit(self.RULES, book, self.wish(2), (BEGIN + HOUR,)) == THERE[:2]
+        assert rules.fit(self.RULES, book, self.wish(1), (BEGIN,)) == THERE[1:2]
+        assert "you have 1 reserved" in rules.not_free(
+            self.RULES, book, self.wish(2), (BEGIN,), NOW).message  # fmt: skip
+
+    def test_the_first_time_at_which_it_fits(self):
+        book, _ = Book().reserve("li", THERE[:3], ((BEGIN, BEGIN + 3 * HOUR),), NOW)
+        book, _ = book.reserve("wu", THERE[2:], ((BEGIN + 4 * HOUR, BEGIN + 9 * HOUR),), NOW)
+        first = lambda *wish: rules.first_free(self.RULES, book, self.wish(*wish), BEGIN, NOW)  # noqa: E731
+        assert first(1, 1) == BEGIN
+        assert first(1, 5) == BEGIN + 3 * HOUR
+        assert first(2, 1) == BEGIN + 3 * HOUR
+        closed = Rules(4, 24 * HOUR, 20 * HOUR, 2, ((BEGIN + 2 * HOUR, BEGIN + 15 * HOUR, "move"),))
+        assert rules.first_free(closed, book, self.wish(4, 1), BEGIN, NOW) == BEGIN + 15 * HOUR
+        assert rules.first_free(closed, Book(), self.wish(4, 3), BEGIN, NOW) == BEGIN + 15 * HOUR
+        never = Rules(4, 24 * HOUR, HOUR, 2)
+        assert rules.first_free(never, book, self.wish(4, 1), BEGIN, NOW) is None
+
+    def test_what_does_not_fit_says_who_when_and_what_to_type(self):
+        book, _ = Book().reserve("li", THERE[:3], ((BEGIN, BEGIN + 3 * HOUR),), NOW)
+        error = rules.not_free(self.RULES, book, self.wish(), (BEGIN,), NOW)
+        assert error.code == "reservation-taken"
+        assert "of the 4 in question 1 is free; li has 3 from Thu 2026-11-26 15:07" in error.message
+        words = error.hint.partition("Type: `reserve ")[2].partition("`")[0]
+        order = typed(words)
+        assert order.begins == BEGIN + 3 * HOUR
+        assert rules.fit(self.RULES, book, self.wish(), (order.begins,)) == THERE[:2]
+        closed = Rules(2, 24 * HOUR, 24 * HOUR, 2, ((BEGIN, BEGIN + HOUR, "New disks"),))
+        error = rules.not_free(closed, Book(), self.wish(), (BEGIN,), NOW)
+        assert "closed from" in error.message
+        assert "New disks" in error.message
+
+    def test_longer_until_somebody_elses_begins(self):
+        book, (own,) = Book().reserve("ann", THERE[:1], ((BEGIN, BEGIN + HOUR),), NOW)
+        rules.allow_longer(self.RULES, book, own, own.ends + 2 * HOUR, "2h")
+        book, _ = book.reserve("li", THERE[:1], ((BEGIN + 2 * HOUR, BEGIN + 3 * HOUR),), NOW)
+        with pytest.raises(LxcGpuError, match="li has reserved") as caught:
+            rules.allow_longer(self.RULES, book, own, own.ends + 2 * HOUR, "2h")
+        assert caught.value.hint == "Type: `reserve --extend r1 1h`"
+        with pytest.raises(LxcGpuError, match="1d at most"):
+            rules.allow_longer(self.RULES, Book((own,)), own, own.begins + 25 * HOUR, "1d")
+
+    def test_nobody_is_given_more_than_they_may_have(self):
+        book, (own,) = Book().reserve("ann", THERE[:2], ((BEGIN, BEGIN + HOUR),), NOW)
+        rules.allow_hand_over(self.RULES, book, own, "li", THERE, NOW)
+        with pytest.raises(LxcGpuError, match="Not all GPUs"):
+            rules.allow_hand_over(self.RULES, book, own, "li", THERE[:1], NOW)
+        book, _ = book.reserve("li", THERE[2:3], ((BEGIN, BEGIN + HOUR),), NOW)
+        with pytest.raises(LxcGpuError, match="more than 2 GPUs"):
+            rules.allow_hand_over(self.RULES, book, own, "li", THERE, NOW)
+
+
+def test_the_zone_is_the_servers():
+    assert times.in_words(NOW).endswith(time.strftime(" %Z", time.localtime(NOW)))
+    assert asked.EXAMPLE

@@ -1,0 +1,200 @@
+"""The book: whatever people do in whatever order, no GPU is anybody's twice, nothing is lost."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reconciler.reservations import kept
+from reconciler.reservations.book import (
+    DAY,
+    HOUR,
+    KEPT,
+    LEAP,
+    MOST_OPEN,
+    MOST_PAST,
+    Book,
+    Reservation,
+)
+from state.errors import LxcGpuError
+
+NOW = 1_800_000_000.0 // 60 * 60
+GPUS = tuple(f"GPU-{number}" for number in range(4))
+
+
+def book_with(*entries: tuple[str, str, float, float]) -> Book:
+    """User, GPUs by index, from and until in hours from now."""
+    book = Book(clock=NOW)
+    for user, gpus, begins, ends in entries:
+        names = [GPUS[int(each)] for each in gpus]
+        book, _ = book.reserve(user, names, ((NOW + begins * HOUR, NOW + ends * HOUR),), NOW)
+    return book
+
+
+def test_a_reservation_ends_where_the_next_one_begins():
+    book = book_with(("ann", "01", 0, 8), ("li", "01", 8, 9))
+    assert book.free(GPUS, ((NOW, NOW + 1),)) == GPUS[2:]
+    assert book.free(GPUS, ((NOW + 9 * HOUR, NOW + 10 * HOUR),)) == GPUS
+    with pytest.raises(ValueError, match="free"):
+        book.reserve("li", GPUS[:1], ((NOW + 7 * HOUR, NOW + 8 * HOUR),), NOW)
+    assert [each.user for each in book.at(NOW + 8 * HOUR)] == ["li"]
+
+
+def test_a_series_is_one_thing_with_many_ids():
+    book, made = Book(last=4).reserve("ann", GPUS[:2], ((1e9, 2e9), (3e9, 4e9)), 0)
+    assert [(each.id, each.series) for each in made] == [("r5", "s5"), ("r6", "s5")]
+    assert book.last == 6
+
+
+def test_what_is_released_under_way_stays_as_long_as_it_was():
+    book = book_with(("ann", "0", 0, 8), ("ann", "1", 20, 30))
+    left = book.release(book.of("ann"), NOW + 2 * HOUR + 7)
+    assert [(each.begins, each.ends) for each in left.open] == [(NOW, NOW + 2 * HOUR)]
+    assert book.release(book.of("ann"), NOW + 7).open == ()
+
+
+def test_who_takes_over_has_the_rest_only():
+    book = book_with(("ann", "0", 0, 8), ("ann", "1", 20, 30))
+    one, other = book.of("ann")
+    book, theirs = book.hand_over(one, "li", NOW + HOUR)
+    assert (theirs.id, theirs.user, theirs.begins) == ("r1", "li", NOW + HOUR)
+    book, later = book.hand_over(other, "li", NOW + HOUR)
+    assert (later.id, later.begins) == ("r2", NOW + 20 * HOUR)
+    assert [(each.id, each.ends) for each in book.of("ann")] == [("r3", NOW + HOUR)]
+
+
+def test_extending_takes_nobodys():
+    book = book_with(("ann", "0", 0, 8), ("li", "0", 10, 12))
+    longer, changed = book.extend(book.of("ann")[0], NOW + 10 * HOUR)
+    assert changed.ends == NOW + 10 * HOUR
+    with pytest.raises(ValueError, match="free"):
+        longer.extend(changed, NOW + 10 * HOUR + 60)
+
+
+def test_who_has_left_has_nothing_ahead():
+    book = book_with(("ann", "0", 0, 8), ("ann", "0", 20, 30), ("li", "1", 0, 8))
+    left = book.only_of(["li"], NOW + HOUR)
+    assert [(each.user, each.ends) for each in left.open] == [
+        ("ann", NOW + HOUR), ("li", NOW + 8 * HOUR),
+    ]  # fmt: skip
+    assert left.without("ann").of("ann") == ()
+
+
+def test_how_many_one_has_at_a_time():
+    book = book_with(("ann", "0", 0, 2), ("ann", "1", 2, 4), ("ann", "2", 3, 5), ("li", "3", 0, 9))
+    assert book.held_by("ann", NOW, NOW + 9 * HOUR) == 2
+    assert book.held_by("ann", NOW, NOW + 3 * HOUR) == 1
+    assert book.held_by("ann", NOW, NOW + 9 * HOUR, without="r3") == 1
+    assert book.held_by("ann", NOW + 5 * HOUR, NOW + 9 * HOUR) == 0
+
+
+def test_the_book_has_an_end():
+    book = Book()
+    for number in range(MOST_OPEN):
+        book, _ = book.reserve("ann", GPUS, ((NOW + number * 60, NOW + number * 60 + 60),), NOW)
+    with pytest.raises(LxcGpuError) as caught:
+        book.reserve("ann", GPUS, ((NOW - 60, NOW),), NOW)
+    assert caught.value.code == "reservations-full"
+    assert book.reserve("ann", GPUS, ((NOW - 60, NOW),), NOW + 120)
+
+
+class TestTime:
+    def test_what_is_over_is_kept_for_ninety_days_then_as_a_sum(self):
+        book = book_with(("ann", "01", 0, 8), ("li", "1", 8, 9))
+        week = book.aged(NOW + 7 * DAY)
+        assert (len(week.open), len(week.past), week.sums) == (0, 2, {})
+        months = week.aged(NOW + 85 * DAY).aged(NOW + 99 * DAY)
+        assert months.past == ()
+        assert {user: list(each.values()) for user, each in months.sums.items()} == {
+            "ann": [16.0], "li": [1.0],
+        }  # fmt: skip
+        assert months.last == book.last
+
+    def test_so_many_past_ones_at_most(self):
+        many = tuple(
+            Reservation(f"r{n}", "ann", GPUS[:1], NOW + n * 60, NOW + n * 60 + 60, NOW)
+            for n in range(MOST_PAST + 5)
+        )
+        book = Book((), many, {}, len(many), NOW).aged(NOW + 30 * DAY)
+        assert len(book.past) == MOST_PAST
+        assert sum(book.sums["ann"].values()) == pytest.approx(5 / 60, abs=0.01)
+
+    @pytest.mark.parametrize("leap", [3600.0, DAY, 60 * DAY, 400 * DAY, 54 * 365 * DAY])
+    @pytest.mark.parametrize("changes", [1, 20])
+    def test_a_clock_that_leaps_ahead_and_comes_back_loses_nothing(self, leap, changes):
+        book = book_with(("ann", "0", 0, 8), ("li", "0", 24, 48), ("li", "1", 24, 48))
+        leapt = book
+        for number in range(changes):
+            leapt = kept.from_json(kept.to_json(leapt.aged(NOW + leap + number)))
+        back = leapt.aged(NOW + 60)
+        assert back.open == book.open
+        assert back.sums == {}
+
+    def test_a_clock_that_goes_back_loses_nothing(self):
+        book = book_with(("ann", "0", 0, 8), ("li", "0", 24, 48))
+        back = book.aged(1.0)
+        assert back.open == book.open
+        assert back.aged(NOW + 60) == book.aged(NOW + 60)
+
+    def test_a_server_that_was_off_for_long_ages_in_the_end(self):
+        book = book_with(("ann", "0", 0, 8)).aged(NOW + 8 * HOUR)
+        later = NOW + 300 * DAY
+        for _ in range(300):
+            book = book.aged(later)
+        assert (book.open, book.past) == ((), ())
+        assert sum(book.sums["ann"].values()) == 8.0
+
+    def test_a_leap_is_longer_than_what_is_kept(self):
+        assert LEAP >= KEPT
+
+
+_STEP = st.tuples(
+    st.sampled_from(["reserve", "release", "extend", "hand over", "age", "leave"]),
+    st.sampled_from(["ann", "li", "wu"]),
+    st.sets(st.sampled_from(GPUS), min_size=1).map(lambda each: tuple(sorted(each))),
+    st.integers(-600, 3000),
+    st.integers(1, 2000),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(_STEP, max_size=20))
+def test_no_gpu_is_anybodys_twice_whatever_people_do(steps):
+    """Times are in minutes; the clock goes where it likes."""
+    book, now = Book(), NOW
+    for what, user, gpus, minutes, long in steps:
+        book, begins = book.aged(now), now + abs(minutes) * 60
+        own = book.of(user, now)
+        if what == "reserve" and book.free(gpus, ((begins, begins + long * 60),)) == gpus:
+            book, _ = book.reserve(user, gpus, ((begins, begins + long * 60),), now)
+        elif what == "release":
+            book = book.release(own[:1], now)
+        elif what == "extend" and own:
+            until = own[0].ends + long * 60
+            if book.free(own[0].gpus, ((own[0].ends, until),)) == own[0].gpus:
+                book, _ = book.extend(own[0], until)
+        elif what == "hand over" and own:
+            book, _ = book.hand_over(own[0], "wu", now)
+        elif what == "leave":
+            book = book.only_of({"ann", "li", "wu"} - {user}, now)
+        else:
+            now = NOW + minutes * 60 * 50  # a month back, a hundred days ahead
+        assert kept.from_json(kept.to_json(book)) == book
+        every = [*book.open, *book.past]
+        assert len({each.id for each in every}) == len(every)
+        for one in every:
+            assert one.begins < one.ends
+            for other in every:
+                shared = set(one.gpus) & set(other.gpus)
+                assert one is other or not shared or not one.meets(other.begins, other.ends)
+
+
+def test_an_id_is_never_given_twice():
+    book = book_with(("ann", "0", 0, 8))
+    book = book.release(book.of("ann"), NOW)
+    book, (again,) = book.reserve("ann", GPUS[:1], ((NOW, NOW + 60),), NOW)
+    assert again.id == "r2"
+    assert replace(book, open=()).last == 2
