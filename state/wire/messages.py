@@ -19,6 +19,8 @@ from state.errors import LxcGpuError, Remedy
 
 LONGEST_LINE = 1_000_000
 """Bytes; a longer line is no message of ours."""
+LONGEST_ANSWER = 500_000
+"""Letters: a table of hundreds of reservations, a calendar of them."""
 LATEST = 253_402_300_799.0
 """The end of the year 9999, in seconds since the epoch: no calendar goes further."""
 MOST_KEY_DAYS = 3000
@@ -164,7 +166,7 @@ def _build(kind: type[Message], fields: Mapping[str, Any]) -> Message:
         share = fields.get("fraction")
         return Progress(_text(fields["text"]), None if share is None else float(share))
     if kind is Answer:
-        return Answer(_text(fields["text"]), dict(fields.get("facts", {})))
+        return Answer(_text(fields["text"], LONGEST_ANSWER), dict(fields.get("facts", {})))
     if kind is Question:
         return Question(_text(fields["text"]), _text(fields["token"]))
     if kind is Refusal:
@@ -205,8 +207,8 @@ def _moment(value: Any) -> float:
     return float(value)
 
 
-def _text(value: object) -> str:
-    """A string for a person's screen: no control characters, at most 2,000 letters."""
+def _text(value: object, longest: int = 2000) -> str:
+    """A string for a person's screen: no control characters, at most so many letters."""
     if not isinstance(value, str):
         raise TypeError(f"not a string: {type(value).__name__}")
-    return "".join(c if c.isprintable() or c == "\n" else "�" for c in value[:2000])
+    return "".join(c if c.isprintable() or c == "\n" else "�" for c in value[:longest])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from state.wire.messages import LATEST, BadMessageError, Drift, Report, decode, encode
+from state.wire.messages import LATEST, Answer, BadMessageError, Drift, Report, decode, encode
 
 REPORT = Report("gpu17", "abc", LATEST, 1.5, drift=(Drift(LATEST, "put back"),))
 
@@ -20,3 +20,9 @@ def test_a_moment_that_no_calendar_has_is_refused(place: str, moment: str) -> No
     assert moment in line
     with pytest.raises(BadMessageError):
         decode(line)
+
+
+def test_a_long_table_arrives_whole() -> None:
+    """One of 500 reservations, say."""
+    table = Answer("\n".join(["r17  lqchen  0,1  Thu 2026-11-26 17:00 UTC"] * 500))
+    assert decode(encode(table)) == table
