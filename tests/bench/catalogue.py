@@ -82,6 +82,7 @@ CATALOGUE: tuple[Measurement, ...] = (
     InLab("empty-round-60", "a round with nothing to do, 60 run", _one(come_back.empty_round)),
     InLab("frames", "what judging a container's frames costs", frames.judged),
     InLab("load-stream", "CPU time of the load stream", load_stream.figures),
+    InLab("full-book", "what thousands of reservations cost the rest", load_stream.full_book),
     Here("disk-of-ten", "what ten new systems of 3 GB take of a disk", sharing.figures),
     Here("walk", "1,000 new commits verified", lambda: [walk.thousand_commits()]),
     Here("monitor", "the monitor of 100 servers, watched by 50", monitor.figures),

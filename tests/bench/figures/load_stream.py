@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 
+from laboratory.demo.story import NAME
 from laboratory.hosts import Host, Lab
+from laboratory.layout import LAPTOP_USER
 
-from tests.bench.measure import Figure
+from reconciler.host.places import RESERVATIONS
+from reconciler.reservations.book import HOUR, Book, Reservation, minute
+from reconciler.reservations.kept import to_json
+from tests.bench.figures.logins import start
+from tests.bench.figures.rounds import timed
+from tests.bench.measure import Figure, in_turn
 
 SECONDS = 60
 MORE = 2000
@@ -62,6 +73,60 @@ def _crowded(host: Host) -> Figure:
         return _figure(host, f"{MORE:,} idle processes more")
     finally:
         host.run(["systemctl", "stop", "sleepers"])
+
+
+PAST, AHEAD = 10_000, 500
+"""Reservations in a full book."""
+GPUS = tuple(f"GPU-{number:08x}-9d4e-4d12-8b5e-2f6c1c6f0e01" for number in range(8))
+
+
+def full_book(lab: Lab) -> Iterator[Figure]:
+    """What many reservations cost those who don't reserve: beside the same without any."""
+    host, laptop = lab.host("gpu17"), lab.host("laptop")
+    start(lab)
+    for what, target in (("", "1.0"), ("status", "1.0"), ("reservations", "within 0.1 s")):
+        line = f"runuser -u {LAPTOP_USER} -- ssh gpu17-manage {what}".rstrip()
+        medians = _beside_none(host, partial(timed, laptop, line), runs=9)
+        yield _of_the_book(f"ssh gpu17-manage {what}".rstrip(), medians, target)
+    reconcile = "/usr/local/lib/lxc-gpu/reconcile"
+    yield _of_the_book("a round", _beside_none(host, lambda: timed(host, reconcile), runs=5), "1.0")
+    medians = _beside_none(host, lambda: _share(host, OURS), runs=1)
+    yield _of_the_book("load stream: CPU time in 100 s", medians, "within 0.2")
+
+
+def _of_the_book(what: str, medians: tuple[float, float], target: str) -> Figure:
+    return Figure(
+        f"{what}, {AHEAD} reservations to come and {PAST:,} past",
+        *medians, "the same without any", target,
+    )  # fmt: skip
+
+
+def _beside_none(host: Host, act: Callable[[], float], runs: int) -> tuple[float, float]:
+    def ours() -> float:
+        with _many_reservations(host):
+            return act()
+
+    return in_turn(ours, act, runs)
+
+
+@contextmanager
+def _many_reservations(host: Host) -> Iterator[None]:
+    now = minute(time.time())
+    one = Reservation("r0", NAME, GPUS[:1], now, now + HOUR, now)
+    ahead = tuple(
+        replace(one, id=f"r{n}", gpus=GPUS[n % 8 : n % 8 + 1], begins=now + n // 8 * HOUR,
+                ends=now + (n // 8 + 1) * HOUR) for n in range(AHEAD)
+    )  # fmt: skip
+    past = tuple(
+        replace(one, id=f"r{AHEAD + n}", gpus=GPUS[n % 8 : n % 8 + 1],
+                begins=now - (n // 8 + 60) * HOUR, ends=now - (n // 8 + 59) * HOUR)
+        for n in range(PAST)
+    )  # fmt: skip
+    host.write(str(RESERVATIONS), to_json(Book(ahead, past, last=AHEAD + PAST, clock=now)))
+    try:
+        yield
+    finally:
+        host.run(["rm", str(RESERVATIONS)])
 
 
 def _figure(host: Host, what: str) -> Figure:
