@@ -61,7 +61,7 @@ def allow(rules: Rules, book: Book, wish: Wish, begins: Sequence[float], now: fl
     if wish.count > len(wish.gpus):
         there = f"{len(wish.gpus)} GPU{'s' * (len(wish.gpus) != 1)}"
         raise _against(
-            f"You want {wish.count} GPUs; there are {there} for your container.",
+            f"You want {wish.count} GPUs; your container has {there} of this server.",
             "`gpus` shows them.",
         )
     if wish.count > rules.most_gpus:

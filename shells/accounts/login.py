@@ -162,7 +162,10 @@ def _ask(request: Request, terminal: Terminal, *, as_json: bool) -> int:
     if isinstance(answer, Answer):
         facts = json.dumps(dict(answer.facts), ensure_ascii=False)
         show = terminal.note if descriptor == sys.stdout.fileno() else terminal.result
-        show(facts if as_json else answer.text)
+        text = answer.text
+        if "ics" in request.options:  # RFC 5545 wants it; no message has control characters
+            text = text.replace("\n", "\r\n") + "\r"
+        show(facts if as_json else text)
     return 0
 
 

@@ -15,5 +15,6 @@ def answer(asked: Asked, tell: Tell) -> messages.Answer:
     done = reserving.looked(asked.user)
     if "ics" in asked.options:
         text = calendar(done.view.server, done.reservations, done.now)
-        return messages.Answer(text.removesuffix("\r\n") + "\r", words.facts(done))
+        lines = text.replace("\r\n", "\n").removesuffix("\n")  # the login shell ends them so again
+        return messages.Answer(lines, words.facts(done))
     return messages.Answer(words.table(done, asked.user), words.facts(done))

@@ -170,7 +170,7 @@ class TestRules:
         assert self.refused(Book(), self.wish(3)).hint == "Type: `reserve 2 8h`"
         assert "lasts 1d at most, not 1d1h" in self.refused(Book(), self.wish(1, 25)).message
         assert "within 14d" in self.refused(Book(), self.wish(), BEGIN + 15 * 86400).message
-        assert "there are 4 GPUs" in self.refused(Book(), self.wish(5)).message
+        assert "has 4 GPUs of" in self.refused(Book(), self.wish(5)).message
         nobody = Rules(2, 24 * HOUR, 24 * HOUR, 0)
         assert "Nobody" in self.refused(Book(), self.wish(), rules_=nobody).message
         own = Book(OWN)
