@@ -23,6 +23,7 @@ from webui.monitor.heard.latest import Latest
 from webui.monitor.heard.listening import Listeners
 from webui.monitor.heard.stream import loads
 from webui.monitor.past.history import History
+from webui.outbox.sending import Fleet, Sending
 from webui.pages import faults
 from webui.pages.iam import iam
 from webui.pages.metrics import metrics
@@ -98,7 +99,19 @@ def assemble(config: WebConfig) -> Services:
     latest, kept = Latest(), config.history
     history = History(config.history_path, kept.keep_plots_days, kept.keep_use_days)
 
+    sending = Sending(
+        config,
+        Fleet(
+            state=lambda: source.current().state,
+            addresses=roll.addresses,
+            seen=latest.all,
+            standings=board.standings,
+            tell=lambda server, notices: ssh.tell_accepted(targets()[server], notices),
+        ),
+    )
+
     def heard(server: str, load: ServerLoad) -> None:
+        sending.heard(server, load.notices)
         latest.post(server, replace(load, notices=()))  # which are for their users only
         history.note(server, load, time.time())
 
@@ -113,6 +126,7 @@ def assemble(config: WebConfig) -> Services:
         latest=latest,
         history=history,
         listeners=Listeners(targets, partial(loads, ssh), latest, heard),
+        sending=sending,
         proofs=KeyProofs(),
         clock=time.time,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from datetime import timedelta
 from pathlib import Path
@@ -24,6 +25,10 @@ from state.errors import LxcGpuError
 from state.model.fields import web_url
 
 DEFAULT_PATH = Path("/etc/lxc-gpu/web.toml")
+_MAIL_ADDRESS = re.compile(
+    r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9]([A-Za-z0-9.-]{0,250})"
+)
+_PORTS = {"starttls": 587, "implicit": 465, "none": 25}
 
 
 def _ldap_url(text: str) -> str:
@@ -50,8 +55,35 @@ def _listen(text: str) -> str:
     return text
 
 
+def is_mail_address(text: str) -> bool:
+    """Whether mail is sent to `text`: the plain form of RFC 5321 (4.1.2), nothing quoted."""
+    return _MAIL_ADDRESS.fullmatch(text) is not None
+
+
+def _mail_address(text: str) -> str:
+    if not is_mail_address(text):
+        raise ValueError("must look like gpu@example.org")
+    return text
+
+
+def _webhook_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or not text.isascii():
+        raise ValueError("must look like https://chat.example.org/hooks/...")
+    if not text.isprintable() or " " in text or parts.username is not None:
+        raise ValueError("must be an address without blanks and without a user's name")
+    return text
+
+
+def is_here(host: str) -> bool:
+    """Whether a host's name or address means this very machine."""
+    return host in ("localhost", "::1") or re.fullmatch(r"127(\.[0-9]{1,3}){3}", host) is not None
+
+
 LdapUrl = Annotated[str, AfterValidator(_ldap_url)]
 LdapFilter = Annotated[str, AfterValidator(_ldap_filter)]
+MailAddress = Annotated[str, AfterValidator(_mail_address)]
+WebhookUrl = Annotated[str, AfterValidator(_webhook_url)]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 WholeSeconds = Annotated[int, Field(gt=0, le=120)]
 Attribute = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9-]*$")]
@@ -122,6 +154,78 @@ class HistoryConfig(Table):
     """How long it is kept who used how much, in whole weeks."""
 
 
+class MailConfig(Table):
+    """[mail]: the server that takes mail from us, and who gets word of the fleet."""
+
+    host: Annotated[str, Field(pattern=r"^[A-Za-z0-9.:-]+$")]
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    """None: 587 with starttls, 465 with implicit, 25 with none."""
+    tls: Literal["starttls", "implicit", "none"] = "starttls"
+    ca_file: Path | None = None
+    """Whom to believe about the server's name; none: the system's list."""
+    dangerously_unencrypted: bool = False
+    """Whether tls = "none" is right for a server on another machine."""
+    user: str = ""
+    password_file: Path | None = None
+    sender: MailAddress = Field(alias="from")
+    """From whom letters are; what can't be delivered comes back there."""
+    sysadmins: tuple[MailAddress, ...] = ()
+    """Who is told that a server is silent, and the like."""
+    most_per_hour: Annotated[int, Field(ge=1, le=100_000)] = 300
+    most_per_person: Annotated[int, Field(ge=1, le=1000)] = 10
+    """In an hour. What is more waits."""
+
+    @model_validator(mode="after")
+    def _way_out(self) -> MailConfig:
+        if self.tls == "none" and not is_here(self.host) and not self.dangerously_unencrypted:
+            raise ValueError(
+                f'tls = "none" would send letters readable to {self.host}: use starttls or'
+                " implicit, or set dangerously_unencrypted = true"
+            )
+        if self.user and self.password_file is None:
+            raise ValueError("user needs password_file")
+        return self
+
+    @property
+    def at_port(self) -> int:
+        """The port to connect to."""
+        return self.port or _PORTS[self.tls]
+
+
+class WebhookConfig(Table):
+    """[webhook]: where sysadmins' chat program takes JSON with `text`."""
+
+    url: WebhookUrl = ""
+    """Mostly a secret: whoever knows it can write there."""
+    url_file: Path | None = None
+    """Instead: a file that holds it."""
+    ca_file: Path | None = None
+    dangerously_unencrypted: bool = False
+    """Whether http:// is right for another machine."""
+
+    @model_validator(mode="after")
+    def _one_address(self) -> WebhookConfig:
+        if bool(self.url) == (self.url_file is not None):
+            raise ValueError("needs either url or url_file")
+        if self.url:
+            self._check(self.url)
+        return self
+
+    def address(self) -> str:
+        """The address. ValueError or OSError if a file doesn't hold one."""
+        if self.url_file is None:
+            return self.url
+        text = _webhook_url(self.url_file.read_text("utf-8").strip())
+        self._check(text)
+        return text
+
+    def _check(self, text: str) -> None:
+        parts = urlsplit(text)
+        plain = parts.scheme == "http" and not is_here(str(parts.hostname))
+        if plain and not self.dangerously_unencrypted:
+            raise ValueError("http:// only to this machine, or with dangerously_unencrypted = true")
+
+
 class WebConfig(Table):
     """The whole file."""
 
@@ -161,11 +265,19 @@ class WebConfig(Table):
     """Your laboratory's name, for the top of each page."""
     directory: DirectoryConfig
     history: HistoryConfig = HistoryConfig()
+    mail: MailConfig | None = None
+    """None: the page sends no mail."""
+    webhook: WebhookConfig | None = None
 
     @property
     def history_path(self) -> Path:
         """Where the monitor's history is kept."""
         return self.history.path or self.clone.with_name("history.db")
+
+    @property
+    def outbox_path(self) -> Path:
+        """The folder in which letters are kept."""
+        return self.clone.with_name("outbox")
 
     @property
     def host(self) -> str:

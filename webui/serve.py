@@ -86,6 +86,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parts.history.watch()
     parts.listeners.watch(config.fetch_seconds)
+    parts.sending.watch()
     if config.looks_up:
         parts.roll.watch(60 * config.directory_refresh_minutes)
     else:
@@ -95,6 +96,7 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _end)
     server.run()
     parts.listeners.stop()
+    parts.sending.stop()
     parts.history.stop()
     return 0
 

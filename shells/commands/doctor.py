@@ -35,19 +35,24 @@ WIDEST = 100
 @click.option("--json", "as_json", is_flag=True, help="For programs: JSON on stdout.")
 @click.option("--user", metavar="NAME", help="On a GPU server: why it doesn't work for this user.")
 @click.option("--login", metavar="LOGIN", help="On the IAM machine: may this person log in?")
-def doctor(as_json: bool, user: str | None, login: str | None) -> None:
+@click.option("--mail", metavar="ADDRESS", help="On the IAM machine: send a letter there.")
+def doctor(as_json: bool, user: str | None, login: str | None, mail: str | None) -> None:
     """Look for what is wrong on this machine, and say what to type. Changes nothing."""
     if os.geteuid() != 0:
         raise LxcGpuError("not-root", "This looks at the whole machine.", "Use sudo.")
-    findings = _look(user, login)
+    findings = _look(user, login, mail)
     if as_json:
         click.echo(to_json(findings))
     else:
-        show(findings, Terminal(sys.stdout, sys.stdout), user or login or socket.gethostname())
+        show(
+            findings,
+            Terminal(sys.stdout, sys.stdout),
+            user or login or mail or socket.gethostname(),
+        )
     sys.exit(1 if any(finding.level is Level.WRONG for finding in findings) else 0)
 
 
-def _look(user: str | None, login: str | None) -> list[Finding]:
+def _look(user: str | None, login: str | None, mail: str | None) -> list[Finding]:
     server, web = places.SERVER_CONFIG.exists(), WEB_TOML.exists()
     if not (server or web):
         raise LxcGpuError(
@@ -55,13 +60,15 @@ def _look(user: str | None, login: str | None) -> list[Finding]:
             "This machine is neither a GPU server of lxc-gpu nor its IAM machine.",
             "`setup/gpu-server` or `setup/web-server` makes it one.",
         )
-    if (user and not server) or (login and not web):
+    if (user and not server) or ((login or mail) and not web):
         where = "GPU server" if user else "IAM machine"
         raise LxcGpuError("usage", f"This machine is no {where}.", f"Type that on a {where}.")
     if user:
         return _user(user)
     if login:
         return _web("--login", login)
+    if mail:
+        return _web("--mail", mail)
     return _server() if server else [*_iam(), *_web()]
 
 

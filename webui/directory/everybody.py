@@ -32,6 +32,8 @@ class Found:
     """Empty if it doesn't say."""
     gone: str = ""
     """Why this person counts as gone, in words; empty if not."""
+    mail: str = ""
+    """Where mail goes; empty if the directory doesn't say."""
 
 
 def look_up(searches: Searches, users: Mapping[str, User]) -> dict[str, Found]:
@@ -47,7 +49,7 @@ def look_up(searches: Searches, users: Mapping[str, User]) -> dict[str, Found]:
 def _look_up(searches: Searches, users: Mapping[str, User], groups: Groups) -> dict[str, Found]:
     names = searches.config
     wanted = "".join(search_for(names, u.login, u.directory_id) for u in users.values())
-    own = (names.login_attribute, names.name_attribute, names.id_attribute)
+    own = (names.login_attribute, names.name_attribute, names.id_attribute, names.mail_attribute)
     asked = (*own, *STATUS, *PRIMARY_GROUP)
     entries = searches.all_below(names.base, f"(|{wanted})", attributes=asked)
     allow = names.allow if names.allow.startswith("(") else f"({names.allow})"
@@ -84,4 +86,6 @@ def _found(
     gone = closed(entry, time.time())
     if not gone and not lets_in(entry):
         gone = "not among those who may use the servers"
-    return Found(printable(entry.text(names.name_attribute)), gone)
+    return Found(
+        printable(entry.text(names.name_attribute)), gone, entry.text(names.mail_attribute)
+    )

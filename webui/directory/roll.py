@@ -15,6 +15,7 @@ from state.model.documents import State, User
 from webui import events
 from webui.background import every
 from webui.clone.source import Source
+from webui.config import is_mail_address
 from webui.directory.everybody import Found
 from webui.directory.roll_call import Decision, Gone, Rule, decide
 from webui.events import Code
@@ -51,12 +52,17 @@ class Roll:
         self._rule = rule
         self._clock = clock
         self._last = Decision()
+        self._addresses: Mapping[str, str] | None = None
         self._stop = Event()
 
     def news(self, state: State) -> News:
         """Who is gone from the directory, of those who are users still."""
         gone = tuple(each for name, each in sorted(self._last.gone.items()) if name in state.users)
         return News(gone, self._last.held if gone else "")
+
+    def addresses(self) -> Mapping[str, str] | None:
+        """Where mail goes, by user; who has no address isn't there. None: nothing is known yet."""
+        return self._addresses
 
     def disabled(self, name: str) -> bool:
         """Whether it was the rule, and nobody since, that closed the account `name`."""
@@ -77,6 +83,11 @@ class Roll:
         try:
             users = self._source.newest().state.users
             found = self._look_up(users)
+            self._addresses = {
+                name: each.mail
+                for name, each in found.items()
+                if not each.gone and is_mail_address(each.mail)
+            }
             before, decision = (
                 self._last,
                 decide(users, found, self._last.gone, self._rule, self._clock()),

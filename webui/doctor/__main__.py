@@ -1,4 +1,7 @@
-"""Prints the findings as one line of JSON: `python -m webui.doctor [--login LOGIN]`."""
+"""Prints the findings as one line of JSON: `python -m webui.doctor [--login LOGIN]`.
+
+With `--mail ADDRESS` a letter is sent there.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from pathlib import Path
 
 from state.wire.findings import Area, Finding, examine, to_json
 from webui import config as configuration
-from webui.doctor import login, page, people, repository, servers
+from webui.doctor import login, mail, page, people, repository, servers
 from webui.doctor.iam import Iam
 
 CHECKS = (
@@ -21,20 +24,25 @@ CHECKS = (
     repository.penalties,
     repository.keys,
     people.directory_servers,
+    mail.mail,
     servers.reachable,
 )
 """What is looked at on the IAM machine."""
 LOGIN = (login.judged,)
 """What `lxc-gpu doctor --login LOGIN` looks at."""
+MAIL = (mail.sent,)
+"""What `lxc-gpu doctor --mail ADDRESS` does."""
 
 
-def findings(path: Path, asked: str | None) -> list[Finding]:
+def findings(path: Path, asked: str | None, address: str | None = None) -> list[Finding]:
     """Everything found; a configuration that can't be used is all there is to find."""
     try:
         config = configuration.read(path)
     except configuration.ConfigError as error:
         return [Area("config").wrong(error.message, error.hint or f"Edit {path}.")]
-    return examine(CHECKS if asked is None else LOGIN, Iam(config, asked or ""), patience=40)
+    checks = CHECKS if asked is None else LOGIN
+    checks = checks if address is None else MAIL
+    return examine(checks, Iam(config, asked or "", address or ""), patience=40)
 
 
 def main() -> None:
@@ -43,8 +51,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="webui.doctor")
     parser.add_argument("--config", type=Path, default=configuration.DEFAULT_PATH)
     parser.add_argument("--login")
+    parser.add_argument("--mail")
     options = parser.parse_args()
-    print(to_json(findings(options.config, options.login)), flush=True)
+    print(to_json(findings(options.config, options.login, options.mail)), flush=True)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ class Iam:
     config: WebConfig
     login: str = ""
     """Whose login is asked about, if anybody's."""
+    mail: str = ""
+    """Where a letter is sent to, if one is asked for."""
 
     @property
     def local(self) -> Path | None:

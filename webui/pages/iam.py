@@ -18,6 +18,7 @@ from webui.directory.login import ForeignLoginError
 from webui.directory.logins import read
 from webui.monitor.shown import usage
 from webui.monitor.shown.holdings import holdings
+from webui.pages.mail import MailForm, as_kinds, mail_form, save_wishes
 from webui.pages.monitor_history import this_week
 from webui.pages.saving import Form, ProofError, SlowDownError, problem_lines, save
 from webui.pages.servers import cards
@@ -137,11 +138,37 @@ def save_keys(name: str) -> AnyResponse | tuple[str, int] | Response:
         token = _in_turn(lambda: save(services(), name, form, source_address()))
     except LxcGpuError as error:
         page = _page(name, form.login)
-        response = Response(_render(page, form, _trouble(error, form)), _status(error))
-        if isinstance(error, SlowDownError):
-            response.headers["Retry-After"] = str(int(error.seconds) + 1)
-        return response
+        return _answered(_render(page, form, _trouble(error, form)), error)
     return redirect(url_for("results.save", token=token), 303)
+
+
+@iam.post("/user/<name>/mail")
+def save_mail(name: str) -> AnyResponse | tuple[str, int] | Response:
+    """Keep which mail somebody wants; or the same form again, with what is wrong."""
+    if read(name) is None:
+        return _no_login()
+    typed, parts = request.form, services()
+    login, wanted = typed.get("login", "").strip(), as_kinds(typed.getlist("kind"))
+    try:
+        own = _in_turn(
+            lambda: save_wishes(
+                parts, name, login, typed.get("password", ""), wanted, source_address()
+            )
+        )
+    except LxcGpuError as error:
+        page = _page(name)
+        left = "".join(f"{key}\n" for key in page.keys)
+        form = Form(page.login, "", left, page.stamp)
+        mail = mail_form(parts, page.name, login, wanted, error)
+        return _answered(_render(page, form, None, mail=mail), error)
+    return redirect(url_for("iam.user", name=own, mail="saved") + "#mail", 303)
+
+
+def _answered(shown: str, error: LxcGpuError) -> Response:
+    response = Response(shown, _status(error))
+    if isinstance(error, SlowDownError):
+        response.headers["Retry-After"] = str(int(error.seconds) + 1)
+    return response
 
 
 def _in_turn(saving: Callable[[], str]) -> str:
@@ -170,12 +197,21 @@ def _page(name: str, login: str = "") -> UserPage:
     return user_page(reading.state, name, owner, history, parts.config.public_url, reports, login)
 
 
-def _render(page: UserPage, form: Form, problem: Trouble | None, removed: str = "") -> str:
+def _render(
+    page: UserPage,
+    form: Form,
+    problem: Trouble | None,
+    removed: str = "",
+    mail: MailForm | None = None,
+) -> str:
     reading = services().source.current()
+    if mail is None and page.user is not None:
+        saved = request.args.get("mail") == "saved"
+        mail = mail_form(services(), page.name, page.login, saved=saved)
     troubles = [card for card in cards(reading) if page.user and card.name in page.registered]
     own = failures_of(page.name, services().board.standings()) if page.user else {}
     return render_template(
-        "user.html", page=page, form=form, problem=problem, reading=reading,
+        "user.html", page=page, form=form, problem=problem, reading=reading, mail=mail,
         removed=next((c for c in page.cards if c.fingerprint == removed), None),
         closed=_closed(page), failures=own, **_monitor(page),
         troubles=[card for card in troubles if card.lines and card.name not in own],

@@ -91,7 +91,7 @@ def _save(parts: Services, page: str, form: Form, source: str) -> str:
     if len(form.keys) > LONGEST_PASTE:
         raise PasteError("paste-too-long", "That is far more text than keys could ever be.")
     keys = parse_keys(form.keys)
-    person = _authenticate(parts, form, source)
+    person = authenticate(parts, form.login, form.password, source)
     proven = _proven(parts, form)
     logins = _renamed(parts, person)
     edit = _edit(page, person, keys, proven, form, _welcome_back(parts, person), logins)
@@ -104,9 +104,10 @@ def _save(parts: Services, page: str, form: Form, source: str) -> str:
     return token
 
 
-def _authenticate(parts: Services, form: Form, source: str) -> Person:
+def authenticate(parts: Services, name: str, password: str, source: str) -> Person:
+    """Who logs in with these, guessing slowed down. LxcGpuError, worded for the person."""
     now = parts.clock()
-    wait = parts.throttle.attempt(form.login, source, now)
+    wait = parts.throttle.attempt(name, source, now)
     if wait > 0:
         raise SlowDownError(wait)
     met = ""
@@ -120,11 +121,11 @@ def _authenticate(parts: Services, form: Form, source: str) -> Person:
         return True
 
     try:
-        person = parts.directory.authenticate(form.login, form.password, found)
+        person = parts.directory.authenticate(name, password, found)
     except (DirectoryDownError, NotAllowedError):
-        parts.throttle.no_guess(form.login, source, met)
+        parts.throttle.no_guess(name, source, met)
         raise
-    parts.throttle.succeeded(form.login, source, person.login)
+    parts.throttle.succeeded(name, source, person.login)
     return person
 
 

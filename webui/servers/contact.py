@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +14,14 @@ import paramiko
 
 from state.errors import LxcGpuError, Remedy
 from state.model.keys import PublicKey
-from state.wire.messages import LONGEST_LINE, BadMessageError, Message, Progress, decode
+from state.wire.messages import LONGEST_LINE, BadMessageError, Message, Progress, Refusal, decode
 from webui.servers.metered import Allowance, Metered
 
 ACCOUNT = "iam"
 CONNECT_SECONDS = 5.0
 WHOLE_SECONDS = 600.0
+TELL_SECONDS, TELL_BYTES = 20.0, 64 * 1024
+"""For what a server is only told."""
 MOST_BYTES = 16 * 1024 * 1024
 """Of one nudge."""
 
@@ -84,6 +86,19 @@ class Ssh:
                 raise _broken(target, error) from error
             if connected.overrun:
                 raise flood
+
+    def tell_accepted(self, target: Target, notices: Sequence[str]) -> None:
+        """Say to `target` that mail of these notices was accepted.
+
+        LxcGpuError if it doesn't say that it noted it.
+        """
+        flood = _garbled(target, TOO_MUCH)
+        words = " ".join(("told", *notices))
+        deadline = time.monotonic() + TELL_SECONDS
+        with self.ask(target, words, Allowance(TELL_BYTES, 0), flood) as channel:
+            for message in _messages(channel, target, deadline):
+                if isinstance(message, Refusal):
+                    raise message.error()
 
     def reach(self, target: Target) -> None:
         """Log in to `target` and leave again. UnreachableError says why that doesn't work."""

@@ -1,0 +1,186 @@
+"""What sysadmins are told of their servers: once, and once when it is over."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from state.wire.messages import Failure, Report
+from state.wire.server_load import CpuLoad, DriverVersions, FileSystem, MemoryLoad, ServerLoad
+from tests.unit.webui.outbox.fleet import NOW
+from webui.monitor.heard.latest import Seen
+from webui.outbox import alerts
+from webui.outbox.alerts import LASTS, Kind, Known, Trouble
+from webui.outbox.watch import Watch
+from webui.servers.board import Outcome, Phase, Standing
+
+SERVERS = ("gpu17", "gpu18")
+MINUTE = 60.0
+
+
+def heard(server: str = "gpu17", *, full: float = 0.5, loaded: str = "550.1") -> Seen:
+    disk = FileSystem("/SSD", 1000, int(1000 * (1 - full)))
+    load = ServerLoad(server, NOW, 5, CpuLoad(1, 4), MemoryLoad(2, 1),
+                      DriverVersions(loaded, "550.1"), file_systems=(disk,))  # fmt: skip
+    return Seen(server, load, NOW)
+
+
+def silent(server: str = "gpu17") -> Seen:
+    return Seen(server, heard(server).load, NOW, NOW, f"{server} doesn't answer.")
+
+
+def round_of(server: str = "gpu17", *failures: Failure, suspended: str = "") -> Standing:
+    report = Report(server, "1" * 40, NOW, 1, failures=failures, suspended=suspended)
+    return Standing(Outcome(server, Phase.CONVERGED, "", report=report), report, NOW)
+
+
+BROKEN = round_of("gpu17", Failure("account", "ann", "in-the-way", "No account."))
+UNREACHABLE = Standing(Outcome("gpu17", Phase.UNREACHABLE, ""), BROKEN.report, NOW)
+
+
+class Story:
+    """Looks each minute; what sysadmins got, subject by subject."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.now = path, NOW
+        self.watch = Watch(path, "https://iam.mylab.com")
+        self.got: list[str] = []
+
+    def go_on(self, minutes: int, seen=(), standings=(), servers=SERVERS) -> list[str]:
+        before = len(self.got)
+        for _ in range(minutes):
+            self.now += MINUTE
+            said = self.watch.said()
+            newest = self.watch.newest
+            sight = alerts.look(
+                servers,
+                {s.server: s for s in seen},
+                {s.outcome.server: s for s in standings},
+                said,
+            )
+            self.watch.look(sight, servers, self.now)
+            if self.watch.newest != newest:
+                self.got.append(self.watch.newest.letter.subject.removeprefix("[lxc-gpu] "))
+        return self.got[before:]
+
+    def restart(self) -> None:
+        self.watch = Watch(self.path, "https://iam.mylab.com")
+
+
+@pytest.fixture
+def story(tmp_path: Path) -> Story:
+    return Story(tmp_path / "alerts.json")
+
+
+def test_a_silent_server_is_said_once_and_its_voice_once(story: Story) -> None:
+    assert story.go_on(5, [heard()]) == []
+    assert story.go_on(9, [silent()]) == []
+    assert story.go_on(100, [silent()]) == ["gpu17 is silent: gpu17 doesn't answer."]
+    assert story.go_on(9, [heard()]) == []
+    assert story.go_on(100, [heard()]) == ["gpu17 is heard again"]
+
+
+@pytest.mark.parametrize(
+    ("seen", "standings", "begins", "ends"),
+    [
+        ([heard(full=0.96)], [], "the disk at /SSD is 96% full", "has room again"),
+        ([heard(loaded="535.9")], [], "driver is out of step", "driver is in step again"),
+        ([heard()], [BROKEN], "rounds fail: account ann: No account.", "rounds end well again"),
+    ],
+)
+def test_each_trouble_is_said_once_and_its_end_once(
+    story: Story, seen, standings, begins: str, ends: str
+) -> None:
+    (begun,) = story.go_on(100, seen, standings)
+    assert begun.startswith("gpu17")
+    assert begins in begun
+    (over,) = story.go_on(100, [heard()], [round_of()])
+    assert ends in over
+
+
+def test_what_comes_and_goes_is_not_said(story: Story) -> None:
+    for _ in range(50):
+        assert story.go_on(4, [silent()]) == []
+        assert story.go_on(4, [heard(full=0.96)]) == []
+        assert story.go_on(4, [heard()]) == []
+    assert story.go_on(60, [heard(full=0.94)]) == [], "between full and not full nothing begins"
+    assert len(story.go_on(60, [heard(full=0.96)])) == 1
+    assert story.go_on(60, [heard(full=0.93)]) == [], "... and nothing is over"
+
+
+def test_a_restart_says_nothing_twice_and_nothing_false(story: Story) -> None:
+    story.go_on(30, [silent(), heard("gpu18", full=0.97)])
+    assert len(story.got) == 1
+    assert story.got[0] == "2 news of the GPU servers"
+    story.restart()
+    assert story.go_on(60) == [], "nobody was heard or missed yet: nothing is known"
+    assert story.go_on(60, [silent(), heard("gpu18", full=0.97)]) == []
+    story.restart()
+    assert story.go_on(60, [heard(), heard("gpu18")]) == ["2 news of the GPU servers"]
+
+
+def test_a_silent_server_ends_no_other_trouble(story: Story) -> None:
+    story.go_on(60, [heard(full=0.97)], [BROKEN])
+    assert story.go_on(100, [silent()], [UNREACHABLE]) == ["gpu17 is silent: gpu17 doesn't answer."]
+    (back,) = story.go_on(100, [heard(full=0.97)], [BROKEN])
+    assert back == "gpu17 is heard again"
+
+
+def test_a_suspended_server_fails_no_round(story: Story) -> None:
+    assert story.go_on(60, [heard()], [round_of("gpu17", suspended="disk exchange")]) == []
+
+
+def test_a_disk_that_was_taken_out_is_full_no_more(story: Story) -> None:
+    story.go_on(60, [heard(full=0.97)])
+    gone = heard()
+    other = FileSystem("/", 1000, 500)
+    load = ServerLoad(**{**vars(gone.load), "file_systems": (other,)})
+    assert story.go_on(60, [Seen("gpu17", load, NOW)]) == ["gpu17: the disk at /SSD has room again"]
+
+
+def test_a_server_that_left_the_fleet_is_said_no_more(story: Story) -> None:
+    story.go_on(60, [silent()])
+    assert story.go_on(60, servers=("gpu18",)) == []
+    assert story.watch.said() == set()
+
+
+def test_a_clock_that_was_set_back_keeps_nothing_for_ever(story: Story) -> None:
+    story.now += 10**8
+    story.go_on(5, [silent()])
+    story.now = NOW
+    assert story.go_on(30, [silent()]) == ["gpu17 is silent: gpu17 doesn't answer."]
+
+
+def test_a_damaged_file_only_has_things_said_again(story: Story) -> None:
+    story.go_on(60, [silent()])
+    story.path.write_text('{"said": [[')
+    story.restart()
+    assert story.go_on(60, [silent()]) == ["gpu17 is silent: gpu17 doesn't answer."]
+
+
+def test_hostile_words_of_a_server_are_words_only(story: Story) -> None:
+    evil = Seen("gpu17", ServerLoad(
+        "gpu17", NOW, 5, CpuLoad(1, 4), MemoryLoad(2, 1), DriverVersions("a\u2028<b>", "1"),
+        file_systems=(FileSystem("/\u202ehttp://evil", 100, 1),)), NOW)  # fmt: skip
+    story.go_on(60, [evil])
+    text = story.watch.newest.letter.text
+    assert "://" not in text.replace("https://iam.mylab.com", "")
+    assert "<b>" not in text
+
+
+def test_two_hundred_servers_are_one_letter(story: Story) -> None:
+    many = [f"gpu{n}" for n in range(200)]
+    assert story.go_on(60, [silent(s) for s in many], servers=many) == [
+        "200 news of the GPU servers"
+    ]
+    assert "... and 140 more" in story.watch.newest.letter.text
+
+
+def test_every_kind_lasts_before_it_is_said() -> None:
+    assert set(LASTS) == set(Kind)
+    known, news = alerts.after(
+        Known(), alerts.Sight({Trouble("gpu17", Kind.SILENT): "x"}, frozenset()), SERVERS, NOW
+    )
+    assert not news
+    assert known.said == {}

@@ -1,0 +1,204 @@
+"""What sysadmins are told: once when something is wrong for a while, once when it is over. Pure.
+
+What isn't known, of a server that is silent or after a start of the page, changes nothing: nothing
+begins for it, and nothing is over.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from state.wire.server_load import FileSystem, ServerLoad
+from webui.monitor.heard.latest import Seen
+from webui.outbox.letters import Letter
+from webui.servers.board import Phase, Standing
+
+FULL, ROOM_AGAIN = 0.95, 0.92
+"""Shares of a disk: what lies between begins nothing and ends nothing."""
+_MOST_LINES = 60
+_Judge = Callable[["Trouble", bool, str], None]
+"""Takes a trouble, whether it is there, and its words."""
+_ODD = re.compile(r"[^A-Za-z0-9/_. -]")
+
+
+class Kind(StrEnum):
+    """What may be wrong."""
+
+    SILENT = "silent"
+    FAILING = "failing"
+    DRIVER = "driver"
+    DISK = "disk"
+
+
+LASTS: Mapping[Kind, float] = {
+    Kind.SILENT: 600.0,
+    Kind.FAILING: 1200.0,
+    Kind.DRIVER: 600.0,
+    Kind.DISK: 600.0,
+}
+"""Seconds that each has to last before it is said, and to be over: nothing flaps. A round is asked
+for every ten minutes, so two of them have to fail."""
+
+
+@dataclass(frozen=True, order=True)
+class Trouble:
+    """One thing that is wrong, or may be."""
+
+    server: str
+    kind: Kind
+    place: str = ""
+    """Of a disk: where it is mounted."""
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What one look comes to."""
+
+    wrong: Mapping[Trouble, str]
+    """In words."""
+    well: frozenset[Trouble]
+    """What is surely not wrong; all else isn't known."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What was said, and what may be said soon."""
+
+    said: Mapping[Trouble, str] = field(default_factory=dict)
+    """What sysadmins believe to be wrong, in the words that they got."""
+    since: Mapping[Trouble, float] = field(default_factory=dict)
+    """Since when something is otherwise than was said."""
+
+
+@dataclass(frozen=True)
+class News:
+    """What changed, for one letter; both may be empty."""
+
+    begun: tuple[str, ...] = ()
+    over: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.begun or self.over)
+
+
+def look(
+    servers: Collection[str],
+    seen: Mapping[str, Seen],
+    standings: Mapping[str, Standing],
+    said: Collection[Trouble],
+) -> Sight:
+    """What is wrong with `servers`; `said` is what may be over."""
+    wrong: dict[Trouble, str] = {}
+    well: set[Trouble] = set()
+
+    def judge(trouble: Trouble, bad: bool, words: str) -> None:
+        if bad:
+            wrong[trouble] = words
+        else:
+            well.add(trouble)
+
+    for server in servers:
+        now = seen.get(server)
+        if now is not None and (now.silent_since is not None or now.load is not None):
+            silent = now.silent_since is not None
+            judge(Trouble(server, Kind.SILENT), silent, f"{server} is silent: {now.why}")
+            if now.load is not None and not silent:
+                own = [t for t in said if t.server == server and t.kind is Kind.DISK]
+                _judge_load(server, now.load, own, judge)
+        standing = standings.get(server)
+        if standing is not None and standing.outcome.phase is not Phase.UNREACHABLE:
+            _judge_round(server, standing, judge)
+    return Sight(wrong, frozenset(well))
+
+
+def _judge_load(server: str, load: ServerLoad, own: list[Trouble], judge: _Judge) -> None:
+    driver = load.driver
+    loaded, installed = (_plain(v) or "none" for v in (driver.loaded, driver.installed))
+    words = (
+        f"{server}: NVIDIA's driver is out of step: the kernel has {loaded} loaded, the libraries "
+        f"are {installed}. A reboot loads the new one."
+    )
+    judge(Trouble(server, Kind.DRIVER), not driver.in_step, words)
+    mounted = {each.mounted for each in load.file_systems}
+    for disk in load.file_systems:
+        share = _share(disk)
+        if not ROOM_AGAIN <= share < FULL:
+            words = f"{server}: the disk at {_plain(disk.mounted)} is {share:.0%} full"
+            judge(Trouble(server, Kind.DISK, disk.mounted), share >= FULL, words)
+    for trouble in own:
+        if load.file_systems and trouble.place not in mounted:  # it was unmounted
+            judge(trouble, False, "")
+
+
+def _judge_round(server: str, standing: Standing, judge: _Judge) -> None:
+    report = standing.report
+    if report is None or report.suspended:
+        return
+    why = report.refused or "; ".join(
+        f"{each.kind} {each.name}: {each.message}" for each in report.failures[:3]
+    )
+    words = f"{server}: rounds fail: {' '.join(why.split())[:300]}"
+    judge(Trouble(server, Kind.FAILING), bool(report.refused or report.failures), words)
+
+
+def after(known: Known, sight: Sight, servers: Collection[str], now: float) -> tuple[Known, News]:
+    """What is known after a look, and what to say. What concerns no server of ours is forgotten."""
+    said = {t: words for t, words in known.said.items() if t.server in servers}
+    otherwise = {t for t in sight.wrong if t not in said} | {t for t in sight.well if t in said}
+    unsure = {t for t in known.since if t not in sight.wrong and t not in sight.well}
+    since = {
+        t: min(known.since.get(t, now), now) for t in otherwise | unsure if t.server in servers
+    }
+    due = sorted(t for t in otherwise if t in since and now - since[t] >= LASTS[t.kind])
+    begun = tuple(sight.wrong[t] for t in due if t not in said)
+    over = tuple(_over(t) for t in due if t in said)
+    for trouble in due:
+        del since[trouble]
+        if trouble in said:
+            del said[trouble]
+        else:
+            said[trouble] = sight.wrong[trouble]
+    return Known(said, since), News(begun, over)
+
+
+def letter(news: News, public_url: str) -> Letter:
+    """The news for sysadmins, in one letter."""
+    lines = [*news.begun, *news.over]
+    subject = lines[0] if len(lines) == 1 else f"{len(lines)} news of the GPU servers"
+    text = "\n\n".join(_parts(news, public_url))
+    return Letter(f"[lxc-gpu] {subject[:120]}", text + "\n")
+
+
+def _parts(news: News, public_url: str) -> Iterator[str]:
+    for title, lines in (("Wrong now:", news.begun), ("Over:", news.over)):
+        if lines:
+            more = [f"... and {len(lines) - _MOST_LINES} more"] * (len(lines) > _MOST_LINES)
+            yield "\n".join([title, *(f"* {each}" for each in (*lines[:_MOST_LINES], *more))])
+    yield (
+        f"The servers: {public_url}/servers\n"
+        "-- \nYou get this because you are named in /etc/lxc-gpu/web.toml ([mail] sysadmins, or\n"
+        "[webhook]). Each thing is said once, and once more when it is over."
+    )
+
+
+def _over(trouble: Trouble) -> str:
+    match trouble.kind:
+        case Kind.SILENT:
+            return f"{trouble.server} is heard again"
+        case Kind.FAILING:
+            return f"{trouble.server}: rounds end well again"
+        case Kind.DRIVER:
+            return f"{trouble.server}: NVIDIA's driver is in step again"
+        case Kind.DISK:
+            return f"{trouble.server}: the disk at {_plain(trouble.place)} has room again"
+
+
+def _share(disk: FileSystem) -> float:
+    return disk.used / disk.total if disk.total else 0.0
+
+
+def _plain(word: str) -> str:
+    return _ODD.sub("?", word)[:80]

@@ -1,0 +1,142 @@
+"""Which letters are made of what servers say, and which go now. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from state.model.documents import State
+from state.wire.notices import Notice, NoticeKind
+from webui.config import MailConfig
+from webui.outbox import letters
+from webui.outbox.kept import Message, Standing, Way
+
+HOUR, DAY = 3600.0, 86400.0
+GIVEN_UP = 5 * DAY
+"""Seconds after which a letter that nobody takes is given up."""
+FIRST_PAUSE, FOR_GOOD_PAUSE, LONGEST_PAUSE = 60.0, HOUR, 6 * HOUR
+"""Seconds until a letter is tried again: each time twice as long; the second one is for an answer
+that says "never", which may be a mistake of the mail server's."""
+MOST_WAITING, MOST_OF_SERVER, MOST_OF_USER = 5000, 1000, 50
+"""Letters that wait: of all, made of one server's notices, and for one user. A server that says
+more is believed later: its notices stay open there."""
+
+
+@dataclass(frozen=True)
+class People:
+    """Whom letters go to."""
+
+    state: State
+    addresses: Mapping[str, str]
+    stopped: Callable[[str], Collection[NoticeKind]]
+    """The kinds that a user doesn't want."""
+
+    def want(self, user: str, kind: NoticeKind) -> bool:
+        """Whether the user can be sent letters of this kind, and wants them."""
+        if user not in self.state.users or user not in self.addresses:
+            return False
+        return kind in letters.UNSTOPPABLE or kind not in self.stopped(user)
+
+
+def ident(server: str, notice: Notice) -> str:
+    """The id of the letter that a notice becomes, the same whenever it is said."""
+    return f"{server}.{notice.id}"
+
+
+def made(
+    server: str,
+    notices: Iterable[Notice],
+    people: People,
+    kept: Collection[Message],
+    public_url: str,
+    now: float,
+) -> list[Message]:
+    """New letters. Only residents of the very server are believed to have something to hear."""
+    residents = people.state.registrations.get(server, {})
+    known = {message.id for message in kept}
+    waiting = [message for message in kept if message.standing is Standing.WAITS]
+    of_user = Counter(message.to for message in waiting)
+    room = min(
+        MOST_WAITING - len(waiting),
+        MOST_OF_SERVER - sum(message.server == server for message in waiting),
+    )
+    found: list[Message] = []
+    for notice in notices:
+        user, name = notice.user, ident(server, notice)
+        if name in known or user not in residents or notice.kind is NoticeKind.OTHER:
+            continue
+        if len(found) >= room or of_user[user] >= MOST_OF_USER:
+            continue
+        if people.want(user, notice.kind):
+            said = letters.letter(notice, server, people.state.users, public_url)
+            found.append(
+                Message(
+                    name, Way.MAIL, user, said.subject, said.text, now,
+                    server=server, notice=notice.id, kind=notice.kind,
+                )
+            )  # fmt: skip
+            known.add(name)
+            of_user[user] += 1
+    return found
+
+
+def over(message: Message, said: Mapping[str, Collection[Notice]], most: int) -> bool:
+    """Whether what a letter says is over before it was sent: its server says it no longer.
+
+    `said` is what servers say now that are heard; one that says `most` may have left some out.
+    """
+    notices = said.get(message.server)
+    if message.standing is not Standing.WAITS or not message.notice or notices is None:
+        return False
+    return len(notices) < most and message.notice not in {notice.id for notice in notices}
+
+
+def due(kept: Iterable[Message], config: MailConfig, now: float) -> list[Message]:
+    """The mail to send now, alerts first, then the oldest, within what an hour may see."""
+    kept = [message for message in kept if message.way is Way.MAIL]
+    lately = [m for m in kept if m.accepted and 0 <= now - m.accepted < HOUR]
+    of_person, left = Counter(m.to for m in lately), config.most_per_hour - len(lately)
+    found: list[Message] = []
+    waiting = (m for m in kept if m.standing is Standing.WAITS and m.due <= now)
+    for message in sorted(waiting, key=lambda m: (bool(m.notice), m.made)):
+        if len(found) < left and of_person[message.to] < config.most_per_person:
+            found.append(message)
+            of_person[message.to] += 1
+    return found
+
+
+def is_given_up(message: Message, now: float) -> bool:
+    """Whether the letter waited too long: what it says may be true no longer."""
+    return message.standing is Standing.WAITS and now - message.made >= GIVEN_UP
+
+
+def failed(message: Message, now: float, *, for_good: bool = False) -> Message:
+    """The letter after one more try, which waits longer."""
+    first = FOR_GOOD_PAUSE if for_good else FIRST_PAUSE
+    pause = min(first * 2 ** min(message.tries, 20), LONGEST_PAUSE)
+    return replace(message, tries=message.tries + 1, due=now + pause)
+
+
+def accepted(message: Message, now: float) -> Message:
+    """The letter after it was taken; who said a notice is still to be told."""
+    standing = Standing.ACCEPTED if message.notice else Standing.DONE
+    return replace(message, standing=standing, tries=message.tries + 1, accepted=now)
+
+
+def to_tell(
+    kept: Iterable[Message], said: Mapping[str, Collection[Notice]]
+) -> dict[str, list[Message]]:
+    """Which letters' servers have to be told that they were accepted, by server.
+
+    Those that were told and say it all the same forgot it: they are told again.
+    """
+    found: dict[str, list[Message]] = {}
+    open_there = {s: {n.id for n in notices} for s, notices in said.items()}
+    for message in kept:
+        again = message.standing is Standing.DONE and message.notice in open_there.get(
+            message.server, ()
+        )
+        if message.notice and (message.standing is Standing.ACCEPTED or again):
+            found.setdefault(message.server, []).append(message)
+    return found

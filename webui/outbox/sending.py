@@ -1,0 +1,272 @@
+"""What makes letters of what servers say, sends them, and tells the servers: a thread for each.
+
+Loads are only noted by whoever hears them: no page and no listener waits for a disk or for a mail
+server. What isn't on disk yet stands in the servers' own files still.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from threading import Event
+
+from state.errors import LxcGpuError
+from state.model.documents import State
+from state.wire.notices import MOST_TOLD, Notice
+from webui import background, events
+from webui.config import MailConfig, WebConfig
+from webui.events import Code
+from webui.monitor.heard.latest import Seen
+from webui.outbox import alerts, plan, webhook
+from webui.outbox.kept import Message, Outbox, Standing, Way
+from webui.outbox.letters import UNSTOPPABLE, Letter, email
+from webui.outbox.plan import People
+from webui.outbox.smtp import Conversation, LetterRefusedError, MailDownError, talking
+from webui.outbox.watch import Said, Watch
+from webui.outbox.wishes import Wishes
+from webui.servers.board import Standing as ServerStanding
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY = 3.0
+"""Seconds."""
+FIRST_PAUSE, LONGEST_PAUSE = 10.0, 1800.0
+"""Seconds until a mail server, a webhook or a server that fails is tried again."""
+FRESH = 120.0
+"""Seconds for which what a server says is what it says now."""
+ALERTS_EVERY = 30.0
+MOST_AT_ONCE = 100
+"""Letters in one conversation, and notices in one word to a server."""
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """What letters are about, as the page knows it."""
+
+    state: Callable[[], State]
+    addresses: Callable[[], Mapping[str, str] | None]
+    """By user; None: not known yet."""
+    seen: Callable[[], Mapping[str, Seen]]
+    standings: Callable[[], Mapping[str, ServerStanding]]
+    tell: Callable[[str, Sequence[str]], None]
+    """Tells a server, by name, which notices were accepted. LxcGpuError."""
+
+
+class Pauses:
+    """Who failed, and when to try again: each time later."""
+
+    def __init__(self) -> None:
+        self._after: dict[str, tuple[float, float]] = {}
+
+    def may(self, name: str, now: float) -> bool:
+        """Whether to try now."""
+        due, pause = self._after.get(name, (0.0, 0.0))
+        return now >= due or due - now > pause  # a clock that was set back
+
+    def failed(self, name: str, now: float) -> None:
+        """It failed once more."""
+        _, before = self._after.get(name, (0.0, 0.0))
+        pause = min(max(FIRST_PAUSE, 2 * before), LONGEST_PAUSE)
+        self._after[name] = (now + pause, pause)
+
+    def worked(self, name: str) -> None:
+        """It works."""
+        self._after.pop(name, None)
+
+
+class Sending:
+    """Everything that goes out."""
+
+    def __init__(
+        self, config: WebConfig, fleet: Fleet, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._config, self._fleet, self._clock = config, fleet, clock
+        folder = config.outbox_path
+        self.wishes = Wishes(folder / "wishes.json")
+        self._outbox = Outbox(folder / "letters")
+        self._watch = Watch(folder / "alerts.json", config.public_url)
+        self._heard: dict[str, tuple[float, tuple[Notice, ...]]] = {}
+        self._pauses = Pauses()
+        self._looked = 0.0
+        self._stop = Event()
+
+    def heard(self, server: str, notices: tuple[Notice, ...]) -> None:
+        """`server` says these now; nothing is done but to note it."""
+        self._heard[server] = (self._clock(), notices)
+
+    def addresses(self) -> Mapping[str, str] | None:
+        """Where mail goes, by user; None: not known yet."""
+        return self._fleet.addresses()
+
+    def watch(self) -> None:
+        """Begin, in the background, until `stop`. Nothing goes out where nothing is configured."""
+        if self._config.mail is None and self._config.webhook is None:
+            return
+        for name, work in (
+            ("letters", self.take),
+            ("alerts", self.alert),
+            ("mail", self.mail),
+            ("webhook", self.hook),
+            ("told", self.tell),
+        ):
+            background.every(LOOK_EVERY, name, work, self._stop)
+
+    def stop(self) -> None:
+        """Send nothing more."""
+        self._stop.set()
+
+    def take(self) -> None:
+        """Make letters of what servers say now; drop those that are over or too old."""
+        now = self._clock()
+        self._outbox.save()
+        self._outbox.forget_old(now)
+        said = self._said(now)
+        for message in self._outbox.all():
+            if plan.over(message, said, MOST_TOLD):
+                self._outbox.remove(message.id)
+            elif plan.is_given_up(message, now):
+                self._outbox.put(replace(message, standing=Standing.GIVEN_UP))
+                self._tell_journal(Code.MAIL_GIVEN_UP, message)
+        people = self._people()
+        if people is None or self._config.mail is None:
+            return
+        for server, notices in said.items():
+            kept, url = self._outbox.all(), self._config.public_url
+            for message in plan.made(server, notices, people, kept, url, now):
+                self._outbox.put(message)
+        self.wishes.check()
+
+    def alert(self) -> None:
+        """Look whether something is wrong with the servers, or over."""
+        now = self._clock()
+        if 0 <= now - self._looked < ALERTS_EVERY:
+            return
+        self._looked = now
+        servers = self._fleet.state().servers.keys()
+        said = self._watch.said()
+        self._address(self._watch.newest, now)
+        sight = alerts.look(servers, self._fleet.seen(), self._fleet.standings(), said)
+        self._watch.look(sight, servers, now)
+        self._address(self._watch.newest, now)
+
+    def _address(self, newest: Said | None, now: float) -> None:
+        """Have the letter sent to all sysadmins, if it wasn't."""
+        if newest is None or now - newest.at >= plan.GIVEN_UP:
+            return
+        ways = [(Way.MAIL, to) for to in self._config.mail.sysadmins] if self._config.mail else []
+        ways += [(Way.WEBHOOK, "")] if self._config.webhook else []
+        for number, (way, to) in enumerate(ways):
+            ident = f"{newest.id}.{number}"
+            if self._outbox.get(ident) is None:
+                said = newest.letter
+                self._outbox.put(Message(ident, way, to, said.subject, said.text, newest.at))
+
+    def mail(self) -> None:
+        """Send what is due, in one conversation. LxcGpuError if the mail server is down."""
+        config, now = self._config.mail, self._clock()
+        if config is None or not self._pauses.may("mail", now):
+            return
+        going = list(islice(self._going(config, now), MOST_AT_ONCE))
+        if not going:
+            return
+        try:
+            with talking(config) as conversation:
+                for message, to in going:
+                    self._deliver(conversation, config, message, to)
+        except MailDownError:
+            self._pauses.failed("mail", self._clock())
+            raise
+        self._pauses.worked("mail")
+
+    def _going(self, config: MailConfig, now: float) -> Iterator[tuple[Message, str]]:
+        """The mail that is due, and its addresses; what isn't wanted any more is dropped."""
+        people = self._people()
+        for message in plan.due(self._outbox.all(), config, now):
+            if not self._outbox.is_saved(message.id):
+                continue
+            if not message.notice:
+                if message.to in config.sysadmins:
+                    yield message, message.to
+            elif people is not None:
+                if people.want(message.to, message.kind):
+                    yield message, people.addresses[message.to]
+                else:
+                    self._outbox.remove(message.id)
+
+    def _deliver(
+        self, conversation: Conversation, config: MailConfig, message: Message, to: str
+    ) -> None:
+        url = self._config.public_url
+        stops = message.notice and message.kind not in UNSTOPPABLE
+        stop = f"{url}/user/{message.to}#mail" if stops else ""
+        said = Letter(message.subject, message.text)
+        letter = email(said, message.id, message.made, config.sender, to, url, stop)
+        try:
+            conversation.deliver(letter, to)
+        except LetterRefusedError as error:
+            failed = plan.failed(message, self._clock(), for_good=error.for_good)
+            self._outbox.put(failed)
+            self._tell_journal(Code.MAIL_REFUSED, message, details=error.message)
+            return
+        self._outbox.put(plan.accepted(message, self._clock()))
+        self._tell_journal(Code.MAILED, message)
+
+    def hook(self) -> None:
+        """Send to the webhook what waits for it. LxcGpuError if it takes nothing."""
+        config, now = self._config.webhook, self._clock()
+        if config is None or not self._pauses.may("webhook", now):
+            return
+        for message in self._outbox.all():
+            if message.way is not Way.WEBHOOK or message.standing is not Standing.WAITS:
+                continue
+            try:
+                webhook.post(config, f"{message.subject}\n\n{message.text}")
+            except LxcGpuError:
+                self._pauses.failed("webhook", self._clock())
+                raise
+            self._pauses.worked("webhook")
+            self._outbox.put(plan.accepted(message, self._clock()))
+            self._tell_journal(Code.MAILED, message)
+
+    def tell(self) -> None:
+        """Tell servers which notices were accepted. LxcGpuError, at the end, if some don't hear."""
+        now, trouble = self._clock(), None
+        said = self._said(now)
+        for server, messages in plan.to_tell(self._outbox.all(), said).items():
+            messages = [m for m in messages if self._outbox.is_saved(m.id)][:MOST_AT_ONCE]
+            name = f"told {server}"
+            if not messages or server not in said or not self._pauses.may(name, now):
+                continue
+            try:
+                self._fleet.tell(server, [message.notice for message in messages])
+            except LxcGpuError as error:
+                self._pauses.failed(name, self._clock())
+                trouble = error
+                continue
+            self._pauses.worked(name)
+            for message in messages:
+                self._outbox.put(replace(message, standing=Standing.DONE))
+        if trouble is not None:
+            raise trouble
+
+    def _said(self, now: float) -> dict[str, tuple[Notice, ...]]:
+        """What each server says that was heard lately."""
+        return {
+            server: notices
+            for server, (at, notices) in dict(self._heard).items()
+            if abs(now - at) < FRESH
+        }
+
+    def _people(self) -> People | None:
+        """Whom letters go to; None until the directory said where mail goes."""
+        addresses = self._fleet.addresses()
+        if addresses is None:
+            return None
+        return People(self._fleet.state(), addresses, self.wishes.stopped_or_all)
+
+    def _tell_journal(self, code: Code, message: Message, **more: object) -> None:
+        to = message.to or "webhook"
+        events.info(log, code, to=to, letter=message.id, subject=message.subject, **more)

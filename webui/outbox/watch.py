@@ -1,0 +1,77 @@
+"""Alerts that survive a restart: what was said stands on disk, with the letter that said it."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from state import files
+from webui.outbox import alerts
+from webui.outbox.alerts import Kind, Known, Sight, Trouble
+from webui.outbox.letters import Letter
+
+
+@dataclass(frozen=True)
+class Said:
+    """The newest letter to sysadmins: kept together with what it says, so neither is lost."""
+
+    id: str
+    at: float
+    letter: Letter
+
+
+class Watch:
+    """What sysadmins know; one thread asks."""
+
+    def __init__(self, path: Path, public_url: str) -> None:
+        self._path, self._public_url = path, public_url
+        self._known: Known | None = None
+        self.newest: Said | None = None
+        """Who sends it may do so again: its id says that it was sent."""
+
+    def look(self, sight: Sight, servers: Collection[str], now: float) -> None:
+        """Take a look into account; `newest` is another letter then, if there is news.
+
+        OSError if that can't be kept: then it is as if nobody had looked.
+        """
+        before = self._read() if self._known is None else self._known
+        known, news = alerts.after(before, sight, servers, now)
+        newest = self.newest
+        if news:
+            said = alerts.letter(news, self._public_url)
+            newest = Said(f"alert.{secrets.token_hex(8)}", now, said)
+        if known.said != before.said or news:
+            self._write(known, newest)
+        self._known, self.newest = known, newest
+
+    def said(self) -> Collection[Trouble]:
+        """What sysadmins believe to be wrong."""
+        if self._known is None:
+            self._known = self._read()
+        return self._known.said.keys()
+
+    def _read(self) -> Known:
+        """Of a file that is damaged nothing was said: what is wrong is said again, nothing else."""
+        try:
+            fields = json.loads(files.read_text(self._path) or "{}")
+            said = {
+                Trouble(str(server), Kind(kind), str(place)): str(words)
+                for server, kind, place, words in fields.get("said", [])
+            }
+            if newest := fields.get("newest"):
+                letter = Letter(str(newest["subject"]), str(newest["text"]))
+                self.newest = Said(str(newest["id"]), float(newest["at"]), letter)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return Known()
+        return Known(said)
+
+    def _write(self, known: Known, newest: Said | None) -> None:
+        said = [[t.server, t.kind, t.place, words] for t, words in sorted(known.said.items())]
+        letter = None
+        if newest is not None:
+            letter = {"id": newest.id, "at": newest.at, **asdict(newest.letter)}
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        files.write_file(self._path, json.dumps({"said": said, "newest": letter}) + "\n", 0o600)

@@ -1,0 +1,95 @@
+"""Mail to somebody: which kinds one wants, said on one's page, behind the password."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from state.edits.users import name_of
+from state.errors import LxcGpuError
+from webui import events
+from webui.events import Code
+from webui.outbox.letters import KINDS
+from webui.pages.saving import authenticate, plain
+from webui.pages.whose import refuse_other_page
+from webui.services import Services
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class MailForm:
+    """The form as it is shown. The password is never part of it."""
+
+    boxes: tuple[tuple[str, str, bool], ...]
+    """Name, words, and whether the person wants it."""
+    login: str = ""
+    problem: LxcGpuError | None = None
+    saved: bool = False
+    off: str = ""
+    """Why nobody gets any mail at present, in words."""
+
+
+def mail_form(
+    parts: Services,
+    user: str,
+    login: str,
+    wanted: frozenset[str] | None = None,
+    problem: LxcGpuError | None = None,
+    *,
+    saved: bool = False,
+) -> MailForm:
+    """The form of `user`; `wanted` is what was just sent, if that could not be saved."""
+    try:
+        stopped = parts.sending.wishes.stopped(user)
+    except LxcGpuError as error:
+        stopped, problem = frozenset(), problem or error
+    boxes = tuple(
+        (kind.value, words, kind not in stopped if wanted is None else kind.value in wanted)
+        for kind, words in KINDS.items()
+    )
+    return MailForm(boxes, login, problem, saved, _off(parts, user))
+
+
+def save_wishes(
+    parts: Services, page: str, login: str, password: str, wanted: frozenset[str], source: str
+) -> str:
+    """Keep that the person wants these kinds and no others; their name.
+
+    LxcGpuError, worded for the person at the form, if nothing was saved.
+    """
+    try:
+        person = authenticate(parts, login, password, source)
+        state = parts.source.newest().state
+        own = name_of(state, person.login, person.directory_id)
+        refuse_other_page(state, page, own, person)
+        if own is None or own not in state.users:
+            raise LxcGpuError(
+                "no-user-yet",
+                "Nobody is told anything before a key was saved.",
+                "Save a key first: the form is above.",
+            )
+        stopped = [kind for kind in KINDS if kind.value not in wanted]
+        parts.sending.wishes.save(own, stopped)
+    except LxcGpuError as error:
+        said = {"code": error.code, "details": error.details or error.message}
+        events.warning(log, Code.REFUSED, user=plain(login), source=source, **said)
+        raise
+    events.info(log, Code.WISHES, user=own, stopped=",".join(stopped), source=source)
+    return own
+
+
+def _off(parts: Services, user: str) -> str:
+    if parts.config.mail is None:
+        return "This page sends no mail: your sysadmin has named no mail server."
+    if not parts.config.looks_up:
+        return "This page can't look up where mail goes: it has no account of the directory's."
+    addresses = parts.sending.addresses()
+    if addresses is not None and user not in addresses:
+        return "The directory has no mail address for you that can be used, so nothing is sent."
+    return ""
+
+
+def as_kinds(values: list[str]) -> frozenset[str]:
+    """The boxes that were sent with a mark; unknown ones are passed over."""
+    return frozenset(values) & {kind.value for kind in KINDS}
