@@ -82,6 +82,8 @@ def _without(name: str) -> str:
         return "nobody is told of a container that stands idle."
     if name == "lxc-gpu-announced.timer":
         return "no container is shut down for an announcement, or comes back after it."
+    if name == "lxc-gpu-reservations.timer":
+        return "nobody is told of a program on a GPU that somebody else reserved."
     if name == "lxc-gpu-snapshots.timer":
         return "no snapshot is taken by itself (`snapshots: every`)."
     if name.endswith(".timer"):

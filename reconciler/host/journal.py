@@ -28,6 +28,8 @@
 | snapshot-taken | one that the server takes by itself |
 | snapshot-failed | one that the server takes by itself could not be taken; `code=` says why |
 | idleness-failed | nobody could look which containers stand idle; `code=` says why |
+| on-reserved-gpu | somebody's program is on a GPU of another one's, `of=`; they were told |
+| reservations-failed | nobody could look who is on reserved GPUs; `code=` says why |
 | crashed | a mistake of ours ended a kind's work, or what iam was asked; report its `what=` |
 | system-shifted | a system is stored with shifted ids, so no spare fits and it is no subvolume |
 | spare-ready, spare-failed | a system of a template was made ready for the next one, or not |
@@ -45,7 +47,7 @@ def event(code: str, /, **fields: object) -> None:
     """Write one event: `event=CODE name=value ...`, values with blanks in quotes."""
     words = [f"event={code}", *(f"{name}={_quoted(value)}" for name, value in fields.items())]
     syslog.openlog(IDENT, 0, syslog.LOG_DAEMON)
-    syslog.syslog(syslog.LOG_INFO, " ".join(words))
+    syslog.syslog(syslog.LOG_NOTICE, " ".join(words))
 
 
 def _quoted(value: object) -> str:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import select
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from reconciler.children.aside import like_this
 from reconciler.load import by_user, machine, rates
@@ -24,12 +25,14 @@ from reconciler.load.names import Names
 from reconciler.load.rates import Chosen, Counters
 from reconciler.load.table import Table
 from reconciler.notices import kept as kept_notices
-from reconciler.reservations import kept
+from reconciler.reservations import kept, seen
 from reconciler.reservations.book import Book
+from reconciler.reservations.watching import Record, Seen
 from state.errors import LxcGpuError, Remedy
 from state.view import View
 from state.wire.server_load import (
     INTERVAL,
+    MOST_INTRUDERS,
     MOST_RESERVATIONS,
     SYSTEM,
     IdleContainer,
@@ -138,11 +141,13 @@ class Idle:
 
 
 class Reserved:
-    """What is reserved; the book is read again when it was written."""
+    """What is reserved, and what looks found out; read again when it was written."""
 
     def __init__(self) -> None:
         self._changed: object = ()
         self._book = Book()
+        self._looked: object = ()
+        self._record = Record()
 
     def soon(self, view: View | None, now: float) -> tuple[ReservedGpus, ...]:
         """The reservations of a fortnight; none while the book is damaged, which doctor says."""
@@ -151,17 +156,36 @@ class Reserved:
             self._changed, self._book = changed, Book()
             with suppress(LxcGpuError):
                 self._book = kept.read_open()
-        return on_the_wire(self._book, view, now)
+        looked = seen.changed()
+        if looked != self._looked:
+            self._looked, self._record = looked, seen.read_record()
+        return on_the_wire(self._book, view, now, seen.of_now(self._record, seen.boot_clock()))
 
 
-def on_the_wire(book: Book, view: View | None, now: float) -> tuple[ReservedGpus, ...]:
-    """Those of the book that count, by this view, in the next fortnight. Pure."""
+def on_the_wire(
+    book: Book, view: View | None, now: float, found: Mapping[str, Seen] = MappingProxyType({})
+) -> tuple[ReservedGpus, ...]:
+    """Those of the book that count, by this view, in the next fortnight; `found` is what the last
+    look found out about some. Pure."""
     residents = view.residents if view else {}
     soon = (each for each in book.ahead(now) if each.begins < now + FORTNIGHT)
     return tuple(
-        ReservedGpus(each.id, each.user, each.gpus, each.begins, each.ends)
-        for each in soon if each.user in residents
-    )[:MOST_RESERVATIONS]  # fmt: skip
+        ReservedGpus(
+            each.id,
+            each.user,
+            each.gpus,
+            each.begins,
+            each.ends,
+            seen.unused_since(found.get(each.id), now),
+            _intruders(found.get(each.id)),
+        )
+        for each in soon
+        if each.user in residents
+    )[:MOST_RESERVATIONS]
+
+
+def _intruders(found: Seen | None) -> tuple[str, ...]:
+    return tuple(sorted(found.intruders))[:MOST_INTRUDERS] if found else ()
 
 
 def only_so_many(most: int = MOST_STREAMS) -> None:

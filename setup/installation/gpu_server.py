@@ -31,6 +31,7 @@ UNUSED_UNITS = ("lxc.service", "lxc-net.service", "lxc-monitord.service")
 ENABLED_UNITS = (
     "lxc-gpu-root.socket", "lxc-gpu-reconcile.timer", "lxc-gpu-watch.service",
     "lxc-gpu-idleness.timer", "lxc-gpu-snapshots.timer", "lxc-gpu-announced.timer",
+    "lxc-gpu-reservations.timer",
 )  # fmt: skip
 AT_WORK = ("lxc-gpu-spares.service", "lxc-gpu-snapshots.service")
 """What may just be at work, and would go on without its code."""

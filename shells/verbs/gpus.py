@@ -1,4 +1,4 @@
-"""`gpus`: who uses which GPU, and whose programs use CPU and memory."""
+"""`gpus`: who uses which GPU, whose it is until when, and whose programs use CPU and memory."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from reconciler.nvidia import nodes, nvml
 from reconciler.nvidia.driver import driver
 from reconciler.nvidia.nvml import Gpu, GpuProcess
 from reconciler.plan import Tell
+from reconciler.reservations.sight import Sight, sight
 from shells.verbs import Asked
 from state.errors import LxcGpuError
 from state.view import View
@@ -33,7 +34,8 @@ def answer(asked: Asked, tell: Tell) -> messages.Answer:
     before, begun = next(samples), time.monotonic()
     gpus, problem = _gpus()
     now, seconds = next(samples), time.monotonic() - begun
-    seen = _Seen(view, Owners(view), asked.user, now, time.time())
+    moment = time.time()
+    seen = _Seen(view, Owners(view), asked.user, now, moment, sight(view, moment))
     used = processes.uses(seen.owners, before, now, seconds)
     texts = [seen.gpus(gpus)] if gpus or not problem else []
     texts += [seen.problem(problem)] if problem else []
@@ -75,6 +77,7 @@ class _Seen:
     asker: str
     processes: Mapping[int, Process]
     now: float
+    reserved: Sight
 
     def full_name(self, user: str) -> str:
         """The person's name; empty for accounts of the server."""
@@ -102,6 +105,7 @@ class _Seen:
                 right=(2,),
                 indent=6,
             ) or ["      nobody"]
+            lines += [f"      {line}" for line in self.reserved.of_gpu(gpu.uuid)]
         return "\n".join(lines)
 
     def own(self, gpus: tuple[Gpu, ...]) -> tuple[Gpu, ...]:
@@ -132,6 +136,7 @@ class _Seen:
             "utilisation_percent": gpu.utilisation,
             "temperature_celsius": gpu.temperature,
             "yours": gpu in own,
+            "reservations": self.reserved.gpu_facts(gpu.uuid),
             "processes": [
                 {
                     "user": process and processes.name_of(self.owners, process.uid),

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 from reconciler.load.idleness import unused_for
+from reconciler.nvidia import nodes
 from reconciler.plan import Tell
 from reconciler.requests import login, power
+from reconciler.reservations.sight import sight
 from shells.verbs import Asked, facts, forwards_of, idle_facts, words
 from shells.verbs.ports import line
 from state.wire import messages
@@ -24,6 +28,7 @@ def answer(asked: Asked, tell: Tell) -> messages.Answer:
         text,
         *line(forwards_of(user)),
         *words.announced(view),
+        *sight(view, time.time()).lines(user, [card.uuid for card in nodes.cards()]),
         *([] if idle is None else [words.last_used(view.server, idle)]),
     ]
     more = {

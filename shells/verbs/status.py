@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
 
 from reconciler.container.undertaking import Undertaking, last
@@ -10,10 +11,12 @@ from reconciler.host import in_words
 from reconciler.host.published import current_view, resident_of
 from reconciler.kinds.containers.cpu_set import cpus_of
 from reconciler.load.idleness import unused_for
+from reconciler.nvidia import nodes
 from reconciler.plan import Tell
 from reconciler.requests import container_use, devices, power
 from reconciler.requests.container_use import DiskUse, MountSeen
 from reconciler.requests.power import Power
+from reconciler.reservations.sight import sight
 from reconciler.systems.inventory import Systems, systems_of
 from shells.verbs import Asked, facts, forwards_of, idle_facts, words
 from shells.verbs.ports import line
@@ -31,7 +34,7 @@ def answer(asked: Asked, tell: Tell) -> messages.Answer:
     mounts = container_use.mounts_seen(view, user) if now.running else ()
     seen = devices.seen(view, user) if now.running else {}
     idle = unused_for(view, user) if now.running else None
-    systems, work = systems_of(view, user), last(user)
+    systems, work, reserved = systems_of(view, user), last(user), sight(view, time.time())
     lines = [
         f"Your container on {view.server}: {'running' if now.running else 'stopped'}",
         *(_running(now, most, limits, cpus) if now.running else []),
@@ -44,6 +47,7 @@ def answer(asked: Asked, tell: Tell) -> messages.Answer:
         *([words.how_to_log_in(view, user, resident)] if now.running else []),
         *line(forwards_of(user)),
         *words.announced(view),
+        *reserved.lines(user, [card.uuid for card in nodes.cards()]),
         *([] if idle is None else [words.last_used(view.server, idle)]),
         *([] if now.running else [f"Start it:  ssh {view.server}-manage"]),
     ]
@@ -51,6 +55,7 @@ def answer(asked: Asked, tell: Tell) -> messages.Answer:
         "since": now.since,
         **idle_facts(idle),
         **words.announced_facts(view),
+        "reservations": reserved.facts(),
         "memory_bytes": now.memory,
         "tasks": now.tasks,
         "previous_since": systems.since,

@@ -33,6 +33,7 @@ MOST_BYTES = 2**60
 MOST_DISKS = 200
 MOST_INTERFACES = 100
 MOST_RESERVATIONS = 500
+MOST_INTRUDERS = 100
 Bytes = Annotated[int, Ge(0), Le(MOST_BYTES)]
 Rate = Annotated[float, Ge(0), Le(2.0**60)]
 Percent = Annotated[float, Ge(0), Le(100)]
@@ -213,7 +214,7 @@ class ReservedGpus:
     ends: Moment
     unused_since: Moment | None = None
     """Since when its user has had no program on any of them; None: in use, or not begun."""
-    intruders: Annotated[tuple[Word, ...], MaxLen(100)] = ()
+    intruders: Annotated[tuple[Word, ...], MaxLen(MOST_INTRUDERS)] = ()
     """Other people with a program on one of them."""
 
 

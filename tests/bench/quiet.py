@@ -18,7 +18,10 @@ from laboratory.wiring import GPU_SERVERS
 
 from state.errors import LxcGpuError
 
-STARTERS = "lxc-gpu-reconcile.timer lxc-gpu-watch.service lxc-gpu-idleness.timer"
+STARTERS = (
+    "lxc-gpu-reconcile.timer lxc-gpu-watch.service lxc-gpu-idleness.timer "
+    "lxc-gpu-reservations.timer"
+)
 PAGE = "lxc-gpu-web.service"
 PAGE_HELD = "lxc-gpu-web.socket"
 """Stopped, it stops the page, which a request would start again otherwise."""

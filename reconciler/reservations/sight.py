@@ -1,0 +1,117 @@
+"""Whose GPU until when, and who is on it, for who asks on the server: words, facts for programs.
+
+Pure but for `sight`, which reads what is kept, and for the server's time zone. It asks no driver:
+`start` says it. A book that can't be read says nothing here; whoever reserves is told why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from reconciler.host.in_words import moment
+from reconciler.reservations import kept, seen
+from reconciler.reservations.book import Reservation
+from reconciler.reservations.watching import Seen
+from state.errors import LxcGpuError
+from state.view import View
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What is reserved on a server, and what the last look found out about it."""
+
+    server: str
+    now: float
+    ahead: tuple[Reservation, ...] = ()
+    """Residents' reservations that are under way or to come, in the order of their beginnings."""
+    seen: Mapping[str, Seen] = field(default_factory=dict)
+
+    def of_gpu(self, gpu: str) -> list[str]:
+        """Whose it is until when, and whose next."""
+        theirs = [each for each in self.ahead if gpu in each.gpus]
+        present = [each for each in theirs if each.holds(self.now)]
+        to_come = [each for each in theirs if not each.holds(self.now)][:1]
+        lines = [f"reserved by {r.user} until {moment(r.ends)}{self._who_is_on(r)}"
+                 for r in present]  # fmt: skip
+        return lines + [
+            f"reserved by {r.user} from {moment(r.begins)} to {moment(r.ends)}" for r in to_come
+        ]
+
+    def gpu_facts(self, gpu: str) -> list[dict[str, object]]:
+        """The same for a program, with all that are to come."""
+        return [self._facts(each) for each in self.ahead if gpu in each.gpus]
+
+    def facts(self) -> list[dict[str, object]]:
+        """Everything, for a program."""
+        return [{**self._facts(each), "gpus": list(each.gpus)} for each in self.ahead]
+
+    def lines(self, user: str, gpus: Sequence[str]) -> list[str]:
+        """What this user reads at a start; `gpus` are all there are, by UUID, in their order."""
+        return [
+            *self._own(user, gpus),
+            *(
+                f"GPU {_names(each, gpus)}: reserved by {each.user} until {moment(each.ends)}."
+                for each in self.ahead
+                if each.holds(self.now) and each.user != user
+            ),
+            *self._in_the_way(user, gpus),
+        ]
+
+    def _own(self, user: str, gpus: Sequence[str]) -> Iterator[str]:
+        for each in (each for each in self.ahead if each.user == user):
+            names = _names(each, gpus)
+            if not each.holds(self.now):
+                times = f"from {moment(each.begins)} to {moment(each.ends)}"
+                yield f"GPU {names}: reserved for you {times}."
+                return  # the next one is enough
+            yield f"GPU {names}: reserved for you until {moment(each.ends)}{self._who_is_on(each)}."
+            since = seen.unused_since(self.seen.get(each.id), self.now)
+            if since is not None:
+                yield (
+                    f"  You have used none of it since {moment(since)}. If you don't need it: "
+                    f"`ssh {self.server}-manage release {each.id}`"
+                )
+
+    def _in_the_way(self, user: str, gpus: Sequence[str]) -> Iterator[str]:
+        for each in self.ahead:
+            if user in self._intruders(each):
+                yield (
+                    f"A program of yours is on GPU {_names(each, gpus)}, which {each.user} has "
+                    "reserved: please end it, or agree with them."
+                )
+
+    def _who_is_on(self, each: Reservation) -> str:
+        others = self._intruders(each)
+        return f" ({', '.join(others)} {'is' if len(others) == 1 else 'are'} on it)" * bool(others)
+
+    def _intruders(self, each: Reservation) -> tuple[str, ...]:
+        found = self.seen.get(each.id)
+        return tuple(sorted(found.intruders)) if found and each.holds(self.now) else ()
+
+    def _facts(self, each: Reservation) -> dict[str, object]:
+        return {
+            "id": each.id,
+            "user": each.user,
+            "begins": each.begins,
+            "ends": each.ends,
+            "intruders": list(self._intruders(each)),
+            "unused_since": seen.unused_since(self.seen.get(each.id), self.now),
+        }
+
+
+def sight(view: View, now: float) -> Sight:
+    """What there is to be said at this moment."""
+    ahead: tuple[Reservation, ...] = ()
+    with suppress(LxcGpuError):
+        ahead = tuple(r for r in kept.read_open().ahead(now) if r.user in view.residents)
+    found = seen.of_now(seen.read_record(), seen.boot_clock()) if ahead else {}
+    return Sight(view.server, now, ahead, found)
+
+
+def _names(each: Reservation, gpus: Sequence[str]) -> str:
+    """The GPUs by their numbers; by its UUID one that isn't known to be there."""
+    numbers = [gpus.index(gpu) for gpu in each.gpus if gpu in gpus]
+    unknown = [gpu for gpu in each.gpus if gpu not in gpus]
+    return ", ".join([*map(str, sorted(numbers)), *unknown])
