@@ -11,10 +11,11 @@ from collections.abc import Collection, Sequence
 from reconciler.host import journal
 from reconciler.host.published import published_view
 from reconciler.load import on_gpus
+from reconciler.notices import kept as notices
 from reconciler.nvidia import nvml
 from reconciler.nvidia.driver import driver
 from reconciler.nvidia.nvml import Gpu
-from reconciler.reservations import kept, seen, telling, watching
+from reconciler.reservations import due, kept, seen, telling, watching
 from state.errors import LxcGpuError
 from state.view import View
 
@@ -44,6 +45,10 @@ def _look(view: View, now: float, clock: float) -> None:
         seen.write_record(judged.record)
     if late := _tell(view, gpus or (), judged.intrusions):
         seen.write_record(watching.rested(judged.record, late))
+    for each in due.due(present, judged.record, now):
+        notices.say(each.user, each.kind, each.about, each.facts)
+    for each in due.over(before, judged.record):
+        notices.withdraw(each.user, each.kind, each.about)
 
 
 def _gpus() -> tuple[Gpu, ...] | None:

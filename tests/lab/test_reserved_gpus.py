@@ -39,6 +39,7 @@ with open("{SEEN}", "w") as file:
     json.dump(record, file)
 """
 """So many seconds have passed, in which nobody but intruders was on the GPUs of r1."""
+NOTICES = "/var/lib/lxc-gpu/notices.json"
 SILENT = """
 cd /tmp
 rm -f said
@@ -66,7 +67,7 @@ def server(fleet: Fleet) -> Iterator[Host]:
     nvidia.install_fake_nvml(host, VERSION, GPUS)
     yield host
     nvidia.clean(host)
-    host.sh(f"rm -f /etc/fake-nvml {BOOK} {SEEN}; systemctl start {UNIT}.timer")
+    host.sh(f"rm -f /etc/fake-nvml {BOOK} {SEEN} {NOTICES}; systemctl start {UNIT}.timer")
     fleet.types("ssh gpu17-manage stop", user="ann")
 
 
@@ -85,13 +86,19 @@ def reserve(host: Host, **gpus: int) -> None:
         Reservation(f"r{number + 1}", user, (nvidia.UUIDS[gpu],), now - 60, now + 10800, now - 60)
         for number, (user, gpu) in enumerate(gpus.items())
     )
-    host.sh(f"rm -f {SEEN}")
+    host.sh(f"rm -f {SEEN} {NOTICES}")
     host.write(BOOK, kept.to_json(Book(open_, last=len(open_), clock=now)))
 
 
 def look(host: Host) -> None:
     """What the timer does, more often than systemd lets anything start."""
     host.sh(f"systemctl reset-failed {UNIT}.service 2>&- || true; systemctl start {UNIT}.service")
+
+
+def told(host: Host) -> set[tuple[str, str, str]]:
+    """Whom the web page's mail is to tell, of what."""
+    said = json.loads(host.sh(f"cat {NOTICES} 2>&- || echo '{{\"notices\": []}}'").stdout)
+    return {(s["notice"]["user"], s["notice"]["kind"], s["about"]) for s in said["notices"]}
 
 
 def says(fleet: Fleet, words: str, user: str = "lqchen") -> str:
@@ -175,6 +182,9 @@ class TestSomebodyElsesProgram:
             streamed = ["runuser", "-u", "iam", "--", "/usr/bin/python3", "-"]
             said = reserved.run(streamed, stdin=STREAM).stdout
             assert said.splitlines() == ["r1 ann lqchen False", "r2 lqchen  False"]
+            reserved.run(["python3", "-c", AGE, "300"])
+            look(reserved)
+            assert told(reserved) == {("ann", "on-your-gpu", "r1-lqchen")}
             on_gpus(reserved)
             look(reserved)
             assert "is on it" not in says(fleet, "gpus")
@@ -213,9 +223,12 @@ class TestUnused:
         lines = says(fleet, "status", "ann")
         assert "  You have used none of it since " in lines
         assert "`ssh gpu17-manage release r1`" in lines
+        look(reserved)
+        assert told(reserved) == {("ann", "reservation-unused", "r1")}
         with program(fleet, "learn", "ann") as pid:
             on_gpus(reserved, pid)
             look(reserved)
+        assert told(reserved) == set(), "it is over"
         assert "You have used none of it" not in says(fleet, "status", "ann")
 
 
