@@ -16,11 +16,13 @@ from state.wire.server_load import (
     MemoryLoad,
     MigLoad,
     NetworkRate,
+    ReservedGpus,
     ServerLoad,
     UserLoad,
 )
 
 GIB = 2**30
+HOUR = 3600
 KINDS = (
     ("NVIDIA H100 80GB HBM3", 80, 700),
     ("NVIDIA GeForce RTX 4090", 24, 450),
@@ -78,6 +80,25 @@ def with_mig(given: ServerLoad) -> ServerLoad:
         for number, (name, share) in enumerate((("1g.10gb", 1), ("2g.20gb", 2), ("4g.40gb", 4)))
     )
     return replace(given, gpus=(replace(first, mig=parts), *given.gpus[1:]))
+
+
+def with_reservations(
+    given: ServerLoad, now: float, seed: int = 1, everybody: Sequence[str] = USERS, most: int = 40
+) -> ServerLoad:
+    """The same, its GPUs reserved for parts of the next fortnight, `most` times."""
+    chance = random.Random(f"{given.server} {seed}")
+    free_from = {gpu.uuid: now - HOUR * chance.randrange(30) for gpu in given.gpus}
+    found = []
+    for number in range(most):
+        begins = min(free_from.values()) + HOUR * chance.choice((0, 0, 4, 14, 30))
+        free = [uuid for uuid, since in free_from.items() if since <= begins]
+        gpus = free[: chance.choice((1, 1, 2, 4))]
+        ends = begins + HOUR * chance.choice((3, 8, 8, 24, 48, 72))
+        user = chance.choice(everybody)
+        if ends > now and begins < now + 14 * 24 * HOUR:
+            found.append(ReservedGpus(f"{user}-{number}", user, tuple(gpus), begins, ends))
+        free_from |= dict.fromkeys(gpus, ends)
+    return replace(given, reservations=tuple(sorted(found, key=lambda each: each.begins)))
 
 
 def _gpu(

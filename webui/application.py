@@ -19,6 +19,7 @@ from webui.directory.ldap import Directory
 from webui.directory.roll import Roll
 from webui.directory.roll_call import Rule
 from webui.directory.throttle import Throttle
+from webui.monitor.fortnight.days import Window
 from webui.monitor.heard.latest import Latest
 from webui.monitor.heard.listening import Listeners
 from webui.monitor.heard.stream import loads
@@ -62,7 +63,10 @@ def build(config: WebConfig, parts: Services | None = None) -> Flask:
     app.extensions[EXTENSION] = parts or assemble(config)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.globals.update(
-        organisation=config.organisation, stale_notice=stale_notice, announced=announced
+        organisation=config.organisation,
+        stale_notice=stale_notice,
+        announced=announced,
+        zone_notice=zone_notice,
     )
     app.jinja_env.filters.update(
         iso=words.iso,
@@ -158,6 +162,16 @@ def stale_notice(reading: Reading) -> Markup:
             hint="The servers go on working; saving may have to wait.",
         )
     )
+
+
+def zone_notice() -> Markup:
+    """Whose time a page tells: that of this machine. A script adds what the browser's is."""
+    now = time.time()
+    minutes = time.localtime(now).tm_gmtoff // 60
+    words_ = Window(now).zone_words()
+    return Markup(
+        '<span class="zone" data-minutes="{}">Times are those of the web machine: {}.</span>'
+    ).format(minutes, words_)
 
 
 def _add_headers(response: Response) -> Response:

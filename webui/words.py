@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, tzinfo
 
 from markupsafe import Markup, escape
 
 from state.model.documents import State
 from state.model.fields import seconds_of
 from state.model.keys import PublicKey
+from state.wire.messages import LATEST
 from webui.servers.board import Phase, Save
 
 _LABELS = {
@@ -98,6 +99,35 @@ def announced(
         if seconds_of(each.until) > now and (servers is None or any(map(each.concerns, servers)))
     ]
     return tuple(sorted(found, key=lambda each: each.ends))
+
+
+def clock(then: float, now: float, zone: tzinfo | None = None) -> str:
+    """A moment as one would say it `now`: today 18:00, Fri 18:00, Fri 4 Dec 18:00.
+
+    In `zone`; None: that of this machine.
+    """
+    at = datetime.fromtimestamp(min(then, _LAST), zone)
+    days = (at.date() - datetime.fromtimestamp(now, zone).date()).days
+    day = f"{at:%a}" if 1 < days < 7 else f"{at:%a} {at.day} {at:%b}"
+    year = f" {at.year}" if abs(days) > 300 else ""
+    return f"{_NEAR.get(days, day + year)} {at.hour}:{at:%M}"
+
+
+_LAST = LATEST - 86_400
+"""In every zone, that is before the last year that can be said is over."""
+_NEAR = {0: "today", 1: "tomorrow"}
+
+
+def zone_words(then: float, zone: tzinfo | None = None) -> str:
+    """What the time is called at `then`: CET (UTC+1); UTC."""
+    at = datetime.fromtimestamp(then, zone).astimezone(zone)
+    minutes = round((at.utcoffset() or timedelta()).total_seconds() / 60)
+    hours, rest = divmod(abs(minutes), 60)
+    offset = f"UTC{'-' if minutes < 0 else '+'}{hours}" + (f":{rest:02}" if rest else "")
+    name = at.tzname() or ""
+    if not minutes:
+        return "UTC" if name in ("", "UTC") else f"{name} (UTC)"
+    return f"{name} ({offset})" if name.isalpha() else offset
 
 
 def wait_words(seconds: float) -> str:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import replace
 
 import pytest
 
 from state.errors import LxcGpuError
-from state.wire.server_load import GpuUser, IdleContainer
+from state.wire.server_load import GpuUser, IdleContainer, ReservedGpus
 from tests.browser.window import CHROMIUM, UNREADABLE, WIDER, person
-from tests.generated_loads import load, with_mig
+from tests.generated_loads import load, with_mig, with_reservations
 from tests.integration.monitored import make_monitored
 from tests.integration.web import Web, served
 from webui.pages import monitor
 
 pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Debian's chromium")
 GONE = LxcGpuError("gone", "No route to host.", "Is it up?")
+DAY = 86_400.0
 EVIL = '<img src=x onerror="alert(1)">'
 
 
@@ -152,6 +154,51 @@ def test_names_that_are_html_stay_text(browser, web, address):
         assert page.get_by_placeholder("server or GPU").input_value() == EVIL
 
 
+@pytest.mark.parametrize("scripts", [True, False], ids=["with scripts", "without"])
+def test_a_fortnight_is_drawn_to_scale_and_says_the_same_in_words(browser, web, address, scripts):
+    now = time.time()
+    given = load("gpu17", now, gpus=4)
+    days = ReservedGpus("a", "ann", tuple(g.uuid for g in given.gpus[1:3]), now, now + 5 * DAY)
+    web.parts.latest.post("gpu17", replace(given, reservations=(days,)))
+    with person(
+        browser, java_script_enabled=scripts, viewport={"width": 1280, "height": 800}
+    ) as page:
+        page.goto(f"{address}/reservations")
+        card = page.locator("#server-gpu17")
+        drawing, block = card.locator(".days").bounding_box(), card.locator(".block").bounding_box()
+        assert block["width"] / drawing["width"] == pytest.approx(5 / 15, abs=0.01)
+        assert block["height"] / drawing["height"] == pytest.approx(2 / 5.4, abs=0.05)
+        assert card.locator(".block text").text_content() == "Ann Lee"
+        card.get_by_text("In words").click()
+        assert card.locator("tbody tr").inner_text().startswith("Ann Lee\t1-2\ttoday")
+
+
+def test_a_reservation_comes_while_one_looks(browser, web, address):
+    now = time.time()
+    given = load("gpu17", now, gpus=4)
+    with person(browser) as page:
+        page.goto(f"{address}/reservations")
+        page.locator("#server-gpu18 .pill").evaluate("node => { node.marked = true; }")
+        mine = ReservedGpus("a", "ann", (given.gpus[0].uuid,), now, now + DAY)
+        web.parts.latest.post("gpu17", replace(given, reservations=(mine,)))
+        page.locator("#server-gpu17 .block").wait_for(timeout=10_000)
+        page.get_by_text("7 of 8 GPUs are unreserved now").wait_for()
+        assert page.locator("#server-gpu18 .pill").evaluate("node => node.marked")
+        page.get_by_placeholder("login or name").fill("ann")
+        page.locator("#server-gpu18").wait_for(state="detached")
+        assert page.locator(".card").count() == 1
+
+
+def test_a_computer_with_another_clock_is_told(browser, address):
+    with person(browser, timezone_id="Asia/Kathmandu") as page:
+        page.goto(f"{address}/reservations")
+        assert page.locator(".zone", has_text=re.compile(r"clock is \d+:\d\d h ")).count() == 1
+    here = time.localtime().tm_gmtoff // 3600
+    with person(browser, timezone_id=f"Etc/GMT{-here:+}") as page:
+        page.goto(f"{address}/reservations")
+        assert "clock" not in page.locator(".zone").inner_text()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 390, 1280])
 def test_every_page_of_it_fits_and_can_be_read(browser, web, address, scheme, width):
@@ -159,6 +206,9 @@ def test_every_page_of_it_fits_and_can_be_read(browser, web, address, scheme, wi
     long = "An-unbroken-name-of-a-gpu-that-is-much-longer-than-any-phone-is-wide-and-then-some"
     given = with_mig(load("gpu17", time.time(), gpus=8, busy=0.8))
     given = replace(given, gpus=(replace(given.gpus[0], name=long), *given.gpus[1:]))
+    given = with_reservations(given, time.time())
+    first = replace(given.reservations[0], unused_since=time.time() - 9999, intruders=("bob",))
+    given = replace(given, reservations=(first, *given.reservations[1:]))
     web.parts.latest.post("gpu17", replace(given, idle=(IdleContainer("bob", 0.0),)))
     web.parts.latest.silent("gpu18", GONE)
     for minute in range(200, 0, -1):
@@ -167,8 +217,9 @@ def test_every_page_of_it_fits_and_can_be_read(browser, web, address, scheme, wi
     web.parts.history.flush()
     with person(browser, viewport={"width": width, "height": 800}, color_scheme=scheme) as page:
         for path in ("/monitor", "/monitor/history", "/monitor/history?user=ann", "/server/gpu17",
-                     "/user/ann", "/"):  # fmt: skip
+                     "/monitor/reservations", "/user/ann", "/"):  # fmt: skip
             page.goto(f"{home}{path}")
+            page.evaluate("document.querySelectorAll('details').forEach((e) => { e.open = true; })")
             assert page.evaluate(WIDER) == 0, path
             assert page.evaluate(UNREADABLE) == [], path
             assert page.evaluate(_SPILT) == [], path

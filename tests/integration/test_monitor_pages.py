@@ -15,8 +15,8 @@ import pytest
 
 from state.errors import LxcGpuError
 from state.wire.messages import LATEST
-from state.wire.server_load import GpuUser, IdleContainer, Problem, UserLoad
-from tests.generated_loads import load
+from state.wire.server_load import GpuUser, IdleContainer, Problem, ReservedGpus, UserLoad
+from tests.generated_loads import load, with_reservations
 from tests.integration.monitored import make_monitored
 from tests.integration.web import Web, served
 from tests.patience import HANGS, cpu_seconds
@@ -47,7 +47,15 @@ def told(event: bytes) -> dict:
 
 
 def test_before_anything_was_heard_every_page_works(web):
-    for path in ("/", "/monitor", "/monitor/history", "/server/gpu17", "/user/ann", "/user/New"):
+    for path in (
+        "/",
+        "/monitor",
+        "/monitor/history",
+        "/monitor/reservations",
+        "/server/gpu17",
+        "/user/ann",
+        "/user/New",
+    ):
         assert get(web, path)
     assert get(web, "/monitor").count("not heard yet") == 2
     assert "Nothing has been noted yet" in get(web, "/monitor/history")
@@ -92,6 +100,37 @@ def test_filters_stand_in_the_address_and_hold_for_events(web):
     assert "No server matches" in get(web, "/monitor?text=nothing")
 
 
+def test_reservations_of_all_servers_and_of_one(web):
+    now = time.time()
+    given = with_reservations(load("gpu17", now, gpus=8, busy=0), now)
+    web.parts.latest.post("gpu17", given)
+    web.parts.latest.post("gpu18", load("gpu18", now, gpus=2))
+    page = get(web, "/monitor/reservations")
+    assert page.count('<svg class="days"') == 1
+    assert "ssh gpu17-manage reserve 2 8h" in page
+    assert "ssh gpu18-manage reserve 1 8h" in page
+    assert "Nobody has reserved any of its 2 GPUs" in page
+    assert "Times are those of the web machine: " in page
+    first = given.reservations[0]
+    assert re.search(r"reserved for <a [^>]*>[^<]+</a> until <time", get(web, "/monitor"))
+    assert first.user in get(web, "/server/gpu17")
+    alone = get(web, f"/monitor/reservations?user={first.user}")
+    assert 'id="server-gpu17"' in alone
+    assert 'id="server-gpu18"' not in alone
+    assert get(web, "/monitor").count("/monitor/reservations") == 1
+    web.parts.latest.silent("gpu17", GONE)
+    assert "Below stands what was known then." in get(web, "/monitor/reservations")
+    with web.app.test_client().get("/monitor/reservations/events") as answer:
+        event = told(next(iter(answer.response)))
+    assert list(event["cards"]) == ["gpu17", "gpu18"]
+
+
+def test_a_server_without_gpus_has_no_reservations(web):
+    web.parts.latest.post("gpu17", load("gpu17", time.time(), gpus=0))
+    assert 'id="server-gpu17"' not in get(web, "/monitor/reservations")
+    assert "Reserved in the next fortnight" not in get(web, "/server/gpu17")
+
+
 def test_whatever_a_server_says_stays_text(web):
     given = load("gpu17", 0.0, gpus=2, busy=1)
     hostile = replace(given.gpus[0], name=EVIL, uuid=f'"{EVIL}', users=(GpuUser(EVIL, 5),))
@@ -104,6 +143,9 @@ def test_whatever_a_server_says_stays_text(web):
         network=tuple(replace(each, name=EVIL) for each in given.network),
         users=(UserLoad(EVIL, 1.0, 5, 1), UserLoad("ann/../bob", 1.0, 5, 1)),
         idle=(IdleContainer(EVIL, 0.0), IdleContainer("lqchen", LATEST)),
+        reservations=(
+            ReservedGpus(EVIL, EVIL, (hostile.uuid,), 0.0, LATEST, LATEST, (EVIL, "lqchen")),
+        ),
     )
     web.parts.latest.post("gpu17", given)
     for at in (time.time() - 65, time.time() - 60):
@@ -111,10 +153,8 @@ def test_whatever_a_server_says_stays_text(web):
     web.parts.history.flush()
     event = json.dumps(first_event(web))
     get(web, "/user/lqchen")
-    for text in (
-        event,
-        *(get(web, path) for path in ("/monitor", "/server/gpu17", "/monitor/history")),
-    ):
+    paths = ("/monitor", "/server/gpu17", "/monitor/history", "/monitor/reservations")
+    for text in (event, *(get(web, path) for path in paths)):
         assert "<script>alert" not in text
         assert "&lt;script&gt;" in text
     assert "<script>alert" not in get(web, f"/monitor?text={EVIL}&user={EVIL}")

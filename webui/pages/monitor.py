@@ -1,4 +1,4 @@
-"""The monitor: who is using what now, of the whole fleet."""
+"""The monitor: who is using what now, of the whole fleet, and who has reserved it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from webui.live import Places
+from webui.monitor.fortnight.calendars import TEMPLATE as CALENDARS
+from webui.monitor.fortnight.calendars import Calendars
 from webui.monitor.shown.choice import Choice, Order, choice, chosen
-from webui.monitor.shown.display import TEMPLATE, Display, Drawn
+from webui.monitor.shown.display import TEMPLATE, Display, Drawn, DrawnFleet
 from webui.monitor.shown.watching import PACE, Watcher, WholeCard, counted, events, is_open
 from webui.services import EXTENSION, Services, services, source_address
 
@@ -21,6 +23,8 @@ MONITORS = 64
 """Live monitors at a time; beyond that, they load the page again from time to time."""
 DISPLAY = "lxc-gpu-display"
 """Where the application keeps its one Display."""
+RESERVED = "lxc-gpu-calendars"
+"""The same of its Calendars."""
 
 _places = Places(MONITORS)
 
@@ -35,19 +39,31 @@ def _begin(setup: BlueprintSetupState) -> None:
         lambda since, step: parts.history.all_points(since, step),
         parts.clock,
     )
+    setup.app.extensions[RESERVED] = Calendars(
+        setup.app.jinja_env, parts.latest, parts.source.current, parts.clock
+    )
 
 
 @monitor.get("/monitor")
 def now() -> str:
     """Every server: what it does now, and who holds its GPUs."""
-    wanted, fleet = choice(request.args), display().fleet()
+    return _page("monitor.html", display().fleet(), TEMPLATE, orders=ORDERS)
+
+
+@monitor.get("/monitor/reservations")
+def reserved() -> str:
+    """Every server: who has reserved its GPUs for the next fortnight."""
+    return _page("reservations.html", calendars().fleet(), CALENDARS)
+
+
+def _page(template: str, fleet: DrawnFleet, pieces: str, **more: object) -> str:
+    wanted = choice(request.args)
     shown = chosen((each.card for each in fleet.cards.values()), wanted)
-    whole = _whole_card(current_app.jinja_env)
+    whole = _whole_card(current_app.jinja_env, pieces)
     cards = [Markup(whole(fleet.cards[card.server], is_open(fleet))) for card in shown]  # noqa: S704
     return render_template(
-        "monitor.html",
+        template,
         wanted=wanted,
-        orders=ORDERS,
         cards=cards,
         servers=len(fleet.cards),
         few=is_open(fleet),
@@ -56,15 +72,25 @@ def now() -> str:
         reading=services().source.current(),
         at=services().clock(),
         query=_query(wanted),
+        **more,
     )
 
 
 @monitor.get("/monitor/events")
 def live() -> Response:
     """The same as server-sent events: each one what changed since the one before."""
-    watcher = Watcher(choice(request.args), _whole_card(current_app.jinja_env))
-    fleet = display()
-    news = events(watcher, services().latest, lambda: fleet.fleet(PACE / 2))
+    return _events(display().fleet, TEMPLATE)
+
+
+@monitor.get("/monitor/reservations/events")
+def live_reserved() -> Response:
+    """The same of reservations."""
+    return _events(calendars().fleet, CALENDARS)
+
+
+def _events(fleet: Callable[[float], DrawnFleet], pieces: str) -> Response:
+    watcher = Watcher(choice(request.args), _whole_card(current_app.jinja_env, pieces))
+    news = events(watcher, services().latest, lambda: fleet(PACE / 2))
     return _places.stream(news, source_address())
 
 
@@ -82,14 +108,29 @@ def display() -> Display:
     return found
 
 
+def calendars() -> Calendars:
+    """The same of reservations."""
+    found: Calendars = current_app.extensions[RESERVED]
+    return found
+
+
 def server_card(name: str) -> Markup | None:
     """The whole card of one server, for other pages; None if there is no such server."""
-    drawn = display().fleet().cards.get(name)
-    return None if drawn is None else Markup(_whole_card(current_app.jinja_env)(drawn, True))  # noqa: S704
+    return _card_of(name, display().fleet(), TEMPLATE)
 
 
-def _whole_card(pages: Environment) -> WholeCard:
-    macro: Callable[..., str] = getattr(pages.get_template(TEMPLATE).module, "card")  # noqa: B009
+def server_reservations(name: str) -> Markup | None:
+    """The same of its reservations; None also if it has no GPUs."""
+    return _card_of(name, calendars().fleet(), CALENDARS)
+
+
+def _card_of(name: str, fleet: DrawnFleet, pieces: str) -> Markup | None:
+    drawn, whole = fleet.cards.get(name), _whole_card(current_app.jinja_env, pieces)
+    return None if drawn is None else Markup(whole(drawn, True))  # noqa: S704
+
+
+def _whole_card(pages: Environment, pieces: str) -> WholeCard:
+    macro: Callable[..., str] = getattr(pages.get_template(pieces).module, "card")  # noqa: B009
 
     def whole(drawn: Drawn, opened: bool) -> str:
         inner = (Markup(part.html) for part in drawn.parts)  # noqa: S704

@@ -58,6 +58,7 @@ def server(name: str) -> str:
     return render_template(
         "server.html", reading=reading, card=card, users=users, history=history,
         load=monitor.server_card(name), template=here.template, templates=here.templates,
+        reserved=monitor.server_reservations(name),
     )  # fmt: skip
 
 

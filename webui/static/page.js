@@ -1,4 +1,4 @@
-// Two comforts that the pages do without when scripts are off: copy buttons, live results.
+// Comforts that the pages do without when scripts are off: copy buttons, live results, time zones.
 "use strict";
 
 function addCopyButton(box) {
@@ -51,5 +51,12 @@ for (const form of document.querySelectorAll("form.save")) {
     const button = form.querySelector("button[type=submit]");
     setTimeout(() => { button.disabled = true; button.textContent = "Saving…"; }, 0);
   });
+}
+
+// Where this computer's clock has another offset than the times on the page.
+for (const zone of document.querySelectorAll(".zone")) {
+  const ahead = -new Date().getTimezoneOffset() - Number(zone.dataset.minutes);
+  const hours = `${Math.floor(Math.abs(ahead) / 60)}:${String(Math.abs(ahead) % 60).padStart(2, "0")}`;
+  if (ahead) zone.append(` Your computer’s clock is ${hours} h ${ahead < 0 ? "behind" : "ahead of"} that.`);
 }
 window.addEventListener("pageshow", (event) => { if (event.persisted) window.location.reload(); });

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from state.sizes import size
+from state.wire.reserved import open_gpus
 from state.wire.server_load import FileSystem, IdleContainer, ServerLoad
 from webui.monitor.heard.latest import Seen
 from webui.monitor.shown.amounts import NEARLY_FULL, Bar, memory_bar, part, ranges
@@ -85,6 +86,9 @@ class Card:
     numbers: Numbers | None = None
     """None: nothing was ever heard."""
     free: int = 0
+    """GPUs that whoever comes now may take."""
+    kept: int = 0
+    """GPUs that do nothing, and are reserved."""
     gpus: int = 0
     cpu: float | None = None
     """Percent; None: not known now."""
@@ -121,7 +125,8 @@ def card(seen: Seen, people: People, now: float) -> Card:
         notes=tuple(_notes(seen, load, now)),
         since=seen.silent_since,
         numbers=_numbers(load, people),
-        free=0 if silent else len(load.free_gpus),
+        free=0 if silent else len(open_gpus(load)),
+        kept=0 if silent else len(load.free_gpus) - len(open_gpus(load)),
         gpus=len(load.gpus),
         cpu=None if silent else load.cpu.percent,
         gpu=None if silent else load.gpu_utilisation,
@@ -138,7 +143,7 @@ def _users(load: ServerLoad) -> set[str]:
 def _word(load: ServerLoad) -> tuple[str, str]:
     if not load.gpus:
         return ("plain", "GPUs not known") if load.gpu_problem else ("plain", "no GPU")
-    free, total = len(load.free_gpus), len(load.gpus)
+    free, total = len(open_gpus(load)), len(load.gpus)
     if not free:
         return "full", "none free" if total > 1 else "not free"
     return "free", f"{free} of {total} free" if total > 1 else "free"
@@ -176,7 +181,7 @@ def _numbers(load: ServerLoad, people: People) -> Numbers:
         cpu_more=f"of {cpu.cpus} core{'s' * (cpu.cpus != 1)}{heat}",
         memory=memory_bar(memory.used, memory.total),
         swap=swap,
-        groups=groups(load.gpus, people),
+        groups=groups(load, people),
         disks=tuple(_file_system(each) for each in load.file_systems),
         disk_rates=tuple((d.name, _rate(d.read), _rate(d.written)) for d in load.disks),
         network=tuple((n.name, _rate(n.received), _rate(n.sent)) for n in load.network),

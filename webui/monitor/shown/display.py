@@ -68,6 +68,8 @@ class Summary:
     free: tuple[tuple[str, int], ...]
     """Servers with free GPUs, the most first, and how many."""
     silent: tuple[Card, ...]
+    kept: int = 0
+    """GPUs that do nothing, and are reserved."""
 
     @property
     def free_gpus(self) -> int:
@@ -128,7 +130,7 @@ class Display:
             }
             self._drawn = {name: self._drawn[name] for name in cards}
             summary = _summary([each.card for each in cards.values()])
-            words = _part("summary", self._macro("summary")(summary))
+            words = part("summary", self._macro("summary")(summary))
             self._fleet = DrawnFleet(cards, words, now)
             return self._fleet
 
@@ -156,17 +158,18 @@ class Display:
         for server in servers:
             shown = [lately(title, found.get(server, ())) for title, found in points]
             html = self._macro("lately")([each for each in shown if each.plots])
-            self._plots[server] = _part(f"lately-{server}", html)
+            self._plots[server] = part(f"lately-{server}", html)
 
     def _part(self, macro: str, shown: Card) -> Part:
-        return _part(f"{macro}-{shown.server}", self._macro(macro)(shown))
+        return part(f"{macro}-{shown.server}", self._macro(macro)(shown))
 
     def _macro(self, name: str) -> Callable[[object], str]:
         macro: Callable[[object], str] = getattr(self._pages.get_template(TEMPLATE).module, name)
         return macro
 
 
-def _part(name: str, html: str) -> Part:
+def part(name: str, html: str) -> Part:
+    """A piece as it is sent: without the template's own layout."""
     text = INDENT.sub("\n", str(html)).strip()
     return Part(name, text, json.dumps(text, ensure_ascii=False))
 
@@ -178,4 +181,5 @@ def _summary(cards: Sequence[Card]) -> Summary:
         gpus=sum(each.gpus for each in cards if not each.old),
         free=tuple(sorted(free, key=lambda pair: -pair[1])),
         silent=tuple(each for each in cards if each.since is not None),
+        kept=sum(each.kept for each in cards),
     )

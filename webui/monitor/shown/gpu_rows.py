@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import groupby
 
 from state.sizes import size
-from state.wire.server_load import GpuLoad, ServerLoad
+from state.wire.reserved import current, uuids
+from state.wire.server_load import GpuLoad, ReservedGpus, ServerLoad
 from webui.monitor.shown.amounts import Bar, memory_bar, share_of
 from webui.monitor.shown.people import People, Person
+from webui.words import clock
 
 MOST_HOLDERS = 20
 """Of one GPU, so many are named."""
+MOST_BOOKED = 7
+"""Reservations of one GPU: a GPU has so many instances at most."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,20 @@ class Holder:
     person: Person
     memory: str
     """How much of its memory; empty if the driver doesn't say."""
+
+
+@dataclass(frozen=True)
+class Booked:
+    """That somebody has reserved a GPU now, or an instance of it."""
+
+    person: Person
+    part: str
+    """The instance (MIG); empty: the whole GPU."""
+    ends: float
+    until: str
+    unused_since: float | None
+    intruders: tuple[Person, ...]
+    """Who holds it all the same."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +59,8 @@ class GpuRow:
     """Who isn't named."""
     parts: tuple[tuple[str, Bar], ...]
     """Of a GPU that is shared out (MIG): name and memory of each instance."""
+    booked: tuple[Booked, ...] = ()
+    """For whom it is reserved now."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +74,9 @@ class GpuGroup:
     rows: tuple[GpuRow, ...]
 
 
-def groups(gpus: Iterable[GpuLoad], people: People) -> tuple[GpuGroup, ...]:
+def groups(load: ServerLoad, people: People) -> tuple[GpuGroup, ...]:
     """Neighbours that are the same, together."""
+    booked = _booked(load, people)
 
     def alike(gpu: GpuLoad) -> tuple[str, int, float | None]:
         return gpu.name, gpu.memory_total, gpu.power_limit
@@ -65,13 +86,39 @@ def groups(gpus: Iterable[GpuLoad], people: People) -> tuple[GpuGroup, ...]:
             name=short_name(name),
             full_name=name,
             each=size(memory) + ("" if power is None else f", {power:.0f} W"),
-            rows=tuple(_gpu(gpu, people) for gpu in same),
+            rows=tuple(_gpu(gpu, people, booked.get(gpu.uuid, ())) for gpu in same),
         )
-        for (name, memory, power), same in groupby(gpus, key=alike)
+        for (name, memory, power), same in groupby(load.gpus, key=alike)
     )
 
 
-def _gpu(gpu: GpuLoad, people: People) -> GpuRow:
+def _booked(load: ServerLoad, people: People) -> Mapping[str, tuple[Booked, ...]]:
+    """The reservations of the moment, by the GPU."""
+    now = current(load, load.at)
+    places = {uuid: gpu for gpu in load.gpus for uuid in uuids(gpu)} if now else {}
+    found: dict[str, tuple[Booked, ...]] = {}
+    for each in now:
+        for uuid in each.gpus:
+            gpu = places.get(uuid)
+            if gpu is not None and len(found.get(gpu.uuid, ())) < MOST_BOOKED:
+                row = _reserved(each, gpu, uuid, people, load.at)
+                found[gpu.uuid] = (*found.get(gpu.uuid, ()), row)
+    return found
+
+
+def _reserved(each: ReservedGpus, gpu: GpuLoad, uuid: str, people: People, now: float) -> Booked:
+    intruders = gpu.holders.intersection(each.intruders)
+    return Booked(
+        person=people.named(each.user),
+        part=next((part.name for part in gpu.mig if part.uuid == uuid), ""),
+        ends=each.ends,
+        until=clock(each.ends, now),
+        unused_since=each.unused_since,
+        intruders=tuple(people.named(user) for user in sorted(intruders)[:MOST_HOLDERS]),
+    )
+
+
+def _gpu(gpu: GpuLoad, people: People, booked: tuple[Booked, ...]) -> GpuRow:
     used = gpu.utilisation
     share = share_of(gpu.memory_used, gpu.memory_total)
     return GpuRow(
@@ -90,6 +137,7 @@ def _gpu(gpu: GpuLoad, people: People) -> GpuRow:
         parts=tuple(
             (each.name, memory_bar(each.memory_used, each.memory_total)) for each in gpu.mig
         ),
+        booked=booked,
     )
 
 

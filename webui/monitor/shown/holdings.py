@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from state.sizes import size
+from state.wire.reserved import open_gpus
 from state.wire.server_load import ServerLoad
 from webui.monitor.heard.latest import Seen
 from webui.monitor.shown.amounts import ranges
@@ -51,7 +52,7 @@ def glance(seen: Seen | None) -> Glance | None:
     if seen is None or seen.load is None:
         return None
     load = seen.load
-    free, total = len(load.free_gpus), len(load.gpus)
+    free, total = len(open_gpus(load)), len(load.gpus)
     words = f"{free} of {total} GPU{'s' * (total != 1)} free" if total else ""
     if load.gpu_problem is not None and not load.gpus:
         words = "GPUs not known"

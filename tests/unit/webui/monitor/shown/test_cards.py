@@ -14,6 +14,7 @@ from state.wire.server_load import (
     MemoryLoad,
     MigLoad,
     Problem,
+    ReservedGpus,
     ServerLoad,
     UserLoad,
 )
@@ -27,6 +28,7 @@ from webui.monitor.shown.choice import Choice, Order, choice, chosen, in_order
 from webui.monitor.shown.gpu_rows import short_name
 from webui.monitor.shown.holdings import glance, holdings
 from webui.monitor.shown.people import People
+from webui.words import clock
 
 NOW = 1_000_000.0
 PEOPLE = People(state())
@@ -67,6 +69,41 @@ def test_who_holds_a_gpu_is_named_in_full_and_a_free_one_is_free():
 def test_a_gpu_that_works_for_nobody_known_is_not_free():
     found = shown(load("gpu17", gpu(0, busy=80.0)))
     assert (found.word, found.free) == ("not free", 0)
+
+
+def test_a_reserved_gpu_is_said_to_be_somebody_s_and_free_for_nobody_else():
+    def until(gpus: tuple[str, ...], begins: float, **more) -> ReservedGpus:
+        return ReservedGpus("a", "lqchen", gpus, NOW + begins, NOW + 3600, **more)
+
+    busy = load(
+        "gpu17",
+        gpu(0, "ann", "bob"),
+        gpu(1, busy=0.0),
+        gpu(2, busy=0.0),
+        reservations=(
+            until(("GPU-0", "GPU-1"), -60, unused_since=NOW - 60, intruders=("bob", "chi")),
+            until(("GPU-2",), 60),
+        ),
+    )
+    found = shown(busy)
+    first, second, third = found.numbers.groups[0].rows
+    (booked,) = first.booked
+    assert (booked.person.name, booked.until) == (FULL_NAME, clock(NOW + 3600, NOW))
+    assert [who.user for who in booked.intruders] == ["bob"]
+    assert (second.booked[0].unused_since, second.booked[0].intruders) == (NOW - 60, ())
+    assert third.booked == ()
+    assert (found.word, found.free, found.kept) == ("1 of 3 free", 1, 1)
+    assert glance(Seen("gpu17", replace(busy, at=NOW), NOW)).gpus == "1 of 3 GPUs free"
+    over = replace(busy, at=NOW + 3600, reservations=busy.reservations[:1])
+    assert glance(Seen("gpu17", over, NOW)).gpus == "2 of 3 GPUs free"
+
+
+def test_an_instance_of_a_shared_out_gpu_is_reserved_for_itself():
+    parts = tuple(MigLoad(f"MIG-{n}", f"{n}g.10gb", 10 * GIB, 0) for n in (1, 2))
+    reserved = ReservedGpus("a", "lqchen", ("MIG-2", "MIG-9"), NOW, NOW + 9)
+    found = shown(load("gpu17", replace(gpu(0, busy=0.0), mig=parts), reservations=(reserved,)))
+    (row,) = found.numbers.groups[0].rows
+    assert [each.part for each in row.booked] == ["2g.10gb"]
 
 
 def test_gpus_of_one_name_are_one_group():

@@ -1,0 +1,162 @@
+"""The fortnights of all servers as HTML, for all browsers together: drawn when they change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Lock
+
+from jinja2 import Environment
+
+from state.model.documents import Server
+from state.wire.reserved import reserved_gpus
+from state.wire.server_load import ServerLoad
+from webui.clone.source import Reading
+from webui.monitor.fortnight.blocks import Fortnight, fortnight
+from webui.monitor.fortnight.days import Window
+from webui.monitor.heard.latest import Latest, Seen
+from webui.monitor.shown.cards import Card
+from webui.monitor.shown.choice import in_order
+from webui.monitor.shown.display import Drawn, DrawnFleet, Part, part
+from webui.monitor.shown.people import People
+
+TEMPLATE = "_fortnight.html"
+STEP = 60
+"""Seconds after which a drawing is made again though nothing new was heard: time passes."""
+
+
+@dataclass(frozen=True)
+class Calendar:
+    """What is drawn of one server."""
+
+    server: str
+    phase: str
+    word: str
+    fortnight: Fortnight | None
+    """None: nothing is known."""
+    command: str
+    """What to type; empty: nobody may reserve anything there."""
+    since: float | None = None
+    """Silent since then: all of it is as it was known last."""
+    why: str = ""
+    hint: str = ""
+    gpus: int = 0
+    open: int = 0
+    """GPUs that nobody has reserved for now."""
+
+    @property
+    def card(self) -> Card:
+        """The same, as one chooses by it."""
+        lines = () if self.fortnight is None else self.fortnight.lines
+        people = [line.person for line in lines if line.person]
+        names = frozenset(text.casefold() for each in people for text in (each.user, each.name))
+        models = [] if self.fortnight is None else [row.name for row in self.fortnight.rows]
+        texts = "\n".join(sorted({text.casefold() for text in (self.server, *names, *models)}))
+        return Card(
+            self.server, self.phase, self.word, since=self.since, free=self.open,
+            gpus=self.gpus, people=names, texts=texts,
+        )  # fmt: skip
+
+
+class Calendars:
+    """Draws the reservations that `latest` has, of the servers of the state; for many threads."""
+
+    def __init__(
+        self,
+        pages: Environment,
+        latest: Latest,
+        reading: Callable[[], Reading],
+        clock: Callable[[], float],
+    ) -> None:
+        self._pages = pages
+        self._latest = latest
+        self._reading = reading
+        self._clock = clock
+        self._lock = Lock()  # for everything below
+        self._drawn: dict[str, tuple[object, Drawn]] = {}
+        self._fleet: DrawnFleet | None = None
+
+    def fleet(self, oldest: float = 0.0) -> DrawnFleet:
+        """All servers with GPUs, as they were `oldest` seconds ago or later.
+
+        LxcGpuError if the state was never read.
+        """
+        known = self._fleet
+        if known is not None and 0 <= self._clock() - known.at < oldest:
+            return known
+        reading = self._reading()
+        people, seen = People(reading.state), self._latest.all()
+        with self._lock:
+            now = self._clock()
+            window = Window(now)
+            cards = {}
+            for name in sorted(reading.state.servers, key=in_order):
+                each = seen.get(name, Seen(name))
+                if each.load is None or each.load.gpus or each.load.gpu_problem:
+                    cards[name] = self._one(each, reading, people, window)
+            self._drawn = {name: self._drawn[name] for name in cards}
+            words = part("summary", self._macro("summary")([each.card for each in cards.values()]))
+            self._fleet = DrawnFleet(cards, words, now)
+            return self._fleet
+
+    def _one(self, seen: Seen, reading: Reading, people: People, window: Window) -> Drawn:
+        known = None if seen.load is None else (seen.load.reservations, _which(seen.load))
+        silent = (seen.silent_since, seen.why, seen.hint)
+        key = (known, silent, reading.revision, int(window.now // STEP))
+        before = self._drawn.get(seen.server)
+        if before is not None and before[0] == key:
+            return before[1]
+        shown = calendar(seen, reading.state.servers[seen.server], people, window)
+        parts = (self._part("calendar", shown), self._part("booked", shown))
+        drawn = Drawn(shown.card, parts)
+        self._drawn[seen.server] = (key, drawn)
+        return drawn
+
+    def _part(self, macro: str, shown: Calendar) -> Part:
+        return part(f"{macro}-{shown.server}", self._macro(macro)(shown))
+
+    def _macro(self, name: str) -> Callable[[object], str]:
+        macro: Callable[[object], str] = getattr(self._pages.get_template(TEMPLATE).module, name)
+        return macro
+
+
+def calendar(seen: Seen, server: Server, people: People, window: Window) -> Calendar:
+    """What to draw of one server. Pure."""
+    load, silent = seen.load, seen.silent_since
+    if load is None:
+        phase, word = (
+            ("never", "never heard") if silent is not None else ("waiting", "not heard yet")
+        )
+        return Calendar(seen.server, phase, word, None, "", silent, seen.why, seen.hint)
+    gpus, reserved = len(load.gpus), len(reserved_gpus(load, window.now))
+    if silent is not None:
+        phase, word = "silent", "silent"
+    elif not gpus:
+        phase, word = "plain", "GPUs not known"
+    else:
+        phase = "full" if reserved == gpus else "free"
+        word = f"{reserved} of {gpus} reserved now" if reserved else "none reserved now"
+    return Calendar(
+        server=seen.server,
+        phase=phase,
+        word=word,
+        fortnight=fortnight(load, people, window),
+        command=_command(seen.server, gpus),
+        since=silent,
+        why=seen.why,
+        hint=seen.hint,
+        gpus=gpus,
+        open=0 if silent is not None else gpus - reserved,
+    )
+
+
+def _command(server: str, gpus: int) -> str:
+    """What anybody may type who is registered there: unless told otherwise, half of the GPUs."""
+    return f"ssh {server}-manage reserve {max(1, min(2, gpus // 2))} 8h" if gpus else ""
+
+
+def _which(load: ServerLoad) -> object:
+    """What a drawing shows of GPUs."""
+    return tuple(
+        (gpu.index, gpu.uuid, gpu.name, [part.uuid for part in gpu.mig]) for gpu in load.gpus
+    )

@@ -1,0 +1,105 @@
+"""Reservations in words: whose, which GPUs, from when until when. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from state.wire.server_load import GpuLoad, ServerLoad
+from webui.monitor.fortnight.days import Window
+from webui.monitor.shown.amounts import ranges
+from webui.monitor.shown.people import People, Person
+from webui.words import clock
+
+MOST_INTRUDERS = 20
+"""Of one reservation, so many are named."""
+
+
+@dataclass(frozen=True)
+class Closed:
+    """A time for which containers are shut down: maintenance."""
+
+    begins: float
+    ends: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """One reservation, or one time that is closed."""
+
+    begins: float
+    ends: float
+    begins_words: str
+    ends_words: str
+    now: bool
+    """Whether it has begun."""
+    person: Person | None = None
+    """None: closed."""
+    text: str = ""
+    """Why it is closed."""
+    uuids: frozenset[str] = frozenset()
+    gpus: str = ""
+    unused_since: float | None = None
+    intruders: tuple[Person, ...] = ()
+
+    @property
+    def unused(self) -> bool:
+        """Whether its GPUs do nothing for whom they are reserved."""
+        return self.unused_since is not None
+
+    @property
+    def words(self) -> str:
+        """The whole in a line."""
+        who = self.person.name if self.person else f"Maintenance ({self.text})"
+        gpus = f": GPU {self.gpus}" if self.gpus else ""
+        unused = ", not in use" if self.unused else ""
+        return f"{who}{gpus}, {self.begins_words} to {self.ends_words}{unused}"
+
+
+def lines(
+    load: ServerLoad, people: People, window: Window, closed: Iterable[Closed] = ()
+) -> tuple[Line, ...]:
+    """What `load` says of `window`, and when it is closed; what begins first comes first."""
+    named = _Gpus(load.gpus)
+
+    def line(begins: float, ends: float, **more: Any) -> Line:
+        first, last = (clock(moment, window.now, window.zone) for moment in (begins, ends))
+        return Line(begins, ends, first, last, begins <= window.now, **more)
+
+    reserved = [
+        line(
+            each.begins,
+            each.ends,
+            person=people.named(each.user),
+            uuids=frozenset(each.gpus),
+            gpus=named.words(each.gpus),
+            unused_since=each.unused_since,
+            intruders=tuple(people.named(user) for user in each.intruders[:MOST_INTRUDERS]),
+        )
+        for each in load.reservations
+        if window.shows(each.begins, each.ends)
+    ]
+    closings = [
+        line(each.begins, each.ends, text=each.text)
+        for each in closed
+        if window.shows(each.begins, each.ends)
+    ]
+    return tuple(sorted((*reserved, *closings), key=lambda each: each.begins))
+
+
+class _Gpus:
+    """The GPUs of a server, as words name them."""
+
+    def __init__(self, gpus: Sequence[GpuLoad]) -> None:
+        self._whole = {gpu.uuid: gpu.index for gpu in gpus}
+        self._parts = {part.uuid: f"{g.index} ({part.name})" for g in gpus for part in g.mig}
+
+    def words(self, reserved: Iterable[str]) -> str:
+        """Their indices: 0-3, 5; of instances 0 (1g.10gb); of what isn't there any more 1 gone."""
+        wanted = set(reserved)
+        whole = ranges(self._whole[uuid] for uuid in wanted & self._whole.keys())
+        parts = sorted(self._parts[uuid] for uuid in wanted & self._parts.keys())
+        gone = len(wanted - self._whole.keys() - self._parts.keys())
+        return ", ".join([*([whole] if whole else []), *parts, *([f"{gone} gone"] if gone else [])])
