@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import socket
+import subprocess
 import time
 from contextlib import closing
 from dataclasses import replace
@@ -19,7 +20,7 @@ from state.wire.server_load import GpuUser, IdleContainer, Problem, ReservedGpus
 from tests.generated_loads import load, with_reservations
 from tests.integration.monitored import make_monitored
 from tests.integration.web import Web, served
-from tests.patience import HANGS, cpu_seconds
+from tests.patience import HANGS, cpu_seconds, eventually
 from webui.pages.monitor import MONITORS
 
 EVIL = '<script>alert("1")</script>'
@@ -123,6 +124,41 @@ def test_reservations_of_all_servers_and_of_one(web):
     with web.app.test_client().get("/monitor/reservations/events") as answer:
         event = told(next(iter(answer.response)))
     assert list(event["cards"]) == ["gpu17", "gpu18"]
+
+
+def test_announced_maintenance_is_drawn_and_leaves_no_gpu_free(web):
+    now = time.time()
+    announce(web, "soon", now + 86_400, "The switch is changed.")
+    for server in ("gpu17", "gpu18"):
+        web.parts.latest.post(server, load(server, now, gpus=2, busy=0))
+    page = get(web, "/monitor/reservations")
+    assert page.count('class="block closed"') == 2
+    assert page.count("Maintenance: The switch is changed.") == 2
+    assert "4 of 4 GPUs are free" in get(web, "/monitor")
+    announce(web, "now", now - 60, "A disk is changed.", "servers: [gpu17]")
+    eventually(lambda: "2 of 4 GPUs are free" in get(web, "/monitor"))
+    assert "A disk is changed." in get(web, "/monitor")
+    page = get(web, "/monitor/reservations")
+    assert page.count('class="block closed"') == 3
+    assert "closed now" in page
+
+
+def announce(web: Web, name: str, begins: float, text: str, more: str = "") -> None:
+    first, last = (
+        time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(moment))
+        for moment in (begins, begins + 9e4)
+    )
+    work = web.folder / "work"
+    (work / "announcements").mkdir(exist_ok=True)
+    said = f"text: {text}\nfrom: {first}\nuntil: {last}\nstop: true\n{more}\n"
+    (work / "announcements" / f"{name}.yaml").write_text(said)
+    git = ["git", "-C", work, "-c", "user.name=Alice", "-c", "user.email=alice@example.org"]
+    for words in (
+        ["add", "."],
+        ["commit", "-qm", "Announce"],
+        ["push", "-q", "../state.git", "main"],
+    ):
+        subprocess.run([*git, *words], check=True)
 
 
 def test_a_server_without_gpus_has_no_reservations(web):

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from state.wire.server_load import GpuLoad, ServerLoad
 from webui.monitor.fortnight.days import Day, Window
-from webui.monitor.fortnight.lines import Closed, Line, lines
+from webui.monitor.fortnight.lines import Line, lines
+from webui.monitor.shown.closed import Closed
 from webui.monitor.shown.people import People
 
 MOST_ROWS = 128

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import Lock
 
 from jinja2 import Environment
 
-from state.model.documents import Server
 from state.wire.reserved import reserved_gpus
 from state.wire.server_load import ServerLoad
 from webui.clone.source import Reading
@@ -17,6 +16,7 @@ from webui.monitor.fortnight.days import Window
 from webui.monitor.heard.latest import Latest, Seen
 from webui.monitor.shown.cards import Card
 from webui.monitor.shown.choice import in_order
+from webui.monitor.shown.closed import Closed, closed_now, closed_times
 from webui.monitor.shown.display import Drawn, DrawnFleet, Part, part
 from webui.monitor.shown.people import People
 
@@ -106,7 +106,7 @@ class Calendars:
         before = self._drawn.get(seen.server)
         if before is not None and before[0] == key:
             return before[1]
-        shown = calendar(seen, reading.state.servers[seen.server], people, window)
+        shown = calendar(seen, closed_times(reading.state, seen.server), people, window)
         parts = (self._part("calendar", shown), self._part("booked", shown))
         drawn = Drawn(shown.card, parts)
         self._drawn[seen.server] = (key, drawn)
@@ -120,8 +120,8 @@ class Calendars:
         return macro
 
 
-def calendar(seen: Seen, server: Server, people: People, window: Window) -> Calendar:
-    """What to draw of one server. Pure."""
+def calendar(seen: Seen, closed: Sequence[Closed], people: People, window: Window) -> Calendar:
+    """What to draw of one server, which is closed now and then. Pure."""
     load, silent = seen.load, seen.silent_since
     if load is None:
         phase, word = (
@@ -131,6 +131,8 @@ def calendar(seen: Seen, server: Server, people: People, window: Window) -> Cale
     gpus, reserved = len(load.gpus), len(reserved_gpus(load, window.now))
     if silent is not None:
         phase, word = "silent", "silent"
+    elif closed_now(closed, window.now):
+        phase, word, reserved = "full", "closed now", gpus
     elif not gpus:
         phase, word = "plain", "GPUs not known"
     else:
@@ -140,7 +142,7 @@ def calendar(seen: Seen, server: Server, people: People, window: Window) -> Cale
         server=seen.server,
         phase=phase,
         word=word,
-        fortnight=fortnight(load, people, window),
+        fortnight=fortnight(load, people, window, closed),
         command=_command(seen.server, gpus),
         since=silent,
         why=seen.why,

@@ -9,20 +9,12 @@ from typing import Any
 from state.wire.server_load import GpuLoad, ServerLoad
 from webui.monitor.fortnight.days import Window
 from webui.monitor.shown.amounts import ranges
+from webui.monitor.shown.closed import Closed
 from webui.monitor.shown.people import People, Person
 from webui.words import clock
 
 MOST_INTRUDERS = 20
 """Of one reservation, so many are named."""
-
-
-@dataclass(frozen=True)
-class Closed:
-    """A time for which containers are shut down: maintenance."""
-
-    begins: float
-    ends: float
-    text: str
 
 
 @dataclass(frozen=True)

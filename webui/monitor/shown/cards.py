@@ -13,10 +13,11 @@ from state.wire.reserved import open_gpus
 from state.wire.server_load import FileSystem, IdleContainer, ServerLoad
 from webui.monitor.heard.latest import Seen
 from webui.monitor.shown.amounts import NEARLY_FULL, Bar, memory_bar, part, ranges
+from webui.monitor.shown.closed import Closed
 from webui.monitor.shown.gpu_rows import GpuGroup, gpu_memory, groups, held
 from webui.monitor.shown.people import People, Person
 from webui.servers.server_card import Line, clock_lines
-from webui.words import lasting
+from webui.words import clock, lasting
 
 MOST_USERS = 25
 """Of one server, so many are listed; a busy one has fewer, and each costs every browser."""
@@ -87,6 +88,8 @@ class Card:
     """None: nothing was ever heard."""
     free: int = 0
     """GPUs that whoever comes now may take."""
+    closed: bool = False
+    """Whether its containers are shut down for maintenance."""
     kept: int = 0
     """GPUs that do nothing, and are reserved."""
     gpus: int = 0
@@ -105,8 +108,8 @@ class Card:
         return self.since is not None
 
 
-def card(seen: Seen, people: People, now: float) -> Card:
-    """What to show of one server."""
+def card(seen: Seen, people: People, now: float, closed: Closed | None = None) -> Card:
+    """What to show of one server; `closed`: its containers are shut down, and why."""
     load = seen.load
     silent = seen.silent_since is not None
     if load is None:
@@ -117,16 +120,18 @@ def card(seen: Seen, people: People, now: float) -> Card:
     persons = [people.named(name) for name in sorted(_users(load))]
     names = {text.casefold() for each in persons for text in (each.user, each.name)}
     shown = {seen.server, *names, *(gpu.name for gpu in load.gpus)}
-    phase, word = ("silent", "silent") if silent else _word(load)
+    phase, word = ("silent", "silent") if silent else _word(load, closed)
+    usable = () if silent or closed else open_gpus(load)
     return Card(
         server=seen.server,
         phase=phase,
         word=word,
-        notes=tuple(_notes(seen, load, now)),
+        notes=(*_closed_note(closed, now), *_notes(seen, load, now)),
         since=seen.silent_since,
         numbers=_numbers(load, people),
-        free=0 if silent else len(open_gpus(load)),
-        kept=0 if silent else len(load.free_gpus) - len(open_gpus(load)),
+        closed=closed is not None,
+        free=len(usable),
+        kept=0 if silent or closed else len(load.free_gpus) - len(usable),
         gpus=len(load.gpus),
         cpu=None if silent else load.cpu.percent,
         gpu=None if silent else load.gpu_utilisation,
@@ -140,13 +145,20 @@ def _users(load: ServerLoad) -> set[str]:
     return holders | {each.user for each in load.users}
 
 
-def _word(load: ServerLoad) -> tuple[str, str]:
+def _word(load: ServerLoad, closed: Closed | None) -> tuple[str, str]:
+    if closed:
+        return "plain", "closed"
     if not load.gpus:
         return ("plain", "GPUs not known") if load.gpu_problem else ("plain", "no GPU")
     free, total = len(open_gpus(load)), len(load.gpus)
     if not free:
         return "full", "none free" if total > 1 else "not free"
     return "free", f"{free} of {total} free" if total > 1 else "free"
+
+
+def _closed_note(closed: Closed | None, now: float) -> Iterable[Line]:
+    if closed is not None:
+        yield Line(f"Closed until {clock(closed.ends, now)}", closed.text)
 
 
 def _notes(seen: Seen, load: ServerLoad, now: float) -> Iterable[Line]:

@@ -20,6 +20,7 @@ from webui.monitor.heard.latest import Latest, Seen
 from webui.monitor.past.records import Point
 from webui.monitor.shown.cards import Card, card
 from webui.monitor.shown.choice import in_order
+from webui.monitor.shown.closed import closed_now, closed_times
 from webui.monitor.shown.people import People
 from webui.monitor.shown.plots import lately
 
@@ -125,7 +126,7 @@ class Display:
             now = self._clock()
             self._draw_plots(frozenset(reading.state.servers), now)
             cards = {
-                name: self._one(seen.get(name, Seen(name)), people, reading.revision, now)
+                name: self._one(seen.get(name, Seen(name)), reading, people, now)
                 for name in sorted(reading.state.servers, key=in_order)
             }
             self._drawn = {name: self._drawn[name] for name in cards}
@@ -134,14 +135,14 @@ class Display:
             self._fleet = DrawnFleet(cards, words, now)
             return self._fleet
 
-    def _one(self, seen: Seen, people: People, revision: str, now: float) -> Drawn:
+    def _one(self, seen: Seen, reading: Reading, people: People, now: float) -> Drawn:
         plots = self._plots[seen.server]
         age = int(now // AGEING) if seen.silent_since is not None else 0
-        key = (seen.version, revision, age, plots)
+        key = (seen.version, reading.revision, age, plots)
         before = self._drawn.get(seen.server)
         if before is not None and before[0] == key:
             return before[1]
-        shown = card(seen, people, now)
+        shown = card(seen, people, now, closed_now(closed_times(reading.state, seen.server), now))
         drawn = Drawn(shown, (self._part("now", shown), self._part("more", shown), plots))
         self._drawn[seen.server] = (key, drawn)
         return drawn

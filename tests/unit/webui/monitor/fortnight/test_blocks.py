@@ -14,7 +14,7 @@ from tests.unit.state.state_files import state
 from tests.unit.webui.monitor.small_loads import gpu, load
 from webui.monitor.fortnight.blocks import MOST_BLOCKS, MOST_ROWS, Fortnight, fortnight
 from webui.monitor.fortnight.days import DAYS, Window
-from webui.monitor.fortnight.lines import Closed
+from webui.monitor.shown.closed import Closed
 from webui.monitor.shown.people import People
 
 BERLIN = ZoneInfo("Europe/Berlin")

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from state.model.announcements import Announcement
 from state.wire.server_load import (
     CpuLoad,
     DriverVersions,
@@ -25,6 +26,7 @@ from webui.monitor.heard.latest import Seen
 from webui.monitor.shown.amounts import part, ranges
 from webui.monitor.shown.cards import Card, card
 from webui.monitor.shown.choice import Choice, Order, choice, chosen, in_order
+from webui.monitor.shown.closed import Closed, closed_now, closed_times
 from webui.monitor.shown.gpu_rows import short_name
 from webui.monitor.shown.holdings import glance, holdings
 from webui.monitor.shown.people import People
@@ -96,6 +98,33 @@ def test_a_reserved_gpu_is_said_to_be_somebody_s_and_free_for_nobody_else():
     assert glance(Seen("gpu17", replace(busy, at=NOW), NOW)).gpus == "1 of 3 GPUs free"
     over = replace(busy, at=NOW + 3600, reservations=busy.reservations[:1])
     assert glance(Seen("gpu17", over, NOW)).gpus == "2 of 3 GPUs free"
+
+
+def test_a_closed_server_has_no_free_gpu_and_says_why():
+    times = closed_times(
+        replace(
+            state(),
+            announcements={
+                "switch": Announcement.model_validate(
+                    {"text": "The switch is changed.", "from": "2026-12-01 08:00 +01:00",
+                     "until": "2026-12-01 12:00 +01:00", "stop": True, "servers": ["gpu17"]}
+                ),
+                "course": Announcement.model_validate(
+                    {"text": "There is a course.", "until": "2026-12-01 12:00 +01:00"}
+                ),
+            },
+        ),
+        "gpu17",
+    )  # fmt: skip
+    begins = 1_796_108_400.0
+    assert times == (Closed(begins, begins + 4 * 3600, "The switch is changed."),)
+    assert closed_now(times, begins - 1) is None
+    assert closed_now(times, begins + 4 * 3600) is None
+    given = load("gpu17", gpu(0, busy=0.0))
+    found = card(Seen("gpu17", given, begins), PEOPLE, begins, closed_now(times, begins))
+    assert (found.word, found.free, found.kept) == ("closed", 0, 0)
+    assert found.notes[0].text == "The switch is changed."
+    assert found.notes[0].title == f"Closed until {clock(begins + 4 * 3600, begins)}"
 
 
 def test_an_instance_of_a_shared_out_gpu_is_reserved_for_itself():
