@@ -24,6 +24,7 @@ from webui.monitor.heard.latest import Latest
 from webui.monitor.heard.listening import Listeners
 from webui.monitor.heard.stream import loads
 from webui.monitor.past.history import History
+from webui.monitor.past.memberships import Memberships
 from webui.outbox.sending import Fleet, Sending
 from webui.pages import faults
 from webui.pages.iam import iam
@@ -101,7 +102,9 @@ def assemble(config: WebConfig) -> Services:
     rule = Rule(config.disable_vanished, config.disable_after, config.disable_most)
     roll = Roll(source, directory.look_up_all, rule)
     latest, kept = Latest(), config.history
-    history = History(config.history_path, kept.keep_plots_days, kept.keep_use_days)
+    groups = config.usage.groups
+    history = History(config.history_path, kept.keep_plots_days, kept.keep_use_days, groups)
+    memberships = Memberships(source, lambda users: directory.groups_of(users, groups), history)
 
     sending = Sending(
         config,
@@ -129,6 +132,7 @@ def assemble(config: WebConfig) -> Services:
         roll=roll,
         latest=latest,
         history=history,
+        memberships=memberships,
         listeners=Listeners(targets, partial(loads, ssh), latest, heard),
         sending=sending,
         proofs=KeyProofs(),

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from ldap3.core.exceptions import LDAPExceptionError
 from ldap3.operation.search import parse_filter
+from ldap3.utils.dn import parse_dn
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -226,6 +227,36 @@ class WebhookConfig(Table):
             raise ValueError("http:// only to this machine, or with dangerously_unencrypted = true")
 
 
+OTHERS = "others"
+"""Who is in none of the groups."""
+
+
+def _group_name(text: str) -> str:
+    if text.casefold() == OTHERS or not text.isprintable() or text != text.strip():
+        raise ValueError(f"must be a short name that can be read, and not `{OTHERS}`")
+    return text
+
+
+def _dn(text: str) -> str:
+    try:
+        parse_dn(text)
+    except LDAPExceptionError as error:
+        raise ValueError(f"is no name such as cn=vision,ou=groups,dc=mylab: {error}") from None
+    return text
+
+
+GroupName = Annotated[str, Field(max_length=40, pattern="^[^;,|]+$"), AfterValidator(_group_name)]
+
+
+class UsageConfig(Table):
+    """[usage]: how past weeks are added up."""
+
+    groups: Annotated[
+        dict[GroupName, Annotated[str, AfterValidator(_dn)]], Field(max_length=50)
+    ] = {}
+    """Groups of the directory: what past weeks call them, and their DNs."""
+
+
 class WebConfig(Table):
     """The whole file."""
 
@@ -265,9 +296,16 @@ class WebConfig(Table):
     """Your laboratory's name, for the top of each page."""
     directory: DirectoryConfig
     history: HistoryConfig = HistoryConfig()
+    usage: UsageConfig = UsageConfig()
     mail: MailConfig | None = None
     """None: the page sends no mail."""
     webhook: WebhookConfig | None = None
+
+    @model_validator(mode="after")
+    def _somebody_asks(self) -> WebConfig:
+        if self.usage.groups and not self.looks_up:
+            raise ValueError("[usage] groups need a service account: [directory] bind_dn")
+        return self
 
     @property
     def history_path(self) -> Path:

@@ -89,6 +89,8 @@ def main(arguments: list[str] | None = None) -> int:
     parts.sending.watch()
     if config.looks_up:
         parts.roll.watch(60 * config.directory_refresh_minutes)
+        if config.usage.groups:
+            parts.memberships.watch(60 * config.directory_refresh_minutes)
     else:
         why = "people bind as themselves (bind_template), and there is no service account"
         events.warning(log, Code.DIRECTORY_OFF, why=why)

@@ -18,6 +18,7 @@ from webui.directory.throttle import Throttle
 from webui.monitor.heard.latest import Latest
 from webui.monitor.heard.listening import Listeners
 from webui.monitor.past.history import History
+from webui.monitor.past.memberships import Memberships
 from webui.outbox.sending import Sending
 from webui.servers.board import Board
 from webui.servers.nudge import Nudger
@@ -38,6 +39,7 @@ class Services:
     roll: Roll
     latest: Latest
     history: History
+    memberships: Memberships
     listeners: Listeners
     sending: Sending
     proofs: KeyProofs

@@ -13,12 +13,13 @@ from state.wire.server_load import GpuUser, IdleContainer, ReservedGpus
 from tests.browser.window import CHROMIUM, UNREADABLE, WIDER, person
 from tests.generated_loads import load, with_mig, with_reservations
 from tests.integration.monitored import make_monitored
-from tests.integration.web import Web, served
+from tests.integration.web import Web, served, with_groups
 from webui.pages import monitor
 
 pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Debian's chromium")
 GONE = LxcGpuError("gone", "No route to host.", "Is it up?")
 DAY = 86_400.0
+LONG_GROUP = "Robotics and Autonomous Systems"
 EVIL = '<img src=x onerror="alert(1)">'
 
 
@@ -31,6 +32,8 @@ def post(web: Web, server: str, *, busy: float = 0.7, percent: float = 20.0, **f
 @pytest.fixture
 def web(tmp_path) -> Web:
     made, _ = make_monitored(tmp_path, 3)
+    made = with_groups(made, {"Vision": "cn=v,dc=x", LONG_GROUP: "cn=r,dc=x"})
+    made.parts.history.belong({"ann": ("Vision", LONG_GROUP), "bob": (LONG_GROUP,)})
     post(made, "gpu17", busy=1, percent=11, users=())
     post(made, "gpu18", busy=0, percent=22, users=())
     made.parts.latest.silent("gpu19", GONE)
@@ -211,12 +214,15 @@ def test_every_page_of_it_fits_and_can_be_read(browser, web, address, scheme, wi
     given = replace(given, reservations=(first, *given.reservations[1:]))
     web.parts.latest.post("gpu17", replace(given, idle=(IdleContainer("bob", 0.0),)))
     web.parts.latest.silent("gpu18", GONE)
+    reserved = ReservedGpus("1", "ann", (given.gpus[1].uuid,), 0.0, time.time() + 3600)
     for minute in range(200, 0, -1):
         at = time.time() - 60 * minute
-        web.parts.history.note("gpu17", replace(given, at=at, interval=60.0), at)
+        then = replace(given, at=at, interval=60.0, reservations=(reserved,))
+        web.parts.history.note("gpu17", then, at)
     web.parts.history.flush()
     with person(browser, viewport={"width": width, "height": 800}, color_scheme=scheme) as page:
-        for path in ("/monitor", "/monitor/history", "/monitor/history?user=ann", "/server/gpu17",
+        for path in ("/monitor", "/monitor/history", "/monitor/history?user=ann",
+                     "/monitor/history?group=Vision", "/server/gpu17",
                      "/monitor/reservations", "/user/ann", "/"):  # fmt: skip
             page.goto(f"{home}{path}")
             page.evaluate("document.querySelectorAll('details').forEach((e) => { e.open = true; })")
@@ -234,6 +240,28 @@ _SPILT = """() => [...document.querySelectorAll(".card")].flatMap((card) => {
     .filter((node) => node.getBoundingClientRect().right > edge)
     .map((node) => `${node.className} ${node.textContent}`);
 })"""
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["with scripts", "without"])
+def test_past_weeks_of_a_group_by_a_click(browser, web, address, scripts):
+    given = load("gpu17", time.time(), gpus=2, busy=1)
+    held = [
+        replace(gpu, users=(GpuUser(("ann", "chi")[n], 5),)) for n, gpu in enumerate(given.gpus)
+    ]
+    web.hear(replace(given, gpus=tuple(held), users=()), 60)
+    with person(browser, java_script_enabled=scripts) as page:
+        page.goto(f"{address}/history")
+        page.get_by_role("link", name="Vision").click()
+        page.get_by_role("heading", name="Vision, week by week").wait_for()
+        assert page.get_by_role("link", name="Ann Lee").is_visible()
+        assert page.get_by_role("link", name="Chi Nguyen").count() == 0
+        page.locator("select[name=group]").select_option("others")
+        page.get_by_role("button", name="Show").click()
+        page.get_by_role("link", name="Chi Nguyen").wait_for()
+        with page.expect_download() as download:
+            page.get_by_role("link", name="This as CSV").click()
+        assert "Chi Nguyen" in download.value.path().read_text()
+        assert "Ann Lee" not in download.value.path().read_text()
 
 
 def test_a_hundred_servers_fit_a_phone(browser, tmp_path):

@@ -416,6 +416,22 @@ def test_an_object_guid_is_read_as_active_directory_means_it(server):
     assert (person.login, person.directory_id) == ("Adam", str(GUID))
 
 
+def test_who_is_in_which_groups_for_past_weeks(server):
+    logins = ("lqchen", "ann", "solo", "guest", "twin", "elsewhere")
+    numbers = {"port": 22000, "subid": 10_000_000, "uid": 20000}
+    users = {name: User(name=name, login=name, **numbers) for name in logins}
+    below = f"ou=groups,{slapd.BASE}"
+    groups = {"Ph.D.": f"cn=phd,{below}", "GPU": f"CN=gpu, {below}", "Loop": f"cn=loop-b,{below}"}
+    directory = Directory(config(server))
+    found = directory.groups_of(users, groups)
+    assert found == {  # whom two entries or none are is left out
+        "lqchen": ("GPU", "Ph.D."), "ann": ("Loop",), "solo": (), "guest": (),
+    }  # fmt: skip
+    with pytest.raises(LxcGpuError, match="The directory has no cn=nobody") as caught:
+        directory.groups_of(users, groups | {"Nobody": f"cn=nobody,{below}"})
+    assert caught.value.code == "usage-group-missing"
+
+
 def test_looking_everybody_up_knows_groups_in_groups_and_direct_members(server):
     user = {"port": 22000, "subid": 10_000_000, "uid": 20000}
     logins = {"LQChen": "Lequn Chen", "ann": "Ann Lee", "solo": "solo", "guest": "Guest Visitor"}

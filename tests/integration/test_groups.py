@@ -5,6 +5,7 @@ from __future__ import annotations
 import ldap3
 import pytest
 
+from state.errors import LxcGpuError
 from state.model.documents import User
 from tests.integration import active_directory
 from tests.integration.active_directory import BASE, GROUPS
@@ -79,6 +80,22 @@ def test_the_primary_group_is_each_persons_own(let_in):
     assert let_in(GUESTS) == {"gus"}
     assert let_in(f"CN=empty,{GROUPS}") == set()
     assert let_in(f"CN=empty,{GROUPS}", DOMAIN_USERS) == {"dora"}
+
+
+@pytest.mark.parametrize("nested", ["active-directory", "follow"])
+def test_past_weeks_know_primary_groups_and_groups_in_groups(domain, nested):
+    users = {name: User(name=name, login=name, **NUMBERS) for name in PASSWORDS}
+    groups = {
+        "Users": DOMAIN_USERS,
+        "Outer": f"CN=outermost,{GROUPS}",
+        "Guests": GUESTS,
+        "Empty": f"CN=empty,{GROUPS}",
+    }
+    found = Directory(config(domain, nested=nested)).groups_of(users, groups)
+    assert found == {"dora": ("Outer", "Users"), "gus": ("Guests",)}
+    missing = {"Gone": f"CN=gone,{GROUPS}"}
+    with pytest.raises(LxcGpuError, match="The directory has no CN=gone"):
+        Directory(config(domain, nested=nested)).groups_of(users, missing)
 
 
 def test_an_answer_of_several_pages_is_heard_to_the_end(let_in, monkeypatch):

@@ -19,7 +19,7 @@ from state.wire.messages import LATEST
 from state.wire.server_load import GpuUser, IdleContainer, Problem, ReservedGpus, UserLoad
 from tests.generated_loads import load, with_reservations
 from tests.integration.monitored import make_monitored
-from tests.integration.web import Web, served
+from tests.integration.web import Web, served, with_groups
 from tests.patience import HANGS, cpu_seconds, eventually
 from webui.pages.monitor import MONITORS
 
@@ -214,6 +214,74 @@ def test_past_weeks_by_person_and_server_and_as_csv(web):
     assert "By week" in alone
     assert "1.0 GPU-hours" in get(web, "/user/ann").replace("0.0 GPU-hours this week, 1.0", "1.0")
     assert "Nothing was used" in get(web, "/monitor/history?server=gpu18")
+
+
+def hold(web: Web, seconds: float, **holders: str) -> None:
+    """For so long until now, these GPUs were held by these people, by GPU: gpu0="ann"."""
+    given = replace(load("gpu17", 0.0, gpus=2, busy=1), interval=60.0, users=())
+    gpus = [
+        replace(gpu, users=(GpuUser(holders[f"gpu{n}"], 5),) if f"gpu{n}" in holders else ())
+        for n, gpu in enumerate(given.gpus)
+    ]
+    web.hear(replace(given, gpus=tuple(gpus)), seconds)
+
+
+def test_past_weeks_by_group_as_a_page_as_csv_and_for_prometheus(web):
+    web = with_groups(web, {"Vision": "cn=v,dc=x", "Robotics": "cn=r,dc=x", "Sound": "cn=s,dc=x"})
+    web.parts.history.belong({"ann": ("Robotics", "Vision"), "bob": ("Vision",), "chi": ()})
+    hold(web, 3600, gpu0="ann", gpu1="chi")
+    page = get(web, "/monitor/history")
+    groups = re.search(r'id="groups".*?</table>', page, re.DOTALL)[0]
+    order = re.findall(r'group=(\w+)" title=', groups)
+    assert order == ["Robotics", "Sound", "Vision", "others"]
+    assert groups.count("50 %") >= 3  # each of two people, and one of them twice
+    assert "Who is in several counts in each" in page
+    alone = get(web, "/monitor/history?group=Vision")
+    assert "Vision, week by week" in alone
+    assert "Ann Lee" in alone
+    assert "Chi Nguyen" not in alone
+    assert "Chi Nguyen" in get(web, "/monitor/history?group=others")
+    everything = "/monitor/history.csv?week=all&by=group"
+    rows = list(csv.DictReader(get(web, everything).splitlines()))
+    hours = {name: sum(float(r["gpu_hours"]) for r in rows if r["group"] == name) for name in order}
+    expected = {"Robotics": 1, "Vision": 1, "others": 1, "Sound": 0}
+    assert hours == pytest.approx(expected, abs=0.02)
+    (people,) = {
+        r["groups"]
+        for r in csv.DictReader(get(web, "/monitor/history.csv?week=all&user=ann").splitlines())
+    }
+    assert people == "Robotics; Vision"
+    metrics = get(web, "/metrics")
+    assert re.search(
+        r'lxc_gpu_group_gpu_seconds_total{server="gpu17",group="Vision"} 3\d\d\d', metrics
+    )
+    assert 'group="Sound"' not in metrics
+    said = get(web, "/user/ann")
+    assert "50\N{NO-BREAK SPACE}% of all" in said
+
+
+def test_without_groups_nothing_is_said_of_any(web):
+    hold(web, 600, gpu0="ann")
+    page = get(web, "/monitor/history?group=Vision")
+    assert "By group" not in page
+    assert "Ann Lee" in page
+    assert "group=" not in get(web, "/metrics")
+    assert get(web, "/monitor/history.csv?by=group").count("others") == 1
+
+
+def test_who_left_stays_in_past_weeks_by_name(web):
+    hold(web, 3600, gpu0="ann")
+    users, former = web.folder / "work" / "users", web.folder / "work" / "former"
+    former.mkdir()
+    text = (users / "ann.yaml").read_text()
+    kept = [line for line in text.splitlines() if not line.startswith(("keys", "  -"))]
+    (former / "ann.yaml").write_text("\n".join(kept) + "\n")
+    (users / "ann.yaml").unlink()
+    git = ["git", "-C", web.folder / "work", "-c", "user.name=Al", "-c", "user.email=al@x.org"]
+    for words in (["add", "-A"], ["commit", "-qm", "x"], ["push", "-q", "../state.git", "main"]):
+        subprocess.run([*git, *words], check=True)
+    eventually(lambda: "ann" not in web.parts.source.newest().state.users)
+    assert "Ann Lee" in get(web, "/monitor/history")
 
 
 def test_a_user_s_page_says_what_they_hold(web):

@@ -16,7 +16,7 @@ from tests.integration import slapd
 from tests.integration.sshd import ssh_key
 from tests.unit.state.keyring import ed25519
 from webui.application import assemble, build
-from webui.config import DirectoryConfig, WebConfig
+from webui.config import DirectoryConfig, UsageConfig, WebConfig
 from webui.serve import listen
 from webui.services import Services
 
@@ -119,6 +119,13 @@ def make_web(folder: Path, directory: slapd.Slapd, servers: dict[str, tuple[str,
 def with_directory(web: Web, directory: DirectoryConfig) -> Web:
     """The same page, where people log in by another directory."""
     config = web.parts.config.model_copy(update={"directory": directory})
+    parts = assemble(config)
+    return replace(web, app=build(config, parts), parts=parts)
+
+
+def with_groups(web: Web, groups: dict[str, str]) -> Web:
+    """The same page, whose past weeks are added up by these groups, too."""
+    config = web.parts.config.model_copy(update={"usage": UsageConfig(groups=groups)})
     parts = assemble(config)
     return replace(web, app=build(config, parts), parts=parts)
 

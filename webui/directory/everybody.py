@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from state.errors import LxcGpuError
 from state.model.documents import User
+from webui.config import DirectoryConfig
 from webui.directory.entries import (
     PRIMARY_GROUP,
     Entry,
@@ -16,7 +18,7 @@ from webui.directory.entries import (
     printable,
     search_for,
 )
-from webui.directory.groups import Groups
+from webui.directory.groups import Groups, Told
 from webui.directory.searches import Searches
 from webui.directory.standing import STATUS, closed
 
@@ -46,14 +48,55 @@ def look_up(searches: Searches, users: Mapping[str, User]) -> dict[str, Found]:
     return found
 
 
+def groups_of(
+    searches: Searches, users: Mapping[str, User], groups: Mapping[str, str]
+) -> dict[str, tuple[str, ...]]:
+    """In which of `groups`, names with their DNs, each of `users` is; by way of groups, too.
+
+    Who can't be told is left out. LxcGpuError if a group isn't there: else everybody would have
+    left it.
+    """
+    for name, dn in groups.items():
+        if not searches.itself(dn, "(objectClass=*)", attributes=("1.1",)):
+            raise _missing(name, dn)
+    told: Told = {}
+    asked = {name: Groups(searches, (dn,), told) for name, dn in groups.items()}
+    found: dict[str, tuple[str, ...]] = {}
+    rest = iter(users.items())
+    while some := dict(islice(rest, AT_ONCE)):
+        entries, wanted = _entries(searches, some)
+        hold = {name: each.among(wanted) for name, each in asked.items()}
+        for user, mine in ((name, _of(searches.config, u, entries)) for name, u in some.items()):
+            if len(mine) == 1:
+                found[user] = tuple(sorted(name for name, holds in hold.items() if holds(mine[0])))
+    return found
+
+
+def _missing(name: str, dn: str) -> LxcGpuError:
+    return LxcGpuError(
+        "usage-group-missing",
+        f"The directory has no {dn}, which web.toml calls {name}; or it doesn't show it to us.",
+        "web.toml, [usage]: `groups`; or more rights for the service account.",
+    )
+
+
+def _entries(
+    searches: Searches, users: Mapping[str, User], *more: str
+) -> tuple[Sequence[Entry], str]:
+    """The entries that may be those of `users`, and the filter that finds them."""
+    names = searches.config
+    each = "".join(search_for(names, u.login, u.directory_id) for u in users.values())
+    wanted = f"(|{each})"
+    own = (names.login_attribute, names.name_attribute, names.id_attribute)
+    asked = (*own, *more, *PRIMARY_GROUP)
+    return searches.all_below(names.base, wanted, attributes=asked), wanted
+
+
 def _look_up(searches: Searches, users: Mapping[str, User], groups: Groups) -> dict[str, Found]:
     names = searches.config
-    wanted = "".join(search_for(names, u.login, u.directory_id) for u in users.values())
-    own = (names.login_attribute, names.name_attribute, names.id_attribute, names.mail_attribute)
-    asked = (*own, *STATUS, *PRIMARY_GROUP)
-    entries = searches.all_below(names.base, f"(|{wanted})", attributes=asked)
+    entries, wanted = _entries(searches, users, names.mail_attribute, *STATUS)
     allow = names.allow if names.allow.startswith("(") else f"({names.allow})"
-    both = f"(&{allow}(|{wanted}))"
+    both = f"(&{allow}{wanted})"
     allowed = {parts_of(entry.dn) for entry in searches.all_below(names.base, both)}
     hold = groups.among(both)
 
@@ -67,17 +110,9 @@ def _found(
     searches: Searches, user: User, entries: Sequence[Entry], lets_in: Callable[[Entry], bool]
 ) -> Found:
     names = searches.config
-
-    def id_of(entry: Entry) -> str | None:
-        return directory_id(entry.attributes.get(names.id_attribute.lower()))
-
-    same_id = [e for e in entries if user.directory_id and id_of(e) == user.directory_id]
-    same_login = [
-        e for e in entries if e.text(names.login_attribute).casefold() == user.login.casefold()
-    ]
-    if not same_id and user.directory_id and any(id_of(e) for e in same_login):
+    mine = _of(names, user, entries)
+    if not mine and _by_login(names, user, entries):
         return Found(gone="the login belongs to another person now")
-    mine = same_id or same_login
     if not mine:
         return Found(gone="there is no such entry")
     if len(mine) > 1:  # who is meant can't be told, so nobody is gone
@@ -89,3 +124,21 @@ def _found(
     return Found(
         printable(entry.text(names.name_attribute)), gone, entry.text(names.mail_attribute)
     )
+
+
+def _of(names: DirectoryConfig, user: User, entries: Sequence[Entry]) -> list[Entry]:
+    """Which of `entries` are the user's: by id, else by a login that isn't another's id."""
+
+    def id_of(entry: Entry) -> str | None:
+        return directory_id(entry.attributes.get(names.id_attribute.lower()))
+
+    same_id = [e for e in entries if user.directory_id and id_of(e) == user.directory_id]
+    same_login = _by_login(names, user, entries)
+    if not same_id and user.directory_id and any(id_of(e) for e in same_login):
+        return []
+    return same_id or same_login
+
+
+def _by_login(names: DirectoryConfig, user: User, entries: Sequence[Entry]) -> list[Entry]:
+    login = user.login.casefold()
+    return [each for each in entries if each.text(names.login_attribute).casefold() == login]

@@ -1,8 +1,8 @@
-"""Who may use the servers: `allow`, and `allow_groups` with the groups in them."""
+"""Who is in which groups, and in the groups in them; `allow_groups` let people in."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 from ldap3.utils.conv import escape_filter_chars
@@ -26,21 +26,32 @@ def allowed(searches: Searches, entry: Entry) -> bool:
     return bool(inside) and Groups(searches).hold(entry)
 
 
+Told = dict[tuple[tuple[str, ...], str], dict[Dn, str]]
+"""Which groups hold some members: what was asked, and the answer."""
+
+
 class Groups:
-    """`allow_groups`, asked about over one connection; what was learnt of a group is remembered.
+    """Some groups, asked about over one connection; what was learnt of a group is remembered.
 
     Active Directory lists nobody in their primary group: neither in its `member` nor in their
     `memberOf` (MS-ADA2 2.45, MS-ADA3 2.120). Only their primaryGroupID says so.
     """
 
-    def __init__(self, searches: Searches) -> None:
+    def __init__(
+        self, searches: Searches, groups: Sequence[str] | None = None, told: Told | None = None
+    ) -> None:
+        """These `groups` (DNs), or `allow_groups`. Who asks of the same people with several of this
+        class shares what they were `told`.
+        """
         self._searches = searches
+        self._wanted = searches.config.allow_groups if groups is None else tuple(groups)
+        self._told = {} if told is None else told
         self._config = searches.config
         self._primary: dict[str, bool] = {}
 
     def hold(self, entry: Entry) -> bool:
         """Whether `entry` is in one of them, directly or by way of groups, if there are any."""
-        if not self._config.allow_groups:
+        if not self._wanted:
             return True
         if self._by_chain:
             inside = bool(self._searches.itself(entry.dn, self._chain()))
@@ -51,7 +62,7 @@ class Groups:
 
     def among(self, wanted: str) -> Callable[[Entry], bool]:
         """`hold` for the many entries that match the filter `wanted`: asked all at once."""
-        if not self._config.allow_groups:
+        if not self._wanted:
             return lambda _: True
         if not self._by_chain:
             return lambda entry: self._names(entry) or self.hold(entry)
@@ -65,7 +76,7 @@ class Groups:
 
     def _chain(self, also: str = "") -> str:
         """The filter for whoever is in one of the groups, by the server's own rule."""
-        goals = map(escape_filter_chars, self._config.allow_groups)
+        goals = map(escape_filter_chars, self._wanted)
         return "(|" + "".join(f"({MEMBER_OF_CHAIN}={dn})" for dn in goals) + also + ")"
 
     def _by_primary_group(self, entry: Entry) -> bool:
@@ -79,7 +90,7 @@ class Groups:
     def _leads_in(self, group: str) -> bool:
         """Whether the group with this name (MS-ADTS 3.1.1.3.1.2.4) is one of them or in one."""
         if self._by_chain:
-            goals = map(escape_filter_chars, self._config.allow_groups)
+            goals = map(escape_filter_chars, self._wanted)
             also = "".join(f"(distinguishedName={dn})" for dn in goals)
             return bool(self._searches.itself(group, self._chain(also)))
         for found in self._searches.itself(group, "(objectClass=*)", attributes=("1.1",)):
@@ -88,7 +99,7 @@ class Groups:
 
     @cached_property
     def _goals(self) -> frozenset[Dn]:
-        return frozenset(map(parts_of, self._config.allow_groups))
+        return frozenset(map(parts_of, self._wanted))
 
     def _names(self, entry: Entry) -> bool:
         """Whether one of them names the entry itself: DN or login."""
@@ -100,7 +111,7 @@ class Groups:
         """Whom they name themselves. If some are left out, these are found group by group."""
         names = ("member", "uniqueMember", "memberUid")
         found: set[Dn] = set()
-        for dn in self._config.allow_groups:
+        for dn in self._wanted:
             for group in self._searches.itself(dn, "(objectClass=*)", attributes=names):
                 values = [v for name in names for v in group.attributes.get(name.lower(), ())]
                 found |= {parts_of(value.decode("utf-8", "replace")) for value in values}
@@ -122,6 +133,12 @@ class Groups:
 
     def _groups_of(self, members: list[str], also: str) -> dict[Dn, str]:
         """The groups that hold one of `members`: their names, by one spelling of them."""
+        key = (tuple(members), also)
+        if key not in self._told:
+            self._told[key] = self._asked(members, also)
+        return self._told[key]
+
+    def _asked(self, members: list[str], also: str) -> dict[Dn, str]:
         base = self._config.groups_base or self._config.base
         found: dict[Dn, str] = {}
         for begin in range(0, len(members), AT_ONCE):

@@ -44,6 +44,20 @@ class Directory:
 
         return self._connections.reached(ask)
 
+    def groups_of(
+        self, users: Mapping[str, User], groups: Mapping[str, str]
+    ) -> dict[str, tuple[str, ...]]:
+        """In which of `groups` (names, with their DNs) each of `users` is; asked in the same way.
+
+        Who can't be told is left out. LxcGpuError if a group isn't there.
+        """
+
+        def ask(server: Reached) -> dict[str, tuple[str, ...]]:
+            with self._connections.service(server) as service:
+                return everybody.groups_of(Searches(service, self._config), users, groups)
+
+        return self._connections.reached(ask, people=len(users) * len(groups))
+
     def look_up_all(self, users: Mapping[str, User]) -> dict[str, Found]:
         """What the directory says about each of `users`, asked by the service account.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from state.wire.findings import Area, Finding, Level
@@ -31,12 +31,13 @@ def directory_servers(iam: Iam) -> Iterator[Finding]:
     yield from listed
     if any(finding.level is Level.WRONG for finding in listed):
         return
+    groups = iam.config.usage.groups
     with ThreadPoolExecutor(len(config.servers)) as pool:
-        for findings in pool.map(lambda url: list(_server(config, url)), config.servers):
+        for findings in pool.map(lambda url: list(_server(config, url, groups)), config.servers):
             yield from findings
 
 
-def _server(config: DirectoryConfig, url: str) -> Iterator[Finding]:
+def _server(config: DirectoryConfig, url: str, groups: Mapping[str, str]) -> Iterator[Finding]:
     one = Connections(config.model_copy(update={"servers": (url,)}))
     try:
         certificate = list(certificates.judged(one, config, url))
@@ -46,7 +47,7 @@ def _server(config: DirectoryConfig, url: str) -> Iterator[Finding]:
         if config.bind_template:
             yield from _by_template(one, config, url)
         if config.bind_dn or not config.bind_template:
-            yield from _by_service(one, config, url)
+            yield from _by_service(one, config, url, groups)
     except (DirectoryDownError, WrongLoginError) as error:  # the latter: unwilling to look
         yield area.wrong(*why_down(error.details, url, config))
 
@@ -77,19 +78,23 @@ def _by_template(one: Connections, config: DirectoryConfig, url: str) -> Iterato
         )
 
 
-def _by_service(one: Connections, config: DirectoryConfig, url: str) -> Iterator[Finding]:
+def _by_service(
+    one: Connections, config: DirectoryConfig, url: str, groups: Mapping[str, str]
+) -> Iterator[Finding]:
     def ask(server: Reached) -> list[Finding]:
         with one.service(server) as connection:
-            return list(_places(Searches(connection, config), url))
+            return list(_places(Searches(connection, config), url, groups))
 
     yield from one.reached(ask)
 
 
-def _places(searches: Searches, url: str) -> Iterator[Finding]:
+def _places(searches: Searches, url: str, groups: Mapping[str, str]) -> Iterator[Finding]:
     """Whether the base and the groups are there, as the service account sees them."""
     config = searches.config
     who = f"as {config.bind_dn}" if config.bind_dn else "anonymously"
-    places = [(config.base, "base"), *((dn, "allow_groups") for dn in config.allow_groups)]
+    places = [(config.base, "[directory]: `base`")]
+    places += [(dn, "[directory]: `allow_groups`") for dn in config.allow_groups]
+    places += [(dn, f"[usage]: `groups`, {name}") for name, dn in groups.items()]
     missing = [
         (dn, setting)
         for dn, setting in places
@@ -99,7 +104,7 @@ def _places(searches: Searches, url: str) -> Iterator[Finding]:
     for dn, setting in missing:
         yield area.wrong(
             f"{url} has no entry {dn} (or doesn't show it to us).",
-            f"web.toml, [directory]: `{setting}`; or more rights for the account",
+            f"web.toml, {setting}; or more rights for the account",
         )
 
 

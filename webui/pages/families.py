@@ -57,7 +57,7 @@ GAUGES: Mapping[str, str] = {
     "user_idle_since_timestamp_seconds": "When a container that stands idle was last in use.",
 }
 """Every gauge, without the prefix, and what it says."""
-COUNTERS: Mapping[str, str] = {
+_OF_USERS = {
     "user_gpu_seconds_total": "GPUs held x seconds, in equal parts among those who hold one.",
     "user_gpu_busy_seconds_total": "The same, times utilisation.",
     "user_gpu_memory_byte_seconds_total": "Memory of GPUs held x seconds.",
@@ -65,6 +65,10 @@ COUNTERS: Mapping[str, str] = {
     "user_cpu_seconds_total": "Busy CPUs x seconds.",
     "user_gpu_reserved_seconds_total": "GPUs reserved x seconds.",
     "user_gpu_reserved_unused_seconds_total": "The same, while the user did not hold them.",
+}
+COUNTERS: Mapping[str, str] = _OF_USERS | {
+    name.replace("user_", "group_", 1): f"The same of a group's people. {says}"
+    for name, says in _OF_USERS.items()
 }
 """Every counter, since the web page was started."""
 

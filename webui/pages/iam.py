@@ -222,12 +222,15 @@ def _monitor(page: UserPage) -> dict[str, object]:
     """What this user holds now, and what they used this week and in the last one."""
     parts = services()
     if page.user is None:
-        return {"held": (), "used": {}, "weeks": ()}
+        return {"held": (), "used": False, "weeks": ()}
     seen = [each for _, each in sorted(parts.latest.all().items())]
-    sums = {row.key: row.sum for row in usage.by_week(parts.history.used_by(page.name, 2))}
-    now = parts.clock()
-    weeks = (("this week", this_week(now)), ("last week", this_week(now - 7 * 86_400)))
-    return {"held": holdings(page.name, seen), "used": sums, "weeks": weeks}
+    now, weeks = parts.clock(), []
+    for words, ago in (("this week", 0), ("last week", 7 * 86_400)):
+        lines = parts.history.used(this_week(now - ago))
+        mine = usage.added(each for each in lines if each.user == page.name)
+        weeks.append((words, mine, usage.share_in_words(mine.gpu, usage.added(lines).gpu)))
+    used = any(mine != usage.Sum() for _, mine, _ in weeks)
+    return {"held": holdings(page.name, seen), "used": used, "weeks": weeks}
 
 
 def _closed(page: UserPage) -> str:

@@ -59,6 +59,8 @@ def _fleet(parts: Services) -> Families:
             add_report(families, name, standing, behind)
     for server, users in parts.history.totals().items():
         add_totals(families, server, users)
+    for server, groups in parts.history.group_totals().items():
+        add_totals(families, server, groups, "group")
     return families
 
 
@@ -105,18 +107,20 @@ def add_report(families: Families, server: str, standing: Standing, behind: int 
     families.add("server_revision_info", 1, labels(server=server, revision=report.revision[:12]))
 
 
-def add_totals(families: Families, server: str, users: Mapping[str, Usage]) -> None:
-    """What one server's users used since the start."""
-    for user, usage in users.items():
-        who = labels(server=server, user=user)
-        families.add("user_gpu_seconds_total", usage.gpu, who)
-        families.add("user_gpu_busy_seconds_total", usage.gpu_busy, who)
-        families.add("user_gpu_memory_byte_seconds_total", usage.gpu_memory, who)
-        families.add("user_memory_byte_seconds_total", usage.memory, who)
-        families.add("user_cpu_seconds_total", usage.cpu, who)
+def add_totals(
+    families: Families, server: str, totals: Mapping[str, Usage], whose: str = "user"
+) -> None:
+    """What a server's users used since the start; or its groups, by `whose`."""
+    for name, usage in totals.items():
+        who = labels(server=server, **{whose: name})
+        families.add(f"{whose}_gpu_seconds_total", usage.gpu, who)
+        families.add(f"{whose}_gpu_busy_seconds_total", usage.gpu_busy, who)
+        families.add(f"{whose}_gpu_memory_byte_seconds_total", usage.gpu_memory, who)
+        families.add(f"{whose}_memory_byte_seconds_total", usage.memory, who)
+        families.add(f"{whose}_cpu_seconds_total", usage.cpu, who)
         if usage.reserved:
-            families.add("user_gpu_reserved_seconds_total", usage.reserved, who)
-            families.add("user_gpu_reserved_unused_seconds_total", usage.unused, who)
+            families.add(f"{whose}_gpu_reserved_seconds_total", usage.reserved, who)
+            families.add(f"{whose}_gpu_reserved_unused_seconds_total", usage.unused, who)
 
 
 def _add_machine(families: Families, server: str, load: ServerLoad) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain, islice
 
 from flask import Blueprint, Response, render_template, request
 
-from webui.monitor.past.records import Used
+from webui.config import OTHERS
+from webui.monitor.past.belonging import Belonging
+from webui.monitor.past.records import Heard, Used
 from webui.monitor.past.weeks import week_of
 from webui.monitor.shown import table, usage
 from webui.monitor.shown.people import People
@@ -17,7 +20,7 @@ from webui.services import services
 past = Blueprint("past", __name__)
 
 SHOWN_WEEKS = 12
-"""Of one person, so many weeks are shown."""
+"""Of one person or group, so many weeks are shown."""
 ALL = "all"
 """Instead of a week, for CSV: everything that is kept."""
 LONGEST = 128
@@ -30,51 +33,62 @@ class Asked:
     week: str
     user: str
     server: str
+    group: str
+    belonging: Belonging
+    """Who counts in which group."""
+
+    def on_server(self, each: Used | Heard) -> bool:
+        """Whether it is of a server that is asked for."""
+        return self.server in ("", each.server)
 
     def lets(self, each: Used) -> bool:
         """Whether a line is asked for."""
-        return (not self.user or each.user == self.user) and (
-            not self.server or each.server == self.server
-        )
+        group = not self.group or self.group in self.belonging.counted(each)
+        return group and self.user in ("", each.user) and self.on_server(each)
 
 
 @past.get("/monitor/history")
 def weeks() -> str:
-    """One week: by person, by server; of one person, the last weeks."""
+    """One week: by group, person and server; of one person or group, the last weeks."""
     parts = services()
-    reading = parts.source.current()
+    reading, history, groups = parts.source.current(), parts.history, parts.config.usage.groups
     people = People(reading.state)
-    known = parts.history.weeks()
+    known = history.weeks()
     asked = _asked(people, known)
-    of_week = [each for each in parts.history.used(asked.week) if asked.server in ("", each.server)]
+    of_week = [each for each in history.used(asked.week) if asked.on_server(each)]
     used = [each for each in of_week if asked.lets(each)]
     total, all_used = usage.added(used), usage.added(of_week)
-    heard = [h for h in parts.history.heard(asked.week) if asked.server in ("", h.server)]
-    ever = parts.history.used_by(asked.user, SHOWN_WEEKS) if asked.user else ()
-    mine = [each for each in ever if asked.lets(each)]
+    heard = [each for each in history.heard(asked.week) if asked.on_server(each)]
+    lately = [each for each in _lately(asked, known) if asked.lets(each)]
     return render_template(
         "usage.html",
         reading=reading,
-        problem=parts.history.problem,
+        problem=history.problem,
+        unasked=parts.memberships.problem,
         asked=asked,
         weeks=[(week, usage.days_in_words(week)) for week in known],
         days=usage.days_in_words(asked.week),
         servers=sorted({*reading.state.servers, *(each.server for each in heard)}),
+        choices=[*sorted(groups, key=str.casefold), OTHERS] if groups else [],
         person=people.named(asked.user) if asked.user else None,
         total=total,
         share=usage.share_in_words(total.gpu, all_used.gpu),
-        reserved=usage.added([*used, *mine]).reserved > 0,
+        reserved=usage.added([*used, *lately]).reserved > 0,
         there=sum(each.gpu_hours for each in heard),
+        groups=usage.by_group(used, asked.belonging, groups, all_used.gpu) if groups else (),
         people=usage.by_person(used, people, all_used.gpu),
         by_server=usage.by_server(used, heard, asked.week, parts.clock()),
-        by_week=usage.by_week(mine),
-        all_weeks=usage.added(mine),
+        by_week=usage.by_week(lately),
+        all_weeks=usage.added(lately),
     )
 
 
 @past.get("/monitor/history.csv")
 def as_table() -> Response:
-    """The same lines as CSV: of one week, or of `week=all`, sent while they are read."""
+    """The same lines as CSV: of one week or of `week=all`, by person or `by=group`.
+
+    Sent while they are read.
+    """
     parts = services()
     people = People(parts.source.current().state)
     known = parts.history.weeks()
@@ -82,12 +96,26 @@ def as_table() -> Response:
     asked = _asked(people, known)
     weeks = known if everything else [week for week in known if week == asked.week]
     lines = (filter(asked.lets, each) for each in parts.history.lines(weeks))
-    texts = table.by_person(lines, people)
+    grouped = request.args.get("by") == "group"
+    texts = (
+        table.by_group(lines, asked.belonging, asked.group)
+        if grouped
+        else table.by_person(lines, people, asked.belonging)
+    )
     first = "".join(islice(texts, 2))  # what can't be read is told before anything is sent
     answer = Response(chain([first], texts), content_type=table.CONTENT_TYPE)
-    name = ALL if everything else asked.week
+    name = f"{'groups-' * grouped}{ALL if everything else asked.week}"
     answer.headers["Content-Disposition"] = f'attachment; filename="gpu-hours-{name}.csv"'
     return answer
+
+
+def _lately(asked: Asked, known: tuple[str, ...]) -> Iterable[Used]:
+    """The last weeks of one person or group; of everybody, nothing."""
+    history = services().history
+    if asked.user:
+        return history.used_by(asked.user, SHOWN_WEEKS)
+    latest = known[:SHOWN_WEEKS] if asked.group else ()
+    return (each for week in latest for each in history.used(week))
 
 
 def this_week(now: float) -> str:
@@ -96,10 +124,12 @@ def this_week(now: float) -> str:
 
 
 def _asked(people: People, known: tuple[str, ...]) -> Asked:
-    given = request.args
+    given, groups = request.args, services().config.usage.groups
     week = given.get("week", "")
     return Asked(
         week=week if week in known else (known[0] if known else ""),
         user=people.called(given.get("user", "").strip()[:LONGEST]),
         server=given.get("server", "").strip()[:LONGEST],
+        group=given.get("group", "").strip()[:LONGEST] if groups else "",
+        belonging=services().history.belonging() if groups else Belonging(),
     )

@@ -42,6 +42,13 @@ def test_little_needs_to_be_said():
         ("[directory]", '[directory]\nbind_dn = "cn=x"', "bind_dn needs bind_password_file"),
         ("[directory]", '[directory]\nbind_template = "uid=x"', "must hold {login}"),
         ("[directory]", "[directory", "web.toml: "),
+        (
+            "[directory]",
+            "[usage.groups]\nVision = 'vision'\n[directory]",
+            "Vision: is no name such",
+        ),
+        ("[directory]", "[usage.groups]\nOthers = 'cn=x'\n[directory]", "and not `others`"),
+        ("[directory]", "[usage.groups]\n'a;b' = 'cn=x'\n[directory]", "usage.groups.a;b"),
     ],
 )
 def test_every_mistake_is_named_with_its_place(old, new, said):
@@ -66,6 +73,16 @@ def test_passwords_in_the_clear_need_loud_words():
         parse(off, "web.toml")
     loud = off.replace("[directory]", "[directory]\ndangerously_unencrypted = true")
     assert parse(loud, "web.toml").directory.dangerously_unencrypted
+
+
+def test_groups_are_named_and_need_somebody_who_asks():
+    given = GOOD + '[usage]\ngroups = {"Vision" = "cn=vision,ou=groups,dc=mylab,dc=com"}\n'
+    assert parse(given, "web.toml").usage.groups == {
+        "Vision": "cn=vision,ou=groups,dc=mylab,dc=com"
+    }
+    template = given.replace("[directory]", '[directory]\nbind_template = "{login}@mylab.com"')
+    with pytest.raises(ConfigError, match="need a service account"):
+        parse(template, "web.toml")
 
 
 def test_a_missing_file_says_who_writes_it(tmp_path):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import date, timedelta
 from pathlib import Path
@@ -22,6 +22,7 @@ from webui.background import every
 from webui.events import Code
 from webui.monitor.past import weeks as by_week
 from webui.monitor.past.accounting import Levels, Usage
+from webui.monitor.past.belonging import Belonging
 from webui.monitor.past.ledger import Ledger, Unwritten, day_of
 from webui.monitor.past.minutes import MINUTE, Minutes
 from webui.monitor.past.records import Heard, Point, Used
@@ -47,18 +48,21 @@ class History:
         path: Path,
         keep_plots_days: int = 2,
         keep_use_days: int = 730,
+        groups: Collection[str] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._path = path
         self._plot_minutes = keep_plots_days * DAY // MINUTE
         self._use_days = keep_use_days
         self._clock = clock
-        self._ledger = Ledger(self._plot_minutes)
+        self._ledger = Ledger(self._plot_minutes, groups)
         self._store: Store | None = None
         self._loaded = False
         self._damage: DamagedError | None = None
         """What a reader came upon; who writes puts the file aside."""
         self._writing = Lock()
+        self._belonging: Mapping[str, tuple[str, ...]] | None = None
+        """Who is in which groups, where that isn't written yet."""
         self._cached: dict[Hashable, object] = {}
         self._stop = Event()
         self._thread: Thread | None = None
@@ -75,6 +79,20 @@ class History:
     def totals(self) -> Mapping[str, Mapping[str, Usage]]:
         """What was used since the start, by server and user."""
         return self._ledger.totals()
+
+    def group_totals(self) -> Mapping[str, Mapping[str, Usage]]:
+        """The same by server and group, of those that are configured."""
+        return self._ledger.group_totals()
+
+    def belong(self, groups: Mapping[str, tuple[str, ...]]) -> None:
+        """From now on, each of these users is in these groups; of others, nothing was learnt."""
+        self._ledger.belong(groups)
+        with self._writing:
+            self._belonging = {**(self._belonging or {}), **groups}
+
+    def belonging(self) -> Belonging:
+        """Who was in which groups, as of a minute ago."""
+        return self._read("belonging", lambda s: s.belonging(), Belonging())
 
     def points(self, server: str, since: float, step: float) -> tuple[Point, ...]:
         """One for each `step` (whole minutes, in seconds) that begins after `since` until now.
@@ -161,7 +179,7 @@ class History:
         try:
             if self._damage is not None:
                 raise self._damage
-            self._opened().add(*_rows(unwritten))
+            self._add(unwritten)
         except DamagedError as error:
             self._damage = None
             if self._store is not None:
@@ -172,7 +190,17 @@ class History:
                 raise
             said = {"path": self._path, "aside": aside, "details": error.details}
             events.warning(log, Code.USE_DAMAGED, **said)
-            self._opened().add(*_rows(unwritten))
+            self._add(unwritten)
+
+    def _add(self, unwritten: Unwritten) -> None:
+        store = self._opened()
+        if self._belonging is not None:
+            store.belong(self._week(), self._belonging)
+            self._belonging = None
+        store.add(*_rows(unwritten))
+
+    def _week(self) -> str:
+        return by_week.week_of(day_of(self._clock()))
 
     def _opened(self) -> Store:
         if self._store is not None and self._store.gone:
@@ -185,9 +213,12 @@ class History:
                 with ExitStack() as unless_read:
                     unless_read.callback(store.close)
                     minutes = store.minutes(now - self._plot_minutes, now)
+                    belonging, week = store.belonging(), self._week()
                     unless_read.pop_all()
                 for each in minutes:
                     self._ledger.remember(*each)
+                kept = {user: belonging.of(user, week) or () for user in belonging.since}
+                self._ledger.belong({**kept, **(self._belonging or {})})
                 self._loaded = True
             self._store = store
         return self._store
@@ -213,7 +244,8 @@ class History:
         monday = oldest - timedelta(days=oldest.weekday())
         with self._writing:
             try:
-                self._store.forget(int(now // MINUTE) - self._plot_minutes, monday.isoformat())
+                minute, first = int(now // MINUTE) - self._plot_minutes, monday.isoformat()
+                self._store.forget(minute, first, by_week.week_of(first))
             except LxcGpuError as error:
                 self._trouble(error)
 

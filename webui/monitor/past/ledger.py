@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from threading import Lock
 
 from state.wire.server_load import ServerLoad
+from webui.config import OTHERS
 from webui.monitor.past.accounting import Levels, Step, Usage, step
 from webui.monitor.past.minutes import MINUTE, Minutes
 
@@ -45,14 +46,17 @@ class Unwritten:
 class Ledger:
     """Takes each load, for many threads."""
 
-    def __init__(self, minutes: int) -> None:
-        """Plots go back by so many `minutes`."""
+    def __init__(self, minutes: int, groups: Collection[str] = ()) -> None:
+        """Plots go back by so many `minutes`; these `groups` are added up."""
         self._size = minutes
         self._lock = Lock()
         self._heard: dict[str, float] = {}
         self._unwritten = Unwritten()
         self._named: dict[str, tuple[str, set[str]]] = {}
         self._totals: dict[str, dict[str, Usage]] = {}
+        self._groups = frozenset(groups)
+        self._of_user: dict[str, tuple[str, ...]] = {}
+        self._group_totals: dict[str, dict[str, Usage]] = {}
         self._minutes: dict[str, Minutes] = {}
 
     def note(self, server: str, load: ServerLoad, at: float) -> None:
@@ -95,6 +99,17 @@ class Ledger:
         with self._lock:
             return {server: dict(users) for server, users in self._totals.items()}
 
+    def belong(self, groups: Mapping[str, tuple[str, ...]]) -> None:
+        """From now on, each of these users counts in these groups, too."""
+        with self._lock:
+            for user, names in groups.items():
+                self._of_user[user] = tuple(name for name in names if name in self._groups)
+
+    def group_totals(self) -> Mapping[str, Mapping[str, Usage]]:
+        """By server and group: all since the start, or since groups were known."""
+        with self._lock:
+            return {server: dict(groups) for server, groups in self._group_totals.items()}
+
     def _count(self, server: str, taken: Step, at: float) -> None:
         day, minute = day_of(at), int(at // MINUTE)
         self._ring(server).add(minute, taken.levels)
@@ -117,9 +132,18 @@ class Ledger:
             if user in names or len(names) < MOST_USERS:
                 names.add(user)
                 found.append((user, usage))
+                self._count_groups(server, user, usage)
             if user in totals or len(totals) < MOST_USERS:
                 totals[user] = totals.get(user, Usage()) + usage
         return found
+
+    def _count_groups(self, server: str, user: str, usage: Usage) -> None:
+        """Once it is known who is in which; before, somebody of a group would count as another."""
+        if not self._groups or not self._of_user:
+            return
+        totals = self._group_totals.setdefault(server, {})
+        for group in self._of_user.get(user) or (OTHERS,):
+            totals[group] = totals.get(group, Usage()) + usage
 
     def _ring(self, server: str) -> Minutes:
         return self._minutes.setdefault(server, Minutes(self._size))

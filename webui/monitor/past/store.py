@@ -6,15 +6,17 @@ Times are ours; days and weeks are UTC.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 from state.errors import LxcGpuError
 from webui.monitor.past.accounting import Levels, Usage
+from webui.monitor.past.belonging import Belonging
 
 VERSION = 1
 """Of the tables. A higher one is a newer lxc-gpu's, that this one can't write.
@@ -46,6 +48,12 @@ PRAGMA user_version = {VERSION};
 """
 
 
+_BELONGS = """
+CREATE TABLE IF NOT EXISTS belongs (user TEXT, week TEXT, names TEXT NOT NULL,
+    PRIMARY KEY (user, week)) WITHOUT ROWID
+"""
+
+
 def _adding(table: str, keys: list[str], values: list[str]) -> str:
     places = ", ".join("?" * (len(keys) + len(values)))
     more = ", ".join(f"{name} = {name} + excluded.{name}" for name in values)
@@ -57,6 +65,14 @@ def _adding(table: str, keys: list[str], values: list[str]) -> str:
 
 _ADD_MINUTES = _adding("minutes", ["server", "minute"], _LEVELS)
 _ADD_USE = _adding("use", ["day", "server", "user"], _USAGE)
+_ADD_BELONGS = (
+    "INSERT INTO belongs VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET names = excluded.names"
+)
+_FORGET_BELONGS = """
+DELETE FROM belongs WHERE week < :oldest AND (user NOT IN (SELECT user FROM use) OR EXISTS (
+    SELECT 1 FROM belongs AS later
+    WHERE later.user = belongs.user AND later.week > belongs.week AND later.week <= :oldest))
+"""
 _ADD_HEARD = _adding("heard", ["day", "server"], ["seconds", "gpus"])
 
 
@@ -123,12 +139,31 @@ class Store:
             database.executemany(_ADD_USE, rows)
             database.executemany(_ADD_HEARD, ((h.day, h.server, h.seconds, h.gpus) for h in heard))
 
-    def forget(self, before_minute: int, before_day: str) -> None:
-        """Delete what is older."""
+    def belong(self, week: str, groups: Mapping[str, tuple[str, ...]]) -> None:
+        """Each of these users is in these groups, from `week` on."""
+        before = self.belonging()
+        changed = [
+            (user, week, json.dumps(names))
+            for user, names in groups.items()
+            if before.of(user, week) != names
+        ]
+        with _in_words(self._path), self._database as database:
+            database.executemany(_ADD_BELONGS, changed)
+
+    def belonging(self) -> Belonging:
+        """Who was in which groups since when."""
+        since: dict[str, list[tuple[str, tuple[str, ...]]]] = {}
+        for user, week, names in self._read("SELECT * FROM belongs ORDER BY user, week"):
+            since.setdefault(user, []).append((week, tuple(json.loads(names))))
+        return Belonging(since)
+
+    def forget(self, before_minute: int, before_day: str, before_week: str) -> None:
+        """Delete what is older; of groups, what no use that is kept asks for."""
         with _in_words(self._path), self._database as database:
             database.execute("DELETE FROM minutes WHERE minute < ?", (before_minute,))
             database.execute("DELETE FROM use WHERE day < ?", (before_day,))
             database.execute("DELETE FROM heard WHERE day < ?", (before_day,))
+            database.execute(_FORGET_BELONGS, {"oldest": before_week})
 
     def minutes(self, first: int, last: int) -> list[tuple[str, int, Levels]]:
         """All from the minute `first` to the minute `last`, the oldest first."""
@@ -188,6 +223,7 @@ class Store:
         for name in _USAGE:
             if name not in found:
                 self._database.execute(f"ALTER TABLE use ADD COLUMN {name} {_REAL}")
+        self._database.execute(_BELONGS)
 
 
 def _inode(path: Path) -> int | None:

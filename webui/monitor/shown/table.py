@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
+from webui.monitor.past.belonging import Belonging
 from webui.monitor.past.records import Used
 from webui.monitor.shown.people import People
 
@@ -17,7 +18,8 @@ NUMBERS = (
     "gpu_reserved_hours", "gpu_reserved_unused_hours",
 )  # fmt: skip
 """Fields of `Used`, and columns by the same names."""
-COLUMNS = ("week", "server", "user", "name", *NUMBERS)
+OF_PERSON = ("week", "server", "user", "name", *NUMBERS, "groups")
+OF_GROUP = ("week", "server", "group", "people", *NUMBERS)
 _FORMULA = re.compile(
     r"^(?=[\t\r\n])|(^|[;,|\t\r\n])(?=\s*[=+\-@\N{FULLWIDTH EQUALS SIGN}"
     r"\N{FULLWIDTH PLUS SIGN}\N{FULLWIDTH HYPHEN-MINUS}\N{FULLWIDTH COMMERCIAL AT}])"
@@ -26,20 +28,35 @@ _FORMULA = re.compile(
 what some take for the end of one."""
 
 
-def by_person(weeks: Iterable[Iterable[Used]], people: People) -> Iterator[str]:
+def by_person(
+    weeks: Iterable[Iterable[Used]], people: People, belonging: Belonging
+) -> Iterator[str]:
     """A header, then a line for each week, server and user; no cell is a formula."""
-    yield _lines([COLUMNS])
+    yield _lines([OF_PERSON])
     for lines in weeks:
-        yield _lines([*_words(each, people), *_numbers(each)] for each in lines)
+        yield _lines(
+            [each.week, each.server, each.user, people.named(each.user).name, *_numbers([each]),
+             "; ".join(belonging.of(each.user, each.week) or ())]
+            for each in lines
+        )  # fmt: skip
 
 
-def _words(each: Used, people: People) -> list[str]:
-    words = (each.week, each.server, each.user, people.named(each.user).name)
-    return [_text(word) for word in words]
+def by_group(
+    weeks: Iterable[Iterable[Used]], belonging: Belonging, group: str = ""
+) -> Iterator[str]:
+    """The same for each week, server and group; of one `group`, or all."""
+    yield _lines([OF_GROUP])
+    for lines in weeks:
+        found: dict[tuple[str, str, str], list[Used]] = {}
+        for each in lines:
+            for name in belonging.counted(each):
+                if group in ("", name):
+                    found.setdefault((each.week, each.server, name), []).append(each)
+        yield _lines([*place, str(len(of)), *_numbers(of)] for place, of in sorted(found.items()))
 
 
-def _numbers(each: Used) -> list[str]:
-    return [f"{getattr(each, name):.3f}" for name in NUMBERS]
+def _numbers(lines: Sequence[Used]) -> list[str]:
+    return [f"{sum(getattr(each, name) for each in lines):.3f}" for name in NUMBERS]
 
 
 def _text(word: str) -> str:
@@ -49,5 +66,5 @@ def _text(word: str) -> str:
 
 def _lines(rows: Iterable[Sequence[str]]) -> str:
     text = io.StringIO()
-    csv.writer(text).writerows(rows)
+    csv.writer(text).writerows([_text(word) for word in row] for row in rows)
     return text.getvalue()

@@ -1,15 +1,17 @@
-"""Weeks of use, added up for people: by person, by server, by week. Pure.
+"""Weeks of use, added up for people: by person, group, server and week. Pure.
 
 Shares, and no ranking: people stand by their names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 
 from state.wire.server_load import SYSTEM
+from webui.config import OTHERS
+from webui.monitor.past.belonging import Belonging
 from webui.monitor.past.records import Heard, Used
 from webui.monitor.past.weeks import days_of
 from webui.monitor.shown.amounts import Bar, share_of
@@ -42,11 +44,13 @@ class Row:
     """One line of a table."""
 
     key: str
-    """The user, the server or the week."""
+    """The user, the group, the server or the week."""
     sum: Sum
     bar: Bar
-    """GPU-hours: of a person against all that were held, else against the longest bar."""
+    """GPU-hours: of a person or group against all that were held, else against the longest bar."""
     person: Person | None = None
+    people: int = 0
+    """Of a group: who used something."""
     share: str = ""
     """Of all GPU-hours that were held, in words."""
     heard: Bar | None = None
@@ -68,6 +72,24 @@ def by_person(used: Iterable[Used], people: People, held: float) -> tuple[Row, .
     sums = _sums((each for each in used if each.user != SYSTEM), lambda each: each.user)
     rows = (_part(Row(user, sums[user], _NONE, people.named(user)), held) for user in sums)
     return tuple(sorted(rows, key=lambda row: (_name(row).casefold(), row.key)))
+
+
+def by_group(
+    used: Iterable[Used], belonging: Belonging, groups: Collection[str], held: float
+) -> tuple[Row, ...]:
+    """A row for each group, by their names, others last; `groups` stand there without use, too.
+
+    Somebody in several groups counts in each, so they may come to more than is `held`.
+    """
+    lines: dict[str, list[Used]] = {name: [] for name in groups}
+    for each in used:
+        for name in belonging.counted(each):
+            lines.setdefault(name, []).append(each)
+    rows = (
+        _part(Row(name, added(of), _NONE, people=len({each.user for each in of})), held)
+        for name, of in lines.items()
+    )
+    return tuple(sorted(rows, key=lambda row: (row.key == OTHERS, row.key.casefold())))
 
 
 def by_week(used: Iterable[Used]) -> tuple[Row, ...]:

@@ -70,6 +70,7 @@ def everything(families: Families) -> None:
     report = Report("gpu17", "abcdef0123456789", NOW, 0.4)
     add_report(families, "gpu17", Standing(Outcome("gpu17", Phase.CONVERGED, ""), report, NOW), 0)
     add_totals(families, "gpu17", {"ann": Usage(1, 2, 3, 4, 5, 7, 6), "bob": Usage(1)})
+    add_totals(families, "gpu17", {"Vision": Usage(1, 2, 3, 4, 5, 7, 6)}, "group")
 
 
 def text(families: Families) -> str:
@@ -116,8 +117,8 @@ def test_no_pids_and_no_full_names():
     families = Families()
     everything(families)
     labels = set(re.findall(r'(\w+)="', text(families)))
-    assert labels == {"server", "uuid", "user", "mountpoint", "device", "code", "index", "model",
-                      "gpu", "loaded", "installed", "revision"}  # fmt: skip
+    assert labels == {"server", "uuid", "user", "group", "mountpoint", "device", "code", "index",
+                      "model", "gpu", "loaded", "installed", "revision"}  # fmt: skip
 
 
 def test_a_silent_server_has_none_of_what_it_said_last():

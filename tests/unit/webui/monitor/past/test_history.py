@@ -363,6 +363,66 @@ def test_an_older_one_goes_on_with_what_this_one_made(history, clock, tmp_path):
     assert {each.user for each in history.used("2026-W48")} == {"ann", "bob"}
 
 
+def test_groups_are_kept_and_a_past_week_stays_as_it_was(history, clock, tmp_path):
+    history.belong({"ann": ("Vision",), "bob": ()})
+    hear(history, clock, 65, gpu(0, "ann"), gpu(1, "bob"))
+    history.flush()
+    clock.now += 7 * 86_400
+    history.belong({"bob": ("Vision",)})  # ann has left: nothing is learnt of her any more
+    history.flush()
+    again = History(tmp_path / "history.db", clock=clock, groups=("Vision",))
+    again.flush()
+    kept = again.belonging()
+    assert [kept.of("ann", week) for week in ("2026-W48", "2026-W49")] == [("Vision",)] * 2
+    assert [kept.of("bob", week) for week in ("2026-W48", "2026-W49")] == [(), ("Vision",)]
+    hear(again, clock, 65, gpu(0, "ann", "bob"), gpu(1, "chi"))
+    totals = again.group_totals()["gpu17"]
+    assert (totals["Vision"].gpu, totals["others"].gpu) == (60, 60)
+
+
+def test_the_same_groups_each_hour_are_written_once(history, clock, tmp_path):
+    for _ in range(5):
+        history.belong({"ann": ("Vision",)})
+        history.flush()
+        clock.now += 7 * 86_400
+    rows = sqlite3.connect(tmp_path / "history.db").execute("SELECT * FROM belongs").fetchall()
+    assert rows == [("ann", "2026-W48", '["Vision"]')]
+
+
+def test_groups_that_could_not_be_written_are_written_later(clock, tmp_path):
+    history = History(tmp_path / "missing" / "history.db", clock=clock)
+    history.belong({"ann": ("Vision",)})
+    history.flush()
+    (tmp_path / "missing").mkdir()
+    history.flush()
+    assert history.belonging().of("ann", "2026-W48") == ("Vision",)
+
+
+def test_until_groups_are_known_nobody_counts_as_one_of_the_others(tmp_path, clock):
+    history = History(tmp_path / "history.db", clock=clock, groups=("Vision",))
+    hear(history, clock, 65, gpu(0, "ann"))
+    assert history.group_totals() == {}
+    history.belong({"ann": ("Vision", "no longer configured")})
+    hear(history, clock, 60, gpu(0, "ann"))
+    assert set(history.group_totals()["gpu17"]) == {"Vision"}
+
+
+def test_groups_are_forgotten_with_the_last_use(tmp_path, clock):
+    history = History(tmp_path / "history.db", keep_use_days=7, clock=clock)
+    history.belong({"ann": ("Vision",), "bob": ("Vision",)})
+    hear(history, clock, 65, gpu(0, "ann"), gpu(1, "bob"))
+    history.flush()
+    for _ in range(3):
+        clock.now += 7 * 86_400
+        hear(history, clock, 65, gpu(0, "bob"))
+        history.belong({"bob": (f"group of {clock.now:.0f}",)})
+        history.flush()
+    history._forget()
+    history.flush()
+    assert set(history.belonging().since) == {"bob"}
+    assert [week for week, _ in history.belonging().since["bob"]] == ["2026-W50", "2026-W51"]
+
+
 def test_what_is_old_is_deleted_and_no_week_in_part(tmp_path, clock):
     history = History(tmp_path / "history.db", keep_use_days=10, clock=clock)
     for _ in range(21):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from tests.unit.state.state_files import state
+from webui.monitor.past.belonging import Belonging
 from webui.monitor.past.records import Heard, Used
 from webui.monitor.shown import usage
 from webui.monitor.shown.people import People
@@ -35,6 +36,19 @@ def test_people_stand_by_their_names_with_shares_and_without_a_ranking():
     assert (ann.sum.gpu, ann.share, ann.sum.at_work.words) == (40.0, "17 %", "50 %")
     assert (ann.sum.cpu, ann.sum.memory, ann.sum.gpu_memory) == (6.0, 16.0, 80.0)
     assert [row.share for row in usage.by_person(lines[3:5], PEOPLE, 0.0)] == [""]
+
+
+def test_who_is_in_several_groups_counts_in_each_and_who_is_in_none_as_another():
+    both = {"ann": [(WEEK, ("Robotics", "vision"))], "lqchen": [(WEEK, ("vision",))]}
+    lines = (*LINES[:3], used("gpu17", "bea", 40.0))
+    groups = ("vision", "Robotics", "Empty")
+    rows = usage.by_group(lines, Belonging(both), groups, 160.0)
+    assert [(row.key, row.sum.gpu, row.share, row.people) for row in rows] == [
+        ("Empty", 0.0, "0 %", 0),
+        ("Robotics", 40.0, "25 %", 1),
+        ("vision", 120.0, "75 %", 2),
+        ("others", 40.0, "25 %", 1),
+    ]
 
 
 def test_by_server_with_how_much_was_heard():
