@@ -31,8 +31,10 @@ UNUSED_UNITS = ("lxc.service", "lxc-net.service", "lxc-monitord.service")
 ENABLED_UNITS = (
     "lxc-gpu-root.socket", "lxc-gpu-reconcile.timer", "lxc-gpu-watch.service",
     "lxc-gpu-idleness.timer", "lxc-gpu-snapshots.timer", "lxc-gpu-announced.timer",
-    "lxc-gpu-reservations.timer",
+    "lxc-gpu-reservations.timer", "lxc-gpu-loaded.service",
 )  # fmt: skip
+LOADED = ("lxc-gpu-watch.service", "lxc-gpu-loaded.service")
+"""What has its code loaded all the time."""
 AT_WORK = ("lxc-gpu-spares.service", "lxc-gpu-snapshots.service")
 """What may just be at work, and would go on without its code."""
 AT_BOOT = ("lxc-gpu-come-back.service", "lxcfs.service")
@@ -141,7 +143,7 @@ def _server(steps: Steps, options: argparse.Namespace) -> None:
     _units(steps)
     if new_code:
         places.ROUND_SINCE_BOOT.unlink(missing_ok=True)  # what an upgrade changes is no drift
-        command.run(["systemctl", "try-restart", "lxc-gpu-watch.service"])
+        command.run(["systemctl", "try-restart", *LOADED])
     _sshd(steps)
     _kernel_settings(steps)
     _apparmor(steps)

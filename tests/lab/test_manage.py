@@ -451,3 +451,33 @@ sys.exit()"""
         done = untouched.sh("runuser -u ann -- ls /etc/lxc-gpu/keys /var/lib/lxc-gpu/host_keys "
                             "/var/lib/lxc-gpu 2>&1 || true")  # fmt: skip
         assert done.stdout.count("Permission denied") == 3
+
+
+class TestLoaded:
+    """The root helper that is loaded before it is asked (`shells.helper.loaded`)."""
+
+    STATUS = "runuser -u lqchen -- /usr/local/lib/lxc-gpu/login-shell -c status"
+
+    def test_it_is_in_the_request_s_unit_and_ends_with_it(self, untouched: Host) -> None:
+        children = """
+            main=$(systemctl show --property=MainPID --value lxc-gpu-loaded)
+            cat /proc/$main/task/$main/children"""
+        ask = f"timeout 40 python3 -c {shlex.quote(ASK)} pass >/dev/null"
+        untouched.sh(f"runuser -u lqchen -- {ask} 2>&1 &")
+        eventually(lambda: bool(untouched.sh(children).stdout.strip()))
+        (child,) = untouched.sh(children).stdout.split()
+        eventually(lambda: "/lxc-gpu-root@" in untouched.read(f"/proc/{child}/cgroup"))
+        untouched.sh("systemctl kill --signal=KILL 'lxc-gpu-root@*'")
+        eventually(lambda: not untouched.sh(children).stdout.strip())
+
+    def test_who_hangs_or_is_gone_is_in_nobody_s_way(self, untouched: Host) -> None:
+        untouched.sh("systemctl kill --signal=STOP lxc-gpu-loaded")
+        try:
+            assert untouched.sh(self.STATUS).ok
+        finally:
+            untouched.sh("systemctl kill --signal=CONT lxc-gpu-loaded")
+        untouched.sh("systemctl stop lxc-gpu-loaded")
+        try:
+            assert untouched.sh(self.STATUS).ok
+        finally:
+            untouched.sh("systemctl start lxc-gpu-loaded")

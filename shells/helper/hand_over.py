@@ -1,0 +1,40 @@
+"""Has a request done by the root helper that is loaded already (`shells.helper.loaded`).
+
+This runs first at each request, so it loads nothing but what Python has built in. Who can't be
+reached, or is of another release, does nothing, and the request is done here.
+"""
+
+from __future__ import annotations
+
+import sys
+from _socket import AF_UNIX, SCM_RIGHTS, SOCK_SEQPACKET, SOL_SOCKET, socket  # without selectors
+
+SOCKET = "/run/lxc-gpu/loaded.sock"
+PATIENCE = 2.0
+"""Seconds that it may take to be ready: usually it is at once."""
+READY, GO = b"ready", b"go"
+_STANDARD = (0, 1, 2)
+
+
+def handed_over(release: str, unit: str) -> int | None:
+    """The exit status of the request on stdin; None if nothing was begun, nor will be.
+
+    `release` is the folder of the code that may do it, `unit` the one that this runs in.
+    """
+    channel = socket(AF_UNIX, SOCK_SEQPACKET)
+    channel.settimeout(PATIENCE)
+    descriptors = b"".join(each.to_bytes(4, sys.byteorder) for each in _STANDARD)
+    try:
+        channel.connect(SOCKET)
+        message = f"{release}\n{unit}".encode()
+        channel.sendmsg([message], [(SOL_SOCKET, SCM_RIGHTS, descriptors)])
+        if channel.recv(len(READY)) != READY:
+            return None
+        channel.settimeout(None)
+        channel.send(GO)  # only now it begins: whoever gave up has said nothing
+    except OSError:
+        return None
+    try:
+        return (channel.recv(1) or b"\1")[0]
+    except OSError:
+        return 1

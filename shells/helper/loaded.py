@@ -1,0 +1,122 @@
+"""The root helper, loaded once: for each request it forks a child that needn't load it again.
+
+The child does what the request's own process (`setup/executables/root`) would have done, and is to
+the server what that one is: in the request's unit, with its bounds, its end and its name in the
+journal; where it can't be just that, it does nothing. The process here reads no request, and keeps
+nothing of one.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import socket
+import struct
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+
+from reconciler.children.inside import CGROUPS, cgroups_of
+from shells.helper import root
+from shells.helper.hand_over import GO, PATIENCE, READY, SOCKET
+
+LIFE = 3600.0
+"""Seconds after which it ends, and systemd starts another one: Python may have been upgraded."""
+LONGEST = 1024
+"""Bytes: the paths of a release and of a unit."""
+OFTEN = (
+    "reconciler.kinds.containers.cpu_set", "reconciler.requests.needed",
+    "reconciler.requests.prepare", "shells.helper.rounds", "shells.verbs.gpus",
+    "shells.verbs.start", "shells.verbs.status",
+)  # fmt: skip
+"""What is loaded besides the root helper itself; all other verbs are loaded when asked for."""
+_STANDARD = (0, 1, 2)
+_BOUNDS = ("Cap", "NoNewPrivs", "Seccomp", "Umask")
+"""Lines of /proc/PID/status (proc(5))."""
+_NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Fork for each request until it is time for another process. `argv`: our release's folder."""
+    for name in OFTEN:
+        import_module(name)
+    gc.collect()
+    gc.freeze()  # children don't copy these pages only to look at them
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for children (sigaction(2))
+    end = time.monotonic() + LIFE
+    with _listening() as listener:
+        while (left := end - time.monotonic()) > 0:
+            listener.settimeout(left)
+            with suppress(OSError):  # no room for a child: the request's own process does it
+                connection, _ = listener.accept()
+                with connection:
+                    if os.fork() == 0:
+                        listener.close()
+                        _child(connection, argv[0])
+    return 0
+
+
+def _listening() -> socket.socket:
+    Path(SOCKET).unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    before = os.umask(0o177)  # for root alone
+    listener.bind(SOCKET)
+    os.umask(before)
+    listener.listen(socket.SOMAXCONN)
+    return listener
+
+
+def _child(connection: socket.socket, release: str) -> None:
+    """Do one request; never returns."""
+    status = 1
+    try:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        unit = _taken_over(connection, release)
+        if unit is not None:
+            status = root.main([unit])
+            connection.send(bytes([status]))
+    finally:
+        os._exit(status)
+
+
+def _taken_over(connection: socket.socket, release: str) -> str | None:
+    """Become a process of the request's unit, with its connection; its name.
+
+    None if it isn't to be done here, or no longer.
+    """
+    connection.settimeout(PATIENCE)
+    size = struct.calcsize("3i")
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+    pid, uid, _ = struct.unpack("3i", raw)
+    message, descriptors, _, _ = socket.recv_fds(connection, LONGEST, len(_STANDARD))
+    wanted, _, unit = message.decode().partition("\n")
+    if uid != 0 or wanted != release or len(descriptors) != len(_STANDARD):
+        return None
+    for standard, descriptor in zip(_STANDARD, descriptors, strict=True):
+        os.dup2(descriptor, standard)
+        os.close(descriptor)
+    os.setsid()
+    _join_groups_of(pid)
+    if _bounds(os.getpid()) != _bounds(pid):
+        return None
+    connection.send(READY)
+    return unit if connection.recv(len(GO)) == GO else None
+
+
+def _join_groups_of(pid: int) -> None:
+    for path in cgroups_of(Path(f"/proc/{pid}/cgroup").read_text()):
+        with suppress(FileNotFoundError):  # a v1 hierarchy that is not mounted here
+            (CGROUPS / path).write_text("0\n")
+
+
+def _bounds(pid: int) -> tuple[object, ...]:
+    """What holds a process: a sysadmin may have given the requests' unit other bounds than ours."""
+    folder = Path(f"/proc/{pid}")
+    texts = [(folder / name).read_text() for name in ("cgroup", "limits", "status")]
+    held = [line for line in texts.pop().splitlines() if line.startswith(_BOUNDS)]
+    with suppress(OSError):  # no such module in this kernel
+        texts.append((folder / "attr/current").read_text())
+    return (*texts, *held, *((folder / "ns" / name).readlink() for name in _NAMESPACES))
