@@ -128,18 +128,23 @@ def wait(
     """
     begun, said, status = time.monotonic(), b"", None
     os.set_blocking(stream, False)
-    while (passed := time.monotonic() - begun) < patience:
-        tick(passed)
-        select.select([stream], [], [], min(0.5, patience - passed))
-        ended = os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        said = (said + _read(stream))[-LONGEST:]
-        if ended is not None:
-            if not leave:  # before its number, which is the session's, is another's
-                _signal_session(child, signal.SIGKILL)
-            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-            break
-    else:
-        end(child, grace=0, left_behind=left_behind)
+    with ExitStack() as opened:
+        ended = os.pidfd_open(child)
+        opened.callback(os.close, ended)
+        watched = [stream, ended]
+        while (passed := time.monotonic() - begun) < patience:
+            tick(passed)
+            ready, _, _ = select.select(watched, [], [], min(0.5, patience - passed))
+            said = (said + (raw := _read(stream)))[-LONGEST:]
+            if stream in ready and not raw:
+                watched.remove(stream)  # closed
+            if ended in ready:
+                if not leave:  # before its number, which is the session's, is another's
+                    _signal_session(child, signal.SIGKILL)
+                status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+                break
+        else:
+            end(child, grace=0, left_behind=left_behind)
     return Ended(status, said.decode("utf-8", "replace"))
 
 
@@ -318,11 +323,8 @@ def _signal_session(leader: int, number: signal.Signals) -> bool:
 
 
 def _read(stream: int) -> bytes:
-    """What there is to read, a sane amount of it."""
+    """What there is to read, a sane amount of it; nothing at its end, too."""
     try:
-        raw = os.read(stream, LONGEST)
+        return os.read(stream, LONGEST)
     except BlockingIOError:
         return b""
-    if not raw:
-        time.sleep(0.02)  # closed; its end is not far
-    return raw
