@@ -110,6 +110,7 @@ def started(
     stdout: int | IO[bytes] = subprocess.PIPE,
     stderr: int | IO[bytes] | None = subprocess.PIPE,
     env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
     family: bool = False,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Start `argv` for streaming; it is ended, and waited for, when the block is left.
@@ -123,6 +124,7 @@ def started(
         stdout=stdout,
         stderr=stderr,
         env=environment(env),
+        cwd=cwd,
         process_group=0 if family else None,
     ) as child:
         try:

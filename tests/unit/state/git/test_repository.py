@@ -22,7 +22,7 @@ from state.git.plumbing import GitError, RemoteError
 from state.git.publish import Base, RefusedError, UnansweredError, publish
 from state.git.repository import Repository
 from state.reading.problems import StateInvalidError
-from tests.patience import HANGS
+from tests.patience import HANGS, eventually
 from tests.unit.state.keyring import ed25519
 from tests.unit.state.state_files import files
 
@@ -659,6 +659,30 @@ def test_what_is_up_to_date_is_fetched_by_one_program_and_read_by_one(
     begun = re.findall(r"trace: built-in: git (\S+)", trace.read_text())
     assert [name for name in begun if name in ("fetch", "rev-parse", "config", "version")] == [
         "fetch", "rev-parse"]  # fmt: skip
+
+
+def test_what_is_up_to_date_is_found_so_without_gitpython(remote: Path, tmp_path: Path) -> None:
+    path = tmp_path / "clone-again.git"
+    Repository.clone(str(remote), path)
+    looks = f"""
+import sys; from pathlib import Path; from state.git.repository import Repository
+Repository.clone({str(remote)!r}, Path({str(path)!r})).tip(); print("git" in sys.modules)"""
+    done = subprocess.run([sys.executable, "-c", looks], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+def test_what_a_fetch_started_ends_with_it(
+    clone: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said, ssh = tmp_path / "pid", tmp_path / "ssh"
+    ssh.write_text(f"#!/bin/sh\necho $$ >{said}\nexec sleep 60\n")
+    ssh.chmod(0o755)
+    clone.git.run("config", "remote.origin.url", "ssh://nowhere.invalid/state.git")
+    monkeypatch.setattr("state.git.repository.REMOTE_LIMIT", 2)
+    with pytest.raises(RemoteError, match="can't be reached"):
+        Repository(clone.path, str(ssh)).fetch()
+    program = Path(f"/proc/{int(said.read_text())}/cmdline")
+    eventually(lambda: not program.exists() or not program.read_text())  # gone, or a zombie
 
 
 def test_a_clone_follows_its_remote_to_another_address(remote: Path, tmp_path: Path) -> None:
