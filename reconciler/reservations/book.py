@@ -19,11 +19,12 @@ MINUTE, HOUR, DAY = 60, 3600, 86400
 KEPT = 90 * DAY
 """Seconds that a past reservation is kept for; then it is only part of a sum."""
 NEAR = 2 * DAY
-"""Seconds that it stays among the open ones: a clock that is wrong by hours hides nothing."""
+"""Seconds that it stays among the open ones, of which many don't pile up there: a clock that is
+wrong by hours hides nothing."""
 MOST_PAST = 20_000
 """Past ones that are kept at most: so the file has an end."""
 MOST_OPEN = 500
-"""Reservations of everybody's that aren't over."""
+"""Reservations of everybody's that aren't over, and of those that lately were."""
 LEAP = KEPT
 """Seconds since the last change after which the clock isn't believed at once."""
 
@@ -175,12 +176,14 @@ class Book:
         """
         clock = _believed(self.clock, now)
         until = min(now, clock)
-        every = _in_order([*self.past, *self.open])
-        past = sorted((r for r in every if r.ends <= until - NEAR), key=lambda each: each.ends)
+        every = [*self.past, *self.open]
+        over = sorted((r for r in every if r.ends <= until), key=lambda each: each.ends)
+        near = [each for each in over if each.ends > until - NEAR][-MOST_OPEN:]
+        past = over[: len(over) - len(near)]
         kept = [each for each in past if each.ends > until - KEPT][-MOST_PAST:]
         forgotten = past[: len(past) - len(kept)]
         return Book(
-            open=tuple(each for each in every if each.ends > until - NEAR),
+            open=_in_order([*near, *(each for each in every if each.ends > until)]),
             past=_in_order(kept),
             sums=_summed(self.sums, forgotten) if forgotten else self.sums,
             last=self.last,

@@ -33,5 +33,4 @@ def answer(asked: Asked, tell: Tell) -> messages.Answer:
             "usage", "How many GPUs, and for how long?", f"Like this: {understood.EXAMPLE}."
         )
     done = reserving.reserve(user, options)
-    text = words.reserved(done, user, first_free="first-free" in options)
-    return messages.Answer(text, words.facts(done))
+    return messages.Answer(words.reserved(done, user), words.facts(done))

@@ -10,7 +10,7 @@ from reconciler.reservations.book import Reservation
 from reconciler.reservations.times import in_words, length_in_words, until_in_words
 
 
-def reserved(done: Done, user: str, *, first_free: bool) -> str:
+def reserved(done: Done, user: str) -> str:
     """What `reserve` answers."""
     first, server = done.reservations[0], done.view.server
     when = [until_in_words(each.begins, each.ends) for each in done.reservations]
@@ -18,7 +18,7 @@ def reserved(done: Done, user: str, *, first_free: bool) -> str:
     lines = [f"Reserved ({ids}): {gpus_in_words(first.gpus, done.gpus)} of {server}"]
     lines += [f"  {_from_now(each, done.now)}{words}" for each, words in zip(
         done.reservations, when, strict=True)]  # fmt: skip
-    lines += [_others(first, user, done)] if first.holds(done.now) and not first_free else []
+    lines += [_others(first, user, done)] if first.holds(done.now) else []
     lines += [
         f"In your container: export CUDA_VISIBLE_DEVICES={','.join(first.gpus)}",
         "Everybody sees that they are yours then; nobody's programs are ended for it.",

@@ -122,6 +122,15 @@ class TestTime:
         assert len(book.past) == MOST_PAST
         assert sum(book.sums["ann"].values()) == pytest.approx(5 / 60, abs=0.01)
 
+    def test_who_reserves_and_releases_all_day_makes_nobodys_look_longer(self):
+        many = tuple(
+            Reservation(f"r{n}", "ann", GPUS[:1], NOW + n * 60, NOW + n * 60 + 60, NOW)
+            for n in range(2000)
+        )
+        book = Book(many, clock=NOW).aged(NOW + DAY * 1.5)
+        assert (len(book.open), len(book.past)) == (MOST_OPEN, 2000 - MOST_OPEN)
+        assert book.open[-1].id == "r1999"
+
     @pytest.mark.parametrize("leap", [3600.0, DAY, 60 * DAY, 400 * DAY, 54 * 365 * DAY])
     @pytest.mark.parametrize("changes", [1, 20])
     def test_a_clock_that_leaps_ahead_and_comes_back_loses_nothing(self, leap, changes):

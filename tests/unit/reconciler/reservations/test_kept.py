@@ -8,6 +8,7 @@ import pytest
 
 from reconciler.host import places
 from reconciler.load.stream import FORTNIGHT, Reserved
+from reconciler.requests import reserving
 from reconciler.reservations import kept
 from reconciler.reservations.book import Book, Reservation
 from state.errors import LxcGpuError
@@ -97,6 +98,15 @@ def test_the_stream_says_what_is_reserved_and_sees_a_change():
     assert [r.id for r in reserved.soon(VIEW, MINE.begins - FORTNIGHT + 1)] == ["r2"]
     kept.write(Book())
     assert reserved.soon(VIEW, NOW) == ()
+
+
+def test_a_purge_forgets_all_of_a_person():
+    kept.write(BOOK)
+    reserving.forget("ann")
+    assert kept.read() == replace(BOOK, past=(), sums={})
+    before = kept.changed()
+    reserving.forget("ann")
+    assert kept.changed() == before
 
 
 def test_the_stream_leaves_out_who_is_not_registered():
