@@ -136,7 +136,9 @@ def not_free(
     own = book.held_by(wish.user, bad, bad + wish.seconds)
     free = book.free(wish.gpus, ((bad, bad + wish.seconds),))
     if closed:
-        why = f"this server is closed from {times.until_in_words(*closed[:2])}: {closed[2]}."
+        since, until, text = closed
+        first = f"from {in_words(since)} " if since > now else ""
+        why = f"this server is closed {first}until {in_words(until)}: {text}"
     elif own + wish.count > rules.most_gpus:
         why = (
             f"you have {own} reserved in that time already, and one person may have "

@@ -21,7 +21,7 @@ def reserved(done: Done, user: str) -> str:
     lines += [_others(first, user, done)] if first.holds(done.now) else []
     lines += [
         f"In your container: export CUDA_VISIBLE_DEVICES={','.join(first.gpus)}",
-        "Everybody sees that they are yours then; nobody's programs are ended for it.",
+        "Everybody sees this; nobody's programs are ended for it.",
         f"Give back what you don't need: ssh {server}-manage release {first.series or first.id}",
     ]
     return "\n".join(line for line in lines if line)
@@ -78,7 +78,7 @@ def table(done: Done, user: str) -> str:
     rows = [("", "ID", "WHO", "GPUS", "FROM", "UNTIL", "")]
     shown = sorted(
         [_row(each, user, done) for each in done.reservations]
-        + [_closed_row(each) for each in done.rules.closed if each[1] > done.now]
+        + [_closed_row(each, done.now) for each in done.rules.closed if each[1] > done.now]
     )
     rows += [row for _, row in shown]
     server = done.view.server
@@ -99,9 +99,10 @@ def _row(each: Reservation, user: str, done: Done) -> _Row:
     return each.begins, (mark, each.id, each.user, gpus, begins, in_words(each.ends), series)
 
 
-def _closed_row(closed: tuple[float, float, str]) -> _Row:
+def _closed_row(closed: tuple[float, float, str], now: float) -> _Row:
     begins, ends, why = closed
-    return begins, ("", "-", "-", "all", in_words(begins), in_words(ends), f"closed: {why}")
+    since = in_words(begins) if begins > now else "now"
+    return begins, ("", "-", "-", "all", since, in_words(ends), f"closed: {why}")
 
 
 def _allowed(done: Done) -> list[str]:

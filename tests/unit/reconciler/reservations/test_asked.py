@@ -209,7 +209,7 @@ class TestRules:
         assert rules.fit(self.RULES, book, self.wish(), (order.begins,)) == THERE[:2]
         closed = Rules(2, 24 * HOUR, 24 * HOUR, 2, ((BEGIN, BEGIN + HOUR, "New disks"),))
         error = rules.not_free(closed, Book(), self.wish(), (BEGIN,), NOW)
-        assert "closed from" in error.message
+        assert "closed until Thu 2026-11-26 16:07" in error.message
         assert "New disks" in error.message
 
     def test_longer_until_somebody_elses_begins(self):
