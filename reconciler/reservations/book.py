@@ -53,6 +53,10 @@ class Reservation:
         """Whether it is under way."""
         return self.begins <= now < self.ends
 
+    def is_of(self, series: str) -> bool:
+        """Whether it is one of that weekly series; an empty text is none."""
+        return bool(series) and self.series == series
+
     def meets(self, begins: float, ends: float) -> bool:
         """Whether it has a moment in common with that time."""
         return self.begins < ends and begins < self.ends

@@ -244,7 +244,8 @@ def allow_hand_over(
             f"{user} would have more than {rules.most_gpus} GPUs at a time.",
             f"`reservations` shows those of {user}.",
         )
-    if _count(book.of(user, now)) >= rules.most:
+    others = [each for each in book.of(user, now) if not each.is_of(reservation.series)]
+    if _count(others) >= rules.most:
         raise _against(
             f"{user} has as many reservations as one person may have here: {rules.most}.",
             f"First {user} has to release one.",

@@ -227,6 +227,14 @@ class TestRules:
         rules.allow_hand_over(self.RULES, book, own, "li", THERE, NOW)
         with pytest.raises(LxcGpuError, match="Not all GPUs"):
             rules.allow_hand_over(self.RULES, book, own, "li", THERE[:1], NOW)
+        week = ((BEGIN + 9 * HOUR, BEGIN + 10 * HOUR), (BEGIN + 20 * HOUR, BEGIN + 21 * HOUR))
+        weekly, series = Book().reserve("ann", THERE[:2], week, NOW)
+        one = Rules(most_gpus=2, longest=HOUR, ahead=HOUR, most=1)
+        for each in series:  # a whole series counts as one
+            rules.allow_hand_over(one, weekly, each, "li", THERE, NOW)
+            weekly, _ = weekly.hand_over(each, "li", NOW)
+        with pytest.raises(LxcGpuError, match="as many reservations as"):
+            rules.allow_hand_over(one, Book((*weekly.open, own)), own, "li", THERE, NOW)
         book, _ = book.reserve("li", THERE[2:3], ((BEGIN, BEGIN + HOUR),), NOW)
         with pytest.raises(LxcGpuError, match="more than 2 GPUs"):
             rules.allow_hand_over(self.RULES, book, own, "li", THERE, NOW)
