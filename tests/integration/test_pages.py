@@ -27,7 +27,9 @@ from tests.integration.web import KEY, OTHER, PEOPLE, Web, make_web
 from tests.patience import eventually
 from webui.application import assemble, build
 from webui.doctor.iam import Iam
+from webui.doctor.mail import NO_MAIL, mail, reachable
 from webui.doctor.repository import whole
+from webui.outbox.letters import KINDS
 from webui.servers.nudge import outcome_of
 from webui.services import EXTENSION
 
@@ -701,3 +703,70 @@ def test_nothing_that_a_commit_says_breaks_a_page(web):
         assert shown.count("About +AAA- +AAo-") >= len(HOSTILE)
         assert not set(shown) & set("\x00\x07\x1b\N{RIGHT-TO-LEFT OVERRIDE}")
         assert len(shown) < 60_000
+
+
+def wish(web: Web, *kinds: str, page: str = "lqchen", **fields: str):
+    typed = {"login": "LQChen", "password": "right horse", "kind": [*kinds], **fields}
+    return web.app.test_client().post(f"/user/{page}/mail", data=typed)
+
+
+def wished(web: Web, page: str = "lqchen") -> set[str]:
+    """What has a mark on the page."""
+    return set(re.findall(r'value="([a-z-]+)" checked', get(web, f"/user/{page}/mail")))
+
+
+def test_everybody_says_which_mail_they_want(web):
+    save(web)
+    assert "/user/lqchen/mail" in get(web, "/user/lqchen")
+    every = {kind.value for kind in KINDS}
+    assert wished(web) == every
+    answer = wish(web, "idle", "gpus-free", "will-stop", "x")
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/user/lqchen/mail?saved=yes")
+    assert wished(web) == {"idle", "gpus-free"}
+    assert "Saved." in get(web, answer.headers["Location"])
+    stopped = web.parts.sending.wishes.stopped("lqchen")
+    assert {kind.value for kind in stopped} == every - {"idle", "gpus-free"}
+    assert web.app.test_client().get("/user/LQChen/mail").headers["Location"] == "/user/lqchen/mail"
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "said"),
+    [
+        ({"password": "wrong"}, 403, "wrong"),
+        ({"login": "ann", "password": "ann's own"}, 422, "this is the page of lqchen"),
+        ({"login": ""}, 403, "wrong"),
+        ({"page": "nobody"}, 404, "Nobody is called that"),
+        ({"page": "<b>"}, 404, "Nobody is called that"),
+    ],
+)
+def test_nobody_says_it_for_another(web, fields, status, said):
+    save(web)
+    answer = wish(web, **fields)
+    assert answer.status_code == status
+    assert said in answer.get_data(as_text=True)
+    assert web.parts.sending.wishes.stopped("lqchen") == frozenset()
+
+
+def test_guessing_at_wishes_is_slowed_down_as_at_keys(web):
+    save(web)
+    answers = [wish(web, password=f"guess {n}") for n in range(12)]
+    assert answers[-1].status_code == 429
+    assert "Retry-After" in answers[-1].headers
+
+
+def test_addresses_come_from_the_directory(web):
+    save(web)
+    assert web.parts.roll.addresses() is None
+    web.parts.roll.refresh()
+    assert web.parts.roll.addresses() == {"lqchen": "lqchen@example.org"}
+    assert "sends no mail" in get(web, "/user/lqchen/mail")
+
+
+def test_the_doctor_says_who_has_no_address(web, directory):
+    save(web)
+    found = web.parts.directory.look_up_all(web.parts.source.newest().state.users)
+    assert "all 1 users have an address" in reachable(found, "mail").text
+    bad = {**found, "ann": replace(found["lqchen"], mail="ann@x.org\nBcc: all@x.org")}
+    assert "1 of 2 users have no address" in reachable(bad, "mail").text
+    texts = [finding.text for finding in mail(Iam(web.parts.config))]
+    assert texts == [NO_MAIL]

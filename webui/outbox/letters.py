@@ -132,12 +132,12 @@ def _said(kind: NoticeKind, facts: Facts, server: str, users: Collection[str]) -
 
 
 def _why(notice: Notice, server: str, public_url: str) -> str:
-    page = f"{public_url}/user/{notice.user}#mail"
+    page = f"{public_url}/user/{notice.user}/mail"
     why = f"You get this because you, {notice.user}, have a container on {server}."
     if notice.kind in UNSTOPPABLE:
         how = "Letters of this kind can't be stopped: no container is stopped without them."
         return "-- \n" + _filled(f"{why} {how}")
-    how = "To get no more letters of this kind, take its mark away below 'Mail to you' here:"
+    how = "To get no more letters of this kind, take its mark away here:"
     return "-- \n" + _filled(f"{why} {how}") + f"\n{page}"
 
 

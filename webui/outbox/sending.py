@@ -201,7 +201,7 @@ class Sending:
     ) -> None:
         url = self._config.public_url
         stops = message.notice and message.kind not in UNSTOPPABLE
-        stop = f"{url}/user/{message.to}#mail" if stops else ""
+        stop = f"{url}/user/{message.to}/mail" if stops else ""
         said = Letter(message.subject, message.text)
         letter = email(said, message.id, message.made, config.sender, to, url, stop)
         try:

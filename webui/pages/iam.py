@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import BoundedSemaphore
+from typing import TypeVar
 
 from flask import Blueprint, Response, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
@@ -18,7 +19,7 @@ from webui.directory.login import ForeignLoginError
 from webui.directory.logins import read
 from webui.monitor.shown import usage
 from webui.monitor.shown.holdings import holdings
-from webui.pages.mail import MailForm, as_kinds, mail_form, save_wishes
+from webui.pages.mail import as_kinds, mail_form, mail_off, save_wishes
 from webui.pages.monitor_history import this_week
 from webui.pages.saving import Form, ProofError, SlowDownError, problem_lines, save
 from webui.pages.servers import cards
@@ -61,6 +62,7 @@ ABOUT_THE_LOGIN = (
 SAVES = 64
 """Saves under way at a time; more are asked to try again, so that the pages stay quick."""
 _saves = BoundedSemaphore(SAVES)
+Saved = TypeVar("Saved")
 
 
 @dataclass(frozen=True)
@@ -142,26 +144,41 @@ def save_keys(name: str) -> AnyResponse | tuple[str, int] | Response:
     return redirect(url_for("results.save", token=token), 303)
 
 
+@iam.get("/user/<name>/mail")
+def mail(name: str) -> AnyResponse | str | tuple[str, int]:
+    """Which mail somebody gets."""
+    own = _own(name)
+    if own is None:
+        return _no_login()
+    if own != name:
+        return redirect(url_for("iam.mail", name=own))
+    saved = request.args.get("saved") == "yes"
+    login = services().source.current().state.users[own].login
+    return render_template("mail.html", form=mail_form(services(), own, login, saved=saved))
+
+
 @iam.post("/user/<name>/mail")
 def save_mail(name: str) -> AnyResponse | tuple[str, int] | Response:
     """Keep which mail somebody wants; or the same form again, with what is wrong."""
-    if read(name) is None:
+    own = _own(name)
+    if own is None:
         return _no_login()
-    typed, parts = request.form, services()
+    typed, parts, source = request.form, services(), source_address()
     login, wanted = typed.get("login", "").strip(), as_kinds(typed.getlist("kind"))
+    password = typed.get("password", "")
     try:
-        own = _in_turn(
-            lambda: save_wishes(
-                parts, name, login, typed.get("password", ""), wanted, source_address()
-            )
-        )
+        _in_turn(lambda: save_wishes(parts, own, login, password, wanted, source))
     except LxcGpuError as error:
-        page = _page(name)
-        left = "".join(f"{key}\n" for key in page.keys)
-        form = Form(page.login, "", left, page.stamp)
-        mail = mail_form(parts, page.name, login, wanted, error)
-        return _answered(_render(page, form, None, mail=mail), error)
-    return redirect(url_for("iam.user", name=own, mail="saved") + "#mail", 303)
+        form = mail_form(parts, own, login, wanted, error)
+        return _answered(render_template("mail.html", form=form), error)
+    return redirect(url_for("iam.mail", name=own, saved="yes"), 303)
+
+
+def _own(name: str) -> str | None:
+    """The user whose page is at that address, if there is one who has not left."""
+    state = services().source.newest().state
+    own = owner_of(state, name) if read(name) is not None else None
+    return own if own in state.users else None
 
 
 def _answered(shown: str, error: LxcGpuError) -> Response:
@@ -171,7 +188,7 @@ def _answered(shown: str, error: LxcGpuError) -> Response:
     return response
 
 
-def _in_turn(saving: Callable[[], str]) -> str:
+def _in_turn(saving: Callable[[], Saved]) -> Saved:
     if not _saves.acquire(blocking=False):
         raise LxcGpuError(
             "page-busy",
@@ -197,23 +214,15 @@ def _page(name: str, login: str = "") -> UserPage:
     return user_page(reading.state, name, owner, history, parts.config.public_url, reports, login)
 
 
-def _render(
-    page: UserPage,
-    form: Form,
-    problem: Trouble | None,
-    removed: str = "",
-    mail: MailForm | None = None,
-) -> str:
+def _render(page: UserPage, form: Form, problem: Trouble | None, removed: str = "") -> str:
     reading = services().source.current()
-    if mail is None and page.user is not None:
-        saved = request.args.get("mail") == "saved"
-        mail = mail_form(services(), page.name, page.login, saved=saved)
     troubles = [card for card in cards(reading) if page.user and card.name in page.registered]
     own = failures_of(page.name, services().board.standings()) if page.user else {}
     return render_template(
-        "user.html", page=page, form=form, problem=problem, reading=reading, mail=mail,
+        "user.html", page=page, form=form, problem=problem, reading=reading,
         removed=next((c for c in page.cards if c.fingerprint == removed), None),
         closed=_closed(page), failures=own, **_monitor(page),
+        mail_off=mail_off(services(), page.name),
         troubles=[card for card in troubles if card.lines and card.name not in own],
     )  # fmt: skip
 

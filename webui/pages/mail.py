@@ -1,4 +1,4 @@
-"""Mail to somebody: which kinds one wants, said on one's page, behind the password."""
+"""Mail to somebody: which kinds one wants, said behind the password."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from webui import events
 from webui.events import Code
 from webui.outbox.letters import KINDS
 from webui.pages.saving import authenticate, plain
-from webui.pages.whose import refuse_other_page
+from webui.pages.whose import OtherPageError
 from webui.services import Services
 
 log = logging.getLogger(__name__)
@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 class MailForm:
     """The form as it is shown. The password is never part of it."""
 
+    user: str
     boxes: tuple[tuple[str, str, bool], ...]
     """Name, words, and whether the person wants it."""
     login: str = ""
@@ -48,38 +49,37 @@ def mail_form(
         (kind.value, words, kind not in stopped if wanted is None else kind.value in wanted)
         for kind, words in KINDS.items()
     )
-    return MailForm(boxes, login, problem, saved, _off(parts, user))
+    return MailForm(user, boxes, login, problem, saved, mail_off(parts, user))
 
 
 def save_wishes(
     parts: Services, page: str, login: str, password: str, wanted: frozenset[str], source: str
-) -> str:
-    """Keep that the person wants these kinds and no others; their name.
+) -> None:
+    """Keep that the person wants these kinds and no others.
 
     LxcGpuError, worded for the person at the form, if nothing was saved.
     """
     try:
         person = authenticate(parts, login, password, source)
-        state = parts.source.newest().state
-        own = name_of(state, person.login, person.directory_id)
-        refuse_other_page(state, page, own, person)
-        if own is None or own not in state.users:
-            raise LxcGpuError(
-                "no-user-yet",
-                "Nobody is told anything before a key was saved.",
-                "Save a key first: the form is above.",
+        own = name_of(parts.source.newest().state, person.login, person.directory_id)
+        if own != page:
+            raise OtherPageError(
+                own or "",
+                person.login,
+                f"You logged in as {person.login}, and this is the page of {page}.",
+                f"Yours is /user/{own}/mail." if own else "Save a key first: then you have one.",
             )
         stopped = [kind for kind in KINDS if kind.value not in wanted]
-        parts.sending.wishes.save(own, stopped)
+        parts.sending.wishes.save(page, stopped)
     except LxcGpuError as error:
         said = {"code": error.code, "details": error.details or error.message}
         events.warning(log, Code.REFUSED, user=plain(login), source=source, **said)
         raise
-    events.info(log, Code.WISHES, user=own, stopped=",".join(stopped), source=source)
-    return own
+    events.info(log, Code.WISHES, user=page, stopped=",".join(stopped), source=source)
 
 
-def _off(parts: Services, user: str) -> str:
+def mail_off(parts: Services, user: str) -> str:
+    """Why this user gets no mail at present, in words; empty if there is no reason."""
     if parts.config.mail is None:
         return "This page sends no mail: your sysadmin has named no mail server."
     if not parts.config.looks_up:

@@ -22,7 +22,7 @@ def test_every_kind_says_what_why_and_how_to_stop_it(kind: NoticeKind) -> None:
     assert "gpu17" in said.subject
     assert "because you, ann, have a container on gpu17" in " ".join(said.text.split())
     assert all(len(line) <= WIDTH for line in said.text.splitlines())
-    stoppable = f"{URL}/user/ann#mail" in said.text
+    stoppable = f"{URL}/user/ann/mail" in said.text
     assert stoppable == (kind not in UNSTOPPABLE)
     assert (kind in KINDS) != (kind in UNSTOPPABLE)
 
