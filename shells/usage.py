@@ -49,7 +49,7 @@ _WORDS = re.compile(r"[!-~]{1,60}( [!-~]{1,60}){0,19}", re.ASCII)
 
 OPTIONS: Mapping[Verb, Mapping[str, re.Pattern[str]]] = {
     Verb.START: {"quick": SET},
-    Verb.STOP: {"announced": SET},
+    Verb.STOP: {"announced": SET, "idle": SET},
     Verb.PORT: {"port": _PORT, "remove": SET, "udp": SET},
     Verb.SNAPSHOT: {
         "name": _NAME,

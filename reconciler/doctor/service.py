@@ -11,10 +11,12 @@ from reconciler.host import in_words, places
 from reconciler.host.config import ssh_command
 from reconciler.host.status import read_status
 from reconciler.host.suspension import suspension
-from reconciler.load.idleness import Record, boot_clock, boot_id, read_record
+from reconciler.load.idle_stop import TWICE
+from reconciler.load.idleness import DAY, Record, boot_clock, boot_id, read_record
 from reconciler.reservations import kept as reservations
 from state import command
 from state.errors import LxcGpuError
+from state.view import View
 from state.wire.findings import Area, Finding
 from state.wire.messages import Report
 
@@ -163,7 +165,31 @@ def round_findings(report: Report | None, now: float, held: str = "") -> Iterato
 def last_look(server: Server) -> Iterator[Finding]:
     """When somebody last looked which containers stand idle, where the state wants to know."""
     if server.view is not None and server.view.idle_days is not None:
-        yield look_finding(read_record(), boot_id(), boot_clock())
+        record = read_record()
+        yield look_finding(record, boot_id(), boot_clock())
+        yield from untold(server.view, record)
+
+
+def untold(view: View, record: Record) -> Iterator[Finding]:
+    """Containers that would be stopped, but that no mail of it was accepted. Pure."""
+    stop = view.idle_stop_days
+    late = [
+        user
+        for user, unused in sorted(record.containers.items())
+        if stop is not None
+        and user in view.residents
+        and not view.residents[user].keep
+        and unused.seconds >= (stop + 1) * DAY
+        and len(unused.told) < TWICE
+    ]
+    if late:
+        yield units_area.wrong(
+            f"Nobody has used the container of {late[0]}"
+            + (f", and {len(late) - 1} others," if late[1:] else "")
+            + f" for {stop} days. It is not stopped, for no mail that told its user was accepted.",
+            "Mail is set up in /etc/lxc-gpu/web.toml on the web machine; "
+            "`lxc-gpu doctor` there says how it goes. Without mail nothing is stopped.",
+        )
 
 
 def look_finding(record: Record, boot: str, now: float) -> Finding:

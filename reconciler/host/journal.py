@@ -27,7 +27,8 @@
 | stays-down | one that ran is not: its user has left, or the server's policy says so |
 | snapshot-taken | one that the server takes by itself |
 | snapshot-failed | one that the server takes by itself could not be taken; `code=` says why |
-| idleness-failed | nobody could look which containers stand idle; `code=` says why |
+| idleness-failed | who uses what could not be seen, kept or said, or one not stopped; `code=` |
+| stopped-idle | a container was stopped because nobody used it |
 | on-reserved-gpu | somebody's program is on a GPU of another one's, `of=`; they were told |
 | reservations-failed | nobody could look who is on reserved GPUs; `code=` says why |
 | crashed | a mistake of ours ended a kind's work, or what iam was asked; report its `what=` |

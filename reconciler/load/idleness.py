@@ -1,9 +1,9 @@
-"""Which containers run though nobody uses them. It is said, and nothing is stopped for it.
+"""Which containers run though nobody uses them. What is done for it: `reconciler.load.idle_stop`.
 
 `reconciler.load.last_use` looks every ten minutes or so; here, what it sees adds up to how long
 nobody used what. Time is counted by a clock that nobody sets (CLOCK_BOOTTIME, clock_gettime(2)),
-and no count outlives a start of its container: neither a wrong clock nor a reboot makes anybody
-idle. What nobody looked at doesn't count either.
+so that a wrong clock makes nobody idle. What nobody looked at doesn't count either. A count begins
+anew with a start, unless the container came back by itself: neither is that a use, nor a reboot.
 Standard library only: `start` reads this.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -51,11 +51,15 @@ class Sight:
     """Seconds of CPU time that the container has used."""
     sessions: int = 0
     """Another number whenever somebody logged in or out, however briefly."""
+    connected: bool | None = False
+    """Whether somebody is connected through a mapped port; None: not known."""
+    came_back: int | None = None
+    """The number of `sessions` when it had just come back by itself; None: somebody started it."""
 
 
 @dataclass(frozen=True)
 class Unused:
-    """For how many seconds of a container's present start nobody used what."""
+    """For how many seconds nobody used what of a container."""
 
     start: str
     gpu: float = 0.0
@@ -65,16 +69,21 @@ class Unused:
     """When `cpu_time` was read, by the boot's clock."""
     cpu_time: float = 0.0
     sessions: int = 0
+    connection: float = 0.0
+    episode: str = ""
+    """Another one since each use."""
+    told: tuple[float, ...] = ()
+    """The `seconds` at which it was seen that its user was told that it will be stopped."""
 
     @property
     def seconds(self) -> float:
         """How long nobody used any of it."""
-        return min(self.gpu, self.login, self.cpu)
+        return min(self.gpu, self.login, self.cpu, self.connection)
 
 
 @dataclass(frozen=True)
 class Record:
-    """Every container that ran at the last look."""
+    """Every container that ran at the last look, or is to come back."""
 
     boot: str = ""
     """Which boot of the server (random(4), boot_id)."""
@@ -83,18 +92,41 @@ class Record:
     containers: Mapping[str, Unused] = field(default_factory=dict)
 
 
-def judge(before: Record, boot: str, now: float, sights: Mapping[str, Sight]) -> Record:
-    """What is known after a look. Pure."""
-    known = before if before.boot == boot and before.looked <= now else Record()
+def judge(
+    before: Record,
+    boot: str,
+    now: float,
+    sights: Mapping[str, Sight],
+    waiting: Collection[str] = (),
+) -> Record:
+    """What is known after a look; those that are `waiting` ran, and will come back. Pure."""
+    known = before
+    if before.boot != boot:
+        others = {u: replace(each, start="") for u, each in before.containers.items()}
+        known = Record(boot, now, others)
+    elif before.looked > now:
+        known = Record()
     passed = min(now - known.looked, LONGEST_GAP)
-    found = {
-        user: _judged(known.containers.get(user), sight, now, passed)
-        for user, sight in sights.items()
-    }
+    found = {user: known.containers[user] for user in waiting if user in known.containers}
+    for user, sight in sights.items():
+        old = known.containers.get(user)
+        new = _judged(old, sight, now, passed)
+        if old is None or new.seconds < old.seconds or not new.episode:
+            new = replace(new, episode=f"{boot[:8]}-{now:.0f}", told=())
+        found[user] = new
     return Record(boot, now, found)
 
 
 def _judged(before: Unused | None, sight: Sight, now: float, passed: float) -> Unused:
+    if before is not None and before.start != sight.start and sight.came_back is not None:
+        before = replace(
+            before,
+            start=sight.start,
+            sessions=sight.came_back,
+            measured=now,
+            cpu_time=sight.cpu,
+        )
+        passed = 0.0  # it was down
     if before is None or before.start != sight.start:
         # a start is a use
         return Unused(sight.start, measured=now, cpu_time=sight.cpu, sessions=sight.sessions)
@@ -103,6 +135,7 @@ def _judged(before: Unused | None, sight: Sight, now: float, passed: float) -> U
         before,
         gpu=_longer(before.gpu, sight.gpu, passed),
         login=_longer(before.login, login, passed),
+        connection=_longer(before.connection, sight.connected, passed),
         sessions=sight.sessions,
     )
     if now - before.measured < MEASURED:
@@ -116,6 +149,12 @@ def _longer(before: float, used: bool | None, passed: float) -> float:
     if used is None:
         return before
     return 0.0 if used else before + passed
+
+
+def still_unused(unused: Unused, sight: Sight) -> bool:
+    """Whether a sight at this moment shows no use since the look. Pure."""
+    same = sight.start == unused.start and sight.sessions == unused.sessions
+    return same and sight.gpu is False and sight.connected is False and not sight.login
 
 
 def unused_for(view: View, user: str) -> float | None:
@@ -160,6 +199,21 @@ def present_start(user: str) -> str:
         return ""
 
 
+def note_came_back(user: str, sessions: int) -> None:
+    """The present start of the user's container is nobody's use."""
+    places.CAME_BACK.mkdir(mode=0o755, parents=True, exist_ok=True)
+    noted = {"start": present_start(user), "sessions": sessions}
+    write_file(places.CAME_BACK / user, json.dumps(noted) + "\n")
+
+
+def came_back(user: str, start: str) -> int | None:
+    """The number of sessions when this start had just come back by itself; None if it didn't."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        noted = json.loads(read_text(places.CAME_BACK / user) or "{}")
+        return int(noted["sessions"]) if start and noted["start"] == start else None
+    return None
+
+
 def boot_id() -> str:
     """Which boot of the server this is."""
     return BOOT_ID.read_text().strip()
@@ -188,10 +242,13 @@ def _record(fields: Mapping[str, Any]) -> Record:
 
 
 def _unused(fields: Mapping[str, Any]) -> Unused:
-    lengths = ("gpu", "login", "cpu", "measured", "cpu_time")
+    lengths = ("gpu", "login", "cpu", "measured", "cpu_time", "connection")
+    fields = {"connection": 0.0, "episode": "", "told": (), **fields}  # an older version's
     return Unused(
         start=str(fields["start"]),
         sessions=int(fields["sessions"]),
+        episode=str(fields["episode"]),
+        told=tuple(map(_seconds, fields["told"])),
         **{name: _seconds(fields[name]) for name in lengths},
     )
 

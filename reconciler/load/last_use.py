@@ -1,4 +1,4 @@
-"""What one look sees of who uses their containers: GPUs, CPU time, logins. Changes nothing.
+"""What one look sees of who uses their containers: GPUs, CPU time, logins, connections.
 
 Of a container's own doing only what it calls its sshd's programs and its control groups is read,
 and both speak of nothing but itself: whoever lies about them is named too early, or not at all.
@@ -15,7 +15,7 @@ from pathlib import Path
 from threading import Thread
 
 from reconciler.host import places
-from reconciler.load import idleness, processes
+from reconciler.load import connections, idleness, processes
 from reconciler.load.idleness import Sight
 from reconciler.load.owners import Owners
 from reconciler.load.processes import PROC, Process
@@ -51,13 +51,16 @@ def seen(view: View) -> dict[str, Sight]:
     everything = processes.read()
     on_gpus = _on_gpus(view, everything)
     by_user = _inside(view, everything)
+    connected = connections.connected(view, list(starts))
     return {
         user: Sight(
             start=start,
             gpu=None if on_gpus is None else user in on_gpus,
             login=_any_session([p.pid for p in by_user.get(user, ()) if p.command in _SSHD]),
             cpu=cpu_time(by_user.get(user, ())),
-            sessions=_sessions(user),
+            sessions=sessions(user),
+            connected=connected[user],
+            came_back=idleness.came_back(user, start),
         )
         for user, start in starts.items()
     }
@@ -119,7 +122,7 @@ def is_session(title: bytes) -> bool:
     return _SESSION.fullmatch(title.rstrip(b"\0 ")) is not None
 
 
-def _sessions(user: str) -> int:
+def sessions(user: str) -> int:
     """When somebody last logged in or out, in nanoseconds by the server's clock; 0 if never.
 
     The container's logind has a control group for everybody who is logged in, below user.slice,

@@ -19,6 +19,7 @@ from reconciler.load import by_user, machine, rates
 from reconciler.load.by_user import Looked
 from reconciler.load.file_systems import FileSystems
 from reconciler.load.gpus import Gpus, loads, uid_of
+from reconciler.load.idle_stop import stopped_containers
 from reconciler.load.idleness import idle_containers
 from reconciler.load.machine import CpuSensors, CpuTimes
 from reconciler.load.names import Names
@@ -104,6 +105,7 @@ class Sampler:
             network=rates.network_rates(before.counters.network, now.counters.network, seconds),
             users=users,
             idle=self._idle.containers(self._names.view),
+            stopped_idle=self._idle.stopped,
             reservations=self._reserved.soon(self._names.view, time.time()),
             notices=self._notices.notices(),
         )
@@ -131,12 +133,15 @@ class Idle:
     def __init__(self) -> None:
         self._due = 0.0
         self._found: tuple[IdleContainer, ...] = ()
+        self.stopped: tuple[IdleContainer, ...] = ()
+        """Those that were stopped for it, when `containers` looked last."""
 
     def containers(self, view: View | None) -> tuple[IdleContainer, ...]:
         """Those to be named by this view."""
         if view is not None and time.monotonic() >= self._due:
             self._due = time.monotonic() + 60
             self._found = idle_containers(view, time.time())
+            self.stopped = stopped_containers(view)
         return self._found
 
 

@@ -6,7 +6,7 @@ import os
 import pwd
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from reconciler.host.published import CurrentView, current_view, resident_of
 from reconciler.kinds.traffic.bridge_port import BridgePortKind
 from reconciler.kinds.traffic.forward import ForwardKind
 from reconciler.kinds.traffic.port_map import SSH, PortMapKind
+from reconciler.load import idle_stop
 from reconciler.mounts.tree import Tree
 from reconciler.plan import AnyKind, Tell
 from reconciler.rounds.converge import SupersededError, converge
@@ -131,14 +132,23 @@ def start(user: str, tell: Tell, *, reached: bool = True) -> Started:
         return start_alone(view, user, resident_of(view, user), tell, reached=reached)
 
 
-def stop(user: str, tell: Tell, *, for_good: bool = True) -> bool:
+def stop(
+    user: str,
+    tell: Tell,
+    *,
+    for_good: bool = True,
+    sure: Callable[[View], None] = lambda view: None,
+) -> bool:
     """Shut the container down in order. False if it wasn't running.
 
-    `for_good`: it stays down after a reboot of the server, too.
+    `for_good`: it stays down after a reboot of the server, too. `sure` is called when nobody else
+    is at work on it any more, and may raise what ends this.
     """
     if not power_of(user).running:  # what runs can be stopped, also if its disk is away
         resident_of(current_view(), user)
-    with alone(user, tell):
+    with alone(user, tell) as view:
+        idle_stop.forget_stopped(user)
+        sure(view)
         if for_good:  # before: the server may go down while the container does
             (places.RUNNING / user).unlink(missing_ok=True)
             files.keep_folder(places.RUNNING)
@@ -185,7 +195,7 @@ def start_alone(
         from reconciler.requests.prepare import prepare  # not on the way of a container that runs
 
         _look_for_account(view.account_of(user))
-        notes = (*notes, *prepare(view, user, resident))
+        notes = (*notes, *_why_it_was_down(user), *prepare(view, user, resident))
         for note in notes:
             tell(Progress(f"note: {note}"))
         tell(Progress("starting the container"))
@@ -216,6 +226,15 @@ def _refuse_while_closed(view: View) -> None:
             f"After that, `ssh {view.server}-manage` starts yours.",
             Remedy.WAIT,
         )
+
+
+def _why_it_was_down(user: str) -> tuple[str, ...]:
+    """That it was stopped because nobody used it, once."""
+    stopped = idle_stop.stopped(user)
+    if stopped is None:
+        return ()
+    idle_stop.forget_stopped(user)
+    return (idle_stop.in_words(stopped),)
 
 
 def _needed() -> tuple[AnyKind, ...]:

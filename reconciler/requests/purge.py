@@ -160,7 +160,7 @@ def purge(view: View, left: Remains) -> None:
             for file in (SUBUID, SUBGID):
                 files.write_file(file, replace_lines(files.read_text(file) or "", {account: ()}))
         for folder in (places.HOST_KEYS, places.UNDERTAKINGS, places.RUNNING, places.MADE,
-                       places.CHOSEN):  # fmt: skip
+                       places.CHOSEN, places.DOWN, places.STOPPED_IDLE):  # fmt: skip
             (folder / user).unlink(missing_ok=True)
     journal.event("purged", user=user, bytes=sum(size for _, size in left.folders))
 

@@ -16,12 +16,14 @@ from concurrent.futures import ThreadPoolExecutor
 from reconciler.host import places
 from reconciler.host.journal import event
 from reconciler.host.published import current_view
+from reconciler.load import idleness, last_use
 from reconciler.requests.power import power_of
 from shells.helper.client import ask
 from shells.helper.request import Request
 from shells.usage import Verb
 from state import files
 from state.errors import LxcGpuError
+from state.wire.messages import Answer
 
 AT_ONCE = 4
 """Containers that start at the same time: a boot has other work, too."""
@@ -68,7 +70,9 @@ def note_down(user: str) -> None:
 
 def _start(user: str) -> bool:
     try:
-        ask(Request(Verb.START, user, {"quick": ""}), lambda _: None)
+        answer = ask(Request(Verb.START, user, {"quick": ""}), lambda _: None)
+        if isinstance(answer, Answer) and not answer.facts["was_running"]:
+            idleness.note_came_back(user, last_use.sessions(user))
     except (LxcGpuError, OSError, ValueError) as error:
         code = error.code if isinstance(error, LxcGpuError) else "system"
         event("come-back-failed", user=user, code=code, why=str(error))

@@ -1,25 +1,56 @@
-"""One look at who uses their containers: what lxc-gpu-idleness.service runs, as root."""
+"""One look at who uses their containers: what lxc-gpu-idleness.service runs, as root.
+
+What has not been used for so long that the state wants it stopped is stopped by the root helper,
+which looks again.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
-from reconciler.host import journal
+from reconciler.host import journal, places
 from reconciler.host.published import published_view
-from reconciler.load import idleness, last_use
+from reconciler.load import idle_stop, idleness, last_use
+from shells.helper.client import ask
+from shells.helper.request import Request
+from shells.usage import Verb
 from state.errors import LxcGpuError
+from state.view import View
 
 
 def main(argv: Sequence[str]) -> int:
-    """Look, and keep what is known then; the exit status."""
+    """Look, keep what is known then, and say what is to be said; the exit status."""
     view = published_view()
     if view is None:  # before the first round there are no containers
         return 0
     try:
-        before, boot, now = idleness.read_record(), idleness.boot_id(), idleness.boot_clock()
-        idleness.write_record(idleness.judge(before, boot, now, last_use.seen(view)))
+        due, ended = _look(view)
     except (LxcGpuError, OSError) as error:
-        code = error.code if isinstance(error, LxcGpuError) else "system"
-        journal.event("idleness-failed", code=code, why=str(error))
-        return 1
-    return 0
+        return _failed(error)
+    for user in due:
+        try:
+            ask(Request(Verb.STOP, user, {"idle": ""}), lambda _: None)
+        except (LxcGpuError, OSError, ValueError) as error:
+            if not (isinstance(error, LxcGpuError) and error.code == "in-use"):
+                ended = _failed(error, user=user)
+    return ended
+
+
+def _look(view: View) -> tuple[list[str], int]:
+    before, boot, now = idleness.read_record(), idleness.boot_id(), idleness.boot_clock()
+    ran = [path.name for path in places.RUNNING.glob("*")]
+    record, ended = idleness.judge(before, boot, now, last_use.seen(view), ran), 0
+    due: list[str] = []
+    try:
+        record, due = idle_stop.tell(view, before, record, time.time())
+    except (LxcGpuError, OSError, ValueError) as error:  # the count goes on
+        ended = _failed(error)
+    idleness.write_record(record)
+    return due, ended
+
+
+def _failed(error: Exception, **fields: str) -> int:
+    code = error.code if isinstance(error, LxcGpuError) else "system"
+    journal.event("idleness-failed", **fields, code=code, why=str(error))
+    return 1

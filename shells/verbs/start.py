@@ -29,7 +29,7 @@ def answer(asked: Asked, tell: Tell) -> messages.Answer:
         *line(forwards_of(user)),
         *words.announced(view),
         *sight(view, time.time()).lines(user, [card.uuid for card in nodes.cards()]),
-        *([] if idle is None else [words.last_used(view.server, idle)]),
+        *([] if idle is None else [words.last_used(view, user, idle)]),
     ]
     more = {
         "was_running": started.was_running,

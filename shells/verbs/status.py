@@ -10,6 +10,7 @@ from reconciler.cpus import machine
 from reconciler.host import in_words
 from reconciler.host.published import current_view, resident_of
 from reconciler.kinds.containers.cpu_set import cpus_of
+from reconciler.load import idle_stop
 from reconciler.load.idleness import unused_for
 from reconciler.nvidia import nodes
 from reconciler.plan import Tell
@@ -34,6 +35,7 @@ def answer(asked: Asked, tell: Tell) -> messages.Answer:
     mounts = container_use.mounts_seen(view, user) if now.running else ()
     seen = devices.seen(view, user) if now.running else {}
     idle = unused_for(view, user) if now.running else None
+    stopped = idle_stop.stopped(user)
     systems, work, reserved = systems_of(view, user), last(user), sight(view, time.time())
     lines = [
         f"Your container on {view.server}: {'running' if now.running else 'stopped'}",
@@ -44,15 +46,19 @@ def answer(asked: Asked, tell: Tell) -> messages.Answer:
         f"  address  {resident.address} (inside this server)",
         *([] if work is None else [f"  files    {_in_words(work)}"]),
         *_kept(systems),
+        *([f"  kept     when nobody uses it, too: {resident.keep}"] if resident.keep else []),
+        *([] if stopped is None or now.running else [idle_stop.in_words(stopped)]),
         *([words.how_to_log_in(view, user, resident)] if now.running else []),
         *line(forwards_of(user)),
         *words.announced(view),
         *reserved.lines(user, [card.uuid for card in nodes.cards()]),
-        *([] if idle is None else [words.last_used(view.server, idle)]),
+        *([] if idle is None else [words.last_used(view, user, idle)]),
         *([] if now.running else [f"Start it:  ssh {view.server}-manage"]),
     ]
     more = {
         "since": now.since,
+        "keep": resident.keep or None,
+        "stopped_unused_at": None if stopped is None or now.running else stopped.at,
         **idle_facts(idle),
         **words.announced_facts(view),
         "reservations": reserved.facts(),

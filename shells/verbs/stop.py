@@ -2,17 +2,59 @@
 
 from __future__ import annotations
 
+import time
+
+from reconciler.host import journal
 from reconciler.host.published import current_view
+from reconciler.load import idle_stop
+from reconciler.load.idleness import DAY, read_record, still_unused
+from reconciler.notices import kept as notices
 from reconciler.plan import Tell
 from reconciler.requests import power
 from shells.verbs import Asked, facts
+from state.errors import LxcGpuError, Remedy
+from state.view import View
 from state.wire import messages
+from state.wire.notices import Facts, NoticeKind
 
 
 def answer(asked: Asked, tell: Tell) -> messages.Answer:
     """Stop it, if it runs; for an announcement, it stays one that ran, and comes back."""
     for_good = "announced" not in asked.options
-    stopped, view = power.stop(asked.user, tell, for_good=for_good), current_view()
+    if "idle" in asked.options:
+        stopped = _if_idle(asked.user, tell)
+    else:
+        stopped = power.stop(asked.user, tell, for_good=for_good)
+    view = current_view()
     what = "is shut down" if stopped else "was not running"
     text = f"Your container on {view.server} {what}."
     return messages.Answer(text, {**facts(view, asked.user, running=False), "was_running": stopped})
+
+
+def _if_idle(user: str, tell: Tell) -> bool:
+    """Stop what nobody uses. LxcGpuError if that isn't due, or somebody came meanwhile."""
+    unused = read_record().containers.get(user)
+
+    def sure(view: View) -> None:
+        from reconciler.load import last_use  # not on the way of a person's stop
+
+        sight = last_use.seen(view.only(user)).get(user)
+        due = unused is not None and idle_stop.is_due(view, user, unused)
+        if not due or unused is None or sight is None or not still_unused(unused, sight):
+            raise LxcGpuError(
+                "in-use",
+                "The container isn't one that is to be stopped because nobody uses it.",
+                "`stop` alone shuts it down.",
+                Remedy.PERSON,
+            )
+        idle_stop.note_stopped(user, idle_stop.Stopped(time.time(), unused.seconds))
+
+    try:
+        stopped = power.stop(user, tell, sure=sure)
+    except BaseException:
+        idle_stop.forget_stopped(user)
+        raise
+    if stopped and unused is not None:
+        journal.event("stopped-idle", user=user, days=int(unused.seconds // DAY))
+        notices.say(user, NoticeKind.STOPPED, unused.episode, Facts(at=time.time()))
+    return stopped

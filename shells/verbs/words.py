@@ -18,13 +18,25 @@ def how_to_log_in(view: View, user: str, resident: Resident) -> str:
     )
 
 
-def last_used(server: str, seconds: float) -> str:
+def last_used(view: View, user: str, seconds: float) -> str:
     """What the user of an idle container reads."""
+    server = view.server
     days = int(seconds // DAY)
     return (
         f"Your container was last used {days} day{'s' * (days != 1)} ago (GPU, CPU, logins).\n"
         f"`ssh {server}-manage stop` gives its memory back to the others; its files\n"
-        "stay, and a start brings it back. Nothing is stopped by itself."
+        f"stay, and a start brings it back. {_what_comes(view, user)}"
+    )
+
+
+def _what_comes(view: View, user: str) -> str:
+    if view.idle_stop_days is None:
+        return "Nothing is stopped by itself."
+    if keep := view.residents[user].keep:
+        return f"It is not stopped for that: {keep}."
+    return (
+        f"After {view.idle_stop_days} days without use\n"
+        "it is stopped, once two mails have told you."
     )
 
 

@@ -238,6 +238,8 @@ class ServerLoad:
     users: Annotated[tuple[UserLoad, ...], MaxLen(5000)] = ()
     """The busiest first; who runs nothing is left out."""
     idle: Annotated[tuple[IdleContainer, ...], MaxLen(5000)] = ()
+    stopped_idle: Annotated[tuple[IdleContainer, ...], MaxLen(5000)] = ()
+    """Those that were stopped for it, `since` when."""
     reservations: Annotated[tuple[ReservedGpus, ...], MaxLen(MOST_RESERVATIONS)] = ()
     """Those under way and of the next fortnight, in the order of their beginnings."""
     notices: Annotated[tuple[Notice, ...], MaxLen(MOST_TOLD)] = ()

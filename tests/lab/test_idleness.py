@@ -15,7 +15,7 @@ import pytest
 from laboratory.hosts import Host
 
 from tests.lab import nvidia
-from tests.lab.fleet import Fleet, end_at_once, in_container, reconcile
+from tests.lab.fleet import Fleet, end_at_once, in_container, reconcile, running
 from tests.patience import eventually
 
 KEPT = "/var/lib/lxc-gpu/idleness.json"
@@ -29,7 +29,8 @@ user, days, back = sys.argv[1], float(sys.argv[2]), float(sys.argv[3])
 with open("/var/lib/lxc-gpu/idleness.json") as file:
     kept = json.load(file)
 kept["looked"] = time.clock_gettime(time.CLOCK_BOOTTIME)
-kept["containers"][user].update({name: days * 86400 for name in ("gpu", "login", "cpu")})
+for name in ("gpu", "login", "cpu", "connection"):
+    kept["containers"][user][name] = days * 86400
 kept["containers"][user]["measured"] = kept["looked"] - back
 with open("/var/lib/lxc-gpu/idleness.json", "w") as file:
     json.dump(kept, file)
@@ -52,9 +53,19 @@ sys.exit(main([]))
 """A look as the timer's, for which less time than usual has to have passed since the last one."""
 
 
-def policy(fleet: Fleet, days: int | None) -> None:
-    line = "true" if days is None else f"echo 'idle_days: {days}' >>servers/gpu17.yaml"
-    fleet.commits("Idle containers", f"sed -i '/^idle_days:/d' servers/gpu17.yaml; {line}")
+ACCEPT = """
+import sys, time
+sys.path.insert(0, "/opt/lxc-gpu/packages")
+from reconciler.notices import kept
+kept.accept([notice.id for notice in kept.open_notices()], time.time())
+"""
+"""What the page says once a mail server has accepted the mail."""
+
+
+def policy(fleet: Fleet, days: int | None, line: str = "") -> None:
+    line = line or f"idle_days: {days}"
+    line = "true" if days is None else f"echo '{line}' >>servers/gpu17.yaml"
+    fleet.commits("Idle containers", f"sed -i '/^idle/d' servers/gpu17.yaml; {line}")
     assert reconcile(fleet.gpu17).ok
 
 
@@ -241,6 +252,107 @@ class TestUse:
         finally:
             nvidia.clean(idle)
             idle.sh("rm -f /etc/fake-nvml")
+
+
+@pytest.fixture
+def stops(fleet: Fleet, idle: Host) -> Iterator[Host]:
+    """... and the policy has it stopped after 32 days."""
+    policy(fleet, 30, "idle: {warn: 30d, stop: 32d}")
+    yield idle
+    says(fleet)
+    policy(fleet, 30)
+
+
+def told(host: Host) -> None:
+    """Mail of what there is to tell was accepted, and a look saw it."""
+    host.run(["python3", "-c", ACCEPT])
+    look(host)
+
+
+class TestStopped:
+    def test_after_two_mails_on_two_days_and_said_once(self, fleet: Fleet, stops: Host) -> None:
+        look(stops)
+        assert "will-stop" in stops.read("/var/lib/lxc-gpu/notices.json")
+        assert "it is stopped, once two mails have told you." in says(fleet, "status")
+        age(stops, 90)
+        look(stops)
+        assert running(stops, "lqchen"), "no mail was accepted"
+        told(stops)
+        age(stops, 92)
+        look(stops)
+        assert running(stops, "lqchen"), "it was told once"
+        told(stops)
+        assert running(stops, "lqchen"), "it was told just now"
+        age(stops, 94)
+        look(stops)
+        assert not running(stops, "lqchen")
+        assert (
+            "event=stopped-idle user=lqchen" in stops.sh("journalctl -b -t lxc-gpu -o cat").stdout
+        )
+        assert "lqchen" not in stops.sh("ls /var/lib/lxc-gpu/running").stdout
+        why = "Nobody had used your container for 94 days, so it was stopped on"
+        assert why in says(fleet, "status")
+        assert why in says(fleet)
+        says(fleet, "stop")
+        assert "Nobody had used" not in says(fleet, "status")
+        assert "Nobody had used" not in says(fleet)
+
+    def test_never_while_somebody_is_connected_or_came_just_now(
+        self, fleet: Fleet, stops: Host
+    ) -> None:
+        look(stops)
+        for days in (90, 92):
+            told(stops)
+            age(stops, days)
+            look(stops)
+        told(stops)
+        fleet.laptop.sh("(exec 3<>/dev/tcp/172.16.2.17/22000; exec sleep 77) >&- 2>&- &")
+        try:
+            age(stops, 94)
+            # asked straight away, as if that connection had come after the look
+            ask = ("from shells.helper.client import ask; from shells.helper.request import *;"
+                   "ask(Request(Verb.STOP, 'lqchen', {'idle': ''}), lambda _: None)")  # fmt: skip
+            path = "import sys; sys.path.insert(0, '/opt/lxc-gpu/packages');"
+            refused = stops.run(["python3", "-c", path + ask], check=False)
+            assert "isn't one that is to be stopped" in refused.stderr
+            look(stops)
+            assert kept(stops)["connection"] == 0
+            assert kept(stops)["login"] > 93 * DAY
+            assert running(stops, "lqchen")
+            assert not named(fleet)
+        finally:
+            fleet.laptop.sh("pkill -fx 'sleep 77'")
+
+    def test_one_that_is_kept(self, fleet: Fleet, stops: Host) -> None:
+        path = "registrations/gpu17/lqchen.yaml"
+        fleet.commits("Keep", f"echo 'keep: the demo' >>{path}")
+        assert reconcile(stops).ok
+        try:
+            look(stops)
+            for days in (90, 92, 94):
+                told(stops)
+                age(stops, days)
+                look(stops)
+            assert running(stops, "lqchen")
+            shown = says(fleet, "status")
+            assert "kept     when nobody uses it, too: the demo" in shown
+            assert "It is not stopped for that: the demo." in shown
+        finally:
+            fleet.commits("Keep no more", f"sed -i '/^keep/d' {path}")
+            assert reconcile(stops).ok
+
+    def test_one_that_came_back_is_no_more_in_use_than_before(
+        self, fleet: Fleet, idle: Host
+    ) -> None:
+        before = kept(idle)["login"]
+        idle.sh("systemctl stop lxc-gpu@lqchen")  # as a server does that goes down
+        look(idle)
+        assert kept(idle)["login"] == before
+        idle.sh("/usr/local/lib/lxc-gpu/come-back")
+        assert running(idle, "lqchen")
+        look(idle)
+        assert kept(idle)["login"] >= before
+        assert named(fleet)
 
 
 class TestHostile:

@@ -36,6 +36,8 @@ class UserPage:
     rows: int
     registered: tuple[str, ...]
     unregistered: tuple[str, ...]
+    kept: Mapping[str, str]
+    """Why their container there is not stopped when nobody uses it, by server."""
     templates: Mapping[str, Mapping[str, str]]
     """What these servers offer, each with a line for people; servers without a choice left out."""
     example: str
@@ -85,6 +87,7 @@ def user_page(
         rows=min(12, max(5, len(keys) + 3)),
         registered=registered if user else (),
         unregistered=unregistered,
+        kept={s: why for s in registered if (why := state.registrations[s][name].keep) is not None},
         templates={s: t for s in unregistered if (t := state.servers[s].templates)},
         example=(registered or unregistered or ("gpu17",))[0],
         fetch_commands=fetch_commands(name, public_url),

@@ -27,6 +27,8 @@ class Holding:
     """The server is silent since then: this is what was, not what is."""
     idle_since: float | None
     """The container runs, and nobody uses it since then."""
+    stopped_since: float | None = None
+    """It was stopped then because nobody used it."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,9 @@ def glance(seen: Seen | None) -> Glance | None:
 def _holding(user: str, seen: Seen, load: ServerLoad) -> Holding | None:
     running = next((each for each in load.users if each.user == user), None)
     idle = next((each.since for each in load.idle if each.user == user), None)
+    stopped = next((each.since for each in load.stopped_idle if each.user == user), None)
     gpus = held(load, user)
-    if running is None and not gpus and idle is None:
+    if running is None and not gpus and idle is None and stopped is None:
         return None
     return Holding(
         server=seen.server,
@@ -80,4 +83,5 @@ def _holding(user: str, seen: Seen, load: ServerLoad) -> Holding | None:
         gpu_memory=gpu_memory(load, user),
         silent_since=seen.silent_since,
         idle_since=idle,
+        stopped_since=stopped,
     )

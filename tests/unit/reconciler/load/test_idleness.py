@@ -126,7 +126,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def kept(seconds: float, start: str = "start-1", boot: str = "") -> None:
-    unused = Unused(start, gpu=seconds, login=seconds + DAY, cpu=seconds)
+    unused = Unused(start, gpu=seconds, login=seconds + DAY, cpu=seconds, connection=seconds)
     write_record(Record(boot or idleness.boot_id(), idleness.boot_clock(), {"lqchen": unused}))
 
 

@@ -131,7 +131,7 @@ class TestSessions:
         return made
 
     def test_each_that_comes_or_goes_changes_the_number(self, people: Path) -> None:
-        seen = [last_use._sessions("lqchen")]
+        seen = [last_use.sessions("lqchen")]
         steps = [
             (people / "user-1000.slice").mkdir,
             (people / "user-1000.slice/session-1.scope").mkdir,
@@ -141,17 +141,17 @@ class TestSessions:
         for step in steps:
             time.sleep(0.02)
             step()
-            seen.append(last_use._sessions("lqchen"))
+            seen.append(last_use.sessions("lqchen"))
         assert seen == sorted(set(seen))
-        assert last_use._sessions("lqchen") == seen[-1]
+        assert last_use.sessions("lqchen") == seen[-1]
 
     def test_many_are_not_all_read(self, people: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for number in range(2000):
             (people / f"user-{number}.slice").mkdir()
         looked: list[object] = []
         monkeypatch.setattr(last_use, "_changed", lambda group: looked.append(group) or 7)
-        assert last_use._sessions("lqchen") == 7
+        assert last_use.sessions("lqchen") == 7
         assert len(looked) == last_use.MOST_INSIDE + 1
 
     def test_without_any(self, people: Path) -> None:
-        assert last_use._sessions("ann") == 0
+        assert last_use.sessions("ann") == 0

@@ -219,6 +219,12 @@ def test_what_somebody_holds_everywhere():
     assert holdings("nobody", seen) == ()
 
 
+def test_one_that_was_stopped_because_nobody_used_it():
+    gone = load("gpu18", gpu(0, "ann"), stopped_idle=(IdleContainer("lqchen", 5.0),))
+    (found,) = holdings("lqchen", [Seen("gpu18", gone, NOW)])
+    assert (found.stopped_since, found.idle_since, found.gpus) == (5.0, None, "")
+
+
 def test_a_server_at_a_glance():
     assert glance(None) is None
     assert glance(Seen("gpu17", silent_since=NOW)) is None
