@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from urllib.parse import urlsplit
 
+from state.errors import LxcGpuError
 from state.wire.findings import Area, Finding
 from webui.config import MailConfig, WebhookConfig, is_mail_address
 from webui.directory.connections import DirectoryDownError
@@ -28,7 +29,7 @@ def mail(iam: Iam) -> Iterator[Finding]:
     if iam.config.webhook is not None:
         yield _webhook(iam.config.webhook)
     if config is None:
-        yield area.ok(NO_MAIL)
+        yield no_mail(_servers_that_stop(iam))
         return
     if config.dangerously_unencrypted:
         yield area.note("Letters cross the network UNENCRYPTED, as configured.")
@@ -47,6 +48,24 @@ def mail(iam: Iam) -> Iterator[Finding]:
             'web.toml, [mail]: `sysadmins = ["..."]`',
         )
     yield from _addresses(iam)
+
+
+def no_mail(stopping: Sequence[str]) -> Finding:
+    """What it means that there is no mail, by which servers would stop idle containers. Pure."""
+    if not stopping:
+        return area.ok(NO_MAIL)
+    return area.wrong(
+        f"{NO_MAIL} But `idle` of servers/{stopping[0]}.yaml says when to stop one.",
+        "web.toml, [mail]: `host`, `from`; or leave `stop` out there",
+    )
+
+
+def _servers_that_stop(iam: Iam) -> list[str]:
+    try:
+        servers = iam.state.servers.items()
+    except LxcGpuError:  # which another check says
+        return []
+    return [name for name, each in servers if each.idleness and each.idleness.stop]
 
 
 def sent(iam: Iam) -> Iterator[Finding]:
