@@ -10,18 +10,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from reconciler.host import places
-from reconciler.host.journal import event
 from reconciler.host.published import published_view
-from reconciler.requests.power import power_of
-from shells.helper.client import ask
-from shells.helper.request import Request
-from shells.units.come_back import bring_back, note_down
-from shells.usage import Verb
-from state import files
-from state.errors import LxcGpuError
 from state.view import View
 
 AT_ONCE = 8
@@ -36,10 +27,16 @@ def main(argv: Sequence[str]) -> int:
     if view is None:
         return 0
     closed = view.closed_by(time.time())
+    if closed is None and not any(places.DOWN.glob("*")):
+        return 0  # nearly always: what there could be to do is not even loaded
     return _shut_down(closed.name) if closed is not None else _bring_back(view)
 
 
 def _shut_down(name: str) -> int:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from shells.units.come_back import note_down
+
     ran = sorted(path.name for path in places.RUNNING.glob("*"))
     for user in ran:  # before: whatever ends us, they come back
         note_down(user)
@@ -48,6 +45,13 @@ def _shut_down(name: str) -> int:
 
 
 def _stop(user: str, name: str) -> bool:
+    from reconciler.host.journal import event
+    from reconciler.requests.power import power_of
+    from shells.helper.client import ask
+    from shells.helper.request import Request
+    from shells.usage import Verb
+    from state.errors import LxcGpuError
+
     try:
         if power_of(user).running:
             ask(Request(Verb.STOP, user, {"announced": ""}), lambda _: None)
@@ -64,6 +68,9 @@ def _bring_back(view: View) -> int:
 
     Whoever ran `stop` meanwhile, or left, is not started.
     """
+    from shells.units.come_back import bring_back
+    from state import files
+
     down = [path.name for path in places.DOWN.glob("*") if _due(path.name)]
     wanted = []
     for user in sorted(down):
