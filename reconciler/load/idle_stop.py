@@ -41,6 +41,8 @@ class Step:
     left: float = 0.0
     """Seconds until then, if nobody uses it."""
     stop: bool = False
+    unsaid: bool = False
+    """No stop is near: what was said of one, by another policy, is taken back."""
 
 
 def step(unused: Unused, warn: int | None, stop: int | None, keep: str) -> Step:
@@ -49,7 +51,7 @@ def step(unused: Unused, warn: int | None, stop: int | None, keep: str) -> Step:
     if warn is None or seconds < warn * DAY:
         return Step()
     if stop is None or keep or seconds < max(warn * DAY, stop * DAY - LEAD):
-        return Step(name=True)
+        return Step(name=True, unsaid=True)
     since = told[-1] if told else -BETWEEN
     if len(told) < TWICE:
         left = max(stop * DAY - seconds, (TWICE - len(told)) * BETWEEN)
@@ -87,7 +89,6 @@ def tell(view: View, before: Record, record: Record, now: float) -> tuple[Record
 
 
 def _tell(view: View, user: str, unused: Unused, now: float) -> tuple[Unused, bool]:
-    keep = view.residents[user].keep
     wanted = _step(view, user, unused)
     if not wanted.name:
         return unused, False
@@ -98,7 +99,7 @@ def _tell(view: View, user: str, unused: Unused, now: float) -> tuple[Unused, bo
         notices.say(user, NoticeKind.WILL_STOP, about, Facts(at=at, until=now + wanted.left))
         if notices.accepted(user, NoticeKind.WILL_STOP, about):
             unused = replace(unused, told=(*unused.told, unused.seconds))
-    elif not wanted.stop and (keep or view.idle_stop_days is None):
+    elif wanted.unsaid:
         _withdraw_warnings(user, unused)
         unused = replace(unused, told=())
     return unused, wanted.stop

@@ -36,7 +36,8 @@ class TestStep:
         ("days", "told", "wanted"),
         [
             (13.9, (), Step()),
-            (14, (), Step(name=True)),
+            (14, (), Step(name=True, unsaid=True)),
+            (17, (15, 16), Step(name=True, unsaid=True)),
             (18, (), Step(name=True, warn=1, left=3 * DAY)),
             (20.5, (), Step(name=True, warn=1, left=2 * DAY)),
             (18.5, (18,), Step(name=True, left=2.5 * DAY)),
@@ -53,9 +54,9 @@ class TestStep:
         assert step(unused(days, *told), 14, 21, "") == wanted
 
     def test_never_without_the_policy_or_with_a_reason_to_keep_it(self) -> None:
-        assert step(unused(400, 398, 399), 14, None, "") == Step(name=True)
+        assert step(unused(400, 398, 399), 14, None, "") == Step(name=True, unsaid=True)
         assert step(unused(400, 398, 399), None, None, "") == Step()
-        assert step(unused(400, 398, 399), 14, 21, "the demo") == Step(name=True)
+        assert step(unused(400, 398, 399), 14, 21, "the demo") == Step(name=True, unsaid=True)
 
 
 @pytest.fixture
@@ -128,9 +129,20 @@ class TestTold:
         keeps = with_(idle_days=14, idle_stop_days=21,
                       residents={"lqchen": replace(RESIDENT, keep="the demo")})  # fmt: skip
         mail_is_accepted()
+        record, _ = self.looks(18.1, record)
+        assert record.containers["lqchen"].told
         record, due = tell(keeps, record, record, 1e9)
         assert (said(), due, record.containers["lqchen"].told) == ([], [], ())
         assert not notices.accepted("lqchen", NoticeKind.WILL_STOP, "e1-1")
+
+    def test_one_that_was_put_off_is_told_again(self, kept: Path) -> None:
+        later = with_(idle_days=14, idle_stop_days=60)
+        record = Record("b", 0.0, {"lqchen": unused(22, 18, 19)})
+        record, due = tell(later, record, record, 1e9)
+        assert (due, record.containers["lqchen"].told) == ([], ())
+        record = Record("b", 0.0, {"lqchen": unused(61)})
+        assert tell(later, record, record, 1e9)[1] == []
+        assert said() == ["idle", "will-stop"]
 
     def test_who_left_is_no_concern(self, kept: Path) -> None:
         left = Record("b", 0.0, {"bob": unused(400, 398, 399)})
