@@ -26,6 +26,7 @@ class Verb(StrEnum):
     RESERVE = "reserve"
     RESERVATIONS = "reservations"
     RELEASE = "release"
+    NOTIFY = "notify"
     REGISTER = "register"
     RECONCILE = "reconcile"
     TOLD = "told"
@@ -87,6 +88,7 @@ OPTIONS: Mapping[Verb, Mapping[str, re.Pattern[str]]] = {
     },
     Verb.RESERVATIONS: {"ics": SET},
     Verb.RELEASE: {"what": _WORDS},
+    Verb.NOTIFY: {"what": _WORDS, "stop": SET},
 }
 """What each verb takes; the values that are possible."""
 ARGUMENTS: Mapping[Verb, str] = {
@@ -99,7 +101,7 @@ MORE: Mapping[Verb, str] = {Verb.RECOVER: "paths"}
 """The option that all further ones stand for, each in a line."""
 
 
-IN_WORDS: Final = frozenset({Verb.RESERVE, Verb.RELEASE})
+IN_WORDS: Final = frozenset({Verb.RESERVE, Verb.RELEASE, Verb.NOTIFY})
 """What is said in several words, whose quotation marks ssh takes away: `--from tomorrow 9:00`."""
 
 

@@ -1,4 +1,4 @@
-"""What NVIDIA's driver says of the GPUs, for reservations: whose programs are where.
+"""What NVIDIA's driver says of the GPUs, for reservations: whose programs are where, what is free.
 
 Standard library only. Changes nothing.
 """
@@ -12,7 +12,9 @@ from contextlib import suppress
 from reconciler.load import processes
 from reconciler.load.owners import Owners
 from reconciler.load.processes import PROC
+from reconciler.nvidia import nodes
 from reconciler.nvidia.nvml import Gpu
+from reconciler.reservations.book import Reservation
 from reconciler.reservations.watching import Program, Programs
 from state.view import View
 
@@ -38,3 +40,43 @@ def _on(gpu: Gpu, owners: Owners, folder: int) -> Iterator[Program]:
             if user is not None:
                 stat = processes.of_stat(processes.text(folder, f"{each.pid}/stat"))
                 yield Program(user, each.pid, stat.started)
+
+
+def in_sight(view: View, user: str, gpus: Collection[Gpu]) -> tuple[Gpu, ...]:
+    """Those that the user's container sees. Pure."""
+    cards = [nodes.Card(gpu.uuid, gpu.minor) for gpu in gpus]
+    minors, _ = nodes.choose(view.residents[user].gpus, cards)
+    return tuple(gpu for gpu in gpus if minors is None or gpu.minor in minors)
+
+
+def is_free(gpu: Gpu) -> bool:
+    """Whether nobody has a program on it and it does nothing, as the page counts it
+    (`state.wire.server_load.GpuLoad`). Pure."""
+    idle = gpu.utilisation is None or gpu.utilisation < 5
+    return not gpu.processes and idle and gpu.memory_used <= gpu.memory_total // 10
+
+
+def free_for(
+    view: View,
+    user: str,
+    gpus: Collection[Gpu],
+    ahead: Collection[Reservation],
+    until: float,
+    model: str = "",
+) -> tuple[Gpu, ...]:
+    """The free ones in the user's sight, of a model whose name has these small letters in it.
+
+    Without those that others have reserved for before `until`; of `ahead` none is over. Pure.
+    """
+    others = {gpu for each in ahead if each.user != user and each.begins < until
+              for gpu in each.gpus}  # fmt: skip
+    return tuple(
+        gpu
+        for gpu in of_model(in_sight(view, user, gpus), model)
+        if is_free(gpu) and gpu.uuid not in others
+    )
+
+
+def of_model(gpus: Collection[Gpu], model: str) -> tuple[Gpu, ...]:
+    """Those whose name has these small letters in it: `a100`. Pure."""
+    return tuple(gpu for gpu in gpus if model in gpu.name.lower())

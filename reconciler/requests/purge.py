@@ -23,6 +23,7 @@ from reconciler.network.forwards import Forward
 from reconciler.requests import reserving
 from reconciler.requests.forwarding import forget
 from reconciler.requests.power import power_of
+from reconciler.reservations import waiting
 from reconciler.snapshots.copies import copies_of
 from reconciler.systems.folders import remove_container
 from state import command, files
@@ -154,6 +155,7 @@ def purge(view: View, left: Remains) -> None:
         with locks.lock(locks.ACCOUNTS):
             forget(user)
             reserving.forget(user)
+            waiting.forget(user)
             if left.account:
                 _remove_account(left.account)
             account = left.account or view.account_of(user)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from reconciler.host.in_words import moment
+from reconciler.host.in_words import moment_in_zone as moment
 from reconciler.reservations import kept, seen
 from reconciler.reservations.book import Reservation
 from reconciler.reservations.watching import Seen

@@ -37,7 +37,7 @@ def words(server: str, found: Sequence[Intrusion], numbers: Mapping[str, int]) -
     lines = [f"{server}: a program of yours is on a GPU that somebody else has reserved."]
     for each in found:
         names = ", ".join(str(numbers.get(gpu, gpu)) for gpu in each.gpus)
-        until = in_words.moment(each.reservation.ends)
+        until = in_words.moment_in_zone(each.reservation.ends)
         lines.append(f"  GPU {names} is {each.reservation.user}'s until {until}.")
     lines.append("Nothing is stopped for that. Please end it, or agree with them.")
     lines.append(f"`ssh {server}-manage gpus` shows whose is what and what is free.")

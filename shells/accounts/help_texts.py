@@ -25,6 +25,7 @@ SUMMARIES: Mapping[str, str] = {
     "reserve": "GPUs for some time: `reserve 2 8h`; `--from`, `--first-free`",
     "reservations": "whose GPUs until when",
     "release": "give back what you reserved",
+    "notify": "a mail when GPUs are free: `notify 2`; `--stop`",
     "shell": "root in your container, also when its own ssh lets nobody in",
     "snapshot": "keep your container as it is now; `--list`, `--remove NAME`",
     "recover": "back to a snapshot, or only files of one; `--undo`",
@@ -91,6 +92,15 @@ Yours have a `*`.""",
   ssh gpu17-manage release s20      all that is left of a weekly series
 
 Others can have the GPUs at once. Your programs run on.""",
+    "notify": """\
+  ssh gpu17-manage notify 2          when two GPUs are free
+  ssh gpu17-manage notify 2 A100     ... whose name has A100 in it
+  ssh gpu17-manage notify            what you wait for here
+  ssh gpu17-manage notify --stop     wait no more
+
+One mail, once so many that your container sees are free: nobody has a program
+on them, and nobody else has reserved them for now or the next hour. Others may
+read the same mail: `reserve` has them kept for you.""",
     "shell": """\
   ssh -t gpu17-manage shell                     a shell, as root
   ssh gpu17-manage shell 'chown lqchen: /home/lqchen'

@@ -26,7 +26,8 @@ LONGEST_REQUEST = 8192
 """Bytes; a longer line is no request of ours."""
 OF_USERS = frozenset(
     {Verb.START, Verb.STOP, Verb.RESTART, Verb.STATUS, Verb.PORT, Verb.SNAPSHOT, Verb.RECOVER,
-     Verb.REBUILD, Verb.GPUS, Verb.SHELL, Verb.RESERVE, Verb.RESERVATIONS, Verb.RELEASE}
+     Verb.REBUILD, Verb.GPUS, Verb.SHELL, Verb.RESERVE, Verb.RESERVATIONS, Verb.RELEASE,
+     Verb.NOTIFY}
 )  # fmt: skip
 """What users ask for themselves."""
 _LOOKS = frozenset({Verb.STATUS, Verb.GPUS, Verb.RESERVATIONS})

@@ -1,6 +1,6 @@
 """One look at reserved GPUs: what lxc-gpu-reservations.service runs, as root.
 
-NVIDIA's driver is asked only where something is reserved now.
+NVIDIA's driver is asked only where something is reserved now, or somebody waits for GPUs.
 """
 
 from __future__ import annotations
@@ -10,14 +10,19 @@ from collections.abc import Collection, Sequence
 
 from reconciler.host import journal
 from reconciler.host.published import published_view
+from reconciler.host.suspension import suspension
 from reconciler.load import on_gpus
 from reconciler.notices import kept as notices
 from reconciler.nvidia import nvml
 from reconciler.nvidia.driver import driver
 from reconciler.nvidia.nvml import Gpu
-from reconciler.reservations import due, kept, seen, telling, watching
+from reconciler.reservations import due, kept, seen, telling, waiting, watching
+from reconciler.reservations.book import Reservation
+from reconciler.reservations.closed import closed
+from reconciler.reservations.waiting import Wait
 from state.errors import LxcGpuError
 from state.view import View
+from state.wire.notices import Facts, NoticeKind
 
 
 def main(argv: Sequence[str]) -> int:
@@ -35,8 +40,10 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _look(view: View, now: float, clock: float) -> None:
-    present = [each for each in kept.read_open().at(now) if each.user in view.residents]
-    gpus = _gpus() if present else None
+    ahead = [each for each in kept.read_open().ahead(now) if each.user in view.residents]
+    present = [each for each in ahead if each.holds(now)]
+    waits = [each for each in waiting.read().at(now).all if each.user in view.residents]
+    gpus = _gpus() if present or waits else None
     before = seen.read_record()
     programs = None if gpus is None else on_gpus.programs(view, gpus)
     judged = watching.judge(before, clock, present, programs)
@@ -49,11 +56,13 @@ def _look(view: View, now: float, clock: float) -> None:
         notices.say(each.user, each.kind, each.about, each.facts)
     for each in due.over(before, judged.record):
         notices.withdraw(each.user, each.kind, each.about)
+    if waits and gpus and not _closed(view, now, now + waiting.SOON):
+        _end_waits(view, gpus, ahead, waits, now)
 
 
 def _gpus() -> tuple[Gpu, ...] | None:
-    """All that the driver says something of; None if it says nothing."""
-    if not driver().present:
+    """All that the driver says something of; None if it says nothing, or is to be left alone."""
+    if not driver().present or suspension() is not None:
         return None
     try:
         return nvml.read().gpus
@@ -73,3 +82,34 @@ def _tell(view: View, gpus: Collection[Gpu], found: Sequence[watching.Intrusion]
     return telling.tell(
         {u: telling.words(view.server, theirs, numbers) for u, theirs in by_user.items()}
     )
+
+
+def _closed(view: View, begins: float, ends: float) -> bool:
+    """Whether the whole server is, at some time in between."""
+    return any(first < ends and begins < last for first, last, _ in closed(view))
+
+
+def _end_waits(
+    view: View,
+    gpus: Collection[Gpu],
+    ahead: Collection[Reservation],
+    waits: Collection[Wait],
+    now: float,
+) -> None:
+    """Tell who waits for what is free now; it is over with that."""
+    met = list[Wait]()
+    for wait in waits:
+        until = now + waiting.SOON
+        free = on_gpus.free_for(view, wait.user, gpus, ahead, until, wait.model)
+        if len(free) >= wait.gpus:
+            facts = Facts(len(free), _model(free))
+            notices.say(wait.user, NoticeKind.GPUS_FREE, f"{wait.since:.3f}", facts)
+            met.append(wait)
+    if met:
+        waiting.change(lambda everybody: everybody.without(*met), now)
+
+
+def _model(gpus: Collection[Gpu]) -> str:
+    """What all of them are, as a word; empty if they differ."""
+    models = {gpu.name for gpu in gpus}
+    return "".join(filter(str.isprintable, models.pop()))[:128] if len(models) == 1 else ""

@@ -31,7 +31,7 @@ class Asked:
 
 
 ROOMS: Mapping[Verb, str] = dict.fromkeys(
-    (Verb.RESERVE, Verb.RESERVATIONS, Verb.RELEASE), "sharing"
+    (Verb.RESERVE, Verb.RESERVATIONS, Verb.RELEASE, Verb.NOTIFY), "sharing"
 )
 """Of verbs whose modules stand in a room of their own."""
 Serve = Callable[[Asked, Tell], messages.Answer | messages.Question]

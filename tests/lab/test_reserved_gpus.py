@@ -232,6 +232,39 @@ class TestUnused:
         assert "You have used none of it" not in says(fleet, "status", "ann")
 
 
+class TestWaiting:
+    def test_is_told_once_when_so_many_are_free(self, fleet: Fleet, reserved: Host) -> None:
+        reserve(reserved, lqchen=1)
+        on_gpus(reserved, "1")
+        assert says(fleet, "notify 2 a100", "ann").startswith(
+            "You are told once, by mail, when 2 GPUs whose name has `a100` in it are free on gpu17."
+        )
+        (wait,) = json.loads(says(fleet, "notify --json", "ann"))["waits"]
+        assert (wait["gpus"], wait["model"]) == (2, "a100")
+        assert says(fleet, "notify") == "You wait for nothing here.\n"
+        look(reserved)
+        on_gpus(reserved)
+        look(reserved)
+        assert told(reserved) == set(), "one is lqchen's"
+        reserve(reserved)
+        look(reserved)
+        ((user, kind, _),) = told(reserved)
+        assert (user, kind) == ("ann", "gpus-free")
+        assert says(fleet, "notify", "ann") == "You wait for nothing here.\n"
+        assert not reserved.sh("test -e /var/lib/lxc-gpu/waiting.json", check=False).ok
+
+    def test_says_what_is_free_now_and_what_never_is(self, fleet: Fleet, reserved: Host) -> None:
+        done = fleet.types("ssh gpu17-manage notify 3")
+        assert done.stderr.startswith("✗ Your container on gpu17 sees 2 such GPUs, so 3 are never")
+        reserve(reserved)
+        assert says(fleet, "notify 1").startswith("Free now on gpu17: GPU 0, 1. You need not wait")
+        reserve(reserved, ann=0)
+        assert says(fleet, "notify 1").startswith("Free now on gpu17: GPU 1. ")
+        says(fleet, "notify 2")
+        stopped = says(fleet, "notify --stop")
+        assert stopped == "You wait no more for 2 GPUs.\n"
+
+
 class TestLooking:
     def test_comes_each_minute_and_asks_no_driver_for_nothing(self, server: Host) -> None:
         assert server.sh(f"systemctl is-enabled {UNIT}.timer").stdout.strip() == "enabled"

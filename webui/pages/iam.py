@@ -41,6 +41,10 @@ VERBS = (
     ("shell", "Leads root into it when `ssh` no longer does (`ssh -t`); takes a command, too."),
     ("gpus", "Says who uses which GPU, and how much CPU and memory."),
     ("reserve 2 8h", "Reserves two GPUs for eight hours; `reservations` lists whose are whose."),
+    (
+        "notify 2",
+        "Has one mail sent to you when two GPUs are free; `notify --stop` ends that.",
+    ),
     ("snapshot", "Keeps it as it is now; `snapshot --list` shows all, `--remove NAME` removes."),
     ("recover NAME", "Makes it what it was in a snapshot; asks first, `--undo` goes back."),
     ("recover NAME thesis", "Brings files back from a snapshot, beside those that are there."),

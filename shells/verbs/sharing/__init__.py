@@ -1,1 +1,1 @@
-"""Verbs by which people share GPUs: whose until when."""
+"""Verbs by which people share GPUs: whose until when, and who waits for free ones."""

@@ -34,24 +34,24 @@ def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def test_below_a_gpu() -> None:
     assert SIGHT.of_gpu("GPU-a") == [
-        "reserved by ann until 2027-01-15 10:00 (bob, lqchen are on it)",
-        "reserved by bob from 2027-01-15 10:00 to 2027-01-15 11:00",
+        "reserved by ann until Fri 2027-01-15 10:00 UTC (bob, lqchen are on it)",
+        "reserved by bob from Fri 2027-01-15 10:00 UTC to Fri 2027-01-15 11:00 UTC",
     ]
     assert SIGHT.of_gpu("GPU-c") == []
 
 
 def test_to_the_owner() -> None:
     assert SIGHT.lines("ann", GPUS) == [
-        "GPU 0, 1: reserved for you until 2027-01-15 10:00 (bob, lqchen are on it).",
-        "  You have used none of it since 2027-01-15 07:00. If you don't need it: "
+        "GPU 0, 1: reserved for you until Fri 2027-01-15 10:00 UTC (bob, lqchen are on it).",
+        "  You have used none of it since Fri 2027-01-15 07:00 UTC. If you don't need it: "
         "`ssh gpu17-manage release r1`",
     ]
 
 
 def test_to_an_intruder_who_has_the_next_one() -> None:
     assert SIGHT.lines("bob", GPUS) == [
-        "GPU 0, 1: reserved for you from 2027-01-15 10:00 to 2027-01-15 11:00.",
-        "GPU 0, 1: reserved by ann until 2027-01-15 10:00.",
+        "GPU 0, 1: reserved for you from Fri 2027-01-15 10:00 UTC to Fri 2027-01-15 11:00 UTC.",
+        "GPU 0, 1: reserved by ann until Fri 2027-01-15 10:00 UTC.",
         "A program of yours is on GPU 0, 1, which ann has reserved: please end it, or agree with "
         "them.",
     ]
@@ -59,7 +59,7 @@ def test_to_an_intruder_who_has_the_next_one() -> None:
 
 def test_a_gpu_that_is_not_known_to_be_there_has_its_uuid() -> None:
     (line,) = Sight("gpu17", NOW, (HERS,)).lines("lqchen", ("GPU-a",))
-    assert line == "GPU 0, GPU-b: reserved by ann until 2027-01-15 10:00."
+    assert line == "GPU 0, GPU-b: reserved by ann until Fri 2027-01-15 10:00 UTC."
 
 
 def test_for_programs() -> None:
@@ -72,6 +72,6 @@ def test_for_programs() -> None:
 
 def test_what_a_terminal_shows_is_of_printable_letters() -> None:
     text = telling.words("gpu17", [Intrusion("bob", HERS, ("GPU-b",))], {"GPU-b": 1})
-    assert text.splitlines()[1] == "  GPU 1 is ann's until 2027-01-15 10:00."
+    assert text.splitlines()[1] == "  GPU 1 is ann's until Fri 2027-01-15 10:00 UTC."
     raw = telling.on_a_terminal("a\x1b[2Jé\nb")
     assert raw == b"\a\r\na?[2J?\r\nb\r\n"

@@ -1,0 +1,73 @@
+"""Who waits for free GPUs, and the file of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from reconciler.host import places
+from reconciler.reservations import waiting
+from reconciler.reservations.waiting import LONGEST, MOST, Wait, Waiting
+from state.errors import LxcGpuError
+
+NOW = 1_800_000_000.0
+MINE = Wait("lqchen", 2, "a100", NOW)
+HERS = Wait("ann", 1, "", NOW + 1)
+
+
+@pytest.fixture(autouse=True)
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(places, "WAITING", tmp_path / "waiting.json")
+    monkeypatch.setattr(places, "LOCKS", tmp_path / "locks")
+    return places.WAITING
+
+
+def test_what_was_written_is_read(file: Path) -> None:
+    assert waiting.read() == Waiting()
+    waiting.change(lambda all_: all_.add(MINE).add(HERS), NOW)
+    assert waiting.read() == Waiting((MINE, HERS))
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_no_file_where_nobody_waits(file: Path) -> None:
+    waiting.change(lambda all_: all_.add(MINE), NOW)
+    waiting.change(lambda all_: all_.without(MINE), NOW)
+    assert not file.exists()
+
+
+def test_the_same_once_more_stays_what_it_was() -> None:
+    assert Waiting((MINE,)).add(replace(MINE, since=NOW + 60)) == Waiting((MINE,))
+
+
+def test_a_most_for_each() -> None:
+    full = Waiting(tuple(replace(MINE, gpus=n + 1) for n in range(MOST)))
+    with pytest.raises(LxcGpuError) as caught:
+        full.add(replace(MINE, gpus=9))
+    assert caught.value.code == "waits-most"
+    assert full.add(HERS).of("ann") == (HERS,)
+
+
+def test_nobody_waits_for_ever() -> None:
+    assert Waiting((MINE, HERS)).at(NOW + LONGEST) == Waiting((HERS,))
+    assert Waiting((MINE,)).at(NOW - LONGEST) == Waiting(), "from before a clock was set back"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        '{"waiting": [{"user": "ann"}]}',
+        '{"waiting": [{"user": "ann", "gpus": true}]}',
+        '{"waiting": [{"user": "ann", "gpus": 1, "model": 7}]}',
+        '{"waiting": [{"user": "ann", "gpus": 1, "since": -1}]}',
+    ],
+)
+def test_a_damaged_one_is_not_an_empty_one(file: Path, text: str) -> None:
+    file.write_text(text)
+    with pytest.raises(LxcGpuError) as caught:
+        waiting.change(lambda all_: all_.add(MINE), NOW)
+    assert caught.value.code == "waiting-damaged"
+    assert file.read_text() == text
