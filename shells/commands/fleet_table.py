@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from reconciler.host.in_words import columns, since
 from state.wire.fleet_status import FleetStatus, ServerStatus
+from state.wire.reserved import reserved_gpus
 from state.wire.server_load import ServerLoad
 
 GIB = 1 << 30
@@ -137,6 +138,15 @@ def _free(load: ServerLoad) -> str | Cell:
     return Cell(f"{free}/{len(load.gpus)}", "bold green" if free else "")
 
 
+def _reserved(load: ServerLoad) -> str | Cell:
+    """How many GPUs somebody has reserved for now, and how many of those nobody uses."""
+    reserved = reserved_gpus(load)
+    unused = sum(gpu.free for gpu in reserved)
+    if not unused:
+        return str(len(reserved)) if reserved else NOTHING
+    return Cell(f"{len(reserved)}, {unused} idle", "yellow")
+
+
 def _gpu_use(load: ServerLoad) -> str:
     used = load.gpu_utilisation
     return NOTHING if used is None else f"{used:.0f} %"
@@ -168,12 +178,13 @@ _COLUMNS = (
     _Column("server", lambda server, _: Cell(server.name, "bold"), 0),
     _Column("state", _state, 1),
     _Column("GPUs free", _of_load(_free), 2, right=True),
-    _Column("in use", _of_load(_gpu_use), 4, right=True),
-    _Column("CPU", _of_load(lambda load: f"{load.cpu.percent:.0f} %"), 5, right=True),
-    _Column("memory", _of_load(_memory), 6, right=True),
+    _Column("reserved", _of_load(_reserved), 4),
+    _Column("in use", _of_load(_gpu_use), 5, right=True),
+    _Column("CPU", _of_load(lambda load: f"{load.cpu.percent:.0f} %"), 6, right=True),
+    _Column("memory", _of_load(_memory), 7, right=True),
     _HOLDERS,
-    _Column("driver", _of_load(_driver), 7),
-    _Column("revision", lambda server, _: Cell(server.revision[:10] or NOTHING), 8),
+    _Column("driver", _of_load(_driver), 8),
+    _Column("revision", lambda server, _: Cell(server.revision[:10] or NOTHING), 9),
 )
 
 
@@ -183,8 +194,11 @@ def _totals(status: FleetStatus) -> str:
     heard = [server for server in status.servers if server.live is not None]
     gpus = sum(len(server.live.gpus) for server in heard if server.live)
     free = sum(len(server.live.free_gpus) for server in heard if server.live)
+    reserved = sum(len(reserved_gpus(server.live)) for server in heard if server.live)
     words = f"{free} of {gpus} GPU{_s(gpus)} free" if gpus else "no GPUs"
     words += f" on {len(heard)} server{_s(len(heard))}"
+    if reserved:
+        words += f", {reserved} reserved"
     silent = sorted(s.silent_since for s in status.servers if s.silent_since is not None)
     if silent:
         words += f", {len(silent)} silent {since(silent[0], status.at)}"

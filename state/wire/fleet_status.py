@@ -62,6 +62,10 @@ class ServerStatus:
     free_gpus: Annotated[tuple[Count, ...], MaxLen(64)] = ()
     """The indices of the GPUs that nobody uses; none while it is silent."""
 
+    reserved_gpus: Annotated[tuple[Count, ...], MaxLen(64)] = ()
+    """The indices of the GPUs that somebody has reserved for now, in use or not; none while it is
+    silent."""
+
     @property
     def live(self) -> ServerLoad | None:
         """The load, if it is of now."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from state.wire.server_load import GpuLoad, ReservedGpus, ServerLoad
 
 
@@ -15,13 +17,18 @@ def uuids(gpu: GpuLoad) -> frozenset[str]:
     return frozenset({gpu.uuid, *(part.uuid for part in gpu.mig)})
 
 
+def among(gpus: Iterable[GpuLoad], reservations: Iterable[ReservedGpus]) -> tuple[GpuLoad, ...]:
+    """Those of `gpus` of which something is reserved."""
+    taken = {uuid for each in reservations for uuid in each.gpus}
+    return tuple(gpu for gpu in gpus if not taken.isdisjoint(uuids(gpu))) if taken else ()
+
+
 def reserved_gpus(load: ServerLoad, now: float | None = None) -> tuple[GpuLoad, ...]:
     """The GPUs of which somebody has reserved something.
 
     At `now`; None: at the moment of the load, by the server's clock.
     """
-    taken = {u for each in current(load, load.at if now is None else now) for u in each.gpus}
-    return tuple(gpu for gpu in load.gpus if not taken.isdisjoint(uuids(gpu))) if taken else ()
+    return among(load.gpus, current(load, load.at if now is None else now))
 
 
 def open_gpus(load: ServerLoad) -> tuple[GpuLoad, ...]:

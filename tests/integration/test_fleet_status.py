@@ -21,7 +21,8 @@ from shells.commands import fleet_page
 from state.errors import LxcGpuError
 from state.wire.fleet_status import decode
 from state.wire.messages import Failure, Report
-from tests.generated_loads import load
+from state.wire.reserved import reserved_gpus
+from tests.generated_loads import load, with_reservations
 from tests.integration import slapd
 from tests.integration.web import PEOPLE, Web, make_web, served
 from tests.patience import HANGS
@@ -74,24 +75,27 @@ class TestThePage:
         assert (gpu19["condition"], gpu19["load"], gpu19["silent_since"]) == ("waiting", None, None)
 
     def test_rounds_and_loads(self, web: Web) -> None:
-        newest = load("gpu17", time.time())
+        now = time.time()
+        newest = with_reservations(load("gpu17", now), now)
         reports(web, report(web, "gpu17"))
         web.parts.latest.post("gpu17", newest)
         gpu17 = says(web)["gpu17"]
         assert (gpu17["condition"], gpu17["behind"], gpu17["last_round"]) == ("converged", 0, 1.7e9)
         assert gpu17["free_gpus"] == [gpu.index for gpu in newest.free_gpus]
+        assert gpu17["reserved_gpus"] == [gpu.index for gpu in reserved_gpus(newest)] != []
+        assert gpu17["load"]["reservations"][0]["user"] == newest.reservations[0].user
         assert gpu17["load"]["memory"]["total"] == newest.memory.total
         assert time.time() - gpu17["heard"] < 60
 
     def test_a_silent_server_keeps_what_it_said_last(self, web: Web) -> None:
-        web.parts.latest.post("gpu18", load("gpu18", 1.0))
+        web.parts.latest.post("gpu18", with_reservations(load("gpu18", 1.0), 1e6))
         before = time.time()
         web.parts.latest.silent("gpu18", LxcGpuError("x", "No route to host.", "Is it up?"))
         gpu18 = says(web)["gpu18"]
         assert abs(gpu18["silent_since"] - before) < 60
         assert gpu18["why"] == "No route to host."
         assert gpu18["load"]["at"] == 1.0
-        assert gpu18["free_gpus"] == []
+        assert gpu18["free_gpus"] == gpu18["reserved_gpus"] == []
 
     @pytest.mark.parametrize("moment", [float("nan"), float("inf"), -5.0, 1e300])
     def test_what_a_server_lies_in_its_report_spoils_nothing(self, web: Web, moment: float) -> None:

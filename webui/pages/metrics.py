@@ -14,6 +14,7 @@ from prometheus_client.process_collector import ProcessCollector
 
 from state.errors import LxcGpuError
 from state.wire.messages import Report
+from state.wire.reserved import among, current, open_gpus, uuids
 from state.wire.server_load import GpuLoad, ServerLoad
 from webui.clone.source import Reading
 from webui.monitor.heard.latest import Seen
@@ -85,6 +86,7 @@ def add_load(families: Families, seen: Seen) -> None:
     _add_disks(families, server, load)
     families.add("gpus", len(load.gpus), of)
     families.add("gpus_free", len(load.free_gpus), of)
+    _add_reservations(families, load, of)
     if load.gpu_problem is not None:
         families.add("gpu_problem", 1, labels(server=server, code=load.gpu_problem.code))
     for gpu in load.gpus:
@@ -153,6 +155,21 @@ def _add_disks(families: Families, server: str, load: ServerLoad) -> None:
         which = labels(server=server, device=interface.name)
         families.add("network_received_bytes_per_second", interface.received, which)
         families.add("network_sent_bytes_per_second", interface.sent, which)
+
+
+def _add_reservations(families: Families, load: ServerLoad, of: str) -> None:
+    now = current(load, load.at)
+    unused = [each for each in now if each.unused_since is not None]
+    intruded = [
+        gpu
+        for gpu in load.gpus
+        if any(gpu.holders & set(each.intruders) for each in now if uuids(gpu) & set(each.gpus))
+    ]
+    families.add("gpus_free_unreserved", len(open_gpus(load)), of)
+    families.add("gpus_reserved", len(among(load.gpus, now)), of)
+    families.add("gpus_reserved_unused", len(among(load.gpus, unused)), of)
+    families.add("gpus_reserved_intruded", len(intruded), of)
+    families.add("reservations", len(load.reservations), of)
 
 
 def _add_gpu(families: Families, server: str, gpu: GpuLoad) -> None:

@@ -9,6 +9,7 @@ from flask import Blueprint, Response
 
 from state.wire.fleet_status import PATH, Condition, FleetStatus, ServerStatus, encode
 from state.wire.messages import LATEST
+from state.wire.reserved import reserved_gpus
 from state.wire.server_load import as_text, as_word
 from webui.clone.source import Reading
 from webui.monitor.heard.latest import Seen
@@ -44,6 +45,7 @@ def fleet_status(
 
 def _server(card: ServerCard, seen: Seen) -> ServerStatus:
     report, load = card.report, seen.load
+    now = load if seen.silent_since is None else None
     unreachable = [line.text for line in card.lines] if card.since is not None else []
     return ServerStatus(
         name=card.name,
@@ -59,11 +61,8 @@ def _server(card: ServerCard, seen: Seen) -> ServerStatus:
         failures=card.failure_count,
         heard=seen.heard,
         load=load,
-        free_gpus=(
-            tuple(gpu.index for gpu in load.free_gpus)
-            if load is not None and seen.silent_since is None
-            else ()
-        ),
+        free_gpus=tuple(gpu.index for gpu in now.free_gpus) if now else (),
+        reserved_gpus=tuple(gpu.index for gpu in reserved_gpus(now)) if now else (),
     )
 
 

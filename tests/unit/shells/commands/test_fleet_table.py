@@ -13,7 +13,15 @@ from rich.console import Console
 from shells.commands.fleet_status import MOST_NOTES, draw
 from shells.commands.fleet_table import fleet_table
 from state.wire.fleet_status import FleetStatus, ServerStatus
-from state.wire.server_load import CpuLoad, GpuLoad, GpuUser, MemoryLoad, Problem, ServerLoad
+from state.wire.server_load import (
+    CpuLoad,
+    GpuLoad,
+    GpuUser,
+    MemoryLoad,
+    Problem,
+    ReservedGpus,
+    ServerLoad,
+)
 from tests.generated_loads import load
 
 NOW = time.mktime((2026, 11, 20, 15, 0, 0, 0, 0, -1))
@@ -66,6 +74,18 @@ class TestOnATerminal:
         assert shown[80] == [*shown[40], "in use", "CPU", "held by"]
         assert shown[100] == [*shown[80][:-1], "memory", "held by", "driver"]
         assert shown[200] == [*shown[100], "revision"]
+
+    def test_reserved_gpus_and_those_that_nobody_uses(self) -> None:
+        given = load("gpu1", NOW, gpus=4, busy=0)
+        held = replace(given.gpus[0], users=(GpuUser("ann"),))
+        gpus = (held, *given.gpus[1:])
+        mine = ReservedGpus("a", "ann", tuple(g.uuid for g in gpus[:2]), NOW - 9, NOW + 9)
+        later = ReservedGpus("b", "bob", (gpus[3].uuid,), NOW + 9, NOW + 99)
+        newest = replace(given, gpus=gpus, reservations=(mine, later))
+        server = ServerStatus("gpu1", "x", "converged", load=newest)
+        lines = fleet_table(FleetStatus(NOW, "r", (server,))).text.splitlines()
+        assert re.search(r"converged +3/4  2, 1 idle  ", lines[1])
+        assert lines[2] == "3 of 4 GPUs free on 1 server, 2 reserved"
 
     def test_names_are_cut_between_names(self) -> None:
         users = tuple(GpuUser(f"user{n}") for n in range(20))

@@ -21,6 +21,7 @@ from state.wire.server_load import (
     MigLoad,
     NetworkRate,
     Problem,
+    ReservedGpus,
     ServerLoad,
     UserLoad,
     decode,
@@ -111,6 +112,30 @@ def test_units_are_base_units():
     assert got["user_gpus_held", "gpu17", "ann"] == 1
     assert got["user_gpu_memory_bytes", "gpu17", "bob"] == 10 * GIB
     assert ("user_gpus_held", "gpu17", "system") not in got
+
+
+def test_reservations_are_numbers_by_server_whoever_has_how_many():
+    mine = replace(rich(), gpus=(*rich().gpus, gpu(2, "chi"), gpu(3, busy=0.0)))
+    reservations = tuple(
+        ReservedGpus(f"r{n}", f"u{n}", (f"GPU-{n % 4}",), NOW + n * 3600 - 2, NOW + n * 3600 + 99)
+        for n in range(500)
+    )
+    now = (
+        ReservedGpus("a", "ann", ("GPU-1", "MIG-1"), NOW - 9, NOW + 9, None, ("bob", "chi")),
+        ReservedGpus("b", "dora", ("GPU-2",), NOW - 9, NOW + 9, NOW - 5, ("eve",)),
+    )
+    families = Families()
+    add_load(families, Seen("gpu17", replace(mine, reservations=(*now, *reservations[1:])), NOW))
+    got = values(families)
+    assert got["gpus_free", "gpu17"] == 2
+    assert got["gpus_free_unreserved", "gpu17"] == 1
+    assert got["gpus_reserved", "gpu17"] == 3
+    assert got["gpus_reserved_unused", "gpu17"] == 1
+    assert got["gpus_reserved_intruded", "gpu17"] == 1
+    assert got["reservations", "gpu17"] == 501
+    few = Families()
+    add_load(few, Seen("gpu17", mine, NOW))
+    assert len(values(few)) == len(got)
 
 
 def test_no_pids_and_no_full_names():
