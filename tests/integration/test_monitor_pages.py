@@ -16,12 +16,19 @@ import pytest
 
 from state.errors import LxcGpuError
 from state.wire.messages import LATEST
-from state.wire.server_load import GpuUser, IdleContainer, Problem, ReservedGpus, UserLoad
+from state.wire.server_load import (
+    GpuUser,
+    IdleContainer,
+    Problem,
+    ReservedGpus,
+    ServerLoad,
+    UserLoad,
+)
 from tests.generated_loads import load, with_reservations
 from tests.integration.monitored import make_monitored
 from tests.integration.web import Web, served, with_groups
 from tests.patience import HANGS, cpu_seconds, eventually
-from webui.pages.monitor import MONITORS
+from webui.pages.monitor import MONITORS, RESERVED
 
 EVIL = '<script>alert("1")</script>'
 GONE = LxcGpuError("gone", "No route to host.", "Is it up?")
@@ -124,6 +131,38 @@ def test_reservations_of_all_servers_and_of_one(web):
     with web.app.test_client().get("/monitor/reservations/events") as answer:
         event = told(next(iter(answer.response)))
     assert list(event["cards"]) == ["gpu17", "gpu18"]
+
+
+def test_five_hundred_reservations_cost_the_monitor_little_and_are_drawn_once(web):
+    def told(count: int) -> ServerLoad:
+        given = load("gpu17", time.time(), gpus=8)
+        return replace(
+            given,
+            reservations=tuple(
+                ReservedGpus(str(n), "ann", (given.gpus[n % 8].uuid,), begins, begins + 3600)
+                for n in range(count)
+                for begins in (given.at + 3600 * (n // 8),)
+            ),
+        )
+
+    def cost(count: int) -> float:
+        def look() -> None:
+            web.parts.latest.post("gpu17", newest)
+            get(web, "/monitor")
+
+        newest = told(count)
+        return cpu_seconds(look)
+
+    get(web, "/monitor")
+    assert cost(500) < 5 * cost(0)
+    calendars = web.app.extensions[RESERVED]
+    newest = told(500)
+    web.parts.latest.post("gpu17", newest)
+    before = calendars.fleet().cards["gpu17"]
+    web.parts.latest.post("gpu17", replace(newest, at=newest.at + 1, users=()))
+    assert calendars.fleet().cards["gpu17"].parts[0].html == before.parts[0].html
+    assert cpu_seconds(calendars.fleet) < cost(500)
+    assert len(before.parts[0].html) < 200_000
 
 
 def test_announced_maintenance_is_drawn_and_leaves_no_gpu_free(web):

@@ -116,16 +116,16 @@ def calendars() -> Calendars:
 
 def server_card(name: str) -> Markup | None:
     """The whole card of one server, for other pages; None if there is no such server."""
-    return _card_of(name, display().fleet(), TEMPLATE)
+    return _card_of(display().fleet().cards.get(name), TEMPLATE)
 
 
 def server_reservations(name: str) -> Markup | None:
     """The same of its reservations; None also if it has no GPUs."""
-    return _card_of(name, calendars().fleet(), CALENDARS)
+    return _card_of(calendars().server(name), CALENDARS)
 
 
-def _card_of(name: str, fleet: DrawnFleet, pieces: str) -> Markup | None:
-    drawn, whole = fleet.cards.get(name), _whole_card(current_app.jinja_env, pieces)
+def _card_of(drawn: Drawn | None, pieces: str) -> Markup | None:
+    whole = _whole_card(current_app.jinja_env, pieces)
     return None if drawn is None else Markup(whole(drawn, True))  # noqa: S704
 
 

@@ -8,7 +8,7 @@ from threading import Lock
 
 from jinja2 import Environment
 
-from state.wire.reserved import reserved_gpus
+from state.wire.reserved import current, reserved_gpus
 from state.wire.server_load import ServerLoad
 from webui.clone.source import Reading
 from webui.monitor.fortnight.blocks import Fortnight, fortnight
@@ -21,8 +21,8 @@ from webui.monitor.shown.display import Drawn, DrawnFleet, Part, part
 from webui.monitor.shown.people import People
 
 TEMPLATE = "_fortnight.html"
-STEP = 60
-"""Seconds after which a drawing is made again though nothing new was heard: time passes."""
+STEP = 300
+"""Seconds after which a drawing is made again though nothing changed: time passes."""
 
 
 @dataclass(frozen=True)
@@ -92,21 +92,31 @@ class Calendars:
             cards = {}
             for name in sorted(reading.state.servers, key=in_order):
                 each = seen.get(name, Seen(name))
-                if each.load is None or each.load.gpus or each.load.gpu_problem:
+                if _has_gpus(each):
                     cards[name] = self._one(each, reading, people, window)
             self._drawn = {name: self._drawn[name] for name in cards}
             words = part("summary", self._macro("summary")([each.card for each in cards.values()]))
             self._fleet = DrawnFleet(cards, words, now)
             return self._fleet
 
+    def server(self, name: str) -> Drawn | None:
+        """One server as it is now; None if it has no GPUs, or is unknown. LxcGpuError as above."""
+        reading, seen = self._reading(), self._latest.all().get(name, Seen(name))
+        if name not in reading.state.servers or not _has_gpus(seen):
+            return None
+        with self._lock:
+            return self._one(seen, reading, People(reading.state), Window(self._clock()))
+
     def _one(self, seen: Seen, reading: Reading, people: People, window: Window) -> Drawn:
-        known = None if seen.load is None else (seen.load.reservations, _which(seen.load))
+        load, now = seen.load, window.now
+        known = None if load is None else (load.reservations, current(load, now), _which(load))
+        closed = closed_times(reading.state, seen.server)
         silent = (seen.silent_since, seen.why, seen.hint)
-        key = (known, silent, reading.revision, int(window.now // STEP))
+        key = (known, closed_now(closed, now), silent, reading.revision, int(now // STEP))
         before = self._drawn.get(seen.server)
         if before is not None and before[0] == key:
             return before[1]
-        shown = calendar(seen, closed_times(reading.state, seen.server), people, window)
+        shown = calendar(seen, closed, people, window)
         parts = (self._part("calendar", shown), self._part("booked", shown))
         drawn = Drawn(shown.card, parts)
         self._drawn[seen.server] = (key, drawn)
@@ -150,6 +160,11 @@ def calendar(seen: Seen, closed: Sequence[Closed], people: People, window: Windo
         gpus=gpus,
         open=0 if silent is not None else gpus - reserved,
     )
+
+
+def _has_gpus(seen: Seen) -> bool:
+    """Whether there are any, as far as is known."""
+    return seen.load is None or bool(seen.load.gpus or seen.load.gpu_problem)
 
 
 def _command(server: str, gpus: int) -> str:
