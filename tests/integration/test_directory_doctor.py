@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from tests.integration.certificates import DAY, authority, issue
 from tests.integration.hostile import BIND, BUSY, SEARCH, relaying, saying, serving, silent
 from tests.integration.test_controllers import ENTRIES, TEMPLATE
 from tests.integration.test_directory import PLAIN, config
-from webui.config import DirectoryConfig, WebConfig
+from webui.config import DirectoryConfig, UsageConfig, WebConfig
 from webui.doctor import login
 from webui.doctor.iam import Iam
 from webui.doctor.people import directory_servers
@@ -100,6 +101,16 @@ def test_what_is_missing_is_said_once_for_each_server(server):
     found = only(config(server, allow_groups=[missing]), Level.WRONG)
     assert missing in found.text
     assert "allow_groups" in found.hint
+
+
+def test_a_group_of_past_weeks_that_is_missing_is_said(server):
+    missing = f"cn=nobody,ou=groups,{slapd.BASE}"
+    given = iam(config(server))
+    usage = UsageConfig(groups={"Nobody": missing})
+    given = replace(given, config=given.config.model_copy(update={"usage": usage}))
+    (found,) = [each for each in directory_servers(given) if each.level is Level.WRONG]
+    assert missing in found.text
+    assert "[usage]: `groups`, Nobody" in found.hint
 
 
 def test_what_speaks_no_tls(server):

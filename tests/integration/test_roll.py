@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from state.errors import LxcGpuError
 from tests.integration import slapd
-from tests.integration.web import KEY, PEOPLE, Web, made_key, make_web
+from tests.integration.web import KEY, PEOPLE, Web, made_key, make_web, with_groups
 from webui.directory.ldap import Directory
 from webui.directory.roll import Roll
 from webui.directory.roll_call import Rule
@@ -19,10 +20,17 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+VISION = f"cn=vision,ou=groups,{slapd.BASE}"
+
+
 @pytest.fixture
 def directory(tmp_path):
-    more = slapd.person("carl", "Carl Coe", "carl's", extra="employeeType: lab")
-    with slapd.running(tmp_path / "slapd", f"{PEOPLE}\n{more}") as running:
+    more = [
+        slapd.person("carl", "Carl Coe", "carl's", extra="employeeType: lab"),
+        slapd.group("inner", f"cn=Ann Lee,ou=people,{slapd.BASE}"),
+        slapd.group("vision", VISION.replace("vision", "inner")),
+    ]
+    with slapd.running(tmp_path / "slapd", "\n".join([PEOPLE, *more])) as running:
         yield running
 
 
@@ -138,3 +146,24 @@ def test_a_directory_in_disorder_locks_nobody_out(web, directory, caplog):
     assert "event=not-disabled users=ann,carl,lqchen why='the directory seems" in caplog.text
     assert "event=directory-failed code=directory-down" in caplog.text
     assert down.news(web.parts.source.newest().state).gone == ()
+
+
+def test_groups_of_past_weeks_follow_the_directory_and_outlive_it(web, directory, tmp_path):
+    groups = with_groups(web, {"Vision": VISION})
+    memberships, history = groups.parts.memberships, groups.parts.history
+    memberships.refresh()
+    history.flush()
+    this_week = "2999-W01"
+    assert history.belonging().of("ann", this_week) == ("Vision",)
+    assert history.belonging().of("lqchen", this_week) == ()
+    slapd.delete(directory, "Ann Lee")  # whom nobody knows any more stays where she was
+    memberships.refresh()
+    history.flush()
+    assert history.belonging().of("ann", this_week) == ("Vision",)
+    gone = with_groups(web, {"Vision": VISION, "Sound": VISION.replace("vision", "sound")})
+    with pytest.raises(LxcGpuError, match="The directory has no cn=sound"):
+        gone.parts.memberships.refresh()
+    gone.parts.history.flush()
+    assert gone.parts.history.belonging().of("ann", this_week) == ("Vision",)
+    page = gone.app.test_client().get("/monitor/history").get_data(as_text=True)
+    assert "The directory has no cn=sound" in page
