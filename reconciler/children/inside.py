@@ -23,6 +23,7 @@ from typing import NoReturn
 from reconciler.children import denied
 from reconciler.children.forked import keep_only
 from reconciler.host import places
+from reconciler.host.monitors import children, monitors
 from state import command
 from state.errors import LxcGpuError
 
@@ -187,12 +188,11 @@ def label_of(text: str) -> str:
 def _init(user: str, opened: ExitStack) -> _Init:
     """The container's init, its namespaces opened: surely of one process, and at home there."""
     unit = places.container_unit(user)
-    shown = command.run(["systemctl", "show", unit, "--property=MainPID", "--value"]).stdout.strip()
-    parent = Path("/proc") / shown
-    children = parent / "task" / shown / "children"
+    monitor = monitors([user])[user]
+    parent = Path("/proc") / monitor
     ours = Path("/proc/self/ns/user").readlink()
     with suppress(FileNotFoundError, ProcessLookupError):
-        for pid in children.read_text().split():
+        for pid in children(monitor):
             folder = Path("/proc") / pid
             descriptors = list[int]()
             for name in (PID_NAMESPACE, *NAMESPACES, *_own_time(folder)):
@@ -206,7 +206,7 @@ def _init(user: str, opened: ExitStack) -> _Init:
                 parent / "exe"
             )
             # still lxc-start's child, so it was nobody else meanwhile; and of no other user's
-            if at_home and f"/{unit}/" in groups and pid in children.read_text().split():
+            if at_home and f"/{unit}/" in groups and pid in children(monitor):
                 return init
     raise _not_running()
 

@@ -4,12 +4,10 @@ which no container has a say in."""
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from contextlib import suppress
-from pathlib import Path
 
 from reconciler.container.lxc_config import mac_in
 from reconciler.host import places
-from reconciler.host.places import container_unit
+from reconciler.host.monitors import children, monitors
 from reconciler.network.filters import mac_of
 from state import command, files
 from state.view import View
@@ -28,16 +26,8 @@ def running_containers() -> frozenset[str]:
 
 def inits(users: Collection[str]) -> Mapping[str, int]:
     """The process ids, on this side, of the inits of those containers that run."""
-    if not users:
-        return {}
-    units = [container_unit(user) for user in users]
-    shown = command.run(["systemctl", "show", "--property=MainPID", "--value", *units]).stdout
-    found: dict[str, int] = {}
-    for user, pid in zip(users, shown.split(), strict=True):
-        with suppress(FileNotFoundError, ProcessLookupError, IndexError):  # it doesn't run
-            children = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-            found[user] = int(children.split()[0])
-    return found
+    found = {user: children(monitor) for user, monitor in monitors(users).items()}
+    return {user: int(pids[0]) for user, pids in found.items() if pids}
 
 
 def started_with(view: View) -> Mapping[str, tuple[str]]:

@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from reconciler.container import modules
-from reconciler.doctor.server import COMMAND_LIMIT, Server
-from state import command
+from reconciler.doctor.server import Server
+from reconciler.host import kernel_settings
 from state.wire.findings import Area, Finding
 
 area = Area("engines")
-VIRTUAL = ("systemd-detect-virt", "--quiet", "--container")
-"""Ends with 0 in a container (systemd-detect-virt(1))."""
 
 
 def kernel_modules(server: Server) -> Iterator[Finding]:
     """What they need of the kernel, which no container can load itself."""
     if server.view is not None and not server.view.nesting:
         yield area.ok("they don't work inside containers: this server's file says so")
-    elif command.run(VIRTUAL, check=False, timeout=COMMAND_LIMIT).ok:
+    elif kernel_settings.are_of_another_machine():
         yield area.ok("modules are the business of the machine below, which this container is on")
     else:
         yield modules_of(modules.AT_BOOT.exists(), modules.absent())

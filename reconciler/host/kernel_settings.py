@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from state import command
 from state.files import read_text
 
 FILE = Path("/etc/sysctl.d/40-lxc-gpu.conf")
@@ -95,3 +96,12 @@ def _of_the_kernel(name: str) -> int | None:
 def in_words(found: Sequence[tuple[Setting, int]]) -> str:
     """E.g. `vm.max_map_count is 65530 (1048576 wanted)`."""
     return ", ".join(f"{each.name} is {now} ({each.value} wanted)" for each, now in found)
+
+
+def are_of_another_machine() -> bool:
+    """Whether this machine is a container itself, on the kernel of the machine below it.
+
+    systemd-detect-virt(1) ends with 0 then.
+    """
+    argv = ["systemd-detect-virt", "--quiet", "--container"]
+    return command.run(argv, check=False, timeout=10).ok

@@ -7,11 +7,13 @@ as the owner of what is around it, and no link is followed.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from contextlib import suppress
+from pathlib import PurePosixPath
 
 from reconciler.children import hostile
 from reconciler.container.home_files import UID
-from reconciler.host import locks, places
+from reconciler.container.running import inits
+from reconciler.host import locks
 from reconciler.host.journal import event
 from reconciler.kinds.containers.mount import MountKind
 from reconciler.kinds.containers.old_home import OldHomeKind
@@ -20,7 +22,6 @@ from reconciler.mounts import sources as mounts
 from reconciler.mounts.bind import Bind
 from reconciler.mounts.tree import Tree
 from reconciler.plan import diff
-from state import command
 from state.errors import LxcGpuError
 from state.view import Mount, Resident, View
 
@@ -119,10 +120,7 @@ def _make_target(
 
 def targets_seen(user: str) -> frozenset[str]:
     """Every mount point in the user's container, as it is now; empty if it doesn't run."""
-    main = command.run(["systemctl", "show", "--property=MainPID", "--value",
-                        places.container_unit(user)]).stdout.strip()  # fmt: skip
-    try:
-        first = Path(f"/proc/{main}/task/{main}/children").read_text().split()[0]
-        return frozenset(mounts.mount_points_inside(first))
-    except (OSError, IndexError):
-        return frozenset()
+    for init in inits([user]).values():
+        with suppress(OSError):  # it has ended
+            return frozenset(mounts.mount_points_inside(str(init)))
+    return frozenset()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from reconciler.container import home_files
 from reconciler.host import in_words, locks, places
+from reconciler.host.monitors import children
 from reconciler.host.published import CurrentView, current_view, resident_of
 from reconciler.kinds.traffic.bridge_port import BridgePortKind
 from reconciler.kinds.traffic.forward import ForwardKind
@@ -75,8 +76,7 @@ def _since(monitor: str) -> str:
     The unit's own time is no answer: at a `reboot` inside, lxc-start stays and starts another init.
     """
     try:
-        children = (PROC / monitor / "task" / monitor / "children").read_text().split()
-        began = started_at((PROC / children[0] / "stat").read_text())
+        began = started_at((PROC / children(monitor)[0] / "stat").read_text())
     except (OSError, IndexError):  # it isn't up, or is between two
         return ""
     ago = time.clock_gettime(time.CLOCK_BOOTTIME) - began

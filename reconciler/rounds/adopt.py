@@ -8,10 +8,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
 from reconciler.container.lxc_config import mac_in, mac_line
-from reconciler.container.running import UNIT, running_containers
+from reconciler.container.running import inits, running_containers
 from reconciler.host import locks, places
 from reconciler.host.config import ServerConfig
 from reconciler.host.published import published_view
@@ -70,11 +69,8 @@ def _mac_inside(user: str, uid: int) -> str | None:
     """
     peers = {port.peer for port in ports() if port.uid == uid}
     with suppress(LxcGpuError, OSError, ValueError, KeyError, IndexError):
-        argv = ["systemctl", "show", "--property=MainPID", "--value", f"{UNIT}{user}.service"]
-        main = command.run(argv).stdout.strip()
-        children = Path(f"/proc/{main}/task/{main}/children").read_text().split()
         show = ["ip", "-json", "link", "show"]
-        inside = command.run(["nsenter", f"--net=/proc/{children[0]}/ns/net", *show]).stdout
+        inside = command.run(["nsenter", f"--net=/proc/{inits([user])[user]}/ns/net", *show]).stdout
         for link in json.loads(inside):
             if link["ifindex"] in peers and not int(link["address"][:2], 16) & MULTICAST:
                 return str(link["address"])

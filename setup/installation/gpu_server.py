@@ -277,7 +277,7 @@ def _kernel_settings(steps: Steps) -> None:
     A machine that is a container has no kernel of its own to set.
     """
     steps.file(kernel_settings.FILE, kernel_settings.text(bridged=_bridges_are_as_before()))
-    if command.run(["systemd-detect-virt", "--quiet", "--container"], check=False).ok:
+    if kernel_settings.are_of_another_machine():
         return
     if found := kernel_settings.lacking():
         prefixes = [f"--prefix={each.name}" for each, _ in found]
@@ -293,7 +293,7 @@ def _bridges_are_as_before() -> bool:
     before = read_text(kernel_settings.FILE)
     if before is not None and modules.BRIDGES in modules.named(read_text(modules.AT_BOOT) or ""):
         return kernel_settings.BRIDGED in before
-    return not _is_a_container() and modules.for_us_alone(modules.BRIDGES)
+    return not kernel_settings.are_of_another_machine() and modules.for_us_alone(modules.BRIDGES)
 
 
 def _apparmor(steps: Steps) -> None:
@@ -301,7 +301,7 @@ def _apparmor(steps: Steps) -> None:
 
     Nor in a machine that is a container itself: profiles would be those of the machine below.
     """
-    if confinement(PROFILES[0]) is Confinement.OFF or _is_a_container():
+    if confinement(PROFILES[0]) is Confinement.OFF or kernel_settings.are_of_another_machine():
         return
     steps.packages(("apparmor",))
     known = _parser_version()
@@ -315,7 +315,7 @@ def _apparmor(steps: Steps) -> None:
 
 def _modules(steps: Steps) -> None:
     """What engines inside containers need of the kernel, now and at each boot."""
-    if _is_a_container():
+    if kernel_settings.are_of_another_machine():
         return
     steps.packages(("kmod",))
     names = modules.loadable()
@@ -326,10 +326,6 @@ def _modules(steps: Steps) -> None:
         command.run(["modprobe", "--all", *names], check=False)
         if kernel_settings.BRIDGED in (read_text(kernel_settings.FILE) or ""):
             command.run([SYSCTL, "--prefix=net.bridge"], check=False)
-
-
-def _is_a_container() -> bool:
-    return command.run(["systemd-detect-virt", "--quiet", "--container"], check=False).ok
 
 
 def _parser_version() -> int:
