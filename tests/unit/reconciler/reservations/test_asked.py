@@ -6,6 +6,8 @@ import time
 from datetime import datetime
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from reconciler.reservations import asked, rules, times
 from reconciler.reservations.asked import Order, chosen, longer_of, order_of
@@ -104,6 +106,29 @@ class TestReserve:
         for line in ("2 90m", "1,3 1d12h"):
             order = typed(line)
             assert typed(order.typed) == order
+
+
+WORDS = """
+2 0 1,3 gpu1 gpu GPU-0a1b 8h 8 h 1d12h 1.5 now tomorrow 9:00 9am friday next 2026-12-01 31.2. at for
+in +2h 9999-12-31 0001-01-01 --from --until --every --first-free week --extend --to= = -- --what=2
+999999d 99999999999999999999 1e9 ' " -1
+"""
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(st.sampled_from(WORDS.split()), max_size=9))
+def test_any_words_are_an_order_or_are_not_understood(words):
+    order, code = None, ""
+    try:
+        order = typed(" ".join(words))
+    except LxcGpuError as error:
+        code = error.code
+    assert order or code == "usage"
+    if order:
+        assert 0 < order.count < 10**6
+        assert times.MINUTE <= order.seconds <= times.LONGEST
+        assert BEGIN <= order.begins < 253_402_300_800
+        assert order.begins % 60 == order.seconds % 60 == 0
 
 
 OWN = (
