@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import pytest
 
+from state.errors import LxcGpuError
 from state.model.keys import parse_key
-from state.wire.messages import Progress, Report, encode
+from state.wire.messages import Answer, Progress, Refusal, Report, encode
 from tests.integration import sshd
 from tests.integration.slapd import free_port
 from tests.integration.sshd import ssh_key
@@ -118,3 +119,34 @@ def test_somebody_there_who_is_silent(server):
             nudge(silent_target, folder, connect_seconds=0.5)
     assert caught.value.code == "nudge-broken"
     assert time.monotonic() - begun < HANGS
+
+
+def tell(target, folder, answer: str) -> str:
+    """What the server was asked, if it notes what it is told."""
+    (folder / "line").write_text(answer)
+    (folder / "answer").write_text(
+        f'echo "$SSH_ORIGINAL_COMMAND" >{folder}/asked; cat {folder}/line'
+    )
+    Ssh(folder / "nudge", account="root").tell_accepted(target, ["0" * 12, "1" * 12])
+    return (folder / "asked").read_text()
+
+
+def test_a_server_is_told_which_mail_was_accepted(server):
+    assert tell(*server, encode(Answer("noted"))) == "told 000000000000 111111111111\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (encode(Refusal("notices-damaged", "It can't be read.")), "notices-damaged"),
+        (encode(REPORT), "nudge-garbled"),
+        (encode(Progress("x")), "nudge-garbled"),
+        ("noted", "nudge-garbled"),
+        ("", "nudge-garbled"),
+        (encode(Progress("x")) * 5000, "nudge-garbled"),
+    ],
+)
+def test_nothing_but_an_answer_says_that_it_was_noted(server, answer, code):
+    with pytest.raises(LxcGpuError) as caught:
+        tell(*server, answer)
+    assert caught.value.code == code

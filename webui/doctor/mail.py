@@ -108,6 +108,8 @@ def _addresses(iam: Iam) -> Iterator[Finding]:
 def reachable(found: Mapping[str, Found], attribute: str) -> Finding:
     """How many users can be written to. Pure."""
     without = sorted(n for n, each in found.items() if not is_mail_address(each.mail))
+    if not found:
+        return area.ok("nobody is a user yet")
     if not without:
         return area.ok(f"all {len(found)} users have an address in the directory ({attribute})")
     more = ", ..." if len(without) > _NAMED else ""

@@ -14,7 +14,15 @@ import paramiko
 
 from state.errors import LxcGpuError, Remedy
 from state.model.keys import PublicKey
-from state.wire.messages import LONGEST_LINE, BadMessageError, Message, Progress, Refusal, decode
+from state.wire.messages import (
+    LONGEST_LINE,
+    Answer,
+    BadMessageError,
+    Message,
+    Progress,
+    Refusal,
+    decode,
+)
 from webui.servers.metered import Allowance, Metered
 
 ACCOUNT = "iam"
@@ -96,9 +104,11 @@ class Ssh:
         words = " ".join(("told", *notices))
         deadline = time.monotonic() + TELL_SECONDS
         with self.ask(target, words, Allowance(TELL_BYTES, 0), flood) as channel:
-            for message in _messages(channel, target, deadline):
-                if isinstance(message, Refusal):
-                    raise message.error()
+            *_, end = _messages(channel, target, deadline)
+        if isinstance(end, Refusal):
+            raise end.error()
+        if not isinstance(end, Answer):
+            raise _garbled(target, "it was told something, and answers with a report")
 
     def reach(self, target: Target) -> None:
         """Log in to `target` and leave again. UnreachableError says why that doesn't work."""
