@@ -125,6 +125,8 @@ class Sending:
         self._outbox.forget_old(now)
         said = self._said(now)
         for message in self._outbox.all():
+            if self._outbox.get(message.id) != message:  # it was just sent
+                continue
             if plan.over(message, said, MOST_TOLD):
                 self._outbox.remove(message.id)
             elif plan.is_given_up(message, now):
@@ -134,6 +136,8 @@ class Sending:
         if people is None or self._config.mail is None:
             return
         for server, notices in said.items():
+            if not notices:
+                continue
             kept, url = self._outbox.all(), self._config.public_url
             for message in plan.made(server, notices, people, kept, url, now):
                 self._outbox.put(message)
