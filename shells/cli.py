@@ -22,6 +22,7 @@ COMMANDS: Mapping[str, str] = {
     "key": "shells.commands.edits:key",
     "server": "shells.commands.edits:server",
     "registration": "shells.commands.edits:registration",
+    "announcement": "shells.commands.edits:announcement",
     "plan": "shells.commands.server:plan",
     "reconcile": "shells.commands.server:reconcile",
     "status": "shells.commands.server:status",

@@ -1,4 +1,4 @@
-"""Edits from the command line, in a sysadmin's clone: `lxc-gpu user|key|server|registration ...`.
+"""Edits from the command line, in a sysadmin's clone: `lxc-gpu user|key|server|... ...`.
 
 They are what one would write into the files and push, with numbers allocated and rules checked.
 """
@@ -18,6 +18,7 @@ from state.errors import LxcGpuError
 
 if TYPE_CHECKING:
     from state.edits.edit import Edit
+    from state.model.announcements import Announcement
     from state.model.documents import Server, State
     from state.model.keys import PublicKey
 
@@ -176,6 +177,67 @@ def registration_remove(server_name: str, user_name: str, clone: Path, as_json: 
     from state.edits.sysadmins import remove_registration
 
     _commit(clone, remove_registration(server_name, user_name), as_json)
+
+
+@click.group()
+def announcement() -> None:
+    """Announce something to everybody, or end an announcement."""
+
+
+@announcement.command("add")
+@click.argument("name")
+@click.option("--text", required=True, help="One line for people.")
+@click.option("--until", required=True, help="When it is over: '2026-12-01 12:30 +01:00'.")
+@click.option("--from", "begins", help="From when what it speaks of holds.")
+@click.option("--server", "servers", multiple=True, help="Which server; again for more; else all.")
+@click.option("--stop", is_flag=True, help="Containers are shut down from --from to --until.")
+@_clone_options
+def announcement_add(
+    name: str,
+    text: str,
+    until: str,
+    begins: str | None,
+    servers: tuple[str, ...],
+    stop: bool,
+    clone: Path,
+    as_json: bool,
+) -> None:
+    """Announce TEXT, or put it in the place of what NAME said before."""
+    from state.edits.sysadmins import announce
+
+    given = {"text": text, "servers": list(servers), "from": begins, "until": until, "stop": stop}
+    fields = {field: value for field, value in given.items() if value}
+    _commit(clone, announce(name, _announcement_from(name, fields)), as_json)
+
+
+@announcement.command("remove")
+@click.argument("name")
+@_clone_options
+def announcement_remove(name: str, clone: Path, as_json: bool) -> None:
+    """End it now: what is down for it comes back."""
+    from state.edits.sysadmins import end_announcement
+
+    _commit(clone, end_announcement(name), as_json)
+
+
+def _announcement_from(name: str, fields: dict[str, Any]) -> Announcement:
+    """StateInvalidError names every problem."""
+    from pydantic import ValidationError
+
+    from state.model.announcements import Announcement
+    from state.model.layout import subject_of
+    from state.reading.problems import Problem, StateInvalidError
+    from state.reading.wording import findings
+
+    path = f"announcements/{name}.yaml"
+    try:
+        subject_of(path)
+        return Announcement.model_validate(fields)
+    except ValidationError as error:
+        problems = [Problem(path, 0, f.message) for f in findings(path, Announcement, error)]
+    except ValueError as error:
+        problems = [Problem(path, 0, str(error))]
+    raise StateInvalidError(problems, hint="lxc-gpu announcement add --help")
 
 
 def _commit(folder: Path, edit: Edit, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""Edits that sysadmins make: users by hand, servers, registrations taken away."""
+"""Edits that sysadmins make: users by hand, servers, registrations taken away, announcements."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from state.edits.allocate import allocate
 from state.edits.edit import Edit
 from state.edits.users import name_of, remove_key, valid_user
 from state.errors import LxcGpuError
+from state.model.announcements import Announcement
 from state.model.documents import Server, State
 from state.model.keys import PublicKey
 from state.model.names import propose_name
@@ -72,6 +73,31 @@ def remove_registration(server: str, user: str) -> Edit:
             )
         rest = {name: each for name, each in there.items() if name != user}
         return replace(state, registrations={**state.registrations, server: rest})
+
+    return Edit(apply)
+
+
+def announce(name: str, announcement: Announcement) -> Edit:
+    """Announce something, or another thing in its place."""
+
+    def apply(state: State) -> State:
+        announcements = dict(sorted({**state.announcements, name: announcement}.items()))
+        return replace(state, announcements=announcements)
+
+    return Edit(apply)
+
+
+def end_announcement(name: str) -> Edit:
+    """Take an announcement away."""
+
+    def apply(state: State) -> State:
+        if name not in state.announcements:
+            known = ", ".join(state.announcements) or "none"
+            raise LxcGpuError(
+                "no-announcement", f"There is no announcement {name}.", f"There are: {known}."
+            )
+        rest = {other: each for other, each in state.announcements.items() if other != name}
+        return replace(state, announcements=rest)
 
     return Edit(apply)
 

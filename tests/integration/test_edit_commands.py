@@ -120,6 +120,29 @@ def test_nothing_to_change_and_what_can_not_be(desk: Desk) -> None:
     assert "Traceback" not in desk.tried("user", "add", "b", "--name", "a:b").stderr
 
 
+def test_announcements(desk: Desk) -> None:
+    desk.run("server", "add", "gpu17", stdin=server_yaml("gpu17", "172.16.2.17"))
+    words = ("--text", "New: memory", "--from", "2026-12-01 08:00 +01:00", "--server", "gpu17")
+    until = ("--until", "2026-12-01 12:30 +01:00")
+    desk.run("announcement", "add", "ram", *words, *until, "--stop")
+    assert (desk.clone / "announcements/ram.yaml").read_text() == (
+        'text: "New: memory"\n'
+        "servers:\n  - gpu17\n"
+        "from: 2026-12-01 08:00 +01:00\n"
+        "until: 2026-12-01 12:30 +01:00\n"
+        "stop: true\n"
+    )
+    refused = desk.tried("announcement", "add", "ram", *words, "--until", "tomorrow")
+    assert "announcements/ram.yaml: until: must be a moment with its offset" in refused.stderr
+    assert (
+        "the announcement's name `R`"
+        in desk.tried("announcement", "add", "R", *words, *until).stderr
+    )
+    desk.run("announcement", "remove", "ram")
+    none = desk.tried("announcement", "remove", "ram")
+    assert "There is no announcement ram" in none.stderr
+
+
 def test_servers_and_registrations(desk: Desk) -> None:
     text = server_yaml("gpu17", "172.16.2.17")
     assert "new server gpu17" in desk.run("server", "add", "gpu17", stdin=text)
