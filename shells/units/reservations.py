@@ -33,16 +33,20 @@ def main(argv: Sequence[str]) -> int:
     try:
         _look(view, time.time(), seen.boot_clock())
     except (LxcGpuError, OSError) as error:
-        code = error.code if isinstance(error, LxcGpuError) else "system"
-        journal.event("reservations-failed", code=code, why=str(error))
+        _failed(error)
         return 1
     return 0
+
+
+def _failed(error: LxcGpuError | OSError) -> None:
+    code = error.code if isinstance(error, LxcGpuError) else "system"
+    journal.event("reservations-failed", code=code, why=str(error))
 
 
 def _look(view: View, now: float, clock: float) -> None:
     ahead = [each for each in kept.read_open().ahead(now) if each.user in view.residents]
     present = [each for each in ahead if each.holds(now)]
-    waits = [each for each in waiting.read().at(now).all if each.user in view.residents]
+    waits = _waits(view, now)
     gpus = _gpus() if present or waits else None
     before = seen.read_record()
     programs = None if gpus is None else on_gpus.programs(view, gpus)
@@ -58,6 +62,15 @@ def _look(view: View, now: float, clock: float) -> None:
         notices.withdraw(each.user, each.kind, each.about)
     if waits and gpus and not _closed(view, now, now + waiting.SOON):
         _end_waits(view, gpus, ahead, waits, now)
+
+
+def _waits(view: View, now: float) -> list[Wait]:
+    """Who waits; nobody while the list is damaged, which is in nobody else's way."""
+    try:
+        return [each for each in waiting.read().at(now).all if each.user in view.residents]
+    except LxcGpuError as error:
+        _failed(error)
+        return []
 
 
 def _gpus() -> tuple[Gpu, ...] | None:

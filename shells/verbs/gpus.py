@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from reconciler.host.in_words import columns, since, size
 from reconciler.host.published import current_view, resident_of
-from reconciler.load import processes
+from reconciler.load import on_gpus, processes
 from reconciler.load.owners import Owners
 from reconciler.load.processes import Process, Use
-from reconciler.nvidia import nodes, nvml
+from reconciler.nvidia import nvml
 from reconciler.nvidia.driver import driver
 from reconciler.nvidia.nvml import Gpu, GpuProcess
 from reconciler.plan import Tell
@@ -110,9 +110,7 @@ class _Seen:
 
     def own(self, gpus: tuple[Gpu, ...]) -> tuple[Gpu, ...]:
         """Those that the asker's container sees."""
-        cards = [nodes.Card(gpu.uuid, gpu.minor) for gpu in gpus]
-        minors, _ = nodes.choose(self.view.residents[self.asker].gpus, cards)
-        return tuple(gpu for gpu in gpus if minors is None or gpu.minor in minors)
+        return on_gpus.in_sight(self.view, self.asker, gpus)
 
     def _by(self, gpu: Gpu) -> Iterator[tuple[str, str, str, GpuProcess]]:
         """User, since when, command: of each process of the GPU."""
