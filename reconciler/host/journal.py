@@ -30,6 +30,7 @@
 | idleness-failed | who uses what could not be seen, kept or said, or one not stopped; `code=` |
 | stopped-idle | a container was stopped because nobody used it |
 | on-reserved-gpu | somebody's program is on a GPU of another one's, `of=`; they were told |
+| notices-failed | nobody could say by mail whose disk is nearly full; `code=` says why |
 | reservations-failed | nobody could look who is on reserved GPUs; `code=` says why |
 | crashed | a mistake of ours ended a kind's work, or what iam was asked; report its `what=` |
 | system-shifted | a system is stored with shifted ids, so no spare fits and it is no subvolume |

@@ -13,7 +13,7 @@ from reconciler.host.published import CurrentView, current_view, published_view
 from reconciler.host.status import read_status, write_status
 from reconciler.host.suspension import Suspension, suspension
 from reconciler.plan import AnyKind, Tell
-from reconciler.rounds import keep_spares
+from reconciler.rounds import keep_spares, nearly_full
 from reconciler.rounds.converge import Outcome, SupersededError, converge
 from reconciler.rounds.drift import Write, drift_after, remembered, write_events
 from reconciler.rounds.newest import Newest, publish_newest
@@ -73,6 +73,7 @@ def run_round(config: ServerConfig, scope: Scope, tell: Tell, write: Write = eve
     keep_spares.wake(newest.view)
     if scope.whole:
         files.write_file(places.ROUND_SINCE_BOOT, "")
+        nearly_full.look(newest.view)
     return report
 
 
