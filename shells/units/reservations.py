@@ -1,128 +1,46 @@
-"""One look at reserved GPUs: what lxc-gpu-reservations.service runs, as root.
+"""One look at reserved GPUs: what lxc-gpu-reservations.service runs, as root, each minute.
 
-NVIDIA's driver is asked only where something is reserved now, or somebody waits for GPUs.
+Where nothing is reserved now and nobody waits, it reads two files, and loads next to nothing.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from reconciler.host import journal
-from reconciler.host.published import published_view
-from reconciler.host.suspension import suspension
-from reconciler.load import on_gpus
-from reconciler.notices import kept as notices
-from reconciler.nvidia import nvml
-from reconciler.nvidia.driver import driver
-from reconciler.nvidia.nvml import Gpu
-from reconciler.reservations import due, kept, seen, telling, waiting, watching
-from reconciler.reservations.book import Reservation
-from reconciler.reservations.closed import closed
+from reconciler.reservations import kept, seen, waiting
 from reconciler.reservations.waiting import Wait
 from state.errors import LxcGpuError
-from state.view import View
-from state.wire.notices import Facts, NoticeKind
 
 
 def main(argv: Sequence[str]) -> int:
     """Look, keep what is known then, and tell people; the exit status."""
-    view = published_view()
-    if view is None:  # before the first round nobody is here
-        return 0
     try:
-        _look(view, time.time(), seen.boot_clock())
+        _look(time.time())
     except (LxcGpuError, OSError) as error:
         _failed(error)
         return 1
     return 0
 
 
+def _look(now: float) -> None:
+    ahead, waits, before = kept.read_open().ahead(now), _waits(now), seen.read_record()
+    if waits or before.of or any(each.holds(now) for each in ahead):
+        from shells.units.on_reserved import look  # rarely needed
+
+        look(ahead, waits, before, now)
+
+
+def _waits(now: float) -> tuple[Wait, ...]:
+    """Who waits; nobody while the list is damaged, which is in nobody else's way."""
+    try:
+        return waiting.read().at(now).all
+    except LxcGpuError as error:
+        _failed(error)
+        return ()
+
+
 def _failed(error: LxcGpuError | OSError) -> None:
     code = error.code if isinstance(error, LxcGpuError) else "system"
     journal.event("reservations-failed", code=code, why=str(error))
-
-
-def _look(view: View, now: float, clock: float) -> None:
-    ahead = [each for each in kept.read_open().ahead(now) if each.user in view.residents]
-    present = [each for each in ahead if each.holds(now)]
-    waits = _waits(view, now)
-    gpus = _gpus() if present or waits else None
-    before = seen.read_record()
-    programs = None if gpus is None else on_gpus.programs(view, gpus)
-    judged = watching.judge(before, clock, present, programs)
-    if judged.record.of or before.of:
-        # first, so that nobody is told each minute by a look that comes to no good end
-        seen.write_record(judged.record)
-    if late := _tell(view, gpus or (), judged.intrusions):
-        seen.write_record(watching.rested(judged.record, late))
-    for each in due.due(present, judged.record, now):
-        notices.say(each.user, each.kind, each.about, each.facts)
-    for each in due.over(before, judged.record):
-        notices.withdraw(each.user, each.kind, each.about)
-    if waits and gpus and not _closed(view, now, now + waiting.SOON):
-        _end_waits(view, gpus, ahead, waits, now)
-
-
-def _waits(view: View, now: float) -> list[Wait]:
-    """Who waits; nobody while the list is damaged, which is in nobody else's way."""
-    try:
-        return [each for each in waiting.read().at(now).all if each.user in view.residents]
-    except LxcGpuError as error:
-        _failed(error)
-        return []
-
-
-def _gpus() -> tuple[Gpu, ...] | None:
-    """All that the driver says something of; None if it says nothing, or is to be left alone."""
-    if not driver().present or suspension() is not None:
-        return None
-    try:
-        return nvml.read().gpus
-    except LxcGpuError:
-        return None
-
-
-def _tell(view: View, gpus: Collection[Gpu], found: Sequence[watching.Intrusion]) -> Sequence[str]:
-    """Tell them; whose containers let us wait."""
-    numbers = {gpu.uuid: gpu.index for gpu in gpus}
-    by_user = dict[str, list[watching.Intrusion]]()
-    for each in found:
-        by_user.setdefault(each.user, []).append(each)
-    for user, theirs in by_user.items():
-        owners = sorted({each.reservation.user for each in theirs})
-        journal.event("on-reserved-gpu", user=user, of=",".join(owners))
-    return telling.tell(
-        {u: telling.words(view.server, theirs, numbers) for u, theirs in by_user.items()}
-    )
-
-
-def _closed(view: View, begins: float, ends: float) -> bool:
-    """Whether the whole server is, at some time in between."""
-    return any(first < ends and begins < last for first, last, _ in closed(view))
-
-
-def _end_waits(
-    view: View,
-    gpus: Collection[Gpu],
-    ahead: Collection[Reservation],
-    waits: Collection[Wait],
-    now: float,
-) -> None:
-    """Tell who waits for what is free now; it is over with that."""
-    met = list[Wait]()
-    for wait in waits:
-        until = now + waiting.SOON
-        free = on_gpus.free_for(view, wait.user, gpus, ahead, until, wait.model)
-        if len(free) >= wait.gpus:
-            facts = Facts(len(free), _model(free))
-            notices.say(wait.user, NoticeKind.GPUS_FREE, f"{wait.since:.3f}", facts)
-            met.append(wait)
-    if met:
-        waiting.change(lambda everybody: everybody.without(*met), now)
-
-
-def _model(gpus: Collection[Gpu]) -> str:
-    """What all of them are, as a word; empty if they differ."""
-    models = {gpu.name for gpu in gpus}
-    return "".join(filter(str.isprintable, models.pop()))[:128] if len(models) == 1 else ""
