@@ -94,9 +94,15 @@ def with_reservations(
         free = [uuid for uuid, since in free_from.items() if since <= begins]
         gpus = free[: chance.choice((1, 1, 2, 4))]
         ends = begins + HOUR * chance.choice((3, 8, 8, 24, 48, 72))
-        user = chance.choice(everybody)
+        user, unused_since = chance.choice(everybody), None
+        if begins <= given.at < ends:  # whoever is on them has reserved them, mostly
+            holders = {gpu.uuid: gpu.holders for gpu in given.gpus}
+            user = min(holders[gpus[0]], default=user)
+            gpus = [uuid for uuid in gpus if user in holders[uuid]] or gpus[:1]
+            unused_since = None if holders[gpus[0]] else max(begins, given.at - 3 * HOUR)
         if ends > now and begins < now + 14 * 24 * HOUR:
-            found.append(ReservedGpus(f"{user}-{number}", user, tuple(gpus), begins, ends))
+            uuids = tuple(gpus)
+            found.append(ReservedGpus(f"r{number}", user, uuids, begins, ends, unused_since))
         free_from |= dict.fromkeys(gpus, ends)
     return replace(given, reservations=tuple(sorted(found, key=lambda each: each.begins)))
 

@@ -1,7 +1,7 @@
 """Pictures of the monitor, with GPUs that don't exist: loads are generated.
 
 The page, its history and the browser are real. monitor.png: on a desk in the light, on a phone in
-the dark; monitor-history.png: a week.
+the dark; reservations.png: the same of the next fortnight; monitor-history.png: a week.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from playwright.sync_api import Browser
 
 from state.errors import LxcGpuError
 from state.wire.server_load import IdleContainer, ServerLoad
-from tests.generated_loads import load
+from tests.generated_loads import load, with_reservations
 from tests.integration.monitored import FULL_NAMES, make_monitored
 from tests.integration.web import Web, served
 
@@ -33,17 +33,23 @@ SIDE_BY_SIDE = """
 def take(chromium: Browser) -> None:
     """All pictures of the monitor."""
     with tempfile.TemporaryDirectory() as folder, _page(Path(folder)) as url:
-        desk = _shot(chromium, f"{url}/monitor", 1240, 905, "light")
-        phone = _shot(chromium, f"{url}/monitor", 390, 905, "dark")
-        both = chromium.new_page(viewport={"width": 1240 + 390 + 48, "height": 937})
-        images = "".join(
-            f'<img width="{width}" style="border-radius:8px" src="data:image/png;base64,{shot}">'
-            for width, shot in ((1240, desk), (390, phone))
-        )
-        both.set_content(SIDE_BY_SIDE.format(images=images))
-        both.locator("body").screenshot(path=HERE / "monitor.png")
+        _desk_and_phone(chromium, f"{url}/monitor", 905, "monitor.png")
+        _desk_and_phone(chromium, f"{url}/monitor/reservations", 830, "reservations.png")
         week = _shot(chromium, f"{url}/monitor/history", 1000, 960, "light")
         (HERE / "monitor-history.png").write_bytes(base64.b64decode(week))
+
+
+def _desk_and_phone(chromium: Browser, address: str, height: int, name: str) -> None:
+    """A page on a desk in the light, beside it on a phone in the dark."""
+    desk = _shot(chromium, address, 1240, height, "light")
+    phone = _shot(chromium, address, 390, height, "dark")
+    both = chromium.new_page(viewport={"width": 1240 + 390 + 48, "height": height + 32})
+    images = "".join(
+        f'<img width="{width}" style="border-radius:8px" src="data:image/png;base64,{shot}">'
+        for width, shot in ((1240, desk), (390, phone))
+    )
+    both.set_content(SIDE_BY_SIDE.format(images=images))
+    both.locator("body").screenshot(path=HERE / name)
 
 
 def _shot(chromium: Browser, address: str, width: int, height: int, scheme: str) -> str:
@@ -68,7 +74,10 @@ def _page(folder: Path):
                 web.parts.history.note(name, replace(_load(name, at), interval=60.0), at)
     web.parts.history.flush()
     for name in names:
-        web.parts.latest.post(name, _load(name, now))
+        most = {"gpu17": 34, "gpu18": 12}.get(name, 0)
+        web.parts.latest.post(
+            name, with_reservations(_load(name, now), now - now % 3600, most=most)
+        )
     _fall_silent(web, names[-1])
     with served(web) as url:
         yield url

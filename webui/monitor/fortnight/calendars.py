@@ -8,6 +8,7 @@ from threading import Lock
 
 from jinja2 import Environment
 
+from state.model.resources import Reservations
 from state.wire.reserved import current, reserved_gpus
 from state.wire.server_load import ServerLoad
 from webui.clone.source import Reading
@@ -116,7 +117,8 @@ class Calendars:
         before = self._drawn.get(seen.server)
         if before is not None and before[0] == key:
             return before[1]
-        shown = calendar(seen, closed, people, window)
+        rules = reading.state.servers[seen.server].reservations
+        shown = calendar(seen, closed, rules, people, window)
         parts = (self._part("calendar", shown), self._part("booked", shown))
         drawn = Drawn(shown.card, parts)
         self._drawn[seen.server] = (key, drawn)
@@ -130,7 +132,9 @@ class Calendars:
         return macro
 
 
-def calendar(seen: Seen, closed: Sequence[Closed], people: People, window: Window) -> Calendar:
+def calendar(
+    seen: Seen, closed: Sequence[Closed], rules: Reservations, people: People, window: Window
+) -> Calendar:
     """What to draw of one server, which is closed now and then. Pure."""
     load, silent = seen.load, seen.silent_since
     if load is None:
@@ -153,7 +157,7 @@ def calendar(seen: Seen, closed: Sequence[Closed], people: People, window: Windo
         phase=phase,
         word=word,
         fortnight=fortnight(load, people, window, closed),
-        command=_command(seen.server, gpus),
+        command=command(seen, rules),
         since=silent,
         why=seen.why,
         hint=seen.hint,
@@ -167,9 +171,13 @@ def _has_gpus(seen: Seen) -> bool:
     return seen.load is None or bool(seen.load.gpus or seen.load.gpu_problem)
 
 
-def _command(server: str, gpus: int) -> str:
-    """What anybody may type who is registered there: unless told otherwise, half of the GPUs."""
-    return f"ssh {server}-manage reserve {max(1, min(2, gpus // 2))} 8h" if gpus else ""
+def command(seen: Seen, rules: Reservations) -> str:
+    """What anybody may type who is registered there; empty: nobody may reserve anything."""
+    gpus = 0 if seen.load is None else len(seen.load.gpus)
+    if not gpus or not rules.most:
+        return ""
+    most = rules.most_gpus or max(1, gpus // 2)
+    return f"ssh {seen.server}-manage reserve {min(2, most, gpus)} {min(8, rules.longest)}h"
 
 
 def _which(load: ServerLoad) -> object:
