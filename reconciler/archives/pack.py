@@ -91,16 +91,9 @@ def pack(
     and may raise. LxcGpuError if it couldn't be packed whole; then what was written doesn't
     decompress to its end, so that nobody who gets it takes it for whole.
     """
-    tar = in_map(
-        ["tar", "--create", "--file=-", f"--directory={tree}", "--format=posix", "--sparse",
-         "--numeric-owner", "--xattrs", "--xattrs-include=*", "--acls", "--one-file-system",
-         "--blocking-factor=128", "--totals", "--quoting-style=escape",
-         "--warning=no-file-ignored", "--anchored",
-         *(f"--exclude={pattern}" for pattern in LEFT_OUT), "."]
-    )  # fmt: skip
     zstd = ["zstd", "--quiet", "--stdout", f"-T{min(MOST_THREADS, os.cpu_count() or 1)}"]
     with (
-        command.started(tar, stderr=PIPE, family=True) as packing,
+        command.started(in_map(_tar(tree)), stderr=PIPE, family=True) as packing,
         command.started(zstd, stdin=PIPE, stderr=PIPE) as squeezing,
     ):
         for stream in (packing.stdout, squeezing.stdin, squeezing.stdout):
@@ -125,6 +118,16 @@ def pack(
         finally:
             flow.join()
         return _judged(flow, squeezing, packed, sha256)
+
+
+def _tar(tree: Path) -> list[str]:
+    return [
+        "tar", "--create", "--file=-", f"--directory={tree}", "--format=posix", "--sparse",
+        "--numeric-owner", "--xattrs", "--xattrs-include=*", "--acls", "--one-file-system",
+        "--blocking-factor=128", "--totals", "--quoting-style=escape",
+        "--warning=no-file-ignored", "--anchored",
+        *(f"--exclude={pattern}" for pattern in LEFT_OUT), ".",
+    ]  # fmt: skip
 
 
 def _progress(moved: int, total: int | None) -> Progress:

@@ -79,16 +79,7 @@ def lxc_config(
         f"lxc.rootfs.path = dir:{root}",
         f"lxc.idmap = u 0 {resident.subid} {view.subid_size}",
         f"lxc.idmap = g 0 {resident.subid} {view.subid_size}",
-        "lxc.net.0.type = veth",
-        f"lxc.net.0.link = {BRIDGE}",
-        "lxc.net.0.name = eth0",
-        "lxc.net.0.flags = up",
-        mac_line(mac_of(resident.address)),
-        f"lxc.net.0.ipv4.address = {resident.address}/{view.prefix_length}",
-        f"lxc.net.0.ipv4.gateway = {view.gateway}",
-        # Anybody inside may ping. Debian 13's ping has no capability of its own, and systemd's
-        # range (0 2147483647) is refused: each end must be an id of the container's (icmp(7)).
-        f"lxc.sysctl.net.ipv4.ping_group_range = 0 {view.subid_size - 1}",
+        *_network(view, resident),
         f"lxc.apparmor.profile = {apparmor}",
         f"lxc.seccomp.profile = {SECCOMP}",
         # else LXC leaves it out where the server has one itself: a unit with filters, a container
@@ -101,3 +92,18 @@ def lxc_config(
     lines += [f"lxc.mount.entry = {bind.entry()}" for bind in binds]
     lines += [f"lxc.hook.start = {hook}"] if hook else []
     return "".join(f"{line}\n" for line in lines)
+
+
+def _network(view: View, resident: Resident) -> list[str]:
+    return [
+        "lxc.net.0.type = veth",
+        f"lxc.net.0.link = {BRIDGE}",
+        "lxc.net.0.name = eth0",
+        "lxc.net.0.flags = up",
+        mac_line(mac_of(resident.address)),
+        f"lxc.net.0.ipv4.address = {resident.address}/{view.prefix_length}",
+        f"lxc.net.0.ipv4.gateway = {view.gateway}",
+        # Anybody inside may ping. Debian 13's ping has no capability of its own, and systemd's
+        # range (0 2147483647) is refused: each end must be an id of the container's (icmp(7)).
+        f"lxc.sysctl.net.ipv4.ping_group_range = 0 {view.subid_size - 1}",
+    ]

@@ -6,7 +6,7 @@ import os
 import pwd
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,22 +175,7 @@ def start_alone(
     _refuse_while_closed(view)
     unit = places.container_unit(user)
     was_running = power_of(user).running
-    try:
-        outcome = converge(
-            REACHED_BY if was_running else _needed(),
-            view.only(user),
-            only=user,
-            current=CurrentView(view.revision),
-        )
-    except SupersededError as error:
-        raise LxcGpuError(
-            "superseded", "The state changed just now.", "Try again.", Remedy.RETRY
-        ) from error
-    notes: tuple[str, ...] = ()
-    for failure in outcome.failures:
-        if failure.kind != ForwardKind.name:  # without those ports, ssh works all the same
-            raise LxcGpuError(failure.code, failure.message, failure.hint)
-        notes = (*notes, f"{failure.message} {failure.hint}")
+    notes = _made_right(view, user, REACHED_BY if was_running else _needed())
     if not was_running:
         from reconciler.requests.prepare import prepare  # not on the way of a container that runs
 
@@ -212,6 +197,22 @@ def start_alone(
 
         notes += bring_in_step(view, user, resident, tell)
     return Started(was_running and not waited, view, notes)
+
+
+def _made_right(view: View, user: str, kinds: Sequence[AnyKind]) -> tuple[str, ...]:
+    """What of these kinds is not right, but hinders no start; else LxcGpuError."""
+    try:
+        outcome = converge(kinds, view.only(user), only=user, current=CurrentView(view.revision))
+    except SupersededError as error:
+        raise LxcGpuError(
+            "superseded", "The state changed just now.", "Try again.", Remedy.RETRY
+        ) from error
+    notes: tuple[str, ...] = ()
+    for failure in outcome.failures:
+        if failure.kind != ForwardKind.name:  # without those ports, ssh works all the same
+            raise LxcGpuError(failure.code, failure.message, failure.hint)
+        notes = (*notes, f"{failure.message} {failure.hint}")
+    return notes
 
 
 def _refuse_while_closed(view: View) -> None:
