@@ -19,7 +19,7 @@ from state.errors import LxcGpuError
 from state.wire.server_load import IdleContainer, ServerLoad
 from tests.generated_loads import load, with_reservations
 from tests.integration.monitored import FULL_NAMES, make_monitored
-from tests.integration.web import Web, served
+from tests.integration.web import Web, served, with_groups
 
 HERE = Path(__file__).parent
 SEEDS = {"gpu17": 10, "gpu18": 10, "gpu19": 11}
@@ -35,7 +35,7 @@ def take(chromium: Browser) -> None:
     with tempfile.TemporaryDirectory() as folder, _page(Path(folder)) as url:
         _desk_and_phone(chromium, f"{url}/monitor", 905, "monitor.png")
         _desk_and_phone(chromium, f"{url}/monitor/reservations", 830, "reservations.png")
-        week = _shot(chromium, f"{url}/monitor/history", 1000, 960, "light")
+        week = _shot(chromium, f"{url}/monitor/history", 1000, 1240, "light")
         (HERE / "monitor-history.png").write_bytes(base64.b64decode(week))
 
 
@@ -66,6 +66,10 @@ def _page(folder: Path):
     web, names = make_monitored(
         folder, len(SEEDS), {**FULL_NAMES, "bob": "Bob Archer", "ivo": "Ivo Petrov"}
     )
+    web = with_groups(web, {name: f"cn={name},dc=mylab" for name in ("Robotics", "Vision")})
+    vision = dict.fromkeys(("ann", "bob", "chi", "gus"), ("Vision",))
+    robotics = dict.fromkeys(("dora", "hana"), ("Robotics",))
+    web.parts.history.belong({**vision, **robotics, "emil": ("Robotics", "Vision")})
     now = time.time()
     for minute in range(24 * 60, -1, -1):
         at = now - 60 * minute
