@@ -29,6 +29,7 @@ from tests.integration.monitored import make_monitored
 from tests.integration.web import Web, served, with_groups
 from tests.patience import HANGS, cpu_seconds, eventually
 from webui.pages.monitor import MONITORS, RESERVED
+from webui.pages.monitor_history import TABLES
 
 EVIL = '<script>alert("1")</script>'
 GONE = LxcGpuError("gone", "No route to host.", "Is it up?")
@@ -40,9 +41,9 @@ def web(tmp_path) -> Web:
 
 
 def get(web: Web, path: str) -> str:
-    answer = web.app.test_client().get(path)
-    assert answer.status_code == 200
-    return answer.get_data(as_text=True)
+    with web.app.test_client().get(path) as answer:
+        assert answer.status_code == 200
+        return answer.get_data(as_text=True)
 
 
 def first_event(web: Web, query: str = "") -> dict:
@@ -297,6 +298,19 @@ def test_past_weeks_by_group_as_a_page_as_csv_and_for_prometheus(web):
     assert 'group="Sound"' not in metrics
     said = get(web, "/user/ann")
     assert "50\N{NO-BREAK SPACE}% of all" in said
+
+
+def test_so_many_tables_are_sent_at_a_time_and_their_places_come_back(web):
+    hold(web, 600, gpu0="ann")
+    client, path = web.app.test_client(), "/monitor/history.csv?week=all"
+    for ask in [client.head, client.get] * (TABLES + 1):
+        with ask(path) as answer:
+            assert answer.status_code == 200
+    held = [client.get(path) for _ in range(TABLES + 1)]
+    assert [answer.status_code for answer in held] == [200] * TABLES + [503]
+    for answer in held:
+        answer.close()
+    assert get(web, path)
 
 
 def test_without_groups_nothing_is_said_of_any(web):

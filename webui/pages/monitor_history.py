@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain, islice
+from threading import BoundedSemaphore
 
 from flask import Blueprint, Response, render_template, request
 
+from state.errors import LxcGpuError, Remedy
 from webui.config import OTHERS
 from webui.monitor.past.belonging import Belonging
 from webui.monitor.past.records import Heard, Used
@@ -24,6 +27,9 @@ SHOWN_WEEKS = 12
 ALL = "all"
 """Instead of a week, for CSV: everything that is kept."""
 LONGEST = 128
+TABLES = 8
+"""Sent at a time; the other threads are for pages."""
+_tables = BoundedSemaphore(TABLES)
 
 
 @dataclass(frozen=True)
@@ -102,11 +108,26 @@ def as_table() -> Response:
         if grouped
         else table.by_person(lines, people, asked.belonging)
     )
-    first = "".join(islice(texts, 2))  # what can't be read is told before anything is sent
-    answer = Response(chain([first], texts), content_type=table.CONTENT_TYPE)
+    with ExitStack() as place:
+        _take_place(place)
+        first = "".join(islice(texts, 2))  # what can't be read is told before anything is sent
+        answer = Response(chain([first], texts), content_type=table.CONTENT_TYPE)
+        answer.call_on_close(place.pop_all().close)
     name = f"{'groups-' * grouped}{ALL if everything else asked.week}"
     answer.headers["Content-Disposition"] = f'attachment; filename="gpu-hours-{name}.csv"'
     return answer
+
+
+def _take_place(place: ExitStack) -> None:
+    """A table of years takes its thread, and the disk, for a while."""
+    if not _tables.acquire(blocking=False):
+        raise LxcGpuError(
+            "tables-busy",
+            "Too many tables of past weeks are being fetched at the moment.",
+            "Try again in a minute.",
+            Remedy.WAIT,
+        )
+    place.callback(_tables.release)
 
 
 def _lately(asked: Asked, known: tuple[str, ...]) -> Iterable[Used]:
