@@ -97,7 +97,6 @@ ROOT_SOCKET = RUN / "root.sock"
 EXECUTABLES = Path("/usr/local/lib/lxc-gpu")
 LOGIN_SHELL = EXECUTABLES / "login-shell"
 REGISTER = EXECUTABLES / "register"
-RECONCILE = EXECUTABLES / "reconcile"
 
 HOMES = Path("/home")
 USERS_GROUP = "lxc-gpu-users"

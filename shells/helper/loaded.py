@@ -29,10 +29,15 @@ LONGEST = 1024
 """Bytes: the paths of a release and of a unit."""
 OFTEN = (
     "reconciler.kinds.containers.cpu_set", "reconciler.requests.needed",
-    "reconciler.requests.prepare", "shells.helper.rounds", "shells.verbs.gpus",
-    "shells.verbs.start", "shells.verbs.status",
+    "reconciler.requests.prepare", "shells.commands.round", "shells.helper.rounds",
+    "shells.verbs.gpus", "shells.verbs.start", "shells.verbs.status",
 )  # fmt: skip
 """What is loaded besides the root helper itself; all other verbs are loaded when asked for."""
+OF_CHANGES = (
+    "git", "ruamel.yaml", "state.git.healing", "state.git.tree", "state.reading.load",
+    "state.trust.walk",
+)  # fmt: skip
+"""What a round needs that finds something new: third parties' packages are among it."""
 _STANDARD = (0, 1, 2)
 _BOUNDS = ("Cap", "NoNewPrivs", "Seccomp", "Umask")
 """Lines of /proc/PID/status (proc(5))."""
@@ -43,6 +48,9 @@ def main(argv: Sequence[str]) -> int:
     """Fork for each request until it is time for another process. `argv`: our release's folder."""
     for name in OFTEN:
         import_module(name)
+    with suppress(Exception):  # a broken environment locks nobody out
+        for name in OF_CHANGES:
+            import_module(name)
     gc.collect()
     gc.freeze()  # children don't copy these pages only to look at them
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for children (sigaction(2))

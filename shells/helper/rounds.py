@@ -1,25 +1,30 @@
 """Rounds that the root helper is asked for.
 
-The round itself is a program of its own: the helper passes on what it says. However many ask, only
-so many rounds run.
+The round itself is a process of its own, which may end without the helper: that one passes on what
+it says. However many ask, only so many rounds run.
 """
 
 from __future__ import annotations
 
-import subprocess
+import os
+import sys
 import time
+import traceback
+from pathlib import Path
+from typing import NoReturn
 
-from reconciler.host import places
+from reconciler.children.forked import STDERR, keep_only
 from reconciler.host.locks import lock, one_of
 from reconciler.host.status import read_status
 from reconciler.plan import Tell
-from state import command
 from state.errors import LxcGpuError, Remedy
 from state.wire import messages
 
 AT_ONCE = 3
 """Nudges whose rounds run at the same time: a key that was removed doesn't wait for the round that
 unpacks somebody's container."""
+NAME = "lxc-gpu-round"
+"""What `ps` and `pgrep` call it."""
 _LOOK_EVERY = 0.2
 
 
@@ -50,14 +55,20 @@ def _of_round_since(moment: float) -> messages.Report | None:
 
 def reconcile(tell: Tell, only: str | None = None) -> messages.Report:
     """Run a round, for everybody or for one user, and return its report."""
-    argv = [str(places.RECONCILE), *(["--user", only] if only else [])]
     end: messages.Message | None = None
-    with command.started(argv, stdout=subprocess.PIPE, stderr=None) as child:
-        assert child.stdout is not None  # noqa: S101
-        for line in child.stdout:
-            end = messages.decode(line)
-            if isinstance(end, messages.Progress):
-                tell(end)
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        _round(writer, ["--user", only] if only else [])
+    os.close(writer)
+    try:
+        with os.fdopen(reader, "rb") as stream:
+            for line in stream:
+                end = messages.decode(line)
+                if isinstance(end, messages.Progress):
+                    tell(end)
+    finally:
+        os.waitpid(child, 0)
     if isinstance(end, messages.Refusal):
         raise end.error()
     if not isinstance(end, messages.Report):
@@ -68,3 +79,19 @@ def reconcile(tell: Tell, only: str | None = None) -> messages.Report:
             Remedy.RETRY,
         )
     return end
+
+
+def _round(writer: int, argv: list[str]) -> NoReturn:
+    """In the child: the round that `argv` asks for, its words to `writer`. Never returns."""
+    status = 1
+    try:
+        keep_only([STDERR, writer])  # no lock of the helper's
+        sys.stdout = os.fdopen(writer, "w", encoding="utf-8")
+        Path("/proc/self/comm").write_text(NAME)
+        from shells.commands.round import main  # much, unless it is loaded already
+
+        status = main(argv)
+    except Exception:
+        traceback.print_exc()
+    finally:
+        os._exit(status)

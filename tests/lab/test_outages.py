@@ -124,7 +124,7 @@ class TestKilled:
     def test_a_round_that_was_killed_while_unpacking_is_healed(
         self, fleet: Fleet, gpu18: Host
     ) -> None:
-        killed = "kill -9 $(pgrep -f '^/usr/bin/python3 -IS /usr/local/lib/lxc-gpu/reconcile')"
+        killed = "kill -9 $(pgrep -ox lxc-gpu-round)"
         unpacking = ["pgrep", "-f", "^tar --extract"]
         helper = "systemctl kill --signal=KILL 'lxc-gpu-root@*'"
         ends = {
