@@ -12,7 +12,7 @@ from laboratory.hosts import Host, Lab
 from laboratory.layout import AD, OPENLDAP, places
 from laboratory.wiring import GPU_SERVERS
 
-from tests.lab.fleet import KEYS, PEOPLE, SPARES_ASIDE, STARTS_ROUNDS, Fleet, running
+from tests.lab.fleet import KEYS, LOOKS, PEOPLE, SPARES_ASIDE, STARTS_ROUNDS, Fleet, running
 from tests.lab.running import DOMAIN_LAB, NAME, setup_lab
 
 FORGIVE = """
@@ -79,7 +79,8 @@ def _fleet(lab: Lab) -> Iterator[Fleet]:
     for host in hosts:
         host.sh(SPARES_ASIDE)
         host.sh(
-            f"systemctl stop {STARTS_ROUNDS}; test ! -e {KEYS}/iam || mv {KEYS}/iam {KEYS}/.iam"
+            f"systemctl stop {STARTS_ROUNDS} {LOOKS}; "
+            f"test ! -e {KEYS}/iam || mv {KEYS}/iam {KEYS}/.iam"
         )
     for host in (*hosts, lab.host("iam")):
         host.sh(FORGIVE)
@@ -92,7 +93,7 @@ def _fleet(lab: Lab) -> Iterator[Fleet]:
     yield fleet
     for host in hosts:
         host.sh("rm -rf /run/systemd/system/lxc-gpu-spares.service.d; systemctl daemon-reload")
-        host.sh(f"systemctl start {STARTS_ROUNDS}; mv {KEYS}/.iam {KEYS}/iam")
+        host.sh(f"systemctl start {STARTS_ROUNDS} {LOOKS}; mv {KEYS}/.iam {KEYS}/iam")
 
 
 @pytest.fixture(scope="class")
