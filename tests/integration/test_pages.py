@@ -754,6 +754,13 @@ def test_guessing_at_wishes_is_slowed_down_as_at_keys(web):
     assert "Retry-After" in answers[-1].headers
 
 
+def test_the_address_of_a_newcomer_is_known_at_once(web):
+    web.parts.roll.refresh()
+    assert web.parts.roll.addresses() == {}
+    save(web)
+    assert web.parts.roll.addresses() == {"lqchen": "lqchen@example.org"}
+
+
 def test_addresses_come_from_the_directory(web):
     save(web)
     assert web.parts.roll.addresses() is None

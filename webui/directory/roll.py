@@ -64,6 +64,11 @@ class Roll:
         """Where mail goes, by user; who has no address isn't there. None: nothing is known yet."""
         return self._addresses
 
+    def met(self, user: str, mail: str) -> None:
+        """Somebody logged in, of whom the directory said this address."""
+        if self._addresses is not None and is_mail_address(mail):
+            self._addresses = {**self._addresses, user: mail}
+
     def disabled(self, name: str) -> bool:
         """Whether it was the rule, and nobody since, that closed the account `name`."""
         latest = self._source.history(f"former/{name}.yaml", limit=1)

@@ -69,6 +69,7 @@ def save_wishes(
                 f"You logged in as {person.login}, and this is the page of {page}.",
                 f"Yours is /user/{own}/mail." if own else "Save a key first: then you have one.",
             )
+        parts.roll.met(page, person.mail)
         stopped = [kind for kind in KINDS if kind.value not in wanted]
         parts.sending.wishes.save(page, stopped)
     except LxcGpuError as error:

@@ -98,6 +98,7 @@ def _save(parts: Services, page: str, form: Form, source: str) -> str:
     mail = person.mail or f"{person.login}@users.invalid"
     committed = parts.source.commit(edit, Author(person.full_name, mail))
     name = name_of(committed.state, person.login, person.directory_id) or person.login
+    parts.roll.met(name, person.mail)
     token = parts.nudger.saved(name, committed.revision)
     said = {"keys": len(keys), "revision": committed.revision}
     events.info(log, Code.SAVED, user=name, source=source, **said)
