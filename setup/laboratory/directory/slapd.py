@@ -1,4 +1,7 @@
-"""The lab's directory: slapd with TLS, its people and groups. Its text makes the image `ldap`."""
+"""The lab's directory: slapd with TLS, its people and groups. Its text makes the image `ldap`.
+
+The machine is the lab's mail server, too (OpenSMTPD): whatever comes is kept in one Maildir.
+"""
 
 from __future__ import annotations
 
@@ -46,6 +49,24 @@ ldapmodify -Q -Y EXTERNAL -H ldapi:/// -f /tmp/ldap/people.ldif
 sed -i 's|^SLAPD_SERVICES=.*|SLAPD_SERVICES="ldap:/// ldaps:/// ldapi:///"|' /etc/default/slapd
 """
 
+MAILDIR = "/home/letters/Maildir"
+"""Where the mail server puts every letter, whomever it is for."""
+MAIL_CONFIG = f"""\
+table everybody {{ "@" = "letters" }}
+action "keep" maildir "{MAILDIR}" virtual <everybody>
+listen on 0.0.0.0 port 25
+match from any for any action "keep"
+"""
+"""Without TLS: Debian 12's OpenSMTPD fails at each handshake. Tests of the conversation have it."""
+MAIL = f"""
+export DEBIAN_FRONTEND=noninteractive
+apt-get -q -y --no-install-recommends install opensmtpd
+useradd --create-home letters
+cat >/etc/smtpd.conf <<'END'
+{MAIL_CONFIG}END
+systemctl enable opensmtpd
+"""
+
 
 def debconf() -> str:
     """The answers to what Debian's slapd asks when it is installed."""
@@ -70,6 +91,7 @@ def fill(root: Path, chroot: Callable[[Path, Sequence[str | Path]], None]) -> No
     for file in staging.iterdir():
         file.unlink()
     staging.rmdir()
+    chroot(root, ["sh", "-euc", MAIL])
 
 
 def configuration() -> str:
