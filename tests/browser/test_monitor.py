@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import time
 from dataclasses import replace
 
@@ -229,6 +230,28 @@ def test_every_page_of_it_fits_and_can_be_read(browser, web, address, scheme, wi
             assert page.evaluate(WIDER) == 0, path
             assert page.evaluate(UNREADABLE) == [], path
             assert page.evaluate(_SPILT) == [], path
+
+
+def test_templates_to_choose_from_and_commands_are_whole_on_a_phone(browser, tmp_path):
+    web, _ = make_monitored(tmp_path / "choice", 1)
+    work = tmp_path / "choice" / "work"
+    with (work / "servers" / "gpu17.yaml").open("a") as file:
+        file.write("templates:\n  cuda-12: Debian 12 with CUDA 12.6 and PyTorch 2.5\n")
+    git = ["git", "-C", work, "-c", "user.name=Alice", "-c", "user.email=alice@example.org"]
+    for words in (["commit", "-qam", "Offer"], ["push", "-q", "../state.git", "main"]):
+        subprocess.run([*git, *words], check=True)
+    with served(web) as url, person(browser, viewport={"width": 360, "height": 800}) as page:
+        for path, option in (("/server/gpu17", "cuda-12"), ("/user/ann", "--template cuda-12")):
+            page.goto(f"{url}{path}")
+            assert page.locator("code.whole", has_text=option).first.bounding_box()["height"] < 30
+            cut = (
+                "all => all.filter((e) => e.scrollWidth > e.clientWidth).map((e) => e.textContent)"
+            )
+            assert page.locator(".command pre:visible").evaluate_all(cut) == []
+            assert page.evaluate(WIDER) == 0
+            assert page.evaluate(UNREADABLE) == []
+        page.goto(f"{url}/server/gpu17")
+        assert page.get_by_text("debian-12, unless you say otherwise").is_visible()
 
 
 _SPILT = """() => [...document.querySelectorAll(".card")].flatMap((card) => {
