@@ -9,6 +9,7 @@ from flask import Blueprint, abort, render_template, request
 from state.git.history import Entry
 from webui.clone.source import Reading
 from webui.monitor.shown.choice import in_order
+from webui.monitor.shown.closed import closed_now, closed_times
 from webui.monitor.shown.holdings import glance
 from webui.pages import monitor as monitor
 from webui.servers.server_card import ServerCard, server_card
@@ -37,7 +38,11 @@ def home() -> str:
     reading = services().source.current()
     gone = services().roll.news(reading.state)
     seen = services().latest.all()
-    glances = {name: glance(seen.get(name)) for name in reading.state.servers}
+    now = services().clock()
+    glances = {
+        name: glance(seen.get(name), closed_now(closed_times(reading.state, name), now))
+        for name in reading.state.servers
+    }
     return render_template(
         "home.html", reading=reading, servers=cards(reading), news=gone, glances=glances
     )

@@ -10,6 +10,7 @@ from state.wire.reserved import open_gpus
 from state.wire.server_load import ServerLoad
 from webui.monitor.heard.latest import Seen
 from webui.monitor.shown.amounts import ranges
+from webui.monitor.shown.closed import Closed
 from webui.monitor.shown.gpu_rows import gpu_memory, held
 
 
@@ -49,15 +50,20 @@ def holdings(user: str, seen: Iterable[Seen]) -> tuple[Holding, ...]:
     return tuple(each for each in found if each is not None)
 
 
-def glance(seen: Seen | None) -> Glance | None:
-    """What to say of a server beside the rest; None while nothing was ever heard of it."""
+def glance(seen: Seen | None, closed: Closed | None = None) -> Glance | None:
+    """What to say of a server beside the rest; None while nothing was ever heard of it.
+
+    `closed`: its containers are shut down, so that no GPU is free for anybody.
+    """
     if seen is None or seen.load is None:
         return None
     load = seen.load
-    free, total = len(open_gpus(load)), len(load.gpus)
+    free, total = 0 if closed else len(open_gpus(load)), len(load.gpus)
     words = f"{free} of {total} GPU{'s' * (total != 1)} free" if total else ""
     if load.gpu_problem is not None and not load.gpus:
         words = "GPUs not known"
+    if closed is not None:
+        words = "Closed for maintenance"
     silent = seen.silent_since
     return Glance(
         gpus="" if silent else words,

@@ -124,6 +124,10 @@ def test_a_closed_server_has_no_free_gpu_and_says_why():
     found = card(Seen("gpu17", given, begins), PEOPLE, begins, closed_now(times, begins))
     assert (found.word, found.free, found.kept) == ("closed", 0, 0)
     assert found.notes[0].text == "The switch is changed."
+    seen = Seen("gpu17", given, begins)
+    assert (glance(seen).gpus, glance(seen).free) == ("1 of 1 GPU free", True)
+    shut = glance(seen, times[0])
+    assert (shut.gpus, shut.free) == ("Closed for maintenance", False)
     assert found.notes[0].title == f"Closed until {clock(begins + 4 * 3600, begins)}"
 
 
