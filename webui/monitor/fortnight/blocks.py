@@ -66,6 +66,7 @@ class Fortnight:
     more_rows: int
     """Rows that aren't drawn."""
     blocks: tuple[Block, ...]
+    """What is closed comes last: it is drawn over the reservations that it ends."""
     more_blocks: int
     lines: tuple[Line, ...]
 
@@ -86,13 +87,14 @@ def fortnight(
     rows = tuple(_rows(load.gpus))
     shown = rows[:MOST_ROWS]
     spoken = lines(load, people, window, closed)
-    blocks = list(_blocks(spoken, shown, window))
+    blocks = list(_blocks([line for line in spoken if line.person], shown, window))
+    shut = [line for line in spoken if line.person is None and shown]
     return Fortnight(
         days=window.days,
         over=window.place(window.now),
         rows=shown,
         more_rows=len(rows) - len(shown),
-        blocks=tuple(blocks[:most_blocks]),
+        blocks=(*blocks[:most_blocks], *(_block(each, 0, len(shown), window) for each in shut)),
         more_blocks=max(0, len(blocks) - most_blocks),
         lines=spoken,
     )
@@ -113,10 +115,6 @@ def _blocks(spoken: Iterable[Line], rows: Sequence[Row], window: Window) -> Iter
             places.setdefault(uuid, []).append(place)
     taken_until = [0.0] * len(rows)
     for line in spoken:
-        if line.person is None:
-            if rows:
-                yield _block(line, 0, len(rows), window)
-            continue
         wanted = sorted({place for uuid in line.uuids for place in places.get(uuid, ())})
         mine = [place for place in wanted if taken_until[place] <= line.begins]
         for place in mine:
@@ -140,7 +138,7 @@ def _runs(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
 def _block(line: Line, row: int, rows: int, window: Window) -> Block:
     left, who = window.place(line.begins), line.person
     width = round(window.place(line.ends) - left, 3)
-    label, fits = _label((who.name, who.user) if who else ("Maintenance",), width)
+    label, fits = _label((who.name, who.user) if who else ("Maintenance", "closed"), width)
     tone = None if who is None else zlib.crc32(who.user.encode()) % TONES
     return Block(left, width, row, rows, tone, label, fits, line.unused, line.words)
 

@@ -178,6 +178,9 @@ def test_a_closed_time_takes_all_rows_and_reservations_stay_to_be_seen():
     assert (
         found.lines[1].words == "Maintenance (The switch is changed.), tomorrow 12:00 to Sat 12:00"
     )
+    assert (found.blocks[-1].label, found.blocks[-1].fits) == ("closed", "broad")
+    later = reserved("ann", NOON + DAY + HOUR, 9, 2)
+    assert [b.tone is None for b in drawn(later, closed=(closed,)).blocks] == [False, True]
     assert drawn(closed=(closed,), gpus=0).blocks == ()
 
 
