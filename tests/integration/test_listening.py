@@ -14,7 +14,7 @@ from state.errors import LxcGpuError
 from state.model.keys import parse_key
 from state.wire.messages import Refusal
 from state.wire.messages import encode as encode_message
-from state.wire.server_load import encode
+from state.wire.server_load import LONGEST_LINE, encode
 from tests.integration import sshd
 from tests.integration.sshd import ssh_key
 from tests.patience import HANGS
@@ -65,7 +65,7 @@ def test_loads_come_until_the_server_ends_the_stream(server):
         ("""echo '{"load": {}}'; sleep 200""", "load-garbled"),
         ("sed s/20.0/NaN/ LINE; sleep 200", "load-garbled"),
         ("sed s/20.0/101/ LINE; sleep 200", "load-garbled"),
-        ("head -c 600000 /dev/zero; sleep 200", "load-garbled"),  # a line without an end
+        (f"head -c {LONGEST_LINE + 1} /dev/zero; sleep 200", "load-garbled"),  # no end of a line
         ("cat /dev/zero", "load-garbled or load-flood"),
         ("while cat LINE; do :; done", "load-flood"),
         ("while :; do yes x | head -c 400000; echo; done", "load-garbled or load-flood"),
