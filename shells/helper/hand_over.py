@@ -16,11 +16,14 @@ READY, GO = b"ready", b"go"
 _STANDARD = (0, 1, 2)
 
 
-def handed_over(release: str, unit: str) -> int | None:
+def handed_over(release: str, unit: str = "") -> int | None:
     """The exit status of the request on stdin; None if nothing was begun, nor will be.
 
-    `release` is the folder of the code that may do it, `unit` the one that this runs in.
+    `release` is the folder of the code that may do it, `unit` the one that this runs in: an
+    earlier release's unit, which is there while an upgrade is under way, doesn't say so.
     """
+    if not unit:
+        return None
     channel = socket(AF_UNIX, SOCK_SEQPACKET)
     channel.settimeout(PATIENCE)
     descriptors = b"".join(each.to_bytes(4, sys.byteorder) for each in _STANDARD)

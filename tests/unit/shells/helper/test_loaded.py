@@ -57,6 +57,10 @@ class TestHandedOver:
     def test_not_where_nobody_listens(self, place: Path) -> None:
         assert handed_over("/release", "unit") is None
 
+    def test_not_under_the_unit_of_an_earlier_release(self) -> None:
+        """It names itself to nobody: an upgrade puts the executable in its place first."""
+        assert handed_over("/release") is None
+
     def test_not_to_who_is_not_ready(self, place: Path) -> None:
         thread = answering(place, lambda connection: None)
         assert handed_over("/release", "unit") is None
