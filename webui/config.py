@@ -26,9 +26,12 @@ from state.errors import LxcGpuError
 from state.model.fields import web_url
 
 DEFAULT_PATH = Path("/etc/lxc-gpu/web.toml")
+_ATOM, _LABEL = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+", r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?"
 _MAIL_ADDRESS = re.compile(
-    r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9]([A-Za-z0-9.-]{0,250})"
+    rf"(?=.{{1,64}}@.{{1,251}}\Z)(?!.*=\?){_ATOM}(\.{_ATOM})*@{_LABEL}(\.{_LABEL})*"
 )
+"""RFC 5321, 4.1.2: Dot-string@Domain. In a header `=?` begins words in code (RFC 2047), which mail
+programs, and Python's email, read as something else."""
 _PORTS = {"starttls": 587, "implicit": 465, "none": 25}
 
 

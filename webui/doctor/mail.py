@@ -82,7 +82,7 @@ def sent(iam: Iam) -> Iterator[Finding]:
     try:
         with talking(config) as conversation:
             letter = email(said, ident, time.time(), config.sender, iam.mail, url)
-            conversation.deliver(letter, iam.mail)
+            conversation.deliver(letter.as_bytes(), iam.mail)
     except (MailDownError, LetterRefusedError) as error:
         yield area.wrong(error.message, _hint(config))
         return

@@ -207,16 +207,23 @@ class Sending:
         stops = message.notice and message.kind not in UNSTOPPABLE
         stop = f"{url}/user/{message.to}/mail" if stops else ""
         said = Letter(message.subject, message.text)
-        letter = email(said, message.id, message.made, config.sender, to, url, stop)
+        made = (said, message.id, message.made, config.sender, to, url, stop)
+        try:
+            letter = email(*made).as_bytes()
+        except Exception as error:  # whatever an address does to it: others go on
+            self._refused(message, f"no letter can be made of it: {error!r}"[:300], for_good=True)
+            return
         try:
             conversation.deliver(letter, to)
         except LetterRefusedError as error:
-            failed = plan.failed(message, self._clock(), for_good=error.for_good)
-            self._outbox.put(failed)
-            self._tell_journal(Code.MAIL_REFUSED, message, details=error.message)
+            self._refused(message, error.message, for_good=error.for_good)
             return
         self._outbox.put(plan.accepted(message, self._clock()))
         self._tell_journal(Code.MAILED, message)
+
+    def _refused(self, message: Message, why: str, *, for_good: bool) -> None:
+        self._outbox.put(plan.failed(message, self._clock(), for_good=for_good))
+        self._tell_journal(Code.MAIL_REFUSED, message, details=why)
 
     def hook(self) -> None:
         """Send to the webhook what waits for it. LxcGpuError if it takes nothing."""

@@ -7,7 +7,6 @@ import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from email.message import EmailMessage
 from threading import Timer
 from typing import IO, Any
 
@@ -43,14 +42,14 @@ class Conversation:
         self._smtp = smtp
         self._sender = sender
 
-    def deliver(self, message: EmailMessage, to: str) -> None:
+    def deliver(self, letter: bytes, to: str) -> None:
         """Hand the letter over. It was accepted if nothing is raised.
 
         LetterRefusedError; MailDownError if the conversation is over.
         """
         with _words_for(self._smtp.place), _within(WHOLE, self._smtp):
             try:
-                self._smtp.sendmail(self._sender, [to], message.as_bytes())
+                self._smtp.sendmail(self._sender, [to], letter)
             except smtplib.SMTPRecipientsRefused as error:
                 status, said = error.recipients[to]
                 raise _refused(self._smtp, status, said) from error

@@ -62,10 +62,25 @@ def test_headers_can_not_be_injected(injected: str) -> None:
     "address",
     ["", "ann", "ann@", "ann@mylab.com\nBcc: x@y", "a b@mylab.com", "<ann@mylab.com>", "a@b@c",
      "ann@mylab.com,bob@mylab.com", "änn@mylab.com", "a\x00@mylab.com", "x" * 65 + "@mylab.com",
-     "ann@mylab.com>", '"ann"@mylab.com', "ann@-mylab.com", "ann@mylab.com\n"]
+     "ann@mylab.com>", '"ann"@mylab.com', "ann@-mylab.com", "ann@mylab.com\n", "a..b@mylab.com",
+     ".a@mylab.com", "a@mylab..com", "a@mylab.com.", "a@mylab-.com", "a@" + "b." * 125 + "com",
+     "=?utf-8?q?=0A?=@x.org", "=?us-ascii?q?=2c_b=40c?=@x.org", "a=?b?=c@x.org"]
 )  # fmt: skip
 def test_what_is_no_plain_address_is_none(address: str) -> None:
     assert not is_mail_address(address)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["ann@mylab.com", "a.b+c=d?@x", "!#$%&'*+/?^_`{|}~-@a-b.example", "x" * 64 + "@m.c",
+     "a@" + "b." * 124 + "com"]
+)  # fmt: skip
+def test_a_plain_address_stands_in_the_header_as_it_is(address: str) -> None:
+    assert is_mail_address(address)
+    read = message_from_bytes(
+        email(Letter("s", "t"), "a.1", NOW, address, address, URL).as_bytes(), policy=default
+    )
+    assert (read["To"], read["From"]) == (address, address)
 
 
 def test_the_message_id_is_the_same_each_time() -> None:

@@ -199,6 +199,19 @@ def test_a_refused_letter_is_tried_again_and_given_up(tmp_path, mails, world, ca
     assert mails.letters == world.told == []
 
 
+def test_an_address_that_no_letter_can_be_made_for_keeps_back_nobody_elses(
+    tmp_path, mails, world, caplog
+) -> None:
+    caplog.set_level("INFO")
+    world.addresses |= {"ann": "=?utf-8?q?=0A?=@x.org"}
+    sending = world.sending(mailing(tmp_path, mails.port))
+    sending.heard("gpu17", (notice(1, "ann"), notice(2, "bob")))
+    for _ in range(3):
+        step(sending)
+    assert [to for _, to in mails.envelopes] == ["bob@mylab.com"]
+    assert caplog.text.count("event=mail-refused") == 1
+
+
 def test_who_stops_a_kind_gets_no_more_of_it_and_accepts_nothing(tmp_path, mails, world) -> None:
     sending = world.sending(mailing(tmp_path, mails.port))
     sending.heard("gpu17", (notice(1), notice(2, kind=NoticeKind.WILL_STOP)))

@@ -29,7 +29,7 @@ def config(port: int, **more: object) -> MailConfig:
 
 def send(config: MailConfig) -> None:
     with talking(config) as conversation:
-        conversation.deliver(LETTER, TO)
+        conversation.deliver(LETTER.as_bytes(), TO)
 
 
 @pytest.fixture
@@ -87,10 +87,10 @@ def test_a_letter_that_is_refused_is_refused_alone(answers, for_good: bool) -> N
         vars(server).update(answers)
         with talking(config(server.port)) as conversation:
             with pytest.raises(LetterRefusedError) as refused:
-                conversation.deliver(LETTER, TO)
+                conversation.deliver(LETTER.as_bytes(), TO)
             assert refused.value.for_good == for_good
             server.answer_rcpt = server.answer_data = ""
-            conversation.deliver(LETTER, TO)
+            conversation.deliver(LETTER.as_bytes(), TO)
         assert len(server.letters) == 1
 
 
