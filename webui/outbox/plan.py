@@ -93,13 +93,14 @@ def over(message: Message, said: Mapping[str, Collection[Notice]], most: int) ->
 
 
 def due(kept: Iterable[Message], config: MailConfig, now: float) -> list[Message]:
-    """The mail to send now, alerts first, then the oldest, within what an hour may see."""
+    """The mail to send now within what an hour may see: alerts first, then the oldest; what failed
+    already comes last."""
     kept = [message for message in kept if message.way is Way.MAIL]
     lately = [m for m in kept if m.accepted and 0 <= now - m.accepted < HOUR]
     of_person, left = Counter(m.to for m in lately), config.most_per_hour - len(lately)
     found: list[Message] = []
     waiting = (m for m in kept if m.standing is Standing.WAITS and m.due <= now)
-    for message in sorted(waiting, key=lambda m: (bool(m.notice), m.made)):
+    for message in sorted(waiting, key=lambda m: (bool(m.notice), m.tries > 0, m.made)):
         if len(found) < left and of_person[message.to] < config.most_per_person:
             found.append(message)
             of_person[message.to] += 1
@@ -116,6 +117,15 @@ def failed(message: Message, now: float, *, for_good: bool = False) -> Message:
     first = FOR_GOOD_PAUSE if for_good else FIRST_PAUSE
     pause = min(first * 2 ** min(message.tries, 20), LONGEST_PAUSE)
     return replace(message, tries=message.tries + 1, due=now + pause)
+
+
+def cut_off(message: Message, kept: Iterable[Message], now: float) -> list[Message]:
+    """The letter after its conversation ended before an answer, and others to the same person.
+
+    What ends it may be the address: it isn't to keep back everybody else's for ever.
+    """
+    waiting = (m for m in kept if m.way is message.way and m.standing is Standing.WAITS)
+    return [failed(each, now) for each in waiting if each.to == message.to]
 
 
 def accepted(message: Message, now: float) -> Message:

@@ -218,6 +218,10 @@ class Sending:
         except LetterRefusedError as error:
             self._refused(message, error.message, for_good=error.for_good)
             return
+        except MailDownError:
+            for each in plan.cut_off(message, self._outbox.all(), self._clock()):
+                self._outbox.put(each)
+            raise
         self._outbox.put(plan.accepted(message, self._clock()))
         self._tell_journal(Code.MAILED, message)
 

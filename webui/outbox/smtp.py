@@ -17,7 +17,10 @@ from webui.config import MailConfig
 ANSWER = 15.0
 """Seconds that each answer may take."""
 WHOLE = 60.0
-"""... and all until we are logged in, and then each letter."""
+"""... and all until we are logged in."""
+LETTER_ANSWER, LETTER_WHOLE = 600.0, 1200.0
+"""The same for each letter (RFC 5321, 4.5.3.2): a server that looks into it, or asks others
+about the address, is slow; hung up on, it has perhaps accepted the letter, and gets it again."""
 MOST_SAID = 256 * 1024
 """Bytes that the server may say in one conversation."""
 
@@ -47,7 +50,8 @@ class Conversation:
 
         LetterRefusedError; MailDownError if the conversation is over.
         """
-        with _words_for(self._smtp.place), _within(WHOLE, self._smtp):
+        with _words_for(self._smtp.place), _within(LETTER_WHOLE, self._smtp):
+            self._smtp.be_patient(LETTER_ANSWER)
             try:
                 self._smtp.sendmail(self._sender, [to], letter)
             except smtplib.SMTPRecipientsRefused as error:
@@ -76,6 +80,7 @@ def talking(config: MailConfig) -> Iterator[Conversation]:
                 smtp.login(config.user, password)
         yield Conversation(smtp, config.sender)
         with suppress(OSError, ValueError, smtplib.SMTPException), _within(ANSWER, smtp):
+            smtp.be_patient(ANSWER)
             smtp.quit()
     finally:
         smtp.close()
@@ -124,6 +129,11 @@ class _Bounded(smtplib.SMTP):
         if self._left < 0:
             raise ConnectionAbortedError("it says far too much")
         return line
+
+    def be_patient(self, seconds: float) -> None:
+        """Wait so long for each answer from now on."""
+        if self.sock is not None:
+            self.sock.settimeout(seconds)
 
     def hang_up(self) -> None:
         """Let whoever waits for it know at once."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,8 @@ class MailServer:
         self.encrypted: list[bool] = []
         self.answer_rcpt = self.answer_data = ""
         """Instead of yes."""
+        self.slow: dict[str, float] = {}
+        """Seconds after which a letter to somebody is answered."""
         self.host, self.port = "localhost", 0
 
     async def handle_RCPT(  # noqa: N802 # its name
@@ -42,6 +45,7 @@ class MailServer:
     ) -> str:
         if self.answer_data:
             return self.answer_data
+        await asyncio.sleep(max(self.slow.get(to, 0) for to in envelope.rcpt_tos))
         self.encrypted.append(session.ssl is not None)
         for to in envelope.rcpt_tos:
             self.letters.append(message_from_bytes(envelope.content, policy=default))

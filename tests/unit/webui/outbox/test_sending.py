@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from tests.unit.webui.outbox.smtp_server import MailServer, mail_server
 from tests.unit.webui.outbox.test_alerts import heard, silent
 from tests.unit.webui.outbox.test_webhook import Receiver, receiver  # noqa: F401 # a fixture
 from webui.config import WebConfig
-from webui.outbox import plan
+from webui.outbox import plan, smtp
 from webui.outbox.sending import FIRST_PAUSE, FRESH, Sending
 from webui.outbox.smtp import MailDownError
 
@@ -210,6 +211,25 @@ def test_an_address_that_no_letter_can_be_made_for_keeps_back_nobody_elses(
         step(sending)
     assert [to for _, to in mails.envelopes] == ["bob@mylab.com"]
     assert caplog.text.count("event=mail-refused") == 1
+
+
+def test_a_letter_that_ends_each_conversation_keeps_back_nobody_elses(
+    tmp_path, mails, world, monkeypatch
+) -> None:
+    monkeypatch.setattr(smtp, "LETTER_ANSWER", 0.5)
+    mails.slow["ann@mylab.com"] = 3600
+    sending = world.sending(mailing(tmp_path, mails.port))
+    sending.heard("gpu17", (notice(1, "ann"), notice(2, "ann"), notice(3, "bob")))
+    sending.take()
+    for _ in range(3):
+        with suppress(MailDownError):
+            sending.mail()
+        world.now += FIRST_PAUSE
+    assert [to for _, to in mails.envelopes] == ["bob@mylab.com"]
+    mails.slow.clear()
+    world.now += plan.FIRST_PAUSE
+    sending.mail()
+    assert len(mails.letters) == 3
 
 
 def test_who_stops_a_kind_gets_no_more_of_it_and_accepts_nothing(tmp_path, mails, world) -> None:

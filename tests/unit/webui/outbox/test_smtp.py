@@ -111,6 +111,28 @@ def test_whatever_answers_instead_ends_soon(answer, monkeypatch: pytest.MonkeyPa
     assert error.value.message.isprintable()
 
 
+def test_a_server_may_look_into_a_letter_longer_than_it_may_greet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(smtp, "ANSWER", 1)
+    monkeypatch.setattr(smtp, "WHOLE", 1.5)
+    with mail_server() as server:
+        server.slow[TO] = 2
+        send(config(server.port))
+        assert len(server.letters) == 1
+
+
+@pytest.mark.parametrize("bound", ["LETTER_ANSWER", "LETTER_WHOLE"])
+def test_a_server_that_takes_a_letter_for_ever_is_hung_up_on(
+    bound: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(smtp, bound, 0.5)
+    with mail_server() as server:
+        server.slow[TO] = 3600
+        with pytest.raises(MailDownError):
+            send(config(server.port))
+
+
 def test_a_password_file_that_is_missing_is_said(tmp_path: Path) -> None:
     with pytest.raises(MailDownError, match="No such file"):
         send(config(1, user="iam", password_file=tmp_path / "none"))
