@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
 from pathlib import Path
@@ -118,10 +118,12 @@ class Outbox:
             self._loaded().pop(ident, None)
             self._unsaved.discard(ident)
 
-    def forget_old(self, now: float) -> None:
-        """Forget what nobody asks for any more."""
+    def forget_old(self, now: float, asked_for: Callable[[Message], bool]) -> None:
+        """Forget what is old, unless it is still `asked_for`: the clock may be wrong."""
         for message in self.all():
-            if message.standing is not Standing.WAITS and _age(message, now) > REMEMBERED:
+            if message.standing is Standing.WAITS or asked_for(message):
+                continue
+            if _age(message, now) > REMEMBERED:
                 self.remove(message.id)
 
     def _path(self, ident: str) -> Path:

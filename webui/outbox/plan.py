@@ -13,8 +13,8 @@ from webui.outbox import letters
 from webui.outbox.kept import Message, Standing, Way
 
 HOUR, DAY = 3600.0, 86400.0
-GIVEN_UP = 5 * DAY
-"""Seconds after which a letter that nobody takes is given up."""
+GIVEN_UP, MOST_TRIES = 5 * DAY, 30
+"""Seconds, and tries, after which a letter that nobody takes is given up."""
 FIRST_PAUSE, FOR_GOOD_PAUSE, LONGEST_PAUSE = 60.0, HOUR, 6 * HOUR
 """Seconds until a letter is tried again: each time twice as long; the second one is for an answer
 that says "never", which may be a mistake of the mail server's."""
@@ -99,7 +99,7 @@ def due(kept: Iterable[Message], config: MailConfig, now: float) -> list[Message
     lately = [m for m in kept if m.accepted and 0 <= now - m.accepted < HOUR]
     of_person, left = Counter(m.to for m in lately), config.most_per_hour - len(lately)
     found: list[Message] = []
-    waiting = (m for m in kept if m.standing is Standing.WAITS and m.due <= now)
+    waiting = (m for m in kept if m.standing is Standing.WAITS and _may_go(m, now))
     for message in sorted(waiting, key=lambda m: (bool(m.notice), m.tries > 0, m.made)):
         if len(found) < left and of_person[message.to] < config.most_per_person:
             found.append(message)
@@ -107,9 +107,18 @@ def due(kept: Iterable[Message], config: MailConfig, now: float) -> list[Message
     return found
 
 
-def is_given_up(message: Message, now: float) -> bool:
-    """Whether the letter waited too long: what it says may be true no longer."""
-    return message.standing is Standing.WAITS and now - message.made >= GIVEN_UP
+def _may_go(message: Message, now: float) -> bool:
+    return message.due <= now or message.due - now > LONGEST_PAUSE  # a clock that was set back
+
+
+def is_given_up(message: Message, waited: float) -> bool:
+    """Whether the letter waited too long: what it says may be true no longer.
+
+    `waited` are seconds by a clock that nobody sets: one that is wrong for a while loses no letter.
+    """
+    if message.standing is not Standing.WAITS:
+        return False
+    return waited >= GIVEN_UP or message.tries >= MOST_TRIES
 
 
 def failed(message: Message, now: float, *, for_good: bool = False) -> Message:

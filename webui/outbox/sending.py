@@ -81,14 +81,20 @@ class Sending:
     """Everything that goes out."""
 
     def __init__(
-        self, config: WebConfig, fleet: Fleet, clock: Callable[[], float] = time.time
+        self,
+        config: WebConfig,
+        fleet: Fleet,
+        clock: Callable[[], float] = time.time,
+        ticks: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._config, self._fleet, self._clock = config, fleet, clock
+        self._config, self._fleet, self._clock, self._ticks = config, fleet, clock, ticks
         folder = config.outbox_path
         self.wishes = Wishes(folder / "wishes.json")
         self._outbox = Outbox(folder / "letters")
         self._watch = Watch(folder / "alerts.json", config.public_url)
         self._heard: dict[str, tuple[float, tuple[Notice, ...]]] = {}
+        self._waits: dict[str, float] = {}
+        """Since which tick each letter that waits has been seen to; a restart counts anew."""
         self._pauses = Pauses()
         self._looked = 0.0
         self._stop = Event()
@@ -122,14 +128,17 @@ class Sending:
         """Make letters of what servers say now; drop those that are over or too old."""
         now = self._clock()
         self._outbox.save()
-        self._outbox.forget_old(now)
         said = self._said(now)
+        open_ = {plan.ident(server, n) for server, notices in said.items() for n in notices}
+        self._outbox.forget_old(now, lambda m: m.id in open_ or self._is_asked_for(m))
+        waiting = [m.id for m in self._outbox.all() if m.standing is Standing.WAITS]
+        self._waits = {ident: self._waits.get(ident, self._ticks()) for ident in waiting}
         for message in self._outbox.all():
             if self._outbox.get(message.id) != message:  # it was just sent
                 continue
             if plan.over(message, said, MOST_TOLD):
                 self._outbox.remove(message.id)
-            elif plan.is_given_up(message, now):
+            elif plan.is_given_up(message, self._waited(message.id)):
                 self._outbox.put(replace(message, standing=Standing.GIVEN_UP))
                 self._tell_journal(Code.MAIL_GIVEN_UP, message)
         people = self._people()
@@ -142,6 +151,17 @@ class Sending:
             for message in plan.made(server, notices, people, kept, url, now):
                 self._outbox.put(message)
         self.wishes.check()
+
+    def _waited(self, ident: str) -> float:
+        ticks = self._ticks()
+        return ticks - self._waits.get(ident, ticks)
+
+    def _is_asked_for(self, message: Message) -> bool:
+        """Whether forgetting the letter would have it sent once more, however old it is."""
+        if message.standing is Standing.ACCEPTED:
+            return message.server in self._fleet.state().servers
+        newest = self._watch.newest
+        return newest is not None and message.id.startswith(f"{newest.id}.")
 
     def alert(self) -> None:
         """Look whether something is wrong with the servers, or over."""

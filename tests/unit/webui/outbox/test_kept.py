@@ -69,9 +69,11 @@ def test_what_was_sent_is_remembered_longer_than_servers_say_it(tmp_path: Path) 
     outbox, waits, sent = Outbox(tmp_path), message(1), plan.accepted(message(2), 1.8e9)
     outbox.put(waits)
     outbox.put(replace(sent, standing=Standing.DONE))
-    outbox.forget_old(1.8e9 + REMEMBERED - 10)
+    outbox.forget_old(1.8e9 + REMEMBERED - 10, lambda m: False)
     assert len(outbox.all()) == 2
-    outbox.forget_old(1.8e9 + REMEMBERED + 10)
+    outbox.forget_old(1.8e9 + REMEMBERED + 10, lambda m: True)
+    assert len(outbox.all()) == 2
+    outbox.forget_old(1.8e9 + REMEMBERED + 10, lambda m: False)
     assert Outbox(tmp_path).all() == outbox.all() == (waits,)
 
 

@@ -83,8 +83,15 @@ def test_pauses_grow_and_end() -> None:
     assert dues == sorted(dues)
     assert dues[-1] == plan.LONGEST_PAUSE
     assert plan.failed(message(1), NOW, for_good=True).due - NOW == plan.FOR_GOOD_PAUSE
-    assert plan.is_given_up(failing, failing.made + plan.GIVEN_UP)
-    assert not plan.is_given_up(plan.accepted(failing, NOW), failing.made + plan.GIVEN_UP)
+    assert plan.is_given_up(failing, 0), "restarts don't have it tried for ever"
+    assert plan.is_given_up(message(1), plan.GIVEN_UP)
+    assert not plan.is_given_up(plan.accepted(failing, NOW), plan.GIVEN_UP)
+
+
+def test_a_clock_that_was_set_back_keeps_no_letter_waiting() -> None:
+    failed = plan.failed(message(1), NOW + plan.DAY)
+    assert plan.due([failed], CONFIG, NOW) == [failed]
+    assert plan.due([failed], CONFIG, NOW + plan.DAY) == []
 
 
 def test_what_is_over_is_not_sent() -> None:

@@ -188,7 +188,7 @@ def test_a_refused_letter_is_tried_again_and_given_up(tmp_path, mails, world, ca
     caplog.set_level("INFO")
     mails.answer_rcpt = "550 no such user"
     sending = world.sending(mailing(tmp_path, mails.port))
-    while world.now < NOW + plan.GIVEN_UP + 10:
+    while world.now < NOW + plan.GIVEN_UP + 3600:
         sending.heard("gpu17", (notice(1),))
         step(sending)
         world.now += 1800
@@ -230,6 +230,39 @@ def test_a_letter_that_ends_each_conversation_keeps_back_nobody_elses(
     world.now += plan.FIRST_PAUSE
     sending.mail()
     assert len(mails.letters) == 3
+
+
+def test_a_clock_that_is_wrong_for_a_while_loses_no_letter(tmp_path, mails, world) -> None:
+    sending = world.sending(mailing(tmp_path, mails.port))
+    sending.heard("gpu17", (notice(1),))
+    sending.take()
+    for world.ahead in (6 * plan.DAY, 0):
+        sending.take()
+    sending.mail()
+    assert len(mails.letters) == 1
+
+
+def test_a_clock_that_is_wrong_for_a_while_sends_nothing_twice(tmp_path, mails, world) -> None:
+    def away(server: str, ids: list[str]) -> None:
+        raise LxcGpuError("nudge-unreachable", "gpu17 doesn't answer.")
+
+    told, world.tell = world.tell, away
+    sending = world.sending(mailing(tmp_path, mails.port))
+    world.seen, world.ahead = {"gpu17": silent()}, 30 * plan.DAY
+    for _ in range(15):
+        sending.alert()
+        world.now += 60
+    sending.heard("gpu17", (notice(1),))
+    with suppress(LxcGpuError):
+        step(sending)
+    assert len(mails.letters) == 3
+    world.tell, world.ahead = told, 0
+    for _ in range(10):
+        world.now += 60
+        sending.heard("gpu17", (notice(1),))
+        step(sending)
+    assert len(mails.letters) == 3
+    assert ("gpu17", [notice(1).id]) in world.told
 
 
 def test_who_stops_a_kind_gets_no_more_of_it_and_accepts_nothing(tmp_path, mails, world) -> None:
