@@ -150,6 +150,7 @@ class Reserved:
 
     def __init__(self) -> None:
         self._changed: object = ()
+        self._read = 0.0
         self._book = Book()
         self._looked: object = ()
         self._record = Record()
@@ -157,10 +158,10 @@ class Reserved:
     def soon(self, view: View | None, now: float) -> tuple[ReservedGpus, ...]:
         """The reservations of a fortnight; none while the book is damaged, which doctor says."""
         changed = kept.changed()
-        if changed != self._changed:
-            self._changed, self._book = changed, Book()
+        if changed != self._changed or now < self._read:  # a clock that went back shows others
+            self._changed, self._read, self._book = changed, now, Book()
             with suppress(LxcGpuError):
-                self._book = kept.read_open()
+                self._book = kept.read_open(now)
         looked = seen.changed()
         if looked != self._looked:
             self._looked, self._record = looked, seen.read_record()

@@ -19,6 +19,7 @@ from reconciler.reservations import asked, kept, rules, times
 from reconciler.reservations.book import Book, Reservation
 from reconciler.reservations.closed import closed
 from reconciler.reservations.rules import Rules, Wish
+from reconciler.reservations.seen import boot_clock
 from state.errors import LxcGpuError
 from state.view import View
 
@@ -111,7 +112,8 @@ def _changing(user: str | None) -> Iterator[tuple[View, Book, float]]:
         view, now = current_view(), time.time()
         if user is not None:
             resident_of(view, user)
-        yield view, kept.read().aged(now).only_of(view.residents, now), now
+        book = kept.read().aged(now, boot_clock())
+        yield view, book.only_of(view.residents, now), now
 
 
 def reserve(user: str, options: Mapping[str, str]) -> Done:
@@ -223,7 +225,7 @@ def looked(user: str) -> Done:
         gpus = gpus_there()
     except LxcGpuError:
         gpus = Gpus()  # the book says whose they are, whatever the driver says
-    found = tuple(each for each in kept.read_open().ahead(now) if each.user in view.residents)
+    found = tuple(each for each in kept.read_open(now).ahead(now) if each.user in view.residents)
     return Done(view, gpus, found, now, rules.rules_of(view, len(gpus.uuids), closed(view)))
 
 

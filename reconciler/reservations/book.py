@@ -25,8 +25,9 @@ MOST_PAST = 20_000
 """Past ones that are kept at most: so the file has an end."""
 MOST_OPEN = 500
 """Reservations of everybody's that aren't over, and of those that lately were."""
-LEAP = KEPT
-"""Seconds since the last change after which the clock isn't believed at once."""
+LEAP = 30 * DAY
+"""Seconds that the clock is believed ahead of what the machine's running bears out. So far less
+than `KEPT` that a leap makes a sum of nothing that ends within the two months after it."""
 
 
 def minute(moment: float) -> float:
@@ -78,7 +79,11 @@ class Book:
     last: int = 0
     """The number that was given last: none is given twice."""
     clock: float = 0.0
-    """What time it was, as far as that can be believed (`aged`)."""
+    """Until when it was aged last: what was over by then may be among the past."""
+    sure: float = 0.0
+    """What time it is at least, as far as the machine's running bears it out (`aged`)."""
+    boot: float = 0.0
+    """When it was aged last, by the boot's clock."""
 
     def at(self, now: float) -> tuple[Reservation, ...]:
         """Those under way."""
@@ -172,14 +177,16 @@ class Book:
             sums={name: months for name, months in self.sums.items() if name != user},
         )
 
-    def aged(self, now: float) -> Book:
+    def aged(self, now: float, boot: float) -> Book:
         """The same, with what is over among the past, and what is long past as sums.
 
-        A clock that leaps ahead for years must lose nobody's reservation: after a leap it is
-        believed a day more at each change. What isn't over by it is open again.
+        `boot` is the boot's clock, which nobody sets. A clock that leaps ahead for years must lose
+        nobody's reservation, however much is changed meanwhile: it is believed `LEAP` at once, and
+        two days for each that the machine ran, so that what was off for months catches up. What
+        isn't over by it is open again.
         """
-        clock = _believed(self.clock, now)
-        until = min(now, clock)
+        sure = self._sure(now, boot)
+        until = min(now, sure + LEAP)
         every = [*self.past, *self.open]
         over = sorted((r for r in every if r.ends <= until), key=lambda each: each.ends)
         near = [each for each in over if each.ends > until - NEAR][-MOST_OPEN:]
@@ -191,8 +198,17 @@ class Book:
             past=_in_order(kept),
             sums=_summed(self.sums, forgotten) if forgotten else self.sums,
             last=self.last,
-            clock=clock,
+            clock=until,
+            sure=sure,
+            boot=boot,
         )
+
+    def _sure(self, now: float, boot: float) -> float:
+        before = self.sure or self.clock
+        if not before:
+            return now
+        ran = boot - self.boot if boot >= self.boot else boot  # after a reboot: at least so long
+        return max(before, min(now, before + 2 * ran * bool(self.boot)))
 
     def _with(self, *more: Reservation, last: int) -> Book:
         return replace(self, open=_in_order([*self.open, *more]), last=last)
@@ -207,12 +223,6 @@ def _in_order(reservations: Iterable[Reservation]) -> tuple[Reservation, ...]:
 
 def _until(reservation: Reservation, ends: float) -> Reservation:
     return replace(reservation, ends=ends)
-
-
-def _believed(before: float, now: float) -> float:
-    if not before or before < now <= before + LEAP:
-        return now
-    return before if now <= before else before + DAY
 
 
 def _summed(

@@ -1,7 +1,8 @@
 """Where the book is kept: one file of root's, changed under the lock `locks.ACCOUNTS` only.
 
 It has two lines: what isn't over, and what is past. So who only wants to know whose GPUs are whose
-never reads the thousands that are past. Everybody on the server may read it: whose GPU until when
+never reads the thousands that are past, unless a clock that was wrong took for past what isn't.
+Everybody on the server may read it: whose GPU until when
 is no secret, and the load's stream, which says so, isn't root.
 """
 
@@ -10,10 +11,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from reconciler.host import places
 from reconciler.reservations.book import Book, Reservation
+from reconciler.reservations.seen import boot_clock
 from state import files
 from state.errors import LxcGpuError
 
@@ -31,15 +34,16 @@ def read() -> Book:
         raise _damaged(error) from error
 
 
-def read_open() -> Book:
-    """The same without the past: for who only looks."""
+def read_open(now: float) -> Book:
+    """The same without the past, as far as nothing of that is still to come: for who only looks."""
     try:
         with places.RESERVATIONS.open(encoding="utf-8") as stream:
-            return _open_part(json.loads(stream.readline()))
+            book = _open_part(json.loads(stream.readline()))
     except FileNotFoundError:
         return Book()
     except _DAMAGE as error:
         raise _damaged(error) from error
+    return book if book.clock <= now else read().aged(now, boot_clock())
 
 
 def write(book: Book) -> None:
@@ -69,7 +73,13 @@ def _damaged(error: Exception) -> LxcGpuError:
 
 def to_json(book: Book) -> str:
     """As text, stable for equal ones: two lines."""
-    present = {"last": book.last, "clock": book.clock, "open": [vars(r) for r in book.open]}
+    present = {
+        "last": book.last,
+        "clock": book.clock,
+        "sure": book.sure,
+        "boot": book.boot,
+        "open": [vars(r) for r in book.open],
+    }
     past = {
         "past": [vars(r) for r in book.past],
         "sums": {user: dict(months) for user, months in sorted(book.sums.items())},
@@ -86,7 +96,7 @@ def from_json(text: str) -> Book:
         str(user): {str(month): _moment(hours) for month, hours in months.items()}
         for user, months in past["sums"].items()
     }
-    return Book(present.open, _reservations(past["past"]), sums, present.last, present.clock)
+    return replace(present, past=_reservations(past["past"]), sums=sums)
 
 
 def _open_part(fields: Mapping[str, Any]) -> Book:
@@ -99,7 +109,8 @@ def _open_part(fields: Mapping[str, Any]) -> Book:
             if each.begins < taken.get(gpu, 0.0):
                 raise ValueError(f"reserved twice: {gpu}")
             taken[gpu] = each.ends
-    return Book(found, last=fields["last"], clock=_moment(fields["clock"]))
+    clock, sure, boot = (_moment(fields.get(name, 0)) for name in ("clock", "sure", "boot"))
+    return Book(found, last=fields["last"], clock=clock, sure=sure, boot=boot)
 
 
 def _reservations(listed: Sequence[Mapping[str, Any]]) -> tuple[Reservation, ...]:

@@ -105,7 +105,7 @@ def sight(view: View, now: float) -> Sight:
     """What there is to be said at this moment."""
     ahead: tuple[Reservation, ...] = ()
     with suppress(LxcGpuError):
-        ahead = tuple(r for r in kept.read_open().ahead(now) if r.user in view.residents)
+        ahead = tuple(r for r in kept.read_open(now).ahead(now) if r.user in view.residents)
     found = seen.of_now(seen.read_record(), seen.boot_clock()) if ahead else {}
     return Sight(view.server, now, ahead, found)
 

@@ -22,12 +22,14 @@ from reconciler.reservations.book import (
 from state.errors import LxcGpuError
 
 NOW = 1_800_000_000.0 // 60 * 60
+RUNS = 1e6
+"""The boot's clock then."""
 GPUS = tuple(f"GPU-{number}" for number in range(4))
 
 
 def book_with(*entries: tuple[str, str, float, float]) -> Book:
     """User, GPUs by index, from and until in hours from now."""
-    book = Book(clock=NOW)
+    book = Book(clock=NOW, sure=NOW, boot=RUNS)
     for user, gpus, begins, ends in entries:
         names = [GPUS[int(each)] for each in gpus]
         book, _ = book.reserve(user, names, ((NOW + begins * HOUR, NOW + ends * HOUR),), NOW)
@@ -104,9 +106,9 @@ def test_the_book_has_an_end():
 class TestTime:
     def test_what_is_over_is_kept_for_ninety_days_then_as_a_sum(self):
         book = book_with(("ann", "01", 0, 8), ("li", "1", 8, 9))
-        week = book.aged(NOW + 7 * DAY)
+        week = book.aged(NOW + 7 * DAY, RUNS + 7 * DAY)
         assert (len(week.open), len(week.past), week.sums) == (0, 2, {})
-        months = week.aged(NOW + 85 * DAY).aged(NOW + 99 * DAY)
+        months = week.aged(NOW + 85 * DAY, RUNS + 85 * DAY).aged(NOW + 99 * DAY, RUNS + 99 * DAY)
         assert months.past == ()
         assert {user: list(each.values()) for user, each in months.sums.items()} == {
             "ann": [16.0], "li": [1.0],
@@ -118,7 +120,7 @@ class TestTime:
             Reservation(f"r{n}", "ann", GPUS[:1], NOW + n * 60, NOW + n * 60 + 60, NOW)
             for n in range(MOST_PAST + 5)
         )
-        book = Book((), many, {}, len(many), NOW).aged(NOW + 30 * DAY)
+        book = Book((), many, {}, len(many), NOW).aged(NOW + 30 * DAY, RUNS)
         assert len(book.past) == MOST_PAST
         assert sum(book.sums["ann"].values()) == pytest.approx(5 / 60, abs=0.01)
 
@@ -127,7 +129,7 @@ class TestTime:
             Reservation(f"r{n}", "ann", GPUS[:1], NOW + n * 60, NOW + n * 60 + 60, NOW)
             for n in range(2000)
         )
-        book = Book(many, clock=NOW).aged(NOW + DAY * 1.5)
+        book = Book(many, clock=NOW).aged(NOW + DAY * 1.5, RUNS)
         assert (len(book.open), len(book.past)) == (MOST_OPEN, 2000 - MOST_OPEN)
         assert book.open[-1].id == "r1999"
 
@@ -137,27 +139,43 @@ class TestTime:
         book = book_with(("ann", "0", 0, 8), ("li", "0", 24, 48), ("li", "1", 24, 48))
         leapt = book
         for number in range(changes):
-            leapt = kept.from_json(kept.to_json(leapt.aged(NOW + leap + number)))
-        back = leapt.aged(NOW + 60)
+            leapt = kept.from_json(kept.to_json(leapt.aged(NOW + leap + number, RUNS + number)))
+        back = leapt.aged(NOW + 60, RUNS + 60)
         assert back.open == book.open
         assert back.sums == {}
 
     def test_a_clock_that_goes_back_loses_nothing(self):
         book = book_with(("ann", "0", 0, 8), ("li", "0", 24, 48))
-        back = book.aged(1.0)
+        back = book.aged(1.0, RUNS)
         assert back.open == book.open
-        assert back.aged(NOW + 60) == book.aged(NOW + 60)
+        assert back.aged(NOW + 60, RUNS + 60) == book.aged(NOW + 60, RUNS + 60)
 
     def test_a_server_that_was_off_for_long_ages_in_the_end(self):
-        book = book_with(("ann", "0", 0, 8)).aged(NOW + 8 * HOUR)
-        later = NOW + 300 * DAY
-        for _ in range(300):
-            book = book.aged(later)
+        book = book_with(("ann", "0", 0, 8)).aged(NOW + 8 * HOUR, RUNS)
+        later = NOW + 220 * DAY
+        for day in range(200):
+            book = book.aged(later + day * DAY, 60.0 + day * DAY)
         assert (book.open, book.past) == ((), ())
         assert sum(book.sums["ann"].values()) == 8.0
 
-    def test_a_leap_is_longer_than_what_is_kept(self):
-        assert LEAP >= KEPT
+    @pytest.mark.parametrize("reboots", [False, True])
+    def test_a_clock_that_is_wrong_for_a_week_loses_nothing_however_much_is_changed(self, reboots):
+        book = book_with(("ann", "0", 0, 8), ("li", "0", 24 * 9, 24 * 10))
+        for hour in range(24 * 7):
+            boot = (hour % 24 + 1) * HOUR if reboots else RUNS + hour * HOUR
+            book = book.aged(NOW + 12 * 365 * DAY + hour * HOUR, boot)
+        back = book.aged(NOW + 7 * DAY, RUNS + 8 * DAY)
+        assert [each.id for each in back.ahead(NOW + 7 * DAY)] == ["r2"]
+        assert back.sums == {}
+
+    def test_leaps_one_after_the_other_lose_nothing(self):
+        book = book_with(("li", "0", 24 * 9, 24 * 10))
+        for leap in range(20):
+            book = book.aged(NOW + leap * LEAP * 0.9, RUNS + leap).aged(NOW, RUNS + leap)
+        assert [each.id for each in book.ahead(NOW)] == ["r1"]
+
+    def test_a_leap_that_is_believed_makes_no_sum_of_what_is_to_come(self):
+        assert LEAP + 60 * DAY <= KEPT
 
 
 _STEP = st.tuples(
@@ -173,9 +191,10 @@ _STEP = st.tuples(
 @given(st.lists(_STEP, max_size=20))
 def test_no_gpu_is_anybodys_twice_whatever_people_do(steps):
     """Times are in minutes; the clock goes where it likes."""
-    book, now = Book(), NOW
+    book, now, boot = Book(), NOW, 0.0
     for what, user, gpus, minutes, long in steps:
-        book, begins = book.aged(now), now + abs(minutes) * 60
+        boot += abs(minutes) * 600
+        book, begins = book.aged(now, boot), now + abs(minutes) * 60
         own = book.of(user, now)
         if what == "reserve" and book.free(gpus, ((begins, begins + long * 60),)) == gpus:
             book, _ = book.reserve(user, gpus, ((begins, begins + long * 60),), now)

@@ -10,15 +10,16 @@ from reconciler.host import places
 from reconciler.load.stream import FORTNIGHT, Reserved
 from reconciler.requests import reserving
 from reconciler.reservations import kept
-from reconciler.reservations.book import Book, Reservation
+from reconciler.reservations.book import DAY, Book, Reservation
 from state.errors import LxcGpuError
-from tests.unit.reconciler.views import VIEW
+from tests.unit.reconciler.views import RESIDENT, VIEW, with_
 
 NOW = 1_800_000_000.0
 GPU = "GPU-5a1bd0a3-9d4e-4d12-8b5e-2f6c1c6f0e01"
 MINE = Reservation("r2", "lqchen", (GPU,), NOW, NOW + 3600, NOW)
 LATER = replace(MINE, id="r3", begins=NOW + 3600, ends=NOW + 7200, series="s3")
 OVER = Reservation("r1", "ann", (GPU, "GPU-2"), NOW - 7200, NOW - 3600, NOW - 9000)
+VIEW_OF_BOTH = with_(residents={"lqchen": RESIDENT, "ann": RESIDENT})
 BOOK = Book((MINE, LATER), (OVER,), {"ann": {"2026-11": 12.5}}, 3, NOW)
 
 
@@ -29,11 +30,11 @@ def a_file(tmp_path, monkeypatch):
 
 
 def test_what_is_written_is_read():
-    assert kept.read() == kept.read_open() == Book()
+    assert kept.read() == kept.read_open(NOW) == Book()
     assert kept.changed() is None
     kept.write(BOOK)
     assert kept.read() == BOOK
-    assert kept.read_open() == replace(BOOK, past=(), sums={})
+    assert kept.read_open(NOW) == replace(BOOK, past=(), sums={})
     before = kept.changed()
     kept.write(replace(BOOK, last=4))
     assert kept.changed() != before
@@ -43,7 +44,7 @@ def test_who_only_looks_reads_nothing_of_the_past(a_file):
     kept.write(BOOK)
     first = a_file.read_text().splitlines()[0]
     a_file.write_text(f"{first}\nwhat is damaged here")
-    assert kept.read_open().open == BOOK.open
+    assert kept.read_open(NOW).open == BOOK.open
     with pytest.raises(LxcGpuError, match="Nothing of it is lost"):
         kept.read()
 
@@ -72,7 +73,7 @@ def test_a_damaged_file_gives_none_and_stays_as_it_is(a_file, old, new):
     damaged = kept.to_json(BOOK).replace(old, new, 1)
     assert damaged != kept.to_json(BOOK)
     a_file.write_text(damaged)
-    for read in (kept.read, kept.read_open):
+    for read in (kept.read, lambda: kept.read_open(NOW)):
         with pytest.raises(LxcGpuError) as caught:
             read()
         assert caught.value.code == "reservations-damaged"
@@ -98,6 +99,22 @@ def test_the_stream_says_what_is_reserved_and_sees_a_change():
     assert [r.id for r in reserved.soon(VIEW, MINE.begins - FORTNIGHT + 1)] == ["r2"]
     kept.write(Book())
     assert reserved.soon(VIEW, NOW) == ()
+
+
+def test_after_a_clock_that_was_wrong_everybody_sees_all_again():
+    """bob reserved while it was five days ahead; nobody has changed anything since."""
+    wrong, stream = NOW + 5 * DAY, Reserved()
+    ahead, made = (
+        Book((MINE, LATER), last=3, clock=NOW, sure=NOW, boot=7.0)
+        .aged(wrong, 8.0)
+        .reserve("ann", ("GPU-2",), ((wrong, wrong + 3600),), wrong)
+    )
+    kept.write(ahead)
+    assert kept.read_open(wrong).open == made
+    assert [r.id for r in stream.soon(VIEW_OF_BOTH, wrong)] == ["r4"]
+    assert [r.id for r in kept.read_open(NOW).ahead(NOW)] == ["r2", "r3", "r4"]
+    assert [r.id for r in stream.soon(VIEW_OF_BOTH, NOW)] == ["r2", "r3", "r4"]
+    assert [r.id for r in Reserved().soon(VIEW_OF_BOTH, NOW)] == ["r2", "r3", "r4"]
 
 
 def test_a_purge_forgets_all_of_a_person():
