@@ -49,14 +49,24 @@ class Reservation:
     made: float
     series: str = ""
     """`s16`: what those of one weekly series have in common."""
+    maker: str = ""
+    """Who reserved it, if that is somebody else, who handed it over."""
+    since: float = 0.0
+    """When it began, if it was handed over under way; 0: at `begins`."""
+
+    @property
+    def made_by(self) -> str:
+        """Who reserved it, whoever has it now."""
+        return self.maker or self.user
+
+    @property
+    def began(self) -> float:
+        """When it began, whoever had it then."""
+        return self.since or self.begins
 
     def holds(self, now: float) -> bool:
         """Whether it is under way."""
         return self.begins <= now < self.ends
-
-    def is_of(self, series: str) -> bool:
-        """Whether it is one of that weekly series; an empty text is none."""
-        return bool(series) and self.series == series
 
     def meets(self, begins: float, ends: float) -> bool:
         """Whether it has a moment in common with that time."""
@@ -96,6 +106,10 @@ class Book:
     def of(self, user: str, now: float = 0.0) -> tuple[Reservation, ...]:
         """The user's, without those that are over by then."""
         return tuple(each for each in self.open if each.user == user and each.ends > now)
+
+    def made_by(self, user: str, now: float) -> tuple[Reservation, ...]:
+        """What the user reserved that isn't over, whoever has it now."""
+        return tuple(each for each in self.ahead(now) if each.made_by == user)
 
     def free(self, gpus: Sequence[str], times: Times) -> tuple[str, ...]:
         """Which of the GPUs nobody has reserved at any of those times, in the same order."""
@@ -157,9 +171,13 @@ class Book:
         self, reservation: Reservation, user: str, now: float
     ) -> tuple[Book, Reservation]:
         """What is left of it is that user's; what was before remains whose it was."""
-        theirs = replace(reservation, user=user, begins=max(reservation.begins, minute(now)))
-        if theirs.begins == reservation.begins:
+        maker, begins = reservation.made_by, max(reservation.begins, minute(now))
+        theirs = replace(
+            reservation, user=user, begins=begins, maker="" if maker == user else maker
+        )
+        if begins == reservation.begins:
             return self._instead(reservation, theirs), theirs
+        theirs = replace(theirs, since=reservation.began)
         before = replace(_until(reservation, theirs.begins), id=f"r{self.last + 1}")
         return self._instead(reservation, theirs)._with(before, last=self.last + 1), theirs
 
@@ -172,8 +190,8 @@ class Book:
         """Without everything of this user's, the past and the sums, too."""
         return replace(
             self,
-            open=tuple(each for each in self.open if each.user != user),
-            past=tuple(each for each in self.past if each.user != user),
+            open=_without(self.open, user),
+            past=_without(self.past, user),
             sums={name: months for name, months in self.sums.items() if name != user},
         )
 
@@ -219,6 +237,12 @@ class Book:
 
 def _in_order(reservations: Iterable[Reservation]) -> tuple[Reservation, ...]:
     return tuple(sorted(reservations, key=lambda each: (each.begins, each.id)))
+
+
+def _without(reservations: Iterable[Reservation], user: str) -> tuple[Reservation, ...]:
+    """Without this user's; what they handed over is wholly another's."""
+    left = (each for each in reservations if each.user != user)
+    return tuple(replace(each, maker="") if each.maker == user else each for each in left)
 
 
 def _until(reservation: Reservation, ends: float) -> Reservation:

@@ -78,14 +78,19 @@ def to_json(book: Book) -> str:
         "clock": book.clock,
         "sure": book.sure,
         "boot": book.boot,
-        "open": [vars(r) for r in book.open],
+        "open": [_fields(r) for r in book.open],
     }
     past = {
-        "past": [vars(r) for r in book.past],
+        "past": [_fields(r) for r in book.past],
         "sums": {user: dict(months) for user, months in sorted(book.sums.items())},
     }
     lines = (json.dumps(each, separators=(",", ":")) for each in (present, past))
     return "".join(f"{line}\n" for line in lines)
+
+
+def _fields(reservation: Reservation) -> dict[str, object]:
+    """Without those of one that was handed over, where nobody did."""
+    return {k: v for k, v in vars(reservation).items() if v or k not in ("maker", "since")}
 
 
 def from_json(text: str) -> Book:
@@ -122,10 +127,11 @@ def _reservations(listed: Sequence[Mapping[str, Any]]) -> tuple[Reservation, ...
 
 def _reservation(fields: Mapping[str, Any]) -> Reservation:
     made = Reservation(**{**fields, "gpus": tuple(fields["gpus"])})
-    words = (made.id, made.user, made.series, *made.gpus)
+    words = (made.id, made.user, made.series, made.maker, *made.gpus)
     if not all(isinstance(word, str) and len(word) <= 128 for word in words) or not made.gpus:
         raise TypeError("no words")
-    if not _moment(made.begins) < _moment(made.ends) or _moment(made.made) < 0:
+    _moment(made.made), _moment(made.since)
+    if not _moment(made.begins) < _moment(made.ends):
         raise ValueError("ends before it begins")
     return made
 

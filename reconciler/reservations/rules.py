@@ -28,6 +28,8 @@ class Rules:
     ahead: float
     """Seconds from now until the latest beginning."""
     most: int
+    """Of their making that aren't over, whoever has them now: so nobody is kept from reserving by
+    what others hand over, and nobody has more by handing over."""
     closed: Closed = ()
 
 
@@ -80,8 +82,9 @@ def allow(rules: Rules, book: Book, wish: Wish, begins: Sequence[float], now: fl
         )
     if any(wish.seconds > later - each for each, later in pairwise(begins)):
         raise _against("A weekly one can't be longer than a week.", "Choose a shorter time.")
-    if _count(book.of(wish.user, now)) >= rules.most:
-        raise _enough(rules, book.of(wish.user, now))
+    made = book.made_by(wish.user, now)
+    if len({_name(each) for each in made}) >= rules.most:
+        raise _enough(rules, wish.user, made)
 
 
 def _not_too_long(rules: Rules, seconds: float) -> None:
@@ -93,15 +96,19 @@ def _not_too_long(rules: Rules, seconds: float) -> None:
         )
 
 
-def _count(own: Sequence[Reservation]) -> int:
-    return len({each.series or each.id for each in own})
+def _name(each: Reservation) -> str:
+    return each.series or each.id
 
 
-def _enough(rules: Rules, own: Sequence[Reservation]) -> LxcGpuError:
-    ids = ", ".join(dict.fromkeys(each.series or each.id for each in own))
+def _enough(rules: Rules, user: str, made: Sequence[Reservation]) -> LxcGpuError:
+    own = ", ".join(dict.fromkeys(_name(each) for each in made if each.user == user))
+    given = ", ".join(
+        dict.fromkeys(f"{_name(each)} ({each.user} has it)" for each in made if each.user != user)
+    )
+    also = f" What you handed over counts until it is over: {given}." if given else ""
     return _against(
-        f"You have as many reservations as one person may have here: {rules.most}.",
-        f"`release` one of {ids}, or wait until it is over.",
+        f"You have as many reservations as one person may have here: {rules.most}.{also}",
+        f"`release` one of {own}, or wait until it is over." if own else "Wait until one is over.",
     )
 
 
@@ -205,7 +212,7 @@ def allow_longer(
     rules: Rules, book: Book, reservation: Reservation, ends: float, asked: str
 ) -> None:
     """LxcGpuError if it can't be extended until then; it says until when it can."""
-    _not_too_long(rules, ends - reservation.begins)
+    _not_too_long(rules, ends - reservation.began)
     begins, gpus = reservation.ends, reservation.gpus
     held = book.held_by(reservation.user, begins, ends, without=reservation.id)
     if held + len(gpus) > rules.most_gpus:
@@ -243,12 +250,6 @@ def allow_hand_over(
         raise _against(
             f"{user} would have more than {rules.most_gpus} GPUs at a time.",
             f"`reservations` shows those of {user}.",
-        )
-    others = [each for each in book.of(user, now) if not each.is_of(reservation.series)]
-    if _count(others) >= rules.most:
-        raise _against(
-            f"{user} has as many reservations as one person may have here: {rules.most}.",
-            f"First {user} has to release one.",
         )
 
 

@@ -64,9 +64,10 @@ class Sight:
             names = _names(each, gpus)
             if not each.holds(self.now):
                 times = f"from {moment(each.begins)} to {moment(each.ends)}"
-                yield f"GPU {names}: reserved for you {times}."
+                yield f"GPU {names}: reserved for you{_by(each)} {times}."
                 return  # the next one is enough
-            yield f"GPU {names}: reserved for you until {moment(each.ends)}{self._who_is_on(each)}."
+            until = f"until {moment(each.ends)}{self._who_is_on(each)}"
+            yield f"GPU {names}: reserved for you{_by(each)} {until}."
             since = seen.unused_since(self.seen.get(each.id), self.now)
             if since is not None:
                 yield (
@@ -94,6 +95,7 @@ class Sight:
         return {
             "id": each.id,
             "user": each.user,
+            "made_by": each.made_by,
             "begins": each.begins,
             "ends": each.ends,
             "intruders": list(self._intruders(each)),
@@ -108,6 +110,11 @@ def sight(view: View, now: float) -> Sight:
         ahead = tuple(r for r in kept.read_open(now).ahead(now) if r.user in view.residents)
     found = seen.of_now(seen.read_record(), seen.boot_clock()) if ahead else {}
     return Sight(view.server, now, ahead, found)
+
+
+def _by(each: Reservation) -> str:
+    """Who reserved it, where that was somebody else."""
+    return f" by {each.maker}" * bool(each.maker)
 
 
 def _names(each: Reservation, gpus: Sequence[str]) -> str:

@@ -95,8 +95,11 @@ _Row = tuple[float, tuple[str, str, str, str, str, str, str]]
 def _row(each: Reservation, user: str, done: Done) -> _Row:
     gpus = ",".join(index_of(gpu, done.gpus) for gpu in each.gpus)
     begins = "now" if each.holds(done.now) else in_words(each.begins)
-    mark, series = "*" if each.user == user else "", f"weekly, {each.series}" * bool(each.series)
-    return each.begins, (mark, each.id, each.user, gpus, begins, in_words(each.ends), series)
+    mark = "*" if each.user == user else ""
+    notes = [f"weekly, {each.series}"] if each.series else []
+    notes += [f"made by {each.maker}"] if each.maker else []
+    row = (mark, each.id, each.user, gpus, begins, in_words(each.ends), ", ".join(notes))
+    return each.begins, row
 
 
 def _closed_row(closed: tuple[float, float, str], now: float) -> _Row:
@@ -129,6 +132,7 @@ def facts(done: Done) -> dict[str, object]:
             {
                 "id": each.id,
                 "user": each.user,
+                "made_by": each.made_by,
                 "gpus": list(each.gpus),
                 "indices": [
                     done.gpus.uuids.index(g) if g in done.gpus.uuids else None for g in each.gpus

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from reconciler.reservations import asked, rules, times
 from reconciler.reservations.asked import Order, chosen, longer_of, order_of
 from reconciler.reservations.book import HOUR, Book, Reservation
+from reconciler.reservations.kept import from_json, to_json
 from reconciler.reservations.rules import Rules, Wish
 from shells.usage import Verb, parse
 from state.errors import LxcGpuError
@@ -252,17 +253,66 @@ class TestRules:
         rules.allow_hand_over(self.RULES, book, own, "li", THERE, NOW)
         with pytest.raises(LxcGpuError, match="Not all GPUs"):
             rules.allow_hand_over(self.RULES, book, own, "li", THERE[:1], NOW)
-        week = ((BEGIN + 9 * HOUR, BEGIN + 10 * HOUR), (BEGIN + 20 * HOUR, BEGIN + 21 * HOUR))
-        weekly, series = Book().reserve("ann", THERE[:2], week, NOW)
-        one = Rules(most_gpus=2, longest=HOUR, ahead=HOUR, most=1)
-        for each in series:  # a whole series counts as one
-            rules.allow_hand_over(one, weekly, each, "li", THERE, NOW)
-            weekly, _ = weekly.hand_over(each, "li", NOW)
-        with pytest.raises(LxcGpuError, match="as many reservations as"):
-            rules.allow_hand_over(one, Book((*weekly.open, own)), own, "li", THERE, NOW)
         book, _ = book.reserve("li", THERE[2:3], ((BEGIN, BEGIN + HOUR),), NOW)
         with pytest.raises(LxcGpuError, match="more than 2 GPUs"):
             rules.allow_hand_over(self.RULES, book, own, "li", THERE, NOW)
+
+
+class TestHandingOver:
+    """eve hands things over to bob, who never asked for any."""
+
+    RULES = Rules(most_gpus=4, longest=24 * HOUR, ahead=14 * 24 * HOUR, most=2)
+
+    @staticmethod
+    def slots(count: int) -> Book:
+        """So many minutes of one GPU, which eve reserves on several days and hands over to bob."""
+        book = Book()
+        for number in range(count):
+            at = BEGIN + (number + 1) * 24 * HOUR
+            book, (made,) = book.reserve("eve", THERE[:1], ((at, at + 60),), NOW)
+            book, _ = book.hand_over(made, "bob", NOW)
+        return book
+
+    def test_keeps_nobody_from_reserving(self):
+        wish = Wish("bob", 1, THERE, HOUR, "1 1h")
+        assert rules.allow(self.RULES, self.slots(2), wish, (BEGIN,), NOW) is None
+
+    def test_gives_nobody_more(self):
+        wish = Wish("eve", 1, THERE, HOUR, "1 1h")
+        with pytest.raises(LxcGpuError, match=r"counts until it is over: r1 \(bob has it\), r2"):
+            rules.allow(self.RULES, self.slots(2), wish, (BEGIN,), NOW)
+        back = self.slots(2)
+        for each in back.of("bob"):
+            back, returned = back.hand_over(each, "eve", NOW)
+            assert (returned.maker, returned.user) == ("", "eve")
+        with pytest.raises(LxcGpuError) as caught:
+            rules.allow(self.RULES, back, wish, (BEGIN,), NOW)
+        assert caught.value.hint.startswith("`release` one of r1, r2")
+
+    def test_counts_gpus_of_who_has_them(self):
+        book, (own, _) = Book().reserve(
+            "eve", THERE[:2], ((BEGIN, BEGIN + HOUR), (BEGIN + HOUR, BEGIN + 2 * HOUR)), NOW
+        )
+        book, _ = book.hand_over(own, "bob", NOW)
+        book, _ = book.reserve("bob", THERE[2:3], ((BEGIN + HOUR, BEGIN + 2 * HOUR),), NOW)
+        two = Rules(most_gpus=2, longest=24 * HOUR, ahead=24 * HOUR, most=2)
+        with pytest.raises(LxcGpuError, match="more than 2 GPUs"):
+            rules.allow_hand_over(two, book, book.of("eve")[0], "bob", THERE, NOW)
+
+    def test_makes_nothing_longer(self):
+        """Handed to and fro, and extended each time, it is over when one's own would be."""
+        book, (each,) = Book().reserve("eve", THERE[:1], ((BEGIN, BEGIN + 24 * HOUR),), NOW)
+        for number, user in enumerate(("bob", "eve", "bob"), 1):
+            book, each = book.hand_over(each, user, NOW + number * HOUR)
+            assert each.began == BEGIN
+            with pytest.raises(LxcGpuError, match="1d at most"):
+                rules.allow_longer(self.RULES, book, each, each.ends + HOUR, "1h")
+
+    def test_says_who_made_it_unless_that_one_is_purged(self):
+        book = self.slots(1)
+        assert book.of("bob")[0].made_by == "eve"
+        assert from_json(to_json(book)) == book
+        assert book.without("eve").of("bob")[0].made_by == "bob"
 
 
 def test_the_zone_is_the_servers():

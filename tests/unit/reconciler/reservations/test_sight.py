@@ -57,6 +57,13 @@ def test_to_an_intruder_who_has_the_next_one() -> None:
     ]
 
 
+def test_who_was_handed_one_over_reads_by_whom() -> None:
+    for each, when in ((HERS, "until"), (NEXT, "from")):
+        sight = Sight("gpu17", NOW, (replace(each, maker="eve"),))
+        assert f"reserved for you by eve {when} Fri" in sight.lines(each.user, GPUS)[0]
+        assert sight.facts()[0]["made_by"] == "eve"
+
+
 def test_a_gpu_that_is_not_known_to_be_there_has_its_uuid() -> None:
     (line,) = Sight("gpu17", NOW, (HERS,)).lines("lqchen", ("GPU-a",))
     assert line == "GPU 0, GPU-b: reserved by ann until Fri 2027-01-15 10:00 UTC."
