@@ -48,7 +48,7 @@ def order_of(options: Mapping[str, str], now: float, there: Sequence[str]) -> Or
     if read.begins is not None and "from" in options:
         raise _usage("There are two times at which it begins.", f"Like this: {EXAMPLE}.")
     first = times.moment(said["from"], now) if "from" in said else read.begins
-    begins = minute(now) if first is None else _not_past(minute(first), now)
+    begins = minute(now) if first is None else _in_time(minute(first), now)
     until = times.moment(said["until"], begins, end_of_day=True) if "until" in said else None
     weekly = "every" in options
     if weekly and "first-free" in options:
@@ -105,16 +105,16 @@ def _length(seconds: float | None, until: float | None, begins: float) -> float:
 _SERIES = "Like this: `reserve 4 2h --from 'mon 14:00' --every week --until 2026-12-31`."
 
 
-def _not_past(begins: float, now: float) -> float:
-    """Now, in place of the beginning of today: LxcGpuError for what is longer ago."""
-    if begins >= minute(now):
-        return begins
-    if now - begins < times.DAY and times.typed(begins)[:10] == times.typed(now)[:10]:
-        return minute(now)
-    raise _usage(
-        f"{times.in_words(begins)} is over: it is {times.in_words(now)} on this server.",
-        f"Times: {EXAMPLES}.",
-    )
+def _in_time(begins: float, now: float) -> float:
+    """The same. LxcGpuError for what is over, and for what is years ahead."""
+    if begins < minute(now):
+        raise _usage(
+            f"{times.in_words(begins)} is over: it is {times.in_words(now)} on this server.",
+            f"Times: {EXAMPLES}.",
+        )
+    if begins > now + times.LONGEST:
+        raise _usage("A reservation begins within a year.", f"Times: {EXAMPLES}.")
+    return begins
 
 
 @dataclass

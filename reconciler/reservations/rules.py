@@ -158,11 +158,11 @@ def not_free(
     return LxcGpuError(
         "reservation-taken",
         f"{_gpus_in_words(wish)} can't be reserved {when}: {why}",
-        _advice(first_free(rules, book, wish, begins[0], now), wish, series=len(begins) > 1),
+        _advice(first_free(rules, book, wish, begins[0], now), wish, now, series=len(begins) > 1),
     )
 
 
-def _advice(fits: float | None, wish: Wish, *, series: bool) -> str:
+def _advice(fits: float | None, wish: Wish, now: float, *, series: bool) -> str:
     if series:
         return (
             "Choose another time for the series, or fewer GPUs; `reservations` lists who has which."
@@ -174,7 +174,7 @@ def _advice(fits: float | None, wish: Wish, *, series: bool) -> str:
         )
     return (
         f"It fits from {in_words(fits)} on. Type: "
-        f"`reserve {wish.typed} --from '{times.typed(fits)}'`, or `--first-free` in its place."
+        f"`reserve {wish.typed} --from '{times.typed(fits, now)}'`, or `--first-free` in its place."
     )
 
 

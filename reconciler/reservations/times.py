@@ -48,7 +48,7 @@ def seconds_of(text: str) -> int | None:
 def moment(text: str, now: float, *, end_of_day: bool = False) -> float | None:
     """When `tomorrow 9:00` is, as seconds since the epoch; None if it is no moment.
 
-    A day without a time means its beginning, or its end if `end_of_day`. A time without a day, and
+    A day without a time means its beginning, today's is now; or its end if `end_of_day`. A time without a day, and
     a day of the week, mean the next ones. Never one that was, unless it has a date.
     """
     words = " ".join(text.lower().split())
@@ -112,7 +112,9 @@ def _on(day: str, at: tuple[int, int] | None, now: float, *, end_of_day: bool) -
     if begin is None:
         return None
     if at is None:
-        return (begin + timedelta(days=1) if end_of_day else begin).timestamp()
+        if end_of_day:
+            return (begin + timedelta(days=1)).timestamp()
+        return now if begin == today else begin.timestamp()
     found = begin.replace(hour=at[0], minute=at[1]).timestamp()
     if found <= now and not day:
         found = (begin + timedelta(days=1)).replace(hour=at[0], minute=at[1]).timestamp()
@@ -183,6 +185,9 @@ def length_in_words(seconds: float) -> str:
     return said or "0m"
 
 
-def typed(when: float) -> str:
-    """A moment as it can be typed behind `--from`."""
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(when))
+def typed(when: float, now: float) -> str:
+    """A moment as it can be typed behind `--from` now; whole minutes."""
+    text = time.strftime("%Y-%m-%d %H:%M", time.localtime(when))
+    if moment(text, now) == when // MINUTE * MINUTE:
+        return text
+    return f"in {length_in_words(when - now // MINUTE * MINUTE)}"  # an hour that comes twice

@@ -36,7 +36,8 @@ def at(text: str) -> float:
 class TestReserve:
     @pytest.mark.parametrize(
         "line",
-        ["2 8h", "8h 2", "2 gpus for 8 hours", "2 GPUs 8 h", "2 8h --from now", "2 7h 1h",
+        ["2 8h", "8h 2", "2 gpus for 8 hours", "2 GPUs 8 h", "2 8h --from now", "2 7h 1h", "2 8h --from today",
+         "2 8h --from thursday", "2 8h --from 2026-11-26", "2 8h --from 2026-11-26 15:07",
          "2 --from now 8h", "2 480m", "for 8h 2", "'2 8h'", '"2" "8h"', "2 8h now"],
     )  # fmt: skip
     def test_a_number_and_a_length(self, line):
@@ -82,7 +83,10 @@ class TestReserve:
             ("", "How many GPUs"), ("2", "For how long"), ("8h", "How many GPUs"),
             ("1 3 8h", "two things"), ("2 8h 9:00 10:00", "two times"),
             ("2 8h --from tomorow", "no time"), ("2 8h --until 18:00", "Either a length"),
-            ("2 8h --from 2025-01-01", "is over"), ("2 --until 2026-11-01", "ends before"),
+            ("2 8h --from 2025-01-01", "is over"), ("2 8h --from today 9:00", "is over"),
+            ("2 8h today 9:00", "is over"), ("2 8h --from 2026-11-26 15:06", "is over"),
+            ("2 8h --from in 999999w --every week --until in 1d", "within a year"),
+            ("2 8h --from in 367d", "within a year"), ("2 --until 2026-11-01", "ends before"),
             ("2 8h --every day --until friday", "weekly"), ("2 8h --every week", "last day"),
             ("2 8h --every week --until 2027-01-01 --first-free", "no series"),
             ("gpu9 8h", "numbered from 0 to 3"), ("GPU-ffffffff 8h", "no GPU"),
@@ -112,7 +116,7 @@ class TestReserve:
 WORDS = """
 2 0 1,3 gpu1 gpu GPU-0a1b 8h 8 h 1d12h 1.5 now tomorrow 9:00 9am friday next 2026-12-01 31.2. at for
 in +2h 9999-12-31 0001-01-01 --from --until --every --first-free week --extend --to= = -- --what=2
-999999d 99999999999999999999 1e9 ' " -1
+999999d 999999w 99999999999999999999 1e9 ' " -1
 """
 
 

@@ -46,6 +46,9 @@ def test_lengths(text, seconds):
     [
         ("now", NOW),
         ("today", NOW),
+        ("thursday", NOW),
+        ("2026-11-26", NOW),
+        ("today 9:00", "2026-11-26 09:00"),
         ("18:00", "2026-11-26 18:00"),
         ("9:00", "2026-11-27 09:00"),
         ("today 18:00", "2026-11-26 18:00"),
@@ -75,7 +78,7 @@ def test_lengths(text, seconds):
 )  # fmt: skip
 def test_moments(text, when):
     assert times.moment(text, at(NOW)) == at(when)
-    assert times.moment(times.typed(at(when)), at(NOW)) == at(when)
+    assert times.moment(times.typed(at(when), at(NOW)), at(NOW)) == at(when)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +106,7 @@ def test_how_many_words_a_moment_has():
 
 def test_a_series_keeps_the_time_on_the_wall_when_clocks_change():
     autumn = times.weeks(at("2026-10-19 14:00"), at("2026-11-03 00:00"), 60)
-    assert [times.typed(each)[5:] for each in autumn] == [
+    assert [times.in_words(each)[9:20] for each in autumn] == [
         "10-19 14:00", "10-26 14:00", "11-02 14:00",
     ]  # fmt: skip
     assert autumn[1] - autumn[0] == times.WEEK + times.HOUR
@@ -113,13 +116,24 @@ def test_a_series_keeps_the_time_on_the_wall_when_clocks_change():
 
 def test_an_hour_that_is_left_out_or_comes_twice_is_one_moment():
     left_out = times.weeks(at("2027-03-21 02:30"), at("2027-04-05 00:00"), 60)
-    assert [times.typed(each) for each in left_out] == [
+    assert [times.in_words(each)[4:20] for each in left_out] == [
         "2027-03-21 02:30", "2027-03-28 03:30", "2027-04-04 02:30",
     ]  # fmt: skip
     twice = times.moment("2026-10-25 2:30", at("2026-10-24 12:00"))
     assert twice is not None
     assert times.in_words(twice) == "Sun 2026-10-25 02:30 CEST"
     assert times.in_words(twice + times.HOUR) == "Sun 2026-10-25 02:30 CET"
+
+
+@pytest.mark.parametrize("now", ["2026-10-24 12:00", "2026-10-25 02:10"])
+def test_what_is_said_of_an_hour_that_comes_twice_means_that_one_of_both(now):
+    first = at("2026-10-25 02:30")
+    assert times.typed(first, at(now)) == "2026-10-25 02:30"
+    second = times.typed(first + times.HOUR, at(now) + 31)
+    assert second.startswith("in ")
+    assert times.moment(second, at(now) + 31) == first + times.HOUR + 31
+    later = at("2026-10-25 04:00")
+    assert times.moment(times.typed(later, at(now)), at(now)) == later
 
 
 def test_a_length_is_a_length_and_the_words_say_both_zones():
