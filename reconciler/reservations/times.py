@@ -48,8 +48,9 @@ def seconds_of(text: str) -> int | None:
 def moment(text: str, now: float, *, end_of_day: bool = False) -> float | None:
     """When `tomorrow 9:00` is, as seconds since the epoch; None if it is no moment.
 
-    A day without a time means its beginning, today's is now; or its end if `end_of_day`. A time without a day, and
-    a day of the week, mean the next ones. Never one that was, unless it has a date.
+    A day without a time means its beginning, today means now; or its end if `end_of_day`. A time
+    without a day, and a day of the week, mean the next ones. Never one that was, unless it has a
+    date or is today's.
     """
     words = " ".join(text.lower().split())
     if words in ("now", "", "today") and not end_of_day:
