@@ -40,10 +40,7 @@ RENEWED = 30.0
 """Seconds after which NVML is opened again while a GPU is lost: that finds one that was reset."""
 PAUSES = (10.0, 20.0, 30.0, 60.0, 300.0)
 MODULE = Path("/sys/module/nvidia")
-SUSPENDED = Problem(
-    "gpu-suspended",
-    "This server is suspended: its GPUs are left alone, so that the driver can be exchanged.",
-)
+SUSPENDED = Problem(nvml.SUSPENDED.code, nvml.SUSPENDED.message)
 WAKING = Problem("gpu-waking", "NVIDIA's driver was asked and has not answered yet.")
 
 

@@ -1,7 +1,8 @@
 """What the GPUs do, read from NVIDIA's management library (NVML).
 
 NVML may hang for ever in the kernel when a GPU has failed, so it is asked aside, with a time limit.
-On a server without the driver, nothing is loaded and nothing is started.
+On a server without the driver, nothing is loaded and nothing is started; nor on a suspended one, so
+that the driver can be exchanged.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reconciler.children.aside import Aside, EndedError, SilentError
+from reconciler.host.suspension import suspension
 from reconciler.nvidia.query import NO_PYNVML, Query
 from state.errors import LxcGpuError, Remedy
 
@@ -19,6 +21,13 @@ NAME = "lxc-gpu-nvml"
 PATIENCE = 8.0
 """Seconds: eight GPUs that were asleep take several."""
 LOOK = "Sysadmin: `dmesg | grep -i xid`; a GPU that has failed needs a reboot."
+
+SUSPENDED = LxcGpuError(
+    "gpu-suspended",
+    "This server is suspended: its GPUs are left alone, so that the driver can be exchanged.",
+    "Sysadmin: `lxc-gpu resume` lets it go on.",
+    Remedy.WAIT,
+)
 
 
 @dataclass(frozen=True)
@@ -79,7 +88,10 @@ class Reading:
 
 
 def read(patience: float = PATIENCE) -> Reading:
-    """What the driver says now. LxcGpuError if there is none, or it doesn't answer."""
+    """What the driver says now. LxcGpuError if there is none, it doesn't answer, or it is to be
+    left alone."""
+    if suspension() is not None:
+        raise SUSPENDED
     aside = Aside(NAME, Query(), patience)
     try:
         aside.ask(None)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from reconciler.host import locks, suspension
+from reconciler.host import locks
 from reconciler.host.published import current_view, resident_of
 from reconciler.load.owners import Owners
 from reconciler.nvidia import nodes, nvml
@@ -73,8 +73,6 @@ def gpus_used(view: View | None) -> Gpus:
         raise LxcGpuError(
             "gpu-none", "This server has no NVIDIA driver, so there are no GPUs to reserve."
         )
-    if suspension.suspension() is not None and by_kernel.uuids:
-        return by_kernel  # the driver is left alone
     try:
         found = nvml.read().gpus
     except LxcGpuError:

@@ -10,7 +10,6 @@ from collections.abc import Collection, Sequence
 
 from reconciler.host import journal
 from reconciler.host.published import published_view
-from reconciler.host.suspension import suspension
 from reconciler.load import on_gpus
 from reconciler.notices import kept as notices
 from reconciler.nvidia import nvml
@@ -54,7 +53,7 @@ def look(
 
 def _gpus() -> tuple[Gpu, ...] | None:
     """All that the driver says something of; None if it says nothing, or is to be left alone."""
-    if not driver().present or suspension() is not None:
+    if not driver().present:
         return None
     try:
         return nvml.read().gpus

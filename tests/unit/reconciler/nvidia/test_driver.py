@@ -13,7 +13,7 @@ from reconciler.mounts.tree import LEAST, Tree
 from reconciler.nvidia import cdi, install, kept, nodes, nvml, versions
 from reconciler.nvidia.driver import Driver
 from reconciler.nvidia.nodes import Card
-from state.errors import LxcGpuError
+from state.errors import LxcGpuError, Remedy
 from tests.unit.reconciler.views import VIEW
 
 CLOSED = """\
@@ -266,6 +266,15 @@ class TestNvml:
         assert "not loaded" in nvml._error(9, "x").message
         assert "management library" in nvml._error(12, "x").message
         assert nvml._error(15, "GPU is lost").message.endswith("GPU is lost.")
+
+    def test_is_not_asked_while_the_server_is_suspended(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(places, "SUSPENDED", tmp_path / "suspended.json")
+        places.SUSPENDED.write_text("{}")
+        with pytest.raises(LxcGpuError) as caught:
+            nvml.read()
+        assert (caught.value.code, caught.value.remedy) == ("gpu-suspended", Remedy.WAIT)
 
     def test_one_that_is_lost_is_named_and_takes_none_along(self) -> None:
         """As `Query` answers, composed by hand after NVML's documentation."""
