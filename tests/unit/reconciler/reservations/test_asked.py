@@ -37,7 +37,8 @@ class TestReserve:
     @pytest.mark.parametrize(
         "line",
         ["2 8h", "8h 2", "2 gpus for 8 hours", "2 GPUs 8 h", "2 8h --from now", "2 7h 1h",
-         "2 8h --from today", "2 8h --from thursday", "2 8h --from 2026-11-26", "2 8h --from 2026-11-26 15:07",
+         "2 8h --from today", "2 8h --from thursday", "2 8h --from 2026-11-26",
+         "2 8h --from 2026-11-26 15:07",
          "2 --from now 8h", "2 480m", "for 8h 2", "'2 8h'", '"2" "8h"', "2 8h now"],
     )  # fmt: skip
     def test_a_number_and_a_length(self, line):
