@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from reconciler.host import locks
@@ -228,8 +228,9 @@ def looked(user: str) -> Done:
 
 
 def forget(user: str) -> None:
-    """Let go of everything that is kept of a former user. The lock ACCOUNTS is held."""
-    book = kept.read()
-    left = book.without(user)
-    if left != book:
-        kept.write(left)
+    """Nothing is left of a user who is purged; a damaged book stays. The lock ACCOUNTS is held."""
+    with suppress(LxcGpuError):
+        book = kept.read()
+        left = book.without(user)
+        if left != book:
+            kept.write(left)

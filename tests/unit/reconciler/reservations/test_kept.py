@@ -126,6 +126,12 @@ def test_a_purge_forgets_all_of_a_person():
     assert kept.changed() == before
 
 
+def test_a_damaged_book_holds_up_no_purge(a_file):
+    a_file.write_text("damaged")
+    reserving.forget("ann")
+    assert a_file.read_text() == "damaged"
+
+
 def test_the_stream_leaves_out_who_is_not_registered():
     kept.write(replace(BOOK, open=(replace(MINE, user="gone"), LATER)))
     assert [r.id for r in Reserved().soon(VIEW, NOW)] == ["r3"]
