@@ -47,8 +47,8 @@ def words(server: str, found: Sequence[Intrusion], numbers: Mapping[str, int]) -
 def tell(words: Mapping[str, str]) -> tuple[str, ...]:
     """Have everybody who is logged in to these users' containers read these words.
 
-    Who isn't logged in at a terminal reads nothing, and a container that doesn't run is left out.
-    Whose containers had us wait until the time was over.
+    Who isn't logged in at a terminal, or takes no messages there (mesg(1)), reads nothing, and a
+    container that doesn't run is left out. Whose containers had us wait until the time was over.
     """
     children, left = dict[str, tuple[int, int]](), time.monotonic() + PATIENCE
     for user, text in words.items():
@@ -80,6 +80,13 @@ def on_a_terminal(text: str) -> bytes:
     return ("\a\r\n" + "".join(f"{line}\r\n" for line in lines)).encode("ascii")
 
 
+def takes_messages(status: os.stat_result) -> bool:
+    """Whether this is a terminal whose owner takes them: its group may write, as for write(1) and
+    wall(1). sshd has it so where there is a group `tty` (pty_setowner in its sshpty.c). Pure."""
+    terminal = stat.S_ISCHR(status.st_mode) and os.major(status.st_rdev) in _PTS
+    return terminal and bool(status.st_mode & stat.S_IWGRP)
+
+
 def _write(raw: bytes) -> None:
     """In the container, as its root. A terminal that is held still (ctrl-S) is not waited for."""
     with os.scandir(TERMINALS) as entries:
@@ -93,8 +100,7 @@ def _write(raw: bytes) -> None:
         except OSError:
             continue
         try:
-            status = os.fstat(terminal)
-            if stat.S_ISCHR(status.st_mode) and os.major(status.st_rdev) in _PTS:
+            if takes_messages(os.fstat(terminal)):
                 os.write(terminal, raw)
         except OSError:
             continue

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -82,3 +83,19 @@ def test_what_a_terminal_shows_is_of_printable_letters() -> None:
     assert text.splitlines()[1] == "  GPU 1 is ann's until Fri 2027-01-15 10:00 UTC."
     raw = telling.on_a_terminal("a\x1b[2Jé\nb")
     assert raw == b"\a\r\na?[2J?\r\nb\r\n"
+
+
+def test_who_takes_no_messages_at_a_terminal_gets_none(tmp_path: Path) -> None:
+    ours, theirs = os.openpty()
+    try:
+        for mode, takes in ((0o620, True), (0o600, False), (0o602, False)):
+            os.fchmod(theirs, mode)
+            assert telling.takes_messages(os.fstat(theirs)) is takes
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    file = tmp_path / "0"
+    file.touch()
+    file.chmod(0o660)
+    assert not telling.takes_messages(file.stat())
+    assert not telling.takes_messages(Path(os.devnull).stat())
