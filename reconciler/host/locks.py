@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from reconciler.host import places
 
@@ -17,6 +17,8 @@ STATUS = "status"
 """Held for a moment around the status of the server, which rounds side by side add to."""
 NOTICES = "notices"
 """Held for a moment around what people are told."""
+SHELLS_OF_ONE = 4
+"""Shells that one user may have open: other requests need places, too."""
 
 
 @contextmanager
@@ -48,14 +50,45 @@ def one_of(name: str, count: int) -> Iterator[bool]:
     for number in range(count):
         with lock(f"{name}-{number}", wait=False) as held:
             if held:
+                os.utime(places.LOCKS / f"{name}-{number}")
                 yield True
                 return
     yield False
 
 
+def any_held(name: str, count: int) -> bool:
+    """Whether somebody holds one of so many locks of this name (`one_of`)."""
+    for number in range(count):
+        with suppress(FileNotFoundError):
+            descriptor = os.open(
+                places.LOCKS / f"{name}-{number}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+            )
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            finally:
+                os.close(descriptor)
+    return False
+
+
+def last_taken(name: str, count: int) -> int:
+    """When one of them was last taken, in nanoseconds since the epoch; 0 if not since the boot."""
+    times = [0]
+    for number in range(count):
+        with suppress(FileNotFoundError):
+            times.append((places.LOCKS / f"{name}-{number}").stat().st_mtime_ns)
+    return max(times)
+
+
 def user_lock(user: str) -> str:
     """The name of the lock around work on one user's container."""
     return f"user-{user}"
+
+
+def shell_place(user: str) -> str:
+    """The name of the places of the user's shells (`one_of`), SHELLS_OF_ONE of them."""
+    return f"shell-{user}"
 
 
 def tree_lock(user: str) -> str:

@@ -151,10 +151,12 @@ def _longer(before: float, used: bool | None, passed: float) -> float:
     return 0.0 if used else before + passed
 
 
-def still_unused(unused: Unused, sight: Sight) -> bool:
-    """Whether a sight at this moment shows no use since the look. Pure."""
+def still_unused(unused: Unused, sight: Sight, now: float) -> bool:
+    """Whether a sight at this moment, by the boot's clock, shows no use since the look. Pure."""
     same = sight.start == unused.start and sight.sessions == unused.sessions
-    return same and sight.gpu is False and sight.connected is False and not sight.login
+    passed = max(now - unused.measured, MEASURED)
+    busy = sight.cpu - unused.cpu_time > BUSY * passed
+    return same and sight.gpu is False and sight.connected is False and not (sight.login or busy)
 
 
 def unused_for(view: View, user: str) -> float | None:

@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from threading import Thread
 
-from reconciler.host import places
+from reconciler.host import locks, places
 from reconciler.load import connections, idleness, processes
 from reconciler.load.idleness import Sight
 from reconciler.load.owners import Owners
@@ -56,7 +56,8 @@ def seen(view: View) -> dict[str, Sight]:
         user: Sight(
             start=start,
             gpu=None if on_gpus is None else user in on_gpus,
-            login=_any_session([p.pid for p in by_user.get(user, ()) if p.command in _SSHD]),
+            login=_any_session([p.pid for p in by_user.get(user, ()) if p.command in _SSHD])
+            or locks.any_held(locks.shell_place(user), locks.SHELLS_OF_ONE),
             cpu=cpu_time(by_user.get(user, ())),
             sessions=sessions(user),
             connected=connected[user],
@@ -123,7 +124,16 @@ def is_session(title: bytes) -> bool:
 
 
 def sessions(user: str) -> int:
-    """When somebody last logged in or out, in nanoseconds by the server's clock; 0 if never.
+    """Another number whenever somebody logged in or out, or began a `shell`; 0 if nobody ever did.
+
+    A sum of times, so that each of them alone changes it, whatever the other is.
+    """
+    began = locks.last_taken(locks.shell_place(user), locks.SHELLS_OF_ONE)
+    return _logged_in_or_out(user) + began
+
+
+def _logged_in_or_out(user: str) -> int:
+    """When somebody last did, in nanoseconds by the server's clock; 0 if never.
 
     The container's logind has a control group for everybody who is logged in, below user.slice,
     and in it one for each session: the kernel notes when one comes or goes. So a login leaves a

@@ -17,7 +17,7 @@ import struct
 import time
 
 from reconciler.children import inside
-from reconciler.host.locks import one_of
+from reconciler.host.locks import SHELLS_OF_ONE, one_of, shell_place
 from reconciler.host.published import current_view, resident_of
 from reconciler.plan import Tell
 from reconciler.requests import power
@@ -28,8 +28,6 @@ PATIENCE = 10.0
 """Seconds that a container may take from its start until it has an init."""
 LONGEST = 1 << 16
 """Bytes of what the asker says; a longer command is none."""
-AT_ONCE = 4
-"""Shells that one user may have open: other requests need places, too."""
 OF_ALL = 80
 """Those of all users: the root helper's socket takes 200 requests, and the others are short."""
 SHELLS = (("/bin/bash",), ("/bin/sh",))
@@ -48,9 +46,9 @@ def shell(user: str, ends: int, tell: Tell) -> int:
     if not stat.S_ISSOCK(os.fstat(ends).st_mode):
         raise LxcGpuError("bad-request", "That is no request that lxc-gpu knows.")
     resident_of(current_view(), user)
-    with one_of(f"shell-{user}", AT_ONCE) as own, one_of("shell", OF_ALL) as free:
+    with one_of(shell_place(user), SHELLS_OF_ONE) as own, one_of("shell", OF_ALL) as free:
         if not own:
-            raise _too_many(f"{AT_ONCE} shells of yours are", "Leave one of them, then type")
+            raise _too_many(f"{SHELLS_OF_ONE} shells of yours are", "Leave one of them, then type")
         if not free:
             raise _too_many(f"{OF_ALL} shells of all users are", "Wait until one ends, then type")
         if not power.power_of(user).running:

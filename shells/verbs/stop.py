@@ -7,7 +7,7 @@ import time
 from reconciler.host import journal
 from reconciler.host.published import current_view
 from reconciler.load import idle_stop
-from reconciler.load.idleness import DAY, read_record, still_unused
+from reconciler.load.idleness import DAY, boot_clock, read_record, still_unused
 from reconciler.notices import kept as notices
 from reconciler.plan import Tell
 from reconciler.requests import power
@@ -40,7 +40,12 @@ def _if_idle(user: str, tell: Tell) -> bool:
 
         sight = last_use.seen(view.only(user)).get(user)
         due = unused is not None and idle_stop.is_due(view, user, unused)
-        if not due or unused is None or sight is None or not still_unused(unused, sight):
+        if (
+            not due
+            or unused is None
+            or sight is None
+            or not still_unused(unused, sight, boot_clock())
+        ):
             raise LxcGpuError(
                 "in-use",
                 "The container isn't one that is to be stopped because nobody uses it.",

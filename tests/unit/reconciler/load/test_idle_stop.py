@@ -13,7 +13,7 @@ from reconciler.host import places
 from reconciler.load import idle_stop
 from reconciler.load.connections import connected_ports
 from reconciler.load.idle_stop import Step, Stopped, step, tell
-from reconciler.load.idleness import DAY, Record, Sight, Unused, judge, still_unused
+from reconciler.load.idleness import BUSY, DAY, Record, Sight, Unused, judge, still_unused
 from reconciler.network.conntrack import open_to
 from reconciler.notices import kept as notices
 from state.wire.findings import Level
@@ -211,12 +211,15 @@ class TestTheCount:
             replace(QUIET, login=True),
             replace(QUIET, connected=True),
             replace(QUIET, connected=None),
+            replace(QUIET, cpu=100 + 2 * BUSY * 600),
         ],
     )
     def test_the_last_look_before_a_stop(self, sight: Sight | None) -> None:
-        assert still_unused(unused(22), QUIET)
+        looked = replace(unused(22), measured=1000.0, cpu_time=100.0)
+        assert still_unused(looked, replace(QUIET, cpu=100.1), 1001.0)
+        assert still_unused(looked, replace(QUIET, cpu=100 + 0.5 * BUSY * 3600), 4600.0)
         if sight is not None:
-            assert not still_unused(unused(22), sight)
+            assert not still_unused(looked, sight, 1600.0)
 
 
 def test_why_it_was_stopped_is_kept_until_it_starts(kept: Path) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.load import last_use, processes
+from reconciler.host import locks, places
+from reconciler.load import idleness, last_use, processes
 from reconciler.load.last_use import cpu_time, is_session
 from reconciler.load.processes import Process
 from tests.patience import HANGS, eventually
@@ -155,3 +156,32 @@ class TestSessions:
 
     def test_without_any(self, people: Path) -> None:
         assert last_use.sessions("ann") == 0
+
+    def test_a_shell_that_was_over_before_the_look_changes_the_number(
+        self, people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(places, "LOCKS", tmp_path / "locks")
+        future = time.time_ns() + 10**18  # by a clock that was wrong
+        os.utime(people, ns=(future, future))
+        seen = [last_use.sessions("lqchen")]
+        for _ in range(2):
+            time.sleep(0.02)
+            with locks.one_of(locks.shell_place("lqchen"), locks.SHELLS_OF_ONE):
+                pass
+            seen.append(last_use.sessions("lqchen"))
+        people.rmdir()
+        seen.append(last_use.sessions("lqchen"))
+        assert len(set(seen)) == len(seen)
+        assert last_use.sessions("ann") == 0
+
+
+def test_an_open_shell_is_a_login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it runs is no program of sshd's, and is not below user.slice."""
+    monkeypatch.setattr(places, "LOCKS", tmp_path / "locks")
+    monkeypatch.setattr(idleness, "INVOCATIONS", tmp_path)
+    (tmp_path / "invocation:lxc-gpu@lqchen.service").symlink_to("start-1")
+    assert not last_use.seen(with_())["lqchen"].login
+    with locks.one_of(locks.shell_place("lqchen"), locks.SHELLS_OF_ONE) as place:
+        assert place
+        assert last_use.seen(with_())["lqchen"].login
+    assert not last_use.seen(with_())["lqchen"].login
