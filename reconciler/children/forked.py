@@ -9,6 +9,7 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+import syslog
 import time
 from collections.abc import Collection
 
@@ -17,6 +18,7 @@ STDERR = 2
 
 def keep_only(kept: Collection[int]) -> None:
     """Close all others; the standard ones that aren't kept lead nowhere from now on."""
+    syslog.closelog()  # else libc would close whatever has that number when this logs again
     nowhere = os.open(os.devnull, os.O_RDWR)
     for standard in range(STDERR + 1):
         if standard not in kept:
