@@ -12,7 +12,7 @@ from _socket import AF_UNIX, SCM_RIGHTS, SOCK_SEQPACKET, SOL_SOCKET, socket  # w
 SOCKET = "/run/lxc-gpu/loaded.sock"
 PATIENCE = 2.0
 """Seconds that it may take to be ready: usually it is at once."""
-READY, GO = b"ready", b"go"
+READY, GO, BEGUN = b"ready", b"go", b"begun"
 _STANDARD = (0, 1, 2)
 
 
@@ -34,7 +34,9 @@ def handed_over(release: str, unit: str = "") -> int | None:
         if channel.recv(len(READY)) != READY:
             return None
         channel.settimeout(None)
-        channel.send(GO)  # only now it begins: whoever gave up has said nothing
+        channel.send(GO)  # only now it may begin: whoever gave up has said nothing
+        if channel.recv(len(BEGUN)) != BEGUN:
+            return None  # it had given up before it heard that
     except OSError:
         return None
     try:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from reconciler.children.inside import CGROUPS, cgroups_of
 from shells.helper import root
-from shells.helper.hand_over import GO, PATIENCE, READY, SOCKET
+from shells.helper.hand_over import BEGUN, GO, PATIENCE, READY, SOCKET
 
 LIFE = 3600.0
 """Seconds after which it ends, and systemd starts another one: Python may have been upgraded."""
@@ -111,7 +111,10 @@ def _taken_over(connection: socket.socket, release: str) -> str | None:
     if _bounds(os.getpid()) != _bounds(pid):
         return None
     connection.send(READY)
-    return unit if connection.recv(len(GO)) == GO else None
+    if connection.recv(len(GO)) != GO:
+        return None
+    connection.send(BEGUN)
+    return unit
 
 
 def _join_groups_of(pid: int) -> None:

@@ -8,12 +8,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from select import select
 from threading import Thread
 
 import pytest
 
 from shells.helper import hand_over
-from shells.helper.hand_over import GO, READY, handed_over
+from shells.helper.hand_over import BEGUN, GO, READY, handed_over
 from tests.patience import eventually
 
 ROOT = Path(__file__).parents[4]
@@ -83,11 +84,26 @@ class TestHandedOver:
         def answer(connection: socket.socket) -> None:
             connection.send(READY)
             assert connection.recv(9) == GO
+            connection.send(BEGUN)
             if said:
                 connection.send(said)
 
         thread = answering(place, answer)
         assert handed_over("/release", "unit") == status
+        thread.join()
+
+    @pytest.mark.parametrize("hears", [True, False])
+    def test_not_to_who_gave_up_before_it_began(self, place: Path, hears: bool) -> None:
+        """It waits only so long for "go", which may come at that moment: read, or left unread."""
+
+        def answer(connection: socket.socket) -> None:
+            connection.send(READY)
+            select([connection], [], [])
+            if hears:
+                assert connection.recv(9) == GO
+
+        thread = answering(place, answer)
+        assert handed_over("/release", "unit") is None
         thread.join()
 
 
