@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import struct
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -24,7 +25,7 @@ from shells.helper import root
 from shells.helper.hand_over import BEGUN, GO, PATIENCE, READY, SOCKET
 
 LIFE = 3600.0
-"""Seconds after which it ends, and systemd starts another one: Python may have been upgraded."""
+"""Seconds after which it ends, and systemd starts another one: libraries are upgraded, too."""
 LONGEST = 1024
 """Bytes: the paths of a release and of a unit."""
 OFTEN = (
@@ -39,13 +40,22 @@ OF_CHANGES = (
 )  # fmt: skip
 """What a round needs that finds something new: third parties' packages are among it."""
 _STANDARD = (0, 1, 2)
-_BOUNDS = ("Cap", "NoNewPrivs", "Seccomp", "Umask")
+_BOUNDS = (
+    "Cap", "Cpus_allowed", "Gid", "Groups", "Mems_allowed", "NoNewPrivs", "Seccomp", "Uid", "Umask",
+)  # fmt: skip
 """Lines of /proc/PID/status (proc(5))."""
+_FILES = ("cgroup", "coredump_filter", "limits", "oom_score_adj")
+_OF_ONE_PROCESS = (
+    "FDSTORE", "INVOCATION_ID", "JOURNAL_STREAM", "LISTEN_", "MEMORY_PRESSURE_", "REMOTE_",
+    "SO_COOKIE", "SYSTEMD_EXEC_PID", "TRIGGER_",
+)  # fmt: skip
+"""How variables begin that systemd sets for each process, and nobody reads (systemd.exec(5))."""
 _NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
 
 
 def main(argv: Sequence[str]) -> int:
     """Fork for each request until it is time for another process. `argv`: our release's folder."""
+    code = _code()
     for name in OFTEN:
         import_module(name)
     with suppress(Exception):  # a broken environment locks nobody out
@@ -61,10 +71,22 @@ def main(argv: Sequence[str]) -> int:
             with suppress(OSError):  # no room for a child: the request's own process does it
                 connection, _ = listener.accept()
                 with connection:
+                    if _code() != code:
+                        break  # what isn't loaded yet is of another Python than what is
                     if os.fork() == 0:
                         listener.close()
                         _child(connection, argv[0])
     return 0
+
+
+def _code() -> tuple[object, ...]:
+    """What changes when Python, or packages, are installed anew: where each is, and since when."""
+    seen = list[object]()
+    for path in (sys.executable, *sys.path):
+        with suppress(FileNotFoundError):  # Python looks in an archive that isn't there
+            status = Path(path).stat()
+            seen.append((path, status.st_dev, status.st_ino, status.st_mtime_ns))
+    return tuple(seen)
 
 
 def _listening() -> socket.socket:
@@ -82,6 +104,7 @@ def _child(connection: socket.socket, release: str) -> None:
     status = 1
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        time.tzset()  # the server may be in another time zone by now
         unit = _taken_over(connection, release)
         if unit is not None:
             status = root.main([unit])
@@ -126,8 +149,17 @@ def _join_groups_of(pid: int) -> None:
 def _bounds(pid: int) -> tuple[object, ...]:
     """What holds a process: a sysadmin may have given the requests' unit other bounds than ours."""
     folder = Path(f"/proc/{pid}")
-    texts = [(folder / name).read_text() for name in ("cgroup", "limits", "status")]
-    held = [line for line in texts.pop().splitlines() if line.startswith(_BOUNDS)]
+    texts = [(folder / name).read_text() for name in _FILES]
     with suppress(OSError):  # no such module in this kernel
         texts.append((folder / "attr/current").read_text())
-    return (*texts, *held, *((folder / "ns" / name).readlink() for name in _NAMESPACES))
+    status = (folder / "status").read_text().splitlines()
+    variables = os.fsdecode((folder / "environ").read_bytes()).split("\0")
+    return (
+        *texts,
+        *(line for line in status if line.startswith(_BOUNDS)),
+        *sorted(each for each in variables if not each.startswith(_OF_ONE_PROCESS)),
+        *((folder / "ns" / name).readlink() for name in _NAMESPACES),
+        os.getpriority(os.PRIO_PROCESS, pid),
+        os.sched_getscheduler(pid),
+        os.sched_getparam(pid).sched_priority,
+    )

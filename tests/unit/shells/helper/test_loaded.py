@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from select import select
 from threading import Thread
@@ -15,17 +16,42 @@ import pytest
 
 from shells.helper import hand_over
 from shells.helper.hand_over import BEGUN, GO, READY, handed_over
+from state.command import environment
 from tests.patience import eventually
 
 ROOT = Path(__file__).parents[4]
 UNITS = ROOT / "setup" / "units"
+ROOTS = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: others are left alone")
 SERVES = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from shells.helper import loaded
-loaded.SOCKET = sys.argv[2]
+loaded.SOCKET, loaded.PATIENCE = sys.argv[2], 60
+{}
 loaded.main(["/release"])
 """
+ASKS = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from shells.helper import hand_over
+hand_over.SOCKET, hand_over.PATIENCE = sys.argv[2], 60
+status = hand_over.handed_over("/release", "unit")
+print("not taken" if status is None else f"ended with {status}", file=sys.stderr)
+"""
+
+
+def asked(place: Path, *prefix: str) -> tuple[str, str]:
+    """What an empty request is answered, and what its process says, which `prefix` starts."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.shutdown(socket.SHUT_WR)
+        words = [*prefix, sys.executable, "-c", ASKS, str(ROOT), str(place)]
+        done = subprocess.run(
+            words, stdin=theirs, stdout=theirs, stderr=subprocess.PIPE, text=True, check=True,
+            env=environment(),
+        )  # fmt: skip
+        theirs.close()
+        return ours.makefile().read(), done.stderr.splitlines()[-1]
 
 
 @pytest.fixture
@@ -52,6 +78,26 @@ def answering(place: Path, answer: Callable[[socket.socket], None]) -> Thread:
     thread = Thread(target=serve)
     thread.start()
     return thread
+
+
+@contextmanager
+def served(place: Path, *prefix: str, extra: str = "") -> Iterator[subprocess.Popen[bytes]]:
+    """One that is loaded, which `prefix` starts, and which does something `extra` first."""
+    words = [*prefix, sys.executable, "-c", SERVES.format(extra), str(ROOT), str(place)]
+    with subprocess.Popen(words, env=environment()) as child:
+        try:
+            eventually(place.exists)
+            yield child
+        finally:
+            child.kill()
+
+
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where one that is loaded is asked."""
+    place = tmp_path_factory.mktemp("loaded") / "socket"
+    with served(place):
+        yield place
 
 
 class TestHandedOver:
@@ -108,19 +154,57 @@ class TestHandedOver:
 
 
 class TestLoaded:
-    @pytest.fixture
-    def serving(self, place: Path) -> Iterator[Path]:
-        child = subprocess.Popen([sys.executable, "-c", SERVES, str(ROOT), str(place)])
-        eventually(place.exists)
-        yield place
-        child.kill()
-        child.wait()
-
     def test_it_is_for_root_alone(self, serving: Path) -> None:
         assert serving.stat().st_mode & 0o777 == 0o600
 
-    def test_a_request_of_another_release_is_not_its_own(self, serving: Path) -> None:
+    def test_a_request_of_another_release_is_not_its_own(
+        self, serving: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(hand_over, "SOCKET", str(serving))
         assert handed_over("/another", "unit") is None
+
+    @ROOTS
+    def test_a_request_is_done_and_its_answer_goes_where_it_came_from(self, serving: Path) -> None:
+        answer, said = asked(serving)
+        assert '"refusal"' in answer
+        assert said == "ended with 1"
+
+    @ROOTS
+    @pytest.mark.parametrize(
+        "prefix",
+        [
+            "env TZ=Asia/Tokyo", "nice -n 1", "choom -n 7 --", "chrt --batch 0",
+            "prlimit --nofile=99", "setpriv --no-new-privs", "unshare --uts",
+        ],
+    )  # fmt: skip
+    def test_not_for_who_is_held_otherwise(self, serving: Path, prefix: str) -> None:
+        assert asked(serving, *prefix.split()) == ("", "not taken")
+
+    @ROOTS
+    def test_what_systemd_sets_for_each_process_is_no_difference(self, serving: Path) -> None:
+        _, said = asked(serving, "env", "INVOCATION_ID=7", "LISTEN_FDS=1", "REMOTE_ADDR=@")
+        assert said == "ended with 1"
+
+    @ROOTS
+    def test_it_follows_the_server_s_time_zone(self, place: Path) -> None:
+        zones, zone = Path("/usr/share/zoneinfo"), place.parent / "zone"
+        zone.write_bytes((zones / "UTC").read_bytes())
+        mount = 'mount --bind "$0" /etc/localtime; exec env -u PWD "$@"'
+        mounts = ["unshare", "--mount", "sh", "-ec", mount]
+        tells = "import time; loaded.root.main = lambda _: time.localtime(0).tm_hour"
+        with served(place, *mounts, str(zone), extra=tells) as child:
+            there = ["nsenter", "--mount", f"--target={child.pid}"]
+            assert asked(place, *there) == ("", "ended with 0")
+            zone.write_bytes((zones / "Asia/Tokyo").read_bytes())
+            os.utime(zone, (1, 1))  # libc looks at whole seconds
+            assert asked(place, *there) == ("", "ended with 9")
+
+    def test_it_ends_when_packages_were_installed(self, place: Path) -> None:
+        packages = place.parent / "packages"
+        packages.mkdir()
+        with served(place, extra=f"sys.path.append({str(packages)!r})") as child:
+            (packages / "another").touch()
+            eventually(lambda: handed_over("/release", "unit") is None and child.poll() == 0)
 
 
 def test_its_unit_filters_system_calls_as_the_requests_do() -> None:
