@@ -10,6 +10,7 @@ import os
 import shlex
 import signal
 import subprocess
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,6 +45,14 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment that programs get: a fixed locale and path, HOME, and `extra`."""
     base = {"LC_ALL": "C.UTF-8", "PATH": SEARCH_PATH, "HOME": os.environ.get("HOME", "/")}
     return {**base, **(extra or {})}
+
+
+def take_environment() -> None:
+    """Have this process go by `environment()`, as if it were a program that was started."""
+    taken = environment()
+    os.environ.clear()
+    os.environ.update(taken)
+    time.tzset()
 
 
 def run(

@@ -17,6 +17,7 @@ from reconciler.children.forked import STDERR, keep_only
 from reconciler.host.locks import lock, one_of
 from reconciler.host.status import read_status
 from reconciler.plan import Tell
+from state import command
 from state.errors import LxcGpuError, Remedy
 from state.wire import messages
 
@@ -88,10 +89,22 @@ def _round(writer: int, argv: list[str]) -> NoReturn:
         keep_only([STDERR, writer])  # no lock of the helper's
         sys.stdout = os.fdopen(writer, "w", encoding="utf-8")
         Path("/proc/self/comm").write_text(NAME)
+        command.take_environment()
         from shells.commands.round import main  # much, unless it is loaded already
 
         status = main(argv)
+    except ModuleNotFoundError as error:
+        print(messages.encode(messages.refusal(_missing(error.name))), end="", flush=True)
     except Exception:
         traceback.print_exc()
     finally:
         os._exit(status)
+
+
+def _missing(package: str | None) -> LxcGpuError:
+    return LxcGpuError(
+        "no-packages",
+        f"The Python package {package} is missing in /opt/lxc-gpu; perhaps the system was "
+        "upgraded, and has another Python now.",
+        "Sysadmin: run `setup/gpu-server` again.",
+    )

@@ -1,0 +1,56 @@
+"""A round that the root helper is asked for: its child, in which a stand-in of the round runs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from state.command import environment
+
+ROOT = Path(__file__).parents[4]
+ASKS = """
+import os, sys
+from types import SimpleNamespace
+sys.path.insert(0, sys.argv[1])
+from shells.helper.rounds import reconcile
+from state.errors import LxcGpuError
+from state.wire import messages
+
+def main(argv):
+    {}
+
+sys.modules["shells.commands.round"] = SimpleNamespace(main=main)
+try:
+    reconcile(lambda progress: print(progress.text))
+except LxcGpuError as error:
+    print(error.code, error.message)
+"""
+
+
+def said(*lines: str, given: dict[str, str] | None = None) -> list[str]:
+    """What who asks for a round reads that does this, in a helper that has this environment."""
+    program = ASKS.format("\n    ".join(lines))
+    words = [sys.executable, "-c", program, str(ROOT)]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, env=given)
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("given", [{}, {"TZ": "Asia/Tokyo", "PATH": "/", "LANG": "de_DE"}])
+def test_its_environment_is_that_of_all_our_programs(given: dict[str, str]) -> None:
+    tells = "print(messages.encode(messages.Progress(repr(sorted(os.environ.items())))), end='')"
+    known = {**given, "HOME": "/root"}
+    heard, _ = said(tells, "sys.stdout.flush()", given=known)
+    assert heard == repr(sorted({**environment(), "HOME": "/root"}.items()))
+
+
+def test_without_packages_it_says_what_to_run() -> None:
+    (heard,) = said("import git_of_another_python")
+    assert heard.startswith("no-packages The Python package git_of_another_python is missing")
+
+
+def test_who_asked_for_one_that_dies_reads_that() -> None:
+    (heard,) = said("raise SystemError")
+    assert heard.startswith("round-died ")
