@@ -210,7 +210,8 @@ class TestLoaded:
 def test_its_unit_filters_system_calls_as_the_requests_do() -> None:
     """Children of it inherit those, whatever unit they are in later."""
     words = ("Environment=", "RestrictAddressFamilies=", "LockPersonality=", "RestrictRealtime=",
-             "SystemCall", "NoNewPrivileges=", "Protect", "Private", "CapabilityBoundingSet=")  # fmt: skip
+             "SystemCall", "NoNewPrivileges=", "Protect", "Private",
+             "CapabilityBoundingSet=")  # fmt: skip
 
     def filters(name: str) -> set[str]:
         lines = (UNITS / name).read_text().splitlines()
