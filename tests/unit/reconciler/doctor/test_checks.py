@@ -24,6 +24,7 @@ from reconciler.doctor.numbers import Span, overlaps
 from reconciler.kinds.accounts.subids import parse as parse_subids
 from reconciler.load.idleness import Record
 from reconciler.systems.fitness import Fitness
+from state.wire.findings import Level
 from state.wire.messages import Drift, Failure, Report
 
 HYBRID = """\
@@ -422,6 +423,15 @@ class TestRound:
         assert service.unit_problem(name, crashing) is not None
         disabled = {"ActiveState": "active", "UnitFileState": "disabled"}
         assert service.unit_problem(name, disabled) is not None
+
+    @pytest.mark.parametrize("state", ["ActiveState=failed", "UnitFileState=disabled"])
+    def test_what_only_makes_requests_faster_is_no_error(self, state: str) -> None:
+        name, value = state.split("=")
+        shown = {"ActiveState": "active", name: value}
+        found = service.unit_problem("lxc-gpu-loaded.service", shown)
+        assert found is not None
+        assert found.level is Level.NOTE
+        assert value in found.text
 
     def test_what_runs_at_boot_need_not_have_run_yet(self) -> None:
         name, enabled = "lxc-gpu-come-back.service", {"UnitFileState": "enabled"}

@@ -218,3 +218,9 @@ def test_its_unit_filters_system_calls_as_the_requests_do() -> None:
         return {line for line in lines if line.startswith(words)}
 
     assert filters("lxc-gpu-loaded.service") == filters("lxc-gpu-root@.service") != set()
+
+
+def test_its_socket_goes_with_it() -> None:
+    """So that stopped, or taken away by `setup/gpu-server --undo`, it leaves nothing behind."""
+    unit = (UNITS / "lxc-gpu-loaded.service").read_text()
+    assert f"ExecStopPost=/bin/rm -f {hand_over.SOCKET}\n" in unit
