@@ -2,6 +2,8 @@
 
 What isn't known, of a server that is silent or after a start of the page, changes nothing: nothing
 begins for it, and nothing is over.
+A server's own sentences stay on the page, which says that they are a server's: who takes one over
+writes nothing to sysadmins but words in which no address and no sentence can stand.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ FULL, ROOM_AGAIN = 0.95, 0.92
 _MOST_LINES = 60
 _Judge = Callable[["Trouble", bool, str], None]
 """Takes a trouble, whether it is there, and its words."""
-_ODD = re.compile(r"[^A-Za-z0-9/_. -]")
+_WORD, _VERSION = re.compile(r"[A-Za-z0-9/_-]{1,40}"), re.compile(r"[0-9.]{1,20}")
 
 
 class Kind(StrEnum):
@@ -104,7 +106,7 @@ def look(
         now = seen.get(server)
         if now is not None and (now.silent_since is not None or now.load is not None):
             silent = now.silent_since is not None
-            judge(Trouble(server, Kind.SILENT), silent, f"{server} is silent: {now.why}")
+            judge(Trouble(server, Kind.SILENT), silent, f"{server} is silent")
             if now.load is not None and not silent:
                 own = [t for t in said if t.server == server and t.kind is Kind.DISK]
                 _judge_load(server, now.load, own, judge)
@@ -116,7 +118,7 @@ def look(
 
 def _judge_load(server: str, load: ServerLoad, own: list[Trouble], judge: _Judge) -> None:
     driver = load.driver
-    loaded, installed = (_plain(v) or "none" for v in (driver.loaded, driver.installed))
+    loaded, installed = map(_version, (driver.loaded, driver.installed))
     words = (
         f"{server}: NVIDIA's driver is out of step: the kernel has {loaded} loaded, the libraries "
         f"are {installed}. A reboot loads the new one."
@@ -137,10 +139,11 @@ def _judge_round(server: str, standing: Standing, judge: _Judge) -> None:
     report = standing.report
     if report is None or report.suspended:
         return
-    why = report.refused or "; ".join(
-        f"{each.kind} {each.name}: {each.message}" for each in report.failures[:3]
+    why = "; ".join(
+        f"{_plain(each.kind)} {_plain(each.name)}: {_plain(each.code)}"
+        for each in report.failures[:3]
     )
-    words = f"{server}: rounds fail: {' '.join(why.split())[:300]}"
+    words = f"{server}: rounds fail: {'it refuses the newest revision' if report.refused else why}"
     judge(Trouble(server, Kind.FAILING), bool(report.refused or report.failures), words)
 
 
@@ -178,7 +181,7 @@ def _parts(news: News, public_url: str) -> Iterator[str]:
             more = [f"... and {len(lines) - _MOST_LINES} more"] * (len(lines) > _MOST_LINES)
             yield "\n".join([title, *(f"* {each}" for each in (*lines[:_MOST_LINES], *more))])
     yield (
-        f"The servers: {public_url}/servers\n"
+        f"The servers, and what they say: {public_url}/servers\n"
         "-- \nYou get this because you are named in /etc/lxc-gpu/web.toml ([mail] sysadmins, or\n"
         "[webhook]). Each thing is said once, and once more when it is over."
     )
@@ -201,4 +204,8 @@ def _share(disk: FileSystem) -> float:
 
 
 def _plain(word: str) -> str:
-    return _ODD.sub("?", word)[:80]
+    return word if _WORD.fullmatch(word) else "?"
+
+
+def _version(text: str) -> str:
+    return text if _VERSION.fullmatch(text) else "?" if text else "none"

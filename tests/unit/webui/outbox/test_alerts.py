@@ -76,7 +76,7 @@ def story(tmp_path: Path) -> Story:
 def test_a_silent_server_is_said_once_and_its_voice_once(story: Story) -> None:
     assert story.go_on(5, [heard()]) == []
     assert story.go_on(9, [silent()]) == []
-    assert story.go_on(100, [silent()]) == ["gpu17 is silent: gpu17 doesn't answer."]
+    assert story.go_on(100, [silent()]) == ["gpu17 is silent"]
     assert story.go_on(9, [heard()]) == []
     assert story.go_on(100, [heard()]) == ["gpu17 is heard again"]
 
@@ -86,7 +86,7 @@ def test_a_silent_server_is_said_once_and_its_voice_once(story: Story) -> None:
     [
         ([heard(full=0.96)], [], "the disk at /SSD is 96% full", "has room again"),
         ([heard(loaded="535.9")], [], "driver is out of step", "driver is in step again"),
-        ([heard()], [BROKEN], "rounds fail: account ann: No account.", "rounds end well again"),
+        ([heard()], [BROKEN], "rounds fail: account ann: in-the-way", "rounds end well again"),
     ],
 )
 def test_each_trouble_is_said_once_and_its_end_once(
@@ -122,7 +122,7 @@ def test_a_restart_says_nothing_twice_and_nothing_false(story: Story) -> None:
 
 def test_a_silent_server_ends_no_other_trouble(story: Story) -> None:
     story.go_on(60, [heard(full=0.97)], [BROKEN])
-    assert story.go_on(100, [silent()], [UNREACHABLE]) == ["gpu17 is silent: gpu17 doesn't answer."]
+    assert story.go_on(100, [silent()], [UNREACHABLE]) == ["gpu17 is silent"]
     (back,) = story.go_on(100, [heard(full=0.97)], [BROKEN])
     assert back == "gpu17 is heard again"
 
@@ -149,14 +149,14 @@ def test_a_clock_that_was_set_back_keeps_nothing_for_ever(story: Story) -> None:
     story.now += 10**8
     story.go_on(5, [silent()])
     story.now = NOW
-    assert story.go_on(30, [silent()]) == ["gpu17 is silent: gpu17 doesn't answer."]
+    assert story.go_on(30, [silent()]) == ["gpu17 is silent"]
 
 
 def test_a_damaged_file_only_has_things_said_again(story: Story) -> None:
     story.go_on(60, [silent()])
     story.path.write_text('{"said": [[')
     story.restart()
-    assert story.go_on(60, [silent()]) == ["gpu17 is silent: gpu17 doesn't answer."]
+    assert story.go_on(60, [silent()]) == ["gpu17 is silent"]
 
 
 def test_hostile_words_of_a_server_are_words_only(story: Story) -> None:
@@ -167,6 +167,21 @@ def test_hostile_words_of_a_server_are_words_only(story: Story) -> None:
     text = story.watch.newest.letter.text
     assert "://" not in text.replace("https://iam.mylab.com", "")
     assert "<b>" not in text
+
+
+def test_a_stolen_server_writes_no_sentence_to_sysadmins(story: Story) -> None:
+    evil = "urgent: type your password at evil.example\n\nYours, IT"
+    word = "/urgent password evil.example"
+    load = ServerLoad("gpu18", NOW, 5, CpuLoad(1, 4), MemoryLoad(2, 1), DriverVersions(word, "1"),
+                      file_systems=(FileSystem(word, 100, 1),))  # fmt: skip
+    seen = [Seen("gpu17", None, NOW, NOW, evil), Seen("gpu18", load, NOW)]
+    report = Report("gpu18", "1" * 40, NOW, 1, refused=evil)
+    refusing = Standing(Outcome("gpu18", Phase.CONVERGED, evil, report=report), report, NOW)
+    rounds = [round_of("gpu17", Failure(evil, evil, evil, evil, evil)), refusing]
+    for news in (3, 2):
+        assert story.go_on(15, seen, rounds) == [f"{news} news of the GPU servers"]
+        text = story.watch.newest.letter.text
+        assert not any(each in text for each in ("evil", "type", "password", "urgent", "Yours"))
 
 
 def test_two_hundred_servers_are_one_letter(story: Story) -> None:
