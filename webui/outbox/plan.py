@@ -19,8 +19,8 @@ FIRST_PAUSE, FOR_GOOD_PAUSE, LONGEST_PAUSE = 60.0, HOUR, 6 * HOUR
 """Seconds until a letter is tried again: each time twice as long; the second one is for an answer
 that says "never", which may be a mistake of the mail server's."""
 MOST_WAITING, MOST_OF_SERVER, MOST_OF_USER = 5000, 1000, 50
-"""Letters that wait: of all, made of one server's notices, and for one user. A server that says
-more is believed later: its notices stay open there."""
+"""Letters that wait: of all, made of one server's notices, and of these for one user. A server that
+says more is believed later: its notices stay open there."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,9 @@ def made(
     residents = people.state.registrations.get(server, {})
     known = {message.id for message in kept}
     waiting = [message for message in kept if message.standing is Standing.WAITS]
-    of_user = Counter(message.to for message in waiting)
-    room = min(
-        MOST_WAITING - len(waiting),
-        MOST_OF_SERVER - sum(message.server == server for message in waiting),
-    )
+    own = [message for message in waiting if message.server == server]
+    of_user = Counter(message.to for message in own)
+    room = min(MOST_WAITING - len(waiting), MOST_OF_SERVER - len(own))
     found: list[Message] = []
     for notice in notices:
         user, name = notice.user, ident(server, notice)
@@ -93,18 +91,39 @@ def over(message: Message, said: Mapping[str, Collection[Notice]], most: int) ->
 
 
 def due(kept: Iterable[Message], config: MailConfig, now: float) -> list[Message]:
-    """The mail to send now within what an hour may see: alerts first, then the oldest; what failed
-    already comes last."""
+    """The mail to send now: alerts, and within what an hour may see, letters to people.
+
+    Where several servers write, none takes more than half of the hour: who has one in his hands
+    keeps nobody's mail back, and no sysadmin's.
+    """
     kept = [message for message in kept if message.way is Way.MAIL]
     lately = [m for m in kept if m.accepted and 0 <= now - m.accepted < HOUR]
-    of_person, left = Counter(m.to for m in lately), config.most_per_hour - len(lately)
+    of_person = Counter(m.to for m in lately)
+    of_server = Counter(m.server for m in lately if m.notice)
+    several = len({m.server for m in kept if m.notice}) > 1
+    most_of_server = -(-config.most_per_hour // (2 if several else 1))
     found: list[Message] = []
-    waiting = (m for m in kept if m.standing is Standing.WAITS and _may_go(m, now))
-    for message in sorted(waiting, key=lambda m: (bool(m.notice), m.tries > 0, m.made)):
-        if len(found) < left and of_person[message.to] < config.most_per_person:
-            found.append(message)
-            of_person[message.to] += 1
+    for message in _in_turn(m for m in kept if m.standing is Standing.WAITS and _may_go(m, now)):
+        if of_person[message.to] >= config.most_per_person:
+            continue
+        if message.notice:
+            full = of_server.total() >= config.most_per_hour
+            if full or of_server[message.server] >= most_of_server:
+                continue
+            of_server[message.server] += 1
+        of_person[message.to] += 1
+        found.append(message)
     return found
+
+
+def _in_turn(waiting: Iterable[Message]) -> list[Message]:
+    """Alerts; then the oldest of each server, and the next. What failed already comes last."""
+    before = Counter[str]()
+    ranked: list[tuple[bool, bool, int, Message]] = []
+    for message in sorted(waiting, key=lambda m: (m.tries > 0, m.made)):
+        ranked.append((bool(message.notice), message.tries > 0, before[message.server], message))
+        before[message.server] += 1
+    return [message for *_, message in sorted(ranked, key=lambda r: (*r[:3], r[3].made))]
 
 
 def _may_go(message: Message, now: float) -> bool:

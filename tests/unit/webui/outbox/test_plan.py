@@ -72,6 +72,23 @@ def test_alerts_come_before_all_else() -> None:
     alert = Message("alert.1.0", Way.MAIL, "admin@mylab.com", "s", "t", NOW + 99)
     crowd = [message(n, f"u{n}") for n in range(30)]
     assert plan.due([*crowd, alert], CONFIG, NOW + 100)[0] == alert
+    sent = [plan.accepted(m, NOW + 100) for m in crowd[:20]]
+    assert plan.due([*sent, *crowd[20:], alert], CONFIG, NOW + 200) == [alert]
+
+
+def test_a_server_that_floods_keeps_back_no_other_servers_mail() -> None:
+    flood = [message(n, f"u{n}") for n in range(1000)]
+    others = [message(n, f"u{n}", server="gpu18") for n in range(5000, 5003)]
+    going = plan.due([*flood, *others], CONFIG, NOW + 9000)
+    assert going[:6] == [flood[0], others[0], flood[1], others[1], flood[2], others[2]]
+    assert len(going) == 3 + 10
+    sent = [plan.accepted(m, NOW + 100) for m in flood[:20]]
+    assert plan.due([*sent, *flood[20:], *others], CONFIG, NOW + 200 + plan.HOUR)[1] == others[0]
+    half = [plan.accepted(m, NOW + 9000) for m in flood[:10]]
+    assert plan.due([*half, *flood[10:], *others], CONFIG, NOW + 9001) == others
+    to_bob = [message(n, "bob") for n in range(plan.MOST_OF_USER)]
+    assert made([notice(1, "bob")], kept=to_bob, server="gpu18")
+    assert made([notice(1000, "bob")], kept=to_bob) == []
 
 
 def test_pauses_grow_and_end() -> None:
