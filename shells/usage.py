@@ -49,7 +49,7 @@ _IDENTS = re.compile(r"[0-9a-f]{12}(\n[0-9a-f]{12}){0,199}", re.ASCII)
 _WORDS = re.compile(r"[!-~]{1,60}( [!-~]{1,60}){0,19}", re.ASCII)
 
 OPTIONS: Mapping[Verb, Mapping[str, re.Pattern[str]]] = {
-    Verb.START: {"quick": SET},
+    Verb.START: {"quick": SET, "announced": SET},
     Verb.STOP: {"announced": SET, "idle": SET},
     Verb.PORT: {"port": _PORT, "remove": SET, "udp": SET},
     Verb.SNAPSHOT: {

@@ -101,34 +101,39 @@ class Started:
 
 
 @contextmanager
-def alone(user: str, tell: Tell) -> Iterator[View]:
+def alone(user: str, tell: Tell, *, wait: bool = True) -> Iterator[View]:
     """Be the only one at work on the user's container. Gives the view of that moment.
 
     Never one from before the wait: a key may have been revoked meanwhile. One request waits, and
-    further ones are refused, so that nobody fills the helper's places.
+    further ones are `busy`, so that nobody fills the helper's places; without `wait`, all are.
     """
     name = locks.user_lock(user)
     with locks.lock(name, wait=False) as free:
         if free:
             yield current_view()
             return
+    if not wait:
+        raise _busy("Other work on your container is under way.")
     with locks.lock(f"waiting-{user}", wait=False) as first:
         if not first:
-            raise LxcGpuError(
-                "busy",
-                "Other work on your container is under way, and a request waits already.",
-                "Try again in a moment; `status` shows how it is.",
-                Remedy.WAIT,
-            )
+            raise _busy("Other work on your container is under way, and a request waits already.")
         tell(Progress("waiting for other work on this container to end"))
         with locks.lock(name):
             yield current_view()
 
 
-def start(user: str, tell: Tell, *, reached: bool = True) -> Started:
-    """Have the container up and its port mapped; `reached`: and its sshd answering."""
+def _busy(message: str) -> LxcGpuError:
+    hint = "Try again in a moment; `status` shows how it is."
+    return LxcGpuError("busy", message, hint, Remedy.WAIT)
+
+
+def start(user: str, tell: Tell, *, reached: bool = True, wait: bool = True) -> Started:
+    """Have the container up and its port mapped; `reached`: and its sshd answering.
+
+    `wait`: for other work on it to end (`alone`).
+    """
     resident_of(current_view(), user)
-    with alone(user, tell) as view:
+    with alone(user, tell, wait=wait) as view:
         return start_alone(view, user, resident_of(view, user), tell, reached=reached)
 
 
@@ -137,16 +142,17 @@ def stop(
     tell: Tell,
     *,
     for_good: bool = True,
+    wait: bool = True,
     sure: Callable[[View], None] = lambda view: None,
 ) -> bool:
     """Shut the container down in order. False if it wasn't running.
 
-    `for_good`: it stays down after a reboot of the server, too. `sure` is called when nobody else
-    is at work on it any more, and may raise what ends this.
+    `for_good`: it stays down after a reboot of the server, too. `wait`: as for a start. `sure` is
+    called when nobody else is at work on it any more, and may raise what ends this.
     """
     if not power_of(user).running:  # what runs can be stopped, also if its disk is away
         resident_of(current_view(), user)
-    with alone(user, tell) as view:
+    with alone(user, tell, wait=wait) as view:
         idle_stop.forget_stopped(user)
         sure(view)
         if for_good:  # before: the server may go down while the container does
@@ -172,7 +178,7 @@ def start_alone(
     view: View, user: str, resident: Resident, tell: Tell, *, reached: bool = True
 ) -> Started:
     """The same as `start` for who is `alone` already."""
-    _refuse_while_closed(view)
+    refuse_while_closed(view)
     unit = places.container_unit(user)
     was_running = power_of(user).running
     notes = _made_right(view, user, REACHED_BY if was_running else _needed())
@@ -215,7 +221,17 @@ def _made_right(view: View, user: str, kinds: Sequence[AnyKind]) -> tuple[str, .
     return notes
 
 
-def _refuse_while_closed(view: View) -> None:
+def note_down(user: str) -> None:
+    """Have the user's container come back when no announcement stops containers any more.
+
+    If it is one that ran: whoever runs `stop` meanwhile is forgotten.
+    """
+    if not (places.DOWN / user).exists():
+        places.DOWN.mkdir(mode=0o755, exist_ok=True)
+        files.write_file(places.DOWN / user, "")
+
+
+def refuse_while_closed(view: View) -> None:
     """LxcGpuError while containers are down for an announcement."""
     announcement = view.closed_by(time.time())
     if announcement is not None:

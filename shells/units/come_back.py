@@ -17,11 +17,10 @@ from reconciler.host import places
 from reconciler.host.journal import event
 from reconciler.host.published import current_view
 from reconciler.load import idleness, last_use
-from reconciler.requests.power import power_of
-from shells.helper.client import ask
+from reconciler.requests.power import note_down, power_of
+from shells.helper.client import ask, ask_until_free
 from shells.helper.request import Request
 from shells.usage import Verb
-from state import files
 from state.errors import LxcGpuError
 from state.wire.messages import Answer
 
@@ -55,28 +54,31 @@ def main(argv: Sequence[str]) -> int:
     return 1 if failed else 0
 
 
-def bring_back(wanted: Sequence[str]) -> list[str]:
-    """Start these containers, a few at a time; those that failed."""
+def bring_back(wanted: Sequence[str], patience: float | None = None) -> dict[str, str]:
+    """Start these containers, a few at a time; those that failed, each with the error's code.
+
+    One at which other work is under way for longer than `patience`, in seconds, is `busy`.
+    """
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        return [name for name, ok in zip(wanted, pool.map(_start, wanted), strict=True) if not ok]
+        codes = pool.map(lambda user: _start(user, patience), wanted)
+        return {user: code for user, code in zip(wanted, codes, strict=True) if code}
 
 
-def note_down(user: str) -> None:
-    """Have the user's container come back when no announcement stops containers any more."""
-    if not (places.DOWN / user).exists():
-        places.DOWN.mkdir(mode=0o755, exist_ok=True)
-        files.write_file(places.DOWN / user, "")
-
-
-def _start(user: str) -> bool:
+def _start(user: str, patience: float | None) -> str:
+    """Why it failed; empty if it didn't."""
     try:
-        answer = ask(Request(Verb.START, user, {"quick": ""}), lambda _: None)
+        if patience is None:
+            answer = ask(Request(Verb.START, user, {"quick": ""}), lambda _: None)
+        else:
+            request = Request(Verb.START, user, {"quick": "", "announced": ""})
+            answer = ask_until_free(request, lambda _: None, patience)
         if isinstance(answer, Answer) and not answer.facts["was_running"]:
             idleness.note_came_back(user, last_use.sessions(user))
     except (LxcGpuError, OSError, ValueError) as error:
         code = error.code if isinstance(error, LxcGpuError) else "system"
-        event("come-back-failed", user=user, code=code, why=str(error))
-        return False
+        if code != "busy" or patience is None:
+            event("come-back-failed", user=user, code=code, why=str(error))
+        return code
     (places.DOWN / user).unlink(missing_ok=True)
     event("came-back", user=user)
-    return True
+    return ""

@@ -15,8 +15,11 @@ from state.wire import messages
 
 
 def answer(asked: Asked, tell: Tell) -> messages.Answer:
-    """Start it; notes say what inside its owner should mend."""
-    started = power.start(asked.user, tell)
+    """Start it; notes say what inside its owner should mend.
+
+    After an announcement, it doesn't wait for other work: many are started, and again in a minute.
+    """
+    started = power.start(asked.user, tell, wait="announced" not in asked.options)
     view, user = started.view, asked.user
     why_not = () if "quick" in asked.options else login.why_not(user)
     text = words.started(

@@ -19,12 +19,12 @@ from state.wire.notices import Facts, NoticeKind
 
 
 def answer(asked: Asked, tell: Tell) -> messages.Answer:
-    """Stop it, if it runs; for an announcement, it stays one that ran, and comes back."""
+    """Stop it, if it runs; for an announcement, it stays one that ran. It doesn't wait then."""
     for_good = "announced" not in asked.options
     if "idle" in asked.options:
         stopped = _if_idle(asked.user, tell)
     else:
-        stopped = power.stop(asked.user, tell, for_good=for_good)
+        stopped = power.stop(asked.user, tell, for_good=for_good, wait=for_good)
     view = current_view()
     what = "is shut down" if stopped else "was not running"
     text = f"Your container on {view.server} {what}."

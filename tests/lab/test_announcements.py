@@ -47,6 +47,7 @@ def gpu17(fleet: Fleet) -> Iterator[Host]:
     """lqchen's container runs, ann's was stopped; looks come from the tests alone."""
     host = fleet.gpu17
     host.sh(f"systemctl stop {TIMERS}")
+    look(host)  # containers are shut down once two of one boot agree on the clock
     assert fleet.types("ssh gpu17-manage").ok
     assert fleet.types("ssh gpu17-manage stop", user="ann").ok
     yield host

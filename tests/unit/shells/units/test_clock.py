@@ -1,0 +1,81 @@
+"""When the wall clock is believed: two looks agree, and no move is recent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from reconciler.host import places
+from shells.units import clock
+
+BOOT, DAY = 1.8e9, 86400.0
+
+
+class Clocks:
+    """The machine's two clocks."""
+
+    CLOCK_BOOTTIME = 7
+
+    def __init__(self) -> None:
+        self.boot, self.wall = 3600.0, BOOT + 3600.0
+
+    def pass_(self, seconds: float) -> None:
+        self.boot += seconds
+        self.wall += seconds
+
+
+@pytest.fixture
+def clocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clocks:
+    monkeypatch.setattr(places, "CLOCK_SEEN", tmp_path / "clock-seen.json")
+    found = Clocks()
+    both = SimpleNamespace(
+        CLOCK_BOOTTIME=7, clock_gettime=lambda _: found.boot, time=lambda: found.wall
+    )
+    monkeypatch.setattr(clock, "time", both)
+    return found
+
+
+def test_the_first_look_of_a_boot_is_compared_with_nothing(clocks: Clocks) -> None:
+    assert not clock.stands()
+    clocks.pass_(1)
+    assert clock.stands()
+    clocks.pass_(90 * DAY)
+    assert clock.stands()
+
+
+def test_one_that_is_set_after_the_boot(clocks: Clocks) -> None:
+    clocks.boot, clocks.wall = 60.0, 0.0
+    assert not clock.stands()
+    clocks.wall = BOOT
+    assert not clock.stands()
+    clocks.pass_(clock.SETTLED)
+    assert clock.stands()
+
+
+@pytest.mark.parametrize("jump", [90.0, DAY, -DAY, 400 * DAY])
+def test_one_that_was_moved_has_to_stand_for_a_while(clocks: Clocks, jump: float) -> None:
+    clock.stands()
+    clocks.wall += jump
+    for _ in range(10):
+        assert not clock.stands()
+        clocks.pass_(clock.SETTLED / 10)
+    assert clock.stands()
+    clocks.wall -= jump
+    assert not clock.stands(), "it is put right"
+
+
+def test_little_steps_are_no_move(clocks: Clocks) -> None:
+    clock.stands()
+    for _ in range(20):
+        clocks.pass_(60)
+        clocks.wall += 1
+        assert clock.stands()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"ahead": null, "since": 1}', '{"ahead": 1}'])
+def test_garbage_is_no_earlier_look(clocks: Clocks, text: str) -> None:
+    places.CLOCK_SEEN.write_text(text)
+    assert not clock.stands()
+    assert clock.stands()
