@@ -13,6 +13,7 @@ is always there and always whole.
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -52,6 +53,8 @@ class Exchanged:
     """Whether the container runs now: it does if it did before."""
     notes: tuple[str, ...]
     """What its owner should know of the system that is in place now."""
+    comes_back: bool = False
+    """Whether it is down for an announcement, and is started by itself after it."""
 
 
 class DoesNotComeUpError(LxcGpuError):
@@ -219,7 +222,7 @@ def _removed(user: str, trash: Path, done: _Done) -> _Done:
         event("not-removed", user=user, why=str(error))
         note = "What was kept of an earlier system isn't removed yet: it is tried again by itself."
         there = done.exchanged
-        return _Done(Exchanged(there.view, there.running, (*there.notes, note)), done.error)
+        return _Done(dataclasses.replace(there, notes=(*there.notes, note)), done.error)
     return done
 
 
@@ -240,6 +243,10 @@ def _go_on(
             return _Done(stopped)
         started = power.start_alone(view, user, resident, tell)
     except LxcGpuError as error:
+        if error.code == "closed":  # that says nothing of the system
+            power.note_down(user)
+            note = f"{error.message.rstrip('.')}. Yours is started by itself after that."
+            return _Done(Exchanged(view, running=False, notes=(*notes, note), comes_back=True))
         return _Done(stopped, error)
     except OSError as error:
         return _Done(stopped, os_error(error))

@@ -169,9 +169,10 @@ def answered(asked: Asked, done: Exchanged, what: str, **more: object) -> messag
         f"Your container on {view.server} {what}.",
         f"The previous system is kept: `ssh {view.server}-manage recover --undo` goes back, "
         "`recover --forget` frees its room.",
-        words.how_to_log_in(view, user, view.residents[user])
-        if done.running
-        else f"Start it:  ssh {view.server}-manage",
     ]
+    if done.running:
+        lines.append(words.how_to_log_in(view, user, view.residents[user]))
+    elif not done.comes_back:
+        lines.append(f"Start it:  ssh {view.server}-manage")
     told = {"notes": list(done.notes), **more}
     return messages.Answer("\n".join(lines), {**facts(view, user, running=done.running), **told})
