@@ -13,6 +13,7 @@ from reconciler.host.status import read_status
 from reconciler.host.suspension import suspension
 from reconciler.load.idle_stop import TWICE
 from reconciler.load.idleness import DAY, Record, boot_clock, boot_id, read_record
+from reconciler.network import conntrack
 from reconciler.reservations import kept as reservations
 from state import command
 from state.errors import LxcGpuError
@@ -173,6 +174,19 @@ def last_look(server: Server) -> Iterator[Finding]:
         record = read_record()
         yield look_finding(record, boot_id(), boot_clock())
         yield from untold(server.view, record)
+        try:
+            conntrack.connected_to(())
+        except OSError as error:
+            yield unseen_connections(error)
+
+
+def unseen_connections(error: OSError) -> Finding:
+    """What it means that the kernel lists no connections. Pure."""
+    return units_area.wrong(
+        f"The kernel doesn't say who is connected to containers ({error.strerror or error}): "
+        "so none counts as idle, and none is named or stopped.",
+        "modprobe nf_conntrack_netlink; a kernel of your own needs CONFIG_NF_CT_NETLINK.",
+    )
 
 
 def untold(view: View, record: Record) -> Iterator[Finding]:

@@ -245,7 +245,9 @@ def _record(fields: Mapping[str, Any]) -> Record:
 
 def _unused(fields: Mapping[str, Any]) -> Unused:
     lengths = ("gpu", "login", "cpu", "measured", "cpu_time", "connection")
-    fields = {"connection": 0.0, "episode": "", "told": (), **fields}  # an older version's
+    if "connection" not in fields:  # an older version's, to which one was no use
+        shortest = min(_seconds(fields[name]) for name in ("gpu", "login", "cpu"))
+        fields = {"connection": shortest, "episode": "", "told": (), **fields}
     return Unused(
         start=str(fields["start"]),
         sessions=int(fields["sessions"]),

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import socket
 import struct
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from reconciler.doctor.service import untold
+from reconciler.doctor.service import unseen_connections, untold
 from reconciler.host import places
 from reconciler.load import idle_stop
 from reconciler.load.connections import connected_ports
 from reconciler.load.idle_stop import Step, Stopped, step, tell
 from reconciler.load.idleness import BUSY, DAY, Record, Sight, Unused, judge, still_unused
+from reconciler.network import conntrack
 from reconciler.network.conntrack import open_to
 from reconciler.notices import kept as notices
 from state.wire.findings import Level
@@ -243,6 +245,20 @@ def test_the_doctor_names_who_is_not_stopped_for_want_of_mail() -> None:
     assert "container of lqchen for 21 days. It is not stopped, for no mail" in finding.text
     assert list(untold(VIEW, Record("b", 0.0, {"lqchen": unused(22, 18, 19)}))) == []
     assert list(untold(with_(idle_days=14), late)) == []
+
+
+def test_the_doctor_says_why_nothing_is_idle_on_a_kernel_that_lists_no_connections() -> None:
+    with pytest.raises(OSError, match="lists no connections") as caught:
+        list(conntrack._entries(kernel_says(struct.pack("=IHHIIi", 20, 2, 0, 1, 0, -95))))
+    finding = unseen_connections(caught.value)
+    assert finding.level is Level.WRONG
+    assert "none is named or stopped" in finding.text
+
+
+def kernel_says(raw: bytes) -> socket.socket:
+    ours, kernels = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    kernels.send(raw)
+    return ours
 
 
 def attribute(kind: int, content: bytes) -> bytes:

@@ -178,6 +178,16 @@ class TestTheFile:
         assert read_record() == record
         assert places.IDLENESS.stat().st_mode & 0o777 == 0o644
 
+    def test_an_older_versions_counts_go_on(self, server: Path) -> None:
+        """To it, a connection was no use; nobody who waited for `idle` begins at 0."""
+        kept(34 * DAY)
+        fields = json.loads(places.IDLENESS.read_text())
+        for name in ("connection", "episode", "told"):
+            del fields["containers"]["lqchen"][name]
+        places.IDLENESS.write_text(json.dumps(fields))
+        assert unused_for(with_(idle_days=30), "lqchen") == pytest.approx(34 * DAY, abs=5)
+        assert read_record().containers["lqchen"].told == ()
+
     @pytest.mark.parametrize(
         "text",
         ["", "{", "[]", "null", "7", '{"boot":1}', "[" * 100_000, "\0", '{"containers":{"a":1}}',
