@@ -35,6 +35,8 @@ ENABLED_UNITS = (
 )  # fmt: skip
 LOADED = ("lxc-gpu-watch.service", "lxc-gpu-loaded.service")
 """What has its code loaded all the time."""
+COUNTING = ("lxc-gpu-announced.timer",)
+"""Counts from when its service ended: one that an older release passed over never did."""
 AT_WORK = ("lxc-gpu-spares.service", "lxc-gpu-snapshots.service")
 """What may just be at work, and would go on without its code."""
 AT_BOOT = ("lxc-gpu-come-back.service", "lxcfs.service")
@@ -143,7 +145,7 @@ def _server(steps: Steps, options: argparse.Namespace) -> None:
     _units(steps)
     if new_code:
         places.ROUND_SINCE_BOOT.unlink(missing_ok=True)  # what an upgrade changes is no drift
-        command.run(["systemctl", "try-restart", *LOADED])
+        command.run(["systemctl", "try-restart", *LOADED, *COUNTING])
     _sshd(steps)
     _kernel_settings(steps)
     _apparmor(steps)
@@ -230,7 +232,8 @@ def state_machine(url: str) -> tuple[str, str]:
 
 
 def _units(steps: Steps) -> None:
-    changed = [steps.file(path, source.read_text()) for path, source in _unit_files()]
+    changed = [_remove_others(steps)]
+    changed += [steps.file(path, source.read_text()) for path, source in _unit_files()]
     for account in pwd.getpwall():
         if (shared := account.pw_name in SERVICES) or account.pw_shell == USERS_SHELL:
             limits = slices.LIMITS_FOR_ALL if shared else slices.LIMITS
@@ -246,6 +249,23 @@ def _units(steps: Steps) -> None:
         if not command.run(["systemctl", "is-enabled", "--quiet", unit], check=False).ok:
             steps.say(f"enable {unit}")
             command.run(["systemctl", "enable", "--quiet", unit])
+
+
+def _remove_others(steps: Steps) -> bool:
+    """Remove another release's units, which would fail again and again. Whether there were any.
+
+    By what they run, as a sysadmin may have units with such a name, too.
+    """
+    found = list[Path]()
+    for service in sorted(UNIT_FOLDER.glob("lxc-gpu-*.service")):
+        runs = re.search(rf"^ExecStart={places.EXECUTABLES}/([\w-]+)", service.read_text(), re.M)
+        if runs and not (places.EXECUTABLES / runs[1]).exists():
+            starters = (service.with_suffix(f".{kind}") for kind in ("timer", "socket", "path"))
+            found += [*(path for path in starters if path.exists()), service]
+    for path in found:
+        command.run(["systemctl", "disable", "--now", "--quiet", path.name], check=False)
+        steps.remove(path)
+    return bool(found)
 
 
 def _unit_files() -> list[tuple[Path, Path]]:
@@ -345,6 +365,7 @@ def _address_of(name: str) -> str:
 
 
 def _undo(steps: Steps) -> None:
+    _remove_others(steps)
     for unit in (*ENABLED_UNITS, AT_BOOT[0]):
         command.run(["systemctl", "disable", "--now", "--quiet", unit], check=False)
     command.run(["systemctl", "stop", *AT_WORK], check=False)

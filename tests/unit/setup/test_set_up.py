@@ -2,12 +2,16 @@
 
 import fcntl
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
-from installation import release, script, steps
+from installation import gpu_server, release, script, steps
 from installation.steps import Steps
+
+from reconciler.host import places
+from state import command
 
 SETUP = Path(__file__).resolve().parents[3] / "setup"
 
@@ -47,6 +51,51 @@ def test_what_runs_keeps_its_release(tmp_path, monkeypatch):
     release.retire(Steps())
     assert release.RELEASE.resolve() == new
     assert sorted(release.RELEASES.iterdir()) == [new, used]
+
+
+class TestUnitsOfAnotherRelease:
+    """Left by a newer one, to which this checkout's is the older."""
+
+    @pytest.fixture
+    def units(self, tmp_path, monkeypatch):
+        """Units of this checkout and one of another; `systemctl` writes down what it is told."""
+        folder, executables = tmp_path / "units", tmp_path / "executables"
+        shutil.copytree(SETUP / "units", folder)
+        shutil.copytree(SETUP / "executables", executables)
+        for path in folder.glob("lxc-gpu-*.service"):
+            path.write_text(path.read_text().replace(str(places.EXECUTABLES), str(executables)))
+        monkeypatch.setattr(gpu_server, "UNIT_FOLDER", folder)
+        monkeypatch.setattr(places, "EXECUTABLES", executables)
+        stub = tmp_path / "systemctl"
+        stub.write_text(f'#!/bin/sh\necho "$@" >>{tmp_path}/told\n')
+        stub.chmod(0o755)
+        monkeypatch.setattr(command, "SEARCH_PATH", f"{tmp_path}:{command.SEARCH_PATH}")
+        return folder
+
+    def test_go_with_what_starts_them(self, units, tmp_path):
+        before = set(units.iterdir())
+        runs = f"[Service]\nExecStart={tmp_path}/executables/dream %i\n"
+        (units / "lxc-gpu-dream.service").write_text(runs)
+        (units / "lxc-gpu-dream.timer").write_text("[Timer]\n")
+        (units / "lxc-gpu-own.service").write_text("[Service]\nExecStart=/usr/bin/true\n")
+        assert gpu_server._remove_others(Steps())
+        assert set(units.iterdir()) == before | {units / "lxc-gpu-own.service"}
+        told = (tmp_path / "told").read_text().splitlines()
+        assert told == [
+            "disable --now --quiet lxc-gpu-dream.timer",
+            "disable --now --quiet lxc-gpu-dream.service",
+        ]
+
+    def test_ones_own_stay(self, units, tmp_path):
+        before = set(units.iterdir())
+        assert not gpu_server._remove_others(Steps())
+        assert set(units.iterdir()) == before
+        assert not (tmp_path / "told").exists()
+
+    @pytest.mark.parametrize("name", ["announced", "reservations", "loaded"])
+    def test_of_this_one_an_older_one_passes_over(self, name):
+        unit = (SETUP / f"units/lxc-gpu-{name}.service").read_text()
+        assert f"\nConditionPathExists={places.EXECUTABLES}/{name}\n" in unit
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root sets a machine up")
