@@ -77,9 +77,11 @@ class TestUnitsOfAnotherRelease:
         runs = f"[Service]\nExecStart={tmp_path}/executables/dream %i\n"
         (units / "lxc-gpu-dream.service").write_text(runs)
         (units / "lxc-gpu-dream.timer").write_text("[Timer]\n")
-        (units / "lxc-gpu-own.service").write_text("[Service]\nExecStart=/usr/bin/true\n")
+        own, nowhere = units / "lxc-gpu-own.service", units / "lxc-gpu-nowhere.service"
+        own.write_text("[Service]\nExecStart=/usr/bin/true\n")
+        nowhere.symlink_to("/nowhere")
         assert gpu_server._remove_others(Steps())
-        assert set(units.iterdir()) == before | {units / "lxc-gpu-own.service"}
+        assert set(units.iterdir()) == before | {own, nowhere}
         told = (tmp_path / "told").read_text().splitlines()
         assert told == [
             "disable --now --quiet lxc-gpu-dream.timer",
