@@ -258,7 +258,8 @@ def _remove_others(steps: Steps) -> bool:
     """
     found = list[Path]()
     for service in sorted(UNIT_FOLDER.glob("lxc-gpu-*.service")):
-        runs = re.search(rf"^ExecStart={places.EXECUTABLES}/([\w-]+)", read_text(service) or "", re.M)
+        text = read_text(service) or ""
+        runs = re.search(rf"^ExecStart={places.EXECUTABLES}/([\w-]+)", text, re.M)
         if runs and not (places.EXECUTABLES / runs[1]).exists():
             starters = (service.with_suffix(f".{kind}") for kind in ("timer", "socket", "path"))
             found += [*(path for path in starters if path.exists()), service]
