@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Final
 
 from state.errors import LxcGpuError
 
@@ -32,23 +31,20 @@ class Verb(StrEnum):
     TOLD = "told"
 
 
-SEE_HELP: Final = "Try `help`: ssh SERVER-manage help"
-SET: Final = re.compile("")
+SEE_HELP = "Try `help`: ssh SERVER-manage help"
+SET = ""
 """For options that are only set or not."""
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,59}", re.ASCII)
-_TEMPLATE = re.compile(r"[a-z0-9][a-z0-9.-]{0,60}", re.ASCII)
-_PORT = re.compile(
-    r"[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]",
-    re.ASCII,
-)
+_NAME = r"[a-z0-9][a-z0-9._-]{0,59}"
+_TEMPLATE = r"[a-z0-9][a-z0-9.-]{0,60}"
+_PORT = r"[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]"
 _PATH = "[^\\x00-\\x1f\\x7f\\ud800-\\udfff]+"
-_PATHS = re.compile(f"{_PATH}(\n{_PATH})*")
-_TOKEN = re.compile(r"[0-9a-f]{8}", re.ASCII)
-_IDENTS = re.compile(r"[0-9a-f]{12}(\n[0-9a-f]{12}){0,199}", re.ASCII)
+_PATHS = f"{_PATH}(\n{_PATH})*"
+_CONFIRM = r"[0-9a-f]{8}"
+_IDENTS = r"[0-9a-f]{12}(\n[0-9a-f]{12}){0,199}"
 
-_WORDS = re.compile(r"[!-~]{1,60}( [!-~]{1,60}){0,19}", re.ASCII)
+_WORDS = r"[!-~]{1,60}( [!-~]{1,60}){0,19}"
 
-OPTIONS: Mapping[Verb, Mapping[str, re.Pattern[str]]] = {
+OPTIONS: Mapping[Verb, Mapping[str, str]] = {
     Verb.START: {"quick": SET, "announced": SET},
     Verb.STOP: {"announced": SET, "idle": SET},
     Verb.PORT: {"port": _PORT, "remove": SET, "udp": SET},
@@ -58,7 +54,7 @@ OPTIONS: Mapping[Verb, Mapping[str, re.Pattern[str]]] = {
         "list": SET,
         "remove": SET,
         "to-stdout": SET,
-        "confirm": _TOKEN,
+        "confirm": _CONFIRM,
     },
     Verb.RECOVER: {
         "name": _NAME,
@@ -66,15 +62,15 @@ OPTIONS: Mapping[Verb, Mapping[str, re.Pattern[str]]] = {
         "from-stdin": SET,
         "undo": SET,
         "forget": SET,
-        "confirm": _TOKEN,
+        "confirm": _CONFIRM,
     },
-    Verb.REGISTER: {"template": _TEMPLATE, "confirm": _TOKEN},
+    Verb.REGISTER: {"template": _TEMPLATE, "confirm": _CONFIRM},
     Verb.REBUILD: {
         "template": _TEMPLATE,
         "keep-home": SET,
         "undo": SET,
         "forget": SET,
-        "confirm": _TOKEN,
+        "confirm": _CONFIRM,
     },
     Verb.TOLD: {"ids": _IDENTS},
     Verb.RESERVE: {
@@ -90,7 +86,7 @@ OPTIONS: Mapping[Verb, Mapping[str, re.Pattern[str]]] = {
     Verb.RELEASE: {"what": _WORDS},
     Verb.NOTIFY: {"what": _WORDS, "stop": SET},
 }
-"""What each verb takes; the values that are possible."""
+"""What each verb takes; the values that are possible, as patterns of `re`."""
 ARGUMENTS: Mapping[Verb, str] = {
     Verb.PORT: "port",
     Verb.SNAPSHOT: "name",
@@ -101,7 +97,7 @@ MORE: Mapping[Verb, str] = {Verb.RECOVER: "paths"}
 """The option that all further ones stand for, each in a line."""
 
 
-IN_WORDS: Final = frozenset({Verb.RESERVE, Verb.RELEASE, Verb.NOTIFY})
+IN_WORDS = frozenset({Verb.RESERVE, Verb.RELEASE, Verb.NOTIFY})
 """What is said in several words, whose quotation marks ssh takes away: `--from tomorrow 9:00`."""
 
 
@@ -120,16 +116,16 @@ def parse(verb: Verb, words: Sequence[str]) -> dict[str, str]:
         name, equals, value = word[2:].partition("=") if word[:2] == "--" else alone
         if name not in known or name in options:
             raise _unknown(verb, word)
-        if known[name] is not SET and not equals:
+        if known[name] != SET and not equals:
             if not left:
                 raise LxcGpuError("usage", f"`{word}` needs a value.", _try_help(verb))
             value = left.pop(0)
-        if not known[name].fullmatch(value):
+        if not re.fullmatch(known[name], value):
             raise _bad(verb, name, value)
         options[name] = value
     if more:
         paths = "\n".join(more)
-        if MORE[verb] in options or not known[MORE[verb]].fullmatch(paths):
+        if MORE[verb] in options or not re.fullmatch(known[MORE[verb]], paths):
             raise _bad(verb, MORE[verb], more[0])
         options[MORE[verb]] = paths
     return options

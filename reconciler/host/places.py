@@ -94,7 +94,6 @@ CLOCK_SEEN = RUN / "clock-seen.json"
 """How far the wall clock is ahead of the boot's, and since when (`shells.units.clock`)."""
 UNDERTAKINGS = RUN / "undertakings"
 """How the last work on each user's file system went."""
-ROOT_SOCKET = RUN / "root.sock"
 
 EXECUTABLES = Path("/usr/local/lib/lxc-gpu")
 LOGIN_SHELL = EXECUTABLES / "login-shell"

@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from reconciler.host.places import ROOT_SOCKET
 from shells.helper.request import Request, encode
 from state.errors import LxcGpuError, Remedy
 from state.wire import messages
 
+ROOT_SOCKET = "/run/lxc-gpu/root.sock"
 SOON, SELDOM = 0.2, 3.0
 """Seconds until it is asked again, at first and in the end: each time is a program of root's."""
 Show = Callable[[messages.Progress], None]
@@ -31,7 +31,7 @@ def ask(
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         try:
-            connection.connect(str(ROOT_SOCKET))
+            connection.connect(ROOT_SOCKET)
         except OSError as error:
             raise LxcGpuError(
                 "helper-down",

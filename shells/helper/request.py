@@ -7,6 +7,7 @@ may come one descriptor of the asker's: for an archive to read or to write, or f
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -66,7 +67,7 @@ def decode(line: bytes) -> Request:
             raise ValueError
         known = OPTIONS.get(Verb(verb), {})
         for name, value in options.items():
-            if not known[name].fullmatch(value):
+            if not re.fullmatch(known[name], value):
                 raise ValueError
         return Request(Verb(verb), user, options)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -13,9 +13,12 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 from state.errors import LxcGpuError, Remedy
+
+TYPE_CHECKING = False  # typing itself is slow to load, and a login waits
+if TYPE_CHECKING:
+    from typing import Any
 
 LONGEST_LINE = 1_000_000
 """Bytes; a longer line is no message of ours."""
@@ -27,8 +30,8 @@ MOST_KEY_DAYS = 3000
 """Keys whose last day a server remembers and reports."""
 MOST_DRIFT = 20
 """Drifts that a server remembers and reports."""
-_FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
-_DAY = re.compile(r"20\d\d-[01]\d-[0-3]\d", re.ASCII)
+_FINGERPRINT = r"SHA256:[A-Za-z0-9+/]{43}"
+_DAY = r"20[0-9][0-9]-[01][0-9]-[0-3][0-9]"
 
 
 @dataclass(frozen=True)
@@ -197,7 +200,8 @@ def _build(kind: type[Message], fields: Mapping[str, Any]) -> Message:
 def _days(value: Mapping[str, Any]) -> dict[str, str]:
     """Days by fingerprint; whatever else stands there is left out."""
     pairs = list(value.items())[-MOST_KEY_DAYS:]
-    return {key: day for key, day in pairs if _FINGERPRINT.fullmatch(key) and _DAY.fullmatch(day)}
+    valid = re.compile(f"{_FINGERPRINT} {_DAY}")
+    return {key: day for key, day in pairs if valid.fullmatch(f"{key} {day}")}
 
 
 def _moment(value: Any) -> float:

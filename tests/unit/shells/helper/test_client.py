@@ -23,7 +23,7 @@ def helper(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[Callable[[socket.socket], object]], None]:
     """Has connections answered so, one after the other, as systemd or the root helper does."""
-    monkeypatch.setattr(client, "ROOT_SOCKET", tmp_path / "root.sock")
+    monkeypatch.setattr(client, "ROOT_SOCKET", str(tmp_path / "root.sock"))
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(str(tmp_path / "root.sock"))
     listening.listen()
