@@ -26,6 +26,7 @@ from tests.integration.sshd import ssh_key
 from tests.integration.web import KEY, OTHER, PEOPLE, Web, make_web
 from tests.patience import eventually
 from webui.application import assemble, build
+from webui.config import MailConfig
 from webui.doctor.iam import Iam
 from webui.doctor.mail import NO_MAIL, mail, reachable
 from webui.doctor.repository import whole
@@ -706,13 +707,15 @@ def test_nothing_that_a_commit_says_breaks_a_page(web):
 
 
 def wish(web: Web, *kinds: str, page: str = "lqchen", **fields: str):
-    typed = {"login": "LQChen", "password": "right horse", "kind": [*kinds], **fields}
+    typed = {"login": "LQChen", "password": "right horse", "shown": "yes", "kind": [*kinds]}
+    typed |= fields
     return web.app.test_client().post(f"/user/{page}/mail", data=typed)
 
 
 def wished(web: Web, page: str = "lqchen") -> set[str]:
-    """What has a mark on the page."""
-    return set(re.findall(r'value="([a-z-]+)" checked', get(web, f"/user/{page}/mail")))
+    """What has a mark, for who typed the password."""
+    shown = wish(web, page=page, shown="").get_data(as_text=True)
+    return set(re.findall(r'value="([a-z-]+)" checked', shown))
 
 
 def test_everybody_says_which_mail_they_want(web):
@@ -727,6 +730,28 @@ def test_everybody_says_which_mail_they_want(web):
     stopped = web.parts.sending.wishes.stopped("lqchen")
     assert {kind.value for kind in stopped} == every - {"idle", "gpus-free"}
     assert web.app.test_client().get("/user/LQChen/mail").headers["Location"] == "/user/lqchen/mail"
+
+
+def test_which_mail_somebody_wants_and_has_no_address_for_is_theirs_to_know(web, directory):
+    save(web)
+    wish(web, "gpus-free")
+    mails = MailConfig.model_validate({"host": "mail.example.org", "from": "gpu@example.org"})
+    config = web.parts.config.model_copy(update={"mail": mails})
+    parts = assemble(config)
+    web = replace(web, app=build(config, parts), parts=parts)
+    slapd.modify(directory, "Lequn Chen", mail="nowhere")
+    try:
+        web.parts.roll.refresh()
+        strangers = [wish(web, shown="", password="wrong"), wish(web, shown="", **ANN)]
+        assert [answer.status_code for answer in strangers] == [403, 422]
+        said = [answer.get_data(as_text=True) for answer in strangers]
+        for page in (get(web, "/user/lqchen/mail"), get(web, "/user/lqchen"), *said):
+            assert "gpus-free" not in page
+            assert "no mail address for you" not in page
+        assert "no mail address for you" in wish(web, shown="").get_data(as_text=True)
+        assert wished(web) == {"gpus-free"}
+    finally:
+        slapd.modify(directory, "Lequn Chen", mail="lqchen@example.org")
 
 
 @pytest.mark.parametrize(

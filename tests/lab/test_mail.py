@@ -120,11 +120,13 @@ class TestMail:
         self, mailing: Fleet, gpu17: Host
     ) -> None:
         post = f"curl -sS -o /dev/null -w '%{{http_code}} %{{redirect_url}}' {PAGE}/mail"
-        form = f"-d login={LQCHEN.login} -d kind=gpus-free --data-urlencode 'password="
+        login = f"-d login={LQCHEN.login} --data-urlencode 'password="
+        form = f"-d shown=yes -d kind=gpus-free {login}"
         assert mailing.types(f"{post} {form}wrong'").stdout.startswith("403")
         saved = mailing.types(f"{post} {form}{LQCHEN.password}'")
         assert saved.stdout == f"303 {PAGE}/mail?saved=yes"
-        shown = mailing.types(f"curl -sS {PAGE}/mail").stdout
+        assert "gpus-free" not in mailing.types(f"curl -sS {PAGE}/mail").stdout
+        shown = mailing.types(f"curl -sS {PAGE}/mail {login}{LQCHEN.password}'").stdout
         assert 'value="gpus-free" checked' in shown
         assert 'value="idle" checked' not in shown
         say(gpu17, "idle", "start-1")

@@ -19,7 +19,7 @@ from webui.directory.login import ForeignLoginError
 from webui.directory.logins import read
 from webui.monitor.shown import usage
 from webui.monitor.shown.holdings import holdings
-from webui.pages.mail import as_kinds, mail_form, mail_off, save_wishes
+from webui.pages.mail import as_kinds, mail_form, mail_off, own_form, save_wishes
 from webui.pages.monitor_history import this_week
 from webui.pages.saving import Form, ProofError, SlowDownError, problem_lines, save
 from webui.pages.servers import cards
@@ -150,7 +150,7 @@ def save_keys(name: str) -> AnyResponse | tuple[str, int] | Response:
 
 @iam.get("/user/<name>/mail")
 def mail(name: str) -> AnyResponse | str | tuple[str, int]:
-    """Which mail somebody gets."""
+    """Who wants to see which mail they get says who they are."""
     own = _own(name)
     if own is None:
         return _no_login()
@@ -163,14 +163,17 @@ def mail(name: str) -> AnyResponse | str | tuple[str, int]:
 
 @iam.post("/user/<name>/mail")
 def save_mail(name: str) -> AnyResponse | tuple[str, int] | Response:
-    """Keep which mail somebody wants; or the same form again, with what is wrong."""
+    """Show to somebody which mail they want, or keep it; or the form again, with what is wrong."""
     own = _own(name)
     if own is None:
         return _no_login()
     typed, parts, source = request.form, services(), source_address()
-    login, wanted = typed.get("login", "").strip(), as_kinds(typed.getlist("kind"))
-    password = typed.get("password", "")
+    login, password = typed.get("login", "").strip(), typed.get("password", "")
+    wanted = as_kinds(typed.getlist("kind")) if typed.get("shown") == "yes" else None
     try:
+        if wanted is None:
+            form = _in_turn(lambda: own_form(parts, own, login, password, source))
+            return Response(render_template("mail.html", form=form))
         _in_turn(lambda: save_wishes(parts, own, login, password, wanted, source))
     except LxcGpuError as error:
         form = mail_form(parts, own, login, wanted, error)
@@ -226,7 +229,7 @@ def _render(page: UserPage, form: Form, problem: Trouble | None, removed: str = 
         "user.html", page=page, form=form, problem=problem, reading=reading,
         removed=next((c for c in page.cards if c.fingerprint == removed), None),
         closed=_closed(page), failures=own, **_monitor(page),
-        mail_off=mail_off(services(), page.name),
+        mail_off=mail_off(services()),
         troubles=[card for card in troubles if card.lines and card.name not in own],
     )  # fmt: skip
 

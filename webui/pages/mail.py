@@ -1,9 +1,11 @@
-"""Mail to somebody: which kinds one wants, said behind the password."""
+"""Mail to somebody: which kinds one wants, said and shown behind the password only."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 from state.edits.users import name_of
 from state.errors import LxcGpuError
@@ -16,14 +18,16 @@ from webui.services import Services
 
 log = logging.getLogger(__name__)
 
+NO_ADDRESS = "The directory has no mail address for you that can be used, so nothing is sent."
+
 
 @dataclass(frozen=True)
 class MailForm:
     """The form as it is shown. The password is never part of it."""
 
     user: str
-    boxes: tuple[tuple[str, str, bool], ...]
-    """Name, words, and whether the person wants it."""
+    boxes: tuple[tuple[str, str, bool], ...] = ()
+    """Name, words, and whether the person wants it; none before they said who they are."""
     login: str = ""
     problem: LxcGpuError | None = None
     saved: bool = False
@@ -40,16 +44,24 @@ def mail_form(
     *,
     saved: bool = False,
 ) -> MailForm:
-    """The form of `user`; `wanted` is what was just sent, if that could not be saved."""
-    try:
-        stopped = parts.sending.wishes.stopped(user)
-    except LxcGpuError as error:
-        stopped, problem = frozenset(), problem or error
-    boxes = tuple(
-        (kind.value, words, kind not in stopped if wanted is None else kind.value in wanted)
-        for kind, words in KINDS.items()
-    )
-    return MailForm(user, boxes, login, problem, saved, mail_off(parts, user))
+    """The form of `user`; `wanted` has marks, and None is for who may be anybody."""
+    boxes: tuple[tuple[str, str, bool], ...] = ()
+    if wanted is not None:
+        boxes = tuple((kind.value, words, kind.value in wanted) for kind, words in KINDS.items())
+    return MailForm(user, boxes, login, problem, saved, mail_off(parts))
+
+
+def own_form(parts: Services, page: str, login: str, password: str, source: str) -> MailForm:
+    """The form as its owner sees it. LxcGpuError, worded for the person, for anybody else."""
+    with _refusals_told(login, source):
+        _authenticate(parts, page, login, password, source)
+        stopped = parts.sending.wishes.stopped(page)
+    wanted = frozenset(kind.value for kind in KINDS if kind not in stopped)
+    form = mail_form(parts, page, login, wanted)
+    addresses = parts.sending.addresses()
+    if not form.off and addresses is not None and page not in addresses:
+        form = replace(form, off=NO_ADDRESS)
+    return form
 
 
 def save_wishes(
@@ -59,35 +71,42 @@ def save_wishes(
 
     LxcGpuError, worded for the person at the form, if nothing was saved.
     """
-    try:
-        person = authenticate(parts, login, password, source)
-        own = name_of(parts.source.newest().state, person.login, person.directory_id)
-        if own != page:
-            raise OtherPageError(
-                own or "",
-                person.login,
-                f"You logged in as {person.login}, and this is the page of {page}.",
-                f"Yours is /user/{own}/mail." if own else "Save a key first: then you have one.",
-            )
-        parts.roll.met(page, person.mail)
+    with _refusals_told(login, source):
+        _authenticate(parts, page, login, password, source)
         stopped = [kind for kind in KINDS if kind.value not in wanted]
         parts.sending.wishes.save(page, stopped)
+    events.info(log, Code.WISHES, user=page, stopped=",".join(stopped), source=source)
+
+
+def _authenticate(parts: Services, page: str, login: str, password: str, source: str) -> None:
+    person = authenticate(parts, login, password, source)
+    own = name_of(parts.source.newest().state, person.login, person.directory_id)
+    if own != page:
+        raise OtherPageError(
+            own or "",
+            person.login,
+            f"You logged in as {person.login}, and this is the page of {page}.",
+            f"Yours is /user/{own}/mail." if own else "Save a key first: then you have one.",
+        )
+    parts.roll.met(page, person.mail)
+
+
+@contextmanager
+def _refusals_told(login: str, source: str) -> Iterator[None]:
+    try:
+        yield
     except LxcGpuError as error:
         said = {"code": error.code, "details": error.details or error.message}
         events.warning(log, Code.REFUSED, user=plain(login), source=source, **said)
         raise
-    events.info(log, Code.WISHES, user=page, stopped=",".join(stopped), source=source)
 
 
-def mail_off(parts: Services, user: str) -> str:
-    """Why this user gets no mail at present, in words; empty if there is no reason."""
+def mail_off(parts: Services) -> str:
+    """Why nobody gets any mail at present, in words; empty if there is no reason."""
     if parts.config.mail is None:
         return "This page sends no mail: your sysadmin has named no mail server."
     if not parts.config.looks_up:
         return "This page can't look up where mail goes: it has no account of the directory's."
-    addresses = parts.sending.addresses()
-    if addresses is not None and user not in addresses:
-        return "The directory has no mail address for you that can be used, so nothing is sent."
     return ""
 
 
