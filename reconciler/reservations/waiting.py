@@ -12,9 +12,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from reconciler.host import places
+from reconciler.host.in_words import moment
 from reconciler.host.locks import ACCOUNTS, lock
+from reconciler.notices import kept as notices
+from reconciler.notices.notebook import Said
 from state import files
 from state.errors import LxcGpuError
+from state.wire.notices import Notice, NoticeKind
 
 MOST = 3
 """Things that one user may wait for on one server."""
@@ -106,6 +110,34 @@ def forget(user: str) -> None:
         everybody = read()
         if own := everybody.of(user):
             write(everybody.without(*own))
+
+
+def untold(user: str, now: float) -> list[str]:
+    """What the user waited for and no mail told them yet, in lines; perhaps there is no mail.
+
+    None where notices can't be read, which their writers report.
+    """
+    with suppress(LxcGpuError):
+        return [_untold(said.notice) for said in _met(user) if said.is_open(now)]
+    return []
+
+
+def forget_untold(user: str) -> None:
+    """The user has read it. LxcGpuError if notices can't be read."""
+    for said in _met(user):
+        notices.withdraw(user, NoticeKind.GPUS_FREE, said.about)
+
+
+def _met(user: str) -> list[Said]:
+    kind = NoticeKind.GPUS_FREE
+    everything = notices.read().said
+    return [s for s in everything if s.open and (s.notice.user, s.notice.kind) == (user, kind)]
+
+
+def _untold(notice: Notice) -> str:
+    gpus, model = notice.facts.gpus, f" ({notice.facts.model})" * bool(notice.facts.model)
+    what, were = ("1 GPU", "was") if gpus == 1 else (f"{gpus} GPUs", "were")
+    return f"You waited for GPUs: {what}{model} {were} free on {moment(notice.made)}."
 
 
 def in_words(wait: Wait) -> str:

@@ -8,6 +8,7 @@ from reconciler.load.idleness import unused_for
 from reconciler.nvidia import nodes
 from reconciler.plan import Tell
 from reconciler.requests import login, power
+from reconciler.reservations import waiting
 from reconciler.reservations.sight import sight
 from shells.verbs import Asked, facts, forwards_of, idle_facts, words
 from shells.verbs.ports import line
@@ -25,13 +26,15 @@ def answer(asked: Asked, tell: Tell) -> messages.Answer:
     text = words.started(
         view, user, view.residents[user], was_running=started.was_running, why_not=why_not
     )
+    now = time.time()
     idle = unused_for(view, user) if started.was_running else None
     lines = [
         *(f"Note: {note}" for note in started.notes),
         text,
         *line(forwards_of(user)),
         *words.announced(view),
-        *sight(view, time.time()).lines(user, [card.uuid for card in nodes.cards()]),
+        *sight(view, now).lines(user, [card.uuid for card in nodes.cards()]),
+        *waiting.untold(user, now),
         *([] if idle is None else [words.last_used(view, user, idle)]),
     ]
     more = {

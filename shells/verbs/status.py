@@ -17,6 +17,7 @@ from reconciler.plan import Tell
 from reconciler.requests import container_use, devices, power
 from reconciler.requests.container_use import DiskUse, MountSeen
 from reconciler.requests.power import Power
+from reconciler.reservations import waiting
 from reconciler.reservations.sight import sight
 from reconciler.systems.inventory import Systems, systems_of
 from shells.verbs import Asked, facts, forwards_of, idle_facts, words
@@ -36,7 +37,8 @@ def answer(asked: Asked, tell: Tell) -> messages.Answer:
     seen = devices.seen(view, user) if now.running else {}
     idle = unused_for(view, user) if now.running else None
     stopped = idle_stop.stopped(user)
-    systems, work, reserved = systems_of(view, user), last(user), sight(view, time.time())
+    systems, work, looked = systems_of(view, user), last(user), time.time()
+    reserved = sight(view, looked)
     lines = [
         f"Your container on {view.server}: {'running' if now.running else 'stopped'}",
         *(_running(now, most, limits, cpus) if now.running else []),
@@ -52,6 +54,7 @@ def answer(asked: Asked, tell: Tell) -> messages.Answer:
         *line(forwards_of(user)),
         *words.announced(view),
         *reserved.lines(user, [card.uuid for card in nodes.cards()]),
+        *waiting.untold(user, looked),
         *([] if idle is None else [words.last_used(view, user, idle)]),
         *([] if now.running else [f"Start it:  ssh {view.server}-manage"]),
     ]

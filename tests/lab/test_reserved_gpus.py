@@ -251,6 +251,9 @@ class TestWaiting:
         assert (user, kind) == ("ann", "gpus-free")
         assert says(fleet, "notify", "ann") == "You wait for nothing here.\n"
         assert not reserved.sh("test -e /var/lib/lxc-gpu/waiting.json", check=False).ok
+        assert "You waited for GPUs: 2 GPUs" in says(fleet, "status", "ann"), "mail or no mail"
+        says(fleet, "notify --stop", "ann")
+        assert "You waited for GPUs" not in says(fleet, "status", "ann")
 
     def test_says_what_is_free_now_and_what_never_is(self, fleet: Fleet, reserved: Host) -> None:
         done = fleet.types("ssh gpu17-manage notify 3")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 from reconciler.host.in_words import moment
 from reconciler.host.published import current_view, resident_of
@@ -34,6 +35,8 @@ def answer(asked: Asked, tell: Tell) -> messages.Answer:
     own = waiting.read().at(now).of(user)
     if "stop" in asked.options:
         waiting.change(lambda everybody: everybody.without(*everybody.of(user)), now)
+        with suppress(LxcGpuError):
+            waiting.forget_untold(user)
         lines = [f"You wait no more for {waiting.in_words(each)}." for each in own]
         return _answer(lines or ["You waited for nothing here."], ())
     lines = [f"You wait for {waiting.in_words(each)}, since {moment(each.since)}." for each in own]

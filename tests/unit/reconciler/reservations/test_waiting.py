@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from reconciler.host import places
+from reconciler.notices import kept as notices
+from reconciler.notices.notebook import DAY
 from reconciler.reservations import waiting
 from reconciler.reservations.waiting import LONGEST, MOST, Wait, Waiting
 from state.errors import LxcGpuError
+from state.wire.notices import Facts, NoticeKind
 
 NOW = 1_800_000_000.0
 MINE = Wait("lqchen", 2, "a100", NOW)
@@ -20,6 +24,7 @@ HERS = Wait("ann", 1, "", NOW + 1)
 @pytest.fixture(autouse=True)
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(places, "WAITING", tmp_path / "waiting.json")
+    monkeypatch.setattr(places, "NOTICES", tmp_path / "notices.json")
     monkeypatch.setattr(places, "LOCKS", tmp_path / "locks")
     return places.WAITING
 
@@ -52,6 +57,27 @@ def test_a_most_for_each() -> None:
 def test_nobody_waits_for_ever() -> None:
     assert Waiting((MINE, HERS)).at(NOW + LONGEST) == Waiting((HERS,))
     assert Waiting((MINE,)).at(NOW - LONGEST) == Waiting(), "from before a clock was set back"
+
+
+def test_what_one_waited_for_is_said_as_long_as_no_mail_told_it() -> None:
+    now = time.time()
+    free = NoticeKind.GPUS_FREE
+    notices.say("ann", free, "1", Facts(gpus=2, model="A100"))
+    notices.say("ann", free, "2", Facts(gpus=1))
+    notices.say("ann", NoticeKind.IDLE, "3", Facts(at=now))
+    notices.say("bob", free, "1", Facts(gpus=4))
+    one, other = waiting.untold("ann", now)
+    assert one.startswith("You waited for GPUs: 2 GPUs (A100) were free on ")
+    assert other.startswith("You waited for GPUs: 1 GPU was free on ")
+    assert waiting.untold("ann", now + 8 * DAY) == waiting.untold("cy", now) == []
+    (mailed,) = [n.id for n in notices.open_notices() if n.user == "ann" and n.facts.gpus == 2]
+    notices.accept([mailed], now)
+    assert waiting.untold("ann", now) == [other]
+    waiting.forget_untold("ann")
+    assert waiting.untold("ann", now) == []
+    assert len(waiting.untold("bob", now)) == 1
+    places.NOTICES.write_text("{")
+    assert waiting.untold("bob", now) == []
 
 
 @pytest.mark.parametrize(
