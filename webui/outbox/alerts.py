@@ -147,15 +147,21 @@ def _judge_round(server: str, standing: Standing, judge: _Judge) -> None:
     judge(Trouble(server, Kind.FAILING), bool(report.refused or report.failures), words)
 
 
-def after(known: Known, sight: Sight, servers: Collection[str], now: float) -> tuple[Known, News]:
-    """What is known after a look, and what to say. What concerns no server of ours is forgotten."""
+def after(
+    known: Known, sight: Sight, servers: Collection[str], now: float, *, quiet: bool = False
+) -> tuple[Known, News]:
+    """What is known after a look, and what to say. What concerns no server of ours is forgotten.
+
+    When `quiet`, what there is to say waits.
+    """
     said = {t: words for t, words in known.said.items() if t.server in servers}
     otherwise = {t for t in sight.wrong if t not in said} | {t for t in sight.well if t in said}
     unsure = {t for t in known.since if t not in sight.wrong and t not in sight.well}
     since = {
         t: min(known.since.get(t, now), now) for t in otherwise | unsure if t.server in servers
     }
-    due = sorted(t for t in otherwise if t in since and now - since[t] >= LASTS[t.kind])
+    ready = (t for t in otherwise if t in since and now - since[t] >= LASTS[t.kind])
+    due = [] if quiet else sorted(ready)
     begun = tuple(sight.wrong[t] for t in due if t not in said)
     over = tuple(_over(t) for t in due if t in said)
     for trouble in due:

@@ -13,6 +13,9 @@ from webui.outbox import alerts
 from webui.outbox.alerts import Kind, Known, Sight, Trouble
 from webui.outbox.letters import Letter
 
+PAUSE = 600.0
+"""Seconds from one letter to the next: a server that makes troubles up hides no other's."""
+
 
 @dataclass(frozen=True)
 class Said:
@@ -38,8 +41,9 @@ class Watch:
         OSError if that can't be kept: then it is as if nobody had looked.
         """
         before = self._read() if self._known is None else self._known
-        known, news = alerts.after(before, sight, servers, now)
         newest = self.newest
+        quiet = newest is not None and 0 <= now - newest.at < PAUSE
+        known, news = alerts.after(before, sight, servers, now, quiet=quiet)
         if news:
             said = alerts.letter(news, self._public_url)
             newest = Said(f"alert.{secrets.token_hex(8)}", now, said)

@@ -192,6 +192,18 @@ def test_two_hundred_servers_are_one_letter(story: Story) -> None:
     assert "... and 140 more" in story.watch.newest.letter.text
 
 
+def test_a_server_that_makes_troubles_up_writes_no_flood(story: Story) -> None:
+    gone, letters = heard(), 0
+    for number in range(120):
+        disks = tuple(FileSystem(f"/d{n}", 1000, 1) for n in range(number, number + 20))
+        load = ServerLoad(**{**vars(gone.load), "file_systems": disks})
+        letters += len(story.go_on(1, [Seen("gpu17", load, NOW)]))
+    assert 8 <= letters <= 12
+    quiet = [Seen("gpu17", None, NOW), silent("gpu18")]
+    assert len(story.go_on(15, quiet)) == 1
+    assert "gpu18 is silent" in story.watch.newest.letter.text
+
+
 def test_every_kind_lasts_before_it_is_said() -> None:
     assert set(LASTS) == set(Kind)
     known, news = alerts.after(
