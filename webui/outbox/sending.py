@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from threading import Event
@@ -160,6 +161,8 @@ class Sending:
         """Whether forgetting the letter would have it sent once more, however old it is."""
         if message.standing is Standing.ACCEPTED:
             return message.server in self._fleet.state().servers
+        with suppress(OSError):
+            self._watch.said()  # `newest` is read with it
         newest = self._watch.newest
         return newest is not None and message.id.startswith(f"{newest.id}.")
 

@@ -27,7 +27,7 @@ class Said:
 
 
 class Watch:
-    """What sysadmins know; one thread asks."""
+    """What sysadmins know; one thread looks."""
 
     def __init__(self, path: Path, public_url: str) -> None:
         self._path, self._public_url = path, public_url

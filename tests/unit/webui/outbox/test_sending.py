@@ -257,6 +257,7 @@ def test_a_clock_that_is_wrong_for_a_while_sends_nothing_twice(tmp_path, mails, 
         step(sending)
     assert len(mails.letters) == 3
     world.tell, world.ahead = told, 0
+    sending = world.sending(mailing(tmp_path, mails.port))
     for _ in range(10):
         world.now += 60
         sending.heard("gpu17", (notice(1),))
