@@ -73,7 +73,7 @@ def helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Helper]:
     systemctl.write_text("#!/bin/sh\necho ActiveState=active\n")
     systemctl.chmod(0o755)
     monkeypatch.setattr(command, "SEARCH_PATH", f"{tmp_path}:{command.SEARCH_PATH}")
-    monkeypatch.setattr(client, "ROOT_SOCKET", tmp_path / "root.sock")
+    monkeypatch.setattr(client, "ROOT_SOCKET", str(tmp_path / "root.sock"))
     monkeypatch.setattr(announced, "PATIENCE", 0.0)
     places.RUNNING.mkdir()
     for user in USERS:
