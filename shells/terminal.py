@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import TextIO
 
 from state.errors import LxcGpuError
 from state.wire.messages import Progress
-
-TYPE_CHECKING = False  # typing itself is slow to load, and a login waits
-if TYPE_CHECKING:
-    from typing import TextIO
 
 _CLEAR_LINE = "\r\x1b[2K"
 _COLORS = {"red": 31, "green": 32, "yellow": 33, "dim": 2, "bold": 1}

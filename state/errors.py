@@ -5,7 +5,6 @@ Standard library only: the login shell shows these too.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -20,7 +19,6 @@ class Remedy(StrEnum):
     """It stays as it is until somebody changes something."""
 
 
-@dataclass(eq=False)
 class LxcGpuError(Exception):
     """An error that may be shown to anybody.
 
@@ -28,11 +26,16 @@ class LxcGpuError(Exception):
     hint: what to type or do next; details: for the journal only, never for a user's screen.
     """
 
-    code: str
-    message: str
-    hint: str = ""
-    remedy: Remedy = Remedy.PERSON
-    details: str = ""
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        hint: str = "",
+        remedy: Remedy = Remedy.PERSON,
+        details: str = "",
+    ) -> None:
+        self.code, self.message, self.hint = code, message, hint
+        self.remedy, self.details = remedy, details
 
     def __str__(self) -> str:
         return f"{self.message}\n{self.hint}" if self.hint else self.message

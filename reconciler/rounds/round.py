@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from reconciler.host import key_days, locks, places
 from reconciler.host.config import ServerConfig
@@ -53,7 +53,7 @@ def run_round(config: ServerConfig, scope: Scope, tell: Tell, write: Write = eve
     except SupersededError as stopped:
         if (held := suspension()) is None:  # taken back at once: the next round goes on
             held = Suspension("it was, for a moment", time.time(), "somebody")
-        report = replace(_held_still(config, before, held), changes=stopped.changes)
+        report = _held_still(config, before, held)._replace(changes=stopped.changes)
         write_events(before, report, write)
         return report
     report = Report(
@@ -67,7 +67,7 @@ def run_round(config: ServerConfig, scope: Scope, tell: Tell, write: Write = eve
         key_days=key_days.read(),
     )
     fresh = not places.ROUND_SINCE_BOOT.exists()
-    report = replace(report, drift=drift_after(before, report, fresh=fresh))
+    report = report._replace(drift=drift_after(before, report, fresh=fresh))
     write_events(before, report, write)
     report = _kept(report, scope)
     keep_spares.wake(newest.view)
@@ -83,10 +83,10 @@ def _kept(report: Report, scope: Scope) -> Report:
         known = read_status()
         drift = remembered(known.drift if known else (), report.drift)
         if scope.whole:
-            write_status(replace(report, drift=drift))
+            write_status(report._replace(drift=drift))
         elif known and report.drift:
-            write_status(replace(known, drift=drift))
-    return replace(report, drift=drift)
+            write_status(known._replace(drift=drift))
+    return report._replace(drift=drift)
 
 
 def _held_still(config: ServerConfig, before: Report | None, held: Suspension) -> Report:

@@ -11,7 +11,6 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 
 from shells.helper.client import ask, ask_until_free
 from shells.helper.request import OF_USERS, Request, ends_with_its_asker
@@ -157,7 +156,7 @@ def _ask(request: Request, terminal: Terminal, *, as_json: bool) -> int:
                 f"  ssh {_here()}-manage {again} --confirm {answer.token}"
             )
             return UNCONFIRMED
-        confirmed = replace(request, options={**request.options, "confirm": answer.token})
+        confirmed = request._replace(options={**request.options, "confirm": answer.token})
         return _ask(confirmed, terminal, as_json=as_json)
     if isinstance(answer, Answer):
         facts = json.dumps(dict(answer.facts), ensure_ascii=False)

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -106,9 +106,9 @@ def _show_this_server(as_json: bool) -> None:
             "no-status", "No round has ended on this machine yet.", "Run `lxc-gpu reconcile`."
         )
     if held is not None:
-        report = replace(report, suspended=held.words())
+        report = report._replace(suspended=held.words())
     if as_json:
-        click.echo(json.dumps({**asdict(report), "converged": report.converged}))
+        click.echo(json.dumps({**messages.fields_of(report), "converged": report.converged}))
     else:
         Terminal().result(f"{_report_text(report)}\nThe round ended {_ago(report.finished)}.")
         for line in _ready_systems():

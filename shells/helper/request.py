@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import NamedTuple
 
 from shells.usage import OPTIONS, Verb
 from state.errors import LxcGpuError
@@ -40,13 +40,12 @@ OF_SERVICES = {
 """What each service account may ask, and nothing else."""
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """One request. `user` names somebody only where the asker may act for others."""
 
     verb: Verb
     user: str = ""
-    options: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    options: Mapping[str, str] = MappingProxyType({})
     """By name; empty texts for those that are only set or not."""
 
 

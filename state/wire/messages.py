@@ -4,7 +4,8 @@ A stream is any number of `Progress`, then one `Report`, `Answer`, `Question` or
 ends it.
 What comes from another machine is checked for its types here, and cut to a sane length; unknown
 fields are ignored, so that an older side understands a newer one.
-Standard library only: the login shell reads these.
+Standard library only, and named tuples: the login shell reads these, and would wait for what
+dataclasses load.
 """
 
 from __future__ import annotations
@@ -12,13 +13,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from state.errors import LxcGpuError, Remedy
-
-TYPE_CHECKING = False  # typing itself is slow to load, and a login waits
-if TYPE_CHECKING:
-    from typing import Any
 
 LONGEST_LINE = 1_000_000
 """Bytes; a longer line is no message of ours."""
@@ -34,16 +32,14 @@ _FINGERPRINT = r"SHA256:[A-Za-z0-9+/]{43}"
 _DAY = r"20[0-9][0-9]-[01][0-9]-[0-3][0-9]"
 
 
-@dataclass(frozen=True)
-class Progress:
+class Progress(NamedTuple):
     """One step of something that takes a while; `fraction` (0 to 1) where it is known."""
 
     text: str
     fraction: float | None = None
 
 
-@dataclass(frozen=True)
-class Failure:
+class Failure(NamedTuple):
     """One thing that a round could not put right."""
 
     kind: str
@@ -54,8 +50,7 @@ class Failure:
     hint: str = ""
 
 
-@dataclass(frozen=True)
-class Drift:
+class Drift(NamedTuple):
     """Something that was changed on a server by hand, and put back by a round."""
 
     when: float
@@ -64,8 +59,7 @@ class Drift:
     """What the round did about it."""
 
 
-@dataclass(frozen=True)
-class Report:
+class Report(NamedTuple):
     """What one round on one server came to."""
 
     server: str
@@ -84,7 +78,7 @@ class Report:
     """Why a sysadmin has the server hold still; empty if it doesn't. Then nothing was done."""
     drift: tuple[Drift, ...] = ()
     """What drifted lately, the newest last."""
-    key_days: Mapping[str, str] = field(default_factory=dict)
+    key_days: Mapping[str, str] = MappingProxyType({})
     """The day (`2026-11-26`, UTC) on which each key, by fingerprint, was last used there."""
 
     @property
@@ -93,17 +87,15 @@ class Report:
         return not (self.failures or self.refused or self.suspended)
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """The end of a request that did what was asked; `text` is for a person."""
 
     text: str
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = MappingProxyType({})
     """The same for a program: what `--json` prints."""
 
 
-@dataclass(frozen=True)
-class Question:
+class Question(NamedTuple):
     """The end of a request that needs a yes; nothing was done yet.
 
     Who means it asks the same again with the option `confirm` set to `token`, which stands for
@@ -114,8 +106,7 @@ class Question:
     token: str
 
 
-@dataclass(frozen=True)
-class Refusal:
+class Refusal(NamedTuple):
     """The end of a request that was not done: an LxcGpuError on its way to its reader."""
 
     code: str
@@ -150,7 +141,22 @@ def refusal(error: LxcGpuError) -> Refusal:
 def encode(message: Message) -> str:
     """`message` as one line."""
     name = next(name for name, kind in _KINDS.items() if isinstance(message, kind))
-    return json.dumps({name: asdict(message)}, ensure_ascii=False) + "\n"
+    return json.dumps({name: fields_of(message)}, ensure_ascii=False, default=_plain) + "\n"
+
+
+def fields_of(message: Message) -> dict[str, Any]:
+    """The fields by name, and theirs, as JSON has them."""
+    fields = message._asdict()
+    if isinstance(message, Report):
+        for name in ("failures", "drift"):
+            fields[name] = [each._asdict() for each in fields[name]]
+        fields["key_days"] = dict(message.key_days)
+    return fields
+
+
+def _plain(value: object) -> dict[str, Any]:
+    """What facts may hold besides what JSON knows: mappings, and our frozen data."""
+    return dict(value) if isinstance(value, Mapping) else vars(value)
 
 
 def decode(line: str | bytes) -> Message:

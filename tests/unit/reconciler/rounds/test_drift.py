@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 from reconciler.plan import Planned
 from reconciler.rounds.drift import LONGEST_PAUSE, Sparing, drift_after, remembered
 from reconciler.rounds.watch import LOOK_EVERY, Judge
@@ -14,7 +12,7 @@ def test_a_change_at_the_same_revision_is_drift() -> None:
 
 
 def test_a_change_with_a_new_revision_is_none() -> None:
-    assert drift_after(replace(WELL, revision="r0"), HEALED) == ()
+    assert drift_after(WELL._replace(revision="r0"), HEALED) == ()
 
 
 def test_what_a_reboot_took_away_is_none() -> None:
@@ -22,12 +20,12 @@ def test_what_a_reboot_took_away_is_none() -> None:
 
 
 def test_what_every_start_of_a_container_brings_is_none() -> None:
-    upkeep = replace(HEALED, changes=("bridge_port: let ann's container reach", *HEALED.changes))
+    upkeep = HEALED._replace(changes=("bridge_port: let ann's container reach", *HEALED.changes))
     assert drift_after(WELL, upkeep) == (Drift(2000.0, HEALED.changes[0]),)
 
 
 def test_what_failed_before_and_works_now_is_none() -> None:
-    failed = replace(WELL, failures=(Failure("account", "ann", "x", "y"),))
+    failed = WELL._replace(failures=(Failure("account", "ann", "x", "y"),))
     assert drift_after(failed, HEALED) == ()
 
 
@@ -37,7 +35,7 @@ def test_the_very_first_round_finds_none() -> None:
 
 def test_a_newer_revision_that_can_not_be_had_hides_no_drift() -> None:
     refused = "The state repository can't be reached."
-    assert drift_after(replace(WELL, refused=refused), replace(HEALED, refused=refused)) != ()
+    assert drift_after(WELL._replace(refused=refused), HEALED._replace(refused=refused)) != ()
 
 
 def test_only_the_newest_are_remembered() -> None:

@@ -19,7 +19,7 @@ STARTS = {
 @pytest.mark.parametrize(
     ("programs", "others"),
     [
-        ("shells.accounts.login", VIEWS | {"state.command", "typing", "pathlib", "urllib"}),
+        ("shells.accounts.login", VIEWS | {"state.command", "dataclasses", "pathlib", "urllib"}),
         ("shells.helper.hand_over", {"re", "enum", "socket", "selectors", "dataclasses"}),
         ("shells.accounts.iam", VIEWS | {"state.command", "reconciler.load.stream"}),
         ("shells.helper.root, shells.helper.rounds", {"tomllib", *STARTS}),

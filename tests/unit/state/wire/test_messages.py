@@ -4,9 +4,23 @@ from __future__ import annotations
 
 import pytest
 
-from state.wire.messages import LATEST, Answer, BadMessageError, Drift, Report, decode, encode
+from state.view import Mount
+from state.wire.messages import (
+    LATEST,
+    Answer,
+    BadMessageError,
+    Drift,
+    Failure,
+    Report,
+    decode,
+    encode,
+)
 
-REPORT = Report("gpu17", "abc", LATEST, 1.5, drift=(Drift(LATEST, "put back"),))
+REPORT = Report(
+    "gpu17", "abc", LATEST, 1.5, ("x",), (Failure("account", "ann", "busy", "It is."),),
+    drift=(Drift(LATEST, "put back"),), key_days={f"SHA256:{'a' * 43}": "2026-11-26"},
+)  # fmt: skip
+MOUNT = Mount("/data", "/data", "read", mounted=True)
 
 
 def test_what_is_said_is_what_is_heard() -> None:
@@ -26,3 +40,9 @@ def test_a_long_table_arrives_whole() -> None:
     """One of 500 reservations, say."""
     table = Answer("\n".join(["r17  lqchen  0,1  Thu 2026-11-26 17:00 UTC"] * 500))
     assert decode(encode(table)) == table
+
+
+def test_facts_may_hold_data_of_ours() -> None:
+    said = decode(encode(Answer("", {"mounts": [MOUNT]})))
+    assert isinstance(said, Answer)
+    assert said.facts == {"mounts": [vars(MOUNT)]}
