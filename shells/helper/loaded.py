@@ -56,7 +56,8 @@ _NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
 
 def main(argv: Sequence[str]) -> int:
     """Fork for each request until it is time for another process. `argv`: our release's folder."""
-    code = _code()
+    places = (sys.executable, *sys.path)  # now: packages add folders of theirs
+    code = _code_in(places)
     for name in OFTEN:
         import_module(name)
     with suppress(Exception):  # a broken environment locks nobody out
@@ -72,7 +73,7 @@ def main(argv: Sequence[str]) -> int:
             with suppress(OSError):  # no room for a child: the request's own process does it
                 connection, _ = listener.accept()
                 with connection:
-                    if _code() != code:
+                    if _code_in(places) != code:
                         break  # what isn't loaded yet is of another Python than what is
                     if os.fork() == 0:
                         listener.close()
@@ -80,10 +81,10 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _code() -> tuple[object, ...]:
-    """What changes when Python, or packages, are installed anew: where each is, and since when."""
+def _code_in(places: Sequence[str]) -> tuple[object, ...]:
+    """What changes when Python, or packages, are installed anew: which each is, and since when."""
     seen = list[object]()
-    for path in (sys.executable, *sys.path):
+    for path in places:
         with suppress(FileNotFoundError):  # Python looks in an archive that isn't there
             status = Path(path).stat()
             seen.append((path, status.st_dev, status.st_ino, status.st_mtime_ns))

@@ -199,6 +199,15 @@ class TestLoaded:
             os.utime(zone, (1, 1))  # libc looks at whole seconds
             assert asked(place, *there) == ("", "ended with 9")
 
+    @ROOTS
+    def test_packages_may_add_folders_of_theirs(self, place: Path) -> None:
+        packages = place.parent / "packages"
+        (packages / "adds/__pycache__").mkdir(parents=True)
+        (packages / "adds/__init__.py").write_text("import sys; sys.path.append('/usr/share')")
+        finds = f"sys.path.append({str(packages)!r}); loaded.OFTEN = ('adds',)"
+        with served(place, extra=finds):
+            assert asked(place)[1] == "ended with 1"
+
     def test_it_ends_when_packages_were_installed(self, place: Path) -> None:
         packages = place.parent / "packages"
         packages.mkdir()
