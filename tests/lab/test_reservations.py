@@ -129,6 +129,17 @@ def test_times_and_series_come_as_ssh_splits_them(fleet: Fleet, gpu17: Host) -> 
     assert "Released: r2, r3" in says(fleet, "release s2")
 
 
+def test_nobody_needs_the_iam_machine_for_it(fleet: Fleet, gpu17: Host) -> None:
+    fleet.iam.sh("systemctl stop lxc-gpu-web.socket lxc-gpu-web ssh")
+    try:
+        assert "Reserved (r1)" in says(fleet, "reserve 1 8h")
+        assert "r1 now ends" in says(fleet, "reserve --extend 1h")
+        assert "r1" in says(fleet, "reservations", user="ann")
+        assert "Released: r1" in says(fleet, "release")
+    finally:
+        fleet.iam.sh("systemctl start ssh lxc-gpu-web.socket lxc-gpu-web")
+
+
 def test_gpus_that_nobody_uses_come_first(fleet: Fleet, gpu17: Host) -> None:
     assert fleet.types("ssh gpu17-manage start", user="ann").ok
     fleet.types("ssh gpu17 'nohup bash -c \"exec -a train sleep 600\" >&- 2>&- &'", user="ann")
