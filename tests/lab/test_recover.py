@@ -634,16 +634,19 @@ class TestFaults:
         assert sent.sh(MARKER).stdout.split() == ["old", "rootfs"]
 
     def test_a_bomb_leaves_room_for_others(self, fleet: Fleet, sent: Host) -> None:
-        """On a disk of its own: the reserve is touched, and never used up."""
+        """On a disk of its own: the reserve is touched, and never used up.
+
+        Half of it is more than tar fills from one look at the room to the next.
+        """
         disk = f"{CONTAINERS}/ann"
         if running(sent, "ann"):
             end_at_once(sent, "ann")
         sent.sh(f"""
             mv {disk} {CONTAINERS}/.ann; mkdir -m 711 {disk}
-            mount -t tmpfs -o size=400M,nr_inodes=4000,mode=711 none {disk}
+            mount -t tmpfs -o size=1600M,nr_inodes=30000,mode=711 none {disk}
             mkdir {disk}/rootfs; chown --reference={CONTAINERS}/.ann/rootfs {disk}/rootfs
-            truncate -s 2G /root/zeros
-            mkdir /root/many; cd /root/many; seq 9000 | xargs touch""")
+            truncate -s 4G /root/zeros
+            mkdir /root/many; cd /root/many; seq 50000 | xargs touch""")
         half = "room.RESERVE = 0.5"
         try:
             for what in ("zeros", "many"):
