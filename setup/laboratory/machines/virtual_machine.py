@@ -69,11 +69,12 @@ class VirtualMachine(Host):
 
     def own_files(self, links: Mapping[str, Path]) -> Mapping[str, str]:
         """Address, way in, and what it sees of this machine."""
+        stays = (".venv", self.place.folder.name)  # another lab may be gone by the next boot
+        covered = [place for place in covered_in_checkout() if Path(place).name in stays]
         tab = [
             f"checkout {SOURCE_INSIDE} 9p {SHARES}",
             f"images {IMAGES_INSIDE} 9p {SHARES}",
-            # by the next boot, the folder of another lab may be gone
-            *(f"tmpfs {place} tmpfs ro,size=4k,mode=755,nofail" for place in covered_in_checkout()),
+            *(f"tmpfs {place} tmpfs ro,size=4k,mode=755" for place in covered),
         ]
         for name, target in (("wheels", WHEELS_INSIDE), ("template.tar.zst", TEMPLATE_INSIDE)):
             if name in links:
