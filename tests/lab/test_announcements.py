@@ -64,11 +64,11 @@ def test_told_at_login_in_status_and_on_the_page(fleet: Fleet, gpu17: Host) -> N
     for words in ("", "status"):
         shown = fleet.types(f"ssh gpu17-manage {words}").stdout
         assert f"Announcement: {HOSTILE} (until " in shown
+    escaped = "&lt;b&gt;New&lt;/b&gt; http://evil.example {{ 7*7 }} `x`"
     for page in ("", "user/lqchen", "server/gpu17"):
-        url = f"http://iam.mylab.com/{page}"
-        eventually(lambda: "New" in fleet.laptop.sh(f"curl -fsS {url}").stdout, 30)  # noqa: B023
-        html = fleet.laptop.sh(f"curl -fsS {url}").stdout
-        assert "&lt;b&gt;New&lt;/b&gt; http://evil.example {{ 7*7 }} `x`" in html
+        asks = f"curl -fsS http://iam.mylab.com/{page}"
+        eventually(lambda: escaped in fleet.laptop.sh(asks).stdout, 30)  # noqa: B023
+        html = fleet.laptop.sh(asks).stdout
         assert 'href="http://evil' not in html
     assert "evil" not in fleet.laptop.sh("curl -fsS http://iam.mylab.com/server/gpu18").stdout
     assert running(gpu17, "lqchen")
