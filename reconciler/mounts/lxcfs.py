@@ -71,8 +71,9 @@ def seen_by(pid: int) -> str:
 def unfit(mountinfo: str, current: str | None) -> frozenset[str]:
     """Files of an lxcfs that is no more; or all, if there are none, and one runs. Pure.
 
-    `current`: the device of the one that runs. What else the container's root did with such files,
-    or put over them, is their own affair.
+    `current`: the device of the one that runs. With dead ones go those at whose place nothing is:
+    an exchange may have been killed there. What else the container's root did with such files, or
+    put over them, is their own affair.
     """
     its_own = {
         point: device
@@ -81,7 +82,16 @@ def unfit(mountinfo: str, current: str | None) -> frozenset[str]:
     }
     if current and not its_own:
         return frozenset(FILES)
-    return frozenset(point for point, device in its_own.items() if device != current)
+    dead = frozenset(point for point, device in its_own.items() if device != current)
+    if current and dead:
+        return dead | (frozenset(FILES) - _mounted(mountinfo))
+    return dead
+
+
+def _mounted(mountinfo: str) -> frozenset[str]:
+    """Every place at which something is mounted (proc(5))."""
+    words = (line.split(" ", 5) for line in mountinfo.splitlines())
+    return frozenset(each[4] for each in words if len(each) > 4)
 
 
 def _uppermost(mountinfo: str) -> Mapping[str, tuple[str, str]]:

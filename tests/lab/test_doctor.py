@@ -14,7 +14,15 @@ from laboratory.layout import SOURCE_INSIDE
 from laboratory.wiring import GPU_SERVERS
 
 from state.wire.findings import Finding, Level, from_json
-from tests.lab.fleet import EXTRA_PASSWD, KEYS, NO_OTHER_SOURCE, OTHER_SOURCE, STARTS_ROUNDS, Fleet
+from tests.lab.fleet import (
+    EXTRA_PASSWD,
+    KEYS,
+    LOOKS,
+    NO_OTHER_SOURCE,
+    OTHER_SOURCE,
+    STARTS_ROUNDS,
+    Fleet,
+)
 from tests.patience import eventually
 
 PIECE = "/etc/ssh/sshd_config.d/10-site.conf"
@@ -152,8 +160,8 @@ def healthy(fleet: Fleet) -> Iterator[Fleet]:
     hosts = [fleet.lab.host(name) for name in GPU_SERVERS]
     with ExitStack() as stack:
         for host in hosts:
-            host.sh(f"systemctl start {STARTS_ROUNDS}; cp {KEYS}/.iam {KEYS}/iam")
-            stack.callback(host.sh, f"systemctl stop {STARTS_ROUNDS}; rm -f {KEYS}/iam")
+            host.sh(f"systemctl start {STARTS_ROUNDS} {LOOKS}; cp {KEYS}/.iam {KEYS}/iam")
+            stack.callback(host.sh, f"systemctl stop {STARTS_ROUNDS} {LOOKS}; rm -f {KEYS}/iam")
         for host in hosts:
             eventually(lambda host=host: host.sh(NO_ROUND, check=False).ok, 30)  # type: ignore[misc]
             host.sh("lxc-gpu reconcile; lxc-gpu suspend --reason 'the tests break things'")

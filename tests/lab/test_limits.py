@@ -192,6 +192,7 @@ class TestWhatProgramsSee:
         said = limited.types(memory).stdout
         assert " 512 " in said
         assert said.endswith("well\n")
+        assert self.seen(limited) == ["1"] * 3
 
     def test_all_without_a_limit_or_with_the_setting_off(self, limited: Fleet) -> None:
         everything = limited.gpu17.sh("nproc").stdout

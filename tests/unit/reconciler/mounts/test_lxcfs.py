@@ -16,13 +16,21 @@ def mount(device: str, point: str, root: str = "", kind: str = "fuse.lxcfs") -> 
     return f"900 800 {device} {root or point} {point} rw,nosuid shared:7 - {kind} lxcfs rw\n"
 
 
-BOTH = mount("0:50", MEMINFO) + mount("0:50", UPTIME)
+ALL = "".join(mount("0:50", point) for point in (*FILES, UPTIME))
 
 
 def test_files_of_one_that_ended_are_to_be_exchanged() -> None:
-    assert unfit(BOTH, "0:60") == unfit(BOTH, None) == {MEMINFO, UPTIME}
-    assert unfit(BOTH, "0:50") == frozenset()
-    assert unfit(BOTH + mount("0:60", MEMINFO), "0:60") == {UPTIME}
+    assert unfit(ALL, "0:60") == unfit(ALL, None) == {*FILES, UPTIME}
+    assert unfit(ALL, "0:50") == frozenset()
+    assert unfit(ALL + mount("0:60", MEMINFO), "0:60") == {*FILES, UPTIME} - {MEMINFO}
+
+
+def test_one_that_a_killed_exchange_took_away_comes_back_with_the_others() -> None:
+    killed = "".join(mount("0:50", point) for point in FILES if point != MEMINFO)
+    assert unfit(killed, "0:60") == frozenset(FILES)
+    over = mount("0:9", MEMINFO, kind="tmpfs")
+    assert unfit(killed + over, "0:60") == frozenset(FILES) - {MEMINFO}, "its root's own"
+    assert unfit(killed, "0:50") == frozenset(), "its root took it away"
 
 
 def test_who_has_none_is_given_all_once_there_is_one() -> None:
@@ -38,7 +46,8 @@ def test_who_has_none_is_given_all_once_there_is_one() -> None:
     mount("0:50", "/sys/devices/system/cpu/cpu0/online"), "900 800\n", "\udcff - fuse.lxcfs\n",
 ])  # fmt: skip
 def test_what_its_root_mounted_is_left_alone(theirs: str) -> None:
-    assert unfit(mount("0:50", MEMINFO) + mount("0:60", UPTIME) + theirs, "0:60") <= {MEMINFO}
+    others = "".join(mount("0:60", point) for point in (*FILES, UPTIME) if point != MEMINFO)
+    assert unfit(mount("0:50", MEMINFO) + others + theirs, "0:60") <= {MEMINFO}
 
 
 def test_whether_one_answers_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
