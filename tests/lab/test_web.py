@@ -167,7 +167,8 @@ class TestInFront:
             for script in ("web-server --tls-self-signed", "web-server"):
                 fleet.iam.sh(f"{SOURCE_INSIDE}/setup/{script}", timeout=120)
                 asks = f"curl -sSLk --resolve iam.{DOMAIN}:443:{fleet.iam.spec.address}"
-                assert "Vision Lab" in fleet.types(f"{asks} {PAGE}/").stdout
+                page = f"{asks} {PAGE}/"  # nginx reads its configuration in the background
+                eventually(lambda: "Vision Lab" in fleet.types(page).stdout)  # noqa: B023
                 assert fleet.types(f"{asks} -H 'Host: wiki' {PAGE}/").stdout == "the wiki"
                 assert "Welcome to nginx" in fleet.types(f"{asks} -H 'Host: x' {PAGE}/").stdout
                 fleet.iam.sh("rm -r /etc/lxc-gpu/tls", check=False)
