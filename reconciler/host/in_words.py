@@ -17,7 +17,7 @@ def moment(when: float) -> str:
 
 
 def moment_in_zone(when: float) -> str:
-    """The same with the day of the week and the time zone, for what is still to come."""
+    """A moment that is still to come, with the day of the week and the time zone."""
     return time.strftime("%a %Y-%m-%d %H:%M %Z", time.localtime(when))
 
 

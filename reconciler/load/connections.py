@@ -1,4 +1,4 @@
-"""Whose containers somebody is connected to through a mapped port, however quiet it is.
+"""The users whose containers have an open connection through a mapped port, even a quiet one.
 
 Two lists of the kernel's, because each lacks something. That of the server's connections forgets
 those over which nothing came for five days (nf_conntrack_tcp_timeout_established); that of a

@@ -54,7 +54,7 @@ class Sight:
     connected: bool | None = False
     """Whether somebody is connected through a mapped port; None: not known."""
     came_back: int | None = None
-    """The number of `sessions` when it had just come back by itself; None: somebody started it."""
+    """The value of `sessions` right after the server started it; None: a person started it."""
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,7 @@ def note_came_back(user: str, sessions: int) -> None:
 
 
 def came_back(user: str, start: str) -> int | None:
-    """The number of sessions when this start had just come back by itself; None if it didn't."""
+    """The value of `sessions` right after the server made this start; None: a person made it."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         noted = json.loads(read_text(places.CAME_BACK / user) or "{}")
         return int(noted["sessions"]) if start and noted["start"] == start else None
