@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from laboratory.wiring import GPU_SERVERS
 
 from tests.lab.fleet import KEYS, LOOKS, PEOPLE, SPARES_ASIDE, STARTS_ROUNDS, Fleet, running
 from tests.lab.running import DOMAIN_LAB, NAME, setup_lab
+from tests.patience import eventually
 
 FORGIVE = """
 sshd -T | grep -q ^persourcepenalties || exit 0
@@ -103,7 +105,25 @@ def nudges(fleet: Fleet) -> Iterator[None]:
         host.sh(f"cp {KEYS}/.iam {KEYS}/iam")
     yield
     for host in (fleet.gpu17, fleet.gpu18):
-        host.sh(f"rm {KEYS}/iam; lxc-gpu reconcile --kind connection")
+        host.sh(f"rm {KEYS}/iam")
+        eventually(lambda: _has_ended_its_connections(host))  # noqa: B023
+
+
+def _has_ended_its_connections(host: Host) -> bool:
+    """Whether no session of `iam` is left; one whose key was read just before shows itself late."""
+    host.sh("lxc-gpu reconcile --kind connection")
+    return not host.sh("pgrep -u iam -f ^sshd", check=False).ok
+
+
+@pytest.fixture
+def heard(fleet: Fleet, nudges: None) -> None:
+    """The page hears both servers."""
+
+    def both() -> bool:
+        shown = json.loads(fleet.iam.run(["lxc-gpu", "status", "--json"]).stdout)
+        return all(server["load"] and server["silent_since"] is None for server in shown["servers"])
+
+    eventually(both, 150)  # a server that let nobody in before is asked again after 75 s at most
 
 
 @pytest.fixture

@@ -135,7 +135,7 @@ class TestManyOfThem:
         self, through: Fleet
     ) -> None:
         gpu17 = through.gpu17
-        assert through.types("ssh gpu17 true").ok
+        good(through.types("ssh gpu17 true"))
         eventually(lambda: not passing(gpu17))
         transfer = "login-shell -c internal-sftp"
         refused_transfer = f"runuser -u lqchen -- /usr/local/lib/lxc-gpu/{transfer}"
@@ -148,14 +148,14 @@ class TestManyOfThem:
             count = f"{crowd} | grep -c login-shell || true"
             eventually(lambda: gpu17.sh(count).stdout == "50\n")
             done = through.types("ssh gpu17 true")
-            assert done.status == 255
+            assert done.status == 255, done
             assert "✗ 50 connections of yours pass through this server" in done.stderr
-            assert through.types("ssh gpu17-manage status").ok, "verbs go on"
-            assert through.types("ssh -T gpu17-manage connect </dev/null", user="ann").ok
+            good(through.types("ssh gpu17-manage status"))  # verbs go on
+            good(through.types("ssh -T gpu17-manage connect </dev/null", user="ann"))
         finally:
             gpu17.sh("systemctl stop crowd")
         eventually(lambda: not passing(gpu17))
-        assert through.types("ssh gpu17 true").ok
+        good(through.types("ssh gpu17 true"))
 
 
 class TestRefusals:

@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 
-import pytest
 from laboratory.layout import DOMAIN
 
 from tests.lab.fleet import Fleet
 from tests.patience import eventually
 
 PAGE = f"http://iam.{DOMAIN}"
-
-
-@pytest.fixture
-def heard(fleet: Fleet, nudges: None) -> None:
-    """The page hears both servers."""
-
-    def both() -> bool:
-        shown = json.loads(fleet.iam.run(["lxc-gpu", "status", "--json"]).stdout)
-        return all(server["load"] and server["silent_since"] is None for server in shown["servers"])
-
-    eventually(both, 60)
 
 
 class TestStatus:

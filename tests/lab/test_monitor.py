@@ -6,7 +6,6 @@ import json
 import re
 import time
 
-import pytest
 from laboratory.layout import DOMAIN
 
 from tests.lab.fleet import Fleet
@@ -19,13 +18,6 @@ import json, sqlite3
 rows = sqlite3.connect("{HISTORY}").execute("SELECT server, seconds FROM heard").fetchall()
 print(json.dumps(dict(rows)))
 """
-
-
-@pytest.fixture
-def heard(fleet: Fleet, nudges: None) -> None:
-    """The page hears both servers."""
-    # A server that let nobody in before is asked again after 75 s at most.
-    eventually(lambda: up(fleet) == {"gpu17", "gpu18"}, 100)
 
 
 def metrics(fleet: Fleet) -> str:
