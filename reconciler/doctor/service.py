@@ -14,7 +14,7 @@ from reconciler.host.suspension import suspension
 from reconciler.load.idle_stop import TWICE
 from reconciler.load.idleness import DAY, Record, boot_clock, boot_id, read_record
 from reconciler.network import conntrack
-from reconciler.reservations import kept as reservations
+from reconciler.reservations import book_file as reservations
 from state import command
 from state.errors import LxcGpuError
 from state.view import View

@@ -26,7 +26,7 @@ from reconciler.load.names import Names
 from reconciler.load.rates import Chosen, Counters
 from reconciler.load.table import Table
 from reconciler.notices import kept as kept_notices
-from reconciler.reservations import kept, seen
+from reconciler.reservations import book_file, seen
 from reconciler.reservations.book import Book
 from reconciler.reservations.watching import Record, Seen
 from state.errors import LxcGpuError, Remedy
@@ -157,11 +157,11 @@ class Reserved:
 
     def soon(self, view: View | None, now: float) -> tuple[ReservedGpus, ...]:
         """The reservations of a fortnight; none while the book is damaged, which doctor says."""
-        changed = kept.changed()
+        changed = book_file.changed()
         if changed != self._changed or now < self._read:  # a clock that went back shows others
             self._changed, self._read, self._book = changed, now, Book()
             with suppress(LxcGpuError):
-                self._book = kept.read_open(now)
+                self._book = book_file.read_open(now)
         looked = seen.changed()
         if looked != self._looked:
             self._looked, self._record = looked, seen.read_record()

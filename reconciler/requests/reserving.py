@@ -15,7 +15,7 @@ from reconciler.host.published import current_view, resident_of
 from reconciler.load.owners import Owners
 from reconciler.nvidia import nodes, nvml
 from reconciler.nvidia.driver import driver
-from reconciler.reservations import asked, kept, rules, times
+from reconciler.reservations import asked, book_file, rules, times
 from reconciler.reservations.book import Book, Reservation
 from reconciler.reservations.closed import closed
 from reconciler.reservations.rules import Rules, Wish
@@ -110,7 +110,7 @@ def _changing(user: str | None) -> Iterator[tuple[View, Book, float]]:
         view, now = current_view(), time.time()
         if user is not None:
             resident_of(view, user)
-        book = kept.read().aged(now, boot_clock())
+        book = book_file.read().aged(now, boot_clock())
         yield view, book.only_of(view.residents, now), now
 
 
@@ -138,7 +138,7 @@ def reserve(user: str, options: Mapping[str, str]) -> Done:
             raise rules.not_free(judged, book, wish, begins, now)
         in_order = [gpu for gpu in gpus.uuids if gpu in chosen]
         book, made = book.reserve(user, in_order, wish.times(begins), now)
-        kept.write(book)
+        book_file.write(book)
     return Done(view, gpus, made, now, judged)
 
 
@@ -177,7 +177,7 @@ def extend(user: str, words: str) -> Done:
         ends = first.ends + longer
         rules.allow_longer(judged, book, first, ends, times.length_in_words(longer))
         book, changed = book.extend(first, ends)
-        kept.write(book)
+        book_file.write(book)
     return Done(view, gpus, (changed,), now, judged)
 
 
@@ -199,7 +199,7 @@ def hand_over(user: str, to: str, named: str) -> Done:
             rules.allow_hand_over(judged, book, each, to, theirs, now)
             book, new = book.hand_over(each, to, now)
             changed.append(new)
-        kept.write(book)
+        book_file.write(book)
     return Done(view, gpus, tuple(changed), now, judged)
 
 
@@ -211,7 +211,7 @@ def release(user: str | None, named: str) -> Done:
     with _changing(user) as (view, book, now):
         own = book.ahead(now) if user is None else book.of(user, now)
         gone = asked.chosen(named, own, "release", "You have" if user else "There is")
-        kept.write(book.release(gone, now))
+        book_file.write(book.release(gone, now))
     return Done(view, Gpus(), gone, now, rules.rules_of(view, 0))
 
 
@@ -223,14 +223,16 @@ def looked(user: str) -> Done:
         gpus = gpus_there()
     except LxcGpuError:
         gpus = Gpus()  # the book says whose they are, whatever the driver says
-    found = tuple(each for each in kept.read_open(now).ahead(now) if each.user in view.residents)
+    found = tuple(
+        each for each in book_file.read_open(now).ahead(now) if each.user in view.residents
+    )
     return Done(view, gpus, found, now, rules.rules_of(view, len(gpus.uuids), closed(view)))
 
 
 def forget(user: str) -> None:
     """Nothing is left of a user who is purged; a damaged book stays. The lock ACCOUNTS is held."""
     with suppress(LxcGpuError):
-        book = kept.read()
+        book = book_file.read()
         left = book.without(user)
         if left != book:
-            kept.write(left)
+            book_file.write(left)

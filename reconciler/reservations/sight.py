@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from reconciler.host.in_words import moment_in_zone as moment
-from reconciler.reservations import kept, seen
+from reconciler.reservations import book_file, seen
 from reconciler.reservations.book import Reservation
 from reconciler.reservations.watching import Seen
 from state.errors import LxcGpuError
@@ -107,7 +107,7 @@ def sight(view: View, now: float) -> Sight:
     """What there is to be said at this moment."""
     ahead: tuple[Reservation, ...] = ()
     with suppress(LxcGpuError):
-        ahead = tuple(r for r in kept.read_open(now).ahead(now) if r.user in view.residents)
+        ahead = tuple(r for r in book_file.read_open(now).ahead(now) if r.user in view.residents)
     found = seen.of_now(seen.read_record(), seen.boot_clock()) if ahead else {}
     return Sight(view.server, now, ahead, found)
 

@@ -12,7 +12,7 @@ import pytest
 from laboratory.hosts import Host
 
 from reconciler.reservations.book import Reservation
-from reconciler.reservations.kept import from_json
+from reconciler.reservations.book_file import from_json
 from state.command import Finished
 from tests.lab import nvidia
 from tests.lab.fleet import Fleet, reconcile

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from laboratory.hosts import Host
 
-from reconciler.reservations import kept
+from reconciler.reservations import book_file
 from reconciler.reservations.book import Book, Reservation
 from state.command import run
 from tests.lab import nvidia
@@ -86,7 +86,7 @@ def reserve(host: Host, **gpus: int) -> None:
         for number, (user, gpu) in enumerate(gpus.items())
     )
     host.sh(f"rm -f {SEEN} {NOTICES}")
-    host.write(BOOK, kept.to_json(Book(open_, last=len(open_), clock=now)))
+    host.write(BOOK, book_file.to_json(Book(open_, last=len(open_), clock=now)))
 
 
 def look(host: Host) -> None:
@@ -273,7 +273,7 @@ class TestLooking:
         server.sh(f"rm -f {BOOK} {SEEN}")
         look(server)
         assert server.sh(f"systemctl show -P ConditionResult {UNIT}.service").stdout == "no\n"
-        server.write(BOOK, kept.to_json(Book()))
+        server.write(BOOK, book_file.to_json(Book()))
         # whoever reads it now gets what somebody waits to write into it
         server.sh("rm /etc/fake-nvml; mkfifo /etc/fake-nvml")
         server.sh("systemd-run -q --unit=writes sh -c 'echo error 9 >/etc/fake-nvml'")

@@ -14,7 +14,7 @@ from laboratory.layout import LAPTOP_USER
 
 from reconciler.host.places import RESERVATIONS
 from reconciler.reservations.book import HOUR, Book, Reservation, minute
-from reconciler.reservations.kept import to_json
+from reconciler.reservations.book_file import to_json
 from tests.bench.figures.logins import start
 from tests.bench.figures.rounds import timed
 from tests.bench.measure import Figure, in_turn

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from reconciler.reservations import asked, rules, times
 from reconciler.reservations.asked import Order, chosen, longer_of, order_of
 from reconciler.reservations.book import HOUR, Book, Reservation
-from reconciler.reservations.kept import from_json, to_json
+from reconciler.reservations.book_file import from_json, to_json
 from reconciler.reservations.rules import Rules, Wish
 from shells.usage import Verb, parse
 from state.errors import LxcGpuError

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.reservations import kept
+from reconciler.reservations import book_file
 from reconciler.reservations.book import (
     DAY,
     HOUR,
@@ -139,7 +139,9 @@ class TestTime:
         book = book_with(("ann", "0", 0, 8), ("li", "0", 24, 48), ("li", "1", 24, 48))
         leapt = book
         for number in range(changes):
-            leapt = kept.from_json(kept.to_json(leapt.aged(NOW + leap + number, RUNS + number)))
+            leapt = book_file.from_json(
+                book_file.to_json(leapt.aged(NOW + leap + number, RUNS + number))
+            )
         back = leapt.aged(NOW + 60, RUNS + 60)
         assert back.open == book.open
         assert back.sums == {}
@@ -210,7 +212,7 @@ def test_no_gpu_is_anybodys_twice_whatever_people_do(steps):
             book = book.only_of({"ann", "li", "wu"} - {user}, now)
         else:
             now = NOW + minutes * 60 * 50  # a month back, a hundred days ahead
-        assert kept.from_json(kept.to_json(book)) == book
+        assert book_file.from_json(book_file.to_json(book)) == book
         every = [*book.open, *book.past]
         assert len({each.id for each in every}) == len(every)
         for one in every:

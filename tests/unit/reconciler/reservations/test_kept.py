@@ -9,7 +9,7 @@ import pytest
 from reconciler.host import places
 from reconciler.load.stream import FORTNIGHT, Reserved
 from reconciler.requests import reserving
-from reconciler.reservations import kept
+from reconciler.reservations import book_file
 from reconciler.reservations.book import DAY, Book, Reservation
 from state.errors import LxcGpuError
 from tests.unit.reconciler.views import RESIDENT, VIEW, with_
@@ -30,23 +30,23 @@ def a_file(tmp_path, monkeypatch):
 
 
 def test_what_is_written_is_read():
-    assert kept.read() == kept.read_open(NOW) == Book()
-    assert kept.changed() is None
-    kept.write(BOOK)
-    assert kept.read() == BOOK
-    assert kept.read_open(NOW) == replace(BOOK, past=(), sums={})
-    before = kept.changed()
-    kept.write(replace(BOOK, last=4))
-    assert kept.changed() != before
+    assert book_file.read() == book_file.read_open(NOW) == Book()
+    assert book_file.changed() is None
+    book_file.write(BOOK)
+    assert book_file.read() == BOOK
+    assert book_file.read_open(NOW) == replace(BOOK, past=(), sums={})
+    before = book_file.changed()
+    book_file.write(replace(BOOK, last=4))
+    assert book_file.changed() != before
 
 
 def test_who_only_looks_reads_nothing_of_the_past(a_file):
-    kept.write(BOOK)
+    book_file.write(BOOK)
     first = a_file.read_text().splitlines()[0]
     a_file.write_text(f"{first}\nwhat is damaged here")
-    assert kept.read_open(NOW).open == BOOK.open
+    assert book_file.read_open(NOW).open == BOOK.open
     with pytest.raises(LxcGpuError, match="Nothing of it is lost"):
-        kept.read()
+        book_file.read()
 
 
 @pytest.mark.parametrize(
@@ -70,10 +70,10 @@ def test_who_only_looks_reads_nothing_of_the_past(a_file):
     ],
 )
 def test_a_damaged_file_gives_none_and_stays_as_it_is(a_file, old, new):
-    damaged = kept.to_json(BOOK).replace(old, new, 1)
-    assert damaged != kept.to_json(BOOK)
+    damaged = book_file.to_json(BOOK).replace(old, new, 1)
+    assert damaged != book_file.to_json(BOOK)
     a_file.write_text(damaged)
-    for read in (kept.read, lambda: kept.read_open(NOW)):
+    for read in (book_file.read, lambda: book_file.read_open(NOW)):
         with pytest.raises(LxcGpuError) as caught:
             read()
         assert caught.value.code == "reservations-damaged"
@@ -85,19 +85,19 @@ def test_a_damaged_file_gives_none_and_stays_as_it_is(a_file, old, new):
 def test_what_is_no_book_is_damaged(a_file, text):
     a_file.write_bytes(text.encode("latin-1"))
     with pytest.raises(LxcGpuError):
-        kept.read()
+        book_file.read()
 
 
 def test_the_stream_says_what_is_reserved_and_sees_a_change():
     reserved = Reserved()
     assert reserved.soon(VIEW, NOW) == ()
-    kept.write(BOOK)
+    book_file.write(BOOK)
     assert [(r.id, r.ends) for r in reserved.soon(VIEW, NOW)] == [
         ("r2", NOW + 3600), ("r3", NOW + 7200),
     ]  # fmt: skip
     assert [r.id for r in reserved.soon(VIEW, NOW + 3600)] == ["r3"]
     assert [r.id for r in reserved.soon(VIEW, MINE.begins - FORTNIGHT + 1)] == ["r2"]
-    kept.write(Book())
+    book_file.write(Book())
     assert reserved.soon(VIEW, NOW) == ()
 
 
@@ -109,21 +109,21 @@ def test_after_a_clock_that_was_wrong_everybody_sees_all_again():
         .aged(wrong, 8.0)
         .reserve("ann", ("GPU-2",), ((wrong, wrong + 3600),), wrong)
     )
-    kept.write(ahead)
-    assert kept.read_open(wrong).open == made
+    book_file.write(ahead)
+    assert book_file.read_open(wrong).open == made
     assert [r.id for r in stream.soon(VIEW_OF_BOTH, wrong)] == ["r4"]
-    assert [r.id for r in kept.read_open(NOW).ahead(NOW)] == ["r2", "r3", "r4"]
+    assert [r.id for r in book_file.read_open(NOW).ahead(NOW)] == ["r2", "r3", "r4"]
     assert [r.id for r in stream.soon(VIEW_OF_BOTH, NOW)] == ["r2", "r3", "r4"]
     assert [r.id for r in Reserved().soon(VIEW_OF_BOTH, NOW)] == ["r2", "r3", "r4"]
 
 
 def test_a_purge_forgets_all_of_a_person():
-    kept.write(BOOK)
+    book_file.write(BOOK)
     reserving.forget("ann")
-    assert kept.read() == replace(BOOK, past=(), sums={})
-    before = kept.changed()
+    assert book_file.read() == replace(BOOK, past=(), sums={})
+    before = book_file.changed()
     reserving.forget("ann")
-    assert kept.changed() == before
+    assert book_file.changed() == before
 
 
 def test_a_damaged_book_holds_up_no_purge(a_file):
@@ -133,6 +133,6 @@ def test_a_damaged_book_holds_up_no_purge(a_file):
 
 
 def test_the_stream_leaves_out_who_is_not_registered():
-    kept.write(replace(BOOK, open=(replace(MINE, user="gone"), LATER)))
+    book_file.write(replace(BOOK, open=(replace(MINE, user="gone"), LATER)))
     assert [r.id for r in Reserved().soon(VIEW, NOW)] == ["r3"]
     assert Reserved().soon(None, NOW) == ()
