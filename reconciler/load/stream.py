@@ -26,9 +26,9 @@ from reconciler.load.names import Names
 from reconciler.load.rates import Chosen, Counters
 from reconciler.load.table import Table
 from reconciler.notices import kept as kept_notices
-from reconciler.reservations import book_file, seen
+from reconciler.reservations import book_file, use_record
 from reconciler.reservations.book import Book
-from reconciler.reservations.watching import Record, Seen
+from reconciler.reservations.watching import ReservationUse, UseRecord
 from state.errors import LxcGpuError, Remedy
 from state.view import View
 from state.wire.server_load import (
@@ -119,7 +119,7 @@ class Sampler:
     def _owner(self, pid: int, processes: Looked) -> str:
         """Whose a program on a GPU is; what has ended is nobody's, though it holds memory."""
         seen = processes.get(pid)
-        uid = seen.uid if seen else uid_of(pid)
+        uid = use_record.uid if seen else uid_of(pid)
         return SYSTEM if uid is None else self._names(uid)
 
     def _look(self) -> _Look:
@@ -153,7 +153,7 @@ class Reserved:
         self._read = 0.0
         self._book = Book()
         self._looked: object = ()
-        self._record = Record()
+        self._record = UseRecord()
 
     def soon(self, view: View | None, now: float) -> tuple[ReservedGpus, ...]:
         """The reservations of a fortnight; none while the book is damaged, which doctor says."""
@@ -162,14 +162,19 @@ class Reserved:
             self._changed, self._read, self._book = changed, now, Book()
             with suppress(LxcGpuError):
                 self._book = book_file.read_open(now)
-        looked = seen.changed()
+        looked = use_record.changed()
         if looked != self._looked:
-            self._looked, self._record = looked, seen.read_record()
-        return on_the_wire(self._book, view, now, seen.of_now(self._record, seen.boot_clock()))
+            self._looked, self._record = looked, use_record.read_record()
+        return on_the_wire(
+            self._book, view, now, use_record.of_now(self._record, use_record.boot_clock())
+        )
 
 
 def on_the_wire(
-    book: Book, view: View | None, now: float, found: Mapping[str, Seen] = MappingProxyType({})
+    book: Book,
+    view: View | None,
+    now: float,
+    found: Mapping[str, ReservationUse] = MappingProxyType({}),
 ) -> tuple[ReservedGpus, ...]:
     """Those of the book that count, by this view, in the next fortnight; `found` is what the last
     look found out about some. Pure."""
@@ -182,7 +187,7 @@ def on_the_wire(
             each.gpus,
             each.begins,
             each.ends,
-            seen.unused_since(found.get(each.id), now),
+            use_record.unused_since(found.get(each.id), now),
             _intruders(found.get(each.id)),
         )
         for each in soon
@@ -190,7 +195,7 @@ def on_the_wire(
     )[:MOST_RESERVATIONS]
 
 
-def _intruders(found: Seen | None) -> tuple[str, ...]:
+def _intruders(found: ReservationUse | None) -> tuple[str, ...]:
     return tuple(sorted(found.intruders))[:MOST_INTRUDERS] if found else ()
 
 

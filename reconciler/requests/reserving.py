@@ -19,7 +19,7 @@ from reconciler.reservations import asked, book_file, rules, times
 from reconciler.reservations.book import Book, Reservation
 from reconciler.reservations.closed import closed
 from reconciler.reservations.rules import Rules, Wish
-from reconciler.reservations.seen import boot_clock
+from reconciler.reservations.use_record import boot_clock
 from state.errors import LxcGpuError
 from state.view import View
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from reconciler.host import places
 from reconciler.reservations.book import Book, Reservation
-from reconciler.reservations.seen import boot_clock
+from reconciler.reservations.use_record import boot_clock
 from state import files
 from state.errors import LxcGpuError
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from reconciler.reservations.book import Reservation
-from reconciler.reservations.watching import UNUSED, Record
+from reconciler.reservations.watching import UNUSED, UseRecord
 from state.wire.notices import Facts, NoticeKind
 
 HOUR = 3600.0
@@ -29,14 +29,14 @@ class Due:
     facts: Facts = Facts()  # noqa: RUF009 # frozen
 
 
-def due(reservations: Collection[Reservation], record: Record, now: float) -> Iterator[Due]:
+def due(reservations: Collection[Reservation], record: UseRecord, now: float) -> Iterator[Due]:
     """Of those that hold now; `now` is in seconds since the epoch."""
     for each in reservations:
         yield from _times(each, now)
         yield from _uses(each, record, now)
 
 
-def over(before: Record, after: Record) -> Iterator[Due]:
+def over(before: UseRecord, after: UseRecord) -> Iterator[Due]:
     """What was said and isn't so any more: somebody uses theirs again."""
     for name, seen in before.of.items():
         if seen.unused >= UNUSED and name in after.of and after.of[name].unused < UNUSED:
@@ -52,7 +52,7 @@ def _times(each: Reservation, now: float) -> Iterator[Due]:
         yield Due(each.user, NoticeKind.RESERVATION_ENDS, f"{each.id}-{each.ends:.0f}", facts)
 
 
-def _uses(each: Reservation, record: Record, now: float) -> Iterator[Due]:
+def _uses(each: Reservation, record: UseRecord, now: float) -> Iterator[Due]:
     seen = record.of.get(each.id)
     if seen is None:
         return

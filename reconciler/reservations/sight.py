@@ -11,9 +11,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from reconciler.host.in_words import moment_in_zone as moment
-from reconciler.reservations import book_file, seen
+from reconciler.reservations import book_file, use_record
 from reconciler.reservations.book import Reservation
-from reconciler.reservations.watching import Seen
+from reconciler.reservations.watching import ReservationUse
 from state.errors import LxcGpuError
 from state.view import View
 
@@ -26,7 +26,7 @@ class Sight:
     now: float
     ahead: tuple[Reservation, ...] = ()
     """Residents' reservations that are under way or to come, in the order of their beginnings."""
-    seen: Mapping[str, Seen] = field(default_factory=dict)
+    seen: Mapping[str, ReservationUse] = field(default_factory=dict)
 
     def of_gpu(self, gpu: str) -> list[str]:
         """Whose it is until when, and whose next."""
@@ -68,7 +68,7 @@ class Sight:
                 return  # the next one is enough
             until = f"until {moment(each.ends)}{self._who_is_on(each)}"
             yield f"GPU {names}: reserved for you{_by(each)} {until}."
-            since = seen.unused_since(self.seen.get(each.id), self.now)
+            since = use_record.unused_since(self.seen.get(each.id), self.now)
             if since is not None:
                 yield (
                     f"  You have used none of it since {moment(since)}. If you don't need it: "
@@ -99,7 +99,7 @@ class Sight:
             "begins": each.begins,
             "ends": each.ends,
             "intruders": list(self._intruders(each)),
-            "unused_since": seen.unused_since(self.seen.get(each.id), self.now),
+            "unused_since": use_record.unused_since(self.seen.get(each.id), self.now),
         }
 
 
@@ -108,7 +108,7 @@ def sight(view: View, now: float) -> Sight:
     ahead: tuple[Reservation, ...] = ()
     with suppress(LxcGpuError):
         ahead = tuple(r for r in book_file.read_open(now).ahead(now) if r.user in view.residents)
-    found = seen.of_now(seen.read_record(), seen.boot_clock()) if ahead else {}
+    found = use_record.of_now(use_record.read_record(), use_record.boot_clock()) if ahead else {}
     return Sight(view.server, now, ahead, found)
 
 

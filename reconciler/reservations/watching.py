@@ -42,7 +42,7 @@ class Program:
 
 
 @dataclass(frozen=True)
-class Seen:
+class ReservationUse:
     """What is known of a reservation that holds now."""
 
     user: str
@@ -56,12 +56,12 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Record:
+class UseRecord:
     """What the last look left."""
 
     looked: float = 0.0
     """When, in seconds since the boot."""
-    of: Mapping[str, Seen] = field(default_factory=dict)
+    of: Mapping[str, ReservationUse] = field(default_factory=dict)
     """By reservation."""
     resting: Mapping[str, float] = field(default_factory=dict)
     """Whose containers let us wait, and until when, by the boot's clock, they are told nothing."""
@@ -77,10 +77,10 @@ class Intrusion:
 
 
 @dataclass(frozen=True)
-class Judged:
+class LookResult:
     """What is known after a look, and who is to be told."""
 
-    record: Record
+    record: UseRecord
     intrusions: tuple[Intrusion, ...] = ()
 
 
@@ -89,8 +89,8 @@ Programs = Mapping[str, Collection[Program]]
 
 
 def judge(
-    before: Record, now: float, reservations: Collection[Reservation], programs: Programs | None
-) -> Judged:
+    before: UseRecord, now: float, reservations: Collection[Reservation], programs: Programs | None
+) -> LookResult:
     """What a look comes to; `reservations` are those that hold now, `now` is the boot's clock.
 
     Where the driver doesn't say who is on its GPUs (`programs` is None, or hasn't got one of them),
@@ -98,11 +98,11 @@ def judge(
     """
     known = before.of if before.looked <= now else {}
     passed = min(now - before.looked, LONGEST_GAP)
-    found, intrusions = dict[str, Seen](), list[Intrusion]()
+    found, intrusions = dict[str, ReservationUse](), list[Intrusion]()
     for each in reservations:
         old = known.get(each.id)
         if old is None or old.user != each.user:
-            old, counts = Seen(each.user), 0.0
+            old, counts = ReservationUse(each.user), 0.0
         else:
             counts = passed
         if programs is None:
@@ -112,18 +112,21 @@ def judge(
         found[each.id] = _seen(old, each, on_it, counts)
         intrusions += _to_tell(each, old, on_it)
     resting = {u: until for u, until in before.resting.items() if now < until <= now + REST}
-    return Judged(
-        Record(now, found, resting), tuple(each for each in intrusions if each.user not in resting)
+    return LookResult(
+        UseRecord(now, found, resting),
+        tuple(each for each in intrusions if each.user not in resting),
     )
 
 
-def rested(record: Record, users: Collection[str]) -> Record:
+def rested(record: UseRecord, users: Collection[str]) -> UseRecord:
     """The same, where these users' containers let us wait just now."""
     until = dict.fromkeys(users, record.looked + REST)
     return replace(record, resting={**record.resting, **until})
 
 
-def _seen(old: Seen, reservation: Reservation, on_it: Programs, passed: float) -> Seen:
+def _seen(
+    old: ReservationUse, reservation: Reservation, on_it: Programs, passed: float
+) -> ReservationUse:
     everything = {program for there in on_it.values() for program in there}
     used = any(program.user == old.user for program in everything)
     known = len(on_it) == len(reservation.gpus)
@@ -133,7 +136,7 @@ def _seen(old: Seen, reservation: Reservation, on_it: Programs, passed: float) -
             others.setdefault(program.user, []).append(program.which)
     told = {user: (*theirs, *(w for w in old.told.get(user, ()) if w not in theirs))[:MOST_TOLD]
             for user, theirs in others.items()}  # fmt: skip
-    return Seen(
+    return ReservationUse(
         old.user,
         0.0 if used else old.unused + passed * known,
         {user: old.intruders[user] + passed if user in old.intruders else 0.0 for user in others},
@@ -141,7 +144,7 @@ def _seen(old: Seen, reservation: Reservation, on_it: Programs, passed: float) -
     )
 
 
-def _to_tell(reservation: Reservation, old: Seen, on_it: Programs) -> Iterator[Intrusion]:
+def _to_tell(reservation: Reservation, old: ReservationUse, on_it: Programs) -> Iterator[Intrusion]:
     """Whom to tell of which GPUs of it."""
     gpus = dict[str, list[str]]()
     for gpu, there in on_it.items():

@@ -15,18 +15,18 @@ from reconciler.notices import kept as notices
 from reconciler.nvidia import nvml
 from reconciler.nvidia.driver import driver
 from reconciler.nvidia.nvml import Gpu
-from reconciler.reservations import due, seen, telling, waiting, watching
+from reconciler.reservations import due, telling, use_record, waiting, watching
 from reconciler.reservations.book import Reservation
 from reconciler.reservations.closed import closed
 from reconciler.reservations.waiting import Wait
-from reconciler.reservations.watching import Record
+from reconciler.reservations.watching import UseRecord
 from state.errors import LxcGpuError
 from state.view import View
 from state.wire.notices import Facts, NoticeKind
 
 
 def look(
-    reserved: Collection[Reservation], waiters: Collection[Wait], before: Record, now: float
+    reserved: Collection[Reservation], waiters: Collection[Wait], before: UseRecord, now: float
 ) -> None:
     """See, note and tell it. `reserved` aren't over, `before` is what is known, `now` is in seconds
     since the epoch. LxcGpuError if notices can't be kept."""
@@ -38,11 +38,11 @@ def look(
     waits = [each for each in waiters if each.user in view.residents]
     gpus = _gpus() if present or waits else None
     programs = None if gpus is None else on_gpus.programs(view, gpus)
-    judged = watching.judge(before, seen.boot_clock(), present, programs)
+    judged = watching.judge(before, use_record.boot_clock(), present, programs)
     # first, so that nobody is told each minute by a look that comes to no good end
-    seen.write_record(judged.record)
+    use_record.write_record(judged.record)
     if late := _tell(view, gpus or (), judged.intrusions):
-        seen.write_record(watching.rested(judged.record, late))
+        use_record.write_record(watching.rested(judged.record, late))
     for each in due.due(present, judged.record, now):
         notices.say(each.user, each.kind, each.about, each.facts)
     for each in due.over(before, judged.record):

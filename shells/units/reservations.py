@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 
 from reconciler.host import journal
-from reconciler.reservations import book_file, seen, waiting
+from reconciler.reservations import book_file, use_record, waiting
 from reconciler.reservations.waiting import Wait
 from state.errors import LxcGpuError
 
@@ -25,7 +25,11 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _look(now: float) -> None:
-    ahead, waits, before = book_file.read_open(now).ahead(now), _waits(now), seen.read_record()
+    ahead, waits, before = (
+        book_file.read_open(now).ahead(now),
+        _waits(now),
+        use_record.read_record(),
+    )
     if waits or before.of or any(each.holds(now) for each in ahead):
         from shells.units.on_reserved import look  # rarely needed
 

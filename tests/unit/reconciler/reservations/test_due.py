@@ -7,19 +7,19 @@ from dataclasses import replace
 
 from reconciler.reservations.book import Reservation
 from reconciler.reservations.due import HOUR, SITS, due, over
-from reconciler.reservations.watching import UNUSED, Record, Seen
+from reconciler.reservations.watching import UNUSED, ReservationUse, UseRecord
 from state.wire.notices import NoticeKind
 
 NOW = 1_800_000_000.0
 LONG = Reservation("r1", "ann", ("GPU-a", "GPU-b"), NOW - 2 * HOUR, NOW + 5 * HOUR, NOW - 9 * HOUR)
 
 
-def kinds(*reservations: Reservation, record: Record = Record()) -> list[NoticeKind]:  # noqa: B008
+def kinds(*reservations: Reservation, record: UseRecord = UseRecord()) -> list[NoticeKind]:  # noqa: B008
     return [each.kind for each in due(reservations, record, NOW)]
 
 
-def seen(unused: float = 0, **intruders: float) -> Record:
-    return Record(1000, {"r1": Seen("ann", unused, intruders)})
+def seen(unused: float = 0, **intruders: float) -> UseRecord:
+    return UseRecord(1000, {"r1": ReservationUse("ann", unused, intruders)})
 
 
 def test_nothing_in_the_middle() -> None:
@@ -28,7 +28,7 @@ def test_nothing_in_the_middle() -> None:
 
 class TestBegins:
     def test_is_said_of_what_was_reserved_ahead(self) -> None:
-        (said,) = due([replace(LONG, begins=NOW - 60)], Record(), NOW)
+        (said,) = due([replace(LONG, begins=NOW - 60)], UseRecord(), NOW)
         assert (said.user, said.kind, said.about) == ("ann", NoticeKind.RESERVATION_BEGINS, "r1")
         assert (said.facts.gpus, said.facts.until) == (2, LONG.ends)
 
@@ -45,7 +45,7 @@ class TestEnds:
 
     def test_once_more_for_one_that_was_extended(self) -> None:
         first, later = (
-            [each.about for each in due([replace(LONG, ends=ends)], Record(), NOW)]
+            [each.about for each in due([replace(LONG, ends=ends)], UseRecord(), NOW)]
             for ends in (NOW + 60, NOW + 120)
         )
         assert first != later
@@ -62,13 +62,13 @@ class TestUnused:
         assert said.facts.at == NOW - UNUSED
 
     def test_is_over_with_the_next_program(self) -> None:
-        def gone(before: Record, after: Record) -> Iterator[str]:
+        def gone(before: UseRecord, after: UseRecord) -> Iterator[str]:
             return (each.about for each in over(before, after))
 
         assert list(gone(seen(UNUSED), seen(0))) == ["r1"]
         assert list(gone(seen(UNUSED), seen(UNUSED + 60))) == []
         assert list(gone(seen(60), seen(0))) == []
-        assert list(gone(seen(UNUSED), Record())) == []
+        assert list(gone(seen(UNUSED), UseRecord())) == []
 
 
 class TestOnYourGpu:

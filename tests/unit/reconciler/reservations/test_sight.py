@@ -13,14 +13,14 @@ import pytest
 from reconciler.reservations import telling
 from reconciler.reservations.book import Reservation
 from reconciler.reservations.sight import Sight
-from reconciler.reservations.watching import Intrusion, Seen
+from reconciler.reservations.watching import Intrusion, ReservationUse
 
 NOW = 1_800_000_000.0
 """2027-01-15 08:00 UTC."""
 GPUS = ("GPU-a", "GPU-b", "GPU-c")
 HERS = Reservation("r1", "ann", ("GPU-b", "GPU-a"), NOW - 7200, NOW + 7200, NOW - 9000)
 NEXT = replace(HERS, id="r2", user="bob", begins=NOW + 7200, ends=NOW + 10800)
-SEEN = {"r1": Seen("ann", 3600.0, {"lqchen": 60.0, "bob": 0.0})}
+SEEN = {"r1": ReservationUse("ann", 3600.0, {"lqchen": 60.0, "bob": 0.0})}
 SIGHT = Sight("gpu17", NOW, (HERS, NEXT), SEEN)
 
 

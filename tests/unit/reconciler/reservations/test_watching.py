@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.host import places
-from reconciler.reservations import seen
+from reconciler.reservations import use_record
 from reconciler.reservations.book import Reservation
 from reconciler.reservations.watching import (
     LONGEST_GAP,
@@ -16,11 +16,11 @@ from reconciler.reservations.watching import (
     REST,
     UNUSED,
     Intrusion,
-    Judged,
+    LookResult,
     Program,
     Programs,
-    Record,
-    Seen,
+    ReservationUse,
+    UseRecord,
     judge,
     rested,
 )
@@ -31,16 +31,18 @@ NOBODY: Programs = {"GPU-0": [], "GPU-1": []}
 STEP = 60.0
 
 
-def looks(*programs: Programs | None, step: float = STEP, mine: Reservation = MINE) -> list[Judged]:
+def looks(
+    *programs: Programs | None, step: float = STEP, mine: Reservation = MINE
+) -> list[LookResult]:
     """What came of these looks, one after the other."""
-    found, before = [], Record()
+    found, before = [], UseRecord()
     for number, each in enumerate(programs):
         found.append(judge(before, 1000 + number * step, [mine], each))
         before = found[-1].record
     return found
 
 
-def last(*programs: Programs | None, step: float = STEP) -> Seen:
+def last(*programs: Programs | None, step: float = STEP) -> ReservationUse:
     return looks(*programs, step=step)[-1].record.of["r1"]
 
 
@@ -63,7 +65,7 @@ class TestIntruders:
         assert not found[-1].intrusions
 
     def test_again_for_another_reservation(self) -> None:
-        before = judge(Record(), 1000, [MINE], {"GPU-0": [BOB]}).record
+        before = judge(UseRecord(), 1000, [MINE], {"GPU-0": [BOB]}).record
         assert judge(before, 1060, [replace(MINE, id="r2")], {"GPU-0": [BOB]}).intrusions
 
     def test_are_named_while_they_are_there(self) -> None:
@@ -76,7 +78,7 @@ class TestIntruders:
         assert found.record.of["r1"].intruders == {}
 
     def test_after_handing_over_the_one_before_is_on_anothers(self) -> None:
-        before = judge(Record(), 1000, [MINE], {"GPU-0": [ANN]}).record
+        before = judge(UseRecord(), 1000, [MINE], {"GPU-0": [ANN]}).record
         theirs = replace(MINE, user="bob")
         found = judge(before, 1060, [theirs], {"GPU-0": [ANN]})
         assert found.intrusions == (Intrusion("ann", theirs, ("GPU-0",)),)
@@ -113,12 +115,12 @@ class TestUnused:
         assert last(NOBODY, NOBODY, step=86400).unused == LONGEST_GAP
 
     def test_begins_anew_after_handing_over_and_after_a_boot(self) -> None:
-        before = Record(1000, {"r1": Seen("ann", UNUSED)})
+        before = UseRecord(1000, {"r1": ReservationUse("ann", UNUSED)})
         assert judge(before, 1060, [replace(MINE, user="bob")], NOBODY).record.of["r1"].unused == 0
         assert judge(before, 10, [MINE], NOBODY).record.of["r1"].unused == 0
 
     def test_what_is_over_is_forgotten(self) -> None:
-        before = Record(1000, {"r1": Seen("ann", UNUSED)})
+        before = UseRecord(1000, {"r1": ReservationUse("ann", UNUSED)})
         assert judge(before, 1060, [], NOBODY).record.of == {}
 
 
@@ -129,30 +131,30 @@ class TestKept:
 
     def test_comes_back_as_it_was(self) -> None:
         record = looks({"GPU-0": [BOB]}, {"GPU-0": [BOB, BOB_TOO]})[-1].record
-        seen.write_record(record)
-        assert seen.read_record() == record
+        use_record.write_record(record)
+        assert use_record.read_record() == record
 
     @pytest.mark.parametrize(
         "text", ["", "{", "[]", '{"looked": 1e999, "of": {}}', '{"looked": 1, "of": {"r1": 7}}']
     )
     def test_garbage_is_nothing(self, text: str) -> None:
         places.RESERVATIONS_SEEN.write_text(text)
-        assert seen.read_record() == Record()
+        assert use_record.read_record() == UseRecord()
 
     def test_an_old_look_names_nobody(self) -> None:
-        record = Record(1000, {"r1": Seen("ann", UNUSED, {"bob": 60})})
-        assert seen.of_now(record, 1060) == record.of
-        assert seen.of_now(record, 1000 + seen.STALE + 1) == {}
-        assert seen.of_now(record, 999) == {}
+        record = UseRecord(1000, {"r1": ReservationUse("ann", UNUSED, {"bob": 60})})
+        assert use_record.of_now(record, 1060) == record.of
+        assert use_record.of_now(record, 1000 + use_record.STALE + 1) == {}
+        assert use_record.of_now(record, 999) == {}
 
     def test_unused_is_said_from_an_hour_on(self) -> None:
-        assert seen.unused_since(Seen("ann", UNUSED - 1), 1e9) is None
-        assert seen.unused_since(Seen("ann", UNUSED), 1e9) == 1e9 - UNUSED
+        assert use_record.unused_since(ReservationUse("ann", UNUSED - 1), 1e9) is None
+        assert use_record.unused_since(ReservationUse("ann", UNUSED), 1e9) == 1e9 - UNUSED
 
 
 class TestWhoLetsUsWait:
     def test_is_told_nothing_for_a_day_and_named_all_the_same(self) -> None:
-        first = judge(Record(), 1000, [MINE], {"GPU-0": [BOB]}).record
+        first = judge(UseRecord(), 1000, [MINE], {"GPU-0": [BOB]}).record
         before = rested(first, ["bob"])
         found = judge(before, 1060, [MINE], {"GPU-0": [BOB_TOO]})
         assert found.intrusions == ()

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from typing import Any
 
 from reconciler.host import places
-from reconciler.reservations.watching import UNUSED, Record, Seen, Which
+from reconciler.reservations.watching import UNUSED, ReservationUse, UseRecord, Which
 from state.files import read_text, write_file
 
 STALE = 600.0
@@ -26,14 +26,14 @@ def boot_clock() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-def read_record() -> Record:
+def read_record() -> UseRecord:
     """What the last look left; nothing, if it can't be read or is no such record."""
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return _record(json.loads(read_text(places.RESERVATIONS_SEEN) or "{}"))
-    return Record()
+    return UseRecord()
 
 
-def write_record(record: Record) -> None:
+def write_record(record: UseRecord) -> None:
     """Keep it for the next look, the load stream and who asks."""
     text = json.dumps(asdict(record), separators=(",", ":"))
     write_file(places.RESERVATIONS_SEEN, f"{text}\n")
@@ -48,26 +48,26 @@ def changed() -> tuple[int, ...] | None:
     return found.st_mtime_ns, found.st_ino, found.st_size
 
 
-def of_now(record: Record, now: float) -> Mapping[str, Seen]:
+def of_now(record: UseRecord, now: float) -> Mapping[str, ReservationUse]:
     """What is known, by reservation, if the last look isn't long ago by the boot's clock. Pure."""
     return record.of if 0 <= now - record.looked <= STALE else {}
 
 
-def unused_since(seen: Seen | None, now: float) -> float | None:
+def unused_since(seen: ReservationUse | None, now: float) -> float | None:
     """Since when its owner leaves it unused, if for long; seconds since the epoch. Pure."""
     return None if seen is None or seen.unused < UNUSED else now - seen.unused
 
 
-def _record(fields: Mapping[str, Any]) -> Record:
-    return Record(
+def _record(fields: Mapping[str, Any]) -> UseRecord:
+    return UseRecord(
         _seconds(fields["looked"]),
         {str(name): _seen(each) for name, each in fields["of"].items()},
         {str(user): _seconds(until) for user, until in fields["resting"].items()},
     )
 
 
-def _seen(fields: Mapping[str, Any]) -> Seen:
-    return Seen(
+def _seen(fields: Mapping[str, Any]) -> ReservationUse:
+    return ReservationUse(
         str(fields["user"]),
         _seconds(fields["unused"]),
         {str(user): _seconds(length) for user, length in fields["intruders"].items()},
