@@ -16,7 +16,7 @@ from reconciler.nvidia import nvml
 from reconciler.nvidia.driver import driver
 from reconciler.nvidia.nvml import Gpu, GpuProcess
 from reconciler.plan import Tell
-from reconciler.reservations.sight import Sight, sight
+from reconciler.reservations.overview import ReservationsOverview, overview
 from shells.verbs import Asked
 from state.errors import LxcGpuError
 from state.view import View
@@ -35,7 +35,7 @@ def answer(asked: Asked, tell: Tell) -> messages.Answer:
     gpus, problem = _gpus()
     now, seconds = next(samples), time.monotonic() - begun
     moment = time.time()
-    seen = _Seen(view, Owners(view), asked.user, now, moment, sight(view, moment))
+    seen = _Seen(view, Owners(view), asked.user, now, moment, overview(view, moment))
     used = processes.uses(seen.owners, before, now, seconds)
     texts = [seen.gpus(gpus)] if gpus or not problem else []
     texts += [seen.problem(problem)] if problem else []
@@ -77,7 +77,7 @@ class _Seen:
     asker: str
     processes: Mapping[int, Process]
     now: float
-    reserved: Sight
+    reserved: ReservationsOverview
 
     def full_name(self, user: str) -> str:
         """The person's name; empty for accounts of the server."""

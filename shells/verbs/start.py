@@ -9,7 +9,7 @@ from reconciler.nvidia import nodes
 from reconciler.plan import Tell
 from reconciler.requests import login, power
 from reconciler.reservations import waiting
-from reconciler.reservations.sight import sight
+from reconciler.reservations.overview import overview
 from shells.verbs import Asked, facts, forwards_of, idle_facts, words
 from shells.verbs.ports import line
 from state.wire import messages
@@ -33,7 +33,7 @@ def answer(asked: Asked, tell: Tell) -> messages.Answer:
         text,
         *line(forwards_of(user)),
         *words.announced(view),
-        *sight(view, now).lines(user, [card.uuid for card in nodes.cards()]),
+        *overview(view, now).lines(user, [card.uuid for card in nodes.cards()]),
         *waiting.untold(user, now),
         *([] if idle is None else [words.last_used(view, user, idle)]),
     ]

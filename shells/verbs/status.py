@@ -18,7 +18,7 @@ from reconciler.requests import container_use, devices, power
 from reconciler.requests.container_use import DiskUse, MountSeen
 from reconciler.requests.power import Power
 from reconciler.reservations import waiting
-from reconciler.reservations.sight import sight
+from reconciler.reservations.overview import overview
 from reconciler.systems.inventory import Systems, systems_of
 from shells.verbs import Asked, facts, forwards_of, idle_facts, words
 from shells.verbs.ports import line
@@ -38,7 +38,7 @@ def answer(asked: Asked, tell: Tell) -> messages.Answer:
     idle = unused_for(view, user) if now.running else None
     stopped = idle_stop.stopped(user)
     systems, work, looked = systems_of(view, user), last(user), time.time()
-    reserved = sight(view, looked)
+    reserved = overview(view, looked)
     lines = [
         f"Your container on {view.server}: {'running' if now.running else 'stopped'}",
         *(_running(now, most, limits, cpus) if now.running else []),

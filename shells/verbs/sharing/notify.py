@@ -14,7 +14,7 @@ from reconciler.nvidia import nvml
 from reconciler.nvidia.driver import driver
 from reconciler.nvidia.nvml import Gpu
 from reconciler.plan import Tell
-from reconciler.reservations import sight, waiting
+from reconciler.reservations import overview, waiting
 from reconciler.reservations.waiting import SOON, Wait
 from shells.verbs import Asked
 from shells.verbs.gpus import NO_DRIVER
@@ -68,7 +68,7 @@ def _wait(user: str, count: int, model: str, now: float) -> messages.Answer:
             f"so {count} are never free for you.",
             f"It sees: {', '.join(models) or 'none'}. `gpus` lists them.",
         )
-    ahead = sight.sight(view, now).ahead
+    ahead = overview.overview(view, now).ahead
     free = on_gpus.free_for(view, user, gpus, ahead, now + SOON, model)
     if len(free) >= count:
         names = ", ".join(str(gpu.index) for gpu in free)

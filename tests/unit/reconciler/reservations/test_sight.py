@@ -12,7 +12,7 @@ import pytest
 
 from reconciler.reservations import telling
 from reconciler.reservations.book import Reservation
-from reconciler.reservations.sight import Sight
+from reconciler.reservations.overview import ReservationsOverview
 from reconciler.reservations.watching import Intrusion, ReservationUse
 
 NOW = 1_800_000_000.0
@@ -21,7 +21,7 @@ GPUS = ("GPU-a", "GPU-b", "GPU-c")
 HERS = Reservation("r1", "ann", ("GPU-b", "GPU-a"), NOW - 7200, NOW + 7200, NOW - 9000)
 NEXT = replace(HERS, id="r2", user="bob", begins=NOW + 7200, ends=NOW + 10800)
 SEEN = {"r1": ReservationUse("ann", 3600.0, {"lqchen": 60.0, "bob": 0.0})}
-SIGHT = Sight("gpu17", NOW, (HERS, NEXT), SEEN)
+SIGHT = ReservationsOverview("gpu17", NOW, (HERS, NEXT), SEEN)
 
 
 @pytest.fixture(autouse=True)
@@ -60,13 +60,13 @@ def test_to_an_intruder_who_has_the_next_one() -> None:
 
 def test_who_was_handed_one_over_reads_by_whom() -> None:
     for each, when in ((HERS, "until"), (NEXT, "from")):
-        sight = Sight("gpu17", NOW, (replace(each, maker="eve"),))
+        sight = ReservationsOverview("gpu17", NOW, (replace(each, maker="eve"),))
         assert f"reserved for you by eve {when} Fri" in sight.lines(each.user, GPUS)[0]
         assert sight.facts()[0]["made_by"] == "eve"
 
 
 def test_a_gpu_that_is_not_known_to_be_there_has_its_uuid() -> None:
-    (line,) = Sight("gpu17", NOW, (HERS,)).lines("lqchen", ("GPU-a",))
+    (line,) = ReservationsOverview("gpu17", NOW, (HERS,)).lines("lqchen", ("GPU-a",))
     assert line == "GPU 0, GPU-b: reserved by ann until Fri 2027-01-15 10:00 UTC."
 
 

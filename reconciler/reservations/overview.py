@@ -19,7 +19,7 @@ from state.view import View
 
 
 @dataclass(frozen=True)
-class Sight:
+class ReservationsOverview:
     """What is reserved on a server, and what the last look found out about it."""
 
     server: str
@@ -103,13 +103,13 @@ class Sight:
         }
 
 
-def sight(view: View, now: float) -> Sight:
+def overview(view: View, now: float) -> ReservationsOverview:
     """What there is to be said at this moment."""
     ahead: tuple[Reservation, ...] = ()
     with suppress(LxcGpuError):
         ahead = tuple(r for r in book_file.read_open(now).ahead(now) if r.user in view.residents)
     found = use_record.of_now(use_record.read_record(), use_record.boot_clock()) if ahead else {}
-    return Sight(view.server, now, ahead, found)
+    return ReservationsOverview(view.server, now, ahead, found)
 
 
 def _by(each: Reservation) -> str:
