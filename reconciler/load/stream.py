@@ -118,8 +118,8 @@ class Sampler:
 
     def _owner(self, pid: int, processes: Looked) -> str:
         """Whose a program on a GPU is; what has ended is nobody's, though it holds memory."""
-        seen = processes.get(pid)
-        uid = use_record.uid if seen else uid_of(pid)
+        process = processes.get(pid)
+        uid = process.uid if process else uid_of(pid)
         return SYSTEM if uid is None else self._names(uid)
 
     def _look(self) -> _Look:
