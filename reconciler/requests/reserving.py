@@ -15,7 +15,7 @@ from reconciler.host.published import current_view, resident_of
 from reconciler.load.owners import Owners
 from reconciler.nvidia import nodes, nvml
 from reconciler.nvidia.driver import driver
-from reconciler.reservations import asked, book_file, rules, times
+from reconciler.reservations import book_file, parsing, rules, times
 from reconciler.reservations.book import Book, Reservation
 from reconciler.reservations.closed import closed
 from reconciler.reservations.rules import Rules, Wish
@@ -120,7 +120,7 @@ def reserve(user: str, options: Mapping[str, str]) -> Done:
     resident_of(view, user)
     gpus = gpus_used(view)
     with _changing(user) as (view, book, now):
-        order = asked.order_of(options, now, gpus.uuids)
+        order = parsing.parse_reserve(options, now, gpus.uuids)
         own, judged = gpus.of(view, user), rules.rules_of(view, len(gpus.uuids), closed(view))
         for gpu in order.gpus:
             if gpu not in own:
@@ -143,7 +143,7 @@ def reserve(user: str, options: Mapping[str, str]) -> Done:
 
 
 def _beginnings(
-    judged: Rules, book: Book, wish: Wish, order: asked.Order, now: float
+    judged: Rules, book: Book, wish: Wish, order: parsing.ParsedReserve, now: float
 ) -> tuple[float, ...]:
     if order.first_free:
         found = rules.first_free(judged, book, wish, order.begins, now)
@@ -164,8 +164,8 @@ def extend(user: str, words: str) -> Done:
     """Have one of the user's end later. LxcGpuError if it can't."""
     gpus = gpus_there()
     with _changing(user) as (view, book, now):
-        longer, named = asked.longer_of(words)
-        (first, *others) = asked.chosen(named, book.of(user, now), "reserve --extend 2h")
+        longer, named = parsing.parse_extension(words)
+        (first, *others) = parsing.chosen(named, book.of(user, now), "reserve --extend 2h")
         if others:
             raise LxcGpuError(
                 "reservation-which",
@@ -192,7 +192,7 @@ def hand_over(user: str, to: str, named: str) -> Done:
                 f"{to} {why}, so nothing was handed over.",
                 "`--to` takes the login of somebody who is registered on this server.",
             )
-        given = asked.chosen(named, book.of(user, now), f"reserve --to {to}")
+        given = parsing.chosen(named, book.of(user, now), f"reserve --to {to}")
         judged = rules.rules_of(view, len(gpus.uuids), closed(view))
         theirs, changed = gpus.of(view, to), list[Reservation]()
         for each in given:
@@ -210,7 +210,7 @@ def release(user: str | None, named: str) -> Done:
     """
     with _changing(user) as (view, book, now):
         own = book.ahead(now) if user is None else book.of(user, now)
-        gone = asked.chosen(named, own, "release", "You have" if user else "There is")
+        gone = parsing.chosen(named, own, "release", "You have" if user else "There is")
         book_file.write(book.release(gone, now))
     return Done(view, Gpus(), gone, now, rules.rules_of(view, 0))
 

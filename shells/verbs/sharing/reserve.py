@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reconciler.plan import Tell
 from reconciler.requests import reserving
-from reconciler.reservations import asked as understood
+from reconciler.reservations import parsing as understood
 from shells.verbs import Asked
 from shells.verbs.sharing import words
 from state.errors import LxcGpuError

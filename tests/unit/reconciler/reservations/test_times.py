@@ -8,7 +8,7 @@ from datetime import datetime
 import pytest
 
 from reconciler.reservations import times
-from reconciler.reservations.asked import order_of
+from reconciler.reservations.parsing import parse_reserve
 from state.errors import LxcGpuError
 
 
@@ -141,7 +141,7 @@ def test_what_is_said_of_an_hour_that_comes_twice_means_that_one_of_both(now):
 def test_an_hour_that_comes_again_is_over_when_it_was_the_first():
     second = at("2026-10-25 02:40") + times.HOUR
     with pytest.raises(LxcGpuError, match="02:30 CEST is over: it is Sun 2026-10-25 02:40 CET"):
-        order_of({"what": "1 8h", "from": "2026-10-25 02:30"}, second, ("GPU-a",))
+        parse_reserve({"what": "1 8h", "from": "2026-10-25 02:30"}, second, ("GPU-a",))
 
 
 def test_a_length_is_a_length_and_the_words_say_both_zones():

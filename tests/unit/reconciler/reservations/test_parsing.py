@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.reservations import asked, rules, times
-from reconciler.reservations.asked import Order, chosen, longer_of, order_of
+from reconciler.reservations import parsing, rules, times
 from reconciler.reservations.book import HOUR, Book, Reservation
 from reconciler.reservations.book_file import from_json, to_json
+from reconciler.reservations.parsing import ParsedReserve, chosen, parse_extension, parse_reserve
 from reconciler.reservations.rules import Rules, Wish
 from shells.usage import Verb, parse
 from state.errors import LxcGpuError
@@ -24,9 +24,9 @@ BEGIN = NOW // 60 * 60
 THERE = tuple(f"GPU-{n}a1bd0a3-9d4e-4d12-8b5e-2f6c1c6f0e01" for n in range(4))
 
 
-def typed(line: str) -> Order:
+def typed(line: str) -> ParsedReserve:
     """What `reserve LINE` means: as login shell and root helper read it."""
-    return order_of(parse(Verb.RESERVE, line.split()), NOW, THERE)
+    return parse_reserve(parse(Verb.RESERVE, line.split()), NOW, THERE)
 
 
 def at(text: str) -> float:
@@ -42,7 +42,7 @@ class TestReserve:
          "2 --from now 8h", "2 480m", "for 8h 2", "'2 8h'", '"2" "8h"', "2 8h now"],
     )  # fmt: skip
     def test_a_number_and_a_length(self, line):
-        assert typed(line) == Order(2, (), 8 * HOUR, BEGIN, False, None, "2 8h")
+        assert typed(line) == ParsedReserve(2, (), 8 * HOUR, BEGIN, False, None, "2 8h")
 
     @pytest.mark.parametrize(
         "line",
@@ -167,11 +167,11 @@ def test_unnamed_the_only_one_is_meant():
 
 def test_how_much_longer():
     for words in ("r17 2h", "2h r17", "2 hours r17", "r17 by 2 h", "r17 1h 60m"):
-        assert longer_of(words) == (2 * HOUR, "r17")
-    assert longer_of("2h") == (2 * HOUR, "")
+        assert parse_extension(words) == (2 * HOUR, "r17")
+    assert parse_extension("2h") == (2 * HOUR, "")
     for words in ("", "r17", "2h r17 r18", "tomorrow", "0h", "-2h"):
         with pytest.raises(LxcGpuError):
-            longer_of(words)
+            parse_extension(words)
 
 
 class TestRules:
@@ -322,4 +322,4 @@ class TestHandingOver:
 
 def test_the_zone_is_the_servers():
     assert times.in_words(NOW).endswith(time.strftime(" %Z", time.localtime(NOW)))
-    assert asked.EXAMPLE
+    assert parsing.EXAMPLE

@@ -24,7 +24,7 @@ EXAMPLE = "`reserve 2 8h`, `reserve 2 8h --from 'tomorrow 9:00'`, `reserve gpu3 
 
 
 @dataclass(frozen=True)
-class Order:
+class ParsedReserve:
     """What is to be reserved, and when."""
 
     count: int
@@ -38,7 +38,7 @@ class Order:
     """GPUs and length, as they can be typed again."""
 
 
-def order_of(options: Mapping[str, str], now: float, there: Sequence[str]) -> Order:
+def parse_reserve(options: Mapping[str, str], now: float, there: Sequence[str]) -> ParsedReserve:
     """What `reserve` was asked for. `there` are the UUIDs of the server's GPUs, by index.
 
     LxcGpuError for what can't be understood; it shows how to say it.
@@ -59,7 +59,7 @@ def order_of(options: Mapping[str, str], now: float, there: Sequence[str]) -> Or
     if not count:
         raise _usage("How many GPUs, or which?", f"Like this: {EXAMPLE}.")
     seconds = _length(read.seconds, None if weekly else until, begins)
-    return Order(
+    return ParsedReserve(
         count=count,
         gpus=read.gpus,
         seconds=seconds,
@@ -224,7 +224,7 @@ def _unknown(message: str) -> LxcGpuError:
     return LxcGpuError("reservation-unknown", message, "`reservations` lists them.")
 
 
-def longer_of(words: str) -> tuple[float, str]:
+def parse_extension(words: str) -> tuple[float, str]:
     """By how long to extend, and which one, of `r17 2h`, `2h r17`, `2 hours`."""
     seconds, ids, left = 0.0, list[str](), words.split()
     while left:
