@@ -18,7 +18,7 @@ from reconciler.nvidia.driver import driver
 from reconciler.reservations import book_file, parsing, rules, times
 from reconciler.reservations.book import Book, Reservation
 from reconciler.reservations.closed import closed
-from reconciler.reservations.rules import Rules, Wish
+from reconciler.reservations.rules import GpuRequest, Rules
 from reconciler.reservations.use_record import boot_clock
 from state.errors import LxcGpuError
 from state.view import View
@@ -130,7 +130,7 @@ def reserve(user: str, options: Mapping[str, str]) -> Done:
                     "`gpus` shows which are.",
                 )
         best = order.gpus or gpus.best_first(own, user)
-        wish = Wish(user, order.count, best, order.seconds, order.typed)
+        wish = GpuRequest(user, order.count, best, order.seconds, order.typed)
         begins = _beginnings(judged, book, wish, order, now)
         rules.allow(judged, book, wish, begins, now)
         chosen = rules.fit(judged, book, wish, begins)
@@ -143,7 +143,7 @@ def reserve(user: str, options: Mapping[str, str]) -> Done:
 
 
 def _beginnings(
-    judged: Rules, book: Book, wish: Wish, order: parsing.ParsedReserve, now: float
+    judged: Rules, book: Book, wish: GpuRequest, order: parsing.ParsedReserve, now: float
 ) -> tuple[float, ...]:
     if order.first_free:
         found = rules.first_free(judged, book, wish, order.begins, now)

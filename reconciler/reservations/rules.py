@@ -41,7 +41,7 @@ def rules_of(view: View, gpus: int, closed: Closed = ()) -> Rules:
 
 
 @dataclass(frozen=True)
-class Wish:
+class GpuRequest:
     """What somebody wants: so many of those GPUs, the best first, for so long."""
 
     user: str
@@ -56,7 +56,7 @@ class Wish:
         return tuple((each, each + self.seconds) for each in begins)
 
 
-def allow(rules: Rules, book: Book, wish: Wish, begins: Sequence[float], now: float) -> None:
+def allow(rules: Rules, book: Book, wish: GpuRequest, begins: Sequence[float], now: float) -> None:
     """LxcGpuError if the rules forbid it, whoever has reserved what."""
     if rules.most == 0:
         raise _against("Nobody reserves GPUs on this server.", "Your sysadmin can allow it.")
@@ -112,7 +112,7 @@ def _enough(rules: Rules, user: str, made: Sequence[Reservation]) -> LxcGpuError
     )
 
 
-def fit(rules: Rules, book: Book, wish: Wish, begins: Sequence[float]) -> tuple[str, ...]:
+def fit(rules: Rules, book: Book, wish: GpuRequest, begins: Sequence[float]) -> tuple[str, ...]:
     """Which GPUs it can be at all those times: none if too few are free."""
     when = wish.times(begins)
     if any(_closed(rules, *each) for each in when):
@@ -123,7 +123,9 @@ def fit(rules: Rules, book: Book, wish: Wish, begins: Sequence[float]) -> tuple[
     return free[: wish.count] if len(free) >= wish.count else ()
 
 
-def first_free(rules: Rules, book: Book, wish: Wish, after: float, now: float) -> float | None:
+def first_free(
+    rules: Rules, book: Book, wish: GpuRequest, after: float, now: float
+) -> float | None:
     """From when on it fits first, not before `after`; None if it doesn't within the rules."""
     ends = [each.ends for each in book.open] + [ends for _, ends, _ in rules.closed]
     latest = now + rules.ahead
@@ -134,7 +136,7 @@ def first_free(rules: Rules, book: Book, wish: Wish, after: float, now: float) -
 
 
 def not_free(
-    rules: Rules, book: Book, wish: Wish, begins: Sequence[float], now: float
+    rules: Rules, book: Book, wish: GpuRequest, begins: Sequence[float], now: float
 ) -> LxcGpuError:
     """Why it doesn't fit, when it would, and what to type then."""
     bad = next((each for each in begins if not fit(rules, book, wish, (each,))), begins[0])
@@ -162,7 +164,7 @@ def not_free(
     )
 
 
-def _advice(fits: float | None, wish: Wish, now: float, *, series: bool) -> str:
+def _advice(fits: float | None, wish: GpuRequest, now: float, *, series: bool) -> str:
     if series:
         return (
             "Choose another time for the series, or fewer GPUs; `reservations` lists who has which."
@@ -178,11 +180,11 @@ def _advice(fits: float | None, wish: Wish, now: float, *, series: bool) -> str:
     )
 
 
-def _gpus_in_words(wish: Wish) -> str:
+def _gpus_in_words(wish: GpuRequest) -> str:
     return f"{wish.count} GPU{'s' * (wish.count != 1)}"
 
 
-def _free_in_words(free: int, wish: Wish) -> str:
+def _free_in_words(free: int, wish: GpuRequest) -> str:
     if len(wish.gpus) == wish.count == 1:
         return "it is taken then"
     return (
@@ -190,7 +192,7 @@ def _free_in_words(free: int, wish: Wish) -> str:
     )
 
 
-def _who(book: Book, wish: Wish, begins: float) -> str:
+def _who(book: Book, wish: GpuRequest, begins: float) -> str:
     """Who has them, until when: four of them."""
     met = [
         each for each in book.open

@@ -13,7 +13,7 @@ from reconciler.reservations import parsing, rules, times
 from reconciler.reservations.book import HOUR, Book, Reservation
 from reconciler.reservations.book_file import from_json, to_json
 from reconciler.reservations.parsing import ParsedReserve, chosen, parse_extension, parse_reserve
-from reconciler.reservations.rules import Rules, Wish
+from reconciler.reservations.rules import GpuRequest, Rules
 from shells.usage import Verb, parse
 from state.errors import LxcGpuError
 from state.view import Reservable
@@ -178,12 +178,14 @@ class TestRules:
     RULES = Rules(most_gpus=2, longest=24 * HOUR, ahead=14 * 24 * HOUR, most=2)
 
     @staticmethod
-    def wish(count: int = 2, hours: float = 8, user: str = "ann") -> Wish:
-        return Wish(
+    def wish(count: int = 2, hours: float = 8, user: str = "ann") -> GpuRequest:
+        return GpuRequest(
             user, count, THERE, hours * HOUR, f"{count} {times.length_in_words(hours * HOUR)}"
         )
 
-    def refused(self, book: Book, wish: Wish, *begins: float, rules_: Rules = RULES) -> LxcGpuError:
+    def refused(
+        self, book: Book, wish: GpuRequest, *begins: float, rules_: Rules = RULES
+    ) -> LxcGpuError:
         with pytest.raises(LxcGpuError) as caught:
             rules.allow(rules_, book, wish, begins or (BEGIN,), NOW)
         assert caught.value.code == "reservation-rules"
@@ -279,11 +281,11 @@ class TestHandingOver:
         return book
 
     def test_keeps_nobody_from_reserving(self):
-        wish = Wish("bob", 1, THERE, HOUR, "1 1h")
+        wish = GpuRequest("bob", 1, THERE, HOUR, "1 1h")
         assert rules.allow(self.RULES, self.slots(2), wish, (BEGIN,), NOW) is None
 
     def test_gives_nobody_more(self):
-        wish = Wish("eve", 1, THERE, HOUR, "1 1h")
+        wish = GpuRequest("eve", 1, THERE, HOUR, "1 1h")
         with pytest.raises(LxcGpuError, match=r"counts until it is over: r1 \(bob has it\), r2"):
             rules.allow(self.RULES, self.slots(2), wish, (BEGIN,), NOW)
         back = self.slots(2)
