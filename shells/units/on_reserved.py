@@ -15,7 +15,7 @@ from reconciler.notices import kept as notices
 from reconciler.nvidia import nvml
 from reconciler.nvidia.driver import driver
 from reconciler.nvidia.nvml import Gpu
-from reconciler.reservations import due, telling, use_record, waiting, watching
+from reconciler.reservations import due_notices, telling, use_record, waiting, watching
 from reconciler.reservations.book import Reservation
 from reconciler.reservations.closed import closed
 from reconciler.reservations.waiting import Wait
@@ -43,9 +43,9 @@ def look(
     use_record.write_record(judged.record)
     if late := _tell(view, gpus or (), judged.intrusions):
         use_record.write_record(watching.rested(judged.record, late))
-    for each in due.due(present, judged.record, now):
+    for each in due_notices.due(present, judged.record, now):
         notices.say(each.user, each.kind, each.about, each.facts)
-    for each in due.over(before, judged.record):
+    for each in due_notices.over(before, judged.record):
         notices.withdraw(each.user, each.kind, each.about)
     if waits and gpus and not _closed(view, now, now + waiting.SOON):
         _end_waits(view, gpus, ahead, waits, now)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from reconciler.reservations.book import Reservation
-from reconciler.reservations.due import HOUR, SITS, due, over
+from reconciler.reservations.due_notices import HOUR, SITS, due, over
 from reconciler.reservations.watching import UNUSED, ReservationUse, UseRecord
 from state.wire.notices import NoticeKind
 
