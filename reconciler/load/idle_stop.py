@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from reconciler.host import places
 from reconciler.host.in_words import moment_in_zone
 from reconciler.load.idleness import DAY, Record, Unused
-from reconciler.notices import kept as notices
+from reconciler.notices import store as notices
 from state.files import read_text, write_file
 from state.view import View
 from state.wire.notices import Facts, NoticeKind

@@ -25,7 +25,7 @@ from reconciler.load.machine import CpuSensors, CpuTimes
 from reconciler.load.names import Names
 from reconciler.load.rates import Chosen, Counters
 from reconciler.load.table import Table
-from reconciler.notices import kept as kept_notices
+from reconciler.notices import store as kept_notices
 from reconciler.reservations import book_file, use_record
 from reconciler.reservations.book import Book
 from reconciler.reservations.watching import ReservationUse, UseRecord

@@ -14,7 +14,7 @@ from typing import Any
 from reconciler.host import places
 from reconciler.host.in_words import moment
 from reconciler.host.locks import ACCOUNTS, lock
-from reconciler.notices import kept as notices
+from reconciler.notices import store as notices
 from reconciler.notices.notebook import Said
 from state import files
 from state.errors import LxcGpuError

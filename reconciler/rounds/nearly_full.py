@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from reconciler.disk.project_quota import Use
 from reconciler.host.journal import event
 from reconciler.kinds.containers import disk_quota
-from reconciler.notices import kept as notices
+from reconciler.notices import store as notices
 from state.errors import LxcGpuError
 from state.view import View
 from state.wire.notices import Facts, NoticeKind

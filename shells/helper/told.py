@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from reconciler.notices import kept
+from reconciler.notices import store
 from state.errors import LxcGpuError
 from state.wire.messages import Answer
 
@@ -15,5 +15,5 @@ def told(options: Mapping[str, str]) -> Answer:
     ids = options.get("ids", "").split()
     if not ids:
         raise LxcGpuError("usage", "`told` needs the ids of notices.")
-    kept.accept(frozenset(ids), time.time())
+    store.accept(frozenset(ids), time.time())
     return Answer("noted")

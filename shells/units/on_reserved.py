@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from reconciler.host import journal
 from reconciler.host.published import published_view
 from reconciler.load import on_gpus
-from reconciler.notices import kept as notices
+from reconciler.notices import store as notices
 from reconciler.nvidia import nvml
 from reconciler.nvidia.driver import driver
 from reconciler.nvidia.nvml import Gpu

@@ -8,7 +8,7 @@ from reconciler.host import journal
 from reconciler.host.published import current_view
 from reconciler.load import idle_stop
 from reconciler.load.idleness import DAY, boot_clock, read_record, still_unused
-from reconciler.notices import kept as notices
+from reconciler.notices import store as notices
 from reconciler.plan import Tell
 from reconciler.requests import power
 from shells.verbs import Asked, facts

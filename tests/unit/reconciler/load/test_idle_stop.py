@@ -17,7 +17,7 @@ from reconciler.load.idle_stop import Step, Stopped, step, tell
 from reconciler.load.idleness import BUSY, DAY, Record, Sight, Unused, judge, still_unused
 from reconciler.network import conntrack
 from reconciler.network.conntrack import open_to
-from reconciler.notices import kept as notices
+from reconciler.notices import store as notices
 from state.wire.findings import Level
 from state.wire.notices import NoticeKind
 from tests.unit.reconciler.views import RESIDENT, with_

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.host import places
-from reconciler.notices import kept, notebook
+from reconciler.notices import notebook, store
 from reconciler.notices.notebook import DAY, KEPT, MOST_OF_USER, Notebook
 from state import command
 from state.errors import LxcGpuError
@@ -31,21 +31,21 @@ def notice(number: int, user: str = "ann", kind: NoticeKind = IDLE, made: float 
 
 
 def test_what_is_said_often_is_told_once_until_it_is_over() -> None:
-    kept.say("ann", IDLE, "start-1", Facts(at=NOW))
-    (first,) = kept.open_notices()
+    store.say("ann", IDLE, "start-1", Facts(at=NOW))
+    (first,) = store.open_notices()
     before = places.NOTICES.stat()
-    kept.say("ann", IDLE, "start-1", Facts(at=NOW))
-    assert kept.open_notices() == (first,)
+    store.say("ann", IDLE, "start-1", Facts(at=NOW))
+    assert store.open_notices() == (first,)
     assert places.NOTICES.stat() == before, "nothing is written for what is said already"
-    kept.accept([first.id, "ffffffffffff"], NOW)
-    kept.say("ann", IDLE, "start-1", Facts(at=NOW))
-    assert kept.open_notices() == ()
-    assert kept.accepted("ann", IDLE, "start-1") == (NOW,)
-    assert kept.accepted("ann", IDLE, "start-2") == kept.accepted("bob", IDLE, "start-1") == ()
-    kept.withdraw("ann", IDLE, "start-1")
-    assert kept.accepted("ann", IDLE, "start-1") == ()
-    kept.say("ann", IDLE, "start-1")
-    (second,) = kept.open_notices()
+    store.accept([first.id, "ffffffffffff"], NOW)
+    store.say("ann", IDLE, "start-1", Facts(at=NOW))
+    assert store.open_notices() == ()
+    assert store.accepted("ann", IDLE, "start-1") == (NOW,)
+    assert store.accepted("ann", IDLE, "start-2") == store.accepted("bob", IDLE, "start-1") == ()
+    store.withdraw("ann", IDLE, "start-1")
+    assert store.accepted("ann", IDLE, "start-1") == ()
+    store.say("ann", IDLE, "start-1")
+    (second,) = store.open_notices()
     assert second.id != first.id
 
 
@@ -98,12 +98,12 @@ def test_nobody_hides_anothers_notices() -> None:
 )  # fmt: skip
 def test_a_damaged_file_tells_nothing_and_loses_nothing(text: str) -> None:
     places.NOTICES.write_text(text)
-    assert kept.Reader().notices() == ()
+    assert store.Reader().notices() == ()
     for attempt in (
-        lambda: kept.say("ann", IDLE, "s"),
-        lambda: kept.accept(["0" * 12], NOW),
-        kept.open_notices,
-        lambda: kept.accepted("ann", IDLE, "s"),
+        lambda: store.say("ann", IDLE, "s"),
+        lambda: store.accept(["0" * 12], NOW),
+        store.open_notices,
+        lambda: store.accepted("ann", IDLE, "s"),
     ):
         with pytest.raises(LxcGpuError) as damaged:
             attempt()
@@ -123,25 +123,25 @@ def test_what_can_not_have_been_kept_is_damage(change: dict[str, object]) -> Non
 
 
 def test_a_reader_sees_what_changed() -> None:
-    reader = kept.Reader()
+    reader = store.Reader()
     assert reader.notices() == ()
-    kept.say("ann", FREE, "wait", Facts(gpus=2, model="H100"))
+    store.say("ann", FREE, "wait", Facts(gpus=2, model="H100"))
     (first,) = reader.notices()
     assert (first.user, first.facts.gpus) == ("ann", 2)
-    kept.accept([first.id], NOW)
+    store.accept([first.id], NOW)
     assert reader.notices() == ()
 
 
 def test_many_who_say_at_once_lose_nothing() -> None:
-    threads = [threading.Thread(target=kept.say, args=(f"user{n}", IDLE, "s")) for n in range(20)]
+    threads = [threading.Thread(target=store.say, args=(f"user{n}", IDLE, "s")) for n in range(20)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(kept.open_notices()) == 20
+    assert len(store.open_notices()) == 20
 
 
 def test_a_verb_can_say_notices_with_the_standard_library_alone() -> None:
     root = Path(__file__).parents[4]
-    program = f"import sys; sys.path.insert(0, {str(root)!r}); import reconciler.notices.kept"
+    program = f"import sys; sys.path.insert(0, {str(root)!r}); import reconciler.notices.store"
     command.run([sys.executable, "-IS", "-c", program])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.host import places
-from reconciler.notices import kept as notices
+from reconciler.notices import store as notices
 from reconciler.notices.notebook import DAY
 from reconciler.reservations import waiting
 from reconciler.reservations.waiting import LONGEST, MOST, Wait, Waiting

@@ -8,7 +8,7 @@ import pytest
 
 from reconciler.disk.project_quota import Use
 from reconciler.host import places
-from reconciler.notices import kept as notices
+from reconciler.notices import store as notices
 from reconciler.rounds import nearly_full
 from reconciler.rounds.nearly_full import FULL, ROOM
 
