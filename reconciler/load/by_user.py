@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from reconciler.load.process_table import ProcessSample
 from reconciler.load.processes import TICK
-from reconciler.load.table import Seen
 from state.wire.server_load import SYSTEM, UserLoad
 
-Looked = Mapping[int, Seen]
+Looked = Mapping[int, ProcessSample]
 
 
 @dataclass
@@ -101,6 +101,6 @@ def _heirs(before: Looked, now: Looked) -> Mapping[int, int]:
     return heirs
 
 
-def _still(pid: int, seen: Seen, now: Looked) -> bool:
+def _still(pid: int, seen: ProcessSample, now: Looked) -> bool:
     found = now.get(pid)
     return found is not None and found.started == seen.started

@@ -23,8 +23,8 @@ from reconciler.load.idle_stop import stopped_containers
 from reconciler.load.idleness import idle_containers
 from reconciler.load.machine import CpuSensors, CpuTimes
 from reconciler.load.names import Names
+from reconciler.load.process_table import ProcessTable
 from reconciler.load.rates import Chosen, Counters
-from reconciler.load.table import Table
 from reconciler.notices import store as kept_notices
 from reconciler.reservations import book_file, use_record
 from reconciler.reservations.book import Book
@@ -75,7 +75,7 @@ class Sampler:
         self._names, self._file_systems = Names(), FileSystems()
         self._gpus, self._idle, self._reserved = Gpus(), Idle(), Reserved()
         self._notices = kept_notices.Reader()
-        self._table, self._chosen, self._sensors = Table(), Chosen(), CpuSensors()
+        self._table, self._chosen, self._sensors = ProcessTable(), Chosen(), CpuSensors()
         self._before = self._look()
         self._gpus.ask()
 

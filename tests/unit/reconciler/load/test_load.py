@@ -17,9 +17,9 @@ from reconciler.load.by_user import uses
 from reconciler.load.file_systems import _room, mounts
 from reconciler.load.machine import CpuSensors, CpuTimes
 from reconciler.load.owners import Owners
+from reconciler.load.process_table import ProcessSample, ProcessTable
 from reconciler.load.processes import TICK
 from reconciler.load.stream import Clock
-from reconciler.load.table import Seen, Table
 from reconciler.nvidia.nvml import Gpu, GpuProcess, MigInstance
 from state.wire.server_load import (
     MOST_BYTES,
@@ -40,11 +40,15 @@ PR_SET_DUMPABLE = 4
 """Of linux/prctl.h."""
 
 
-def seen(uid: int = ANN, spent: int = 0, reaped: int = 0, parent: int = 1, **more: int) -> Seen:
-    return Seen(parent, more.get("started", 5), spent, reaped, uid, 1024, True)
+def seen(
+    uid: int = ANN, spent: int = 0, reaped: int = 0, parent: int = 1, **more: int
+) -> ProcessSample:
+    return ProcessSample(parent, more.get("started", 5), spent, reaped, uid, 1024, True)
 
 
-def cpus(before: Mapping[int, Seen], now: Mapping[int, Seen], busy: float = 99) -> dict[str, float]:
+def cpus(
+    before: Mapping[int, ProcessSample], now: Mapping[int, ProcessSample], busy: float = 99
+) -> dict[str, float]:
     return {use.user: use.cpus for use in uses(before, now, 1.0, busy, NAMES.__getitem__)}
 
 
@@ -116,7 +120,7 @@ class TestWhose:
 
     @given(LOOKS, LOOKS, st.floats(0, 100))
     def test_any_two_looks_give_a_load(
-        self, before: dict[int, Seen], now: dict[int, Seen], busy: float
+        self, before: dict[int, ProcessSample], now: dict[int, ProcessSample], busy: float
     ) -> None:
         found = uses(before, now, 1.0, busy, NAMES.__getitem__)
         assert {use.user for use in found} == {NAMES[each.uid] for each in now.values()}
@@ -129,13 +133,13 @@ class TestWhose:
 
 class TestTable:
     @pytest.fixture
-    def table(self) -> Iterator[Table]:
+    def table(self) -> Iterator[ProcessTable]:
         """Many open descriptors, for the time of a test."""
-        table = Table()
+        table = ProcessTable()
         yield table
         table.close()
 
-    def test_this_program_and_none_of_the_kernels(self, table: Table) -> None:
+    def test_this_program_and_none_of_the_kernels(self, table: ProcessTable) -> None:
         looks = [table.look() for _ in range(3)]
         mine = looks[2][os.getpid()]
         assert (mine.uid, mine.parent) == (os.geteuid(), os.getppid())
@@ -143,7 +147,9 @@ class TestTable:
         assert mine.spent >= looks[0][os.getpid()].spent
         assert 2 not in looks[0] or looks[0][2].memory > 0, "kthreadd"
 
-    def test_a_child_that_ends_is_gone_and_the_time_is_its_parents(self, table: Table) -> None:
+    def test_a_child_that_ends_is_gone_and_the_time_is_its_parents(
+        self, table: ProcessTable
+    ) -> None:
         before = table.look()[os.getpid()].reaped
         child = os.fork()
         if child == 0:
@@ -157,7 +163,7 @@ class TestTable:
         assert child not in now
         assert now[os.getpid()].reaped - before >= 0.09 * TICK
 
-    def test_descriptors_are_given_back(self, table: Table) -> None:
+    def test_descriptors_are_given_back(self, table: ProcessTable) -> None:
         table.look()
         child = os.fork()
         if child == 0:
@@ -171,7 +177,7 @@ class TestTable:
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(opened)
 
-    def test_nobody_hides_memory_behind_many_groups(self, table: Table) -> None:
+    def test_nobody_hides_memory_behind_many_groups(self, table: ProcessTable) -> None:
         """They stand before it in /proc/PID/status, half a megabyte of them."""
         if os.getuid() != 0:
             pytest.skip("only root may take groups")
@@ -188,7 +194,7 @@ class TestTable:
             os.kill(child, 9)
             os.waitpid(child, 0)
 
-    def test_nobody_holds_a_look_up_by_many_groups(self, table: Table) -> None:
+    def test_nobody_holds_a_look_up_by_many_groups(self, table: ProcessTable) -> None:
         if os.getuid() != 0:
             pytest.skip("only root may take groups")
         parent = os.fork()
@@ -203,7 +209,7 @@ class TestTable:
             time.sleep(120)
             os._exit(0)
         try:
-            mine, took = dict[int, Seen](), list[float]()
+            mine, took = dict[int, ProcessSample](), list[float]()
 
             def all_are_seen() -> bool:
                 begun = time.process_time()
@@ -226,7 +232,7 @@ class TestTable:
             os.killpg(parent, 9)
             os.waitpid(parent, 0)
 
-    def test_without_a_descriptor_to_spare(self, table: Table) -> None:
+    def test_without_a_descriptor_to_spare(self, table: ProcessTable) -> None:
         table._most_open = 0
         first, second = table.look(), table.look()
         assert table._open == 0

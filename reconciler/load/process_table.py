@@ -29,7 +29,7 @@ _SPARE = 200
 _LONGEST = 4096
 
 
-class Seen(NamedTuple):
+class ProcessSample(NamedTuple):
     """One process at one moment. CPU times in ticks, memory in bytes."""
 
     parent: int
@@ -45,30 +45,30 @@ class Seen(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Known:
+class _Tracked:
     inode: int
     descriptor: int
     """Of its stat; -1: not kept open."""
     raw: bytes = b""
     resident: int = 0
     looks: int = 0
-    seen: Seen | None = None
+    seen: ProcessSample | None = None
     """None: it is the kernel's."""
 
 
-class Table:
+class ProcessTable:
     """The processes of this machine."""
 
     def __init__(self, proc: Path = PROC) -> None:
         self._proc = str(proc)
         self._folder = os.open(proc, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._known = dict[str, _Known]()
+        self._known = dict[str, _Tracked]()
         self._open = 0
         self._most_open = _room_for_descriptors()
         self._looks = 0
         self._statuses = Statuses()
 
-    def look(self) -> Mapping[int, Seen]:
+    def look(self) -> Mapping[int, ProcessSample]:
         """Everything that runs now but the kernel's own. Who ends meanwhile is left out."""
         self._looks += 1
         self._statuses = Statuses()
@@ -96,7 +96,7 @@ class Table:
         with os.scandir(self._proc) as folder:
             return [(each.name, each.inode()) for each in folder if each.name.isdigit()]
 
-    def _again(self, name: str, inode: int, known: _Known) -> bool:
+    def _again(self, name: str, inode: int, known: _Tracked) -> bool:
         """Look at one that was there; False: it has ended, and the pid may be another's."""
         if known.seen is None:
             return known.inode == inode
@@ -119,7 +119,7 @@ class Table:
             return False
         return True
 
-    def _first(self, name: str, inode: int) -> _Known | None:
+    def _first(self, name: str, inode: int) -> _Tracked | None:
         """One that wasn't there; None: nor is it now."""
         descriptor = -1
         try:
@@ -128,8 +128,8 @@ class Table:
             stat = of_stat(raw)
             if stat.kernel:
                 os.close(descriptor)
-                return _Known(inode, -1)
-            known = _Known(inode, descriptor, raw, stat.resident, 0, self._seen(name, stat))
+                return _Tracked(inode, -1)
+            known = _Tracked(inode, descriptor, raw, stat.resident, 0, self._seen(name, stat))
         except (OSError, ValueError, IndexError):
             if descriptor >= 0:
                 os.close(descriptor)
@@ -141,20 +141,20 @@ class Table:
             known.descriptor = -1
         return known
 
-    def _seen(self, name: str, stat: Stat) -> Seen:
+    def _seen(self, name: str, stat: Stat) -> ProcessSample:
         uid, memory = self._statuses.read(self._folder, name)
-        return Seen(
+        return ProcessSample(
             stat.parent, stat.started, stat.spent, stat.reaped, uid, memory or 0, not stat.zombie
         )
 
-    def _forget(self, known: _Known) -> None:
+    def _forget(self, known: _Tracked) -> None:
         if known.descriptor >= 0:
             os.close(known.descriptor)
             known.descriptor = -1
             self._open -= 1
 
 
-def _moved(seen: Seen, stat: Stat) -> Seen:
+def _moved(seen: ProcessSample, stat: Stat) -> ProcessSample:
     """The same program, which has as much memory as before."""
     return seen._replace(
         parent=stat.parent, spent=stat.spent, reaped=stat.reaped, runs=not stat.zombie
