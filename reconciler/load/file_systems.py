@@ -39,7 +39,7 @@ _NAS = frozenset(
 
 
 @dataclass(frozen=True)
-class Mount:
+class MountPoint:
     """One line of mountinfo."""
 
     key: str
@@ -50,9 +50,9 @@ class Mount:
     remote: bool
 
 
-def mounts(mountinfo: str) -> tuple[Mount, ...]:
+def mounts(mountinfo: str) -> tuple[MountPoint, ...]:
     """Those to ask, each file system once, disks first. Pure."""
-    best = dict[str, Mount]()
+    best = dict[str, MountPoint]()
     for mount in _parsed(mountinfo.splitlines()):
         known = best.get(mount.key)
         if known is None or _rank(mount) < _rank(known):
@@ -60,12 +60,12 @@ def mounts(mountinfo: str) -> tuple[Mount, ...]:
     return tuple(sorted(best.values(), key=lambda each: (each.remote, each.path)))[:MOST]
 
 
-def _rank(mount: Mount) -> tuple[bool, int, str]:
+def _rank(mount: MountPoint) -> tuple[bool, int, str]:
     """A mount of the whole before one of a part (a bind mount), then the shortest path."""
     return mount.root != "/", len(mount.path), mount.path
 
 
-def _parsed(lines: Iterable[str]) -> Iterator[Mount]:
+def _parsed(lines: Iterable[str]) -> Iterator[MountPoint]:
     for line in lines:
         fields, _, rest = line.partition(" - ")
         words, after = fields.split(" "), rest.split(" ")
@@ -77,7 +77,7 @@ def _parsed(lines: Iterable[str]) -> Iterator[Mount]:
         key = words[2]
         if kind in ("btrfs", "zfs"):  # each subvolume, each dataset has a device of its own
             key = f"{kind} {after[1].partition('/')[0] if kind == 'zfs' else after[1]}"
-        yield Mount(key, root, path, kind in _NAS)
+        yield MountPoint(key, root, path, kind in _NAS)
 
 
 def _is_ours(path: str) -> bool:
@@ -106,8 +106,8 @@ class FileSystems:
             "lxc-gpu-disks", _room, PATIENCE, pauses=(0.0,), most_left=MOST_LEFT
         )
     )
-    _asked: dict[Mount, _Asked] = field(default_factory=dict)
-    _asking: Mount | None = None
+    _asked: dict[MountPoint, _Asked] = field(default_factory=dict)
+    _asking: MountPoint | None = None
     _listed: float = float("-inf")
 
     def step(self, seconds: float) -> tuple[FileSystem, ...]:
@@ -167,7 +167,7 @@ class FileSystems:
             self._asked[mount] = _Asked(time.monotonic() + EACH, 0, answer)
         return True
 
-    def _failed(self, mount: Mount) -> None:
+    def _failed(self, mount: MountPoint) -> None:
         self._asking = None
         if mount in self._asked:
             failures = self._asked[mount].failures
