@@ -68,7 +68,7 @@ class _Driver:
         return bool(self.versions.loaded or self.versions.installed or self.nodes)
 
 
-class Gpus:
+class GpuSampler:
     """Asks again and again; what hangs, ends or comes costs nothing but what it says itself."""
 
     def __init__(self, patience: float = nvml.PATIENCE, first: float = FIRST_PATIENCE) -> None:

@@ -18,7 +18,7 @@ from reconciler.children.aside import like_this
 from reconciler.load import by_user, machine, rates
 from reconciler.load.by_user import Looked
 from reconciler.load.file_systems import FileSystems
-from reconciler.load.gpus import Gpus, loads, uid_of
+from reconciler.load.gpus import GpuSampler, loads, uid_of
 from reconciler.load.idle_stop import stopped_containers
 from reconciler.load.idleness import idle_containers
 from reconciler.load.machine import CpuSensors, CpuTimes
@@ -73,7 +73,7 @@ class Sampler:
     def __init__(self, server: str, interval: float = INTERVAL) -> None:
         self._server, self._interval = server, interval
         self._names, self._file_systems = Names(), FileSystems()
-        self._gpus, self._idle, self._reserved = Gpus(), Idle(), Reserved()
+        self._gpus, self._idle, self._reserved = GpuSampler(), IdleReader(), ReservationsReader()
         self._notices = kept_notices.Reader()
         self._table, self._chosen, self._sensors = ProcessTable(), Chosen(), CpuSensors()
         self._before = self._look()
@@ -127,7 +127,7 @@ class Sampler:
         return _Look(time.monotonic(), machine.cpu_times(), processes, self._chosen.counters())
 
 
-class Idle:
+class IdleReader:
     """The idle containers, read again each minute: idleness counts in days."""
 
     def __init__(self) -> None:
@@ -145,7 +145,7 @@ class Idle:
         return self._found
 
 
-class Reserved:
+class ReservationsReader:
     """What is reserved, and what looks found out; read again when it was written."""
 
     def __init__(self) -> None:

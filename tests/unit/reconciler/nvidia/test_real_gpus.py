@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.load.gpus import Gpus, loads
+from reconciler.load.gpus import GpuSampler, loads
 from reconciler.nvidia import nvml
 from reconciler.nvidia.driver import loaded
 from state.command import run
@@ -32,8 +32,8 @@ def told() -> list[list[str]]:
 
 
 @pytest.fixture
-def stream() -> Iterator[Gpus]:
-    gpus = Gpus()
+def stream() -> Iterator[GpuSampler]:
+    gpus = GpuSampler()
     yield gpus
     gpus.close()
 
@@ -51,7 +51,7 @@ def test_one_reading(told: list[list[str]]) -> None:
     assert reading.driver == (loaded() or reading.driver)
 
 
-def test_again_and_again_by_one_child(stream: Gpus, told: list[list[str]]) -> None:
+def test_again_and_again_by_one_child(stream: GpuSampler, told: list[list[str]]) -> None:
     children = set()
     for _ in range(3):
         stream.ask()

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from reconciler.host import places
-from reconciler.load.stream import FORTNIGHT, Reserved
+from reconciler.load.stream import FORTNIGHT, ReservationsReader
 from reconciler.requests import reserving
 from reconciler.reservations import book_file
 from reconciler.reservations.book import DAY, Book, Reservation
@@ -77,7 +77,7 @@ def test_a_damaged_file_gives_none_and_stays_as_it_is(a_file, old, new):
         with pytest.raises(LxcGpuError) as caught:
             read()
         assert caught.value.code == "reservations-damaged"
-    assert Reserved().soon(VIEW, NOW) == ()
+    assert ReservationsReader().soon(VIEW, NOW) == ()
     assert a_file.read_text() == damaged
 
 
@@ -89,7 +89,7 @@ def test_what_is_no_book_is_damaged(a_file, text):
 
 
 def test_the_stream_says_what_is_reserved_and_sees_a_change():
-    reserved = Reserved()
+    reserved = ReservationsReader()
     assert reserved.soon(VIEW, NOW) == ()
     book_file.write(BOOK)
     assert [(r.id, r.ends) for r in reserved.soon(VIEW, NOW)] == [
@@ -103,7 +103,7 @@ def test_the_stream_says_what_is_reserved_and_sees_a_change():
 
 def test_after_a_clock_that_was_wrong_everybody_sees_all_again():
     """bob reserved while it was five days ahead; nobody has changed anything since."""
-    wrong, stream = NOW + 5 * DAY, Reserved()
+    wrong, stream = NOW + 5 * DAY, ReservationsReader()
     ahead, made = (
         Book((MINE, LATER), last=3, clock=NOW, sure=NOW, boot=7.0)
         .aged(wrong, 8.0)
@@ -114,7 +114,7 @@ def test_after_a_clock_that_was_wrong_everybody_sees_all_again():
     assert [r.id for r in stream.soon(VIEW_OF_BOTH, wrong)] == ["r4"]
     assert [r.id for r in book_file.read_open(NOW).ahead(NOW)] == ["r2", "r3", "r4"]
     assert [r.id for r in stream.soon(VIEW_OF_BOTH, NOW)] == ["r2", "r3", "r4"]
-    assert [r.id for r in Reserved().soon(VIEW_OF_BOTH, NOW)] == ["r2", "r3", "r4"]
+    assert [r.id for r in ReservationsReader().soon(VIEW_OF_BOTH, NOW)] == ["r2", "r3", "r4"]
 
 
 def test_a_purge_forgets_all_of_a_person():
@@ -134,5 +134,5 @@ def test_a_damaged_book_holds_up_no_purge(a_file):
 
 def test_the_stream_leaves_out_who_is_not_registered():
     book_file.write(replace(BOOK, open=(replace(MINE, user="gone"), LATER)))
-    assert [r.id for r in Reserved().soon(VIEW, NOW)] == ["r3"]
-    assert Reserved().soon(None, NOW) == ()
+    assert [r.id for r in ReservationsReader().soon(VIEW, NOW)] == ["r3"]
+    assert ReservationsReader().soon(None, NOW) == ()
