@@ -49,7 +49,7 @@ class Process:
 
 
 @dataclass(frozen=True)
-class Use:
+class UserUsage:
     """What one person's processes use together."""
 
     user: str
@@ -192,7 +192,7 @@ def sampled() -> Iterator[dict[int, Process]]:
 
 def uses(
     owners: Owners, before: Mapping[int, Process], now: Mapping[int, Process], seconds: float
-) -> tuple[Use, ...]:
+) -> tuple[UserUsage, ...]:
     """What each resident's processes use, the busiest first. Pure.
 
     A process that began meanwhile counts with all that it used.
@@ -207,7 +207,7 @@ def uses(
         return process.cpu - (old.cpu if old and old.started == process.started else 0.0)
 
     found = (
-        Use(user, sum(map(used, own)) / seconds, sum(p.memory for p in own), len(own))
+        UserUsage(user, sum(map(used, own)) / seconds, sum(p.memory for p in own), len(own))
         for user, own in by_user.items()
     )
     return tuple(sorted(found, key=lambda use: (-use.cpus, -use.memory, use.user)))

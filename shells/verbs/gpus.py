@@ -11,7 +11,7 @@ from reconciler.host.in_words import columns, since, size
 from reconciler.host.published import current_view, resident_of
 from reconciler.load import on_gpus, processes
 from reconciler.load.owners import Owners
-from reconciler.load.processes import Process, Use
+from reconciler.load.processes import Process, UserUsage
 from reconciler.nvidia import nvml
 from reconciler.nvidia.driver import driver
 from reconciler.nvidia.nvml import Gpu, GpuProcess
@@ -146,7 +146,7 @@ class _Seen:
             ],
         }
 
-    def uses(self, used: tuple[Use, ...]) -> str:
+    def uses(self, used: tuple[UserUsage, ...]) -> str:
         """CPU and memory of everybody."""
         rows = [
             (

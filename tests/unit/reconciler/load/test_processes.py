@@ -4,7 +4,7 @@ import os
 
 from reconciler.load import processes
 from reconciler.load.owners import Owners
-from reconciler.load.processes import Process, Use
+from reconciler.load.processes import Process, UserUsage
 from tests.unit.reconciler.views import VIEW
 
 OWNERS = Owners(VIEW)
@@ -65,4 +65,4 @@ def test_ids_name_their_user_to_the_last_one() -> None:
 def test_use_over_the_time_between_two_looks() -> None:
     before = {1: process(1, 10.0), 2: process(2, 5.0), 3: process(3, 99.0, started=0.5)}
     now = {1: process(1, 10.5), 2: process(2, 5.0), 3: process(3, 0.25), 9: process(9, 7.0, uid=0)}
-    assert processes.uses(OWNERS, before, now, seconds=0.5) == (Use("lqchen", 1.5, 3072, 3),)
+    assert processes.uses(OWNERS, before, now, seconds=0.5) == (UserUsage("lqchen", 1.5, 3072, 3),)
