@@ -12,7 +12,7 @@ from reconciler.host.config import ssh_command
 from reconciler.host.status import read_status
 from reconciler.host.suspension import suspension
 from reconciler.load.idle_stop import TWICE
-from reconciler.load.idleness import DAY, Record, boot_clock, boot_id, read_record
+from reconciler.load.idleness import DAY, IdleRecord, boot_clock, boot_id, read_record
 from reconciler.network import conntrack
 from reconciler.reservations import book_file as reservations
 from state import command
@@ -189,7 +189,7 @@ def unseen_connections(error: OSError) -> Finding:
     )
 
 
-def untold(view: View, record: Record) -> Iterator[Finding]:
+def untold(view: View, record: IdleRecord) -> Iterator[Finding]:
     """Containers that would be stopped, but that no mail of it was accepted. Pure."""
     stop = view.idle_stop_days
     late = [
@@ -211,7 +211,7 @@ def untold(view: View, record: Record) -> Iterator[Finding]:
         )
 
 
-def look_finding(record: Record, boot: str, now: float) -> Finding:
+def look_finding(record: IdleRecord, boot: str, now: float) -> Finding:
     """What the age of the last look means; the times are seconds since the boot. Pure."""
     ago = now - (record.looked if record.boot == boot else 0)
     if ago > LOOK_OVERDUE:

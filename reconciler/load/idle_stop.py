@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from reconciler.host import places
 from reconciler.host.in_words import moment_in_zone
-from reconciler.load.idleness import DAY, Record, Unused
+from reconciler.load.idleness import DAY, IdleRecord, Unused
 from reconciler.notices import store as notices
 from state.files import read_text, write_file
 from state.view import View
@@ -69,7 +69,9 @@ def is_due(view: View, user: str, unused: Unused) -> bool:
     return user in view.residents and _step(view, user, unused).stop
 
 
-def tell(view: View, before: Record, record: Record, now: float) -> tuple[Record, list[str]]:
+def tell(
+    view: View, before: IdleRecord, record: IdleRecord, now: float
+) -> tuple[IdleRecord, list[str]]:
     """Say what there is to say; the record with what was heard, and who is to be stopped.
 
     `now` is in seconds since the epoch, for people. LxcGpuError if notices can't be kept.

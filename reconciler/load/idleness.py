@@ -38,7 +38,7 @@ INVOCATIONS = Path("/run/systemd/units")
 
 
 @dataclass(frozen=True)
-class Sight:
+class Activity:
     """What one look sees of a container that runs."""
 
     start: str
@@ -82,7 +82,7 @@ class Unused:
 
 
 @dataclass(frozen=True)
-class Record:
+class IdleRecord:
     """Every container that ran at the last look, or is to come back."""
 
     boot: str = ""
@@ -93,19 +93,19 @@ class Record:
 
 
 def judge(
-    before: Record,
+    before: IdleRecord,
     boot: str,
     now: float,
-    sights: Mapping[str, Sight],
+    sights: Mapping[str, Activity],
     waiting: Collection[str] = (),
-) -> Record:
+) -> IdleRecord:
     """What is known after a look; those that are `waiting` ran, and will come back. Pure."""
     known = before
     if before.boot != boot:
         others = {u: replace(each, start="") for u, each in before.containers.items()}
-        known = Record(boot, now, others)
+        known = IdleRecord(boot, now, others)
     elif before.looked > now:
-        known = Record()
+        known = IdleRecord()
     passed = min(now - known.looked, LONGEST_GAP)
     found = {user: known.containers[user] for user in waiting if user in known.containers}
     for user, sight in sights.items():
@@ -114,10 +114,10 @@ def judge(
         if old is None or new.seconds < old.seconds or not new.episode:
             new = replace(new, episode=f"{boot[:8]}-{now:.0f}", told=())
         found[user] = new
-    return Record(boot, now, found)
+    return IdleRecord(boot, now, found)
 
 
-def _judged(before: Unused | None, sight: Sight, now: float, passed: float) -> Unused:
+def _judged(before: Unused | None, sight: Activity, now: float, passed: float) -> Unused:
     if before is not None and before.start != sight.start and sight.came_back is not None:
         before = replace(
             before,
@@ -151,7 +151,7 @@ def _longer(before: float, used: bool | None, passed: float) -> float:
     return 0.0 if used else before + passed
 
 
-def still_unused(unused: Unused, sight: Sight, now: float) -> bool:
+def still_unused(unused: Unused, sight: Activity, now: float) -> bool:
     """Whether a sight at this moment, by the boot's clock, shows no use since the look. Pure."""
     same = sight.start == unused.start and sight.sessions == unused.sessions
     passed = max(now - unused.measured, MEASURED)
@@ -180,7 +180,7 @@ def idle_containers(view: View, now: float) -> tuple[IdleContainer, ...]:
     return tuple(sorted(named, key=lambda idle: (idle.since, idle.user)))
 
 
-def _beyond(days: int, record: Record) -> dict[str, float]:
+def _beyond(days: int, record: IdleRecord) -> dict[str, float]:
     """Who is idle for so many days, and for how many seconds."""
     if record.boot != boot_id():
         return {}
@@ -226,21 +226,21 @@ def boot_clock() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-def read_record() -> Record:
+def read_record() -> IdleRecord:
     """What the last look left; nothing, if it can't be read or is no such record."""
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return _record(json.loads(read_text(places.IDLENESS) or "{}"))
-    return Record()
+    return IdleRecord()
 
 
-def write_record(record: Record) -> None:
+def write_record(record: IdleRecord) -> None:
     """Keep it for `start`, `status`, the page and the next look."""
     write_file(places.IDLENESS, json.dumps(asdict(record), separators=(",", ":")) + "\n")
 
 
-def _record(fields: Mapping[str, Any]) -> Record:
+def _record(fields: Mapping[str, Any]) -> IdleRecord:
     found = {user: _unused(values) for user, values in fields["containers"].items()}
-    return Record(str(fields["boot"]), _seconds(fields["looked"]), found)
+    return IdleRecord(str(fields["boot"]), _seconds(fields["looked"]), found)
 
 
 def _unused(fields: Mapping[str, Any]) -> Unused:

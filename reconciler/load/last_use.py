@@ -16,7 +16,7 @@ from threading import Thread
 
 from reconciler.host import locks, places
 from reconciler.load import connections, idleness, processes
-from reconciler.load.idleness import Sight
+from reconciler.load.idleness import Activity
 from reconciler.load.owners import Owners
 from reconciler.load.processes import PROC, Process
 from reconciler.nvidia import nvml
@@ -42,7 +42,7 @@ _SESSION = re.compile(rb"sshd(-session)?: [^\s/\[\]@]+(@[a-z0-9/,]+)?")
 has `[priv]`, `[net]` or `[preauth]` behind the name, the one that listens a path."""
 
 
-def seen(view: View) -> dict[str, Sight]:
+def seen(view: View) -> dict[str, Activity]:
     """What is to be seen of the containers that run, by user."""
     starts = {user: idleness.present_start(user) for user in view.residents}
     starts = {user: start for user, start in starts.items() if start}
@@ -53,7 +53,7 @@ def seen(view: View) -> dict[str, Sight]:
     by_user = _inside(view, everything)
     connected = connections.connected(view, list(starts))
     return {
-        user: Sight(
+        user: Activity(
             start=start,
             gpu=None if on_gpus is None else user in on_gpus,
             login=_any_session([p.pid for p in by_user.get(user, ()) if p.command in _SSHD])

@@ -22,7 +22,7 @@ from reconciler.doctor import (
 )
 from reconciler.doctor.numbers import Span, overlaps
 from reconciler.kinds.accounts.subids import parse as parse_subids
-from reconciler.load.idleness import Record
+from reconciler.load.idleness import IdleRecord
 from reconciler.systems.fitness import Fitness
 from state.wire.findings import Level
 from state.wire.messages import Drift, Failure, Report
@@ -364,13 +364,13 @@ class TestStorage:
 
 class TestLastLook:
     def test_how_long_ago(self) -> None:
-        record = Record("boot", 5000.0)
+        record = IdleRecord("boot", 5000.0)
         assert service.look_finding(record, "boot", 5600.0).level == "ok"
         late = service.look_finding(record, "boot", 5000.0 + 7200)
         assert (late.level, "For 2 hours nothing" in late.text) == ("wrong", True)
 
     def test_after_a_boot(self) -> None:
-        record = Record("other", 5000.0)
+        record = IdleRecord("other", 5000.0)
         assert service.look_finding(record, "boot", 100.0).level == "ok"
         never = service.look_finding(record, "boot", 7200.0)
         assert (never.level, "2 hours (so long ago was the boot)" in never.text) == ("wrong", True)

@@ -14,7 +14,7 @@ from reconciler.host import places
 from reconciler.load import idle_stop
 from reconciler.load.connections import connected_ports
 from reconciler.load.idle_stop import Step, Stopped, step, tell
-from reconciler.load.idleness import BUSY, DAY, Record, Sight, Unused, judge, still_unused
+from reconciler.load.idleness import BUSY, DAY, Activity, IdleRecord, Unused, judge, still_unused
 from reconciler.network import conntrack
 from reconciler.network.conntrack import open_to
 from reconciler.notices import store as notices
@@ -23,7 +23,7 @@ from state.wire.notices import NoticeKind
 from tests.unit.reconciler.views import RESIDENT, with_
 
 HOUR = 3600.0
-QUIET = Sight("s1", gpu=False, login=False, cpu=0.0)
+QUIET = Activity("s1", gpu=False, login=False, cpu=0.0)
 VIEW = with_(idle_days=14, idle_stop_days=21)
 
 
@@ -79,14 +79,14 @@ def mail_is_accepted() -> None:
 
 
 class TestTold:
-    def looks(self, days: float, record: Record) -> tuple[Record, list[str]]:
+    def looks(self, days: float, record: IdleRecord) -> tuple[IdleRecord, list[str]]:
         """One look after so many days without use."""
         old = record.containers.get("lqchen", unused(0))
-        new = Record("b", 0.0, {"lqchen": replace(unused(days), told=old.told)})
+        new = IdleRecord("b", 0.0, {"lqchen": replace(unused(days), told=old.told)})
         return tell(VIEW, record, new, 1e9)
 
     def test_twice_on_two_days_before_it_is_stopped(self, kept: Path) -> None:
-        record, due = self.looks(13, Record())
+        record, due = self.looks(13, IdleRecord())
         assert (said(), due) == ([], [])
         record, due = self.looks(14, record)
         assert said() == ["idle"]
@@ -111,22 +111,24 @@ class TestTold:
         assert due == ["lqchen"]
 
     def test_use_takes_it_back_and_begins_anew(self, kept: Path) -> None:
-        record, _ = self.looks(14, Record())
+        record, _ = self.looks(14, IdleRecord())
         record, _ = self.looks(18, record)
         assert said() == ["idle", "will-stop"]
-        used = Record("b", 0.0, {"lqchen": unused(0, episode="e2")})
+        used = IdleRecord("b", 0.0, {"lqchen": unused(0, episode="e2")})
         record, _ = tell(VIEW, record, used, 1e9)
         assert said() == []
-        record, _ = tell(VIEW, record, Record("b", 0.0, {"lqchen": unused(14, episode="e2")}), 1e9)
+        record, _ = tell(
+            VIEW, record, IdleRecord("b", 0.0, {"lqchen": unused(14, episode="e2")}), 1e9
+        )
         assert said() == ["idle"]
 
     def test_damaged_notices_stop_nobody(self, kept: Path) -> None:
         places.NOTICES.write_text("{")
         with pytest.raises(Exception, match="no idle container is stopped"):
-            self.looks(400, Record())
+            self.looks(400, IdleRecord())
 
     def test_a_policy_that_is_gone_takes_the_warning_back(self, kept: Path) -> None:
-        record, _ = self.looks(14, Record())
+        record, _ = self.looks(14, IdleRecord())
         record, _ = self.looks(18, record)
         keeps = with_(idle_days=14, idle_stop_days=21,
                       residents={"lqchen": replace(RESIDENT, keep="the demo")})  # fmt: skip
@@ -139,24 +141,24 @@ class TestTold:
 
     def test_one_that_was_put_off_is_told_again(self, kept: Path) -> None:
         later = with_(idle_days=14, idle_stop_days=60)
-        record = Record("b", 0.0, {"lqchen": unused(22, 18, 19)})
+        record = IdleRecord("b", 0.0, {"lqchen": unused(22, 18, 19)})
         record, due = tell(later, record, record, 1e9)
         assert (due, record.containers["lqchen"].told) == ([], ())
-        record = Record("b", 0.0, {"lqchen": unused(61)})
+        record = IdleRecord("b", 0.0, {"lqchen": unused(61)})
         assert tell(later, record, record, 1e9)[1] == []
         assert said() == ["idle", "will-stop"]
 
     def test_who_left_is_no_concern(self, kept: Path) -> None:
-        left = Record("b", 0.0, {"bob": unused(400, 398, 399)})
+        left = IdleRecord("b", 0.0, {"bob": unused(400, 398, 399)})
         assert tell(VIEW, left, left, 1e9)[1] == []
 
 
 class TestTheCount:
-    def of(self, record: Record) -> Unused:
+    def of(self, record: IdleRecord) -> Unused:
         return record.containers["a"]
 
-    def long_unused(self) -> Record:
-        before = Record("b1", 1000.0, {"a": unused(20, 18, 19)})
+    def long_unused(self) -> IdleRecord:
+        before = IdleRecord("b1", 1000.0, {"a": unused(20, 18, 19)})
         return judge(before, "b1", 1600.0, {"a": QUIET})
 
     def test_outlives_a_reboot_after_which_it_came_back(self) -> None:
@@ -179,7 +181,7 @@ class TestTheCount:
             replace(QUIET, start="s2", came_back=0, gpu=True),
         ],
     )
-    def test_a_persons_start_or_any_use_since_is_one(self, sight: Sight) -> None:
+    def test_a_persons_start_or_any_use_since_is_one(self, sight: Activity) -> None:
         new = self.of(judge(self.long_unused(), "b2", 50.0, {"a": sight}))
         assert (new.seconds, new.told) == (0, ())
         assert new.episode != "e1"
@@ -197,7 +199,7 @@ class TestTheCount:
 
     def test_one_that_fakes_nothing_is_judged_by_itself(self) -> None:
         busy = replace(QUIET, login=True, connected=True)
-        record = judge(Record("b1", 0.0, {"a": unused(20), "b": unused(20)}), "b1", 600.0,
+        record = judge(IdleRecord("b1", 0.0, {"a": unused(20), "b": unused(20)}), "b1", 600.0,
                        {"a": QUIET, "b": busy})  # fmt: skip
         assert record.containers["a"].seconds == 20 * DAY + 600
         assert record.containers["b"].seconds == 0
@@ -216,7 +218,7 @@ class TestTheCount:
             replace(QUIET, cpu=100 + 2 * BUSY * 600),
         ],
     )
-    def test_the_last_look_before_a_stop(self, sight: Sight | None) -> None:
+    def test_the_last_look_before_a_stop(self, sight: Activity | None) -> None:
         looked = replace(unused(22), measured=1000.0, cpu_time=100.0)
         assert still_unused(looked, replace(QUIET, cpu=100.1), 1001.0)
         assert still_unused(looked, replace(QUIET, cpu=100 + 0.5 * BUSY * 3600), 4600.0)
@@ -239,11 +241,11 @@ def test_why_it_was_stopped_is_kept_until_it_starts(kept: Path) -> None:
 
 
 def test_the_doctor_names_who_is_not_stopped_for_want_of_mail() -> None:
-    late = Record("b", 0.0, {"lqchen": unused(22), "bob": unused(90)})
+    late = IdleRecord("b", 0.0, {"lqchen": unused(22), "bob": unused(90)})
     (finding,) = untold(VIEW, late)
     assert finding.level is Level.WRONG
     assert "container of lqchen for 21 days. It is not stopped, for no mail" in finding.text
-    assert list(untold(VIEW, Record("b", 0.0, {"lqchen": unused(22, 18, 19)}))) == []
+    assert list(untold(VIEW, IdleRecord("b", 0.0, {"lqchen": unused(22, 18, 19)}))) == []
     assert list(untold(with_(idle_days=14), late)) == []
 
 

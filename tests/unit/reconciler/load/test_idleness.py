@@ -16,8 +16,8 @@ from reconciler.load.idleness import (
     BUSY,
     DAY,
     LONGEST_GAP,
-    Record,
-    Sight,
+    Activity,
+    IdleRecord,
     Unused,
     idle_containers,
     judge,
@@ -28,12 +28,12 @@ from reconciler.load.idleness import (
 from tests.unit.reconciler.views import RESIDENT, with_
 
 STEP = 600.0
-QUIET = Sight("start-1", gpu=False, login=False, cpu=0.0)
+QUIET = Activity("start-1", gpu=False, login=False, cpu=0.0)
 
 
-def looks(*sights: Sight, step: float = STEP, since: float = 1000.0) -> Unused:
+def looks(*sights: Activity, step: float = STEP, since: float = 1000.0) -> Unused:
     """What is known of lqchen after these looks, one after the other."""
-    record = Record()
+    record = IdleRecord()
     for number, sight in enumerate(sights):
         record = judge(record, "boot", since + number * step, {"lqchen": sight})
     return record.containers["lqchen"]
@@ -55,7 +55,7 @@ class TestAdding:
             replace(QUIET, cpu=2 * BUSY * STEP),
         ],
     )
-    def test_any_use_begins_anew(self, used: Sight) -> None:
+    def test_any_use_begins_anew(self, used: Activity) -> None:
         assert looks(*[QUIET] * 5, used).seconds == 0
         after = replace(used, gpu=False, login=False)
         assert looks(*[QUIET] * 5, used, after, after).seconds == 2 * STEP
@@ -64,7 +64,7 @@ class TestAdding:
         assert looks(*[QUIET] * 5, replace(QUIET, start="start-2")).seconds == 0
 
     def test_who_is_stopped_is_forgotten(self) -> None:
-        record = judge(Record(), "boot", 0.0, {"lqchen": QUIET, "ann": QUIET})
+        record = judge(IdleRecord(), "boot", 0.0, {"lqchen": QUIET, "ann": QUIET})
         assert list(judge(record, "boot", STEP, {"ann": QUIET}).containers) == ["ann"]
 
 
@@ -87,7 +87,7 @@ class TestCpu:
 
     def test_a_moment_between_two_looks_is_no_use(self) -> None:
         """Looks that follow each other within seconds are measured together."""
-        record = judge(Record(), "boot", 0.0, {"a": QUIET})
+        record = judge(IdleRecord(), "boot", 0.0, {"a": QUIET})
         record = judge(record, "boot", 5.0, {"a": replace(QUIET, cpu=3.0)})
         assert record.containers["a"].cpu == 5.0
         record = judge(record, "boot", 600.0, {"a": replace(QUIET, cpu=3.0)})
@@ -104,13 +104,13 @@ class TestCpu:
 
 class TestTime:
     def test_a_reboot_begins_anew(self) -> None:
-        record = judge(Record(), "boot", 1e6, {"a": QUIET})
+        record = judge(IdleRecord(), "boot", 1e6, {"a": QUIET})
         record = judge(record, "boot", 1e6 + STEP, {"a": QUIET})
         assert record.containers["a"].seconds == STEP
         assert judge(record, "other", 50.0, {"a": QUIET}).containers["a"].seconds == 0
 
     def test_a_record_of_the_future_begins_anew(self) -> None:
-        record = judge(Record(), "boot", 1e6, {"a": QUIET})
+        record = judge(IdleRecord(), "boot", 1e6, {"a": QUIET})
         assert judge(record, "boot", 10.0, {"a": QUIET}).containers["a"].seconds == 0
 
     def test_no_wall_clock_is_read(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,7 +132,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def kept(seconds: float, start: str = "start-1", boot: str = "") -> None:
     unused = Unused(start, gpu=seconds, login=seconds + DAY, cpu=seconds, connection=seconds)
-    write_record(Record(boot or idleness.boot_id(), idleness.boot_clock(), {"lqchen": unused}))
+    write_record(IdleRecord(boot or idleness.boot_id(), idleness.boot_clock(), {"lqchen": unused}))
 
 
 class TestSaying:
@@ -173,7 +173,7 @@ class TestSaying:
 
 class TestTheFile:
     def test_comes_back_the_same(self, server: Path) -> None:
-        record = Record("boot", 5.5, {"a": Unused("s", 1, 2, 3, 4, 5, 6), "b": Unused("s")})
+        record = IdleRecord("boot", 5.5, {"a": Unused("s", 1, 2, 3, 4, 5, 6), "b": Unused("s")})
         write_record(record)
         assert read_record() == record
         assert places.IDLENESS.stat().st_mode & 0o777 == 0o644
@@ -196,7 +196,7 @@ class TestTheFile:
     )  # fmt: skip
     def test_garbage_is_nothing(self, server: Path, text: str) -> None:
         places.IDLENESS.write_text(text)
-        assert read_record() == Record()
+        assert read_record() == IdleRecord()
 
     @pytest.mark.parametrize("value", ["x", -1, float("nan"), float("inf"), True, None, [], {}])
     @pytest.mark.parametrize("name", ["gpu", "login", "cpu", "measured", "cpu_time"])
@@ -205,10 +205,10 @@ class TestTheFile:
         fields = json.loads(places.IDLENESS.read_text())
         fields["containers"]["lqchen"][name] = value
         places.IDLENESS.write_text(json.dumps(fields))
-        assert read_record() == Record()
+        assert read_record() == IdleRecord()
         assert unused_for(with_(idle_days=1), "lqchen") is None
 
     def test_that_is_no_file(self, server: Path) -> None:
-        assert read_record() == Record()
+        assert read_record() == IdleRecord()
         places.IDLENESS.mkdir()
-        assert read_record() == Record()
+        assert read_record() == IdleRecord()
