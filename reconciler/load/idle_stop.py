@@ -31,7 +31,7 @@ TWICE = 2
 
 
 @dataclass(frozen=True)
-class Step:
+class IdleAction:
     """What there is to do about one container."""
 
     name: bool = False
@@ -45,22 +45,22 @@ class Step:
     """No stop is near: what was said of one, by another policy, is taken back."""
 
 
-def step(unused: Unused, warn: int | None, stop: int | None, keep: str) -> Step:
+def step(unused: Unused, warn: int | None, stop: int | None, keep: str) -> IdleAction:
     """What there is to do, by the days of the server's policy. Pure."""
     seconds, told = unused.seconds, unused.told
     if warn is None or seconds < warn * DAY:
-        return Step()
+        return IdleAction()
     if stop is None or keep or seconds < max(warn * DAY, stop * DAY - LEAD):
-        return Step(name=True, unsaid=True)
+        return IdleAction(name=True, unsaid=True)
     since = told[-1] if told else -BETWEEN
     if len(told) < TWICE:
         left = max(stop * DAY - seconds, (TWICE - len(told)) * BETWEEN)
         due = seconds - since >= BETWEEN
-        return Step(name=True, warn=len(told) + 1 if due else 0, left=left)
-    return Step(name=True, stop=seconds >= max(stop * DAY, since + BETWEEN))
+        return IdleAction(name=True, warn=len(told) + 1 if due else 0, left=left)
+    return IdleAction(name=True, stop=seconds >= max(stop * DAY, since + BETWEEN))
 
 
-def _step(view: View, user: str, unused: Unused) -> Step:
+def _step(view: View, user: str, unused: Unused) -> IdleAction:
     return step(unused, view.idle_days, view.idle_stop_days, view.residents[user].keep)
 
 

@@ -13,7 +13,7 @@ from reconciler.doctor.service import unseen_connections, untold
 from reconciler.host import places
 from reconciler.load import idle_stop
 from reconciler.load.connections import connected_ports
-from reconciler.load.idle_stop import Step, Stopped, step, tell
+from reconciler.load.idle_stop import IdleAction, Stopped, step, tell
 from reconciler.load.idleness import BUSY, DAY, Activity, IdleRecord, Unused, judge, still_unused
 from reconciler.network import conntrack
 from reconciler.network.conntrack import open_to
@@ -37,28 +37,28 @@ class TestStep:
     @pytest.mark.parametrize(
         ("days", "told", "wanted"),
         [
-            (13.9, (), Step()),
-            (14, (), Step(name=True, unsaid=True)),
-            (17, (15, 16), Step(name=True, unsaid=True)),
-            (18, (), Step(name=True, warn=1, left=3 * DAY)),
-            (20.5, (), Step(name=True, warn=1, left=2 * DAY)),
-            (18.5, (18,), Step(name=True, left=2.5 * DAY)),
-            (19, (18,), Step(name=True, warn=2, left=2 * DAY)),
-            (400, (), Step(name=True, warn=1, left=2 * DAY)),
-            (400, (399.5,), Step(name=True, left=DAY)),
-            (400, (398, 399.5), Step(name=True)),
-            (400.5, (398, 399.5), Step(name=True, stop=True)),
-            (20.9, (18, 19), Step(name=True)),
-            (21, (18, 19), Step(name=True, stop=True)),
+            (13.9, (), IdleAction()),
+            (14, (), IdleAction(name=True, unsaid=True)),
+            (17, (15, 16), IdleAction(name=True, unsaid=True)),
+            (18, (), IdleAction(name=True, warn=1, left=3 * DAY)),
+            (20.5, (), IdleAction(name=True, warn=1, left=2 * DAY)),
+            (18.5, (18,), IdleAction(name=True, left=2.5 * DAY)),
+            (19, (18,), IdleAction(name=True, warn=2, left=2 * DAY)),
+            (400, (), IdleAction(name=True, warn=1, left=2 * DAY)),
+            (400, (399.5,), IdleAction(name=True, left=DAY)),
+            (400, (398, 399.5), IdleAction(name=True)),
+            (400.5, (398, 399.5), IdleAction(name=True, stop=True)),
+            (20.9, (18, 19), IdleAction(name=True)),
+            (21, (18, 19), IdleAction(name=True, stop=True)),
         ],
     )
-    def test_by_days(self, days: float, told: tuple[float, ...], wanted: Step) -> None:
+    def test_by_days(self, days: float, told: tuple[float, ...], wanted: IdleAction) -> None:
         assert step(unused(days, *told), 14, 21, "") == wanted
 
     def test_never_without_the_policy_or_with_a_reason_to_keep_it(self) -> None:
-        assert step(unused(400, 398, 399), 14, None, "") == Step(name=True, unsaid=True)
-        assert step(unused(400, 398, 399), None, None, "") == Step()
-        assert step(unused(400, 398, 399), 14, 21, "the demo") == Step(name=True, unsaid=True)
+        assert step(unused(400, 398, 399), 14, None, "") == IdleAction(name=True, unsaid=True)
+        assert step(unused(400, 398, 399), None, None, "") == IdleAction()
+        assert step(unused(400, 398, 399), 14, 21, "the demo") == IdleAction(name=True, unsaid=True)
 
 
 @pytest.fixture
