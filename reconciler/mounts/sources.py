@@ -34,7 +34,7 @@ MODES = {"own": "0711", "shared": "1777", "read-only": "0755", "home": "0755"}
 
 
 @dataclass(frozen=True)
-class Seen:
+class SourceStatus:
     """What is there at a path."""
 
     kind: str
@@ -107,7 +107,7 @@ def _points(mountinfo: Path, most: int = -1) -> dict[str, frozenset[str]]:
     return {f[4]: frozenset(f[5].split(",")) for f in fields if len(f) > 5}
 
 
-def look(path: Path) -> Seen:
+def look(path: Path) -> SourceStatus:
     """What is at `path`, the last part not followed. LxcGpuError if the disk doesn't answer."""
 
     def work(_: int) -> object:
@@ -131,13 +131,13 @@ def look(path: Path) -> Seen:
             details=f"{error.message}",
         ) from error
     if answer is None:
-        return Seen("")
+        return SourceStatus("")
     mode, uid, device, inode = answer
     kind = "folder" if stat.S_ISDIR(mode) else "link" if stat.S_ISLNK(mode) else "other"
-    return Seen(kind, stat.S_IMODE(mode), uid, (device, inode))
+    return SourceStatus(kind, stat.S_IMODE(mode), uid, (device, inode))
 
 
-def examined(mount: Mount) -> Seen:
+def examined(mount: Mount) -> SourceStatus:
     """The mount's source, if it is as it has to be; LxcGpuError, with what to type, if not."""
     seen = look(Path(mount.source))
     if seen.kind != "folder":
@@ -153,7 +153,7 @@ def examined(mount: Mount) -> Seen:
     return seen
 
 
-def wrong_mode(mount: Mount, seen: Seen) -> LxcGpuError | None:
+def wrong_mode(mount: Mount, seen: SourceStatus) -> LxcGpuError | None:
     """What is wrong with the source's owner or mode, if anything is. Pure."""
     source = mount.source
     if seen.uid != 0:
