@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from reconciler.doctor.server import Server
 from reconciler.mounts import old_homes, sources
-from reconciler.mounts.old_homes import Found
+from reconciler.mounts.old_homes import OldHomeResult
 from state.errors import LxcGpuError
 from state.view import View
 from state.wire.findings import Area, Finding
@@ -31,7 +31,7 @@ def shown(server: Server) -> Iterator[Finding]:
         yield from _grouped(server.view, found)
 
 
-def _maps(found: Mapping[str, Mapping[str, Found]]) -> Iterator[Finding]:
+def _maps(found: Mapping[str, Mapping[str, OldHomeResult]]) -> Iterator[Finding]:
     """Of each source one home is tried: a source may hold a file system for each."""
     homes = {s: each.home for of in found.values() for s, each in of.items() if each.home}
     for source, home in sorted(homes.items()):
@@ -41,7 +41,7 @@ def _maps(found: Mapping[str, Mapping[str, Found]]) -> Iterator[Finding]:
             yield area.wrong(f"{error.message} ({error.code})", error.hint)
 
 
-def _grouped(view: View, found: Mapping[str, Mapping[str, Found]]) -> Iterator[Finding]:
+def _grouped(view: View, found: Mapping[str, Mapping[str, OldHomeResult]]) -> Iterator[Finding]:
     """The people of each problem, with the words of the first."""
     problems: dict[str, dict[str, LxcGpuError]] = {}
     for user, of in sorted(found.items()):

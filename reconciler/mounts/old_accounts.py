@@ -18,7 +18,7 @@ SUBORDINATE = (Path("/etc/subuid"), Path("/etc/subgid"))
 
 
 @dataclass(frozen=True)
-class Account:
+class LoginAccount:
     """Of an account on this server what matters here."""
 
     name: str
@@ -32,28 +32,28 @@ class Account:
 
 
 @dataclass(frozen=True)
-class Accounts:
+class LoginAccounts:
     """What the server's sources of accounts say, of the people who were asked about."""
 
-    by_name: Mapping[str, Account]
+    by_name: Mapping[str, LoginAccount]
     ours: frozenset[str]
     """Names of lxc-gpu's accounts."""
     our_uids: frozenset[int]
     subordinate: Sequence[range]
     """The numbers that containers' files have."""
 
-    def of(self, login: str) -> Account | None:
+    def of(self, login: str) -> LoginAccount | None:
         """Whose name is the login, as it is spelled or else in small letters, as SSSD has it."""
         return self.by_name.get(login) or self.by_name.get(login.lower())
 
 
-def ask(view: View, users: Collection[str]) -> Accounts:
+def ask(view: View, users: Collection[str]) -> LoginAccounts:
     """What is said of these users' logins. LxcGpuError if the sources don't answer."""
     logins = {view.residents[user].login for user in users} - {""}
     keys = sorted(logins | {each.lower() for each in logins})
     found = _marked(_accounts(nss.entries("passwd", keys, 7)))
     ours = [f[3] for f in nss.entries("group", [places.USERS_GROUP], 4)]
-    return Accounts(
+    return LoginAccounts(
         by_name=_with_powers(found),
         ours=frozenset(name for names in ours for name in names.split(",") if name),
         our_uids=frozenset(resident.uid for resident in view.residents.values()),
@@ -61,7 +61,7 @@ def ask(view: View, users: Collection[str]) -> Accounts:
     )
 
 
-def _marked(found: Mapping[str, Account]) -> Mapping[str, Account]:
+def _marked(found: Mapping[str, LoginAccount]) -> Mapping[str, LoginAccount]:
     """The same accounts, with which are local."""
     keys = [word for account in found.values() for word in (account.name, str(account.uid))]
     sources = {"files", *nss.sources("passwd")} & LOCAL
@@ -73,7 +73,7 @@ def _marked(found: Mapping[str, Account]) -> Mapping[str, Account]:
     }
 
 
-def _with_powers(found: Mapping[str, Account]) -> Mapping[str, Account]:
+def _with_powers(found: Mapping[str, LoginAccount]) -> Mapping[str, LoginAccount]:
     """The same accounts, with what makes each like root."""
     if not found:
         return {}
@@ -94,7 +94,7 @@ def _with_powers(found: Mapping[str, Account]) -> Mapping[str, Account]:
 
 
 def _powers(
-    account: Account,
+    account: LoginAccount,
     strong: Sequence[Sequence[str]],
     belongs: Collection[int],
     sudoers: Collection[str],
@@ -121,7 +121,7 @@ def _belongs(names: Sequence[str]) -> Mapping[str, frozenset[int]]:
     return found
 
 
-def _is_named(account: Account, sudoers: Collection[str]) -> bool:
+def _is_named(account: LoginAccount, sudoers: Collection[str]) -> bool:
     """Whether sudo's files name the account itself, with a domain or without, or everybody."""
     return bool({*map(_plain, sudoers)} & {_plain(account.name), f"#{account.uid}", "all"})
 
@@ -130,8 +130,8 @@ def _plain(name: str) -> str:
     return name.partition("@")[0].rpartition("\\")[2].lower()
 
 
-def _accounts(entries: Sequence[Sequence[str]]) -> Mapping[str, Account]:
-    return {f[0]: Account(f[0], int(f[2]), int(f[3]), f[5]) for f in entries}
+def _accounts(entries: Sequence[Sequence[str]]) -> Mapping[str, LoginAccount]:
+    return {f[0]: LoginAccount(f[0], int(f[2]), int(f[3]), f[5]) for f in entries}
 
 
 def _subordinate(view: View) -> Iterator[range]:
@@ -149,7 +149,9 @@ def _noted_ranges() -> Iterator[range]:
                 yield range(int(first), int(first) + int(count))
 
 
-def wrong_account(account: Account, accounts: Accounts, *, vouched: bool) -> LxcGpuError | None:
+def wrong_account(
+    account: LoginAccount, accounts: LoginAccounts, *, vouched: bool
+) -> LxcGpuError | None:
     """Why nobody in a container may be the owner of what is this account's. Pure.
 
     `vouched`: a sysadmin gave it to this one person.

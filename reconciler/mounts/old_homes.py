@@ -16,8 +16,8 @@ from reconciler.children import hostile
 from reconciler.host import places
 from reconciler.mounts import old_owners, sources
 from reconciler.mounts.locked_mount import mount_locked, try_locked
-from reconciler.mounts.old_accounts import Account, Accounts, ask, wrong_account
-from reconciler.mounts.owner_map import Owner, owner_map
+from reconciler.mounts.old_accounts import LoginAccount, LoginAccounts, ask, wrong_account
+from reconciler.mounts.owner_map import FileOwner, owner_map
 from state.errors import LxcGpuError
 from state.view import Mount, View
 
@@ -29,14 +29,14 @@ LOGIN_USER = 1000
 class OldHome:
     """A person's home from before."""
 
-    owner: Owner
+    owner: FileOwner
     """On the disk."""
     folder: str
     """Below the source."""
 
 
 @dataclass(frozen=True)
-class Found:
+class OldHomeResult:
     """What there is of one user in one source: a home, nothing, or why it isn't shown."""
 
     home: OldHome | None = None
@@ -45,7 +45,7 @@ class Found:
     """Whether what is there is mounted for the container as it has to be."""
 
 
-def look(view: View, users: Collection[str]) -> Mapping[str, Mapping[str, Found]]:
+def look(view: View, users: Collection[str]) -> Mapping[str, Mapping[str, OldHomeResult]]:
     """By user and source, for each mount with the access `home` whose source is as it has to be.
 
     Of a source that isn't, nothing is known: the kind `mount` says so. LxcGpuError if the sources
@@ -57,7 +57,7 @@ def look(view: View, users: Collection[str]) -> Mapping[str, Mapping[str, Found]
         return {user: {} for user in users}
     accounts = ask(view, [user for user, of in wanted.items() if of])
     noted = old_owners.noted()
-    found: dict[str, dict[str, Found]] = {user: {} for user in users}
+    found: dict[str, dict[str, OldHomeResult]] = {user: {} for user in users}
     for source in sorted(good):
         said = {
             user: _decided(view, user, mount, accounts, noted)
@@ -88,28 +88,28 @@ def _is_good(mount: Mount) -> bool:
 
 
 def _decided(
-    view: View, user: str, mount: Mount, accounts: Accounts, noted: Mapping[str, int]
-) -> Found:
+    view: View, user: str, mount: Mount, accounts: LoginAccounts, noted: Mapping[str, int]
+) -> OldHomeResult:
     """What the accounts say, before the disk is asked."""
     login = view.residents[user].login
     account = accounts.of(login)
     if account is None:
-        return Found(problem=_unknown(login, mount))
+        return OldHomeResult(problem=_unknown(login, mount))
     if account.name in accounts.ours or account.uid in accounts.our_uids:
-        return Found()
+        return OldHomeResult()
     vouched = mount in view.residents[user].mounts
     if problem := wrong_account(account, accounts, vouched=vouched):
-        return Found(problem=problem)
+        return OldHomeResult(problem=problem)
     others = [each.source for each in homes_of(view, user) if each.source != mount.source]
     folder = below(mount.source, account.home)
     if folder is None and any(below(source, account.home) for source in others):
-        return Found()
+        return OldHomeResult()
     if folder is None:
-        return Found(problem=_elsewhere(account, mount))
+        return OldHomeResult(problem=_elsewhere(account, mount))
     problem = old_owners.changed(user, account.name, account.uid, noted)
     if problem is None and account.local and not vouched:
         problem = _not_vouched(view.server, user, account, mount)
-    return Found(OldHome(Owner(account.uid, account.gid), folder), problem)
+    return OldHomeResult(OldHome(FileOwner(account.uid, account.gid), folder), problem)
 
 
 def below(source: str, home: str) -> str | None:
@@ -130,7 +130,7 @@ def _unknown(login: str, mount: Mount) -> LxcGpuError:
     )
 
 
-def _not_vouched(server: str, user: str, account: Account, mount: Mount) -> LxcGpuError:
+def _not_vouched(server: str, user: str, account: LoginAccount, mount: Mount) -> LxcGpuError:
     mounted = ", mounted: true" if mount.mounted else ""
     words = f"{{source: {mount.source}, target: {mount.target}, access: home{mounted}}}"
     return LxcGpuError(
@@ -142,7 +142,7 @@ def _not_vouched(server: str, user: str, account: Account, mount: Mount) -> LxcG
     )
 
 
-def _elsewhere(account: Account, mount: Mount) -> LxcGpuError:
+def _elsewhere(account: LoginAccount, mount: Mount) -> LxcGpuError:
     return LxcGpuError(
         "old-home-elsewhere",
         f"The home of the account {account.name} is {account.home!r}, which isn't in "
@@ -152,7 +152,9 @@ def _elsewhere(account: Account, mount: Mount) -> LxcGpuError:
     )
 
 
-def _on_the_disk(view: View, source: str, said: Mapping[str, Found]) -> Mapping[str, Found]:
+def _on_the_disk(
+    view: View, source: str, said: Mapping[str, OldHomeResult]
+) -> Mapping[str, OldHomeResult]:
     """What the folders say, all of one source in one child."""
     mounted = sources.old_homes_mounted()
     ways = {user: way for user in said if (way := _way(view, user, said[user]))}
@@ -173,12 +175,12 @@ def _on_the_disk(view: View, source: str, said: Mapping[str, Found]) -> Mapping[
             inside = view.residents[user].subid + LOGIN_USER
             same = there[user] == [inside, *seen[user][1:]]
             right = same and mounted[user][source] >= flags
-            each = Found(each.home, right=right)
+            each = OldHomeResult(each.home, right=right)
         found[user] = each
     return found
 
 
-def _way(view: View, user: str, said: Found) -> str:
+def _way(view: View, user: str, said: OldHomeResult) -> str:
     """What to look at, below the source; empty: nothing that could change what was said."""
     if said.problem is not None and said.problem.code == "old-home-unknown":
         login = view.residents[user].login
@@ -216,20 +218,20 @@ def _numbers(status: os.stat_result) -> list[int]:
     return [status.st_uid, status.st_dev, status.st_ino]
 
 
-def _judged(path: str, said: Found, seen: object) -> Found:
+def _judged(path: str, said: OldHomeResult, seen: object) -> OldHomeResult:
     """What an account says, against what stands on the disk."""
     if not seen:
-        return Found()
+        return OldHomeResult()
     if said.home is None:
         return said
     if isinstance(seen, dict):
-        return Found(problem=_open(path, said.home, seen["above"]))
+        return OldHomeResult(problem=_open(path, said.home, seen["above"]))
     if not isinstance(seen, list) or seen[0] != said.home.owner.uid:
-        return Found(problem=_taken(path, said.home.owner, seen))
+        return OldHomeResult(problem=_taken(path, said.home.owner, seen))
     return said
 
 
-def _taken(path: str, owner: Owner, seen: object) -> LxcGpuError:
+def _taken(path: str, owner: FileOwner, seen: object) -> LxcGpuError:
     whose = f"a folder of uid {seen[0]}" if isinstance(seen, list) else f"no plain folder ({seen})"
     return LxcGpuError(
         "old-home-taken",
@@ -282,7 +284,7 @@ def _with_map(source: str, home: OldHome, inside: int, act: Callable[[int, int],
             if not stat.S_ISDIR(status.st_mode) or status.st_uid != home.owner.uid:
                 raise _taken(path, home.owner, _numbers(status))
             try:
-                with owner_map(home.owner, Owner(inside, inside)) as ids:
+                with owner_map(home.owner, FileOwner(inside, inside)) as ids:
                     act(folder, ids)
             except OSError as error:
                 raise _cannot(path, error) from error

@@ -18,7 +18,7 @@ _CLONE_NEWUSER = 0x10000000
 
 
 @dataclass(frozen=True)
-class Owner:
+class FileOwner:
     """A user and a group, by their numbers."""
 
     uid: int
@@ -26,7 +26,7 @@ class Owner:
 
 
 @contextmanager
-def owner_map(on_disk: Owner, seen_as: Owner, count: int = 1) -> Iterator[int]:
+def owner_map(on_disk: FileOwner, seen_as: FileOwner, count: int = 1) -> Iterator[int]:
     """A descriptor of such a namespace (user_namespaces(7)). OSError if there can't be one.
 
     `count`: so many ids, from these on.

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from reconciler.host.places import rootfs
 from reconciler.mounts.locked_mount import detached, mount_locked
-from reconciler.mounts.owner_map import Owner, owner_map
+from reconciler.mounts.owner_map import FileOwner, owner_map
 from state.errors import LxcGpuError
 from state.view import Resident, View
 
@@ -150,7 +150,7 @@ class Tree:
         """Descriptors of a raw one and of the map of its owners."""
         folder = os.open(self.slot / RAW, _FOLDER)
         try:
-            with owner_map(Owner(0, 0), Owner(self.first, self.first), self.size) as ids:
+            with owner_map(FileOwner(0, 0), FileOwner(self.first, self.first), self.size) as ids:
                 yield folder, ids
         finally:
             os.close(folder)

@@ -16,7 +16,7 @@ from reconciler.host import places
 from reconciler.kinds.containers import disk_quota
 from reconciler.mounts import old_homes
 from reconciler.mounts import sources as mounts
-from reconciler.mounts.old_homes import Found
+from reconciler.mounts.old_homes import OldHomeResult
 from reconciler.mounts.tree import Tree
 from reconciler.requests import mounting
 from state import command
@@ -114,7 +114,7 @@ def _seen(view: View, user: str, mount: Mount, there: frozenset[str]) -> MountSe
     try:
         mounts.examined(mount)
         if mount.access == "home":
-            found = old_homes.look(view.only(user), [user])[user].get(mount.source, Found())
+            found = old_homes.look(view.only(user), [user])[user].get(mount.source, OldHomeResult())
             if found.problem is not None:
                 raise found.problem
             if found.home is None:

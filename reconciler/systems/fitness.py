@@ -22,7 +22,7 @@ if __name__ == "__main__":
 
 from reconciler.disk.removal import delete
 from reconciler.host import locks, places
-from reconciler.mounts.owner_map import Owner, owner_map
+from reconciler.mounts.owner_map import FileOwner, owner_map
 from reconciler.mounts.tree import LEAST, Tree, cover
 from state import command, files
 from state.errors import LxcGpuError
@@ -111,7 +111,7 @@ def _show(slot: Path) -> None:
 
 def _be_its_root() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
-    with owner_map(Owner(0, 0), Owner(LEAST, LEAST), IDS) as ids:
+    with owner_map(FileOwner(0, 0), FileOwner(LEAST, LEAST), IDS) as ids:
         if libc.setns(ids, _CLONE_NEWUSER) or libc.unshare(_CLONE_NEWNS):
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     os.setgroups([])

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from reconciler.mounts import old_homes, old_owners, sources
 from reconciler.mounts.locked_mount import unmount
-from reconciler.mounts.old_homes import Found
+from reconciler.mounts.old_homes import OldHomeResult
 from reconciler.plan import Change, Lock, Observed, Tell
 from state.errors import LxcGpuError, Remedy, os_error
 from state.view import View
@@ -107,7 +107,7 @@ class OldHomeKind:
 
 
 def _is_settled(
-    user: str, source: str, found: Found | None, mounted: Mapping[str, Mapping[str, object]]
+    user: str, source: str, found: OldHomeResult | None, mounted: Mapping[str, Mapping[str, object]]
 ) -> bool:
     if found is None:  # the source isn't as it has to be: the kind `mount` says so
         return True

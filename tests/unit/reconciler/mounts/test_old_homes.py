@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.mounts.old_accounts import Account, Accounts, wrong_account
+from reconciler.mounts.old_accounts import LoginAccount, LoginAccounts, wrong_account
 from reconciler.mounts.old_homes import OldHome, below, try_to_map
 from reconciler.mounts.old_owners import changed
-from reconciler.mounts.owner_map import Owner
+from reconciler.mounts.owner_map import FileOwner
 from state.errors import LxcGpuError
 
-LQCHEN = Account("lqchen", 1668801105, 1668800513, "/home/lqchen")
-ACCOUNTS = Accounts(
+LQCHEN = LoginAccount("lqchen", 1668801105, 1668800513, "/home/lqchen")
+ACCOUNTS = LoginAccounts(
     by_name={"lqchen": LQCHEN, "Ann": replace(LQCHEN, name="Ann", uid=3002)},
     ours=frozenset({"gpu-lqchen"}),
     our_uids=frozenset({20031}),
@@ -64,7 +64,9 @@ def test_only_a_folder_below_the_source_is_a_home(source: str, home: str, way: s
      (replace(LQCHEN, like_root=("docker",)), "old-home-root"),
      (replace(LQCHEN, like_root=("sudoers",)), "old-home-root")],
 )  # fmt: skip
-def test_whose_files_nobody_in_a_container_may_have(account: Account, code: str | None) -> None:
+def test_whose_files_nobody_in_a_container_may_have(
+    account: LoginAccount, code: str | None
+) -> None:
     problem = wrong_account(account, ACCOUNTS, vouched=False)
     assert (problem.code if problem else None) == code
     assert (wrong_account(account, ACCOUNTS, vouched=True) is None) == (
@@ -99,6 +101,6 @@ def test_a_folder_on_the_way_that_others_may_change_ends_it(
     (tmp_path / "group").chmod(mode)
     os.chown(tmp_path / "group/ann", 3001, 3001)
     with pytest.raises(LxcGpuError) as refused:
-        try_to_map(str(tmp_path), OldHome(Owner(3001, 3001), "group/ann"))
+        try_to_map(str(tmp_path), OldHome(FileOwner(3001, 3001), "group/ann"))
     assert refused.value.code == "old-home-open"
     assert f"`chown root {tmp_path}/group; chmod go-w {tmp_path}/group`" in refused.value.hint
