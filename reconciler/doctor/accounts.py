@@ -5,7 +5,7 @@ from __future__ import annotations
 import pwd
 from collections.abc import Iterator
 
-from reconciler.doctor.server import Server, our_accounts, text_of
+from reconciler.doctor.server import CheckedServer, our_accounts, text_of
 from reconciler.kinds.accounts.account_files import PASSWD
 from reconciler.kinds.accounts.in_the_way import OUT_OF_THE_SOURCE, PREFIX, rename_or_hand_over
 from state.wire.findings import Area, Finding
@@ -14,7 +14,7 @@ area = Area("accounts")
 MOST_SAID = 5
 
 
-def names(server: Server) -> Iterator[Finding]:
+def names(server: CheckedServer) -> Iterator[Finding]:
     """Users of the fleet whom another source of accounts knows: LDAP, SSSD, a local account."""
     if server.view is None:
         return

@@ -18,11 +18,11 @@ from reconciler.doctor import (
     storage,
     user,
 )
-from reconciler.doctor.server import Server
+from reconciler.doctor.server import CheckedServer
 from reconciler.doctor.sshd import in_effect, place
 from state.wire.findings import Check
 
-SERVER: tuple[Check[Server], ...] = (
+SERVER: tuple[Check[CheckedServer], ...] = (
     machine.release,
     machine.user_namespaces,
     machine.settings,
@@ -78,7 +78,7 @@ SERVER: tuple[Check[Server], ...] = (
 )
 """What `lxc-gpu doctor` looks at on a GPU server."""
 
-USER: tuple[Check[user.Person], ...] = (
+USER: tuple[Check[user.CheckedUser], ...] = (
     user.known,
     user.keys,
     user.let_in,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from reconciler.doctor.server import Server
+from reconciler.doctor.server import CheckedServer
 from reconciler.nvidia import cdi, install, kept, nodes
 from reconciler.nvidia.driver import Driver, driver
 from state.errors import LxcGpuError
@@ -13,7 +13,7 @@ from state.wire.findings import Area, Finding
 area = Area("driver")
 
 
-def in_step(server: Server) -> Iterator[Finding]:
+def in_step(server: CheckedServer) -> Iterator[Finding]:
     """Whether module, libraries and the policy for containers fit each other."""
     there = driver()
     if there.loaded is None or server.view is None:
@@ -57,7 +57,7 @@ def in_step_of(there: Driver, policy: str, still_kept: bool) -> Finding:
     )
 
 
-def registered_gpus(server: Server) -> Iterator[Finding]:
+def registered_gpus(server: CheckedServer) -> Iterator[Finding]:
     """Whether the GPUs that registrations name are there."""
     residents = server.view.residents if server.view else {}
     there = nodes.cards()

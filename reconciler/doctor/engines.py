@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from reconciler.container import modules
-from reconciler.doctor.server import Server
+from reconciler.doctor.server import CheckedServer
 from reconciler.host import kernel_settings
 from state.wire.findings import Area, Finding
 
 area = Area("engines")
 
 
-def kernel_modules(server: Server) -> Iterator[Finding]:
+def kernel_modules(server: CheckedServer) -> Iterator[Finding]:
     """What they need of the kernel, which no container can load itself."""
     if server.view is not None and not server.view.nesting:
         yield area.ok("they don't work inside containers: this server's file says so")

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from reconciler.doctor.server import Server, output, text_of, unit_properties
+from reconciler.doctor.server import CheckedServer, output, text_of, unit_properties
 from reconciler.host import places
 from reconciler.kinds.accounts.account import AccountKind
 from reconciler.kinds.traffic.identity import IdentityKind
@@ -25,7 +25,7 @@ ENDS = ("DROP", "REJECT")
 LEGACY_TABLES = "/proc/net/ip_tables_names"
 
 
-def hooks(_: Server) -> Iterator[Finding]:
+def hooks(_: CheckedServer) -> Iterator[Finding]:
     """Whether our chains come first."""
     for table in ("filter", "nat"):
         text = output("iptables-save", "-t", table)
@@ -71,7 +71,7 @@ def _policy(text: str, chain: str) -> str:
     return " (what it drops by default comes later)" if dropped else ""
 
 
-def frames(server: Server) -> Iterator[Finding]:
+def frames(server: CheckedServer) -> Iterator[Finding]:
     """Whether the bridge's frames are judged."""
     if server.view is None:
         return
@@ -102,7 +102,7 @@ def _without_account(view: View) -> frozenset[str]:
     return frozenset(AccountKind().observe(view, view.residents.keys()).unreadable)
 
 
-def other_tables(server: Server) -> Iterator[Finding]:
+def other_tables(server: CheckedServer) -> Iterator[Finding]:
     """Base chains of other nftables tables that drop what is forwarded."""
     network = server.view.network if server.view else ""
     if shutil.which("nft") is None:
@@ -162,7 +162,7 @@ def _let_through(place: tuple[str, str]) -> str:
     )
 
 
-def legacy(_: Server) -> Iterator[Finding]:
+def legacy(_: CheckedServer) -> Iterator[Finding]:
     """Whether the older iptables has rules, beside the one that we use."""
     if text_of(LEGACY_TABLES) and "nf_tables" in output("iptables", "--version"):
         yield area.note(
@@ -171,7 +171,7 @@ def legacy(_: Server) -> Iterator[Finding]:
         )
 
 
-def others(_: Server) -> Iterator[Finding]:
+def others(_: CheckedServer) -> Iterator[Finding]:
     """Who else writes rules here."""
     for unit, words in (
         ("firewalld.service", "it reloads all tables: our rules are back within seconds"),

@@ -20,7 +20,7 @@ from reconciler.container.apparmor import (
 from reconciler.container.running import inits
 from reconciler.doctor.server import (
     COMMAND_LIMIT,
-    Server,
+    CheckedServer,
     as_nobody,
     output,
     text_of,
@@ -57,7 +57,7 @@ def release(_: object) -> Iterator[Finding]:
         )
 
 
-def user_namespaces(_: Server) -> Iterator[Finding]:
+def user_namespaces(_: CheckedServer) -> Iterator[Finding]:
     """Whether an ordinary account can make a user namespace: each container is one."""
     tried = as_nobody("unshare", "--user", "true")
     if tried.ok:
@@ -78,7 +78,7 @@ def user_namespaces(_: Server) -> Iterator[Finding]:
         )
 
 
-def settings(_: Server) -> Iterator[Finding]:
+def settings(_: CheckedServer) -> Iterator[Finding]:
     """Whether the kernel gives containers what people can't set from inside."""
     yield settings_of(kernel_settings.lacking())
 
@@ -105,7 +105,7 @@ def _why_no_namespace(clone: str | None, most: str | None) -> str:
     return "Look at `journalctl -k` (AppArmor, seccomp), or is this machine itself a container?"
 
 
-def cgroups(server: Server) -> Iterator[Finding]:
+def cgroups(server: CheckedServer) -> Iterator[Finding]:
     """Which control groups there are, and what the containers' units get of them."""
     yield cgroups_of(text_of(MOUNTS) or "", text_of("/sys/fs/cgroup/cgroup.controllers") or "")
     limit = unit_properties("lxc-gpu.slice", "MemoryMax").get("MemoryMax", "infinity")
@@ -144,7 +144,7 @@ def cgroups_of(mounts: str, controllers: str) -> Finding:
     )
 
 
-def apparmor(server: Server) -> Iterator[Finding]:
+def apparmor(server: CheckedServer) -> Iterator[Finding]:
     """Whether AppArmor confines containers, and is not in their way."""
     profile = profile_for(server.view is None or server.view.nesting)
     confined = confinement(profile)
@@ -199,7 +199,7 @@ def apparmor_of(
     return apparmor_area.ok(f"containers are started under {profile}, besides user namespaces")
 
 
-def programs(_: Server) -> Iterator[Finding]:
+def programs(_: CheckedServer) -> Iterator[Finding]:
     """Whether the account `iam`, which tells the load, sees the programs of others (proc(5))."""
     try:
         pwd.getpwnam("iam")
@@ -217,7 +217,7 @@ def programs(_: Server) -> Iterator[Finding]:
         )
 
 
-def id_mapping(_: Server) -> Iterator[Finding]:
+def id_mapping(_: CheckedServer) -> Iterator[Finding]:
     """Whether newuidmap and newgidmap may do what they are for."""
     good = []
     for name in ("newuidmap", "newgidmap"):
@@ -246,7 +246,7 @@ def may_map(path: Path) -> bool:
         return False
 
 
-def lxc(_: Server) -> Iterator[Finding]:
+def lxc(_: CheckedServer) -> Iterator[Finding]:
     """LXC's version."""
     version = output("lxc-start", "--version").strip()
     if not version:
@@ -257,7 +257,7 @@ def lxc(_: Server) -> Iterator[Finding]:
         yield lxc_area.ok(f"LXC {version}")
 
 
-def gpu(_: Server) -> Iterator[Finding]:
+def gpu(_: CheckedServer) -> Iterator[Finding]:
     """Whether there is a GPU that containers could see."""
     nodes = sorted(node.name for node in Path("/dev").glob("nvidia*") if node.is_char_device())
     driver = text_of("/proc/driver/nvidia/version")

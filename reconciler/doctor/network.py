@@ -9,7 +9,7 @@ from typing import Any
 
 from reconciler.container.lxc_config import resolvers_in, resolvers_line
 from reconciler.container.running import running_containers
-from reconciler.doctor.server import Server, output, text_of
+from reconciler.doctor.server import CheckedServer, output, text_of
 from reconciler.host import places
 from reconciler.kinds.traffic.network import FORWARDING
 from reconciler.network.ports import Port, ports
@@ -21,7 +21,7 @@ area = Area("network")
 MOST_SAID = 5
 
 
-def addresses(server: Server) -> Iterator[Finding]:
+def addresses(server: CheckedServer) -> Iterator[Finding]:
     """Whether the address in the state is one of this machine's, and the bridge is up."""
     if server.view is None:
         return
@@ -55,7 +55,7 @@ def own_address(links: Sequence[Any], address: str, name: str) -> Finding:
     )
 
 
-def routes(server: Server) -> Iterator[Finding]:
+def routes(server: CheckedServer) -> Iterator[Finding]:
     """Whether the containers' network is also somewhere else."""
     if server.view is not None:
         found = json.loads(output("ip", "-json", "-4", "route", "show") or "[]")
@@ -82,7 +82,7 @@ def overlapping(routes: Sequence[Any], network: str) -> Finding:
     return area.ok(f"{own} is the containers' alone")
 
 
-def forwarding(_: Server) -> Iterator[Finding]:
+def forwarding(_: CheckedServer) -> Iterator[Finding]:
     """Whether the kernel passes packets on."""
     if text_of(FORWARDING) == "1":
         yield area.ok("the kernel forwards")
@@ -93,7 +93,7 @@ def forwarding(_: Server) -> Iterator[Finding]:
         )
 
 
-def plugged_in(server: Server) -> Iterator[Finding]:
+def plugged_in(server: CheckedServer) -> Iterator[Finding]:
     """Whether each container that runs has a port on the bridge."""
     if server.view is None:
         return
@@ -122,7 +122,7 @@ def cut_off(found: Sequence[Port], name: str, uid: int) -> Finding | None:
     )
 
 
-def resolvers(server: Server) -> Iterator[Finding]:
+def resolvers(server: CheckedServer) -> Iterator[Finding]:
     """Whether containers that run were given the resolvers that a start would give them now."""
     if server.view is None:
         return

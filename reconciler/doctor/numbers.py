@@ -6,7 +6,7 @@ import pwd
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from reconciler.doctor.server import Server, our_accounts, text_of
+from reconciler.doctor.server import CheckedServer, our_accounts, text_of
 from reconciler.host import nss
 from reconciler.kinds.accounts.subids import SUBGID, SUBUID, parse
 from state.view import View
@@ -42,7 +42,7 @@ class Span:
         return self.first <= other.last and other.first <= self.last
 
 
-def uids(server: Server) -> Iterator[Finding]:
+def uids(server: CheckedServer) -> Iterator[Finding]:
     """Uids of residents that another account has; uids that lie in a container's range."""
     if server.view is None:
         return
@@ -72,7 +72,7 @@ def uids(server: Server) -> Iterator[Finding]:
         yield area.ok("no other account has a number of ours")
 
 
-def mapped(server: Server) -> Iterator[Finding]:
+def mapped(server: CheckedServer) -> Iterator[Finding]:
     """Containers' ids that are those of a directory's people, too: one's file is the other's."""
     if server.view is None:
         return
@@ -125,7 +125,7 @@ def elsewhere(view: View) -> dict[int, str]:
     return found
 
 
-def fleet_spans(server: Server) -> list[Span]:
+def fleet_spans(server: CheckedServer) -> list[Span]:
     """The subordinate ranges of this server's residents, by account."""
     if server.view is None:
         return []
@@ -136,7 +136,7 @@ def fleet_spans(server: Server) -> list[Span]:
     ]
 
 
-def subordinate_ids(server: Server) -> Iterator[Finding]:
+def subordinate_ids(server: CheckedServer) -> Iterator[Finding]:
     """Ranges in /etc/subuid and /etc/subgid that meet those of the fleet's users."""
     if server.view is None:
         return

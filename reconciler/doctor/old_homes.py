@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from reconciler.doctor.server import Server
+from reconciler.doctor.server import CheckedServer
 from reconciler.mounts import old_homes, sources
 from reconciler.mounts.old_homes import OldHomeResult
 from state.errors import LxcGpuError
@@ -15,7 +15,7 @@ area = Area("mounts")
 MOST_NAMED = 10
 
 
-def shown(server: Server) -> Iterator[Finding]:
+def shown(server: CheckedServer) -> Iterator[Finding]:
     """The homes that are found, those left alone, and whether owners can be mapped there."""
     if server.view is None:
         return

@@ -10,7 +10,7 @@ from pathlib import Path
 from reconciler.container import device_nodes
 from reconciler.cpus import control_groups
 from reconciler.disk import project_quota, subvolumes
-from reconciler.doctor.server import Server, unit_properties
+from reconciler.doctor.server import CheckedServer, unit_properties
 from reconciler.host import marker
 from reconciler.kinds.containers import disk_quota
 from reconciler.kinds.containers.lxcfs import LxcfsKind
@@ -26,7 +26,7 @@ MOST_SAID = 5
 mounts_area, memory_area = Area("mounts"), Area("memory")
 
 
-def sources(server: Server) -> Iterator[Finding]:
+def sources(server: CheckedServer) -> Iterator[Finding]:
     """Whether the folders that containers are to see are there, and as they have to be."""
     if server.view is None:
         return
@@ -44,7 +44,7 @@ def sources(server: Server) -> Iterator[Finding]:
         yield mounts_area.ok(f"containers can see {', '.join(good)}")
 
 
-def devices(server: Server) -> Iterator[Finding]:
+def devices(server: CheckedServer) -> Iterator[Finding]:
     """Whether the device files that containers are to get are there, and what they are called."""
     view, area = server.view, Area("devices")
     if view is None:
@@ -63,7 +63,7 @@ def devices(server: Server) -> Iterator[Finding]:
         yield area.ok(f"containers can have {', '.join(good)}")
 
 
-def quotas(server: Server) -> Iterator[Finding]:
+def quotas(server: CheckedServer) -> Iterator[Finding]:
     """Whether limits of the disk that are set hold."""
     view = server.view
     people = [n for n in view.residents if view.limits_of(n).disk is not None] if view else []
@@ -85,7 +85,7 @@ def quotas(server: Server) -> Iterator[Finding]:
         )
 
 
-def own_snapshots(server: Server) -> Iterator[Finding]:
+def own_snapshots(server: CheckedServer) -> Iterator[Finding]:
     """Whether the snapshots can be taken that the server is to take by itself."""
     view = server.view
     if view is None or view.snapshots_every is None or not Path(view.containers).is_dir():
@@ -119,7 +119,7 @@ def no_own_snapshots(server: str, people: Sequence[str]) -> Finding:
     )
 
 
-def raw_systems(server: Server) -> Iterator[Finding]:
+def raw_systems(server: CheckedServer) -> Iterator[Finding]:
     """How new systems are stored, and what that means for the server's own quotas and backups."""
     if server.view is None:
         return
@@ -165,7 +165,7 @@ def raw_systems_of(containers: str, kernel: Fitness, accounts_held: bool) -> Fin
     )
 
 
-def cpu_sets(server: Server) -> Iterator[Finding]:
+def cpu_sets(server: CheckedServer) -> Iterator[Finding]:
     """Whether containers with a limit on cpus see so many."""
     view, area = server.view, Area("cpus")
     people = [n for n in view.residents if view.limits_of(n).cpus is not None] if view else []
@@ -189,7 +189,7 @@ def cpu_sets(server: Server) -> Iterator[Finding]:
     yield area.ok(f"containers with a limit on cpus see so many and no others{shared}")
 
 
-def lxcfs(server: Server) -> Iterator[Finding]:
+def lxcfs(server: CheckedServer) -> Iterator[Finding]:
     """Whether containers see their own limits as the machine's memory, by way of lxcfs."""
     if unit_properties("lxcfs.service", "ActiveState") != {"ActiveState": "active"}:
         yield memory_area.note(

@@ -18,7 +18,7 @@ COMMAND_LIMIT = 10.0
 
 
 @dataclass(frozen=True)
-class Server:
+class CheckedServer:
     """This server, as it was set up and as the state wants it."""
 
     config: ServerConfig
@@ -26,9 +26,9 @@ class Server:
     """None before the first round: then the checks that need it find nothing."""
 
 
-def this_server() -> Server:
+def this_server() -> CheckedServer:
     """LxcGpuError if this machine is no GPU server."""
-    return Server(read_server_config(), published_view())
+    return CheckedServer(read_server_config(), published_view())
 
 
 def output(*argv: str | Path, stdin: str | None = None) -> str:

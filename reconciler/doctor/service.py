@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from reconciler.doctor.server import UNITS, Server, as_nobody, output, unit_properties
+from reconciler.doctor.server import UNITS, CheckedServer, as_nobody, output, unit_properties
 from reconciler.host import in_words, places
 from reconciler.host.config import ssh_command
 from reconciler.host.status import read_status
@@ -38,7 +38,7 @@ units_area, round_area, state_area = Area("units"), Area("round"), Area("state")
 reservations_area = Area("reservations")
 
 
-def units(_: Server) -> Iterator[Finding]:
+def units(_: CheckedServer) -> Iterator[Finding]:
     """Sockets, timers and services of ours that should always be there."""
     good = []
     for path in sorted(UNITS.glob("lxc-gpu*")):
@@ -101,7 +101,7 @@ def _without(name: str) -> str:
     return "what it does is left undone."
 
 
-def containers(server: Server) -> Iterator[Finding]:
+def containers(server: CheckedServer) -> Iterator[Finding]:
     """Containers whose unit failed, and those that are down for an announcement."""
     closed = server.view and server.view.closed_by(time.time())
     if closed:
@@ -122,7 +122,7 @@ def containers(server: Server) -> Iterator[Finding]:
     yield units_area.ok(f"{up} container{' runs' if up == 1 else 's run'}")
 
 
-def last_round(_: Server) -> Iterator[Finding]:
+def last_round(_: CheckedServer) -> Iterator[Finding]:
     """When a round last ended, and what it came to."""
     held = suspension()
     yield from round_findings(read_status(), time.time(), held.words() if held else "")
@@ -168,7 +168,7 @@ def round_findings(report: Report | None, now: float, held: str = "") -> Iterato
         )
 
 
-def last_look(server: Server) -> Iterator[Finding]:
+def last_look(server: CheckedServer) -> Iterator[Finding]:
     """When somebody last looked which containers stand idle, where the state wants to know."""
     if server.view is not None and server.view.idle_days is not None:
         record = read_record()
@@ -225,7 +225,7 @@ def look_finding(record: IdleRecord, boot: str, now: float) -> Finding:
     return units_area.ok(f"which containers stand idle was looked at {duration(ago)} ago")
 
 
-def book_of_reservations(_: Server) -> Iterator[Finding]:
+def book_of_reservations(_: CheckedServer) -> Iterator[Finding]:
     """Whether what people reserved can be read."""
     try:
         count = len(reservations.read().ahead(time.time()))
@@ -243,7 +243,7 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def differs(server: Server) -> Iterator[Finding]:
+def differs(server: CheckedServer) -> Iterator[Finding]:
     """Whether the server is as its revision wants it: what `lxc-gpu plan` would say."""
     from reconciler.plan import plan
     from reconciler.rounds.order import KINDS
@@ -260,7 +260,7 @@ def differs(server: Server) -> Iterator[Finding]:
         yield round_area.wrong(f"{more} more things differ.", "lxc-gpu plan lists them.")
 
 
-def state_repository(server: Server) -> Iterator[Finding]:
+def state_repository(server: CheckedServer) -> Iterator[Finding]:
     """Whether this server's key reads the state repository, on the machine whose key is pinned."""
     env = {"GIT_SSH_COMMAND": f"{ssh_command()} -o ConnectTimeout=5", "GIT_TERMINAL_PROMPT": "0"}
     words = ["git", "ls-remote", server.config.state_url, "refs/heads/main"]
@@ -305,7 +305,7 @@ def why_unreachable(said: str, gate: str, name: str) -> tuple[str, str]:
     return f"The state repository can't be read: {last}", f"ssh -v {gate}; journalctl there"
 
 
-def newest_commit(server: Server) -> Iterator[Finding]:
+def newest_commit(server: CheckedServer) -> Iterator[Finding]:
     """Whether the newest commit's time has come yet, by this server's clock."""
     if server.view is None or not places.STATE_CLONE.exists():
         return
@@ -319,7 +319,7 @@ def newest_commit(server: Server) -> Iterator[Finding]:
         )
 
 
-def login_shell(_: Server) -> Iterator[Finding]:
+def login_shell(_: CheckedServer) -> Iterator[Finding]:
     """Whether the manage accounts' login shell runs, as an account that may nothing."""
     done = as_nobody(places.LOGIN_SHELL, "-c", "help")
     area = Area("shells")

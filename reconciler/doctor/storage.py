@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from reconciler.doctor.server import Server, as_nobody, text_of
+from reconciler.doctor.server import CheckedServer, as_nobody, text_of
 from reconciler.doctor.service import duration
 from reconciler.host import marker, places
 from reconciler.rounds import keep_spares
@@ -29,7 +29,7 @@ PRIVATE = 0o077
 WRITABLE = 0o022
 
 
-def space(server: Server) -> Iterator[Finding]:
+def space(server: CheckedServer) -> Iterator[Finding]:
     """Room on the disks that we write to."""
     folders = [Path("/"), places.KEPT]
     if server.view is not None:
@@ -68,7 +68,7 @@ def room(folder: str, free: int, total: int, inodes: int, all_inodes: int) -> Fi
     return disk_area.ok(words)
 
 
-def containers_folder(server: Server) -> Iterator[Finding]:
+def containers_folder(server: CheckedServer) -> Iterator[Finding]:
     """Whether the disk of the containers is there, with all of them, and can hold a system."""
     if server.view is None:
         return
@@ -96,7 +96,7 @@ def containers_folder(server: Server) -> Iterator[Finding]:
             )
 
 
-def snapshots_folder(server: Server) -> Iterator[Finding]:
+def snapshots_folder(server: CheckedServer) -> Iterator[Finding]:
     """Whether users can get at the folder of their snapshots."""
     if server.view is None:
         return
@@ -145,7 +145,7 @@ def _means(option: str) -> str:
     }[option]
 
 
-def template(server: Server) -> Iterator[Finding]:
+def template(server: CheckedServer) -> Iterator[Finding]:
     """Whether the system that new containers begin as is there."""
     if server.view is None:
         return
@@ -165,7 +165,7 @@ def template(server: Server) -> Iterator[Finding]:
         yield template_area.ok(f"{path.name}: {status.st_size / 2**20:.0f} MiB, made {age} ago")
 
 
-def spares(server: Server) -> Iterator[Finding]:
+def spares(server: CheckedServer) -> Iterator[Finding]:
     """Whether who registers gets a system at once."""
     if server.view is None:
         return
@@ -203,7 +203,7 @@ def readiness_finding(one: Readiness) -> Finding:
     )
 
 
-def permissions(_: Server) -> Iterator[Finding]:
+def permissions(_: CheckedServer) -> Iterator[Finding]:
     """Owners and modes of what must be root's, and of what nobody else may read."""
     private = [places.STATE_KEY.parent, places.STATE_KEY, places.HOST_KEYS]
     private += [p for p in sorted(places.HOST_KEYS.glob("*")) if p.is_file()]

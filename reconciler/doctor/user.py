@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from reconciler.doctor.network import cut_off
-from reconciler.doctor.server import Server, output, text_of
+from reconciler.doctor.server import CheckedServer, output, text_of
 from reconciler.doctor.sshd import in_effect as sshd
 from reconciler.host import marker, places
 from reconciler.host.places import rootfs
@@ -35,10 +35,10 @@ container_area, ssh_area, journal_area = Area("container"), Area("ssh"), Area("j
 
 
 @dataclass(frozen=True)
-class Person:
+class CheckedUser:
     """Whom it is about, and where."""
 
-    server: Server
+    server: CheckedServer
     view: View
     name: str
 
@@ -53,7 +53,7 @@ class Person:
         return self.view.residents.get(self.name)
 
 
-def known(person: Person) -> Iterator[Finding]:
+def known(person: CheckedUser) -> Iterator[Finding]:
     """Whether the state knows the person, with keys, and has them registered here."""
     here = person.view.server
     keys = person.view.registrants.get(person.name)
@@ -81,7 +81,7 @@ def known(person: Person) -> Iterator[Finding]:
         )
 
 
-def keys(person: Person) -> Iterator[Finding]:
+def keys(person: CheckedUser) -> Iterator[Finding]:
     """Which keys open the manage account, and whether sshd sees them."""
     saved = person.view.registrants.get(person.name, ())
     if not saved or person.resident is None:
@@ -97,13 +97,13 @@ def keys(person: Person) -> Iterator[Finding]:
         yield keys_area.ok(" ".join(line.split()[1:])[:90])
 
 
-def let_in(person: Person) -> Iterator[Finding]:
+def let_in(person: CheckedUser) -> Iterator[Finding]:
     """Whether sshd's configuration lets them in, whichever key they have."""
     if person.resident is not None:
         yield from sshd.of_account(person.server, person.account)
 
 
-def as_wanted(person: Person) -> Iterator[Finding]:
+def as_wanted(person: CheckedUser) -> Iterator[Finding]:
     """What of this person's a round would change."""
     from reconciler.plan import plan
     from reconciler.rounds.order import KINDS
@@ -117,7 +117,7 @@ def as_wanted(person: Person) -> Iterator[Finding]:
         yield account_area.ok("account, subordinate ids, keys and container are as the state says")
 
 
-def container(person: Person) -> Iterator[Finding]:
+def container(person: CheckedUser) -> Iterator[Finding]:
     """Whether the container is there, runs, and answers."""
     if person.resident is None:
         return
@@ -145,7 +145,7 @@ def container(person: Person) -> Iterator[Finding]:
         yield from way_in(person, person.resident)
 
 
-def way_in(person: Person, resident: Resident) -> Iterator[Finding]:
+def way_in(person: CheckedUser, resident: Resident) -> Iterator[Finding]:
     """What of a login comes after sshd's banner: the keys' way, and the user's shell."""
     here = person.view.server
     for step in unmended(person.view, person.name, resident):
@@ -172,7 +172,7 @@ def sshd_answers(address: str) -> Finding:
     return container_area.wrong(f"What answers at {address}:22 is no sshd: {text[:60]!r}.")
 
 
-def mapping(person: Person) -> Iterator[Finding]:
+def mapping(person: CheckedUser) -> Iterator[Finding]:
     """Whether the person's port leads to the container."""
     if person.resident is None:
         return
@@ -185,7 +185,7 @@ def mapping(person: Person) -> Iterator[Finding]:
         yield ssh_area.wrong(f"{where} doesn't lead to the container.", "lxc-gpu reconcile")
 
 
-def logins(person: Person) -> Iterator[Finding]:
+def logins(person: CheckedUser) -> Iterator[Finding]:
     """What sshd said of this person lately: the keys that were refused, above all."""
     said = _newest(400, "-o", "short-iso", "-t", "sshd", "-t", "sshd-session")
     refuses = any(finding.level is Level.WRONG for finding in let_in(person))
@@ -216,7 +216,7 @@ def _short(line: str) -> str:
     return f"{rest.partition(']: ')[2][:110]} ({moment[:16].replace('T', ' ')})"
 
 
-def errors(person: Person) -> Iterator[Finding]:
+def errors(person: CheckedUser) -> Iterator[Finding]:
     """What our own programs and the container's unit complained of in the last day."""
     if person.name not in person.view.registrants:
         return

@@ -18,7 +18,7 @@ from shells.terminal import Terminal
 from state.wire.findings import Area, Check, Finding, Level, examine
 
 if TYPE_CHECKING:
-    from reconciler.doctor.server import Server
+    from reconciler.doctor.server import CheckedServer
     from reconciler.host.config import ServerConfig
     from state.errors import LxcGpuError
     from state.view import View
@@ -32,12 +32,12 @@ AT_ONCE = 50
 def check() -> bool:
     """Print what was found; whether nothing is in the way."""
     from reconciler.doctor import numbers, old_homes
-    from reconciler.doctor.server import Server
+    from reconciler.doctor.server import CheckedServer
     from reconciler.host.config import read_server_config
 
     config = read_server_config()
-    server = Server(config, with_everybody(config))
-    checks: tuple[Check[Server], ...] = (
+    server = CheckedServer(config, with_everybody(config))
+    checks: tuple[Check[CheckedServer], ...] = (
         conflicts,
         newcomers,
         numbers.uids,
@@ -72,7 +72,7 @@ def with_everybody(config: ServerConfig) -> View:
     return view_of(replace(state, registrations=registrations), config.name, revision)
 
 
-def conflicts(server: Server) -> Iterator[Finding]:
+def conflicts(server: CheckedServer) -> Iterator[Finding]:
     """Users whose account a round couldn't make or use."""
     from reconciler.kinds.accounts.account import AccountKind
 
@@ -95,7 +95,7 @@ def conflicts(server: Server) -> Iterator[Finding]:
         yield area.ok(f"nothing is in the way of {clear} of {len(view.residents)} users' accounts")
 
 
-def newcomers(server: Server) -> Iterator[Finding]:
+def newcomers(server: CheckedServer) -> Iterator[Finding]:
     """Accounts of people who are no users yet: their names are taken when they come."""
     from reconciler.doctor.server import our_accounts
     from reconciler.host.nss import FIRST_ORDINARY, NOBODY

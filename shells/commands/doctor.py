@@ -85,13 +85,15 @@ def _server() -> list[Finding]:
 def _user(name: str) -> list[Finding]:
     from reconciler.doctor.checks import USER
     from reconciler.doctor.server import this_server
-    from reconciler.doctor.user import Person
+    from reconciler.doctor.user import CheckedUser
 
     view = published_view()
     if view is None:
         raise LxcGpuError("no-view", "No round has ended here yet.", "lxc-gpu doctor")
     user = name if name in view.registrants else view.user_of(name)  # ps(1) shows the account
-    return examine(USER, Person(this_server(), view, user if user in view.registrants else name))
+    return examine(
+        USER, CheckedUser(this_server(), view, user if user in view.registrants else name)
+    )
 
 
 def _iam() -> list[Finding]:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from grp import getgrgid
 
-from reconciler.doctor.server import COMMAND_LIMIT, Server, our_accounts
+from reconciler.doctor.server import COMMAND_LIMIT, CheckedServer, our_accounts
 from reconciler.doctor.sshd import files
 from reconciler.doctor.sshd.access import Caller, Refusal, fits, refusal
 from reconciler.doctor.sshd.files import RELOAD, Line
@@ -67,7 +67,7 @@ class Trouble:
     hint: str
 
 
-def in_effect(server: Server) -> Iterator[Finding]:
+def in_effect(server: CheckedServer) -> Iterator[Finding]:
     """What sshd would do with every user and the service accounts."""
     view = server.view
     residents = {view.account_of(name) for name in view.residents} if view else frozenset()
@@ -81,7 +81,7 @@ def in_effect(server: Server) -> Iterator[Finding]:
     yield from _judged(server, [account for account in found.values() if account])
 
 
-def of_account(server: Server, name: str) -> list[Finding]:
+def of_account(server: CheckedServer, name: str) -> list[Finding]:
     """What sshd really does with one account."""
     account = _account(server, name)
     return list(_judged(server, [account])) if account else []
@@ -94,7 +94,7 @@ def gate(_: object) -> Iterator[Finding]:
     yield from _findings([account], OUTSIDE, 22, files.read())
 
 
-def _account(server: Server, name: str) -> Account | None:
+def _account(server: CheckedServer, name: str) -> Account | None:
     """What is to be asked about an account; None if there is no such account."""
     groups = _groups(name)
     if groups is None:
@@ -122,7 +122,7 @@ def _group(gid: int) -> str:
         return ""
 
 
-def _judged(server: Server, accounts: Sequence[Account]) -> Iterator[Finding]:
+def _judged(server: CheckedServer, accounts: Sequence[Account]) -> Iterator[Finding]:
     here = server.view.servers[server.view.server] if server.view else None
     place = (here.address, here.ssh_port) if here else (OUTSIDE, 22)
     yield from _findings(accounts, *place, files.read())

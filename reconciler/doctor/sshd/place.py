@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from reconciler.doctor.server import COMMAND_LIMIT, Server, output
+from reconciler.doctor.server import COMMAND_LIMIT, CheckedServer, output
 from reconciler.doctor.sshd import files
 from reconciler.doctor.sshd.files import RELOAD, Line
 from reconciler.host.config import not_punished
@@ -22,7 +22,7 @@ NO_LOGIN = (Path("/etc/nologin"), Path("/run/nologin"))
 ANY = "0.0.0.0"  # noqa: S104 # compared only
 
 
-def listens(server: Server) -> Iterator[Finding]:
+def listens(server: CheckedServer) -> Iterator[Finding]:
     """Whether sshd is to listen where people ask it, and punishes nobody for their neighbours."""
     if (view := server.view) is None:
         return
@@ -90,7 +90,7 @@ def punished(shown: str, exempt: Iterable[str]) -> Iterator[Finding]:
         )
 
 
-def answers(server: Server) -> Iterator[Finding]:
+def answers(server: CheckedServer) -> Iterator[Finding]:
     """Whether sshd answers where people ask it, with the host key that they expect.
 
     ssh without a key, from here: it gets as far as one does who has no right to come in.
