@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.doctor.sshd.access import Caller, refusal
+from reconciler.doctor.sshd.access import SshLogin, refusal
 from tests.integration.sshd import MISSING, SSHD, running, ssh_key
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
@@ -36,4 +36,4 @@ def test_it_judges_as_sshd_does(lists: str, tmp_path: Path) -> None:
         test = [str(SSHD), "-T", "-f", tmp_path / "sshd_config", "-C", asked]
         shown = subprocess.run(test, capture_output=True, text=True, check=True).stdout
     groups = frozenset(grp.getgrgid(gid).gr_name for gid in os.getgrouplist("root", 0))
-    assert (refusal(shown, Caller("root", groups, HERE)) is None) == let_in
+    assert (refusal(shown, SshLogin("root", groups, HERE)) is None) == let_in

@@ -13,7 +13,7 @@ from ipaddress import ip_address, ip_network
 
 
 @dataclass(frozen=True)
-class Caller:
+class SshLogin:
     """An account, and where somebody logs in to it from."""
 
     user: str
@@ -23,7 +23,7 @@ class Caller:
 
 
 @dataclass(frozen=True)
-class Refusal:
+class SshdRefusal:
     """Why sshd doesn't let a caller in."""
 
     keyword: str
@@ -32,20 +32,20 @@ class Refusal:
     """Of a Deny list, the one that names the caller; of an Allow list all, none of which does."""
 
 
-def refusal(shown: str, caller: Caller) -> Refusal | None:
+def refusal(shown: str, caller: SshLogin) -> SshdRefusal | None:
     """Why sshd, which prints `shown` with `-T -C`, refuses the caller; None if it doesn't."""
     deny, allow = _listed(shown, "DenyUsers"), _listed(shown, "AllowUsers")
     for pattern in deny:
         if names(pattern, caller):
-            return Refusal("DenyUsers", (pattern,))
+            return SshdRefusal("DenyUsers", (pattern,))
     if allow and not any(names(pattern, caller) for pattern in allow):
-        return Refusal("AllowUsers", allow)
+        return SshdRefusal("AllowUsers", allow)
     deny, allow = _listed(shown, "DenyGroups"), _listed(shown, "AllowGroups")
     for pattern in deny:
         if any(fits(pattern, group) for group in caller.groups):
-            return Refusal("DenyGroups", (pattern,))
+            return SshdRefusal("DenyGroups", (pattern,))
     if allow and not any(fits(p, group) for p in allow for group in caller.groups):
-        return Refusal("AllowGroups", allow)
+        return SshdRefusal("AllowGroups", allow)
     return None
 
 
@@ -54,7 +54,7 @@ def _listed(shown: str, keyword: str) -> tuple[str, ...]:
     return tuple(value for name, value in words if name == keyword.lower())
 
 
-def names(pattern: str, caller: Caller) -> bool:
+def names(pattern: str, caller: SshLogin) -> bool:
     """Whether USER or USER@HOSTS names the caller. A `!` counts before hosts only."""
     user, at, hosts = pattern.rpartition("@")
     if not at:

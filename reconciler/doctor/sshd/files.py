@@ -21,7 +21,7 @@ DEEPEST = 16
 
 
 @dataclass(frozen=True)
-class Line:
+class ConfigLine:
     """One setting, where it stands."""
 
     file: str
@@ -41,12 +41,12 @@ class Line:
         return f"{self.file}:{self.number}"
 
 
-def read(main: Path = MAIN) -> tuple[Line, ...]:
+def read(main: Path = MAIN) -> tuple[ConfigLine, ...]:
     """All lines that sshd reads, in its order."""
     return tuple(_lines(main, 0))
 
 
-def _lines(file: Path, depth: int) -> Iterator[Line]:
+def _lines(file: Path, depth: int) -> Iterator[ConfigLine]:
     in_match = False
     for number, text in enumerate((read_text(file) or "").split("\n"), 1):
         found = re.match(r"\s*([A-Za-z]+)[\s=]+\"?([^#\"]*)", text)
@@ -54,7 +54,7 @@ def _lines(file: Path, depth: int) -> Iterator[Line]:
             continue
         keyword, value = found[1].lower(), found[2].strip()
         in_match = in_match or keyword == "match"
-        yield Line(str(file), number, keyword, value, in_match)
+        yield ConfigLine(str(file), number, keyword, value, in_match)
         if keyword == "include" and depth < DEEPEST:
             for pattern in value.split():
                 for each in _named(pattern):
@@ -67,7 +67,7 @@ def _named(pattern: str) -> list[Path]:
     return sorted(Path("/").glob(str(path.relative_to("/"))))
 
 
-def setting(lines: Sequence[Line], keyword: str, has: str, wanted: str) -> str:
+def setting(lines: Sequence[ConfigLine], keyword: str, has: str, wanted: str) -> str:
     """What to do about a setting of ours that sshd has otherwise: whose line wins."""
     ours = next((place for place, line in enumerate(lines) if line.ours), None)
     if ours is None:
@@ -96,7 +96,9 @@ def not_read() -> str:
     return f"setup/gpu-server (setup/web-server): {PIECES} lacks our piece"
 
 
-def of_keyword(lines: Sequence[Line], keyword: str, words: Sequence[str]) -> Line | None:
+def of_keyword(
+    lines: Sequence[ConfigLine], keyword: str, words: Sequence[str]
+) -> ConfigLine | None:
     """The line that says one of `words` after the keyword. Pure."""
     for line in lines:
         if line.keyword == keyword.lower() and set(line.value.split()) & set(words):

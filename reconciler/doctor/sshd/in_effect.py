@@ -16,8 +16,8 @@ from grp import getgrgid
 
 from reconciler.doctor.server import COMMAND_LIMIT, CheckedServer, our_accounts
 from reconciler.doctor.sshd import files
-from reconciler.doctor.sshd.access import Caller, Refusal, fits, refusal
-from reconciler.doctor.sshd.files import RELOAD, Line
+from reconciler.doctor.sshd.access import SshdRefusal, SshLogin, fits, refusal
+from reconciler.doctor.sshd.files import RELOAD, ConfigLine
 from reconciler.host import places
 from reconciler.host.config import web_machine
 from state import command
@@ -49,7 +49,7 @@ USERS: Mapping[str, str] = {**ACCOUNTS, "forcecommand": "lxc-gpu"}
 
 
 @dataclass(frozen=True)
-class Account:
+class SshdAccount:
     """One that sshd is asked about: what has to be so, and where its people come from."""
 
     name: str
@@ -59,7 +59,7 @@ class Account:
 
 
 @dataclass(frozen=True)
-class Trouble:
+class SshdProblem:
     """What sshd does with an account that it shouldn't."""
 
     text: str
@@ -90,11 +90,11 @@ def of_account(server: CheckedServer, name: str) -> list[Finding]:
 def gate(_: object) -> Iterator[Finding]:
     """The same on the IAM machine, for the gate."""
     groups = _groups("lxc-gpu")
-    account = Account("lxc-gpu", groups or frozenset(), GATE, (OUTSIDE,))
+    account = SshdAccount("lxc-gpu", groups or frozenset(), GATE, (OUTSIDE,))
     yield from _findings([account], OUTSIDE, 22, files.read())
 
 
-def _account(server: CheckedServer, name: str) -> Account | None:
+def _account(server: CheckedServer, name: str) -> SshdAccount | None:
     """What is to be asked about an account; None if there is no such account."""
     groups = _groups(name)
     if groups is None:
@@ -104,7 +104,7 @@ def _account(server: CheckedServer, name: str) -> Account | None:
     addresses = tuple(dict.fromkeys((own, OUTSIDE)))
     if name == "iam":
         addresses = tuple(web_machine(server.config)[:1]) or addresses[:1]
-    return Account(name, groups, wanted, addresses)
+    return SshdAccount(name, groups, wanted, addresses)
 
 
 def _groups(name: str) -> frozenset[str] | None:
@@ -122,24 +122,24 @@ def _group(gid: int) -> str:
         return ""
 
 
-def _judged(server: CheckedServer, accounts: Sequence[Account]) -> Iterator[Finding]:
+def _judged(server: CheckedServer, accounts: Sequence[SshdAccount]) -> Iterator[Finding]:
     here = server.view.servers[server.view.server] if server.view else None
     place = (here.address, here.ssh_port) if here else (OUTSIDE, 22)
     yield from _findings(accounts, *place, files.read())
 
 
 def _findings(
-    accounts: Sequence[Account], address: str, port: int, lines: Sequence[Line]
+    accounts: Sequence[SshdAccount], address: str, port: int, lines: Sequence[ConfigLine]
 ) -> Iterator[Finding]:
     """What sshd would do with these accounts; it is asked once for all that are alike to it."""
-    alike: dict[tuple[object, ...], list[Account]] = {}
+    alike: dict[tuple[object, ...], list[SshdAccount]] = {}
     for account in accounts:
         alike.setdefault(sort_of(account, lines), []).append(account)
-    troubled: dict[tuple[Trouble, str], list[str]] = {}
+    troubled: dict[tuple[SshdProblem, str], list[str]] = {}
     good: list[str] = []
     for same in alike.values():
         names = [account.name for account in same]
-        found: dict[Trouble, list[str]] = {}
+        found: dict[SshdProblem, list[str]] = {}
         for client in same[0].addresses:
             connection = f"host={client},addr={client},laddr={address},lport={port}"
             words = ["sshd", "-T", "-C", f"user={names[0]},{connection}"]
@@ -160,7 +160,7 @@ def _findings(
         yield area.ok(f"our piece of its configuration holds for {_named(good)}")
 
 
-def _said(trouble: Trouble, names: Sequence[str], some: str) -> Finding:
+def _said(trouble: SshdProblem, names: Sequence[str], some: str) -> Finding:
     """The finding; `some`: the only addresses from which it is so, if not all."""
     text = f"For {_named(names)}, {trouble.text}"
     if not some:
@@ -171,7 +171,7 @@ def _said(trouble: Trouble, names: Sequence[str], some: str) -> Finding:
     )
 
 
-def sort_of(account: Account, lines: Sequence[Line]) -> tuple[object, ...]:
+def sort_of(account: SshdAccount, lines: Sequence[ConfigLine]) -> tuple[object, ...]:
     """Equal for accounts that sshd can't tell apart: so it is asked once about 500 users. Pure.
 
     By their groups, and the patterns that fit their names: everything in a line that judges people.
@@ -183,7 +183,9 @@ def sort_of(account: Account, lines: Sequence[Line]) -> tuple[object, ...]:
     return (account.groups, frozenset(named), tuple(account.wanted.items()), account.addresses)
 
 
-def troubles(shown: str, account: Account, client: str, lines: Sequence[Line]) -> Iterator[Trouble]:
+def troubles(
+    shown: str, account: SshdAccount, client: str, lines: Sequence[ConfigLine]
+) -> Iterator[SshdProblem]:
     """What is wrong with what `sshd -T` says of an account, at most one of each kind."""
     effective: dict[str, str] = {}
     for name, _, value in (line.partition(" ") for line in shown.splitlines()):
@@ -191,23 +193,23 @@ def troubles(shown: str, account: Account, client: str, lines: Sequence[Line]) -
     for name, value in account.wanted.items():
         if (has := effective.get(name, "-")) != value:
             hint = files.setting(lines, name, has, value)
-            yield Trouble(f"sshd has {name} {has!r}, not {value!r}.", hint)
+            yield SshdProblem(f"sshd has {name} {has!r}, not {value!r}.", hint)
             break
-    if refused := refusal(shown, Caller(account.name, account.groups, client)):
+    if refused := refusal(shown, SshLogin(account.name, account.groups, client)):
         yield _refused(refused, lines)
 
 
-def _refused(refused: Refusal, lines: Sequence[Line]) -> Trouble:
+def _refused(refused: SshdRefusal, lines: Sequence[ConfigLine]) -> SshdProblem:
     words = " ".join(refused.patterns)
     line = files.of_keyword(lines, refused.keyword, refused.patterns)
     where = str(line) if line else "its configuration"
     text = f"sshd refuses every key: `{refused.keyword} {words}` ({where})"
     ours = f"{places.USERS_GROUP}, register and iam (on the web machine: lxc-gpu)"
     if refused.keyword.startswith("Deny"):
-        return Trouble(f"{text} names them.", f"Take `{words}` out of {where}; {RELOAD}")
+        return SshdProblem(f"{text} names them.", f"Take `{words}` out of {where}; {RELOAD}")
     if refused.keyword == "AllowGroups":
-        return Trouble(f"{text} names no group of theirs.", f"Add {ours} in {where}; {RELOAD}")
-    return Trouble(
+        return SshdProblem(f"{text} names no group of theirs.", f"Add {ours} in {where}; {RELOAD}")
+    return SshdProblem(
         f"{text} doesn't name them.",
         f"In {where}, let groups in instead: AllowGroups with {ours} beside your own; {RELOAD}",
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from reconciler.doctor.server import COMMAND_LIMIT, CheckedServer, output
 from reconciler.doctor.sshd import files
-from reconciler.doctor.sshd.files import RELOAD, Line
+from reconciler.doctor.sshd.files import RELOAD, ConfigLine
 from reconciler.host.config import not_punished
 from state import command
 from state.connections.penalties import may_be_punished
@@ -49,7 +49,7 @@ def _read_at() -> int:
     return int(moment) if moment.isdecimal() else 0
 
 
-def _changed_since(moment: int, lines: Sequence[Line]) -> str:
+def _changed_since(moment: int, lines: Sequence[ConfigLine]) -> str:
     """A file of sshd's configuration, or the folder of pieces, that is newer; empty if none is."""
     for name in dict.fromkeys((*(line.file for line in lines), str(files.PIECES))):
         with suppress(FileNotFoundError):
@@ -59,7 +59,7 @@ def _changed_since(moment: int, lines: Sequence[Line]) -> str:
 
 
 def listening(
-    shown: str, address: str, port: int, server: str, lines: Sequence[Line]
+    shown: str, address: str, port: int, server: str, lines: Sequence[ConfigLine]
 ) -> Finding | None:
     """What is wrong with the places where sshd listens, by `sshd -T`. Pure."""
     where = re.findall(r"^listenaddress (\S+):(\d+)$", shown, re.M)

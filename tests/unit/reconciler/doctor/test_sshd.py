@@ -10,14 +10,14 @@ import pytest
 from reconciler.doctor.sshd import files as sshd_files
 from reconciler.doctor.sshd import in_effect as sshd
 from reconciler.doctor.sshd import place as sshd_place
-from reconciler.doctor.sshd.access import Caller, Refusal, fits, names, refusal
-from reconciler.doctor.sshd.files import Line
+from reconciler.doctor.sshd.access import SshdRefusal, SshLogin, fits, names, refusal
+from reconciler.doctor.sshd.files import ConfigLine
 from state.wire.findings import Level
 
-ALICE = Caller("alice", frozenset({"alice", "lxc-gpu-users"}), "172.16.2.9")
+ALICE = SshLogin("alice", frozenset({"alice", "lxc-gpu-users"}), "172.16.2.9")
 OURS, SITE = (f"/etc/ssh/sshd_config.d/{name}.conf" for name in ("20-lxc-gpu", "10-site"))
-PIECE = Line(OURS, 1, "match", "Group lxc-gpu-users", in_match=True)
-ACCOUNT = sshd.Account("alice", ALICE.groups, sshd.USERS, ("172.16.2.17", sshd.OUTSIDE))
+PIECE = ConfigLine(OURS, 1, "match", "Group lxc-gpu-users", in_match=True)
+ACCOUNT = sshd.SshdAccount("alice", ALICE.groups, sshd.USERS, ("172.16.2.17", sshd.OUTSIDE))
 RIGHT = "".join(f"{name} {value}\n" for name, value in sshd.USERS.items())
 
 
@@ -42,16 +42,19 @@ class TestAccess:
         [
             ("port 22\n", None),
             ("allowusers bob\nallowusers alice\n", None),
-            ("allowusers bob\nallowusers carol\n", Refusal("AllowUsers", ("bob", "carol"))),
-            ("denyusers bob\ndenyusers al*\nallowusers alice\n", Refusal("DenyUsers", ("al*",))),
-            ("allowgroups x\n", Refusal("AllowGroups", ("x",))),
+            ("allowusers bob\nallowusers carol\n", SshdRefusal("AllowUsers", ("bob", "carol"))),
+            (
+                "denyusers bob\ndenyusers al*\nallowusers alice\n",
+                SshdRefusal("DenyUsers", ("al*",)),
+            ),
+            ("allowgroups x\n", SshdRefusal("AllowGroups", ("x",))),
             ("allowgroups x\nallowgroups lxc-*\n", None),
-            ("denygroups lxc-*\nallowgroups alice\n", Refusal("DenyGroups", ("lxc-*",))),
-            ("allowusers bob\ndenygroups alice\n", Refusal("AllowUsers", ("bob",))),
-            ("allowgroups !x\n", Refusal("AllowGroups", ("!x",))),
+            ("denygroups lxc-*\nallowgroups alice\n", SshdRefusal("DenyGroups", ("lxc-*",))),
+            ("allowusers bob\ndenygroups alice\n", SshdRefusal("AllowUsers", ("bob",))),
+            ("allowgroups !x\n", SshdRefusal("AllowGroups", ("!x",))),
         ],
     )
-    def test_in_the_order_of_sshd(self, shown: str, refused: Refusal | None) -> None:
+    def test_in_the_order_of_sshd(self, shown: str, refused: SshdRefusal | None) -> None:
         assert refusal(shown, ALICE) == refused
 
     def test_nothing_but_stars_and_question_marks_is_special(self) -> None:
@@ -88,16 +91,16 @@ class TestFiles:
         assert len(read(file)) == sshd_files.DEEPEST + 1
 
     def test_who_is_to_blame(self) -> None:
-        site = Line(SITE, 2, "forcecommand", "/bin/sh", in_match=True)
+        site = ConfigLine(SITE, 2, "forcecommand", "/bin/sh", in_match=True)
         first = sshd_files.setting(
-            [Line(SITE, 1, "forcecommand", "other", True), site, PIECE],
+            [ConfigLine(SITE, 1, "forcecommand", "other", True), site, PIECE],
             "forcecommand",
             "/bin/sh",
             "lxc-gpu",
         )
         assert first.startswith(f"{SITE} is read before {OURS}: take line 2 out of it")
         behind = sshd_files.setting(
-            [PIECE, Line("/etc/ssh/sshd_config", 9, "pubkeyauthentication", "no", False)],
+            [PIECE, ConfigLine("/etc/ssh/sshd_config", 9, "pubkeyauthentication", "no", False)],
             "pubkeyauthentication",
             "no",
             "yes",
@@ -106,7 +109,7 @@ class TestFiles:
         assert "setup/gpu-server" in sshd_files.setting([PIECE], "forcecommand", "none", "lxc-gpu")
 
 
-def read(main: Path) -> tuple[Line, ...]:
+def read(main: Path) -> tuple[ConfigLine, ...]:
     return sshd_files.read(main)
 
 
@@ -119,7 +122,7 @@ class TestAccounts:
         assert found.text == "sshd has forcecommand '-', not 'lxc-gpu'."
 
     def test_a_refusal_names_the_line(self) -> None:
-        site = Line(SITE, 3, "allowusers", "bob carol", in_match=False)
+        site = ConfigLine(SITE, 3, "allowusers", "bob carol", in_match=False)
         shown = f"{RIGHT}allowusers bob\nallowusers carol\n"
         (found,) = sshd.troubles(shown, ACCOUNT, "192.0.2.1", [site, PIECE])
         assert found.text == (
@@ -131,10 +134,10 @@ class TestAccounts:
 
     def test_users_that_sshd_cannot_tell_apart_are_asked_about_once(self) -> None:
         many = [replace(ACCOUNT, name=f"user{number}") for number in range(500)]
-        lines = [PIECE, Line(SITE, 1, "match", "User user7,root Address 10.0.0.0/8", True)]
+        lines = [PIECE, ConfigLine(SITE, 1, "match", "User user7,root Address 10.0.0.0/8", True)]
         assert len({sshd.sort_of(account, [PIECE]) for account in many}) == 1
         assert len({sshd.sort_of(account, lines) for account in many}) == 2
-        lines += [Line(SITE, 2, "denyusers", "user1?@10.*", False)]
+        lines += [ConfigLine(SITE, 2, "denyusers", "user1?@10.*", False)]
         assert len({sshd.sort_of(account, lines) for account in many}) == 3
 
 
@@ -146,7 +149,7 @@ class TestPlace:
             assert sshd_place.listening(shown, "172.16.2.17", 22, "gpu17", ()) is None
 
     def test_another_port(self) -> None:
-        line = Line(SITE, 1, "port", "2222", in_match=False)
+        line = ConfigLine(SITE, 1, "port", "2222", in_match=False)
         shown = self.BOTH.replace(":22\n", ":2222\n")
         found = sshd_place.listening(shown, "172.16.2.17", 22, "gpu17", [line])
         assert found is not None
@@ -156,7 +159,7 @@ class TestPlace:
 
     @pytest.mark.parametrize("only", ["127.0.0.1", "[::]", "172.16.3.17"])
     def test_another_address(self, only: str) -> None:
-        line = Line(SITE, 1, "listenaddress", only, in_match=False)
+        line = ConfigLine(SITE, 1, "listenaddress", only, in_match=False)
         found = sshd_place.listening(f"listenaddress {only}:22\n", "172.16.2.17", 22, "x", [line])
         assert found is not None
         assert f"`ListenAddress {only}` ({SITE}:1)" in found.hint
