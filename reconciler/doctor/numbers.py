@@ -25,7 +25,7 @@ NUMBERS = (
 
 
 @dataclass(frozen=True)
-class Span:
+class IdRange:
     """Numbers from `first` on, and whose they are."""
 
     first: int
@@ -37,7 +37,7 @@ class Span:
         """The last of them."""
         return self.first + self.count - 1
 
-    def meets(self, other: Span) -> bool:
+    def meets(self, other: IdRange) -> bool:
         """Whether both have a number in common."""
         return self.first <= other.last and other.first <= self.last
 
@@ -81,16 +81,16 @@ def mapped(server: CheckedServer) -> Iterator[Finding]:
     yield from meeting(fleet_spans(server), elsewhere(server.view))
 
 
-def meeting(spans: Sequence[Span], people: Mapping[int, str]) -> Iterator[Finding]:
+def meeting(spans: Sequence[IdRange], people: Mapping[int, str]) -> Iterator[Finding]:
     """What of `spans` meets the uids of domains, of which some `people` are known by uid. Pure."""
-    everybody = Span(MAPPED_FIRST, MAPPED_LAST - MAPPED_FIRST + 1, "a directory's people")
+    everybody = IdRange(MAPPED_FIRST, MAPPED_LAST - MAPPED_FIRST + 1, "a directory's people")
     if not any(span.meets(everybody) for span in spans):
         return
-    domains: dict[int, Span] = {}
+    domains: dict[int, IdRange] = {}
     for uid, name in people.items():
         if MAPPED_FIRST <= uid <= MAPPED_LAST:
             first = uid - (uid - MAPPED_FIRST) % SLICE
-            domains.setdefault(first, Span(first, SLICE, name))
+            domains.setdefault(first, IdRange(first, SLICE, name))
     met = [(d, span) for d in domains.values() for span in spans if span.meets(d)]
     for domain, span in met[:MOST_SAID]:
         yield subids_area.wrong(
@@ -125,13 +125,13 @@ def elsewhere(view: View) -> dict[int, str]:
     return found
 
 
-def fleet_spans(server: CheckedServer) -> list[Span]:
+def fleet_spans(server: CheckedServer) -> list[IdRange]:
     """The subordinate ranges of this server's residents, by account."""
     if server.view is None:
         return []
     view = server.view
     return [
-        Span(resident.subid, view.subid_size, view.account_of(name))
+        IdRange(resident.subid, view.subid_size, view.account_of(name))
         for name, resident in sorted(view.residents.items())
     ]
 
@@ -161,7 +161,7 @@ def subordinate_ids(server: CheckedServer) -> Iterator[Finding]:
 def overlaps(
     file: str,
     ranges: Mapping[str, Sequence[tuple[int, int]]],
-    spans: Sequence[Span],
+    spans: Sequence[IdRange],
     ours: frozenset[str] | set[str],
 ) -> Iterator[Finding]:
     """What in one file meets `spans`. Accounts in `ours` may have exactly their own. Pure."""
@@ -169,7 +169,7 @@ def overlaps(
         for first, count in pairs:
             for span in spans:
                 own = owner == span.owner and (first, count) == (span.first, span.count)
-                if own or not Span(first, count, owner).meets(span):
+                if own or not IdRange(first, count, owner).meets(span):
                     continue
                 yield subids_area.wrong(
                     f"{file} gives {owner} {first} to {first + count - 1}, which meets the range "

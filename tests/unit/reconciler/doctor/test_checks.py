@@ -20,7 +20,7 @@ from reconciler.doctor import (
     storage,
     user,
 )
-from reconciler.doctor.numbers import Span, overlaps
+from reconciler.doctor.numbers import IdRange, overlaps
 from reconciler.kinds.accounts.subids import parse as parse_subids
 from reconciler.load.idleness import IdleRecord
 from reconciler.systems.fitness import Fitness
@@ -242,7 +242,7 @@ class TestFirewall:
 
 
 class TestSubids:
-    SPANS = (Span(10_000_000, 262_144, "lqchen"), Span(10_262_144, 262_144, "ann"))
+    SPANS = (IdRange(10_000_000, 262_144, "lqchen"), IdRange(10_262_144, 262_144, "ann"))
     OWN = "lqchen:10000000:262144\nann:10262144:262144\n"
 
     def found(self, text: str) -> list[str]:
@@ -270,8 +270,8 @@ class TestSubids:
 class TestPeopleOfADirectory:
     """Whether containers' ids are those of SSSD's people, too."""
 
-    OLD = (Span(10_000_000, 262_144, "lqchen"),)
-    NEW = (Span(2_001_000_000, 262_144, "lqchen"),)
+    OLD = (IdRange(10_000_000, 262_144, "lqchen"),)
+    NEW = (IdRange(2_001_000_000, 262_144, "lqchen"),)
 
     def test_a_domain_whose_uids_meet_a_container_is_named(self) -> None:
         (found,) = numbers.meeting(self.OLD, {10_201_104: "ann", 10_201_500: "bob"})
