@@ -37,7 +37,7 @@ class Marker:
 
 
 @dataclass(frozen=True)
-class Record:
+class FolderRecord:
     """What the server knows of its folder; it survives where the folder doesn't."""
 
     folder: str
@@ -48,7 +48,7 @@ class Record:
 class Look:
     """The folder as it is at one moment."""
 
-    record: Record | None
+    record: FolderRecord | None
     marker: Marker | None
     systems: frozenset[str] = frozenset()
     """Whose systems are in it."""
@@ -174,7 +174,7 @@ def mark(view: View, *, anew: bool = False) -> None:
             forget(user)
         for user in there.systems - there.made:  # made before there were notes
             note(user)
-        known = Record(view.containers, marker.ident)
+        known = FolderRecord(view.containers, marker.ident)
         files.write_file(places.CONTAINERS, f"{json.dumps(asdict(known))}\n")
 
 
@@ -260,17 +260,17 @@ def _read_marker(view: View) -> Marker | None:
         ) from error
 
 
-def _read_record() -> Record | None:
+def _read_record() -> FolderRecord | None:
     """What is known of the folder. One that is damaged is none: the marker says it again."""
     text = files.read_text(places.CONTAINERS)
     try:
         fields = json.loads(text or "")
-        return Record(str(fields["folder"]), str(fields["ident"]))
+        return FolderRecord(str(fields["folder"]), str(fields["ident"]))
     except (ValueError, KeyError, TypeError):
         return None
 
 
-def _away(view: View, record: Record | None) -> LxcGpuError:
+def _away(view: View, record: FolderRecord | None) -> LxcGpuError:
     folder, server = view.containers, view.server
     if record is not None and record.folder != folder:
         why = f"`containers:` was changed, and {server}'s containers are in {record.folder}"

@@ -2,13 +2,13 @@
 
 import pytest
 
-from reconciler.host.marker import Look, Marker, Record
+from reconciler.host.marker import FolderRecord, Look, Marker
 from state.errors import LxcGpuError
 from tests.unit.reconciler.views import VIEW, with_
 
 OURS = Marker("gpu17", "a1")
 ANOTHERS = Marker("gpu18", "b2")
-KNOWN = Record(VIEW.containers, "a1")
+KNOWN = FolderRecord(VIEW.containers, "a1")
 EMPTY = with_(residents={})
 
 
@@ -20,7 +20,7 @@ def refused(look: Look) -> LxcGpuError:
 
 def test_the_marker_that_is_known_makes_it_ours() -> None:
     assert Look(KNOWN, OURS).settled(VIEW)
-    assert Look(Record("/srv/before", "a1"), OURS).settled(VIEW), "moved, with the marker"
+    assert Look(FolderRecord("/srv/before", "a1"), OURS).settled(VIEW), "moved, with the marker"
 
 
 def test_a_marker_of_this_servers_name_is_adopted_where_nothing_is_known() -> None:
@@ -62,6 +62,6 @@ def test_systems_from_before_there_were_markers_are_adopted() -> None:
 def test_the_message_says_whether_the_disk_is_away_or_the_state_was_changed() -> None:
     assert "its disk isn't mounted" in refused(Look(KNOWN, None)).message
     assert f"findmnt --target {VIEW.containers}" in refused(Look(KNOWN, None)).hint
-    moved = refused(Look(Record("/srv/before", "a1"), None))
+    moved = refused(Look(FolderRecord("/srv/before", "a1"), None))
     assert "`containers:` was changed" in moved.message
     assert "cp --archive --no-target-directory /srv/before /var/lib" in moved.hint
