@@ -16,7 +16,7 @@ from reconciler.plan import Tell
 from reconciler.requests.prepare import make_host_key
 from reconciler.systems import choice
 from shells.helper.rounds import reconcile
-from shells.verbs import Asked
+from shells.verbs import VerbRequest
 from shells.verbs.questions import unless_confirmed
 from state import command
 from state.errors import LxcGpuError, Remedy
@@ -29,7 +29,7 @@ LINES = 4
 _LOOK_EVERY = 0.2
 
 
-def register(asked: Asked, tell: Tell) -> messages.Answer | messages.Question:
+def register(asked: VerbRequest, tell: Tell) -> messages.Answer | messages.Question:
     """Have IAM commit the user's registration here, then make the container."""
     config = read_server_config()
     with _in_line(asked.user, config.name, tell):
@@ -60,7 +60,7 @@ def _in_line(user: str, server: str, tell: Tell) -> Iterator[None]:
 
 
 def _register(
-    config: ServerConfig, asked: Asked, tell: Tell
+    config: ServerConfig, asked: VerbRequest, tell: Tell
 ) -> messages.Answer | messages.Question:
     user = asked.user
     if (held := suspension()) is not None:
@@ -110,7 +110,7 @@ def _choose(view: View, user: str, template: str, *, said: bool) -> None:
         )
 
 
-def _anew(view: View, asked: Asked, template: str) -> messages.Question | None:
+def _anew(view: View, asked: VerbRequest, template: str) -> messages.Question | None:
     """Whether somebody whose container is gone means to begin anew: asked once, then taken so.
 
     LxcGpuError if the containers' folder isn't there: then nobody's container is gone.

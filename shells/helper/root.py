@@ -36,7 +36,7 @@ from shells.helper.request import (
     whose,
 )
 from shells.usage import Verb
-from shells.verbs import Asked, serve
+from shells.verbs import VerbRequest, serve
 from state.connections.sshd import must_stand
 from state.errors import LxcGpuError, Remedy
 from state.model.manage_account import OTHER
@@ -71,7 +71,7 @@ def main(argv: Sequence[str]) -> int:
             if asker not in OF_SERVICES:
                 charge(view.account_of(user) if view else user, *argv)
             with _waited_for() if ends_with_its_asker(request) else nullcontext():
-                answer = _do(request, Asked(user, request.options, descriptor), send)
+                answer = _do(request, VerbRequest(user, request.options, descriptor), send)
             send(answer)
     except LxcGpuError as error:
         _log(f"event=refused code={error.code} message={error.message!r} {error.details}")
@@ -206,7 +206,7 @@ def _waited_for() -> Iterator[None]:
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
-def _do(request: Request, asked: Asked, tell: Tell) -> messages.Message:
+def _do(request: Request, asked: VerbRequest, tell: Tell) -> messages.Message:
     if request.verb is Verb.RECONCILE:
         from shells.helper.rounds import reconcile_together
 

@@ -20,7 +20,7 @@ from state.wire import messages
 
 
 @dataclass(frozen=True)
-class Asked:
+class VerbRequest:
     """One request of a user, checked: whose container, and how."""
 
     user: str
@@ -34,10 +34,10 @@ ROOMS: Mapping[Verb, str] = dict.fromkeys(
     (Verb.RESERVE, Verb.RESERVATIONS, Verb.RELEASE, Verb.NOTIFY), "sharing"
 )
 """Of verbs whose modules stand in a room of their own."""
-Serve = Callable[[Asked, Tell], messages.Answer | messages.Question]
+Serve = Callable[[VerbRequest, Tell], messages.Answer | messages.Question]
 
 
-def serve(verb: Verb, asked: Asked, tell: Tell) -> messages.Answer | messages.Question:
+def serve(verb: Verb, asked: VerbRequest, tell: Tell) -> messages.Answer | messages.Question:
     """Do what was asked. LxcGpuError if it can't be done."""
     room = f"shells.verbs.{ROOMS.get(verb, '')}".rstrip(".")
     answer: Serve = import_module(f"{room}.{verb}").answer

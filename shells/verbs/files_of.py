@@ -11,7 +11,7 @@ from reconciler.requests import files_back, power
 from reconciler.requests.files_back import Back
 from reconciler.snapshots.copies import Copy, copy_of
 from reconciler.snapshots.shelf import Snapshot, open_snapshot
-from shells.verbs import Asked, facts
+from shells.verbs import VerbRequest, facts
 from state.errors import LxcGpuError
 from state.wire import messages
 
@@ -19,7 +19,7 @@ MOST_SHOWN = 10
 """Files that an answer names."""
 
 
-def answer(asked: Asked, tell: Tell) -> messages.Answer:
+def answer(asked: VerbRequest, tell: Tell) -> messages.Answer:
     """Bring them back. LxcGpuError if one of them isn't in the snapshot: it says where others are.
 
     No question: nothing is replaced.
@@ -48,7 +48,9 @@ def answer(asked: Asked, tell: Tell) -> messages.Answer:
     return _answered(asked, back, kept, there)
 
 
-def _answered(asked: Asked, back: Back, kept: Snapshot | Copy, there: list[str]) -> messages.Answer:
+def _answered(
+    asked: VerbRequest, back: Back, kept: Snapshot | Copy, there: list[str]
+) -> messages.Answer:
     view, user = back.view, asked.user
     more = len(there) - MOST_SHOWN
     lines = [

@@ -17,7 +17,7 @@ from reconciler.nvidia.driver import driver
 from reconciler.nvidia.nvml import Gpu, GpuProcess
 from reconciler.plan import Tell
 from reconciler.reservations.overview import ReservationsOverview, overview
-from shells.verbs import Asked
+from shells.verbs import VerbRequest
 from state.errors import LxcGpuError
 from state.view import View
 from state.wire import messages
@@ -26,7 +26,7 @@ NO_DRIVER = LxcGpuError("gpu-none", "This server has no NVIDIA driver, so there 
 GIB = 1 << 30
 
 
-def answer(asked: Asked, tell: Tell) -> messages.Answer:
+def answer(asked: VerbRequest, tell: Tell) -> messages.Answer:
     """Look, and change nothing. Without a driver, it says why, and shows the rest."""
     view = current_view()
     resident_of(view, asked.user)

@@ -7,13 +7,13 @@ from reconciler.network import forwards
 from reconciler.network.forwards import Forward
 from reconciler.plan import Tell
 from reconciler.requests import forwarding, power
-from shells.verbs import Asked, facts
+from shells.verbs import VerbRequest, facts
 from shells.verbs import ports as words
 from state.errors import LxcGpuError
 from state.wire import messages
 
 
-def answer(asked: Asked, tell: Tell) -> messages.Answer:
+def answer(asked: VerbRequest, tell: Tell) -> messages.Answer:
     """What was asked for, by the options; without any, the list."""
     user, options = asked.user, asked.options
     if "port" not in options:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 
-from shells.verbs import Asked
+from shells.verbs import VerbRequest
 from state.wire import messages
 
 
-def unless_confirmed(asked: Asked, text: str, known: object = None) -> messages.Question | None:
+def unless_confirmed(
+    asked: VerbRequest, text: str, known: object = None
+) -> messages.Question | None:
     """The question, unless it was answered; `known` is what else makes it another one."""
     token = hashlib.sha256(f"{text}\n{known!r}".encode()).hexdigest()[:8]
     return None if asked.options.get("confirm") == token else messages.Question(text, token)

@@ -6,7 +6,7 @@ from reconciler.plan import Tell
 from reconciler.requests import exchange
 from reconciler.systems import choice, from_template
 from reconciler.systems.next_system import FromTemplate, WithHome
-from shells.verbs import Asked
+from shells.verbs import VerbRequest
 from shells.verbs.questions import unless_confirmed
 from shells.verbs.recover import answered, forget, look, undo, what_else
 from state.errors import LxcGpuError
@@ -15,7 +15,7 @@ from state.wire import messages
 NOT_TOGETHER = (("undo", "forget", "keep-home"), ("undo", "forget", "template"))
 
 
-def answer(asked: Asked, tell: Tell) -> messages.Answer | messages.Question:
+def answer(asked: VerbRequest, tell: Tell) -> messages.Answer | messages.Question:
     """Rebuild, or undo, or forget."""
     together = [[each for each in some if each in asked.options] for some in NOT_TOGETHER]
     for chosen in (some for some in together if len(some) > 1):
@@ -28,7 +28,9 @@ def answer(asked: Asked, tell: Tell) -> messages.Answer | messages.Question:
     return _rebuild(asked, tell, keep_home="keep-home" in asked.options)
 
 
-def _rebuild(asked: Asked, tell: Tell, *, keep_home: bool) -> messages.Answer | messages.Question:
+def _rebuild(
+    asked: VerbRequest, tell: Tell, *, keep_home: bool
+) -> messages.Answer | messages.Question:
     view, there = look(asked.user)
     template = asked.options.get("template") or choice.chosen(view, asked.user)
     stamp = from_template.template(view, choice.offered(view, template)).stat().st_mtime_ns

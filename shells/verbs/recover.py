@@ -13,7 +13,7 @@ from reconciler.snapshots.copies import Copy, copy_of
 from reconciler.snapshots.shelf import open_snapshot
 from reconciler.systems.inventory import Systems, systems_of
 from reconciler.systems.next_system import FromArchive, FromCopy
-from shells.verbs import Asked, facts, files_of, words
+from shells.verbs import VerbRequest, facts, files_of, words
 from shells.verbs.files_of import named
 from shells.verbs.questions import unless_confirmed
 from state.errors import LxcGpuError
@@ -23,7 +23,7 @@ from state.wire import messages
 WAYS = ("name", "from-stdin", "undo", "forget")
 
 
-def answer(asked: Asked, tell: Tell) -> messages.Answer | messages.Question:
+def answer(asked: VerbRequest, tell: Tell) -> messages.Answer | messages.Question:
     """Recover, or undo, or forget."""
     chosen = [way for way in WAYS if way in asked.options]
     if len(chosen) != 1 or ("paths" in asked.options and chosen != ["name"]):
@@ -38,7 +38,7 @@ def answer(asked: Asked, tell: Tell) -> messages.Answer | messages.Question:
     return ways[chosen[0]](asked, tell)
 
 
-def _from_snapshot(asked: Asked, tell: Tell) -> messages.Answer | messages.Question:
+def _from_snapshot(asked: VerbRequest, tell: Tell) -> messages.Answer | messages.Question:
     view, there = look(asked.user)
     if (copied := copy_of(view, asked.user, asked.options["name"])) is not None:
         return _from_copy(asked, tell, there, copied)
@@ -63,7 +63,7 @@ def _from_snapshot(asked: Asked, tell: Tell) -> messages.Answer | messages.Quest
 
 
 def _from_copy(
-    asked: Asked, tell: Tell, there: Systems, copied: Copy
+    asked: VerbRequest, tell: Tell, there: Systems, copied: Copy
 ) -> messages.Answer | messages.Question:
     view, user = current_view(), asked.user
     text = (
@@ -77,7 +77,7 @@ def _from_copy(
     return answered(asked, done, f"is what it was in {named(copied)}", snapshot=copied.name)
 
 
-def _from_stdin(asked: Asked, tell: Tell) -> messages.Answer:
+def _from_stdin(asked: VerbRequest, tell: Tell) -> messages.Answer:
     look(asked.user)
     if asked.descriptor is None:
         raise LxcGpuError("usage", "Nothing to read from came along.", "Try `help recover`.")
@@ -86,7 +86,7 @@ def _from_stdin(asked: Asked, tell: Tell) -> messages.Answer:
     return answered(asked, done, "is the system that came in")
 
 
-def undo(asked: Asked, tell: Tell) -> messages.Answer | messages.Question:
+def undo(asked: VerbRequest, tell: Tell) -> messages.Answer | messages.Question:
     """Go back to the previous system; `rebuild` has the same."""
     view, there = _look_for_kept(asked.user)
     text = (
@@ -100,7 +100,7 @@ def undo(asked: Asked, tell: Tell) -> messages.Answer | messages.Question:
     return answered(asked, done, "has the system back that was kept")
 
 
-def forget(asked: Asked, tell: Tell) -> messages.Answer | messages.Question:
+def forget(asked: VerbRequest, tell: Tell) -> messages.Answer | messages.Question:
     """Remove the previous system; `rebuild` has the same."""
     view, there = _look_for_kept(asked.user)
     text = (
@@ -161,7 +161,7 @@ def _restart(user: str) -> str:
     return "It is stopped, and stays so."
 
 
-def answered(asked: Asked, done: Exchanged, what: str, **more: object) -> messages.Answer:
+def answered(asked: VerbRequest, done: Exchanged, what: str, **more: object) -> messages.Answer:
     """The answer after an exchange."""
     view, user = done.view, asked.user
     lines = [

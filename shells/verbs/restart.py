@@ -5,11 +5,11 @@ from __future__ import annotations
 from reconciler.host.published import current_view
 from reconciler.plan import Tell
 from reconciler.requests import power
-from shells.verbs import Asked, start
+from shells.verbs import VerbRequest, start
 from state.wire import messages
 
 
-def answer(asked: Asked, tell: Tell) -> messages.Answer:
+def answer(asked: VerbRequest, tell: Tell) -> messages.Answer:
     """The answer of the start. Refused while that would be, before anything is shut down."""
     power.refuse_while_closed(current_view())
     power.stop(asked.user, tell, for_good=False)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from reconciler.plan import Tell
 from reconciler.requests.shell import shell
-from shells.verbs import Asked
+from shells.verbs import VerbRequest
 from state.errors import LxcGpuError
 from state.wire import messages
 
 
-def answer(asked: Asked, tell: Tell) -> messages.Answer:
+def answer(asked: VerbRequest, tell: Tell) -> messages.Answer:
     """Run it to its end; the fact is its exit status."""
     if asked.descriptor is None:
         raise LxcGpuError("bad-request", "That is no request that lxc-gpu knows.")

@@ -15,7 +15,7 @@ from reconciler.snapshots import take as take_snapshot
 from reconciler.snapshots.copies import Copy, copies_of, copy_of
 from reconciler.snapshots.shelf import Shelf, Snapshot
 from reconciler.snapshots.take import Copied
-from shells.verbs import Asked
+from shells.verbs import VerbRequest
 from shells.verbs.questions import unless_confirmed
 from state.errors import LxcGpuError
 from state.view import View
@@ -25,7 +25,7 @@ _HELP = "Try `help snapshot`."
 NO_BACKUP = "It is on the same disk as the container: no backup."
 
 
-def answer(asked: Asked, tell: Tell) -> messages.Answer | messages.Question:
+def answer(asked: VerbRequest, tell: Tell) -> messages.Answer | messages.Question:
     """Take one, unless an option says something else."""
     options = asked.options
     kinds = [name for name in ("archive", "list", "remove", "to-stdout") if name in options]
@@ -44,7 +44,7 @@ def answer(asked: Asked, tell: Tell) -> messages.Answer | messages.Question:
     return _take(asked, tell)
 
 
-def _take(asked: Asked, tell: Tell) -> messages.Answer:
+def _take(asked: VerbRequest, tell: Tell) -> messages.Answer:
     begun, name = time.monotonic(), asked.options.get("name", "")
     if "archive" not in asked.options:
         copied = take_snapshot.copy(asked.user, name, tell)
@@ -91,7 +91,7 @@ def _changed(changed: int, example: str, server: str, *, running: bool) -> list[
     return lines
 
 
-def _send(asked: Asked, tell: Tell) -> messages.Answer:
+def _send(asked: VerbRequest, tell: Tell) -> messages.Answer:
     if asked.descriptor is None:
         raise LxcGpuError("usage", "`--to-stdout` needs somewhere to write to.", _HELP)
     packed = take_snapshot.send(asked.user, asked.descriptor, tell)
@@ -170,7 +170,7 @@ def _table(found: tuple[Snapshot, ...], copies: tuple[Copy, ...], view: View) ->
     return lines
 
 
-def _remove(asked: Asked) -> messages.Answer | messages.Question:
+def _remove(asked: VerbRequest) -> messages.Answer | messages.Question:
     name, user = asked.options.get("name", ""), asked.user
     if not name:
         raise LxcGpuError("usage", "Which one? `snapshot --remove NAME`.", "See `snapshot --list`.")

@@ -10,12 +10,12 @@ from reconciler.plan import Tell
 from reconciler.requests import login, power
 from reconciler.reservations import waiting
 from reconciler.reservations.overview import overview
-from shells.verbs import Asked, facts, forwards_of, idle_facts, words
+from shells.verbs import VerbRequest, facts, forwards_of, idle_facts, words
 from shells.verbs.ports import line
 from state.wire import messages
 
 
-def answer(asked: Asked, tell: Tell) -> messages.Answer:
+def answer(asked: VerbRequest, tell: Tell) -> messages.Answer:
     """Start it; notes say what inside its owner should mend.
 
     After an announcement, it doesn't wait for other work: many are started, and again in a minute.

@@ -20,13 +20,13 @@ from reconciler.requests.power import Power
 from reconciler.reservations import waiting
 from reconciler.reservations.overview import overview
 from reconciler.systems.inventory import Systems, systems_of
-from shells.verbs import Asked, facts, forwards_of, idle_facts, words
+from shells.verbs import VerbRequest, facts, forwards_of, idle_facts, words
 from shells.verbs.ports import line
 from state.view import Limits
 from state.wire import messages
 
 
-def answer(asked: Asked, tell: Tell) -> messages.Answer:
+def answer(asked: VerbRequest, tell: Tell) -> messages.Answer:
     """Look, and change nothing."""
     view, user = current_view(), asked.user
     resident, now = resident_of(view, user), power.power_of(user)

@@ -11,14 +11,14 @@ from reconciler.load.idleness import DAY, boot_clock, read_record, still_unused
 from reconciler.notices import store as notices
 from reconciler.plan import Tell
 from reconciler.requests import power
-from shells.verbs import Asked, facts
+from shells.verbs import VerbRequest, facts
 from state.errors import LxcGpuError, Remedy
 from state.view import View
 from state.wire import messages
 from state.wire.notices import Facts, NoticeKind
 
 
-def answer(asked: Asked, tell: Tell) -> messages.Answer:
+def answer(asked: VerbRequest, tell: Tell) -> messages.Answer:
     """Stop it, if it runs; for an announcement, it stays one that ran. It doesn't wait then."""
     for_good = "announced" not in asked.options
     if "idle" in asked.options:

@@ -16,7 +16,7 @@ from reconciler.nvidia.nvml import Gpu
 from reconciler.plan import Tell
 from reconciler.reservations import overview, waiting
 from reconciler.reservations.waiting import SOON, Wait
-from shells.verbs import Asked
+from shells.verbs import VerbRequest
 from shells.verbs.gpus import NO_DRIVER
 from state.errors import LxcGpuError
 from state.wire import messages
@@ -24,7 +24,7 @@ from state.wire import messages
 _ASKED = re.compile(r"([1-9][0-9]{0,2})( ([A-Za-z0-9][A-Za-z0-9 ._-]{0,59}))?", re.ASCII)
 
 
-def answer(asked: Asked, tell: Tell) -> messages.Answer:
+def answer(asked: VerbRequest, tell: Tell) -> messages.Answer:
     """Do what was asked; without words, only say it. LxcGpuError if it would never come."""
     view, user, now = current_view(), asked.user, time.time()
     resident_of(view, user)

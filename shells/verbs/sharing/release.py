@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from reconciler.plan import Tell
 from reconciler.requests import reserving
-from shells.verbs import Asked
+from shells.verbs import VerbRequest
 from shells.verbs.sharing import words
 from state.wire import messages
 
 
-def answer(asked: Asked, tell: Tell) -> messages.Answer:
+def answer(asked: VerbRequest, tell: Tell) -> messages.Answer:
     """Release those that were named; unnamed, the only one."""
     done = reserving.release(asked.user, asked.options.get("what", ""))
     return messages.Answer(words.released(done), words.facts(done))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from reconciler.plan import Tell
 from reconciler.requests import reserving
 from reconciler.reservations.calendar import calendar
-from shells.verbs import Asked
+from shells.verbs import VerbRequest
 from shells.verbs.sharing import words
 from state.wire import messages
 
 
-def answer(asked: Asked, tell: Tell) -> messages.Answer:
+def answer(asked: VerbRequest, tell: Tell) -> messages.Answer:
     """Look, and change nothing."""
     done = reserving.looked(asked.user)
     if "ics" in asked.options:

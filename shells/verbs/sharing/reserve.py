@@ -5,7 +5,7 @@ from __future__ import annotations
 from reconciler.plan import Tell
 from reconciler.requests import reserving
 from reconciler.reservations import parsing as understood
-from shells.verbs import Asked
+from shells.verbs import VerbRequest
 from shells.verbs.sharing import words
 from state.errors import LxcGpuError
 from state.wire import messages
@@ -13,7 +13,7 @@ from state.wire import messages
 _ALONE = ("extend", "to")
 
 
-def answer(asked: Asked, tell: Tell) -> messages.Answer:
+def answer(asked: VerbRequest, tell: Tell) -> messages.Answer:
     """What was asked for, by the options."""
     user, options = asked.user, asked.options
     alone = [name for name in _ALONE if name in options]

@@ -9,7 +9,7 @@ import pytest
 
 from reconciler.host import places
 from reconciler.requests import exchange
-from shells.verbs import Asked
+from shells.verbs import VerbRequest
 from shells.verbs.recover import answered
 from state.view import Announcement
 from tests.unit.reconciler.views import RESIDENT, with_
@@ -31,7 +31,7 @@ def test_what_an_announcement_keeps_down_is_no_system_that_does_not_come_up(
     assert done.notes[0] == "x"
     assert done.notes[1].endswith(f"New disks. {note}")
     assert (places.DOWN / "lqchen").exists()
-    said = answered(Asked("lqchen", {}), done, "is back").text
+    said = answered(VerbRequest("lqchen", {}), done, "is back").text
     assert note in said
     assert "Start it" not in said
 

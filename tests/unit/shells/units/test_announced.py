@@ -16,7 +16,7 @@ from reconciler.host import locks, places
 from reconciler.requests import power
 from shells.helper import client
 from shells.units import announced, clock
-from shells.verbs import Asked, restart
+from shells.verbs import VerbRequest, restart
 from state import command
 from state.errors import LxcGpuError
 from state.view import Announcement, to_json
@@ -186,7 +186,7 @@ def test_a_restart_is_refused_before_anything_is_shut_down(helper: Helper, tmp_p
     announce(stop=True)
     (tmp_path / "systemctl").write_text(f"#!/bin/sh\necho $1 >>{tmp_path}/done\n")
     with pytest.raises(LxcGpuError, match="are shut down until") as caught:
-        restart.answer(Asked(USERS[0], {}), print)
+        restart.answer(VerbRequest(USERS[0], {}), print)
     assert caught.value.code == "closed"
     assert not (tmp_path / "done").exists()
 
