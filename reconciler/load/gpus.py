@@ -25,9 +25,9 @@ from state.files import read_text
 from state.wire.server_load import (
     DriverVersions,
     GpuLoad,
+    GpuProblem,
     GpuUser,
     MigLoad,
-    Problem,
     as_text,
     as_word,
 )
@@ -40,8 +40,8 @@ RENEWED = 30.0
 """Seconds after which NVML is opened again while a GPU is lost: that finds one that was reset."""
 PAUSES = (10.0, 20.0, 30.0, 60.0, 300.0)
 MODULE = Path("/sys/module/nvidia")
-SUSPENDED = Problem(nvml.SUSPENDED.code, nvml.SUSPENDED.message)
-WAKING = Problem("gpu-waking", "NVIDIA's driver was asked and has not answered yet.")
+SUSPENDED = GpuProblem(nvml.SUSPENDED.code, nvml.SUSPENDED.message)
+WAKING = GpuProblem("gpu-waking", "NVIDIA's driver was asked and has not answered yet.")
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class GpuView:
 
     driver: DriverVersions
     gpus: tuple[Gpu, ...] = ()
-    problem: Problem | None = None
+    problem: GpuProblem | None = None
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class GpuSampler:
         self._driver: _Driver | None = None
         self._reading: Reading | None = None
         self._read = self._begun = 0.0
-        self._problem: Problem | None = None
+        self._problem: GpuProblem | None = None
 
     def ask(self) -> None:
         """Begin: `view` collects. In between, other things can be looked at."""
@@ -196,8 +196,8 @@ def _up_to(most: float, value: float | None) -> float | None:
     return None if value is None or not -100 <= value <= most else float(value)
 
 
-def _problem(error: LxcGpuError) -> Problem:
-    return Problem(error.code, as_text(f"{error.message} {error.hint}"))
+def _problem(error: LxcGpuError) -> GpuProblem:
+    return GpuProblem(error.code, as_text(f"{error.message} {error.hint}"))
 
 
 def uid_of(pid: int) -> int | None:

@@ -23,7 +23,7 @@ MOST_ACCEPTED = 10
 
 
 @dataclass(frozen=True)
-class Said:
+class NoticeEntry:
     """One notice, and what became of it."""
 
     notice: Notice
@@ -44,9 +44,9 @@ class Said:
 class Notebook:
     """All of them, in the order in which they were first said."""
 
-    said: tuple[Said, ...] = ()
+    said: tuple[NoticeEntry, ...] = ()
 
-    def find(self, user: str, kind: NoticeKind, about: str) -> Said | None:
+    def find(self, user: str, kind: NoticeKind, about: str) -> NoticeEntry | None:
         """What was said of it."""
         wanted = (user, kind, about)
         return next((s for s in self.said if _key(s) == wanted), None)
@@ -60,7 +60,7 @@ class Notebook:
         now = notice.made
         before = self.find(notice.user, notice.kind, about)
         if before is None:
-            return self._with(Said(notice, about, now))
+            return self._with(NoticeEntry(notice, about, now))
         due = again is not None and not before.open and now - before.accepted[-1] >= again
         if due or (before.open and not before.is_open(now)):
             return self._with(replace(before, notice=notice, last=now, open=True))
@@ -104,7 +104,7 @@ class Notebook:
         """These without what nobody says any more, and nobody has to be told."""
         return self._if_other(tuple(s for s in self.said if abs(now - s.last) < KEPT))
 
-    def _with(self, said: Said) -> Notebook:
+    def _with(self, said: NoticeEntry) -> Notebook:
         """These and one; the ones said longest ago make room."""
         others = [s for s in self.said if _key(s) != _key(said)]
         own = [s for s in others if s.notice.user == said.notice.user]
@@ -113,11 +113,11 @@ class Notebook:
                 others.remove(old)
         return Notebook((*others, said))
 
-    def _if_other(self, said: tuple[Said, ...]) -> Notebook:
+    def _if_other(self, said: tuple[NoticeEntry, ...]) -> Notebook:
         return self if said == self.said else Notebook(said)
 
 
-def _key(said: Said) -> tuple[str, NoticeKind, str]:
+def _key(said: NoticeEntry) -> tuple[str, NoticeKind, str]:
     return said.notice.user, said.notice.kind, said.about
 
 
@@ -136,14 +136,14 @@ def from_json(text: str) -> Notebook:
     return notebook
 
 
-def _said(fields: Mapping[str, Any]) -> Said:
+def _said(fields: Mapping[str, Any]) -> NoticeEntry:
     notice, facts = dict(fields["notice"]), Facts(**fields["notice"]["facts"])
     kind = NoticeKind(notice["kind"])
     made = Notice(str(notice["id"]), str(notice["user"]), kind, _moment(notice["made"]), facts)
     open_, accepted = fields["open"], tuple(map(_moment, fields["accepted"]))
     if type(open_) is not bool or not (open_ or accepted):
         raise ValueError("neither open nor accepted")
-    return Said(made, str(fields["about"]), _moment(fields["last"]), accepted, open_)
+    return NoticeEntry(made, str(fields["about"]), _moment(fields["last"]), accepted, open_)
 
 
 def _moment(value: object) -> float:

@@ -15,7 +15,7 @@ from reconciler.host import places
 from reconciler.host.in_words import moment
 from reconciler.host.locks import ACCOUNTS, lock
 from reconciler.notices import store as notices
-from reconciler.notices.notebook import Said
+from reconciler.notices.notebook import NoticeEntry
 from state import files
 from state.errors import LxcGpuError
 from state.wire.notices import Notice, NoticeKind
@@ -128,7 +128,7 @@ def forget_untold(user: str) -> None:
         notices.withdraw(user, NoticeKind.GPUS_FREE, said.about)
 
 
-def _met(user: str) -> list[Said]:
+def _met(user: str) -> list[NoticeEntry]:
     kind = NoticeKind.GPUS_FREE
     everything = notices.read().said
     return [s for s in everything if s.open and (s.notice.user, s.notice.kind) == (user, kind)]

@@ -140,7 +140,7 @@ class GpuLoad:
 
 
 @dataclass(frozen=True)
-class Problem:
+class GpuProblem:
     """Why something can't be said."""
 
     code: Word
@@ -230,7 +230,7 @@ class ServerLoad:
     memory: MemoryLoad
     driver: DriverVersions = DriverVersions()
     gpus: Annotated[tuple[GpuLoad, ...], MaxLen(64)] = ()
-    gpu_problem: Problem | None = None
+    gpu_problem: GpuProblem | None = None
     """Why nothing is said of GPUs where there could be some, or not of all."""
     file_systems: Annotated[tuple[FileSystem, ...], MaxLen(100)] = ()
     disks: Annotated[tuple[DiskRate, ...], MaxLen(MOST_DISKS)] = ()

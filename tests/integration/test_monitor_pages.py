@@ -17,9 +17,9 @@ import pytest
 from state.errors import LxcGpuError
 from state.wire.messages import LATEST
 from state.wire.server_load import (
+    GpuProblem,
     GpuUser,
     IdleContainer,
-    Problem,
     ReservedGpus,
     ServerLoad,
     UserLoad,
@@ -213,7 +213,7 @@ def test_whatever_a_server_says_stays_text(web):
     given = replace(
         given,
         gpus=(hostile, *given.gpus[1:]),
-        gpu_problem=Problem(EVIL, f"`{EVIL}`"),
+        gpu_problem=GpuProblem(EVIL, f"`{EVIL}`"),
         file_systems=tuple(replace(each, mounted=EVIL) for each in given.file_systems),
         disks=tuple(replace(each, name=EVIL) for each in given.disks),
         network=tuple(replace(each, name=EVIL) for each in given.network),

@@ -17,7 +17,15 @@ GUIDES = "".join(
     (ROOT / "docs" / f"guide-{who}.md").read_text() for who in ("sysadmins", "researchers")
 )
 FOLDERS = ("state", "reconciler", "shells", "webui", "setup/installation")
-SAY_CODES = ("LxcGpuError", "UnreachableError", "PasteError", "DamagedError", "Problem", "Refusal")
+SAY_CODES = (
+    "LxcGpuError",
+    "UnreachableError",
+    "PasteError",
+    "DamagedError",
+    "Problem",
+    "GpuProblem",
+    "Refusal",
+)
 
 
 def codes(file: Path, say_them: tuple[str, ...] = SAY_CODES) -> Iterator[str]:

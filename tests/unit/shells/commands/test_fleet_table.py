@@ -16,9 +16,9 @@ from state.wire.fleet_status import FleetStatus, ServerStatus
 from state.wire.server_load import (
     CpuLoad,
     GpuLoad,
+    GpuProblem,
     GpuUser,
     MemoryLoad,
-    Problem,
     ReservedGpus,
     ServerLoad,
 )
@@ -158,6 +158,6 @@ class TestTotals:
 
 def test_gpus_that_cannot_be_seen_are_not_none() -> None:
     blind = ServerLoad("a", NOW, 5, CpuLoad(1, 1), MemoryLoad(GIB, 0),
-                       gpu_problem=Problem("gpu-hangs", "No answer."))  # fmt: skip
+                       gpu_problem=GpuProblem("gpu-hangs", "No answer."))  # fmt: skip
     table = fleet_table(FleetStatus(NOW, "r", (ServerStatus("a", "x", "converged", load=blind),)))
     assert table.rows[0][table.titles.index("GPUs free")].text == "?"

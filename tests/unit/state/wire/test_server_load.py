@@ -15,11 +15,11 @@ from state.wire.server_load import (
     CpuLoad,
     DriverVersions,
     GpuLoad,
+    GpuProblem,
     GpuUser,
     IdleContainer,
     MemoryLoad,
     MigLoad,
-    Problem,
     ReservedGpus,
     ServerLoad,
     UserLoad,
@@ -41,7 +41,7 @@ LOAD = ServerLoad(
 def test_what_is_said_is_what_is_heard():
     assert decode(encode(LOAD).encode()) == LOAD
     silent = ServerLoad("gpu18", 1.7e9, 5, CpuLoad(0, 1), MemoryLoad(1, 1),
-                        gpu_problem=Problem("gpu-hangs", "No answer."))  # fmt: skip
+                        gpu_problem=GpuProblem("gpu-hangs", "No answer."))  # fmt: skip
     assert decode(encode(silent).encode()) == silent
 
 

@@ -15,12 +15,12 @@ from state.wire.server_load import (
     DiskRate,
     DriverVersions,
     FileSystem,
+    GpuProblem,
     GpuUser,
     IdleContainer,
     MemoryLoad,
     MigLoad,
     NetworkRate,
-    Problem,
     ReservedGpus,
     ServerLoad,
     UserLoad,
@@ -55,7 +55,7 @@ def rich() -> ServerLoad:
         cpu=CpuLoad(20.0, 64, 48.0),
         memory=MemoryLoad(100 * GIB, 75 * GIB, 8 * GIB, GIB),
         driver=DriverVersions("550.54", "550.54"),
-        gpu_problem=Problem("gpu-slow", "One GPU answers slowly."),
+        gpu_problem=GpuProblem("gpu-slow", "One GPU answers slowly."),
         file_systems=(FileSystem("/", 1000, 40),),
         disks=(DiskRate("nvme0n1", 1.0, 2.0),),
         network=(NetworkRate("eno1", 3.0, 4.0),),
@@ -217,7 +217,7 @@ def test_hostile_names_break_nothing(name):
         network=(NetworkRate(name, 1.0, 1.0),) * 2,
         driver=DriverVersions(name, name),
         idle=(IdleContainer(name, 1.0),) * 2,
-        gpu_problem=Problem(name, name),
+        gpu_problem=GpuProblem(name, name),
     )
     families = Families()
     add_load(families, Seen("gpu17", decode(encode(said).encode()), NOW))

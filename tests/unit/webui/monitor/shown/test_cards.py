@@ -11,10 +11,10 @@ from state.wire.server_load import (
     CpuLoad,
     DriverVersions,
     FileSystem,
+    GpuProblem,
     IdleContainer,
     MemoryLoad,
     MigLoad,
-    Problem,
     ReservedGpus,
     ServerLoad,
     UserLoad,
@@ -172,7 +172,7 @@ def test_what_is_wrong_is_said_in_words():
     wrong = load(
         "gpu17",
         driver=DriverVersions("550.1", "555.2"),
-        gpu_problem=Problem("driver-hangs", "The driver doesn't answer."),
+        gpu_problem=GpuProblem("driver-hangs", "The driver doesn't answer."),
         file_systems=(FileSystem("/", 100 * GIB, 5 * GIB), FileSystem("/data", GIB, GIB)),
     )
     found = card(Seen("gpu17", replace(wrong, at=NOW + 600), NOW), PEOPLE, NOW)
