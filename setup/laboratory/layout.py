@@ -91,7 +91,7 @@ HOSTS = (
 
 
 @dataclass(frozen=True)
-class Places:
+class LabPaths:
     """Where one lab keeps its things; every name on this machine derives from its folder."""
 
     folder: Path
@@ -184,9 +184,9 @@ class Places:
         return self.folder / "ca.pem"
 
 
-def places(name: str = "") -> Places:
+def places(name: str = "") -> LabPaths:
     """The places of the lab `name` in this checkout; without a name, of the usual one."""
-    return Places(CHECKOUT / (f".lab-{name}" if name else ".lab"))
+    return LabPaths(CHECKOUT / (f".lab-{name}" if name else ".lab"))
 
 
 def own_release() -> str:
@@ -200,7 +200,7 @@ def covered_in_checkout() -> list[str]:
     return [f"{SOURCE_INSIDE}/{path.name}" for path in found if path.is_dir()]
 
 
-def hosts_file(place: Places) -> str:
+def hosts_file(place: LabPaths) -> str:
     """The text of /etc/hosts on every host of a lab."""
     lines = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
     lines += [f"{spec.address} {' '.join(spec.names)}" for spec in place.specs]
