@@ -20,7 +20,7 @@ ADMIN_PASSWORD = "directory admin"  # noqa: S105 # of the lab only
 
 
 @dataclass(frozen=True)
-class Person:
+class LabPerson:
     """Somebody in the directory."""
 
     login: str
@@ -40,21 +40,21 @@ class Person:
         return f"{self.login.lower()}@{DOMAIN}"
 
 
-LQCHEN = Person("LQChen", "Lequn Chen", "correct horse")
+LQCHEN = LabPerson("LQChen", "Lequn Chen", "correct horse")
 """The hero of the story; the directory spells the login with capitals."""
-ANN = Person("ann", "Ann Example", "battery staple")
-BOB = Person("bob", "Bob Example", "tr0ub4dor&3")
-CAROL = Person("carol", "Carol Example", "pässwörd mit ümläuts")
-NO_POSIX_NAME = Person("Lequn.Chen2", "Lequn Chen", "purple monkey")
+ANN = LabPerson("ann", "Ann Example", "battery staple")
+BOB = LabPerson("bob", "Bob Example", "tr0ub4dor&3")
+CAROL = LabPerson("carol", "Carol Example", "pässwörd mit ümläuts")
+NO_POSIX_NAME = LabPerson("Lequn.Chen2", "Lequn Chen", "purple monkey")
 """A login that can't be the name of an account."""
-ALL_DIGITS = Person("12345", "Digit Example", "dishwasher one")
+ALL_DIGITS = LabPerson("12345", "Digit Example", "dishwasher one")
 """Another login that can't be the name of an account."""
-OUTSIDER = Person("outsider", "Out Sider", "let me in", member=False)
+OUTSIDER = LabPerson("outsider", "Out Sider", "let me in", member=False)
 """Has a password and is in no group."""
-DORA = Person("dora", "Dora Example", "swiper no swiping", member=False)
+DORA = LabPerson("dora", "Dora Example", "swiper no swiping", member=False)
 """In the nested group only."""
 STUDENTS = tuple(
-    Person(f"student{number:02}", f"Student Example {number}", f"secret of student{number:02}")
+    LabPerson(f"student{number:02}", f"Student Example {number}", f"secret of student{number:02}")
     for number in range(1, 61)
 )
 PEOPLE = (LQCHEN, ANN, BOB, CAROL, NO_POSIX_NAME, ALL_DIGITS, OUTSIDER, DORA, *STUDENTS)
