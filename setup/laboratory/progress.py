@@ -17,7 +17,7 @@ TICK = 0.2
 
 
 @dataclass(eq=False)
-class Step:
+class RunningStep:
     """Something that is being done; `note` is added to its line when it ends."""
 
     text: str
@@ -31,7 +31,7 @@ class Step:
         return time.monotonic() - self.since
 
 
-class Progress:
+class ProgressLines:
     """Prints one line per finished step, and on a terminal what is running right now.
 
     Steps may run in several threads at once.
@@ -41,13 +41,13 @@ class Progress:
         self._out = sys.stdout if out is None else out
         self._live = self._out.isatty() if live is None else live
         self._colour = self._live and not os.environ.get("NO_COLOR")
-        self._running: list[Step] = []
+        self._running: list[RunningStep] = []
         self._lock = threading.Lock()
         self._line_shown = False
         self._done = threading.Event()
         self._ticker: threading.Thread | None = None
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> ProgressLines:
         self._ticker = threading.Thread(target=self._tick, daemon=True)
         self._ticker.start()
         return self
@@ -60,9 +60,9 @@ class Progress:
             self._clear()
 
     @contextmanager
-    def step(self, text: str) -> Iterator[Step]:
+    def step(self, text: str) -> Iterator[RunningStep]:
         """Do one step; its line says how long it took, or that it failed."""
-        step = Step(text)
+        step = RunningStep(text)
         with self._lock:
             self._running.append(step)
         try:
@@ -78,7 +78,7 @@ class Progress:
             self._clear()
             print(text, file=self._out, flush=True)
 
-    def _end(self, step: Step, outcome: str) -> None:
+    def _end(self, step: RunningStep, outcome: str) -> None:
         took = f"{step.seconds:.1f} s" if step.seconds >= NOTICED_AFTER / 10 else ""
         remarks = ", ".join(word for word in (outcome, step.note, took) if word)
         with self._lock:
@@ -103,7 +103,7 @@ class Progress:
                 else:
                     self._announce(slow)
 
-    def _show(self, slow: list[Step]) -> None:
+    def _show(self, slow: list[RunningStep]) -> None:
         if slow:
             line = "... " + "; ".join(f"{step.text} {step.seconds:.0f} s" for step in slow)
             width = os.get_terminal_size(self._out.fileno()).columns
@@ -111,7 +111,7 @@ class Progress:
             self._out.flush()
             self._line_shown = True
 
-    def _announce(self, slow: list[Step]) -> None:
+    def _announce(self, slow: list[RunningStep]) -> None:
         for step in slow:
             if not step.announced:
                 step.announced = True
