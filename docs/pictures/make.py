@@ -19,7 +19,7 @@ from laboratory.demo.play import play
 from laboratory.demo.story import NAME
 from laboratory.hosts import Lab
 from laboratory.layout import LAPTOP_USER, places
-from laboratory.progress import Progress
+from laboratory.progress import ProgressLines
 from rich.console import Console
 from rich.terminal_theme import MONOKAI
 from rich.text import Text
@@ -106,7 +106,7 @@ def main() -> None:
         terminal(lab)
     finally:
         if not given:
-            with Progress() as progress:
+            with ProgressLines() as progress:
                 lifecycle.down(lab, progress)
 
 

@@ -6,7 +6,7 @@ import shlex
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from laboratory.layout import VIRTUAL, HostSpec, Places, own_release
+from laboratory.layout import VIRTUAL, HostSpec, LabPaths, own_release
 from laboratory.machines.host import RELEASE, Host
 from laboratory.machines.lxc_host import LxcHost
 from laboratory.machines.virtual_machine import DISK, VirtualMachine
@@ -19,7 +19,7 @@ __all__ = ["Host", "Lab"]
 class Lab:
     """A whole lab: `lab.host("gpu17").run(["id"])`."""
 
-    place: Places
+    place: LabPaths
     virtual: frozenset[str] = frozenset()
     """Hosts that are to be virtual machines, besides those that were made as such."""
     release: str = ""

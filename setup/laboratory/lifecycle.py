@@ -13,11 +13,11 @@ from laboratory import network
 from laboratory.hosts import Lab
 from laboratory.images import package_lists
 from laboratory.images.cache import Images
-from laboratory.layout import CACHE, Places
+from laboratory.layout import CACHE, LabPaths
 from laboratory.locks import locked
 from laboratory.machines import cgroups, making, virtual_machine
 from laboratory.machines.host import BootError, Host, require_root
-from laboratory.progress import Progress
+from laboratory.progress import ProgressLines
 from laboratory.wiring import wire
 from state.command import run
 from state.errors import LxcGpuError
@@ -39,7 +39,12 @@ def check_machine(programs: Sequence[str] = PROGRAMS) -> None:
 
 
 def up(
-    lab: Lab, names: Sequence[str], progress: Progress, *, bare: bool = False, directory: str = ""
+    lab: Lab,
+    names: Sequence[str],
+    progress: ProgressLines,
+    *,
+    bare: bool = False,
+    directory: str = "",
 ) -> None:
     """Make and start the hosts called `names` (all, when empty), and the ways to them.
 
@@ -75,7 +80,7 @@ def up(
             wire(lab, progress)
 
 
-def down(lab: Lab, progress: Progress) -> None:
+def down(lab: Lab, progress: ProgressLines) -> None:
     """Stop and remove everything but the cached images. Nothing to remove is no error."""
     check_machine()
     place = lab.place
@@ -127,12 +132,12 @@ def _check_made(lab: Lab) -> None:
             )
 
 
-def _make(host: Host, images: Images, progress: Progress) -> None:
+def _make(host: Host, images: Images, progress: ProgressLines) -> None:
     if not host.made:
         making.make(host, images, progress)
 
 
-def _bring_up(host: Host, images: Images, progress: Progress) -> None:
+def _bring_up(host: Host, images: Images, progress: ProgressLines) -> None:
     if host.running:
         progress.say(f"- {host.name} is running{_outdated(host, images)}")
         return
@@ -144,7 +149,7 @@ def _bring_up(host: Host, images: Images, progress: Progress) -> None:
         progress.say(f"! {host.name} has failed units: {failed}")
 
 
-def _booted(host: Host, progress: Progress) -> str:
+def _booted(host: Host, progress: ProgressLines) -> str:
     """Start a host and wait for it, twice if need be: an emulated one may hang for ever."""
     host.start()
     try:
@@ -171,17 +176,17 @@ def _each(pool: ThreadPoolExecutor, hosts: Sequence[Host], act: Callable[[Host],
         raise errors[0]
 
 
-def _alone(place: Places, progress: Progress) -> AbstractContextManager[None]:
+def _alone(place: LabPaths, progress: ProgressLines) -> AbstractContextManager[None]:
     """One run at a time works on a lab."""
     waiting = f"wait for another run on {place.folder.name}"
     return locked(place.runtime / "lock", lambda: progress.step(waiting))
 
 
-def _gone(place: Places, number: int) -> Path:
+def _gone(place: LabPaths, number: int) -> Path:
     return place.folder.with_name(f"{place.folder.name}.gone-{number}")
 
 
-def _clear_leftovers(place: Places) -> None:
+def _clear_leftovers(place: LabPaths) -> None:
     """Remove the rest of removals that were killed."""
     for rest in place.folder.parent.glob(f"{place.folder.name}.gone-*"):
         run(["rm", "-rf", "--one-file-system", rest], timeout=300)

@@ -82,10 +82,10 @@ def main(ctx: click.Context, name: str) -> None:
 def up(lab: Lab, hosts: str, bare: bool, virtual: str, release: str, directory: str) -> None:
     """Make the lab's machines and start them; what is there already is left alone."""
     from laboratory import lifecycle
-    from laboratory.progress import Progress
+    from laboratory.progress import ProgressLines
 
     begun = time.monotonic()
-    with Progress() as progress:
+    with ProgressLines() as progress:
         lab = replace(lab, virtual=frozenset(_names(virtual)), release=release)
         lifecycle.up(lab, _names(hosts), progress, bare=bare, directory=directory)
         progress.say(f"The lab is up ({time.monotonic() - begun:.1f} s).")
@@ -103,9 +103,9 @@ def _names(listed: str) -> list[str]:
 def down(lab: Lab) -> None:
     """Stop and remove the lab's machines; cached images stay."""
     from laboratory import lifecycle
-    from laboratory.progress import Progress
+    from laboratory.progress import ProgressLines
 
-    with Progress() as progress:
+    with ProgressLines() as progress:
         lifecycle.down(lab, progress)
         progress.say("The lab is down.")
 

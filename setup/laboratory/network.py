@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from laboratory.layout import BRIDGE, BRIDGE_ADDRESS, PREFIX, Places
+from laboratory.layout import BRIDGE, BRIDGE_ADDRESS, PREFIX, LabPaths
 from state.command import run
 from state.errors import LxcGpuError
 
@@ -17,7 +17,7 @@ MARK = "LXC_GPU_LAB_FORWARDER"
 """In the environment of a lab's forwarder: which lab started it."""
 
 
-def create(place: Places) -> bool:
+def create(place: LabPaths) -> bool:
     """Make sure that namespace and bridge are there; tells whether something had to be made."""
     if run(["ip", "-n", place.namespace, "address", "show", BRIDGE], check=False).ok:
         return False
@@ -36,7 +36,7 @@ def create(place: Places) -> bool:
     return True
 
 
-def remove(place: Places) -> None:
+def remove(place: LabPaths) -> None:
     """Remove the namespace, also one that a crash or reboot left half there."""
     if place.namespace_file.exists():
         run(["ip", "netns", "delete", place.namespace], check=False)
@@ -44,12 +44,12 @@ def remove(place: Places) -> None:
             place.namespace_file.unlink()
 
 
-def inside(place: Places) -> list[str]:
+def inside(place: LabPaths) -> list[str]:
     """What to put before a command so that it runs in the lab's network."""
     return ["nsenter", f"--net={place.namespace_file}", "--"]
 
 
-def write_connect(place: Places) -> None:
+def write_connect(place: LabPaths) -> None:
     """Write the program that ssh and the forwarder use to reach a port in the lab."""
     cases = "\n".join(f"    {'|'.join(s.names)}) address={s.address} ;;" for s in place.specs)
     text = f"""#!/bin/sh
@@ -66,7 +66,7 @@ exec nsenter --net={place.namespace_file} socat -t 30 - "TCP:$address:$2"
     place.connect.chmod(0o755)
 
 
-def write_ssh_config(place: Places) -> None:
+def write_ssh_config(place: LabPaths) -> None:
     """Write what `ssh -F` needs to go from this machine to the lab's hosts."""
     included = place.folder / "laptop.ssh_config"
     text = f"""# ssh -F {place.ssh_config} HOST: from this machine into the lab.
@@ -82,7 +82,7 @@ Host *
     place.ssh_config.write_text(text)
 
 
-def start_forwarder(place: Places) -> str:
+def start_forwarder(place: LabPaths) -> str:
     """Forward a free port of this machine's loopback to iam's port 80; returns the address."""
     url = place.web_url.read_text().strip() if place.web_url.exists() else ""
     if url and forwarder_runs(place):
@@ -114,19 +114,19 @@ def start_forwarder(place: Places) -> str:
     return url
 
 
-def stop_forwarder(place: Places) -> None:
+def stop_forwarder(place: LabPaths) -> None:
     """End the forwarder, and what a killed run may have left of an earlier one."""
     for number in _forwarders(place):
         with suppress(ProcessLookupError):
             os.kill(number, signal.SIGTERM)
 
 
-def forwarder_runs(place: Places) -> bool:
+def forwarder_runs(place: LabPaths) -> bool:
     """Whether the forwarder to the web page runs."""
     return bool(_forwarders(place))
 
 
-def _forwarders(place: Places) -> list[int]:
+def _forwarders(place: LabPaths) -> list[int]:
     """Whoever was started with this lab's mark, and so by this lab.
 
     A written record of process numbers would lack those whose run was killed before writing.

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from laboratory.directory.people import BASE_DN, GROUP_DN, SERVICE_DN, SERVICE_PASSWORD
 from laboratory.hosts import Host, Lab
 from laboratory.layout import DOMAIN, OPENLDAP, SOURCE_INSIDE
-from laboratory.progress import Progress
+from laboratory.progress import ProgressLines
 
 GPU_SERVERS = ("gpu17", "gpu18")
 SYSADMIN = "Alice Admin"
@@ -26,7 +26,7 @@ LONG = 1200
 """Seconds that a set-up script may take, on an emulated machine beside others."""
 
 
-def wire(lab: Lab, progress: Progress) -> None:
+def wire(lab: Lab, progress: ProgressLines) -> None:
     """Set up what runs on the hosts; called by every `up`, so it doesn't mind being repeated."""
     with progress.step("set up iam"):
         printed = _web_server(lab)

@@ -11,7 +11,7 @@ from laboratory import lifecycle
 from laboratory.demo.play import play
 from laboratory.hosts import Lab
 from laboratory.layout import places
-from laboratory.progress import Progress
+from laboratory.progress import ProgressLines
 
 from state.errors import LxcGpuError
 from tests.bench import quiet
@@ -75,7 +75,7 @@ def _lab() -> Iterator[Lab]:
         play(lab)
         yield lab
     finally:
-        with Progress() as progress:
+        with ProgressLines() as progress:
             lifecycle.down(lab, progress)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from laboratory.images.promtool import promtool
-from laboratory.progress import Progress
+from laboratory.progress import ProgressLines
 from ruamel.yaml import YAML
 
 from tests.integration import CHECKOUT, slapd
@@ -27,7 +27,7 @@ NAMES = {PREFIX + name for name in (*GAUGES, *COUNTERS)}
 
 @pytest.fixture(scope="module")
 def tool() -> Path:
-    with Progress() as progress:
+    with ProgressLines() as progress:
         return promtool(progress)
 
 

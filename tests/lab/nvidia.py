@@ -14,7 +14,7 @@ from pathlib import Path
 
 from laboratory.hosts import Host
 from laboratory.images import drivers
-from laboratory.progress import Progress
+from laboratory.progress import ProgressLines
 
 from reconciler.nvidia.versions import MACHINE
 from state.command import run
@@ -45,7 +45,7 @@ GPU Excluded:\t No
 
 def versions() -> tuple[str, ...]:
     """The two versions of the libraries, the older one first; which they are may change."""
-    with Progress() as progress:
+    with ProgressLines() as progress:
         return drivers.versions(progress)
 
 
@@ -102,7 +102,7 @@ def clean(host: Host) -> None:
 
 def cached(version: str) -> Path:
     """The folder of the real libraries of this version on this machine."""
-    with Progress() as progress:
+    with ProgressLines() as progress:
         return drivers.libraries(progress) / version
 
 

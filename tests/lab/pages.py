@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from laboratory.directory.people import Person
+from laboratory.directory.people import LabPerson
 from laboratory.hosts import Host, Lab
 from playwright.sync_api import Page
 
@@ -26,7 +26,7 @@ def new_key(comment: str) -> str:
 
 
 def saves(
-    page: Page, lab: Lab, person: Person, password: str | None = None, *, at: str = ""
+    page: Page, lab: Lab, person: LabPerson, password: str | None = None, *, at: str = ""
 ) -> None:
     """The person opens their page, pastes a new key, types a password, saves."""
     page.goto(f"{lab.web_url.rstrip('/')}/user/{at or person.login}")

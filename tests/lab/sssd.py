@@ -22,7 +22,7 @@ from laboratory.directory.people import (
 from laboratory.hosts import Host, Lab
 from laboratory.images import cache, package_lists
 from laboratory.layout import DOMAIN
-from laboratory.progress import Progress
+from laboratory.progress import ProgressLines
 
 from state.command import run
 
@@ -112,7 +112,7 @@ def _packages(host: Host) -> bytes:
         run([*words, "install", *PACKAGES], env=package_lists.apt_environment(), timeout=600)
 
     key = cache.key_of(host.image.name, Path(__file__))
-    folder = cache.ensure(cache.Image("sssd", key, download), Progress())
+    folder = cache.ensure(cache.Image("sssd", key, download), ProgressLines())
     packed = BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as archive:
         for file in sorted(folder.glob("*.deb")):

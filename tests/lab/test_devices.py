@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from laboratory.hosts import Host
 from laboratory.images import packages
-from laboratory.progress import Progress
+from laboratory.progress import ProgressLines
 
 from state.command import Finished, run
 from tests.lab.fleet import Fleet, end_at_once, plan, reconcile
@@ -105,7 +105,7 @@ class TestForEverybody:
     def test_a_folder_of_another_computer_by_sshfs(self, fleet: Fleet, gpu17: Host) -> None:
         """A file system by a program, mounted without root; the other computer is itself."""
         raw = io.BytesIO()
-        with Progress() as progress, tarfile.open(fileobj=raw, mode="w") as archive:
+        with ProgressLines() as progress, tarfile.open(fileobj=raw, mode="w") as archive:
             archive.add(packages.debs(progress, "sshfs", SSHFS), "debs")
         install = "tar -x && sudo dpkg -i debs/*.deb >dpkg.log"
         assert fleet.types(f"ssh gpu17 '{install}'", stdin=raw.getvalue()).ok

@@ -12,7 +12,7 @@ import pytest
 from laboratory.hosts import Host
 from laboratory.images.podman import podman
 from laboratory.images.recipes import TEMPLATE_RELEASE
-from laboratory.progress import Progress
+from laboratory.progress import ProgressLines
 
 from reconciler.nvidia.versions import MACHINE
 from state.command import run
@@ -264,7 +264,7 @@ PODMAN = "ssh gpu17 sudo podman run --rm --cgroups=disabled --network=none"
 @pytest.fixture(scope="class")
 def engine(fleet: Fleet, server: Host) -> Iterator[Fleet]:
     """lqchen's container with Podman in it, and an image."""
-    with Progress() as progress:
+    with ProgressLines() as progress:
         archive = podman(progress)
     files = run(["tar", "-tf", archive]).stdout.splitlines()
     unpack = "ssh gpu17 sudo tar -C / --keep-directory-symlink -x"

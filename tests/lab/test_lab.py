@@ -20,7 +20,7 @@ from laboratory.directory import people
 from laboratory.hosts import Host, Lab
 from laboratory.layout import own_release, places
 from laboratory.machines import cgroups
-from laboratory.progress import Progress
+from laboratory.progress import ProgressLines
 
 from state.command import run
 from state.errors import LxcGpuError
@@ -375,7 +375,7 @@ class TestTemplateScript:
 class TestProgress:
     def test_says_plainly_what_takes_long(self) -> None:
         out = io.StringIO()
-        with Progress(out) as progress:
+        with ProgressLines(out) as progress:
             with progress.step("quick"):
                 pass
             with progress.step("slow"):

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from urllib.request import urlopen
 
 import pytest
-from laboratory.directory.people import ANN, STUDENTS, Person
+from laboratory.directory.people import ANN, STUDENTS, LabPerson
 from laboratory.hosts import Host
 from laboratory.wiring import CLONE
 
@@ -40,7 +40,7 @@ def all_servers_know_all_in_the_end(fleet: Fleet) -> Iterator[None]:
     fleet.rounds()
 
 
-def _save(fleet: Fleet, keys: str, person: Person = ANN) -> None:
+def _save(fleet: Fleet, keys: str, person: LabPerson = ANN) -> None:
     """Somebody, ann unless said, saves these keys on the page; the servers are nudged."""
     form = urlencode({"login": person.login, "password": person.password, "keys": keys}).encode()
     with urlopen(f"{fleet.lab.web_url.rstrip('/')}/user/{person.login}", form) as answer:

@@ -12,7 +12,7 @@ from laboratory.hosts import Host
 from laboratory.images import package_lists, recipes
 from laboratory.images.cache import SETUP, Image, ensure, key_of
 from laboratory.layout import DOMAIN
-from laboratory.progress import Progress
+from laboratory.progress import ProgressLines
 
 from state.command import Finished, run
 from tests.lab.fleet import Fleet, end_at_once, reconcile
@@ -46,7 +46,7 @@ def template(release: str, hook: Path) -> Path:
         run(words, env=package_lists.apt_environment(), timeout=recipes.LONG)
 
     key = key_of(recipes.own_sources(), SETUP / "template", HOOK)
-    with Progress() as progress:
+    with ProgressLines() as progress:
         return ensure(Image(f"{NAME}-{release}", key, build, suffix=".tar.zst"), progress)
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from laboratory.hosts import Lab
 from laboratory.images.cache import Images
-from laboratory.layout import SOURCE_INSIDE, WHEELS_INSIDE, Places
+from laboratory.layout import SOURCE_INSIDE, WHEELS_INSIDE, LabPaths
 from laboratory.machines.host import Host
-from laboratory.progress import Progress
+from laboratory.progress import ProgressLines
 
 from state.command import Finished, run
 from tests.lab import CHECKOUT
@@ -57,7 +57,7 @@ def set_up() -> Lab:
     python.chmod(0o755)
     done = _lab("up")
     assert done.returncode == 0, done.stdout + done.stderr
-    return Lab(Places(CLONE / ".lab"))
+    return Lab(LabPaths(CLONE / ".lab"))
 
 
 def tear_down() -> None:
@@ -83,7 +83,7 @@ def bring_checkout(host: Host) -> None:
     listed = run(["git", "-C", CHECKOUT, "ls-files", "-z", "-co", "--exclude-standard"]).stdout
     names = [name for name in listed.split("\0") if name and (CHECKOUT / name).exists()]
     _bring(host, CHECKOUT, names, SOURCE_INSIDE)
-    with Progress() as progress, ThreadPoolExecutor(8) as pool:
+    with ProgressLines() as progress, ThreadPoolExecutor(8) as pool:
         images = Images(progress, pool)
         wheels, image = images.wheels(host.spec), images.of(host.spec)
     if wheels != (host.folder / "wheels").resolve():

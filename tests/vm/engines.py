@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 
 from laboratory.images import cache, package_lists
 from laboratory.layout import CACHE
-from laboratory.progress import Progress
+from laboratory.progress import ProgressLines
 
 from state.command import run
 
@@ -52,7 +52,7 @@ def archive(template: Path) -> Path:
             _newer_runc(made / "newer-runc", work, status)
 
     key = cache.key_of(template.name, Path(__file__))
-    return cache.ensure(cache.Image("engines", key, make), Progress())
+    return cache.ensure(cache.Image("engines", key, make), ProgressLines())
 
 
 def _member(archive: Path, name: str) -> bytes:

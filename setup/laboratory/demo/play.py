@@ -14,7 +14,7 @@ from laboratory.directory.people import LQCHEN
 from laboratory.hosts import Lab
 from laboratory.layout import LAPTOP_USER, places
 from laboratory.main import Commands, release_name
-from laboratory.progress import Progress
+from laboratory.progress import ProgressLines
 from state.ssh_files import CONFIG, KNOWN_HOSTS
 
 
@@ -39,13 +39,13 @@ def main(only_story: bool, remove: bool, name: str, release: str) -> None:
     """Show lxc-gpu from a public key to root in one's own container, on real machines."""
     lab = Lab(places(name), release=release)
     if remove:
-        with Progress() as progress:
+        with ProgressLines() as progress:
             lifecycle.down(lab, progress)
         return
     begun = time.monotonic()
     play(lab)
     if only_story:
-        with Progress() as progress:
+        with ProgressLines() as progress:
             lifecycle.down(lab, progress)
     else:
         _what_to_try(lab)
@@ -54,7 +54,7 @@ def main(only_story: bool, remove: bool, name: str, release: str) -> None:
 
 def play(lab: Lab) -> None:
     """The whole story, in a fresh lab. StoryError if something isn't as it should be."""
-    with Progress() as progress:
+    with ProgressLines() as progress:
         lifecycle.down(lab, progress)  # the story begins with a person whom nobody knows
         lifecycle.up(lab, (), progress)
     tell = Narrator()

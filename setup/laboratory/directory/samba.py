@@ -18,7 +18,7 @@ from laboratory.directory.people import (
     PEOPLE_DN,
     SERVICE_PASSWORD,
     SERVICES_DN,
-    Person,
+    LabPerson,
 )
 from laboratory.layout import AD, DOMAIN, HOSTS, PREFIX
 from state.command import run
@@ -144,7 +144,7 @@ def resolvers(name: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def dn(person: Person) -> str:
+def dn(person: LabPerson) -> str:
     """The distinguished name of a person; two may have the same name, as in any large domain."""
     return f"CN={person.name} ({person.login}),{PEOPLE_DN}"
 
@@ -158,7 +158,7 @@ def entries() -> str:
     return "\n\n".join("\n".join(block) for block in blocks) + "\n"
 
 
-def _person(person: Person) -> list[str]:
+def _person(person: LabPerson) -> list[str]:
     first, _, last = person.name.rpartition(" ")
     return [
         f"dn: {dn(person)}",

@@ -22,7 +22,7 @@ from laboratory.directory.people import (
     SERVICE_DN,
     SERVICE_PASSWORD,
     SERVICES_DN,
-    Person,
+    LabPerson,
 )
 from laboratory.layout import DOMAIN
 
@@ -164,7 +164,7 @@ def hashed(password: str) -> str:
     return "{SSHA}" + base64.b64encode(digest + salt).decode()
 
 
-def _person(person: Person) -> str:
+def _person(person: LabPerson) -> str:
     return _entry(
         person.dn,
         [

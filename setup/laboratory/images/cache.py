@@ -21,9 +21,9 @@ from pathlib import Path
 from installation import lock
 
 from laboratory.images import recipes, virtual_image
-from laboratory.layout import CACHE, CHECKOUT, VIRTUAL, HostSpec, Places
+from laboratory.layout import CACHE, CHECKOUT, VIRTUAL, HostSpec, LabPaths
 from laboratory.locks import locked
-from laboratory.progress import Progress
+from laboratory.progress import ProgressLines
 from state.command import run
 
 UNUSED_FOR = 14 * 24 * 3600
@@ -63,7 +63,7 @@ def key_of(*parts: str | bytes | Path) -> str:
     return digest.hexdigest()[:12]
 
 
-def ensure(image: Image, progress: Progress) -> Path:
+def ensure(image: Image, progress: ProgressLines) -> Path:
     """Make `image` unless it is there; returns where it is."""
     if not image.path.exists():
         waiting = f"wait for image {image.name}, which is being made already"
@@ -74,7 +74,7 @@ def ensure(image: Image, progress: Progress) -> Path:
     return image.path
 
 
-def claim(place: Places, host_folder: Path) -> None:
+def claim(place: LabPaths, host_folder: Path) -> None:
     """Note that the host in `host_folder` stands on what its link `image` leads to."""
     USERS.mkdir(parents=True, exist_ok=True)
     claimed = USERS / f"{place.id}-{host_folder.name}"
@@ -94,7 +94,7 @@ def _in_use() -> set[Path]:
     return images
 
 
-def _make(image: Image, progress: Progress) -> None:
+def _make(image: Image, progress: ProgressLines) -> None:
     """Under the lock: make it beside its place, move it there when it is whole."""
     in_use = _in_use()
     for old in CACHE.glob(f"{image.name}-{KEY}*"):
@@ -117,7 +117,7 @@ class Images:
     The pool needs a thread for each image and each host, as they wait for each other.
     """
 
-    def __init__(self, progress: Progress, pool: ThreadPoolExecutor) -> None:
+    def __init__(self, progress: ProgressLines, pool: ThreadPoolExecutor) -> None:
         self._progress = progress
         self._pool = pool
         self._asked: dict[Path, Future[Path]] = {}

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from laboratory.images import package_lists, recipes
 from laboratory.images.cache import Image, ensure, key_of
-from laboratory.progress import Progress
+from laboratory.progress import ProgressLines
 from state.command import run
 from state.errors import LxcGpuError
 
@@ -118,12 +118,12 @@ def copy_as(folder: Path, version: str, other: str) -> Path:
     return made
 
 
-def versions(progress: Progress) -> tuple[str, ...]:
+def versions(progress: ProgressLines) -> tuple[str, ...]:
     """The two versions that `libraries` has, the older one first."""
     return tuple(sorted((each.name for each in libraries(progress).iterdir()), key=by_number))
 
 
-def libraries(progress: Progress) -> Path:
+def libraries(progress: ProgressLines) -> Path:
     """A folder for each version, named by it, with its libraries and nvidia-smi; in the cache.
 
     The libraries stand in the folder itself, as Debian's packages have them below
@@ -134,7 +134,7 @@ def libraries(progress: Progress) -> Path:
     return ensure(Image("nvidia", key, lambda made: _download(made, progress)), progress)
 
 
-def _download(made: Path, progress: Progress) -> None:
+def _download(made: Path, progress: ProgressLines) -> None:
     apt = made / "apt"
     for folder in ("lists/partial", "cache/archives/partial"):
         (apt / folder).mkdir(parents=True)

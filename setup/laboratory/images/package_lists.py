@@ -13,7 +13,7 @@ from pathlib import Path
 
 from laboratory.layout import CHECKOUT, RUNTIME
 from laboratory.locks import locked
-from laboratory.progress import Progress
+from laboratory.progress import ProgressLines
 from state.command import run
 from state.errors import LxcGpuError
 
@@ -32,7 +32,7 @@ def apt_environment() -> Mapping[str, str]:
     }
 
 
-def fetch(progress: Progress) -> None:
+def fetch(progress: ProgressLines) -> None:
     """Have fresh lists of all sources, and say which. LxcGpuError where there are none at all."""
     stamp = _stamp()
     waiting = "wait for the package lists, which are being fetched already"

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from laboratory.images import package_lists, recipes
 from laboratory.images.cache import Image, ensure, key_of
-from laboratory.progress import Progress
+from laboratory.progress import ProgressLines
 from state.command import run
 
 
-def debs(progress: Progress, name: str, packages: tuple[str, ...]) -> Path:
+def debs(progress: ProgressLines, name: str, packages: tuple[str, ...]) -> Path:
     """A folder with these packages as .deb files, in the cache, where it is called `name`.
 
     What they need and a slim template lacks has to be among them.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from laboratory.images import package_lists, recipes
 from laboratory.images.cache import Image, ensure, key_of
-from laboratory.progress import Progress
+from laboratory.progress import ProgressLines
 from state.command import run
 
 PACKAGES = (
@@ -20,7 +20,7 @@ PACKAGES = (
 """What Debian 12's slim system lacks of it. Busybox is what an image consists of."""
 
 
-def podman(progress: Progress) -> Path:
+def podman(progress: ProgressLines) -> Path:
     """A tar archive of the files; in the cache."""
     package_lists.fetch(progress)
     key = key_of(recipes.own_sources(), Path(__file__))

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from laboratory.images import package_lists, recipes
 from laboratory.images.cache import Image, ensure, key_of
-from laboratory.progress import Progress
+from laboratory.progress import ProgressLines
 from state.command import run
 
 PACKAGE = "prometheus"
 
 
-def promtool(progress: Progress) -> Path:
+def promtool(progress: ProgressLines) -> Path:
     """Where it is; kept in the cache."""
     package_lists.fetch(progress)
     key = key_of(recipes.own_sources(), Path(__file__))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from laboratory.layout import HostSpec, Places
+from laboratory.layout import HostSpec, LabPaths
 from state.command import SEARCH_PATH, Finished, failure, pasteable, run
 from state.errors import LxcGpuError
 
@@ -37,7 +37,7 @@ class BootError(LxcGpuError):
 class Host(ABC):
     """One machine of a lab."""
 
-    place: Places
+    place: LabPaths
     spec: HostSpec
 
     boot_time: ClassVar[float] = 240

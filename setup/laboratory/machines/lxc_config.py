@@ -11,12 +11,12 @@ from laboratory.layout import (
     TEMPLATE_INSIDE,
     WHEELS_INSIDE,
     HostSpec,
-    Places,
+    LabPaths,
     covered_in_checkout,
 )
 
 
-def lxc_config(place: Places, spec: HostSpec) -> str:
+def lxc_config(place: LabPaths, spec: HostSpec) -> str:
     """The LXC configuration of one host.
 
     Hosts run containers of their own, so root in a host is root: no capability dropped, no
@@ -56,7 +56,7 @@ def lxc_config(place: Places, spec: HostSpec) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _checkout(place: Places, spec: HostSpec) -> list[str]:
+def _checkout(place: LabPaths, spec: HostSpec) -> list[str]:
     """The checkout read-only, without this machine's environment and labs in it."""
     wheels = place.hosts / spec.name / "wheels"
     lines = [

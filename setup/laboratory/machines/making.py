@@ -14,11 +14,11 @@ from laboratory.layout import (
     LAPTOP_USER,
     OPENLDAP,
     SOURCE_INSIDE,
-    Places,
+    LabPaths,
     hosts_file,
 )
 from laboratory.machines.host import RELEASE, Host
-from laboratory.progress import Progress
+from laboratory.progress import ProgressLines
 from state.command import run
 
 LDAP_CA_INSIDE = "/etc/lxc-gpu/ldap-ca.pem"
@@ -27,7 +27,7 @@ LDAP_CA_INSIDE = "/etc/lxc-gpu/ldap-ca.pem"
 LXCFS_PIECE = "etc/systemd/system/lxcfs.service.d/lab.conf"
 
 
-def prepare_lab(place: Places) -> None:
+def prepare_lab(place: LabPaths) -> None:
     """Make what all hosts share: keys and certificates of this lab."""
     place.hosts.mkdir(parents=True, exist_ok=True)
     place.hosts.chmod(0o700)  # programs of theirs are set-uid, and no business of other users
@@ -50,7 +50,7 @@ def _make_key(private: Path, comment: str) -> None:
         fresh.rename(private)
 
 
-def make(host: Host, images: Images, progress: Progress) -> None:
+def make(host: Host, images: Images, progress: ProgressLines) -> None:
     """Make `host` out of its image; it is there whole, or not at all."""
     image = images.of(host.spec)
     links = {"image": image}

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from urllib.request import urlopen
 
 from laboratory.demo.story import NAME
-from laboratory.directory.people import LQCHEN, Person
+from laboratory.directory.people import LQCHEN, LabPerson
 from laboratory.hosts import Lab
 from laboratory.layout import LAPTOP_USER
 
@@ -205,7 +205,7 @@ def _place(lab: Lab) -> list[str]:
     return ["-p", port[1], f"{NAME}@gpu17"]
 
 
-def save(lab: Lab, person: Person, keys: str) -> str:
+def save(lab: Lab, person: LabPerson, keys: str) -> str:
     """Save the person's keys on the page, which nudges the servers; the result's address."""
     form = {"login": person.login, "password": person.password, "keys": keys}
     url = f"{lab.web_url.rstrip('/')}/user/{person.login.lower()}"
@@ -214,7 +214,7 @@ def save(lab: Lab, person: Person, keys: str) -> str:
         return str(answer.url)
 
 
-def save_everywhere(lab: Lab, person: Person, keys: str) -> None:
+def save_everywhere(lab: Lab, person: LabPerson, keys: str) -> None:
     """The same, and wait until every server's round for it has ended."""
     with urlopen(f"{save(lab, person, keys)}/events", timeout=LONGEST) as events:
         events.read()
