@@ -5,20 +5,35 @@ Whatever kills it between the two is healed by the next round: what is kept is w
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from reconciler.host import locks
 from reconciler.host.published import current_view, resident_of
-from reconciler.kinds.traffic.forward import ForwardKind
+from reconciler.kinds.traffic.forward import ForwardKind, mappings
 from reconciler.kinds.traffic.port_map import SSH
 from reconciler.network import forwards
-from reconciler.network.forwards import Forward
+from reconciler.network.forwards import Forward, Forwards
 from reconciler.rounds.converge import put_right
 from state.errors import LxcGpuError
 from state.view import View
 
 
-def give(user: str, protocol: str, to_port: int) -> tuple[View, Forward]:
-    """A port of the server that leads to that one of the user's container: the same as before, if
-    there was one. LxcGpuError if there can't be."""
+@dataclass(frozen=True)
+class Done:
+    """What came of a request."""
+
+    view: View
+    forward: Forward
+    """The mapping that was asked for, or that was taken away."""
+    own: tuple[Forward, ...]
+    """All that the user has now."""
+
+
+def give(user: str, protocol: str, to_port: int) -> Done:
+    """Map a port of the server to that port of the user's container.
+
+    It stays the one that leads there already, if there is one. LxcGpuError if there can't be one.
+    """
     with locks.lock(locks.ACCOUNTS):
         view = _view_for(user)
         if (protocol, to_port) == ("tcp", SSH):
@@ -35,11 +50,10 @@ def give(user: str, protocol: str, to_port: int) -> tuple[View, Forward]:
             busy = forwards.ports_in_use()
             kept, forward = kept.give(user, protocol, to_port, view.forward_ports, busy)
             forwards.write(kept)
-        put_right(ForwardKind(), view, user)
-        return view, forward
+        return _made_so(view, user, forward, kept)
 
 
-def take(user: str, protocol: str, to_port: int) -> tuple[View, Forward]:
+def take(user: str, protocol: str, to_port: int) -> Done:
     """Take the mapping to that port of the container away. LxcGpuError if there is none."""
     with locks.lock(locks.ACCOUNTS):
         view, kept = _view_for(user), forwards.read()
@@ -50,9 +64,9 @@ def take(user: str, protocol: str, to_port: int) -> tuple[View, Forward]:
                 f"No port of {view.server} leads to {protocol} port {to_port} of your container.",
                 "`port` lists those that do.",
             )
-        forwards.write(kept.without(user, forward))
-        put_right(ForwardKind(), view, user)
-        return view, forward
+        kept = kept.without(user, forward)
+        forwards.write(kept)
+        return _made_so(view, user, forward, kept)
 
 
 def forget(user: str) -> None:
@@ -60,6 +74,12 @@ def forget(user: str) -> None:
     kept = forwards.read()
     if user in kept.of:
         forwards.write(kept.without(user, *kept.of[user]))
+
+
+def _made_so(view: View, user: str, forward: Forward, kept: Forwards) -> Done:
+    own = kept.of.get(user, ())
+    put_right(ForwardKind(), view, user, mappings(view, user, own) or None)
+    return Done(view, forward, own)
 
 
 def _view_for(user: str) -> View:

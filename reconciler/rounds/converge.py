@@ -1,36 +1,87 @@
-"""Applies the kinds in their order, and believes nothing but what it observes afterwards."""
+"""Makes a server so: kind by kind, what the view wants against what is there.
+
+Of each kind, everything is read (`observe`) and compared with what is wanted (`diff`); what differs
+is changed (`apply`) and read once more: a change counts when it can be seen. (A controller of
+Kubernetes works like this; in Ansible's words, a kind is a module and a change a task.)
+
+Before a change, the lock of what it touches is taken: the global one, or the user's. Under it
+everything is read again, as it may have changed since. A round never waits for one user's lock
+while others have something to be done: it puts that off to its end.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
 from reconciler.host import locks
 from reconciler.host.journal import event
-from reconciler.plan import AnyKind, Change, Lock, Tell, diff
+from reconciler.plan import AnyKind, Change, Kind, Lock, R, Tell, diff
 from state.errors import LxcGpuError, Remedy, mistake, os_error
 from state.view import View
 from state.wire.messages import Failure, Progress
 
 Current = Callable[[], bool]
+"""Whether the view is still the one to go by."""
 PATIENCE = 60.0
 """Seconds that a round waits, at its end, for other work on containers."""
 TRIES = 3
-"""How often a request puts right what somebody else changes at the same moment."""
+"""How often a request tries again while something else undoes its change."""
 MOST_SAID = 10
-"""Changes of one kind that are said one by one."""
+"""Changes of one kind that are announced one by one."""
 
 
 class SupersededError(Exception):
-    """A newer revision was published, or a sysadmin had the server hold still, in the middle."""
+    """The view is no longer to be applied: a newer one was published, or the server suspended."""
 
     def __init__(self, changes: Sequence[str]) -> None:
         super().__init__()
         self.changes = tuple(changes)
+        """What was changed until then."""
+
+
+def converge(
+    kinds: Sequence[AnyKind],
+    view: View,
+    *,
+    only: str | None = None,
+    tell: Tell = lambda _: None,
+    current: Current = lambda: True,
+    before: Sequence[str] = (),
+    leave: Mapping[str, Collection[str]] = MappingProxyType({}),
+) -> Outcome:
+    """Bring every kind to what `view` wants. A failure with one name stops no other's changes.
+
+    `only` limits the kinds whose names are users to that user. `leave` has, by kind, names that
+    are left alone. `current` is called under the lock before each change: SupersededError if it
+    says no. `before` are changes that were made already; the outcome begins with them.
+    """
+    run = _Pass(view, tell, current, Outcome(list(before)))
+    for kind in kinds:
+        with run.outcome.noting(kind.name, "-"):  # the whole kind could not be read or written
+            run.bring(kind, only if kind.per_user else None, leave.get(kind.name, ()))
+    run.catch_up()
+    return run.outcome
+
+
+def put_right(kind: Kind[R], view: View, user: str, wanted: R | None) -> None:
+    """Have one user's thing of one kind be as `wanted` (None: taken away). Its lock is held.
+
+    It is tried again when something that doesn't know our locks (a firewall that is loaded anew)
+    undoes the change at once. LxcGpuError if it can't be done.
+    """
+    desired = {} if wanted is None else {user: wanted}
+    for _ in range(TRIES):
+        run = _Pass(view, desired={kind.name: desired})
+        run.change(kind, [user])
+        if not run.outcome.failures:
+            return
+    failure = run.outcome.failures[0]
+    raise LxcGpuError(failure.code, failure.message, failure.hint)
 
 
 @dataclass
@@ -42,9 +93,10 @@ class Outcome:
 
     @contextmanager
     def noting(self, kind: str, name: str) -> Iterator[None]:
-        """What is raised in the block is a failure of `name`, and no reason to stop.
+        """Note what is raised in the block as a failure of `name`, and go on.
 
-        A mistake of ours as well: what one container brings about ends nobody else's work.
+        That includes mistakes of ours: what one container brings about must not keep the others
+        from their changes.
         """
         try:
             yield
@@ -67,166 +119,103 @@ class Outcome:
         ]
 
 
-def converge(
-    kinds: Sequence[AnyKind],
-    view: View,
-    *,
-    only: str | None = None,
-    tell: Tell = lambda _: None,
-    current: Current = lambda: True,
-    before: Sequence[str] = (),
-    leave: Mapping[str, Collection[str]] = MappingProxyType({}),
-) -> Outcome:
-    """Bring every kind to what `view` wants; one name's failure stops no other's.
+@dataclass
+class _Pass:
+    """One pass over the kinds: what it goes by, and what came of it so far."""
 
-    `only` limits the kinds whose names are users to one of them. `current` is asked, under the
-    lock, whether the view is still to be applied: if not, SupersededError, with what was changed,
-    before anything more is written. `before` are changes that were made already. `leave` names
-    what of a kind is left alone.
-    Of whom something can't be read (an account that isn't ours), the kinds after it leave alone.
-    """
-    outcome = Outcome(list(before))
-    left: frozenset[str] = frozenset()
-    busy: list[_Busy] = []
-    for kind in kinds:
-        with outcome.noting(kind.name, "-"):  # the whole kind could not be read or written
-            alone = {*leave.get(kind.name, ()), *(left if kind.per_user else ())}
-            of = only if kind.per_user else None
-            step = _Step(kind, view, kind.desired(view), of, frozenset(alone))
-            left |= step.converge(tell, current, outcome, busy)
-    _wait_for(busy, tell, current, outcome)
-    return outcome
-
-
-def put_right(kind: AnyKind, view: View, user: str) -> None:
-    """One kind for one user, by who holds its lock already. LxcGpuError if it can't be done.
-
-    Again, should somebody without our locks (a firewall that is loaded anew) just undo it.
-    """
-    alone, outcome = view.only(user), Outcome()
-    for _ in range(TRIES):
-        outcome = Outcome()
-        _Step(kind, alone, kind.desired(alone), user)._apply(
-            [user], lambda _: None, lambda: True, outcome
-        )
-        if not outcome.failures:
-            return
-    for failure in outcome.failures:
-        raise LxcGpuError(failure.code, failure.message, failure.hint)
-
-
-@dataclass(frozen=True)
-class _Step:
-    """One kind in one round."""
-
-    kind: AnyKind
     view: View
-    desired: Mapping[str, Any]
-    only: str | None = None
-    leave: frozenset[str] = frozenset()
+    tell: Tell = lambda _: None
+    current: Current = lambda: True
+    outcome: Outcome = field(default_factory=Outcome)
+    desired: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What is wanted, by kind and name."""
+    unreadable: set[str] = field(default_factory=set)
+    """Users of whom something can't be read: later kinds leave them alone."""
+    put_off: list[tuple[AnyKind, str]] = field(default_factory=list)
+    """Users, with the kind, whose lock somebody else held."""
 
-    def converge(
-        self, tell: Tell, current: Current, outcome: Outcome, busy: list[_Busy]
-    ) -> frozenset[str]:
-        """Do it; the users of whom something can't be read.
-
-        Whose container somebody is at work on goes to `busy`: nobody else waits for that. So do
-        the kinds after it, of the same user: their order counts.
-        """
-        observed = self.kind.observe(self.view, self.desired.keys())
-        outcome.failed(
-            self.kind.name,
-            {n: e for n, e in observed.unreadable.items() if self.only in (None, n)},
-        )
-        unreadable = frozenset(observed.unreadable if self.kind.per_user else ())
-        names = [change.name for change in diff(self.desired, observed, self.only, self.leave)]
-        if self.kind.lock is Lock.GLOBAL:
-            waiting = {each.name for each in busy} if self.kind.per_user else set()
-            busy += [_Busy(self, name) for name in names if name in waiting]
-            self._apply_globally([n for n in names if n not in waiting], tell, current, outcome)
-            return unreadable
+    def bring(self, kind: AnyKind, only: str | None, leave: Collection[str]) -> None:
+        """Change what differs of one kind, but for what is put off."""
+        self.desired[kind.name] = kind.desired(self.view)
+        observed = kind.observe(self.view, self.desired[kind.name].keys())
+        unreadable = {n: e for n, e in observed.unreadable.items() if only in (None, n)}
+        self.outcome.failed(kind.name, unreadable)
+        if kind.per_user:
+            leave = {*leave, *self.unreadable}
+            self.unreadable |= observed.unreadable.keys()
+        names = [change.name for change in diff(self.desired[kind.name], observed, only, leave)]
+        if kind.lock is Lock.GLOBAL:
+            # the kinds are in an order: for a user who was put off, the later ones wait as well
+            waiting = {name for _, name in self.put_off} if kind.per_user else set()
+            self.put_off += [(kind, name) for name in names if name in waiting]
+            self._change_globally(kind, [name for name in names if name not in waiting])
+            return
         for name in names:
-            with outcome.noting(self.kind.name, name):
-                if not self.one(name, tell, current, outcome):
-                    busy.append(_Busy(self, name))
-        return unreadable
+            with self.outcome.noting(kind.name, name):
+                if not self._change_one(kind, name):
+                    self.put_off.append((kind, name))
 
-    def one(self, name: str, tell: Tell, current: Current, outcome: Outcome) -> bool:
-        """Do it for one user, unless somebody is at work on the container: then False."""
-        if self.kind.lock is Lock.GLOBAL:
-            self._apply_globally([name], tell, current, outcome)
+    def catch_up(self) -> None:
+        """Do what was put off. What is still locked after PATIENCE is a failure.
+
+        It may be hostile work that is waited for, so the patience is for all of it together; the
+        next round tries again.
+        """
+        end = time.monotonic() + PATIENCE
+        for kind, name in self.put_off:
+            with self.outcome.noting(kind.name, name):
+                while not self._change_one(kind, name):
+                    if time.monotonic() > end:
+                        raise _still_busy(name)
+                    time.sleep(0.1)
+
+    def _change_one(self, kind: AnyKind, name: str) -> bool:
+        """Change one thing under its lock. False if somebody else holds the user's."""
+        if kind.lock is Lock.GLOBAL:
+            self._change_globally(kind, [name])
             return True
         with locks.lock(locks.user_lock(name), wait=False) as held:
             if held:
-                self._apply([name], tell, current, outcome)
+                self.change(kind, [name])
             return held
 
-    def _apply_globally(
-        self, names: Sequence[str], tell: Tell, current: Current, outcome: Outcome
-    ) -> None:
+    def _change_globally(self, kind: AnyKind, names: Sequence[str]) -> None:
         if not names:
             return
         with locks.lock(locks.ACCOUNTS):
-            # what users choose is changed under this lock: asked before, it may be old by now
-            again = replace(self, desired=self.kind.desired(self.view))
-            again._apply(names, tell, current, outcome)
+            # what users choose is changed under this lock: what was read before it may be old
+            self.desired[kind.name] = kind.desired(self.view)
+            self.change(kind, names)
 
-    def _apply(self, names: Sequence[str], tell: Tell, current: Current, outcome: Outcome) -> None:
-        """Observe again, apply what still differs, observe once more. The lock is held."""
-        if not current():
-            raise SupersededError(outcome.changes)
-        wanted = {name: self.desired[name] for name in names if name in self.desired}
-        changes = self._differing(wanted, names)
+    def change(self, kind: AnyKind, names: Sequence[str]) -> None:
+        """Read again, change what still differs, and read once more. The lock is held."""
+        if not self.current():
+            raise SupersededError(self.outcome.changes)
+        changes = self._differing(kind, names)
         if not changes:
             return
-        self._announce(changes, tell)
-        errors = dict(self.kind.apply(self.view, changes, tell))
-        for change in self._differing(wanted, [change.name for change in changes]):
+        self._announce(kind, changes)
+        errors = dict(kind.apply(self.view, changes, self.tell))
+        for change in self._differing(kind, [change.name for change in changes]):
             errors.setdefault(change.name, _still_different(change.name))
-        outcome.failed(self.kind.name, errors)
-        outcome.changes += [
-            f"{self.kind.name}: {self.kind.describe(c)}" for c in changes if c.name not in errors
+        self.outcome.failed(kind.name, errors)
+        self.outcome.changes += [
+            f"{kind.name}: {kind.describe(c)}" for c in changes if c.name not in errors
         ]
 
-    def _announce(self, changes: Sequence[Change[Any]], tell: Tell) -> None:
+    def _differing(self, kind: AnyKind, names: Sequence[str]) -> tuple[Change[Any], ...]:
+        desired, chosen = self.desired[kind.name], frozenset(names)
+        wanted = {name: desired[name] for name in names if name in desired}
+        differing = diff(wanted, kind.observe(self.view, chosen))
+        return tuple(change for change in differing if change.name in chosen)
+
+    def _announce(self, kind: AnyKind, changes: Sequence[Change[Any]]) -> None:
         """Say what is about to be done: each change, or how many there are."""
         if len(changes) > MOST_SAID:
-            tell(Progress(f"{self.kind.name}: {len(changes)} changes"))
+            self.tell(Progress(f"{kind.name}: {len(changes)} changes"))
             return
         for change in changes:
-            tell(Progress(self.kind.describe(change)))
-
-    def _differing(
-        self, wanted: Mapping[str, Any], names: Sequence[str]
-    ) -> tuple[Change[Any], ...]:
-        chosen = frozenset(names)
-        return tuple(
-            c for c in diff(wanted, self.kind.observe(self.view, chosen)) if c.name in chosen
-        )
-
-
-@dataclass(frozen=True)
-class _Busy:
-    """One kind of one user on whose container somebody is at work."""
-
-    step: _Step
-    name: str
-
-
-def _wait_for(busy: list[_Busy], tell: Tell, current: Current, outcome: Outcome) -> None:
-    """Last of all, and with patience, but not for ever: it may be hostile work that is waited for.
-
-    What is still busy then is a failure, and the next round's.
-    """
-    end = time.monotonic() + PATIENCE
-    for each in busy:
-        kind = each.step.kind.name
-        with outcome.noting(kind, each.name):
-            while not each.step.one(each.name, tell, current, outcome):
-                if time.monotonic() > end:
-                    outcome.failed(kind, {each.name: _still_busy(each.name)})
-                    break
-                time.sleep(0.1)
+            self.tell(Progress(kind.describe(change)))
 
 
 def _still_busy(name: str) -> LxcGpuError:

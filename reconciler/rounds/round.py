@@ -19,6 +19,7 @@ from reconciler.rounds.drift import Write, drift_after, remembered, write_events
 from reconciler.rounds.newest import Newest, publish_newest
 from state import files
 from state.errors import LxcGpuError, Remedy
+from state.view import View
 from state.wire.messages import Report
 
 MOST_RESTARTS = 5
@@ -105,30 +106,28 @@ def _converge_to_newest(config: ServerConfig, scope: Scope, tell: Tell) -> tuple
     newest = publish_newest(config) if scope.fetch else Newest(current_view())
     changes = tuple[str, ...]()
     for _ in range(MOST_RESTARTS):
-        published = CurrentView(newest.view.revision)
-
-        def current(published: CurrentView = published) -> bool:
-            return suspension() is None and published()
-
         try:
-            outcome = converge(
-                scope.kinds,
-                newest.view,
-                only=scope.only,
-                tell=tell,
-                current=current,
-                before=changes,
-                leave=scope.leave,
-            )
+            return newest, _converge(newest.view, scope, tell, changes)
         except SupersededError as stopped:
             if suspension() is not None:
                 raise
             newest, changes = Newest(published_view() or newest.view), stopped.changes
-        else:
-            return newest, outcome
     raise LxcGpuError(
         "restless",
         f"The state changed {MOST_RESTARTS} times while this round ran.",
         "The next round goes on.",
         Remedy.WAIT,
+    )
+
+
+def _converge(view: View, scope: Scope, tell: Tell, before: Sequence[str]) -> Outcome:
+    published = CurrentView(view.revision)
+    return converge(
+        scope.kinds,
+        view,
+        only=scope.only,
+        tell=tell,
+        current=lambda: suspension() is None and published(),
+        before=before,
+        leave=scope.leave,
     )

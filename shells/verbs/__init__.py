@@ -5,7 +5,7 @@ A module is loaded when its verb is asked for, so none slows down another.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 
@@ -44,9 +44,14 @@ def serve(verb: Verb, asked: VerbRequest, tell: Tell) -> messages.Answer | messa
     return answer(asked, tell)
 
 
-def facts(view: View, user: str, *, running: bool) -> dict[str, object]:
-    """What a program may want to know of a container: part of every `--json`."""
-    resident, own = view.residents[user], forwards_of(user)
+def facts(
+    view: View, user: str, own: Sequence[Forward] | None, *, running: bool
+) -> dict[str, object]:
+    """What a program may want to know of a container: part of every `--json`.
+
+    `own` are the user's ports (`forwards_of`).
+    """
+    resident = view.residents[user]
     return {
         "server": view.server,
         "user": user,

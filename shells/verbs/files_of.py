@@ -11,7 +11,7 @@ from reconciler.requests import files_back, power
 from reconciler.requests.files_back import Back
 from reconciler.snapshots.copies import Copy, copy_of
 from reconciler.snapshots.shelf import Snapshot, open_snapshot
-from shells.verbs import VerbRequest, facts
+from shells.verbs import VerbRequest, facts, forwards_of
 from state.errors import LxcGpuError
 from state.wire import messages
 
@@ -60,8 +60,8 @@ def _answered(
         "What was there before is as it was.",
     ]
     told = {"snapshot": kept.name, "folder": str(back.folder), "paths": there}
-    running = power.power_of(user).running
-    return messages.Answer("\n".join(lines), {**facts(view, user, running=running), **told})
+    about = facts(view, user, forwards_of(user), running=power.power_of(user).running)
+    return messages.Answer("\n".join(lines), {**about, **told})
 
 
 def named(snapshot: Snapshot | Copy) -> str:

@@ -22,21 +22,22 @@ def answer(asked: VerbRequest, tell: Tell) -> messages.Answer:
         return _list(user)
     protocol, to_port = "udp" if "udp" in options else "tcp", int(options["port"])
     if "remove" in options:
-        view, gone = forwarding.take(user, protocol, to_port)
-        return messages.Answer(words.taken(view, gone), facts(view, user, running=_runs(user)))
-    view, forward = forwarding.give(user, protocol, to_port)
-    running = _runs(user)
-    text = words.mapped(view, forward, running=running)
-    more = {"forward": words.forward_facts(view, forward)}
-    return messages.Answer(text, {**facts(view, user, running=running), **more})
+        done, running = forwarding.take(user, protocol, to_port), _runs(user)
+        text, more = words.taken(done.view, done.forward), {}
+    else:
+        done, running = forwarding.give(user, protocol, to_port), _runs(user)
+        text = words.mapped(done.view, done.forward, running=running)
+        more = {"forward": words.forward_facts(done.view, done.forward)}
+    return messages.Answer(text, {**facts(done.view, user, done.own, running=running), **more})
 
 
 def _list(user: str) -> messages.Answer:
     view = current_view()
     resident, running = resident_of(view, user), _runs(user)
     ssh = Forward("tcp", resident.port, words.SSH)
-    text = words.table(view, (ssh, *forwards.read().of.get(user, ())), running=running)
-    return messages.Answer(text, facts(view, user, running=running))
+    own = forwards.read().of.get(user, ())
+    text = words.table(view, (ssh, *own), running=running)
+    return messages.Answer(text, facts(view, user, own, running=running))
 
 
 def _runs(user: str) -> bool:

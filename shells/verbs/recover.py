@@ -13,7 +13,7 @@ from reconciler.snapshots.copies import Copy, copy_of
 from reconciler.snapshots.shelf import open_snapshot
 from reconciler.systems.inventory import Systems, systems_of
 from reconciler.systems.next_system import FromArchive, FromCopy
-from shells.verbs import VerbRequest, facts, files_of, words
+from shells.verbs import VerbRequest, facts, files_of, forwards_of, words
 from shells.verbs.files_of import named
 from shells.verbs.questions import unless_confirmed
 from state.errors import LxcGpuError
@@ -111,10 +111,9 @@ def forget(asked: VerbRequest, tell: Tell) -> messages.Answer | messages.Questio
         return question
     freed = exchange.forget(asked.user, "recover --forget", there, tell)
     words = f"The previous system is removed: {_free_again(freed)}."
-    running = power.power_of(asked.user).running
-    return messages.Answer(
-        words, {**facts(view, asked.user, running=running), "freed_bytes": freed}
-    )
+    user, running = asked.user, power.power_of(asked.user).running
+    about = facts(view, user, forwards_of(user), running=running)
+    return messages.Answer(words, {**about, "freed_bytes": freed})
 
 
 def _free_again(freed: int | None) -> str:
@@ -175,4 +174,5 @@ def answered(asked: VerbRequest, done: Exchanged, what: str, **more: object) -> 
     elif not done.comes_back:
         lines.append(f"Start it:  ssh {view.server}-manage")
     told = {"notes": list(done.notes), **more}
-    return messages.Answer("\n".join(lines), {**facts(view, user, running=done.running), **told})
+    about = facts(view, user, forwards_of(user), running=done.running)
+    return messages.Answer("\n".join(lines), {**about, **told})

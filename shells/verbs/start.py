@@ -26,12 +26,12 @@ def answer(asked: VerbRequest, tell: Tell) -> messages.Answer:
     text = words.started(
         view, user, view.residents[user], was_running=started.was_running, why_not=why_not
     )
-    now = time.time()
+    now, own = time.time(), forwards_of(user)
     idle = unused_for(view, user) if started.was_running else None
     lines = [
         *(f"Note: {note}" for note in started.notes),
         text,
-        *line(forwards_of(user)),
+        *line(own),
         *words.announced(view),
         *overview(view, now).lines(user, [card.uuid for card in nodes.cards()]),
         *waiting.untold(user, now),
@@ -44,4 +44,4 @@ def answer(asked: VerbRequest, tell: Tell) -> messages.Answer:
         **idle_facts(idle),
         **words.announced_facts(view),
     }
-    return messages.Answer("\n".join(lines), {**facts(view, user, running=True), **more})
+    return messages.Answer("\n".join(lines), {**facts(view, user, own, running=True), **more})

@@ -38,7 +38,7 @@ def answer(asked: VerbRequest, tell: Tell) -> messages.Answer:
     idle = unused_for(view, user) if now.running else None
     stopped = idle_stop.stopped(user)
     systems, work, looked = systems_of(view, user), last(user), time.time()
-    reserved = overview(view, looked)
+    reserved, own = overview(view, looked), forwards_of(user)
     lines = [
         f"Your container on {view.server}: {'running' if now.running else 'stopped'}",
         *(_running(now, most, limits, cpus) if now.running else []),
@@ -51,7 +51,7 @@ def answer(asked: VerbRequest, tell: Tell) -> messages.Answer:
         *([f"  kept     when nobody uses it, too: {resident.keep}"] if resident.keep else []),
         *([] if stopped is None or now.running else [idle_stop.in_words(stopped)]),
         *([words.how_to_log_in(view, user, resident)] if now.running else []),
-        *line(forwards_of(user)),
+        *line(own),
         *words.announced(view),
         *reserved.lines(user, [card.uuid for card in nodes.cards()]),
         *waiting.untold(user, looked),
@@ -82,7 +82,8 @@ def answer(asked: VerbRequest, tell: Tell) -> messages.Answer:
         ],
         "devices": [{"name": n, "there": not why, "why_not": why} for n, why in seen.items()],
     }
-    return messages.Answer("\n".join(lines), {**facts(view, user, running=now.running), **more})
+    about = facts(view, user, own, running=now.running)
+    return messages.Answer("\n".join(lines), {**about, **more})
 
 
 def _running(now: Power, most: int | None, limits: Limits, cpus: str) -> list[str]:

@@ -11,7 +11,7 @@ from reconciler.load.idleness import DAY, boot_clock, read_record, still_unused
 from reconciler.notices import store as notices
 from reconciler.plan import Tell
 from reconciler.requests import power
-from shells.verbs import VerbRequest, facts
+from shells.verbs import VerbRequest, facts, forwards_of
 from state.errors import LxcGpuError, Remedy
 from state.view import View
 from state.wire import messages
@@ -25,10 +25,11 @@ def answer(asked: VerbRequest, tell: Tell) -> messages.Answer:
         stopped = _if_idle(asked.user, tell)
     else:
         stopped = power.stop(asked.user, tell, for_good=for_good, wait=for_good)
-    view = current_view()
+    view, user = current_view(), asked.user
     what = "is shut down" if stopped else "was not running"
     text = f"Your container on {view.server} {what}."
-    return messages.Answer(text, {**facts(view, asked.user, running=False), "was_running": stopped})
+    about = facts(view, user, forwards_of(user), running=False)
+    return messages.Answer(text, {**about, "was_running": stopped})
 
 
 def _if_idle(user: str, tell: Tell) -> bool:

@@ -9,9 +9,20 @@ from collections.abc import Collection, Mapping, Sequence
 
 from reconciler.kinds.traffic.port_map import Chain, Mappings, PortMapping, in_words
 from reconciler.network import forwards
+from reconciler.network.forwards import Forward
 from reconciler.plan import Change, Lock, Observed, Tell
 from state.errors import LxcGpuError
 from state.view import View
+
+
+def mappings(view: View, user: str, asked: Sequence[Forward]) -> tuple[PortMapping, ...]:
+    """A user's forwards, but for those outside the fleet's range: such ports are others'."""
+    to_address = view.residents[user].address
+    return tuple(
+        PortMapping(f.protocol, view.address, f.port, to_address, f.to_port)
+        for f in asked
+        if f.port in view.forward_ports
+    )
 
 
 class ForwardKind:
@@ -22,17 +33,10 @@ class ForwardKind:
     per_user = True
 
     def desired(self, view: View) -> Mappings:
-        """What residents asked for, in the fleet's range: outside of it, ports are others'."""
+        """What residents asked for."""
         kept = forwards.read().of
-        wanted = {
-            name: tuple(
-                PortMapping(f.protocol, view.address, f.port, resident.address, f.to_port)
-                for f in kept.get(name, ())
-                if f.port in view.forward_ports
-            )
-            for name, resident in view.residents.items()
-        }
-        return {name: mappings for name, mappings in wanted.items() if mappings}
+        wanted = {name: mappings(view, name, kept.get(name, ())) for name in view.residents}
+        return {name: of_user for name, of_user in wanted.items() if of_user}
 
     def observe(
         self, view: View, names: Collection[str]

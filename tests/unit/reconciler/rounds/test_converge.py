@@ -114,6 +114,50 @@ def test_a_mistake_in_one_kind_ends_no_others_work(kinds: tuple[Marks, Marks], w
     assert [(line.kind, line.unreadable) for line in told] == [("observe", True)]
 
 
+class Unwritable(Marks):
+    """A kind of which one user can't be read, and nothing be written."""
+
+    def observe(self, view: View, names: Collection[str]) -> Observed[str]:
+        return Observed({}, {"mallory": LxcGpuError("unread", "no")})
+
+    def apply(
+        self, view: View, changes: Sequence[Change[str]], tell: Tell
+    ) -> Mapping[str, LxcGpuError]:
+        raise OSError("the disk is full")
+
+
+def test_a_user_who_cannot_be_read_is_left_alone_though_nothing_could_be_written(
+    kinds: tuple[Marks, Marks],
+) -> None:
+    view = with_(residents={"chen": RESIDENT, "mallory": RESIDENT})
+    outcome = converge.converge((Unwritable("unwritable", Lock.GLOBAL), kinds[0]), view)
+    assert {(f.name, f.code) for f in outcome.failures} == {("mallory", "unread"), ("-", "system")}
+    assert set(kinds[0].made) == {"chen"}
+
+
+class Undone(Marks):
+    """A kind whose changes something else undoes, some times."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__("undone")
+        self.times = times
+
+    def apply(
+        self, view: View, changes: Sequence[Change[str]], tell: Tell
+    ) -> Mapping[str, LxcGpuError]:
+        self.times -= 1
+        return super().apply(view, changes, tell) if self.times < 0 else {}
+
+
+def test_a_request_makes_its_change_again_if_it_is_undone_at_once() -> None:
+    twice, ever = Undone(converge.TRIES - 1), Undone(converge.TRIES)
+    converge.put_right(twice, with_(), "chen", "mark")
+    assert twice.made == {"chen": "mark"}
+    with pytest.raises(LxcGpuError) as caught:
+        converge.put_right(ever, with_(), "chen", "mark")
+    assert caught.value.code == "still-different"
+
+
 def test_containers_ask_resolvers_that_they_can_reach(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
