@@ -16,9 +16,9 @@ from webui.clone.source import Reading, Source
 from webui.config import WebConfig
 from webui.directory.key_proof import KeyProofs
 from webui.directory.ldap import Directory
-from webui.directory.roll import Roll
-from webui.directory.roll_call import Rule
+from webui.directory.refresh import Refresher
 from webui.directory.throttle import Throttle
+from webui.directory.vanished import VanishedRule
 from webui.monitor.fortnight.days import Window
 from webui.monitor.heard.latest import Latest
 from webui.monitor.heard.listening import Listeners
@@ -99,8 +99,8 @@ def assemble(config: WebConfig) -> Services:
     ssh = Ssh(config.nudge_key)
     nudger = Nudger(targets, ssh.nudge, board, source.includes)
     directory = Directory(config.directory)
-    rule = Rule(config.disable_vanished, config.disable_after, config.disable_most)
-    roll = Roll(source, directory.look_up_all, rule)
+    rule = VanishedRule(config.disable_vanished, config.disable_after, config.disable_most)
+    refresher = Refresher(source, directory.look_up_all, rule)
     latest, kept = Latest(), config.history
     groups = config.usage.groups
     history = History(config.history_path, kept.keep_plots_days, kept.keep_use_days, groups)
@@ -110,7 +110,7 @@ def assemble(config: WebConfig) -> Services:
         config,
         Fleet(
             state=lambda: source.current().state,
-            addresses=roll.addresses,
+            addresses=refresher.addresses,
             seen=latest.all,
             standings=board.standings,
             tell=lambda server, notices: ssh.tell_accepted(targets()[server], notices),
@@ -129,7 +129,7 @@ def assemble(config: WebConfig) -> Services:
         throttle=Throttle(),
         board=board,
         nudger=nudger,
-        roll=roll,
+        refresher=refresher,
         latest=latest,
         history=history,
         memberships=memberships,

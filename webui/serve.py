@@ -88,7 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
     parts.listeners.watch(config.fetch_seconds)
     parts.sending.watch()
     if config.looks_up:
-        parts.roll.watch(60 * config.directory_refresh_minutes)
+        parts.refresher.watch(60 * config.directory_refresh_minutes)
         if config.usage.groups:
             parts.memberships.watch(60 * config.directory_refresh_minutes)
     else:

@@ -13,7 +13,7 @@ from webui.clone.source import Source
 from webui.config import WebConfig
 from webui.directory.key_proof import KeyProofs
 from webui.directory.ldap import Directory
-from webui.directory.roll import Roll
+from webui.directory.refresh import Refresher
 from webui.directory.throttle import Throttle
 from webui.monitor.heard.latest import Latest
 from webui.monitor.heard.listening import Listeners
@@ -36,7 +36,7 @@ class Services:
     throttle: Throttle
     board: Board
     nudger: Nudger
-    roll: Roll
+    refresher: Refresher
     latest: Latest
     history: History
     memberships: Memberships

@@ -26,7 +26,7 @@ CLOSED = {
     "password-expired": {},
 }
 GONE = {"account-disabled", "account-expired"}
-"""What the roll counts as gone."""
+"""What the refresh counts as gone."""
 
 
 @pytest.fixture(scope="module")

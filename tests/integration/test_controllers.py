@@ -45,7 +45,7 @@ from webui.directory.connections import (
     WrongLoginError,
 )
 from webui.directory.ldap import Directory
-from webui.directory.order import LAST_FOR
+from webui.directory.server_order import LAST_FOR
 
 pytestmark = pytest.mark.skipif(
     not Path("/usr/sbin/slapd").exists(), reason="needs slapd (apt-get install slapd)"

@@ -38,15 +38,15 @@ def domain(tmp_path_factory):
 
 @pytest.fixture(params=["active-directory", "follow"])
 def let_in(request, domain):
-    """Whom these groups let in: by a login, and by the roll, which have to agree."""
+    """Whom these groups let in: by a login, and by the refresh, which have to agree."""
 
     def let_in(*groups: str) -> set[str]:
         found = config(domain, allow_groups=groups, nested=request.param)
         directory = Directory(found)
         users = {name: User(name=name, login=name, **NUMBERS) for name in PASSWORDS}
-        roll = {name for name, each in directory.look_up_all(users).items() if not each.gone}
+        refreshed = {name for name, each in directory.look_up_all(users).items() if not each.gone}
         logins = {name for name in PASSWORDS if _gets_in(directory, name)}
-        assert logins == roll
+        assert logins == refreshed
         return logins
 
     return let_in

@@ -741,7 +741,7 @@ def test_which_mail_somebody_wants_and_has_no_address_for_is_theirs_to_know(web,
     web = replace(web, app=build(config, parts), parts=parts)
     slapd.modify(directory, "Lequn Chen", mail="nowhere")
     try:
-        web.parts.roll.refresh()
+        web.parts.refresher.refresh()
         strangers = [wish(web, shown="", password="wrong"), wish(web, shown="", **ANN)]
         assert [answer.status_code for answer in strangers] == [403, 422]
         said = [answer.get_data(as_text=True) for answer in strangers]
@@ -780,17 +780,17 @@ def test_guessing_at_wishes_is_slowed_down_as_at_keys(web):
 
 
 def test_the_address_of_a_newcomer_is_known_at_once(web):
-    web.parts.roll.refresh()
-    assert web.parts.roll.addresses() == {}
+    web.parts.refresher.refresh()
+    assert web.parts.refresher.addresses() == {}
     save(web)
-    assert web.parts.roll.addresses() == {"lqchen": "lqchen@example.org"}
+    assert web.parts.refresher.addresses() == {"lqchen": "lqchen@example.org"}
 
 
 def test_addresses_come_from_the_directory(web):
     save(web)
-    assert web.parts.roll.addresses() is None
-    web.parts.roll.refresh()
-    assert web.parts.roll.addresses() == {"lqchen": "lqchen@example.org"}
+    assert web.parts.refresher.addresses() is None
+    web.parts.refresher.refresh()
+    assert web.parts.refresher.addresses() == {"lqchen": "lqchen@example.org"}
     assert "sends no mail" in get(web, "/user/lqchen/mail")
 
 

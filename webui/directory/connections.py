@@ -28,9 +28,9 @@ from ldap3.core.results import RESULT_SUCCESS
 from state.certificates import believing
 from state.errors import LxcGpuError, Remedy
 from webui.config import DirectoryConfig
-from webui.directory.allowance import Allowance, LimitedSocket
-from webui.directory.order import Order
-from webui.directory.standing import POLICY, Refusal, policy_refusal, refusal
+from webui.directory.account_status import POLICY, AccountRefusal, policy_refusal, refusal
+from webui.directory.limited_socket import ConversationLimits, LimitedSocket
+from webui.directory.server_order import ServerOrder
 from webui.directory.tls import VerifiedTls
 
 Answer = TypeVar("Answer")
@@ -80,7 +80,7 @@ class Reached:
     """A server that is asked, and what is left of the conversation with it."""
 
     server: Server
-    allowance: Allowance
+    allowance: ConversationLimits
 
 
 class _Connection(Connection):
@@ -132,7 +132,7 @@ class Connections:
         self, config: DirectoryConfig, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._config = config
-        self._order = Order(config.servers, clock)
+        self._order = ServerOrder(config.servers, clock)
 
     def reached(self, question: Callable[[Reached], Answer], people: int = 1) -> Answer:
         """What `question` comes to with the first server that lets it end.
@@ -145,7 +145,7 @@ class Connections:
         """
         step = float(self._config.connect_seconds + self._config.answer_seconds)
         size = MOST_SAID + MORE_FOR_EACH * people
-        whole = Allowance(step * (2 + max(1, people / 10)), size)
+        whole = ConversationLimits(step * (2 + max(1, people / 10)), size)
         problems: list[str] = []
         unwilling = 0
         servers, context = self._order.now(), self._believing()
@@ -157,7 +157,7 @@ class Connections:
                 break
             try:
                 server = self._server(url, VerifiedTls(context))
-                answer = question(Reached(server, Allowance(share, size)))
+                answer = question(Reached(server, ConversationLimits(share, size)))
             except _UnwillingError as error:
                 unwilling += 1
                 problems.append(f"{url}: {error}")
@@ -179,7 +179,7 @@ class Connections:
         tls = VerifiedTls(context)
         step = self._config.connect_seconds + self._config.answer_seconds
         try:
-            with self.opened(Reached(self._server(url, tls), Allowance(step, MOST_SAID))):
+            with self.opened(Reached(self._server(url, tls), ConversationLimits(step, MOST_SAID))):
                 return tls
         except Exception as error:
             if tls.refused is not None:
@@ -292,7 +292,7 @@ def wrong(details: str, perhaps: str = "") -> WrongLoginError:
     )
 
 
-def _closed(dn: str, closed: Refusal) -> NotAllowedError:
+def _closed(dn: str, closed: AccountRefusal) -> NotAllowedError:
     text = f"Your password is right, but {closed.text}"
     return NotAllowedError(closed.code, text, closed.hint, details=f"{dn}: {closed.why}")
 

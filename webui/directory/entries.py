@@ -21,7 +21,7 @@ PRIMARY_GROUP = ("primaryGroupID", "objectSid")
 
 
 @dataclass(frozen=True)
-class Entry:
+class LdapEntry:
     """One entry: its name and the attributes that were asked for, in lower case."""
 
     dn: str
@@ -69,7 +69,7 @@ def search_id(names: DirectoryConfig, known_id: str) -> str:
     return f"({names.id_attribute}={value})"
 
 
-def primary_group(entry: Entry) -> str:
+def primary_group(entry: LdapEntry) -> str:
     """The SID of the person's primary group in Active Directory (MS-DTYP 2.4.2.1 and 2.4.2.2).
 
     It is the person's own SID, with another last part. Empty if the entry has none.

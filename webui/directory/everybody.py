@@ -10,9 +10,10 @@ from itertools import islice
 from state.errors import LxcGpuError
 from state.model.documents import User
 from webui.config import DirectoryConfig
+from webui.directory.account_status import STATUS, closed
 from webui.directory.entries import (
     PRIMARY_GROUP,
-    Entry,
+    LdapEntry,
     directory_id,
     parts_of,
     printable,
@@ -20,14 +21,13 @@ from webui.directory.entries import (
 )
 from webui.directory.groups import Groups, Told
 from webui.directory.searches import Searches
-from webui.directory.standing import STATUS, closed
 
 AT_ONCE = 100
 """Users in one search: fewer than any directory's limit on answers, so none has to be raised."""
 
 
 @dataclass(frozen=True)
-class Found:
+class LookupResult:
     """What the directory says about one of our users."""
 
     full_name: str = ""
@@ -38,9 +38,9 @@ class Found:
     """Where mail goes; empty if the directory doesn't say."""
 
 
-def look_up(searches: Searches, users: Mapping[str, User]) -> dict[str, Found]:
+def look_up(searches: Searches, users: Mapping[str, User]) -> dict[str, LookupResult]:
     """What the directory says about each of `users`: two or three searches for each hundred."""
-    found: dict[str, Found] = {}
+    found: dict[str, LookupResult] = {}
     groups = Groups(searches)
     rest = iter(users.items())
     while some := dict(islice(rest, AT_ONCE)):
@@ -82,7 +82,7 @@ def _missing(name: str, dn: str) -> LxcGpuError:
 
 def _entries(
     searches: Searches, users: Mapping[str, User], *more: str
-) -> tuple[Sequence[Entry], str]:
+) -> tuple[Sequence[LdapEntry], str]:
     """The entries that may be those of `users`, and the filter that finds them."""
     names = searches.config
     each = "".join(search_for(names, u.login, u.directory_id) for u in users.values())
@@ -92,7 +92,9 @@ def _entries(
     return searches.all_below(names.base, wanted, attributes=asked), wanted
 
 
-def _look_up(searches: Searches, users: Mapping[str, User], groups: Groups) -> dict[str, Found]:
+def _look_up(
+    searches: Searches, users: Mapping[str, User], groups: Groups
+) -> dict[str, LookupResult]:
     names = searches.config
     entries, wanted = _entries(searches, users, names.mail_attribute, *STATUS)
     allow = names.allow if names.allow.startswith("(") else f"({names.allow})"
@@ -100,36 +102,39 @@ def _look_up(searches: Searches, users: Mapping[str, User], groups: Groups) -> d
     allowed = {parts_of(entry.dn) for entry in searches.all_below(names.base, both)}
     hold = groups.among(both)
 
-    def lets_in(entry: Entry) -> bool:
+    def lets_in(entry: LdapEntry) -> bool:
         return parts_of(entry.dn) in allowed and hold(entry)
 
     return {name: _found(searches, user, entries, lets_in) for name, user in users.items()}
 
 
 def _found(
-    searches: Searches, user: User, entries: Sequence[Entry], lets_in: Callable[[Entry], bool]
-) -> Found:
+    searches: Searches,
+    user: User,
+    entries: Sequence[LdapEntry],
+    lets_in: Callable[[LdapEntry], bool],
+) -> LookupResult:
     names = searches.config
     mine = _of(names, user, entries)
     if not mine and _by_login(names, user, entries):
-        return Found(gone="the login belongs to another person now")
+        return LookupResult(gone="the login belongs to another person now")
     if not mine:
-        return Found(gone="there is no such entry")
+        return LookupResult(gone="there is no such entry")
     if len(mine) > 1:  # who is meant can't be told, so nobody is gone
-        return Found()
+        return LookupResult()
     (entry,) = mine
     gone = closed(entry, time.time())
     if not gone and not lets_in(entry):
         gone = "not among those who may use the servers"
-    return Found(
+    return LookupResult(
         printable(entry.text(names.name_attribute)), gone, entry.text(names.mail_attribute)
     )
 
 
-def _of(names: DirectoryConfig, user: User, entries: Sequence[Entry]) -> list[Entry]:
+def _of(names: DirectoryConfig, user: User, entries: Sequence[LdapEntry]) -> list[LdapEntry]:
     """Which of `entries` are the user's: by id, else by a login that isn't another's id."""
 
-    def id_of(entry: Entry) -> str | None:
+    def id_of(entry: LdapEntry) -> str | None:
         return directory_id(entry.attributes.get(names.id_attribute.lower()))
 
     same_id = [e for e in entries if user.directory_id and id_of(e) == user.directory_id]
@@ -139,6 +144,6 @@ def _of(names: DirectoryConfig, user: User, entries: Sequence[Entry]) -> list[En
     return same_id or same_login
 
 
-def _by_login(names: DirectoryConfig, user: User, entries: Sequence[Entry]) -> list[Entry]:
+def _by_login(names: DirectoryConfig, user: User, entries: Sequence[LdapEntry]) -> list[LdapEntry]:
     login = user.login.casefold()
     return [each for each in entries if each.text(names.login_attribute).casefold() == login]

@@ -7,7 +7,7 @@ from functools import cached_property
 
 from ldap3.utils.conv import escape_filter_chars
 
-from webui.directory.entries import Dn, Entry, parts_of, primary_group
+from webui.directory.entries import Dn, LdapEntry, parts_of, primary_group
 from webui.directory.searches import Searches
 
 DEEPEST_GROUP = 10
@@ -20,7 +20,7 @@ MEMBER_OF_CHAIN = "memberOf:1.2.840.113556.1.4.1941:"
 """LDAP_MATCHING_RULE_IN_CHAIN (MS-ADTS 3.1.1.3.4.4.3)."""
 
 
-def allowed(searches: Searches, entry: Entry) -> bool:
+def allowed(searches: Searches, entry: LdapEntry) -> bool:
     """Whether `entry` is one of those who may use the servers."""
     inside = searches.itself(entry.dn, searches.config.allow)
     return bool(inside) and Groups(searches).hold(entry)
@@ -49,7 +49,7 @@ class Groups:
         self._config = searches.config
         self._primary: dict[str, bool] = {}
 
-    def hold(self, entry: Entry) -> bool:
+    def hold(self, entry: LdapEntry) -> bool:
         """Whether `entry` is in one of them, directly or by way of groups, if there are any."""
         if not self._wanted:
             return True
@@ -60,7 +60,7 @@ class Groups:
             inside = self._followed(entry.dn, f"(memberUid={login})")
         return inside or self._by_primary_group(entry)
 
-    def among(self, wanted: str) -> Callable[[Entry], bool]:
+    def among(self, wanted: str) -> Callable[[LdapEntry], bool]:
         """`hold` for the many entries that match the filter `wanted`: asked all at once."""
         if not self._wanted:
             return lambda _: True
@@ -79,7 +79,7 @@ class Groups:
         goals = map(escape_filter_chars, self._wanted)
         return "(|" + "".join(f"({MEMBER_OF_CHAIN}={dn})" for dn in goals) + also + ")"
 
-    def _by_primary_group(self, entry: Entry) -> bool:
+    def _by_primary_group(self, entry: LdapEntry) -> bool:
         sid = primary_group(entry)
         if not sid:
             return False
@@ -101,7 +101,7 @@ class Groups:
     def _goals(self) -> frozenset[Dn]:
         return frozenset(map(parts_of, self._wanted))
 
-    def _names(self, entry: Entry) -> bool:
+    def _names(self, entry: LdapEntry) -> bool:
         """Whether one of them names the entry itself: DN or login."""
         login = parts_of(entry.text(self._config.login_attribute))
         return not self._direct_members.isdisjoint({parts_of(entry.dn), login})

@@ -9,8 +9,8 @@ from webui.config import DirectoryConfig
 from webui.directory import everybody, login
 from webui.directory.connections import Connections, Reached
 from webui.directory.entries import search_id
-from webui.directory.everybody import Found
-from webui.directory.login import Person
+from webui.directory.everybody import LookupResult
+from webui.directory.login import DirectoryPerson
 from webui.directory.searches import Searches
 
 
@@ -23,7 +23,7 @@ class Directory:
 
     def authenticate(
         self, name: str, password: str, found: Callable[[str], bool] = lambda login: True
-    ) -> Person:
+    ) -> DirectoryPerson:
         """Who logs in with these. WrongLoginError, NotAllowedError or DirectoryDownError.
 
         `found` is told the person's login before the password is tried, and whether to try it is
@@ -58,13 +58,13 @@ class Directory:
 
         return self._connections.reached(ask, people=len(users) * len(groups))
 
-    def look_up_all(self, users: Mapping[str, User]) -> dict[str, Found]:
+    def look_up_all(self, users: Mapping[str, User]) -> dict[str, LookupResult]:
         """What the directory says about each of `users`, asked by the service account.
 
         DirectoryDownError if it doesn't answer all of them: half an answer is none.
         """
 
-        def ask(server: Reached) -> dict[str, Found]:
+        def ask(server: Reached) -> dict[str, LookupResult]:
             with self._connections.service(server) as service:
                 return everybody.look_up(Searches(service, self._config), users)
 

@@ -22,7 +22,7 @@ from webui.directory.connections import (
     WrongLoginError,
     wrong,
 )
-from webui.directory.entries import Entry, directory_id, parts_of, printable
+from webui.directory.entries import LdapEntry, directory_id, parts_of, printable
 from webui.directory.groups import allowed
 from webui.directory.logins import Domains, Typed, meant, read, search_for
 from webui.directory.searches import Searches
@@ -37,7 +37,7 @@ class ForeignLoginError(WrongLoginError):
 
 
 @dataclass(frozen=True)
-class Person:
+class DirectoryPerson:
     """Who somebody is, as the directory says."""
 
     login: str
@@ -63,7 +63,7 @@ def authenticate(
     login: str,
     password: str,
     found: Callable[[str], bool],
-) -> Person:
+) -> DirectoryPerson:
     """Who logs in with these. WrongLoginError, NotAllowedError or DirectoryDownError.
 
     `found` is told the person's login before the password is tried, if the person is known then.
@@ -79,7 +79,7 @@ def authenticate(
 
 def _by_search(
     config: DirectoryConfig, connections: Connections, server: Reached, this: Try
-) -> Person:
+) -> DirectoryPerson:
     with connections.service(server) as service:
         searches = Searches(service, config)
         domains = domains_for(searches, this.typed)
@@ -98,7 +98,9 @@ def _by_search(
         return _let_in(searches, entry)
 
 
-def _the_one(found: list[Entry], connections: Connections, server: Reached, this: Try) -> Entry:
+def _the_one(
+    found: list[LdapEntry], connections: Connections, server: Reached, this: Try
+) -> LdapEntry:
     if len(found) != 1:
         connections.refused(server, this.password)
         raise wrong(f"{len(found)} entries match the login")
@@ -107,7 +109,7 @@ def _the_one(found: list[Entry], connections: Connections, server: Reached, this
 
 def _by_template(
     config: DirectoryConfig, connections: Connections, server: Reached, this: Try
-) -> Person:
+) -> DirectoryPerson:
     if this.typed.domain and "=" in config.bind_template:
         raise _foreign(this.typed, "a distinguished name has no such domain")
     domains = Domains()
@@ -140,7 +142,7 @@ def domains_for(searches: Searches, typed: Typed) -> Domains:
     return searches.domains() if typed.domain or typed.suffix else Domains()
 
 
-def find(searches: Searches, typed: Typed, domains: Domains) -> list[Entry]:
+def find(searches: Searches, typed: Typed, domains: Domains) -> list[LdapEntry]:
     """Whoever is meant by what was typed. One search, whoever exists."""
     names = searches.config
     wanted = search_for(names.login_attribute, typed)
@@ -148,7 +150,7 @@ def find(searches: Searches, typed: Typed, domains: Domains) -> list[Entry]:
     return meant(found, names.login_attribute, typed, domains)
 
 
-def same_sid(own: Searches, entry: Entry) -> bool | None:
+def same_sid(own: Searches, entry: LdapEntry) -> bool | None:
     """Whether it is the SID of `entry` that is bound by `own`; None if there are none to compare.
 
     All that is asked of who was bound by the very name of `entry`.
@@ -160,7 +162,7 @@ def same_sid(own: Searches, entry: Entry) -> bool | None:
     return token[0] == sid[0]
 
 
-def is_bound(own: Searches, entry: Entry) -> bool | None:
+def is_bound(own: Searches, entry: LdapEntry) -> bool | None:
     """Whether it is the person of `entry` who is bound by `own`; None if nothing says who is.
 
     A right password says that somebody was bound, not who: Active Directory takes jsmith@mylab.com
@@ -180,7 +182,7 @@ def is_bound(own: Searches, entry: Entry) -> bool | None:
     return (domain.casefold(), name.casefold()) == here
 
 
-def _make_sure(own: Searches, typed: Typed, entry: Entry) -> None:
+def _make_sure(own: Searches, typed: Typed, entry: LdapEntry) -> None:
     """NotAllowedError unless it is known that the person of `entry` is bound."""
     bound = is_bound(own, entry)
     if bound is None:
@@ -195,7 +197,7 @@ def _make_sure(own: Searches, typed: Typed, entry: Entry) -> None:
 
 
 def _somebody_else(
-    searches: Searches, own: Searches, typed: Typed, entry: Entry
+    searches: Searches, own: Searches, typed: Typed, entry: LdapEntry
 ) -> NotAllowedError:
     """It was another one than the found one; who that is may read the own login."""
     token, said = own.token(), own.who_am_i()
@@ -247,7 +249,7 @@ def _foreign(typed: Typed, details: str) -> ForeignLoginError:
     )
 
 
-def _let_in(searches: Searches, entry: Entry) -> Person:
+def _let_in(searches: Searches, entry: LdapEntry) -> DirectoryPerson:
     if not allowed(searches, entry):
         raise NotAllowedError(
             "login-not-allowed",
@@ -257,7 +259,7 @@ def _let_in(searches: Searches, entry: Entry) -> Person:
         )
     names = searches.config
     login = entry.text(names.login_attribute)
-    return Person(
+    return DirectoryPerson(
         login=login,
         full_name=printable(entry.text(names.name_attribute)) or login,
         directory_id=directory_id(entry.attributes.get(names.id_attribute.lower())),

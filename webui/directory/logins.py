@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ldap3.utils.conv import escape_filter_chars
 
-from webui.directory.entries import Entry, is_below, parts_of
+from webui.directory.entries import LdapEntry, is_below, parts_of
 
 LONGEST = 128
 """Characters of a login, with its domain."""
@@ -99,7 +99,9 @@ def search_for(attribute: str, typed: Typed) -> str:
     return f"(|{alone}({PRINCIPAL}={whole})({attribute}={name}))"
 
 
-def meant(found: list[Entry], attribute: str, typed: Typed, domains: Domains) -> list[Entry]:
+def meant(
+    found: list[LdapEntry], attribute: str, typed: Typed, domains: Domains
+) -> list[LdapEntry]:
     """Who of those that were found is meant. More than one: nobody.
 
     A login that holds an @ counts before a principal name, and that before the name which Active

@@ -15,7 +15,7 @@ from ldap3.core.exceptions import (
 )
 
 from webui.config import DirectoryConfig
-from webui.directory.entries import Entry, is_below
+from webui.directory.entries import LdapEntry, is_below
 from webui.directory.logins import Domain, Domains
 
 _MOST_DOMAINS = 1000
@@ -42,7 +42,7 @@ class Searches:
         most: int = 1,
         attributes: Sequence[str] = (),
         scope: Any = SUBTREE,
-    ) -> list[Entry]:
+    ) -> list[LdapEntry]:
         """The first `most` entries at `base` and below that match the filter `wanted`.
 
         With all of their attributes, unless some are named. No such base: no entries.
@@ -54,12 +54,12 @@ class Searches:
 
     def all_below(
         self, base: str, wanted: str, *, attributes: Sequence[str] = ("1.1",)
-    ) -> list[Entry]:
+    ) -> list[LdapEntry]:
         """All entries at `base` and below that match the filter `wanted`, however many.
 
         No such base: an error.
         """
-        found: list[Entry] = []
+        found: list[LdapEntry] = []
         page: dict[str, Any] = {"paged_size": PAGE}
         while True:
             found += self._asked(base, wanted, SUBTREE, attributes, **page)
@@ -68,7 +68,7 @@ class Searches:
             if not page["paged_cookie"]:  # a server that knows no pages has said everything
                 return found
 
-    def itself(self, dn: str, wanted: str, *, attributes: Sequence[str] = ()) -> list[Entry]:
+    def itself(self, dn: str, wanted: str, *, attributes: Sequence[str] = ()) -> list[LdapEntry]:
         """The entry `dn`, if it matches the filter `wanted`."""
         return self.below(dn, wanted, attributes=attributes, scope=BASE)
 
@@ -132,7 +132,7 @@ class Searches:
 
     def _asked(
         self, base: str, wanted: str, scope: Any, attributes: Sequence[str], **page: Any
-    ) -> list[Entry]:
+    ) -> list[LdapEntry]:
         """What stands on other servers (subdomains, DNS zones) is left out."""
         self.connection.search(
             base,
@@ -144,7 +144,7 @@ class Searches:
             **page,
         )
         return [
-            Entry(each["dn"], {k.lower(): list(v) for k, v in each["raw_attributes"].items()})
+            LdapEntry(each["dn"], {k.lower(): list(v) for k, v in each["raw_attributes"].items()})
             for each in self.connection.response or ()
             if each["type"] == "searchResEntry"
         ]

@@ -18,7 +18,7 @@ from webui.directory.logins import folded, read
 
 
 @dataclass(frozen=True)
-class Pace:
+class Backoff:
     """How tries are slowed down: `free` ones, then 1 s, 2 s, 4 s... apart, up to `longest`."""
 
     free: int
@@ -38,17 +38,17 @@ class Tries:
     latest: float
 
 
-LOGIN_PACE = Pace(free=4, longest=60)
+LOGIN_PACE = Backoff(free=4, longest=60)
 """A minute at the most: nobody locks a colleague out for long."""
 
-SOURCE_PACE = Pace(free=20, longest=300)
+SOURCE_PACE = Backoff(free=20, longest=300)
 """More free tries: a whole laboratory may sit behind one address."""
 
 
-class Ledger:
+class TryCounter:
     """Tries by name, the least recent forgotten first when there are too many."""
 
-    def __init__(self, pace: Pace, forget_after: float, most: int) -> None:
+    def __init__(self, pace: Backoff, forget_after: float, most: int) -> None:
         self._pace = pace
         self._forget_after = forget_after
         self._most = most
@@ -95,11 +95,11 @@ class Throttle:
     """All ledgers, for many threads."""
 
     def __init__(self, *, forget_after: float = 900, most: int = 10_000) -> None:
-        self._logins = Ledger(LOGIN_PACE, forget_after, most)
+        self._logins = TryCounter(LOGIN_PACE, forget_after, most)
         """As they were typed."""
-        self._people = Ledger(LOGIN_PACE, forget_after, most)
+        self._people = TryCounter(LOGIN_PACE, forget_after, most)
         """As the directory finds them."""
-        self._sources = Ledger(SOURCE_PACE, forget_after, most)
+        self._sources = TryCounter(SOURCE_PACE, forget_after, most)
         self._lock = Lock()
 
     def attempt(self, login: str, source: str, now: float) -> float:

@@ -11,11 +11,12 @@ from state.model.documents import State
 from state.model.names import propose_name
 from state.wire.findings import Area, Finding, Level
 from webui.config import DirectoryConfig
+from webui.directory.account_status import MORE_STATUS, STATUS, obstacles
 from webui.directory.connections import Connections, DirectoryDownError, Reached
 from webui.directory.entries import (
     PRIMARY_GROUP,
     Dn,
-    Entry,
+    LdapEntry,
     directory_id,
     escaped,
     parts_of,
@@ -26,7 +27,6 @@ from webui.directory.groups import DEEPEST_GROUP, MEMBER_OF_CHAIN, MOST_GROUPS
 from webui.directory.login import domains_for, find
 from webui.directory.logins import Typed, read, search_for
 from webui.directory.searches import Searches
-from webui.directory.standing import MORE_STATUS, STATUS, obstacles
 from webui.doctor.iam import Iam
 from webui.doctor.people import directory_servers
 
@@ -93,21 +93,21 @@ def _in_directory(searches: Searches, iam: Iam, typed: Typed) -> Iterator[Findin
     yield named(iam.state, login, url, allowed=allowed, found=found)
 
 
-def account(entry: Entry, now: float) -> Iterator[Finding]:
+def account(entry: LdapEntry, now: float) -> Iterator[Finding]:
     """What keeps the person out at the time `now`, whatever the password. Pure."""
     for each in obstacles(entry, now):
         text = f"{each.why[0].upper()}{each.why[1:]}."
         yield (account_area.wrong if each.sure else account_area.note)(text, each.cure)
 
 
-def _primary(searches: Searches, entry: Entry) -> str:
+def _primary(searches: Searches, entry: LdapEntry) -> str:
     """The primary group's DN; empty if there is none, as outside of Active Directory."""
     sid = primary_group(entry)
     groups = searches.itself(f"<SID={sid}>", "(objectClass=*)", attributes=("1.1",)) if sid else []
     return groups[0].dn if groups else ""
 
 
-def _not_one(entries: Sequence[Entry], wanted: str, config: DirectoryConfig) -> Finding:
+def _not_one(entries: Sequence[LdapEntry], wanted: str, config: DirectoryConfig) -> Finding:
     if entries:
         listed = "; ".join(entry.dn for entry in entries[:4])
         return area.wrong(f"{len(entries)} entries match {wanted}: {listed}", "It has to be one.")
@@ -118,7 +118,7 @@ def _not_one(entries: Sequence[Entry], wanted: str, config: DirectoryConfig) -> 
     )
 
 
-def _filter(searches: Searches, entry: Entry, primary: str) -> Iterator[Finding]:
+def _filter(searches: Searches, entry: LdapEntry, primary: str) -> Iterator[Finding]:
     """Each part of `allow`."""
     for part in conditions(searches.config.allow):
         if searches.itself(entry.dn, part, attributes=("1.1",)):
@@ -158,7 +158,7 @@ def conditions(text: str) -> list[str]:
     return parts or [text]
 
 
-def _groups(searches: Searches, entry: Entry, primary: str) -> Iterator[Finding]:
+def _groups(searches: Searches, entry: LdapEntry, primary: str) -> Iterator[Finding]:
     """How the entry comes to be in one of `allow_groups`."""
     goals = searches.config.allow_groups
     if not goals:
@@ -177,7 +177,7 @@ def _groups(searches: Searches, entry: Entry, primary: str) -> Iterator[Finding]
     yield _outside(goals, f"; its groups: {listed}{more}")
 
 
-def _by_chain(searches: Searches, entry: Entry, primary: str) -> str:
+def _by_chain(searches: Searches, entry: LdapEntry, primary: str) -> str:
     """The first of `allow_groups` that the server's own rule reaches, in words."""
     for goal in searches.config.allow_groups:
         above = f"({MEMBER_OF_CHAIN}={escaped(goal)})"
@@ -197,7 +197,7 @@ def _outside(goals: Sequence[str], more: str) -> Finding:
     )
 
 
-def _ways(searches: Searches, entry: Entry, primary: str) -> list[tuple[str, ...]]:
+def _ways(searches: Searches, entry: LdapEntry, primary: str) -> list[tuple[str, ...]]:
     """The groups above the entry, each with the way there from below; as the login itself goes."""
     login = escaped(entry.text(searches.config.login_attribute))
     base = searches.config.groups_base or searches.config.base

@@ -11,7 +11,7 @@ from state.errors import LxcGpuError
 from state.wire.findings import Area, Finding
 from webui.config import MailConfig, WebhookConfig, is_mail_address
 from webui.directory.connections import DirectoryDownError
-from webui.directory.everybody import Found
+from webui.directory.everybody import LookupResult
 from webui.directory.ldap import Directory
 from webui.doctor.iam import Iam
 from webui.outbox.letters import Letter, email
@@ -105,7 +105,7 @@ def _addresses(iam: Iam) -> Iterator[Finding]:
     yield reachable(found, iam.config.directory.mail_attribute)
 
 
-def reachable(found: Mapping[str, Found], attribute: str) -> Finding:
+def reachable(found: Mapping[str, LookupResult], attribute: str) -> Finding:
     """How many users can be written to. Pure."""
     without = sorted(n for n, each in found.items() if not is_mail_address(each.mail))
     if not found:

@@ -252,7 +252,7 @@ def _monitor(page: UserPage) -> dict[str, object]:
 def _closed(page: UserPage) -> str:
     """What somebody whose account was closed can do."""
     parts = services()
-    if page.left and (parts.config.returning == "allow" or parts.roll.disabled(page.name)):
+    if page.left and (parts.config.returning == "allow" or parts.refresher.disabled(page.name)):
         return "Saving a key opens it again, with the same numbers."
     return f"A sysadmin opens it again: `lxc-gpu user enable {page.name}`."
 

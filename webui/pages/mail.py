@@ -88,7 +88,7 @@ def _authenticate(parts: Services, page: str, login: str, password: str, source:
             f"You logged in as {person.login}, and this is the page of {page}.",
             f"Yours is /user/{own}/mail." if own else "Save a key first: then you have one.",
         )
-    parts.roll.met(page, person.mail)
+    parts.refresher.met(page, person.mail)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from state.model.pasted_keys import KeyProblemsError, parse_keys
 from state.trust.signatures import BadSignatureError
 from webui import events
 from webui.directory.connections import DirectoryDownError, NotAllowedError
-from webui.directory.login import Person
+from webui.directory.login import DirectoryPerson
 from webui.events import Code
 from webui.pages.whose import refuse_other_name, refuse_other_page
 from webui.services import Services
@@ -98,14 +98,14 @@ def _save(parts: Services, page: str, form: Form, source: str) -> str:
     mail = person.mail or f"{person.login}@users.invalid"
     committed = parts.source.commit(edit, Author(person.full_name, mail))
     name = name_of(committed.state, person.login, person.directory_id) or person.login
-    parts.roll.met(name, person.mail)
+    parts.refresher.met(name, person.mail)
     token = parts.nudger.saved(name, committed.revision)
     said = {"keys": len(keys), "revision": committed.revision}
     events.info(log, Code.SAVED, user=name, source=source, **said)
     return token
 
 
-def authenticate(parts: Services, name: str, password: str, source: str) -> Person:
+def authenticate(parts: Services, name: str, password: str, source: str) -> DirectoryPerson:
     """Who logs in with these, guessing slowed down. LxcGpuError, worded for the person."""
     now = parts.clock()
     wait = parts.throttle.attempt(name, source, now)
@@ -142,7 +142,7 @@ def _proven(parts: Services, form: Form) -> frozenset[PublicKey]:
         ) from None
 
 
-def _renamed(parts: Services, person: Person) -> dict[str, str]:
+def _renamed(parts: Services, person: DirectoryPerson) -> dict[str, str]:
     """The logins by now, by name, of those for whom we note the login that `person` has.
 
     A login that was given to somebody else stays noted here for its old owner, whom the
@@ -164,7 +164,7 @@ def _renamed(parts: Services, person: Person) -> dict[str, str]:
     return logins
 
 
-def _welcome_back(parts: Services, person: Person) -> bool:
+def _welcome_back(parts: Services, person: DirectoryPerson) -> bool:
     """Whether this person, if disabled, may come back by saving.
 
     Whom a sysadmin disabled has to ask one, unless configured otherwise; whom the page disabled,
@@ -174,12 +174,12 @@ def _welcome_back(parts: Services, person: Person) -> bool:
         return True
     state = parts.source.current().state
     name = name_of(state, person.login, person.directory_id)
-    return name is not None and name in state.former and parts.roll.disabled(name)
+    return name is not None and name in state.former and parts.refresher.disabled(name)
 
 
 def _edit(
     page: str,
-    person: Person,
+    person: DirectoryPerson,
     keys: tuple[PublicKey, ...],
     proven: frozenset[PublicKey],
     form: Form,

@@ -36,7 +36,7 @@ class HistoryRow:
 def home() -> str:
     """The servers, and the way to one's own page."""
     reading = services().source.current()
-    gone = services().roll.news(reading.state)
+    gone = services().refresher.news(reading.state)
     seen = services().latest.all()
     now = services().clock()
     glances = {

@@ -6,7 +6,7 @@ from state.edits.users import name_of
 from state.errors import LxcGpuError
 from state.model.documents import State
 from state.model.names import propose_name
-from webui.directory.login import Person
+from webui.directory.login import DirectoryPerson
 from webui.directory.logins import read
 
 
@@ -57,7 +57,7 @@ def proposed(state: State, typed: str) -> str:
     return propose_name(name, {*state.users, *state.former}, state.fleet.account_prefix)
 
 
-def refuse_other_page(state: State, page: str, own: str | None, person: Person) -> None:
+def refuse_other_page(state: State, page: str, own: str | None, person: DirectoryPerson) -> None:
     """OtherPageError if the page at the address `page` isn't that of `person`, called `own`."""
     owner = owner_of(state, page)
     if own == owner:
@@ -79,7 +79,7 @@ def refuse_other_page(state: State, page: str, own: str | None, person: Person) 
     )
 
 
-def refuse_other_name(state: State, promised: str, person: Person) -> None:
+def refuse_other_name(state: State, promised: str, person: DirectoryPerson) -> None:
     """NewNameError unless a newcomer gets the name that the page `promised`, if it did."""
     name = proposed(state, person.login)
     if promised and promised != name:

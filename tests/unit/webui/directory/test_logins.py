@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from webui.directory.entries import Entry, is_below, parts_of, unescaped
+from webui.directory.entries import LdapEntry, is_below, parts_of, unescaped
 from webui.directory.logins import Domain, Domains, Typed, folded, meant, read, search_for
 
 MYLAB = Domain("DC=mylab,DC=com", "MYLAB", "mylab.com")
@@ -43,16 +43,16 @@ def test_what_is_typed_is_escaped():
     assert r"\28b\29" in wanted
 
 
-def entry(dn: str, login: str, principal: str = "") -> Entry:
+def entry(dn: str, login: str, principal: str = "") -> LdapEntry:
     values = {"samaccountname": [login.encode()], "userprincipalname": [principal.encode()]}
-    return Entry(dn, values)
+    return LdapEntry(dn, values)
 
 
 def test_a_domain_of_a_forest_has_its_own_people():
     here = entry("CN=Ann,OU=people,DC=mylab,DC=com", "ann")
     there = entry("CN=Ann,OU=people,DC=child,DC=mylab,DC=com", "ann")
 
-    def who(text: str) -> list[Entry]:
+    def who(text: str) -> list[LdapEntry]:
         typed = read(text)
         assert typed is not None
         return meant([here, there], "sAMAccountName", typed, DOMAINS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from webui.directory.throttle import LOGIN_PACE, SOURCE_PACE, Ledger, Pace, Throttle
+from webui.directory.throttle import LOGIN_PACE, SOURCE_PACE, Backoff, Throttle, TryCounter
 
 
 def guesses_within(seconds: int, login: str = "lqchen") -> int:
@@ -115,7 +115,7 @@ def test_tries_are_forgotten_after_a_while():
 
 
 def test_memory_is_bounded_and_the_least_recent_goes_first():
-    ledger = Ledger(Pace(free=1, longest=60), forget_after=900, most=100)
+    ledger = TryCounter(Backoff(free=1, longest=60), forget_after=900, most=100)
     for n in range(10_000):
         ledger.count(f"login {n}", float(n))
     assert len(ledger) == 100

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from webui.directory.entries import Entry
-from webui.directory.standing import POLICY, closed, obstacles, policy_refusal, refusal
+from webui.directory.account_status import POLICY, closed, obstacles, policy_refusal, refusal
+from webui.directory.entries import LdapEntry
 
 NOW = 1_800_000_000.0
 """A Friday, 8 h UTC."""
@@ -13,8 +13,8 @@ TODAY = int(NOW // 86400)
 SAID = "80090308: LdapErr: DSID-0C0903A9, comment: AcceptSecurityContext error, data {}, v1db1"
 
 
-def entry(attributes: dict[str, str | bytes]) -> Entry:
-    return Entry("cn=x", {
+def entry(attributes: dict[str, str | bytes]) -> LdapEntry:
+    return LdapEntry("cn=x", {
         name.lower(): [value if isinstance(value, bytes) else value.encode()]
         for name, value in attributes.items()
     })  # fmt: skip

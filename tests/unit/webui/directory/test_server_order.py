@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from webui.directory.order import LAST_FOR, Order
+from webui.directory.server_order import LAST_FOR, ServerOrder
 
 THREE = ("one", "two", "three")
 
 
 def test_those_that_failed_come_last_for_a_while():
     now = [0.0]
-    order = Order(THREE, lambda: now[0])
+    order = ServerOrder(THREE, lambda: now[0])
     assert order.now() == THREE
     order.failed("one")
     assert order.now() == ("two", "three", "one")
@@ -24,14 +24,14 @@ def test_those_that_failed_come_last_for_a_while():
 
 def test_of_those_that_failed_the_one_whose_failure_is_oldest_comes_first():
     now = [0.0]
-    order = Order(THREE, lambda: now[0])
+    order = ServerOrder(THREE, lambda: now[0])
     for now[0], server in enumerate(("two", "three", "one")):
         order.failed(server)
     assert order.now() == ("two", "three", "one")
 
 
 def test_one_that_answered_is_well():
-    order = Order(THREE, lambda: 0.0)
+    order = ServerOrder(THREE, lambda: 0.0)
     for server in THREE:
         order.failed(server)
     assert order.now() == THREE

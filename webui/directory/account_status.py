@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from webui.directory.entries import Entry
+from webui.directory.entries import LdapEntry
 
 STATUS = ("userAccountControl", "accountExpires", "pwdAccountLockedTime", "shadowExpire",
           "nsAccountLock")  # fmt: skip
@@ -32,7 +32,7 @@ _WEEK = 21
 
 
 @dataclass(frozen=True)
-class Refusal:
+class AccountRefusal:
     """Why a password that is right was refused."""
 
     code: str
@@ -49,37 +49,37 @@ _CHANGE_IT = (
     " passwords. Then come back with the new one."
 )
 _REFUSALS = {
-    "530": Refusal(
+    "530": AccountRefusal(
         "login-hours",
         "the account may not log in at this hour of the week",
         "your account may not log in at this hour of the week.",
         f"Come back within your hours, or ask {_WHOEVER} for more of them.",
     ),
-    "531": Refusal(
+    "531": AccountRefusal(
         "login-elsewhere",
         "the account may log in at certain computers only",
         "your account may log in at certain computers only.",
         f"Ask {_WHOEVER} to let it log in at the directory's servers, too.",
     ),
-    "532": Refusal(
+    "532": AccountRefusal(
         "password-expired",
         "the password has expired",
         "it has expired.",
         _CHANGE_IT,
     ),
-    "533": Refusal(
+    "533": AccountRefusal(
         "account-disabled",
         "the account is disabled",
         "your account is disabled.",
         f"Ask {_WHOEVER} to enable it.",
     ),
-    "701": Refusal(
+    "701": AccountRefusal(
         "account-expired",
         "the account has expired",
         "your account has expired.",
         f"Ask {_WHOEVER} to extend it.",
     ),
-    "773": Refusal(
+    "773": AccountRefusal(
         "password-first",
         "the password has to be changed before its first use",
         "it has to be changed before its first use.",
@@ -90,7 +90,7 @@ _REFUSALS = {
 for the right password only. A locked account (775) is said for wrong passwords, too."""
 
 
-def refusal(said: str) -> Refusal | None:
+def refusal(said: str) -> AccountRefusal | None:
     """What the server's words about a refused password mean, if they say that it was right."""
     found = re.search(r"AcceptSecurityContext error, data ([0-9a-f]{1,8})\b", said)
     return _REFUSALS.get(found[1]) if found else None
@@ -106,7 +106,7 @@ _SEQUENCE, _ERROR = 0x30, 0x81
 own: of grace logins that are left, for one, whose tag there is 0x81, too."""
 
 
-def policy_refusal(result: Mapping[str, Any]) -> Refusal | None:
+def policy_refusal(result: Mapping[str, Any]) -> AccountRefusal | None:
     """What the `result` of a bind that asked by the control `POLICY` says of a right password."""
     answer = result.get("controls", {}).get(POLICY, {}).get("value") or b""
     inside = dict(_elements(answer)).get(_SEQUENCE, b"")
@@ -137,12 +137,12 @@ class Obstacle:
     """Whether it keeps everybody out whose entry says so."""
 
 
-def closed(entry: Entry, now: float) -> str:
+def closed(entry: LdapEntry, now: float) -> str:
     """Why this account is closed for good at the time `now`, in words; empty if it isn't."""
     return next((each.why for each in obstacles(entry, now) if each.gone), "")
 
 
-def obstacles(entry: Entry, now: float) -> Iterator[Obstacle]:
+def obstacles(entry: LdapEntry, now: float) -> Iterator[Obstacle]:
     """Everything that keeps the person out at the time `now`, the worst first."""
     control, expires = entry.number("userAccountControl") or 0, entry.number("accountExpires")
     if control & _DISABLED:
@@ -160,7 +160,7 @@ def obstacles(entry: Entry, now: float) -> Iterator[Obstacle]:
     yield from _for_now(entry, control, now)
 
 
-def _for_now(entry: Entry, control: int, now: float) -> Iterator[Obstacle]:
+def _for_now(entry: LdapEntry, control: int, now: float) -> Iterator[Obstacle]:
     """What ends by itself, or by a new password."""
     computed = entry.number("msDS-User-Account-Control-Computed") or 0
     if computed & _LOCKED:
@@ -184,7 +184,7 @@ def _for_now(entry: Entry, control: int, now: float) -> Iterator[Obstacle]:
         yield Obstacle(why, cure, gone=False, sure=False)
 
 
-def _within_hours(entry: Entry, now: float) -> bool:
+def _within_hours(entry: LdapEntry, now: float) -> bool:
     """By logonHours: from Sunday, 0 h UTC, on, the lowest bit of each byte first."""
     (hours,) = entry.attributes.get("logonhours") or [b""]
     if len(hours) != _WEEK:

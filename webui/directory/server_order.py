@@ -9,7 +9,7 @@ LAST_FOR = 300.0
 """Seconds. A save then may wait for the bad server again, to find out whether it came back."""
 
 
-class Order:
+class ServerOrder:
     """As configured, but those that failed lately come last, the latest of them at the very end.
 
     Any number of threads may use it.

@@ -15,7 +15,7 @@ AT_ONCE = 65536
 """Bytes."""
 
 
-class Allowance:
+class ConversationLimits:
     """What is left of one conversation, over all of its connections."""
 
     def __init__(self, seconds: float, size: int) -> None:
@@ -40,7 +40,7 @@ class Allowance:
 class LimitedSocket:
     """A socket of a conversation: whatever waits on it ends with the conversation."""
 
-    def __init__(self, real: socket.socket, allowance: Allowance) -> None:
+    def __init__(self, real: socket.socket, allowance: ConversationLimits) -> None:
         self._real = real
         self._allowance = allowance
         self._timeout: float | None = None

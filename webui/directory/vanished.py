@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from state.model.documents import User
-from webui.directory.everybody import Found
+from webui.directory.everybody import LookupResult
 
 
 @dataclass(frozen=True)
-class Rule:
+class VanishedRule:
     """When somebody who is gone from the directory is disabled without being asked."""
 
     disable: bool
@@ -49,9 +49,9 @@ class Decision:
 
 def decide(
     users: Mapping[str, User],
-    found: Mapping[str, Found],
+    found: Mapping[str, LookupResult],
     before: Mapping[str, Gone],
-    rule: Rule,
+    rule: VanishedRule,
     now: float,
 ) -> Decision:
     """What follows from `found`; `before` is who was gone at the last refresh."""
@@ -82,7 +82,7 @@ def _differs(here: str, there: str) -> bool:
     return bool(there) and " ".join(there.split()) != here
 
 
-def _held(gone: int, users: int, rule: Rule) -> str:
+def _held(gone: int, users: int, rule: VanishedRule) -> str:
     if gone == users:
         return "the directory seems to know nobody: its base or `allow` may be wrong"
     if gone > rule.most:

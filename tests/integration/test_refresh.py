@@ -12,8 +12,8 @@ from state.errors import LxcGpuError
 from tests.integration import slapd
 from tests.integration.web import KEY, PEOPLE, Web, made_key, make_web, with_groups
 from webui.directory.ldap import Directory
-from webui.directory.roll import Roll
-from webui.directory.roll_call import Rule
+from webui.directory.refresh import Refresher
+from webui.directory.vanished import VanishedRule
 
 pytestmark = pytest.mark.skipif(
     not Path("/usr/sbin/slapd").exists(), reason="needs slapd (apt-get install slapd)"
@@ -38,8 +38,10 @@ def directory(tmp_path):
 def web(tmp_path, directory) -> Web:
     """A page that disables who was gone in two refreshes; three people have saved."""
     made = make_web(tmp_path / "web", directory, {})
-    roll = Roll(made.parts.source, made.parts.directory.look_up_all, Rule(True, 2, 3))
-    parts = replace(made.parts, roll=roll)
+    refresher = Refresher(
+        made.parts.source, made.parts.directory.look_up_all, VanishedRule(True, 2, 3)
+    )
+    parts = replace(made.parts, refresher=refresher)
     made.app.extensions["lxc-gpu"] = parts
     web = replace(made, parts=parts)
     for number, (login, password) in enumerate(
@@ -65,7 +67,7 @@ def commits(web: Web) -> int:
 def test_nothing_changed_is_no_commit_and_no_word(web):
     before = commits(web)
     for _ in range(3):
-        web.parts.roll.refresh()
+        web.parts.refresher.refresh()
     assert commits(web) == before
     assert "gone from the directory" not in home(web)
 
@@ -78,7 +80,9 @@ def test_changed_names_are_one_commit_by_iam(web, directory, caplog):
     slapd.modify(directory, "Lequn Chen", displayName="Lequn C. Chen")
     config = web.parts.config.directory.model_copy(update=name)
     with caplog.at_level("INFO"):
-        Roll(web.parts.source, Directory(config).look_up_all, Rule(False, 1, 1)).refresh()
+        Refresher(
+            web.parts.source, Directory(config).look_up_all, VanishedRule(False, 1, 1)
+        ).refresh()
     assert commits(web) == before + 1
     assert web.git("log", "-1", "--format=%an").strip() == "IAM"
     users = web.parts.source.newest().state.users
@@ -99,12 +103,12 @@ def test_who_is_gone_is_said_and_then_disabled_and_may_come_back(web, directory,
         slapd.modify(
             directory, "Ann Lee", objectClass=["inetOrgPerson", "shadowAccount"], shadowExpire="1"
         )
-    web.parts.roll.refresh()
+    web.parts.refresher.refresh()
     page = home(web)
     assert "1 person is gone from the directory" in page
     assert "lxc-gpu user disable ann" in page
     assert "ann" in web.parts.source.newest().state.users
-    web.parts.roll.refresh()
+    web.parts.refresher.refresh()
     state = web.parts.source.newest().state
     assert "ann" in state.former
     assert web.git("log", "-1", "--format=%an|%s").strip() == "IAM|ann leaves"
@@ -136,11 +140,13 @@ def test_whom_a_sysadmin_disabled_has_to_ask(web):
 
 def test_a_directory_in_disorder_locks_nobody_out(web, directory, caplog):
     wrong = web.parts.config.directory.model_copy(update={"allow": "(employeeType=staff)"})
-    roll = Roll(web.parts.source, Directory(wrong).look_up_all, Rule(True, 1, 100))
+    refresher = Refresher(
+        web.parts.source, Directory(wrong).look_up_all, VanishedRule(True, 1, 100)
+    )
     dead = wrong.model_copy(update={"servers": (f"ldap://127.0.0.1:{slapd.free_port()}",)})
-    down = Roll(web.parts.source, Directory(dead).look_up_all, Rule(True, 1, 100))
+    down = Refresher(web.parts.source, Directory(dead).look_up_all, VanishedRule(True, 1, 100))
     for _ in range(3):
-        roll.refresh()
+        refresher.refresh()
         down.refresh()
     assert len(web.parts.source.newest().state.users) == 3
     assert "event=not-disabled users=ann,carl,lqchen why='the directory seems" in caplog.text

@@ -16,8 +16,8 @@ from webui import events
 from webui.background import every
 from webui.clone.source import Source
 from webui.config import is_mail_address
-from webui.directory.everybody import Found
-from webui.directory.roll_call import Decision, Gone, Rule, decide
+from webui.directory.everybody import LookupResult
+from webui.directory.vanished import Decision, Gone, VanishedRule, decide
 from webui.events import Code
 
 log = logging.getLogger(__name__)
@@ -26,25 +26,25 @@ IAM = Author("IAM", "directory@iam.invalid")
 """The author of what nobody asked for: only this module commits as this."""
 _NOTE = "Gone from the directory in {} refreshes, one after the other (disable_vanished)."
 
-LookUp = Callable[[Mapping[str, User]], Mapping[str, Found]]
+LookUp = Callable[[Mapping[str, User]], Mapping[str, LookupResult]]
 
 
 @dataclass(frozen=True)
-class News:
+class RefreshNews:
     """What the last refresh has for sysadmins."""
 
     gone: tuple[Gone, ...] = ()
     held: str = ""
 
 
-class Roll:
+class Refresher:
     """Compares the state with the directory."""
 
     def __init__(
         self,
         source: Source,
         look_up: LookUp,
-        rule: Rule,
+        rule: VanishedRule,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._source = source
@@ -55,10 +55,10 @@ class Roll:
         self._addresses: Mapping[str, str] | None = None
         self._stop = Event()
 
-    def news(self, state: State) -> News:
+    def news(self, state: State) -> RefreshNews:
         """Who is gone from the directory, of those who are users still."""
         gone = tuple(each for name, each in sorted(self._last.gone.items()) if name in state.users)
-        return News(gone, self._last.held if gone else "")
+        return RefreshNews(gone, self._last.held if gone else "")
 
     def addresses(self) -> Mapping[str, str] | None:
         """Where mail goes, by user; who has no address isn't there. None: nothing is known yet."""
