@@ -25,7 +25,7 @@ from webui.monitor.heard.listening import Listeners
 from webui.monitor.heard.stream import loads
 from webui.monitor.past.history import History
 from webui.monitor.past.memberships import Memberships
-from webui.outbox.sending import Fleet, Sending
+from webui.outbox.sending import FleetAccess, Sending
 from webui.pages import faults
 from webui.pages.iam import iam
 from webui.pages.metrics import metrics
@@ -108,7 +108,7 @@ def assemble(config: WebConfig) -> Services:
 
     sending = Sending(
         config,
-        Fleet(
+        FleetAccess(
             state=lambda: source.current().state,
             addresses=refresher.addresses,
             seen=latest.all,

@@ -727,7 +727,7 @@ def test_everybody_says_which_mail_they_want(web):
     assert (answer.status_code, answer.headers["Location"]) == (303, "/user/lqchen/mail?saved=yes")
     assert wished(web) == {"idle", "gpus-free"}
     assert "Saved." in get(web, answer.headers["Location"])
-    stopped = web.parts.sending.wishes.stopped("lqchen")
+    stopped = web.parts.sending.preferences.stopped("lqchen")
     assert {kind.value for kind in stopped} == every - {"idle", "gpus-free"}
     assert web.app.test_client().get("/user/LQChen/mail").headers["Location"] == "/user/lqchen/mail"
 
@@ -769,7 +769,7 @@ def test_nobody_says_it_for_another(web, fields, status, said):
     answer = wish(web, **fields)
     assert answer.status_code == status
     assert said in answer.get_data(as_text=True)
-    assert web.parts.sending.wishes.stopped("lqchen") == frozenset()
+    assert web.parts.sending.preferences.stopped("lqchen") == frozenset()
 
 
 def test_guessing_at_wishes_is_slowed_down_as_at_keys(web):

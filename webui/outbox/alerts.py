@@ -16,17 +16,17 @@ from enum import StrEnum
 from state.wire.server_load import FileSystem, ServerLoad
 from webui.monitor.heard.latest import Seen
 from webui.outbox.letters import Letter
-from webui.servers.board import Phase, Standing
+from webui.servers.board import Phase, ServerStanding
 
 FULL, ROOM_AGAIN = 0.95, 0.92
 """Shares of a disk: what lies between begins nothing and ends nothing."""
 _MOST_LINES = 60
-_Judge = Callable[["Trouble", bool, str], None]
+_Judge = Callable[["ServerTrouble", bool, str], None]
 """Takes a trouble, whether it is there, and its words."""
 _WORD, _VERSION = re.compile(r"[A-Za-z0-9/_-]{1,40}"), re.compile(r"[0-9.]{1,20}")
 
 
-class Kind(StrEnum):
+class AlertKind(StrEnum):
     """What may be wrong."""
 
     SILENT = "silent"
@@ -35,33 +35,33 @@ class Kind(StrEnum):
     DISK = "disk"
 
 
-LASTS: Mapping[Kind, float] = {
-    Kind.SILENT: 600.0,
-    Kind.FAILING: 1200.0,
-    Kind.DRIVER: 600.0,
-    Kind.DISK: 600.0,
+LASTS: Mapping[AlertKind, float] = {
+    AlertKind.SILENT: 600.0,
+    AlertKind.FAILING: 1200.0,
+    AlertKind.DRIVER: 600.0,
+    AlertKind.DISK: 600.0,
 }
 """Seconds that each has to last before it is said, and to be over: nothing flaps. A round is asked
 for every ten minutes, so two of them have to fail."""
 
 
 @dataclass(frozen=True, order=True)
-class Trouble:
+class ServerTrouble:
     """One thing that is wrong, or may be."""
 
     server: str
-    kind: Kind
+    kind: AlertKind
     place: str = ""
     """Of a disk: where it is mounted."""
 
 
 @dataclass(frozen=True)
-class Sight:
+class LookResult:
     """What one look comes to."""
 
-    wrong: Mapping[Trouble, str]
+    wrong: Mapping[ServerTrouble, str]
     """In words."""
-    well: frozenset[Trouble]
+    well: frozenset[ServerTrouble]
     """What is surely not wrong; all else isn't known."""
 
 
@@ -69,14 +69,14 @@ class Sight:
 class Known:
     """What was said, and what may be said soon."""
 
-    said: Mapping[Trouble, str] = field(default_factory=dict)
+    said: Mapping[ServerTrouble, str] = field(default_factory=dict)
     """What sysadmins believe to be wrong, in the words that they got."""
-    since: Mapping[Trouble, float] = field(default_factory=dict)
+    since: Mapping[ServerTrouble, float] = field(default_factory=dict)
     """Since when something is otherwise than was said."""
 
 
 @dataclass(frozen=True)
-class News:
+class AlertNews:
     """What changed, for one letter; both may be empty."""
 
     begun: tuple[str, ...] = ()
@@ -89,14 +89,14 @@ class News:
 def look(
     servers: Collection[str],
     seen: Mapping[str, Seen],
-    standings: Mapping[str, Standing],
-    said: Collection[Trouble],
-) -> Sight:
+    standings: Mapping[str, ServerStanding],
+    said: Collection[ServerTrouble],
+) -> LookResult:
     """What is wrong with `servers`; `said` is what may be over."""
-    wrong: dict[Trouble, str] = {}
-    well: set[Trouble] = set()
+    wrong: dict[ServerTrouble, str] = {}
+    well: set[ServerTrouble] = set()
 
-    def judge(trouble: Trouble, bad: bool, words: str) -> None:
+    def judge(trouble: ServerTrouble, bad: bool, words: str) -> None:
         if bad:
             wrong[trouble] = words
         else:
@@ -106,36 +106,36 @@ def look(
         now = seen.get(server)
         if now is not None and (now.silent_since is not None or now.load is not None):
             silent = now.silent_since is not None
-            judge(Trouble(server, Kind.SILENT), silent, f"{server} is silent")
+            judge(ServerTrouble(server, AlertKind.SILENT), silent, f"{server} is silent")
             if now.load is not None and not silent:
-                own = [t for t in said if t.server == server and t.kind is Kind.DISK]
+                own = [t for t in said if t.server == server and t.kind is AlertKind.DISK]
                 _judge_load(server, now.load, own, judge)
         standing = standings.get(server)
         if standing is not None and standing.outcome.phase is not Phase.UNREACHABLE:
             _judge_round(server, standing, judge)
-    return Sight(wrong, frozenset(well))
+    return LookResult(wrong, frozenset(well))
 
 
-def _judge_load(server: str, load: ServerLoad, own: list[Trouble], judge: _Judge) -> None:
+def _judge_load(server: str, load: ServerLoad, own: list[ServerTrouble], judge: _Judge) -> None:
     driver = load.driver
     loaded, installed = map(_version, (driver.loaded, driver.installed))
     words = (
         f"{server}: NVIDIA's driver is out of step: the kernel has {loaded} loaded, the libraries "
         f"are {installed}. A reboot loads the new one."
     )
-    judge(Trouble(server, Kind.DRIVER), not driver.in_step, words)
+    judge(ServerTrouble(server, AlertKind.DRIVER), not driver.in_step, words)
     mounted = {each.mounted for each in load.file_systems}
     for disk in load.file_systems:
         share = _share(disk)
         if not ROOM_AGAIN <= share < FULL:
             words = f"{server}: the disk at {_plain(disk.mounted)} is {share:.0%} full"
-            judge(Trouble(server, Kind.DISK, disk.mounted), share >= FULL, words)
+            judge(ServerTrouble(server, AlertKind.DISK, disk.mounted), share >= FULL, words)
     for trouble in own:
         if load.file_systems and trouble.place not in mounted:  # it was unmounted
             judge(trouble, False, "")
 
 
-def _judge_round(server: str, standing: Standing, judge: _Judge) -> None:
+def _judge_round(server: str, standing: ServerStanding, judge: _Judge) -> None:
     report = standing.report
     if report is None or report.suspended:
         return
@@ -144,12 +144,12 @@ def _judge_round(server: str, standing: Standing, judge: _Judge) -> None:
         for each in report.failures[:3]
     )
     words = f"{server}: rounds fail: {'it refuses the newest revision' if report.refused else why}"
-    judge(Trouble(server, Kind.FAILING), bool(report.refused or report.failures), words)
+    judge(ServerTrouble(server, AlertKind.FAILING), bool(report.refused or report.failures), words)
 
 
 def after(
-    known: Known, sight: Sight, servers: Collection[str], now: float, *, quiet: bool = False
-) -> tuple[Known, News]:
+    known: Known, sight: LookResult, servers: Collection[str], now: float, *, quiet: bool = False
+) -> tuple[Known, AlertNews]:
     """What is known after a look, and what to say. What concerns no server of ours is forgotten.
 
     When `quiet`, what there is to say waits.
@@ -170,10 +170,10 @@ def after(
             del said[trouble]
         else:
             said[trouble] = sight.wrong[trouble]
-    return Known(said, since), News(begun, over)
+    return Known(said, since), AlertNews(begun, over)
 
 
-def letter(news: News, public_url: str) -> Letter:
+def letter(news: AlertNews, public_url: str) -> Letter:
     """The news for sysadmins, in one letter."""
     lines = [*news.begun, *news.over]
     subject = lines[0] if len(lines) == 1 else f"{len(lines)} news of the GPU servers"
@@ -181,7 +181,7 @@ def letter(news: News, public_url: str) -> Letter:
     return Letter(f"[lxc-gpu] {subject[:120]}", text + "\n")
 
 
-def _parts(news: News, public_url: str) -> Iterator[str]:
+def _parts(news: AlertNews, public_url: str) -> Iterator[str]:
     for title, lines in (("Wrong now:", news.begun), ("Over:", news.over)):
         if lines:
             more = [f"... and {len(lines) - _MOST_LINES} more"] * (len(lines) > _MOST_LINES)
@@ -193,15 +193,15 @@ def _parts(news: News, public_url: str) -> Iterator[str]:
     )
 
 
-def _over(trouble: Trouble) -> str:
+def _over(trouble: ServerTrouble) -> str:
     match trouble.kind:
-        case Kind.SILENT:
+        case AlertKind.SILENT:
             return f"{trouble.server} is heard again"
-        case Kind.FAILING:
+        case AlertKind.FAILING:
             return f"{trouble.server}: rounds end well again"
-        case Kind.DRIVER:
+        case AlertKind.DRIVER:
             return f"{trouble.server}: NVIDIA's driver is in step again"
-        case Kind.DISK:
+        case AlertKind.DISK:
             return f"{trouble.server}: the disk at {_plain(trouble.place)} has room again"
 
 

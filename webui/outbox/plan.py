@@ -10,7 +10,7 @@ from state.model.documents import State
 from state.wire.notices import Notice, NoticeKind
 from webui.config import MailConfig
 from webui.outbox import letters
-from webui.outbox.kept import Message, Standing, Way
+from webui.outbox.letter_store import LetterStatus, Message, Way
 
 HOUR, DAY = 3600.0, 86400.0
 GIVEN_UP, MOST_TRIES = 5 * DAY, 30
@@ -24,7 +24,7 @@ says more is believed later: its notices stay open there."""
 
 
 @dataclass(frozen=True)
-class People:
+class Recipients:
     """Whom letters go to."""
 
     state: State
@@ -47,7 +47,7 @@ def ident(server: str, notice: Notice) -> str:
 def made(
     server: str,
     notices: Iterable[Notice],
-    people: People,
+    people: Recipients,
     kept: Collection[Message],
     public_url: str,
     now: float,
@@ -55,7 +55,7 @@ def made(
     """New letters. Only residents of the very server are believed to have something to hear."""
     residents = people.state.registrations.get(server, {})
     known = {message.id for message in kept}
-    waiting = [message for message in kept if message.standing is Standing.WAITS]
+    waiting = [message for message in kept if message.standing is LetterStatus.WAITS]
     own = [message for message in waiting if message.server == server]
     of_user = Counter(message.to for message in own)
     room = min(MOST_WAITING - len(waiting), MOST_OF_SERVER - len(own))
@@ -85,7 +85,7 @@ def over(message: Message, said: Mapping[str, Collection[Notice]], most: int) ->
     `said` is what servers say now that are heard; one that says `most` may have left some out.
     """
     notices = said.get(message.server)
-    if message.standing is not Standing.WAITS or not message.notice or notices is None:
+    if message.standing is not LetterStatus.WAITS or not message.notice or notices is None:
         return False
     return len(notices) < most and message.notice not in {notice.id for notice in notices}
 
@@ -103,7 +103,9 @@ def due(kept: Iterable[Message], config: MailConfig, now: float) -> list[Message
     several = len({m.server for m in kept if m.notice}) > 1
     most_of_server = -(-config.most_per_hour // (2 if several else 1))
     found: list[Message] = []
-    for message in _in_turn(m for m in kept if m.standing is Standing.WAITS and _may_go(m, now)):
+    for message in _in_turn(
+        m for m in kept if m.standing is LetterStatus.WAITS and _may_go(m, now)
+    ):
         if of_person[message.to] >= config.most_per_person:
             continue
         if message.notice:
@@ -135,7 +137,7 @@ def is_given_up(message: Message, waited: float) -> bool:
 
     `waited` are seconds by a clock that nobody sets: one that is wrong for a while loses no letter.
     """
-    if message.standing is not Standing.WAITS:
+    if message.standing is not LetterStatus.WAITS:
         return False
     return waited >= GIVEN_UP or message.tries >= MOST_TRIES
 
@@ -152,13 +154,13 @@ def cut_off(message: Message, kept: Iterable[Message], now: float) -> list[Messa
 
     What ends it may be the address: it isn't to keep back everybody else's for ever.
     """
-    waiting = (m for m in kept if m.way is message.way and m.standing is Standing.WAITS)
+    waiting = (m for m in kept if m.way is message.way and m.standing is LetterStatus.WAITS)
     return [failed(each, now) for each in waiting if each.to == message.to]
 
 
 def accepted(message: Message, now: float) -> Message:
     """The letter after it was taken; who said a notice is still to be told."""
-    standing = Standing.ACCEPTED if message.notice else Standing.DONE
+    standing = LetterStatus.ACCEPTED if message.notice else LetterStatus.DONE
     return replace(message, standing=standing, tries=message.tries + 1, accepted=now)
 
 
@@ -172,9 +174,9 @@ def to_tell(
     found: dict[str, list[Message]] = {}
     open_there = {s: {n.id for n in notices} for s, notices in said.items()}
     for message in kept:
-        again = message.standing is Standing.DONE and message.notice in open_there.get(
+        again = message.standing is LetterStatus.DONE and message.notice in open_there.get(
             message.server, ()
         )
-        if message.notice and (message.standing is Standing.ACCEPTED or again):
+        if message.notice and (message.standing is LetterStatus.ACCEPTED or again):
             found.setdefault(message.server, []).append(message)
     return found

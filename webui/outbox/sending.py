@@ -22,13 +22,13 @@ from webui.config import MailConfig, WebConfig
 from webui.events import Code
 from webui.monitor.heard.latest import Seen
 from webui.outbox import alerts, plan, webhook
-from webui.outbox.kept import Message, Outbox, Standing, Way
+from webui.outbox.alert_store import AlertLetter, AlertStore
+from webui.outbox.letter_store import LetterStatus, Message, Outbox, Way
 from webui.outbox.letters import UNSTOPPABLE, Letter, email
-from webui.outbox.plan import People
+from webui.outbox.mail_preferences import MailPreferences
+from webui.outbox.plan import Recipients
 from webui.outbox.smtp import Conversation, LetterRefusedError, MailDownError, talking
-from webui.outbox.watch import Said, Watch
-from webui.outbox.wishes import Wishes
-from webui.servers.board import Standing as ServerStanding
+from webui.servers.board import ServerStanding
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ MOST_AT_ONCE = 100
 
 
 @dataclass(frozen=True)
-class Fleet:
+class FleetAccess:
     """What letters are about, as the page knows it."""
 
     state: Callable[[], State]
@@ -84,15 +84,15 @@ class Sending:
     def __init__(
         self,
         config: WebConfig,
-        fleet: Fleet,
+        fleet: FleetAccess,
         clock: Callable[[], float] = time.time,
         ticks: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config, self._fleet, self._clock, self._ticks = config, fleet, clock, ticks
         folder = config.outbox_path
-        self.wishes = Wishes(folder / "wishes.json")
+        self.preferences = MailPreferences(folder / "wishes.json")
         self._outbox = Outbox(folder / "letters")
-        self._watch = Watch(folder / "alerts.json", config.public_url)
+        self._alert_store = AlertStore(folder / "alerts.json", config.public_url)
         self._heard: dict[str, tuple[float, tuple[Notice, ...]]] = {}
         self._waits: dict[str, float] = {}
         """Since which tick each letter that waits has been seen to; a restart counts anew."""
@@ -132,7 +132,7 @@ class Sending:
         said = self._said(now)
         open_ = {plan.ident(server, n) for server, notices in said.items() for n in notices}
         self._outbox.forget_old(now, lambda m: m.id in open_ or self._is_asked_for(m))
-        waiting = [m.id for m in self._outbox.all() if m.standing is Standing.WAITS]
+        waiting = [m.id for m in self._outbox.all() if m.standing is LetterStatus.WAITS]
         self._waits = {ident: self._waits.get(ident, self._ticks()) for ident in waiting}
         for message in self._outbox.all():
             if self._outbox.get(message.id) != message:  # it was just sent
@@ -140,7 +140,7 @@ class Sending:
             if plan.over(message, said, MOST_TOLD):
                 self._outbox.remove(message.id)
             elif plan.is_given_up(message, self._waited(message.id)):
-                self._outbox.put(replace(message, standing=Standing.GIVEN_UP))
+                self._outbox.put(replace(message, standing=LetterStatus.GIVEN_UP))
                 self._tell_journal(Code.MAIL_GIVEN_UP, message)
         people = self._people()
         if people is None or self._config.mail is None:
@@ -151,7 +151,7 @@ class Sending:
             kept, url = self._outbox.all(), self._config.public_url
             for message in plan.made(server, notices, people, kept, url, now):
                 self._outbox.put(message)
-        self.wishes.check()
+        self.preferences.check()
 
     def _waited(self, ident: str) -> float:
         ticks = self._ticks()
@@ -159,11 +159,11 @@ class Sending:
 
     def _is_asked_for(self, message: Message) -> bool:
         """Whether forgetting the letter would have it sent once more, however old it is."""
-        if message.standing is Standing.ACCEPTED:
+        if message.standing is LetterStatus.ACCEPTED:
             return message.server in self._fleet.state().servers
         with suppress(OSError):
-            self._watch.said()  # `newest` is read with it
-        newest = self._watch.newest
+            self._alert_store.said()  # `newest` is read with it
+        newest = self._alert_store.newest
         return newest is not None and message.id.startswith(f"{newest.id}.")
 
     def alert(self) -> None:
@@ -173,13 +173,13 @@ class Sending:
             return
         self._looked = now
         servers = self._fleet.state().servers.keys()
-        said = self._watch.said()
-        self._address(self._watch.newest, now)
+        said = self._alert_store.said()
+        self._address(self._alert_store.newest, now)
         sight = alerts.look(servers, self._fleet.seen(), self._fleet.standings(), said)
-        self._watch.look(sight, servers, now)
-        self._address(self._watch.newest, now)
+        self._alert_store.look(sight, servers, now)
+        self._address(self._alert_store.newest, now)
 
-    def _address(self, newest: Said | None, now: float) -> None:
+    def _address(self, newest: AlertLetter | None, now: float) -> None:
         """Have the letter sent to all sysadmins, if it wasn't."""
         if newest is None or now - newest.at >= plan.GIVEN_UP:
             return
@@ -258,7 +258,7 @@ class Sending:
         if config is None or not self._pauses.may("webhook", now):
             return
         for message in self._outbox.all():
-            if message.way is not Way.WEBHOOK or message.standing is not Standing.WAITS:
+            if message.way is not Way.WEBHOOK or message.standing is not LetterStatus.WAITS:
                 continue
             try:
                 webhook.post(config, f"{message.subject}\n\n{message.text}")
@@ -286,7 +286,7 @@ class Sending:
                 continue
             self._pauses.worked(name)
             for message in messages:
-                self._outbox.put(replace(message, standing=Standing.DONE))
+                self._outbox.put(replace(message, standing=LetterStatus.DONE))
         if trouble is not None:
             raise trouble
 
@@ -298,12 +298,12 @@ class Sending:
             if abs(now - at) < FRESH
         }
 
-    def _people(self) -> People | None:
+    def _people(self) -> Recipients | None:
         """Whom letters go to; None until the directory said where mail goes."""
         addresses = self._fleet.addresses()
         if addresses is None:
             return None
-        return People(self._fleet.state(), addresses, self.wishes.stopped_or_all)
+        return Recipients(self._fleet.state(), addresses, self.preferences.stopped_or_all)
 
     def _tell_journal(self, code: Code, message: Message, **more: object) -> None:
         to = message.to or "webhook"

@@ -55,7 +55,7 @@ def own_form(parts: Services, page: str, login: str, password: str, source: str)
     """The form as its owner sees it. LxcGpuError, worded for the person, for anybody else."""
     with _refusals_told(login, source):
         _authenticate(parts, page, login, password, source)
-        stopped = parts.sending.wishes.stopped(page)
+        stopped = parts.sending.preferences.stopped(page)
     wanted = frozenset(kind.value for kind in KINDS if kind not in stopped)
     form = mail_form(parts, page, login, wanted)
     addresses = parts.sending.addresses()
@@ -74,7 +74,7 @@ def save_wishes(
     with _refusals_told(login, source):
         _authenticate(parts, page, login, password, source)
         stopped = [kind for kind in KINDS if kind.value not in wanted]
-        parts.sending.wishes.save(page, stopped)
+        parts.sending.preferences.save(page, stopped)
     events.info(log, Code.WISHES, user=page, stopped=",".join(stopped), source=source)
 
 

@@ -21,7 +21,7 @@ from webui.monitor.heard.latest import Seen
 from webui.monitor.past.accounting import Usage
 from webui.monitor.past.ledger import MOST_USERS
 from webui.pages.families import PREFIX, Families, labels
-from webui.servers.board import Phase, Standing
+from webui.servers.board import Phase, ServerStanding
 from webui.services import Services, services
 
 metrics = Blueprint("metrics", __name__)
@@ -94,7 +94,9 @@ def add_load(families: Families, seen: Seen) -> None:
     _add_users(families, server, load)
 
 
-def add_report(families: Families, server: str, standing: Standing, behind: int | None) -> None:
+def add_report(
+    families: Families, server: str, standing: ServerStanding, behind: int | None
+) -> None:
     """What one server's rounds came to; it is `behind` by so many commits, None: nobody knows."""
     report, of = standing.report or Report(server, "", 0.0, 0.0), labels(server=server)
     answers = standing.report is not None and standing.outcome.phase is not Phase.UNREACHABLE

@@ -29,7 +29,7 @@ _OPEN = frozenset((Phase.WAITING, Phase.CONTACTING))
 
 
 @dataclass(frozen=True)
-class Outcome:
+class NudgeOutcome:
     """What came of nudging one server, so far."""
 
     server: str
@@ -52,10 +52,10 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Standing:
+class ServerStanding:
     """What is known of one server, whoever asked."""
 
-    outcome: Outcome
+    outcome: NudgeOutcome
     """What the latest nudge came to."""
     report: Report | None = None
     """The latest report it gave, however long ago."""
@@ -71,7 +71,7 @@ class Save:
     user: str
     revision: str
     at: float
-    outcomes: Mapping[str, Outcome] = field(default_factory=lambda: MappingProxyType({}))
+    outcomes: Mapping[str, NudgeOutcome] = field(default_factory=lambda: MappingProxyType({}))
     version: int = 0
     """Grows with every change, so that a reader knows whether it has seen this."""
 
@@ -93,14 +93,14 @@ class Board:
         self._clock = clock
         self._most_saves = most_saves
         self._saves: OrderedDict[str, Save] = OrderedDict()
-        self._latest: dict[str, Standing] = {}
+        self._latest: dict[str, ServerStanding] = {}
         self._changed = Condition()
 
     def open(self, user: str, revision: str, servers: Iterable[str]) -> str:
         """A new save, all servers waiting. Its token can't be guessed."""
         token = secrets.token_urlsafe(18)
         now = self._clock()
-        waiting = {s: Outcome(s, Phase.WAITING, "waiting its turn", at=now) for s in servers}
+        waiting = {s: NudgeOutcome(s, Phase.WAITING, "waiting its turn", at=now) for s in servers}
         with self._changed:
             self._saves[token] = Save(token, user, revision, now, MappingProxyType(waiting))
             while len(self._saves) > self._most_saves:
@@ -108,7 +108,7 @@ class Board:
             self._changed.notify_all()
         return token
 
-    def post(self, outcome: Outcome, tokens: Iterable[str]) -> None:
+    def post(self, outcome: NudgeOutcome, tokens: Iterable[str]) -> None:
         """Note `outcome` on these saves; a finished one also as the server's latest."""
         with self._changed:
             outcome = replace(outcome, at=self._clock(), since=self._since(outcome))
@@ -138,20 +138,20 @@ class Board:
             self._changed.wait_for(newer, seconds)
             return self._saves.get(token)
 
-    def standings(self) -> Mapping[str, Standing]:
+    def standings(self) -> Mapping[str, ServerStanding]:
         """How each server that was asked stands."""
         with self._changed:
             return dict(self._latest)
 
-    def _since(self, outcome: Outcome) -> float | None:
+    def _since(self, outcome: NudgeOutcome) -> float | None:
         if outcome.phase is not Phase.UNREACHABLE:
             return None
         before = self._latest.get(outcome.server)
         since = None if before is None else before.outcome.since
         return self._clock() if since is None else since
 
-    def _standing(self, outcome: Outcome) -> Standing:
+    def _standing(self, outcome: NudgeOutcome) -> ServerStanding:
         before = self._latest.get(outcome.server)
         if outcome.report is None and before is not None:
-            return Standing(outcome, before.report, before.heard)
-        return Standing(outcome, outcome.report, outcome.at if outcome.report else None)
+            return ServerStanding(outcome, before.report, before.heard)
+        return ServerStanding(outcome, outcome.report, outcome.at if outcome.report else None)

@@ -23,7 +23,7 @@ from state.wire.messages import (
     Refusal,
     decode,
 )
-from webui.servers.metered import Allowance, Metered
+from webui.servers.rate_limit import RateLimitedSocket, TokenBucket
 
 ACCOUNT = "iam"
 CONNECT_SECONDS = 5.0
@@ -67,7 +67,7 @@ class Ssh:
         """Run a round on `target`; the last message ends it. UnreachableError if none comes."""
         deadline = time.monotonic() + self.whole_seconds
         flood = _garbled(target, TOO_MUCH)
-        with self.ask(target, "reconcile", Allowance(MOST_BYTES, 0), flood) as channel:
+        with self.ask(target, "reconcile", TokenBucket(MOST_BYTES, 0), flood) as channel:
             yield from _messages(channel, target, deadline)
 
     @contextmanager
@@ -75,7 +75,7 @@ class Ssh:
         self,
         target: Target,
         verb: str,
-        allowance: Allowance,
+        allowance: TokenBucket,
         flood: UnreachableError,
         window: int | None = None,
     ) -> Iterator[paramiko.Channel]:
@@ -103,7 +103,7 @@ class Ssh:
         flood = _garbled(target, TOO_MUCH)
         words = " ".join(("told", *notices))
         deadline = time.monotonic() + TELL_SECONDS
-        with self.ask(target, words, Allowance(TELL_BYTES, 0), flood) as channel:
+        with self.ask(target, words, TokenBucket(TELL_BYTES, 0), flood) as channel:
             *_, end = _messages(channel, target, deadline)
         if isinstance(end, Refusal):
             raise end.error()
@@ -112,20 +112,20 @@ class Ssh:
 
     def reach(self, target: Target) -> None:
         """Log in to `target` and leave again. UnreachableError says why that doesn't work."""
-        with self._transport(target, Allowance(MOST_BYTES, 0)):
+        with self._transport(target, TokenBucket(MOST_BYTES, 0)):
             return
 
     @contextmanager
     def _transport(
-        self, target: Target, allowance: Allowance
-    ) -> Iterator[tuple[paramiko.Transport, Metered]]:
+        self, target: Target, allowance: TokenBucket
+    ) -> Iterator[tuple[paramiko.Transport, RateLimitedSocket]]:
         key = self._private_key()
         try:
             place = (target.address, target.port)
             plain = socket.create_connection(place, self.connect_seconds)
         except OSError as error:
             raise _no_answer(target, error) from error
-        connected = Metered(plain, allowance)
+        connected = RateLimitedSocket(plain, allowance)
         transport = paramiko.Transport(connected)
         try:
             self._log_in(transport, target, key)
@@ -177,7 +177,7 @@ class Ssh:
 
 
 @contextmanager
-def _hung_up_after(seconds: float, connected: Metered) -> Iterator[None]:
+def _hung_up_after(seconds: float, connected: RateLimitedSocket) -> Iterator[None]:
     """For what waits without end in paramiko: a server that doesn't say yes or no to a verb."""
     timer = Timer(seconds, connected.hang_up)
     timer.start()

@@ -18,7 +18,7 @@ from state.errors import LxcGpuError
 from state.wire.messages import Message, Progress, Refusal, Report
 from webui import background, events
 from webui.events import Code
-from webui.servers.board import Board, Outcome, Phase
+from webui.servers.board import Board, NudgeOutcome, Phase
 from webui.servers.contact import Target
 
 log = logging.getLogger(__name__)
@@ -28,34 +28,34 @@ Includes = Callable[[str, str], bool]
 """Whether the first revision is the second, or comes after it."""
 
 
-def outcome_of(server: str, message: Message, wanted: str, includes: Includes) -> Outcome:
+def outcome_of(server: str, message: Message, wanted: str, includes: Includes) -> NudgeOutcome:
     """What `message` means for somebody who waits for revision `wanted` on `server`."""
     if isinstance(message, Progress):
-        return Outcome(server, Phase.CONTACTING, message.text)
+        return NudgeOutcome(server, Phase.CONTACTING, message.text)
     if isinstance(message, Report):
         return _of_report(server, message, wanted, includes)
     if isinstance(message, Refusal):
-        return Outcome(server, Phase.PROBLEMS, message.message, message.hint)
-    return Outcome(server, Phase.PROBLEMS, "It answered, but not with a report.")
+        return NudgeOutcome(server, Phase.PROBLEMS, message.message, message.hint)
+    return NudgeOutcome(server, Phase.PROBLEMS, "It answered, but not with a report.")
 
 
-def _of_report(server: str, report: Report, wanted: str, includes: Includes) -> Outcome:
+def _of_report(server: str, report: Report, wanted: str, includes: Includes) -> NudgeOutcome:
     at = report.revision[:7] or "no revision"
     if report.suspended:
         text = f"holds still at {at}: {report.suspended}"
-        return Outcome(server, Phase.SUSPENDED, text, _SUSPENDED, report.failures, report)
+        return NudgeOutcome(server, Phase.SUSPENDED, text, _SUSPENDED, report.failures, report)
     if report.refused:
         text = f"stays at {at}: {report.refused}"
-        return Outcome(server, Phase.PROBLEMS, text, _SYSADMIN, report.failures, report)
+        return NudgeOutcome(server, Phase.PROBLEMS, text, _SYSADMIN, report.failures, report)
     if wanted and not includes(report.revision, wanted):
         text = f"is still at {at} and has not seen the newest change"
-        return Outcome(server, Phase.PROBLEMS, text, _CATCHES_UP, report.failures, report)
+        return NudgeOutcome(server, Phase.PROBLEMS, text, _CATCHES_UP, report.failures, report)
     if report.failures:
         count = len(report.failures)
         text = f"{count} problem{'s' * (count != 1)} at revision {at}"
-        return Outcome(server, Phase.PROBLEMS, text, _SYSADMIN, report.failures, report)
+        return NudgeOutcome(server, Phase.PROBLEMS, text, _SYSADMIN, report.failures, report)
     text = f"converged at revision {at} in {report.seconds:.1f}\N{NO-BREAK SPACE}s"
-    return Outcome(server, Phase.CONVERGED, text, report=report)
+    return NudgeOutcome(server, Phase.CONVERGED, text, report=report)
 
 
 _SUSPENDED = "A sysadmin suspended it; `lxc-gpu resume` there lets it go on."
@@ -64,7 +64,7 @@ _CATCHES_UP = "It will catch up by itself within minutes."
 
 
 @dataclass(frozen=True)
-class Wish:
+class WaitingSave:
     """What a nudge is for: a save that waits for a revision."""
 
     token: str
@@ -78,20 +78,20 @@ AT_ONCE = 3
 class Lane:
     """One server's nudges."""
 
-    def __init__(self, server: str, run: Callable[[str, frozenset[Wish]], None]) -> None:
+    def __init__(self, server: str, run: Callable[[str, frozenset[WaitingSave]], None]) -> None:
         self._server = server
         self._run = run
         self._lock = Lock()
         self._under_way = 0
         self._wanted = False
-        self._wishes: set[Wish] = set()
+        self._saves: set[WaitingSave] = set()
 
-    def want(self, wish: Wish | None) -> None:
+    def want(self, save: WaitingSave | None) -> None:
         """Note that a nudge is wanted: `begin` begins it."""
         with self._lock:
             self._wanted = True
-            if wish is not None:
-                self._wishes.add(wish)
+            if save is not None:
+                self._saves.add(save)
 
     def begin(self) -> None:
         """Begin the nudge that is wanted, if any; in a full lane it follows when there is room.
@@ -110,22 +110,22 @@ class Lane:
 
     def _drive(self) -> None:
         try:
-            while (wishes := self._taken()) is not None:
-                self._run(self._server, wishes)
+            while (saves := self._taken()) is not None:
+                self._run(self._server, saves)
         except BaseException:
             self._give_place_back()
             raise
 
-    def _taken(self) -> frozenset[Wish] | None:
+    def _taken(self) -> frozenset[WaitingSave] | None:
         """What the next nudge is for; None, and the place is free again, if none is wanted."""
         with self._lock:
             if not self._wanted:
                 self._under_way -= 1
                 return None
-            wishes = frozenset(self._wishes)
-            self._wishes.clear()
+            saves = frozenset(self._saves)
+            self._saves.clear()
             self._wanted = False
-            return wishes
+            return saves
 
     def _give_place_back(self) -> None:
         with self._lock:
@@ -158,7 +158,7 @@ class Nudger:
         servers = self._targets()
         token = self._board.open(user, revision, sorted(servers))
         for server in servers:
-            self._lane(server).want(Wish(token, revision))
+            self._lane(server).want(WaitingSave(token, revision))
         with suppress(LxcGpuError):  # it is saved: the next look begins what is left, or says why
             self._begin()
         return token
@@ -201,31 +201,31 @@ class Nudger:
         with self._lock:
             return self._lanes.setdefault(server, Lane(server, self._round))
 
-    def _round(self, server: str, wishes: frozenset[Wish]) -> None:
+    def _round(self, server: str, saves: frozenset[WaitingSave]) -> None:
         """One nudge. Whatever goes wrong becomes an outcome: a lane never dies."""
         try:
             target = self._targets().get(server)
             if target is None:
-                self._end(server, wishes, "is no longer part of the fleet", "")
+                self._end(server, saves, "is no longer part of the fleet", "")
                 return
-            self._post(server, wishes, Progress("being contacted"))
+            self._post(server, saves, Progress("being contacted"))
             for message in self._contact(target):
-                self._post(server, wishes, message)
+                self._post(server, saves, message)
         except LxcGpuError as error:
             said = {"code": error.code, "details": error.details}
             events.warning(log, Code.NUDGE_FAILED, server=server, **said)
-            self._end(server, wishes, error.message, error.hint)
+            self._end(server, saves, error.message, error.hint)
         except Exception:
             events.crashed(log, f"nudge of {server}")
-            self._end(server, wishes, "The web page made a mistake here.", _SYSADMIN)
+            self._end(server, saves, "The web page made a mistake here.", _SYSADMIN)
 
-    def _post(self, server: str, wishes: frozenset[Wish], message: Message) -> None:
-        if not wishes:
+    def _post(self, server: str, saves: frozenset[WaitingSave], message: Message) -> None:
+        if not saves:
             self._board.post(outcome_of(server, message, "", self._includes), ())
-        for wish in wishes:
-            outcome = outcome_of(server, message, wish.revision, self._includes)
-            self._board.post(outcome, (wish.token,))
+        for save in saves:
+            outcome = outcome_of(server, message, save.revision, self._includes)
+            self._board.post(outcome, (save.token,))
 
-    def _end(self, server: str, wishes: frozenset[Wish], text: str, hint: str) -> None:
-        outcome = Outcome(server, Phase.UNREACHABLE, text, hint)
-        self._board.post(outcome, [wish.token for wish in wishes])
+    def _end(self, server: str, saves: frozenset[WaitingSave], text: str, hint: str) -> None:
+        outcome = NudgeOutcome(server, Phase.UNREACHABLE, text, hint)
+        self._board.post(outcome, [save.token for save in saves])

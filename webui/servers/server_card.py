@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 from state.model.documents import Server
 from state.wire.messages import Drift, Failure, Report
-from webui.servers.board import Phase, Standing
+from webui.servers.board import Phase, ServerStanding
 
 CLOCK_SLACK = 60.0
 """Seconds that a server's clock may differ from ours before it is worth a word."""
 
 
 @dataclass(frozen=True)
-class Line:
+class Remark:
     """One thing to know, and what to do about it."""
 
     title: str
@@ -36,7 +36,7 @@ class ServerCard:
     """The colour."""
     word: str
     """The state of things in a word or two."""
-    lines: tuple[Line, ...] = ()
+    lines: tuple[Remark, ...] = ()
     """What is wrong; none if nothing is."""
     revision: str = ""
     behind: int | None = 0
@@ -60,7 +60,7 @@ class ServerCard:
 def server_card(
     name: str,
     server: Server,
-    standing: Standing | None,
+    standing: ServerStanding | None,
     behind: int | None,
     users: Iterable[str] = (),
 ) -> ServerCard:
@@ -74,7 +74,7 @@ def server_card(
     if report is None:
         word = "never reached" if unreachable else "no report"
         if not unreachable:
-            lines.append(Line("It gave no report", standing.outcome.text, standing.outcome.hint))
+            lines.append(Remark("It gave no report", standing.outcome.text, standing.outcome.hint))
         phase = "unreachable" if unreachable else "problems"
         return ServerCard(name, address, phase, word, tuple(lines), since=standing.outcome.since)
     phase, word = ("unreachable", "unreachable") if unreachable else _state(report, behind)
@@ -94,7 +94,9 @@ def server_card(
     )
 
 
-def failures_of(user: str, standings: Mapping[str, Standing]) -> dict[str, tuple[Failure, ...]]:
+def failures_of(
+    user: str, standings: Mapping[str, ServerStanding]
+) -> dict[str, tuple[Failure, ...]]:
     """What each server could not put right for `user`; servers without such are left out."""
     found = {}
     for server, standing in sorted(standings.items()):
@@ -116,37 +118,37 @@ def _state(report: Report, behind: int | None) -> tuple[str, str]:
     return "converged", "converged"
 
 
-def _unreachable(standing: Standing) -> list[Line]:
+def _unreachable(standing: ServerStanding) -> list[Remark]:
     outcome = standing.outcome
     if outcome.phase is not Phase.UNREACHABLE:
         return []
     title = "Silent" if standing.report else "Never reached"
-    return [Line(title, outcome.text, outcome.hint)]
+    return [Remark(title, outcome.text, outcome.hint)]
 
 
-def _lines(report: Report | None, heard: float | None) -> list[Line]:
+def _lines(report: Report | None, heard: float | None) -> list[Remark]:
     if report is None:
         return []
     lines = []
     if report.suspended:
         hint = f"On {report.server}, `lxc-gpu resume` lets it go on."
-        lines.append(Line("A sysadmin has it hold still", report.suspended, hint))
+        lines.append(Remark("A sysadmin has it hold still", report.suspended, hint))
     if report.refused:
         hint = "It stays as it is until a revision comes that it may take."
-        lines.append(Line("A newer revision was refused", report.refused, hint))
+        lines.append(Remark("A newer revision was refused", report.refused, hint))
     if heard is not None:
         lines += clock_lines(report.server, report.finished, heard)
     return lines
 
 
-def clock_lines(server: str, said: float, heard: float) -> list[Line]:
+def clock_lines(server: str, said: float, heard: float) -> list[Remark]:
     """What to say of `server`'s clock, which said `said` when ours said `heard`."""
     off = said - heard
     if abs(off) <= CLOCK_SLACK:
         return []
     how = f"{abs(off) / 60:.0f} minutes {'ahead of' if off > 0 else 'behind'} this machine's"
     hint = f"On {server}, `timedatectl` tells whether its clock is kept right."
-    return [Line("Its clock is wrong", f"It is {how}.", hint)]
+    return [Remark("Its clock is wrong", f"It is {how}.", hint)]
 
 
 def _by_owner(

@@ -13,7 +13,7 @@ from state.wire.messages import BadMessageError
 from state.wire.server_load import ServerLoad
 from webui.monitor.past.accounting import SHORTEST_PATIENCE, patience
 from webui.servers.contact import Ssh, Target, UnreachableError, lines_of
-from webui.servers.metered import Allowance
+from webui.servers.rate_limit import TokenBucket
 
 MOST_BYTES = 3 * server_load.LONGEST_LINE
 BYTES_A_SECOND = 40_000
@@ -31,13 +31,13 @@ def loads(ssh: Ssh, target: Target) -> Generator[ServerLoad, None, None]:
     UnreachableError for whatever isn't that: silence, garbage, floods, another server's name.
     LxcGpuError if the server says why it can't.
     """
-    allowance = Allowance(MOST_BYTES, BYTES_A_SECOND)
+    allowance = TokenBucket(MOST_BYTES, BYTES_A_SECOND)
     with ssh.ask(target, "load", allowance, _flood(target), WINDOW) as channel:
         yield from _heard(channel, target)
 
 
 def _heard(channel: paramiko.Channel, target: Target) -> Iterator[ServerLoad]:
-    most = Allowance(MOST_LOADS, LOADS_A_SECOND)
+    most = TokenBucket(MOST_LOADS, LOADS_A_SECOND)
     until = time.monotonic() + SHORTEST_PATIENCE
     lines = lines_of(channel, lambda: until - time.monotonic(), server_load.LONGEST_LINE)
     try:

@@ -16,7 +16,7 @@ from webui.monitor.shown.amounts import NEARLY_FULL, Bar, memory_bar, part, rang
 from webui.monitor.shown.closed import Closed
 from webui.monitor.shown.gpu_rows import GpuGroup, gpu_memory, groups, held
 from webui.monitor.shown.people import People, Person
-from webui.servers.server_card import Line, clock_lines
+from webui.servers.server_card import Remark, clock_lines
 from webui.words import clock, lasting
 
 MOST_USERS = 25
@@ -81,7 +81,7 @@ class Card:
     """The colour: free, full, plain, silent, never, waiting."""
     word: str
     """The state of things in a word or two."""
-    notes: tuple[Line, ...] = ()
+    notes: tuple[Remark, ...] = ()
     since: float | None = None
     """Silent: since when."""
     numbers: Numbers | None = None
@@ -113,7 +113,9 @@ def card(seen: Seen, people: People, now: float, closed: Closed | None = None) -
     load = seen.load
     silent = seen.silent_since is not None
     if load is None:
-        notes = (Line("Nothing has been heard from it yet", seen.why, seen.hint),) if silent else ()
+        notes = (
+            (Remark("Nothing has been heard from it yet", seen.why, seen.hint),) if silent else ()
+        )
         word = "never heard" if silent else "not heard yet"
         phase = "never" if silent else "waiting"
         return Card(seen.server, phase, word, notes, seen.silent_since, texts=seen.server.lower())
@@ -156,32 +158,32 @@ def _word(load: ServerLoad, closed: Closed | None) -> tuple[str, str]:
     return "free", f"{free} of {total} free" if total > 1 else "free"
 
 
-def _closed_note(closed: Closed | None, now: float) -> Iterable[Line]:
+def _closed_note(closed: Closed | None, now: float) -> Iterable[Remark]:
     if closed is not None:
-        yield Line(f"Closed until {clock(closed.ends, now)}", closed.text)
+        yield Remark(f"Closed until {clock(closed.ends, now)}", closed.text)
 
 
-def _notes(seen: Seen, load: ServerLoad, now: float) -> Iterable[Line]:
+def _notes(seen: Seen, load: ServerLoad, now: float) -> Iterable[Remark]:
     if seen.silent_since is not None:
         heard = "" if seen.heard is None else lasting(seen.heard, now)
-        yield Line("Silent", f"{seen.why} The numbers below are {heard} old.".strip(), seen.hint)
+        yield Remark("Silent", f"{seen.why} The numbers below are {heard} old.".strip(), seen.hint)
     if load.gpu_problem is not None:
         problem = load.gpu_problem
         what = "Some of its GPUs can't be read" if load.gpus else "Nothing is known of its GPUs"
-        yield Line(what, problem.message, code=problem.code)
+        yield Remark(what, problem.message, code=problem.code)
     if not load.driver.in_step:
         loaded = load.driver.loaded or "none"
         text = (
             f"The loaded module is {loaded}, the libraries are {load.driver.installed or 'none'}."
         )
         hint = "GPUs may refuse to work until a sysadmin has put it right; mostly, a reboot does."
-        yield Line("NVIDIA's driver is out of step", text, hint)
+        yield Remark("NVIDIA's driver is out of step", text, hint)
     if seen.heard is not None:
         yield from clock_lines(seen.server, load.at, seen.heard)
     for each in load.file_systems:
         bar = _file_system(each).bar
         if bar.high:
-            yield Line(f"{each.mounted} is nearly full", f"{size(each.available)} are left.")
+            yield Remark(f"{each.mounted} is nearly full", f"{size(each.available)} are left.")
 
 
 def _numbers(load: ServerLoad, people: People) -> Numbers:

@@ -74,7 +74,7 @@ class World:
         )
 
     def sending(self, config: WebConfig) -> Sending:
-        parts = sending.Fleet(
+        parts = sending.FleetAccess(
             state=lambda: STATE,
             addresses=lambda: self.addresses,
             seen=lambda: self.seen,

@@ -11,9 +11,9 @@ from state.wire.server_load import CpuLoad, DriverVersions, FileSystem, MemoryLo
 from tests.unit.webui.outbox.fleet import NOW
 from webui.monitor.heard.latest import Seen
 from webui.outbox import alerts
-from webui.outbox.alerts import LASTS, Kind, Known, Trouble
-from webui.outbox.watch import Watch
-from webui.servers.board import Outcome, Phase, Standing
+from webui.outbox.alert_store import AlertStore
+from webui.outbox.alerts import LASTS, AlertKind, Known, ServerTrouble
+from webui.servers.board import NudgeOutcome, Phase, ServerStanding
 
 SERVERS = ("gpu17", "gpu18")
 MINUTE = 60.0
@@ -30,13 +30,13 @@ def silent(server: str = "gpu17") -> Seen:
     return Seen(server, heard(server).load, NOW, NOW, f"{server} doesn't answer.")
 
 
-def round_of(server: str = "gpu17", *failures: Failure, suspended: str = "") -> Standing:
+def round_of(server: str = "gpu17", *failures: Failure, suspended: str = "") -> ServerStanding:
     report = Report(server, "1" * 40, NOW, 1, failures=failures, suspended=suspended)
-    return Standing(Outcome(server, Phase.CONVERGED, "", report=report), report, NOW)
+    return ServerStanding(NudgeOutcome(server, Phase.CONVERGED, "", report=report), report, NOW)
 
 
 BROKEN = round_of("gpu17", Failure("account", "ann", "in-the-way", "No account."))
-UNREACHABLE = Standing(Outcome("gpu17", Phase.UNREACHABLE, ""), BROKEN.report, NOW)
+UNREACHABLE = ServerStanding(NudgeOutcome("gpu17", Phase.UNREACHABLE, ""), BROKEN.report, NOW)
 
 
 class Story:
@@ -44,7 +44,7 @@ class Story:
 
     def __init__(self, path: Path) -> None:
         self.path, self.now = path, NOW
-        self.watch = Watch(path, "https://iam.mylab.com")
+        self.watch = AlertStore(path, "https://iam.mylab.com")
         self.got: list[str] = []
 
     def go_on(self, minutes: int, seen=(), standings=(), servers=SERVERS) -> list[str]:
@@ -65,7 +65,7 @@ class Story:
         return self.got[before:]
 
     def restart(self) -> None:
-        self.watch = Watch(self.path, "https://iam.mylab.com")
+        self.watch = AlertStore(self.path, "https://iam.mylab.com")
 
 
 @pytest.fixture
@@ -176,7 +176,9 @@ def test_a_stolen_server_writes_no_sentence_to_sysadmins(story: Story) -> None:
                       file_systems=(FileSystem(word, 100, 1),))  # fmt: skip
     seen = [Seen("gpu17", None, NOW, NOW, evil), Seen("gpu18", load, NOW)]
     report = Report("gpu18", "1" * 40, NOW, 1, refused=evil)
-    refusing = Standing(Outcome("gpu18", Phase.CONVERGED, evil, report=report), report, NOW)
+    refusing = ServerStanding(
+        NudgeOutcome("gpu18", Phase.CONVERGED, evil, report=report), report, NOW
+    )
     rounds = [round_of("gpu17", Failure(evil, evil, evil, evil, evil)), refusing]
     for news in (3, 2):
         assert story.go_on(15, seen, rounds) == [f"{news} news of the GPU servers"]
@@ -205,9 +207,12 @@ def test_a_server_that_makes_troubles_up_writes_no_flood(story: Story) -> None:
 
 
 def test_every_kind_lasts_before_it_is_said() -> None:
-    assert set(LASTS) == set(Kind)
+    assert set(LASTS) == set(AlertKind)
     known, news = alerts.after(
-        Known(), alerts.Sight({Trouble("gpu17", Kind.SILENT): "x"}, frozenset()), SERVERS, NOW
+        Known(),
+        alerts.LookResult({ServerTrouble("gpu17", AlertKind.SILENT): "x"}, frozenset()),
+        SERVERS,
+        NOW,
     )
     assert not news
     assert known.said == {}

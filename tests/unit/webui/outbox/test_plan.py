@@ -8,10 +8,10 @@ from state.wire.notices import NoticeKind
 from tests.unit.webui.outbox.fleet import MAILS, NOW, STATE, notice
 from webui.config import MailConfig
 from webui.outbox import plan
-from webui.outbox.kept import Message, Standing, Way
-from webui.outbox.plan import People
+from webui.outbox.letter_store import LetterStatus, Message, Way
+from webui.outbox.plan import Recipients
 
-PEOPLE = People(STATE, MAILS, lambda user: ())
+PEOPLE = Recipients(STATE, MAILS, lambda user: ())
 URL = "https://iam.mylab.com"
 CONFIG = MailConfig.model_validate(
     {"host": "mail.mylab.com", "from": "gpu@mylab.com", "most_per_hour": 20, "most_per_person": 5}
@@ -35,7 +35,7 @@ def test_only_residents_of_the_very_server_are_believed_to_have_mail() -> None:
 
 def test_who_has_no_address_or_does_not_want_it_is_sent_nothing() -> None:
     assert made([notice(1, "cy")]) == []
-    unwilling = People(STATE, MAILS, lambda user: list(NoticeKind))
+    unwilling = Recipients(STATE, MAILS, lambda user: list(NoticeKind))
     assert made([notice(1)], unwilling) == []
     (told,) = made([notice(1, kind=NoticeKind.WILL_STOP)], unwilling)
     assert told.kind is NoticeKind.WILL_STOP, "or nobody's container could ever be stopped"
@@ -47,7 +47,7 @@ def test_what_a_newer_server_says_is_passed_over() -> None:
 
 def test_a_notice_becomes_one_letter() -> None:
     (first,) = made([notice(1), notice(1)])
-    assert made([notice(1)], kept=[replace(first, standing=Standing.DONE)]) == []
+    assert made([notice(1)], kept=[replace(first, standing=LetterStatus.DONE)]) == []
 
 
 def test_ten_thousand_notices_are_a_few_letters() -> None:
@@ -123,6 +123,6 @@ def test_what_is_over_is_not_sent() -> None:
 def test_servers_are_told_until_they_know() -> None:
     taken = plan.accepted(message(1), NOW)
     assert plan.to_tell([taken, message(2)], {}) == {"gpu17": [taken]}
-    done = replace(taken, standing=Standing.DONE)
+    done = replace(taken, standing=LetterStatus.DONE)
     assert plan.to_tell([done], {"gpu17": ()}) == {}
     assert plan.to_tell([done], {"gpu17": (notice(1),)}) == {"gpu17": [done]}

@@ -270,7 +270,7 @@ def test_who_stops_a_kind_gets_no_more_of_it_and_accepts_nothing(tmp_path, mails
     sending = world.sending(mailing(tmp_path, mails.port))
     sending.heard("gpu17", (notice(1), notice(2, kind=NoticeKind.WILL_STOP)))
     sending.take()
-    sending.wishes.save("ann", list(NoticeKind))
+    sending.preferences.save("ann", list(NoticeKind))
     step(sending)
     assert subjects(mails) == ["Your container on gpu17 will be stopped"]
     assert world.told == [("gpu17", [notice(2).id])]

@@ -32,7 +32,7 @@ from webui.monitor.heard.latest import Latest, Seen
 from webui.monitor.past.accounting import Usage
 from webui.pages.families import COUNTERS, GAUGES, PREFIX, Families
 from webui.pages.metrics import add_load, add_report, add_totals
-from webui.servers.board import Outcome, Phase, Standing
+from webui.servers.board import NudgeOutcome, Phase, ServerStanding
 
 NOW = 1_795_392_000.0
 
@@ -69,7 +69,12 @@ def everything(families: Families) -> None:
     families.add("history_kept", True)
     add_load(families, Seen("gpu17", rich(), NOW))
     report = Report("gpu17", "abcdef0123456789", NOW, 0.4)
-    add_report(families, "gpu17", Standing(Outcome("gpu17", Phase.CONVERGED, ""), report, NOW), 0)
+    add_report(
+        families,
+        "gpu17",
+        ServerStanding(NudgeOutcome("gpu17", Phase.CONVERGED, ""), report, NOW),
+        0,
+    )
     add_totals(families, "gpu17", {"ann": Usage(1, 2, 3, 4, 5, 7, 6), "bob": Usage(1)})
     add_totals(families, "gpu17", {"Vision": Usage(1, 2, 3, 4, 5, 7, 6)}, "group")
 
@@ -161,7 +166,7 @@ def test_a_silent_server_has_none_of_what_it_said_last():
 def test_a_server_that_was_never_heard():
     families = Families()
     add_load(families, Seen("gpu18"))
-    never = Standing(Outcome("gpu18", Phase.UNREACHABLE, "refuses connections"))
+    never = ServerStanding(NudgeOutcome("gpu18", Phase.UNREACHABLE, "refuses connections"))
     add_report(families, "gpu18", never, None)
     assert values(families) == {("server_up", "gpu18"): 0, ("server_converged", "gpu18"): 0}
 
@@ -184,7 +189,9 @@ FAILED = (Failure("account", "ann", "code", "It failed."),)
 def test_converged_means_now_and_newest(more, phase, behind, converged):
     report = Report("gpu17", "abcdef", NOW, 0.4, **more)
     families = Families()
-    add_report(families, "gpu17", Standing(Outcome("gpu17", phase, ""), report, NOW), behind)
+    add_report(
+        families, "gpu17", ServerStanding(NudgeOutcome("gpu17", phase, ""), report, NOW), behind
+    )
     got = values(families)
     assert got["server_converged", "gpu17"] == converged
     assert got["server_refused", "gpu17"] == bool(more.get("refused"))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from threading import Thread
 
-from webui.servers.board import Board, Outcome, Phase
+from webui.servers.board import Board, NudgeOutcome, Phase
 
 
-def outcome(server: str, phase: Phase) -> Outcome:
-    return Outcome(server, phase, "in words")
+def outcome(server: str, phase: Phase) -> NudgeOutcome:
+    return NudgeOutcome(server, phase, "in words")
 
 
 def test_a_save_is_finished_when_all_servers_are():

@@ -11,7 +11,7 @@ from state.wire.messages import Drift, Failure, Report
 from tests.unit.state.state_files import state
 from webui import events
 from webui.events import Code
-from webui.servers.board import Board, Outcome, Phase, Standing
+from webui.servers.board import Board, NudgeOutcome, Phase, ServerStanding
 from webui.servers.nudge import outcome_of
 from webui.servers.server_card import ServerCard, failures_of, server_card
 
@@ -23,11 +23,15 @@ def report(**fields: object) -> Report:
     return Report(**{**said, **fields})  # type: ignore[arg-type]
 
 
-def standing(given: Report | None, phase: Phase = Phase.CONVERGED, heard: float = 1000) -> Standing:
-    return Standing(Outcome("gpu17", phase, "in words", "a hint", since=900.0), given, heard)
+def standing(
+    given: Report | None, phase: Phase = Phase.CONVERGED, heard: float = 1000
+) -> ServerStanding:
+    return ServerStanding(
+        NudgeOutcome("gpu17", phase, "in words", "a hint", since=900.0), given, heard
+    )
 
 
-def card(given: Standing | None, behind: int | None = 0) -> ServerCard:
+def card(given: ServerStanding | None, behind: int | None = 0) -> ServerCard:
     return server_card("gpu17", SERVER, given, behind, ("ann", "lqchen"))
 
 
@@ -78,11 +82,11 @@ def test_failures_stand_with_their_users_and_drift_with_the_newest_first():
 def test_a_silent_servers_last_report_is_kept():
     now = [100.0]
     board = Board(clock=lambda: now[0])
-    board.post(Outcome("gpu17", Phase.UNREACHABLE, "no answer"), ())
+    board.post(NudgeOutcome("gpu17", Phase.UNREACHABLE, "no answer"), ())
     assert board.standings()["gpu17"].report is None
-    board.post(Outcome("gpu17", Phase.CONVERGED, "fine", report=report()), ())
+    board.post(NudgeOutcome("gpu17", Phase.CONVERGED, "fine", report=report()), ())
     for now[0] in (200.0, 300.0):
-        board.post(Outcome("gpu17", Phase.UNREACHABLE, "no answer"), ())
+        board.post(NudgeOutcome("gpu17", Phase.UNREACHABLE, "no answer"), ())
     found = board.standings()["gpu17"]
     assert found.report == report()
     assert (found.heard, found.outcome.since) == (100.0, 200.0)

@@ -17,7 +17,7 @@ from webui.monitor.heard import listening
 from webui.monitor.heard.latest import Latest
 from webui.monitor.heard.listening import Listeners
 from webui.servers.contact import Target, UnreachableError
-from webui.servers.metered import Allowance
+from webui.servers.rate_limit import TokenBucket
 
 KEY = parse_key("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAICksGFWxceR+jU7ob6NmGGtrsHQ4yyZdCVrHd79h9vUW")
 GPU17 = Target("gpu17", "192.0.2.17", 22, KEY)
@@ -160,7 +160,7 @@ def test_lanes_end_with_the_servers():
 
 def test_an_allowance_is_saved_up_and_no_further():
     now = [0.0]
-    allowance = Allowance(10, 2, clock=lambda: now[0])
+    allowance = TokenBucket(10, 2, clock=lambda: now[0])
     assert allowance.spend(10)
     assert not allowance.spend(1)
     now[0] = 3.0

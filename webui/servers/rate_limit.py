@@ -17,7 +17,7 @@ WAKE = 1.0
 """Seconds; paramiko would wake ten times a second to see whether it was closed."""
 
 
-class Allowance:
+class TokenBucket:
     """So much at once, and so much a second; what isn't spent is saved up."""
 
     def __init__(
@@ -37,10 +37,10 @@ class Allowance:
         return self._left >= 0
 
 
-class Metered(socket.socket):
+class RateLimitedSocket(socket.socket):
     """A connected socket that breaks off when more comes than is allowed."""
 
-    def __init__(self, connected: socket.socket, allowance: Allowance) -> None:
+    def __init__(self, connected: socket.socket, allowance: TokenBucket) -> None:
         super().__init__(fileno=connected.detach())
         self._allowance = allowance
         self.overrun = False

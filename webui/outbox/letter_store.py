@@ -32,7 +32,7 @@ class Way(StrEnum):
     WEBHOOK = "webhook"
 
 
-class Standing(StrEnum):
+class LetterStatus(StrEnum):
     """What became of a letter."""
 
     WAITS = "waits"
@@ -60,7 +60,7 @@ class Message:
     notice: str = ""
     """The server's notice, if it is one; its user is `to`."""
     kind: NoticeKind = NoticeKind.OTHER
-    standing: Standing = Standing.WAITS
+    standing: LetterStatus = LetterStatus.WAITS
     tries: int = 0
     due: float = 0.0
     accepted: float = 0.0
@@ -121,7 +121,7 @@ class Outbox:
     def forget_old(self, now: float, asked_for: Callable[[Message], bool]) -> None:
         """Forget what is old, unless it is still `asked_for`: the clock may be wrong."""
         for message in self.all():
-            if message.standing is Standing.WAITS or asked_for(message):
+            if message.standing is LetterStatus.WAITS or asked_for(message):
                 continue
             if _age(message, now) > REMEMBERED:
                 self.remove(message.id)
@@ -175,7 +175,7 @@ def from_json(text: str) -> Message:
         message,
         way=Way(message.way),
         kind=NoticeKind(message.kind),
-        standing=Standing(message.standing),
+        standing=LetterStatus(message.standing),
     )
 
 

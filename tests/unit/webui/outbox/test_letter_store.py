@@ -1,4 +1,4 @@
-"""Letters and wishes on disk: nothing lost by a kill, a full disk or damage."""
+"""Letters and mail preferences on disk: nothing lost by a kill, a full disk or damage."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from state.errors import LxcGpuError
 from state.wire.notices import NoticeKind
 from tests.unit.webui.outbox.test_plan import message
 from webui.outbox import plan
-from webui.outbox.kept import REMEMBERED, Outbox, Standing, from_json
-from webui.outbox.wishes import Wishes
+from webui.outbox.letter_store import REMEMBERED, LetterStatus, Outbox, from_json
+from webui.outbox.mail_preferences import MailPreferences
 
 
 def test_letters_survive_a_restart_in_their_order(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_a_full_disk_forgets_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_what_was_sent_is_remembered_longer_than_servers_say_it(tmp_path: Path) -> None:
     outbox, waits, sent = Outbox(tmp_path), message(1), plan.accepted(message(2), 1.8e9)
     outbox.put(waits)
-    outbox.put(replace(sent, standing=Standing.DONE))
+    outbox.put(replace(sent, standing=LetterStatus.DONE))
     outbox.forget_old(1.8e9 + REMEMBERED - 10, lambda m: False)
     assert len(outbox.all()) == 2
     outbox.forget_old(1.8e9 + REMEMBERED + 10, lambda m: True)
@@ -84,20 +84,20 @@ def test_an_id_leads_nowhere_else(tmp_path: Path, ident: str) -> None:
 
 
 def test_wishes_are_kept_by_person(tmp_path: Path) -> None:
-    wishes = Wishes(tmp_path / "outbox" / "wishes.json")
-    assert wishes.stopped("ann") == frozenset()
-    wishes.save("ann", [NoticeKind.IDLE, NoticeKind.GPUS_FREE])
-    wishes.save("bob", [NoticeKind.IDLE])
-    again = Wishes(tmp_path / "outbox" / "wishes.json")
+    preferences = MailPreferences(tmp_path / "outbox" / "wishes.json")
+    assert preferences.stopped("ann") == frozenset()
+    preferences.save("ann", [NoticeKind.IDLE, NoticeKind.GPUS_FREE])
+    preferences.save("bob", [NoticeKind.IDLE])
+    again = MailPreferences(tmp_path / "outbox" / "wishes.json")
     assert again.stopped("ann") == {NoticeKind.IDLE, NoticeKind.GPUS_FREE}
     again.save("ann", [])
     assert (again.stopped("ann"), again.stopped("bob")) == (frozenset(), {NoticeKind.IDLE})
 
 
 def test_that_a_container_will_be_stopped_can_not_be_stopped(tmp_path: Path) -> None:
-    wishes = Wishes(tmp_path / "wishes.json")
-    wishes.save("ann", list(NoticeKind))
-    assert not wishes.stopped("ann") & {NoticeKind.WILL_STOP, NoticeKind.STOPPED}
+    preferences = MailPreferences(tmp_path / "wishes.json")
+    preferences.save("ann", list(NoticeKind))
+    assert not preferences.stopped("ann") & {NoticeKind.WILL_STOP, NoticeKind.STOPPED}
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"ann": 5}', '{"ann": [[]]}', '{"ann": "idle"}'])
@@ -105,8 +105,8 @@ def test_damaged_wishes_are_never_taken_for_none(tmp_path: Path, text: str) -> N
     path = tmp_path / "wishes.json"
     path.write_text(text)
     with pytest.raises(LxcGpuError) as error:
-        Wishes(path).stopped("ann")
+        MailPreferences(path).stopped("ann")
     assert error.value.code == "wishes-damaged"
     with pytest.raises(LxcGpuError):
-        Wishes(path).save("ann", [])
+        MailPreferences(path).save("ann", [])
     assert path.read_text() == text

@@ -16,7 +16,7 @@ from state.wire.notices import NoticeKind
 from webui.outbox.letters import KINDS
 
 
-class Wishes:
+class MailPreferences:
     """Everybody's, in one file; for many threads."""
 
     def __init__(self, path: Path) -> None:
@@ -41,8 +41,8 @@ class Wishes:
     def save(self, user: str, stopped: Collection[NoticeKind]) -> None:
         """`user` doesn't want these, and wants all others. LxcGpuError if that can't be kept."""
         with self._lock:
-            wishes = {**self._read(), user: frozenset(stopped) & KINDS.keys()}
-            lines = {u: sorted(kinds) for u, kinds in sorted(wishes.items()) if kinds}
+            chosen = {**self._read(), user: frozenset(stopped) & KINDS.keys()}
+            lines = {u: sorted(kinds) for u, kinds in sorted(chosen.items()) if kinds}
             try:
                 self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 files.write_file(self._path, json.dumps(lines, indent=0) + "\n", 0o600)

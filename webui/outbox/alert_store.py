@@ -10,7 +10,7 @@ from pathlib import Path
 
 from state import files
 from webui.outbox import alerts
-from webui.outbox.alerts import Kind, Known, Sight, Trouble
+from webui.outbox.alerts import AlertKind, Known, LookResult, ServerTrouble
 from webui.outbox.letters import Letter
 
 PAUSE = 600.0
@@ -18,7 +18,7 @@ PAUSE = 600.0
 
 
 @dataclass(frozen=True)
-class Said:
+class AlertLetter:
     """The newest letter to sysadmins: kept together with what it says, so neither is lost."""
 
     id: str
@@ -26,16 +26,16 @@ class Said:
     letter: Letter
 
 
-class Watch:
+class AlertStore:
     """What sysadmins know; one thread looks."""
 
     def __init__(self, path: Path, public_url: str) -> None:
         self._path, self._public_url = path, public_url
         self._known: Known | None = None
-        self.newest: Said | None = None
+        self.newest: AlertLetter | None = None
         """Who sends it may do so again: its id says that it was sent."""
 
-    def look(self, sight: Sight, servers: Collection[str], now: float) -> None:
+    def look(self, sight: LookResult, servers: Collection[str], now: float) -> None:
         """Take a look into account; `newest` is another letter then, if there is news.
 
         OSError if that can't be kept: then it is as if nobody had looked.
@@ -46,12 +46,12 @@ class Watch:
         known, news = alerts.after(before, sight, servers, now, quiet=quiet)
         if news:
             said = alerts.letter(news, self._public_url)
-            newest = Said(f"alert.{secrets.token_hex(8)}", now, said)
+            newest = AlertLetter(f"alert.{secrets.token_hex(8)}", now, said)
         if known.said != before.said or news:
             self._write(known, newest)
         self._known, self.newest = known, newest
 
-    def said(self) -> Collection[Trouble]:
+    def said(self) -> Collection[ServerTrouble]:
         """What sysadmins believe to be wrong."""
         if self._known is None:
             self._known = self._read()
@@ -62,17 +62,17 @@ class Watch:
         try:
             fields = json.loads(files.read_text(self._path) or "{}")
             said = {
-                Trouble(str(server), Kind(kind), str(place)): str(words)
+                ServerTrouble(str(server), AlertKind(kind), str(place)): str(words)
                 for server, kind, place, words in fields.get("said", [])
             }
             if newest := fields.get("newest"):
                 letter = Letter(str(newest["subject"]), str(newest["text"]))
-                self.newest = Said(str(newest["id"]), float(newest["at"]), letter)
+                self.newest = AlertLetter(str(newest["id"]), float(newest["at"]), letter)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return Known()
         return Known(said)
 
-    def _write(self, known: Known, newest: Said | None) -> None:
+    def _write(self, known: Known, newest: AlertLetter | None) -> None:
         said = [[t.server, t.kind, t.place, words] for t, words in sorted(known.said.items())]
         letter = None
         if newest is not None:
