@@ -93,13 +93,13 @@ WholeSeconds = Annotated[int, Field(gt=0, le=120)]
 Attribute = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9-]*$")]
 
 
-class Table(BaseModel):
+class Section(BaseModel):
     """What all tables share: frozen, unknown fields are errors, input never in messages."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
-class DirectoryConfig(Table):
+class DirectoryConfig(Section):
     """[directory]: where people log in, and who of them may."""
 
     servers: Annotated[tuple[LdapUrl, ...], Field(min_length=1)]
@@ -147,7 +147,7 @@ class DirectoryConfig(Table):
         return self
 
 
-class HistoryConfig(Table):
+class HistoryConfig(Section):
     """[history]: what the monitor keeps of who used what."""
 
     path: Path | None = None
@@ -158,7 +158,7 @@ class HistoryConfig(Table):
     """How long it is kept who used how much, in whole weeks."""
 
 
-class MailConfig(Table):
+class MailConfig(Section):
     """[mail]: the server that takes mail from us, and who gets word of the fleet."""
 
     host: Annotated[str, Field(pattern=r"^[A-Za-z0-9.:-]+$")]
@@ -196,7 +196,7 @@ class MailConfig(Table):
         return self.port or _PORTS[self.tls]
 
 
-class WebhookConfig(Table):
+class WebhookConfig(Section):
     """[webhook]: where sysadmins' chat program takes JSON with `text`."""
 
     url: WebhookUrl = ""
@@ -251,7 +251,7 @@ def _dn(text: str) -> str:
 GroupName = Annotated[str, Field(max_length=40, pattern="^[^;,|]+$"), AfterValidator(_group_name)]
 
 
-class UsageConfig(Table):
+class UsageConfig(Section):
     """[usage]: how past weeks are added up."""
 
     groups: Annotated[
@@ -260,7 +260,7 @@ class UsageConfig(Table):
     """Groups of the directory: what past weeks call them, and their DNs."""
 
 
-class WebConfig(Table):
+class WebConfig(Section):
     """The whole file."""
 
     listen: Annotated[str, AfterValidator(_listen)] = "127.0.0.1:8080"

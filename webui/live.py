@@ -23,7 +23,7 @@ LEAVING = 16
 so many, newcomers wait: threads are no more than that."""
 
 
-class Places:
+class LiveStreams:
     """How many pages may be live at a time."""
 
     def __init__(self, most: int) -> None:
@@ -76,20 +76,20 @@ class Places:
 class _Stream:
     """The events of one page. Closing it, at whatever moment, gives its place back."""
 
-    def __init__(self, events: Iterator[str], places: Places, address: str) -> None:
+    def __init__(self, events: Iterator[str], streams: LiveStreams, address: str) -> None:
         self.address = address
         self._events = events
-        self._places = places
+        self._streams = streams
 
     def __iter__(self) -> Iterator[str]:
         return self
 
     def __next__(self) -> str:
         event = next(self._events)
-        if not self._places.has(self):
+        if not self._streams.has(self):
             raise StopIteration
         return event
 
     def close(self) -> None:
         """Called by the web server when the page is gone or all is said."""
-        self._places.leave(self)
+        self._streams.leave(self)

@@ -17,8 +17,8 @@ from tests.integration.nginx import NGINX, behind_nginx, nginx
 from tests.integration.web import KEY, PEOPLE, Web, make_web
 from tests.patience import HANGS
 from webui.directory.throttle import SOURCE_PACE
-from webui.live import Places
-from webui.monitor.shown import watching
+from webui.live import LiveStreams
+from webui.monitor.shown import live_updates
 from webui.pages import monitor
 from webui.pages.monitor import MONITORS
 
@@ -51,8 +51,10 @@ def web(tmp_path, directory) -> Web:
 
 @pytest.fixture
 def monitored(tmp_path, monkeypatch) -> Web:
-    monkeypatch.setattr(monitor, "_places", Places(MONITORS))
-    monkeypatch.setattr(watching, "PULSE", watching.PACE + 0.5)  # to see soon that a browser left
+    monkeypatch.setattr(monitor, "_streams", LiveStreams(MONITORS))
+    monkeypatch.setattr(
+        live_updates, "PULSE", live_updates.PACE + 0.5
+    )  # to see soon that a browser left
     return make_monitored(tmp_path, 2)[0]
 
 

@@ -30,7 +30,7 @@ _OTHER_NAME = (62, 64)
 
 
 @dataclass(frozen=True)
-class Shown:
+class CertificateFacts:
     """What a certificate says."""
 
     names: tuple[str, ...]
@@ -89,7 +89,7 @@ def judged(one: Connections, config: DirectoryConfig, url: str) -> Iterator[Find
         )
 
 
-def read(certificate: x509.Certificate) -> Shown:
+def read(certificate: x509.Certificate) -> CertificateFacts:
     """What matters of a certificate. Pure."""
     names: list[str] = []
     try:
@@ -101,17 +101,17 @@ def read(certificate: x509.Certificate) -> Shown:
     common = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     names = names or [str(each.value) for each in common] or ["nobody"]
     begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    return Shown(tuple(names), certificate.issuer.rfc4514_string(), begins, ends)
+    return CertificateFacts(tuple(names), certificate.issuer.rfc4514_string(), begins, ends)
 
 
-def _read(der: bytes | None) -> Shown | None:
+def _read(der: bytes | None) -> CertificateFacts | None:
     try:
         return None if der is None else read(x509.load_der_x509_certificate(der))
     except ValueError:
         return None
 
 
-def soon(shown: Shown, url: str, now: float) -> Iterator[Finding]:
+def soon(shown: CertificateFacts, url: str, now: float) -> Iterator[Finding]:
     """Whether a certificate ends before long. Pure."""
     if shown.days(now) < SOON:
         yield area.note(
@@ -122,7 +122,7 @@ def soon(shown: Shown, url: str, now: float) -> Iterator[Finding]:
 
 
 def why_refused(
-    error: ssl.SSLCertVerificationError, shown: Shown | None, url: str, ca: Path | None
+    error: ssl.SSLCertVerificationError, shown: CertificateFacts | None, url: str, ca: Path | None
 ) -> tuple[str, str]:
     """Why a certificate is refused, and what to do. Pure."""
     scheme, host = urlsplit(url).scheme, urlsplit(url).hostname

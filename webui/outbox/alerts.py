@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from state.wire.server_load import FileSystem, ServerLoad
-from webui.monitor.heard.latest import Seen
+from webui.monitor.heard.latest import LastHeard
 from webui.outbox.letters import Letter
 from webui.servers.board import Phase, ServerStanding
 
@@ -88,7 +88,7 @@ class AlertNews:
 
 def look(
     servers: Collection[str],
-    seen: Mapping[str, Seen],
+    seen: Mapping[str, LastHeard],
     standings: Mapping[str, ServerStanding],
     said: Collection[ServerTrouble],
 ) -> LookResult:

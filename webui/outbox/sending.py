@@ -20,7 +20,7 @@ from state.wire.notices import MOST_TOLD, Notice
 from webui import background, events
 from webui.config import MailConfig, WebConfig
 from webui.events import Code
-from webui.monitor.heard.latest import Seen
+from webui.monitor.heard.latest import LastHeard
 from webui.outbox import alerts, plan, webhook
 from webui.outbox.alert_store import AlertLetter, AlertStore
 from webui.outbox.letter_store import LetterStatus, Message, Outbox, Way
@@ -50,7 +50,7 @@ class FleetAccess:
     state: Callable[[], State]
     addresses: Callable[[], Mapping[str, str] | None]
     """By user; None: not known yet."""
-    seen: Callable[[], Mapping[str, Seen]]
+    seen: Callable[[], Mapping[str, LastHeard]]
     standings: Callable[[], Mapping[str, ServerStanding]]
     tell: Callable[[str, Sequence[str]], None]
     """Tells a server, by name, which notices were accepted. LxcGpuError."""

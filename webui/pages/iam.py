@@ -70,7 +70,7 @@ Saved = TypeVar("Saved")
 
 
 @dataclass(frozen=True)
-class Trouble:
+class SaveProblem:
     """Why nothing was saved, and next to which field to say so."""
 
     title: str
@@ -221,7 +221,7 @@ def _page(name: str, login: str = "") -> UserPage:
     return user_page(reading.state, name, owner, history, parts.config.public_url, reports, login)
 
 
-def _render(page: UserPage, form: Form, problem: Trouble | None, removed: str = "") -> str:
+def _render(page: UserPage, form: Form, problem: SaveProblem | None, removed: str = "") -> str:
     reading = services().source.current()
     troubles = [card for card in cards(reading) if page.user and card.name in page.registered]
     own = failures_of(page.name, services().board.standings()) if page.user else {}
@@ -262,7 +262,7 @@ def _no_login() -> tuple[str, int]:
     return render_template("fault.html", status=404, title="Nobody is called that", text=text), 404
 
 
-def _trouble(error: LxcGpuError, form: Form) -> Trouble:
+def _trouble(error: LxcGpuError, form: Form) -> SaveProblem:
     lines = problem_lines(error)
     if isinstance(error, WrongLoginError) and not isinstance(error, ForeignLoginError):
         field = "password"
@@ -273,7 +273,7 @@ def _trouble(error: LxcGpuError, form: Form) -> Trouble:
     if lines:
         count = "a line" if len(lines) == 1 else f"{len(lines)} lines"
         message = f"There is a problem with {count} of your keys."
-        return Trouble(NOTHING_SAVED, message, error.hint, field, lines)
+        return SaveProblem(NOTHING_SAVED, message, error.hint, field, lines)
     sign = ""
     if isinstance(error, KeyTakenError | ProofError) or form.proof:
         parts = services()
@@ -281,7 +281,7 @@ def _trouble(error: LxcGpuError, form: Form) -> Trouble:
     title = "No answer." if isinstance(error, UnansweredError) else NOTHING_SAVED
     own = (error.name, error.login) if isinstance(error, OtherPageError) else None
     name = error.name if isinstance(error, NewNameError) else ""
-    return Trouble(title, error.message, error.hint, field, (), sign, own, name)
+    return SaveProblem(title, error.message, error.hint, field, (), sign, own, name)
 
 
 def _status(error: LxcGpuError) -> int:

@@ -17,7 +17,7 @@ from state.wire.messages import Report
 from state.wire.reserved import among, current, open_gpus, uuids
 from state.wire.server_load import GpuLoad, ServerLoad
 from webui.clone.source import Reading
-from webui.monitor.heard.latest import Seen
+from webui.monitor.heard.latest import LastHeard
 from webui.monitor.past.accounting import Usage
 from webui.monitor.past.ledger import MOST_USERS
 from webui.pages.families import PREFIX, Families, labels
@@ -52,7 +52,7 @@ def _fleet(parts: Services) -> Families:
     seen = parts.latest.all()
     standings = parts.board.standings()
     for name in sorted(seen.keys() | (reading.state.servers.keys() if reading else set())):
-        add_load(families, seen.get(name, Seen(name)))
+        add_load(families, seen.get(name, LastHeard(name)))
         standing = standings.get(name)
         if standing is not None:
             report = standing.report
@@ -72,7 +72,7 @@ def _reading(parts: Services) -> Reading | None:
         return None
 
 
-def add_load(families: Families, seen: Seen) -> None:
+def add_load(families: Families, seen: LastHeard) -> None:
     """One server's load, if it comes; else that it doesn't."""
     server, load, of = seen.server, seen.load, labels(server=seen.server)
     up = load is not None and seen.silent_since is None

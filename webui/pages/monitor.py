@@ -9,12 +9,12 @@ from flask.blueprints import BlueprintSetupState
 from jinja2 import Environment
 from markupsafe import Markup
 
-from webui.live import Places
+from webui.live import LiveStreams
 from webui.monitor.fortnight.calendars import TEMPLATE as CALENDARS
 from webui.monitor.fortnight.calendars import Calendars
-from webui.monitor.shown.choice import Choice, Order, choice, chosen
+from webui.monitor.shown.choice import Choice, SortOrder, choice, chosen
 from webui.monitor.shown.display import TEMPLATE, Display, Drawn, DrawnFleet
-from webui.monitor.shown.watching import PACE, Watcher, WholeCard, counted, events, is_open
+from webui.monitor.shown.live_updates import PACE, BrowserView, WholeCard, counted, events, is_open
 from webui.services import EXTENSION, Services, services, source_address
 
 monitor = Blueprint("monitor", __name__)
@@ -26,7 +26,7 @@ DISPLAY = "lxc-gpu-display"
 RESERVED = "lxc-gpu-calendars"
 """The same of its Calendars."""
 
-_places = Places(MONITORS)
+_streams = LiveStreams(MONITORS)
 
 
 @monitor.record_once
@@ -89,16 +89,16 @@ def live_reserved() -> Response:
 
 
 def _events(fleet: Callable[[float], DrawnFleet], pieces: str) -> Response:
-    watcher = Watcher(choice(request.args), _whole_card(current_app.jinja_env, pieces))
-    news = events(watcher, services().latest, lambda: fleet(PACE / 2))
-    return _places.stream(news, source_address())
+    view = BrowserView(choice(request.args), _whole_card(current_app.jinja_env, pieces))
+    news = events(view, services().latest, lambda: fleet(PACE / 2))
+    return _streams.stream(news, source_address())
 
 
 ORDERS = (
-    (Order.NAME, "name"),
-    (Order.FREE, "free GPUs"),
-    (Order.CPU, "CPU"),
-    (Order.GPU, "GPU use"),
+    (SortOrder.NAME, "name"),
+    (SortOrder.FREE, "free GPUs"),
+    (SortOrder.CPU, "CPU"),
+    (SortOrder.GPU, "GPU use"),
 )
 
 
@@ -141,5 +141,5 @@ def _whole_card(pages: Environment, pieces: str) -> WholeCard:
 
 def _query(wanted: Choice) -> dict[str, str]:
     fields = {"user": wanted.user, "text": wanted.text, "free": "1" if wanted.free else ""}
-    fields["sort"] = "" if wanted.order is Order.NAME else wanted.order.value
+    fields["sort"] = "" if wanted.order is SortOrder.NAME else wanted.order.value
     return {name: value for name, value in fields.items() if value}

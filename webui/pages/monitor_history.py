@@ -16,7 +16,7 @@ from webui.config import OTHERS
 from webui.monitor.past.belonging import Belonging
 from webui.monitor.past.records import Heard, Used
 from webui.monitor.past.weeks import week_of
-from webui.monitor.shown import table, usage
+from webui.monitor.shown import csv_export, usage
 from webui.monitor.shown.people import People
 from webui.services import services
 
@@ -33,7 +33,7 @@ _tables = BoundedSemaphore(TABLES)
 
 
 @dataclass(frozen=True)
-class Asked:
+class UsageQuery:
     """What the address asks for; empty: no matter."""
 
     week: str
@@ -104,14 +104,14 @@ def as_table() -> Response:
     lines = (filter(asked.lets, each) for each in parts.history.lines(weeks))
     grouped = request.args.get("by") == "group"
     texts = (
-        table.by_group(lines, asked.belonging, asked.group)
+        csv_export.by_group(lines, asked.belonging, asked.group)
         if grouped
-        else table.by_person(lines, people, asked.belonging)
+        else csv_export.by_person(lines, people, asked.belonging)
     )
     with ExitStack() as place:
         _take_place(place)
         first = "".join(islice(texts, 2))  # what can't be read is told before anything is sent
-        answer = Response(chain([first], texts), content_type=table.CONTENT_TYPE)
+        answer = Response(chain([first], texts), content_type=csv_export.CONTENT_TYPE)
         answer.call_on_close(place.pop_all().close)
     name = f"{'groups-' * grouped}{ALL if everything else asked.week}"
     answer.headers["Content-Disposition"] = f'attachment; filename="gpu-hours-{name}.csv"'
@@ -130,7 +130,7 @@ def _take_place(place: ExitStack) -> None:
     place.callback(_tables.release)
 
 
-def _lately(asked: Asked, known: tuple[str, ...]) -> Iterable[Used]:
+def _lately(asked: UsageQuery, known: tuple[str, ...]) -> Iterable[Used]:
     """The last weeks of one person or group; of everybody, nothing."""
     history = services().history
     if asked.user:
@@ -144,10 +144,10 @@ def this_week(now: float) -> str:
     return week_of(datetime.fromtimestamp(now, UTC).date().isoformat())
 
 
-def _asked(people: People, known: tuple[str, ...]) -> Asked:
+def _asked(people: People, known: tuple[str, ...]) -> UsageQuery:
     given, groups = request.args, services().config.usage.groups
     week = given.get("week", "")
-    return Asked(
+    return UsageQuery(
         week=week if week in known else (known[0] if known else ""),
         user=people.called(given.get("user", "").strip()[:LONGEST]),
         server=given.get("server", "").strip()[:LONGEST],

@@ -12,7 +12,7 @@ from state.wire.messages import LATEST
 from state.wire.reserved import reserved_gpus
 from state.wire.server_load import as_text, as_word
 from webui.clone.source import Reading
-from webui.monitor.heard.latest import Seen
+from webui.monitor.heard.latest import LastHeard
 from webui.pages.servers import cards
 from webui.servers.server_card import ServerCard
 from webui.services import services
@@ -32,18 +32,18 @@ def monitor_json() -> Response:
 
 
 def fleet_status(
-    reading: Reading, cards: Iterable[ServerCard], seen: Mapping[str, Seen], now: float
+    reading: Reading, cards: Iterable[ServerCard], seen: Mapping[str, LastHeard], now: float
 ) -> FleetStatus:
     """What `cards` say of the rounds and `seen` of the loads, as one. Pure."""
     return FleetStatus(
         at=now,
         revision=reading.revision,
-        servers=tuple(_server(card, seen.get(card.name, Seen(card.name))) for card in cards),
+        servers=tuple(_server(card, seen.get(card.name, LastHeard(card.name))) for card in cards),
         stale=as_text(reading.problem),
     )
 
 
-def _server(card: ServerCard, seen: Seen) -> ServerStatus:
+def _server(card: ServerCard, seen: LastHeard) -> ServerStatus:
     report, load = card.report, seen.load
     now = load if seen.silent_since is None else None
     unreachable = [line.text for line in card.lines] if card.since is not None else []

@@ -6,10 +6,10 @@ from itertools import repeat
 
 from flask import Response
 
-from webui.live import LEAVING, Places
+from webui.live import LEAVING, LiveStreams
 
 
-def enter(places: Places, address: str) -> Response:
+def enter(places: LiveStreams, address: str) -> Response:
     return places.stream(repeat("event"), address)
 
 
@@ -18,7 +18,7 @@ def goes_on(page: Response) -> bool:
 
 
 def test_the_address_that_has_most_loses_its_oldest():
-    places = Places(4)
+    places = LiveStreams(4)
     crowd = [enter(places, "crowd") for _ in range(3)]
     other = enter(places, "other")
     newcomer = enter(places, "newcomer")
@@ -28,7 +28,7 @@ def test_the_address_that_has_most_loses_its_oldest():
 
 def test_shares_become_equal_and_then_nobody_is_sent_away():
     """Else two crowds would take each other's places for ever."""
-    places = Places(6)
+    places = LiveStreams(6)
     first = [enter(places, "a") for _ in range(9)]
     assert [page.status_code for page in first] == [200] * 6 + [503] * 3
     second = [enter(places, "b") for _ in range(9)]
@@ -38,7 +38,7 @@ def test_shares_become_equal_and_then_nobody_is_sent_away():
 
 
 def test_threads_that_are_held_still_are_counted():
-    places = Places(100)
+    places = LiveStreams(100)
     crowd = [enter(places, "crowd") for _ in range(100)]
     others = [enter(places, f"other {n}") for n in range(LEAVING + 1)]
     assert [page.status_code for page in others] == [200] * LEAVING + [503]
@@ -47,7 +47,7 @@ def test_threads_that_are_held_still_are_counted():
 
 
 def test_a_place_is_given_back_once():
-    places = Places(1)
+    places = LiveStreams(1)
     page = enter(places, "a")
     page.close()
     page.close()

@@ -12,10 +12,10 @@ from state.model.resources import Reservations
 from state.wire.reserved import current, reserved_gpus
 from state.wire.server_load import ServerLoad
 from webui.clone.source import Reading
-from webui.monitor.fortnight.blocks import Fortnight, fortnight
 from webui.monitor.fortnight.days import Window
-from webui.monitor.heard.latest import Latest, Seen
-from webui.monitor.shown.cards import Card
+from webui.monitor.fortnight.drawing import Fortnight, fortnight
+from webui.monitor.heard.latest import LastHeard, Latest
+from webui.monitor.shown.cards import MonitorCard
 from webui.monitor.shown.choice import in_order
 from webui.monitor.shown.closed import Closed, closed_now, closed_times
 from webui.monitor.shown.display import Drawn, DrawnFleet, Part, part
@@ -46,14 +46,14 @@ class Calendar:
     """GPUs that nobody has reserved for now."""
 
     @property
-    def card(self) -> Card:
+    def card(self) -> MonitorCard:
         """The same, as one chooses by it."""
         lines = () if self.fortnight is None else self.fortnight.lines
         people = [line.person for line in lines if line.person]
         names = frozenset(text.casefold() for each in people for text in (each.user, each.name))
         models = [] if self.fortnight is None else [row.name for row in self.fortnight.rows]
         texts = "\n".join(sorted({text.casefold() for text in (self.server, *names, *models)}))
-        return Card(
+        return MonitorCard(
             self.server, self.phase, self.word, since=self.since, free=self.open,
             gpus=self.gpus, people=names, texts=texts,
         )  # fmt: skip
@@ -92,7 +92,7 @@ class Calendars:
             window = Window(now)
             cards = {}
             for name in sorted(reading.state.servers, key=in_order):
-                each = seen.get(name, Seen(name))
+                each = seen.get(name, LastHeard(name))
                 if _has_gpus(each):
                     cards[name] = self._one(each, reading, people, window)
             self._drawn = {name: self._drawn[name] for name in cards}
@@ -102,13 +102,13 @@ class Calendars:
 
     def server(self, name: str) -> Drawn | None:
         """One server as it is now; None if it has no GPUs, or is unknown. LxcGpuError as above."""
-        reading, seen = self._reading(), self._latest.all().get(name, Seen(name))
+        reading, seen = self._reading(), self._latest.all().get(name, LastHeard(name))
         if name not in reading.state.servers or not _has_gpus(seen):
             return None
         with self._lock:
             return self._one(seen, reading, People(reading.state), Window(self._clock()))
 
-    def _one(self, seen: Seen, reading: Reading, people: People, window: Window) -> Drawn:
+    def _one(self, seen: LastHeard, reading: Reading, people: People, window: Window) -> Drawn:
         load, now = seen.load, window.now
         known = None if load is None else (load.reservations, current(load, now), _which(load))
         closed = closed_times(reading.state, seen.server)
@@ -133,7 +133,7 @@ class Calendars:
 
 
 def calendar(
-    seen: Seen, closed: Sequence[Closed], rules: Reservations, people: People, window: Window
+    seen: LastHeard, closed: Sequence[Closed], rules: Reservations, people: People, window: Window
 ) -> Calendar:
     """What to draw of one server, which is closed now and then. Pure."""
     load, silent = seen.load, seen.silent_since
@@ -166,12 +166,12 @@ def calendar(
     )
 
 
-def _has_gpus(seen: Seen) -> bool:
+def _has_gpus(seen: LastHeard) -> bool:
     """Whether there are any, as far as is known."""
     return seen.load is None or bool(seen.load.gpus or seen.load.gpu_problem)
 
 
-def command(seen: Seen, rules: Reservations) -> str:
+def command(seen: LastHeard, rules: Reservations) -> str:
     """What anybody may type who is registered there; empty: nobody may reserve anything."""
     gpus = 0 if seen.load is None else len(seen.load.gpus)
     if not gpus or not rules.most:

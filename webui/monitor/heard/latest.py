@@ -12,7 +12,7 @@ from state.wire.server_load import ServerLoad
 
 
 @dataclass(frozen=True)
-class Seen:
+class LastHeard:
     """One server, as its `load` stream shows it."""
 
     server: str
@@ -34,18 +34,18 @@ class Latest:
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._seen: dict[str, Seen] = {}
+        self._seen: dict[str, LastHeard] = {}
         self._version = 0
         self._changed = Condition()
 
     def post(self, server: str, load: ServerLoad) -> None:
         """`server` said `load` now."""
-        self._put(Seen(server, load, self._clock()))
+        self._put(LastHeard(server, load, self._clock()))
 
     def silent(self, server: str, error: LxcGpuError) -> None:
         """Nothing comes from `server` any more, and why. Since when is kept until it speaks."""
         with self._changed:
-            before = self._seen.get(server, Seen(server))
+            before = self._seen.get(server, LastHeard(server))
             since = before.silent_since or before.heard or self._clock()
             self._put(replace(before, silent_since=since, why=error.message, hint=error.hint))
 
@@ -59,18 +59,18 @@ class Latest:
                 self._version += 1
                 self._changed.notify_all()
 
-    def all(self) -> Mapping[str, Seen]:
+    def all(self) -> Mapping[str, LastHeard]:
         """Every server that was asked, by name."""
         with self._changed:
             return dict(self._seen)
 
-    def wait(self, version: int, seconds: float) -> tuple[int, Mapping[str, Seen]]:
+    def wait(self, version: int, seconds: float) -> tuple[int, Mapping[str, LastHeard]]:
         """All, as soon as anything is newer than `version`, or after `seconds` as it is."""
         with self._changed:
             self._changed.wait_for(lambda: self._version > version, seconds)
             return self._version, dict(self._seen)
 
-    def _put(self, seen: Seen) -> None:
+    def _put(self, seen: LastHeard) -> None:
         with self._changed:
             self._version += 1
             self._seen[seen.server] = replace(seen, version=self._version)

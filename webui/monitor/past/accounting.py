@@ -69,7 +69,7 @@ class Levels:
 
 
 @dataclass(frozen=True)
-class Step:
+class LoadStep:
     """The time from one load of a server to its next one."""
 
     levels: Levels
@@ -83,7 +83,7 @@ def patience(load: ServerLoad) -> float:
     return min(max(3 * load.interval, SHORTEST_PATIENCE), LONGEST_PATIENCE)
 
 
-def step(before: float, at: float, load: ServerLoad) -> Step | None:
+def step(before: float, at: float, load: ServerLoad) -> LoadStep | None:
     """What happened from `before`, when the previous load came, to `at`, when `load` came.
 
     Both in seconds by our clock. None if so much lies between that it is a gap.
@@ -101,7 +101,7 @@ def step(before: float, at: float, load: ServerLoad) -> Step | None:
             users[each.user] += usage
     for user, holds in _reserved(load):
         users[user] += Usage(reserved=seconds, unused=0.0 if holds else seconds)
-    return Step(_levels(load, seconds), seconds * len(load.gpus), dict(users))
+    return LoadStep(_levels(load, seconds), seconds * len(load.gpus), dict(users))
 
 
 def _held(gpu: GpuLoad, seconds: float) -> list[tuple[str, Usage]]:

@@ -9,7 +9,7 @@ from threading import Lock
 
 from state.wire.server_load import ServerLoad
 from webui.config import OTHERS
-from webui.monitor.past.accounting import Levels, Step, Usage, step
+from webui.monitor.past.accounting import Levels, LoadStep, Usage, step
 from webui.monitor.past.minutes import MINUTE, Minutes
 
 MOST_USERS = 1000
@@ -110,7 +110,7 @@ class Ledger:
         with self._lock:
             return {server: dict(groups) for server, groups in self._group_totals.items()}
 
-    def _count(self, server: str, taken: Step, at: float) -> None:
+    def _count(self, server: str, taken: LoadStep, at: float) -> None:
         day, minute = day_of(at), int(at // MINUTE)
         self._ring(server).add(minute, taken.levels)
         self._unwritten.add(
@@ -121,7 +121,7 @@ class Ledger:
             )
         )
 
-    def _few(self, server: str, day: str, taken: Step) -> list[tuple[str, Usage]]:
+    def _few(self, server: str, day: str, taken: LoadStep) -> list[tuple[str, Usage]]:
         """The users who count: the first `MOST_USERS` of the day."""
         if self._named.get(server, ("", set()))[0] != day:
             self._named[server] = (day, set())

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from state.sizes import size
 from state.wire.reserved import open_gpus
 from state.wire.server_load import FileSystem, IdleContainer, ServerLoad
-from webui.monitor.heard.latest import Seen
+from webui.monitor.heard.latest import LastHeard
 from webui.monitor.shown.amounts import NEARLY_FULL, Bar, memory_bar, part, ranges
 from webui.monitor.shown.closed import Closed
 from webui.monitor.shown.gpu_rows import GpuGroup, gpu_memory, groups, held
-from webui.monitor.shown.people import People, Person
+from webui.monitor.shown.people import NamedPerson, People
 from webui.servers.server_card import Remark, clock_lines
 from webui.words import clock, lasting
 
@@ -27,7 +27,7 @@ MOST_USERS = 25
 class UserRow:
     """What one person takes of a server."""
 
-    person: Person
+    person: NamedPerson
     cpus: str
     memory: str
     gpu_memory: str
@@ -39,7 +39,7 @@ class UserRow:
 class IdleRow:
     """A container that nobody uses."""
 
-    person: Person
+    person: NamedPerson
     since: float
 
 
@@ -52,7 +52,7 @@ class Disk:
 
 
 @dataclass(frozen=True)
-class Numbers:
+class Figures:
     """What a load says, for a card."""
 
     cpu: Bar
@@ -73,7 +73,7 @@ class Numbers:
 
 
 @dataclass(frozen=True)
-class Card:
+class MonitorCard:
     """One server."""
 
     server: str
@@ -84,7 +84,7 @@ class Card:
     notes: tuple[Remark, ...] = ()
     since: float | None = None
     """Silent: since when."""
-    numbers: Numbers | None = None
+    numbers: Figures | None = None
     """None: nothing was ever heard."""
     free: int = 0
     """GPUs that whoever comes now may take."""
@@ -108,7 +108,7 @@ class Card:
         return self.since is not None
 
 
-def card(seen: Seen, people: People, now: float, closed: Closed | None = None) -> Card:
+def card(seen: LastHeard, people: People, now: float, closed: Closed | None = None) -> MonitorCard:
     """What to show of one server; `closed`: its containers are shut down, and why."""
     load = seen.load
     silent = seen.silent_since is not None
@@ -118,13 +118,15 @@ def card(seen: Seen, people: People, now: float, closed: Closed | None = None) -
         )
         word = "never heard" if silent else "not heard yet"
         phase = "never" if silent else "waiting"
-        return Card(seen.server, phase, word, notes, seen.silent_since, texts=seen.server.lower())
+        return MonitorCard(
+            seen.server, phase, word, notes, seen.silent_since, texts=seen.server.lower()
+        )
     persons = [people.named(name) for name in sorted(_users(load))]
     names = {text.casefold() for each in persons for text in (each.user, each.name)}
     shown = {seen.server, *names, *(gpu.name for gpu in load.gpus)}
     phase, word = ("silent", "silent") if silent else _word(load, closed)
     usable = () if silent or closed else open_gpus(load)
-    return Card(
+    return MonitorCard(
         server=seen.server,
         phase=phase,
         word=word,
@@ -163,7 +165,7 @@ def _closed_note(closed: Closed | None, now: float) -> Iterable[Remark]:
         yield Remark(f"Closed until {clock(closed.ends, now)}", closed.text)
 
 
-def _notes(seen: Seen, load: ServerLoad, now: float) -> Iterable[Remark]:
+def _notes(seen: LastHeard, load: ServerLoad, now: float) -> Iterable[Remark]:
     if seen.silent_since is not None:
         heard = "" if seen.heard is None else lasting(seen.heard, now)
         yield Remark("Silent", f"{seen.why} The numbers below are {heard} old.".strip(), seen.hint)
@@ -186,11 +188,11 @@ def _notes(seen: Seen, load: ServerLoad, now: float) -> Iterable[Remark]:
             yield Remark(f"{each.mounted} is nearly full", f"{size(each.available)} are left.")
 
 
-def _numbers(load: ServerLoad, people: People) -> Numbers:
+def _numbers(load: ServerLoad, people: People) -> Figures:
     cpu, memory = load.cpu, load.memory
     heat = "" if cpu.temperature is None else f", {cpu.temperature:.0f} °C"
     swap = part(memory.swap_used, memory.swap_total) if memory.swap_total else ""
-    return Numbers(
+    return Figures(
         cpu=Bar(cpu.percent, f"{cpu.percent:.0f} %", cpu.percent > NEARLY_FULL),
         cpu_more=f"of {cpu.cpus} core{'s' * (cpu.cpus != 1)}{heat}",
         memory=memory_bar(memory.used, memory.total),

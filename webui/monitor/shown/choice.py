@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from webui.monitor.shown.cards import Card
+from webui.monitor.shown.cards import MonitorCard
 
 LONGEST = 100
 """Letters of a word that is searched for."""
 
 
-class Order(StrEnum):
+class SortOrder(StrEnum):
     """What comes first."""
 
     NAME = "name"
@@ -32,7 +32,7 @@ class Choice:
     """Only servers where this person runs something: a login, or a part of the full name."""
     text: str = ""
     """Only servers with this in their name, or in that of a GPU or a person."""
-    order: Order = Order.NAME
+    order: SortOrder = SortOrder.NAME
 
     @property
     def everything(self) -> bool:
@@ -46,10 +46,10 @@ def choice(words: Mapping[str, str]) -> Choice:
     text = words.get("text", "").strip()[:LONGEST]
     order = words.get("sort", "")
     free = words.get("free", "") not in ("", "0")
-    return Choice(free, user, text, Order(order) if order in set(Order) else Order.NAME)
+    return Choice(free, user, text, SortOrder(order) if order in set(SortOrder) else SortOrder.NAME)
 
 
-def chosen(cards: Iterable[Card], wanted: Choice) -> tuple[Card, ...]:
+def chosen(cards: Iterable[MonitorCard], wanted: Choice) -> tuple[MonitorCard, ...]:
     """Those of `cards` that are asked for, in order; what isn't known comes last.
 
     Those of the same rank stay as they are given: by name.
@@ -64,7 +64,7 @@ def in_order(name: str) -> tuple[tuple[int, int, str], ...]:
     return tuple((0, int(p), "") if p.isdigit() else (1, 0, p) for p in parts)
 
 
-def _fits(card: Card, wanted: Choice) -> bool:
+def _fits(card: MonitorCard, wanted: Choice) -> bool:
     user, text = wanted.user.casefold(), wanted.text.casefold()
     return (
         (not wanted.free or card.free > 0)
@@ -78,11 +78,11 @@ def _part(user: str, name: str) -> bool:
     return f" {user} " in f" {name} "
 
 
-def _place(card: Card, order: Order) -> float:
-    if order is Order.FREE:
+def _place(card: MonitorCard, order: SortOrder) -> float:
+    if order is SortOrder.FREE:
         return -card.free
-    if order is Order.CPU:
+    if order is SortOrder.CPU:
         return 1 if card.cpu is None else -card.cpu
-    if order is Order.GPU:
+    if order is SortOrder.GPU:
         return 1 if card.gpu is None else -card.gpu
     return 0

@@ -16,9 +16,9 @@ from jinja2 import Environment
 
 from state.errors import LxcGpuError
 from webui.clone.source import Reading
-from webui.monitor.heard.latest import Latest, Seen
+from webui.monitor.heard.latest import LastHeard, Latest
 from webui.monitor.past.records import Point
-from webui.monitor.shown.cards import Card, card
+from webui.monitor.shown.cards import MonitorCard, card
 from webui.monitor.shown.choice import in_order
 from webui.monitor.shown.closed import closed_now, closed_times
 from webui.monitor.shown.people import People
@@ -54,7 +54,7 @@ class Part:
 class Drawn:
     """One server's card."""
 
-    card: Card
+    card: MonitorCard
     parts: tuple[Part, ...]
     """What it does, more of that, its plots."""
 
@@ -68,7 +68,7 @@ class Summary:
     """Of servers that aren't silent."""
     free: tuple[tuple[str, int], ...]
     """Servers with free GPUs, the most first, and how many."""
-    silent: tuple[Card, ...]
+    silent: tuple[MonitorCard, ...]
     kept: int = 0
     """GPUs that do nothing, and are reserved."""
 
@@ -126,7 +126,7 @@ class Display:
             now = self._clock()
             self._draw_plots(frozenset(reading.state.servers), now)
             cards = {
-                name: self._one(seen.get(name, Seen(name)), reading, people, now)
+                name: self._one(seen.get(name, LastHeard(name)), reading, people, now)
                 for name in sorted(reading.state.servers, key=in_order)
             }
             self._drawn = {name: self._drawn[name] for name in cards}
@@ -135,7 +135,7 @@ class Display:
             self._fleet = DrawnFleet(cards, words, now)
             return self._fleet
 
-    def _one(self, seen: Seen, reading: Reading, people: People, now: float) -> Drawn:
+    def _one(self, seen: LastHeard, reading: Reading, people: People, now: float) -> Drawn:
         plots = self._plots[seen.server]
         age = int(now // AGEING) if seen.silent_since is not None else 0
         key = (seen.version, reading.revision, age, plots)
@@ -161,7 +161,7 @@ class Display:
             html = self._macro("lately")([each for each in shown if each.plots])
             self._plots[server] = part(f"lately-{server}", html)
 
-    def _part(self, macro: str, shown: Card) -> Part:
+    def _part(self, macro: str, shown: MonitorCard) -> Part:
         return part(f"{macro}-{shown.server}", self._macro(macro)(shown))
 
     def _macro(self, name: str) -> Callable[[object], str]:
@@ -175,7 +175,7 @@ def part(name: str, html: str) -> Part:
     return Part(name, text, json.dumps(text, ensure_ascii=False))
 
 
-def _summary(cards: Sequence[Card]) -> Summary:
+def _summary(cards: Sequence[MonitorCard]) -> Summary:
     free = [(each.server, each.free) for each in cards if each.free]
     return Summary(
         servers=len(cards),

@@ -10,7 +10,7 @@ from state.sizes import size
 from state.wire.reserved import current, uuids
 from state.wire.server_load import GpuLoad, ReservedGpus, ServerLoad
 from webui.monitor.shown.amounts import Bar, memory_bar, share_of
-from webui.monitor.shown.people import People, Person
+from webui.monitor.shown.people import NamedPerson, People
 from webui.words import clock
 
 MOST_HOLDERS = 20
@@ -23,7 +23,7 @@ MOST_BOOKED = 7
 class Holder:
     """Somebody who holds a GPU."""
 
-    person: Person
+    person: NamedPerson
     memory: str
     """How much of its memory; empty if the driver doesn't say."""
 
@@ -32,13 +32,13 @@ class Holder:
 class Booked:
     """That somebody has reserved a GPU now, or an instance of it."""
 
-    person: Person
+    person: NamedPerson
     part: str
     """The instance (MIG); empty: the whole GPU."""
     ends: float
     until: str
     unused_since: float | None
-    intruders: tuple[Person, ...]
+    intruders: tuple[NamedPerson, ...]
     """Who holds it all the same."""
 
 

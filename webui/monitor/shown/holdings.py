@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from state.sizes import size
 from state.wire.reserved import open_gpus
 from state.wire.server_load import ServerLoad
-from webui.monitor.heard.latest import Seen
+from webui.monitor.heard.latest import LastHeard
 from webui.monitor.shown.amounts import ranges
 from webui.monitor.shown.closed import Closed
 from webui.monitor.shown.gpu_rows import gpu_memory, held
@@ -44,13 +44,13 @@ class Glance:
     silent_since: float | None
 
 
-def holdings(user: str, seen: Iterable[Seen]) -> tuple[Holding, ...]:
+def holdings(user: str, seen: Iterable[LastHeard]) -> tuple[Holding, ...]:
     """What `user` holds, server by server; servers on which nothing runs for them are left out."""
     found = (_holding(user, each, each.load) for each in seen if each.load is not None)
     return tuple(each for each in found if each is not None)
 
 
-def glance(seen: Seen | None, closed: Closed | None = None) -> Glance | None:
+def glance(seen: LastHeard | None, closed: Closed | None = None) -> Glance | None:
     """What to say of a server beside the rest; None while nothing was ever heard of it.
 
     `closed`: its containers are shut down, so that no GPU is free for anybody.
@@ -74,7 +74,7 @@ def glance(seen: Seen | None, closed: Closed | None = None) -> Glance | None:
     )
 
 
-def _holding(user: str, seen: Seen, load: ServerLoad) -> Holding | None:
+def _holding(user: str, seen: LastHeard, load: ServerLoad) -> Holding | None:
     running = next((each for each in load.users if each.user == user), None)
     idle = next((each.since for each in load.idle if each.user == user), None)
     stopped = next((each.since for each in load.stopped_idle if each.user == user), None)

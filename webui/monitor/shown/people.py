@@ -10,7 +10,7 @@ from state.wire.server_load import SYSTEM
 
 
 @dataclass(frozen=True)
-class Person:
+class NamedPerson:
     """Somebody."""
 
     user: str
@@ -28,12 +28,12 @@ class People:
         self._former: Mapping[str, User] = state.former
         self._users: Mapping[str, User] = state.users
 
-    def named(self, user: str) -> Person:
+    def named(self, user: str) -> NamedPerson:
         """The person whom a server calls `user`."""
         found = self._users.get(user) or self._former.get(user)
         if found is not None:
-            return Person(user, found.name, True)
-        return Person(user, "the system" if user == SYSTEM else user, False)
+            return NamedPerson(user, found.name, True)
+        return NamedPerson(user, "the system" if user == SYSTEM else user, False)
 
     def called(self, word: str) -> str:
         """The user whose name, login or full name `word` is; `word` itself if there is none."""

@@ -15,7 +15,7 @@ from webui.monitor.past.belonging import Belonging
 from webui.monitor.past.records import Heard, Used
 from webui.monitor.past.weeks import days_of
 from webui.monitor.shown.amounts import Bar, share_of
-from webui.monitor.shown.people import People, Person
+from webui.monitor.shown.people import NamedPerson, People
 
 WEEK_HOURS = 168.0
 
@@ -40,7 +40,7 @@ class Sum:
 
 
 @dataclass(frozen=True)
-class Row:
+class UsageRow:
     """One line of a table."""
 
     key: str
@@ -48,7 +48,7 @@ class Row:
     sum: Sum
     bar: Bar
     """GPU-hours: of a person or group against all that were held, else against the longest bar."""
-    person: Person | None = None
+    person: NamedPerson | None = None
     people: int = 0
     """Of a group: who used something."""
     share: str = ""
@@ -64,19 +64,19 @@ def added(used: Iterable[Used]) -> Sum:
     return Sum(*map(sum, zip(*map(_hours, used), strict=True)))
 
 
-def by_person(used: Iterable[Used], people: People, held: float) -> tuple[Row, ...]:
+def by_person(used: Iterable[Used], people: People, held: float) -> tuple[UsageRow, ...]:
     """A row for each person, by their names, with the share of the `held` GPU-hours.
 
     What is nobody's is left out.
     """
     sums = _sums((each for each in used if each.user != SYSTEM), lambda each: each.user)
-    rows = (_part(Row(user, sums[user], _NONE, people.named(user)), held) for user in sums)
+    rows = (_part(UsageRow(user, sums[user], _NONE, people.named(user)), held) for user in sums)
     return tuple(sorted(rows, key=lambda row: (_name(row).casefold(), row.key)))
 
 
 def by_group(
     used: Iterable[Used], belonging: Belonging, groups: Collection[str], held: float
-) -> tuple[Row, ...]:
+) -> tuple[UsageRow, ...]:
     """A row for each group, by their names, others last; `groups` stand there without use, too.
 
     Somebody in several groups counts in each, so they may come to more than is `held`.
@@ -86,34 +86,34 @@ def by_group(
         for name in belonging.counted(each):
             lines.setdefault(name, []).append(each)
     rows = (
-        _part(Row(name, added(of), _NONE, people=len({each.user for each in of})), held)
+        _part(UsageRow(name, added(of), _NONE, people=len({each.user for each in of})), held)
         for name, of in lines.items()
     )
     return tuple(sorted(rows, key=lambda row: (row.key == OTHERS, row.key.casefold())))
 
 
-def by_week(used: Iterable[Used]) -> tuple[Row, ...]:
+def by_week(used: Iterable[Used]) -> tuple[UsageRow, ...]:
     """A row for each week, the newest first."""
     sums = _sums(used, lambda each: each.week)
-    rows = _rows(sums, lambda week: Row(week, sums[week], _NONE))
+    rows = _rows(sums, lambda week: UsageRow(week, sums[week], _NONE))
     return tuple(sorted(rows, key=lambda row: row.key, reverse=True))
 
 
 def by_server(
     used: Iterable[Used], heard: Iterable[Heard], week: str, now: float
-) -> tuple[Row, ...]:
+) -> tuple[UsageRow, ...]:
     """A row for each server that was heard in `week`, with how much of it was."""
     sums = _sums(used, lambda each: each.server)
     there = {each.server: each for each in heard}
     most = hours_so_far(week, now)
 
-    def row(server: str) -> Row:
+    def row(server: str) -> UsageRow:
         of = there.get(server)
         total = sums.get(server, Sum())
         hours, gpu_hours = (of.hours, of.gpu_hours) if of else (0.0, 0.0)
         heard_of = share_of(hours, most)
         held = Bar(share_of(total.gpu, gpu_hours), f"{share_of(total.gpu, gpu_hours):.0f} %")
-        return Row(
+        return UsageRow(
             server, total, _NONE, None,
             heard=Bar(heard_of, f"{heard_of:.0f} %"), held=held if gpu_hours else None,
         )  # fmt: skip
@@ -163,17 +163,17 @@ def _sums(used: Iterable[Used], key: Callable[[Used], str]) -> dict[str, Sum]:
     return {name: added(lines) for name, lines in found.items()}
 
 
-def _name(row: Row) -> str:
+def _name(row: UsageRow) -> str:
     return row.person.name if row.person else row.key
 
 
-def _part(row: Row, held: float) -> Row:
+def _part(row: UsageRow, held: float) -> UsageRow:
     """`row`, drawn as a share of all `held` GPU-hours."""
     bar = Bar(share_of(row.sum.gpu, held), f"{row.sum.gpu:.1f}")
     return replace(row, bar=bar, share=share_in_words(row.sum.gpu, held))
 
 
-def _rows(keys: Iterable[str], row: Callable[[str], Row]) -> tuple[Row, ...]:
+def _rows(keys: Iterable[str], row: Callable[[str], UsageRow]) -> tuple[UsageRow, ...]:
     """A row for each key, with a bar against the longest."""
     rows = [row(key) for key in keys]
     most = max((each.sum.gpu for each in rows), default=0.0)

@@ -9,7 +9,7 @@ import pytest
 from state.wire.messages import Failure, Report
 from state.wire.server_load import CpuLoad, DriverVersions, FileSystem, MemoryLoad, ServerLoad
 from tests.unit.webui.outbox.fleet import NOW
-from webui.monitor.heard.latest import Seen
+from webui.monitor.heard.latest import LastHeard
 from webui.outbox import alerts
 from webui.outbox.alert_store import AlertStore
 from webui.outbox.alerts import LASTS, AlertKind, Known, ServerTrouble
@@ -19,15 +19,15 @@ SERVERS = ("gpu17", "gpu18")
 MINUTE = 60.0
 
 
-def heard(server: str = "gpu17", *, full: float = 0.5, loaded: str = "550.1") -> Seen:
+def heard(server: str = "gpu17", *, full: float = 0.5, loaded: str = "550.1") -> LastHeard:
     disk = FileSystem("/SSD", 1000, int(1000 * (1 - full)))
     load = ServerLoad(server, NOW, 5, CpuLoad(1, 4), MemoryLoad(2, 1),
                       DriverVersions(loaded, "550.1"), file_systems=(disk,))  # fmt: skip
-    return Seen(server, load, NOW)
+    return LastHeard(server, load, NOW)
 
 
-def silent(server: str = "gpu17") -> Seen:
-    return Seen(server, heard(server).load, NOW, NOW, f"{server} doesn't answer.")
+def silent(server: str = "gpu17") -> LastHeard:
+    return LastHeard(server, heard(server).load, NOW, NOW, f"{server} doesn't answer.")
 
 
 def round_of(server: str = "gpu17", *failures: Failure, suspended: str = "") -> ServerStanding:
@@ -136,7 +136,9 @@ def test_a_disk_that_was_taken_out_is_full_no_more(story: Story) -> None:
     gone = heard()
     other = FileSystem("/", 1000, 500)
     load = ServerLoad(**{**vars(gone.load), "file_systems": (other,)})
-    assert story.go_on(60, [Seen("gpu17", load, NOW)]) == ["gpu17: the disk at /SSD has room again"]
+    assert story.go_on(60, [LastHeard("gpu17", load, NOW)]) == [
+        "gpu17: the disk at /SSD has room again"
+    ]
 
 
 def test_a_server_that_left_the_fleet_is_said_no_more(story: Story) -> None:
@@ -160,7 +162,7 @@ def test_a_damaged_file_only_has_things_said_again(story: Story) -> None:
 
 
 def test_hostile_words_of_a_server_are_words_only(story: Story) -> None:
-    evil = Seen("gpu17", ServerLoad(
+    evil = LastHeard("gpu17", ServerLoad(
         "gpu17", NOW, 5, CpuLoad(1, 4), MemoryLoad(2, 1), DriverVersions("a\u2028<b>", "1"),
         file_systems=(FileSystem("/\u202ehttp://evil", 100, 1),)), NOW)  # fmt: skip
     story.go_on(60, [evil])
@@ -174,7 +176,7 @@ def test_a_stolen_server_writes_no_sentence_to_sysadmins(story: Story) -> None:
     word = "/urgent password evil.example"
     load = ServerLoad("gpu18", NOW, 5, CpuLoad(1, 4), MemoryLoad(2, 1), DriverVersions(word, "1"),
                       file_systems=(FileSystem(word, 100, 1),))  # fmt: skip
-    seen = [Seen("gpu17", None, NOW, NOW, evil), Seen("gpu18", load, NOW)]
+    seen = [LastHeard("gpu17", None, NOW, NOW, evil), LastHeard("gpu18", load, NOW)]
     report = Report("gpu18", "1" * 40, NOW, 1, refused=evil)
     refusing = ServerStanding(
         NudgeOutcome("gpu18", Phase.CONVERGED, evil, report=report), report, NOW
@@ -199,9 +201,9 @@ def test_a_server_that_makes_troubles_up_writes_no_flood(story: Story) -> None:
     for number in range(120):
         disks = tuple(FileSystem(f"/d{n}", 1000, 1) for n in range(number, number + 20))
         load = ServerLoad(**{**vars(gone.load), "file_systems": disks})
-        letters += len(story.go_on(1, [Seen("gpu17", load, NOW)]))
+        letters += len(story.go_on(1, [LastHeard("gpu17", load, NOW)]))
     assert 8 <= letters <= 12
-    quiet = [Seen("gpu17", None, NOW), silent("gpu18")]
+    quiet = [LastHeard("gpu17", None, NOW), silent("gpu18")]
     assert len(story.go_on(15, quiet)) == 1
     assert "gpu18 is silent" in story.watch.newest.letter.text
 

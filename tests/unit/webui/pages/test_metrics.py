@@ -28,7 +28,7 @@ from state.wire.server_load import (
     encode,
 )
 from tests.unit.webui.monitor.small_loads import GIB, gpu, load
-from webui.monitor.heard.latest import Latest, Seen
+from webui.monitor.heard.latest import LastHeard, Latest
 from webui.monitor.past.accounting import Usage
 from webui.pages.families import COUNTERS, GAUGES, PREFIX, Families
 from webui.pages.metrics import add_load, add_report, add_totals
@@ -67,7 +67,7 @@ def everything(families: Families) -> None:
     """All names, with values."""
     families.add("state_readable", True)
     families.add("history_kept", True)
-    add_load(families, Seen("gpu17", rich(), NOW))
+    add_load(families, LastHeard("gpu17", rich(), NOW))
     report = Report("gpu17", "abcdef0123456789", NOW, 0.4)
     add_report(
         families,
@@ -130,7 +130,9 @@ def test_reservations_are_numbers_by_server_whoever_has_how_many():
         ReservedGpus("b", "dora", ("GPU-2",), NOW - 9, NOW + 9, NOW - 5, ("eve",)),
     )
     families = Families()
-    add_load(families, Seen("gpu17", replace(mine, reservations=(*now, *reservations[1:])), NOW))
+    add_load(
+        families, LastHeard("gpu17", replace(mine, reservations=(*now, *reservations[1:])), NOW)
+    )
     got = values(families)
     assert got["gpus_free", "gpu17"] == 2
     assert got["gpus_free_unreserved", "gpu17"] == 1
@@ -139,7 +141,7 @@ def test_reservations_are_numbers_by_server_whoever_has_how_many():
     assert got["gpus_reserved_intruded", "gpu17"] == 1
     assert got["reservations", "gpu17"] == 501
     few = Families()
-    add_load(few, Seen("gpu17", mine, NOW))
+    add_load(few, LastHeard("gpu17", mine, NOW))
     assert len(values(few)) == len(got)
 
 
@@ -165,7 +167,7 @@ def test_a_silent_server_has_none_of_what_it_said_last():
 
 def test_a_server_that_was_never_heard():
     families = Families()
-    add_load(families, Seen("gpu18"))
+    add_load(families, LastHeard("gpu18"))
     never = ServerStanding(NudgeOutcome("gpu18", Phase.UNREACHABLE, "refuses connections"))
     add_report(families, "gpu18", never, None)
     assert values(families) == {("server_up", "gpu18"): 0, ("server_converged", "gpu18"): 0}
@@ -227,7 +229,7 @@ def test_hostile_names_break_nothing(name):
         gpu_problem=GpuProblem(name, name),
     )
     families = Families()
-    add_load(families, Seen("gpu17", decode(encode(said).encode()), NOW))
+    add_load(families, LastHeard("gpu17", decode(encode(said).encode()), NOW))
     got = values(families)
     assert got["user_busy_cpus", "gpu17", name] == 1
     assert got["server_up", "gpu17"] == 1

@@ -7,7 +7,7 @@ import pytest
 from state.model.resources import Reservations
 from tests.unit.webui.monitor.small_loads import gpu, load
 from webui.monitor.fortnight.calendars import command
-from webui.monitor.heard.latest import Seen
+from webui.monitor.heard.latest import LastHeard
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,6 @@ from webui.monitor.heard.latest import Seen
     ],
 )
 def test_the_command_below_a_drawing_is_one_that_the_rules_allow(gpus, rules, words):
-    seen = Seen("gpu17", load("gpu17", *map(gpu, range(gpus))))
+    seen = LastHeard("gpu17", load("gpu17", *map(gpu, range(gpus))))
     wanted = f"ssh gpu17-manage reserve {words}" if words else ""
     assert command(seen, Reservations.model_validate(rules)) == wanted

@@ -22,10 +22,10 @@ from state.wire.server_load import (
 from tests.patience import cpu_seconds
 from tests.unit.state.state_files import state
 from tests.unit.webui.monitor.small_loads import GIB, gpu, load
-from webui.monitor.heard.latest import Seen
+from webui.monitor.heard.latest import LastHeard
 from webui.monitor.shown.amounts import part, ranges
-from webui.monitor.shown.cards import Card, card
-from webui.monitor.shown.choice import Choice, Order, choice, chosen, in_order
+from webui.monitor.shown.cards import MonitorCard, card
+from webui.monitor.shown.choice import Choice, SortOrder, choice, chosen, in_order
 from webui.monitor.shown.closed import Closed, closed_now, closed_times
 from webui.monitor.shown.gpu_rows import short_name
 from webui.monitor.shown.holdings import glance, holdings
@@ -37,8 +37,8 @@ PEOPLE = People(state())
 FULL_NAME = state().users["lqchen"].name
 
 
-def shown(given, heard: float = NOW, **more) -> Card:
-    return card(Seen(given.server, replace(given, at=heard), heard, **more), PEOPLE, NOW)
+def shown(given, heard: float = NOW, **more) -> MonitorCard:
+    return card(LastHeard(given.server, replace(given, at=heard), heard, **more), PEOPLE, NOW)
 
 
 def test_a_server_that_makes_names_up_is_drawn_at_once():
@@ -95,9 +95,9 @@ def test_a_reserved_gpu_is_said_to_be_somebody_s_and_free_for_nobody_else():
     assert (second.booked[0].unused_since, second.booked[0].intruders) == (NOW - 60, ())
     assert third.booked == ()
     assert (found.word, found.free, found.kept) == ("1 of 3 free", 1, 1)
-    assert glance(Seen("gpu17", replace(busy, at=NOW), NOW)).gpus == "1 of 3 GPUs free"
+    assert glance(LastHeard("gpu17", replace(busy, at=NOW), NOW)).gpus == "1 of 3 GPUs free"
     over = replace(busy, at=NOW + 3600, reservations=busy.reservations[:1])
-    assert glance(Seen("gpu17", over, NOW)).gpus == "2 of 3 GPUs free"
+    assert glance(LastHeard("gpu17", over, NOW)).gpus == "2 of 3 GPUs free"
 
 
 def test_a_closed_server_has_no_free_gpu_and_says_why():
@@ -121,10 +121,10 @@ def test_a_closed_server_has_no_free_gpu_and_says_why():
     assert closed_now(times, begins - 1) is None
     assert closed_now(times, begins + 4 * 3600) is None
     given = load("gpu17", gpu(0, busy=0.0))
-    found = card(Seen("gpu17", given, begins), PEOPLE, begins, closed_now(times, begins))
+    found = card(LastHeard("gpu17", given, begins), PEOPLE, begins, closed_now(times, begins))
     assert (found.word, found.free, found.kept) == ("closed", 0, 0)
     assert found.notes[0].text == "The switch is changed."
-    seen = Seen("gpu17", given, begins)
+    seen = LastHeard("gpu17", given, begins)
     assert (glance(seen).gpus, glance(seen).free) == ("1 of 1 GPU free", True)
     shut = glance(seen, times[0])
     assert (shut.gpus, shut.free) == ("Closed for maintenance", False)
@@ -161,10 +161,10 @@ def test_a_silent_server_frees_no_gpu_and_says_how_old_its_numbers_are():
     assert (found.word, found.free, found.old, found.cpu) == ("silent", 0, True, None)
     assert found.numbers is not None
     assert found.notes[0].text == "No route to host. The numbers below are 5 minutes old."
-    never = card(Seen("gpu18", silent_since=NOW - 60, why="No route to host."), PEOPLE, NOW)
+    never = card(LastHeard("gpu18", silent_since=NOW - 60, why="No route to host."), PEOPLE, NOW)
     assert (never.word, never.phase, never.numbers) == ("never heard", "never", None)
     assert never.notes[0].text == "No route to host."
-    waiting = card(Seen("gpu18"), PEOPLE, NOW)
+    waiting = card(LastHeard("gpu18"), PEOPLE, NOW)
     assert (waiting.word, waiting.notes) == ("not heard yet", ())
 
 
@@ -175,7 +175,7 @@ def test_what_is_wrong_is_said_in_words():
         gpu_problem=GpuProblem("driver-hangs", "The driver doesn't answer."),
         file_systems=(FileSystem("/", 100 * GIB, 5 * GIB), FileSystem("/data", GIB, GIB)),
     )
-    found = card(Seen("gpu17", replace(wrong, at=NOW + 600), NOW), PEOPLE, NOW)
+    found = card(LastHeard("gpu17", replace(wrong, at=NOW + 600), NOW), PEOPLE, NOW)
     titles = [line.title for line in found.notes]
     assert titles == [
         "Nothing is known of its GPUs",
@@ -212,7 +212,11 @@ def test_users_are_listed_with_their_gpus():
 def test_what_somebody_holds_everywhere():
     one = load("gpu17", gpu(4, "lqchen"), users=(UserLoad("lqchen", 1.0, GIB, 3),))
     two = load("gpu18", gpu(0, "ann"), idle=(IdleContainer("lqchen", 5.0),))
-    seen = [Seen("gpu17", one, NOW), Seen("gpu18", two, NOW, silent_since=NOW), Seen("gpu19")]
+    seen = [
+        LastHeard("gpu17", one, NOW),
+        LastHeard("gpu18", two, NOW, silent_since=NOW),
+        LastHeard("gpu19"),
+    ]
     first, second = holdings("lqchen", seen)
     assert (first.server, first.gpus, first.gpu_memory, first.cpus) == (
         "gpu17", "4", "10.0 GiB", "1.0",
@@ -225,20 +229,20 @@ def test_what_somebody_holds_everywhere():
 
 def test_one_that_was_stopped_because_nobody_used_it():
     gone = load("gpu18", gpu(0, "ann"), stopped_idle=(IdleContainer("lqchen", 5.0),))
-    (found,) = holdings("lqchen", [Seen("gpu18", gone, NOW)])
+    (found,) = holdings("lqchen", [LastHeard("gpu18", gone, NOW)])
     assert (found.stopped_since, found.idle_since, found.gpus) == (5.0, None, "")
 
 
 def test_a_server_at_a_glance():
     assert glance(None) is None
-    assert glance(Seen("gpu17", silent_since=NOW)) is None
+    assert glance(LastHeard("gpu17", silent_since=NOW)) is None
     given = load("gpu17", gpu(0, busy=0.0), gpu(1, "ann"), driver=DriverVersions("1", "2"))
-    found = glance(Seen("gpu17", given, NOW))
+    found = glance(LastHeard("gpu17", given, NOW))
     assert (found.gpus, found.free, found.driver, found.in_step) == (
         "1 of 2 GPUs free", True, "1", False,
     )  # fmt: skip
-    assert glance(Seen("gpu17", given, NOW, silent_since=NOW)).gpus == ""
-    assert glance(Seen("gpu17", load("gpu17"), NOW)).gpus == ""
+    assert glance(LastHeard("gpu17", given, NOW, silent_since=NOW)).gpus == ""
+    assert glance(LastHeard("gpu17", load("gpu17"), NOW)).gpus == ""
 
 
 @pytest.mark.parametrize(
@@ -254,10 +258,10 @@ def test_neighbours_become_ranges():
     assert ranges([]) == ""
 
 
-def fleet() -> list[Card]:
+def fleet() -> list[MonitorCard]:
     quiet = replace(load("gpu2", gpu(0, busy=0.0), gpu(1, "ann")), cpu=CpuLoad(90.0, 4))
     busy = load("gpu10", gpu(0, "lqchen", busy=99.0), users=(UserLoad("lqchen", 1.0, 1, 1),))
-    silent = card(Seen("gpu11", load("gpu11", gpu(0)), NOW, NOW, "gone"), PEOPLE, NOW)
+    silent = card(LastHeard("gpu11", load("gpu11", gpu(0)), NOW, NOW, "gone"), PEOPLE, NOW)
     return [shown(quiet), shown(busy), silent]
 
 
@@ -287,7 +291,7 @@ def test_what_the_address_asks_for(words, servers):
 
 def test_an_address_is_read_with_patience():
     long = choice({"text": "x" * 5000, "sort": "free", "free": "yes"})
-    assert (len(long.text), long.order, long.free) == (100, Order.FREE, True)
+    assert (len(long.text), long.order, long.free) == (100, SortOrder.FREE, True)
     assert Choice().everything
     assert not Choice(user="ann").everything
     assert sorted(["gpu10", "gpu2", "a", "gpu"], key=in_order) == ["a", "gpu", "gpu2", "gpu10"]

@@ -12,8 +12,8 @@ from state.wire.messages import LATEST
 from state.wire.server_load import MigLoad, ReservedGpus
 from tests.unit.state.state_files import state
 from tests.unit.webui.monitor.small_loads import gpu, load
-from webui.monitor.fortnight.blocks import MOST_BLOCKS, MOST_ROWS, Fortnight, fortnight
 from webui.monitor.fortnight.days import DAYS, Window
+from webui.monitor.fortnight.drawing import MOST_BLOCKS, MOST_ROWS, Fortnight, fortnight
 from webui.monitor.shown.closed import Closed
 from webui.monitor.shown.people import People
 

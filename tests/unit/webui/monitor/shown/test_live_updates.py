@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 
-from webui.monitor.shown.cards import Card
-from webui.monitor.shown.choice import Choice, Order
+from webui.monitor.shown.cards import MonitorCard
+from webui.monitor.shown.choice import Choice, SortOrder
 from webui.monitor.shown.display import Drawn, DrawnFleet, Part
-from webui.monitor.shown.watching import CALM, Watcher, counted
+from webui.monitor.shown.live_updates import CALM, BrowserView, counted
 
 
 def part(name: str, html: str) -> Part:
@@ -20,15 +20,15 @@ def drawn(server: str, html: str = "a", **fields) -> Drawn:
         part(f"more-{server}", "m"),
         part(f"lately-{server}", "l"),
     )
-    return Drawn(Card(server, "free", "free", **fields), parts)
+    return Drawn(MonitorCard(server, "free", "free", **fields), parts)
 
 
 def fleet(*cards: Drawn, summary: str = "s") -> DrawnFleet:
     return DrawnFleet({each.card.server: each for each in cards}, part("summary", summary), 0.0)
 
 
-def watcher(wanted: Choice = Choice()) -> Watcher:  # noqa: B008
-    return Watcher(wanted, lambda each, _: f"card of {each.card.server}: {each.parts[0].html}")
+def watcher(wanted: Choice = Choice()) -> BrowserView:  # noqa: B008
+    return BrowserView(wanted, lambda each, _: f"card of {each.card.server}: {each.parts[0].html}")
 
 
 def told(event: str) -> dict:
@@ -81,7 +81,7 @@ def test_filters_hold_for_events_too():
 
 
 def test_cards_keep_their_places_for_a_while():
-    browser = watcher(Choice(order=Order.CPU))
+    browser = watcher(Choice(order=SortOrder.CPU))
     browser.changes(fleet(drawn("gpu17", cpu=90), drawn("gpu18", cpu=10)), 0)
     other = fleet(drawn("gpu17", cpu=10), drawn("gpu18", cpu=90))
     assert browser.changes(other, CALM - 1) == ""

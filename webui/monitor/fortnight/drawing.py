@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from state.wire.server_load import GpuLoad, ServerLoad
+from webui.monitor.fortnight.booked_times import BookedTime, lines
 from webui.monitor.fortnight.days import Day, Window
-from webui.monitor.fortnight.lines import Line, lines
 from webui.monitor.shown.closed import Closed
 from webui.monitor.shown.people import People
 
@@ -27,7 +27,7 @@ _LETTER, _EDGES = 7.5, 10
 
 
 @dataclass(frozen=True)
-class Row:
+class CalendarRow:
     """One GPU, or one instance of a GPU that is shared out (MIG)."""
 
     index: int
@@ -62,13 +62,13 @@ class Fortnight:
     days: tuple[Day, ...]
     over: float
     """Percent that lie in the past: up to now."""
-    rows: tuple[Row, ...]
+    rows: tuple[CalendarRow, ...]
     more_rows: int
     """Rows that aren't drawn."""
     blocks: tuple[Block, ...]
     """What is closed comes last: it is drawn over the reservations that it ends."""
     more_blocks: int
-    lines: tuple[Line, ...]
+    lines: tuple[BookedTime, ...]
 
     @property
     def empty(self) -> bool:
@@ -100,15 +100,17 @@ def fortnight(
     )
 
 
-def _rows(gpus: Iterable[GpuLoad]) -> Iterator[Row]:
+def _rows(gpus: Iterable[GpuLoad]) -> Iterator[CalendarRow]:
     for gpu in gpus:
         if not gpu.mig:
-            yield Row(gpu.index, "", gpu.name, frozenset({gpu.uuid}))
+            yield CalendarRow(gpu.index, "", gpu.name, frozenset({gpu.uuid}))
         for part in gpu.mig:
-            yield Row(gpu.index, part.name, gpu.name, frozenset({gpu.uuid, part.uuid}))
+            yield CalendarRow(gpu.index, part.name, gpu.name, frozenset({gpu.uuid, part.uuid}))
 
 
-def _blocks(spoken: Iterable[Line], rows: Sequence[Row], window: Window) -> Iterator[Block]:
+def _blocks(
+    spoken: Iterable[BookedTime], rows: Sequence[CalendarRow], window: Window
+) -> Iterator[Block]:
     places: dict[str, list[int]] = {}
     for place, row in enumerate(rows):
         for uuid in row.uuids:
@@ -135,7 +137,7 @@ def _runs(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
         yield run[0], len(run)
 
 
-def _block(line: Line, row: int, rows: int, window: Window) -> Block:
+def _block(line: BookedTime, row: int, rows: int, window: Window) -> Block:
     left, who = window.place(line.begins), line.person
     width = round(window.place(line.ends) - left, 3)
     label, fits = _label((who.name, who.user) if who else ("Maintenance", "closed"), width)

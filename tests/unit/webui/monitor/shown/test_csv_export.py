@@ -10,7 +10,7 @@ import pytest
 from tests.unit.state.state_files import state
 from tests.unit.webui.monitor.shown.test_usage import LINES, PEOPLE, WEEK, used
 from webui.monitor.past.belonging import Belonging
-from webui.monitor.shown import table
+from webui.monitor.shown import csv_export
 
 NOBODY = Belonging()
 BELONGING = Belonging({"ann": [(WEEK, ("Robotics", "Vision"))], "lqchen": [(WEEK, ("Vision",))]})
@@ -25,21 +25,21 @@ def rows(text: str) -> list[list[str]]:
     ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", " =1", "\N{FULLWIDTH EQUALS SIGN}1"],
 )
 def test_no_cell_of_the_table_is_a_formula(name):
-    text = "".join(table.by_person([[used(name, name, 1.0)]], PEOPLE, NOBODY))
+    text = "".join(csv_export.by_person([[used(name, name, 1.0)]], PEOPLE, NOBODY))
     _, row = rows(text)
     assert [cell[0] for cell in row[1:4]] == ["'"] * 3
 
 
 @pytest.mark.parametrize("name", ["a;=1+1", "a,-1", "a\t@b", "a|+1", "a;=1;=2"])
 def test_nor_is_what_another_reader_takes_for_a_cell(name):
-    _, row = rows("".join(table.by_person([[used(name, "ann", 1.0)]], PEOPLE, NOBODY)))
+    _, row = rows("".join(csv_export.by_person([[used(name, "ann", 1.0)]], PEOPLE, NOBODY)))
     for cell in row[1].replace("|", ";").replace(",", ";").replace("\t", ";").split(";")[1:]:
         assert cell.startswith("'")
 
 
 def test_the_table_has_full_names_and_numbers():
     line = replace(LINES[2], gpu_reserved_hours=2.5, gpu_reserved_unused_hours=1.0)
-    text = "".join(table.by_person([[line]], PEOPLE, BELONGING))
+    text = "".join(csv_export.by_person([[line]], PEOPLE, BELONGING))
     assert text.endswith("\r\n")
     header, row = rows(text)
     assert dict(zip(header, row, strict=True)) == {
@@ -59,7 +59,7 @@ def test_the_table_has_full_names_and_numbers():
 
 
 def test_a_table_of_groups_has_a_line_for_each_week_server_and_group():
-    text = "".join(table.by_group([LINES[:3], [used("gpu17", "x", 1.0)]], BELONGING))
+    text = "".join(csv_export.by_group([LINES[:3], [used("gpu17", "x", 1.0)]], BELONGING))
     header, *lines = rows(text)
     assert header[:5] == ["week", "server", "group", "people", "gpu_hours"]
     assert [line[1:5] for line in lines] == [
@@ -69,14 +69,15 @@ def test_a_table_of_groups_has_a_line_for_each_week_server_and_group():
         ["gpu18", "Vision", "1", "30.000"],
         ["gpu17", "others", "1", "1.000"],
     ]
-    _, *alone = rows("".join(table.by_group([LINES[:3]], BELONGING, "Robotics")))
+    _, *alone = rows("".join(csv_export.by_group([LINES[:3]], BELONGING, "Robotics")))
     assert [line[2] for line in alone] == ["Robotics", "Robotics"]
 
 
 def test_commas_quotes_and_line_ends_of_names_stay_in_their_cells():
     name = 'a "b", c\r\nd'
     assert (
-        rows("".join(table.by_person([[used("gpu17", name, 1.0)]], PEOPLE, NOBODY)))[1][2] == name
+        rows("".join(csv_export.by_person([[used("gpu17", name, 1.0)]], PEOPLE, NOBODY)))[1][2]
+        == name
     )
 
 
@@ -88,6 +89,6 @@ def test_a_week_is_read_when_the_one_before_it_was_sent():
             read.append(week)
             yield [used("gpu17", "ann", 1.0, week)]
 
-    texts = table.by_person(weeks(), PEOPLE, NOBODY)
+    texts = csv_export.by_person(weeks(), PEOPLE, NOBODY)
     assert (next(texts).count("\n"), read) == (1, [])
     assert (next(texts).count("\n"), read) == (1, ["2026-W47"])

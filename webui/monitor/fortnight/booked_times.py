@@ -10,7 +10,7 @@ from state.wire.server_load import GpuLoad, ServerLoad
 from webui.monitor.fortnight.days import Window
 from webui.monitor.shown.amounts import ranges
 from webui.monitor.shown.closed import Closed
-from webui.monitor.shown.people import People, Person
+from webui.monitor.shown.people import NamedPerson, People
 from webui.words import clock
 
 MOST_INTRUDERS = 20
@@ -18,7 +18,7 @@ MOST_INTRUDERS = 20
 
 
 @dataclass(frozen=True)
-class Line:
+class BookedTime:
     """One reservation, or one time that is closed."""
 
     begins: float
@@ -27,14 +27,14 @@ class Line:
     ends_words: str
     now: bool
     """Whether it has begun."""
-    person: Person | None = None
+    person: NamedPerson | None = None
     """None: closed."""
     text: str = ""
     """Why it is closed."""
     uuids: frozenset[str] = frozenset()
     gpus: str = ""
     unused_since: float | None = None
-    intruders: tuple[Person, ...] = ()
+    intruders: tuple[NamedPerson, ...] = ()
 
     @property
     def unused(self) -> bool:
@@ -52,13 +52,13 @@ class Line:
 
 def lines(
     load: ServerLoad, people: People, window: Window, closed: Iterable[Closed] = ()
-) -> tuple[Line, ...]:
+) -> tuple[BookedTime, ...]:
     """What `load` says of `window`, and when it is closed; what begins first comes first."""
     named = _Gpus(load.gpus)
 
-    def line(begins: float, ends: float, **more: Any) -> Line:
+    def line(begins: float, ends: float, **more: Any) -> BookedTime:
         first, last = (clock(moment, window.now, window.zone) for moment in (begins, ends))
-        return Line(begins, ends, first, last, begins <= window.now, **more)
+        return BookedTime(begins, ends, first, last, begins <= window.now, **more)
 
     reserved = [
         line(

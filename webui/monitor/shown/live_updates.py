@@ -28,7 +28,7 @@ WholeCard = Callable[[Drawn, bool], str]
 
 
 @dataclass
-class Watcher:
+class BrowserView:
     """One browser: what it was asked to show, and what it shows."""
 
     wanted: Choice
@@ -83,13 +83,13 @@ def counted(shown: int, servers: int) -> str:
     return "" if shown == servers else f"{shown} of {servers} servers are shown."
 
 
-def events(watcher: Watcher, latest: Latest, look: Callable[[], DrawnFleet]) -> Iterator[str]:
-    """What `watcher`'s browser is sent."""
+def events(view: BrowserView, latest: Latest, look: Callable[[], DrawnFleet]) -> Iterator[str]:
+    """What `view`'s browser is sent."""
     deadline = time.monotonic() + LONGEST
     version, spoke = -1, time.monotonic()
     while time.monotonic() < deadline:
         try:
-            event = watcher.changes(look(), time.monotonic())
+            event = view.changes(look(), time.monotonic())
         except LxcGpuError:
             return  # the page, which the browser turns to, says why
         if event:
