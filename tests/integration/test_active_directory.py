@@ -6,9 +6,9 @@ import pytest
 
 from tests.integration import active_directory
 from webui.config import DirectoryConfig
-from webui.directory.connections import NotAllowedError, WrongLoginError
 from webui.directory.ldap import Directory
 from webui.directory.login import ForeignLoginError
+from webui.directory.transport.connections import NotAllowedError, WrongLoginError
 
 ACTIVE_DIRECTORY = {
     "base": active_directory.BASE,

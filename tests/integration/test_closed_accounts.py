@@ -10,8 +10,8 @@ from tests.integration import active_directory, slapd
 from tests.integration.test_active_directory import config
 from tests.integration.web import KEY, Web, make_web, with_directory
 from webui.config import DirectoryConfig
-from webui.directory.connections import NotAllowedError, WrongLoginError
 from webui.directory.ldap import Directory
+from webui.directory.transport.connections import NotAllowedError, WrongLoginError
 from webui.doctor.iam import Iam
 from webui.doctor.login import judged
 

@@ -37,15 +37,15 @@ from tests.integration.hostile import (
 )
 from tests.integration.test_directory import PEOPLE, PLAIN, config, drip, outcome
 from tests.integration.test_directory import saying as always_saying
-from webui.directory.connections import (
+from webui.directory.ldap import Directory
+from webui.directory.transport.connections import (
     Connections,
     DirectoryDownError,
     NotAllowedError,
     Reached,
     WrongLoginError,
 )
-from webui.directory.ldap import Directory
-from webui.directory.server_order import LAST_FOR
+from webui.directory.transport.server_order import LAST_FOR
 
 pytestmark = pytest.mark.skipif(
     not Path("/usr/sbin/slapd").exists(), reason="needs slapd (apt-get install slapd)"

@@ -21,9 +21,13 @@ from tests.integration import slapd
 from tests.integration.hostile import BIND, UNBIND, answer, parts, relaying, result, serving
 from tests.patience import HANGS
 from webui.config import DirectoryConfig
-from webui.directory.connections import DirectoryDownError, NotAllowedError, WrongLoginError
 from webui.directory.ldap import Directory
 from webui.directory.login import ForeignLoginError
+from webui.directory.transport.connections import (
+    DirectoryDownError,
+    NotAllowedError,
+    WrongLoginError,
+)
 
 pytestmark = pytest.mark.skipif(
     not Path("/usr/sbin/slapd").exists(), reason="needs slapd (apt-get install slapd)"

@@ -12,8 +12,8 @@ from tests.integration.active_directory import BASE, GROUPS
 from tests.integration.test_active_directory import config
 from tests.integration.web import make_web, with_directory
 from webui.directory import searches
-from webui.directory.connections import DirectoryDownError, NotAllowedError
 from webui.directory.ldap import Directory
+from webui.directory.transport.connections import DirectoryDownError, NotAllowedError
 from webui.doctor.iam import Iam
 from webui.doctor.login import judged
 

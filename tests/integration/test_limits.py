@@ -8,8 +8,8 @@ from state.model.documents import User
 from tests.integration import slapd
 from webui.config import DirectoryConfig
 from webui.directory import searches
-from webui.directory.connections import DirectoryDownError
 from webui.directory.ldap import Directory
+from webui.directory.transport.connections import DirectoryDownError
 
 LOGINS = [f"person{number}" for number in range(8)]
 LAST = f"cn=group7,ou=groups,{slapd.BASE}"

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from state.model.documents import User
 from webui.config import DirectoryConfig
 from webui.directory import everybody, login
-from webui.directory.connections import Connections, Reached
 from webui.directory.entries import search_id
 from webui.directory.everybody import LookupResult
 from webui.directory.login import DirectoryPerson
 from webui.directory.searches import Searches
+from webui.directory.transport.connections import Connections, Reached
 
 
 class Directory:

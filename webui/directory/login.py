@@ -15,17 +15,17 @@ from ldap3.utils.dn import escape_rdn
 
 from state.errors import Remedy
 from webui.config import DirectoryConfig
-from webui.directory.connections import (
+from webui.directory.entries import LdapEntry, directory_id, parts_of, printable
+from webui.directory.groups import allowed
+from webui.directory.logins import Domains, Typed, meant, read, search_for
+from webui.directory.searches import Searches
+from webui.directory.transport.connections import (
     Connections,
     NotAllowedError,
     Reached,
     WrongLoginError,
     wrong,
 )
-from webui.directory.entries import LdapEntry, directory_id, parts_of, printable
-from webui.directory.groups import allowed
-from webui.directory.logins import Domains, Typed, meant, read, search_for
-from webui.directory.searches import Searches
 
 LONGEST_PASSWORD = 1024
 _MOST_MEANT = 10

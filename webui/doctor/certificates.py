@@ -17,7 +17,7 @@ from cryptography.x509.oid import NameOID
 from state.certificates import believing, strict
 from state.wire.findings import Area, Finding
 from webui.config import DirectoryConfig
-from webui.directory.connections import Connections
+from webui.directory.transport.connections import Connections
 
 area = Area("ldap")
 SOON = 14

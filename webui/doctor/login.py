@@ -12,7 +12,6 @@ from state.model.names import propose_name
 from state.wire.findings import Area, Finding, Level
 from webui.config import DirectoryConfig
 from webui.directory.account_status import MORE_STATUS, STATUS, obstacles
-from webui.directory.connections import Connections, DirectoryDownError, Reached
 from webui.directory.entries import (
     PRIMARY_GROUP,
     Dn,
@@ -27,6 +26,7 @@ from webui.directory.groups import DEEPEST_GROUP, MEMBER_OF_CHAIN, MOST_GROUPS
 from webui.directory.login import domains_for, find
 from webui.directory.logins import Typed, read, search_for
 from webui.directory.searches import Searches
+from webui.directory.transport.connections import Connections, DirectoryDownError, Reached
 from webui.doctor.iam import Iam
 from webui.doctor.people import directory_servers
 

@@ -8,8 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from state.wire.findings import Area, Finding, Level
 from webui.config import DirectoryConfig
 from webui.directory.account_status import refusal
-from webui.directory.connections import Connections, DirectoryDownError, Reached, WrongLoginError
 from webui.directory.searches import Searches
+from webui.directory.transport.connections import (
+    Connections,
+    DirectoryDownError,
+    Reached,
+    WrongLoginError,
+)
 from webui.doctor import certificates
 from webui.doctor.iam import Iam
 

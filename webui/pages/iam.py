@@ -13,10 +13,14 @@ from werkzeug.wrappers import Response as AnyResponse
 from state.edits.users import KeyTakenError
 from state.errors import LxcGpuError, Remedy
 from state.git.publish import UnansweredError
-from webui.directory.connections import DirectoryDownError, NotAllowedError, WrongLoginError
 from webui.directory.key_proof import to_sign
 from webui.directory.login import ForeignLoginError
 from webui.directory.logins import read
+from webui.directory.transport.connections import (
+    DirectoryDownError,
+    NotAllowedError,
+    WrongLoginError,
+)
 from webui.monitor.shown import usage
 from webui.monitor.shown.holdings import holdings
 from webui.pages.mail import as_kinds, mail_form, mail_off, own_form, save_wishes

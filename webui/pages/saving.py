@@ -16,8 +16,8 @@ from state.model.keys import PublicKey
 from state.model.pasted_keys import KeyProblemsError, parse_keys
 from state.trust.signatures import BadSignatureError
 from webui import events
-from webui.directory.connections import DirectoryDownError, NotAllowedError
 from webui.directory.login import DirectoryPerson
+from webui.directory.transport.connections import DirectoryDownError, NotAllowedError
 from webui.events import Code
 from webui.pages.whose import refuse_other_name, refuse_other_page
 from webui.services import Services

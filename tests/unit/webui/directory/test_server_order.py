@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from webui.directory.server_order import LAST_FOR, ServerOrder
+from webui.directory.transport.server_order import LAST_FOR, ServerOrder
 
 THREE = ("one", "two", "three")
 

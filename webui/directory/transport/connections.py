@@ -29,9 +29,9 @@ from state.certificates import believing
 from state.errors import LxcGpuError, Remedy
 from webui.config import DirectoryConfig
 from webui.directory.account_status import POLICY, AccountRefusal, policy_refusal, refusal
-from webui.directory.limited_socket import ConversationLimits, LimitedSocket
-from webui.directory.server_order import ServerOrder
-from webui.directory.tls import VerifiedTls
+from webui.directory.transport.limited_socket import ConversationLimits, LimitedSocket
+from webui.directory.transport.server_order import ServerOrder
+from webui.directory.transport.tls import VerifiedTls
 
 Answer = TypeVar("Answer")
 
