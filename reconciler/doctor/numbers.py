@@ -20,7 +20,7 @@ MAPPED_FIRST, SLICE = 200_000, 200_000
 (sssd-ldap(5): ldap_idmap_range_min, ldap_idmap_range_size). FreeIPA's ranges are the same."""
 MAPPED_LAST = 2_000_199_999
 NUMBERS = (
-    'docs/guide-sysadmins.md, "Numbers of a directory\'s people", says what follows from that.'
+    'docs/sysadmins/accounts.md, "Numbers of a directory\'s people", says what follows from that.'
 )
 
 

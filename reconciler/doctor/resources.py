@@ -81,7 +81,7 @@ def quotas(server: CheckedServer) -> Iterator[Finding]:
             f"`limits: disk` is set for {names}: it is shown, and not enforced.",
             f"{view.containers} is on a file system without quotas for trees, or with them off: "
             "ext4 and xfs have them, mounted with `prjquota`; btrfs by `btrfs quota enable "
-            '--simple` (Linux 6.7). See the guide, "Disk quotas".',
+            '--simple` (Linux 6.7). See docs/sysadmins/limits.md, "Disk quotas".',
         )
 
 
@@ -180,7 +180,7 @@ def cpu_sets(server: CheckedServer) -> Iterator[Finding]:
             "Containers with a limit on cpus have no more time than that, and see all CPUs: the "
             "kernel gives this server no cpusets.",
             "They are part of unified control groups: `cat /sys/fs/cgroup/cgroup.controllers` "
-            'names `cpuset`. See the guide, "CPUs"; `cpu_sets: false` ends this note.',
+            "names `cpuset`. `cpu_sets: false` ends this note: see docs/sysadmins/limits.md, CPUs.",
         )
         return
     on = Counter(cpu for cpus in groups.held().values() for cpu in cpus)

@@ -49,7 +49,7 @@ def domain(tmp_path_factory):
 
 
 def config(domain: active_directory.Domain, **changes: object) -> DirectoryConfig:
-    """As the guide recommends: by a service account, over StartTLS, for one group."""
+    """As docs/sysadmins/directory.md says: a service account, over StartTLS, for one group."""
     fields = {
         "servers": [domain.plain],
         "ca_file": str(domain.certificates.ca),

@@ -77,7 +77,7 @@ class TestPenalties:
             pytest.skip("an sshd before OpenSSH 9.8 punishes nobody")
         for host in (gpu17, laptop):
             host.sh(f"ssh-keygen -q -t ed25519 -N '' -f {WRONG_KEY} <<<y")
-        # As the guide says, after the servers were committed.
+        # As docs/sysadmins/gpu-server.md says, after the servers were committed.
         assert "172.16.2.17" in may_punish(iam)
         for name, script in (
             ("iam", "web-server"),

@@ -20,7 +20,7 @@ END_INSIDE = r"""
 first=$(pgrep -P $(systemctl show --property=MainPID --value lxc-gpu@lqchen))
 pkill --ns $first --nslist pid -f '^sshd(-session)?: [a-z_]'
 """
-"""What the sysadmins' guide says for this."""
+"""What docs/sysadmins/users.md says for this."""
 USERS = "systemctl list-units --plain --no-legend 'lxc-gpu-root@*' | grep -c -- -$(id -u {})[.]"
 """Counts the requests of a user that the root helper is doing."""
 

@@ -110,7 +110,7 @@ class TestShell:
         eventually(lambda: not runs(fleet, "sleep 415"))
 
     def test_the_sysadmins_way(self, fleet: Fleet) -> None:
-        """As the guide says: with the user's own rights; also in a tmux that outlived its ssh."""
+        """docs/sysadmins/daily.md: with the user's rights; also in a tmux that outlived its ssh."""
         for given in ("", "SSH_CONNECTION='192.0.2.1 9 192.0.2.2 22' "):
             done = fleet.gpu17.sh(f"{given}su lqchen -c 'shell hostname; id -u'")
             assert done.stdout == "lqchen-gpu17\n0\n"

@@ -120,12 +120,12 @@ def _bring(host: Host, source: Path, names: list[str], target: str) -> None:
 
 
 def script(host: Host) -> str:
-    """What the guide says to run on this machine, without options."""
+    """What docs/sysadmins/upgrade.md says to run on this machine, without options."""
     return f"{SOURCE_INSIDE}/setup/{SCRIPTS[host.name]}"
 
 
 def upgrade(host: Host) -> Finished:
-    """As docs/guide-sysadmins.md says."""
+    """As docs/sysadmins/upgrade.md says."""
     bring_checkout(host)
     return host.run([script(host)], timeout=300)
 

@@ -1,4 +1,4 @@
-"""Every error code that people may meet, and every event of a journal, stands in a guide."""
+"""Every error code that people may meet, and every event of a journal, stands in the docs."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ from webui.events import Code
 
 ROOT = Path(__file__).parents[2]
 GUIDES = "".join(
-    (ROOT / "docs" / f"guide-{who}.md").read_text() for who in ("sysadmins", "researchers")
+    page.read_text()
+    for folder in ("sysadmins", "researchers", "reference")
+    for page in sorted((ROOT / "docs" / folder).glob("*.md"))
 )
+EVENTS = (ROOT / "docs/reference/events.md").read_text()
 FOLDERS = ("state", "reconciler", "shells", "webui", "setup/installation")
 SAY_CODES = (
     "LxcGpuError",
@@ -37,22 +40,22 @@ def codes(file: Path, say_them: tuple[str, ...] = SAY_CODES) -> Iterator[str]:
                 yield str(first.value)
 
 
-def events_in_the_guide(begin: str) -> set[str]:
-    """Those that it lists after these words, up to the module where their fields stand."""
-    found = re.search(rf"^{begin}(.*?)\(`", GUIDES, re.MULTILINE | re.DOTALL)
-    assert found, begin
-    return set(found[1].replace(".", "").replace(",", " ").split())
+def events_of(section: str) -> set[str]:
+    """Those that a section of the reference lists."""
+    text = EVENTS.partition(f"## {section}\n")[2].partition("\n## ")[0]
+    items = re.findall(r"^- ((?:`[a-z-]+`,? ?)+)", text, re.MULTILINE)
+    return {code for item in items for code in re.findall(r"[a-z-]+", item)}
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_every_code_stands_in_a_guide(folder: str) -> None:
+def test_every_code_stands_in_the_docs(folder: str) -> None:
     found = {code: file for file in (ROOT / folder).rglob("*.py") for code in codes(file)}
     assert len(found) >= 3
     missing = {code: str(file) for code, file in found.items() if f"`{code}`" not in GUIDES}
     assert missing == {}
 
 
-def test_every_event_stands_in_the_guide() -> None:
+def test_every_event_stands_in_the_reference() -> None:
     lines = re.findall(r"^\| ([a-z, -]+) \|", journal.__doc__ or "", re.MULTILINE)
     listed = {code for line in lines for code in line.split(", ")} - {"code", "---"}
     written = {
@@ -63,5 +66,5 @@ def test_every_event_stands_in_the_guide() -> None:
     }
     assert len(written) > 20
     assert written - listed == set()
-    assert events_in_the_guide("Events on a server:") == listed
-    assert events_in_the_guide("Events of the page:") == {str(code) for code in Code}
+    assert events_of("On a GPU server") == listed
+    assert events_of("On the web machine") == {str(code) for code in Code}

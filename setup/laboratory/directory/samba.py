@@ -39,7 +39,7 @@ LONG = 600
 """Seconds that a join may take on a busy machine."""
 
 # The policy lets in what people.py has for passwords; the machine's own resolver is nobody's
-# business in the domain. The service account is made by what the guide has sysadmins type.
+# business in the domain. The service account is made as docs/sysadmins/directory.md says.
 PROVISION = f"""
 rm -f /etc/samba/smb.conf
 install -d /run/samba
