@@ -56,8 +56,8 @@ sys.exit(main([]))
 ACCEPT = """
 import sys, time
 sys.path.insert(0, "/opt/lxc-gpu/packages")
-from reconciler.notices import kept
-kept.accept([notice.id for notice in kept.open_notices()], time.time())
+from reconciler.notices import store
+store.accept([notice.id for notice in store.open_notices()], time.time())
 """
 """What the page says once a mail server has accepted the mail."""
 

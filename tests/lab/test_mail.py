@@ -45,9 +45,9 @@ http.server.HTTPServer(("localhost", {HOOK_PORT}), Handler).serve_forever()
 """
 SAY = """
 import sys
-from reconciler.notices import kept
+from reconciler.notices import store
 from state.wire.notices import Facts, NoticeKind
-kept.say(sys.argv[1], NoticeKind(sys.argv[2]), sys.argv[3], Facts(gpus=2, at=1.7e9, until=1.8e9))
+store.say(sys.argv[1], NoticeKind(sys.argv[2]), sys.argv[3], Facts(gpus=2, at=1.7e9, until=1.8e9))
 """
 
 

@@ -19,11 +19,11 @@ import os, signal, sys
 sys.path.insert(0, "/opt/lxc-gpu/packages")
 from reconciler.requests import exchange
 from shells.usage import Verb
-from shells.verbs import Asked, serve
+from shells.verbs import VerbRequest, serve
 die = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 dies_at = lambda told: told.text == "starting the container" and die()
 if sys.argv[1] == "restart":
-    serve(Verb.RESTART, Asked("lqchen", {}), dies_at)
+    serve(Verb.RESTART, VerbRequest("lqchen", {}), dies_at)
 exchange.replace("lqchen", "rebuild", None, lambda *_: None, lambda told: None, at_rest=die)
 """
 """The root helper's work, which kills itself when the container is down."""

@@ -38,14 +38,14 @@ DRIVER = """
 import os, sys
 sys.path.insert(0, "/opt/lxc-gpu/packages")
 from shells.usage import Verb
-from shells.verbs import Asked, serve
+from shells.verbs import VerbRequest, serve
 from state.errors import LxcGpuError
 from reconciler.archives import extract
 from reconciler.disk import room
 user, source, setting = sys.argv[1:]
 exec(setting)
 try:
-    asked = Asked(user, {"from-stdin": ""}, os.open(source, os.O_RDONLY))
+    asked = VerbRequest(user, {"from-stdin": ""}, os.open(source, os.O_RDONLY))
     print(serve(Verb.RECOVER, asked, lambda progress: None).text)
 except LxcGpuError as error:
     print(error.code, "details:", error.details[:500])

@@ -31,8 +31,8 @@ SOON = """
 import sys, time
 sys.path.insert(0, "/opt/lxc-gpu/packages")
 from reconciler.host.published import published_view
-from reconciler.load.stream import Reserved
-print(*(each.id for each in Reserved().soon(published_view(), time.time())))
+from reconciler.load.stream import ReservationsReader
+print(*(each.id for each in ReservationsReader().soon(published_view(), time.time())))
 """
 """What the load's stream, which is not root's, says of reservations."""
 RULES = "{most_gpus: 2, longest: 3d, ahead: 14d, most: 20}"

@@ -50,8 +50,8 @@ STREAM = """
 import sys, time
 sys.path[:0] = ["/opt/lxc-gpu/packages"]
 from reconciler.host.published import current_view
-from reconciler.load.stream import Reserved
-for each in Reserved().soon(current_view(), time.time()):
+from reconciler.load.stream import ReservationsReader
+for each in ReservationsReader().soon(current_view(), time.time()):
     print(each.id, each.user, ",".join(each.intruders), each.unused_since is not None)
 """
 
