@@ -19,7 +19,7 @@ from state.view import View
 
 
 @dataclass(frozen=True)
-class Done:
+class PortChange:
     """What came of a request."""
 
     view: View
@@ -29,7 +29,7 @@ class Done:
     """All that the user has now."""
 
 
-def give(user: str, protocol: str, to_port: int) -> Done:
+def give(user: str, protocol: str, to_port: int) -> PortChange:
     """Map a port of the server to that port of the user's container.
 
     It stays the one that leads there already, if there is one. LxcGpuError if there can't be one.
@@ -53,7 +53,7 @@ def give(user: str, protocol: str, to_port: int) -> Done:
         return _made_so(view, user, forward, kept)
 
 
-def take(user: str, protocol: str, to_port: int) -> Done:
+def take(user: str, protocol: str, to_port: int) -> PortChange:
     """Take the mapping to that port of the container away. LxcGpuError if there is none."""
     with locks.lock(locks.ACCOUNTS):
         view, kept = _view_for(user), forwards.read()
@@ -76,10 +76,10 @@ def forget(user: str) -> None:
         forwards.write(kept.without(user, *kept.of[user]))
 
 
-def _made_so(view: View, user: str, forward: Forward, kept: Forwards) -> Done:
+def _made_so(view: View, user: str, forward: Forward, kept: Forwards) -> PortChange:
     own = kept.of.get(user, ())
     put_right(ForwardKind(), view, user, mappings(view, user, own) or None)
-    return Done(view, forward, own)
+    return PortChange(view, forward, own)
 
 
 def _view_for(user: str) -> View:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from state.edits.edit import Edit
 from state.edits.users import register
 from state.errors import LxcGpuError
 from state.git.commits import Author, Committed
 from state.git.healing import healing
 from state.git.publish import Base, publish
 from state.git.repository import Repository
-from state.model.documents import State
 from state.model.keys import PublicKey, parse_key
 
 if TYPE_CHECKING:
@@ -24,7 +22,7 @@ def commit_registration(user: str, host_key: str, server: str, where: Places) ->
     The server is the author, the web page's key signs. A registration that stands already is
     no new commit.
     """
-    edit = registration(user, _host_key(host_key), server)
+    edit = register(server, user, _host_key(host_key))
     author = Author(server, f"{server}@servers.invalid")
     url = str(where.repository)
 
@@ -35,23 +33,6 @@ def commit_registration(user: str, host_key: str, server: str, where: Places) ->
         return publish(repository, edit, author, where.signing_key, base)
 
     return healing(url, where.clone, commit).revision
-
-
-def registration(user: str, host_key: PublicKey, server: str) -> Edit:
-    """The edit: only for users who can log in, as whoever registers just did with a key."""
-    whole = register(server, user, host_key)
-
-    def apply(state: State) -> State:
-        known = state.users.get(user)
-        if known is not None and not known.keys:
-            raise LxcGpuError(
-                "user-without-keys",
-                f"{user} has no ssh key, so nobody can register for {user}.",
-                "Save a key on the web page first.",
-            )
-        return whole.apply(state)
-
-    return Edit(apply, whole.note)
 
 
 def _host_key(text: str) -> PublicKey:

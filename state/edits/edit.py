@@ -17,6 +17,8 @@ class Edit:
     apply: Callable[[State], State]
     note: str = ""
     """Added to the commit message, for what the change itself doesn't say."""
+    user: Callable[[State], str | None] = lambda _: None
+    """The name, in a given state, of the user whose edit it is; None if they aren't in it."""
 
     def message(self, old: State, new: State) -> str:
         """The commit message: what changed, in words, then the note."""

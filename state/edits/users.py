@@ -7,7 +7,7 @@ worded for the person who asked, and leave a state that needs no change as it is
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -46,33 +46,30 @@ def first_save(
     directory_id: str | None,
     keys: Sequence[PublicKey],
     proven: Collection[PublicKey] = (),
+    check: Callable[[State, str | None], None] = lambda state, name: None,
 ) -> Edit:
-    """What a person who proved to be `login` saved: their keys, all of them.
+    """Set all keys of the person whom the directory knows as `login`, who proved to be that person.
 
-    Those of `keys` which the person showed to be theirs (`proven`) are taken from other users who
-    saved them: a public key is no secret.
+    A new person gets a name and numbers, and must give a key. Somebody who had left returns with
+    the old ones. The full name and the login's spelling follow the directory. A different
+    `directory_id` under a known login is refused: that is another person.
 
-    A new person gets a name and numbers (and must give a key); who had left returns with the old
-    ones; for who is here, the keys are set, and the full name and the login's spelling follow the
-    directory. A different `directory_id` under a known login is refused: that is another person.
+    Keys in `proven`, which the person showed to be theirs, are taken from other users who saved
+    them: a public key is no secret. `check` gets the state and the person's name there, and may
+    raise an error.
     """
-
     theirs = frozenset(keys) & frozenset(proven)
 
+    def user(state: State) -> str | None:
+        return name_of(state, login, directory_id)
+
     def apply(given: State) -> State:
-        name = name_of(given, login, directory_id)
+        name = user(given)
+        check(given, name)
         state = _taken_from_others(given, name, theirs)
         if name is None:
             return _arrive(state, login, full_name, directory_id, keys)
-        known = state.users.get(name) or state.former[name]
-        if known.directory_id and directory_id and not _same(known.directory_id, directory_id):
-            raise LxcGpuError(
-                "person-differs",
-                f"The directory's {login} is not the person who has been {name} here.",
-                "A new person got an old login. Ask an administrator, who can see this in"
-                f" users/{name}.yaml or former/{name}.yaml (directory_id).",
-                details=f"known as {known.directory_id}, now {directory_id}",
-            )
+        known = _same_person(state, name, login, directory_id)
         changed = _person(
             known,
             name=_passwd_text(full_name) or known.name,
@@ -84,7 +81,7 @@ def first_save(
         return _here(state, name, changed)
 
     shown = ", ".join(sorted(key.fingerprint for key in theirs))
-    return Edit(apply, f"Shown to be theirs by a signature: {shown}" if shown else "")
+    return Edit(apply, f"Shown to be theirs by a signature: {shown}" if shown else "", user)
 
 
 def set_keys(name: str, keys: Sequence[PublicKey]) -> Edit:
@@ -119,10 +116,18 @@ def remove_key(name: str, fingerprint: str) -> Edit:
 
 
 def register(server: str, user: str, host_key: PublicKey) -> Edit:
-    """Note that `user` has a container on `server`, and its ssh host key."""
+    """Note that `user` has a container on `server`, and its ssh host key.
+
+    Only for users with a key: nobody else can log in there.
+    """
 
     def apply(state: State) -> State:
-        _known(state, user)
+        if not _known(state, user).keys:
+            raise LxcGpuError(
+                "user-without-keys",
+                f"{user} has no ssh key, so nobody can register for {user}.",
+                "Save a key on the web page first.",
+            )
         if server not in state.servers:
             raise LxcGpuError(
                 "unknown-server",
@@ -287,6 +292,20 @@ def _taken_from_others(state: State, name: str | None, keys: Collection[PublicKe
         if other != name and (kept := tuple(k for k in user.keys if k not in keys)) != user.keys:
             state = _here(state, other, _person(user, keys=kept))
     return state
+
+
+def _same_person(state: State, name: str, login: str, directory_id: str | None) -> User:
+    """The user `name`, if that is still the person who has the login."""
+    known = state.users.get(name) or state.former[name]
+    if known.directory_id and directory_id and not _same(known.directory_id, directory_id):
+        raise LxcGpuError(
+            "person-differs",
+            f"The directory's {login} is not the person who has been {name} here.",
+            "A new person got an old login. Ask an administrator, who can see this in"
+            f" users/{name}.yaml or former/{name}.yaml (directory_id).",
+            details=f"known as {known.directory_id}, now {directory_id}",
+        )
+    return known
 
 
 def _refuse_taken_login(state: State, name: str, login: str) -> None:

@@ -15,8 +15,8 @@ from urllib.parse import quote
 import pytest
 from werkzeug.test import TestResponse
 
-from shells.gate.registration import registration
 from state.edits.edit import Edit
+from state.edits.users import register
 from state.git.commits import Author
 from state.git.repository import Repository
 from state.model.keys import parse_key
@@ -101,8 +101,8 @@ def test_the_page_leads_on_with_commands_that_are_right(web):
 
 def test_a_registration_shows_up_in_known_hosts(web):
     save(web)
-    edit = registration("lqchen", parse_key(OTHER), "gpu17")
-    web.parts.source.commit(edit, Author("gpu17", "gpu17@servers.invalid"))
+    edit = register("gpu17", "lqchen", parse_key(OTHER))
+    web.parts.source.publish(edit, Author("gpu17", "gpu17@servers.invalid"))
     lines = get(web, "/user/lqchen/.ssh/known_hosts").splitlines()
     assert [line.split(",")[0] for line in lines] == ["gpu17-manage", "gpu17", "gpu18-manage"]
     assert lines[1].endswith(OTHER)
@@ -118,7 +118,7 @@ def prefixed(web, prefix):
     """The accounts on the servers get this prefix."""
     fleet = {"account_prefix": prefix}
     edit = Edit(lambda state: replace(state, fleet=state.fleet.model_copy(update=fleet)))
-    web.parts.source.commit(edit, Author("Alice Admin", "alice@mylab.com"))
+    web.parts.source.publish(edit, Author("Alice Admin", "alice@mylab.com"))
 
 
 def test_accounts_with_a_prefix_are_known_to_the_configuration(web):
@@ -440,8 +440,8 @@ def saved_and_failed_to_nudge(web, *words, **fields):
 
 def test_the_servers_pages_tell_the_truth(web):
     saved_and_failed_to_nudge(web)
-    edit = registration("lqchen", parse_key(OTHER), "gpu17")
-    web.parts.source.commit(edit, Author("gpu17", "gpu17@servers.invalid"))
+    edit = register("gpu17", "lqchen", parse_key(OTHER))
+    web.parts.source.publish(edit, Author("gpu17", "gpu17@servers.invalid"))
     old = web.parts.source.newest().revision
     report_of(web, "gpu17")
     report_of(web, "gpu18", suspended="new disks")

@@ -81,7 +81,7 @@ class Source:
         self._missing: tuple[str, dict[str, frozenset[str] | None]] = ("", {})  # of one tip
         self._doubt: GitError | None = None
         """Why the past could not be read, until the clone is looked through."""
-        self._together = Together(self._publish)
+        self._together = Together(self._publish_all)
 
     def current(self) -> Reading:
         """What is known now. LxcGpuError only if nothing ever was."""
@@ -108,11 +108,11 @@ class Source:
             )
         return reading
 
-    def commit(self, edit: Edit, author: Author) -> Committed:
+    def publish(self, edit: Edit, author: Author) -> Committed:
         """Commit and push what `edit` makes of the newest state."""
-        return self._together.commit(Proposal(edit, author))
+        return self._together.publish(Proposal(edit, author))
 
-    def _publish(self, proposals: Sequence[Proposal]) -> Sequence[Result]:
+    def _publish_all(self, proposals: Sequence[Proposal]) -> Sequence[Result]:
         with self._remote:
             known = self._reading
             base = Base(known.revision, known.state) if known is not None else None

@@ -18,7 +18,7 @@ from state.git.publish import Proposal, Result
 MOST_AT_ONCE = 100
 """Proposals in one push."""
 
-Publish = Callable[[Sequence[Proposal]], Sequence[Result]]
+PublishAll = Callable[[Sequence[Proposal]], Sequence[Result]]
 
 
 @dataclass(eq=False)
@@ -32,12 +32,12 @@ class _Ticket:
 class Together:
     """Publishes proposals of many threads, those that wait together in one go."""
 
-    def __init__(self, publish: Publish) -> None:
-        self._publish = publish
+    def __init__(self, publish_all: PublishAll) -> None:
+        self._publish_all = publish_all
         self._turn = Lock()
         self._waiting: deque[_Ticket] = deque()
 
-    def commit(self, proposal: Proposal) -> Committed:
+    def publish(self, proposal: Proposal) -> Committed:
         """What came of `proposal`. LxcGpuError if it is not in the repository now."""
         ticket = _Ticket(proposal)
         self._waiting.append(ticket)
@@ -52,7 +52,7 @@ class Together:
         count = min(len(self._waiting), MOST_AT_ONCE)
         tickets = [self._waiting.popleft() for _ in range(count)]
         try:
-            results: Sequence[Result] = self._publish([ticket.proposal for ticket in tickets])
+            results: Sequence[Result] = self._publish_all([ticket.proposal for ticket in tickets])
             for ticket, result in zip(tickets, results, strict=True):
                 ticket.result = result
         except Exception as error:  # each of them has to learn that nothing was saved

@@ -111,14 +111,14 @@ class Refresher:
 
     def _follow(self, decision: Decision) -> None:
         if decision.renamed:
-            committed = self._source.commit(follow_names(decision.renamed), IAM)
+            committed = self._source.publish(follow_names(decision.renamed), IAM)
             if committed.changed:
                 users = ",".join(decision.renamed)
                 revision = committed.revision
                 events.info(log, Code.NAMES_FOLLOWED, users=users, revision=revision)
         if decision.disable:
             note = _NOTE.format(self._rule.after)
-            revision = self._source.commit(disable_all(decision.disable, note), IAM).revision
+            revision = self._source.publish(disable_all(decision.disable, note), IAM).revision
             events.warning(log, Code.DISABLED, users=",".join(decision.disable), revision=revision)
 
 

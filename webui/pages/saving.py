@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from state.edits.edit import Edit
 from state.edits.users import first_save, follow_logins, name_of
@@ -93,11 +93,10 @@ def _save(parts: Services, page: str, form: Form, source: str) -> str:
     keys = parse_keys(form.keys)
     person = authenticate(parts, form.login, form.password, source)
     proven = _proven(parts, form)
-    logins = _renamed(parts, person)
-    edit = _edit(page, person, keys, proven, form, _welcome_back(parts, person), logins)
+    edit = _edit(parts, page, person, keys, proven, form)
     mail = person.mail or f"{person.login}@users.invalid"
-    committed = parts.source.commit(edit, Author(person.full_name, mail))
-    name = name_of(committed.state, person.login, person.directory_id) or person.login
+    committed = parts.source.publish(edit, Author(person.full_name, mail))
+    name = edit.user(committed.state) or person.login
     parts.refresher.met(name, person.mail)
     token = parts.nudger.saved(name, committed.revision)
     said = {"keys": len(keys), "revision": committed.revision}
@@ -164,53 +163,51 @@ def _renamed(parts: Services, person: DirectoryPerson) -> dict[str, str]:
     return logins
 
 
-def _welcome_back(parts: Services, person: DirectoryPerson) -> bool:
-    """Whether this person, if disabled, may come back by saving.
-
-    Whom a sysadmin disabled has to ask one, unless configured otherwise; whom the page disabled,
-    because the directory didn't know them any more, is let in again by the directory.
-    """
-    if parts.config.returning == "allow":
-        return True
-    state = parts.source.current().state
-    name = name_of(state, person.login, person.directory_id)
-    return name is not None and name in state.former and parts.refresher.disabled(name)
-
-
 def _edit(
+    parts: Services,
     page: str,
     person: DirectoryPerson,
     keys: tuple[PublicKey, ...],
     proven: frozenset[PublicKey],
     form: Form,
-    welcome: bool,
-    logins: Mapping[str, str],
 ) -> Edit:
     """The saved keys as an edit, which refuses what the page did not show."""
-    saved = first_save(person.login, person.full_name, person.directory_id, keys, proven)
 
-    def apply(state: State) -> State:
-        state = follow_logins(logins).apply(state)
-        own = name_of(state, person.login, person.directory_id)
+    def check(state: State, own: str | None) -> None:
         refuse_other_page(state, page, own, person)
         if own is None:
             refuse_other_name(state, form.name, person)
+            return
         if own in state.former and not welcome:
             raise PasteError(
                 "account-closed",
                 f"The account {own} was closed by a sysadmin.",
                 f"Ask your sysadmin to open it again: `lxc-gpu user enable {own}`.",
             )
-        user = None if own is None else state.users.get(own)
+        user = state.users.get(own)
         if user is not None and form.shown and stamp(user.keys) != form.shown:
             raise PasteError(
                 "keys-changed",
                 "Your keys were changed meanwhile, perhaps by you in another window.",
                 "The keys shown above are the newest; correct yours below and save again.",
             )
-        return saved.apply(state)
 
-    return Edit(apply, saved.note)
+    saved = first_save(person.login, person.full_name, person.directory_id, keys, proven, check)
+    followed, welcome = follow_logins(_renamed(parts, person)), _welcome_back(parts, saved)
+    return replace(saved, apply=lambda state: saved.apply(followed.apply(state)))
+
+
+def _welcome_back(parts: Services, saved: Edit) -> bool:
+    """Whether the person may open their own closed account again by saving.
+
+    An account that a sysadmin closed is opened by a sysadmin, unless configured otherwise. One that
+    the page closed, because the directory no longer had the person, is opened by logging in.
+    """
+    if parts.config.returning == "allow":
+        return True
+    state = parts.source.current().state
+    name = saved.user(state)
+    return name is not None and name in state.former and parts.refresher.disabled(name)
 
 
 def problem_lines(error: LxcGpuError) -> tuple[tuple[int, str], ...]:

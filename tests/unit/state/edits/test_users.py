@@ -260,6 +260,7 @@ def test_registering() -> None:
     assert refused(register("gpu99", "ann", NEW)) == "unknown-server"
     assert refused(register("gpu17", "eve", NEW)) == "unknown-user"
     assert refused(register("gpu17", "bob", NEW)) == "user-left"
+    assert refused(register("gpu17", "ann", NEW), after(set_keys("ann", ()))) == "user-without-keys"
 
 
 def test_leaving_and_returning() -> None:
