@@ -86,40 +86,27 @@ def build(config: WebConfig, parts: Services | None = None) -> Flask:
 
 
 def assemble(config: WebConfig) -> Services:
-    """The real parts behind the pages."""
+    """The real services behind the pages; nothing is started, nothing is contacted."""
     source = Source(config.repository, config.clone, config.signing_key, config.fetch_seconds)
-    board = Board()
-
-    def targets() -> Mapping[str, Target]:
-        return {
-            name: Target(name, str(server.address), server.ssh_port, server.host_key)
-            for name, server in source.current().state.servers.items()
-        }
-
-    ssh = Ssh(config.nudge_key)
-    nudger = Nudger(targets, ssh.nudge, board, source.includes)
+    board, ssh, latest = Board(), Ssh(config.nudge_key), Latest()
+    targets = partial(_targets, source)
     directory = Directory(config.directory)
     rule = VanishedRule(config.disable_vanished, config.disable_after, config.disable_most)
     refresher = Refresher(source, directory.look_up_all, rule)
-    latest, kept = Latest(), config.history
-    groups = config.usage.groups
+    kept, groups = config.history, config.usage.groups
     history = History(config.history_path, kept.keep_plots_days, kept.keep_use_days, groups)
-    memberships = Memberships(source, lambda users: directory.groups_of(users, groups), history)
-
-    sending = Sending(
-        config,
-        FleetAccess(
-            state=lambda: source.current().state,
-            addresses=refresher.addresses,
-            seen=latest.all,
-            standings=board.standings,
-            tell=lambda server, notices: ssh.tell_accepted(targets()[server], notices),
-        ),
+    fleet = FleetAccess(
+        state=lambda: source.current().state,
+        addresses=refresher.addresses,
+        seen=latest.all,
+        standings=board.standings,
+        tell=lambda server, notices: ssh.tell_accepted(targets()[server], notices),
     )
+    sending = Sending(config, fleet)
 
     def heard(server: str, load: ServerLoad) -> None:
         sending.heard(server, load.notices)
-        latest.post(server, replace(load, notices=()))  # which are for their users only
+        latest.post(server, replace(load, notices=()))  # notices are for their users only
         history.note(server, load, time.time())
 
     return Services(
@@ -128,16 +115,23 @@ def assemble(config: WebConfig) -> Services:
         directory=directory,
         throttle=Throttle(),
         board=board,
-        nudger=nudger,
+        nudger=Nudger(targets, ssh.nudge, board, source.includes),
         refresher=refresher,
         latest=latest,
         history=history,
-        memberships=memberships,
+        memberships=Memberships(source, lambda users: directory.groups_of(users, groups), history),
         listeners=Listeners(targets, partial(loads, ssh), latest, heard),
         sending=sending,
         proofs=KeyProofs(),
         clock=time.time,
     )
+
+
+def _targets(source: Source) -> Mapping[str, Target]:
+    return {
+        name: Target(name, str(server.address), server.ssh_port, server.host_key)
+        for name, server in source.current().state.servers.items()
+    }
 
 
 def _paths(app: Flask) -> Callable[..., str]:

@@ -24,11 +24,15 @@ from state.errors import LxcGpuError
 from webui import config as configuration
 from webui import events
 from webui.application import assemble, build
+from webui.config import WebConfig
 from webui.events import Code
 from webui.live import LEAVING
 from webui.pages.iam import SAVES
 from webui.pages.monitor import MONITORS
 from webui.pages.results import STREAMS
+from webui.services import Services
+
+log = logging.getLogger("webui")
 
 MOST_UNSENT = 256 * 1024
 """Bytes that wait for a browser that reads slowly; then its page waits. With waitress's 16 MiB,
@@ -46,8 +50,10 @@ HANDED_OVER = 3
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Serve until ended. The arguments: the configuration's path, and the socket's for nginx, if
-    systemd hands none over: the unit of an earlier release does so.
+    """Serve until SIGTERM; the exit status.
+
+    The arguments are the path of web.toml and that of the socket for nginx. The second one is for
+    the unit of an earlier release, whose systemd hands no socket over.
     """
     given = sys.argv[1:] if arguments is None else arguments
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(levelname)s %(message)s")
@@ -55,30 +61,50 @@ def main(arguments: list[str] | None = None) -> int:
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     try:
         config = configuration.read(Path(given[0]) if given else configuration.DEFAULT_PATH)
+        _warn_of_plain_passwords(config)
+        parts = assemble(config)
+        server, place = _listening(build(config, parts), config, given[1:])
     except LxcGpuError as error:
         print(error, file=sys.stderr)
         return os.EX_CONFIG
-    log = logging.getLogger("webui")
+    _begin_background_work(parts)
+    events.info(log, Code.SERVING, listen=place)
+    signal.signal(signal.SIGTERM, _end)
+    server.run()
+    parts.listeners.stop()
+    parts.sending.stop()
+    parts.history.stop()
+    return 0
+
+
+def _warn_of_plain_passwords(config: WebConfig) -> None:
     if config.directory.dangerously_unencrypted:
         what = "passwords go to the directory UNENCRYPTED"
         events.warning(log, Code.INSECURE, what=what)
     if config.public_url.startswith("http://") and not config.is_loopback:
         what = f"{config.public_url} has no TLS: passwords cross the network readable"
         events.warning(log, Code.INSECURE, what=what)
-    parts = assemble(config)
-    app, place = build(config, parts), config.listen
+
+
+def _listening(
+    app: Flask, config: WebConfig, sockets: Sequence[str]
+) -> tuple[BaseWSGIServer, object]:
+    """A server that listens, and where: at systemd's socket, or one of `sockets`, or a port.
+
+    LxcGpuError if it would listen on the network without nginx.
+    """
     if os.environ.get("LISTEN_PID") == str(os.getpid()):
         handed = socket.socket(fileno=HANDED_OVER)
-        place = handed.getsockname()
-        server = listen_for_nginx(app, handed)
-    elif len(given) > 1:
-        place = given[1]
-        server = listen_for_nginx(app, at(Path(place)))
-    elif config.is_loopback:
-        server = listen(app, config.host, config.port)
-    else:
-        print(_not_alone(config.listen), file=sys.stderr)
-        return os.EX_CONFIG
+        return listen_for_nginx(app, handed), handed.getsockname()
+    if sockets:
+        return listen_for_nginx(app, at(Path(sockets[0]))), sockets[0]
+    if config.is_loopback:
+        return listen(app, config.host, config.port), config.listen
+    raise _not_alone(config.listen)
+
+
+def _begin_background_work(parts: Services) -> None:
+    config = parts.config
     parts.nudger.watch(
         lambda: parts.source.current().revision,
         look_every=config.fetch_seconds,
@@ -87,20 +113,13 @@ def main(arguments: list[str] | None = None) -> int:
     parts.history.watch()
     parts.listeners.watch(config.fetch_seconds)
     parts.sending.watch()
-    if config.looks_up:
-        parts.refresher.watch(60 * config.directory_refresh_minutes)
-        if config.usage.groups:
-            parts.memberships.watch(60 * config.directory_refresh_minutes)
-    else:
+    if not config.looks_up:
         why = "people bind as themselves (bind_template), and there is no service account"
         events.warning(log, Code.DIRECTORY_OFF, why=why)
-    events.info(log, Code.SERVING, listen=place)
-    signal.signal(signal.SIGTERM, _end)
-    server.run()
-    parts.listeners.stop()
-    parts.sending.stop()
-    parts.history.stop()
-    return 0
+        return
+    parts.refresher.watch(60 * config.directory_refresh_minutes)
+    if config.usage.groups:
+        parts.memberships.watch(60 * config.directory_refresh_minutes)
 
 
 def listen(app: Flask, host: str, port: int) -> BaseWSGIServer:

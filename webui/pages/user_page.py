@@ -1,4 +1,4 @@
-"""What somebody's page shows, made from a state. Pure."""
+"""What a user's page shows, made from a state. Pure."""
 
 from __future__ import annotations
 
@@ -18,18 +18,17 @@ from webui.words import KeyCard, key_card
 
 @dataclass(frozen=True)
 class UserPage:
-    """Everything on the page but what is typed into it."""
+    """Everything on the page except what is typed into its form."""
 
-    address: str
-    """What stands in the page's address: a name, or a newcomer's login."""
-    proposed: str
-    """What a newcomer will be called; empty for who is known."""
     name: str
+    """The user's name, or a newcomer's login: the end of the page's address."""
+    proposed: str
+    """The name that a newcomer will get; empty for a user."""
     title: str
     login: str
     user: User | None
     left: bool
-    """Whether this user has left, and may come back."""
+    """Whether this user is a former one, who may come back."""
     cards: tuple[KeyCard, ...]
     keys: tuple[PublicKey, ...]
     stamp: str
@@ -37,16 +36,17 @@ class UserPage:
     registered: tuple[str, ...]
     unregistered: tuple[str, ...]
     kept: Mapping[str, str]
-    """Why their container there is not stopped when nobody uses it, by server."""
+    """By server: why an idle container there isn't stopped."""
     templates: Mapping[str, Mapping[str, str]]
-    """What these servers offer, each with a line for people; servers without a choice left out."""
+    """By server: the templates to choose from, each with its description. Servers that offer no
+    choice are left out."""
     example: str
     fetch_commands: str
     connect_commands: str
-    """The same for who wants ssh to start the container by itself."""
+    """The commands for an ssh configuration that starts the container automatically."""
     include_command: str
     account: str
-    """What the user's account on the servers is called."""
+    """The name of the user's account on the servers."""
     ssh_config: str
     known_hosts: str
     history: tuple[Commit, ...]
@@ -61,22 +61,18 @@ def user_page(
     reports: Sequence[Report] = (),
     login: str = "",
 ) -> UserPage:
-    """The page at `address`, which is that of the user `owner`, or a newcomer's.
+    """The page at `address`: of the user `owner`, or of a newcomer if there is none.
 
-    `login` is the newcomer's, where it isn't the address.
-    `reports` are the servers' latest: they know when a key was last used.
+    `login` is the newcomer's login, if it isn't the address. `reports` are the newest ones of the
+    servers; they say when a key was last used.
     """
-    user = state.users.get(owner or "")
-    former = state.former.get(owner or "")
+    user, former = state.users.get(owner or ""), state.former.get(owner or "")
     known = user or former
-    name, login = owner or address, login or address
-    keys = user.keys if user else ()
-    registered = tuple(s for s in sorted(state.servers) if name in state.registrations.get(s, {}))
-    unregistered = tuple(s for s in sorted(state.servers) if s not in registered)
+    name, login, keys = owner or address, login or address, user.keys if user else ()
+    registered, unregistered = _servers_by_registration(state, name)
     return UserPage(
-        address=name,
-        proposed="" if known else proposed(state, login),
         name=name,
+        proposed="" if known else proposed(state, login),
         title=known.name if known else f"Welcome, {login}",
         login=known.login if known else login,
         user=user,
@@ -100,16 +96,23 @@ def user_page(
     )
 
 
+def _servers_by_registration(state: State, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The servers on which the user is registered, and all others."""
+    servers = sorted(state.servers)
+    registered = tuple(s for s in servers if name in state.registrations.get(s, {}))
+    return registered, tuple(s for s in servers if s not in registered)
+
+
 def last_used(key: PublicKey, reports: Sequence[Report]) -> str:
-    """The last day that any server tells of this key."""
+    """The last day on which this key was used on any server."""
     return max((each.key_days.get(key.fingerprint, "") for each in reports), default="")
 
 
 def fetch_commands(name: str, public_url: str, config: str = "config") -> str:
-    """What to paste to save the two ssh files; ssh refuses those that a group may write.
+    """Commands that save the two ssh files. ssh refuses files that their group can write.
 
-    `config` is the configuration's plain-text address: whichever it is, it is saved as the same
-    file, so that fetching the other one changes over.
+    `config` is the last part of the configuration's address. Both configurations are saved under
+    one name, so that fetching one replaces the other.
     """
     here = f"{public_url}/user/{name}/.ssh"
     return (
@@ -120,7 +123,7 @@ def fetch_commands(name: str, public_url: str, config: str = "config") -> str:
 
 
 def include_command() -> str:
-    """What to paste, once, so that ssh reads the saved configuration: it must stand first."""
+    """Commands that have ssh read the saved configuration, which must come first. To run once."""
     line = f"Include {CONFIG}"
     return (
         "touch ~/.ssh/config\n"
@@ -138,7 +141,7 @@ def config_text(state: State, name: str, *, connect: bool = False) -> str:
 
 
 def known_hosts_text(state: State, name: str) -> str:
-    """The host keys that the user `name` should meet."""
+    """The host keys of the servers and of the containers of user `name`, as known_hosts."""
     containers = {
         server: str(users[name].host_key)
         for server, users in state.registrations.items()

@@ -11,6 +11,7 @@ from state.wire.notices import Facts, Notice, NoticeKind
 from tests.unit.webui.outbox.fleet import NOW, STATE, notice
 from webui.config import is_mail_address
 from webui.outbox.letters import KINDS, UNSTOPPABLE, WIDTH, Letter, email, letter
+from webui.outbox.wording import TEMPLATES
 
 URL = "https://iam.mylab.com"
 SPOKEN = [kind for kind in NoticeKind if kind is not NoticeKind.OTHER]
@@ -29,7 +30,7 @@ def test_every_kind_says_what_why_and_how_to_stop_it(kind: NoticeKind) -> None:
 
 def test_moments_are_said_with_their_time_zone() -> None:
     said = letter(notice(1, kind=NoticeKind.WILL_STOP), "gpu17", STATE.users, URL)
-    assert "2027-01-14 08:00 UTC" in said.text
+    assert "2027-01-14 08:00 UTC" in " ".join(said.text.split())
     assert "2027-01-16 08:00 UTC" in " ".join(said.text.split())
 
 
@@ -90,3 +91,7 @@ def test_the_message_id_is_the_same_each_time() -> None:
     assert one.as_bytes() == other.as_bytes()
     assert one["Message-ID"] == "<gpu17.0123456789ab@iam.mylab.com>"
     assert one["List-Unsubscribe"] == f"<{URL}/x>"
+
+
+def test_every_kind_that_people_are_told_of_has_its_words() -> None:
+    assert set(TEMPLATES) == set(SPOKEN)
