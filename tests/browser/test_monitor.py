@@ -121,7 +121,7 @@ def test_without_scripts_everything_is_there_and_a_link_to_load_it_again(browser
         page.goto(f"{address}?sort=free")
         assert page.locator("#now-gpu17", has_text="11 %").is_visible()
         post(web, "gpu17", percent=66)
-        page.get_by_role("link", name="Load it again").click()
+        page.get_by_role("link", name="Load the page again").click()
         assert page.locator("#now-gpu17", has_text="66 %").is_visible()
         assert page.url.endswith("?sort=free")
 

@@ -13,7 +13,8 @@ from webui.live import LiveStreams
 from webui.monitor.fortnight.calendars import TEMPLATE as CALENDARS
 from webui.monitor.fortnight.calendars import Calendars
 from webui.monitor.shown.choice import Choice, SortOrder, choice, chosen
-from webui.monitor.shown.display import TEMPLATE, Display, Drawn, DrawnFleet
+from webui.monitor.shown.display import TEMPLATE, Display
+from webui.monitor.shown.drawn import Drawn, DrawnFleet
 from webui.monitor.shown.live_updates import PACE, BrowserView, WholeCard, counted, events, is_open
 from webui.services import EXTENSION, Services, services, source_address
 

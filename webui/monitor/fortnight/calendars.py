@@ -1,12 +1,9 @@
-"""The fortnights of all servers as HTML, for all browsers together: drawn when they change."""
+"""The reservations' cards: each server's next fortnight."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from threading import Lock
-
-from jinja2 import Environment
 
 from state.model.resources import Reservations
 from state.wire.reserved import current, reserved_gpus
@@ -14,11 +11,11 @@ from state.wire.server_load import ServerLoad
 from webui.clone.source import Reading
 from webui.monitor.fortnight.days import Window
 from webui.monitor.fortnight.drawing import Fortnight, fortnight
-from webui.monitor.heard.latest import LastHeard, Latest
+from webui.monitor.heard.latest import LastHeard
 from webui.monitor.shown.cards import MonitorCard
 from webui.monitor.shown.choice import in_order
 from webui.monitor.shown.closed import Closed, closed_now, closed_times
-from webui.monitor.shown.display import Drawn, DrawnFleet, Part, part
+from webui.monitor.shown.drawn import Drawn, FleetDrawer
 from webui.monitor.shown.people import People
 
 TEMPLATE = "_fortnight.html"
@@ -59,77 +56,47 @@ class Calendar:
         )  # fmt: skip
 
 
-class Calendars:
-    """Draws the reservations that `latest` has, of the servers of the state; for many threads."""
+class Calendars(FleetDrawer):
+    """Draws the reservations of all servers that have GPUs."""
 
-    def __init__(
-        self,
-        pages: Environment,
-        latest: Latest,
-        reading: Callable[[], Reading],
-        clock: Callable[[], float],
-    ) -> None:
-        self._pages = pages
-        self._latest = latest
-        self._reading = reading
-        self._clock = clock
-        self._lock = Lock()  # for everything below
-        self._drawn: dict[str, tuple[object, Drawn]] = {}
-        self._fleet: DrawnFleet | None = None
+    template = TEMPLATE
 
-    def fleet(self, oldest: float = 0.0) -> DrawnFleet:
-        """All servers with GPUs, as they were `oldest` seconds ago or later.
+    def server(self, name: str) -> Drawn | None:
+        """One server as it is now; None if it has no GPUs, or is unknown.
 
         LxcGpuError if the state was never read.
         """
-        known = self._fleet
-        if known is not None and 0 <= self._clock() - known.at < oldest:
-            return known
-        reading = self._reading()
-        people, seen = People(reading.state), self._latest.all()
-        with self._lock:
-            now = self._clock()
-            window = Window(now)
-            cards = {}
-            for name in sorted(reading.state.servers, key=in_order):
-                each = seen.get(name, LastHeard(name))
-                if _has_gpus(each):
-                    cards[name] = self._one(each, reading, people, window)
-            self._drawn = {name: self._drawn[name] for name in cards}
-            words = part("summary", self._macro("summary")([each.card for each in cards.values()]))
-            self._fleet = DrawnFleet(cards, words, now)
-            return self._fleet
-
-    def server(self, name: str) -> Drawn | None:
-        """One server as it is now; None if it has no GPUs, or is unknown. LxcGpuError as above."""
-        reading, seen = self._reading(), self._latest.all().get(name, LastHeard(name))
-        if name not in reading.state.servers or not _has_gpus(seen):
+        reading, heard = self._reading(), self._latest.all().get(name, LastHeard(name))
+        if name not in reading.state.servers or not _has_gpus(heard):
             return None
         with self._lock:
-            return self._one(seen, reading, People(reading.state), Window(self._clock()))
+            return self._one(heard, reading, People(reading.state), Window(self._clock()))
 
-    def _one(self, seen: LastHeard, reading: Reading, people: People, window: Window) -> Drawn:
-        load, now = seen.load, window.now
+    def _cards(
+        self, reading: Reading, people: People, heard: Mapping[str, LastHeard], now: float
+    ) -> Mapping[str, Drawn]:
+        window, servers = Window(now), sorted(reading.state.servers, key=in_order)
+        shown = [heard.get(name, LastHeard(name)) for name in servers]
+        return {
+            each.server: self._one(each, reading, people, window)
+            for each in shown
+            if _has_gpus(each)
+        }
+
+    def _one(self, heard: LastHeard, reading: Reading, people: People, window: Window) -> Drawn:
+        server, load, now = heard.server, heard.load, window.now
+        closed = closed_times(reading.state, server)
+
+        def draw() -> Drawn:
+            rules = reading.state.servers[server].reservations
+            shown = calendar(heard, closed, rules, people, window)
+            parts = (self._part("calendar", server, shown), self._part("booked", server, shown))
+            return Drawn(shown.card, parts)
+
         known = None if load is None else (load.reservations, current(load, now), _which(load))
-        closed = closed_times(reading.state, seen.server)
-        silent = (seen.silent_since, seen.why, seen.hint)
+        silent = (heard.silent_since, heard.why, heard.hint)
         key = (known, closed_now(closed, now), silent, reading.revision, int(now // STEP))
-        before = self._drawn.get(seen.server)
-        if before is not None and before[0] == key:
-            return before[1]
-        rules = reading.state.servers[seen.server].reservations
-        shown = calendar(seen, closed, rules, people, window)
-        parts = (self._part("calendar", shown), self._part("booked", shown))
-        drawn = Drawn(shown.card, parts)
-        self._drawn[seen.server] = (key, drawn)
-        return drawn
-
-    def _part(self, macro: str, shown: Calendar) -> Part:
-        return part(f"{macro}-{shown.server}", self._macro(macro)(shown))
-
-    def _macro(self, name: str) -> Callable[[object], str]:
-        macro: Callable[[object], str] = getattr(self._pages.get_template(TEMPLATE).module, name)
-        return macro
+        return self._draw_if_changed(server, key, draw)
 
 
 def calendar(

@@ -11,7 +11,7 @@ from state.errors import LxcGpuError
 from webui.live import PULSE, STILL_HERE
 from webui.monitor.heard.latest import Latest
 from webui.monitor.shown.choice import Choice, chosen
-from webui.monitor.shown.display import Drawn, DrawnFleet
+from webui.monitor.shown.drawn import Drawn, DrawnFleet
 
 PACE = 2.0
 """Seconds between two events."""

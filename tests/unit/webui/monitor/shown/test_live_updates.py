@@ -6,7 +6,7 @@ import json
 
 from webui.monitor.shown.cards import MonitorCard
 from webui.monitor.shown.choice import Choice, SortOrder
-from webui.monitor.shown.display import Drawn, DrawnFleet, Part
+from webui.monitor.shown.drawn import Drawn, DrawnFleet, Part
 from webui.monitor.shown.live_updates import CALM, BrowserView, counted
 
 
