@@ -55,6 +55,7 @@ class LazyGroup(click.Group):
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="lxc-gpu", prog_name="lxc-gpu", message="%(prog)s %(version)s")
 def group() -> None:
     """Shared GPU servers, as a state repository says."""
 

@@ -26,8 +26,9 @@ ENVIRONMENT = Path("/opt/lxc-gpu")
 """The private Python environment; nothing of ours goes into a shared site-packages."""
 PACKAGES_LINK = ENVIRONMENT / "packages"
 """Leads to the environment's site-packages, whichever Python made it: the shells look there."""
-WHEELS = Path("/var/cache/lxc-gpu/wheels")
-"""Wheels for machines without a package index: used instead of one if the folder is there."""
+WHEELS = (CHECKOUT / "wheels", Path("/var/cache/lxc-gpu/wheels"))
+"""Folders of wheels for machines without a package index: the first one that is there is used
+instead of an index. A release archive has the first; a sysadmin can fill the other."""
 UNFINISHED = ENVIRONMENT / ".unfinished"
 """There while a set-up is under way, and after one that was interrupted."""
 PIP = (str(ENVIRONMENT / "bin" / "python"), "-P", "-m", "pip", "--disable-pip-version-check")
@@ -115,11 +116,12 @@ class Steps:
             command.run([*PIP, "uninstall", "--quiet", "--yes", *others])
 
     def _pip(self, words: Sequence[str]) -> None:
-        offline = ["--no-index", f"--find-links={WHEELS}"] if WHEELS.is_dir() else []
+        wheels = next(filter(Path.is_dir, WHEELS), None)
+        offline = ["--no-index", f"--find-links={wheels}"] if wheels else []
         install = [*PIP, words[0], "--quiet", *offline, *words[1:]]
         done = command.run(install, env=lock.network_environment(), timeout=1800, check=False)
         if not done.ok:
-            raise _pip_failure(done, WHEELS if offline else None)
+            raise _pip_failure(done, wheels)
 
     def folder(self, path: Path, mode: int = 0o755, owner: str = "root") -> None:
         """A folder with this mode and owner."""

@@ -23,7 +23,14 @@ def test_imports_point_one_way() -> None:
 
 ROOMS = [
     folder.relative_to(ROOT)
-    for package in ("state", "reconciler", "shells", "webui", "setup/laboratory")
+    for package in (
+        "state",
+        "reconciler",
+        "shells",
+        "webui",
+        "setup/laboratory",
+        "setup/publishing",
+    )
     for folder in (ROOT / package, *sorted((ROOT / package).rglob("*/")))
     if any(folder.glob("*.py"))
 ]

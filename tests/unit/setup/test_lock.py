@@ -17,7 +17,8 @@ from installation import lock
 ROOT = lock.CHECKOUT
 PYPROJECT = (ROOT / "pyproject.toml").read_text()
 FILES = pytest.mark.parametrize("file", [lock.SERVERS, lock.DEVELOPMENT], ids=lambda f: f.name)
-OURS = {"state", "reconciler", "shells", "webui", "tests", "laboratory", "installation"}
+SETUP = {"installation", "laboratory", "publishing"}
+OURS = {"state", "reconciler", "shells", "webui", "tests"} | SETUP
 
 
 @FILES
