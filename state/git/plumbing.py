@@ -1,6 +1,7 @@
-"""The one way to run Git: with a fixed environment and time limits, through GitPython.
+"""The one way to run Git: with a fixed environment and time limits.
 
-Importing that takes 60 ms and two programs, so whether there is anything new is found out without.
+What writes runs through GitPython. Importing that takes 60 ms and two programs, so what only reads
+and what fetches do without it.
 
 Nothing here prompts, runs hooks of our own clone, follows replaced objects, or speaks a protocol
 that starts programs; the user's own Git configuration is not read (the system's is: proxies and
@@ -25,8 +26,10 @@ REMOTE_LIMIT = 60.0
 """Seconds for a fetch or push."""
 TOO_LONG = "Timeout: the command"
 """How the errors of a program begin that ran into its limit (GitPython's word)."""
-NEWS = ("fetch", "rev-parse")
-"""What finds out whether there is anything new. A fetch ends with all that it started."""
+READING = frozenset(
+    {"cat-file", "diff-tree", "fetch", "ls-tree", "merge-base", "rev-list", "rev-parse"}
+)
+"""What runs without GitPython. A fetch ends with all that it started."""
 SSH = "ssh -o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval=10"
 
 _SETTINGS = (
@@ -81,20 +84,23 @@ class Plumbing:
         argv = ["git", *options, *arguments]
         own = {**self._environment(), **(env or {})}
         try:
-            if arguments[0] in NEWS:
-                return self._news(argv, own, limit)
+            if arguments[0] in READING:
+                return self._directly(argv, own, stdin, limit)
             return self._through_gitpython(argv, own, stdin, limit)
         except FileNotFoundError as error:
             raise GitError(
                 "git-missing", "Git is not installed.", "apt install git", details=str(error)
             ) from error
 
-    def _news(self, argv: Sequence[str], env: Mapping[str, str], limit: float) -> Answered:
-        given, parent = {**os.environ, **env}, self.folder.parent
+    def _directly(
+        self, argv: Sequence[str], env: Mapping[str, str], stdin: bytes, limit: float
+    ) -> Answered:
+        all_of_it, parent = {**os.environ, **env}, self.folder.parent
         there = parent if parent.is_dir() else None  # `state.git.locks` goes by it
-        with command.started(argv, env=given, cwd=there, family=True) as git:
+        given = subprocess.PIPE if stdin else subprocess.DEVNULL
+        with command.started(argv, stdin=given, env=all_of_it, cwd=there, family=True) as git:
             try:
-                output, errors = git.communicate(timeout=limit)
+                output, errors = git.communicate(stdin or None, timeout=limit)
             except subprocess.TimeoutExpired:
                 return Answered(-1, b"", f"{TOO_LONG} took more than {limit:g} s")
         return Answered(git.returncode, output, errors.decode("utf-8", "replace"))

