@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import json
 import os
-import select
-import signal
+import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from reconciler.children.forked import keep_only
+from reconciler.children.forked import Child, Lines
 
 PAUSES = (10.0, 30.0, 60.0, 300.0)
 """Seconds until the next try, after the first failure in a row, the second, ..."""
@@ -34,18 +32,6 @@ class SilentError(Exception):
 
 class EndedError(Exception):
     """The child ended instead of answering; says why, if it could."""
-
-
-@dataclass
-class _Child:
-    pid: int
-    questions: int
-    answers: int
-    raw: bytes = b""
-
-    def close(self) -> None:
-        os.close(self.questions)
-        os.close(self.answers)
 
 
 class Aside:
@@ -70,8 +56,8 @@ class Aside:
         self._work = work
         self._patience, self._first = patience, first or patience
         self._pauses, self._most_left = pauses, most_left
-        self._child: _Child | None = None
-        self._left = list[int]()
+        self._child: tuple[Child, Lines] | None = None
+        self._left = list[Child]()
         self._asked: float | None = None
         self.has_answered = False
         """Whether this child did so at least once."""
@@ -109,7 +95,7 @@ class Aside:
             self.has_answered = False
         self._asked = time.monotonic()
         with suppress(BrokenPipeError):  # then there is no answer either
-            os.write(self._child.questions, json.dumps(question).encode() + b"\n")
+            self._child[1].channel.sendall(json.dumps(question).encode() + b"\n")
         return True
 
     def answer(self, seconds: float = 0.0) -> Any:
@@ -122,18 +108,12 @@ class Aside:
             return None
         given_up = asked + (self._patience if self.has_answered else self._first)
         until = min(given_up, time.monotonic() + seconds)
-        while b"\n" not in child.raw:
-            if not _readable(child.answers, until - time.monotonic()):
-                if time.monotonic() < given_up:
-                    return None
-                self.failed()
-                raise SilentError
-            chunk = os.read(child.answers, 1 << 16)
-            if not chunk:
-                self.failed()
-                raise EndedError("it gave no reason")
-            child.raw += chunk
-        line, _, child.raw = child.raw.partition(b"\n")
+        line = child[1].next(until - time.monotonic())
+        if line is None and time.monotonic() < given_up:
+            return None
+        if not line:
+            self.failed()
+            raise SilentError if line is None else EndedError("it gave no reason")
         self._asked = None
         fields = json.loads(line)
         if "failed" in fields:
@@ -162,47 +142,28 @@ class Aside:
         """End the child, if there is one, and with it whatever it has open."""
         if self._child is None:
             return
-        os.kill(self._child.pid, signal.SIGKILL)
-        self._child.close()
-        self._left.append(self._child.pid)
+        child, said = self._child
         self._child, self._asked = None, None
-        until = time.monotonic() + _SOON
-        while self._reap() and time.monotonic() < until:
-            time.sleep(0.005)
+        said.channel.close()
+        if not child.kill(_SOON):
+            self._left.append(child)
 
-    def _reap(self) -> bool:
-        """Wait for those that have ended; whether some have not."""
-        self._left = [pid for pid in self._left if not _gone(pid)]
-        return bool(self._left)
+    def _reap(self) -> None:
+        """Forget those that have ended meanwhile."""
+        self._left = [child for child in self._left if not child.has_ended()]
 
     def _hanging(self) -> int:
         return len(self._left) + sum(1 for _ in orphans(self._name))
 
-    def _started(self) -> _Child:
-        with ExitStack() as unless_kept:
-            asked, questions = _pipe(unless_kept)
-            answers, answering = _pipe(unless_kept)
-            pid = os.fork()
-            if pid == 0:
-                _serve(self._name, self._work, asked, answering)
-            unless_kept.pop_all()
-        os.close(asked)
-        os.close(answering)
-        return _Child(pid, questions, answers)
-
-
-def _pipe(unless_kept: ExitStack) -> tuple[int, int]:
-    both = os.pipe2(os.O_CLOEXEC)
-    for each in both:
-        unless_kept.callback(os.close, each)
-    return both
-
-
-def _gone(pid: int) -> bool:
-    try:
-        return os.waitpid(pid, os.WNOHANG)[0] != 0
-    except ChildProcessError:
-        return True
+    def _started(self) -> tuple[Child, Lines]:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                child = Child(lambda: _serve(self._name, self._work, theirs), [theirs.fileno()])
+            except OSError:
+                ours.close()
+                raise
+        return child, Lines(ours)
 
 
 def orphans(name: str, proc: Path = Path("/proc")) -> Iterator[int]:
@@ -227,22 +188,13 @@ def like_this() -> int:
     return sum(1 for _ in of_our_account(name))
 
 
-def _readable(descriptor: int, seconds: float) -> bool:
-    poll = select.poll()  # select(2) takes no descriptors above 1023
-    poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(max(0.0, seconds) * 1000))
-
-
-def _serve(name: str, work: Work, asked: int, answering: int) -> NoReturn:
-    with suppress(BaseException):
-        keep_only([asked, answering])
-        Path("/proc/self/comm").write_text(name)
-        with os.fdopen(asked, "rb") as questions, os.fdopen(answering, "wb") as answers:
-            for line in questions:
-                try:
-                    told = {"answer": work(json.loads(line))}
-                except Exception as error:
-                    told = {"failed": f"{type(error).__name__}: {error}"}
-                answers.write(json.dumps(told).encode() + b"\n")
-                answers.flush()
-    os._exit(0)
+def _serve(name: str, work: Work, channel: socket.socket) -> None:
+    """In the child."""
+    Path("/proc/self/comm").write_text(name)
+    with channel.makefile("rb") as questions:
+        for line in questions:
+            try:
+                told = {"answer": work(json.loads(line))}
+            except Exception as error:
+                told = {"failed": f"{type(error).__name__}: {error}"}
+            channel.sendall(json.dumps(told).encode() + b"\n")

@@ -1,19 +1,121 @@
-"""For a child that is forked and becomes no other program: what it keeps open, its deadline.
+"""A forked child: what it keeps open, what it says, its deadline and its end.
 
-It has a copy of every descriptor, locks' included: a lock ends with the last copy (flock(2)). One
-that hangs in the kernel and can't be killed would hold its user's lock until the next boot.
+A fork has a copy of every descriptor, locks' included: a lock ends with the last copy (flock(2)).
+A child that hangs in the kernel and can't be killed would hold its user's lock until the next boot.
 """
 
 from __future__ import annotations
 
 import mmap
 import os
+import select
+import signal
+import socket
 import struct
 import syslog
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from typing import NoReturn, Protocol
 
 STDERR = 2
+FAILED = 126
+"""How a child ends that neither became another program nor ended itself."""
+
+
+class HasFileno(Protocol):
+    """Something open."""
+
+    def fileno(self) -> int:
+        """Its descriptor."""
+
+
+def readable(opened: Collection[int | HasFileno], seconds: float) -> frozenset[int]:
+    """The descriptors of these that can be read, or have ended, within so many seconds."""
+    poll = select.poll()  # select(2) takes no descriptors above 1023
+    for each in opened:
+        poll.register(each, select.POLLIN)
+    return frozenset(descriptor for descriptor, _ in poll.poll(max(0.0, seconds) * 1000))
+
+
+class Child:
+    """One that was forked, by a descriptor (pidfd_open(2)): its number may become another's."""
+
+    def __init__(self, act: Callable[[], object], kept: Collection[int]) -> None:
+        """Fork a child that calls `act` with only the descriptors `kept` open, and ends then.
+
+        OSError if it can't be started.
+        """
+        self.status: int | None = None
+        """How it ended: its exit status, or minus the signal. None: not known to have ended."""
+        self.pid = os.fork()
+        if self.pid == 0:
+            _act(act, kept)
+        try:
+            self._descriptor = os.pidfd_open(self.pid)
+        except OSError:
+            os.kill(self.pid, signal.SIGKILL)
+            raise
+
+    def fileno(self) -> int:
+        """Can be read from when the child has ended."""
+        return self._descriptor
+
+    def has_ended(self, seconds: float = 0.0) -> bool:
+        """Whether it has, or does within so many seconds; then `status` says how."""
+        if self.status is None and readable([self], seconds):
+            self.status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+            self.leave()
+        return self.status is not None
+
+    def kill(self, seconds: float) -> bool:
+        """End it; whether it has ended within so many seconds. In D state it doesn't (ps(1))."""
+        if not self.has_ended():
+            signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
+        return self.has_ended(seconds)
+
+    def leave(self) -> None:
+        """Let go of it, ended or not."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def _act(act: Callable[[], object], kept: Collection[int]) -> NoReturn:
+    try:
+        keep_only(kept)
+        act()
+    finally:  # it must never return into the caller
+        os._exit(FAILED)
+
+
+class Lines:
+    """What a child says over a socket, line by line, and the descriptors that it sends along."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        """`channel` is this side's end."""
+        self.channel = channel
+        self.descriptors = list[int]()
+        self._raw = b""
+
+    def next(self, seconds: float) -> bytes | None:
+        """The next line, its end included; empty: there are no more. None: not in so many
+        seconds."""
+        until = time.monotonic() + seconds
+        while b"\n" not in self._raw:
+            if not readable([self.channel], until - time.monotonic()):
+                return None
+            chunk, sent = b"", list[int]()
+            with suppress(ConnectionResetError):  # it ended before it read what was said to it
+                chunk, sent, _, _ = socket.recv_fds(self.channel, 1 << 16, 1)
+            for descriptor in sent:
+                os.set_inheritable(descriptor, False)
+            self.descriptors += sent
+            if not chunk:
+                return b""
+            self._raw += chunk
+        line, end, self._raw = self._raw.partition(b"\n")
+        return line + end
 
 
 def keep_only(kept: Collection[int]) -> None:

@@ -12,16 +12,15 @@ import contextlib
 import ctypes
 import json
 import os
-import select
 import signal
 import socket
 import stat
 import struct
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
-from reconciler.children.forked import STDERR, Deadline, keep_only
+from reconciler.children.forked import STDERR, Child, Deadline, Lines
 from reconciler.plan import Tell
 from state.errors import LxcGpuError, Remedy
 from state.wire import messages
@@ -32,6 +31,8 @@ PATIENCE = 30
 """Seconds that the child may take."""
 GRACE = 5
 """Seconds more until it is killed and left behind: no alarm reaches who sleeps in a disk."""
+LEFT_BEHIND = 1.0
+"""Seconds that being killed may take."""
 
 Json = Any
 _OPENAT2, _RESOLVE_IN_ROOT = 437, 0x10
@@ -90,7 +91,7 @@ def opened_as_owner(
 
     def act(root: int, channel: socket.socket) -> Json:
         descriptor, result = work(root)
-        socket.send_fds(channel, [b"\n"], [descriptor])
+        socket.send_fds(channel, [b"{}\n"], [descriptor])
         return result
 
     result, descriptors = _in_child(folder, owner, act)
@@ -119,92 +120,59 @@ def _in_child(
 ) -> tuple[Json, list[int]]:
     """What `act` returned, and the descriptors that it sent."""
     ours, theirs = socket.socketpair()
+    deadline, said = Deadline(PATIENCE), Lines(ours)
     with ours:
-        deadline = Deadline(PATIENCE)
-        child = os.fork()
-        if child == 0:
-            _child(folder, owner, act, theirs, deadline, lent, first)
-        theirs.close()
-        ended = os.pidfd_open(child)
+        with theirs:
+            child = Child(
+                lambda: _act(folder, owner, act, theirs, deadline, first),
+                [STDERR, theirs.fileno(), *lent],
+            )
         try:
-            answer, descriptors = _received(ours, tell, deadline)
-            status = _status(child, ended)
-        except BaseException:  # nobody waits for it any more
-            _kill(child, ended)
-            raise
-        finally:
-            os.close(ended)
-    if not answer:
-        _close(descriptors)
-        late = status is None or os.waitstatus_to_exitcode(status) == -signal.SIGALRM
-        how = "was given up, because nothing moved any more" if late else "ended unexpectedly"
-        raise HostileError("hostile-died", f"Work below {folder} {how}.", "Try again.",
-                           Remedy.RETRY, f"status {status}")  # fmt: skip
-    outcome: Mapping[str, Json] = json.loads(answer)
+            outcome = _outcome(said, tell, deadline)
+            in_time = child.has_ended(GRACE)
+        finally:  # left behind if it can't be killed
+            child.kill(LEFT_BEHIND)
+            child.leave()
+    if "result" in outcome:
+        return outcome["result"], said.descriptors
+    for descriptor in said.descriptors:
+        os.close(descriptor)
     if "error" in outcome:
-        _close(descriptors)
         fields = outcome["error"]
         raise HostileError(**{**fields, "remedy": Remedy(fields.get("remedy", Remedy.PERSON))})
-    return outcome["result"], descriptors
+    late = not in_time or child.status == -signal.SIGALRM
+    how = "was given up, because nothing moved any more" if late else "ended unexpectedly"
+    raise HostileError("hostile-died", f"Work below {folder} {how}.", "Try again.",
+                       Remedy.RETRY, f"status {child.status}")  # fmt: skip
 
 
-def _status(child: int, ended: int) -> int | None:
-    """How the child ended; None if it had to be killed, and maybe can't even be."""
-    if select.select([ended], [], [], GRACE)[0]:
-        return os.waitpid(child, 0)[1]
-    _kill(child, ended)
-    return None
+def _outcome(said: Lines, tell: Tell, deadline: Deadline) -> Mapping[str, Json]:
+    """The last message, the only one that isn't progress; nothing if the child was late."""
+    last: Mapping[str, Json] = {}
+    while (left := deadline.left() + GRACE) > 0:
+        line = said.next(min(left, 1.0))  # its end may move, either way
+        if line == b"":
+            return last
+        message = json.loads(line or b"{}")
+        if "progress" in message:
+            tell(messages.Progress(**message["progress"]))
+        elif message:
+            last = message
+    return {}
 
 
-def _kill(child: int, ended: int) -> None:
-    """End it, and leave it behind if not even that is possible."""
-    signal.pidfd_send_signal(ended, signal.SIGKILL)
-    select.select([ended], [], [], 1)
-    os.waitpid(child, os.WNOHANG)
-
-
-def _received(channel: socket.socket, tell: Tell, deadline: Deadline) -> tuple[bytes, list[int]]:
-    """The last line, the only one that is no progress, empty if late; and the descriptors."""
-    rest, last, descriptors = b"", b"", list[int]()
-    while True:
-        left = deadline.left() + GRACE
-        if not select.select([channel], [], [], min(max(left, 0.0), 1.0))[0]:
-            if left <= 0:
-                return b"", descriptors
-            continue  # its end may have moved, either way
-        chunk, sent, _, _ = socket.recv_fds(channel, 1 << 16, 1)
-        for descriptor in sent:
-            os.set_inheritable(descriptor, False)
-        descriptors += sent
-        if not chunk:
-            return last, descriptors
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            message = json.loads(line) if line else {}
-            if "progress" in message:
-                tell(messages.Progress(**message["progress"]))
-            elif line:
-                last = line
-
-
-def _close(descriptors: list[int]) -> None:
-    for descriptor in descriptors:
-        os.close(descriptor)
-
-
-def _child(
+def _act(
     folder: Folder,
     owner: int,
     act: Callable[[int, socket.socket], Json],
     channel: socket.socket,
     deadline: Deadline,
-    lent: Collection[int],
     first: Callable[[], None],
-) -> NoReturn:
+) -> None:
+    """In the child."""
     global _deadline
     outcome: dict[str, Json]
     try:
-        keep_only([STDERR, channel.fileno(), *lent])
         _deadline = deadline
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(PATIENCE)
@@ -232,7 +200,6 @@ def _child(
         outcome = {"error": {"code": "bug", "message": f"Below {folder}: {error!r}"}}
     with contextlib.suppress(BaseException):
         channel.sendall(json.dumps(outcome).encode() + b"\n")
-    os._exit(0)
 
 
 def _opened(folder: Folder, shown: int | None) -> int:

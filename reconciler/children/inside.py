@@ -11,17 +11,15 @@ from __future__ import annotations
 
 import ctypes
 import os
-import select
 import signal
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 from reconciler.children import denied
-from reconciler.children.forked import keep_only
+from reconciler.children.forked import Child, readable
 from reconciler.host import places
 from reconciler.host.monitors import children, monitors
 from state import command
@@ -77,96 +75,117 @@ def run(
 
     LxcGpuError if the container doesn't run.
     """
-    reader, writer = os.pipe2(os.O_CLOEXEC)
 
-    def act() -> None:
-        os.dup2(writer, 1)
-        os.dup2(writer, 2)
+    def act(says: int) -> None:
+        os.dup2(says, 1)
+        os.dup2(says, 2)
         os.dup2(lent, LENT)
         os.set_inheritable(LENT, True)  # should it have been that one already
         os.execvpe(argv[0], list(argv), command.environment({"HOME": "/root"}))  # noqa: S606
 
-    with os.fdopen(reader, "rb", buffering=0) as stream:
+    return begun(user, act, (lent,)).wait(patience, tick)
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A child in a container whose output is heard on this side."""
+
+    child: Child
+    output: int
+    """The descriptor of a pipe."""
+
+    def wait(
+        self,
+        patience: float,
+        tick: Callable[[float], None] = lambda _: None,
+        *,
+        leave: bool = True,
+        left_behind: float = LEFT_BEHIND,
+    ) -> Ended:
+        """Wait for its end, and end it after `patience` seconds; `tick` gets the seconds.
+
+        What it left running inside is the container's own business, if it may `leave` anything.
+        `left_behind`: as for `end`.
+        """
         try:
-            child = started(user, act, kept=(writer, lent), says=writer)
+            return _waited(self.child, self.output, patience, tick, leave, left_behind)
         finally:
-            os.close(writer)
-        return wait(child, stream.fileno(), patience, tick)
+            os.close(self.output)
+            self.child.leave()
 
 
-def started(user: str, act: Callable[[], None], *, kept: Collection[int], says: int) -> int:
+def begun(user: str, act: Callable[[int], None], kept: Collection[int] = ()) -> Begun:
+    """Start a child as `started` does; `act` gets the descriptor that is heard here."""
+    output, says = os.pipe2(os.O_CLOEXEC)
+    try:
+        child = started(user, lambda: act(says), kept=(says, *kept), says=says)
+    except BaseException:
+        os.close(output)
+        raise
+    finally:
+        os.close(says)
+    return Begun(child, output)
+
+
+def started(user: str, act: Callable[[], None], *, kept: Collection[int], says: int) -> Child:
     """Start a child that is in the user's container, as its root, and there calls `act`.
 
     It leads a session of its own, keeps the descriptors `kept` only, and what it can't do it writes
-    to `says`. Its process id, on this side. LxcGpuError if the container doesn't run.
+    to `says`. LxcGpuError if the container doesn't run.
     """
     with ExitStack() as opened:
         init = _init(user, opened)
         libc = ctypes.CDLL(None, use_errno=True)
         try:
             with _children_in(libc, init.pid_namespace):
-                child = os.fork()
-                if child == 0:
-                    _become(libc, init, act, kept, says)
+                return Child(lambda: _become(libc, init, act, says), [*kept, *init.namespaces])
         except OSError as error:  # it has ended meanwhile
             raise _not_running() from error
-    return child
 
 
-def wait(
-    child: int,
+def _waited(
+    child: Child,
     stream: int,
     patience: float,
     tick: Callable[[float], None],
-    *,
-    leave: bool = True,
-    left_behind: float = LEFT_BEHIND,
+    leave: bool,
+    left_behind: float,
 ) -> Ended:
-    """Until it ends, its output in `stream`.
-
-    What it left running inside is the container's own business, if it may `leave` anything.
-    `left_behind`: as for `end`.
-    """
-    begun, said, status = time.monotonic(), b"", None
+    begun, said = time.monotonic(), b""
     os.set_blocking(stream, False)
-    with ExitStack() as opened:
-        ended = os.pidfd_open(child)
-        opened.callback(os.close, ended)
-        watched = [stream, ended]
-        while (passed := time.monotonic() - begun) < patience:
-            tick(passed)
-            ready, _, _ = select.select(watched, [], [], min(0.5, patience - passed))
-            said = (said + (raw := _read(stream)))[-LONGEST:]
-            if stream in ready and not raw:
-                watched.remove(stream)  # closed
-            if ended in ready:
-                if not leave:  # before its number, which is the session's, is another's
-                    _signal_session(child, signal.SIGKILL)
-                status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-                break
-        else:
-            end(child, grace=0, left_behind=left_behind)
-    return Ended(status, said.decode("utf-8", "replace"))
+    watched = {stream, child.fileno()}
+    while (passed := time.monotonic() - begun) < patience:
+        tick(passed)
+        ready = readable(watched, min(0.5, patience - passed))
+        said = (said + (raw := _read(stream)))[-LONGEST:]
+        if stream in ready and not raw:
+            watched.remove(stream)  # closed
+        if child.fileno() in ready:
+            if not leave:  # before its number, which is the session's, is another's
+                _signal_session(child.pid, signal.SIGKILL)
+            child.has_ended()
+            return Ended(child.status, said.decode("utf-8", "replace"))
+    end(child, grace=0, left_behind=left_behind)
+    return Ended(None, said.decode("utf-8", "replace"))
 
 
-def end(child: int, grace: float = GRACE, left_behind: float = LEFT_BEHIND) -> None:
+def end(child: Child, grace: float = GRACE, left_behind: float = LEFT_BEHIND) -> None:
     """Hang up on the child and on all of its session; who is still there then is killed.
 
     That may take `left_behind` seconds. Who waits for a FUSE program of the container's can't be,
     and is left behind: it is the container's, and ends with it (setup/executables/ended).
     """
     if grace:
-        _signal_session(child, signal.SIGHUP)
+        _signal_session(child.pid, signal.SIGHUP)
         until = time.monotonic() + grace
-        while any(_session(child)) and time.monotonic() < until:
+        while any(_session(child.pid)) and time.monotonic() < until:
             time.sleep(0.05)
     for _ in range(10):  # one that forks all the time isn't caught at once
-        if not _signal_session(child, signal.SIGKILL):
+        if not _signal_session(child.pid, signal.SIGKILL):
             break
         time.sleep(0.01)
-    until = time.monotonic() + left_behind
-    while os.waitpid(child, os.WNOHANG)[0] == 0 and time.monotonic() < until:
-        time.sleep(0.01)
+    child.has_ended(left_behind)
+    child.leave()
 
 
 def cgroups_of(text: str) -> tuple[str, ...]:
@@ -247,13 +266,10 @@ def _setns(libc: ctypes.CDLL, namespace: int) -> None:
         raise OSError(ctypes.get_errno(), "setns")
 
 
-def _become(
-    libc: ctypes.CDLL, init: _Init, act: Callable[[], None], kept: Collection[int], says: int
-) -> NoReturn:
-    """In the child: never returns. What isn't `kept` is closed; the rest closes with execve(2)."""
-    status, refused = 126, denied.program()
+def _become(libc: ctypes.CDLL, init: _Init, act: Callable[[], None], says: int) -> None:
+    """In the child. What is open still closes with execve(2)."""
+    refused = denied.program()
     try:
-        keep_only([*kept, *init.namespaces])
         os.setsid()
         libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)  # until execve(2), nobody inside may look into it
         for join in init.joins:
@@ -278,8 +294,6 @@ def _become(
     except OSError as error:
         with suppress(OSError):
             os.write(says, f"{error.filename or ''}: {error.strerror}\n".encode())
-    finally:
-        os._exit(status)
 
 
 def _confine(label: str) -> None:

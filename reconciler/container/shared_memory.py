@@ -10,7 +10,7 @@ import ctypes
 import os
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import suppress
 
 from reconciler.children import inside
 from reconciler.host.journal import event
@@ -41,36 +41,23 @@ def fit(memory: Mapping[str, int | None]) -> None:
     users = sorted(memory)
     until = time.monotonic() + PATIENCE
     for some in (users[at : at + AT_ONCE] for at in range(0, len(users), AT_ONCE)):
-        with ExitStack() as opened:
-            begun = [(user, _begun(user, memory[user], opened)) for user in some]
-            for user, child in begun:
-                if child is None:  # it has ended meanwhile
-                    continue
-                left = max(0.02, until - time.monotonic())  # each is looked at once
-                ended = inside.wait(*child, left, lambda _: None, left_behind=left)
-                if ended.status != 0:
-                    why = ended.said.strip() or "no answer"
-                    event("shared-memory", user=user, size=_size(memory[user]), why=why)
-
-
-def _begun(user: str, memory: int | None, opened: ExitStack) -> tuple[int, int] | None:
-    """The child that does it, and what it says."""
-    reader, writer = os.pipe2(os.O_CLOEXEC)
-    opened.callback(os.close, reader)
-    try:
-        child = inside.started(user, _resizing(_size(memory)), kept=(writer,), says=writer)
-    except LxcGpuError:
-        return None
-    finally:
-        os.close(writer)
-    return child, reader
+        begun = dict[str, inside.Begun]()
+        for user in some:
+            with suppress(LxcGpuError):  # it has ended meanwhile
+                begun[user] = inside.begun(user, _resizing(_size(memory[user])))
+        for user, child in begun.items():
+            left = max(0.02, until - time.monotonic())  # each is looked at once
+            ended = child.wait(left, left_behind=left)
+            if ended.status != 0:
+                why = ended.said.strip() or "no answer"
+                event("shared-memory", user=user, size=_size(memory[user]), why=why)
 
 
 def _size(memory: int | None) -> str:
     return _WHOLE if memory is None else str(memory // 2)
 
 
-def _resizing(size: str) -> Callable[[], None]:
+def _resizing(size: str) -> Callable[[int], None]:
     """What the child does, as the container's root: the file system's size and nothing else.
 
     By fspick(2) and fsconfig(2), for mount(8) would set the mount's flags, too. It asks the kernel
@@ -79,7 +66,7 @@ def _resizing(size: str) -> Callable[[], None]:
     libc = ctypes.CDLL(None, use_errno=True)
     place, name, value = b"/dev/shm", b"size", size.encode()
 
-    def act() -> None:
+    def act(_: int) -> None:
         there = libc.syscall(_FSPICK, _AT_FDCWD, place, _CLOEXEC_NO_FOLLOW)
         if (
             there < 0

@@ -127,14 +127,8 @@ def renew(user: str, points: frozenset[str]) -> None:
                 tree = locked_mount.clone(LXCFS / point.lstrip("/"))
                 opened.callback(os.close, tree)
                 trees[point] = tree
-        reader, writer = os.pipe2(os.O_CLOEXEC)
-        stream = opened.enter_context(os.fdopen(reader, "rb", buffering=0))
-        kept = [writer, *(tree for tree in trees.values() if tree is not None)]
-        try:
-            child = inside.started(user, lambda: _exchange(trees), kept=kept, says=writer)
-        finally:
-            os.close(writer)
-        ended = inside.wait(child, stream.fileno(), PATIENCE, lambda _: None)
+        kept = [tree for tree in trees.values() if tree is not None]
+        ended = inside.begun(user, lambda _: _exchange(trees), kept).wait(PATIENCE)
     if ended.status != 0:
         raise LxcGpuError(
             "lxcfs-dead",

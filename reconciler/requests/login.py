@@ -29,16 +29,11 @@ _NO_LIST, _NO_ACCOUNT, _NOT_RUN = "no-list", "no-account", "not-run"
 
 def why_not(user: str) -> tuple[str, ...]:
     """Why a login in the container that runs would fail, in words; empty if none is known."""
-    reader, writer = os.pipe2(os.O_CLOEXEC)
-    with os.fdopen(reader, "rb", buffering=0) as stream:
-        try:
-            child = inside.started(user, lambda: _act(user, writer), kept=[writer], says=writer)
-        except LxcGpuError:  # it has ended meanwhile
-            return ()
-        finally:
-            os.close(writer)
-        ended = inside.wait(child, stream.fileno(), PATIENCE, lambda _: None, leave=False)
-    return judged(user, ended)
+    try:
+        child = inside.begun(user, lambda says: _act(user, says))
+    except LxcGpuError:  # it has ended meanwhile
+        return ()
+    return judged(user, child.wait(PATIENCE, leave=False))
 
 
 def judged(user: str, ended: Ended) -> tuple[str, ...]:

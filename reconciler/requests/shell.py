@@ -17,6 +17,7 @@ import struct
 import time
 
 from reconciler.children import inside
+from reconciler.children.forked import Child
 from reconciler.host.locks import SHELLS_OF_ONE, one_of, shell_place
 from reconciler.host.published import current_view, resident_of
 from reconciler.plan import Tell
@@ -61,7 +62,7 @@ def _too_many(what: str, then: str) -> LxcGpuError:
     return LxcGpuError("busy", message, f"{then} the same again.", Remedy.WAIT)
 
 
-def _begun(user: str, ends: int) -> int:
+def _begun(user: str, ends: int) -> Child:
     until = time.monotonic() + PATIENCE
     while True:
         try:
@@ -72,20 +73,15 @@ def _begun(user: str, ends: int) -> int:
             time.sleep(0.05)
 
 
-def _until_it_ends(child: int, ends: int) -> int:
-    ended = os.pidfd_open(child)
-    try:
-        poll = select.poll()
-        poll.register(ended, select.POLLIN)
-        poll.register(ends, 0)  # told without being asked: the asker has gone
-        ready = [descriptor for descriptor, _ in poll.poll()]
-        if ended not in ready:
-            inside.end(child)
-            return 128
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        return status if status >= 0 else 128 - status
-    finally:
-        os.close(ended)
+def _until_it_ends(child: Child, ends: int) -> int:
+    poll = select.poll()
+    poll.register(child, select.POLLIN)
+    poll.register(ends, 0)  # told without being asked: the asker has gone
+    poll.poll()
+    if not child.has_ended() or child.status is None:
+        inside.end(child)
+        return 128
+    return child.status if child.status >= 0 else 128 - child.status
 
 
 def _act(ends: int) -> None:

@@ -12,6 +12,7 @@ import os
 import stat
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 
@@ -50,28 +51,17 @@ def tell(words: Mapping[str, str]) -> tuple[str, ...]:
     Who isn't logged in at a terminal, or takes no messages there (mesg(1)), reads nothing, and a
     container that doesn't run is left out. Whose containers had us wait until the time was over.
     """
-    children, left = dict[str, tuple[int, int]](), time.monotonic() + PATIENCE
+    children, until = dict[str, inside.Begun](), time.monotonic() + PATIENCE
     for user, text in words.items():
-        reader, writer = os.pipe2(os.O_CLOEXEC)
-        raw = on_a_terminal(text)
-        try:
-            child = inside.started(user, partial(_write, raw), kept=(), says=writer)
-            children[user] = child, reader
-        except LxcGpuError:
-            os.close(reader)
-        finally:
-            os.close(writer)
-    return tuple(user for user, (child, reader) in children.items() if _late(child, reader, left))
+        with suppress(LxcGpuError):
+            children[user] = inside.begun(user, partial(_write, on_a_terminal(text)))
+    return tuple(user for user, child in children.items() if _late(child, until))
 
 
-def _late(child: int, reader: int, until: float) -> bool:
+def _late(child: inside.Begun, until: float) -> bool:
     """Wait for a child; whether it took longer, and was ended or left behind."""
     patience = max(MOMENT, until - time.monotonic())
-    with os.fdopen(reader, "rb", buffering=0):
-        ended = inside.wait(
-            child, reader, patience, lambda _: None, leave=False, left_behind=MOMENT
-        )
-    return ended.status is None
+    return child.wait(patience, leave=False, left_behind=MOMENT).status is None
 
 
 def on_a_terminal(text: str) -> bytes:
@@ -87,7 +77,7 @@ def takes_messages(status: os.stat_result) -> bool:
     return terminal and bool(status.st_mode & stat.S_IWGRP)
 
 
-def _write(raw: bytes) -> None:
+def _write(raw: bytes, _: int) -> None:
     """In the container, as its root. A terminal that is held still (ctrl-S) is not waited for."""
     with os.scandir(TERMINALS) as entries:
         names = [each.name for each in islice(entries, 2 * MOST) if each.name.isdigit()]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 
 from reconciler.children.aside import Aside, EndedError, SilentError, orphans
+from reconciler.children.forked import Child
 
 LATER = 20.0
 
@@ -98,23 +98,17 @@ def test_where_no_child_can_be_started_another_is_tried_later(
 def test_who_cannot_be_killed_is_not_followed_by_many(made: list[Aside]) -> None:
     """A child in D state can't be made here; one that was killed and isn't waited for looks so."""
     made.append(aside := Aside("left", counting(), LATER, pauses=(0.0,), most_left=2))
-    stopped = [subprocess.Popen(["sleep", "60"]) for _ in range(2)]
+    stopped = [Child(signal.pause, []) for _ in range(2)]
     try:
-        aside._left += [child.pid for child in stopped]
+        aside._left += stopped
         with pytest.raises(SilentError):
             aside.ask(1)
-        os.kill(stopped[0].pid, signal.SIGKILL)
-        deadline = time.monotonic() + LATER
-        while aside._reap() and len(aside._left) > 1:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        assert stopped[0].kill(LATER)
         assert aside.ask(2)
         assert aside.answer(LATER)[1] == 1
     finally:
-        os.kill(stopped[1].pid, signal.SIGKILL)
-        os.waitpid(stopped[1].pid, 0)
         for child in stopped:
-            child.returncode = 0  # waited for above, behind its back
+            child.kill(LATER)
 
 
 def test_children_of_a_program_that_has_ended_are_known() -> None:

@@ -1,13 +1,18 @@
-"""What a child that is forked, and becomes no other program, keeps of its parent's."""
+"""Forked children: what they keep of their parent's, what they say, their end."""
 
 from __future__ import annotations
 
 import os
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from reconciler.children.forked import FAILED, Child, Lines
+from tests.patience import HANGS
 
 ROOT = Path(__file__).parents[4]
 OWN_DEV = """
@@ -48,3 +53,29 @@ def test_to_log_closes_none_of_its_files(tmp_path: Path) -> None:
         [*words, LOGS_IN_A_CHILD, str(ROOT)], capture_output=True, text=True, check=False
     )
     assert (done.stdout, done.stderr) == ("all [True, True]\n", "")
+
+
+def test_a_child_never_returns_into_its_parent() -> None:
+    child = Child(lambda: 1 // 0, [])
+    assert child.has_ended(HANGS)
+    assert child.status == FAILED
+
+
+def test_a_child_is_killed_and_its_end_is_known() -> None:
+    child = Child(signal.pause, [])
+    assert not child.has_ended()
+    assert child.kill(HANGS)
+    assert child.status == -signal.SIGKILL
+    assert child.kill(0), "once more does nothing"
+
+
+def test_lines_end_where_a_child_ended_before_it_read() -> None:
+    """The kernel says ECONNRESET then (unix(7)), not that there is no more."""
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            ours.sendall(b"?\n")
+            theirs.sendall(b"one\ntwo")
+        said = Lines(ours)
+        assert said.next(HANGS) == b"one\n"
+        assert said.next(HANGS) == b""
