@@ -11,7 +11,7 @@ from pathlib import Path
 
 from reconciler.archives.extract import LOOK_EVERY, MOST_SAID, disk_full
 from reconciler.archives.pace import Pace
-from reconciler.disk.room import room
+from reconciler.disk.free_space import free_space
 from reconciler.host import in_words
 from reconciler.plan import Tell
 from state import command
@@ -34,14 +34,14 @@ def _watch(
 ) -> None:
     assert child.stderr is not None  # noqa: S101
     os.set_blocking(child.stderr.fileno(), False)
-    said, telling, begin = b"", Pace(), room(folder).size
+    said, telling, begin = b"", Pace(), free_space(folder).size
     ended = False
     while not ended:
         ended = child.poll() is not None
         with suppress(BlockingIOError):
             while raw := os.read(child.stderr.fileno(), MOST_SAID):
                 said += raw[: MOST_SAID - len(said)]
-        free = room(folder)
+        free = free_space(folder)
         if free.size < 0 or free.files < 0:
             raise disk_full(what, folder)
         if telling.due():

@@ -18,9 +18,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from reconciler.archives.id_map import Owner
+from reconciler.archives.id_map import IdMapOwner
 from reconciler.archives.pace import Pace
-from reconciler.disk.room import room
+from reconciler.disk.free_space import free_space
 from reconciler.host import in_words
 from reconciler.mounts.tree import Tree
 from reconciler.plan import Tell
@@ -47,7 +47,7 @@ NOT_THE_REASON = (
 
 
 @dataclass(frozen=True)
-class Source:
+class PackedSystem:
     """Where a packed system (tar, zstd) comes from."""
 
     descriptor: int
@@ -58,7 +58,7 @@ class Source:
     """Bytes to come, where that is known."""
 
 
-def extract(source: Source, tree: Tree, owner: Owner, tell: Tell) -> str:
+def extract(source: PackedSystem, tree: Tree, owner: IdMapOwner, tell: Tell) -> str:
     """Unpack all of `source` as `tree`, which is empty; the SHA-256 of what was read.
 
     LxcGpuError if there was anything wrong with it, if its end was missing, or if the disk got
@@ -74,9 +74,9 @@ def extract(source: Source, tree: Tree, owner: Owner, tell: Tell) -> str:
 
 
 def extract_some(
-    source: Source,
+    source: PackedSystem,
     tree: Tree,
-    owner: Owner,
+    owner: IdMapOwner,
     tell: Tell,
     place: PurePosixPath,
     wanted: Collection[PurePosixPath],
@@ -127,7 +127,9 @@ def _reasons(said: Mapping[str, str]) -> list[str]:
     return [line for line in lines if not any(word in line for word in NOT_THE_REASON)]
 
 
-def _run(source: Source, tree: Tree, owner: Owner, tell: Tell, more: Sequence[str]) -> _Pump:
+def _run(
+    source: PackedSystem, tree: Tree, owner: IdMapOwner, tell: Tell, more: Sequence[str]
+) -> _Pump:
     """Have zstd and tar, which gets `more` words, read all of the source."""
     folder = tree.slot
     zstd = owner.fenced(folder, ["zstd", "--decompress", "--stdout", "--quiet"], tree)
@@ -154,7 +156,7 @@ def _run(source: Source, tree: Tree, owner: Owner, tell: Tell, more: Sequence[st
 class _Pump:
     """Feeds the programs, hears what they say, watches the disk."""
 
-    source: Source
+    source: PackedSystem
     folder: Path
     tell: Tell
     unzip: subprocess.Popen[bytes]
@@ -245,7 +247,7 @@ class _Pump:
 
     def _look(self) -> None:
         """At the disk, at the clock; LxcGpuError if this has to end."""
-        left = room(self.folder)
+        left = free_space(self.folder)
         if left.size < 0 or left.files < 0:
             raise disk_full(self.source.what, self.folder)
         if not self._chunk and not self._closed and time.monotonic() - self._last_byte > STALL:

@@ -33,7 +33,7 @@ def mapped(resident: Resident, size: int, argv: Sequence[str]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Owner:
+class IdMapOwner:
     """Whose id map something is done in."""
 
     user: str
@@ -43,7 +43,7 @@ class Owner:
     """How many ids there are."""
 
     @classmethod
-    def of(cls, view: View, user: str, resident: Resident) -> Owner:
+    def of(cls, view: View, user: str, resident: Resident) -> IdMapOwner:
         """The user, as the view says."""
         return cls(user, view.account_of(user), resident, view.subid_size)
 

@@ -26,7 +26,7 @@ from typing import IO
 
 from reconciler.archives.pace import Pace
 from reconciler.children.hostile import still_at_it
-from reconciler.disk.room import room
+from reconciler.disk.free_space import free_space
 from reconciler.plan import Tell
 from state import command
 from state.errors import LxcGpuError, Remedy
@@ -145,7 +145,7 @@ def _store(squeezing: Popen[bytes], sink: int, look: Callable[[], None]) -> tupl
                 still_at_it(STALL)
                 if looking.due():
                     look()
-                    if room(sink).size < 0:
+                    if free_space(sink).size < 0:
                         raise OSError(errno.ENOSPC, "")  # before others on that disk feel it
                 sha256.add(chunk)
                 packed += len(chunk)

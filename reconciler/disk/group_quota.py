@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterable
 from contextlib import suppress
 
-from reconciler.disk.project_quota import BLOCK, Use
+from reconciler.disk.project_quota import BLOCK, QuotaUse
 from reconciler.disk.subvolumes import on_btrfs, search
 
 _CREATE, _ASSIGN, _LIMIT = 0x4010942A, 0x40189429, 0x8030942B
@@ -46,11 +46,11 @@ def known(folder: int, group: int) -> bool:
     return any(each == group for each, _ in search(folder, _QUOTA_TREE, 0, _INFO))
 
 
-def use(folder: int, group: int) -> Use:
+def use(folder: int, group: int) -> QuotaUse:
     """What a group takes, as of the last transaction (30 seconds at most), and may take."""
     used = _second(folder, _INFO, group) or 0
     limit = _second(folder, _MAXIMUM, group)
-    return Use(used, 0 if limit in (None, _NO_LIMIT) else limit // BLOCK * BLOCK)
+    return QuotaUse(used, 0 if limit in (None, _NO_LIMIT) else limit // BLOCK * BLOCK)
 
 
 def _second(folder: int, kind: int, group: int) -> int | None:

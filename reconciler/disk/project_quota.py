@@ -52,7 +52,7 @@ _BUSY_EVERY = 1.0
 
 
 @dataclass(frozen=True)
-class Use:
+class QuotaUse:
     """What the files of a project take, in bytes."""
 
     used: int
@@ -86,22 +86,22 @@ def _state(folder: int) -> int:
     return int(struct.unpack_from("=H", state, 2)[0])
 
 
-def use(folder: int, project: int) -> Use:
+def use(folder: int, project: int) -> QuotaUse:
     """What a project takes of the file system that the descriptor is on, and may take."""
     quota = bytearray(_QUOTA.size)
     try:
         _quotactl(folder, _GET_QUOTA, project, quota)
     except OSError as error:
         if error.errno == errno.ENOENT:  # xfs, of a project that has no file yet
-            return Use(0, 0)
+            return QuotaUse(0, 0)
         raise
     return unpacked(quota)
 
 
-def unpacked(quota: bytes | bytearray) -> Use:
+def unpacked(quota: bytes | bytearray) -> QuotaUse:
     """What the kernel's struct says. Pure."""
     blocks, _, used, *_ = _QUOTA.unpack(quota)
-    return Use(used, blocks * BLOCK)
+    return QuotaUse(used, blocks * BLOCK)
 
 
 def packed(limit: int) -> bytearray:

@@ -13,7 +13,7 @@ from reconciler.doctor.server import CheckedServer, as_nobody, text_of
 from reconciler.doctor.service import duration
 from reconciler.host import marker, places
 from reconciler.rounds import keep_spares
-from reconciler.snapshots.shelf import OURS
+from reconciler.snapshots.user_archives import OURS
 from reconciler.spares.decision import Readiness
 from reconciler.systems.fitness import fitness
 from state.errors import LxcGpuError

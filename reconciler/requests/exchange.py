@@ -22,7 +22,7 @@ from pathlib import Path
 
 from reconciler.container.undertaking import undertaking
 from reconciler.disk import removal
-from reconciler.disk.room import used
+from reconciler.disk.free_space import used
 from reconciler.host import locks
 from reconciler.host.journal import event
 from reconciler.host.places import rootfs

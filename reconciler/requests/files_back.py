@@ -20,8 +20,8 @@ from itertools import chain, count
 from pathlib import PurePosixPath
 
 from reconciler.archives import copied
-from reconciler.archives.extract import Source, extract_some
-from reconciler.archives.id_map import Owner
+from reconciler.archives.extract import PackedSystem, extract_some
+from reconciler.archives.id_map import IdMapOwner
 from reconciler.children import hostile
 from reconciler.children.hostile import HostileError
 from reconciler.container import home_files
@@ -34,7 +34,7 @@ from reconciler.mounts.tree import Tree
 from reconciler.plan import Tell
 from reconciler.snapshots import copies
 from reconciler.snapshots.copies import FROZEN, Copy
-from reconciler.snapshots.shelf import Snapshot, damaged, no_such
+from reconciler.snapshots.user_archives import Snapshot, damaged, no_such
 from state import command, files
 from state.errors import LxcGpuError
 from state.view import View
@@ -68,7 +68,7 @@ class _There:
     view: View
     user: str
     tree: Tree
-    owner: Owner
+    owner: IdMapOwner
 
 
 Bring = Callable[[_There, Sequence[PurePosixPath], Tell], Nearest]
@@ -107,7 +107,7 @@ def bring_back(
         view = current_view()
         resident = resident_of(view, user)
         tree = Tree.of(view, user, resident)
-        there = _There(view, user, tree, Owner.of(view, user, resident))
+        there = _There(view, user, tree, IdMapOwner.of(view, user, resident))
         _begin(there)
         try:
             missing = bring(there, paths, tell)
@@ -127,7 +127,7 @@ def from_archive(descriptor: int, snapshot: Snapshot) -> Bring:
     """Files of an archive, which is read once, to its end."""
 
     def bring(there: _There, paths: Sequence[PurePosixPath], tell: Tell) -> Nearest:
-        source = Source(descriptor, f"the snapshot {snapshot.name}", snapshot.packed)
+        source = PackedSystem(descriptor, f"the snapshot {snapshot.name}", snapshot.packed)
         digest, absent = extract_some(source, there.tree, there.owner, tell, UNFINISHED, paths)
         if digest != snapshot.sha256:
             raise damaged(snapshot, digest)

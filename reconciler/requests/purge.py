@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.container.undertaking import busy
-from reconciler.disk.room import used
+from reconciler.disk.free_space import used
 from reconciler.host import journal, locks, marker, places
 from reconciler.host.places import rootfs
 from reconciler.host.published import published_view

@@ -25,7 +25,7 @@ from state.view import View
 
 
 @dataclass(frozen=True)
-class Gpus:
+class ServerGpus:
     """The server's GPUs, by UUID in the order of their indices, and who has programs on them."""
 
     uuids: tuple[str, ...] = ()
@@ -54,21 +54,21 @@ class Done:
     """What was reserved, released or changed."""
 
     view: View
-    gpus: Gpus
+    gpus: ServerGpus
     reservations: tuple[Reservation, ...]
     now: float
     rules: Rules
 
 
-def gpus_there() -> Gpus:
+def gpus_there() -> ServerGpus:
     """Which GPUs there are, without waking any: by the kernel's word, if it says their UUIDs."""
     uuids = tuple(card.uuid for card in nodes.cards())
-    return Gpus(uuids) if uuids and all(uuids) else gpus_used(None)
+    return ServerGpus(uuids) if uuids and all(uuids) else gpus_used(None)
 
 
-def gpus_used(view: View | None) -> Gpus:
+def gpus_used(view: View | None) -> ServerGpus:
     """Which GPUs there are and, by the view, who uses them. LxcGpuError if there are none."""
-    by_kernel = Gpus(tuple(card.uuid for card in nodes.cards() if card.uuid))
+    by_kernel = ServerGpus(tuple(card.uuid for card in nodes.cards() if card.uuid))
     if not driver().present:
         raise LxcGpuError(
             "gpu-none", "This server has no NVIDIA driver, so there are no GPUs to reserve."
@@ -83,9 +83,11 @@ def gpus_used(view: View | None) -> Gpus:
     if len(by_kernel.uuids) > len(uuids):  # one that the driver can't read just now keeps its place
         uuids = by_kernel.uuids
     if view is None:
-        return Gpus(uuids)
+        return ServerGpus(uuids)
     whose = _whose(view)
-    return Gpus(uuids, {gpu.uuid: frozenset(whose(p.pid) for p in gpu.processes) for gpu in found})
+    return ServerGpus(
+        uuids, {gpu.uuid: frozenset(whose(p.pid) for p in gpu.processes) for gpu in found}
+    )
 
 
 def _whose(view: View) -> Callable[[int], str]:
@@ -212,7 +214,7 @@ def release(user: str | None, named: str) -> Done:
         own = book.ahead(now) if user is None else book.of(user, now)
         gone = parsing.chosen(named, own, "release", "You have" if user else "There is")
         book_file.write(book.release(gone, now))
-    return Done(view, Gpus(), gone, now, rules.rules_of(view, 0))
+    return Done(view, ServerGpus(), gone, now, rules.rules_of(view, 0))
 
 
 def looked(user: str) -> Done:
@@ -222,7 +224,7 @@ def looked(user: str) -> Done:
     try:
         gpus = gpus_there()
     except LxcGpuError:
-        gpus = Gpus()  # the book says whose they are, whatever the driver says
+        gpus = ServerGpus()  # the book says whose they are, whatever the driver says
     found = tuple(
         each for each in book_file.read_open(now).ahead(now) if each.user in view.residents
     )

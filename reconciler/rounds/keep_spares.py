@@ -17,18 +17,18 @@ from io import FileIO
 from pathlib import Path
 from secrets import token_hex
 
-from reconciler.archives.extract import Source, extract
-from reconciler.archives.id_map import Owner
+from reconciler.archives.extract import PackedSystem, extract
+from reconciler.archives.id_map import IdMapOwner
 from reconciler.disk import subvolumes
-from reconciler.disk.room import room, used
+from reconciler.disk.free_space import free_space, used
 from reconciler.host import locks, marker
 from reconciler.host.journal import event
 from reconciler.host.places import SPARES_ACCOUNT
 from reconciler.kinds.accounts import subids
 from reconciler.mounts.tree import Tree
 from reconciler.spares import notes, store
-from reconciler.spares.decision import Readiness, Seen, Todo, readiness, todo
-from reconciler.spares.notes import Failure, Notes, Spare, Stamp
+from reconciler.spares.decision import Readiness, Situation, Todo, readiness, todo
+from reconciler.spares.notes import FailedTemplate, Notes, Spare, Stamp
 from reconciler.systems.choice import in_use
 from reconciler.systems.fitness import fitness
 from state import command, files
@@ -58,22 +58,22 @@ def wake(view: View) -> None:
 def look(view: View) -> tuple[Notes, Todo]:
     """What is known, and what is to be done. LxcGpuError where the containers' disk is away."""
     known = notes.read_notes()
-    return known, todo(known, see(view))
+    return known, todo(known, situation(view))
 
 
-def see(view: View) -> Seen:
+def situation(view: View) -> Situation:
     """What there is now. LxcGpuError where the containers' disk is away."""
     if not marker.check(view):
-        return Seen({}, 0, frozenset(), 0, shares=False, at_once=False, now=time.time())
+        return Situation({}, 0, frozenset(), 0, shares=False, at_once=False, now=time.time())
     kernel = fitness(view)
     refused = kernel.why_not and kernel.answered  # what is ready outlasts a full or a slow disk
     stamps = {name: notes.stamp_now(name) for name in in_use(view)}
     there = store.names(view)
-    return Seen(
+    return Situation(
         archives={name: stamp for name, stamp in stamps.items() if stamp is not None},
         count=view.spares if view.spare_subid and not refused else 0,
         there=there,
-        room=room(store.store(view).parent).size,
+        free=free_space(store.store(view).parent).size,
         shares=store.shares_blocks(view),
         at_once=subvolumes.is_on_btrfs(Path(view.containers)),
         now=time.time(),
@@ -112,7 +112,7 @@ def do(view: View, known: Notes, work: Todo) -> None:
             reason = error.message if isinstance(error, LxcGpuError) else str(error)
             event("spare-failed", template=template, why=reason)
             if stamp is not None:
-                failures[template] = Failure(stamp, reason, time.time())
+                failures[template] = FailedTemplate(stamp, reason, time.time())
         else:
             event("spare-ready", template=template, seconds=round(time.monotonic() - begun, 1))
         notes.write_notes(Notes(tuple(kept), failures))
@@ -151,7 +151,7 @@ def _made(view: View, template: str, kept: Sequence[Spare], *, base: bool) -> Sp
 
 def _unpacked(view: View, template: str, stream: FileIO, tree: Tree) -> str:
     size = os.fstat(stream.fileno()).st_size
-    source = Source(stream.fileno(), f"the template {template}", size)
+    source = PackedSystem(stream.fileno(), f"the template {template}", size)
     digest = extract(source, tree, _owner(view), lambda _: None)
     tree.keep_top()  # the archive may have said otherwise
     return digest
@@ -187,10 +187,10 @@ def _store(view: View) -> Path:
     return folder
 
 
-def _owner(view: View) -> Owner:
+def _owner(view: View) -> IdMapOwner:
     """Nobody, with ids of their own."""
     nobody = Resident("", 0, 0, view.spare_subid, "", (), "", {})
-    return Owner(SPARES_ACCOUNT, SPARES_ACCOUNT, nobody, view.subid_size)
+    return IdMapOwner(SPARES_ACCOUNT, SPARES_ACCOUNT, nobody, view.subid_size)
 
 
 def _ids(view: View) -> None:
@@ -218,4 +218,4 @@ def check_account() -> None:
 
 def ready(view: View) -> tuple[Readiness, ...]:
     """Of which templates one is ready. LxcGpuError or OSError where that can't be seen."""
-    return readiness(notes.read_notes(), see(view))
+    return readiness(notes.read_notes(), situation(view))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from reconciler.disk.project_quota import Use
+from reconciler.disk.project_quota import QuotaUse
 from reconciler.host.journal import event
 from reconciler.kinds.containers import disk_quota
 from reconciler.notices import store as notices
@@ -32,7 +32,7 @@ def look(view: View) -> None:
         event("notices-failed", code=code, why=str(error))
 
 
-def say(uses: Mapping[str, Use | None]) -> None:
+def say(uses: Mapping[str, QuotaUse | None]) -> None:
     """Notice whose is nearly full, and that it is so no more; None: nothing holds them."""
     said = notices.read()
     for user, use in uses.items():

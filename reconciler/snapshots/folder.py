@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 from reconciler.children import hostile
-from reconciler.snapshots.shelf import OURS, away, folder_of
+from reconciler.snapshots.user_archives import OURS, away, folder_of
 from state.errors import LxcGpuError
 from state.view import View
 

@@ -19,17 +19,17 @@ from reconciler.archives.id_map import mapped
 from reconciler.archives.pack import InMap, Packed, be_considerate, pack
 from reconciler.children import hostile
 from reconciler.container.undertaking import busy, undertaking
+from reconciler.disk.free_space import free_space
 from reconciler.disk.removal import remove_tree
-from reconciler.disk.room import room
 from reconciler.host import in_words, journal, locks
 from reconciler.host.published import current_view, resident_of
 from reconciler.mounts.tree import Tree, cover
 from reconciler.plan import Tell
 from reconciler.snapshots import copies
-from reconciler.snapshots import shelf as snapshots
+from reconciler.snapshots import user_archives as snapshots
 from reconciler.snapshots.copies import FROZEN, Copy, room_in_number, surplus
 from reconciler.snapshots.folder import ready_folder
-from reconciler.snapshots.shelf import ARCHIVE, DESCRIPTION, Snapshot, folder_of
+from reconciler.snapshots.user_archives import ARCHIVE, DESCRIPTION, Snapshot, folder_of
 from state.errors import LxcGpuError, os_error
 from state.view import Resident, View
 from state.wire.messages import Progress
@@ -78,7 +78,7 @@ def copy(user: str, name: str, tell: Tell) -> Copied | None:
 def _archives(view: View, user: str) -> frozenset[str]:
     """Names that archives have, whole or not; none if they can't be seen: a NAS may be away."""
     try:
-        there = snapshots.shelf_of(view, user)
+        there = snapshots.archives_of(view, user)
     except (LxcGpuError, OSError):
         return frozenset()
     begun = (name for _, name, _ in there.begun)
@@ -267,7 +267,7 @@ def _exists(folder: int, file: str) -> bool:
 
 def _room_on_disk(sink: int, total: int) -> None:
     """LxcGpuError if `total` bytes can't fit, less what of them is packed already."""
-    free = room(sink).size
+    free = free_space(sink).size
     if free + os.fstat(sink).st_size < total // BEST_RATIO:
         raise LxcGpuError(
             "snapshot-disk-full",

@@ -14,7 +14,7 @@ UNPACKED = 5
 
 
 @dataclass(frozen=True)
-class Seen:
+class Situation:
     """What there is at one moment."""
 
     archives: Mapping[str, Stamp]
@@ -23,7 +23,7 @@ class Seen:
     """How many of each are wanted ready."""
     there: frozenset[str]
     """What stands in the store, by name."""
-    room: int
+    free: int
     """Bytes of the disk that are free beyond what is kept for everybody; may be negative."""
     shares: bool
     """Whether copies share blocks, so that one of each template stays as their base."""
@@ -52,7 +52,7 @@ class Todo:
         return bool(self.remove or self.compare or self.bases or self.make)
 
 
-def whole(notes: Notes, seen: Seen) -> tuple[Spare, ...]:
+def whole(notes: Notes, seen: Situation) -> tuple[Spare, ...]:
     """Those that are in the store and were made of the archives as they are. Pure."""
     return tuple(
         spare
@@ -61,14 +61,14 @@ def whole(notes: Notes, seen: Seen) -> tuple[Spare, ...]:
     )
 
 
-def todo(notes: Notes, seen: Seen) -> Todo:
+def todo(notes: Notes, seen: Situation) -> Todo:
     """What is to be done. Pure."""
     present = [spare for spare in notes.spares if spare.ident in seen.there]
     if not seen.count:
         return Todo(remove=tuple(sorted(seen.there)))
     right = whole(notes, seen)
     touched = tuple(s for s in present if s.template in seen.archives and s not in right)
-    if any(seen.room < spare.size for spare in present):
+    if any(seen.free < spare.size for spare in present):
         return _without_room(seen, right, touched)
     wanted = 0 if seen.at_once else seen.count
     kept, bases, make, short = list[Spare](), list[str](), list[str](), list[str]()
@@ -92,7 +92,7 @@ def todo(notes: Notes, seen: Seen) -> Todo:
     return Todo(tuple(sorted(unwanted)), touched, tuple(bases), tuple(make), tuple(short))
 
 
-def _without_room(seen: Seen, right: tuple[Spare, ...], touched: tuple[Spare, ...]) -> Todo:
+def _without_room(seen: Situation, right: tuple[Spare, ...], touched: tuple[Spare, ...]) -> Todo:
     """All go but bases, whose blocks people's systems have as well: little would come free."""
     held = [s for s in (*right, *touched) if s.base and seen.shares]
     return Todo(
@@ -112,7 +112,7 @@ class Readiness:
     """In words; empty: it is under way, or about to be."""
 
 
-def readiness(notes: Notes, seen: Seen) -> tuple[Readiness, ...]:
+def readiness(notes: Notes, seen: Situation) -> tuple[Readiness, ...]:
     """Of each template in use. Pure."""
     right = {spare.template for spare in whole(notes, seen)}
     short = todo(notes, seen).short
@@ -127,17 +127,17 @@ def readiness(notes: Notes, seen: Seen) -> tuple[Readiness, ...]:
     return tuple(found)
 
 
-def _may_be_tried(template: str, notes: Notes, seen: Seen) -> bool:
+def _may_be_tried(template: str, notes: Notes, seen: Situation) -> bool:
     failure = notes.failures.get(template)
     if failure is None or failure.stamp != seen.archives[template]:
         return True
     return not 0 <= seen.now - failure.when < AGAIN
 
 
-def _fits(template: str, notes: Notes, seen: Seen, base: Collection[Spare]) -> bool:
+def _fits(template: str, notes: Notes, seen: Situation, base: Collection[Spare]) -> bool:
     """Whether there will be room for two more beside it: it is thrown away where there is none."""
     if base:  # a copy takes next to nothing
         return True
     known = [spare.size for spare in notes.spares if spare.template == template]
     size = max(known, default=UNPACKED * seen.archives[template].size)
-    return seen.room > 3 * size
+    return seen.free > 3 * size

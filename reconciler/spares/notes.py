@@ -54,7 +54,7 @@ class Spare:
 
 
 @dataclass(frozen=True)
-class Failure:
+class FailedTemplate:
     """Why none could be made of an archive."""
 
     stamp: Stamp
@@ -68,7 +68,7 @@ class Notes:
     """All that is known. One whose slot is gone was taken."""
 
     spares: tuple[Spare, ...] = ()
-    failures: Mapping[str, Failure] = field(default_factory=dict)
+    failures: Mapping[str, FailedTemplate] = field(default_factory=dict)
     """By template."""
 
 
@@ -97,7 +97,7 @@ def from_json(text: str) -> Notes:
     if not all(_IDENT.fullmatch(spare.ident) for spare in spares):
         raise ValueError("no names of spare systems")
     failures = {
-        name: Failure(**{**one, "stamp": Stamp(**one["stamp"])})
+        name: FailedTemplate(**{**one, "stamp": Stamp(**one["stamp"])})
         for name, one in fields.get("failures", {}).items()
     }
     return Notes(tuple(spares), failures)

@@ -15,11 +15,11 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from reconciler.archives.id_map import Owner
+from reconciler.archives.id_map import IdMapOwner
 from reconciler.children import hostile
 from reconciler.disk import group_quota, project_quota, subvolumes
+from reconciler.disk.free_space import free_space
 from reconciler.disk.removal import delete, put_away, remove_tree
-from reconciler.disk.room import room
 from reconciler.host import locks, places
 from reconciler.mounts.tree import RAW, Tree, is_raw
 from reconciler.plan import Tell
@@ -71,7 +71,7 @@ def give_way(view: View, size: int) -> None:
     Who says how large something is may be anybody. Bases go last: their blocks are people's as
     well, and a copy takes none. What is being made is left to its maker.
     """
-    missing = size - room(Path(view.containers)).size
+    missing = size - free_space(Path(view.containers)).size
     if missing <= 0 or size > within_reach(view):
         return
     for spare in sorted(_noted(view), key=lambda spare: (spare.base, -spare.size)):
@@ -83,7 +83,7 @@ def give_way(view: View, size: int) -> None:
 
 def within_reach(view: View) -> int:
     """Bytes that there would be at the most, if all of them gave way."""
-    return room(Path(view.containers)).size + sum(spare.size for spare in _noted(view))
+    return free_space(Path(view.containers)).size + sum(spare.size for spare in _noted(view))
 
 
 def _noted(view: View) -> list[Spare]:
@@ -105,14 +105,14 @@ def put_in(view: View, tree: Tree, ident: str, base: str | None) -> None:
 def _has_room(view: View, size: int, wait: float) -> bool:
     """Whether there are so many bytes, or will be in `wait` seconds."""
     end = time.monotonic() + wait
-    while room(Path(view.containers)).size < size:
+    while free_space(Path(view.containers)).size < size:
         if time.monotonic() >= end:
             return False
         time.sleep(0.02)
     return True
 
 
-def take(view: View, template: str, tree: Tree, owner: Owner, tell: Tell) -> bool:
+def take(view: View, template: str, tree: Tree, owner: IdMapOwner, tell: Tell) -> bool:
     """Have a system of this template become `tree`, which is empty and a container's to be.
 
     False if none was made of the archive as it is now; then `tree` is as empty as before.
@@ -127,7 +127,7 @@ def take(view: View, template: str, tree: Tree, owner: Owner, tell: Tell) -> boo
     )
 
 
-def _renamed(view: View, spare: Spare, tree: Tree, owner: Owner, tell: Tell) -> bool:
+def _renamed(view: View, spare: Spare, tree: Tree, owner: IdMapOwner, tell: Tell) -> bool:
     """Take one away for good."""
     slot = store(view) / spare.ident
     with locks.lock(TAKEN), subvolumes.opened(tree.slot.parent) as around:
@@ -162,7 +162,7 @@ def _fits(folder: int, project: int, size: int) -> bool:
     return not use.limit or use.used + size <= use.limit
 
 
-def _copied(view: View, spare: Spare, tree: Tree, owner: Owner, tell: Tell) -> bool:
+def _copied(view: View, spare: Spare, tree: Tree, owner: IdMapOwner, tell: Tell) -> bool:
     """Take a copy that shares its blocks."""
     slot = store(view) / spare.ident
     if not _is_there(slot):
@@ -186,7 +186,7 @@ def make_empty(tree: Tree, uid: int = 0) -> None:
     tree.make(raw=True, folder=partial(subvolumes.make_folder, group=group))
 
 
-def share(base: Path, tree: Tree, owner: Owner) -> None:
+def share(base: Path, tree: Tree, owner: IdMapOwner) -> None:
     """Have the empty `tree` be a copy of the system in the slot `base`, with the same blocks.
 
     LxcGpuError or OSError if the file system doesn't do that, or if it is full.

@@ -6,8 +6,8 @@ import os
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
-from reconciler.archives.extract import Source, extract
-from reconciler.archives.id_map import Owner, in_id_map
+from reconciler.archives.extract import PackedSystem, extract
+from reconciler.archives.id_map import IdMapOwner, in_id_map
 from reconciler.children import hostile
 from reconciler.container.home_files import UID
 from reconciler.container.lxc_config import hostname
@@ -64,7 +64,7 @@ def fresh_system(
 ) -> None:
     """A system from the template `name`, with the user in it, as `tree`, which is empty."""
     path = template(view, name)
-    owner = Owner.of(view, user, resident)
+    owner = IdMapOwner.of(view, user, resident)
     if store.take(view, name, tree, owner, tell):
         tell(Progress("taking the system that is ready"))
         _make_own(tree, view, user, resident)
@@ -72,7 +72,7 @@ def fresh_system(
     about = UNPACKED * path.stat().st_size
     store.give_way(view, min(about, store.within_reach(view)))
     with path.open("rb", buffering=0) as archive:
-        source = Source(archive.fileno(), "the template", path.stat().st_size)
+        source = PackedSystem(archive.fileno(), "the template", path.stat().st_size)
         extract(source, tree, owner, tell)
     tell(Progress(f"making the container {user}'s own"))
     _make_own(tree, view, user, resident)

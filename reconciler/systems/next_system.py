@@ -6,15 +6,15 @@ import stat
 from dataclasses import dataclass
 
 from reconciler.archives.copied import copy
-from reconciler.archives.extract import Source, extract
-from reconciler.archives.id_map import Owner
+from reconciler.archives.extract import PackedSystem, extract
+from reconciler.archives.id_map import IdMapOwner
+from reconciler.disk.free_space import require_space, used
 from reconciler.disk.removal import remove_tree
-from reconciler.disk.room import check_room, used
 from reconciler.mounts.tree import Tree
 from reconciler.plan import Tell
 from reconciler.snapshots import copies
 from reconciler.snapshots.copies import Copy
-from reconciler.snapshots.shelf import Snapshot, damaged, no_such
+from reconciler.snapshots.user_archives import Snapshot, damaged, no_such
 from reconciler.spares import store
 from reconciler.systems import from_template
 from reconciler.systems.fitting import check_system
@@ -41,9 +41,9 @@ class FromArchive:
         if there is not None:
             what = f"the snapshot {there.name}"
             store.give_way(view, there.unpacked)
-            check_room(tree.slot, there.unpacked, f"The snapshot {there.name}")
-        source = Source(self.descriptor, what, None if there is None else there.packed)
-        digest = extract(source, tree, Owner.of(view, self.user, resident), self.tell)
+            require_space(tree.slot, there.unpacked, f"The snapshot {there.name}")
+        source = PackedSystem(self.descriptor, what, None if there is None else there.packed)
+        digest = extract(source, tree, IdMapOwner.of(view, self.user, resident), self.tell)
         if there is not None and digest != there.sha256:
             raise damaged(there, digest)
         # the archive may have said otherwise of its outermost folder
@@ -105,8 +105,8 @@ class WithHome:
         self.tell(Progress("looking how large /home is"))
         size = used(home)
         store.give_way(view, size)
-        check_room(folder, size, "Your /home")
-        owner = Owner.of(view, self.user, resident)
+        require_space(folder, size, "Your /home")
+        owner = IdMapOwner.of(view, self.user, resident)
         rm = ["rm", "--recursive", "--force", "--", f"{folder}/home"]
         command.run(owner.fenced(folder, rm, tree))
         argv = ["cp", "--archive", "--reflink=auto", "--no-target-directory", "--",

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from reconciler.archives.id_map import Owner
+from reconciler.archives.id_map import IdMapOwner
 from reconciler.children import hostile
 from reconciler.children.hostile import HostileError
 from reconciler.container import home_files
@@ -34,7 +34,7 @@ _ONLY_LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True)
-class Step:
+class PathPart:
     """One folder on the way to the keys, or the file itself."""
 
     depth: int
@@ -55,12 +55,12 @@ class Mending:
     """Whether it has to be given to the user."""
 
 
-def mendings(steps: Sequence[Step]) -> tuple[Mending, ...]:
+def mendings(steps: Sequence[PathPart]) -> tuple[Mending, ...]:
     """What has to become of the way for sshd to take it; of links and the like nothing. Pure."""
     return tuple(mending for step in steps for mending in _mending(step))
 
 
-def _mending(step: Step) -> tuple[Mending, ...]:
+def _mending(step: PathPart) -> tuple[Mending, ...]:
     mode = stat.S_IMODE(step.mode)
     if step.depth < _HOME:
         wanted, owner = mode | (0o500 if step.uid == UID else _OUTER), False
@@ -75,7 +75,7 @@ def _mending(step: Step) -> tuple[Mending, ...]:
 
 def mend(view: View, user: str, resident: Resident, tree: Tree) -> tuple[str, ...]:
     """Mend the way in a system; what was done, or couldn't be, in words."""
-    return _mend(_Way(Owner.of(view, user, resident), tree, home_files.folder(user)))
+    return _mend(_Way(IdMapOwner.of(view, user, resident), tree, home_files.folder(user)))
 
 
 def mend_mounted(view: View, user: str, resident: Resident) -> tuple[str, ...]:
@@ -83,7 +83,7 @@ def mend_mounted(view: View, user: str, resident: Resident) -> tuple[str, ...]:
     home = home_files.mounted_home(view, user)
     if home is None or not mounts.usable([home[0]]):
         return ()
-    return _mend(_Way(Owner.of(view, user, resident), home[1], home[2]))
+    return _mend(_Way(IdMapOwner.of(view, user, resident), home[1], home[2]))
 
 
 def has_sshd(tree: Tree) -> bool:
@@ -98,7 +98,7 @@ def has_sshd(tree: Tree) -> bool:
 def unmended(view: View, user: str, resident: Resident) -> tuple[str, ...]:
     """What would be mended in the system in place, in words; nothing is."""
     way = _Way(
-        Owner.of(view, user, resident), Tree.of(view, user, resident), home_files.folder(user)
+        IdMapOwner.of(view, user, resident), Tree.of(view, user, resident), home_files.folder(user)
     )
     steps = way.steps()
     return tuple(way.words(steps, mending) for mending in mendings(steps))
@@ -108,7 +108,7 @@ def unmended(view: View, user: str, resident: Resident) -> tuple[str, ...]:
 class _Way:
     """The way below one folder: the container's root, or what is mounted over a part of it."""
 
-    owner: Owner
+    owner: IdMapOwner
     root: Path | Tree
     keys: PurePosixPath
     """Where they stand, below `root`."""
@@ -123,7 +123,7 @@ class _Way:
         parts = (*self.keys.parts, KEYS)
         return [PurePosixPath(*parts[:number]) for number in range(len(parts) + 1)]
 
-    def steps(self) -> list[Step]:
+    def steps(self) -> list[PathPart]:
         """The way as the user sees it, as far as they get; nothing is followed or opened."""
 
         def work(top: int) -> list[tuple[int, int]]:
@@ -144,7 +144,8 @@ class _Way:
             with suppress(OSError):
                 found = [self._outermost()]
         return [
-            Step(self.first + number, uid - subid, mode) for number, (uid, mode) in enumerate(found)
+            PathPart(self.first + number, uid - subid, mode)
+            for number, (uid, mode) in enumerate(found)
         ]
 
     def _outermost(self) -> tuple[int, int]:
@@ -155,7 +156,7 @@ class _Way:
         status = self.root.top.lstat()
         return status.st_uid + (self.root.first if self.root.raw else 0), status.st_mode
 
-    def words(self, steps: Sequence[Step], mending: Mending) -> str:
+    def words(self, steps: Sequence[PathPart], mending: Mending) -> str:
         """What it is about, as it is now."""
         was = next(step for step in steps if step.depth == mending.depth)
         parts = ("/", *home_files.folder(self.owner.user).parts, KEYS)[: mending.depth + 1]

@@ -10,7 +10,7 @@ from reconciler.plan import Tell
 from reconciler.requests import files_back, power
 from reconciler.requests.files_back import Back
 from reconciler.snapshots.copies import Copy, copy_of
-from reconciler.snapshots.shelf import Snapshot, open_snapshot
+from reconciler.snapshots.user_archives import Snapshot, open_snapshot
 from shells.verbs import VerbRequest, facts, forwards_of
 from state.errors import LxcGpuError
 from state.wire import messages

@@ -10,7 +10,7 @@ from reconciler.plan import Tell
 from reconciler.requests import exchange, power
 from reconciler.requests.exchange import Exchanged
 from reconciler.snapshots.copies import Copy, copy_of
-from reconciler.snapshots.shelf import open_snapshot
+from reconciler.snapshots.user_archives import open_snapshot
 from reconciler.systems.inventory import Systems, systems_of
 from reconciler.systems.next_system import FromArchive, FromCopy
 from shells.verbs import VerbRequest, facts, files_of, forwards_of, words

@@ -10,11 +10,11 @@ from reconciler.host.in_words import columns, moment, size
 from reconciler.host.published import current_view, resident_of
 from reconciler.plan import Tell
 from reconciler.requests.power import power_of
-from reconciler.snapshots import shelf as snapshots
 from reconciler.snapshots import take as take_snapshot
+from reconciler.snapshots import user_archives as snapshots
 from reconciler.snapshots.copies import Copy, copies_of, copy_of
-from reconciler.snapshots.shelf import Shelf, Snapshot
 from reconciler.snapshots.take import Copied
+from reconciler.snapshots.user_archives import Snapshot, UserArchives
 from shells.verbs import VerbRequest
 from shells.verbs.questions import unless_confirmed
 from state.errors import LxcGpuError
@@ -113,35 +113,35 @@ def _list(user: str) -> messages.Answer:
     view = current_view()
     resident_of(view, user)
     copies = copies_of(view, user)
-    shelf, problem = _shelf(view, user, or_else=bool(copies))
-    begun = [each for each in shelf.begun if each[0] == view.server]
+    archives, problem = _archives(view, user, or_else=bool(copies))
+    begun = [each for each in archives.begun if each[0] == view.server]
     begun = begun if begun and _packing(user) else []
-    lines = [*problem, *_table(shelf.whole, copies, view)]
+    lines = [*problem, *_table(archives.whole, copies, view)]
     lines += [f"Under way: {name}, {size(so_far)} so far." for _, name, so_far in begun]
     lines += [
         f"Not whole: {name}. Perhaps it is just being written or removed; else remove it: "
         f"ssh {view.server}-manage snapshot --remove {name}"
-        for name in shelf.broken
+        for name in archives.broken
     ]  # fmt: skip
     facts = {
         "user": user,
         "server": view.server,
         "keep": view.snapshots_kept,
-        "snapshots": [*map(_facts, shelf.whole), *map(_facts_of_copy, copies)],
+        "snapshots": [*map(_facts, archives.whole), *map(_facts_of_copy, copies)],
         "under_way": [name for _, name, _ in begun],
-        "broken": list(shelf.broken),
+        "broken": list(archives.broken),
     }
     return messages.Answer("\n".join(lines), facts)
 
 
-def _shelf(view: View, user: str, *, or_else: bool) -> tuple[Shelf, list[str]]:
+def _archives(view: View, user: str, *, or_else: bool) -> tuple[UserArchives, list[str]]:
     """The archives; if there are copies as well, a NAS that is away is only said."""
     try:
-        return snapshots.shelf_of(view, user), []
+        return snapshots.archives_of(view, user), []
     except LxcGpuError as error:
         if not or_else:
             raise
-        return Shelf(), [f"{error.message} {error.hint}".rstrip()]
+        return UserArchives(), [f"{error.message} {error.hint}".rstrip()]
 
 
 def _packing(user: str) -> bool:
@@ -177,7 +177,7 @@ def _remove(asked: VerbRequest) -> messages.Answer | messages.Question:
     view = current_view()
     resident_of(view, user)
     copy = copy_of(view, user, name)
-    what = _what_copy(copy) if copy else _what(snapshots.shelf_of(view, user), name)
+    what = _what_copy(copy) if copy else _what(snapshots.archives_of(view, user), name)
     if what is None:
         raise snapshots.no_such(view, user, name)
     text = f"This removes {what}. It can't be brought back."
@@ -194,15 +194,15 @@ def _what_copy(copy: Copy) -> str:
     return f"the snapshot {copy.name} of {copy.server}, taken {moment(copy.taken)}, on its disk"
 
 
-def _what(shelf: Shelf, name: str) -> str | None:
+def _what(archives: UserArchives, name: str) -> str | None:
     """What would be removed, in words that are others for every other thing."""
-    for each in shelf.whole:
+    for each in archives.whole:
         if each.name == name:
             return (
                 f"the snapshot {name} of {each.server}, taken {moment(each.taken)}, "
                 f"{size(each.packed)} (sha256 {each.sha256[:12]}...)"
             )
-    return f"what is left of {name}, which is not whole" if name in shelf.broken else None
+    return f"what is left of {name}, which is not whole" if name in archives.broken else None
 
 
 def _facts(snapshot: Snapshot) -> dict[str, object]:

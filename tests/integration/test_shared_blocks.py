@@ -11,7 +11,7 @@ from tempfile import mkdtemp
 
 import pytest
 
-from reconciler.archives.id_map import Owner
+from reconciler.archives.id_map import IdMapOwner
 from reconciler.mounts.tree import LEAST, Tree
 from reconciler.spares import store
 from state.errors import LxcGpuError
@@ -20,7 +20,7 @@ from tests.integration.disks import disk
 from tests.unit.reconciler.views import RESIDENT, VIEW
 
 SIZE = 65_536
-OWNER = Owner("root", "root", replace(RESIDENT, subid=LEAST), SIZE)
+OWNER = IdMapOwner("root", "root", replace(RESIDENT, subid=LEAST), SIZE)
 """Root gets any ids without being in /etc/subuid."""
 MB = 1 << 20
 

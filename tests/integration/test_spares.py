@@ -17,9 +17,9 @@ from threading import Barrier
 
 import pytest
 
-from reconciler.archives.id_map import Owner
+from reconciler.archives.id_map import IdMapOwner
 from reconciler.disk import project_quota, removal
-from reconciler.disk.room import room
+from reconciler.disk.free_space import free_space
 from reconciler.host import places
 from reconciler.mounts.tree import Tree
 from reconciler.rounds import keep_spares
@@ -69,7 +69,7 @@ def taken(view: View) -> tuple[bool, Tree]:
     """Whether lqchen's next system is the one that is ready; and that system."""
     tree = Tree.of(view, "lqchen", RESIDENT).beside("rootfs.new")
     store.make_empty(tree)
-    owner = Owner.of(view, "lqchen", RESIDENT)
+    owner = IdMapOwner.of(view, "lqchen", RESIDENT)
     return store.take(view, "debian-12", tree, owner, lambda _: None), tree
 
 
@@ -87,7 +87,7 @@ def test_all_of_it_counts_for_who_took_it(view: View) -> None:
 
 def test_a_base_gives_way_last(view: View) -> None:
     base, ready = spare(view, 20 * MB, base=True), spare(view, 40 * MB)
-    free = room(Path(view.containers)).size
+    free = free_space(Path(view.containers)).size
     store.give_way(view, free)
     assert store.names(view) == {base.ident, ready.ident}
     store.give_way(view, free + 20 * MB)
@@ -105,7 +105,7 @@ def test_none_gives_way_in_vain_and_none_too_many(view: View) -> None:
     store.give_way(view, 10**17)
     store.give_way(view, store.within_reach(view) + 1)
     assert store.names(view) == all_of_them
-    store.give_way(view, room(Path(view.containers)).size + MB)
+    store.give_way(view, free_space(Path(view.containers)).size + MB)
     assert store.names(view) == {small.ident, making.slot.name}
 
 

@@ -16,7 +16,7 @@ from state.view import View
 
 
 @dataclass(frozen=True)
-class Folder:
+class MarkedFolder:
     """A folder that is marked as this server's."""
 
     known: str
@@ -30,11 +30,11 @@ class ContainersFolderKind:
     lock = Lock.GLOBAL
     per_user = False
 
-    def desired(self, view: View) -> Mapping[str, Folder]:
+    def desired(self, view: View) -> Mapping[str, MarkedFolder]:
         """The folder that the state names."""
-        return {view.containers: Folder(view.containers)}
+        return {view.containers: MarkedFolder(view.containers)}
 
-    def observe(self, view: View, names: Collection[str]) -> Observed[Folder]:
+    def observe(self, view: View, names: Collection[str]) -> Observed[MarkedFolder]:
         """Whether it is marked; unreadable if it is not and may not be."""
         try:
             there = marker.look(view)
@@ -42,10 +42,10 @@ class ContainersFolderKind:
                 return Observed({})
         except LxcGpuError as error:
             return Observed({}, {view.containers: error})
-        return Observed({view.containers: Folder(there.record.folder)})
+        return Observed({view.containers: MarkedFolder(there.record.folder)})
 
     def apply(
-        self, view: View, changes: Sequence[Change[Folder]], tell: Tell
+        self, view: View, changes: Sequence[Change[MarkedFolder]], tell: Tell
     ) -> Mapping[str, LxcGpuError]:
         """Mark it, or note that the containers were moved."""
         try:
@@ -54,7 +54,7 @@ class ContainersFolderKind:
             return {change.name: error for change in changes}
         return {}
 
-    def describe(self, change: Change[Folder]) -> str:
+    def describe(self, change: Change[MarkedFolder]) -> str:
         """E.g. `mark /srv/containers as the folder of this server's containers`."""
         if change.before is not None:
             return f"take the containers to be in {change.name}, no longer in {change.before.known}"

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from reconciler.children import hostile
 from reconciler.disk import group_quota, project_quota, subvolumes
-from reconciler.disk.project_quota import BLOCK, Use
+from reconciler.disk.project_quota import BLOCK, QuotaUse
 from reconciler.host import in_words, marker
 from reconciler.host.places import rootfs
 from reconciler.plan import Change, Lock, Observed, Tell
@@ -95,7 +95,7 @@ def available(view: View) -> bool:
         return project_quota.enforced(descriptor) or group_quota.enforced(descriptor)
 
 
-def use_of(view: View, user: str) -> Use | None:
+def use_of(view: View, user: str) -> QuotaUse | None:
     """What a user's container takes, all its systems together; None if no limit holds it."""
     with suppress(FileNotFoundError), _opened(rootfs(view, user).parent) as folder:
         if group_quota.enforced(folder):

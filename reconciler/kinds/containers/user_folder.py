@@ -24,7 +24,7 @@ MODE = 0o700
 
 
 @dataclass(frozen=True)
-class Folder:
+class UserFolder:
     """One user's folder in one source."""
 
     owner: int
@@ -32,7 +32,7 @@ class Folder:
     mode: int = MODE
 
 
-Folders = Mapping[str, Folder]
+Folders = Mapping[str, UserFolder]
 """By source."""
 
 
@@ -47,7 +47,7 @@ class UserFolderKind:
         """One for each resident and each mount with the access `own`."""
         wanted = {
             name: {
-                mount.source: Folder(resident.subid + UID)
+                mount.source: UserFolder(resident.subid + UID)
                 for mount in view.mounts_of(name)
                 if mount.access == "own"
             }
@@ -98,7 +98,7 @@ class UserFolderKind:
         return f"give {change.name} the folder {', '.join(differing)}"
 
 
-def _read(source: str, names: Sequence[str]) -> Mapping[str, Folder]:
+def _read(source: str, names: Sequence[str]) -> Mapping[str, UserFolder]:
     """The folders of these users in one source; what is no folder belongs to nobody."""
 
     def work(folder: int) -> object:
@@ -111,10 +111,10 @@ def _read(source: str, names: Sequence[str]) -> Mapping[str, Folder]:
         return found
 
     found = hostile.as_owner(mounts.place(source), 0, work)
-    return {name: Folder(*values) for name, values in found.items()}
+    return {name: UserFolder(*values) for name, values in found.items()}
 
 
-def _put_right(source: str, user: str, folder: Folder, before: Folder | None) -> None:
+def _put_right(source: str, user: str, folder: UserFolder, before: UserFolder | None) -> None:
     place, path = mounts.place(source), f"{source}/{user}"
     if before is None:
         try:
@@ -138,7 +138,7 @@ def _put_right(source: str, user: str, folder: Folder, before: Folder | None) ->
         hostile.as_owner(place / user, folder.owner, lambda own: os.fchmod(own, folder.mode))
 
 
-def _make(source: int, user: str, folder: Folder) -> None:
+def _make(source: int, user: str, folder: UserFolder) -> None:
     """Make it beside and rename it, so that it is never there with another owner."""
     beside = f".{user}.lxc-gpu-new"
     with contextlib.suppress(FileNotFoundError):

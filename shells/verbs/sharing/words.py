@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from reconciler.host.in_words import columns
-from reconciler.requests.reserving import Done, Gpus
+from reconciler.requests.reserving import Done, ServerGpus
 from reconciler.reservations.book import Reservation
 from reconciler.reservations.times import in_words, length_in_words, until_in_words
 
@@ -38,7 +38,7 @@ def _others(first: Reservation, user: str, done: Done) -> str:
     return f"On them now: programs of {', '.join(said)}. Ask them." if said else ""
 
 
-def gpus_in_words(gpus: Sequence[str], there: Gpus) -> str:
+def gpus_in_words(gpus: Sequence[str], there: ServerGpus) -> str:
     """`GPU 3`, `GPUs 0 and 1`; by its UUID one that isn't there."""
     names = [index_of(gpu, there) for gpu in gpus]
     if len(names) == 1:
@@ -46,7 +46,7 @@ def gpus_in_words(gpus: Sequence[str], there: Gpus) -> str:
     return f"GPUs {', '.join(names[:-1])} and {names[-1]}"
 
 
-def index_of(gpu: str, there: Gpus) -> str:
+def index_of(gpu: str, there: ServerGpus) -> str:
     """Its index, as `gpus` shows it."""
     return str(there.uuids.index(gpu)) if gpu in there.uuids else gpu[:12]
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import mkdtemp
 
-from reconciler.archives.id_map import Owner
+from reconciler.archives.id_map import IdMapOwner
 from reconciler.mounts.tree import LEAST, Tree
 from reconciler.spares import store
 from state.files import settle
@@ -22,7 +22,7 @@ from tests.integration.disks import disk
 from tests.unit.reconciler.views import RESIDENT
 
 SIZE, COUNT, GB = 65_536, 10, 1e9
-OWNER = Owner("root", "root", replace(RESIDENT, subid=LEAST), SIZE)
+OWNER = IdMapOwner("root", "root", replace(RESIDENT, subid=LEAST), SIZE)
 """Root gets any ids without being in /etc/subuid."""
 TARGETS = {"btrfs": "0.1 GB", "xfs": "0.4 GB"}
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from reconciler.requests.reserving import Gpus
+from reconciler.requests.reserving import ServerGpus
 from tests.unit.reconciler.views import RESIDENT, with_
 
 UUIDS = ("GPU-a", "GPU-b", "GPU-c", "GPU-d")
 
 
 def test_only_those_that_the_container_sees() -> None:
-    gpus = Gpus(UUIDS)
+    gpus = ServerGpus(UUIDS)
     assert gpus.of(with_(), "lqchen") == UUIDS
     some = with_(residents={"lqchen": replace(RESIDENT, gpus=("3", "GPU-b", "GPU-gone"))})
     assert gpus.of(some, "lqchen") == ("GPU-b", "GPU-d")
@@ -19,6 +19,6 @@ def test_only_those_that_the_container_sees() -> None:
 
 def test_ones_own_first_then_those_that_nobody_uses() -> None:
     users = {"GPU-a": frozenset({"ann"}), "GPU-b": frozenset({""}), "GPU-d": frozenset({"lqchen"})}
-    gpus = Gpus(UUIDS, users)
+    gpus = ServerGpus(UUIDS, users)
     assert gpus.best_first(UUIDS, "lqchen") == ("GPU-d", "GPU-c", "GPU-a", "GPU-b")
-    assert Gpus(UUIDS).best_first(UUIDS, "lqchen") == UUIDS
+    assert ServerGpus(UUIDS).best_first(UUIDS, "lqchen") == UUIDS

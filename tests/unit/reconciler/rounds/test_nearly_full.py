@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.disk.project_quota import Use
+from reconciler.disk.project_quota import QuotaUse
 from reconciler.host import places
 from reconciler.notices import store as notices
 from reconciler.rounds import nearly_full
@@ -21,8 +21,8 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def said(percent: float | None) -> list[int]:
     """Of what lqchen is to be told after a round that sees so much of the disk taken."""
-    use = None if percent is None else Use(int(percent * 1000), 100_000)
-    nearly_full.say({"lqchen": use, "ann": Use(1, 100_000)})
+    use = None if percent is None else QuotaUse(int(percent * 1000), 100_000)
+    nearly_full.say({"lqchen": use, "ann": QuotaUse(1, 100_000)})
     return [each.facts.percent for each in notices.open_notices() if each.user == "lqchen"]
 
 

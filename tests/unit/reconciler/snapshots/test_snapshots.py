@@ -10,8 +10,8 @@ import pytest
 
 from reconciler.children import hostile
 from reconciler.children.hostile import HostileError
-from reconciler.snapshots import shelf as snapshots
-from reconciler.snapshots.shelf import Snapshot, describe, look, parse
+from reconciler.snapshots import user_archives as snapshots
+from reconciler.snapshots.user_archives import Snapshot, describe, look, parse
 
 OWNER = 20_031
 GOOD = Snapshot("a", "gpu17", 1_795_307_960.5, 4, 10_240, "0" * 64, own_name=True)
@@ -61,8 +61,8 @@ def _put(folder: Path, snapshot: Snapshot, archive: bytes) -> None:
 
 def _look(folder: Path) -> tuple[list[str], list[str]]:
     def work(descriptor: int) -> object:
-        shelf = look(descriptor)
-        return [[each.name for each in shelf.whole], list(shelf.broken)]
+        archives = look(descriptor)
+        return [[each.name for each in archives.whole], list(archives.broken)]
 
     whole, broken = hostile.as_owner(folder, OWNER, work)
     return whole, broken

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from reconciler.spares.decision import AGAIN, Seen, Todo, readiness, todo, whole
-from reconciler.spares.notes import Failure, Notes, Spare, Stamp, from_json, to_json
+from reconciler.spares.decision import AGAIN, Situation, Todo, readiness, todo, whole
+from reconciler.spares.notes import FailedTemplate, Notes, Spare, Stamp, from_json, to_json
 
 GB = 10**9
 ARCHIVE = Stamp(inode=7, size=GB, mtime_ns=1, ctime_ns=2)
 TOUCHED = replace(ARCHIVE, ctime_ns=3)
 READY = Spare("a" * 16, "debian-12", ARCHIVE, "digest", 3 * GB)
 BASE = replace(READY, ident="b" * 16, base=True)
-SEEN = Seen(
+SEEN = Situation(
     {"debian-12": ARCHIVE}, 1, frozenset(), 100 * GB, shares=False, at_once=False, now=10**6
 )
 
 
-def there(*spares: Spare, **other: object) -> Seen:
+def there(*spares: Spare, **other: object) -> Situation:
     return replace(SEEN, there=frozenset(spare.ident for spare in spares), **other)  # type: ignore[arg-type]
 
 
@@ -53,16 +53,16 @@ def test_a_template_that_nobody_uses_keeps_none() -> None:
 def test_room_is_left_to_people() -> None:
     """None is made where two more would not fit beside it; it goes where one more wouldn't."""
     known = Notes((READY,))
-    assert todo(known, replace(SEEN, room=9 * GB)) == Todo(short=("debian-12",))
-    assert not todo(known, replace(SEEN, room=9 * GB))
-    assert todo(known, replace(SEEN, room=9 * GB + 1)).make == ("debian-12",)
-    assert todo(Notes(), replace(SEEN, room=15 * GB)).short == ("debian-12",)  # of unknown size
-    assert not todo(known, there(READY, room=3 * GB))
-    assert todo(known, there(READY, room=3 * GB - 1)).remove == (READY.ident,)
+    assert todo(known, replace(SEEN, free=9 * GB)) == Todo(short=("debian-12",))
+    assert not todo(known, replace(SEEN, free=9 * GB))
+    assert todo(known, replace(SEEN, free=9 * GB + 1)).make == ("debian-12",)
+    assert todo(Notes(), replace(SEEN, free=15 * GB)).short == ("debian-12",)  # of unknown size
+    assert not todo(known, there(READY, free=3 * GB))
+    assert todo(known, there(READY, free=3 * GB - 1)).remove == (READY.ident,)
 
 
 def test_what_failed_is_not_tried_at_once_again() -> None:
-    failed = Notes(failures={"debian-12": Failure(ARCHIVE, "no archive", SEEN.now)})
+    failed = Notes(failures={"debian-12": FailedTemplate(ARCHIVE, "no archive", SEEN.now)})
     assert not todo(failed, SEEN)
     assert todo(failed, replace(SEEN, archives={"debian-12": TOUCHED})).make == ("debian-12",)
     assert todo(failed, replace(SEEN, now=SEEN.now + AGAIN)).make == ("debian-12",)
@@ -76,7 +76,7 @@ def test_where_blocks_are_shared_a_base_stays() -> None:
     assert not todo(known, both)
     taken = there(BASE, shares=True)
     assert todo(known, taken) == Todo(make=("debian-12",))
-    assert todo(known, replace(taken, room=4 * GB)).make == ("debian-12",)  # a copy takes nothing
+    assert todo(known, replace(taken, free=4 * GB)).make == ("debian-12",)  # a copy takes nothing
     snapshots = there(BASE, shares=True, at_once=True)
     assert not todo(known, snapshots)
     assert todo(Notes(), replace(snapshots, there=frozenset())).bases == ("debian-12",)
@@ -85,16 +85,16 @@ def test_where_blocks_are_shared_a_base_stays() -> None:
 
 def test_a_base_outlasts_a_full_disk() -> None:
     """Its blocks are people's as well: little would come free, and the next one takes 3 GB."""
-    known, full = Notes((READY, BASE)), there(READY, BASE, shares=True, room=2 * GB)
+    known, full = Notes((READY, BASE)), there(READY, BASE, shares=True, free=2 * GB)
     assert todo(known, full) == Todo(remove=(READY.ident,))
-    assert not todo(known, there(BASE, shares=True, room=2 * GB))
-    assert readiness(known, there(BASE, shares=True, room=2 * GB))[0].ready
-    touched = there(BASE, shares=True, room=2 * GB, archives={"debian-12": TOUCHED})
+    assert not todo(known, there(BASE, shares=True, free=2 * GB))
+    assert readiness(known, there(BASE, shares=True, free=2 * GB))[0].ready
+    touched = there(BASE, shares=True, free=2 * GB, archives={"debian-12": TOUCHED})
     assert todo(known, touched) == Todo(compare=(BASE,))
-    other = there(BASE, shares=True, room=2 * GB, archives={})
+    other = there(BASE, shares=True, free=2 * GB, archives={})
     assert todo(known, other) == Todo(remove=(BASE.ident,))
 
 
 def test_notes_are_read_as_they_were_written() -> None:
-    notes = Notes((READY, BASE), {"debian-12": Failure(ARCHIVE, "no archive", 1.5)})
+    notes = Notes((READY, BASE), {"debian-12": FailedTemplate(ARCHIVE, "no archive", 1.5)})
     assert from_json(to_json(notes)) == notes

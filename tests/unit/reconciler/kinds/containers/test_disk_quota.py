@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.disk import project_quota
-from reconciler.disk.project_quota import Use
+from reconciler.disk.project_quota import QuotaUse
 from reconciler.kinds.containers.disk_quota import DiskQuota, DiskQuotaKind
 from reconciler.plan import Change
 from state.view import Limits
@@ -30,7 +30,7 @@ def test_limits_are_in_blocks_of_1024_bytes() -> None:
 
 def test_use_is_in_bytes() -> None:
     said = struct.pack("=8QI4x", 2048, 0, 12345, 0, 0, 7, 0, 0, 63)
-    assert project_quota.unpacked(said) == Use(used=12345, limit=2048 * 1024)
+    assert project_quota.unpacked(said) == QuotaUse(used=12345, limit=2048 * 1024)
 
 
 def test_nothing_is_wanted_without_a_limit_or_without_quotas(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Room on a disk that many people share: nobody's work takes what the others need."""
+"""Free space on a disk that many people share: nobody's work takes what the others need."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MOST_RESERVED = 10 << 30
 
 
 @dataclass(frozen=True)
-class Room:
+class FreeSpace:
     """What one person may still take of a disk."""
 
     size: int
@@ -26,20 +26,20 @@ class Room:
     """Inodes."""
 
 
-def room(folder: Path | int) -> Room:
-    """The room on the disk that `folder`, or a descriptor, is on (statvfs(3)).
+def free_space(folder: Path | int) -> FreeSpace:
+    """The free space on the disk that `folder`, or a descriptor, is on (statvfs(3)).
 
     Many file systems count no inodes; pipes and sockets have no room and no reserve.
     """
     there = os.statvfs(folder)
     reserved = min(RESERVE * there.f_blocks * there.f_frsize, MOST_RESERVED)
     files = there.f_favail - RESERVE * there.f_files if there.f_files else 1 << 62
-    return Room(int(there.f_bavail * there.f_frsize - reserved), int(files))
+    return FreeSpace(int(there.f_bavail * there.f_frsize - reserved), int(files))
 
 
-def check_room(folder: Path, size: int, what: str) -> None:
+def require_space(folder: Path, size: int, what: str) -> None:
     """LxcGpuError if `what`, which needs `size` bytes, would touch the reserve."""
-    free = room(folder).size
+    free = free_space(folder).size
     if size > free:
         raise LxcGpuError(
             "disk-full",

@@ -57,7 +57,7 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
-class Shelf:
+class UserArchives:
     """What stands in a user's folder."""
 
     whole: tuple[Snapshot, ...] = ()
@@ -85,10 +85,10 @@ def away(folder: Path) -> LxcGpuError:
 
 def snapshots_of(view: View, user: str) -> tuple[Snapshot, ...]:
     """The user's snapshots of all servers that share the folder, the newest last."""
-    return shelf_of(view, user).whole
+    return archives_of(view, user).whole
 
 
-def shelf_of(view: View, user: str) -> Shelf:
+def archives_of(view: View, user: str) -> UserArchives:
     """Everything that stands in the user's folder; read as the user.
 
     LxcGpuError if the folder around isn't there: a NAS that is away is not "no snapshots".
@@ -104,11 +104,11 @@ def shelf_of(view: View, user: str) -> Shelf:
         if error.code == "no-folder":
             if path.parent != OURS and not path.parent.is_dir():
                 raise away(path.parent) from error
-            return Shelf()
+            return UserArchives()
         raise
     whole = tuple(Snapshot(**each) for each in found["whole"])
     begun = tuple((server, name, size) for server, name, size in found["begun"])
-    return Shelf(whole, tuple(found["broken"]), begun)
+    return UserArchives(whole, tuple(found["broken"]), begun)
 
 
 def open_snapshot(view: View, user: str, name: str) -> tuple[int, Snapshot]:
@@ -155,7 +155,7 @@ def damaged(snapshot: Snapshot, digest: str) -> LxcGpuError:
     )
 
 
-def look(folder: int) -> Shelf:
+def look(folder: int) -> UserArchives:
     """Everything in the folder that is a snapshot or looks like one. For work as the user."""
     check(folder)
     with os.scandir(folder) as entries:
@@ -166,7 +166,7 @@ def look(folder: int) -> Shelf:
     names = sorted(name for name in stems if NAME.fullmatch(name))
     found = {name: read(folder, name) for name in names}
     whole = [each for each in found.values() if each is not None]
-    return Shelf(
+    return UserArchives(
         tuple(sorted(whole, key=lambda each: (each.taken, each.name))),
         tuple(name for name, each in found.items() if each is None),
         tuple(_begun(folder, match) for match in map(_PARTIAL.fullmatch, files) if match),
