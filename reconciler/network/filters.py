@@ -45,30 +45,11 @@ PORTS, IDENTITIES = "ports", "identities"
 """Sets of the table: the residents' ports; which MAC and address belong to each."""
 
 
-def mac_of(address: str) -> str:
-    """The MAC of whoever has `address` on the bridge: locally administered (IEEE 802, 8.4)."""
-    return ":".join(f"{byte:02x}" for byte in (2, 0, *IPv4Address(address).packed))
-
-
-def port_of(resident: Resident) -> str:
-    """What the resident's ports on the bridge are called, as an nftables wildcard.
-
-    lxc-user-nic(1) makes them, and names them `veth<uid>_XXXX`; its caller has no say in it.
-    """
-    return f"veth{resident.uid}_*"
-
-
-def table(gateway: str) -> str:
-    """The table with empty sets, for nft(8).
-
-    Link-local multicast skips the hook prerouting (net/bridge/br_input.c); so `input` asks for the
-    mark once more. nft prints `ether type ip ip saddr` as `ip saddr`, and reads that as the
-    protocol behind a VLAN tag; hence the first rule of `leaving`. A frame for a container that
-    just stopped is flooded; `postrouting` keeps it from the others.
-    """
-    marked = f"meta mark & {MARK} == {MARK}"
-    passed = f"meta mark set meta mark | {MARK} accept"
-    return f"""\
+_STATE = "-m conntrack --ctstate"
+_UNSEEN = f"-m mark ! --mark {MARK}/{MARK} -j DROP"
+_MARKED = f"meta mark & {MARK} == {MARK}"
+_PASS = f"meta mark set meta mark | {MARK} accept"
+_TABLE = f"""\
 table {" ".join(TABLE)} {{
     set {PORTS} {{
         type ifname
@@ -86,15 +67,15 @@ table {" ".join(TABLE)} {{
         ether type != {{ ip, arp }} drop
         ether type arp arp htype 1 arp ptype ip arp hlen 6 arp plen 4 \
 iifname . ether saddr . arp saddr ip @{IDENTITIES} \
-iifname . arp saddr ether . arp saddr ip @{IDENTITIES} {passed}
-        ether daddr != {mac_of(gateway)} drop
+iifname . arp saddr ether . arp saddr ip @{IDENTITIES} {_PASS}
+        ether daddr != GATEWAY drop
         ether type ip udp sport 67 drop
-        ether type ip iifname . ether saddr . ip saddr @{IDENTITIES} {passed}
+        ether type ip iifname . ether saddr . ip saddr @{IDENTITIES} {_PASS}
         drop
     }}
     chain input {{
         type filter hook input priority -300; policy accept;
-        iifname @{PORTS} {marked} accept
+        iifname @{PORTS} {_MARKED} accept
         iifname @{PORTS} drop
     }}
     chain forward {{
@@ -103,7 +84,7 @@ iifname . arp saddr ether . arp saddr ip @{IDENTITIES} {passed}
         oifname @{PORTS} jump between
     }}
     chain between {{
-        ether type ip {marked} accept
+        ether type ip {_MARKED} accept
         drop
     }}
     chain postrouting {{
@@ -118,6 +99,31 @@ iifname . arp saddr ether . arp saddr ip @{IDENTITIES} {passed}
     }}
 }}
 """
+"""The table with empty sets; GATEWAY is the MAC of the bridge.
+
+Link-local multicast skips the hook prerouting (net/bridge/br_input.c), so `input` asks for the
+mark once more. nft prints `ether type ip ip saddr` as `ip saddr`, and reads that as the
+protocol behind a VLAN tag; hence the first rule of `leaving`. A frame for a container that
+just stopped is flooded; `postrouting` keeps it from the others.
+"""
+
+
+def mac_of(address: str) -> str:
+    """The MAC of whoever has `address` on the bridge: locally administered (IEEE 802, 8.4)."""
+    return ":".join(f"{byte:02x}" for byte in (2, 0, *IPv4Address(address).packed))
+
+
+def port_of(resident: Resident) -> str:
+    """What the resident's ports on the bridge are called, as an nftables wildcard.
+
+    lxc-user-nic(1) makes them, and names them `veth<uid>_XXXX`; its caller has no say in it.
+    """
+    return f"veth{resident.uid}_*"
+
+
+def table(gateway: str) -> str:
+    """The table with empty sets, for nft(8), on a bridge that has the address `gateway`."""
+    return _TABLE.replace("GATEWAY", mac_of(gateway))
 
 
 def rules(view: View, resolvers: Sequence[str]) -> dict[tuple[str, str], tuple[str, ...]]:
@@ -125,44 +131,52 @@ def rules(view: View, resolvers: Sequence[str]) -> dict[tuple[str, str], tuple[s
 
     `resolvers` is whom containers ask for names; one of them may be the server itself.
     """
-    tracked = "-m conntrack --ctstate"
-    unseen = f"-m mark ! --mark {MARK}/{MARK} -j DROP"
     network = view.network
     return {
         ("nat", SNAT): (
             f"-s {network} ! -d {network} -j MASQUERADE",
             # a container that reaches another one through the server's address: the answer has to
             # come back through the server
-            f"-s {network} -d {network} {tracked} DNAT -j MASQUERADE",
+            f"-s {network} -d {network} {_STATE} DNAT -j MASQUERADE",
         ),
-        ("filter", FORWARD): (
-            f"-i {BRIDGE} {unseen}",
-            f"-o {BRIDGE} {tracked} RELATED,ESTABLISHED -j ACCEPT",
-            f"-o {BRIDGE} {tracked} DNAT -j ACCEPT",
-            *((f"-i {BRIDGE} -o {BRIDGE} -j ACCEPT",) if view.reach_containers else ()),
-            *_refused(f"-o {BRIDGE} "),
-            *(f"-d {LINK_LOCAL} -i {BRIDGE} {_asks_names(p)} -j ACCEPT" for p in ("udp", "tcp")),
-            *_refused(f"-d {LINK_LOCAL} -i {BRIDGE} "),
-            *(_at_most(MOST_SSH, 32, port, f"-i {BRIDGE} ") for port in _ssh_ports(view)),
-            f"-s {network} -i {BRIDGE} -j ACCEPT",
-        ),
-        ("filter", INPUT): (
-            # RETURN: the server's own firewall judges, too
-            f"! -i {BRIDGE} -j RETURN",
-            unseen,
-            f"{tracked} RELATED,ESTABLISHED -j RETURN",
-            "-p icmp -m icmp --icmp-type 8 -j RETURN",
-            _at_most(MOST_SSH, 32, view.servers[view.server].ssh_port),
-            _at_most(MOST_SSH_TOGETHER, 0, view.servers[view.server].ssh_port),
-            *(f"-p tcp -m tcp --dport {port} -j RETURN" for port in view.reach_server),
-            *(
-                f"-d {resolver}/32 {_asks_names(protocol)} -j RETURN"
-                for resolver in resolvers
-                for protocol in ("udp", "tcp")
-            ),
-            *_refused(),
-        ),
+        ("filter", FORWARD): _forwarded(view),
+        ("filter", INPUT): _for_the_server(view, resolvers),
     }
+
+
+def _forwarded(view: View) -> tuple[str, ...]:
+    """What goes from containers to other machines and to each other, and what comes to them."""
+    return (
+        f"-i {BRIDGE} {_UNSEEN}",
+        f"-o {BRIDGE} {_STATE} RELATED,ESTABLISHED -j ACCEPT",
+        f"-o {BRIDGE} {_STATE} DNAT -j ACCEPT",
+        *((f"-i {BRIDGE} -o {BRIDGE} -j ACCEPT",) if view.reach_containers else ()),
+        *_refused(f"-o {BRIDGE} "),
+        *(f"-d {LINK_LOCAL} -i {BRIDGE} {_asks_names(p)} -j ACCEPT" for p in ("udp", "tcp")),
+        *_refused(f"-d {LINK_LOCAL} -i {BRIDGE} "),
+        *(_at_most(MOST_SSH, 32, port, f"-i {BRIDGE} ") for port in _ssh_ports(view)),
+        f"-s {view.network} -i {BRIDGE} -j ACCEPT",
+    )
+
+
+def _for_the_server(view: View, resolvers: Sequence[str]) -> tuple[str, ...]:
+    """What containers send to the server itself. RETURN: its own firewall judges as well."""
+    ssh_port = view.servers[view.server].ssh_port
+    return (
+        f"! -i {BRIDGE} -j RETURN",
+        _UNSEEN,
+        f"{_STATE} RELATED,ESTABLISHED -j RETURN",
+        "-p icmp -m icmp --icmp-type 8 -j RETURN",
+        _at_most(MOST_SSH, 32, ssh_port),
+        _at_most(MOST_SSH_TOGETHER, 0, ssh_port),
+        *(f"-p tcp -m tcp --dport {port} -j RETURN" for port in view.reach_server),
+        *(
+            f"-d {resolver}/32 {_asks_names(protocol)} -j RETURN"
+            for resolver in resolvers
+            for protocol in ("udp", "tcp")
+        ),
+        *_refused(),
+    )
 
 
 def _refused(which: str = "") -> tuple[str, str]:
