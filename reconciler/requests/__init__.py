@@ -1,1 +1,1 @@
-"""What one person asked for: start, stop, a port, another system; and purge, by the sysadmin."""
+"""Requests of one user: start, stop, a port, another system; and the sysadmin's purge."""

@@ -1,4 +1,4 @@
-"""What a user's container takes of the server: memory, tasks, cpus, disk; and which mounts it has.
+"""What a user's container uses of the server (memory, tasks, cpus, disk), and its mounts.
 
 Sizes are bytes.
 """
@@ -26,13 +26,13 @@ from state.view import Mount, Resident, View
 PATIENCE = 2.0
 """Seconds that counting what is on the disk may take: `status` is asked often."""
 GRACE = 3.0
-"""Seconds more until who counts is left to a disk that doesn't answer."""
+"""Further seconds, after which a disk that doesn't answer is given up."""
 CHUNK = 1 << 16
 """Bytes that are read at a time."""
 _LONGEST_NUMBER = 32
-"""Bytes: more than a size and its tab have."""
+"""Bytes: more than a size and its tab take."""
 _LATE = 124
-"""What timeout(1) ends with."""
+"""The exit status of timeout(1) when the time is over."""
 
 
 @dataclass(frozen=True)
@@ -50,20 +50,20 @@ class DiskUse:
 
     used: int
     at_least: bool = False
-    """There was no time to count everything."""
+    """The time was over before everything was counted."""
     held: bool = False
-    """The kernel counts, all systems of the container together, and holds it to its limit."""
+    """The kernel counts all systems of the container together and enforces its limit."""
 
 
 def memory_limit(user: str) -> int | None:
-    """What the container may take of the memory, by its unit; None: as much as there is."""
+    """The memory limit of the container's unit in bytes; None: no limit."""
     argv = ["systemctl", "show", "--property=MemoryMax", "--value", places.container_unit(user)]
     shown = command.run(argv).stdout.strip()
     return int(shown) if shown.isdigit() else None
 
 
 def disk_use(view: View, user: str, resident: Resident) -> DiskUse:
-    """What the kernel counts, if a quota holds the container to its limit; else what du(1) does."""
+    """The disk use: as the kernel counts it where a quota enforces the limit, else by du(1)."""
     quota = disk_quota.use_of(view, user)
     if quota is not None:
         return DiskUse(quota.used, held=True)
@@ -71,15 +71,16 @@ def disk_use(view: View, user: str, resident: Resident) -> DiskUse:
 
 
 def _counted_by_du(view: View, user: str, resident: Resident) -> DiskUse:
-    """What du(1) counts, as root of the container's id map, which reads everything in it.
+    """The disk use by du(1), run as root of the container's id map, which can read everything.
 
-    A folder a line, so that what was counted when the time is over is known; by NUL, for names may
-    hold anything. They are as long and as many as the user likes, so none of them is kept here.
+    du prints a line for each folder, so that a partial sum is known when the time is over. Lines
+    end with NUL, as names may hold any other character. Users choose how long and how many names
+    are, so no name is kept in memory.
     """
     tree = Tree.of(view, user, resident)
     du = ["du", "--null", "--one-file-system", "--block-size=1", "--separate-dirs", "--",
           str(tree.slot)]  # fmt: skip
-    # within the id map: its making takes a while on a busy server, and is no counting
+    # timeout(1) inside of the id map: making the map takes a while on a busy server
     limited = ["timeout", f"{PATIENCE}", *du]
     argv = in_id_map(view.account_of(user), resident, view.subid_size, limited, tree)
     with command.started(argv, stderr=subprocess.DEVNULL, family=True) as counting:
@@ -89,7 +90,7 @@ def _counted_by_du(view: View, user: str, resident: Resident) -> DiskUse:
 
 
 def counted(stream: int, patience: float) -> tuple[int, bool]:
-    """The sum of what `du --null` prints, and whether it came to its end in so many seconds."""
+    """The sum of what `du --null` prints, and whether du ended within `patience` seconds."""
     total, rest, deadline = 0, b"", time.monotonic() + patience
     while (left := deadline - time.monotonic()) > 0 and select.select([stream], [], [], left)[0]:
         chunk = os.read(stream, CHUNK)
@@ -103,7 +104,7 @@ def counted(stream: int, patience: float) -> tuple[int, bool]:
 
 
 def mounts_seen(view: View, user: str) -> tuple[MountSeen, ...]:
-    """The mounts that the state gives the user, as they are in the container that runs."""
+    """The mounts that the state gives the user, as they are in the running container."""
     there = mounting.targets_seen(user)
     return tuple(_seen(view, user, mount, there) for mount in view.mounts_of(user))
 
@@ -118,7 +119,7 @@ def _seen(view: View, user: str, mount: Mount, there: frozenset[str]) -> MountSe
             if found.problem is not None:
                 raise found.problem
             if found.home is None:
-                return MountSeen(mount, False, f"You have had no home in {mount.source}.")
+                return MountSeen(mount, False, f"You had no home in {mount.source}.")
     except LxcGpuError as error:
         return MountSeen(mount, False, error.message)
     return MountSeen(mount, False, "It wasn't there at the start: `restart` shows it.")

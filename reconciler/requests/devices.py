@@ -1,6 +1,7 @@
-"""The device files that a container starts with, and what of them people see while it runs.
+"""The device files that a container starts with, and what `status` says of them.
 
-What the server hasn't got is left out and said: a module that isn't loaded keeps nobody from work.
+A device that the server lacks is left out with a note: a missing module must not stop anybody's
+work.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from state.view import Resident, View
 def binds(
     view: View, user: str, resident: Resident, drivers: Sequence[Path]
 ) -> tuple[list[Bind], list[str]]:
-    """What to mount, NVIDIA's device files (`drivers`) with it, and notes on what is left out.
+    """What to mount, including NVIDIA's device files (`drivers`), and notes on what is left out.
 
     The user's lock is held.
     """
@@ -46,7 +47,7 @@ def binds(
 
 
 def seen(view: View, user: str) -> dict[str, str]:
-    """By each name that the state gives the user's container: what is wrong; empty if nothing."""
+    """What is wrong with each device that the state gives the container; empty if nothing."""
     try:
         given = [device.path for device in device_nodes.given(user)]
     except OSError as error:

@@ -1,9 +1,9 @@
-"""Puts another system in a container's place, and keeps the previous one: `recover`, `rebuild`.
+"""Replaces a container's system and keeps the previous one: `recover`, `rebuild`.
 
-Beside `rootfs`, which the container runs from, there may stand in its folder
+The container runs from `rootfs`. Its folder may also hold
 
-- `rootfs.new`: being made, worth nothing if whoever made it is gone;
-- `rootfs.before`: whole, the previous one; or, after a kill just before the exchange, the next one;
+- `rootfs.new`: being made; worthless once the program that made it has ended;
+- `rootfs.before`: complete, the previous one; or, after a kill just before the exchange, the next;
 - `rootfs.frozen`, on btrfs: a copy of the moment, while it is packed;
 - `.trash-*`: being removed.
 
@@ -41,7 +41,7 @@ from state.view import Resident, View
 from state.wire.messages import Progress
 
 Make = Callable[[View, Resident, Tree], None]
-"""Makes a whole system of an empty one; LxcGpuError if it can't."""
+"""Fills an empty system. LxcGpuError if it can't."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,13 @@ class Exchanged:
     running: bool
     """Whether the container runs now: it does if it did before."""
     notes: tuple[str, ...]
-    """What its owner should know of the system that is in place now."""
+    """What the owner should know about the system that is in place now."""
     comes_back: bool = False
-    """Whether it is down for an announcement, and is started by itself after it."""
+    """Whether it is down for an announcement, after which it is started automatically."""
 
 
 class DoesNotComeUpError(LxcGpuError):
-    """The systems are exchanged, and the container doesn't start with the one in place now."""
+    """The systems were exchanged, but the container doesn't start with the new one."""
 
 
 def replace(
@@ -70,11 +70,11 @@ def replace(
     *,
     at_rest: Make | None = None,
 ) -> Exchanged:
-    """Have `make` make a system while the container runs on, then put it in its place.
+    """Make a system while the container goes on running, then put it in place.
 
-    `at_rest` completes it when the container is down. If anything fails before the exchange, all
-    is as it was; a DoesNotComeUpError comes after it. The system that was kept until now goes, the
-    one that was in place is kept.
+    `at_rest` completes the system while the container is down. If anything fails before the
+    exchange, nothing has changed; DoesNotComeUpError is raised after it. The system that was
+    in place is kept instead of the one that was kept until now.
     """
     with _work(user, what, expected) as (view, resident, root):
         with folders.beside(view, user, resident) as tree:
@@ -97,7 +97,7 @@ def replace(
 
 
 def undo(user: str, what: str, expected: Systems, tell: Tell) -> Exchanged:
-    """Exchange the system in place and the kept one. So undoing that is the same once more."""
+    """Exchange the system in place and the kept one. A second call undoes the first."""
     with (
         _work(user, what, expected) as (_, _, root),
         _at_rest(user, tell) as (view, resident, was_running),
@@ -110,7 +110,7 @@ def undo(user: str, what: str, expected: Systems, tell: Tell) -> Exchanged:
 
 
 def forget(user: str, what: str, expected: Systems, tell: Tell) -> int | None:
-    """Remove the kept system. How many bytes that freed; None if it shares them with others."""
+    """Remove the kept system. Returns the bytes freed; None if other systems share them."""
     with _work(user, what, expected) as (view, resident, root):
         trash = removal.put_away(root.with_name(PREVIOUS))
         if trash is None:
@@ -129,9 +129,9 @@ def _freed(tree: Tree) -> int | None:
 
 
 def _put_in_place(root: Path, folder: Path) -> Path | None:
-    """Exchange the system in place and a new one; where the one kept until now went, if any was.
+    """Exchange the system in place and a new one. Returns where the one kept until now is, if any.
 
-    OSError if that can't be done: then all of them are where they were.
+    OSError if that can't be done: then each of them is where it was.
     """
     previous = root.with_name(PREVIOUS)
     trash = removal.put_away(previous)
@@ -150,7 +150,7 @@ def _put_in_place(root: Path, folder: Path) -> Path | None:
 
 @contextmanager
 def _work(user: str, what: str, expected: Systems | None) -> Iterator[tuple[View, Resident, Path]]:
-    """Alone at the user's file system, without what killed programs left there."""
+    """Exclude all other work on the user's file system, and remove what killed programs left."""
     with undertaking(user, what):
         view = current_view()
         resident = resident_of(view, user)
@@ -172,9 +172,9 @@ def _check(view: View, user: str, expected: Systems | None) -> None:
 
 @contextmanager
 def _at_rest(user: str, tell: Tell) -> Iterator[tuple[View, Resident, bool]]:
-    """Be alone at the container, which is stopped; gives whether it ran.
+    """Stop the container, with all other work on it excluded. Gives whether it ran.
 
-    If there is an error, it runs again as before.
+    After an error it runs again as before.
     """
     with locks.lock(locks.user_lock(user)):
         view = current_view()  # the user may have been disabled meanwhile
@@ -194,13 +194,13 @@ def _at_rest(user: str, tell: Tell) -> Iterator[tuple[View, Resident, bool]]:
 
 @dataclass(frozen=True)
 class _Done:
-    """The systems are exchanged; what came of the start."""
+    """The result of the start after the systems were exchanged."""
 
     exchanged: Exchanged
     error: LxcGpuError | None = None
 
     def ended(self) -> Exchanged:
-        """The outcome; DoesNotComeUpError if the system that is in place now doesn't come up."""
+        """The result. DoesNotComeUpError if the system that is in place now doesn't come up."""
         if self.error is not None:
             raise DoesNotComeUpError(
                 self.error.code,
@@ -220,7 +220,7 @@ def _removed(user: str, trash: Path, done: _Done) -> _Done:
         removal.delete(trash)
     except (LxcGpuError, OSError) as error:
         event("not-removed", user=user, why=str(error))
-        note = "What was kept of an earlier system isn't removed yet: it is tried again by itself."
+        note = "The system kept until now could not be removed yet. That is tried again later."
         there = done.exchanged
         return _Done(dataclasses.replace(there, notes=(*there.notes, note)), done.error)
     return done
@@ -243,9 +243,9 @@ def _go_on(
             return _Done(stopped)
         started = power.start_alone(view, user, resident, tell)
     except LxcGpuError as error:
-        if error.code == "closed":  # that says nothing of the system
+        if error.code == "closed":  # that says nothing about the system
             power.note_down(user)
-            note = f"{error.message.rstrip('.')}. Yours is started by itself after that."
+            note = f"{error.message.rstrip('.')}. Yours is started automatically after that."
             return _Done(Exchanged(view, running=False, notes=(*notes, note), comes_back=True))
         return _Done(stopped, error)
     except OSError as error:

@@ -1,12 +1,11 @@
 """Brings files of a snapshot back into a container, whether or not it runs: `recover NAME PATH...`.
 
-They come beside what is there, into a folder that is new, so nothing is replaced and nothing needs
-a yes. Until all of them are there the folder has another name; what a kill leaves by that name is
-removed by the next call.
+They are put into a new folder, so nothing is replaced and no confirmation is needed. The folder has
+another name until all of them are there; the next call removes what a kill leaves under that name.
 
-The system is in use meanwhile, by whoever its owner lets in. So all of it is done as its root,
-behind a fence around it, in a folder that only its root enters or exchanges: in a home, a link put
-in the way in time would have root write elsewhere in the container.
+People may use the system meanwhile. So the work is done as the container's root, behind a fence
+around the system, in a folder that only that root can enter or exchange: in a home, a user could
+put a link in the way, and root would write elsewhere in the container.
 """
 
 from __future__ import annotations
@@ -41,14 +40,14 @@ from state.view import View
 from state.wire.messages import Progress
 
 FOLDER = PurePosixPath("recovered")
-"""The way below `/` to all that came back."""
+"""The folder, below `/`, of everything that was brought back."""
 UNFINISHED = FOLDER / ".unfinished"
-"""What comes back lies there until it is whole."""
+"""Files are collected there until all have come."""
 _LONGEST_REMOVAL = 3600
 """Seconds."""
 
 Nearest = Mapping[PurePosixPath, PurePosixPath]
-"""What isn't there, with the last on the way to it that is. Ways below `/`."""
+"""Missing paths, each with the deepest folder on its way that exists; all below `/`."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class Back:
 
     view: View
     folder: PurePosixPath
-    """Where it is; below it, each file has the way that it had in the snapshot."""
+    """The folder; each file has the path below it that it had in the snapshot."""
     missing: Nearest
 
 
@@ -76,9 +75,9 @@ Bring = Callable[[_There, Sequence[PurePosixPath], Tell], Nearest]
 
 
 def wanted(words: Sequence[str], user: str) -> tuple[PurePosixPath, ...]:
-    """The ways below `/` that somebody typed, from their home on. Pure.
+    """The paths that somebody typed, as paths below `/`; they begin at the home. Pure.
 
-    LxcGpuError for what can't be one. Who asks for a folder asks for all that is in it.
+    A folder means everything in it. LxcGpuError for a word that can't be a path.
     """
     home, found = PurePosixPath("/") / home_files.folder(user).parent, list[PurePosixPath]()
     for word in words:
@@ -99,9 +98,9 @@ def wanted(words: Sequence[str], user: str) -> tuple[PurePosixPath, ...]:
 def bring_back(
     user: str, snapshot: Snapshot | Copy, paths: Sequence[PurePosixPath], bring: Bring, tell: Tell
 ) -> Back:
-    """Have `bring` put the files into a new folder. If any are there, these are kept.
+    """Have `bring` put the files into a new folder. Files that were found are kept.
 
-    LxcGpuError if none is there, or if anything fails; then nothing is kept.
+    LxcGpuError if none was found, or if anything fails; then nothing is kept.
     """
     with undertaking(user, f"recover files from the snapshot {snapshot.name}"):
         view = current_view()
@@ -147,7 +146,7 @@ def from_copy(copy: Copy) -> Bring:
         view, user = there.view, there.user
         if copies.copy_of(view, user, copy.name) != copy:
             raise no_such(view, user, copy.name)
-        # its own place is closed to everybody but root
+        # its own folder is closed to everybody but root
         frozen = there.tree.beside(FROZEN)
         remove_tree(frozen.slot)
         slot = copies.slot_of(view, user, copy.name)
@@ -173,7 +172,7 @@ def _copy(there: _There, frozen: Tree, paths: Sequence[PurePosixPath], tell: Tel
 
 
 def nearest(top: int, paths: Collection[PurePosixPath]) -> dict[PurePosixPath, PurePosixPath]:
-    """Which of the paths aren't below `top`; no link is followed on the way."""
+    """The paths that don't exist below `top`; no link is followed."""
     found = {}
     for path in paths:
         there = PurePosixPath()
@@ -189,7 +188,7 @@ def nearest(top: int, paths: Collection[PurePosixPath]) -> dict[PurePosixPath, P
 
 
 def not_there(name: str, missing: Nearest, come: PurePosixPath | None = None) -> LxcGpuError:
-    """The error that says what isn't in a snapshot, what is, and where that which came is."""
+    """The error for files that aren't in a snapshot; it says what is, and where the others are."""
     lines = [f"{_shown(path)} (there is {_shown(near)})" for path, near in missing.items()]
     kept = "nothing was brought back" if come is None else f"the others are in {come}"
     return LxcGpuError(
@@ -224,7 +223,7 @@ def _begin(there: _There) -> None:
 
 @contextmanager
 def _opened(root: int) -> Iterator[int]:
-    """The folder of all that came back. LxcGpuError if others than its root may write to it."""
+    """The folder of everything brought back. LxcGpuError if others than root may write to it."""
     with hostile.opened_folder(root, FOLDER) as folder:
         status = os.fstat(folder)
         if status.st_uid != os.geteuid() or status.st_mode & 0o022:
@@ -233,7 +232,7 @@ def _opened(root: int) -> Iterator[int]:
 
 
 def _publish(there: _There, wanted: str) -> str:
-    """Give the folder to the user, and its name: one that no more than an empty folder has."""
+    """Give the folder to the user and rename it, in the place of nothing or of an empty folder."""
     _as_mapped(there, ["chown", "--no-dereference", f"{UID}:{UID}", "--", f"./{UNFINISHED}"])
 
     def work(root: int) -> str:
@@ -282,6 +281,6 @@ def _remove_unfinished(there: _There) -> None:
 
 
 def _as_mapped(there: _There, argv: Sequence[str]) -> None:
-    """As the container's root with its power over everybody's files."""
+    """Act as the container's root, with its power over everybody's files."""
     fenced = there.owner.fenced(there.tree.slot, argv, there.tree)
     command.run(fenced, timeout=_LONGEST_REMOVAL)

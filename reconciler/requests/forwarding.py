@@ -1,6 +1,6 @@
-"""Giving and taking ports: a user's wish is kept, and the rules made so, under one lock.
+"""Mapping ports and taking mappings away: the list is written, then the rules, under one lock.
 
-Whatever kills it between the two is healed by the next round: what is kept is what counts.
+The list is what counts: after a kill between the two, the next round makes the rules.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def take(user: str, protocol: str, to_port: int) -> PortChange:
 
 
 def forget(user: str) -> None:
-    """Let go of all ports of a former user. The lock ACCOUNTS is held."""
+    """Release all ports of a former user. The lock ACCOUNTS is held."""
     kept = forwards.read()
     if user in kept.of:
         forwards.write(kept.without(user, *kept.of[user]))
@@ -83,7 +83,7 @@ def _made_so(view: View, user: str, forward: Forward, kept: Forwards) -> PortCha
 
 
 def _view_for(user: str) -> View:
-    """The view of this moment, under the lock; LxcGpuError for who has no container here."""
+    """The current view, under the lock. LxcGpuError if the user has no container here."""
     view = current_view()
     resident_of(view, user)
     return view

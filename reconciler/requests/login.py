@@ -1,7 +1,7 @@
-"""Whether the shell of a container's user takes a command: what a login does after the key.
+"""Whether the login shell of a container's user runs a command.
 
-sshd's banner says nothing of that. So the shell is started as a login would, inside and as the
-user, with a time limit; what comes of it is hostile, and is for its owner's screen only.
+sshd's banner says nothing about that. So the shell is started as a login would start it: inside, as
+the user, with a time limit. Its output is hostile, and is shown to its owner only.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from state import command
 from state.errors import LxcGpuError
 
 PATIENCE = 3.0
-"""Seconds that the start-up files may take; of a shell that is late nothing is said."""
+"""Seconds that the start-up files may take; nothing is said about a slower shell."""
 MARK = "lxc-gpu-took-a-command"
 LARGEST = 1 << 20
 """Bytes of /etc/passwd."""
 KNOWN = ("bash", "dash", "fish", "ksh", "mksh", "sh", "zsh")
-"""Shells that take `-l -i -c`; of another one it is only asked whether it may be run."""
+"""Shells that take `-l -i -c`; any other one is only checked for being executable."""
 NONE = ("nologin", "false", "true")
 _NO_LIST, _NO_ACCOUNT, _NOT_RUN = "no-list", "no-account", "not-run"
 
@@ -37,7 +37,7 @@ def why_not(user: str) -> tuple[str, ...]:
 
 
 def judged(user: str, ended: Ended) -> tuple[str, ...]:
-    """The same, from what the child said: its shell, what failed, what the shell printed. Pure."""
+    """Why a login would fail, from what the child said of the shell and what it printed. Pure."""
     shell, _, rest = ended.said.partition("\n")
     name = "".join(c for c in shell if c.isprintable())[:100]
     failed, _, why = rest.partition("\n")[0].partition(" ")
@@ -45,7 +45,7 @@ def judged(user: str, ended: Ended) -> tuple[str, ...]:
         return ("There is no readable /etc/passwd in your container.",)
     if shell == _NO_ACCOUNT:
         return (f"There is no account {user} with the uid {UID} in your container.",)
-    if not shell.startswith("/"):  # not even the child came so far
+    if not shell.startswith("/"):  # the child itself failed
         return ()
     if failed == _NOT_RUN:
         return (f"Your login shell, {name}, can't be run: {why[:100]}.",)
@@ -60,7 +60,7 @@ def judged(user: str, ended: Ended) -> tuple[str, ...]:
 
 
 def account_in(text: str, user: str) -> tuple[int, str, str] | None:
-    """The user's group, home and shell by a passwd(5); None if they aren't the uid's. Pure."""
+    """The user's group, home and shell in a passwd(5); None if the line has another uid. Pure."""
     for line in text.splitlines():
         fields = line.split(":")
         if fields[0] == user and len(fields) == 7:
@@ -110,6 +110,6 @@ def _run(shell: str, user: str, home: str, says: int) -> None:
         return
     os.dup2(says, 1)
     given = {"HOME": home, "USER": user, "LOGNAME": user, "SHELL": shell, "TERM": "dumb"}
-    # where start-up files begin one of these, they don't within one
+    # start-up files that begin tmux or the like don't do so inside of one
     within = {"TMUX": "/dev/null,0,0", "STY": "0", "ZELLIJ": "0"}
     os.execve(shell, argv, {**command.environment(), **within, **given})  # noqa: S606

@@ -1,7 +1,7 @@
-"""The mounts that a container starts with: each that is as it has to be; a note for each other.
+"""The mounts that a container starts with; a note for each one that has to be left out.
 
-The targets are the owner's: they may hold a link or a file by now. Each is made, and looked at,
-as the owner of what is around it, and no link is followed.
+The container's owner can put a link or a file at a target. So each target is made and checked with
+the ids of the folder around it, and no link is followed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from state.view import Mount, Resident, View
 
 
 def binds(view: View, user: str, resident: Resident) -> tuple[list[Bind], list[str]]:
-    """What to mount, outer folders first, and notes on what can't be. The user's lock is held."""
+    """What to mount, outer folders first; notes on what is left out. The user's lock is held."""
     wanted = view.mounts_of(user)
     problems, nothing = _make_ready(view, user, wanted) if wanted else ({}, frozenset())
     given: list[Mount] = []
@@ -51,9 +51,9 @@ def binds(view: View, user: str, resident: Resident) -> tuple[list[Bind], list[s
 def _make_ready(
     view: View, user: str, wanted: Sequence[Mount]
 ) -> tuple[Mapping[str, LxcGpuError], frozenset[str]]:
-    """Have the sources mounted and the user's folders made; what can't be, by source.
+    """Mount the sources and make the user's folders. Returns what failed, by source.
 
-    And the sources where the user has had no home.
+    Also returns the sources in which the user had no home.
     """
     sources = {mount.source for mount in wanted}
     kind, alone = MountKind(), view.only(user)
@@ -91,7 +91,7 @@ def _make_target(
     target = PurePosixPath(mount.target)
     base: hostile.Folder = Tree.of(view, user, resident)
     around = PurePosixPath("/")
-    people = [resident.subid, resident.subid + UID]  # a home may be closed to root's number
+    people = [resident.subid, resident.subid + UID]  # a home may be closed to root's uid
     make: int | None = 0o755
     for outer in given:
         if target.is_relative_to(outer.target):

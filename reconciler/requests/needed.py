@@ -1,4 +1,4 @@
-"""The kinds that have to be right for a container to start and be reached."""
+"""The kinds that a container needs to start and to be reached."""
 
 from __future__ import annotations
 

@@ -33,18 +33,18 @@ PROC = Path("/proc")
 PATIENCE = 60.0
 """Seconds that a container's sshd may take to answer after the start."""
 SOON = 5.0
-"""Seconds after which it is looked whether there is one at all."""
+"""Seconds after which it is checked whether there is an sshd at all."""
 REACHED_BY: tuple[AnyKind, ...] = (BridgePortKind(), PortMapKind(), ForwardKind())
-"""The kinds that have to be right for a container that runs to be reached."""
+"""The kinds that a running container needs to be reached."""
 
 
 @dataclass(frozen=True)
 class Power:
-    """How a container's unit is doing; the words are systemd's (systemctl(1))."""
+    """The state of a container's unit, in systemd's words (systemctl(1))."""
 
     active: str
     since: str
-    """When its system began: at the start, or at a `reboot` inside. Empty if it doesn't run."""
+    """When its system booted: at the start, or at a `reboot` inside. Empty if it doesn't run."""
     memory: int | None
     """Bytes, page cache included."""
     tasks: int | None
@@ -71,9 +71,9 @@ def power_of(user: str) -> Power:
 
 
 def _since(monitor: str) -> str:
-    """When the only child of lxc-start began, the container's init: as systemctl(1) says times.
+    """When the container's init, the only child of lxc-start, began; formatted as by systemctl(1).
 
-    The unit's own time is no answer: at a `reboot` inside, lxc-start stays and starts another init.
+    Not the unit's own time: at a `reboot` inside, lxc-start stays and starts another init.
     """
     try:
         began = started_at((PROC / children(monitor)[0] / "stat").read_text())
@@ -95,17 +95,18 @@ class Started:
     was_running: bool
     """Whether the container ran already, and answered."""
     view: View
-    """What it was started by."""
+    """The view by which it was started."""
     notes: tuple[str, ...] = ()
-    """What could not be put in place inside, for its owner to mend."""
+    """What could not be put in place inside; the owner has to mend it."""
 
 
 @contextmanager
 def alone(user: str, tell: Tell, *, wait: bool = True) -> Iterator[View]:
-    """Be the only one at work on the user's container. Gives the view of that moment.
+    """Exclude all other work on the user's container. Gives the view of that moment.
 
-    Never one from before the wait: a key may have been revoked meanwhile. One request waits, and
-    further ones are `busy`, so that nobody fills the helper's places; without `wait`, all are.
+    The view is read after the wait: a key may have been revoked meanwhile. One request waits;
+    further ones are refused as `busy`, so that nobody fills the helper's places. Without `wait`,
+    each is refused.
     """
     name = locks.user_lock(user)
     with locks.lock(name, wait=False) as free:
@@ -128,9 +129,9 @@ def _busy(message: str) -> LxcGpuError:
 
 
 def start(user: str, tell: Tell, *, reached: bool = True, wait: bool = True) -> Started:
-    """Have the container up and its port mapped; `reached`: and its sshd answering.
+    """Have the container up and its port mapped; with `reached`, wait until its sshd answers.
 
-    `wait`: for other work on it to end (`alone`).
+    `wait`: wait for other work on it to end (`alone`).
     """
     resident_of(current_view(), user)
     with alone(user, tell, wait=wait) as view:
@@ -147,10 +148,10 @@ def stop(
 ) -> bool:
     """Shut the container down in order. False if it wasn't running.
 
-    `for_good`: it stays down after a reboot of the server, too. `wait`: as for a start. `sure` is
-    called when nobody else is at work on it any more, and may raise what ends this.
+    `for_good`: it stays down after a reboot of the server. `wait`: as for a start. `sure` is
+    called when all other work on it has ended, and may raise an error to keep it running.
     """
-    if not power_of(user).running:  # what runs can be stopped, also if its disk is away
+    if not power_of(user).running:  # a running container can be stopped even if its disk is away
         resident_of(current_view(), user)
     with alone(user, tell, wait=wait) as view:
         idle_stop.forget_stopped(user)
@@ -162,9 +163,9 @@ def stop(
 
 
 def stop_alone(user: str, tell: Tell) -> bool:
-    """The same for who is `alone` already and starts it again.
+    """Stop the container for a moment; the caller is `alone` and starts it again.
 
-    It stays noted as running: whatever is killed until then, it comes back after a reboot.
+    It stays noted as running, so that it comes back after a reboot even if the caller is killed.
     """
     runs = power_of(user).active not in ("inactive", "failed")
     if runs:
@@ -177,7 +178,7 @@ def stop_alone(user: str, tell: Tell) -> bool:
 def start_alone(
     view: View, user: str, resident: Resident, tell: Tell, *, reached: bool = True
 ) -> Started:
-    """The same as `start` for who is `alone` already."""
+    """Start the container; the caller is `alone`."""
     refuse_while_closed(view)
     unit = places.container_unit(user)
     was_running = power_of(user).running
@@ -206,7 +207,7 @@ def start_alone(
 
 
 def _made_right(view: View, user: str, kinds: Sequence[AnyKind]) -> tuple[str, ...]:
-    """What of these kinds is not right, but hinders no start; else LxcGpuError."""
+    """Put these kinds right. Returns notes on failures that allow a start; else LxcGpuError."""
     try:
         outcome = converge(kinds, view.only(user), only=user, current=CurrentView(view.revision))
     except SupersededError as error:
@@ -222,9 +223,9 @@ def _made_right(view: View, user: str, kinds: Sequence[AnyKind]) -> tuple[str, .
 
 
 def note_down(user: str) -> None:
-    """Have the user's container come back when no announcement stops containers any more.
+    """Note that the user's container ran, so that it is started again after an announcement.
 
-    If it is one that ran: whoever runs `stop` meanwhile is forgotten.
+    `stop` removes the note.
     """
     if not (places.DOWN / user).exists():
         places.DOWN.mkdir(mode=0o755, exist_ok=True)
@@ -239,14 +240,14 @@ def refuse_while_closed(view: View) -> None:
         raise LxcGpuError(
             "closed",
             f"Containers on {view.server} are shut down until {until}: {announcement.text}",
-            "Those that ran come back by themselves then. "
+            "Those that ran are started again then. "
             f"After that, `ssh {view.server}-manage` starts yours.",
             Remedy.WAIT,
         )
 
 
 def _why_it_was_down(user: str) -> tuple[str, ...]:
-    """That it was stopped because nobody used it, once."""
+    """A note that it was stopped because nobody used it; said once."""
     stopped = idle_stop.stopped(user)
     if stopped is None:
         return ()
@@ -261,7 +262,7 @@ def _needed() -> tuple[AnyKind, ...]:
 
 
 def _cpus_given(view: View, user: str) -> tuple[str, ...]:
-    """Give a container that starts its CPUs; why not, in words: the quota holds all the same."""
+    """Give a starting container its CPUs. Returns why not, in words: the quota holds anyway."""
     from reconciler.kinds.containers.cpu_set import CpuSetKind  # as above
 
     failures = converge((CpuSetKind(),), view, only=user).failures
@@ -269,7 +270,7 @@ def _cpus_given(view: View, user: str) -> tuple[str, ...]:
 
 
 def _look_for_account(account: str) -> None:
-    """LxcGpuError where systemd could say no more than that it failed."""
+    """LxcGpuError if the account is missing: systemd would only say that the start failed."""
     try:
         pwd.getpwnam(account)
     except KeyError:
@@ -281,7 +282,7 @@ def _look_for_account(account: str) -> None:
 
 
 def _way_in_mended(view: View, user: str, resident: Resident) -> tuple[str, ...]:
-    """In a container that runs: what keeps its sshd from our keys is mended, and said."""
+    """Mend, in a running container, what keeps its sshd from our keys. Returns notes."""
     tree = Tree.of(view, user, resident)
     notes = way_in.mend(view, user, resident, tree)
     notes += way_in.mend_mounted(view, user, resident)
@@ -296,7 +297,7 @@ def _way_in_mended(view: View, user: str, resident: Resident) -> tuple[str, ...]
 def _wait_for_sshd(
     view: View, user: str, resident: Resident, notes: tuple[str, ...], tell: Tell
 ) -> bool:
-    """Wait until sshd sends its banner. Whether there was something to wait for."""
+    """Wait until sshd sends its banner. Returns False if it answered at once."""
     started = told = time.monotonic()
     waited = looked = False
     while not _answers(resident.address):

@@ -1,4 +1,4 @@
-"""What a container needs just before it starts: configuration, host key, resolvers, our files."""
+"""Prepares a container's start: configuration, host key, resolvers, our files."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ INSIDE = """\
 DefaultLimitMEMLOCK=infinity
 DefaultLimitNOFILE=65536:1048576
 """
-"""What the container's own systemd gives its services (systemd-system.conf(5))."""
+"""Limits that the container's own systemd gives its services (systemd-system.conf(5))."""
 SESSIONS = """\
 # Written by lxc-gpu at each start: PAM would begin every session with 1024 open files, systemd's
 # limits or not.
 *    soft nofile 65536
 root soft nofile 65536
 """
-"""What sessions begin with (limits.conf(5)): soft limits only, which are cut to the hard ones. A
-hard one that can't be set would lock everybody out."""
+"""Limits that sessions begin with (limits.conf(5)). Soft ones only, which are cut to the hard ones:
+a hard limit that can't be set would lock everybody out."""
 
 
 def prepare(view: View, user: str, resident: Resident) -> tuple[str, ...]:
-    """Write the configuration afresh, and put what the start needs into the file system.
+    """Write the configuration anew, and put what the start needs into the file system.
 
-    What is in the way inside is returned, in words: only the owner can mend it, from inside, so
-    the container starts all the same. LxcGpuError if it can't, because its host key is gone.
+    Returns, in words, what is in the way inside: only the owner can mend that, from inside, so
+    the container starts anyway. LxcGpuError if its host key is gone.
     """
     nvidia = supply(view, user, resident)
     folders, left_out = mount_binds(view, user, resident)

@@ -1,4 +1,4 @@
-"""Deletes what a disabled user left on this server: only by hand, only after saying what."""
+"""Deletes what a disabled user left on this server: by hand only, after listing it."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ class Remains:
     account: str
     """The name of the account; empty if there is none."""
     folders: tuple[tuple[Path, int], ...]
-    """The home and the container, with their sizes in bytes: without snapshots."""
+    """The home and the container, with their sizes in bytes; snapshots aren't counted."""
     snapshots: int
-    """How many are in the container's folder, and go with it: copies on btrfs."""
+    """How many snapshots (copies on btrfs) are in the container's folder and go with it."""
     host_key: bool
     forwards: tuple[Forward, ...]
     """The ports that are kept for this user."""
     noted: bool
-    """Whether it is kept that a container was made here."""
+    """Whether there is a note that a container was made here."""
 
     @property
     def nothing(self) -> bool:
@@ -57,11 +57,11 @@ class Remains:
 
 
 def remains(view: View, user: str) -> Remains:
-    """What is there of `user`. LxcGpuError if it isn't ours to delete."""
+    """What there is of `user`. LxcGpuError if it isn't ours to delete."""
     if user in view.residents:
         raise LxcGpuError(
             "still-registered",
-            f"{user} is registered on {view.server}: that is no former user.",
+            f"{user} is still registered on {view.server}, so nothing is deleted.",
             f"First `lxc-gpu user disable {user}`, or `lxc-gpu registration remove "
             f"{view.server} {user}`.",
         )
@@ -89,7 +89,7 @@ def remains(view: View, user: str) -> Remains:
 
 
 def _size(folder: Path) -> int:
-    """Of a home or a container's folder, whose systems may be subvolumes."""
+    """The size of a home or of a container's folder, whose systems may be subvolumes."""
     device = folder.lstat().st_dev
     slots = [each for each in folder.iterdir() if not each.is_symlink()]
     systems = [slot / RAW for slot in slots if os.path.lexists(slot / RAW)]
@@ -97,7 +97,7 @@ def _size(folder: Path) -> int:
 
 
 def _account(view: View, user: str) -> Account | None:
-    """The former user's account: of who left before accounts had a prefix, that of the plain name.
+    """The former user's account; it has no prefix if the user left before accounts had one.
 
     LxcGpuError if the account isn't ours.
     """
@@ -113,14 +113,14 @@ def _account(view: View, user: str) -> Account | None:
 
 
 def _is_no_other_users(view: View, account: str) -> bool:
-    """Whether an account can't be that of another user, whose name is what follows the prefix."""
+    """Whether the account can't belong to another user, whose name is what follows the prefix."""
     return view.user_of(account) in (account, f"{OTHER}{account}")
 
 
 def archive(view: View, user: str, target: Path) -> None:
-    """Pack the container's file system into `target` (tar, zstd), owners as on the host.
+    """Pack the container's file system into `target` (tar, zstd), with the owners as on the host.
 
-    tar follows no links and the container is stopped. The archive is root's alone.
+    tar follows no links, and the container is stopped. Only root can read the archive.
     """
     root = rootfs(view, user)
     argv = ["tar", "--create", "--zstd", "--file=-", "--numeric-owner", "--xattrs", "--acls",
@@ -144,7 +144,7 @@ def archive(view: View, user: str, target: Path) -> None:
 
 
 def purge(view: View, left: Remains) -> None:
-    """Delete all of it. The numbers stay taken in the state repository, for ever."""
+    """Delete all of it. The user's numbers stay taken in the state repository for ever."""
     user = left.user
     with locks.lock(locks.tree_lock(user), wait=False) as free, locks.lock(locks.user_lock(user)):
         if not free:

@@ -1,6 +1,6 @@
-"""Reserving GPUs: the book is read, judged and written under one lock, for milliseconds.
+"""Reserving GPUs: the book is read, checked and written under one lock, for milliseconds.
 
-What may hang, the driver, is asked before. Whatever kills it, the book is the old or the new one.
+The driver, which may hang, is asked before that. A kill leaves either the old book or the new one.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from state.view import View
 
 @dataclass(frozen=True)
 class ServerGpus:
-    """The server's GPUs, by UUID in the order of their indices, and who has programs on them."""
+    """The server's GPUs: their UUIDs in the order of their indices, and the users of each."""
 
     uuids: tuple[str, ...] = ()
     users: Mapping[str, frozenset[str]] | None = None
-    """By UUID; None where the driver doesn't say."""
+    """Logins of those with programs on a GPU, by its UUID; None if the driver doesn't say."""
 
     def of(self, view: View, user: str) -> tuple[str, ...]:
-        """Those that the user's container sees."""
+        """The GPUs that the user's container sees."""
         cards = [nodes.Card(uuid, place) for place, uuid in enumerate(self.uuids)]
         minors, _ = nodes.choose(view.residents[user].gpus, cards)
         return tuple(u for place, u in enumerate(self.uuids) if minors is None or place in minors)
 
     def best_first(self, gpus: tuple[str, ...], user: str) -> tuple[str, ...]:
-        """In the order in which they are given: those that the user uses, then unused ones."""
+        """The GPUs in the order in which they are given: those the user uses, then unused ones."""
         users = self.users or {}
 
         def rank(gpu: str) -> int:
@@ -61,7 +61,7 @@ class Done:
 
 
 def gpus_there() -> ServerGpus:
-    """Which GPUs there are, without waking any: by the kernel's word, if it says their UUIDs."""
+    """Which GPUs there are, without waking any if the kernel says their UUIDs."""
     uuids = tuple(card.uuid for card in nodes.cards())
     return ServerGpus(uuids) if uuids and all(uuids) else gpus_used(None)
 
@@ -104,9 +104,9 @@ def _whose(view: View) -> Callable[[int], str]:
 
 @contextmanager
 def _changing(user: str | None) -> Iterator[tuple[View, Book, float]]:
-    """The view, the book and the time, under the lock; who has left has nothing ahead in it.
+    """The view, the book and the time, under the lock. Former users have no reservations ahead.
 
-    It is aged first: what a clock that was wrong took for past is open again before it is judged.
+    The book is aged first, so that what a wrong clock took for past is open again.
     """
     with locks.lock(locks.ACCOUNTS):
         view, now = current_view(), time.time()
@@ -117,7 +117,7 @@ def _changing(user: str | None) -> Iterator[tuple[View, Book, float]]:
 
 
 def reserve(user: str, options: Mapping[str, str]) -> Done:
-    """Reserve what was asked for. LxcGpuError if it can't be; it says when it could."""
+    """Reserve what was asked for. LxcGpuError if it isn't free; the message says when it is."""
     view = current_view()
     resident_of(view, user)
     gpus = gpus_used(view)
@@ -163,7 +163,7 @@ def _beginnings(
 
 
 def extend(user: str, words: str) -> Done:
-    """Have one of the user's end later. LxcGpuError if it can't."""
+    """Extend one of the user's reservations. LxcGpuError if it can't be extended."""
     gpus = gpus_there()
     with _changing(user) as (view, book, now):
         longer, named = parsing.parse_extension(words)
@@ -184,7 +184,7 @@ def extend(user: str, words: str) -> Done:
 
 
 def hand_over(user: str, to: str, named: str) -> Done:
-    """Give what is left of one of the user's to another one. LxcGpuError if they can't have it."""
+    """Give the rest of a reservation to another user. LxcGpuError if they can't have it."""
     gpus = gpus_there()
     with _changing(user) as (view, book, now):
         if to == user or to not in view.residents:
@@ -206,9 +206,9 @@ def hand_over(user: str, to: str, named: str) -> Done:
 
 
 def release(user: str | None, named: str) -> Done:
-    """Give up what is left of the user's own; of anybody's if a sysadmin (None) names it.
+    """Give up the rest of a user's reservation; a sysadmin (None) may name anybody's.
 
-    LxcGpuError if there is none, or several unnamed.
+    LxcGpuError if there is none, or if there are several and none is named.
     """
     with _changing(user) as (view, book, now):
         own = book.ahead(now) if user is None else book.of(user, now)
@@ -218,7 +218,7 @@ def release(user: str | None, named: str) -> Done:
 
 
 def looked(user: str) -> Done:
-    """Everybody's that isn't over; who has left doesn't count."""
+    """Everybody's reservations that aren't over, without former users'."""
     view, now = current_view(), time.time()
     resident_of(view, user)
     try:
@@ -232,7 +232,7 @@ def looked(user: str) -> Done:
 
 
 def forget(user: str) -> None:
-    """Nothing is left of a user who is purged; a damaged book stays. The lock ACCOUNTS is held."""
+    """Remove a purged user from the book; a damaged book stays. The lock ACCOUNTS is held."""
     with suppress(LxcGpuError):
         book = book_file.read()
         left = book.without(user)

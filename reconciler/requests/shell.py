@@ -1,8 +1,8 @@
-"""`shell`: a program in the user's container as its root, entered without the container's sshd.
+"""`shell`: runs a program in the user's container as its root, without the container's sshd.
 
-The asker lends one end of a pair of sockets. The program's child, once it is the container's, reads
-there what to run, and hands out the other ends of its streams: all were made inside, so nothing of
-the server's is ever in the container's hands, the asker's terminal least of all.
+The caller lends one end of a pair of sockets. Once the child is inside the container, it reads from
+there what to run, and hands out the other ends of its streams. All streams are made inside, so the
+container never gets anything of the server's, least of all the caller's terminal.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ from state import command
 from state.errors import LxcGpuError, Remedy
 
 PATIENCE = 10.0
-"""Seconds that a container may take from its start until it has an init."""
+"""Seconds that a container may take, from its start, to have an init."""
 LONGEST = 1 << 16
-"""Bytes of what the asker says; a longer command is none."""
+"""Bytes of the caller's command; a longer one is refused."""
 OF_ALL = 80
-"""Those of all users: the root helper's socket takes 200 requests, and the others are short."""
+"""Shells of all users: the root helper's socket takes 200 requests, and the others are short."""
 SHELLS = (("/bin/bash",), ("/bin/sh",))
-"""What is run without a command: the first that is there. No login shell: its start-up files may be
-what is broken."""
+"""What is run without a command: the first that exists. Not a login shell, whose start-up files may
+be what is broken."""
 _PTMX = "/dev/pts/ptmx"
 _TIOCSCTTY, _TIOCSPTLCK, _TIOCGPTPEER = 0x540E, 0x40045431, 0x5441
 
 
 def shell(user: str, ends: int, tell: Tell) -> int:
-    """Run what the asker at `ends` says, until it ends or the asker has gone; its exit status.
+    """Run what the caller at `ends` says until it ends or the caller has gone. Its exit status.
 
-    The container is started if need be; nobody waits for its sshd. A status of 128 and more is the
-    signal that ended it, as shells count.
+    The container is started if need be, without waiting for its sshd. A status of 128 and more
+    is the signal that ended the program, as shells count.
     """
     if not stat.S_ISSOCK(os.fstat(ends).st_mode):
-        raise LxcGpuError("bad-request", "That is no request that lxc-gpu knows.")
+        raise LxcGpuError("bad-request", "lxc-gpu doesn't know that request.")
     resident_of(current_view(), user)
     with one_of(shell_place(user), SHELLS_OF_ONE) as own, one_of("shell", OF_ALL) as free:
         if not own:
@@ -85,7 +85,7 @@ def _until_it_ends(child: Child, ends: int) -> int:
 
 
 def _act(ends: int) -> None:
-    """In the container, as its root: becomes the program."""
+    """Runs in the container, as its root, and becomes the program."""
     with socket.socket(fileno=ends) as asker:
         asked = json.loads(_line(asker))
         typed, terminal = str(asked["command"]), str(asked["terminal"])
@@ -95,7 +95,7 @@ def _act(ends: int) -> None:
 
 
 def environment(terminal: str) -> dict[str, str]:
-    """What a program inside is given: the terminal's kind, nothing else of ours. Pure."""
+    """The program's environment: the terminal's kind, nothing else from outside. Pure."""
     given = {"HOME": "/root", "USER": "root", "LOGNAME": "root", "LANG": "C.UTF-8"}
     given["PATH"] = command.SEARCH_PATH
     return {**given, "TERM": terminal} if terminal else given
@@ -112,7 +112,7 @@ def _line(asker: socket.socket) -> bytes:
 
 
 def _hand_out(asker: socket.socket, descriptors: list[int]) -> None:
-    """Give the asker the other ends, and wait until they are ready for what comes."""
+    """Give the caller the other ends of the streams, and wait until it is ready."""
     socket.send_fds(asker, [b"\n"], descriptors)
     for descriptor in descriptors:
         os.close(descriptor)
@@ -130,7 +130,7 @@ def _on_pipes(asker: socket.socket) -> None:
 
 
 def _on_a_terminal(asker: socket.socket) -> None:
-    """A new one of the container's own devpts (pts(4), ioctl_tty(2)), as the controlling one."""
+    """Open a terminal of the container's devpts (pts(4), ioctl_tty(2)) as the controlling one."""
     master = os.open(_PTMX, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
     fcntl.ioctl(master, _TIOCSPTLCK, struct.pack("i", 0))
     slave = fcntl.ioctl(master, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
@@ -141,7 +141,7 @@ def _on_a_terminal(asker: socket.socket) -> None:
 
 
 def _become(programs: tuple[tuple[str, ...], ...], given: dict[str, str]) -> None:
-    """The first of them that is there. OSError is for the asker: the program's own errors' end."""
+    """Run the first program that exists. An OSError is said on the program's stderr."""
     failed: list[str] = []
     for argv in programs:
         try:

@@ -135,7 +135,7 @@ class TestInside:
         assert "mount    /home/old: the home that you have had on this server" in said
         assert "old" not in restart(homes, "ann")
         said = homes.types("ssh gpu17-manage status", user="ann").stdout
-        assert "/home/old: NOT THERE. You have had no home in /srv/homes." in said
+        assert "/home/old: NOT THERE. You had no home in /srv/homes." in said
         assert homes.types("ssh gpu17 ls /home/old", user="ann").stdout == ""
 
     def test_root_inside_is_nobody_there_and_others_files_stay_shut(self, homes: Fleet) -> None:

@@ -236,7 +236,7 @@ class TestStory:
         done = agreed(fleet, "rebuild")
         gpu17.sh(f"umount {FOLDER}/.trash-*/system/mnt")
         assert done.ok, done.stderr
-        assert "of an earlier system isn't removed yet" in done.stdout
+        assert "The system kept until now could not be removed yet" in done.stdout
         assert agreed(fleet, "recover --forget").ok
         assert manage(fleet, "recover --undo").stderr.startswith("✗ No previous system")
 

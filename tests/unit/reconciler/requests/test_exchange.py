@@ -27,7 +27,7 @@ def test_what_an_announcement_keeps_down_is_no_system_that_does_not_come_up(
     view = with_(containers=str(tmp_path), announcements=(RAM,))
     done = exchange._go_on(view, "lqchen", RESIDENT, ("x",), print, was_running=True).ended()
     assert (done.running, done.comes_back) == (False, True)
-    note = "Yours is started by itself after that."
+    note = "Yours is started automatically after that."
     assert done.notes[0] == "x"
     assert done.notes[1].endswith(f"New disks. {note}")
     assert (places.DOWN / "lqchen").exists()
