@@ -1,1 +1,1 @@
-"""The kinds of things on a server, a module each; `reconciler.rounds.order` has their order."""
+"""The kinds of things on a server, one module each; `reconciler.rounds.order` has their order."""

@@ -107,7 +107,7 @@ class TestOwn:
     def test_it_is_made_again_by_a_round_but_never_taken_from_somebody(self, gpu17: Host) -> None:
         gpu17.sh("mv /srv/scratch/ann /srv/scratch/kept; mkdir /srv/scratch/ann")
         done = reconcile(gpu17)
-        taken = "FAILED user_folder ann: /srv/scratch/ann is no folder of ann's (owner and group "
+        taken = "FAILED user_folder ann: /srv/scratch/ann is not ann's folder (owner and group "
         assert taken in done.stdout
         assert "chown -hR" in done.stdout
         gpu17.sh("rmdir /srv/scratch/ann; ln -s /etc /srv/scratch/ann")

@@ -208,7 +208,7 @@ def test_drift_is_healed_and_what_cannot_be_is_said(disk: VirtualMachine) -> Non
     disk.sh(f"chattr -p 77 {HOME}")
     ((code, text),) = round_of(disk, 64 * MB)["failures"]
     assert (code, text) == (
-        "quota-project", f"{HOME} belongs to the project 77 already, which is not lxc-gpu's.",
+        "quota-project", f"{HOME} already belongs to the project 77, which is not lxc-gpu's.",
     )  # fmt: skip
     disk.sh(f"chattr -p 0 {HOME}")
     assert inside(disk, f"python3 -c {shlex.quote(DEEP)}").ok

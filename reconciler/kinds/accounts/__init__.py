@@ -1,1 +1,1 @@
-"""Accounts on the server: the accounts themselves, their numbers, what they may use."""
+"""Accounts on the server: the accounts, their ids, and what they may use."""

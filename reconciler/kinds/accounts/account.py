@@ -1,7 +1,7 @@
 """Host accounts of the registered users: made in one batch, disabled, never deleted.
 
-Ours are the accounts in the group `lxc-gpu-users`. An account or a group of a user's name which
-isn't ours, or an account of the system's in that group, is a conflict: reported, never touched.
+Our accounts are those in the group `lxc-gpu-users`. Another account or group that has a user's
+name, or a system account in that group, is a conflict: it is reported and never touched.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class AccountKind:
     ) -> Mapping[str, LxcGpuError]:
         """Make the missing accounts in one batch; change or disable the others one by one."""
         failed: dict[str, LxcGpuError] = {}
-        for change in changes:  # first who leaves, and whatever else may not wait
+        for change in changes:  # first the accounts to be disabled, and whatever else may not wait
             try:
                 if change.before is not None:
                     _modify(change.before, change.after)
@@ -118,7 +118,7 @@ class AccountKind:
 
 
 def _under_another_name(view: View, accounts: Mapping[str, Account]) -> dict[str, Account]:
-    """The accounts of residents that have another name than they should, by user.
+    """The residents' accounts that have another name than they should, by user.
 
     They are ours and have the resident's uid: another prefix was in force when they were made.
     """
@@ -136,7 +136,7 @@ def _modify(before: Account, after: Account | None) -> None:
         raise LxcGpuError(
             "uid-changed",
             f"The account {before.name} has uid {before.uid}, the state says {after.uid}.",
-            "A uid doesn't change by itself: restore users/*.yaml, or move the person's files "
+            "lxc-gpu never changes a uid: restore users/*.yaml, or move the person's files "
             f"and run `usermod --uid {after.uid} {before.name}` by hand.",
         )
     if before.name != after.name:
@@ -153,12 +153,12 @@ def _modify(before: Account, after: Account | None) -> None:
 
 
 def _rename(old: str, new: str, uid: int) -> None:
-    """Give the account another name, and with it its group, subordinate ids and home.
+    """Rename the account with its group, subordinate ids and home.
 
-    The account itself comes last, so what a kill interrupts is found again; where a step fails,
-    those before it are taken back, for the old name still has to work. usermod(8) refuses while
-    programs of the account run, and its container is one. To them a name is nothing: the uid
-    stays. So usermod is run where it sees none (pid_namespaces(7)).
+    The account itself is renamed last, so that an interrupted renaming is found again. If a step
+    fails, the steps before it are undone, as the old name still has to work. usermod(8) refuses
+    while programs of the account run, and its container is one of them. They don't depend on the
+    name, as the uid stays. So usermod is run where it sees no processes (pid_namespaces(7)).
     """
     home, wanted = Path(pwd.getpwnam(old).pw_dir), places.HOMES / new
     homes = ["--home", str(wanted)] if home == places.HOMES / old else []

@@ -1,4 +1,4 @@
-"""What passwd(5), shadow(5) and group(5) say, and what makes more of it."""
+"""Reads passwd(5), shadow(5) and group(5), and writes what adds accounts to them."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Account:
     ours: bool = True
     enabled: bool = True
     home_ready: bool = True
-    """The home is there, the user's own, with HOME_MODE."""
+    """Whether the home exists, belongs to the user and has HOME_MODE."""
     name: str = ""
-    """The account's, which may be another one than its user's (`View.account_of`)."""
+    """The account's name, which may differ from its user's (`View.account_of`)."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def fields_of(text: str, count: int) -> list[list[str]]:
 
 
 def sysusers_lines(accounts: Iterable[Account]) -> str:
-    """What sysusers.d(5) needs to make these accounts, in one run of systemd-sysusers."""
+    """The sysusers.d(5) text that makes these accounts in one run of systemd-sysusers."""
     lines: list[str] = []
     for account in accounts:
         name = account.name

@@ -1,4 +1,4 @@
-"""The homes of manage accounts: another's is never taken."""
+"""The homes of manage accounts. A home that belongs to somebody else is never taken."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from reconciler.host import places
 from state.errors import LxcGpuError
 
 MODE = 0o711
-"""The container's root, an id of nobody on the host, has to pass through the home."""
+"""The container's root, a uid without an account on the host, has to pass through the home."""
 
 
 def own_home(name: str, uid: int) -> bool:
-    """Whether the user's home is there, a folder of theirs."""
+    """Whether the user's home exists and is a folder of theirs."""
     try:
         home = (places.HOMES / name).lstat()
     except FileNotFoundError:
@@ -23,7 +23,7 @@ def own_home(name: str, uid: int) -> bool:
 
 
 def home_conflict(name: str, uid: int) -> LxcGpuError | None:
-    """What is in the way of the user's home; None if there is none yet, or it is theirs."""
+    """The error for what is in the way of the user's home; None if it is theirs, or missing."""
     home = places.HOMES / name
     if own_home(name, uid) or not os.path.lexists(home):
         return None
@@ -40,7 +40,7 @@ def home_conflict(name: str, uid: int) -> LxcGpuError | None:
 
 
 def home_ready(name: str, uid: int) -> bool:
-    """Whether the home is there, the account's own, with MODE."""
+    """Whether the home exists, belongs to the account and has MODE."""
     try:
         home = os.lstat(os.path.join(places.HOMES, name))  # noqa: PTH118  # a thousand are looked at
     except FileNotFoundError:
@@ -49,14 +49,14 @@ def home_ready(name: str, uid: int) -> bool:
 
 
 def no_home(account: str, error: OSError) -> LxcGpuError:
-    """The disk doesn't let us."""
+    """The error for a disk that refuses."""
     return LxcGpuError("home", f"The home of {account} can't be prepared: {error.strerror}.")
 
 
 def make_home(name: str, uid: int) -> None:
-    """A home with MODE; one that is the user's keeps what is in it, another's is left alone.
+    """Make a home with MODE. The user's own keeps its content; another's is left alone.
 
-    Made beside and renamed, so that it is never there with another owner.
+    It is made under another name and renamed, so that it never appears with another owner.
     """
     if (taken := home_conflict(name, uid)) is not None:
         raise taken

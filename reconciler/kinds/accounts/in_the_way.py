@@ -1,4 +1,4 @@
-"""Why an account can't be made: what any source of accounts has of its name, uid or home."""
+"""Why an account can't be made: its name, uid or home is in use in some source of accounts."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ OUT_OF_THE_SOURCE = (
     "`filter_groups = root, {name}` in the section [nss] of sssd.conf, then "
     "`systemctl restart sssd`."
 )
-"""What to do about a name that another source of accounts has: usermod(8) can't change it."""
+"""Advice on a name that another source of accounts has: usermod(8) can't change it there."""
 PREFIX = "Give every account of ours a name of its own: `account_prefix: gpu-` in fleet.yaml."
 
 
 @dataclass(frozen=True)
 class Missing:
-    """An account that is to be made, or to be had by giving another one its name."""
+    """An account that is to be made, or to be renamed from one of ours."""
 
     name: str
     uid: int
     instead_of: str
-    """The account of ours that becomes it; empty if there is none."""
+    """Our account that is renamed; empty if a new one is made."""
 
 
 def in_the_way(missing: Mapping[str, Missing]) -> dict[str, LxcGpuError]:
-    """Why accounts can't be made: what any source of nsswitch.conf(5) has of their names or uids.
+    """Why accounts can't be made: their names or uids in any source of nsswitch.conf(5).
 
-    All at once, and with patience: a directory behind it may hang.
+    All are asked about at once, with a time limit: a directory behind a source may hang.
     """
     keys = [key for each in missing.values() for key in (each.name, str(each.uid))]
     try:
@@ -58,7 +58,7 @@ def _taken(
 
 
 def _numbers(database: str, keys: Sequence[str]) -> dict[str, int]:
-    """The numbers of the accounts or groups with these names or numbers."""
+    """The ids of the accounts or groups that have these names or ids."""
     found = nss.entries(database, keys, 3)
     return {fields[0]: int(fields[2]) for fields in found if fields[2].isdigit()}
 
@@ -73,7 +73,7 @@ def _elsewhere(name: str, uid: int) -> LxcGpuError:
 
 
 def conflict(name: str, *, same_uid: bool) -> LxcGpuError:
-    """An account of this name is there, and isn't ours; `same_uid`: it has the user's number."""
+    """The error for an account of this name that isn't ours; `same_uid`: it has the user's uid."""
     return LxcGpuError(
         "account-conflict",
         f"There is already an account {name} on this server that isn't lxc-gpu's.",
@@ -82,21 +82,21 @@ def conflict(name: str, *, same_uid: bool) -> LxcGpuError:
 
 
 def rename_or_hand_over(name: str, *, same_uid: bool) -> str:
-    """What to do about a local account of a user's name, beside giving ours a prefix."""
+    """Advice on a local account of a user's name, besides giving ours a prefix."""
     if not same_uid:  # handing it over would end in `uid-changed`
         return f"rename it, or remove it (`usermod --login ANOTHER {name}`)."
     return (
-        f"rename it, or remove it; or, if it is this person's and shall be lxc-gpu's from now on, "
+        f"rename it, or remove it; or, if it is this person's and lxc-gpu is to manage it, "
         f"`usermod --append --groups {places.USERS_GROUP} {name}`."
     )
 
 
 def system_account(name: str, uid: int) -> LxcGpuError:
-    """An account of the system's was put among ours."""
+    """The error for a system account in our group."""
     return LxcGpuError(
         "account-conflict",
-        f"{name} (uid {uid}) is in the group {places.USERS_GROUP}, but is an account of the "
-        "system's: it is not disabled.",
+        f"{name} (uid {uid}) is in the group {places.USERS_GROUP}, but is a system "
+        "account: it is not disabled.",
         f"Take it out: `gpasswd --delete {name} {places.USERS_GROUP}`.",
     )
 

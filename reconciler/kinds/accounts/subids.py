@@ -28,7 +28,7 @@ class Ranges:
 
 
 def parse(text: str) -> dict[str, tuple[tuple[int, int], ...]]:
-    """The ranges of each account named in a subuid(5) file; malformed lines are nobody's."""
+    """The ranges of each account named in a subuid(5) file; malformed lines are ignored."""
     ranges: dict[str, tuple[tuple[int, int], ...]] = {}
     for line in text.splitlines():
         fields = line.split(":")
@@ -45,7 +45,7 @@ def replace_lines(text: str, wanted: Mapping[str, tuple[tuple[int, int], ...]]) 
 
 
 def range_of(account: str) -> tuple[int, int]:
-    """The first id and the number of ids of an account that left, too. LxcGpuError if unknown."""
+    """The first id and the number of ids of an account, disabled or not. LxcGpuError if unknown."""
     pairs = parse(read_text(SUBUID) or "").get(account, ())
     if len(pairs) != 1:
         raise LxcGpuError(
@@ -57,7 +57,7 @@ def range_of(account: str) -> tuple[int, int]:
 
 
 def hand_over(old: str, new: str) -> None:
-    """Give an account's ranges to the one that takes its place."""
+    """Give an account's ranges to the account that replaces it."""
     for file in (SUBUID, SUBGID):
         text = read_text(file) or ""
         if pairs := parse(text).get(old):
@@ -72,12 +72,12 @@ class SubidsKind:
     per_user = True
 
     def desired(self, view: View) -> Mapping[str, Ranges]:
-        """One range each, the same for uids and gids."""
+        """One range for each resident, the same for uids and gids."""
         pairs = {n: ((r.subid, view.subid_size),) for n, r in view.residents.items()}
         return {name: Ranges(pair, pair) for name, pair in pairs.items()}
 
     def observe(self, view: View, names: Collection[str]) -> Observed[Ranges]:
-        """The ranges of these names; others' aren't known to be ours."""
+        """The ranges of these names; the lines of other names may not be ours."""
         uids, gids = (parse(read_text(file) or "") for file in (SUBUID, SUBGID))
         accounts = {name: view.account_of(name) for name in names}
         return Observed(

@@ -1,4 +1,4 @@
-"""Limits of what each user has on the server itself: `reconciler.host.slices`."""
+"""Limits of each user's programs on the server itself: `reconciler.host.slices`."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from state.view import View
 
 
 class UserSliceKind:
-    """Limits of what users have on the server itself."""
+    """Limits of users' programs on the server itself."""
 
     name = "user_slice"
     lock = Lock.GLOBAL
     per_user = True
 
     def desired(self, view: View) -> Mapping[str, str]:
-        """The same for each resident."""
+        """The same limits for each resident."""
         return dict.fromkeys(view.residents, LIMITS)
 
     def observe(self, view: View, names: Collection[str]) -> Observed[str]:
-        """What stands there of residents; that of others, whose numbers stay theirs, is left."""
+        """The residents' drop-ins. Those of former users stay, as their uids stay theirs."""
         residents = {name: view.residents[name] for name in names if name in view.residents}
         texts = {n: files.read_text(drop_in(resident.uid)) for n, resident in residents.items()}
         return Observed({name: text for name, text in texts.items() if text is not None})
@@ -32,7 +32,7 @@ class UserSliceKind:
     def apply(
         self, view: View, changes: Sequence[Change[str]], tell: Tell
     ) -> Mapping[str, LxcGpuError]:
-        """Limit those who are logged in, write them, then have systemd read them."""
+        """Limit users who are logged in, write the drop-ins, then have systemd read them."""
         uids = {change.name: view.residents[change.name].uid for change in changes}
         runs = limited_units.running([slice_of(uid) for uid in uids.values()])
         failed: dict[str, LxcGpuError] = {}
@@ -43,7 +43,7 @@ class UserSliceKind:
                 path = drop_in(uid)
                 path.parent.mkdir(mode=0o755, exist_ok=True)
                 files.write_file(path, LIMITS)
-            except LxcGpuError as error:  # of one person: the others have theirs all the same
+            except LxcGpuError as error:  # that is one person's: the others get theirs anyway
                 failed[name] = error
         command.run(["systemctl", "daemon-reload"])
         return failed

@@ -1,4 +1,4 @@
-"""lxc-usernet(5): which users may plug a container into our bridge, and with how many plugs."""
+"""lxc-usernet(5): which users may attach a container to our bridge, by how many interfaces."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from state.view import View
 
 USERNET = Path("/etc/lxc/lxc-usernet")
 PLUGS = 8
-"""Network interfaces a user may have on the bridge. The container has one; those of containers that
-were killed count until the kernel has taken them apart, and until lxc-user-nic forgets them."""
+"""Network interfaces a user may have on the bridge. A container has one; those of killed containers
+count until the kernel has removed them and lxc-user-nic has forgotten them."""
 
 
 def parse(text: str) -> dict[str, int]:
-    """How many plugs into our bridge each user has."""
+    """How many interfaces on our bridge each user may have."""
     lines = (line.split() for line in text.splitlines())
     return {
         fields[0]: int(fields[3])
@@ -43,18 +43,18 @@ def replace_lines(text: str, wanted: Mapping[str, int | None]) -> str:
 
 
 class UsernetKind:
-    """Permission to plug into the bridge."""
+    """The permission to attach a container to the bridge."""
 
     name = "usernet"
     lock = Lock.GLOBAL
     per_user = True
 
     def desired(self, view: View) -> Mapping[str, int]:
-        """One plug for each resident."""
+        """The interfaces of each resident."""
         return dict.fromkeys(view.residents, PLUGS)
 
     def observe(self, view: View, names: Collection[str]) -> Observed[int]:
-        """Every user of our bridge: whoever plugs into it is ours."""
+        """Every user of our bridge: all lines for it are ours."""
         there = parse(read_text(USERNET) or "")
         return Observed({view.user_of(account): plugs for account, plugs in there.items()})
 

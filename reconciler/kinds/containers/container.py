@@ -1,7 +1,7 @@
-"""The containers of the registered users: there, and with our files in the user's home.
+"""The containers of the registered users, with our files in the user's home.
 
-Making one is slow; what changes in an existing one (a revoked key above all) comes first. Who is
-registered no longer has it stopped and our keys taken out of it; the file system stays.
+Making one is slow, so changes in existing ones (above all a revoked key) come first. When somebody
+is no longer registered, the container is stopped and our keys are removed; its file system stays.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from state.view import View
 
 @dataclass(frozen=True)
 class Container:
-    """What of a container is ours to keep: its ids, and our files in ~/.ssh."""
+    """What lxc-gpu looks after in a container: its ids, and our files in ~/.ssh."""
 
     subid: int
     files: Mapping[str, str]
     mounted: Mapping[str, str] | None = None
-    """Our files where a mount covers ~/.ssh; None if none does."""
+    """Our files in the mount that covers ~/.ssh; None if no mount does."""
     noted: bool = True
-    """Whether it is kept outside of it that it was made here."""
+    """Whether there is a note, outside of it, that it was made here."""
 
 
 class ContainerKind:
@@ -42,7 +42,7 @@ class ContainerKind:
     per_user = True
 
     def desired(self, view: View) -> Mapping[str, Container]:
-        """One for each resident."""
+        """One container for each resident."""
         wanted: dict[str, Container] = {}
         for name, resident in view.residents.items():
             ours = home_files.desired_files(view, name, resident)
@@ -51,11 +51,11 @@ class ContainerKind:
         return wanted
 
     def observe(self, view: View, names: Collection[str]) -> Observed[Container]:
-        """The residents' that are there, and others that run or still have keys of ours.
+        """The residents' containers, and others that run or still have keys of ours.
 
-        One that was made and is gone is no container that is to be made. Where the whole folder is
-        missing, nothing is known of residents' and nothing done: `containers_folder` reports it.
-        A template that is missing is told before somebody registers in vain.
+        A container that was made and is gone is not made again. Where the whole folder is missing,
+        nothing is known of residents' containers and nothing is done: `containers_folder` reports
+        that. A missing template is reported before somebody registers in vain.
         """
         try:
             there = marker.look(view)
@@ -84,7 +84,7 @@ class ContainerKind:
                 if resident:
                     unreadable[name] = os_error(error) if isinstance(error, OSError) else error
                     continue
-                container = Container(subid, {})  # what can't be read keeps nothing running
+                container = Container(subid, {})  # unreadable ones are stopped, too
             if resident or name in up or container.files.get("authorized_keys"):
                 found[name] = container
         return Observed(found, unreadable)
@@ -92,7 +92,7 @@ class ContainerKind:
     def apply(
         self, view: View, changes: Sequence[Change[Container]], tell: Tell
     ) -> Mapping[str, LxcGpuError]:
-        """Make it, put our files in place, or stop it and take our keys out of it."""
+        """Make containers, put our files in place, or stop them and remove our keys."""
         failed: dict[str, LxcGpuError] = {}
         for change in changes:
             try:
@@ -151,10 +151,10 @@ class ContainerKind:
 
 
 def _as_stored(view: View, name: str) -> Tree:
-    """The system in place, by the ids that the disk says it has.
+    """The system in place, with the ids that the disk says it has.
 
-    A raw one that never ran fits any; it has those of the account. OSError or LxcGpuError if that
-    can't be told.
+    A raw system that never ran fits any ids, so it has the account's. OSError or LxcGpuError if
+    they can't be read.
     """
     tree, resident = Tree(rootfs(view, name), 0, view.subid_size), view.residents.get(name)
     first = tree.stored_for if resident is None else tree.stored_for or resident.subid
@@ -176,9 +176,9 @@ def _usable_homes(view: View) -> frozenset[str]:
 
 
 def _mounted(view: View, name: str, usable: Collection[str]) -> Mapping[str, str] | None:
-    """What of ours is where a mount covers the home.
+    """Our files in the mount that covers the home.
 
-    Of a source that is away nothing is known, and nothing done: the kind `mount` reports it.
+    Nothing is known, and nothing is done, while the source is away: the kind `mount` reports it.
     """
     home, resident = home_files.mounted_home(view, name), view.residents[name]
     if home is None:
@@ -189,7 +189,7 @@ def _mounted(view: View, name: str, usable: Collection[str]) -> Mapping[str, str
 
 
 def _running() -> frozenset[str]:
-    """Whose containers' units are up."""
+    """The users whose containers' units are active."""
     states = "--state=active,activating,deactivating,reloading"
     argv = ["systemctl", "list-units", "--plain", "--no-legend", states, container_unit("*")]
     units = (line.split()[0] for line in command.run(argv).stdout.splitlines() if line.strip())

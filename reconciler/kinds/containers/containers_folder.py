@@ -1,7 +1,7 @@
-"""The folder of the containers: marked as this server's own, before anything is made in it.
+"""The folder of the containers: marked as this server's own before anything is made in it.
 
-Where the marker is missing and may not be made (`reconciler.host.marker`), that is said here once,
-and the kinds that work below the folder leave it alone.
+If the marker is missing and may not be made (`reconciler.host.marker`), this kind reports that, and
+the kinds that work below the folder leave it alone.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class MarkedFolder:
     """A folder that is marked as this server's."""
 
     known: str
-    """Where the server knows its containers to be: another place after they were moved."""
+    """Where the server last knew its containers to be: another folder after they were moved."""
 
 
 class ContainersFolderKind:

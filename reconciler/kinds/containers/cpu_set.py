@@ -1,7 +1,7 @@
-"""The CPUs that each limited container which runs has to itself, or shares with few.
+"""The CPUs of each running container that has a limit, which few others or none share.
 
-Without it a container of 16 cpus sees all 128, and every program that starts a thread for each
-begins with 128: the quota (`limits`) then stops them all, ten times a second.
+Without them a container of 16 cpus would see all 128, and a program that starts a thread for each
+would start 128: the quota (`limits`) would then stop them all, ten times a second.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from state.view import View
 
 
 class CpuSetKind:
-    """CPUs of containers that run. What is wanted follows from what is there, so `desired` reads
-    the kernel: who comes takes the emptiest, who goes makes room, and else everybody keeps theirs.
+    """CPUs of running containers. What is wanted depends on what is there, so `desired` reads the
+    kernel: a container that starts gets the emptiest CPUs, the others keep theirs.
     """
 
     name = "cpu_set"
@@ -27,7 +27,7 @@ class CpuSetKind:
     per_user = True
 
     def desired(self, view: View) -> Mapping[str, Cpus]:
-        """One for each container that runs and may not use all cpus."""
+        """The CPUs of each container that runs and may not use all of them."""
         groups = control_groups.mounted()
         if groups is None or not view.cpu_sets:
             return {}
@@ -37,7 +37,7 @@ class CpuSetKind:
         return shared_out(_machine(groups), wanted, held) if wanted else {}
 
     def observe(self, view: View, names: Collection[str]) -> Observed[Cpus]:
-        """As the kernel has it."""
+        """The CPUs that the kernel gives each container."""
         groups = control_groups.mounted()
         held = {} if groups is None else _read(groups)
         return Observed({name: cpus for name, cpus in held.items() if cpus})
@@ -45,7 +45,7 @@ class CpuSetKind:
     def apply(
         self, view: View, changes: Sequence[Change[Cpus]], tell: Tell
     ) -> Mapping[str, LxcGpuError]:
-        """While they run: programs go on, on other CPUs."""
+        """Move containers to other CPUs while their programs go on."""
         groups = control_groups.mounted()
         failed: dict[str, LxcGpuError] = {}
         if groups is None:
@@ -64,11 +64,11 @@ class CpuSetKind:
 
 
 def cpus_of(user: str) -> Cpus:
-    """The CPUs of the user's container, if it runs and doesn't see all, and they can be read."""
+    """The CPUs of the user's container; empty if it doesn't run, sees all, or can't be read."""
     groups = control_groups.mounted()
     try:
         return frozenset() if groups is None else _read(groups).get(user, frozenset())
-    except (LxcGpuError, OSError):  # who asks for something else gets that
+    except (LxcGpuError, OSError):  # `status` says everything else
         return frozenset()
 
 
@@ -89,7 +89,7 @@ def _machine(groups: ControlGroups) -> machine.Machine:
 def _unreadable(error: ValueError) -> LxcGpuError:
     return LxcGpuError(
         "cpus-unreadable",
-        f"The kernel says something of the CPUs that is not understood: {error}",
+        f"The kernel says something about the CPUs that lxc-gpu doesn't understand: {error}",
         "Containers run, on the CPUs that they have. Please report it; until then, "
         "`cpu_sets: false` in the server's file leaves CPUs alone.",
     )

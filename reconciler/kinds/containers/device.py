@@ -1,7 +1,7 @@
-"""The device files of containers: none that its container may no longer have.
+"""The device files that containers may no longer have.
 
-They are made by a start; a container that runs gets no new ones. What is taken out of the state,
-or is another device by now, is taken from containers that run, too.
+Device files are made at a start; a running container gets no new ones. A device that the state no
+longer gives, or whose number now means another device, is taken from running containers as well.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from state.errors import LxcGpuError, os_error
 from state.view import View
 
 Nodes = tuple[Path, ...]
-"""Those that a container has and may not have."""
+"""The device files that a container has and may not have."""
 
 
 def _may_have(view: View, user: str) -> Callable[[Path], bool]:
@@ -45,7 +45,7 @@ class DeviceKind:
         return dict.fromkeys(view.residents, ())
 
     def observe(self, view: View, names: Collection[str]) -> Observed[Nodes]:
-        """What nobody gave, or what is another device by now; all of who isn't registered."""
+        """Files that the state doesn't give, or of another device; all of former residents'."""
         found: dict[str, Nodes] = dict.fromkeys(view.residents, ())
         unreadable: dict[str, LxcGpuError] = {}
         still_is = cache(device_nodes.still_is)  # people have the same ones
@@ -62,7 +62,7 @@ class DeviceKind:
     def apply(
         self, view: View, changes: Sequence[Change[Nodes]], tell: Tell
     ) -> Mapping[str, LxcGpuError]:
-        """Shut and remove them; of who isn't registered, the file system, too."""
+        """Close and remove them; of former residents the file system as well."""
         failed: dict[str, LxcGpuError] = {}
         for change in changes:
             try:

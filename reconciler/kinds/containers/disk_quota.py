@@ -1,10 +1,9 @@
 """How much of the disk a container may take, where its file system has quotas for trees.
 
-With project quotas (ext4, xfs), the folder around a container's systems belongs to the project
-whose number is the user's uid, and so does everything in it: the system, the previous one, one that
-is being made. With simple quotas (btrfs), these and snapshots are subvolumes, members of the group
-of that number. Where there is neither, nothing is wanted and nothing is done: `lxc-gpu doctor` says
-so.
+With project quotas (ext4, xfs), the folder around a container's systems belongs to the project that
+has the user's uid as its number, and so does everything in it: the system, the previous one, one
+that is being made. With simple quotas (btrfs), these and snapshots are subvolumes in the group of
+that number. Without either, nothing is wanted and nothing is done: `lxc-gpu doctor` says so.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from state.errors import LxcGpuError, os_error
 from state.view import View
 
 COUNTED = "trusted.lxc-gpu.project"
-"""Says, on a container's folder, for which project all below it was counted (xattr(7))."""
+"""An xattr(7) of a container's folder: the project for which everything below it was counted."""
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -37,7 +36,7 @@ class DiskQuota:
     limit: int
     """Bytes."""
     whole: bool = True
-    """Whether all of it is counted, also what was there before the limit was."""
+    """Whether everything is counted, including what is older than the limit."""
 
 
 class DiskQuotaKind:
@@ -48,7 +47,7 @@ class DiskQuotaKind:
     per_user = True
 
     def desired(self, view: View) -> Mapping[str, DiskQuota]:
-        """One for each resident who has a limit, if the file system can hold them to it."""
+        """The quota of each resident who has a limit, if the file system can enforce it."""
         there = [name for name in view.residents if not _is_gone(view, name)]
         limits = {name: view.limits_of(name).disk for name in there}
         wanted = {n: DiskQuota(of // BLOCK * BLOCK) for n, of in limits.items() if of is not None}
@@ -64,7 +63,7 @@ class DiskQuotaKind:
     def apply(
         self, view: View, changes: Sequence[Change[DiskQuota]], tell: Tell
     ) -> Mapping[str, LxcGpuError]:
-        """Set the limit first, so that it holds for what is new; then count what is there."""
+        """Set the limit first, so that it holds for what is new; then count what exists."""
         failed: dict[str, LxcGpuError] = {}
         for change in changes:
             try:
@@ -85,7 +84,7 @@ class DiskQuotaKind:
 
 
 def available(view: View) -> bool:
-    """Whether the file system of the containers is there and holds projects to their limits."""
+    """Whether the containers' file system is there and enforces limits."""
     try:
         if not marker.check(view):
             return False
@@ -96,7 +95,7 @@ def available(view: View) -> bool:
 
 
 def use_of(view: View, user: str) -> QuotaUse | None:
-    """What a user's container takes, all its systems together; None if no limit holds it."""
+    """What all systems of a user's container take together; None if no limit is enforced."""
     with suppress(FileNotFoundError), _opened(rootfs(view, user).parent) as folder:
         if group_quota.enforced(folder):
             use = group_quota.use(folder, group_quota.group_of(view.residents[user].uid))
@@ -122,19 +121,19 @@ def _read(view: View, user: str) -> DiskQuota | None:
 
 
 def _outside(folder: int, uid: int) -> list[int]:
-    """The container's subvolumes that don't count for its user's group."""
+    """The container's subvolumes that don't count for its user's group yet."""
     numbers = [each.number for each in subvolumes.nested(folder)]
     return group_quota.outside(folder, group_quota.group_of(uid), numbers)
 
 
 def _strange(folder: int, uid: int) -> list[tuple[int, int]]:
-    """Those that count for another one, who didn't ask for it."""
+    """The subvolumes that count for another user's group."""
     numbers = [each.number for each in subvolumes.nested(folder)]
     return group_quota.strange(folder, group_quota.group_of(uid), numbers)
 
 
 def _is_gone(view: View, user: str) -> bool:
-    """Whether the container was made, and isn't there: nothing may stand where it comes back to."""
+    """Whether the container was made and is gone: nothing may be made where it may come back."""
     return marker.was_made(user) and not rootfs(view, user).is_dir()
 
 
@@ -161,14 +160,14 @@ def _put_right(view: View, user: str, wanted: DiskQuota | None, tell: Tell) -> N
         if other not in (0, project):
             raise LxcGpuError(
                 "quota-project",
-                f"{path} belongs to the project {other} already, which is not lxc-gpu's.",
+                f"{path} already belongs to the project {other}, which is not lxc-gpu's.",
                 f"Nothing was changed. Sysadmin: if nobody needs that, "
                 f"`chattr -R -p 0 {path}`, and `chattr -P` for the folder around.",
             )
         project_quota.set_limit(folder, project, wanted.limit if wanted else 0)
         if wanted is None or _is_whole(folder, project):
             return
-        with suppress(OSError):  # a copy has it, too, from where all was counted
+        with suppress(OSError):  # copied from a folder that was counted
             os.removexattr(folder, COUNTED)
 
     def work(folder: int, tell: Tell) -> None:

@@ -22,17 +22,17 @@ from state.view import View
 UNITS = Path("/etc/systemd/system")
 DROP_IN = "50-lxc-gpu-limits.conf"
 NO_LIMIT = -1
-"""What is observed where a limit should be in effect, and none is."""
+"""Observed where a limit should be in effect and isn't."""
 _PROPERTIES = {"memory": "MemoryMax", "cpus": "CPUQuota", "tasks": "TasksMax"}
 _SHOWN = {"memory": "MemoryMax", "cpus": "CPUQuotaPerSecUSec", "tasks": "TasksMax"}
-"""What `systemctl show` calls them."""
+"""The limits as `systemctl show` calls them."""
 _SPAN = re.compile(r"([0-9.]+)(us|ms|s|min|h|day)\b")
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1, "min": 60, "h": 3600, "day": 86400}
 
 
 @dataclass(frozen=True)
 class UnitLimits:
-    """What one container's unit may take; None: the default."""
+    """Limits of one container's unit; None: the default."""
 
     memory: int | None = None
     """Bytes."""
@@ -55,7 +55,7 @@ class UnitLimits:
         return "".join(f"{line}\n" for line in (*lines, *self.settings()))
 
     def over(self, defaults: UnitLimits) -> UnitLimits:
-        """These, and where they say nothing the defaults."""
+        """These limits, with the defaults for those that aren't set."""
         own = {name: value for name, value in vars(self).items() if value is not None}
         return replace(defaults, **own)
 
@@ -68,13 +68,13 @@ class LimitsKind:
     per_user = True
 
     def desired(self, view: View) -> Mapping[str, UnitLimits]:
-        """One for each resident who has any."""
+        """The limits of each resident who has any."""
         every = {name: view.limits_of(name) for name in view.residents}
         wanted = {n: UnitLimits(of.memory, of.cpus, of.tasks) for n, of in every.items()}
         return {name: limits for name, limits in wanted.items() if limits != UnitLimits()}
 
     def observe(self, view: View, names: Collection[str]) -> Observed[UnitLimits]:
-        """What is in effect, of what the drop-ins set; a reload that a kill left out shows."""
+        """The limits in effect, of those that drop-ins set. A reload that was missed shows."""
         before, after = container_unit("*").split("*")
         there = {
             path.parent.name.removesuffix(".d").removeprefix(before).removesuffix(after): path
@@ -87,9 +87,9 @@ class LimitsKind:
     def apply(
         self, view: View, changes: Sequence[Change[UnitLimits]], tell: Tell
     ) -> Mapping[str, LxcGpuError]:
-        """Limit what runs, write all drop-ins, then have systemd read them.
+        """Limit running containers, write all drop-ins, then have systemd read them.
 
-        One that goes is emptied first, and removed when systemd has seen that.
+        A drop-in that is no longer wanted is emptied first, and removed when systemd has read it.
         """
         runs = limited_units.running([container_unit(change.name) for change in changes])
         defaults = _defaults() if runs else UnitLimits()
@@ -102,7 +102,7 @@ class LimitsKind:
                 path = _drop_in(change.name)
                 path.parent.mkdir(mode=0o755, exist_ok=True)
                 files.write_file(path, (change.after or UnitLimits()).drop_in())
-            except LxcGpuError as error:  # of one container: the others have theirs all the same
+            except LxcGpuError as error:  # that is one container's: the others get theirs anyway
                 failed[change.name] = error
         command.run(["systemctl", "daemon-reload"])
         for change in changes:
@@ -127,7 +127,7 @@ class LimitsKind:
 
 
 def _resized(changes: Iterable[Change[UnitLimits]]) -> dict[str, int | None]:
-    """Whose memory is another than before, and how much it is."""
+    """The users whose memory limit changes, and the new limit."""
     pairs = {c.name: (c.before or UnitLimits(), c.after or UnitLimits()) for c in changes}
     return {
         n: after.memory for n, (before, after) in pairs.items() if before.memory != after.memory
@@ -139,7 +139,7 @@ def _drop_in(user: str) -> Path:
 
 
 def _show(users: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
-    """What systemd has in effect, by user."""
+    """The limits that systemd has in effect, by user."""
     if not users:
         return {}
     wanted = f"--property={','.join(_SHOWN.values())}"
@@ -152,12 +152,12 @@ def _show(users: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
 
 
 def _defaults() -> UnitLimits:
-    """What a container may take that has no drop-in: as root's, who can't have one."""
+    """The limits of a container without a drop-in: root's, as root has no container."""
     return in_effect("\nMemoryMax=\nCPUQuota=\nTasksMax=", _show(["root"])["root"])
 
 
 def in_effect(drop_in: str, shown: Mapping[str, str]) -> UnitLimits:
-    """Of what a drop-in sets, what systemd has in effect. Pure."""
+    """The limits that systemd has in effect, of those that a drop-in sets. Pure."""
     found: dict[str, int] = {}
     for name, prop in _PROPERTIES.items():
         if f"\n{prop}=" not in drop_in:

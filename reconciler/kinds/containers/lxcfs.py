@@ -1,4 +1,4 @@
-"""What containers that run see of lxcfs: files of one that ended are dead, and are exchanged."""
+"""The files of lxcfs in running containers: those of an lxcfs that has ended are replaced."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ Unfit = frozenset[str]
 
 
 class LxcfsKind:
-    """Unfit files of lxcfs in containers: none is wanted."""
+    """Dead files of lxcfs in containers: none are wanted."""
 
     name = "lxcfs"
     lock = Lock.USER
     per_user = True
 
     def desired(self, view: View) -> Mapping[str, Unfit]:
-        """None of anybody."""
+        """None in any container."""
         return {}
 
     def observe(self, view: View, names: Collection[str]) -> Observed[Unfit]:
-        """Where there are any. Only containers are looked into that started before lxcfs did."""
+        """The containers with dead files. Only those that started before lxcfs are looked into."""
         current = lxcfs.alive()
         older = _started_before(lxcfs.SINCE.stat().st_mtime if current else None)
         found: dict[str, Unfit] = {}
@@ -39,7 +39,7 @@ class LxcfsKind:
     def apply(
         self, view: View, changes: Sequence[Change[Unfit]], tell: Tell
     ) -> Mapping[str, LxcGpuError]:
-        """Exchange them for those of the lxcfs that runs, or else for the kernel's own."""
+        """Replace them by those of the running lxcfs, or else by the kernel's own."""
         failed: dict[str, LxcGpuError] = {}
         for change in changes:
             try:
@@ -49,12 +49,12 @@ class LxcfsKind:
         return failed
 
     def describe(self, change: Change[Unfit]) -> str:
-        """What people see of it."""
+        """What people notice of it."""
         return f"have /proc/meminfo and the like of {change.name}'s container work again (lxcfs)"
 
 
 def _started_before(moment: float | None) -> Iterator[str]:
-    """The users whose containers' configuration, which each start writes, is older; None: all."""
+    """The users whose containers started before that time (None: all), by their configuration."""
     for path in places.RUN.glob(places.container_config("*").name):
         with suppress(FileNotFoundError):
             if moment is None or path.stat().st_mtime < moment:

@@ -1,8 +1,7 @@
-"""The sources of mounts, as containers see them: mounted once more, with flags nobody inside can
-take off.
+"""The sources of mounts, mounted once more for containers, with flags nobody inside can take off.
 
-Sources are the sysadmin's: none is made, and none is given another mode. One that is missing, not
-mounted or open to the wrong people is reported, with what to type, and left out.
+Sources are the sysadmin's: lxc-gpu neither makes them nor changes their modes. One that is missing,
+not mounted or open to the wrong people is reported, with what to type, and left out.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ class MountKind:
         return {s: mounts.FLAGS[mount.access] for s, mount in mounts.all_mounts(view).items()}
 
     def observe(self, view: View, names: Collection[str]) -> Observed[Flags]:
-        """Those of `names` that are as they have to be, and mounts of ours that nobody wants."""
+        """The sources among `names` that are in order, and mounts of ours that nobody wants."""
         wanted, there = mounts.all_mounts(view), mounts.mounted()
         found: dict[str, Flags] = {s: tuple(there[s]) for s in there.keys() - wanted.keys()}
         unreadable: dict[str, LxcGpuError] = {}
@@ -46,7 +45,7 @@ class MountKind:
                 continue
             flags = mounts.FLAGS[wanted[source].access]
             if wanted[source].access == "home":  # mounted one by one, by the kind `old_home`
-                found[source] = () if source in there else flags  # of another access, before
+                found[source] = () if source in there else flags  # had another access before
                 continue
             if same and there[source] >= frozenset(flags):
                 found[source] = flags
@@ -57,7 +56,7 @@ class MountKind:
     def apply(
         self, view: View, changes: Sequence[Change[Flags]], tell: Tell
     ) -> Mapping[str, LxcGpuError]:
-        """Mount it, or take the mount away; containers that run keep what they see."""
+        """Mount sources, or unmount them; running containers keep what they see."""
         failed: dict[str, LxcGpuError] = {}
         wanted = mounts.all_mounts(view)
         places.MOUNTS.mkdir(mode=0o711, exist_ok=True)

@@ -1,7 +1,7 @@
-"""Homes that people have had on this server, mounted for their containers, the owner mapped.
+"""Homes that people had on this server before, mounted for their containers with owners mapped.
 
-Nothing on the disk is made or changed, and who has no old home gets none. What isn't as it has to
-be is left alone and reported; the container starts without it.
+Nothing on the disk is made or changed, and nobody gets a new home. A home that isn't in order is
+left alone and reported; the container starts without it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from state.errors import LxcGpuError, Remedy, os_error
 from state.view import View
 
 Sources = tuple[str, ...]
-"""Those where all is done for a user, sorted."""
+"""The sources where all is done for a user, sorted."""
 
 
 class OldHomeKind:
@@ -32,7 +32,7 @@ class OldHomeKind:
         return {n: tuple(sorted({m.source for m in of})) for n, of in wanted.items() if of}
 
     def observe(self, view: View, names: Collection[str]) -> Observed[Sources]:
-        """Where the home is mounted as it has to be, or there is none."""
+        """The sources where the home is mounted in order, or where there is none."""
         wanted, mounted = self.desired(view), sources.old_homes_mounted()
         asked = wanted.keys() & frozenset(names)
         unwanted = {u: mounted[u].keys() - frozenset(wanted.get(u, ())) for u in mounted}
@@ -54,7 +54,7 @@ class OldHomeKind:
     def apply(
         self, view: View, changes: Sequence[Change[Sources]], tell: Tell
     ) -> Mapping[str, LxcGpuError]:
-        """Mount what is there, take away what nobody wants; who runs keeps what they see."""
+        """Mount homes, unmount those nobody wants; running containers keep what they see."""
         failed: dict[str, LxcGpuError] = {}
         for change in changes:
             try:
@@ -71,7 +71,7 @@ class OldHomeKind:
         return failed
 
     def make_one(self, view: View, user: str, source: str) -> bool:
-        """Have one home mounted, whether or not it was; False if the user has none there.
+        """Mount one home, if it isn't mounted yet; False if the user has none there.
 
         LxcGpuError if it can't be had; then none is mounted. The user's lock is held.
         """
@@ -79,7 +79,7 @@ class OldHomeKind:
         if found is None:
             raise LxcGpuError(
                 "mount-silent",
-                f"{source} wasn't as it has to be just now.",
+                f"{source} could not be read just now.",
                 f"Sysadmin: `ls {source}` has to work, within {sources.PATIENCE} s.",
                 Remedy.WAIT,
             )

@@ -1,6 +1,6 @@
 """The accounts that containers run as, if accounts have a prefix: one drop-in for all units.
 
-lxc-gpu@.service runs each as the account of its user's own name: without a prefix, all is well.
+lxc-gpu@.service runs each as the account of its user's name, which is right without a prefix.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from state.view import View
 
 DROP_IN = Path("/etc/systemd/system") / f"{container_unit('')}.d" / "50-lxc-gpu-account.conf"
 ANYBODY = "anybody"
-"""A user's name, to ask systemd about a unit of the template; the unit need not be there."""
+"""A made-up user, to ask systemd about a unit of the template; the unit need not exist."""
 UNITS = container_unit("*")
-"""The one thing of this kind."""
+"""The name of this kind's only thing."""
 
 
 @dataclass(frozen=True)
 class UnitAccount:
-    """Which account units run as."""
+    """The account that units run as."""
 
     drop_in: str
     in_effect: str
-    """What systemd has: a reload that a kill left out shows."""
+    """What systemd has in effect, so that a reload that a kill prevented shows."""
 
 
 class UnitAccountKind:
@@ -45,7 +45,7 @@ class UnitAccountKind:
         return {UNITS: UnitAccount(_drop_in(view), view.account_of(ANYBODY))}
 
     def observe(self, view: View, names: Collection[str]) -> Observed[UnitAccount]:
-        """What stands there, and what systemd has of it."""
+        """The drop-in on disk, and what systemd has in effect."""
         text = files.read_text(DROP_IN)
         if text is None:
             return Observed({})
@@ -55,7 +55,7 @@ class UnitAccountKind:
     def apply(
         self, view: View, changes: Sequence[Change[UnitAccount]], tell: Tell
     ) -> Mapping[str, LxcGpuError]:
-        """Write it, and have systemd read it. One that goes is emptied first, so a kill shows."""
+        """Write the drop-in and have systemd read it. To remove it, it is emptied first."""
         for change in changes:
             DROP_IN.parent.mkdir(mode=0o755, exist_ok=True)
             files.write_file(DROP_IN, "" if change.after is None else change.after.drop_in)

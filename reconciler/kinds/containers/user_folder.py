@@ -1,7 +1,7 @@
-"""Users' own folders in the sources of mounts: SOURCE/USER, which only its user reads and writes.
+"""Users' own folders in the sources of mounts: SOURCE/USER, which only that user reads and writes.
 
-They belong to the container's user by its number on the host; the same number on every server, so
-that owners on a NAS agree. Never removed, and never taken from somebody else.
+They belong to the uid that the container's user has on the host, the same on every server, so that
+owners on a NAS agree. They are never removed, and never taken from somebody else.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class UserFolderKind:
     per_user = True
 
     def desired(self, view: View) -> Mapping[str, Folders]:
-        """One for each resident and each mount with the access `own`."""
+        """A folder for each resident and each mount with the access `own`."""
         wanted = {
             name: {
                 mount.source: UserFolder(resident.subid + UID)
@@ -56,7 +56,7 @@ class UserFolderKind:
         return {name: folders for name, folders in wanted.items() if folders}
 
     def observe(self, view: View, names: Collection[str]) -> Observed[Folders]:
-        """What is there. Of a source that is away nothing is known: the kind `mount` says so."""
+        """The folders. Nothing is known while a source is away: the kind `mount` reports it."""
         wanted = {n: f for n, f in self.desired(view).items() if n in names}
         sources = {source for folders in wanted.values() for source in folders}
         usable = mounts.usable(sources)
@@ -71,7 +71,7 @@ class UserFolderKind:
     def apply(
         self, view: View, changes: Sequence[Change[Folders]], tell: Tell
     ) -> Mapping[str, LxcGpuError]:
-        """Make what is missing; put a mode right. Whose it is can't be changed here."""
+        """Make missing folders and put modes right. The owner is never changed."""
         failed: dict[str, LxcGpuError] = {}
         for change in changes:
             for source, folder in (change.after or {}).items():
@@ -85,7 +85,7 @@ class UserFolderKind:
         return failed
 
     def make_one(self, view: View, user: str, source: str) -> None:
-        """The same for one user and one source, at a start. LxcGpuError if it can't be had."""
+        """Make one user's folder in one source, for a start. LxcGpuError if that can't be done."""
         folder = self.desired(view)[user][source]
         before = _read(source, [user]).get(user)
         if before != folder:
@@ -99,7 +99,7 @@ class UserFolderKind:
 
 
 def _read(source: str, names: Sequence[str]) -> Mapping[str, UserFolder]:
-    """The folders of these users in one source; what is no folder belongs to nobody."""
+    """The folders of these users in one source; anything but a folder has no owner."""
 
     def work(folder: int) -> object:
         found = {}
@@ -130,7 +130,7 @@ def _put_right(source: str, user: str, folder: UserFolder, before: UserFolder | 
     elif before.owner != folder.owner:
         raise LxcGpuError(
             "own-folder-taken",
-            f"{path} is no folder of {user}'s (owner and group {folder.owner}): it is left alone.",
+            f"{path} is not {user}'s folder (owner and group {folder.owner}): it is left alone.",
             f"Sysadmin: look at it; if it is theirs, `chown -hR {folder.owner}:{folder.owner} "
             f"{path}`; if not, move it away.",
         )
@@ -139,7 +139,7 @@ def _put_right(source: str, user: str, folder: UserFolder, before: UserFolder | 
 
 
 def _make(source: int, user: str, folder: UserFolder) -> None:
-    """Make it beside and rename it, so that it is never there with another owner."""
+    """Make it under another name and rename it, so that it never appears with another owner."""
     beside = f".{user}.lxc-gpu-new"
     with contextlib.suppress(FileNotFoundError):
         os.rmdir(beside, dir_fd=source)

@@ -1,1 +1,1 @@
-"""Which keys open our accounts, and what was opened by keys that no longer do."""
+"""The keys that open our accounts, and connections opened by keys that were removed."""

@@ -1,6 +1,6 @@
 """The keys that open the manage account of each user on the host: sshd's AuthorizedKeysFile.
 
-The files are root's, in one folder of ours: nobody can add a key there that no revocation knows.
+The files are root's, in one folder of ours: nobody can add a key that a revocation would miss.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from state.view import View
 
 HEADER = "# Written by lxc-gpu from the state repository: changes made here are undone.\n"
 NOT_USERS = frozenset({places.REGISTER_KEYS.name, "iam"})
-"""Files in the same folder that belong to the service accounts."""
+"""The service accounts' files in the same folder."""
 
 
 def host_lines(keys: Iterable[str]) -> str:
-    """The file for one user's manage account: the verbs of our login shell, nothing else."""
+    """The file of one user's manage account; its keys open the verbs of our login shell only."""
     return HEADER + "".join(f"restrict,pty {key}\n" for key in keys)
 
 

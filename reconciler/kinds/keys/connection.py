@@ -1,6 +1,6 @@
-"""Connections to our accounts that a key opened which no longer does: they end.
+"""Connections to our accounts that were opened by a key that was removed: they are ended.
 
-Looked for in each round, so a round that was killed after the keys were written heals, too.
+Each round looks for them, so that a round killed after writing the keys is made good.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SERVICES = (places.REGISTER_KEYS.name, "iam")
 
 
 class ConnectionKind:
-    """What is open and may not be, by user or service account: none is wanted."""
+    """Connections that may not be open, by user or service account: none are wanted."""
 
     name = "connection"
     lock = Lock.GLOBAL
@@ -31,7 +31,7 @@ class ConnectionKind:
         return {}
 
     def observe(self, view: View, names: Collection[str]) -> Observed[tuple[Connection, ...]]:
-        """The connections whose key doesn't stand in the account's file, as that is now."""
+        """The connections whose key isn't in the account's file as it is now."""
         known: dict[str, Keys] = {}
         found: dict[str, tuple[Connection, ...]] = {}
         for each in connections(_accounts()):

@@ -1,6 +1,6 @@
-"""The keys that open `ssh register@SERVER`: every user of the fleet, each line naming its user.
+"""The keys that open `ssh register@SERVER`: those of all users, each line naming its user.
 
-sshd(8), AUTHORIZED_KEYS FILE FORMAT: `command=` makes the key, not an argument, say who registers.
+By `command=` (sshd(8), AUTHORIZED_KEYS FILE FORMAT) the key says who registers, not an argument.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def user_lines(user: str, keys: Sequence[str]) -> tuple[str, ...]:
 
 
 def parse(text: str) -> dict[str, tuple[str, ...]]:
-    """The lines of each user; a line that isn't of our form is the line of a user named by it."""
+    """The lines of each user; a line of another form counts as a user of that name."""
     lines: dict[str, tuple[str, ...]] = {}
     for line in text.splitlines():
         if line and not line.startswith("#"):
@@ -33,7 +33,7 @@ def parse(text: str) -> dict[str, tuple[str, ...]]:
 
 
 class RegisterKeysKind:
-    """Who may register, in one file."""
+    """The keys of the users who may register, in one file."""
 
     name = "register_keys"
     lock = Lock.GLOBAL
@@ -44,7 +44,7 @@ class RegisterKeysKind:
         return {name: user_lines(name, keys) for name, keys in view.registrants.items() if keys}
 
     def observe(self, view: View, names: Collection[str]) -> Observed[tuple[str, ...]]:
-        """All lines of the file, by user; foreign lines are there to be taken away."""
+        """All lines of the file, by user; foreign lines are included, to be removed."""
         return Observed(parse(read_text(places.REGISTER_KEYS) or ""))
 
     def apply(

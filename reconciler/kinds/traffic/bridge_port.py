@@ -2,7 +2,7 @@
 
 A bridge that was deleted and made again has no ports; putting them back restarts nothing.
 
-Each container reaches itself at the server's address, too. Where the kernel shows bridged frames to
+A container can reach itself at the server's address. Where the kernel shows bridged frames to
 iptables (br_netfilter, which Docker turns on for the whole machine), a frame whose destination is
 rewritten stays on the bridge, and a bridge sends nothing out of the port that it came in by, unless
 that port is in hairpin mode (bridge(8), `hairpin`).
@@ -26,18 +26,18 @@ _PLACE, _HAIRPIN = "place", "hairpin"
 
 
 class BridgePortKind:
-    """What the ports of each user's container lack: nothing, or the container doesn't run."""
+    """What the ports of each user's container lack."""
 
     name = "bridge_port"
     lock = Lock.GLOBAL
     per_user = True
 
     def desired(self, view: View) -> Mapping[str, Missing]:
-        """Nothing is missing."""
+        """Nothing, for every user."""
         return dict.fromkeys(view.residents, frozenset())
 
     def observe(self, view: View, names: Collection[str]) -> Observed[Missing]:
-        """What is missing at any of the user's ports."""
+        """What any of the user's ports lacks; a container that doesn't run lacks nothing."""
         lacking: dict[int, set[str]] = {}
         for port in ports():
             missing = {_PLACE: not port.on_bridge, _HAIRPIN: not port.hairpin}
@@ -47,7 +47,7 @@ class BridgePortKind:
     def apply(
         self, view: View, changes: Sequence[Change[Missing]], tell: Tell
     ) -> Mapping[str, LxcGpuError]:
-        """As lxc-user-nic does it; a port may be gone by now, with its container."""
+        """Do what lxc-user-nic does at a start; a port may be gone by now, with its container."""
         uids = {view.residents[c.name].uid for c in changes if c.name in view.residents}
         for port in ports():
             if port.uid not in uids:
@@ -59,7 +59,7 @@ class BridgePortKind:
         return {}
 
     def describe(self, change: Change[Missing]) -> str:
-        """The purpose; the mode is for those who look it up."""
+        """The change by its purpose."""
         if change.before and _PLACE in change.before:
             return f"put the port of {change.name}'s container on the bridge {BRIDGE}"
         return f"let {change.name}'s container reach its own mapped ports (hairpin mode)"

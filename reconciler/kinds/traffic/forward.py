@@ -1,4 +1,4 @@
-"""The ports beyond ssh that users asked for: their DNAT rules, beside those of `port_map`.
+"""The DNAT rules of the ports that users asked for, besides the ssh ports of `port_map`.
 
 A kind of its own, so that a damaged list of forwards keeps nobody from ssh.
 """
@@ -41,7 +41,7 @@ class ForwardKind:
     def observe(
         self, view: View, names: Collection[str]
     ) -> Observed[tuple[PortMapping | str, ...]]:
-        """All forwards of the chain; those that nobody asked for are there to be taken away."""
+        """All forwards of the chain; those that nobody asked for are to be removed."""
         return Observed(Chain(view, forwards=True).read())
 
     def apply(
@@ -52,5 +52,5 @@ class ForwardKind:
         return {}
 
     def describe(self, change: Change[tuple[PortMapping | str, ...]]) -> str:
-        """All that the user has afterwards."""
+        """All forwards that the user has afterwards."""
         return in_words(change) or f"take away the forwards of {change.name}"

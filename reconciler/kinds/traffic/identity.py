@@ -1,6 +1,6 @@
-"""Under which MAC and address each resident's port may speak: elements of our table's sets.
+"""The MAC and address that each resident's port may use: elements of our table's sets.
 
-They name ports by wildcard, so they are there before a container's port is, and outlast it. A
+They name ports by wildcard, so they exist before a container's port does, and outlast it. A
 container that was started by an earlier release keeps the MAC that it was started with until its
 next start: an upgrade touches nothing that runs.
 """
@@ -18,11 +18,11 @@ from state.errors import LxcGpuError
 from state.view import View
 
 Own = frozenset[Element]
-"""What belongs to one user."""
+"""The elements that belong to one user."""
 
 
 class IdentityKind:
-    """What each container is on the bridge."""
+    """The identity of each container on the bridge."""
 
     name = "identity"
     lock = Lock.GLOBAL
@@ -31,8 +31,8 @@ class IdentityKind:
     def desired(self, view: View) -> Mapping[str, Own]:
         """One port, one MAC and one address for each resident.
 
-        Pure but for the MACs of containers that run, by the configurations of root's that they
-        were started with.
+        Pure but for the MACs of running containers, which are read from the configurations (root's)
+        that they were started with.
         """
         earlier = started_with(view)
         return {
@@ -49,13 +49,13 @@ class IdentityKind:
         }
 
     def observe(self, view: View, names: Collection[str]) -> Observed[Own]:
-        """All elements, by owner; one without an owner is there to be taken away."""
+        """All elements, by owner; one without an owner is to be removed."""
         return Observed(_by_owner())
 
     def apply(
         self, view: View, changes: Sequence[Change[Own]], tell: Tell
     ) -> Mapping[str, LxcGpuError]:
-        """All changes in one transaction, which fills the sets anew."""
+        """Make all changes in one transaction, which fills the sets anew."""
         owned = _by_owner()
         for change in changes:
             owned[change.name] = change.after or frozenset()

@@ -41,7 +41,7 @@ class NetworkKind:
     per_user = False
 
     def desired(self, view: View) -> Mapping[str, str]:
-        """Each part by its name, in words that observing gives back.
+        """Each part by its name, in the words that `observe` uses.
 
         Pure but for the server's resolv.conf, where the state names no resolvers.
         """
@@ -56,7 +56,7 @@ class NetworkKind:
         return parts | {f"{t} {chain} hook": f"-j {ours}" for (t, chain), ours in HOOKS.items()}
 
     def observe(self, view: View, names: Collection[str]) -> Observed[str]:
-        """The same parts as they are."""
+        """The parts as they are."""
         found = {"forwarding": "on"} if FORWARDING.read_text().strip() == "1" else {}
         if frames := nft.found(table(view.gateway)):
             found["frames"] = frames
@@ -77,7 +77,7 @@ class NetworkKind:
     def apply(
         self, view: View, changes: Sequence[Change[str]], tell: Tell
     ) -> Mapping[str, LxcGpuError]:
-        """Make what is missing, filters first; the bridge keeps the plugs that are in it."""
+        """Make what is missing, filters first; the bridge keeps its ports."""
         names = {change.name for change in changes}
         if "frames" in names:
             nft.replace_table(table(view.gateway))
@@ -103,7 +103,7 @@ class NetworkKind:
 
 
 def _present() -> list[Path]:
-    """The settings that this kernel has to have."""
+    """The bridge's settings that this kernel has."""
     return [file for file in SETTINGS if file != IPV6 or file.exists()]
 
 
@@ -133,7 +133,7 @@ def _set_bridge(view: View) -> None:
 
 
 def _make_chains(name: str, view: View) -> None:
-    """Our fixed chains and hooks in one transaction; what is mapped already stays mapped."""
+    """Write our fixed chains and hooks in one transaction; mapped ports stay mapped."""
     present = iptables.read(name).chains
     chains: dict[str, Sequence[str]] = {
         chain: rs for (t, chain), rs in rules(view, resolvers(view)).items() if t == name

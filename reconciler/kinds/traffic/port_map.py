@@ -1,9 +1,8 @@
-"""Which port of the server leads to which container: DNAT rules in a chain of ours.
+"""The ssh port of each container on the server: DNAT rules in a chain of ours.
 
-A container's address never changes, so its mapping stands as long as the user is registered,
-whether or not the container runs: it can't go stale, and a reboot needs nothing done. Every rule
-names the server's own address as destination, so that traffic meant for another server, where the
-ports are the same, passes by.
+A container's address never changes, so its mapping stays as long as the user is registered, whether
+or not the container runs. Every rule names the server's own address as destination, so that traffic
+meant for another server, where the ports are the same, passes.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ Mappings = Mapping[str, tuple[PortMapping | str, ...]]
 
 
 def parse(rules: Sequence[str]) -> dict[str, tuple[PortMapping | str, ...]]:
-    """The mappings of each user; a rule that isn't of our form counts as its own owner."""
+    """The mappings of each user; a rule of another form counts as its own owner."""
     mappings: dict[str, tuple[PortMapping | str, ...]] = {}
     for rule in rules:
         match = RULE.fullmatch(rule)
@@ -66,10 +65,10 @@ def parse(rules: Sequence[str]) -> dict[str, tuple[PortMapping | str, ...]]:
 
 
 class Chain:
-    """A share of our chain: the mappings of forwards, or all others. One kind looks after each.
+    """A share of our chain: the forwards, or all other rules. One kind looks after each share.
 
-    Which is which is told by the server's port: the fleet's range for forwards is for nothing
-    else (`state.reading.check`). A rule that isn't of our form is no forward.
+    The server's port tells them apart: the fleet's range for forwards is used for nothing else
+    (`state.reading.check`). A rule of another form isn't a forward.
     """
 
     def __init__(self, view: View, *, forwards: bool) -> None:
@@ -77,7 +76,7 @@ class Chain:
         self._forwards = forwards
 
     def read(self) -> Mappings:
-        """The share as it is."""
+        """The rules of the share as they are."""
         shares = {
             user: tuple(m for m in of_user if self._has(m)) for user, of_user in _mapped().items()
         }
@@ -116,7 +115,7 @@ def in_words(change: Change[tuple[PortMapping | str, ...]]) -> str:
 
 
 class PortMapKind:
-    """The ssh ports of containers; and whatever else stands in our chain that is no forward."""
+    """The ssh ports of containers, and every other rule in our chain that isn't a forward."""
 
     name = "port_map"
     lock = Lock.GLOBAL
@@ -132,7 +131,7 @@ class PortMapKind:
     def observe(
         self, view: View, names: Collection[str]
     ) -> Observed[tuple[PortMapping | str, ...]]:
-        """All rules of the chain; those of no resident are there to be taken away."""
+        """All rules of the share; those that belong to no resident are to be removed."""
         return Observed(Chain(view, forwards=False).read())
 
     def apply(
@@ -143,5 +142,5 @@ class PortMapKind:
         return {}
 
     def describe(self, change: Change[tuple[PortMapping | str, ...]]) -> str:
-        """What comes, or that it goes."""
+        """The mapping that is made, or that it is taken away."""
         return in_words(change) or f"take away the mapping of {change.name}"
