@@ -1,4 +1,4 @@
-"""Names of users that another source of accounts, or an account of the server's own, has too."""
+"""Checks whether another account has the name of a user: a local one, or one of a directory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MOST_SAID = 5
 
 
 def names(server: CheckedServer) -> Iterator[Finding]:
-    """Users of the fleet whom another source of accounts knows: LDAP, SSSD, a local account."""
+    """Whether users have the name of another account: a local one, or one of LDAP, SSSD, ..."""
     if server.view is None:
         return
     local = {line.split(":")[0] for line in (text_of(PASSWD) or "").splitlines()}
@@ -41,7 +41,10 @@ def names(server: CheckedServer) -> Iterator[Finding]:
 
 
 def clash(name: str, uid: int, local: bool, wanted: int | None) -> Finding:
-    """A user of the fleet whose name another account has; `wanted`: a resident's uid. Pure."""
+    """The finding for a user whose name another account has. Pure.
+
+    `wanted`: the uid that the state gives a resident; None if the user isn't registered here.
+    """
     source = "a local account" if local else "another source (LDAP, SSSD, ...: nsswitch.conf)"
     text = f"{name} is also {source}, uid {uid}: lxc-gpu doesn't touch it."
     same = wanted in (None, uid)

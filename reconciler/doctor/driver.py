@@ -30,7 +30,8 @@ def in_step(server: CheckedServer) -> Iterator[Finding]:
             yield area.wrong(f"{name} is missing." if missing else error.message, error.hint)
     elif server.view.driver == "mount" and (stale := cdi.stale(there.loaded)):
         yield area.note(
-            f"{stale} names no library of {there.loaded}: containers get what we find ourselves.",
+            f"{stale} names no library of {there.loaded}: containers get the libraries that "
+            "lxc-gpu finds without it.",
             "Make it again: nvidia-ctk cdi generate",
         )
 

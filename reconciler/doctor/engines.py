@@ -13,17 +13,22 @@ area = Area("engines")
 
 
 def kernel_modules(server: CheckedServer) -> Iterator[Finding]:
-    """What they need of the kernel, which no container can load itself."""
+    """Whether the kernel modules are loaded that engines in containers need and can't load."""
     if server.view is not None and not server.view.nesting:
-        yield area.ok("they don't work inside containers: this server's file says so")
+        yield area.ok(
+            "Docker and its like are switched off in containers (`nesting: false` in the "
+            "server's file)"
+        )
     elif kernel_settings.are_of_another_machine():
-        yield area.ok("modules are the business of the machine below, which this container is on")
+        yield area.ok(
+            "this server is a container itself: the machine that it runs on loads the modules"
+        )
     else:
         yield modules_of(modules.AT_BOOT.exists(), modules.absent())
 
 
 def modules_of(named: bool, absent: Sequence[str]) -> Finding:
-    """What the modules mean for engines inside. Pure."""
+    """What missing modules mean for engines inside. Pure."""
     if not named:
         return area.note(
             f"Nothing loads the kernel's modules for Docker and its like: {modules.AT_BOOT} is "

@@ -1,8 +1,8 @@
-"""Rules of others that would drop the containers' traffic before, or beside, ours.
+"""Checks whether firewall rules of other programs drop the containers' traffic.
 
-Ours are iptables chains with hooks at the first place, so what ufw or Docker append, and a policy
-of DROP, don't matter. A chain of another nftables table judges on its own (nft(8), BASE CHAINS):
-what it drops is dropped, whatever ours accept.
+Our iptables chains are hooked in first, so what ufw or Docker append doesn't matter, nor does a
+policy of DROP. A chain of another nftables table decides on its own (nft(8), BASE CHAINS): what it
+drops is dropped, whatever our chains accept.
 """
 
 from __future__ import annotations
@@ -39,7 +39,10 @@ def hook_findings(table: str, text: str) -> Iterator[Finding]:
     for (_, chain), ours in ((where, o) for where, o in filters.HOOKS.items() if where[0] == table):
         before = _before(chains.get(chain, ()), f"-j {ours}")
         where = f"{table} {chain}"
-        again = "lxc-gpu reconcile puts ours first; if it comes back: who made that rule?"
+        again = (
+            "`lxc-gpu reconcile` puts ours first. If this comes back, find out which program "
+            "makes that rule."
+        )
         if before is None:
             yield area.wrong(f"Our rules are not in {where}: {_lost(chain)}.", again)
         elif ends := [rule for rule in before if any(f"-j {end}" in rule for end in ENDS)]:
@@ -65,17 +68,20 @@ def _before(rules: Sequence[str], hook: str) -> tuple[str, ...] | None:
 
 
 def _policy(text: str, chain: str) -> str:
-    if chain == "INPUT":  # our chain gives back what it lets pass: the server's own rules decide
+    if chain == "INPUT":  # our chain returns what it lets pass: the server's own rules decide
         return ""
     dropped = any(line.startswith(f":{chain} DROP") for line in text.splitlines())
-    return " (what it drops by default comes later)" if dropped else ""
+    return " (its policy DROP comes after them)" if dropped else ""
 
 
 def frames(server: CheckedServer) -> Iterator[Finding]:
-    """Whether the bridge's frames are judged."""
+    """Whether the bridge lets each container use its own MAC and address only."""
     if server.view is None:
         return
-    again = "lxc-gpu reconcile; if it comes back: who deletes tables (nft flush ruleset)?"
+    again = (
+        "lxc-gpu reconcile. If this comes back, find out which program deletes tables "
+        "(nft flush ruleset)."
+    )
     shown = nft.shown()
     wanted = IdentityKind().desired(server.view)
     found = IdentityKind().observe(server.view, wanted.keys()).found
@@ -90,7 +96,7 @@ def frames(server: CheckedServer) -> Iterator[Finding]:
             again,
         )
     else:
-        yield area.ok("each container speaks under its own MAC and address only")
+        yield area.ok("each container can use its own MAC and address only")
 
 
 def _differing(wanted: Mapping[str, object], found: Mapping[str, object]) -> set[str]:
@@ -98,7 +104,7 @@ def _differing(wanted: Mapping[str, object], found: Mapping[str, object]) -> set
 
 
 def _without_account(view: View) -> frozenset[str]:
-    """Users whom rounds leave alone because of another account. `accounts.names` reports those."""
+    """Users that rounds leave alone because another account has their name (`accounts.names`)."""
     return frozenset(AccountKind().observe(view, view.residents.keys()).unreadable)
 
 
@@ -113,7 +119,10 @@ def other_tables(server: CheckedServer) -> Iterator[Finding]:
 
 
 def foreign_chains(parts: Sequence[Mapping[str, Any]], network: str) -> Iterator[Finding]:
-    """What `nft --json list ruleset` says of forward hooks that aren't iptables'. Pure."""
+    """The findings for forward hooks of tables that aren't iptables'. Pure.
+
+    `parts`: the list that `nft --json list ruleset` prints.
+    """
     chains = [part["chain"] for part in parts if "chain" in part]
     rules = [part["rule"] for part in parts if "rule" in part]
     found = False
@@ -128,7 +137,7 @@ def foreign_chains(parts: Sequence[Mapping[str, Any]], network: str) -> Iterator
         found = True
         words = f"The nftables chain {' '.join(place)} {chain['name']}"
         if any(_names_us(r, network) for r in rules if (r["family"], r["table"]) == place):
-            yield area.note(f"{words} drops some, and has rules for {places.BRIDGE}.")
+            yield area.note(f"{words} drops some packets, and has rules for {places.BRIDGE}.")
         else:
             yield area.wrong(
                 f"{words} drops what is forwarded, whatever our rules accept.", _let_through(place)
@@ -163,16 +172,16 @@ def _let_through(place: tuple[str, str]) -> str:
 
 
 def legacy(_: CheckedServer) -> Iterator[Finding]:
-    """Whether the older iptables has rules, beside the one that we use."""
+    """Whether iptables-legacy has rules, besides those of the iptables that we use."""
     if text_of(LEGACY_TABLES) and "nf_tables" in output("iptables", "--version"):
         yield area.note(
             "iptables-legacy has tables, too: what they drop is dropped, whatever ours accept.",
-            "iptables-legacy-save shows them; who uses it?",
+            "`iptables-legacy-save` shows them. Find out which program uses it.",
         )
 
 
 def others(_: CheckedServer) -> Iterator[Finding]:
-    """Who else writes rules here."""
+    """Which other firewall programs are active here."""
     for unit, words in (
         ("firewalld.service", "it reloads all tables: our rules are back within seconds"),
         ("ufw.service", "ours come before its rules"),

@@ -43,7 +43,7 @@ proc_area = Area("proc")
 
 
 def release(_: object) -> Iterator[Finding]:
-    """Whether this distribution is one that we test."""
+    """Whether lxc-gpu is tested on this distribution."""
     known = platform.freedesktop_os_release()
     name, version = known.get("ID", "?"), known.get("VERSION_ID", "0")
     words = f"{known.get('PRETTY_NAME', name)}, Linux {platform.release()}"
@@ -73,18 +73,18 @@ def user_namespaces(_: CheckedServer) -> Iterator[Finding]:
     most = text_of("/proc/sys/user/max_user_namespaces") or "0"
     if tried.ok and int(most) < FEW_NAMESPACES:
         yield kernel_area.note(
-            f"Only {most} user namespaces may exist at once: not many containers.",
+            f"At most {most} user namespaces can exist at once: too few for many containers.",
             "Raise it: sysctl -w user.max_user_namespaces=30000, and in /etc/sysctl.d/",
         )
 
 
 def settings(_: CheckedServer) -> Iterator[Finding]:
-    """Whether the kernel gives containers what people can't set from inside."""
+    """Whether the kernel's settings suffice for programs in containers."""
     yield settings_of(kernel_settings.lacking())
 
 
 def settings_of(lacking: Sequence[tuple[kernel_settings.Setting, int]]) -> Finding:
-    """What kernel settings that give too little mean. Pure."""
+    """What it means that some kernel settings are too low. Pure."""
     if not lacking:
         return kernel_area.ok(
             "its settings (inotify, keys, maps, perf, aio) suffice for containers"
@@ -93,7 +93,7 @@ def settings_of(lacking: Sequence[tuple[kernel_settings.Setting, int]]) -> Findi
     return kernel_area.note(
         f"Programs in containers may want more: {kernel_settings.in_words(lacking)}.",
         f"{kernel_settings.FILE} says what each is for; setup/gpu-server writes it. If it is "
-        f"there, another file has the last word: grep -r {first} /etc/sysctl.d /usr/lib/sysctl.d",
+        f"there, another file overrides it: grep -r {first} /etc/sysctl.d /usr/lib/sysctl.d",
     )
 
 
@@ -106,7 +106,7 @@ def _why_no_namespace(clone: str | None, most: str | None) -> str:
 
 
 def cgroups(server: CheckedServer) -> Iterator[Finding]:
-    """Which control groups there are, and what the containers' units get of them."""
+    """Whether control groups can limit containers, and keep memory for the server itself."""
     yield cgroups_of(text_of(MOUNTS) or "", text_of("/sys/fs/cgroup/cgroup.controllers") or "")
     limit = unit_properties("lxc-gpu.slice", "MemoryMax").get("MemoryMax", "infinity")
     if limit == "infinity":
@@ -134,8 +134,8 @@ def cgroups_of(mounts: str, controllers: str) -> Finding:
         return cgroups_area.ok(f"cgroup v2: {' '.join(sorted(controllers.split()))}")
     if "cgroup2" in kinds.values():
         return cgroups_area.note(
-            "cgroup v1 and v2 side by side: containers run, but can't limit programs of theirs, "
-            "and Docker, and Podman as root, refuse to work inside.",
+            "cgroup v1 and v2 side by side: containers run, but can't limit their own programs. "
+            "Docker, and Podman as root, refuse to work inside.",
             "Boot with systemd.unified_cgroup_hierarchy=1 to have v2 only.",
         )
     return cgroups_area.wrong(
@@ -145,7 +145,7 @@ def cgroups_of(mounts: str, controllers: str) -> Finding:
 
 
 def apparmor(server: CheckedServer) -> Iterator[Finding]:
-    """Whether AppArmor confines containers, and is not in their way."""
+    """Whether AppArmor confines containers, and doesn't keep them from starting."""
     profile = profile_for(server.view is None or server.view.nesting)
     confined = confinement(profile)
     restricts = text_of(KERNEL / "apparmor_restrict_unprivileged_userns") == "1"
@@ -156,7 +156,7 @@ def apparmor(server: CheckedServer) -> Iterator[Finding]:
 
 
 def _labels(users: Collection[str]) -> Mapping[str, str]:
-    """Under what the containers that run are (apparmor(7))."""
+    """The AppArmor labels of the containers that run (apparmor(7))."""
     found = {}
     for user, init in inits(users).items():
         with suppress(OSError):  # it has ended
@@ -165,7 +165,7 @@ def _labels(users: Collection[str]) -> Mapping[str, str]:
 
 
 def otherwise_confined(profile: str, labels: Mapping[str, str]) -> Iterator[Finding]:
-    """Containers that were started with another profile, and have it until a restart. Pure."""
+    """The findings for containers that run under another profile, until a restart. Pure."""
     with_others = dict[str, list[str]]()
     for user, label in sorted(labels.items()):
         name = label.partition(" (")[0].partition("//&")[0]
@@ -192,7 +192,7 @@ def apparmor_of(
         )
     if confined is Confinement.NONE:
         return apparmor_area.wrong(
-            f"Its profile {profile} is not loaded: containers start with one wall less.",
+            f"Its profile {profile} is not loaded: only user namespaces confine the containers.",
             f"apparmor_parser --replace /etc/apparmor.d/{profile}; if that is missing, run "
             "setup/gpu-server again. A container that runs is confined from its next start on.",
         )
@@ -200,7 +200,7 @@ def apparmor_of(
 
 
 def programs(_: CheckedServer) -> Iterator[Finding]:
-    """Whether the account `iam`, which tells the load, sees the programs of others (proc(5))."""
+    """Whether the account `iam`, which reports the load, sees everybody's programs (proc(5))."""
     try:
         pwd.getpwnam("iam")
     except KeyError:
@@ -211,14 +211,14 @@ def programs(_: CheckedServer) -> Iterator[Finding]:
         yield proc_area.ok("the monitor sees whose programs run")
     else:
         yield proc_area.wrong(
-            "/proc is mounted with hidepid=: the monitor sees nobody's programs, and names nobody.",
+            "/proc is mounted with hidepid=: the monitor can't see whose programs run.",
             "mount -o remount,hidepid=0 /proc, and take hidepid= out of /etc/fstab; the monitor "
             "sees them at its next look.",
         )
 
 
 def id_mapping(_: CheckedServer) -> Iterator[Finding]:
-    """Whether newuidmap and newgidmap may do what they are for."""
+    """Whether newuidmap and newgidmap have the privilege to map ids."""
     good = []
     for name in ("newuidmap", "newgidmap"):
         path = Path("/usr/bin") / name
@@ -247,7 +247,7 @@ def may_map(path: Path) -> bool:
 
 
 def lxc(_: CheckedServer) -> Iterator[Finding]:
-    """LXC's version."""
+    """Whether LXC is installed, and new enough."""
     version = output("lxc-start", "--version").strip()
     if not version:
         yield lxc_area.wrong("lxc-start does not run.", "apt-get install --reinstall lxc")
@@ -265,7 +265,7 @@ def gpu(_: CheckedServer) -> Iterator[Finding]:
 
 
 def gpu_of(nodes: list[str], driver: str | None, nouveau: bool) -> Finding:
-    """What containers see of a GPU. Pure."""
+    """What containers see of the GPUs. Pure."""
     if nouveau and not driver:
         return gpu_area.note(
             "The driver nouveau has the GPU: CUDA doesn't work with it.",

@@ -1,4 +1,4 @@
-"""The way of packets to and from containers: addresses, bridge, routes, forwarding."""
+"""Checks of the containers' network: addresses, bridge, routes, forwarding, resolvers."""
 
 from __future__ import annotations
 
@@ -49,21 +49,21 @@ def own_address(links: Sequence[Any], address: str, name: str) -> Finding:
             return area.ok(f"{address} is this machine's ({interface})")
     outward = [local for local, dev in own if dev not in ("lo", places.BRIDGE)]
     return area.wrong(
-        f"The state says {address}, which is no address of this machine: no port leads to a "
-        "container.",
-        f"servers/{name}.yaml: `address:` is one of {', '.join(outward) or '(none)'}.",
+        f"The state says {address}, which is not an address of this machine, so no port "
+        "leads to a container.",
+        f"`address:` in servers/{name}.yaml has to be one of {', '.join(outward) or '(none)'}.",
     )
 
 
 def routes(server: CheckedServer) -> Iterator[Finding]:
-    """Whether the containers' network is also somewhere else."""
+    """Whether the containers' network overlaps another route."""
     if server.view is not None:
         found = json.loads(output("ip", "-json", "-4", "route", "show") or "[]")
         yield overlapping(found, server.view.network)
 
 
 def overlapping(routes: Sequence[Any], network: str) -> Finding:
-    """Whether a route of `ip -json route` meets `network`. Pure."""
+    """Whether a route of `ip -json route` overlaps `network`. Pure."""
     own = IPv4Network(network)
     for route in routes:
         if route.get("dst") in (None, "default") or route.get("dev") == places.BRIDGE:
@@ -75,21 +75,21 @@ def overlapping(routes: Sequence[Any], network: str) -> Finding:
         if other.overlaps(own):
             via = route.get("dev", route.get("gateway", "?"))
             return area.wrong(
-                f"The containers' network {own} meets {other}, which is behind {via}: "
-                "one of them is cut off.",
-                "fleet.yaml: `network:` a private network that is used nowhere here.",
+                f"The containers' network {own} overlaps {other}, which is behind {via}: one of "
+                "them is cut off.",
+                "Set `network:` in fleet.yaml to a private network that is used nowhere here.",
             )
-    return area.ok(f"{own} is the containers' alone")
+    return area.ok(f"only the containers use {own}")
 
 
 def forwarding(_: CheckedServer) -> Iterator[Finding]:
     """Whether the kernel passes packets on."""
     if text_of(FORWARDING) == "1":
-        yield area.ok("the kernel forwards")
+        yield area.ok("the kernel forwards packets")
     else:
         yield area.wrong(
-            "The kernel forwards nothing: no container is reached, none reaches anything.",
-            "lxc-gpu reconcile; if it comes back: grep -r ip_forward /etc/sysctl*",
+            "The kernel forwards no packets: containers are cut off.",
+            "lxc-gpu reconcile. If this comes back: grep -r ip_forward /etc/sysctl*",
         )
 
 
@@ -123,7 +123,7 @@ def cut_off(found: Sequence[Port], name: str, uid: int) -> Finding | None:
 
 
 def resolvers(server: CheckedServer) -> Iterator[Finding]:
-    """Whether containers that run were given the resolvers that a start would give them now."""
+    """Whether running containers have the resolvers that a start would give them now."""
     if server.view is None:
         return
     here = running_containers() & server.view.residents.keys()
@@ -134,14 +134,17 @@ def resolvers(server: CheckedServer) -> Iterator[Finding]:
 
 
 def given_resolvers(given: Mapping[str, str | None], now: str) -> Finding:
-    """The same, by what each was given; None: not known, of an earlier release. Pure."""
+    """The finding, by the resolvers that each container was given. Pure.
+
+    None: not known, because an earlier release started it.
+    """
     words = "; ".join(now.splitlines())
     old = sorted(name for name, was in given.items() if was not in (None, resolvers_line(now)))
     if not old:
         return area.ok(f"containers that run have the server's resolvers ({words or 'none'})")
     names = ", ".join([*old[:MOST_SAID], *(["..."] if old[MOST_SAID:] else [])])
     return area.note(
-        f"The resolvers are others than when these containers started: {names}. Names may not be "
-        "found in them.",
+        f"The server's resolvers changed after these containers started: {names}. Looking "
+        "names up may fail in them.",
         f"They type `ssh SERVER-manage restart`, or write into /etc/resolv.conf inside: {words}",
     )

@@ -1,4 +1,4 @@
-"""Numbers of the fleet that others have, too: uids, and subordinate ids."""
+"""Checks whether other accounts have uids or subordinate ids of the fleet."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NUMBERS = (
 
 @dataclass(frozen=True)
 class IdRange:
-    """Numbers from `first` on, and whose they are."""
+    """A range of ids, and the account that has it."""
 
     first: int
     count: int
@@ -38,12 +38,12 @@ class IdRange:
         return self.first + self.count - 1
 
     def meets(self, other: IdRange) -> bool:
-        """Whether both have a number in common."""
+        """Whether both ranges have an id in common."""
         return self.first <= other.last and other.first <= self.last
 
 
 def uids(server: CheckedServer) -> Iterator[Finding]:
-    """Uids of residents that another account has; uids that lie in a container's range."""
+    """Whether another account has a resident's uid, or a uid in a container's range."""
     if server.view is None:
         return
     ours = our_accounts()
@@ -69,11 +69,11 @@ def uids(server: CheckedServer) -> Iterator[Finding]:
                     f"Give {owner} another uid.",
                 )
     if not found:
-        yield area.ok("no other account has a number of ours")
+        yield area.ok("no other account has a uid of ours, or one in a container's range")
 
 
 def mapped(server: CheckedServer) -> Iterator[Finding]:
-    """Containers' ids that are those of a directory's people, too: one's file is the other's."""
+    """Whether containers' ids are also uids of people in a directory, who then share files."""
     if server.view is None:
         return
     if set(nss.sources("passwd")) <= nss.LOCAL:
@@ -82,7 +82,10 @@ def mapped(server: CheckedServer) -> Iterator[Finding]:
 
 
 def meeting(spans: Sequence[IdRange], people: Mapping[int, str]) -> Iterator[Finding]:
-    """What of `spans` meets the uids of domains, of which some `people` are known by uid. Pure."""
+    """The findings for ranges that overlap the uids of a directory's domains. Pure.
+
+    `people`: names by uid of those who are known; they show which domains there are.
+    """
     everybody = IdRange(MAPPED_FIRST, MAPPED_LAST - MAPPED_FIRST + 1, "a directory's people")
     if not any(span.meets(everybody) for span in spans):
         return
@@ -102,16 +105,17 @@ def meeting(spans: Sequence[IdRange], people: Mapping[int, str]) -> Iterator[Fin
     if not met:
         yield subids_area.note(
             "The containers' ids lie where SSSD and FreeIPA give uids to people of a directory "
-            f"({MAPPED_FIRST} to {MAPPED_LAST}); none of yours is known to meet them.",
+            f"({MAPPED_FIRST} to {MAPPED_LAST}); no account that is known here overlaps them.",
             NUMBERS,
         )
 
 
 def elsewhere(view: View) -> dict[int, str]:
-    """Accounts by uid that other sources have of the fleet's people and uids, behind local ones.
+    """Accounts with a name or a uid of the fleet, by uid, of all sources but the local files.
 
-    A directory lists no accounts when it is asked for all (sssd.conf(5), `enumerate`), and of two
-    accounts the lookup ends at the first source (nsswitch.conf(5)): so each source is asked alone.
+    Names and uids are looked up one by one, since a directory doesn't list all its accounts
+    (sssd.conf(5), `enumerate`). Each source is asked alone, since a lookup ends at the first that
+    answers (nsswitch.conf(5)).
     """
     keys = [
         *{*view.registrants, *map(view.account_of, view.registrants)},
@@ -137,7 +141,7 @@ def fleet_spans(server: CheckedServer) -> list[IdRange]:
 
 
 def subordinate_ids(server: CheckedServer) -> Iterator[Finding]:
-    """Ranges in /etc/subuid and /etc/subgid that meet those of the fleet's users."""
+    """Whether ranges in /etc/subuid and /etc/subgid overlap those of the fleet's users."""
     if server.view is None:
         return
     spans = fleet_spans(server)
@@ -155,7 +159,7 @@ def subordinate_ids(server: CheckedServer) -> Iterator[Finding]:
             found = True
             yield finding
     if not found:
-        yield subids_area.ok("no other account's subordinate ids meet ours")
+        yield subids_area.ok("no other account's subordinate ids overlap ours")
 
 
 def overlaps(
@@ -164,7 +168,10 @@ def overlaps(
     spans: Sequence[IdRange],
     ours: frozenset[str] | set[str],
 ) -> Iterator[Finding]:
-    """What in one file meets `spans`. Accounts in `ours` may have exactly their own. Pure."""
+    """The findings for ranges of one file that overlap `spans`. Pure.
+
+    An account in `ours` may have exactly its own range.
+    """
     for owner, pairs in ranges.items():
         for first, count in pairs:
             for span in spans:
@@ -172,15 +179,15 @@ def overlaps(
                 if own or not IdRange(first, count, owner).meets(span):
                     continue
                 yield subids_area.wrong(
-                    f"{file} gives {owner} {first} to {first + count - 1}, which meets the range "
-                    f"of {span.owner}'s container: {owner} could be root in it.",
+                    f"{file} gives {owner} {first} to {first + count - 1}, which overlaps the "
+                    f"range of {span.owner}'s container: {owner} could be root in it.",
                     _move(file, owner, first, count, owner in ours),
                 )
 
 
 def _move(file: str, owner: str, first: int, count: int, ours: bool) -> str:
     if ours:
-        return f"lxc-gpu reconcile; {owner}'s numbers are the state's business."
+        return f"lxc-gpu reconcile: the state says which range {owner} has."
     kind = "uids" if file.endswith("uid") else "gids"
     return (
         f"usermod --del-sub{kind} {first}-{first + count - 1} {owner}, then give another range; "

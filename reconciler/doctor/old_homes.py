@@ -1,4 +1,4 @@
-"""Homes that people have had on this server: what containers wouldn't see of them, and why."""
+"""Checks which old homes of people containers can't see, and why."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST_NAMED = 10
 
 
 def shown(server: CheckedServer) -> Iterator[Finding]:
-    """The homes that are found, those left alone, and whether owners can be mapped there."""
+    """Which old homes are found, which are left alone, and whether their owners can be mapped."""
     if server.view is None:
         return
     mounts = {s: m for s, m in sources.all_mounts(server.view).items() if m.access == "home"}
@@ -32,7 +32,7 @@ def shown(server: CheckedServer) -> Iterator[Finding]:
 
 
 def _maps(found: Mapping[str, Mapping[str, OldHomeResult]]) -> Iterator[Finding]:
-    """Of each source one home is tried: a source may hold a file system for each."""
+    """Try one home of each source, not the source itself: homes may be on other file systems."""
     homes = {s: each.home for of in found.values() for s, each in of.items() if each.home}
     for source, home in sorted(homes.items()):
         try:
@@ -42,7 +42,7 @@ def _maps(found: Mapping[str, Mapping[str, OldHomeResult]]) -> Iterator[Finding]
 
 
 def _grouped(view: View, found: Mapping[str, Mapping[str, OldHomeResult]]) -> Iterator[Finding]:
-    """The people of each problem, with the words of the first."""
+    """One finding for each kind of problem: its people, and the message of the first."""
     problems: dict[str, dict[str, LxcGpuError]] = {}
     for user, of in sorted(found.items()):
         for each in of.values():

@@ -1,4 +1,4 @@
-"""What the server shares out: folders, memory as containers see it."""
+"""Checks of what containers get of the server: folders, devices, disk, CPUs, memory."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ mounts_area, memory_area = Area("mounts"), Area("memory")
 
 
 def sources(server: CheckedServer) -> Iterator[Finding]:
-    """Whether the folders that containers are to see are there, and as they have to be."""
+    """Whether the folders that containers are to see are there, with the right owner and mode."""
     if server.view is None:
         return
     wanted = mounts.all_mounts(server.view)
@@ -45,7 +45,7 @@ def sources(server: CheckedServer) -> Iterator[Finding]:
 
 
 def devices(server: CheckedServer) -> Iterator[Finding]:
-    """Whether the device files that containers are to get are there, and what they are called."""
+    """Whether the device files that containers are to get are there."""
     view, area = server.view, Area("devices")
     if view is None:
         return
@@ -64,14 +64,14 @@ def devices(server: CheckedServer) -> Iterator[Finding]:
 
 
 def quotas(server: CheckedServer) -> Iterator[Finding]:
-    """Whether limits of the disk that are set hold."""
+    """Whether `limits: disk` is enforced."""
     view = server.view
     people = [n for n in view.residents if view.limits_of(n).disk is not None] if view else []
     if view is None or not people:
         return
     try:
         marker.check(view)
-    except LxcGpuError:  # `containers_folder` says so; this would be about another disk
+    except LxcGpuError:  # `containers_folder` reports it; this check would look at another disk
         return
     names = ", ".join([*people[:MOST_SAID], *(["..."] if people[MOST_SAID:] else [])])
     if disk_quota.available(view):
@@ -86,15 +86,15 @@ def quotas(server: CheckedServer) -> Iterator[Finding]:
 
 
 def own_snapshots(server: CheckedServer) -> Iterator[Finding]:
-    """Whether the snapshots can be taken that the server is to take by itself."""
+    """Whether the server can take the snapshots that it is to take automatically."""
     view = server.view
     if view is None or view.snapshots_every is None or not Path(view.containers).is_dir():
         return
     if not subvolumes.is_on_btrfs(Path(view.containers)):
         yield Area("disk").note(
-            "`snapshots: every` is set, and the server takes none by itself.",
-            f"{view.containers} is not on btrfs, where a snapshot costs nothing. People take "
-            "theirs by `snapshot`.",
+            "`snapshots: every` is set, but the server can't take snapshots automatically.",
+            f"That needs btrfs, and {view.containers} is not on it. People take theirs by "
+            "`snapshot`.",
         )
         return
     if people := [name for name in view.residents if _gets_no_copies(view, name)]:
@@ -104,16 +104,16 @@ def own_snapshots(server: CheckedServer) -> Iterator[Finding]:
 def _gets_no_copies(view: View, user: str) -> bool:
     try:
         return not copies.possible(Tree.of(view, user, view.residents[user]))
-    except (LxcGpuError, OSError):  # there is none, or it is damaged: others say so
+    except (LxcGpuError, OSError):  # there is no system, or it is damaged: other checks report it
         return False
 
 
 def no_own_snapshots(server: str, people: Sequence[str]) -> Finding:
-    """Whose systems can't be copied in a moment. Pure."""
+    """The finding for users whose systems aren't btrfs subvolumes. Pure."""
     some = ", ".join(people[:MOST_SAID])
     more = f" and {len(people) - MOST_SAID} more" if len(people) > MOST_SAID else ""
     return Area("disk").note(
-        f"The server takes no snapshots of {some}{more}: their systems are no subvolumes.",
+        f"The server takes no snapshots of {some}{more}: their systems are not btrfs subvolumes.",
         f"They type, once: `ssh {server}-manage rebuild --keep-home`, which begins anew; or "
         f"`ssh {server}-manage snapshot NAME`, then `recover NAME`, which keeps all.",
     )
@@ -137,7 +137,7 @@ def raw_systems(server: CheckedServer) -> Iterator[Finding]:
 
 
 def raw_systems_of(containers: str, kernel: Fitness, accounts_held: bool) -> Finding:
-    """What the kernel's answer means, and quotas of users or groups. Pure."""
+    """What it means whether the kernel can map ids here, and whether users have quotas. Pure."""
     if not kernel.answered:
         return Area("disk").note(
             f"Whether new systems in {containers} can be stored raw could not be tried: "
@@ -166,7 +166,7 @@ def raw_systems_of(containers: str, kernel: Fitness, accounts_held: bool) -> Fin
 
 
 def cpu_sets(server: CheckedServer) -> Iterator[Finding]:
-    """Whether containers with a limit on cpus see so many."""
+    """Whether containers with a limit on cpus see only so many CPUs."""
     view, area = server.view, Area("cpus")
     people = [n for n in view.residents if view.limits_of(n).cpus is not None] if view else []
     if view is None or not people:
@@ -177,16 +177,16 @@ def cpu_sets(server: CheckedServer) -> Iterator[Finding]:
     groups = control_groups.mounted()
     if groups is None:
         yield area.note(
-            "Containers with a limit on cpus have no more time than that, and see all CPUs: the "
-            "kernel gives this server no cpusets.",
+            "The kernel has no cpusets here: containers with a limit on cpus see all CPUs, "
+            "though they get no more time than the limit.",
             "They are part of unified control groups: `cat /sys/fs/cgroup/cgroup.controllers` "
             "names `cpuset`. `cpu_sets: false` ends this note: see docs/sysadmins/limits.md, CPUs.",
         )
         return
     on = Counter(cpu for cpus in groups.held().values() for cpu in cpus)
     most = max(on.values(), default=0)
-    shared = f"; on the fullest CPU are {most} of them" if most > 1 else ""
-    yield area.ok(f"containers with a limit on cpus see so many and no others{shared}")
+    shared = f"; {most} of them share the fullest CPU" if most > 1 else ""
+    yield area.ok(f"containers with a limit on cpus see only so many CPUs{shared}")
 
 
 def lxcfs(server: CheckedServer) -> Iterator[Finding]:
@@ -194,15 +194,16 @@ def lxcfs(server: CheckedServer) -> Iterator[Finding]:
     if unit_properties("lxcfs.service", "ActiveState") != {"ActiveState": "active"}:
         yield memory_area.note(
             "lxcfs doesn't run: `free` in a container shows the whole server's memory.",
-            "systemctl enable --now lxcfs; a round has containers that run see it, too",
+            "systemctl enable --now lxcfs; containers that run see it after the next round",
         )
         return
     yield memory_area.ok("lxcfs runs: containers see their own limits as the machine's memory")
     stale = LxcfsKind().observe(server.view, ()).found if server.view else ()
     if stale:
         yield memory_area.wrong(
-            f"The lxcfs that these containers saw has ended: {', '.join(sorted(stale))}. In them, "
-            "`free`, `ps` and all that reads /proc/meminfo fails.",
-            "`lxc-gpu reconcile` has them see the one that runs; else: systemctl restart "
-            "lxc-gpu@USER",
+            "These containers have files of an lxcfs that has ended: "
+            f"{', '.join(sorted(stale))}. In them, `free`, `ps` and all that reads /proc/meminfo "
+            "fails.",
+            "`lxc-gpu reconcile` gives them files of the lxcfs that runs. If it can't: systemctl "
+            "restart lxc-gpu@USER",
         )

@@ -1,4 +1,4 @@
-"""What the checks of a GPU server are about: read once, before they run."""
+"""What the checks of a GPU server look at, read once before they run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from state.view import View
 
 UNITS = Path("/etc/systemd/system")
 COMMAND_LIMIT = 10.0
-"""Seconds that a program may take that a check runs."""
+"""Seconds that a program has that a check runs."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class CheckedServer:
 
 
 def this_server() -> CheckedServer:
-    """LxcGpuError if this machine is no GPU server."""
+    """LxcGpuError if this machine is not a GPU server."""
     return CheckedServer(read_server_config(), published_view())
 
 
@@ -37,7 +37,7 @@ def output(*argv: str | Path, stdin: str | None = None) -> str:
 
 
 def as_nobody(*argv: str | Path) -> command.Finished:
-    """Run `argv` as an account that may nothing."""
+    """Run `argv` as an account without any rights."""
     drop = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"]
     return command.run([*drop, *argv], check=False, timeout=COMMAND_LIMIT)
 

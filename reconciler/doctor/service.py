@@ -1,4 +1,4 @@
-"""What of lxc-gpu itself runs on this server: units, rounds, the way to the state repository."""
+"""Checks of lxc-gpu itself on this server: units, rounds, the way to the state repository."""
 
 from __future__ import annotations
 
@@ -22,24 +22,25 @@ from state.wire.findings import Area, Finding
 from state.wire.messages import Report
 
 ROUND_OVERDUE = 900
-"""Seconds after which a round should have come: the timer has one every five minutes or so."""
+"""Seconds within which a round should have ended: the timer starts one about every five minutes."""
 LOOK_OVERDUE = 1800
-"""The same for a look at who uses their containers: one comes every ten minutes or so."""
+"""Seconds within which a look at who uses their containers should have ended: one comes about every
+ten minutes."""
 FUTURE = 60
-"""Seconds by which two clocks may differ."""
+"""Seconds by which the clocks of two machines may differ."""
 AT_BOOT = "lxc-gpu-come-back.service"
-"""Runs once at each boot: on a server that was set up since, it hasn't yet."""
+"""This unit runs once at each boot: on a server that was set up since, it hasn't run yet."""
 FASTER = "lxc-gpu-loaded.service"
-"""Without it nothing is left undone."""
+"""This unit only saves time: without it, nothing is left undone."""
 MOST_SAID = 5
-"""Failures of a round that are said one by one."""
+"""Failures of a round that are listed one by one; the others are counted."""
 
 units_area, round_area, state_area = Area("units"), Area("round"), Area("state")
 reservations_area = Area("reservations")
 
 
 def units(_: CheckedServer) -> Iterator[Finding]:
-    """Sockets, timers and services of ours that should always be there."""
+    """Whether our sockets, timers and services are active."""
     good = []
     for path in sorted(UNITS.glob("lxc-gpu*")):
         if "@" in path.name or path.is_dir() or "[Install]" not in path.read_text():
@@ -58,7 +59,7 @@ def units(_: CheckedServer) -> Iterator[Finding]:
 
 
 def unit_problem(name: str, shown: Mapping[str, str]) -> Finding | None:
-    """What is wrong by systemd's properties of a unit, if anything is. Pure."""
+    """What is wrong with a unit, by its properties in systemd; None if nothing is. Pure."""
     active = shown.get("ActiveState", "unknown")
     if shown.get("SubState") == "auto-restart":
         active = "ending again and again"
@@ -71,7 +72,7 @@ def unit_problem(name: str, shown: Mapping[str, str]) -> Finding | None:
         )
     if shown.get("UnitFileState") == "disabled":
         return say(
-            f"{name} runs, but is disabled: after a reboot it won't be there.",
+            f"{name} runs, but is disabled: after a reboot it won't start.",
             f"systemctl enable {name}",
         )
     if shown.get("NeedDaemonReload") == "yes":
@@ -85,15 +86,15 @@ def _without(name: str) -> str:
     if name.endswith(".socket"):
         return "nobody can start a container or register."
     if name == "lxc-gpu-idleness.timer":
-        return "nobody is told of a container that stands idle."
+        return "nobody is told that their container stands idle."
     if name == "lxc-gpu-announced.timer":
         return "no container is shut down for an announcement, or comes back after it."
     if name == "lxc-gpu-reservations.timer":
-        return "nobody is told of a program on a GPU that somebody else reserved."
+        return "nobody is told that their program is on a GPU that somebody else reserved."
     if name == "lxc-gpu-snapshots.timer":
-        return "no snapshot is taken by itself (`snapshots: every`)."
+        return "no snapshot is taken automatically (`snapshots: every`)."
     if name.endswith(".timer"):
-        return "without a nudge no round comes."
+        return "no round runs unless the web page asks for one."
     if name == FASTER:
         return "all requests work, and take a tenth of a second more."
     if name == "lxc-gpu-watch.service":
@@ -102,7 +103,7 @@ def _without(name: str) -> str:
 
 
 def containers(server: CheckedServer) -> Iterator[Finding]:
-    """Containers whose unit failed, and those that are down for an announcement."""
+    """Whether containers failed, or are down for an announcement."""
     closed = server.view and server.view.closed_by(time.time())
     if closed:
         yield units_area.note(
@@ -123,15 +124,18 @@ def containers(server: CheckedServer) -> Iterator[Finding]:
 
 
 def last_round(_: CheckedServer) -> Iterator[Finding]:
-    """When a round last ended, and what it came to."""
+    """When the last round ended, and with what result."""
     held = suspension()
     yield from round_findings(read_status(), time.time(), held.words() if held else "")
 
 
 def round_findings(report: Report | None, now: float, held: str = "") -> Iterator[Finding]:
-    """What the last report means, and why the server is held still, if it is. Pure."""
+    """What the last round's report means. Pure.
+
+    `held`: why the server is suspended, if it is.
+    """
     if held:
-        yield round_area.note(f"Suspended, nothing is changed: {held}", "lxc-gpu resume")
+        yield round_area.note(f"Suspended, so rounds change nothing: {held}", "lxc-gpu resume")
     if report is None:
         yield round_area.wrong("No round has ended on this server yet.", "lxc-gpu reconcile")
         return
@@ -164,12 +168,12 @@ def round_findings(report: Report | None, now: float, held: str = "") -> Iterato
         yield round_area.note(
             f"Changed by hand {duration(max(0, now - last.when))} ago, put back since: "
             f"{last.words}",
-            "lxc-gpu status lists what drifted; somebody or something works against lxc-gpu.",
+            "`lxc-gpu status` lists what drifted: somebody or some program works against lxc-gpu.",
         )
 
 
 def last_look(server: CheckedServer) -> Iterator[Finding]:
-    """When somebody last looked which containers stand idle, where the state wants to know."""
+    """Whether idle containers are looked for, where the state has a policy for them."""
     if server.view is not None and server.view.idle_days is not None:
         record = read_record()
         yield look_finding(record, boot_id(), boot_clock())
@@ -183,14 +187,14 @@ def last_look(server: CheckedServer) -> Iterator[Finding]:
 def unseen_connections(error: OSError) -> Finding:
     """What it means that the kernel lists no connections. Pure."""
     return units_area.wrong(
-        f"The kernel doesn't say who is connected to containers ({error.strerror or error}): "
-        "so none counts as idle, and none is named or stopped.",
+        f"The kernel doesn't list connections to containers ({error.strerror or error}): so "
+        "none counts as idle, and none is named or stopped.",
         "modprobe nf_conntrack_netlink; a kernel of your own needs CONFIG_NF_CT_NETLINK.",
     )
 
 
 def untold(view: View, record: IdleRecord) -> Iterator[Finding]:
-    """Containers that would be stopped, but that no mail of it was accepted. Pure."""
+    """The finding for idle containers that run on because no mail about it was accepted. Pure."""
     stop = view.idle_stop_days
     late = [
         user
@@ -205,9 +209,12 @@ def untold(view: View, record: IdleRecord) -> Iterator[Finding]:
         yield units_area.wrong(
             f"Nobody has used the container of {late[0]}"
             + (f", and {len(late) - 1} others," if late[1:] else "")
-            + f" for {stop} days. It is not stopped, for no mail that told its user was accepted.",
-            "Mail is set up in /etc/lxc-gpu/web.toml on the web machine; "
-            "`lxc-gpu doctor` there says how it goes. Without mail nothing is stopped.",
+            + (
+                f" for {stop} days. It is not stopped, because no mail to its user about that "
+                "was accepted."
+            ),
+            "Set mail up in /etc/lxc-gpu/web.toml on the web machine; `lxc-gpu doctor` there "
+            "checks it. Without mail nothing is stopped.",
         )
 
 
@@ -217,16 +224,16 @@ def look_finding(record: IdleRecord, boot: str, now: float) -> Finding:
     if ago > LOOK_OVERDUE:
         since = " (so long ago was the boot)" if record.boot != boot else ""
         return units_area.wrong(
-            f"For {duration(ago)}{since} nothing has looked which containers stand idle.",
+            f"Nothing has looked for idle containers for {duration(ago)}{since}.",
             "systemctl status lxc-gpu-idleness.timer lxc-gpu-idleness.service",
         )
     if record.boot != boot:
-        return units_area.ok("which containers stand idle is looked at soon after the boot")
-    return units_area.ok(f"which containers stand idle was looked at {duration(ago)} ago")
+        return units_area.ok("the first look for idle containers comes soon after the boot")
+    return units_area.ok(f"the last look for idle containers was {duration(ago)} ago")
 
 
 def book_of_reservations(_: CheckedServer) -> Iterator[Finding]:
-    """Whether what people reserved can be read."""
+    """Whether the book of reservations can be read."""
     try:
         count = len(reservations.read().ahead(time.time()))
     except LxcGpuError as error:
@@ -236,7 +243,7 @@ def book_of_reservations(_: CheckedServer) -> Iterator[Finding]:
 
 
 def duration(seconds: float) -> str:
-    """A length of time for people."""
+    """A length of time in words."""
     for size, name in ((86400, "days"), (3600, "hours"), (60, "minutes")):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {name}"
@@ -244,7 +251,7 @@ def duration(seconds: float) -> str:
 
 
 def differs(server: CheckedServer) -> Iterator[Finding]:
-    """Whether the server is as its revision wants it: what `lxc-gpu plan` would say."""
+    """Whether the server is as its revision says: what `lxc-gpu plan` would show."""
     from reconciler.plan import plan
     from reconciler.rounds.order import KINDS
 
@@ -261,7 +268,7 @@ def differs(server: CheckedServer) -> Iterator[Finding]:
 
 
 def state_repository(server: CheckedServer) -> Iterator[Finding]:
-    """Whether this server's key reads the state repository, on the machine whose key is pinned."""
+    """Whether this server can read the state repository, from the machine whose key is pinned."""
     env = {"GIT_SSH_COMMAND": f"{ssh_command()} -o ConnectTimeout=5", "GIT_TERMINAL_PROMPT": "0"}
     words = ["git", "ls-remote", server.config.state_url, "refs/heads/main"]
     done = command.run(words, env=env, check=False, timeout=15)
@@ -272,7 +279,7 @@ def state_repository(server: CheckedServer) -> Iterator[Finding]:
     newest = (done.stdout.split() or [""])[0]
     if server.view is not None and newest != server.view.revision:
         yield state_area.note(
-            f"Revision {newest[:10]} waits to be taken over (here: {server.view.revision[:10]}).",
+            f"There is a newer revision, {newest[:10]} (here: {server.view.revision[:10]}).",
             "lxc-gpu reconcile takes it now, or says why not.",
         )
     else:
@@ -280,7 +287,7 @@ def state_repository(server: CheckedServer) -> Iterator[Finding]:
 
 
 def why_unreachable(said: str, gate: str, name: str) -> tuple[str, str]:
-    """What git's and ssh's words mean, and what to do. Pure."""
+    """What an error of git or ssh means, and what to do. Pure."""
     machine = gate.rsplit("@", 1)[-1]
     if "Host key verification failed" in said or "HOST IDENTIFICATION HAS CHANGED" in said:
         return (
@@ -290,23 +297,23 @@ def why_unreachable(said: str, gate: str, name: str) -> tuple[str, str]:
         )
     if "Permission denied" in said:
         return (
-            f"{machine} doesn't let this server's key in.",
+            f"{machine} refuses this server's key.",
             f"servers/{name}.yaml needs `state_key:` from {places.STATE_KEY}.pub; "
             f"on {machine}: lxc-gpu doctor",
         )
     if "Could not resolve" in said:
-        return f"The name {machine} leads nowhere from here.", f"getent hosts {machine}"
+        return f"The name {machine} has no address here.", f"getent hosts {machine}"
     if any(w in said for w in ("timed out", "refused", "No route", "unreachable")):
         return (
-            f"{machine} can't be reached: nothing new comes, what is here goes on.",
+            f"{machine} can't be reached: no changes arrive, but everything here goes on.",
             f"Is it up, and is its ssh port open from here? ssh -v {gate}",
         )
-    last = (said.strip().splitlines() or ["no words"])[-1]
+    last = (said.strip().splitlines() or ["no message"])[-1]
     return f"The state repository can't be read: {last}", f"ssh -v {gate}; journalctl there"
 
 
 def newest_commit(server: CheckedServer) -> Iterator[Finding]:
-    """Whether the newest commit's time has come yet, by this server's clock."""
+    """Whether the newest commit is dated in the future, by this server's clock."""
     if server.view is None or not places.STATE_CLONE.exists():
         return
     shown = output("git", "-C", places.STATE_CLONE, "log", "-1", "--format=%ct",
@@ -320,7 +327,7 @@ def newest_commit(server: CheckedServer) -> Iterator[Finding]:
 
 
 def login_shell(_: CheckedServer) -> Iterator[Finding]:
-    """Whether the manage accounts' login shell runs, as an account that may nothing."""
+    """Whether the manage accounts' login shell runs, as an account without any rights."""
     done = as_nobody(places.LOGIN_SHELL, "-c", "help")
     area = Area("shells")
     if done.ok and "start" in done.stdout:

@@ -1,4 +1,4 @@
-"""Disks, the template, and who may read and write our files."""
+"""Checks of disks, of the template, and of the owners and modes of our files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ WRITABLE = 0o022
 
 
 def space(server: CheckedServer) -> Iterator[Finding]:
-    """Room on the disks that we write to."""
+    """Whether there is room on the disks that we write to."""
     folders = [Path("/"), places.KEPT]
     if server.view is not None:
         folders += [Path(server.view.containers), Path(server.view.snapshots)]
@@ -38,7 +38,7 @@ def space(server: CheckedServer) -> Iterator[Finding]:
 
 
 def space_of_iam(_: object) -> Iterator[Finding]:
-    """The same on the IAM machine."""
+    """Whether there is room on the IAM machine's disks."""
     yield from _space([Path("/"), places.KEPT])
 
 
@@ -62,7 +62,7 @@ def room(folder: str, free: int, total: int, inodes: int, all_inodes: int) -> Fi
         return disk_area.wrong(f"{folder}: no inodes left, nothing new can be made.",
                                f"du --inodes -xd2 {folder} | sort -n | tail")  # fmt: skip
     if free < min(GIB, total / 50):
-        return disk_area.wrong(f"{words}: rounds and containers fail soon.", hint)
+        return disk_area.wrong(f"{words}: rounds and containers will fail soon.", hint)
     if free < min(20 * GIB, total / 20):
         return disk_area.note(f"{words}.", hint)
     return disk_area.ok(words)
@@ -104,7 +104,9 @@ def snapshots_folder(server: CheckedServer) -> Iterator[Finding]:
     if folder == OURS and not folder.exists():
         yield disk_area.ok(f"{folder} will be made with the first snapshot")
     elif as_nobody("test", "-x", folder).ok:
-        yield disk_area.ok(f"{folder} takes {server.view.snapshots_kept} snapshots of each user")
+        yield disk_area.ok(
+            f"{folder} holds up to {server.view.snapshots_kept} snapshots of each user"
+        )
     else:
         yield disk_area.wrong(
             f"{folder} is not there, or lets no user in: nobody can take or find a snapshot.",
@@ -146,7 +148,7 @@ def _means(option: str) -> str:
 
 
 def template(server: CheckedServer) -> Iterator[Finding]:
-    """Whether the system that new containers begin as is there."""
+    """Whether the template for new containers is there."""
     if server.view is None:
         return
     path = places.TEMPLATES / f"{server.view.template}.tar.zst"
@@ -159,14 +161,14 @@ def template(server: CheckedServer) -> Iterator[Finding]:
         yield template_area.wrong(f"{path} is missing: nobody can register here.", hint)
         return
     if begin != ZSTD or status.st_size < 1 << 20:
-        yield template_area.wrong(f"{path} is no archive: nobody can register here.", hint)
+        yield template_area.wrong(f"{path} is not a zstd archive: nobody can register here.", hint)
     else:
         age = duration(max(0, time.time() - status.st_mtime))
         yield template_area.ok(f"{path.name}: {status.st_size / 2**20:.0f} MiB, made {age} ago")
 
 
 def spares(server: CheckedServer) -> Iterator[Finding]:
-    """Whether who registers gets a system at once."""
+    """Whether a system is ready for the next registration."""
     if server.view is None:
         return
     if not server.view.spares:
@@ -189,7 +191,7 @@ def spares(server: CheckedServer) -> Iterator[Finding]:
 
 
 def readiness_finding(one: Readiness) -> Finding:
-    """What it means that none is ready. Pure."""
+    """The finding for one template: whether a system is ready, or why not. Pure."""
     if one.ready:
         return template_area.ok(f"a system from {one.template} is ready for the next")
     if one.why_not:
@@ -204,7 +206,7 @@ def readiness_finding(one: Readiness) -> Finding:
 
 
 def permissions(_: CheckedServer) -> Iterator[Finding]:
-    """Owners and modes of what must be root's, and of what nobody else may read."""
+    """Whether our files belong to root, and nobody else may write, or read, them."""
     private = [places.STATE_KEY.parent, places.STATE_KEY, places.HOST_KEYS]
     private += [p for p in sorted(places.HOST_KEYS.glob("*")) if p.is_file()]
     executables = places.EXECUTABLES.resolve()

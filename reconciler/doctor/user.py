@@ -23,20 +23,20 @@ from state.view import Resident, View
 from state.wire.findings import Area, Finding, Level
 
 MOST_SAID = 5
-NOT_SAVED = "A key that isn't saved, most likely: compare with the keys above."
+NOT_SAVED = "Most likely a key that isn't saved: compare with the keys above."
 _WHY = {
     "not allowed because": "sshd refused the account itself at that moment, whatever the key.",
     "Too many authentication failures": "Their ssh offered other keys first: the comments in "
     "their ~/.ssh/lxc-gpu.config say what to add (IdentitiesOnly).",
 }
-"""What a line of sshd's means; any other one: NOT_SAVED."""
+"""What phrases in sshd's log mean. A line without one of them: NOT_SAVED."""
 state_area, account_area, keys_area = Area("state"), Area("account"), Area("keys")
 container_area, ssh_area, journal_area = Area("container"), Area("ssh"), Area("journal")
 
 
 @dataclass(frozen=True)
 class CheckedUser:
-    """Whom it is about, and where."""
+    """The user to check, on this server."""
 
     server: CheckedServer
     view: View
@@ -59,7 +59,7 @@ def known(person: CheckedUser) -> Iterator[Finding]:
     keys = person.view.registrants.get(person.name)
     if keys is None:
         yield state_area.wrong(
-            f"{person.name} is no user of the fleet (at revision {person.view.revision[:10]}).",
+            f"{person.name} is not a user of the fleet (at revision {person.view.revision[:10]}).",
             "They save a key on the web page first. A login isn't always the name: "
             "`lxc-gpu doctor --login LOGIN` on the IAM machine says which name they get.",
         )
@@ -104,7 +104,7 @@ def let_in(person: CheckedUser) -> Iterator[Finding]:
 
 
 def as_wanted(person: CheckedUser) -> Iterator[Finding]:
-    """What of this person's a round would change."""
+    """What a round would change for this user."""
     from reconciler.plan import plan
     from reconciler.rounds.order import KINDS
 
@@ -139,17 +139,17 @@ def container(person: CheckedUser) -> Iterator[Finding]:
             f"They type: ssh {person.view.server}-manage",
         )
     else:
-        yield container_area.ok(f"runs since {power.since}")
+        yield container_area.ok(f"running since {power.since}")
         lost = cut_off(ports(), person.name, person.resident.uid)
         yield sshd_answers(person.resident.address) if lost is None else lost
         yield from way_in(person, person.resident)
 
 
 def way_in(person: CheckedUser, resident: Resident) -> Iterator[Finding]:
-    """What of a login comes after sshd's banner: the keys' way, and the user's shell."""
+    """Whether a login can succeed: the way to the keys, and the user's shell."""
     here = person.view.server
     for step in unmended(person.view, person.name, resident):
-        yield container_area.wrong(f"{step} keeps its sshd from the keys.",
+        yield container_area.wrong(f"{step} keeps the container's sshd from reading the keys.",
                                    f"They type `ssh {here}-manage`, which mends it.")  # fmt: skip
     for why in login.why_not(person.name):
         yield container_area.wrong(f"A login fails. {why}",
@@ -163,13 +163,13 @@ def sshd_answers(address: str) -> Finding:
             banner = connection.recv(100)
     except OSError as error:
         return container_area.wrong(
-            f"It runs, but nothing answers at {address}:22 ({error}).",
+            f"The container runs, but nothing answers at {address}:22 ({error}).",
             "Its own sshd or network is broken: they type `ssh SERVER-manage restart`.",
         )
     text = banner.decode("ascii", "replace").strip()
     if banner.startswith(b"SSH-"):
         return container_area.ok(f"its sshd answers at {address}:22 ({text})")
-    return container_area.wrong(f"What answers at {address}:22 is no sshd: {text[:60]!r}.")
+    return container_area.wrong(f"What answers at {address}:22 is not sshd: {text[:60]!r}.")
 
 
 def mapping(person: CheckedUser) -> Iterator[Finding]:
@@ -186,10 +186,10 @@ def mapping(person: CheckedUser) -> Iterator[Finding]:
 
 
 def logins(person: CheckedUser) -> Iterator[Finding]:
-    """What sshd said of this person lately: the keys that were refused, above all."""
+    """What sshd logged about this user lately, above all which keys it refused."""
     said = _newest(400, "-o", "short-iso", "-t", "sshd", "-t", "sshd-session")
     refuses = any(finding.level is Level.WRONG for finding in let_in(person))
-    why = "sshd lets them in with no key: see above." if refuses else ""
+    why = "sshd refuses them whatever key they have: see above." if refuses else ""
     yield from login_findings("\n".join(said), person.account, why)
 
 
@@ -217,7 +217,7 @@ def _short(line: str) -> str:
 
 
 def errors(person: CheckedUser) -> Iterator[Finding]:
-    """What our own programs and the container's unit complained of in the last day."""
+    """What our programs and the container's unit reported as failed in the last day."""
     if person.name not in person.view.registrants:
         return
     unit = places.container_unit(person.name)
@@ -230,14 +230,14 @@ def errors(person: CheckedUser) -> Iterator[Finding]:
     for line in lines[-MOST_SAID:]:
         yield journal_area.note(line.strip()[:200])
     if not lines:
-        yield journal_area.ok("no errors of theirs in the last day")
+        yield journal_area.ok("no errors in the last day")
     else:
         today = time.strftime("%Y-%m-%d")
         yield journal_area.ok(f"more: journalctl --since {today} -t lxc-gpu -u {unit}")
 
 
 def _newest(most: int, *words: str) -> list[str]:
-    """The last so many lines that the journal has of the last day, the newest last.
+    """The newest `most` lines of the last day in the journal, the newest last.
 
     With `--since`, journalctl counts from the first line on unless the order is reversed.
     """

@@ -1,1 +1,1 @@
-"""The load of this server, read every few seconds: processes, GPUs, disks, and whose they are."""
+"""The load of this server, read every few seconds: processes, GPUs, disks, and their users."""

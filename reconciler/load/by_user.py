@@ -1,7 +1,7 @@
-"""What each person's programs use, from one look at all processes to the next. Pure.
+"""Adds up what each user's programs used between two looks at all processes. Pure.
 
-Programs that came and went in between are counted, too: the kernel adds what they used to their
-parent, when it asks for them (`reaped`, proc(5)).
+Programs that began and ended in between are counted, too: the kernel adds their CPU time to their
+parent's when it waits for them (`reaped`, proc(5)).
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class _Sum:
 def uses(
     before: Looked, now: Looked, seconds: float, busy: float, name_of: Callable[[int], str]
 ) -> tuple[UserLoad, ...]:
-    """What everybody uses, the busiest first.
+    """What each user's programs use, the busiest user first.
 
-    `seconds` are between the two looks, `busy` the seconds of CPU time that the whole machine used
-    meanwhile: what short-lived programs are said to have used is never more than what is left of
-    that.
+    `seconds`: the time between the two looks. `busy`: the seconds of CPU time that the whole
+    machine used meanwhile. Short-lived programs together are never counted with more than what the
+    others leave of that.
     """
     sums = dict[str, _Sum]()
     for pid, seen in now.items():
@@ -74,9 +74,9 @@ def _of(sums: dict[str, _Sum], name: str) -> _Sum:
 def _take_what_was_counted(
     sums: dict[str, _Sum], before: Looked, now: Looked, name_of: Callable[[int], str]
 ) -> None:
-    """What ended programs had used by the last look was counted then, and is now `reaped`.
+    """Subtract from `reaped` what ended programs had used by the last look: it was counted then.
 
-    By whoever was left of their parents: su and sudo make those another user's.
+    It is subtracted from the nearest ancestor that is left, which may be another user's (su, sudo).
     """
     for pid, heir in _heirs(before, now).items():
         if heir in before:
@@ -85,15 +85,17 @@ def _take_what_was_counted(
 
 
 def _heirs(before: Looked, now: Looked) -> Mapping[int, int]:
-    """For each program that has ended, the nearest above it that has not, or that nobody knows.
+    """For each program that has ended, its nearest ancestor that runs or is unknown.
 
-    Each is passed once: chains of thousands may end together.
+    Each program is visited once, since chains of thousands may end together.
     """
     heirs = dict[int, int]()
     for pid in before:
         passed, above = list[int](), pid
         while above in before and above not in heirs and not _still(above, before[above], now):
-            heirs[above] = 0  # who is their own ancestor, by pids that were given again, has none
+            heirs[above] = (
+                0  # pids are reused: a program that seems to be its own ancestor has none
+            )
             passed.append(above)
             above = before[above].parent
         heir = heirs.get(above, above)

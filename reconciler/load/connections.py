@@ -1,8 +1,8 @@
-"""The users whose containers have an open connection through a mapped port, even a quiet one.
+"""Finds the users whose containers have an open connection through a mapped port, even a quiet one.
 
-Two lists of the kernel's, because each lacks something. That of the server's connections forgets
-those over which nothing came for five days (nf_conntrack_tcp_timeout_established); that of a
-container's sockets lacks what goes on to a container inside.
+Two lists of the kernel are read, because each lacks something. The list of tracked connections
+forgets those that were silent for five days (nf_conntrack_tcp_timeout_established). The list of a
+container's sockets lacks connections that are passed on to a container inside.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from state.view import View
 
 SSH = 22
 LONGEST = 4 << 20
-"""Bytes of a container's list that are read: 25,000 sockets. Who has more is connected."""
+"""Bytes that are read of a container's list: 25,000 sockets. A container with more counts as
+connected."""
 _ESTABLISHED = "01"
 _LOOPBACK = ("0100007F", "00000000000000000000000001000000", "0000000000000000FFFF00000100007F")
 
 
 def connected(view: View, users: Collection[str]) -> Mapping[str, bool | None]:
-    """Whether somebody is connected to each of these containers, which run; None: not known."""
+    """For each of these running containers, whether somebody is connected; None: not known."""
     addresses = {user: view.residents[user].address for user in users}
     try:
         through = conntrack.connected_to(addresses.values())
@@ -41,20 +42,20 @@ def connected(view: View, users: Collection[str]) -> Mapping[str, bool | None]:
 
 
 def _inside(pid: int, ports: Collection[int]) -> bool | None:
-    """Whether a container's own sockets say so; None if they can't be read."""
+    """Whether a container's sockets show a connection; None if they can't be read."""
     try:
         for name in ("tcp", "tcp6"):
             with suppress(FileNotFoundError), Path(f"/proc/{pid}/net/{name}").open("rb") as stream:
                 raw = stream.read(LONGEST)
                 if len(raw) == LONGEST or any(map(ports.__contains__, connected_ports(raw))):
                     return True
-    except OSError:  # it ends just now
+    except OSError:  # the container ends just now
         return None
     return False
 
 
 def connected_ports(raw: bytes) -> Iterator[int]:
-    """The ports at which others are connected, of /proc/net/tcp (proc_net_tcp.rst). Pure."""
+    """The local ports with open connections, by /proc/net/tcp (proc_net_tcp.rst). Pure."""
     for line in raw.decode("ascii", "replace").splitlines()[1:]:
         fields = line.split()
         if len(fields) < 4 or fields[3] != _ESTABLISHED:

@@ -1,7 +1,7 @@
-"""The file systems of disks and NAS, each once, and how full they are.
+"""Says how full the file systems of disks and NAS are, each once.
 
-statvfs(2) of a NAS that is gone may hang for ever, so it is asked aside, one mount after the
-other. What isn't there in time is left out, and asked again after a pause: no other waits for it.
+statvfs(2) of a NAS that is gone may hang for ever, so a child asks, one mount after the other. A
+mount that doesn't answer in time is left out and asked again after a pause. No other waits for it.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ EACH = 30.0
 PATIENCE = 10.0
 MOST = 100
 MOST_LEFT = 4
-"""Children that may hang, each by a mount of its own."""
+"""How many children may hang at once, each because of one mount."""
 OURS = ("/run", "/var/lib/lxc-gpu", "/var/lib/docker", "/var/lib/containers", "/snap", "/dev")
-"""Below these nothing is listed, but the lxc-gpu containers' own disk, if it is mounted there."""
+"""Nothing below these folders is listed, except the disk of lxc-gpu's containers if it is mounted
+there."""
 _DISKS = frozenset(
     ("bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "jfs", "ntfs3", "reiserfs", "xfs", "zfs")
 )
@@ -35,23 +36,23 @@ _NAS = frozenset(
         *("fuse.mergerfs", "fuse.mfs", "fuse.quobyte", "fuse.sshfs"),
     )
 )
-"""By the kernel's names; what isn't here is memory, a view of something else, or an image."""
+"""Types by the kernel's names. All others are memory, views of something else, or images."""
 
 
 @dataclass(frozen=True)
 class MountPoint:
-    """One line of mountinfo."""
+    """One line of /proc/self/mountinfo."""
 
     key: str
     """Equal for two mounts of the same file system."""
     root: str
-    """The folder of it that is seen."""
+    """The folder of the file system that is mounted."""
     path: str
     remote: bool
 
 
 def mounts(mountinfo: str) -> tuple[MountPoint, ...]:
-    """Those to ask, each file system once, disks first. Pure."""
+    """The mounts to ask, one of each file system, disks first. Pure."""
     best = dict[str, MountPoint]()
     for mount in _parsed(mountinfo.splitlines()):
         known = best.get(mount.key)
@@ -61,7 +62,8 @@ def mounts(mountinfo: str) -> tuple[MountPoint, ...]:
 
 
 def _rank(mount: MountPoint) -> tuple[bool, int, str]:
-    """A mount of the whole before one of a part (a bind mount), then the shortest path."""
+    """Sorts a mount of the whole file system before one of a part (a bind mount), then by path
+    length."""
     return mount.root != "/", len(mount.path), mount.path
 
 
@@ -75,7 +77,10 @@ def _parsed(lines: Iterable[str]) -> Iterator[MountPoint]:
         if len(path) > 128 or not path.isprintable() or _is_ours(path):
             continue
         key = words[2]
-        if kind in ("btrfs", "zfs"):  # each subvolume, each dataset has a device of its own
+        if kind in (
+            "btrfs",
+            "zfs",
+        ):  # each subvolume (btrfs) and dataset (zfs) has a device of its own
             key = f"{kind} {after[1].partition('/')[0] if kind == 'zfs' else after[1]}"
         yield MountPoint(key, root, path, kind in _NAS)
 
@@ -98,7 +103,7 @@ class _Asked:
 
 @dataclass
 class FileSystems:
-    """How full they are, asked a little at each step."""
+    """How full the file systems are; a few are asked at each step."""
 
     mountinfo: Path = MOUNTINFO
     _aside: Aside = field(
@@ -111,7 +116,7 @@ class FileSystems:
     _listed: float = float("-inf")
 
     def step(self, seconds: float) -> tuple[FileSystem, ...]:
-        """Ask those that are due, for `seconds` at most; all that answered lately."""
+        """Ask the mounts that are due, for `seconds` at most; return all that answered lately."""
         until = time.monotonic() + seconds
         self._list()
         while self._next() and self._collected(until - time.monotonic()):
@@ -123,7 +128,7 @@ class FileSystems:
         )
 
     def close(self) -> None:
-        """Nothing will be asked any more."""
+        """End the child that asks."""
         self._aside.let_go()
 
     def _list(self) -> None:
@@ -134,7 +139,7 @@ class FileSystems:
         self._asked = {mount: self._asked.get(mount) or _Asked() for mount in there}
 
     def _next(self) -> bool:
-        """Whether an answer is to come: the next one that is due was asked."""
+        """Ask the next mount that is due. Whether an answer is to come."""
         if self._asking is not None:
             return True
         now = time.monotonic()
@@ -176,9 +181,9 @@ class FileSystems:
 
 
 def _room(path: str) -> list[int]:
-    """Bytes in all, and those that who isn't root may take; nothing if it isn't for our eyes.
+    """Bytes in all, and bytes that others than root can take; empty if we may not ask.
 
-    A NAS may say anything (some have 2^63), and a load with a number out of range is no load.
+    Both are cut to what a load can hold: a NAS may say anything (some say 2^63).
     """
     try:
         found = os.statvfs(path)

@@ -1,9 +1,9 @@
-"""The GPUs, from a child that keeps NVML open.
+"""Asks about the GPUs by a child that keeps NVML open.
 
-Opening NVML is dear, and where no program has a GPU open (persistence mode off), it wakes every GPU
-up. Whatever goes wrong ends that child: another one begins afresh, with the driver that is there
-by then. While the server is suspended it is let go, because who has NVML open keeps the kernel
-module from being exchanged.
+Opening NVML takes long. It wakes every GPU up where no program has one open (persistence mode off).
+Any failure ends the child; a new one starts afresh, with the driver that is there by then. While
+the server is suspended there is no child, because an open NVML keeps the kernel module from being
+unloaded.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from state.wire.server_load import (
 )
 
 FIRST_PATIENCE = 30.0
-"""Seconds: opening NVML wakes GPUs one after the other."""
+"""Seconds that the first answer may take: opening NVML wakes GPUs one after the other."""
 KEPT = 15.0
-"""Seconds for which the last reading is good while the next one is to come."""
+"""Seconds for which the last reading is shown while the next one is awaited."""
 RENEWED = 30.0
-"""Seconds after which NVML is opened again while a GPU is lost: that finds one that was reset."""
+"""Seconds after which NVML is opened again while a GPU is lost, to find one that was reset."""
 PAUSES = (10.0, 20.0, 30.0, 60.0, 300.0)
 MODULE = Path("/sys/module/nvidia")
 SUSPENDED = GpuProblem(nvml.SUSPENDED.code, nvml.SUSPENDED.message)
@@ -46,7 +46,7 @@ WAKING = GpuProblem("gpu-waking", "NVIDIA's driver was asked and has not answere
 
 @dataclass(frozen=True)
 class GpuView:
-    """What is to be said of GPUs at one moment."""
+    """What is known of the driver and the GPUs at one moment."""
 
     driver: DriverVersions
     gpus: tuple[Gpu, ...] = ()
@@ -59,9 +59,9 @@ class _Driver:
 
     versions: DriverVersions
     nodes: bool
-    """Its device files are there, whatever /proc shows."""
+    """Whether its device files are there, whatever /proc shows."""
     module: int | None
-    """Another number whenever the module was loaded again."""
+    """A number that changes whenever the module is loaded again."""
 
     @property
     def present(self) -> bool:
@@ -69,7 +69,7 @@ class _Driver:
 
 
 class GpuSampler:
-    """Asks again and again; what hangs, ends or comes costs nothing but what it says itself."""
+    """Asks about the GPUs again and again. A driver that hangs holds nothing else up."""
 
     def __init__(self, patience: float = nvml.PATIENCE, first: float = FIRST_PATIENCE) -> None:
         self._patience = patience
@@ -80,7 +80,7 @@ class GpuSampler:
         self._problem: GpuProblem | None = None
 
     def ask(self) -> None:
-        """Begin: `view` collects. In between, other things can be looked at."""
+        """Begin to ask; `view` collects the answer. Other work can be done in between."""
         driver = _there()
         if driver != self._driver:
             self._forget()
@@ -103,7 +103,7 @@ class GpuSampler:
             self._failed(nvml.failure(error, self._patience))
 
     def view(self, seconds: float) -> GpuView:
-        """What is known, after `seconds` of waiting at most."""
+        """What is known after waiting for `seconds` at most."""
         if self._driver is None or not self._driver.present:
             return GpuView(DriverVersions())
         self._collect(seconds)
@@ -114,7 +114,7 @@ class GpuSampler:
         return GpuView(DriverVersions(loaded, said.installed), reading.gpus, self._problem)
 
     def close(self) -> None:
-        """Nothing will be asked any more."""
+        """End the child that asks."""
         self._aside.let_go()
 
     def _collect(self, seconds: float) -> None:
@@ -152,13 +152,13 @@ def _there() -> _Driver:
 
 
 def _prepare() -> None:
-    """Have pynvml here, too: children that are forked later don't load it again."""
+    """Load pynvml here, so that children that are forked later need not."""
     with suppress(ImportError):
         import pynvml  # noqa: F401
 
 
 def loads(gpus: Sequence[Gpu], owner: Callable[[int], str]) -> tuple[GpuLoad, ...]:
-    """The GPUs, with users in the place of processes; `owner` says whose a pid is. Pure."""
+    """The GPUs with their users in place of processes; `owner` gives the user of a pid. Pure."""
     return tuple(
         GpuLoad(
             index=gpu.index,
@@ -181,7 +181,7 @@ def loads(gpus: Sequence[Gpu], owner: Callable[[int], str]) -> tuple[GpuLoad, ..
 
 
 def _users(processes: Sequence[GpuProcess], owner: Callable[[int], str]) -> tuple[GpuUser, ...]:
-    """Who holds memory, the most first; None where the driver says of none of theirs how much."""
+    """The users that hold memory, the most first; None: the driver doesn't say how much."""
     held = dict[str, int | None]()
     for each in processes:
         user = owner(each.pid)
@@ -192,7 +192,7 @@ def _users(processes: Sequence[GpuProcess], owner: Callable[[int], str]) -> tupl
 
 
 def _up_to(most: float, value: float | None) -> float | None:
-    """What the driver says, as far as it can be true."""
+    """The driver's value, or None if it can't be true."""
     return None if value is None or not -100 <= value <= most else float(value)
 
 
@@ -201,7 +201,7 @@ def _problem(error: LxcGpuError) -> GpuProblem:
 
 
 def uid_of(pid: int) -> int | None:
-    """The owner of one that no look has seen yet; None: it has ended."""
+    """The owner of a process that no look has seen yet; None: it has ended."""
     try:
         return os.stat(f"/proc/{pid}").st_uid  # noqa: PTH116
     except OSError:

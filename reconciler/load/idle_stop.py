@@ -1,7 +1,8 @@
-"""The second step: a container that nobody uses is stopped, once its user was told twice.
+"""Decides when an unused container is stopped: after its user was told twice by mail.
 
-Everything is measured in time without use, as `reconciler.load.idleness` adds it up. So no wall
-clock has a say, nor has how long a mail server was down. Without accepted mail nothing is stopped.
+Everything is measured in time without use, as `reconciler.load.idleness` adds it up, so neither a
+wrong wall clock nor a mail server that is down shortens it. Without accepted mail nothing is
+stopped.
 """
 
 from __future__ import annotations
@@ -24,29 +25,29 @@ if TYPE_CHECKING:
     from state.wire.server_load import IdleContainer
 
 LEAD = 3 * DAY
-"""So long before a container is to be stopped its user is told first."""
+"""How long before the stop its user is told first, in seconds."""
 BETWEEN = DAY
-"""At least so long passes, without use, from one accepted word to the next, and to the stop."""
+"""The least time without use from one accepted mail to the next, and to the stop, in seconds."""
 TWICE = 2
 
 
 @dataclass(frozen=True)
 class IdleAction:
-    """What there is to do about one container."""
+    """What to do about one container."""
 
     name: bool = False
-    """Its user is to be told that it stands idle."""
+    """Whether to tell its user that it stands idle."""
     warn: int = 0
-    """... is to be told for the first or the second time that it will be stopped; 0: not now."""
+    """1 or 2: tell its user, for the first or second time, that it will be stopped; 0: don't."""
     left: float = 0.0
-    """Seconds until then, if nobody uses it."""
+    """Seconds until the stop, if nobody uses it."""
     stop: bool = False
     unsaid: bool = False
-    """No stop is near: what was said of one, by another policy, is taken back."""
+    """Whether to withdraw warnings of a stop: by the present policy none is near."""
 
 
 def step(unused: Unused, warn: int | None, stop: int | None, keep: str) -> IdleAction:
-    """What there is to do, by the days of the server's policy. Pure."""
+    """What to do about a container, by the days of the server's policy. Pure."""
     seconds, told = unused.seconds, unused.told
     if warn is None or seconds < warn * DAY:
         return IdleAction()
@@ -72,9 +73,9 @@ def is_due(view: View, user: str, unused: Unused) -> bool:
 def tell(
     view: View, before: IdleRecord, record: IdleRecord, now: float
 ) -> tuple[IdleRecord, list[str]]:
-    """Say what there is to say; the record with what was heard, and who is to be stopped.
+    """Tell users of their idle containers. Return the record with accepted mails, and whom to stop.
 
-    `now` is in seconds since the epoch, for people. LxcGpuError if notices can't be kept.
+    `now`: seconds since the epoch, for the text of mails. LxcGpuError if notices can't be kept.
     """
     for user, old in before.containers.items():
         new = record.containers.get(user)
@@ -119,7 +120,7 @@ def _withdraw_warnings(user: str, unused: Unused) -> None:
 
 @dataclass(frozen=True)
 class Stopped:
-    """That a container was stopped because nobody used it."""
+    """The note that a container was stopped because nobody used it."""
 
     at: float
     """Seconds since the epoch."""
@@ -128,13 +129,13 @@ class Stopped:
 
 
 def note_stopped(user: str, stopped: Stopped) -> None:
-    """Keep it for the next start, which says so."""
+    """Keep the note for the next start, which shows it."""
     places.STOPPED_IDLE.mkdir(mode=0o755, exist_ok=True)
     write_file(places.STOPPED_IDLE / user, json.dumps(vars(stopped)) + "\n")
 
 
 def stopped(user: str) -> Stopped | None:
-    """What is noted of the user's container; None if it wasn't stopped, or is up again."""
+    """The note about the user's container; None if it wasn't stopped, or has started again."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         fields: Mapping[str, float] = json.loads(read_text(places.STOPPED_IDLE / user) or "{}")
         return Stopped(float(fields["at"]), float(fields["unused"]))
@@ -142,7 +143,7 @@ def stopped(user: str) -> Stopped | None:
 
 
 def stopped_containers(view: View) -> tuple[IdleContainer, ...]:
-    """Those that were stopped and have not been started since, for the page."""
+    """The containers that were stopped and have not started since, for the web page."""
     from state.wire.server_load import IdleContainer  # third-party packages
 
     found = ((user, stopped(user)) for user in sorted(view.residents))
@@ -150,14 +151,15 @@ def stopped_containers(view: View) -> tuple[IdleContainer, ...]:
 
 
 def in_words(stopped: Stopped) -> str:
-    """Why the container is down, for its user."""
+    """Tells the user why the container was stopped."""
     days = int(stopped.unused // DAY)
     return (
-        f"Nobody had used your container for {days} day{'s' * (days != 1)}, so it was stopped on "
-        f"{moment_in_zone(stopped.at)}, as two mails had said. Its files are as they were."
+        f"Your container was stopped on {moment_in_zone(stopped.at)}, as two mails had "
+        f"announced, because nobody had used it for {days} day{'s' * (days != 1)}. Its files "
+        "are unchanged."
     )
 
 
 def forget_stopped(user: str) -> None:
-    """It starts."""
+    """Remove the note: the container starts."""
     (places.STOPPED_IDLE / user).unlink(missing_ok=True)

@@ -1,10 +1,9 @@
-"""Which containers run though nobody uses them. What is done for it: `reconciler.load.idle_stop`.
+"""Finds containers that run though nobody uses them. `reconciler.load.idle_stop` stops them.
 
-`reconciler.load.last_use` looks every ten minutes or so; here, what it sees adds up to how long
-nobody used what. Time is counted by a clock that nobody sets (CLOCK_BOOTTIME, clock_gettime(2)),
-so that a wrong clock makes nobody idle. What nobody looked at doesn't count either. A count begins
-anew with a start, unless the container came back by itself: neither is that a use, nor a reboot.
-Standard library only: `start` reads this.
+`reconciler.load.last_use` looks about every ten minutes. This module adds up for how long nobody
+used what. Time is counted by a clock that nobody sets (CLOCK_BOOTTIME, clock_gettime(2)), so a
+wrong clock makes no container idle. Time without looks doesn't count. A start by a person is a use;
+a reboot is not, nor a start by the server after one. Standard library only: `start` reads this.
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ if TYPE_CHECKING:
     from state.wire.server_load import IdleContainer
 
 BUSY = 0.05
-"""CPUs: 30 s of CPU time in ten minutes. A Debian that nobody uses took none that could be
-measured, its timers 0.2 s each; fetching the lists of packages takes seconds."""
+"""CPUs in use from which on a container is busy: 30 s of CPU time in ten minutes. An unused Debian
+took no measurable CPU time, its timers 0.2 s each; fetching the lists of packages takes seconds."""
 MEASURED = 300.0
-"""Seconds over which CPU time is measured at least: a moment's work is no use."""
+"""The least time over which CPU use is measured, in seconds: a moment's work is not a use."""
 LONGEST_GAP = 3600.0
-"""Seconds between two looks that count as idle at most."""
+"""How much of the time between two looks counts as idle at most, in seconds."""
 DAY = 86400.0
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 INVOCATIONS = Path("/run/systemd/units")
@@ -42,7 +41,7 @@ class Activity:
     """What one look sees of a container that runs."""
 
     start: str
-    """Which start of the container this is: systemd's invocation of its unit."""
+    """Identifies this start of the container: the invocation id of its unit in systemd."""
     gpu: bool | None
     """Whether a program of the user's is on a GPU; None if the driver doesn't say."""
     login: bool
@@ -50,16 +49,16 @@ class Activity:
     cpu: float
     """Seconds of CPU time that the container has used."""
     sessions: int = 0
-    """Another number whenever somebody logged in or out, however briefly."""
+    """A number that changes whenever somebody logs in or out, however briefly."""
     connected: bool | None = False
     """Whether somebody is connected through a mapped port; None: not known."""
     came_back: int | None = None
-    """The value of `sessions` right after the server started it; None: a person started it."""
+    """The value of `sessions` right after the server itself started it; None: a person did."""
 
 
 @dataclass(frozen=True)
 class Unused:
-    """For how many seconds nobody used what of a container."""
+    """For how many seconds nobody used the GPUs, logins, CPUs and connections of a container."""
 
     start: str
     gpu: float = 0.0
@@ -71,13 +70,13 @@ class Unused:
     sessions: int = 0
     connection: float = 0.0
     episode: str = ""
-    """Another one since each use."""
+    """Identifies the present time without use: each use begins another one."""
     told: tuple[float, ...] = ()
-    """The `seconds` at which it was seen that its user was told that it will be stopped."""
+    """The values of `seconds` when mails that it will be stopped had been accepted."""
 
     @property
     def seconds(self) -> float:
-        """How long nobody used any of it."""
+        """For how many seconds nobody used the container at all."""
         return min(self.gpu, self.login, self.cpu, self.connection)
 
 
@@ -86,9 +85,9 @@ class IdleRecord:
     """Every container that ran at the last look, or is to come back."""
 
     boot: str = ""
-    """Which boot of the server (random(4), boot_id)."""
+    """Identifies the boot of the server (random(4), boot_id)."""
     looked: float = 0.0
-    """When, in seconds since the boot."""
+    """When the look was, in seconds since the boot."""
     containers: Mapping[str, Unused] = field(default_factory=dict)
 
 
@@ -99,7 +98,10 @@ def judge(
     sights: Mapping[str, Activity],
     waiting: Collection[str] = (),
 ) -> IdleRecord:
-    """What is known after a look; those that are `waiting` ran, and will come back. Pure."""
+    """The record after a look. Pure.
+
+    `waiting`: users whose containers ran before a boot, and will come back.
+    """
     known = before
     if before.boot != boot:
         others = {u: replace(each, start="") for u, each in before.containers.items()}
@@ -126,7 +128,7 @@ def _judged(before: Unused | None, sight: Activity, now: float, passed: float) -
             measured=now,
             cpu_time=sight.cpu,
         )
-        passed = 0.0  # it was down
+        passed = 0.0  # the container was down meanwhile
     if before is None or before.start != sight.start:
         # a start is a use
         return Unused(sight.start, measured=now, cpu_time=sight.cpu, sessions=sight.sessions)
@@ -145,14 +147,14 @@ def _judged(before: Unused | None, sight: Activity, now: float, passed: float) -
 
 
 def _longer(before: float, used: bool | None, passed: float) -> float:
-    """For how long something is unused after `passed` more; what isn't known doesn't count."""
+    """The time without use after `passed` more seconds, which count only if the use is known."""
     if used is None:
         return before
     return 0.0 if used else before + passed
 
 
 def still_unused(unused: Unused, sight: Activity, now: float) -> bool:
-    """Whether a sight at this moment, by the boot's clock, shows no use since the look. Pure."""
+    """Whether the activity now shows no use since the look; `now`: seconds since the boot. Pure."""
     same = sight.start == unused.start and sight.sessions == unused.sessions
     passed = max(now - unused.measured, MEASURED)
     busy = sight.cpu - unused.cpu_time > BUSY * passed
@@ -160,14 +162,14 @@ def still_unused(unused: Unused, sight: Activity, now: float) -> bool:
 
 
 def unused_for(view: View, user: str) -> float | None:
-    """For how many seconds nobody used the container, where that is worth a word; else None."""
+    """For how many seconds nobody used the container, if it counts as idle; else None."""
     if view.idle_days is None:
         return None
     return _beyond(view.idle_days, read_record()).get(user)
 
 
 def idle_containers(view: View, now: float) -> tuple[IdleContainer, ...]:
-    """The containers to be named, the longest idle first; `now` is in seconds since the epoch."""
+    """The idle containers, the longest idle first; `now`: seconds since the epoch."""
     from state.wire.server_load import (
         IdleContainer,  # third-party packages: not on the way of `start`
     )
@@ -181,7 +183,7 @@ def idle_containers(view: View, now: float) -> tuple[IdleContainer, ...]:
 
 
 def _beyond(days: int, record: IdleRecord) -> dict[str, float]:
-    """Who is idle for so many days, and for how many seconds."""
+    """The users whose containers are idle for at least so many days, with the seconds."""
     if record.boot != boot_id():
         return {}
     passed = min(max(0.0, boot_clock() - record.looked), LONGEST_GAP)
@@ -193,7 +195,7 @@ def _beyond(days: int, record: IdleRecord) -> dict[str, float]:
 
 
 def present_start(user: str) -> str:
-    """Which start of the user's container is the present one; empty if it doesn't run."""
+    """Identifies the present start of the user's container; empty if it doesn't run."""
     link = INVOCATIONS / f"invocation:{places.container_unit(user)}"
     try:
         return str(link.readlink())
@@ -202,14 +204,14 @@ def present_start(user: str) -> str:
 
 
 def note_came_back(user: str, sessions: int) -> None:
-    """The present start of the user's container is nobody's use."""
+    """Note that the server itself started the user's container, so that this is not a use."""
     places.CAME_BACK.mkdir(mode=0o755, parents=True, exist_ok=True)
     noted = {"start": present_start(user), "sessions": sessions}
     write_file(places.CAME_BACK / user, json.dumps(noted) + "\n")
 
 
 def came_back(user: str, start: str) -> int | None:
-    """The value of `sessions` right after the server made this start; None: a person made it."""
+    """The value of `sessions` right after the server made this start; None: a person did."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         noted = json.loads(read_text(places.CAME_BACK / user) or "{}")
         return int(noted["sessions"]) if start and noted["start"] == start else None
@@ -217,24 +219,24 @@ def came_back(user: str, start: str) -> int | None:
 
 
 def boot_id() -> str:
-    """Which boot of the server this is."""
+    """Identifies the present boot of the server."""
     return BOOT_ID.read_text().strip()
 
 
 def boot_clock() -> float:
-    """Seconds since the boot, those of a suspended machine included."""
+    """Seconds since the boot, including time in which the machine slept."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def read_record() -> IdleRecord:
-    """What the last look left; nothing, if it can't be read or is no such record."""
+    """The record of the last look; an empty one if it can't be read."""
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return _record(json.loads(read_text(places.IDLENESS) or "{}"))
     return IdleRecord()
 
 
 def write_record(record: IdleRecord) -> None:
-    """Keep it for `start`, `status`, the page and the next look."""
+    """Keep the record for `start`, `status`, the page and the next look."""
     write_file(places.IDLENESS, json.dumps(asdict(record), separators=(",", ":")) + "\n")
 
 
@@ -245,7 +247,9 @@ def _record(fields: Mapping[str, Any]) -> IdleRecord:
 
 def _unused(fields: Mapping[str, Any]) -> Unused:
     lengths = ("gpu", "login", "cpu", "measured", "cpu_time", "connection")
-    if "connection" not in fields:  # an older version's, to which one was no use
+    if (
+        "connection" not in fields
+    ):  # an older version wrote it, for which connections were not a use
         shortest = min(_seconds(fields[name]) for name in ("gpu", "login", "cpu"))
         fields = {"connection": shortest, "episode": "", "told": (), **fields}
     return Unused(

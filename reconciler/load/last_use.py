@@ -1,7 +1,7 @@
-"""What one look sees of who uses their containers: GPUs, CPU time, logins, connections.
+"""Looks which containers are in use: GPUs, CPU time, logins, connections.
 
-Of a container's own doing only what it calls its sshd's programs and its control groups is read,
-and both speak of nothing but itself: whoever lies about them is named too early, or not at all.
+A container can forge only the titles of its sshd's programs and its control groups. Both concern
+itself alone: it is then named idle too early, or never.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from state.view import View
 HIERARCHIES = tuple(map(Path, ("/sys/fs/cgroup", "/sys/fs/cgroup/systemd")))
 """Where systemd's control groups are: with cgroup v2, and with v1 or both."""
 GROUPS = "lxc.slice/lxc-gpu.slice/{unit}/lxc.payload.{user}/user.slice"
-"""The control group of a container's people: setup/units/lxc-gpu@.service, lxc.container.conf(5),
-systemd.special(7)."""
+"""The control group of the people logged in to a container: setup/units/lxc-gpu@.service,
+lxc.container.conf(5), systemd.special(7)."""
 MOST_INSIDE = 200
-"""Entries of that group that are read: its own files, and a group for each who is logged in."""
+"""Entries of that group that are read: its own files, and a group for each person logged in."""
 PATIENCE = 2.0
-"""Seconds to read what the sshd programs of one container are called."""
+"""Seconds that reading the titles of one container's sshd programs may take."""
 LONGEST_TITLE = 200
-"""Bytes."""
+"""Bytes of a title that are read."""
 _SSHD = ("sshd", "sshd-session")
 _SESSION = re.compile(rb"sshd(-session)?: [^\s/\[\]@]+(@[a-z0-9/,]+)?")
-"""What sshd(8) calls the program of a login: `sshd: ann@pts/0`, from OpenSSH 9.8 on
-`sshd-session: ann@notty`; without a command or terminal (`ssh -N`), without `@`. Who isn't in yet
-has `[priv]`, `[net]` or `[preauth]` behind the name, the one that listens a path."""
+"""The title of a login's sshd(8) program: `sshd: ann@pts/0`, from OpenSSH 9.8 on `sshd-session:
+ann@notty`; without `@` if there is no command or terminal (`ssh -N`). Before authentication,
+`[priv]`, `[net]` or `[preauth]` follows the name. The listening program's title has a path."""
 
 
 def seen(view: View) -> dict[str, Activity]:
-    """What is to be seen of the containers that run, by user."""
+    """The activity of the containers that run, by user."""
     starts = {user: idleness.present_start(user) for user in view.residents}
     starts = {user: start for user, start in starts.items() if start}
     if not starts:
@@ -68,7 +68,7 @@ def seen(view: View) -> dict[str, Activity]:
 
 
 def _inside(view: View, everything: Mapping[int, Process]) -> dict[str, list[Process]]:
-    """What runs in containers, by user; a user's own account of the server is no container."""
+    """The processes in containers, by user. Those of users' accounts on the server are left out."""
     owners, found = Owners(view), dict[str, list[Process]]()
     for process in everything.values():
         user = owners.of(process.uid)
@@ -80,14 +80,14 @@ def _inside(view: View, everything: Mapping[int, Process]) -> dict[str, list[Pro
 def cpu_time(inside: Iterable[Process]) -> float:
     """Seconds of CPU time that a container has used since its start. Pure.
 
-    What ended counts with its parent, in the end with the container's init, so that nothing is lost
-    however short it lived.
+    The time of ended processes counts with their parent, in the end with the container's init, so
+    none is lost, however short they lived.
     """
     return sum(process.cpu + process.ended_cpu for process in inside)
 
 
 def _on_gpus(view: View, everything: Mapping[int, Process]) -> Collection[str] | None:
-    """Who has a program on a GPU; None if the driver doesn't say. Without one, nobody has."""
+    """The users with a program on a GPU; None if the driver doesn't say; none without a driver."""
     if not driver().present:
         return ()
     try:
@@ -100,10 +100,10 @@ def _on_gpus(view: View, everything: Mapping[int, Process]) -> Collection[str] |
 
 
 def _any_session(pids: list[int]) -> bool:
-    """Whether one of these is a login's. Titles that can't be read soon are none.
+    """Whether one of these processes is a login. Titles that can't be read in time don't count.
 
-    Who controls the memory that a title lies in may let a reader wait: then the thread is left
-    behind, and ends with us.
+    The owner of a process can make reading its title hang. The thread is then left behind, and ends
+    with this program.
     """
     found: list[bool] = []
     reader = Thread(target=lambda: found.append(any(map(_is_session, pids))), daemon=True)
@@ -119,35 +119,39 @@ def _is_session(pid: int) -> bool:
 
 
 def is_session(title: bytes) -> bool:
-    """Whether this is what the program of an ssh login calls itself. Pure."""
+    """Whether this is the title of an ssh login's program. Pure."""
     return _SESSION.fullmatch(title.rstrip(b"\0 ")) is not None
 
 
 def sessions(user: str) -> int:
-    """Another number whenever somebody logged in or out, or began a `shell`; 0 if nobody ever did.
+    """A number that changes whenever somebody logs in or out, or begins a `shell`; 0: nobody ever
+    did.
 
-    A sum of times, so that each of them alone changes it, whatever the other is.
+    It is the sum of two times, so a change of either changes it.
     """
     began = locks.last_taken(locks.shell_place(user), locks.SHELLS_OF_ONE)
     return _logged_in_or_out(user) + began
 
 
 def _logged_in_or_out(user: str) -> int:
-    """When somebody last did, in nanoseconds by the server's clock; 0 if never.
+    """When somebody last logged in or out, in nanoseconds by the server's clock; 0: never.
 
-    The container's logind has a control group for everybody who is logged in, below user.slice,
-    and in it one for each session: the kernel notes when one comes or goes. So a login leaves a
-    trace that was over before a look.
+    The container's logind makes a control group below user.slice for each person who is logged in,
+    and one in it for each session. The kernel dates their coming and going, so even a login that
+    ended before the look leaves a trace.
     """
     for hierarchy in HIERARCHIES:
         slice_ = hierarchy / GROUPS.format(unit=places.container_unit(user), user=user)
-        with suppress(OSError), os.scandir(slice_) as inside:  # it may hold a million of them
+        with (
+            suppress(OSError),
+            os.scandir(slice_) as inside,
+        ):  # the container may have made a million of them
             people = [Path(each.path) for each in islice(inside, MOST_INSIDE) if each.is_dir()]
             return max(map(_changed, [slice_, *people]))
     return 0
 
 
 def _changed(group: Path) -> int:
-    with suppress(FileNotFoundError):  # whose last session ends just now
+    with suppress(FileNotFoundError):  # the last session ends just now
         return group.stat().st_mtime_ns
     return 0

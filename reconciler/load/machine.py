@@ -1,4 +1,4 @@
-"""CPU and memory of the whole machine."""
+"""Reads CPU and memory use of the whole machine."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class CpuTimes:
 
 
 def cpu_times() -> CpuTimes:
-    """By now. What a hypervisor took away is neither work nor idle: it counts as passed only."""
+    """The CPU times until now. Time that a hypervisor took (steal) counts as passed, not busy."""
     times = psutil.cpu_times()
     busy = times.user + times.nice + times.system + times.irq + times.softirq
     return CpuTimes(busy, busy + times.idle + times.iowait + times.steal)
@@ -47,22 +47,22 @@ def memory_load() -> MemoryLoad:
 class CpuSensors:
     """How hot the CPUs are.
 
-    Not by psutil: that reads every sensor of the machine, those of disks and network cards, too,
-    and one that hangs would take the rest along.
+    psutil isn't used: it reads every sensor of the machine, also of disks and network cards, and
+    one that hangs would hold up the rest.
     """
 
     def __init__(self, hwmon: Path = HWMON) -> None:
         self._inputs = _inputs(hwmon)
 
     def hottest(self) -> float | None:
-        """Degrees Celsius; None where nothing says so."""
+        """The hottest CPU in degrees Celsius; None if there is no sensor."""
         found = (_degrees(file) for file in self._inputs)
         known = [degrees for degrees in found if degrees is not None and -50 < degrees < 200]
         return max(known, default=None)
 
 
 def _inputs(hwmon: Path) -> tuple[Path, ...]:
-    """The files to read: those of whole CPUs, else of all that is in CPUs."""
+    """The files to read: the sensors of whole CPUs, else all sensors in CPUs."""
     files = [
         (_word(file.with_name(file.name.replace("_input", "_label"))), file)
         for sensor in sorted(hwmon.glob("hwmon*"))

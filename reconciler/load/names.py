@@ -1,4 +1,4 @@
-"""Whose a process is, by the name that the page shows."""
+"""Finds the name under which the page shows the owner of a process."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class Names:
         self._elsewhere = dict[int, str | None]()
         self._unknown = set[int]()
         self._known = dict[int, str]()
-        # a directory behind NSS may be down: then nobody here waits for it
+        # a directory behind NSS may be down: it is asked in a child, and nothing here waits for it
         self._nss = Aside("lxc-gpu-names", _asked_of_nss, PATIENCE)
 
     def refresh(self) -> None:
-        """Read what has changed. Where nothing has, two calls of stat(2)."""
+        """Read what has changed. If nothing has, this takes two calls of stat(2)."""
         signs = (_sign(places.VIEW), _sign(PASSWD))
         if signs != self._signs:
             if view := published_view():
@@ -51,14 +51,14 @@ class Names:
         self._ask_elsewhere()
 
     def __call__(self, uid: int) -> str:
-        """A resident, an account that isn't the system's own, or SYSTEM."""
+        """The name for a uid: a resident, an ordinary account, or SYSTEM."""
         found = self._known.get(uid)
         if found is None:
             found = self._known[uid] = self._name(uid)
         return found
 
     def close(self) -> None:
-        """Nothing will be asked any more."""
+        """End the child that asks."""
         self._nss.let_go()
 
     def _name(self, uid: int) -> str:
@@ -84,13 +84,13 @@ class Names:
 
 
 def first_uid(login_defs: str) -> int:
-    """The first uid that is a person's, by login.defs(5). Pure."""
+    """The first uid of ordinary accounts, by login.defs(5). Pure."""
     match = re.search(r"^\s*UID_MIN\s+([0-9]+)\s*$", login_defs, re.M)
     return int(match[1]) if match else 1000
 
 
 def accounts(passwd: str) -> dict[int, str]:
-    """Names by uid, the first of several. Pure."""
+    """Names by uid; of several with one uid, the first. Pure."""
     found = dict[int, str]()
     for line in passwd.splitlines():
         fields = line.split(":")

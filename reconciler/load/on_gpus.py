@@ -1,4 +1,4 @@
-"""What NVIDIA's driver says of the GPUs, for reservations: whose programs are where, what is free.
+"""Asks NVIDIA's driver, for reservations: whose programs are on which GPU, and which are free.
 
 Standard library only. Changes nothing.
 """
@@ -20,9 +20,9 @@ from state.view import View
 
 
 def programs(view: View, gpus: Collection[Gpu]) -> Programs:
-    """Those of residents' containers, by the GPU's UUID. Who has ended meanwhile is left out.
+    """The programs of residents' containers, by the GPU's UUID. Those that have ended are left out.
 
-    Programs of the server's own accounts are nobody's: they reserve nothing.
+    Programs of the server's own accounts are left out: they can't reserve GPUs.
     """
     owners = Owners(view)
     folder = os.open(PROC, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -43,15 +43,17 @@ def _on(gpu: Gpu, owners: Owners, folder: int) -> Iterator[Program]:
 
 
 def in_sight(view: View, user: str, gpus: Collection[Gpu]) -> tuple[Gpu, ...]:
-    """Those that the user's container sees. Pure."""
+    """The GPUs that the user's container sees. Pure."""
     cards = [nodes.Card(gpu.uuid, gpu.minor) for gpu in gpus]
     minors, _ = nodes.choose(view.residents[user].gpus, cards)
     return tuple(gpu for gpu in gpus if minors is None or gpu.minor in minors)
 
 
 def is_free(gpu: Gpu) -> bool:
-    """Whether nobody has a program on it and it does nothing, as the page counts it
-    (`state.wire.server_load.GpuLoad`). Pure."""
+    """Whether no program is on the GPU and it does nothing. Pure.
+
+    The page counts in the same way (`state.wire.server_load.GpuLoad`).
+    """
     idle = gpu.utilisation is None or gpu.utilisation < 5
     return not gpu.processes and idle and gpu.memory_used <= gpu.memory_total // 10
 
@@ -64,9 +66,10 @@ def free_for(
     until: float,
     model: str = "",
 ) -> tuple[Gpu, ...]:
-    """The free ones in the user's sight, of a model whose name has these small letters in it.
+    """The free GPUs that the user's container sees, of a model whose name contains `model`.
 
-    Without those that others have reserved for before `until`; of `ahead` none is over. Pure.
+    GPUs that others have reserved before `until` are left out. `ahead`: reservations that aren't
+    over. `model`: in lower case. Pure.
     """
     others = {gpu for each in ahead if each.user != user and each.begins < until
               for gpu in each.gpus}  # fmt: skip
@@ -78,5 +81,5 @@ def free_for(
 
 
 def of_model(gpus: Collection[Gpu], model: str) -> tuple[Gpu, ...]:
-    """Those whose name has these small letters in it: `a100`. Pure."""
+    """The GPUs whose name contains `model`, which is in lower case: `a100`. Pure."""
     return tuple(gpu for gpu in gpus if model in gpu.name.lower())

@@ -1,4 +1,4 @@
-"""Whose a uid is: a resident's own, or one of those that are theirs inside."""
+"""Finds the resident of a uid: their own uid, or a subordinate one of their container."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""All processes, looked at again and again for little.
+"""Reads all processes again and again, cheaply.
 
-A look reads one text for each process, from a descriptor that stays open: that is half the price,
-and a pid that went to somebody else is noticed, for the old descriptor then gives an error. Where
-the text is the same as last time, nothing happened, and nothing more is done. Owner and memory are
-read again where memory came or went, and for all in turn: a program can change its owner unnoticed.
-Threads of the kernel, of which there are thousands, are known by the inode of their folder.
+A look reads /proc/PID/stat of each process, from a descriptor that stays open. That takes half the
+time, and shows when a pid was reused: the old descriptor then gives an error. If the text is the
+same as last time, nothing more is read. Owner and memory are read again when the memory changed,
+and of every process in turn, because a program can change its owner unnoticed. Threads of the
+kernel, of which there are thousands, are recognised by the inode of their folder.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from typing import NamedTuple
 from reconciler.load.processes import PROC, Stat, Statuses, of_stat, text
 
 IN_TURN = 12
-"""In so many looks, owner and memory of everything have been read."""
+"""Looks within which owner and memory of every process are read again."""
 YOUNG = 2
-"""So many looks long, they are read each time: a login changes its owner when it begins."""
+"""Looks at a new process that read them each time: a login changes its owner when it begins."""
 _MOST_OPEN = 60_000
 _SPARE = 200
-"""Descriptors for everything else."""
+"""Descriptors that are left for everything else."""
 _LONGEST = 4096
 
 
@@ -41,19 +41,19 @@ class ProcessSample(NamedTuple):
     uid: int
     memory: int
     runs: bool
-    """It is no zombie."""
+    """Whether it runs: it is not a zombie."""
 
 
 @dataclass(slots=True)
 class _Tracked:
     inode: int
     descriptor: int
-    """Of its stat; -1: not kept open."""
+    """The open /proc/PID/stat; -1: not kept open."""
     raw: bytes = b""
     resident: int = 0
     looks: int = 0
     seen: ProcessSample | None = None
-    """None: it is the kernel's."""
+    """None: it is a thread of the kernel."""
 
 
 class ProcessTable:
@@ -69,7 +69,7 @@ class ProcessTable:
         self._statuses = Statuses()
 
     def look(self) -> Mapping[int, ProcessSample]:
-        """Everything that runs now but the kernel's own. Who ends meanwhile is left out."""
+        """All processes that run now, without the kernel's threads and those that end meanwhile."""
         self._looks += 1
         self._statuses = Statuses()
         before, self._known = self._known, {}
@@ -86,7 +86,7 @@ class ProcessTable:
         return {int(name): known.seen for name, known in self._known.items() if known.seen}
 
     def close(self) -> None:
-        """Nothing will be looked at any more."""
+        """Close all descriptors."""
         for known in self._known.values():
             self._forget(known)
         self._known = {}
@@ -97,7 +97,7 @@ class ProcessTable:
             return [(each.name, each.inode()) for each in folder if each.name.isdigit()]
 
     def _again(self, name: str, inode: int, known: _Tracked) -> bool:
-        """Look at one that was there; False: it has ended, and the pid may be another's."""
+        """Look at a known process again; False: it has ended, and its pid may be reused."""
         if known.seen is None:
             return known.inode == inode
         try:
@@ -120,7 +120,7 @@ class ProcessTable:
         return True
 
     def _first(self, name: str, inode: int) -> _Tracked | None:
-        """One that wasn't there; None: nor is it now."""
+        """Look at a new process; None: it has ended already."""
         descriptor = -1
         try:
             descriptor = os.open(f"{name}/stat", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._folder)
@@ -155,14 +155,14 @@ class ProcessTable:
 
 
 def _moved(seen: ProcessSample, stat: Stat) -> ProcessSample:
-    """The same program, which has as much memory as before."""
+    """The sample of a process whose memory, and so its owner, is as before."""
     return seen._replace(
         parent=stat.parent, spent=stat.spent, reaped=stat.reaped, runs=not stat.zombie
     )
 
 
 def _room_for_descriptors() -> int:
-    """How many may stay open, once the limit is where we may put it."""
+    """How many descriptors may stay open, after raising the limit as far as allowed."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MOST_OPEN if hard == resource.RLIM_INFINITY else min(hard, _MOST_OPEN)
     if soft != resource.RLIM_INFINITY and soft < wanted:

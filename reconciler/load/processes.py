@@ -1,4 +1,4 @@
-"""Whose processes use how much of this server: a subordinate uid names its user.
+"""Measures what each user's processes use; a subordinate uid belongs to its user.
 
 Read from /proc (proc(5)), which is the same with every kind of control groups.
 """
@@ -20,9 +20,9 @@ PROC = Path("/proc")
 SAMPLE = 0.2
 """Seconds over which CPU use is measured."""
 TICK = os.sysconf("SC_CLK_TCK")
-"""Of these, a second has so many: the unit of CPU times in /proc."""
+"""Ticks a second: the unit of CPU times in /proc."""
 PATIENCE = 1.0
-"""Seconds of one look to read owners and memory in full."""
+"""Seconds of a look in which owners and memory are read in full."""
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _USUAL = 4096
 _LONGEST = 1 << 20
@@ -32,12 +32,12 @@ _KERNEL_THREAD = 0x0020_0000
 
 @dataclass(frozen=True)
 class Process:
-    """One process, of anybody."""
+    """One process on this server."""
 
     pid: int
     uid: int
     command: str
-    """Its short name: up to 15 letters, chosen by itself."""
+    """Its short name, up to 15 letters. The process chooses it."""
     started: float
     """Seconds since the epoch."""
     cpu: float
@@ -45,7 +45,7 @@ class Process:
     memory: int
     """Bytes that it holds: its own and shared memory, not files that are cached."""
     ended_cpu: float = 0.0
-    """Seconds of CPU time that its children used which ended, with theirs."""
+    """Seconds of CPU time of its ended children, and of theirs."""
 
 
 @dataclass(frozen=True)
@@ -56,22 +56,22 @@ class UserUsage:
     cpus: float
     """How many CPUs were busy for them; 1.0 is one."""
     memory: int
-    """Bytes; what several processes share counts for each."""
+    """Bytes. Memory that several processes share counts for each of them."""
     processes: int
 
 
 class Statuses:
-    """Owner and memory of processes: in full, and once that took its time, in short.
+    """Reads owner and memory of processes: in full, and after `seconds` in short.
 
-    Who takes 65,536 groups makes the kernel write all of them for each of their programs, which
-    takes 20 ms, and they may have thousands.
+    A user whose programs have 65,536 groups makes the kernel list them all for each program: that
+    takes 20 ms, and there may be thousands.
     """
 
     def __init__(self, seconds: float = PATIENCE) -> None:
         self._left = seconds
 
     def read(self, folder: int, pid: str) -> tuple[int, int | None]:
-        """uid and memory in bytes of /proc/PID, where `folder` is /proc; None: it has none."""
+        """uid and bytes of memory of a process; None: it has none. `folder`: the open /proc."""
         begun = time.monotonic()
         if self._left <= 0:
             return _in_short(folder, pid)
@@ -81,19 +81,22 @@ class Statuses:
 
 
 def _in_short(folder: int, pid: str) -> tuple[int, int | None]:
-    """The same for less: without shared memory, and what nobody may trace is root's, that of the
-    container if it runs in one (proc(5))."""
+    """uid and memory, read faster and less exactly (proc(5)).
+
+    Shared memory is left out. A program that nobody may trace counts as root's, in a container as
+    that of its root.
+    """
     _, resident, shared, *_ = map(int, text(folder, f"{pid}/statm").split())
     uid = os.stat(pid, dir_fd=folder).st_uid
     return uid, (resident - shared) * _PAGE if resident else None
 
 
 def text(folder: int, path: str) -> bytes:
-    """What the file `path` below /proc says, where `folder` is /proc."""
+    """The content of the file `path` below /proc, which is open as `folder`."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
     try:
         raw = os.read(descriptor, _USUAL)
-        if len(raw) == _USUAL:  # it lists groups
+        if len(raw) == _USUAL:  # it is long because it lists groups
             raw += os.read(descriptor, _LONGEST)
         return raw
     finally:
@@ -101,7 +104,7 @@ def text(folder: int, path: str) -> bytes:
 
 
 def read(proc: Path = PROC) -> dict[int, Process]:
-    """All processes but the kernel's own, by their ids. Who ends meanwhile is left out."""
+    """All processes by pid, without the kernel's threads and those that end meanwhile."""
     booted = _booted((proc / "stat").read_text())
     folder = os.open(proc, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -124,13 +127,13 @@ def _booted(stat: str) -> float:
 
 
 class Stat(NamedTuple):
-    """What /proc/PID/stat says; CPU times in ticks."""
+    """The fields of /proc/PID/stat; CPU times in ticks."""
 
     command: str
     kernel: bool
-    """It is a thread of the kernel's own."""
+    """Whether it is a thread of the kernel."""
     zombie: bool
-    """It has ended, and its parent hasn't asked for it."""
+    """Whether it has ended, and its parent hasn't waited for it."""
     parent: int
     spent: int
     """CPU time of its own."""
@@ -143,8 +146,8 @@ class Stat(NamedTuple):
 
 
 def of_stat(raw: bytes) -> Stat:
-    """What a /proc/PID/stat says. ValueError, IndexError if it isn't one. Pure."""
-    # the name stands in parentheses and may hold some itself, and anything else
+    """The fields of a /proc/PID/stat. ValueError or IndexError if it isn't one. Pure."""
+    # the name stands in parentheses, and may itself contain parentheses, blanks and line breaks
     begin, end = raw.index(b"("), raw.rindex(b")")
     fields = raw[end + 2 :].split(None, 22)
     name = raw[begin + 1 : end].decode("utf-8", "replace")
@@ -183,7 +186,7 @@ def of_proc(pid: int, uid: int, memory: int, stat: bytes, booted: float) -> Proc
 
 
 def sampled() -> Iterator[dict[int, Process]]:
-    """All processes, twice: what is done between the two `next` takes no time of its own."""
+    """All processes, twice, SAMPLE seconds apart. The caller can work between the two `next`."""
     begun = time.monotonic()
     yield read()
     time.sleep(max(0.0, begun + SAMPLE - time.monotonic()))
@@ -195,7 +198,7 @@ def uses(
 ) -> tuple[UserUsage, ...]:
     """What each resident's processes use, the busiest first. Pure.
 
-    A process that began meanwhile counts with all that it used.
+    A process that began between the two looks counts with all its CPU time.
     """
     by_user = dict[str, list[Process]]()
     for process in now.values():
@@ -214,7 +217,7 @@ def uses(
 
 
 def name_of(owners: Owners, uid: int) -> str:
-    """Whose a process with this uid is: a resident's, else an account's of the server."""
+    """The name of a uid's owner: a resident, else an account of the server."""
     resident = owners.of(uid)
     if resident is not None:
         return resident

@@ -1,4 +1,4 @@
-"""Rates of disks and network interfaces, from counters that only grow, and which of them count."""
+"""Computes rates of disks and network interfaces from the kernel's counters."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from state.wire.server_load import MOST_DISKS, MOST_INTERFACES, DiskRate, Networ
 BLOCK = Path("/sys/block")
 NET = Path("/sys/class/net")
 _PATH_OF_NVME = re.compile(r"nvme\d+c\d+n\d+", re.ASCII)
-"""One way to a disk that has several: the disk itself is listed, too."""
+"""A path to a multipath disk, which is listed itself, too."""
 Pairs = Mapping[str, tuple[int, int]]
 
 
 @dataclass(frozen=True)
 class Counters:
-    """What disks and interfaces had carried at one moment: bytes one way, and the other."""
+    """Bytes that disks and interfaces had carried at one moment: read and written, in and out."""
 
     disks: Pairs
     network: Pairs
 
 
 class Chosen:
-    """The disks and interfaces that count; sysfs is asked once for each name."""
+    """The disks and interfaces that count. sysfs is asked once for each name."""
 
     def __init__(self, block: Path = BLOCK, net: Path = NET) -> None:
         self._disk = dict[str, bool]()
@@ -35,7 +35,7 @@ class Chosen:
         self._block, self._net = block, net
 
     def counters(self) -> Counters:
-        """What they have carried by now."""
+        """The bytes that they have carried until now."""
         disks = psutil.disk_io_counters(perdisk=True, nowrap=False)
         links = psutil.net_io_counters(pernic=True, nowrap=False)
         mine = _among(disks, self._disk, lambda names: whole_disks(names, self._block))
@@ -49,7 +49,7 @@ class Chosen:
 def _among(
     names: Iterable[str], known: dict[str, bool], choose: Callable[[list[str]], set[str]]
 ) -> list[str]:
-    """Those that count; all are judged again if a name came or went."""
+    """Those that count. All are looked at again if a name came or went."""
     there = list(names)
     if known.keys() != set(there):
         chosen = choose(there)
@@ -59,9 +59,9 @@ def _among(
 
 
 def whole_disks(names: Iterable[str], block: Path = BLOCK) -> set[str]:
-    """Disks that there are to touch: no partitions, loops, RAM, nor what is put together of disks.
+    """Physical disks: no partitions, loop devices or RAM disks, and no RAID or LVM devices.
 
-    sysfs names a device behind each of them; partitions aren't listed there (sysfs(5)).
+    sysfs names a device behind each physical disk, and doesn't list partitions (sysfs(5)).
     """
     return {
         name
@@ -71,7 +71,7 @@ def whole_disks(names: Iterable[str], block: Path = BLOCK) -> set[str]:
 
 
 def to_the_world(names: Iterable[str], net: Path = NET) -> set[str]:
-    """Network cards. Where there is none, as in a container, what is no bridge's, nor one."""
+    """Network cards. Where there are none, as in a container: all but bridges and their ports."""
     there = set(names) - {"lo"}
     cards = {name for name in there if (net / name / "device").exists()}
     return cards or {
@@ -82,17 +82,17 @@ def to_the_world(names: Iterable[str], net: Path = NET) -> set[str]:
 
 
 def disk_rates(before: Pairs, now: Pairs, seconds: float) -> tuple[DiskRate, ...]:
-    """Bytes a second, of those that were there both times. Pure."""
+    """Bytes a second of disks that were there both times. Pure."""
     return tuple(DiskRate(*each) for each in _rates(before, now, seconds)[:MOST_DISKS])
 
 
 def network_rates(before: Pairs, now: Pairs, seconds: float) -> tuple[NetworkRate, ...]:
-    """The same of interfaces. Pure."""
+    """Bytes a second of interfaces that were there both times. Pure."""
     return tuple(NetworkRate(*each) for each in _rates(before, now, seconds)[:MOST_INTERFACES])
 
 
 def _rates(before: Pairs, now: Pairs, seconds: float) -> list[tuple[str, float, float]]:
-    """One that begins again at zero, after being taken out or by overflow, is at 0 for a moment."""
+    """Bytes a second; 0 for a counter that began again (replugged, overflow)."""
     return [
         (
             name,

@@ -1,7 +1,7 @@
-"""One line each few seconds, until nobody reads, or an hour has passed: then the page asks again.
+"""Writes a line every few seconds, until nobody reads or an hour has passed.
 
-Nothing here may hang because something it looks at does: files of /proc and /sys that only the
-kernel answers are read here, all else is asked aside.
+The page asks again after that hour. Nothing that hangs may stop the stream: only files of /proc and
+/sys that the kernel answers itself are read here; children ask for everything else.
 """
 
 from __future__ import annotations
@@ -43,23 +43,23 @@ from state.wire.server_load import (
 )
 
 LONGEST = 3600.0
-"""Seconds; so nothing is left over for ever, and an upgrade reaches the stream."""
+"""Seconds that a stream lasts, so that none is left over for ever, and an upgrade takes effect."""
 FIRST = 1.0
-"""Seconds over which the first line looks."""
+"""Seconds over which the first line measures."""
 ASIDE = 0.3
-"""Seconds that a line may wait for what is asked aside."""
+"""Seconds that a line waits for children's answers."""
 MOST_STREAMS = 10
-"""At a time: a page needs one, and those that it lost end within minutes. Whoever has its key could
-begin thousands, and each takes the memory of a Python."""
+"""Streams at a time. A page needs one, and those that it lost end within minutes. Somebody with its
+key could start thousands, each with the memory of a Python process."""
 FORTNIGHT = 14 * 86400.0
-"""Seconds for which it is said what is reserved."""
+"""Seconds ahead for which reservations are told."""
 STALLED = 60.0
-"""Seconds without a byte taken after which a reader is given up."""
+"""Seconds after which a reader that takes no byte is given up."""
 
 
 @dataclass(frozen=True)
 class _Look:
-    """Everything that grows, at one moment."""
+    """All counters at one moment."""
 
     at: float
     cpu: CpuTimes
@@ -68,7 +68,7 @@ class _Look:
 
 
 class Sampler:
-    """What the server does, from one look to the next."""
+    """Makes a load of what the server did from one look to the next."""
 
     def __init__(self, server: str, interval: float = INTERVAL) -> None:
         self._server, self._interval = server, interval
@@ -111,13 +111,13 @@ class Sampler:
         )
 
     def close(self) -> None:
-        """End what was started."""
+        """End all children."""
         self._names.close()
         self._file_systems.close()
         self._gpus.close()
 
     def _owner(self, pid: int, processes: Looked) -> str:
-        """Whose a program on a GPU is; what has ended is nobody's, though it holds memory."""
+        """The owner of a program on a GPU; SYSTEM of one that has ended but holds memory."""
         process = processes.get(pid)
         uid = process.uid if process else uid_of(pid)
         return SYSTEM if uid is None else self._names(uid)
@@ -134,10 +134,10 @@ class IdleReader:
         self._due = 0.0
         self._found: tuple[IdleContainer, ...] = ()
         self.stopped: tuple[IdleContainer, ...] = ()
-        """Those that were stopped for it, when `containers` looked last."""
+        """The containers that were stopped as idle, when `containers` last looked."""
 
     def containers(self, view: View | None) -> tuple[IdleContainer, ...]:
-        """Those to be named by this view."""
+        """The idle containers, by this view's policy."""
         if view is not None and time.monotonic() >= self._due:
             self._due = time.monotonic() + 60
             self._found = idle_containers(view, time.time())
@@ -146,7 +146,7 @@ class IdleReader:
 
 
 class ReservationsReader:
-    """What is reserved, and what looks found out; read again when it was written."""
+    """The reservations and their use; each file is read again only after it was written."""
 
     def __init__(self) -> None:
         self._changed: object = ()
@@ -156,9 +156,10 @@ class ReservationsReader:
         self._record = UseRecord()
 
     def soon(self, view: View | None, now: float) -> tuple[ReservedGpus, ...]:
-        """The reservations of a fortnight; none while the book is damaged, which doctor says."""
+        """The reservations of a fortnight; none while the book is damaged, which the doctor
+        reports."""
         changed = book_file.changed()
-        if changed != self._changed or now < self._read:  # a clock that went back shows others
+        if changed != self._changed or now < self._read:  # the clock went back: others are ahead
             self._changed, self._read, self._book = changed, now, Book()
             with suppress(LxcGpuError):
                 self._book = book_file.read_open(now)
@@ -176,8 +177,10 @@ def on_the_wire(
     now: float,
     found: Mapping[str, ReservationUse] = MappingProxyType({}),
 ) -> tuple[ReservedGpus, ...]:
-    """Those of the book that count, by this view, in the next fortnight; `found` is what the last
-    look found out about some. Pure."""
+    """Residents' reservations of the next fortnight, as the load tells them. Pure.
+
+    `found`: what the last look saw of their use.
+    """
     residents = view.residents if view else {}
     soon = (each for each in book.ahead(now) if each.begins < now + FORTNIGHT)
     return tuple(
@@ -200,12 +203,13 @@ def _intruders(found: ReservationUse | None) -> tuple[str, ...]:
 
 
 def only_so_many(most: int = MOST_STREAMS) -> None:
-    """LxcGpuError if this account has more of this program under way."""
+    """LxcGpuError if this account runs more than `most` of this program."""
     if like_this() > most:
         raise LxcGpuError(
             "load-crowded",
-            f"{most} read this server's load already, as many as may.",
-            "Those whose reader is gone end within minutes; `ss -tnp` tells whose the others are.",
+            f"{most} programs read this server's load already, and no more are allowed.",
+            "Streams without a reader end within minutes; `ss -tnp` shows where the others come "
+            "from.",
             Remedy.WAIT,
         )
 
@@ -215,7 +219,7 @@ def stream(
 ) -> None:
     """Write a line to `descriptor` every `interval` seconds, until nobody reads.
 
-    `server` is what this one is called in the state.
+    `server`: this server's name in the state.
     """
     with ExitStack() as stack:
         sampler = stack.enter_context(closing(Sampler(server, interval)))
@@ -231,14 +235,14 @@ def stream(
 
 @dataclass
 class Clock:
-    """Moments that are `interval` apart. Those that were missed are left out, not made up for."""
+    """Moments that are `interval` seconds apart. Missed ones are skipped."""
 
     first: float
     interval: float
     _past: float | None = None
 
     def next(self, now: float) -> float:
-        """The next moment after the last one, and not before `now`. Pure but for its memory."""
+        """The next moment after the last one, and not before `now`."""
         missed = max(0, -(-(now - self.first) // self.interval))
         due = self.first + missed * self.interval
         if self._past is not None and due <= self._past:
@@ -248,12 +252,12 @@ class Clock:
 
 
 def _reads_until(descriptor: int, moment: float) -> bool:
-    """Wait until then; False at once when nobody reads any more."""
+    """Wait until `moment`; return False at once when nobody reads any more."""
     return not _events(descriptor, 0, lambda: moment - time.monotonic())
 
 
 def _written(descriptor: int, raw: bytes) -> bool:
-    """Write all of it; False if nobody takes it."""
+    """Write all of `raw`; False if nobody takes it."""
     while raw:
         until = time.monotonic() + STALLED
         events = _events(descriptor, select.POLLOUT, lambda: until - time.monotonic())  # noqa: B023

@@ -204,7 +204,7 @@ class TestPeopleWhomTheServerHad:
         assert plan(prefixed.gpu18) == []
         said = prefixed.gpu18.run(["lxc-gpu", "doctor"], check=False).stdout
         assert "no other account has the name of a user" in said
-        assert "no other account's subordinate ids meet ours" in said
+        assert "no other account's subordinate ids overlap ours" in said
 
     def test_their_own_account_asks_nothing_of_root(self, prefixed: Fleet) -> None:
         said = prefixed.gpu18.sh(f"runuser -u ann -- python3 -c {shlex.quote(ASKS)}").stdout

@@ -387,7 +387,7 @@ class TestReach:
             fleet.commits("The server resolves", f"printf 'nameservers: [{LAN}]\\n' >>fleet.yaml")
             assert reconcile(gpu17).ok
             assert lqchen.runs(ask) == "answer"
-            named = gpu17.sh("lxc-gpu doctor | grep 'when these containers started'").stdout
+            named = gpu17.sh("lxc-gpu doctor | grep 'resolvers changed after'").stdout
             assert "lqchen" in named, "it runs with the resolvers of its start"
         finally:
             gpu17.sh("systemctl stop test-names")

@@ -1,1 +1,1 @@
-"""Whether sshd lets people and services in: what is in effect, who may, where it listens."""
+"""Checks whether sshd lets people and services in: its settings, its lists, where it listens."""

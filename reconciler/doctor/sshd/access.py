@@ -1,6 +1,6 @@
-"""Judges accounts by name, as sshd does: AllowUsers, DenyUsers, AllowGroups, DenyGroups. Pure.
+"""Decides whether sshd lets an account in: AllowUsers, DenyUsers, AllowGroups, DenyGroups. Pure.
 
-`sshd -T` prints these lists and judges nobody by them. This does, in sshd's order and with its
+`sshd -T` prints these lists but doesn't apply them. This module does, in sshd's order and with its
 patterns: allowed_user() in auth.c, match_user() in match.c and ga_match() in groupaccess.c of
 OpenSSH, which sshd_config(5) describes.
 """
@@ -14,26 +14,27 @@ from ipaddress import ip_address, ip_network
 
 @dataclass(frozen=True)
 class SshLogin:
-    """An account, and where somebody logs in to it from."""
+    """An account, and the address that somebody logs in to it from."""
 
     user: str
     groups: frozenset[str]
     address: str
-    """Its client's. sshd knows clients by name only with `UseDNS yes`, which Debian doesn't set."""
+    """The client's address. sshd knows clients by name only with `UseDNS yes`, which Debian doesn't
+    set."""
 
 
 @dataclass(frozen=True)
 class SshdRefusal:
-    """Why sshd doesn't let a caller in."""
+    """Why sshd refuses a login."""
 
     keyword: str
-    """As sshd_config(5) spells it."""
+    """The list, as sshd_config(5) spells it."""
     patterns: tuple[str, ...]
-    """Of a Deny list, the one that names the caller; of an Allow list all, none of which does."""
+    """Of a Deny list the pattern that matches; of an Allow list all, as none matches."""
 
 
 def refusal(shown: str, caller: SshLogin) -> SshdRefusal | None:
-    """Why sshd, which prints `shown` with `-T -C`, refuses the caller; None if it doesn't."""
+    """Why sshd refuses the login, by what `sshd -T -C` printed (`shown`); None if it doesn't."""
     deny, allow = _listed(shown, "DenyUsers"), _listed(shown, "AllowUsers")
     for pattern in deny:
         if names(pattern, caller):
@@ -55,7 +56,7 @@ def _listed(shown: str, keyword: str) -> tuple[str, ...]:
 
 
 def names(pattern: str, caller: SshLogin) -> bool:
-    """Whether USER or USER@HOSTS names the caller. A `!` counts before hosts only."""
+    """Whether the pattern USER or USER@HOSTS matches the login. A `!` counts before hosts only."""
     user, at, hosts = pattern.rpartition("@")
     if not at:
         return fits(pattern, caller.user)
@@ -63,7 +64,7 @@ def names(pattern: str, caller: SshLogin) -> bool:
 
 
 def _from(hosts: str, address: str) -> bool:
-    """Whether a list of patterns and networks, with commas and `!`, names the address."""
+    """Whether a list of patterns and networks, with commas and `!`, matches the address."""
     found = False
     for each in hosts.split(","):
         word = each.removeprefix("!")
@@ -82,7 +83,7 @@ def _network(word: str, address: str) -> bool:
 
 
 def fits(pattern: str, text: str) -> bool:
-    """Whether a pattern with `*` and `?`, and nothing else that is special, fits the whole text."""
+    """Whether a pattern, in which only `*` and `?` are special, matches the whole text."""
     if "*" not in pattern and "?" not in pattern:
         return pattern == text
     special = {"*": ".*", "?": "."}

@@ -1,4 +1,4 @@
-"""The lines of sshd's configuration in the order in which sshd reads them, and who is to blame."""
+"""The lines of sshd's configuration in the order in which sshd reads them, and which one wins."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ DEEPEST = 16
 
 @dataclass(frozen=True)
 class ConfigLine:
-    """One setting, where it stands."""
+    """One setting, and the file and line where it stands."""
 
     file: str
     number: int
     keyword: str
-    """In small letters."""
+    """In lower case."""
     value: str
     in_match: bool
     """Whether it stands in a Match block, and wins over what doesn't (sshd_config(5))."""
@@ -62,13 +62,13 @@ def _lines(file: Path, depth: int) -> Iterator[ConfigLine]:
 
 
 def _named(pattern: str) -> list[Path]:
-    """The files that a word of Include names (glob(7)), in the order of sshd."""
+    """The files that a word of Include names (glob(7)), in sshd's order."""
     path = FOLDER / pattern
     return sorted(Path("/").glob(str(path.relative_to("/"))))
 
 
 def setting(lines: Sequence[ConfigLine], keyword: str, has: str, wanted: str) -> str:
-    """What to do about a setting of ours that sshd has otherwise: whose line wins."""
+    """What to do where another line overrides a setting of ours."""
     ours = next((place for place, line in enumerate(lines) if line.ours), None)
     if ours is None:
         return not_read()
@@ -86,14 +86,14 @@ def setting(lines: Sequence[ConfigLine], keyword: str, has: str, wanted: str) ->
             )
     if others:
         return f"Take `{keyword} {others[0][1].value}` out of {others[0][1]}; {RELOAD}"
-    return "setup/gpu-server (setup/web-server) writes our piece again"
+    return "Run `setup/gpu-server` (`setup/web-server`) again: it writes our piece."
 
 
 def not_read() -> str:
-    """What to do where sshd reads no piece of ours."""
+    """What to do where sshd doesn't read our piece."""
     if any(PIECES.glob(f"{OURS}*.conf")):
         return f"Write `{INCLUDE}` as the first line of {MAIN}; {RELOAD}"
-    return f"setup/gpu-server (setup/web-server): {PIECES} lacks our piece"
+    return f"Run `setup/gpu-server` (`setup/web-server`) again: {PIECES} lacks our piece."
 
 
 def of_keyword(

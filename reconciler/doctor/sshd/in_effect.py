@@ -1,8 +1,8 @@
-"""Whether sshd lets our people in, and does with them what our piece of its configuration says.
+"""Checks whether sshd lets our people in, with the settings of our piece of its configuration.
 
-sshd_config(5): of the Match blocks that fit, the first value wins, and they all win over what
-stands outside of one. So a block in a piece that is sorted before ours may win over ours. And what
-names people or addresses there (AllowUsers, ListenAddress) may shut ours out without a word.
+Of the Match blocks that apply, the first value wins, and all of them win over what stands outside
+of one (sshd_config(5)). So a block in a piece that sorts before ours can override ours. Lists of
+people or addresses (AllowUsers, ListenAddress) can shut our people out without a message.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from state.wire.findings import Area, Finding
 
 area = Area("sshd")
 OUTSIDE = "192.0.2.1"
-"""An address that nobody has (RFC 5737), for people who come from anywhere."""
+"""An address that nobody has (RFC 5737). It stands for clients anywhere."""
 MOST_NAMED = 5
 KEYS = f"{places.AUTHORIZED_KEYS}/%u"
 LOGIN = {"pubkeyauthentication": "yes", "authenticationmethods": "publickey"}
@@ -50,7 +50,7 @@ USERS: Mapping[str, str] = {**ACCOUNTS, "forcecommand": "lxc-gpu"}
 
 @dataclass(frozen=True)
 class SshdAccount:
-    """One that sshd is asked about: what has to be so, and where its people come from."""
+    """An account to ask sshd about: which settings it needs, and where its logins come from."""
 
     name: str
     groups: frozenset[str]
@@ -60,15 +60,15 @@ class SshdAccount:
 
 @dataclass(frozen=True)
 class SshdProblem:
-    """What sshd does with an account that it shouldn't."""
+    """Something wrong in what sshd does with an account."""
 
     text: str
-    """Behind `For NAMES, `."""
+    """It follows `For NAMES, `."""
     hint: str
 
 
 def in_effect(server: CheckedServer) -> Iterator[Finding]:
-    """What sshd would do with every user and the service accounts."""
+    """Whether sshd lets in every user and the service accounts, with the right settings."""
     view = server.view
     residents = {view.account_of(name) for name in view.residents} if view else frozenset()
     names = [*SERVED_BY, *sorted(our_accounts() & residents)]
@@ -82,20 +82,20 @@ def in_effect(server: CheckedServer) -> Iterator[Finding]:
 
 
 def of_account(server: CheckedServer, name: str) -> list[Finding]:
-    """What sshd really does with one account."""
+    """The findings for one account."""
     account = _account(server, name)
     return list(_judged(server, [account])) if account else []
 
 
 def gate(_: object) -> Iterator[Finding]:
-    """The same on the IAM machine, for the gate."""
+    """Whether sshd on the IAM machine lets in the gate's account, with the right settings."""
     groups = _groups("lxc-gpu")
     account = SshdAccount("lxc-gpu", groups or frozenset(), GATE, (OUTSIDE,))
     yield from _findings([account], OUTSIDE, 22, files.read())
 
 
 def _account(server: CheckedServer, name: str) -> SshdAccount | None:
-    """What is to be asked about an account; None if there is no such account."""
+    """What to ask sshd about an account; None if there is no such account."""
     groups = _groups(name)
     if groups is None:
         return None
@@ -131,7 +131,7 @@ def _judged(server: CheckedServer, accounts: Sequence[SshdAccount]) -> Iterator[
 def _findings(
     accounts: Sequence[SshdAccount], address: str, port: int, lines: Sequence[ConfigLine]
 ) -> Iterator[Finding]:
-    """What sshd would do with these accounts; it is asked once for all that are alike to it."""
+    """The findings for these accounts. sshd is asked once for all that it can't tell apart."""
     alike: dict[tuple[object, ...], list[SshdAccount]] = {}
     for account in accounts:
         alike.setdefault(sort_of(account, lines), []).append(account)
@@ -145,7 +145,7 @@ def _findings(
             words = ["sshd", "-T", "-C", f"user={names[0]},{connection}"]
             done = command.run(words, check=False, timeout=COMMAND_LIMIT)
             if not done.ok:
-                last = (done.stderr.strip().splitlines() or ["no words"])[-1]
+                last = (done.stderr.strip().splitlines() or ["no message"])[-1]
                 yield area.wrong(f"sshd can't use its configuration: {last}", "sshd -t")
                 return
             for trouble in troubles(done.stdout, same[0], client, lines):
@@ -161,20 +161,20 @@ def _findings(
 
 
 def _said(trouble: SshdProblem, names: Sequence[str], some: str) -> Finding:
-    """The finding; `some`: the only addresses from which it is so, if not all."""
+    """The finding for a problem. `some`: the addresses that it is limited to; empty: none."""
     text = f"For {_named(names)}, {trouble.text}"
     if not some:
         return area.wrong(text, trouble.hint)
     return area.note(
-        f"{text} So it is from {some}.",
-        f"Right if none of them comes from such an address. Else: {trouble.hint}",
+        f"{text} This holds for logins from {some}.",
+        f"Fine if nobody logs in from there. Otherwise: {trouble.hint}",
     )
 
 
 def sort_of(account: SshdAccount, lines: Sequence[ConfigLine]) -> tuple[object, ...]:
-    """Equal for accounts that sshd can't tell apart: so it is asked once about 500 users. Pure.
+    """A key that is equal for accounts that sshd can't tell apart. Pure.
 
-    By their groups, and the patterns that fit their names: everything in a line that judges people.
+    It holds an account's groups, and the patterns in lines about people that match its name.
     """
     judging = ("match", "allowusers", "denyusers")
     words = {w for li in lines if li.keyword in judging for w in re.split(r"[\s,]+", li.value)}
@@ -186,7 +186,7 @@ def sort_of(account: SshdAccount, lines: Sequence[ConfigLine]) -> tuple[object, 
 def troubles(
     shown: str, account: SshdAccount, client: str, lines: Sequence[ConfigLine]
 ) -> Iterator[SshdProblem]:
-    """What is wrong with what `sshd -T` says of an account, at most one of each kind."""
+    """What is wrong in what `sshd -T` says of an account, at most one problem of each kind."""
     effective: dict[str, str] = {}
     for name, _, value in (line.partition(" ") for line in shown.splitlines()):
         effective.setdefault(name, value)
@@ -211,7 +211,7 @@ def _refused(refused: SshdRefusal, lines: Sequence[ConfigLine]) -> SshdProblem:
         return SshdProblem(f"{text} names no group of theirs.", f"Add {ours} in {where}; {RELOAD}")
     return SshdProblem(
         f"{text} doesn't name them.",
-        f"In {where}, let groups in instead: AllowGroups with {ours} beside your own; {RELOAD}",
+        f"In {where}, let groups in instead: AllowGroups with {ours} besides your own; {RELOAD}",
     )
 
 

@@ -1,4 +1,4 @@
-"""Where sshd listens, whether it answers there, and whose addresses it may punish."""
+"""Checks where sshd listens, whether it answers, and which addresses it may punish."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ANY = "0.0.0.0"  # noqa: S104 # compared only
 
 
 def listens(server: CheckedServer) -> Iterator[Finding]:
-    """Whether sshd is to listen where people ask it, and punishes nobody for their neighbours."""
+    """Whether sshd is set to listen where people connect, and to punish no shared address."""
     if (view := server.view) is None:
         return
     shown, lines = output("sshd", "-T"), files.read()
@@ -36,21 +36,22 @@ def listens(server: CheckedServer) -> Iterator[Finding]:
         )
     if changed := _changed_since(_read_at(), lines):
         yield area.note(
-            f"{changed} was changed after sshd last read it: what is said here of sshd is to come.",
+            f"{changed} was changed after sshd last read it: these findings will hold after a "
+            "reload.",
             "sshd -t && systemctl reload ssh",
         )
     yield from punished(shown, not_punished(server.config, view))
 
 
 def _read_at() -> int:
-    """The second in which sshd was started, or last told to reload; 0 if nobody knows."""
+    """When sshd was started or last reloaded, in seconds since the epoch; 0 if unknown."""
     shown = output("systemctl", "show", "ssh", "-P", "StateChangeTimestamp", "--timestamp=unix")
     moment = shown.strip().removeprefix("@")
     return int(moment) if moment.isdecimal() else 0
 
 
 def _changed_since(moment: int, lines: Sequence[ConfigLine]) -> str:
-    """A file of sshd's configuration, or the folder of pieces, that is newer; empty if none is."""
+    """The file of sshd's configuration, or its folder of pieces, that is newer; empty if none."""
     for name in dict.fromkeys((*(line.file for line in lines), str(files.PIECES))):
         with suppress(FileNotFoundError):
             if moment and Path(name).stat().st_mtime >= moment + 1:
@@ -61,20 +62,23 @@ def _changed_since(moment: int, lines: Sequence[ConfigLine]) -> str:
 def listening(
     shown: str, address: str, port: int, server: str, lines: Sequence[ConfigLine]
 ) -> Finding | None:
-    """What is wrong with the places where sshd listens, by `sshd -T`. Pure."""
+    """What is wrong with the addresses where sshd listens, by `sshd -T`. Pure."""
     where = re.findall(r"^listenaddress (\S+):(\d+)$", shown, re.M)
     ports = [int(number) for listening, number in where if listening in (ANY, address)]
     if not where or port in ports:
         return None
     listed = ", ".join(f"{listening}:{number}" for listening, number in where)
-    text = f"sshd is to listen at {listed}: people and the web page ask {address}, port {port}."
+    text = (
+        f"sshd is set to listen at {listed}, but people and the web page connect to "
+        f"{address}, port {port}."
+    )
     if ports:
         line = files.of_keyword(lines, "Port", [str(ports[0])])
         return area.wrong(
             text,
             f"Take `Port {ports[0]}` out of {line or 'its configuration'}; {RELOAD}. Or have "
-            f"everybody ask there: `ssh_port: {ports[0]}` in servers/{server}.yaml; people save "
-            "their ssh configuration again.",
+            f"everybody connect there: `ssh_port: {ports[0]}` in servers/{server}.yaml; people "
+            "save their ssh configuration again.",
         )
     line = next((line for line in lines if line.keyword == "listenaddress"), None)
     said = f"`ListenAddress {line.value}` ({line})" if line else "the ListenAddress lines"
@@ -91,9 +95,9 @@ def punished(shown: str, exempt: Iterable[str]) -> Iterator[Finding]:
 
 
 def answers(server: CheckedServer) -> Iterator[Finding]:
-    """Whether sshd answers where people ask it, with the host key that they expect.
+    """Whether sshd answers where people connect, with the host key that they expect.
 
-    ssh without a key, from here: it gets as far as one does who has no right to come in.
+    ssh connects from here without a key: it should get as far as being refused.
     """
     view = server.view
     if view is None:
@@ -121,14 +125,14 @@ def answers(server: CheckedServer) -> Iterator[Finding]:
 
 
 def answer(said: str, place: str, server: str) -> Finding:
-    """What came of asking for `iam` without a key, by ssh's words. Pure."""
-    last = (said.strip().splitlines() or ["no words"])[-1]
+    """The finding, by what ssh said to a login as `iam` without a key. Pure."""
+    last = (said.strip().splitlines() or ["no message"])[-1]
     if re.search(r"Permission denied \(publickey\)", said):
         return area.ok(f"answers at {place}, with the host key of the state")
     if "Permission denied" in said:
         return area.wrong(
-            f"sshd at {place} doesn't ask iam for a key only: {last}",
-            "What goes before our piece of its configuration is named above.",
+            f"sshd at {place} offers iam other ways in than a key: {last}",
+            "The findings above name what overrides our piece of its configuration.",
         )
     if "Host key verification failed" in said or "no matching host key type" in said:
         return area.wrong(
@@ -138,6 +142,6 @@ def answer(said: str, place: str, server: str) -> Finding:
             "sshd_config says which of them sshd has.",
         )
     return area.wrong(
-        f"sshd doesn't answer at {place}, where people ask it: {last}",
+        f"sshd doesn't answer at {place}, where people connect: {last}",
         "systemctl status ssh; ss -ltnp says where it listens, iptables -S INPUT what is refused.",
     )

