@@ -1,1 +1,1 @@
-"""What this server has to tell its people: kept here until the page's mail was accepted."""
+"""Notices to this server's users, kept here until the web page's mail was accepted."""

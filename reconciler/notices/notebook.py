@@ -1,4 +1,4 @@
-"""Everything that this server has to tell, and what was told. Pure. Standard library only."""
+"""All notices of this server, open and accepted. Pure. Standard library only."""
 
 from __future__ import annotations
 
@@ -14,48 +14,48 @@ from state.wire.notices import MOST_TOLD, Facts, Notice, NoticeKind
 
 DAY = 86400.0
 KEPT = 7 * DAY
-"""Seconds after which what nobody could be told is dropped, and what isn't said any more forgotten.
-"""
+"""Seconds after which an open notice is dropped, and one that isn't said any more forgotten."""
 MOST, MOST_OF_USER = 2000, 40
-"""Notices that are kept, of everybody and of one user: beyond, the one said longest ago goes."""
+"""Notices that are kept, in all and of one user. Beyond that, the one said longest ago is dropped.
+"""
 MOST_ACCEPTED = 10
-"""Moments that are remembered of one."""
+"""Moments of acceptance that are kept of one notice."""
 
 
 @dataclass(frozen=True)
 class NoticeEntry:
-    """One notice, and what became of it."""
+    """One notice, when it was last said, and when it was accepted."""
 
     notice: Notice
     about: str
-    """Which one of its kind: a reservation's id, which start of a container."""
+    """Tells it from others of its kind: a reservation's id, a start of a container."""
     last: float
-    """When it was said last, though nobody is told twice."""
+    """When it was last said. Saying it again sends no second mail."""
     accepted: tuple[float, ...] = ()
-    """When mail of it was accepted; a notice that is said again has a new id."""
+    """When mail about it was accepted. A notice that is opened again has a new id."""
     open: bool = True
 
     def is_open(self, now: float) -> bool:
-        """Whether its user is still to be told."""
+        """Whether mail about it is still to be sent."""
         return self.open and abs(now - self.notice.made) < KEPT
 
 
 @dataclass(frozen=True)
 class Notebook:
-    """All of them, in the order in which they were first said."""
+    """All notices, in the order in which they were first said."""
 
     said: tuple[NoticeEntry, ...] = ()
 
     def find(self, user: str, kind: NoticeKind, about: str) -> NoticeEntry | None:
-        """What was said of it."""
+        """The entry for this kind and `about`; None if it was never said."""
         wanted = (user, kind, about)
         return next((s for s in self.said if _key(s) == wanted), None)
 
     def say(self, notice: Notice, about: str, again: float | None = None) -> Notebook:
-        """These and `notice`, which was made now. Said before, it is the old one.
+        """Add a notice, which was made now. If it was said before, its old entry stays.
 
-        With `again`: once more so many seconds after it was accepted. What couldn't be told in
-        all of `KEPT` and is said still is told as new.
+        `again`: open it once more so many seconds after it was accepted. A notice that stayed open
+        for all of `KEPT` and is still said is opened as a new one.
         """
         now = notice.made
         before = self.find(notice.user, notice.kind, about)
@@ -68,12 +68,12 @@ class Notebook:
         return self if noted else self._with(replace(before, last=now))
 
     def withdraw(self, user: str, kind: NoticeKind, about: str) -> Notebook:
-        """These without one: what it says is over, and may begin anew."""
+        """Remove a notice: what it says is over. It can be said anew."""
         gone = (user, kind, about)
         return self._if_other(tuple(s for s in self.said if _key(s) != gone))
 
     def accept(self, ids: Collection[str], now: float) -> Notebook:
-        """These, and mail of some was accepted."""
+        """Note that mail about the notices with these ids was accepted."""
         return self._if_other(
             tuple(
                 replace(s, open=False, accepted=(*s.accepted, now)[-MOST_ACCEPTED:])
@@ -84,14 +84,14 @@ class Notebook:
         )
 
     def accepted(self, user: str, kind: NoticeKind, about: str) -> tuple[float, ...]:
-        """When mail of it was accepted, the oldest first."""
+        """When mail about it was accepted, the oldest first."""
         found = self.find(user, kind, about)
         return found.accepted if found else ()
 
     def open_at(self, now: float, most: int = MOST_TOLD) -> tuple[Notice, ...]:
-        """Those whose users are still to be told: the newest of each user first, then the next.
+        """The open notices: the newest of each user first, then the second newest, and so on.
 
-        So nobody's many notices, or those whose user has no address, hide another's.
+        So the many notices of one user, or of one without an address, don't crowd out others.
         """
         of_user: dict[str, list[Notice]] = defaultdict(list)
         for said in reversed(self.said):
@@ -101,11 +101,11 @@ class Notebook:
         return tuple(n for n, _ in zip(in_turn, range(most), strict=False))
 
     def without_old(self, now: float) -> Notebook:
-        """These without what nobody says any more, and nobody has to be told."""
+        """Remove the notices that nobody says any more."""
         return self._if_other(tuple(s for s in self.said if abs(now - s.last) < KEPT))
 
     def _with(self, said: NoticeEntry) -> Notebook:
-        """These and one; the ones said longest ago make room."""
+        """Add one; the ones said longest ago make room."""
         others = [s for s in self.said if _key(s) != _key(said)]
         own = [s for s in others if s.notice.user == said.notice.user]
         for some, most in ((own, MOST_OF_USER), (others, MOST)):

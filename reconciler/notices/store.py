@@ -1,7 +1,7 @@
-"""Notices in /var/lib/lxc-gpu/notices.json: said by what looks, read by the load's stream.
+"""The file of notices, /var/lib/lxc-gpu/notices.json: looks write it, the load's stream reads it.
 
-Changed under the lock NOTICES only. The stream runs as `iam`, so everybody on the server may read
-the file; it says no more than `gpus` and the page do. Standard library only: verbs say notices.
+It is changed under the lock NOTICES only. Everybody on the server may read it, because the stream
+runs as `iam`; it says no more than `gpus` and the page do. Standard library only, for verbs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from state.errors import LxcGpuError
 from state.wire.notices import Facts, Notice, NoticeKind
 
 _LOOK_AGAIN = 60.0
-"""Seconds after which what is open is counted anew, though the file is the same."""
+"""Seconds after which the open notices are worked out anew, though the file is the same."""
 
 
 def say(
@@ -31,9 +31,9 @@ def say(
     *,
     again: float | None = None,
 ) -> None:
-    """Have the user told: once for each `kind` and `about`, however often it is said.
+    """Have a notice mailed to the user: once for each `kind` and `about`, however often it is said.
 
-    With `again`: once more so many seconds after mail of it was accepted, as long as it is said.
+    `again`: mail it once more so many seconds after mail was accepted, if it is still said.
     LxcGpuError if the file can't be read: unreadable is not empty.
     """
     now = time.time()
@@ -42,7 +42,7 @@ def say(
 
 
 def withdraw(user: str, kind: NoticeKind, about: str) -> None:
-    """What was said is over: nobody is told any more, and it may be said anew.
+    """Withdraw a notice: what it says is over. It can be said anew.
 
     LxcGpuError as of `say`.
     """
@@ -50,12 +50,12 @@ def withdraw(user: str, kind: NoticeKind, about: str) -> None:
 
 
 def accept(ids: Collection[str], now: float) -> None:
-    """A mail server accepted the mail of these, `now`. LxcGpuError as of `say`."""
+    """Note that a mail server accepted the mail with these ids. LxcGpuError as of `say`."""
     _change(lambda book: book.accept(ids, now))
 
 
 def accepted(user: str, kind: NoticeKind, about: str) -> tuple[float, ...]:
-    """When mail of it was accepted, by this server's clock, the oldest first.
+    """When mail about it was accepted, by this server's clock, the oldest first.
 
     LxcGpuError as of `say`.
     """
@@ -63,21 +63,21 @@ def accepted(user: str, kind: NoticeKind, about: str) -> tuple[float, ...]:
 
 
 def open_notices() -> tuple[Notice, ...]:
-    """What people are still to be told. LxcGpuError as of `say`."""
+    """The notices that are still to be mailed. LxcGpuError as of `say`."""
     return read().open_at(time.time())
 
 
 def read() -> Notebook:
-    """All that is kept. LxcGpuError if that can't be read."""
+    """All notices that are kept. LxcGpuError if the file can't be read."""
     try:
         text = files.read_text(places.NOTICES)
         return Notebook() if text is None else notebook.from_json(text)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise LxcGpuError(
             "notices-damaged",
-            "What this server has to tell its people can't be read. Nobody is told anything by "
-            "mail, and no idle container is stopped.",
-            f"Sysadmin: move {places.NOTICES} away. Then what is still so is told again.",
+            "This server's notices to its users can't be read. No mail is sent for it, and no "
+            "idle container is stopped.",
+            f"Sysadmin: move {places.NOTICES} away. What is still true is then mailed again.",
             details=repr(error),
         ) from error
 
@@ -92,14 +92,14 @@ def _change(change: Callable[[Notebook], Notebook]) -> None:
 
 @dataclass
 class Reader:
-    """For who asks every few seconds: the file is read again when it is another one."""
+    """Reads the open notices every few seconds, the file itself only after it changed."""
 
     _seen: object = None
     _due: float = 0.0
     _found: tuple[Notice, ...] = ()
 
     def notices(self) -> tuple[Notice, ...]:
-        """Those that are open; none where they can't be read, which their writers report."""
+        """The open notices; none if the file can't be read, which its writers report."""
         seen = _identity()
         if seen != self._seen or time.monotonic() >= self._due:
             self._seen, self._due = seen, time.monotonic() + _LOOK_AGAIN

@@ -1,1 +1,1 @@
-"""Whose GPUs until when: people's reservations on this server, and the rules for them."""
+"""Reservations of this server's GPUs, the rules for them, and who waits for free ones."""

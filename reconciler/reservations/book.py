@@ -1,9 +1,8 @@
 """The book: every reservation of a server's GPUs. Pure.
 
-Times are seconds since the epoch, by the server's clock, in whole minutes: so every moment that is
-named can be typed. A reservation holds from `begins` until just before `ends`. Whatever the clock
-does, no two of them have the same GPU at the same time: that is asked of their times alone, never
-of what time it is now.
+Times are seconds since the epoch, by the server's clock, in whole minutes, so that each can be
+typed. A reservation holds from `begins` until just before `ends`. No two of them have the same GPU
+at the same time, even if the clock is wrong: only their times are compared, never the present time.
 """
 
 from __future__ import annotations
@@ -17,27 +16,28 @@ from state.errors import LxcGpuError
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 KEPT = 90 * DAY
-"""Seconds that a past reservation is kept for; then it is only part of a sum."""
+"""Seconds that a past reservation is kept; afterwards it only counts in a sum."""
 NEAR = 2 * DAY
-"""Seconds that it stays among the open ones, of which many don't pile up there: a clock that is
-wrong by hours hides nothing."""
+"""Seconds that a past reservation stays among the open ones, so that a clock that is wrong by hours
+hides none."""
 MOST_PAST = 20_000
-"""Past ones that are kept at most: so the file has an end."""
+"""Past reservations that are kept at most, so that the file stays small."""
 MOST_OPEN = 500
-"""Reservations of everybody's that aren't over, and of those that lately were."""
+"""Reservations of everybody that aren't over, at most; and those that lately ended, at most."""
 LEAP = 30 * DAY
-"""Seconds that the clock is believed ahead of what the machine's running bears out. So far less
-than `KEPT` that a leap makes a sum of nothing that ends within the two months after it."""
+"""How far ahead of the time that the machine has run its clock is believed, in seconds. It is so
+much less than `KEPT` that after a leap of the clock nothing becomes a sum that ends within the next
+two months."""
 
 
 def minute(moment: float) -> float:
-    """The beginning of that minute."""
+    """The beginning of the minute of `moment`."""
     return moment // MINUTE * MINUTE
 
 
 @dataclass(frozen=True)
 class Reservation:
-    """Somebody's, of GPUs, from a moment to another one."""
+    """GPUs that are one user's from one moment to another."""
 
     id: str
     """What people type: `r17`."""
@@ -48,11 +48,11 @@ class Reservation:
     ends: float
     made: float
     series: str = ""
-    """`s16`: what those of one weekly series have in common."""
+    """The id of a weekly series, `s16`, which its reservations share; empty: none."""
     maker: str = ""
-    """Who reserved it, if that is somebody else, who handed it over."""
+    """Who reserved it, if that user handed it over; empty: the user."""
     since: float = 0.0
-    """When it began, if it was handed over under way; 0: at `begins`."""
+    """When it began, if it was handed over after its beginning; 0: at `begins`."""
 
     @property
     def made_by(self) -> str:
@@ -69,31 +69,31 @@ class Reservation:
         return self.begins <= now < self.ends
 
     def meets(self, begins: float, ends: float) -> bool:
-        """Whether it has a moment in common with that time."""
+        """Whether it overlaps that time."""
         return self.begins < ends and begins < self.ends
 
 
 Times = tuple[tuple[float, float], ...]
-"""From when until when."""
+"""Pairs of beginning and end."""
 
 
 @dataclass(frozen=True)
 class Book:
-    """Everybody's, in the order of their beginnings; what is long past only as sums."""
+    """All reservations, in the order of their beginnings. Those long past are kept as sums only."""
 
     open: tuple[Reservation, ...] = ()
-    """Those that weren't over for two days when the book was last written."""
+    """Those that hadn't been over for two days when the book was last written."""
     past: tuple[Reservation, ...] = ()
     sums: Mapping[str, Mapping[str, float]] = field(default_factory=lambda: MappingProxyType({}))
-    """GPU-hours that were reserved, by user and month (`2026-11`), of those that are forgotten."""
+    """GPU-hours of reservations that aren't kept any more, by user and month (`2026-11`)."""
     last: int = 0
-    """The number that was given last: none is given twice."""
+    """The last number that was given to a reservation. None is given twice."""
     clock: float = 0.0
-    """Until when it was aged last: what was over by then may be among the past."""
+    """The time by which it was last aged: reservations that ended before may be among the past."""
     sure: float = 0.0
-    """What time it is at least, as far as the machine's running bears it out (`aged`)."""
+    """The earliest time that it can be now, by how long the machine has run (`aged`)."""
     boot: float = 0.0
-    """When it was aged last, by the boot's clock."""
+    """When it was last aged, in seconds since the boot."""
 
     def at(self, now: float) -> tuple[Reservation, ...]:
         """Those under way."""
@@ -104,15 +104,15 @@ class Book:
         return tuple(each for each in self.open if each.ends > now)
 
     def of(self, user: str, now: float = 0.0) -> tuple[Reservation, ...]:
-        """The user's, without those that are over by then."""
+        """The user's reservations that aren't over by `now`."""
         return tuple(each for each in self.open if each.user == user and each.ends > now)
 
     def made_by(self, user: str, now: float) -> tuple[Reservation, ...]:
-        """What the user reserved that isn't over, whoever has it now."""
+        """What the user reserved and isn't over, including what was handed over."""
         return tuple(each for each in self.ahead(now) if each.made_by == user)
 
     def free(self, gpus: Sequence[str], times: Times) -> tuple[str, ...]:
-        """Which of the GPUs nobody has reserved at any of those times, in the same order."""
+        """Those of the GPUs that nobody has reserved at any of the times, in the same order."""
         taken = {
             gpu
             for each in self.open
@@ -123,7 +123,7 @@ class Book:
         return tuple(gpu for gpu in gpus if gpu not in taken)
 
     def held_by(self, user: str, begins: float, ends: float, without: str = "") -> int:
-        """How many GPUs the user has at the most at one moment of that time."""
+        """The most GPUs that the user has reserved at one moment of that time."""
         met = [
             each for each in self.open
             if each.user == user and each.id != without and each.meets(begins, ends)
@@ -134,14 +134,14 @@ class Book:
     def reserve(
         self, user: str, gpus: Sequence[str], times: Times, now: float
     ) -> tuple[Book, tuple[Reservation, ...]]:
-        """These GPUs for the user at each of those times: several are a series.
+        """Reserve these GPUs for the user at each of the times; several times make a series.
 
-        They are free then. LxcGpuError if the server's book is full.
+        The GPUs have to be free then. LxcGpuError if the server's book is full.
         """
         if len(self.ahead(now)) + len(times) > MOST_OPEN:
             raise LxcGpuError(
                 "reservations-full",
-                f"{MOST_OPEN} reservations stand on this server, as many as may be.",
+                f"This server has {MOST_OPEN} reservations, the most that are allowed.",
                 "Try again when some are over, or `release` what you don't need.",
             )
         if len(self.free(gpus, times)) != len(gpus):
@@ -154,14 +154,14 @@ class Book:
         return self._with(*made, last=self.last + len(made)), made
 
     def release(self, released: Iterable[Reservation], now: float) -> Book:
-        """Without these. What has begun ends now, and stays as long as it was."""
+        """Release these reservations. One that has begun ends now, and its past part is kept."""
         gone = {each.id: each for each in released}
         left = [each for each in self.open if each.id not in gone]
         ended = [_until(each, minute(now)) for each in gone.values() if each.begins < minute(now)]
         return replace(self, open=_in_order([*left, *ended]))
 
     def extend(self, reservation: Reservation, ends: float) -> tuple[Book, Reservation]:
-        """The same until then. Its GPUs are free meanwhile."""
+        """Extend a reservation until `ends`. Its GPUs have to be free meanwhile."""
         if len(self.free(reservation.gpus, ((reservation.ends, ends),))) != len(reservation.gpus):
             raise ValueError("these GPUs aren't free")
         longer = _until(reservation, ends)
@@ -170,7 +170,7 @@ class Book:
     def hand_over(
         self, reservation: Reservation, user: str, now: float
     ) -> tuple[Book, Reservation]:
-        """What is left of it is that user's; what was before remains whose it was."""
+        """Give the rest of a reservation to another user. Its past part stays with the first."""
         maker, begins = reservation.made_by, max(reservation.begins, minute(now))
         theirs = replace(
             reservation, user=user, begins=begins, maker="" if maker == user else maker
@@ -182,12 +182,12 @@ class Book:
         return self._instead(reservation, theirs)._with(before, last=self.last + 1), theirs
 
     def only_of(self, residents: Iterable[str], now: float) -> Book:
-        """Without what people have ahead who are not registered here any more."""
+        """Release what users have ahead who are not registered here any more."""
         known = frozenset(residents)
         return self.release((r for r in self.ahead(now) if r.user not in known), now)
 
     def without(self, user: str) -> Book:
-        """Without everything of this user's, the past and the sums, too."""
+        """Remove everything of this user, including the past and the sums."""
         return replace(
             self,
             open=_without(self.open, user),
@@ -196,12 +196,12 @@ class Book:
         )
 
     def aged(self, now: float, boot: float) -> Book:
-        """The same, with what is over among the past, and what is long past as sums.
+        """Move what is over to the past, and turn what is long past into sums.
 
-        `boot` is the boot's clock, which nobody sets. A clock that leaps ahead for years must lose
-        nobody's reservation, however much is changed meanwhile: it is believed `LEAP` at once, and
-        two days for each that the machine ran, so that what was off for months catches up. What
-        isn't over by it is open again.
+        `boot`: seconds since the boot, by a clock that nobody sets. A wall clock that leaps ahead
+        by years must not lose reservations. So it is believed `LEAP` ahead at once, and two days
+        further for each day that the machine runs, so that a machine that was off for months
+        catches up. Reservations that aren't over by the believed time are open again.
         """
         sure = self._sure(now, boot)
         until = min(now, sure + LEAP)
@@ -225,7 +225,9 @@ class Book:
         before = self.sure or self.clock
         if not before:
             return now
-        ran = boot - self.boot if boot >= self.boot else boot  # after a reboot: at least so long
+        ran = (
+            boot - self.boot if boot >= self.boot else boot
+        )  # after a reboot, it ran for at least this long
         return max(before, min(now, before + 2 * ran * bool(self.boot)))
 
     def _with(self, *more: Reservation, last: int) -> Book:
@@ -240,7 +242,7 @@ def _in_order(reservations: Iterable[Reservation]) -> tuple[Reservation, ...]:
 
 
 def _without(reservations: Iterable[Reservation], user: str) -> tuple[Reservation, ...]:
-    """Without this user's; what they handed over is wholly another's."""
+    """Those of other users, without a trace of this one as their maker."""
     left = (each for each in reservations if each.user != user)
     return tuple(replace(each, maker="") if each.maker == user else each for each in left)
 
@@ -252,7 +254,7 @@ def _until(reservation: Reservation, ends: float) -> Reservation:
 def _summed(
     sums: Mapping[str, Mapping[str, float]], forgotten: Iterable[Reservation]
 ) -> Mapping[str, Mapping[str, float]]:
-    """With these: each counts in the month in which it began."""
+    """The sums with these added: each counts in the month in which it began."""
     added = {user: dict(months) for user, months in sums.items()}
     for each in forgotten:
         months, month = added.setdefault(each.user, {}), strftime("%Y-%m", localtime(each.begins))

@@ -1,9 +1,9 @@
-"""Where the book is kept: one file of root's, changed under the lock `locks.ACCOUNTS` only.
+"""The file of the book, which is root's and changed under the lock `locks.ACCOUNTS` only.
 
-It has two lines: what isn't over, and what is past. So who only wants to know whose GPUs are whose
-never reads the thousands that are past, unless a clock that was wrong took for past what isn't.
-Everybody on the server may read it: whose GPU until when
-is no secret, and the load's stream, which says so, isn't root.
+It has two lines: the reservations that aren't over, and the past ones. So asking who has which GPU
+now doesn't read thousands of past ones, unless a wrong clock moved open ones there. Everybody on
+the server may read it: reservations are no secret, and the load's stream, which tells them, isn't
+root.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionEr
 
 
 def read() -> Book:
-    """What is kept on this server. LxcGpuError if that can't be read: unreadable is not empty."""
+    """The whole book. LxcGpuError if it can't be read: unreadable is not empty."""
     try:
         text = files.read_text(places.RESERVATIONS)
         return Book() if text is None else from_json(text)
@@ -35,7 +35,10 @@ def read() -> Book:
 
 
 def read_open(now: float) -> Book:
-    """The same without the past, as far as nothing of that is still to come: for who only looks."""
+    """The book without the past, for looking only. LxcGpuError if it can't be read.
+
+    The past is read, too, if the clock went back, so that some of it may still be to come.
+    """
     try:
         with places.RESERVATIONS.open(encoding="utf-8") as stream:
             book = _open_part(json.loads(stream.readline()))
@@ -47,12 +50,12 @@ def read_open(now: float) -> Book:
 
 
 def write(book: Book) -> None:
-    """Keep this one instead. The lock ACCOUNTS is held."""
+    """Write the book. The lock ACCOUNTS is held."""
     files.write_file(places.RESERVATIONS, to_json(book), 0o644)
 
 
 def changed() -> tuple[int, ...] | None:
-    """Another value whenever the file was written; None while there is none."""
+    """A value that changes whenever the file is written; None while there is no file."""
     try:
         found = places.RESERVATIONS.stat()
     except OSError:
@@ -72,7 +75,7 @@ def _damaged(error: Exception) -> LxcGpuError:
 
 
 def to_json(book: Book) -> str:
-    """As text, stable for equal ones: two lines."""
+    """The book as text of two lines, the same for equal books."""
     present = {
         "last": book.last,
         "clock": book.clock,
@@ -89,7 +92,7 @@ def to_json(book: Book) -> str:
 
 
 def _fields(reservation: Reservation) -> dict[str, object]:
-    """Without those of one that was handed over, where nobody did."""
+    """The fields of a reservation; those about handing over only if they are set."""
     return {k: v for k, v in vars(reservation).items() if v or k not in ("maker", "since")}
 
 
@@ -106,7 +109,7 @@ def from_json(text: str) -> Book:
 
 def _open_part(fields: Mapping[str, Any]) -> Book:
     if type(fields["last"]) is not int:
-        raise ValueError("last is no number")
+        raise ValueError("last is not a number")
     found = _reservations(fields["open"])
     taken: dict[str, float] = {}
     for each in found:

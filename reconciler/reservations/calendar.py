@@ -1,4 +1,4 @@
-"""Reservations as a calendar that other programs read: iCalendar (RFC 5545). Pure."""
+"""Writes reservations as a calendar for other programs: iCalendar (RFC 5545). Pure."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from reconciler.reservations.book import Reservation
 
 _FOLD = 74
-"""Bytes of a line before it goes on in the next one: 75 with the blank (RFC 5545, 3.1)."""
+"""Bytes of a line before it is folded: 75 with the blank (RFC 5545, 3.1)."""
 
 
 def calendar(server: str, reservations: Iterable[Reservation], now: float) -> str:
-    """All of them as events, times in UTC, lines as the RFC wants them."""
+    """A calendar with an event for each reservation, in UTC."""
     lines = ["BEGIN:VCALENDAR", "VERSION:2.0", "PRODID:-//lxc-gpu//reservations//EN"]
     for each in reservations:
         gpus = f"{len(each.gpus)} GPU{'s' * (len(each.gpus) != 1)}"
@@ -34,7 +34,7 @@ def _utc(moment: float) -> str:
 
 
 def _text(said: str) -> str:
-    """A TEXT value (3.3.11): what has a meaning is escaped, what can't be in it is left out."""
+    """A TEXT value (RFC 5545, 3.3.11): special letters are escaped, control characters left out."""
     for letter in "\\;,":
         said = said.replace(letter, f"\\{letter}")
     said = said.replace("\n", "\\n")
@@ -42,7 +42,7 @@ def _text(said: str) -> str:
 
 
 def _folded(line: str) -> str:
-    """Lines of 75 bytes at most; no letter is cut in two."""
+    """The line folded to at most 75 bytes each; no letter is cut in two."""
     parts, part = list[str](), ""
     for letter in line:
         if len((part + letter).encode()) > _FOLD:

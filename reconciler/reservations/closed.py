@@ -1,4 +1,4 @@
-"""When a whole server is closed: times in which nobody can reserve a GPU."""
+"""Says when a server is closed by announcements, so that nobody can reserve GPUs."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from state.view import View
 
 
 def closed(view: View) -> tuple[tuple[float, float, str], ...]:
-    """From when until when, in seconds since the epoch, and why, in words for people.
+    """Beginning and end, in seconds since the epoch, and the announcement's text.
 
-    In the order of their beginnings, those that are over included; some may overlap.
+    They are in the order of their beginnings. Some may be over, and some may overlap.
     """
     return tuple((each.begins, each.ends, each.text) for each in view.announcements if each.stop)

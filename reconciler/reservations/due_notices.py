@@ -1,6 +1,6 @@
-"""What people are to be told by mail of reservations, after a look. Pure.
+"""Finds what users are to be told by mail about reservations, after a look. Pure.
 
-Each is said again by each look for as long as it is so: `reconciler.notices` tells it once.
+Each look says a notice again as long as it is true; `reconciler.notices` sends it once.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from state.wire.notices import Facts, NoticeKind
 
 HOUR = 3600.0
 AHEAD = 900.0
-"""Seconds: who reserved for sooner than that knows that it begins."""
+"""A reservation made less than this before its beginning gets no mail that it begins, in seconds.
+"""
 SITS = 300.0
-"""Seconds that who was told has time to leave, before the owner of the GPU hears of it."""
+"""Seconds that an intruder has to leave before the owner of the reservation is told."""
 
 
 @dataclass(frozen=True)
 class DueNotice:
-    """One notice."""
+    """One notice that is due."""
 
     user: str
     kind: NoticeKind
@@ -32,14 +33,14 @@ class DueNotice:
 def due(
     reservations: Collection[Reservation], record: UseRecord, now: float
 ) -> Iterator[DueNotice]:
-    """Of those that hold now; `now` is in seconds since the epoch."""
+    """The notices about reservations that hold now; `now`: seconds since the epoch."""
     for each in reservations:
         yield from _times(each, now)
         yield from _uses(each, record, now)
 
 
 def over(before: UseRecord, after: UseRecord) -> Iterator[DueNotice]:
-    """What was said and isn't so any more: somebody uses theirs again."""
+    """The notices to withdraw: their users use the reserved GPUs again."""
     for name, seen in before.of.items():
         if seen.unused >= UNUSED and name in after.of and after.of[name].unused < UNUSED:
             yield DueNotice(seen.user, NoticeKind.RESERVATION_UNUSED, name)
@@ -50,7 +51,7 @@ def _times(each: Reservation, now: float) -> Iterator[DueNotice]:
     if now - each.begins < HOUR and each.begins - each.made >= AHEAD:
         yield DueNotice(each.user, NoticeKind.RESERVATION_BEGINS, each.id, facts)
     if each.ends - now <= HOUR and each.ends - each.begins >= 2 * HOUR:
-        # one that was extended ends once more
+        # the end is in the name, so that an extended one is told of again
         yield DueNotice(each.user, NoticeKind.RESERVATION_ENDS, f"{each.id}-{each.ends:.0f}", facts)
 
 

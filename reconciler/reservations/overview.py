@@ -1,7 +1,7 @@
-"""Whose GPU until when, and who is on it, for who asks on the server: words, facts for programs.
+"""Tells users which GPUs are reserved until when, and who is on them, in words and as JSON.
 
-Pure but for `sight`, which reads what is kept, and for the server's time zone. It asks no driver:
-`start` says it. A book that can't be read says nothing here; whoever reserves is told why.
+Pure but for `overview`, which reads files, and for the server's time zone. The driver isn't asked,
+as `start` uses this. A book that can't be read counts as empty here; `reserve` says why.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from state.view import View
 
 @dataclass(frozen=True)
 class ReservationsOverview:
-    """What is reserved on a server, and what the last look found out about it."""
+    """What is reserved on a server, and what the last look saw of its use."""
 
     server: str
     now: float
@@ -29,7 +29,7 @@ class ReservationsOverview:
     seen: Mapping[str, ReservationUse] = field(default_factory=dict)
 
     def of_gpu(self, gpu: str) -> list[str]:
-        """Whose it is until when, and whose next."""
+        """Lines about who has the GPU until when, and who has it next."""
         theirs = [each for each in self.ahead if gpu in each.gpus]
         present = [each for each in theirs if each.holds(self.now)]
         to_come = [each for each in theirs if not each.holds(self.now)][:1]
@@ -40,15 +40,15 @@ class ReservationsOverview:
         ]
 
     def gpu_facts(self, gpu: str) -> list[dict[str, object]]:
-        """The same for a program, with all that are to come."""
+        """The reservations of one GPU for a program, including all to come."""
         return [self._facts(each) for each in self.ahead if gpu in each.gpus]
 
     def facts(self) -> list[dict[str, object]]:
-        """Everything, for a program."""
+        """All reservations, for a program."""
         return [{**self._facts(each), "gpus": list(each.gpus)} for each in self.ahead]
 
     def lines(self, user: str, gpus: Sequence[str]) -> list[str]:
-        """What this user reads at a start; `gpus` are all there are, by UUID, in their order."""
+        """What this user reads at a start. `gpus`: the UUIDs of all the server's GPUs, by index."""
         return [
             *self._own(user, gpus),
             *(
@@ -104,7 +104,7 @@ class ReservationsOverview:
 
 
 def overview(view: View, now: float) -> ReservationsOverview:
-    """What there is to be said at this moment."""
+    """The overview of this server at this moment."""
     ahead: tuple[Reservation, ...] = ()
     with suppress(LxcGpuError):
         ahead = tuple(r for r in book_file.read_open(now).ahead(now) if r.user in view.residents)
@@ -113,12 +113,12 @@ def overview(view: View, now: float) -> ReservationsOverview:
 
 
 def _by(each: Reservation) -> str:
-    """Who reserved it, where that was somebody else."""
+    """Words for who reserved it, if that was somebody else."""
     return f" by {each.maker}" * bool(each.maker)
 
 
 def _names(each: Reservation, gpus: Sequence[str]) -> str:
-    """The GPUs by their numbers; by its UUID one that isn't known to be there."""
+    """The GPUs by their numbers; a GPU that isn't in the server by its UUID."""
     numbers = [gpus.index(gpu) for gpu in each.gpus if gpu in gpus]
     unknown = [gpu for gpu in each.gpus if gpu not in gpus]
     return ", ".join([*map(str, sorted(numbers)), *unknown])

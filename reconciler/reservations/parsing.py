@@ -1,4 +1,4 @@
-"""What somebody asked for, from the words as they come over ssh: split, in any order. Pure."""
+"""Parses the words of `reserve` as they come over ssh: split at blanks, in any order. Pure."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ParsedReserve:
 
     count: int
     gpus: tuple[str, ...]
-    """UUIDs that were named; empty: any."""
+    """UUIDs of GPUs that were named; empty: any GPUs."""
     seconds: float
     begins: float
     first_free: bool
@@ -39,20 +39,20 @@ class ParsedReserve:
 
 
 def parse_reserve(options: Mapping[str, str], now: float, there: Sequence[str]) -> ParsedReserve:
-    """What `reserve` was asked for. `there` are the UUIDs of the server's GPUs, by index.
+    """What `reserve` was asked for. `there`: the UUIDs of the server's GPUs, by index.
 
-    LxcGpuError for what can't be understood; it shows how to say it.
+    LxcGpuError, with an example, if it can't be understood.
     """
     said, rest = _sorted_out(options, now)
     read = _read([*options.get("what", "").split(), *rest], now, there)
     if read.begins is not None and "from" in options:
-        raise _usage("There are two times at which it begins.", f"Like this: {EXAMPLE}.")
+        raise _usage("You gave two times for the beginning.", f"Like this: {EXAMPLE}.")
     first = times.moment(said["from"], now) if "from" in said else read.begins
     begins = minute(now) if first is None else _in_time(minute(first), now)
     until = times.moment(said["until"], begins, end_of_day=True) if "until" in said else None
     weekly = "every" in options
     if weekly and "first-free" in options:
-        raise _usage("`--first-free` finds one time, no series.", _SERIES)
+        raise _usage("`--first-free` finds one time, not a series.", _SERIES)
     if weekly and until is None:
         raise _usage("A series needs its last day: `--until 2026-12-31`.", _SERIES)
     count = len(read.gpus) or read.count
@@ -71,14 +71,14 @@ def parse_reserve(options: Mapping[str, str], now: float, there: Sequence[str]) 
 
 
 def _sorted_out(options: Mapping[str, str], now: float) -> tuple[dict[str, str], list[str]]:
-    """The moments behind options, and the words behind these that are no part of them."""
+    """The moments that follow options, and the words after them that belong to no moment."""
     said, rest = dict[str, str](), list[str]()
     for name in ("from", "until"):
         if name in options:
             words = options[name].split()
             count = times.moment_at_first(words, now)
             if not count:
-                raise _usage(f"`{options[name][:40]}` is no time.", f"Times: {EXAMPLES}.")
+                raise _usage(f"`{options[name][:40]}` is not a time.", f"Times: {EXAMPLES}.")
             said[name], rest = " ".join(words[:count]), [*rest, *words[count:]]
     if "every" in options:
         weekly = _WEEKLY.match(options["every"])
@@ -89,9 +89,11 @@ def _sorted_out(options: Mapping[str, str], now: float) -> tuple[dict[str, str],
 
 
 def _length(seconds: float | None, until: float | None, begins: float) -> float:
-    """For how long, in whole minutes: as it was said, or until then."""
+    """The length in whole minutes: `seconds`, or the time until `until`."""
     if (seconds is None) == (until is None):
-        what = "For how long?" if seconds is None else "Either a length, or `--until`."
+        what = (
+            "For how long?" if seconds is None else "Give either a length or `--until`, not both."
+        )
         raise _usage(what, f"Lengths: {LENGTHS}. Like this: {EXAMPLE}.")
     if until is not None:
         if until <= begins:
@@ -106,20 +108,20 @@ _SERIES = "Like this: `reserve 4 2h --from 'mon 14:00' --every week --until 2026
 
 
 def _in_time(begins: float, now: float) -> float:
-    """The same. LxcGpuError for what is over, and for what is years ahead."""
+    """`begins`, if it is within a year from now. LxcGpuError if it is not."""
     if begins < minute(now):
         raise _usage(
-            f"{times.in_words(begins)} is over: it is {times.in_words(now)} on this server.",
+            f"{times.in_words(begins)} is in the past: it is {times.in_words(now)} on this server.",
             f"Times: {EXAMPLES}.",
         )
     if begins > now + times.LONGEST:
-        raise _usage("A reservation begins within a year.", f"Times: {EXAMPLES}.")
+        raise _usage("A reservation has to begin within a year.", f"Times: {EXAMPLES}.")
     return begins
 
 
 @dataclass
 class _Read:
-    """What was understood so far."""
+    """What has been understood so far."""
 
     count: int | None = None
     gpus: tuple[str, ...] = ()
@@ -128,12 +130,12 @@ class _Read:
 
     def take(self, gpu: str) -> None:
         if gpu in self.gpus:
-            raise _usage("A GPU is named twice.", f"Like this: {EXAMPLE}.")
+            raise _usage("You named a GPU twice.", f"Like this: {EXAMPLE}.")
         self.gpus = (*self.gpus, gpu)
 
 
 def _read(words: list[str], now: float, there: Sequence[str]) -> _Read:
-    """The words that no option stands before."""
+    """Understand the words that follow no option."""
     read, left = _Read(), list(words)
     while left:
         word, behind = left.pop(0), left[0] if left else ""
@@ -165,7 +167,9 @@ def _read(words: list[str], now: float, there: Sequence[str]) -> _Read:
         elif word.lower() not in _FILLERS:
             raise _usage(f"`{word[:40]}` was not understood.", f"Like this: {EXAMPLE}.")
     if read.gpus and read.count is not None and read.count != len(read.gpus):
-        raise _usage("Either how many GPUs, or which.", f"Like this: {EXAMPLE}.")
+        raise _usage(
+            "You gave a number of GPUs, and named another number of them.", f"Like this: {EXAMPLE}."
+        )
     return read
 
 
@@ -191,7 +195,8 @@ def _by_index(typed: str, there: Sequence[str]) -> str:
 def chosen(
     words: str, own: Sequence[Reservation], what: str, have: str = "You have"
 ) -> tuple[Reservation, ...]:
-    """Which of one's own is meant: by its ID, by that of its series; unnamed, the only one."""
+    """The reservations that are meant: by their IDs, or their series'; without a name, the only
+    one."""
     names = words.lower().split()
     if not names:
         if len({each.series or each.id for each in own}) == 1:
@@ -225,7 +230,7 @@ def _unknown(message: str) -> LxcGpuError:
 
 
 def parse_extension(words: str) -> tuple[float, str]:
-    """By how long to extend, and which one, of `r17 2h`, `2h r17`, `2 hours`."""
+    """By how long to extend, and which reservation, from `r17 2h`, `2h r17` or `2 hours`."""
     seconds, ids, left = 0.0, list[str](), words.split()
     while left:
         word, behind = left.pop(0), left[0] if left else ""
@@ -239,7 +244,7 @@ def parse_extension(words: str) -> tuple[float, str]:
             raise _usage(f"`{word[:40]}` was not understood.", "Like this: `reserve --extend 2h`.")
     if not times.MINUTE <= seconds <= times.LONGEST or len(ids) > 1:
         raise _usage(
-            "One reservation is extended by a length of time.",
+            "Give one reservation, and a length of time to extend it by.",
             "Like this: `reserve --extend r17 2h`.",
         )
     return float(-(-seconds // times.MINUTE) * times.MINUTE), " ".join(ids)

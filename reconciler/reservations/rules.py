@@ -1,4 +1,4 @@
-"""What people may reserve on a server, and when what they want fits. Pure."""
+"""Decides what users may reserve on a server, and finds when it fits. Pure."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from state.errors import LxcGpuError
 from state.view import View
 
 Closed = tuple[tuple[float, float, str], ...]
-"""When nobody can reserve, and why."""
+"""Times in which nobody can reserve: beginning, end, reason."""
 MOST_WEEKS = 60
 
 
 @dataclass(frozen=True)
 class Rules:
-    """A server's, for one person."""
+    """A server's rules for one user."""
 
     most_gpus: int
-    """At the same time."""
+    """GPUs at the same time."""
     longest: float
     """Seconds."""
     ahead: float
     """Seconds from now until the latest beginning."""
     most: int
-    """Of their making that aren't over, whoever has them now: so nobody is kept from reserving by
-    what others hand over, and nobody has more by handing over."""
+    """Reservations that the user made and that aren't over, whoever has them now. So handing over
+    lets nobody make more, and being given one keeps nobody from making theirs."""
     closed: Closed = ()
 
 
 def rules_of(view: View, gpus: int, closed: Closed = ()) -> Rules:
-    """What `reservations` of the server's file says, which has so many GPUs."""
+    """The rules by `reservations` in the file of a server with so many GPUs."""
     said = view.reservations
     most_gpus = max(1, gpus // 2) if said.most_gpus is None else said.most_gpus
     return Rules(most_gpus, said.longest * 3600.0, said.ahead * 3600.0, said.most, closed)
@@ -42,24 +42,24 @@ def rules_of(view: View, gpus: int, closed: Closed = ()) -> Rules:
 
 @dataclass(frozen=True)
 class GpuRequest:
-    """What somebody wants: so many of those GPUs, the best first, for so long."""
+    """What a user wants to reserve: `count` of `gpus`, the best first, for `seconds`."""
 
     user: str
     count: int
     gpus: tuple[str, ...]
     seconds: float
     typed: str
-    """The GPUs and the length, as they can be typed again: `2 8h`."""
+    """GPUs and length as they can be typed again: `2 8h`."""
 
     def times(self, begins: Sequence[float]) -> Times:
-        """From when until when, for each of those beginnings."""
+        """Beginning and end, for each of the beginnings."""
         return tuple((each, each + self.seconds) for each in begins)
 
 
 def allow(rules: Rules, book: Book, wish: GpuRequest, begins: Sequence[float], now: float) -> None:
-    """LxcGpuError if the rules forbid it, whoever has reserved what."""
+    """LxcGpuError if the rules forbid the request, whatever is free."""
     if rules.most == 0:
-        raise _against("Nobody reserves GPUs on this server.", "Your sysadmin can allow it.")
+        raise _against("GPUs can't be reserved on this server.", "Your sysadmin can allow it.")
     if wish.count > len(wish.gpus):
         there = f"{len(wish.gpus)} GPU{'s' * (len(wish.gpus) != 1)}"
         raise _against(
@@ -81,7 +81,9 @@ def allow(rules: Rules, book: Book, wish: GpuRequest, begins: Sequence[float], n
             "Choose an earlier time; your sysadmin can widen `ahead` of this server.",
         )
     if any(wish.seconds > later - each for each, later in pairwise(begins)):
-        raise _against("A weekly one can't be longer than a week.", "Choose a shorter time.")
+        raise _against(
+            "Reservations of a weekly series can't be longer than a week.", "Choose a shorter time."
+        )
     made = book.made_by(wish.user, now)
     if len({_name(each) for each in made}) >= rules.most:
         raise _enough(rules, wish.user, made)
@@ -113,7 +115,7 @@ def _enough(rules: Rules, user: str, made: Sequence[Reservation]) -> LxcGpuError
 
 
 def fit(rules: Rules, book: Book, wish: GpuRequest, begins: Sequence[float]) -> tuple[str, ...]:
-    """Which GPUs it can be at all those times: none if too few are free."""
+    """The GPUs that the request gets at all those times; empty if too few are free."""
     when = wish.times(begins)
     if any(_closed(rules, *each) for each in when):
         return ()
@@ -126,7 +128,7 @@ def fit(rules: Rules, book: Book, wish: GpuRequest, begins: Sequence[float]) -> 
 def first_free(
     rules: Rules, book: Book, wish: GpuRequest, after: float, now: float
 ) -> float | None:
-    """From when on it fits first, not before `after`; None if it doesn't within the rules."""
+    """The first time that the request fits, not before `after`; None if the rules leave none."""
     ends = [each.ends for each in book.open] + [ends for _, ends, _ in rules.closed]
     latest = now + rules.ahead
     for begins in sorted({after, *(end for end in ends if after < end <= latest)}):
@@ -138,7 +140,7 @@ def first_free(
 def not_free(
     rules: Rules, book: Book, wish: GpuRequest, begins: Sequence[float], now: float
 ) -> LxcGpuError:
-    """Why it doesn't fit, when it would, and what to type then."""
+    """Why the request doesn't fit, when it would, and what to type for that."""
     bad = next((each for each in begins if not fit(rules, book, wish, (each,))), begins[0])
     when = f"from {times.until_in_words(bad, bad + wish.seconds)}"
     closed = _closed(rules, bad, bad + wish.seconds)
@@ -150,7 +152,7 @@ def not_free(
         why = f"this server is closed {first}until {in_words(until)}: {text}"
     elif own + wish.count > rules.most_gpus:
         why = (
-            f"you have {own} reserved in that time already, and one person may have "
+            f"you have reserved {own} in that time already, and one person may have "
             f"{rules.most_gpus} at a time."
         )
     elif len(free) < wish.count:
@@ -186,14 +188,14 @@ def _gpus_in_words(wish: GpuRequest) -> str:
 
 def _free_in_words(free: int, wish: GpuRequest) -> str:
     if len(wish.gpus) == wish.count == 1:
-        return "it is taken then"
+        return "somebody has it then"
     return (
         f"of the {len(wish.gpus)} in question {free or 'none'} {'are' if free > 1 else 'is'} free"
     )
 
 
 def _who(book: Book, wish: GpuRequest, begins: float) -> str:
-    """Who has them, until when: four of them."""
+    """Words for who has the GPUs until when, at most four of them."""
     met = [
         each for each in book.open
         if each.meets(begins, begins + wish.seconds) and set(each.gpus) & set(wish.gpus)
@@ -213,14 +215,14 @@ def _closed(rules: Rules, begins: float, ends: float) -> tuple[float, float, str
 def allow_longer(
     rules: Rules, book: Book, reservation: Reservation, ends: float, asked: str
 ) -> None:
-    """LxcGpuError if it can't be extended until then; it says until when it can."""
+    """LxcGpuError, which says what can be done, if a reservation can't be extended until `ends`."""
     _not_too_long(rules, ends - reservation.began)
     begins, gpus = reservation.ends, reservation.gpus
     held = book.held_by(reservation.user, begins, ends, without=reservation.id)
     if held + len(gpus) > rules.most_gpus:
         raise _against(
             f"Until then you would have more than {rules.most_gpus} GPUs at a time: another "
-            "reservation of yours begins before.",
+            "reservation of yours begins before that.",
             "`reservations` lists yours.",
         )
     later = [
@@ -244,9 +246,9 @@ def allow_longer(
 def allow_hand_over(
     rules: Rules, book: Book, reservation: Reservation, user: str, gpus: Sequence[str], now: float
 ) -> None:
-    """LxcGpuError if that user, whose container has these GPUs, can't take it over."""
+    """LxcGpuError if the user, whose container has `gpus`, can't take the reservation over."""
     if not set(reservation.gpus) <= set(gpus):
-        raise _against(f"Not all GPUs of {reservation.id} are for the container of {user}.", "")
+        raise _against(f"The container of {user} doesn't have all GPUs of {reservation.id}.", "")
     held = book.held_by(user, max(now, reservation.begins), reservation.ends)
     if held + len(reservation.gpus) > rules.most_gpus:
         raise _against(

@@ -1,9 +1,9 @@
-"""Tells people who are logged in to their containers whose GPU their programs are on.
+"""Tells users who are logged in to their containers that their programs are on others' GPUs.
 
-What is said has a fixed form, of names that we know. It is written to the container's terminals
-from inside, by a child that is the container's root and nothing more: a file that only looks like
-a terminal is one of the container's own. No program of the container is started for it, nothing
-is read from it, and all of it has one time limit.
+The text has a fixed form and holds only names that we know. A child that is the container's root,
+and nothing more, writes it to the terminals inside, so a file that only looks like a terminal is
+one of the container's own. No program of the container is started, nothing is read from it, and
+everything has one time limit.
 """
 
 from __future__ import annotations
@@ -24,32 +24,35 @@ from state.errors import LxcGpuError
 PATIENCE = 5.0
 """Seconds for all containers together."""
 MOMENT = 0.2
-"""Seconds that each gets in any case, and being killed may take."""
+"""Seconds that each container gets in any case, and that killing a child may take."""
 MOST = 64
-"""Terminals of one container; and so many entries more that are none."""
+"""Terminals of one container, and other entries beside them, that are looked at."""
 TERMINALS = "/dev/pts"
 _PTS = range(136, 144)
 """Major numbers of pseudo-terminals (devices.txt of the kernel: UNIX98_PTY_SLAVE_MAJOR)."""
 
 
 def words(server: str, found: Sequence[Intrusion], numbers: Mapping[str, int]) -> str:
-    """What somebody reads whose programs are on others' GPUs; `numbers` are the GPUs' own. Pure
-    but for the time zone."""
+    """The text for a user whose programs are on others' GPUs. Pure but for the time zone.
+
+    `numbers`: the GPUs' indices by UUID.
+    """
     lines = [f"{server}: a program of yours is on a GPU that somebody else has reserved."]
     for each in found:
         names = ", ".join(str(numbers.get(gpu, gpu)) for gpu in each.gpus)
         until = in_words.moment_in_zone(each.reservation.ends)
         lines.append(f"  GPU {names} is {each.reservation.user}'s until {until}.")
-    lines.append("Nothing is stopped for that. Please end it, or agree with them.")
-    lines.append(f"`ssh {server}-manage gpus` shows whose is what and what is free.")
+    lines.append("It is not stopped. Please end it, or agree with them.")
+    lines.append(f"`ssh {server}-manage gpus` shows who has which GPU, and which are free.")
     return "\n".join(lines)
 
 
 def tell(words: Mapping[str, str]) -> tuple[str, ...]:
-    """Have everybody who is logged in to these users' containers read these words.
+    """Write a text to all terminals in these users' containers. Return the users whose containers
+    were late.
 
-    Who isn't logged in at a terminal, or takes no messages there (mesg(1)), reads nothing, and a
-    container that doesn't run is left out. Whose containers had us wait until the time was over.
+    Terminals that take no messages (mesg(1)) are left out, and so are containers that don't run. A
+    container is late if it made us wait until the time was over.
     """
     children, until = dict[str, inside.Begun](), time.monotonic() + PATIENCE
     for user, text in words.items():
@@ -59,26 +62,29 @@ def tell(words: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _late(child: inside.Begun, until: float) -> bool:
-    """Wait for a child; whether it took longer, and was ended or left behind."""
+    """Wait for a child. Whether it took too long, so that it was ended or left behind."""
     patience = max(MOMENT, until - time.monotonic())
     return child.wait(patience, leave=False, left_behind=MOMENT).status is None
 
 
 def on_a_terminal(text: str) -> bytes:
-    """The text as any terminal shows it, whatever is on it: printable letters alone. Pure."""
+    """The text for any terminal, whatever is on its screen: printable letters only. Pure."""
     lines = ("".join(c if " " <= c <= "~" else "?" for c in line) for line in text.splitlines())
     return ("\a\r\n" + "".join(f"{line}\r\n" for line in lines)).encode("ascii")
 
 
 def takes_messages(status: os.stat_result) -> bool:
-    """Whether this is a terminal whose owner takes them: its group may write, as for write(1) and
-    wall(1). sshd has it so where there is a group `tty` (pty_setowner in its sshpty.c). Pure."""
+    """Whether this is a terminal that takes messages: its group may write (write(1), wall(1)).
+    Pure.
+
+    sshd sets that where there is a group `tty` (pty_setowner in its sshpty.c).
+    """
     terminal = stat.S_ISCHR(status.st_mode) and os.major(status.st_rdev) in _PTS
     return terminal and bool(status.st_mode & stat.S_IWGRP)
 
 
 def _write(raw: bytes, _: int) -> None:
-    """In the container, as its root. A terminal that is held still (ctrl-S) is not waited for."""
+    """Write the text, in the container and as its root. A stopped terminal (ctrl-S) is skipped."""
     with os.scandir(TERMINALS) as entries:
         names = [each.name for each in islice(entries, 2 * MOST) if each.name.isdigit()]
     for name in names[:MOST]:

@@ -1,9 +1,9 @@
-"""Lengths of time and moments as people type them, and back into words.
+"""Reads lengths of time and moments as people type them, and puts them into words.
 
-Everything is by the server's clock and time zone. A length is a length: a day has 24 hours also
-when the clocks change. `9:00` is what clocks on the wall show then; an hour that comes twice means
-the first one, one that is left out means the hour after it (PEP 495, `fold`). Pure but for the
-time zone.
+Everything is by the server's clock and time zone. A day is always 24 hours, also when the clocks
+change. `9:00` is the time that wall clocks show; the hour comes twice, and the second one is meant
+means the first one, and an hour that is left out means the one after it (PEP 495, `fold`). Pure but
+for the time zone.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 MINUTE, HOUR, DAY = 60, 3600, 86400
 WEEK = 7 * DAY
 LONGEST = 366 * DAY
-"""Seconds; nobody means more."""
+"""The longest length that is accepted, in seconds."""
 _UNITS = {"m": MINUTE, "h": HOUR, "d": DAY, "w": WEEK}
 _PART = re.compile(
     r"([0-9]{1,6}(?:[.,][0-9]{1,3})?) *"
@@ -34,7 +34,7 @@ LENGTHS = "`90m`, `8h`, `1d`, `1d12h`, `2w`"
 
 
 def seconds_of(text: str) -> int | None:
-    """How many seconds `8h`, `1d12h` or `90 minutes` are; None if it is no length of time."""
+    """The seconds of `8h`, `1d12h` or `90 minutes`; None if it is not a length of time."""
     total, place, left = 0.0, 0, text.strip()
     while place < len(left):
         part = _PART.match(left, place)
@@ -46,11 +46,11 @@ def seconds_of(text: str) -> int | None:
 
 
 def moment(text: str, now: float, *, end_of_day: bool = False) -> float | None:
-    """When `tomorrow 9:00` is, as seconds since the epoch; None if it is no moment.
+    """The moment `tomorrow 9:00` in seconds since the epoch; None if it is not a moment.
 
-    A day without a time means its beginning, today means now; or its end if `end_of_day`. A time
-    without a day, and a day of the week, mean the next ones. Never one that was, unless it has a
-    date or is today's.
+    A day without a time means its beginning, today means now; with `end_of_day`, its end. A time
+    without a day, or a day of the week, means the next one. Only a date or `today` can lead to the
+    past.
     """
     words = " ".join(text.lower().split())
     if words in ("now", "", "today") and not end_of_day:
@@ -64,7 +64,7 @@ def moment(text: str, now: float, *, end_of_day: bool = False) -> float | None:
             continue
         try:
             found = _on(day, at, now, end_of_day=end_of_day)
-        except (ValueError, OverflowError, OSError):  # the 31st of February, the year 9999
+        except (ValueError, OverflowError, OSError):  # e.g. the 31st of February, the year 9999
             return None
         if found is not None:
             return found
@@ -72,7 +72,7 @@ def moment(text: str, now: float, *, end_of_day: bool = False) -> float | None:
 
 
 def moment_at_first(words: list[str], now: float) -> int:
-    """How many of these words, from the first one on, are a moment together: the most; or 0."""
+    """How many of these words, from the first on, make up a moment: as many as possible, or 0."""
     for count in range(min(4, len(words)), 0, -1):
         if moment(" ".join(words[:count]), now) is not None:
             return count
@@ -80,7 +80,7 @@ def moment_at_first(words: list[str], now: float) -> int:
 
 
 def _halves(words: str) -> list[tuple[str, str]]:
-    """A day and a time on the clock, in each way that the words can be read so."""
+    """All ways to split the words into a day and a time."""
     found = [(words, ""), ("", words)]
     for place in (place for place, letter in enumerate(words) if letter == " "):
         one, other = words[:place], words[place + 1 :]
@@ -92,7 +92,7 @@ def _halves(words: str) -> list[tuple[str, str]]:
 
 
 def _clock(text: str) -> tuple[int, int] | None:
-    """The hour and the minute of `9:00`, `9am`, `14.30`, `noon`."""
+    """The hour and minute of `9:00`, `9am`, `14.30`, `noon`."""
     match = _CLOCK.fullmatch(text)
     if match is None:
         return None
@@ -125,7 +125,7 @@ def _on(day: str, at: tuple[int, int] | None, now: float, *, end_of_day: bool) -
 
 
 def _day(text: str, today: datetime) -> datetime | None:
-    """The beginning of the day that is meant; today's if none is named."""
+    """The beginning of the day that is named; of today if none is."""
     if text in ("", "today"):
         return today
     if text == "tomorrow":
@@ -150,8 +150,10 @@ def _is_day_of_the_week(text: str) -> bool:
 
 
 def weeks(begins: float, until: float, most: int) -> tuple[float, ...]:
-    """The beginnings of a weekly series, up to `until` and `most` + 1: the same time on the wall
-    each week, also when the clocks change in between."""
+    """The beginnings of a weekly series until `until`, at most `most` + 1 of them.
+
+    Wall clocks show the same time each week, also when the clocks change in between.
+    """
     first, found = datetime.fromtimestamp(begins), list[float]()
     while len(found) <= most:
         each = (first.replace(fold=0) + timedelta(weeks=len(found))).timestamp()
@@ -169,7 +171,7 @@ def in_words(when: float) -> str:
 
 
 def until_in_words(begins: float, ends: float) -> str:
-    """From when until when, the zone once, the day once if it is the same."""
+    """Beginning and end in words: the zone once, and the day once if it is the same."""
     first, last = time.localtime(begins), time.localtime(ends)
     zone = "" if first.tm_zone == last.tm_zone else " %Z"
     day = "" if first[:3] == last[:3] else "%a %Y-%m-%d "
@@ -178,7 +180,7 @@ def until_in_words(begins: float, ends: float) -> str:
 
 
 def length_in_words(seconds: float) -> str:
-    """A length as people type it: `1d12h`."""
+    """A length of time as people type it: `1d12h`."""
     left, said = round(seconds / MINUTE) * MINUTE, ""
     for unit, size in (("d", DAY), ("h", HOUR), ("m", MINUTE)):
         said += f"{left // size}{unit}" if left >= size else ""
@@ -187,7 +189,7 @@ def length_in_words(seconds: float) -> str:
 
 
 def typed(when: float, now: float) -> str:
-    """A moment as it can be typed behind `--from` now; whole minutes."""
+    """A moment, in whole minutes, as it can now be typed after `--from`."""
     text = time.strftime("%Y-%m-%d %H:%M", time.localtime(when))
     if moment(text, now) == when // MINUTE * MINUTE:
         return text

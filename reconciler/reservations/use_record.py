@@ -1,6 +1,6 @@
-"""What the looks at reserved GPUs found out: a small file of root's, which everybody may read.
+"""The record of who uses reserved GPUs: a small file of root's, which everybody may read.
 
-It is gone with a boot: then nobody has left anything unused yet. Standard library only.
+A boot removes it: then no GPU has been left unused yet. Standard library only.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from reconciler.reservations.watching import UNUSED, ReservationUse, UseRecord, 
 from state.files import read_text, write_file
 
 STALE = 600.0
-"""Seconds after which nobody is named by a look: one comes each minute."""
+"""Seconds after which a look is too old to name anybody by. One comes each minute."""
 
 
 def boot_clock() -> float:
-    """Seconds since the boot, those of a suspended machine included (clock_gettime(2))."""
+    """Seconds since the boot, including time in which the machine slept (clock_gettime(2))."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def read_record() -> UseRecord:
-    """What the last look left; nothing, if it can't be read or is no such record."""
+    """The record of the last look; an empty one if it can't be read."""
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return _record(json.loads(read_text(places.RESERVATIONS_SEEN) or "{}"))
     return UseRecord()
 
 
 def write_record(record: UseRecord) -> None:
-    """Keep it for the next look, the load stream and who asks."""
+    """Keep the record for the next look, the load's stream and users' questions."""
     text = json.dumps(asdict(record), separators=(",", ":"))
     write_file(places.RESERVATIONS_SEEN, f"{text}\n")
 
 
 def changed() -> tuple[int, ...] | None:
-    """Another value whenever a look wrote; None while none has."""
+    """A value that changes whenever a look writes; None while none has."""
     try:
         found = places.RESERVATIONS_SEEN.stat()
     except OSError:
@@ -49,12 +49,12 @@ def changed() -> tuple[int, ...] | None:
 
 
 def of_now(record: UseRecord, now: float) -> Mapping[str, ReservationUse]:
-    """What is known, by reservation, if the last look isn't long ago by the boot's clock. Pure."""
+    """The use by reservation, if the look isn't too old; `now`: seconds since the boot. Pure."""
     return record.of if 0 <= now - record.looked <= STALE else {}
 
 
 def unused_since(seen: ReservationUse | None, now: float) -> float | None:
-    """Since when its owner leaves it unused, if for long; seconds since the epoch. Pure."""
+    """Since when a reservation is unused, in seconds since the epoch; None if it isn't. Pure."""
     return None if seen is None or seen.unused < UNUSED else now - seen.unused
 
 

@@ -1,6 +1,6 @@
-"""Who waits for free GPUs: one file of root's beside the book, changed under the lock ACCOUNTS.
+"""The list of users who wait for free GPUs: a file of root's, changed under the lock ACCOUNTS.
 
-Nothing else knows it, so a list that can't be read is not an empty one.
+No other file has it, so a list that can't be read doesn't count as empty.
 """
 
 from __future__ import annotations
@@ -21,73 +21,75 @@ from state.errors import LxcGpuError
 from state.wire.notices import Notice, NoticeKind
 
 MOST = 3
-"""Things that one user may wait for on one server."""
+"""Waits that one user may have on one server."""
 SOON = 3600.0
-"""Seconds: a GPU that is somebody else's so soon is not free for who waits."""
+"""A GPU that is reserved for somebody else within this time doesn't count as free, in seconds."""
 LONGEST = 30 * 86400.0
-"""Seconds after which nobody waits any more."""
+"""Seconds after which a wait ends."""
 
 
 @dataclass(frozen=True)
 class Wait:
-    """Somebody waits for so many GPUs."""
+    """One user waits for so many GPUs."""
 
     user: str
     gpus: int
     model: str = ""
-    """Part of the model's name, in small letters; empty: any."""
+    """Part of the model's name, in lower case; empty: any model."""
     since: float = 0.0
-    """Seconds since the epoch; what tells it from others of the same user."""
+    """Seconds since the epoch. It tells a wait from others of the same user."""
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """Everybody who waits, the longest first."""
+    """All waits, the longest first."""
 
     all: tuple[Wait, ...] = ()
 
     def of(self, user: str) -> tuple[Wait, ...]:
-        """What the user waits for."""
+        """The waits of a user."""
         return tuple(each for each in self.all if each.user == user)
 
     def add(self, wait: Wait) -> Waiting:
-        """These and one more; the same once more stays what it was. LxcGpuError for too many."""
+        """Add a wait. An equal one stays as it was. LxcGpuError if the user has too many."""
         own = self.of(wait.user)
         if any((each.gpus, each.model) == (wait.gpus, wait.model) for each in own):
             return self
         if len(own) >= MOST:
             raise LxcGpuError(
                 "waits-most",
-                f"You wait for {MOST} things on this server already, as many as may be.",
+                f"You have {MOST} waits on this server already, the most that are allowed.",
                 "`notify` lists them, `notify --stop` ends them all.",
             )
         return Waiting((*self.all, wait))
 
     def without(self, *gone: Wait) -> Waiting:
-        """These without some."""
+        """Remove some waits."""
         return Waiting(tuple(each for each in self.all if each not in gone))
 
     def at(self, now: float) -> Waiting:
-        """These without those who waited too long, whatever the clock did meanwhile."""
+        """Remove waits that are too old, or of the future if the clock was set back."""
         return Waiting(tuple(each for each in self.all if abs(now - each.since) < LONGEST))
 
 
 def read() -> Waiting:
-    """What is kept on this server. LxcGpuError if that can't be read."""
+    """The list of this server. LxcGpuError if it can't be read."""
     try:
         text = files.read_text(places.WAITING)
         return Waiting() if text is None else from_json(text)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise LxcGpuError(
             "waiting-damaged",
-            "The list of who waits for free GPUs on this server can't be read, so nobody is told.",
-            f"Sysadmin: move {places.WAITING} away; then nobody waits, and people ask again.",
+            "The list of users who wait for free GPUs on this server can't be read, so nobody is "
+            "told.",
+            f"Sysadmin: move {places.WAITING} away. The list is then empty, and users have to "
+            "ask again.",
             details=repr(error),
         ) from error
 
 
 def write(waiting: Waiting) -> None:
-    """Keep these instead; no file where nobody waits. The lock ACCOUNTS is held."""
+    """Write the list; an empty one removes the file. The lock ACCOUNTS is held."""
     if waiting.all:
         files.write_file(places.WAITING, to_json(waiting), 0o600)
     else:
@@ -95,7 +97,7 @@ def write(waiting: Waiting) -> None:
 
 
 def change(do: Callable[[Waiting], Waiting], now: float) -> Waiting:
-    """What everybody waits for after a change. LxcGpuError if the list can't be read."""
+    """Change the list, and return it. LxcGpuError if it can't be read."""
     with lock(ACCOUNTS):
         before = read()
         after = do(before.at(now))
@@ -105,7 +107,7 @@ def change(do: Callable[[Waiting], Waiting], now: float) -> Waiting:
 
 
 def forget(user: str) -> None:
-    """Nothing is left of a user who is purged; a damaged list stays. The lock ACCOUNTS is held."""
+    """Remove a purged user's waits. A damaged list stays. The lock ACCOUNTS is held."""
     with suppress(LxcGpuError):
         everybody = read()
         if own := everybody.of(user):
@@ -113,9 +115,9 @@ def forget(user: str) -> None:
 
 
 def untold(user: str, now: float) -> list[str]:
-    """What the user waited for and no mail told them yet, in lines; perhaps there is no mail.
+    """Lines about free GPUs that the user waited for, and of which no mail has told them yet.
 
-    None where notices can't be read, which their writers report.
+    There are none if notices can't be read, which their writers report.
     """
     with suppress(LxcGpuError):
         return [_untold(said.notice) for said in _met(user) if said.is_open(now)]
@@ -123,7 +125,7 @@ def untold(user: str, now: float) -> list[str]:
 
 
 def forget_untold(user: str) -> None:
-    """The user has read it. LxcGpuError if notices can't be read."""
+    """Withdraw those notices: the user has read them. LxcGpuError if notices can't be read."""
     for said in _met(user):
         notices.withdraw(user, NoticeKind.GPUS_FREE, said.about)
 
@@ -141,13 +143,13 @@ def _untold(notice: Notice) -> str:
 
 
 def in_words(wait: Wait) -> str:
-    """What somebody waits for. Pure."""
-    model = f" whose name has `{wait.model}` in it" if wait.model else ""
+    """What a wait is for. Pure."""
+    model = f" whose name contains `{wait.model}`" if wait.model else ""
     return f"{wait.gpus} GPU{'s' * (wait.gpus != 1)}{model}"
 
 
 def to_json(waiting: Waiting) -> str:
-    """As text, a line for each."""
+    """The list as text, a line for each wait."""
     lines = ",\n".join(f"  {json.dumps(asdict(each))}" for each in waiting.all)
     return f'{{"waiting": [\n{lines}\n]}}\n'
 

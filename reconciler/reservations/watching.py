@@ -1,7 +1,7 @@
-"""What one look at reserved GPUs comes to: who is on somebody else's, and who leaves theirs unused.
+"""Judges a look at reserved GPUs: who is on somebody else's, and who leaves theirs unused. Pure.
 
-A look comes each minute; here, what it sees is added to what was known. Lengths of time are counted
-by a clock that nobody sets, and what nobody looked at doesn't count. Pure.
+A look comes each minute; what it sees is added to the record. Time is counted by a clock that
+nobody sets. Time without looks doesn't count.
 """
 
 from __future__ import annotations
@@ -12,18 +12,19 @@ from dataclasses import dataclass, field, replace
 from reconciler.reservations.book import Reservation
 
 UNUSED = 3600.0
-"""Seconds without a program of their own after which somebody leaves their reservation unused."""
+"""Seconds without a program of its owner after which a reservation counts as unused."""
 LONGEST_GAP = 300.0
-"""Seconds between two looks that count at most."""
+"""How much of the time between two looks counts at most, in seconds."""
 REST = 86400.0
-"""Seconds for which a container that let us wait is told nothing: what waits in it stays there."""
+"""Seconds for which a container that made us wait is told nothing, so that hanging children don't
+pile up in it."""
 MOST_TOLD = 100
-"""Programs of one user on one reservation's GPUs that are remembered as told: nobody fills memory
-with theirs, and who has more is told of them again, and nobody else."""
+"""Programs of one user on one reservation's GPUs that are kept as told, so that nobody can fill the
+memory. A user with more is told again; others aren't affected."""
 
 
 Which = tuple[int, int]
-"""A program: its number, and when it began, for numbers come again."""
+"""A program: its pid, and when it began, since pids are reused."""
 
 
 @dataclass(frozen=True, order=True)
@@ -37,39 +38,40 @@ class Program:
 
     @property
     def which(self) -> Which:
-        """Tells it from every other one of this boot."""
+        """Tells the program from every other one of this boot."""
         return self.pid, self.started
 
 
 @dataclass(frozen=True)
 class ReservationUse:
-    """What is known of a reservation that holds now."""
+    """What is known of the use of a reservation that holds now."""
 
     user: str
-    """Whose it is: one that was handed over begins anew."""
+    """Its owner. After it was handed over, everything is counted anew."""
     unused: float = 0.0
     """Seconds for which no program of theirs was on any of its GPUs."""
     intruders: Mapping[str, float] = field(default_factory=dict)
-    """Others with a program on one of them, and the seconds for which they have had one."""
+    """Other users with a program on one of its GPUs, and for how many seconds."""
     told: Mapping[str, tuple[Which, ...]] = field(default_factory=dict)
-    """The programs that their users were told of, the latest first."""
+    """By user, the programs that they were told of, the latest first."""
 
 
 @dataclass(frozen=True)
 class UseRecord:
-    """What the last look left."""
+    """What is kept from one look to the next."""
 
     looked: float = 0.0
-    """When, in seconds since the boot."""
+    """When the last look was, in seconds since the boot."""
     of: Mapping[str, ReservationUse] = field(default_factory=dict)
-    """By reservation."""
+    """By id of the reservation."""
     resting: Mapping[str, float] = field(default_factory=dict)
-    """Whose containers let us wait, and until when, by the boot's clock, they are told nothing."""
+    """Users whose containers made us wait, and until when they are told nothing, in seconds since
+    the boot."""
 
 
 @dataclass(frozen=True)
 class Intrusion:
-    """Somebody to be told: programs that they weren't told of are on another one's GPUs."""
+    """A user to be told that new programs of theirs are on GPUs of another's reservation."""
 
     user: str
     reservation: Reservation
@@ -78,23 +80,23 @@ class Intrusion:
 
 @dataclass(frozen=True)
 class LookResult:
-    """What is known after a look, and who is to be told."""
+    """The record after a look, and the users to be told."""
 
     record: UseRecord
     intrusions: tuple[Intrusion, ...] = ()
 
 
 Programs = Mapping[str, Collection[Program]]
-"""Of residents' containers, by GPU; one that isn't named is one that nothing is known of."""
+"""The programs of residents' containers, by GPU. Nothing is known of a GPU that isn't in it."""
 
 
 def judge(
     before: UseRecord, now: float, reservations: Collection[Reservation], programs: Programs | None
 ) -> LookResult:
-    """What a look comes to; `reservations` are those that hold now, `now` is the boot's clock.
+    """The result of a look. `reservations`: those that hold now; `now`: seconds since the boot.
 
-    Where the driver doesn't say who is on its GPUs (`programs` is None, or hasn't got one of them),
-    nobody is named or told for that, and nothing counts as unused.
+    If the driver doesn't say who is on a GPU (`programs` is None, or lacks it), nobody is named or
+    told because of it, and it doesn't count as unused.
     """
     known = before.of if before.looked <= now else {}
     passed = min(now - before.looked, LONGEST_GAP)
@@ -119,7 +121,7 @@ def judge(
 
 
 def rested(record: UseRecord, users: Collection[str]) -> UseRecord:
-    """The same, where these users' containers let us wait just now."""
+    """The record, with a note that these users' containers made us wait just now."""
     until = dict.fromkeys(users, record.looked + REST)
     return replace(record, resting={**record.resting, **until})
 
@@ -145,7 +147,7 @@ def _seen(
 
 
 def _to_tell(reservation: Reservation, old: ReservationUse, on_it: Programs) -> Iterator[Intrusion]:
-    """Whom to tell of which GPUs of it."""
+    """The users to tell, each with the GPUs that their new programs are on."""
     gpus = dict[str, list[str]]()
     for gpu, there in on_it.items():
         new = {p.user for p in there if p.which not in old.told.get(p.user, ())} - {old.user}

@@ -236,7 +236,7 @@ class TestWaiting:
         reserve(reserved, lqchen=1)
         on_gpus(reserved, "1")
         assert says(fleet, "notify 2 a100", "ann").startswith(
-            "You are told once, by mail, when 2 GPUs whose name has `a100` in it are free on gpu17."
+            "You are told once, by mail, when 2 GPUs whose name contains `a100` are free on gpu17."
         )
         (wait,) = json.loads(says(fleet, "notify --json", "ann"))["waits"]
         assert (wait["gpus"], wait["model"]) == (2, "a100")

@@ -140,7 +140,9 @@ def test_what_is_said_of_an_hour_that_comes_twice_means_that_one_of_both(now):
 
 def test_an_hour_that_comes_again_is_over_when_it_was_the_first():
     second = at("2026-10-25 02:40") + times.HOUR
-    with pytest.raises(LxcGpuError, match="02:30 CEST is over: it is Sun 2026-10-25 02:40 CET"):
+    with pytest.raises(
+        LxcGpuError, match="02:30 CEST is in the past: it is Sun 2026-10-25 02:40 CET"
+    ):
         parse_reserve({"what": "1 8h", "from": "2026-10-25 02:30"}, second, ("GPU-a",))
 
 
