@@ -1,1 +1,1 @@
-"""Which of the server's CPUs each container has: the machine, who gets which, and the kernel."""
+"""Gives each container CPUs of the server: reads the machine, shares CPUs out, tells the kernel."""

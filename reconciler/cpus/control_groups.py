@@ -1,9 +1,9 @@
-"""Which CPUs the containers that run have: the kernel's cpusets (cpuset(7), cgroups(7)).
+"""Gives running containers their CPUs by the kernel's cpusets (cpuset(7), cgroups(7)).
 
-With unified control groups systemd keeps them, as `AllowedCPUs=` of the containers' units
-(systemd.resource-control(5)), and systemd inside may share its own out further. With separate
-(v1) ones systemd leaves cpusets alone: there each container gets one of ours. In both, what a
-program sees and may choose ends there, and no root inside can change it.
+With unified control groups (v2), systemd keeps the cpusets, as `AllowedCPUs=` of the containers'
+units (systemd.resource-control(5)), and systemd inside can divide its own further. With v1, systemd
+leaves cpusets alone, so each container gets one of ours. In both cases a program inside sees and
+can choose no other CPUs, and root inside can't change that.
 """
 
 from __future__ import annotations
@@ -30,34 +30,37 @@ SLICE = "lxc.slice/lxc-gpu.slice"
 OURS = "lxc-gpu"
 """The folder of our cpusets, in the hierarchy of v1."""
 PATIENCE = 5.0
-"""Seconds that systemd, which answers before it does it, may take to tell the kernel."""
+"""Seconds that systemd, which answers first, may take to tell the kernel."""
 PASSES = 50
-"""How often is looked for programs that started while others were moved."""
+"""How often to look for programs that started while others were moved."""
 MOVING = 2.0
-"""Seconds that this may take for one container: others wait meanwhile."""
+"""Seconds that moving one container's programs may take: others wait meanwhile."""
 MOST_GROUPS, DEEPEST = 2000, 100
-"""Control groups of a container, and how deep they may be nested, that are looked through."""
+"""How many control groups of a container are looked through, and to which depth."""
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class ControlGroups(Protocol):
-    """One of the two ways to have cpusets."""
+    """Cpusets, by unified or by separate control groups."""
 
     def usable(self, machine: Machine) -> Machine:
-        """The machine as far as containers may use it."""
+        """The CPUs of the machine that containers may use."""
         ...
 
     def held(self) -> Mapping[str, Cpus]:
-        """The containers that run, and the CPUs of each; none: it may use all."""
+        """The CPUs of each running container; an empty set: it may use all."""
         ...
 
     def give(self, user: str, cpus: Cpus) -> None:
-        """Have a container run on these and see no others; none: on all. LxcGpuError, OSError."""
+        """Have a container run on these CPUs, and see no others; an empty set: all CPUs.
+
+        LxcGpuError or OSError if it can't be done.
+        """
         ...
 
 
 def mounted(root: Path = ROOT) -> ControlGroups | None:
-    """How this server has cpusets; None: it has none for us."""
+    """The cpusets of this server; None if there are none that we can use."""
     if (controllers := read_text(root / "cgroup.controllers")) is not None:
         return Unified(root) if "cpuset" in controllers.split() else None
     return Separate(root) if (root / "cpuset" / "cpuset.cpus").exists() else None
@@ -71,7 +74,7 @@ class Unified:
         self._root = root
 
     def usable(self, machine: Machine) -> Machine:
-        """What a sysadmin leaves to the slice of all containers (its own `AllowedCPUs=`)."""
+        """The CPUs that a sysadmin gave the slice of all containers (its own `AllowedCPUs=`)."""
         return machine.only(self._all())
 
     def _all(self) -> Cpus:
@@ -79,16 +82,17 @@ class Unified:
         return next(filter(None, map(parse, texts)), frozenset())
 
     def held(self) -> Mapping[str, Cpus]:
-        """The CPUs that the kernel gives each. Users own the groups, root these files in them."""
+        """The CPUs that the kernel gives each. Users own these groups, but root owns the files read
+        here."""
         texts = {user: _text(group / "cpuset.cpus") for user, group in _running(self._slice)}
         sets = {user: parse(text) for user, text in texts.items() if text is not None}
         everything = self._all()
         return {user: cpus if everything - cpus else frozenset() for user, cpus in sets.items()}
 
     def give(self, user: str, cpus: Cpus) -> None:
-        """By systemd, until a reboot; a daemon-reload leaves it as it is.
+        """Set the CPUs by systemd, until a reboot. A daemon-reload doesn't change them.
 
-        All are named, too: a set that has programs in it can't be emptied (ENOSPC).
+        "All" is a list of all CPUs: a set with programs in it can't be empty (ENOSPC).
         """
         unit, setting = container_unit(user), f"AllowedCPUs={in_words(cpus or self._all())}"
         if cpus:
@@ -101,7 +105,7 @@ class Unified:
 
 
 class Separate:
-    """A hierarchy for cpusets alone (v1), of which systemd knows nothing."""
+    """A separate hierarchy for cpusets (v1), which systemd doesn't use."""
 
     def __init__(self, root: Path = ROOT) -> None:
         self._units = root / "systemd" / SLICE
@@ -109,15 +113,18 @@ class Separate:
         self._ours = self._root / OURS
 
     def usable(self, machine: Machine) -> Machine:
-        """What is left to this machine, should it be a container itself."""
+        """The CPUs that this machine has, which may itself be a container."""
         return machine.only(parse((self._root / "cpuset.cpus").read_text()))
 
     def held(self) -> Mapping[str, Cpus]:
-        """Those that were narrowed, which is done when all of a container's programs are inside."""
+        """The containers whose cpusets were narrowed: that is done once all their programs are
+        inside."""
         return {user: self._held(self._ours / user) for user, _ in _running(self._units)}
 
     def _held(self, group: Path) -> Cpus:
-        if not _text(group / "cgroup.procs"):  # of an earlier start, or none yet
+        if not _text(
+            group / "cgroup.procs"
+        ):  # the cpuset is of an earlier start, or there is none yet
             return frozenset()
         cpus = parse(_text(group / "cpuset.cpus") or "")
         return cpus if self._all() - cpus else frozenset()
@@ -126,12 +133,12 @@ class Separate:
         return parse((self._root / "cpuset.cpus").read_text())
 
     def give(self, user: str, cpus: Cpus) -> None:
-        """Put all its programs into a cpuset, where those that they start stay, and narrow that."""
+        """Move all its programs into a cpuset, where their children stay, and then narrow that."""
         group, unit = self._ours / user, self._units / container_unit(user)
         self._keep(self._ours)
         for old in self._ours.iterdir():
             if old.is_dir() and old != group:
-                with suppress(OSError):  # of a container that runs
+                with suppress(OSError):  # the container runs
                     old.rmdir()
         until = time.monotonic() + MOVING
         for _ in range(PASSES):
@@ -150,21 +157,21 @@ class Separate:
             (group / "cpuset.cpus").write_text(f"{in_words(cpus or self._all())}\n")
 
     def _keep(self, group: Path) -> None:
-        """A cpuset with everything in it; a new one has nothing, and takes no program."""
+        """Make a cpuset with all CPUs and memory nodes: an empty one takes no program."""
         group.mkdir(exist_ok=True)
         for name in ("cpuset.cpus", "cpuset.mems"):
             (group / name).write_text((self._root / name).read_text())
 
 
 def _running(units: Path) -> Iterator[tuple[str, Path]]:
-    """The users whose containers' units have a control group, and that."""
+    """The control groups of containers' units, by user."""
     before, after = container_unit("*").split("*")
     for group in units.glob(container_unit("*")):
         yield group.name.removeprefix(before).removesuffix(after), group
 
 
 def _text(path: Path) -> str | None:
-    """What a file of a control group says; None if the group is gone, or going."""
+    """The content of a control group's file; None if the group is gone, or being removed."""
     try:
         return read_text(path)
     except OSError as error:
@@ -174,10 +181,10 @@ def _text(path: Path) -> str | None:
 
 
 def _programs(group: Path) -> frozenset[int]:
-    """All in a control group, and in those below it, which are the container's to make.
+    """All programs in a control group, and in the groups below it, which the container made.
 
-    One step at a time, by descriptors: a way down may be longer than any path. LxcGpuError if there
-    are more than any container needs.
+    Groups are opened one below the other by descriptors, as a path may be longer than allowed.
+    LxcGpuError if there are more groups than any container needs.
     """
     found: set[int] = set()
     try:
@@ -208,7 +215,7 @@ def _programs(group: Path) -> frozenset[int]:
 
 
 def _below(group: int) -> list[str]:
-    """The groups in one; no more of them than are looked at."""
+    """The groups directly in a group, at most as many as are looked through."""
     try:
         with os.scandir(group) as entries:
             folders = (entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
@@ -231,7 +238,7 @@ def _programs_in(group: int) -> list[int]:
 def _too_fast(user: str) -> LxcGpuError:
     return LxcGpuError(
         "cpus-busy",
-        f"{user}'s container starts programs faster than they can be kept to its CPUs.",
+        f"{user}'s container starts programs faster than they can be moved to its CPUs.",
         "Nothing needs doing: the next round tries again.",
     )
 
@@ -239,7 +246,7 @@ def _too_fast(user: str) -> LxcGpuError:
 def _too_many_groups() -> LxcGpuError:
     return LxcGpuError(
         "cpus-busy",
-        f"The container has more than {MOST_GROUPS} control groups, or more than {DEEPEST} in one "
-        "another: its programs are not kept to its CPUs.",
+        f"The container has more than {MOST_GROUPS} control groups, or nests them more than "
+        f"{DEEPEST} deep: its programs are not kept to its CPUs.",
         "Its limit (`cpus`) holds all the same, and the next round tries again.",
     )

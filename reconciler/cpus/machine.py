@@ -1,4 +1,4 @@
-"""The CPUs of this server: which share a core, a socket, a node of memory."""
+"""Reads the CPUs of this server: which share a core, a socket, a node of memory."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ SYSTEM = Path("/sys/devices/system")
 
 @dataclass(frozen=True)
 class Machine:
-    """CPUs that may be shared out, in groups; each is in one group of each level at most."""
+    """The CPUs that can be shared out, in groups. Each is in at most one group of each level."""
 
     cores: tuple[Cpus, ...] = ()
-    """Those that share a core (SMT siblings)."""
+    """Groups that share a core (SMT siblings)."""
     sockets: tuple[Cpus, ...] = ()
     nodes: tuple[Cpus, ...] = ()
-    """Those that share a node of memory (NUMA)."""
+    """Groups that share a node of memory (NUMA)."""
 
     @property
     def cpus(self) -> Cpus:
-        """All of them."""
+        """All CPUs."""
         return frozenset().union(*self.cores)
 
     def only(self, cpus: Cpus) -> Machine:
-        """The same machine without all other CPUs."""
+        """The machine reduced to some CPUs."""
         levels = (self.cores, self.sockets, self.nodes)
         return Machine(*(tuple(g & cpus for g in level if g & cpus) for level in levels))
 
 
 def parse(text: str) -> Cpus:
-    """CPUs out of the kernel's words for a list, e.g. `0-3,8` (cpuset(7), "List format").
+    """Read a list of CPUs as the kernel writes it, e.g. `0-3,8` (cpuset(7), "List format").
 
-    ValueError if it isn't one.
+    ValueError if it isn't such a list.
     """
     found: set[int] = set()
     for part in filter(None, text.strip().split(",")):
@@ -48,14 +48,14 @@ def parse(text: str) -> Cpus:
 
 
 def in_words(cpus: Collection[int]) -> str:
-    """CPUs as such a list."""
+    """Write CPUs as a list like `0-3,8`."""
     return ",".join(
         f"{first}" if first == last else f"{first}-{last}" for first, last in _runs(cpus)
     )
 
 
 def _runs(cpus: Collection[int]) -> Iterator[tuple[int, int]]:
-    """First and last of those without a gap between them."""
+    """The first and last of each run without a gap."""
     ordered = sorted(cpus)
     starts = [c for c in ordered if c - 1 not in cpus]
     ends = [c for c in ordered if c + 1 not in cpus]
@@ -63,12 +63,11 @@ def _runs(cpus: Collection[int]) -> Iterator[tuple[int, int]]:
 
 
 def read(system: Path = SYSTEM) -> Machine:
-    """The CPUs that are online and that the scheduler uses by itself.
+    """The CPUs that are online and not isolated from the scheduler.
 
-    Those that a sysadmin took out of its hands (`isolcpus=`) are nobody's: whatever is put on
-    them is never moved to another one. What is where stands in
-    Documentation/admin-guide/cputopology.rst of Linux; of each group one CPU is asked.
-    ValueError or OSError if it can't be understood.
+    Isolated CPUs (`isolcpus=`) are left out: the scheduler never moves a program from one of them
+    to another. Linux documents the files in Documentation/admin-guide/cputopology.rst; one CPU of
+    each group is read. ValueError or OSError if they can't be understood.
     """
     folder = system / "cpu"
     online = parse((folder / "online").read_text()) - parse(read_text(folder / "isolated") or "")
@@ -76,12 +75,12 @@ def read(system: Path = SYSTEM) -> Machine:
     return Machine(
         cores=_groups(folder, online, "thread_siblings_list"),
         sockets=_groups(folder, online, "core_siblings_list"),
-        nodes=tuple(filter(None, nodes)) or (online,),  # none: a kernel without NUMA
+        nodes=tuple(filter(None, nodes)) or (online,),  # there are none: a kernel without NUMA
     )
 
 
 def _nodes(system: Path) -> list[Path]:
-    """Their lists, in the order of their numbers."""
+    """The CPUs of the memory nodes, in the order of the nodes' numbers."""
     found = {
         int(path.parent.name[4:]): path
         for path in (system / "node").glob("node*/cpulist")

@@ -14,14 +14,14 @@ from state.view import View
 
 @dataclass(frozen=True)
 class ServerConfig:
-    """What a server has to know before it can read the state."""
+    """What a server needs to know before it can read the state."""
 
     name: str
     """This server's name in the state repository."""
     state_url: str
     """Where the state repository is fetched from."""
     gate: str
-    """Where registrations are noted: ACCOUNT@HOST of the IAM machine, for ssh."""
+    """Where registrations are sent: ACCOUNT@HOST of the IAM machine, for ssh."""
 
 
 def read_server_config(path: Path = places.SERVER_CONFIG) -> ServerConfig:
@@ -32,7 +32,7 @@ def read_server_config(path: Path = places.SERVER_CONFIG) -> ServerConfig:
     except FileNotFoundError as error:
         raise LxcGpuError(
             "not-a-server",
-            f"This machine is no GPU server of lxc-gpu: there is no {path}.",
+            f"This machine is not a GPU server of lxc-gpu: there is no {path}.",
             "Run `setup/gpu-server` on it, or type this on a GPU server.",
         ) from error
     except (tomllib.TOMLDecodeError, KeyError, UnicodeDecodeError) as error:
@@ -42,7 +42,7 @@ def read_server_config(path: Path = places.SERVER_CONFIG) -> ServerConfig:
 
 
 def web_machine(config: ServerConfig) -> list[str]:
-    """The addresses of the web machine; none if whoever knows names doesn't answer soon."""
+    """The addresses of the web machine; empty if its name can't be looked up in time."""
     host = config.gate.rpartition("@")[2]
     try:
         found = command.run(["getent", "ahosts", host], check=False, timeout=5).stdout
@@ -52,12 +52,12 @@ def web_machine(config: ServerConfig) -> list[str]:
 
 
 def not_punished(config: ServerConfig, view: View | None) -> tuple[str, ...]:
-    """Addresses that sshd must not punish (PerSourcePenaltyExemptList): many people share each."""
+    """Addresses shared by many people, which sshd must not punish (PerSourcePenaltyExemptList)."""
     return tuple(dict.fromkeys((*web_machine(config), *(view.not_punished if view else ()))))
 
 
 def ssh_command() -> str:
-    """The ssh that git fetches with: this server's own key, the IAM machine's pinned host key."""
+    """The ssh command for git: with this server's own key and the IAM machine's pinned host key."""
     return (
         f"ssh -F none -i {places.STATE_KEY} -o IdentitiesOnly=yes -o BatchMode=yes "
         f"-o UserKnownHostsFile={places.STATE_KNOWN_HOSTS} -o StrictHostKeyChecking=yes "

@@ -1,5 +1,4 @@
-"""Sizes, moments and tables as people read them, wherever they are shown. Pure but for the clock's
-time zone."""
+"""Puts sizes, moments and tables into words, the same everywhere. Pure but for the time zone."""
 
 from __future__ import annotations
 
@@ -12,17 +11,17 @@ DAY = 86400
 
 
 def moment(when: float) -> str:
-    """A time, in seconds since the epoch, by the server's clock."""
+    """A moment, in seconds since the epoch, by the server's time zone: `2026-11-26 14:05`."""
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(when))
 
 
 def moment_in_zone(when: float) -> str:
-    """A moment that is still to come, with the day of the week and the time zone."""
+    """A moment with the day of the week and the time zone: `Thu 2026-11-26 14:05 CET`."""
     return time.strftime("%a %Y-%m-%d %H:%M %Z", time.localtime(when))
 
 
 def since(started: float, now: float) -> str:
-    """When, by the local clock: the time today, the day within a week, the date before."""
+    """`since` and the time if it was today, the weekday within a week, else the date."""
     then, passed = time.localtime(started), now - started
     if passed < DAY and then.tm_yday == time.localtime(now).tm_yday:
         return time.strftime("since %H:%M", then)
@@ -32,7 +31,7 @@ def since(started: float, now: float) -> str:
 def columns(
     rows: Sequence[Sequence[str]], *, right: Collection[int] = (), indent: int = 0
 ) -> list[str]:
-    """Rows, all of one length, as lines; the columns `right` end at one place, the others begin."""
+    """Rows, all of one length, as aligned lines; the columns in `right` are aligned right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         " " * indent

@@ -1,6 +1,6 @@
-"""What people need of the server's kernel and can't set from inside: our drop-in for sysctl.d(5).
+"""Our drop-in for sysctl.d(5): kernel settings that containers need and can't set from inside.
 
-Set-up writes it, the doctor compares. Kernel settings of no namespace hold for all containers.
+Set-up writes it, and the doctor compares. Settings without a namespace hold for all containers.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from state import command
 from state.files import read_text
 
 FILE = Path("/etc/sysctl.d/40-lxc-gpu.conf")
-"""Of two files that set the same, the later name counts: behind LXC's 30-lxc-inotify.conf, before
-those that sysadmins write."""
+"""Of two files that set the same, the later name counts. This one comes after LXC's
+30-lxc-inotify.conf, and before those that sysadmins write."""
 SYS = Path("/proc/sys")
 HEAD = """\
 # Written by setup/gpu-server: what people need in their containers and can't set there. A file of
@@ -69,18 +69,18 @@ net.bridge.bridge-nf-call-arptables = 0
 
 
 def text(*, bridged: bool) -> str:
-    """The whole drop-in, each setting with its reason.
+    """The text of the drop-in, each setting with its reason.
 
-    `bridged`: br_netfilter is there for us alone, so nothing of the server's is to go by it.
+    `bridged`: we alone load br_netfilter, so it is switched off for the server's own bridges.
     """
     named = "".join(f"\n# {each.why}\n{each.name} = {each.value}\n" for each in SETTINGS)
     return HEAD + named + (BRIDGED if bridged else "")
 
 
 def lacking(now: Callable[[str], int | None] | None = None) -> tuple[tuple[Setting, int], ...]:
-    """The settings with which people have too little, and what they are.
+    """The settings that are too low, with their present values.
 
-    What this kernel doesn't know is none. `now` says what a setting is; default: the kernel.
+    Settings that this kernel doesn't have are left out. `now` reads a setting; default: from /proc.
     """
     found = ((each, (now or _of_the_kernel)(each.name)) for each in SETTINGS)
     return tuple(
@@ -94,7 +94,7 @@ def _of_the_kernel(name: str) -> int | None:
 
 
 def in_words(found: Sequence[tuple[Setting, int]]) -> str:
-    """E.g. `vm.max_map_count is 65530 (1048576 wanted)`."""
+    """The settings in words: `vm.max_map_count is 65530 (1048576 wanted)`."""
     return ", ".join(f"{each.name} is {now} ({each.value} wanted)" for each, now in found)
 
 

@@ -1,7 +1,7 @@
-"""The day on which each key last opened an account of ours: no name, no address, no hour.
+"""Notes the day on which each key last opened an account of ours: no name, address or hour.
 
-Rounds tell it, so that people see on their page which key they no longer need. Standard library
-only.
+Rounds report the days, so that users see on their page which key they no longer need. Standard
+library only.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from state.files import read_text, write_file
 from state.wire.messages import MOST_KEY_DAYS
 
 KEPT_FOR = 400
-"""Days; what was used before is forgotten."""
+"""Days after which the note about a key is removed."""
 _DAY = 86_400
 
 
@@ -31,7 +31,7 @@ def read() -> dict[str, str]:
 
 
 def note(keys: Iterable[str], now: float | None = None) -> None:
-    """These keys, `TYPE BODY` each, are used now. Once a day for each, something is written."""
+    """Note that these keys, `TYPE BODY` each, are used now. It writes once a day for each key."""
     moment = time.time() if now is None else now
     today = _day(moment)
     used = {fingerprint(key) for key in keys}
@@ -50,7 +50,7 @@ def after(days: Mapping[str, str], used: Iterable[str], today: str, oldest: str)
 
 
 def fingerprint(key: str) -> str:
-    """What `ssh-keygen -l` prints of `TYPE BODY`. ValueError if it is no key."""
+    """The fingerprint that `ssh-keygen -l` prints for `TYPE BODY`. ValueError if it isn't a key."""
     digest = hashlib.sha256(b64decode(key.split()[1])).digest()
     return "SHA256:" + b64encode(digest).decode("ascii").rstrip("=")
 

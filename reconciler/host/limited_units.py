@@ -1,4 +1,4 @@
-"""What a unit may take, changed while it runs (systemd.resource-control(5))."""
+"""Changes the limits of units while they run (systemd.resource-control(5))."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 from state import command
 
 _LEFT_BEHIND = Path("/run/systemd/system.control")
-"""Where `systemctl set-property --runtime` writes its drop-ins, which go before those in /etc."""
+"""Where `systemctl set-property --runtime` writes its drop-ins, which override those in /etc."""
 
 
 def running(units: Collection[str]) -> frozenset[str]:
-    """Which of the units have a control group: those that are started, or being so."""
+    """The units that have a control group: those that run, or are being started."""
     if not units:
         return frozenset()
     argv = ["systemctl", "show", "--property=Id,ActiveState", *sorted(units)]
@@ -28,16 +28,15 @@ def running(units: Collection[str]) -> frozenset[str]:
 
 
 def limit(unit: str, settings: Sequence[str]) -> None:
-    """Have a unit that runs take no more than these, e.g. `MemoryMax=8G`.
+    """Set limits of a running unit, e.g. `MemoryMax=8G`. Raises CommandError.
 
-    daemon-reload did so in systemd 252; in 257 it reads drop-ins, says that they are in effect
-    (`systemctl show`), and leaves the kernel's limits as they are. So this comes before the
-    drop-in is written, and the daemon-reload after it has systemd go by the drop-in alone. Raises
-    CommandError.
+    A daemon-reload suffices in systemd 252. In 257 it reads drop-ins and reports them as in effect
+    (`systemctl show`), but leaves the kernel's limits as they are. So call this before writing the
+    drop-in; the daemon-reload afterwards makes systemd go by the drop-in alone.
     """
     command.run(["systemctl", "set-property", "--runtime", unit, *settings])
     folder = _LEFT_BEHIND / f"{unit}.d"
     for setting in settings:
         (folder / f"50-{setting.partition('=')[0]}.conf").unlink(missing_ok=True)
-    with suppress(OSError):  # it isn't there, or has something else of the sysadmin's
+    with suppress(OSError):  # it isn't there, or holds something of the sysadmin's
         folder.rmdir()

@@ -1,4 +1,4 @@
-"""The locks around what several rounds, and the root helper, share on a server."""
+"""Locks around what several rounds and the root helper share on a server."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from contextlib import contextmanager, suppress
 from reconciler.host import places
 
 ACCOUNTS = "accounts"
-"""The global lock: around passwd, subordinate ids and iptables, for milliseconds."""
+"""The global lock, held for milliseconds around passwd, subordinate ids and iptables."""
 PUBLISH = "publish"
 """Held while a new revision is fetched and published."""
 STATUS = "status"
-"""Held for a moment around the status of the server, which rounds side by side add to."""
+"""Held for a moment around the server's status, which rounds that run at once add to."""
 NOTICES = "notices"
-"""Held for a moment around what people are told."""
+"""Held for a moment around the file of notices."""
 SHELLS_OF_ONE = 4
-"""Shells that one user may have open: other requests need places, too."""
+"""Shells that one user may have open at once, so that other requests can still be served."""
 
 
 @contextmanager
 def lock(name: str, *, wait: bool = True) -> Iterator[bool]:
-    """Hold the lock `name` on this server. Gives False, without it, if taken and not `wait`.
+    """Hold the lock `name` on this server. Yields False, without it, if it is taken and not `wait`.
 
-    Locks end with their holder, however it ends. Order: a tree's lock, a user's lock, ACCOUNTS,
-    NOTICES.
+    Locks end with their holder, however it ends. Take them in this order: a tree's lock, a user's
+    lock, ACCOUNTS, NOTICES.
     """
     places.LOCKS.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(
@@ -46,7 +46,7 @@ def lock(name: str, *, wait: bool = True) -> Iterator[bool]:
 
 @contextmanager
 def one_of(name: str, count: int) -> Iterator[bool]:
-    """Hold one of so many locks of this name. Gives False, without one, if all are taken."""
+    """Hold one of so many locks of this name. Yields False, without one, if all are taken."""
     for number in range(count):
         with lock(f"{name}-{number}", wait=False) as held:
             if held:
@@ -73,7 +73,8 @@ def any_held(name: str, count: int) -> bool:
 
 
 def last_taken(name: str, count: int) -> int:
-    """When one of them was last taken, in nanoseconds since the epoch; 0 if not since the boot."""
+    """When one of so many locks was last taken, in nanoseconds since the epoch; 0: not since the
+    boot."""
     times = [0]
     for number in range(count):
         with suppress(FileNotFoundError):
@@ -87,14 +88,15 @@ def user_lock(user: str) -> str:
 
 
 def shell_place(user: str) -> str:
-    """The name of the places of the user's shells (`one_of`), SHELLS_OF_ONE of them."""
+    """The name of the locks that the user's shells hold (`one_of`, SHELLS_OF_ONE)."""
     return f"shell-{user}"
 
 
 def tree_lock(user: str) -> str:
     """The name of the lock around a container's whole file system.
 
-    Held, for as long as it takes, by whoever packs it, replaces it or removes it. The user's lock
-    is left free meanwhile: starts, rounds and revocations don't wait for a snapshot.
+    It is held while the file system is packed, replaced or removed, however long that takes. The
+    user's lock stays free meanwhile, so that starts, rounds and revocations don't wait for a
+    snapshot.
     """
     return f"tree-{user}"

@@ -1,8 +1,8 @@
-"""Whether the folder of the containers is this server's own, and whose systems were made in it.
+"""Marks the folder of the containers as this server's, and notes whose systems were made in it.
 
-A disk that is not mounted, or another `containers:` in the state, leaves an empty folder where
-people's systems were. So root marks the folder, and the server knows its marker: where that is
-missing nothing is made. A system that was made here, and is gone, is not made anew unasked.
+If its disk isn't mounted, or `containers:` changes in the state, an empty folder is where users'
+systems were. So root puts a marker into the folder, and the server remembers it: without the marker
+nothing is made there. A system that was made here and is gone is not made anew unasked.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from state.errors import LxcGpuError
 from state.view import View
 
 LARGEST = 4096
-"""Bytes: more than a marker has."""
+"""Bytes of a marker that are read: more than it has."""
 GONE = "system-gone"
-"""The code of what `gone` gives."""
+"""The code of the error that `gone` returns."""
 _ANEW = "`setup/gpu-server --new-systems`"
 
 
 @dataclass(frozen=True)
 class Marker:
-    """What stands in the folder."""
+    """The marker in the folder."""
 
     server: str
     ident: str
@@ -38,7 +38,7 @@ class Marker:
 
 @dataclass(frozen=True)
 class FolderRecord:
-    """What the server knows of its folder; it survives where the folder doesn't."""
+    """What the server remembers of its folder, outside of it."""
 
     folder: str
     ident: str
@@ -46,40 +46,40 @@ class FolderRecord:
 
 @dataclass(frozen=True)
 class Look:
-    """The folder as it is at one moment."""
+    """The state of the folder at one moment."""
 
     record: FolderRecord | None
     marker: Marker | None
     systems: frozenset[str] = frozenset()
-    """Whose systems are in it."""
+    """The users whose systems are in it."""
     made: frozenset[str] = frozenset()
-    """Whose systems were made here, by what is kept on the server."""
+    """The users whose systems were made here, by the server's notes."""
 
     @property
     def gone(self) -> frozenset[str]:
-        """Whose systems were made here and are not in the folder."""
+        """The users whose systems were made here and are not in the folder."""
         return self.made - self.systems
 
     @property
     def known(self) -> bool:
-        """Whether the marker is the one that the server knows."""
+        """Whether the marker is the one that the server remembers."""
         if self.marker is None or self.record is None:
             return False
         return self.marker.ident == self.record.ident
 
     def nobodys(self, view: View) -> bool:
-        """Whether nobody can have lost anything, whatever folder this is."""
+        """Whether nothing was ever made here, so that no system can be missing."""
         return not self.made and not view.residents
 
     def adoptable(self, view: View) -> bool:
-        """Whether a marker is there that isn't known, and may be taken as this server's."""
+        """Whether the folder has a marker that isn't remembered, but fits this server."""
         alike = self.marker is not None and self.marker.server == view.server
         return alike and (self.record is None or self.nobodys(view))
 
     def settled(self, view: View) -> bool:
-        """Whether it is marked. False: it isn't yet, and may be. LxcGpuError: nothing may be made.
+        """Whether the folder is marked; False: not yet, and it may be. LxcGpuError: it may not be.
 
-        Systems without marker and record were made before there were markers. Pure.
+        Systems without marker and record are of a release that had no markers. Pure.
         """
         if self.known:
             return True
@@ -93,18 +93,20 @@ class Look:
 
 
 def check(view: View) -> bool:
-    """Whether the folder is marked as this server's. False: it isn't yet, and may be.
+    """Whether the folder is marked as this server's; False: not yet, and it may be.
 
-    LxcGpuError if it isn't and may not be, or can't be read.
+    LxcGpuError if it may not be, or can't be read.
     """
     with _readable(view):
-        if Look(_read_record(), _read_marker(view)).known:  # a start is quick: nothing is listed
+        if Look(
+            _read_record(), _read_marker(view)
+        ).known:  # the usual case: fast, as nothing is listed
             return True
     return look(view).settled(view)
 
 
 def look(view: View, *, damaged_is_none: bool = False) -> Look:
-    """The folder as it is now. LxcGpuError if it can't be read, or its marker is none of root's."""
+    """The folder as it is now. LxcGpuError if it, or its marker, can't be read or isn't root's."""
     with _readable(view):
         try:
             marker = _read_marker(view)
@@ -117,21 +119,21 @@ def look(view: View, *, damaged_is_none: bool = False) -> Look:
 
 @contextmanager
 def _readable(view: View) -> Iterator[None]:
-    """Unreadable is not empty: LxcGpuError where something in the block can't be read."""
+    """Turn an OSError in the block into a LxcGpuError: unreadable is not empty."""
     try:
         yield
     except OSError as error:
         raise LxcGpuError(
             "containers-unreadable",
-            f"{view.containers} can't be read: {error.strerror}. Whose containers are in it is "
-            "not known, and nothing is made there.",
+            f"{view.containers} can't be read: {error.strerror}. It is not known whose "
+            "containers are in it, so nothing is made there.",
             f"Sysadmin: `ls {view.containers}`; `dmesg` may say what is wrong with its disk.",
             details=repr(error),
         ) from error
 
 
 def require(view: View) -> None:
-    """LxcGpuError unless the folder is marked: asked before anything is made in it."""
+    """LxcGpuError unless the folder is marked. Call it before making anything there."""
     if not check(view):
         raise LxcGpuError(
             "containers-unmarked",
@@ -141,9 +143,9 @@ def require(view: View) -> None:
 
 
 def system_there(view: View, user: str) -> bool:
-    """Whether the user's system is there; False if none was made here.
+    """Whether the user's system is there; False: none was made here.
 
-    LxcGpuError if nobody knows, because the folder isn't there, or if it is gone.
+    LxcGpuError if it is gone, or if that isn't known because the folder isn't there.
     """
     check(view)
     with _readable(view):
@@ -155,11 +157,10 @@ def system_there(view: View, user: str) -> bool:
 
 
 def mark(view: View, *, anew: bool = False) -> None:
-    """Mark the folder as this server's; a marker that is this server's stays. LxcGpuError if that
-    may not be.
+    """Mark the folder as this server's; its own marker stays. LxcGpuError if that isn't allowed.
 
-    `anew`: whatever was known, it is this server's from now on, as it is: who has no system in it
-    gets a new one.
+    `anew`: make it this server's whatever was known before. Users without a system in it get new
+    ones.
     """
     with locks.lock("marker"):
         there = look(view, damaged_is_none=anew)
@@ -172,19 +173,19 @@ def mark(view: View, *, anew: bool = False) -> None:
             files.write_file(_place(view), f"{json.dumps(asdict(marker))}\n")
         for user in there.gone if anew else ():
             forget(user)
-        for user in there.systems - there.made:  # made before there were notes
+        for user in there.systems - there.made:  # they were made before there were notes
             note(user)
         known = FolderRecord(view.containers, marker.ident)
         files.write_file(places.CONTAINERS, f"{json.dumps(asdict(known))}\n")
 
 
 def was_made(user: str) -> bool:
-    """Whether a system of the user's was made here, and not given up."""
+    """Whether the user's system was made here, and not given up."""
     return (places.MADE / user).exists()
 
 
 def made_when(user: str) -> float:
-    """When that was noted: another moment if it was noted again. 0: it isn't any more."""
+    """When the note was last made, in nanoseconds since the epoch; 0: there is none."""
     try:
         return (places.MADE / user).stat().st_mtime
     except FileNotFoundError:
@@ -192,22 +193,22 @@ def made_when(user: str) -> float:
 
 
 def note(user: str) -> None:
-    """Keep that the user has a system here."""
+    """Note that the user's system was made here."""
     places.MADE.mkdir(mode=0o700, exist_ok=True)
     files.write_file(places.MADE / user, "", 0o600)
 
 
 def forget(user: str) -> None:
-    """The user's system is given up: if it isn't there, another one is made."""
+    """Give the user's system up: if it isn't there, a new one is made."""
     (places.MADE / user).unlink(missing_ok=True)
 
 
 def gone(view: View, user: str) -> LxcGpuError:
-    """A system that was made here isn't there any more."""
+    """The error for a system that was made here and is gone."""
     return LxcGpuError(
         "system-gone",
-        f"The container of {user} was made on {view.server}, and is not in {view.containers} any "
-        "more. No other one is made in its place.",
+        f"The container of {user} was made on {view.server}, and is not in {view.containers} "
+        "any more. No new one is made in its place.",
         f"Sysadmin: look for it, also in backups, and put it back as {view.containers}/{user}. To "
         f"begin anew, {user} types `ssh register@{view.server}-manage {user}`, which asks first.",
     )
@@ -221,12 +222,14 @@ def _systems_in(view: View) -> frozenset[str]:
 def _is_there(root: Path) -> bool:
     try:
         return root.is_dir()
-    except OSError:  # damaged: theirs is unreadable, not missing, and the others' are no less there
+    except (
+        OSError
+    ):  # this one is damaged: it counts as unreadable, not as missing; the others are there
         return True
 
 
 def _names(folder: Path) -> frozenset[str]:
-    """What is in a folder; no folder: nothing."""
+    """The names in a folder; empty if there is no folder."""
     try:
         return frozenset(path.name for path in folder.iterdir())
     except FileNotFoundError:
@@ -238,7 +241,7 @@ def _place(view: View) -> Path:
 
 
 def _read_marker(view: View) -> Marker | None:
-    """The marker, root's own file. LxcGpuError if something else stands there."""
+    """The marker. LxcGpuError if what is there isn't root's own file."""
     try:
         descriptor = os.open(_place(view), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except (FileNotFoundError, NotADirectoryError):
@@ -253,15 +256,16 @@ def _read_marker(view: View) -> Marker | None:
     except (ValueError, KeyError, TypeError) as error:
         raise LxcGpuError(
             "containers-marker",
-            f"{_place(view)} is no marker of root's: whose containers these are is not known.",
+            f"{_place(view)} is not a marker of root's, so it is not known whose containers "
+            "these are.",
             f"Sysadmin: look at it. If these are {view.server}'s containers, {_ANEW} marks them; "
-            "who has none there begins anew.",
+            "users without one there begin anew.",
             details=repr(error),
         ) from error
 
 
 def _read_record() -> FolderRecord | None:
-    """What is known of the folder. One that is damaged is none: the marker says it again."""
+    """What the server remembers. A damaged record counts as none: the marker restores it."""
     text = files.read_text(places.CONTAINERS)
     try:
         fields = json.loads(text or "")
@@ -279,15 +283,15 @@ def _away(view: View, record: FolderRecord | None) -> LxcGpuError:
             f"`cp --archive --no-target-directory {record.folder} {folder}`"
         )
     else:
-        or_new = " or this server was installed anew," if record is None else ""
-        why = f"its disk isn't mounted,{or_new} most likely"
+        or_new = ", or this server was installed anew" if record is None else ""
+        why = f"most likely its disk isn't mounted{or_new}"
         typed = f"`findmnt --target {folder}`; mount its disk, and see that /etc/fstab has it"
     return LxcGpuError(
         "containers-away",
-        f"{folder} is not the folder of {server}'s containers, it has no marker: {why}. Nothing is "
+        f"{folder} is not marked as the folder of {server}'s containers: {why}. Nothing is "
         "made there, and no container starts.",
-        f"Sysadmin: {typed}. Then `lxc-gpu reconcile`. Only if they are lost: {_ANEW}; who has no "
-        "system there begins anew.",
+        f"Sysadmin: {typed}. Then `lxc-gpu reconcile`. Only if they are lost: {_ANEW}; users "
+        "without a system there begin anew.",
     )
 
 
@@ -295,9 +299,9 @@ def _other(view: View, marker: Marker) -> LxcGpuError:
     whose = f"{marker.server}'s" if marker.server != view.server else f"others of {view.server}'s"
     return LxcGpuError(
         "containers-other",
-        f"The containers in {view.containers} are {whose}, by its marker: another disk is mounted "
-        "there, or `containers:` names another folder. Nothing is made there, and no container "
-        "starts.",
-        f"Sysadmin: mount the right one, then `lxc-gpu reconcile`. If these are to be "
-        f"{view.server}'s: {_ANEW}; who has no system there begins anew.",
+        f"By its marker, {view.containers} holds containers that are {whose}: another disk "
+        "is mounted there, or `containers:` names another folder. Nothing is made there, and "
+        "no container starts.",
+        "Sysadmin: mount the right one, then `lxc-gpu reconcile`. If these are to be "
+        f"{view.server}'s: {_ANEW}; users without a system there begin anew.",
     )

@@ -1,4 +1,4 @@
-"""Containers that run, as processes: lxc-start, which systemd knows, and its child, the init."""
+"""Finds the processes of running containers: lxc-start, and its child, the container's init."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from state import command
 
 
 def monitors(users: Collection[str]) -> dict[str, str]:
-    """By user, the process id of lxc-start; 0 of a container that doesn't run (systemctl(1))."""
+    """The process id of lxc-start by user; `0` of a container that doesn't run (systemctl(1))."""
     if not users:
         return {}
     units = [places.container_unit(user) for user in users]
@@ -20,9 +20,9 @@ def monitors(users: Collection[str]) -> dict[str, str]:
 
 
 def children(monitor: str) -> list[str]:
-    """The process ids below that lxc-start, on this side: of the container's init (proc(5)).
+    """The process ids of that lxc-start's children, as the server sees them: the init (proc(5)).
 
-    None if it doesn't run, or is between two at a `reboot` inside.
+    Empty if the container doesn't run, or reboots just now.
     """
     with suppress(FileNotFoundError, ProcessLookupError):
         return Path(f"/proc/{monitor}/task/{monitor}/children").read_text().split()

@@ -1,6 +1,6 @@
-"""This server's sources of accounts and groups (nsswitch.conf(5)), asked with patience.
+"""Asks this server's sources of accounts and groups (nsswitch.conf(5)), with a time limit.
 
-By getent(1), in a process of its own: a directory behind it may hang.
+getent(1) asks, in a process of its own, because a directory may hang.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from state.files import read_text
 PATIENCE = 5.0
 """Seconds that the sources may take to answer."""
 FIRST_ORDINARY = 1000
-"""Accounts below this uid are the system's (login.defs(5), UID_MIN): root above all."""
+"""Accounts below this uid belong to the system (login.defs(5), UID_MIN)."""
 NOBODY = 65534
-"""The uid of what belongs to nobody (systemd's UIDS-GIDS.md)."""
+"""The uid of the account `nobody` (systemd's UIDS-GIDS.md)."""
 NSSWITCH = Path("/etc/nsswitch.conf")
 LOCAL = frozenset({"files", "compat", "db", "extrausers"})
-"""Sources that are the server's own files."""
+"""Sources that are files of the server."""
 
 
 def lines(database: str, keys: Sequence[str], source: str = "") -> list[str]:
-    """What getent(1) prints of these keys, of one source or of all. LxcGpuError if it is late.
+    """What getent(1) prints for these keys, of one source or of all. LxcGpuError if it is late.
 
-    A key that is a number asks for one by its number: names have to be compared.
+    A key of digits finds an account by its number, so compare the names in the answer.
     """
     if not keys:
         return []
@@ -46,11 +46,12 @@ def entries(database: str, keys: Sequence[str], fields: int, source: str = "") -
 
 
 def silent(details: str) -> LxcGpuError:
-    """Nobody knows whose a name or a number is: nothing may be done that depends on it."""
+    """The error for sources that don't answer, so that an owner isn't known."""
     return LxcGpuError(
         "accounts-silent",
-        "This server's sources of accounts (LDAP, SSSD, ...: nsswitch.conf) don't answer: whose a "
-        "name, a uid or a home is isn't known, so no account is made and no old home is shown.",
+        "This server's sources of accounts (LDAP, SSSD, ...: nsswitch.conf) don't answer. It "
+        "is not known who has a name, a uid or a home, so no account is made and no old home "
+        "is shown.",
         "Sysadmin: `getent passwd nobody` should answer at once; the next round goes on.",
         Remedy.WAIT,
         details,
@@ -58,7 +59,7 @@ def silent(details: str) -> LxcGpuError:
 
 
 def sources(database: str) -> tuple[str, ...]:
-    """Where a database is looked up on this server, in order."""
+    """The sources of a database on this server, in order."""
     for line in (read_text(NSSWITCH) or "").splitlines():
         name, colon, words = line.partition("#")[0].partition(":")
         if colon and name.strip() == database:

@@ -1,4 +1,4 @@
-"""The view that the last round published: what everything on this server goes by."""
+"""Reads the view that the last round published, which everything on this server goes by."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from state.view import Resident, View, from_json
 
 
 def published_view() -> View | None:
-    """The view that the last round published; None if there is none that can be read."""
+    """The published view; None if there is none that can be read."""
     try:
         text = files.read_text(places.VIEW)
         return None if text is None else from_json(text)
     except (ValueError, KeyError, TypeError, AttributeError):
-        return None  # cut off or of another version: it is rendered again from the repository
+        return None  # cut off, or of another version: a round writes it again
 
 
 def current_view() -> View:
@@ -30,7 +30,7 @@ def current_view() -> View:
 
 
 class CurrentView:
-    """Answers whether a revision is still the published one; reads the file only if it changed."""
+    """Says whether a revision is still the published one; reads the file only after it changed."""
 
     def __init__(self, revision: str) -> None:
         self._revision = revision
@@ -49,7 +49,7 @@ class CurrentView:
 
 
 def resident_of(view: View, user: str) -> Resident:
-    """The user's place on this server; LxcGpuError if there is none, or no system of theirs."""
+    """The user as a resident of this server; LxcGpuError if not registered, or without a system."""
     if user in view.residents and marker.system_there(view, user):
         return view.residents[user]
     raise LxcGpuError(

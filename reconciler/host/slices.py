@@ -1,8 +1,8 @@
-"""What an account may take of a server, beside its container: limits of its `user-UID.slice`.
+"""Limits of `user-UID.slice`: what an account may take of the server besides its container.
 
-In that slice are its ssh sessions with `connect` (pam_systemd(8) puts them there) and what root
-does for it (`shells.helper.charged`). A drop-in for each account, because all of a server, the
-sysadmins' too, share the only pattern that systemd knows, `user-.slice.d` (systemd.unit(5)).
+The slice holds the account's ssh sessions, with `connect` (pam_systemd(8) puts them there), and
+root's work for it (`shells.helper.charged`). Each account has a drop-in, because the only pattern
+that systemd knows, `user-.slice.d`, also includes sysadmins (systemd.unit(5)).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ DROP_IN = "50-lxc-gpu.conf"
 
 
 def limits(tasks: int) -> str:
-    """A drop-in that takes so many tasks."""
+    """The text of a drop-in that allows so many tasks."""
     return f"""\
 # Written by lxc-gpu, and put back if it is changed: a file that sorts after it may say otherwise.
 [Slice]
@@ -29,9 +29,9 @@ IOWeight=20
 
 
 LIMITS = limits(512)
-"""One user's."""
+"""For one user's account."""
 LIMITS_FOR_ALL = limits(4096)
-"""Those of the accounts that everybody shares."""
+"""For the accounts that everybody shares."""
 
 
 def slice_of(uid: int | str) -> str:
@@ -40,5 +40,5 @@ def slice_of(uid: int | str) -> str:
 
 
 def drop_in(uid: int) -> Path:
-    """Where the limits of a user's slice stand."""
+    """The path of the drop-in for a user's slice."""
     return UNITS / f"{slice_of(uid)}.d" / DROP_IN

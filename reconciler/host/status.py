@@ -1,4 +1,4 @@
-"""/var/lib/lxc-gpu/status.json: what the last round on this server came to."""
+"""The result of the last round on this server: /var/lib/lxc-gpu/status.json."""
 
 from __future__ import annotations
 

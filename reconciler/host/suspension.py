@@ -1,7 +1,7 @@
-"""A sysadmin may have a server hold still: no round changes anything until `lxc-gpu resume`.
+"""Suspends a server: no round changes anything until `lxc-gpu resume`.
 
-Host-local intent, so it stands on the server, not in the state repository. Containers can still be
-started and stopped; revocations wait, too, which is why the page shows it.
+It concerns one server, so it is noted there and not in the state repository. Containers can still
+be started and stopped. Revocations wait, too, so the page shows that a server is suspended.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from state import files
 
 @dataclass(frozen=True)
 class Suspension:
-    """Why, since when, and by whom a server holds still."""
+    """Why, since when, and by whom a server is suspended."""
 
     reason: str
     since: float
@@ -24,13 +24,14 @@ class Suspension:
     by: str
 
     def words(self) -> str:
-        """For a report."""
+        """The suspension in words, for a report."""
         day = in_words.moment(self.since)
         return f"{self.reason} (by {self.by}, since {day})"
 
 
 def suspension() -> Suspension | None:
-    """The suspension in force; None if there is none. A broken file is one without a reason."""
+    """The suspension in force; None if there is none. A damaged file counts as one without a
+    reason."""
     text = files.read_text(places.SUSPENDED)
     if text is None:
         return None
@@ -42,14 +43,14 @@ def suspension() -> Suspension | None:
 
 
 def suspend(reason: str, by: str) -> None:
-    """Have the server hold still."""
+    """Suspend the server."""
     made = Suspension(reason, time.time(), by)
     files.write_file(places.SUSPENDED, json.dumps(asdict(made), ensure_ascii=False) + "\n")
     journal.event("suspended", by=by, reason=reason)
 
 
 def resume(by: str) -> bool:
-    """Let the server go on. False if it wasn't suspended."""
+    """End the suspension. False if there was none."""
     if suspension() is None:
         return False
     places.SUSPENDED.unlink()

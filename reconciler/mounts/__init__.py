@@ -1,1 +1,1 @@
-"""What containers see by mounts: folders of the server, stored systems, files of lxcfs."""
+"""Mounts for containers: folders of the server, stored systems, old homes, files of lxcfs."""

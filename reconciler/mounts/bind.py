@@ -1,4 +1,4 @@
-"""A file or folder of the server that a container sees, as LXC is told of it."""
+"""Describes a bind mount for a container, as LXC's configuration has it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Bind:
     """Further mount flags, e.g. `ro`, `nosuid`; `optional`: no error if `source` is gone."""
 
     def entry(self) -> str:
-        """As fstab(5) has it, the target without its first slash."""
+        """A line as in fstab(5), with the target without its first slash."""
         kind = "dir" if self.source.is_dir() else "file"
         options = ",".join(["bind", *self.flags, f"create={kind}"])
         return f"{self.source} {self.target.lstrip('/')} none {options} 0 0"

@@ -1,7 +1,7 @@
-"""Accounts that can become root on this server, by their groups or by sudoers(5).
+"""Finds accounts that can become root on this server, by their groups or by sudoers(5).
 
-What sudoers says is read generously: who is named in a rule or in any User_Alias counts, whatever
-the rule allows. Not read: netgroups, rules of polkit and doas, rules that sudo has from LDAP.
+Everybody counts who is named in a rule or a User_Alias of sudoers, whatever the rule allows.
+Netgroups, rules of polkit and doas, and rules that sudo has from LDAP are not read.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def in_sudoers() -> frozenset[str]:
         if path in seen:
             continue
         seen.add(path)
-        if path.is_dir():  # names with a dot are left out, and backups (sudoers(5))
+        if path.is_dir():  # sudo skips names with a dot, and backups (sudoers(5))
             left += [f for f in path.iterdir() if "." not in f.name and not f.name.endswith("~")]
         else:
             text = read_text(path) or ""
@@ -62,7 +62,7 @@ def named(text: str) -> Iterator[str]:
 
 
 def _hidden(text: str) -> str:
-    """The characters of a name, out of sight of what has a meaning."""
+    """Hide the characters of a quoted or escaped name from the parsing of special ones."""
     return "".join(chr(0xE000 + ord(c)) if ord(c) < 256 else c for c in text)
 
 

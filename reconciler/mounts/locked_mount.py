@@ -1,11 +1,11 @@
 """Mounts a folder a second time with flags that nobody in a container can take off.
 
 A bind mount that LXC makes belongs to the container's user namespace, and root inside may remount
-it: `ro` would be a request. Flags of a mount that was made outside, and that a container got with
-its copy of the mounts, are locked (mount_namespaces(7), restrictions on mount namespaces).
+it, so `ro` could be taken off. The flags of a mount that was made outside, and that the container
+has a copy of, are locked (mount_namespaces(7), restrictions on mount namespaces).
 
-The mount appears with its flags, not before them: open_tree(2), mount_setattr(2), move_mount(2),
-Linux 5.12 or later; the C library of Debian 12 has no functions for the first and the last.
+The mount never appears without its flags: open_tree(2), mount_setattr(2), then move_mount(2), from
+Linux 5.12 on. Debian 12's C library has no functions for the first and the last.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442
-"""The same numbers on every architecture (the kernel's scripts/syscall.tbl)."""
+"""Numbers of the system calls, the same on every architecture (the kernel's scripts/syscall.tbl).
+"""
 _AT_EMPTY_PATH = 0x1000
 _OPEN_TREE_CLONE = 1
 _MOVE_MOUNT_F_EMPTY_PATH = 4
@@ -40,9 +41,9 @@ class _MountAttr(ctypes.Structure):
 
 
 def mount_locked(folder: int, place: Path, flags: Collection[str], ids: int | None = None) -> None:
-    """Mount the folder that is open as `folder` at `place`, too, with `flags` beside its own.
+    """Mount the folder that is open as `folder` also at `place`, with `flags` besides its own.
 
-    Owners are seen by way of the user namespace that is open as `ids` (`owner_map`).
+    `ids`: an open user namespace that maps the owners of files (`owner_map`).
 
     File systems that are mounted below it, now or later, don't come along. OSError if it can't be.
     """
@@ -51,14 +52,14 @@ def mount_locked(folder: int, place: Path, flags: Collection[str], ids: int | No
 
 
 def try_locked(folder: int, flags: Collection[str], ids: int | None = None) -> None:
-    """OSError if `mount_locked` can't do it with that folder; nothing is mounted."""
+    """OSError if `mount_locked` would fail with that folder; nothing is mounted."""
     with detached(folder, flags, ids):
         pass
 
 
 @contextmanager
 def detached(folder: int, flags: Collection[str], ids: int | None) -> Iterator[int]:
-    """A descriptor (O_PATH) of such a mount, which is nowhere yet."""
+    """A descriptor (O_PATH) of such a mount that is not attached anywhere."""
     tree = _call(_OPEN_TREE, folder, b"", _AT_EMPTY_PATH | _OPEN_TREE_CLONE | os.O_CLOEXEC)
     try:
         wanted = sum(FLAGS[flag] for flag in flags) | (0 if ids is None else _MOUNT_ATTR_IDMAP)
@@ -71,12 +72,12 @@ def detached(folder: int, flags: Collection[str], ids: int | None) -> Iterator[i
 
 
 def clone(path: Path) -> int:
-    """A descriptor of a file or folder as a mount that is nowhere yet."""
+    """A descriptor of a file or folder as a mount that is not attached anywhere."""
     return _call(_OPEN_TREE, -100, bytes(path), _OPEN_TREE_CLONE | os.O_CLOEXEC)
 
 
 def attach(tree: int, place: Path) -> None:
-    """Mount what `clone` gave."""
+    """Attach the mount that `clone` made at `place`."""
     _call(_MOVE_MOUNT, tree, b"", -100, bytes(place), _MOVE_MOUNT_F_EMPTY_PATH)
 
 

@@ -1,7 +1,7 @@
-"""lxcfs in containers: /proc/meminfo and its like, with what the container may take.
+"""Renews lxcfs in running containers: /proc/meminfo and the like, showing their own limits.
 
-LXC binds its files at each start (/usr/share/lxcfs/lxc.mount.hook). When lxcfs ends, each of these
-mounts is dead for ever: free(1), ps(1) and lscpu(1) fail until something takes it away.
+LXC binds the files of lxcfs at each start (/usr/share/lxcfs/lxc.mount.hook). When lxcfs ends, each
+of these mounts is dead for ever: free(1), ps(1) and lscpu(1) fail until it is unmounted.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from state.files import read_text
 
 LXCFS = Path("/var/lib/lxcfs")
 SINCE = Path("/run/lxcfs.pid")
-"""Written when it starts (lxcfs(1), `--pidfile`)."""
+"""lxcfs writes this file when it starts (lxcfs(1), `--pidfile`)."""
 FILES = (
     *(f"/proc/{name}" for name in ("cpuinfo", "diskstats", "loadavg", "meminfo", "slabinfo")),
     *("/proc/swaps", "/sys/devices/system/cpu"),
 )
-"""What a container is given that has nothing of it; one that lxcfs hasn't is left out. Not the
-clocks, /proc/stat and /proc/uptime: these are the kernel's own (`reconciler.container.clock`)."""
+"""The files that containers get, as far as the installed lxcfs has them. /proc/stat and
+/proc/uptime are not among them: containers see the kernel's own (`reconciler.container.clock`)."""
 PATIENCE = 5.0
-"""Seconds that a container may take."""
+"""Seconds that renewing one container may take."""
 ANSWER = 2.0
-"""Seconds that lxcfs may take to say something."""
+"""Seconds that lxcfs may take to answer."""
 _TRIES = 20
 _ITS_OWN = re.compile(r"/proc/[a-z]+|/sys/devices/system/cpu(/[a-z]+)?", re.ASCII)
 
 
 def alive() -> str | None:
-    """The device of the lxcfs that runs; None: none does. Asks it nothing: it might hang."""
+    """The device of the running lxcfs; None: it doesn't run. It isn't asked: it might hang."""
     pid = (read_text(SINCE) or "").strip()
     if not pid.isdigit() or read_text(Path("/proc") / pid / "comm") != "lxcfs\n":
         return None
@@ -46,12 +46,13 @@ def alive() -> str | None:
         text = Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape")
         if (found := _uppermost(text).get(str(LXCFS))) is not None:
             return found[0]
-        time.sleep(0.1)  # it begins
+        time.sleep(0.1)  # it is starting
     return None
 
 
 def answers() -> bool:
-    """Whether one that runs answers. A child asks: one that hangs would keep whoever asks."""
+    """Whether the running lxcfs answers. A child asks, because one that hangs would block the
+    caller."""
     child = Aside("lxc-gpu-lxcfs", lambda _: (LXCFS / "proc").stat().st_mode, ANSWER)
     try:
         child.ask(None)
@@ -63,17 +64,17 @@ def answers() -> bool:
 
 
 def seen_by(pid: int) -> str:
-    """The mounts of a process in a container, the oldest ones if there are too many."""
+    """The mountinfo of a process in a container; the oldest mounts only, if there are too many."""
     with Path(f"/proc/{pid}/mountinfo").open("rb") as stream:
         return stream.read(MOST_INSIDE).decode("utf-8", "surrogateescape")
 
 
 def unfit(mountinfo: str, current: str | None) -> frozenset[str]:
-    """Files of an lxcfs that is no more; or all, if there are none, and one runs. Pure.
+    """The files of an ended lxcfs; all files, if the container has none and lxcfs runs. Pure.
 
-    `current`: the device of the one that runs. With dead ones go those at whose place nothing is:
-    an exchange may have been killed there. What else the container's root did with such files, or
-    put over them, is their own affair.
+    `current`: the device of the running lxcfs. If some files are dead, files that are missing count
+    as well: an earlier renewal may have been killed. What the container's root mounted over such
+    files, or did with them otherwise, stays.
     """
     its_own = {
         point: device
@@ -89,13 +90,13 @@ def unfit(mountinfo: str, current: str | None) -> frozenset[str]:
 
 
 def _mounted(mountinfo: str) -> frozenset[str]:
-    """Every place at which something is mounted (proc(5))."""
+    """All mount points (proc(5))."""
     words = (line.split(" ", 5) for line in mountinfo.splitlines())
     return frozenset(each[4] for each in words if len(each) > 4)
 
 
 def _uppermost(mountinfo: str) -> Mapping[str, tuple[str, str]]:
-    """Where an lxcfs is to be seen, with its device and what of it that is (proc(5))."""
+    """The visible mounts of lxcfs, by mount point: device, and path in lxcfs (proc(5))."""
     found: dict[str, tuple[str, str]] = {}
     for line in mountinfo.splitlines():
         fields, _, more = line.partition(" - ")
@@ -108,22 +109,22 @@ def _uppermost(mountinfo: str) -> Mapping[str, tuple[str, str]]:
 
 
 def renew(user: str, points: frozenset[str]) -> None:
-    """Take these away in a user's container, and put those of the lxcfs that runs there.
+    """Unmount these files in a user's container, and mount those of the running lxcfs instead.
 
-    By a child that is the container's root, so the worst that it can be led to is what that could
-    do itself. LxcGpuError if it fails.
+    A child does it that is the container's root, so it can't be tricked into more than that root
+    could do itself. LxcGpuError if it fails.
     """
     runs = alive() is not None
     if runs and not answers():
         raise LxcGpuError(
             "lxcfs-dead",
             f"lxcfs runs and doesn't answer, so {user}'s container can't be given its files.",
-            "`systemctl restart lxcfs`; containers see the new one by themselves.",
+            "`systemctl restart lxcfs`; containers see the new one automatically.",
         )
     with ExitStack() as opened:
         trees: dict[str, int | None] = dict.fromkeys(sorted(points))
         for point in trees if runs else ():
-            with suppress(FileNotFoundError):  # another release of it has other files
+            with suppress(FileNotFoundError):  # another release of lxcfs has other files
                 tree = locked_mount.clone(LXCFS / point.lstrip("/"))
                 opened.callback(os.close, tree)
                 trees[point] = tree
@@ -132,13 +133,14 @@ def renew(user: str, points: frozenset[str]) -> None:
     if ended.status != 0:
         raise LxcGpuError(
             "lxcfs-dead",
-            f"{user}'s container has dead files of lxcfs: {ended.said.strip() or 'no answer'}",
+            f"The dead files of lxcfs in {user}'s container could not be replaced: "
+            f"{ended.said.strip() or 'no answer'}",
             f"A restart brings them back: `systemctl restart lxc-gpu@{user}`.",
         )
 
 
 def _exchange(trees: Mapping[str, int | None]) -> None:
-    """In the container."""
+    """Replace the files, in the container."""
     for point, tree in trees.items():
         with suppress(OSError):  # nothing is mounted there
             locked_mount.unmount(Path(point))

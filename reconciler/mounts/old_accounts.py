@@ -1,4 +1,4 @@
-"""The accounts of this server that have a person's login, and whether they may own a home."""
+"""Finds the accounts with people's logins on this server, and whether they may own an old home."""
 
 from __future__ import annotations
 
@@ -13,42 +13,43 @@ from state.files import read_text
 from state.view import View
 
 LOCAL = nss.LOCAL | {"systemd"}
-"""Sources whose accounts somebody made on this very server, of whatever name they liked."""
+"""Sources whose accounts were made on this server itself, under any name."""
 SUBORDINATE = (Path("/etc/subuid"), Path("/etc/subgid"))
 
 
 @dataclass(frozen=True)
 class LoginAccount:
-    """Of an account on this server what matters here."""
+    """An account on this server that has a person's login."""
 
     name: str
     uid: int
     gid: int
     home: str
     like_root: tuple[str, ...] = ()
-    """By which groups it can become root, and `sudoers` if sudo's files name it."""
+    """The groups by which it can become root, and `sudoers` if sudo's files name it."""
     local: bool = False
-    """Whether this very server has an account of that name or uid: no directory says whose."""
+    """Whether the server itself has an account of that name or uid, so that no directory says whose
+    it is."""
 
 
 @dataclass(frozen=True)
 class LoginAccounts:
-    """What the server's sources of accounts say, of the people who were asked about."""
+    """What the server's sources of accounts say about the users who were asked about."""
 
     by_name: Mapping[str, LoginAccount]
     ours: frozenset[str]
     """Names of lxc-gpu's accounts."""
     our_uids: frozenset[int]
     subordinate: Sequence[range]
-    """The numbers that containers' files have."""
+    """The ids that containers' files have."""
 
     def of(self, login: str) -> LoginAccount | None:
-        """Whose name is the login, as it is spelled or else in small letters, as SSSD has it."""
+        """The account whose name is the login as spelled, or in lower case as SSSD has it."""
         return self.by_name.get(login) or self.by_name.get(login.lower())
 
 
 def ask(view: View, users: Collection[str]) -> LoginAccounts:
-    """What is said of these users' logins. LxcGpuError if the sources don't answer."""
+    """Ask about these users' logins. LxcGpuError if the sources don't answer."""
     logins = {view.residents[user].login for user in users} - {""}
     keys = sorted(logins | {each.lower() for each in logins})
     found = _marked(_accounts(nss.entries("passwd", keys, 7)))
@@ -62,7 +63,7 @@ def ask(view: View, users: Collection[str]) -> LoginAccounts:
 
 
 def _marked(found: Mapping[str, LoginAccount]) -> Mapping[str, LoginAccount]:
-    """The same accounts, with which are local."""
+    """The accounts with `local` filled in."""
     keys = [word for account in found.values() for word in (account.name, str(account.uid))]
     sources = {"files", *nss.sources("passwd")} & LOCAL
     local = [f for source in sorted(sources) for f in nss.entries("passwd", keys, 7, source)]
@@ -74,7 +75,7 @@ def _marked(found: Mapping[str, LoginAccount]) -> Mapping[str, LoginAccount]:
 
 
 def _with_powers(found: Mapping[str, LoginAccount]) -> Mapping[str, LoginAccount]:
-    """The same accounts, with what makes each like root."""
+    """The accounts with `like_root` filled in."""
     if not found:
         return {}
     try:
@@ -108,10 +109,10 @@ def _powers(
 
 
 def _belongs(names: Sequence[str]) -> Mapping[str, frozenset[int]]:
-    """The numbers of the groups of each account. LxcGpuError if nothing is said of one."""
+    """The group ids of each account. LxcGpuError if the answer lacks one."""
     found: dict[str, frozenset[int]] = {}
     for line in nss.lines("initgroups", names):
-        for name in names:  # a name may hold blanks: what follows it are numbers only
+        for name in names:  # a name may contain blanks; only numbers follow it
             if f"{line} ".startswith(f"{name} "):
                 numbers = line[len(name) :].split()
                 if all(map(str.isdigit, numbers)):
@@ -122,7 +123,7 @@ def _belongs(names: Sequence[str]) -> Mapping[str, frozenset[int]]:
 
 
 def _is_named(account: LoginAccount, sudoers: Collection[str]) -> bool:
-    """Whether sudo's files name the account itself, with a domain or without, or everybody."""
+    """Whether sudo's files name the account, with or without a domain, or everybody."""
     return bool({*map(_plain, sudoers)} & {_plain(account.name), f"#{account.uid}", "all"})
 
 
@@ -140,7 +141,7 @@ def _subordinate(view: View) -> Iterator[range]:
 
 
 def _noted_ranges() -> Iterator[range]:
-    """Those of subuid(5) and subgid(5), whoever has them."""
+    """All ranges in subuid(5) and subgid(5)."""
     for file in SUBORDINATE:
         for line in (read_text(file) or "").splitlines():
             _, _, numbers = line.partition(":")
@@ -152,20 +153,21 @@ def _noted_ranges() -> Iterator[range]:
 def wrong_account(
     account: LoginAccount, accounts: LoginAccounts, *, vouched: bool
 ) -> LxcGpuError | None:
-    """Why nobody in a container may be the owner of what is this account's. Pure.
+    """Why a container's user may not have the home of this account; None if nothing speaks against
+    it. Pure.
 
-    `vouched`: a sysadmin gave it to this one person.
+    `vouched`: a sysadmin gave it to this user by name.
     """
     name, uid, why = account.name, account.uid, ""
     if uid < nss.FIRST_ORDINARY or uid == nss.NOBODY:
-        why = "it is an account of the system's"
+        why = "it is a system account"
     elif any(uid in ids or account.gid in ids for ids in accounts.subordinate):
-        why = "files of containers have that number (/etc/subuid)"
+        why = "files of containers have that uid or gid (/etc/subuid)"
     if why:
         return LxcGpuError(
             "old-home-account",
             f"The home of the account {name} (uid {uid}) is left alone: {why}.",
-            "Sysadmin: if it is the person's all the same, give the account another number.",
+            "Sysadmin: if it is the person's all the same, give the account other ids.",
         )
     if account.like_root and not vouched:
         groups = [group for group in account.like_root if group != "sudoers"]
@@ -174,9 +176,10 @@ def wrong_account(
             typed.append("take it out of /etc/sudoers and /etc/sudoers.d")
         return LxcGpuError(
             "old-home-root",
-            f"The home of the account {name} is left alone: it can become root on this server (by "
-            f"{', '.join(account.like_root)}), and so can whoever writes its start-up files.",
-            f"Sysadmin: {' and '.join(typed)}; or, if it has to be, put the mount into that "
+            f"The home of the account {name} is left alone: it can become root on this server "
+            f"(by {', '.join(account.like_root)}), and so can anybody who writes its start-up "
+            "files.",
+            f"Sysadmin: {' and '.join(typed)}; or, if you accept that, put the mount into that "
             "person's registration.",
         )
     return None

@@ -1,7 +1,7 @@
-"""Homes that people have had on this server: whose each is, decided by the server itself.
+"""Finds users' old homes on this server, and decides by itself whose each is.
 
-Their owner is who an account with the person's login says, in any source of nsswitch.conf(5) that
-isn't ours, and the folder on the disk has to say the same. Whatever doesn't agree is left alone.
+The owner has to be an account with the user's login, from a source of nsswitch.conf(5), that isn't
+lxc-gpu's. The folder on the disk has to belong to it. If they disagree, it is left alone.
 """
 
 from __future__ import annotations
@@ -22,34 +22,34 @@ from state.errors import LxcGpuError
 from state.view import Mount, View
 
 LOGIN_USER = 1000
-"""The number of the container's user inside."""
+"""The uid of the container's user inside."""
 
 
 @dataclass(frozen=True)
 class OldHome:
-    """A person's home from before."""
+    """An old home of a user."""
 
     owner: FileOwner
-    """On the disk."""
+    """Its owner on the disk."""
     folder: str
-    """Below the source."""
+    """Its path below the source."""
 
 
 @dataclass(frozen=True)
 class OldHomeResult:
-    """What there is of one user in one source: a home, nothing, or why it isn't shown."""
+    """What one source has for one user: a home, nothing, or why it isn't shown."""
 
     home: OldHome | None = None
     problem: LxcGpuError | None = None
     right: bool = False
-    """Whether what is there is mounted for the container as it has to be."""
+    """Whether it is mounted for the container as it should be."""
 
 
 def look(view: View, users: Collection[str]) -> Mapping[str, Mapping[str, OldHomeResult]]:
-    """By user and source, for each mount with the access `home` whose source is as it has to be.
+    """The results by user and source, for all sources of mounts with the access `home`.
 
-    Of a source that isn't, nothing is known: the kind `mount` says so. LxcGpuError if the sources
-    of accounts don't answer.
+    Sources with a wrong owner or mode are left out; the kind `mount` reports them. LxcGpuError if
+    the sources of accounts don't answer.
     """
     wanted = {user: homes_of(view, user) for user in users}
     good = {m.source for m in _each_source(wanted) if _is_good(m)}
@@ -90,7 +90,7 @@ def _is_good(mount: Mount) -> bool:
 def _decided(
     view: View, user: str, mount: Mount, accounts: LoginAccounts, noted: Mapping[str, int]
 ) -> OldHomeResult:
-    """What the accounts say, before the disk is asked."""
+    """The result by the accounts alone, before the disk is looked at."""
     login = view.residents[user].login
     account = accounts.of(login)
     if account is None:
@@ -113,7 +113,7 @@ def _decided(
 
 
 def below(source: str, home: str) -> str | None:
-    """The way from the source to a home that is below it; None if it isn't. Pure."""
+    """The path of a home below the source; None if it isn't below it. Pure."""
     path = PurePosixPath(home)
     if ".." in path.parts or not path.is_relative_to(source) or path == PurePosixPath(source):
         return None
@@ -123,8 +123,8 @@ def below(source: str, home: str) -> str | None:
 def _unknown(login: str, mount: Mount) -> LxcGpuError:
     return LxcGpuError(
         "old-home-unknown",
-        f"There is {mount.source}/{login}, but no account {login} on this server: whose it is "
-        "isn't known.",
+        f"There is {mount.source}/{login}, but no account {login} on this server, so it is "
+        "not known whose it is.",
         f"Sysadmin: `getent passwd {login}` has to name it, also while lxc-gpu's own account has "
         "another name. Then `restart`.",
     )
@@ -135,8 +135,8 @@ def _not_vouched(server: str, user: str, account: LoginAccount, mount: Mount) ->
     words = f"{{source: {mount.source}, target: {mount.target}, access: home{mounted}}}"
     return LxcGpuError(
         "old-home-local",
-        f"{account.name} (uid {account.uid}) is an account of this server's own: that the user "
-        f"{user} is the same person, no directory says.",
+        f"{account.name} (uid {account.uid}) is an account of this server itself: no "
+        f"directory says that the user {user} is the same person.",
         f"Sysadmin: if so, `mounts: [{words}]` in registrations/{server}/{user}.yaml. Then "
         "`restart`.",
     )
@@ -155,7 +155,7 @@ def _elsewhere(account: LoginAccount, mount: Mount) -> LxcGpuError:
 def _on_the_disk(
     view: View, source: str, said: Mapping[str, OldHomeResult]
 ) -> Mapping[str, OldHomeResult]:
-    """What the folders say, all of one source in one child."""
+    """Compare results with the folders on the disk; one child looks at all of one source."""
     mounted = sources.old_homes_mounted()
     ways = {user: way for user in said if (way := _way(view, user, said[user]))}
     points = [user for user in ways if source in mounted.get(user, {})]
@@ -181,7 +181,7 @@ def _on_the_disk(
 
 
 def _way(view: View, user: str, said: OldHomeResult) -> str:
-    """What to look at, below the source; empty: nothing that could change what was said."""
+    """The path to look at below the source; empty if nothing there could change the result."""
     if said.problem is not None and said.problem.code == "old-home-unknown":
         login = view.residents[user].login
         return login if PurePosixPath(login).name == login else ""
@@ -189,9 +189,9 @@ def _way(view: View, user: str, said: OldHomeResult) -> str:
 
 
 def _status(root: int, way: str) -> object:
-    """Owner, device and inode of a folder, no link followed; empty: nothing; a text: no folder.
+    """Owner, device and inode of a folder, following no link; empty: nothing is there.
 
-    A mapping: a folder on the way that isn't root's alone.
+    A text says why it is not a folder. A mapping names a folder above that others may write.
     """
     try:
         if above := _open_to_others(root, PurePosixPath(way)):
@@ -205,7 +205,7 @@ def _status(root: int, way: str) -> object:
 
 
 def _open_to_others(root: int, way: PurePosixPath) -> str:
-    """The first folder on the way in which others than root could put another one's home."""
+    """The first folder on the way that others than root may write; empty if there is none."""
     for above in reversed(way.parents):
         with hostile.opened_folder(root, above) as folder:
             status = os.fstat(folder)
@@ -219,7 +219,7 @@ def _numbers(status: os.stat_result) -> list[int]:
 
 
 def _judged(path: str, said: OldHomeResult, seen: object) -> OldHomeResult:
-    """What an account says, against what stands on the disk."""
+    """The result, by the account and by what was seen on the disk."""
     if not seen:
         return OldHomeResult()
     if said.home is None:
@@ -232,10 +232,12 @@ def _judged(path: str, said: OldHomeResult, seen: object) -> OldHomeResult:
 
 
 def _taken(path: str, owner: FileOwner, seen: object) -> LxcGpuError:
-    whose = f"a folder of uid {seen[0]}" if isinstance(seen, list) else f"no plain folder ({seen})"
+    whose = (
+        f"a folder of uid {seen[0]}" if isinstance(seen, list) else f"not a plain folder ({seen})"
+    )
     return LxcGpuError(
         "old-home-taken",
-        f"{path} is {whose}, not of uid {owner.uid}, whose home it should be: it is left alone.",
+        f"{path} is {whose}, but should be the home of uid {owner.uid}: it is left alone.",
         f"Sysadmin: look at it; if it is theirs: `chown -h {owner.uid} {path}`.",
     )
 
@@ -244,16 +246,16 @@ def _open(path: str, home: OldHome, above: str) -> LxcGpuError:
     folder = PurePosixPath(path.removesuffix(home.folder)) / above
     return LxcGpuError(
         "old-home-open",
-        f"{path} is left alone: others than root may change {folder}, and could put another one's "
-        "home there.",
+        f"{path} is left alone: others than root may change {folder}, and could put somebody "
+        "else's home there.",
         f"Sysadmin: `chown root {folder}; chmod go-w {folder}`. Then `restart`.",
     )
 
 
 def mount(source: str, home: OldHome, inside: int, place: Path) -> None:
-    """Mount the home at `place`, where what is its owner's belongs to the number `inside`.
+    """Mount the home at `place`, where its owner's files belong to the uid `inside`.
 
-    LxcGpuError if it can't be had. The folder is looked at once more, by the same descriptor.
+    LxcGpuError if that fails. The folder is checked once more, by the same descriptor.
     """
     places.OLD_HOMES.mkdir(mode=0o711, exist_ok=True)
     place.mkdir(mode=0o755, exist_ok=True)
@@ -265,14 +267,14 @@ def mount(source: str, home: OldHome, inside: int, place: Path) -> None:
 
 
 def try_to_map(source: str, home: OldHome) -> None:
-    """LxcGpuError if the home can't be shown with its owner mapped; nothing is mounted."""
+    """LxcGpuError if the home's owner can't be mapped; nothing is mounted."""
     _with_map(
         source, home, LOGIN_USER, lambda folder, ids: try_locked(folder, sources.FLAGS["home"], ids)
     )
 
 
 def _with_map(source: str, home: OldHome, inside: int, act: Callable[[int, int], None]) -> None:
-    """Call `act` with descriptors of the home and of a map of its owner, in a child."""
+    """Call `act`, in a child, with descriptors of the home and of a map of its owner."""
     path = f"{source}/{home.folder}"
 
     def work(root: int) -> None:

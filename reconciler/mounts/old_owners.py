@@ -1,7 +1,7 @@
-"""Whose old home each user was shown on this server: a login that changes hands takes none along.
+"""Notes whose old home each user was shown here, so that no other user gets it with the login.
 
-The page lets a newcomer have the login that a renamed person had, and what this server knows of
-logins may be older than that: SSSD keeps its answers for hours (sssd.conf(5), entry_cache_timeout).
+A newcomer may get the login that a renamed person had, while this server still has old answers:
+SSSD keeps them for hours (sssd.conf(5), entry_cache_timeout).
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from state.files import read_text, write_file
 
 
 def noted() -> Mapping[str, int]:
-    """By user, the uid of the account whose home they were shown."""
+    """The uid of the account whose home each user was shown."""
     texts = {path.name: read_text(path) or "" for path in places.OLD_OWNERS.glob("[!.]*")}
     return {user: int(text) for user, text in texts.items() if text.strip().isdigit()}
 
 
 def note(user: str, uid: int) -> None:
-    """Remember it; the user's lock is held."""
+    """Note whose home the user is shown. The user's lock is held."""
     if noted().get(user) != uid:
         places.OLD_OWNERS.mkdir(mode=0o700, exist_ok=True)
         write_file(places.OLD_OWNERS / user, f"{uid}\n", 0o600)
 
 
 def changed(user: str, name: str, uid: int, before: Mapping[str, int]) -> LxcGpuError | None:
-    """Why the user isn't shown the home of this account, by what was noted `before`. Pure."""
+    """Why the user may not be shown the home of this account, by earlier notes; else None. Pure."""
     if before.get(user, uid) != uid:
         return LxcGpuError(
             "old-home-changed",
-            f"{user}'s old home here was that of uid {before[user]}, and their login is now the "
+            f"{user}'s old home here was that of uid {before[user]}, but their login is now the "
             f"account {name}, uid {uid}: it is left alone.",
             f"Sysadmin: if both are theirs: `rm {places.OLD_OWNERS / user}`. Then `restart`.",
         )

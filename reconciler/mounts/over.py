@@ -1,7 +1,6 @@
-"""Runs a program that sees raw systems at their slots: `over.py FIRST SIZE SLOT... -- PROGRAM...`.
+"""Runs a program to which raw systems look shifted: `over.py FIRST SIZE SLOT... -- PROGRAM...`.
 
-Started by root, by its path. The program becomes the user itself (setpriv(1)); until then it is
-root's.
+Root starts it by its path. The program itself becomes the user later (setpriv(1)).
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from reconciler.mounts.tree import Tree, cover
 
 
 def over(trees: Sequence[Tree], argv: Sequence[str]) -> list[str]:
-    """`argv` as a program that sees these systems of one container at their slots, shifted."""
+    """The command that runs `argv` so that it sees these systems of one container shifted."""
     raw = [tree for tree in trees if tree.raw]
     if not raw:
         return list(argv)

@@ -1,7 +1,8 @@
-"""A user namespace that says whose the files of a mount are: on the disk one owner, seen another.
+"""Makes user namespaces that map the owners of files in a mount, from the disk to what is seen.
 
-mount_setattr(2), MOUNT_ATTR_IDMAP. Files of anybody else are nobody's in such a mount: the kernel
-lets nobody write them, whatever their modes are, and nobody else makes files there (EOVERFLOW).
+They are for mount_setattr(2), MOUNT_ATTR_IDMAP. In such a mount, files of any other owner belong to
+`nobody`: the kernel lets nobody write them, whatever their modes are. Users who aren't mapped can't
+make files there (EOVERFLOW).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _CLONE_NEWUSER = 0x10000000
 
 @dataclass(frozen=True)
 class FileOwner:
-    """A user and a group, by their numbers."""
+    """A uid and a gid."""
 
     uid: int
     gid: int
@@ -27,9 +28,9 @@ class FileOwner:
 
 @contextmanager
 def owner_map(on_disk: FileOwner, seen_as: FileOwner, count: int = 1) -> Iterator[int]:
-    """A descriptor of such a namespace (user_namespaces(7)). OSError if there can't be one.
+    """A descriptor of such a namespace (user_namespaces(7)). OSError if it can't be made.
 
-    `count`: so many ids, from these on.
+    `count`: how many ids are mapped, from these on.
     """
     hears, says = os.pipe2(os.O_CLOEXEC)
     waits, ends = os.pipe2(os.O_CLOEXEC)
@@ -59,7 +60,7 @@ def owner_map(on_disk: FileOwner, seen_as: FileOwner, count: int = 1) -> Iterato
 
 
 def _be_a_namespace(says: int, waits: int) -> NoReturn:
-    """In the child: have a namespace until the other end is closed."""
+    """In the child: keep the namespace until the other end of the pipe is closed."""
     try:
         libc = ctypes.CDLL(None, use_errno=True)
         refused = ctypes.get_errno() if libc.unshare(_CLONE_NEWUSER) != 0 else 0

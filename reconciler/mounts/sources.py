@@ -1,8 +1,9 @@
-"""What containers see of the server's folders: what a source has to be, where it is mounted.
+"""Checks the sources of mounts for containers, and says where each is mounted.
 
-Each source is mounted once below /run/lxc-gpu/mounts (`reconciler.mounts.locked_mount`), by the
-kind `mount`; the kind `user_folder` makes SOURCE/USER in it; a start binds from there. A source
-that isn't as it has to be is left out and reported, never replaced by an empty folder.
+The kind `mount` mounts each source once below /run/lxc-gpu/mounts
+(`reconciler.mounts.locked_mount`), the kind `user_folder` makes SOURCE/USER in it, and a start
+binds from there. A source with a wrong owner or mode is left out and reported, never replaced by an
+empty folder.
 """
 
 from __future__ import annotations
@@ -21,16 +22,16 @@ from state.view import Mount, View
 PATIENCE = 5
 """Seconds that a disk or a NAS has to answer."""
 MOST_INSIDE = 4 << 20
-"""Bytes of what a container says of its mounts: some ten thousand of them."""
+"""Bytes that are read of a container's mountinfo: some ten thousand mounts."""
 FLAGS: Mapping[str, tuple[str, ...]] = {
     "own": ("nodev",),
     "shared": ("nodev", "nosuid"),
     "read-only": ("nodev", "nosuid", "ro"),
     "home": ("nodev", "nosuid"),
 }
-"""With which flags containers see a source, by its access."""
+"""The flags with which containers see a source, by its access."""
 MODES = {"own": "0711", "shared": "1777", "read-only": "0755", "home": "0755"}
-"""The modes that sources are to have."""
+"""The mode that a source should have, by its access."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,13 @@ class SourceStatus:
 
 def place(source: str) -> Path:
     """Where the source is mounted for containers."""
-    return places.MOUNTS / source.strip("/").replace("/", "%")  # no path of the state has a %
+    return places.MOUNTS / source.strip("/").replace(
+        "/", "%"
+    )  # paths in the state can't contain a %
 
 
 def source_at(name: str) -> str:
-    """The source that is mounted at `name` in our folder."""
+    """The source that is mounted under `name` in our folder."""
     return "/" + name.replace("%", "/")
 
 
@@ -63,12 +66,12 @@ def bind_source(mount: Mount, user: str) -> Path:
 
 
 def old_home_place(source: str, user: str) -> Path:
-    """Where the home that the user has had in the source is mounted for their container."""
+    """Where the user's old home in the source is mounted for their container."""
     return places.OLD_HOMES / f"{user}%{place(source).name}"
 
 
 def old_homes_mounted() -> dict[str, dict[str, frozenset[str]]]:
-    """Those that are mounted for containers, by user and source, with the flags."""
+    """The flags of old homes that are mounted for containers, by user and source."""
     found: dict[str, dict[str, frozenset[str]]] = {}
     for point, options in mount_points().items():
         if PurePosixPath(point).parent == PurePosixPath(places.OLD_HOMES):
@@ -78,7 +81,7 @@ def old_homes_mounted() -> dict[str, dict[str, frozenset[str]]]:
 
 
 def mounted() -> dict[str, frozenset[str]]:
-    """The sources that are mounted for containers, with the flags; never waits for a disk."""
+    """The flags of sources that are mounted for containers. This never waits for a disk."""
     found: dict[str, frozenset[str]] = {}
     for point, options in mount_points().items():
         if PurePosixPath(point).parent == PurePosixPath(places.MOUNTS):
@@ -87,14 +90,15 @@ def mounted() -> dict[str, frozenset[str]]:
 
 
 def mount_points() -> dict[str, frozenset[str]]:
-    """Every mount point, with the options of the mount on top (proc(5), mountinfo)."""
+    """All mount points, with the options of the uppermost mount (proc(5), mountinfo)."""
     return _points(Path("/proc/self/mountinfo"))
 
 
 def mount_points_inside(pid: str) -> dict[str, frozenset[str]]:
-    """The same of a process in a container, whose root may mount a hundred thousand times.
+    """All mount points of a process in a container, with the options of the uppermost mount.
 
-    The oldest come first: of more than MOST_INSIDE bytes, the rest is left out.
+    Root inside may mount a hundred thousand times, so only MOST_INSIDE bytes are read, the oldest
+    mounts.
     """
     return _points(Path(f"/proc/{pid}/mountinfo"), MOST_INSIDE)
 
@@ -102,20 +106,20 @@ def mount_points_inside(pid: str) -> dict[str, frozenset[str]]:
 def _points(mountinfo: Path, most: int = -1) -> dict[str, frozenset[str]]:
     with mountinfo.open("rb") as stream:
         text = stream.read(most).decode("utf-8", "surrogateescape")
-    lines = text.split("\n")[:-1]  # what was cut off is no line
+    lines = text.split("\n")[:-1]  # the last line may be cut off
     fields = (line.split() for line in lines)
     return {f[4]: frozenset(f[5].split(",")) for f in fields if len(f) > 5}
 
 
 def look(path: Path) -> SourceStatus:
-    """What is at `path`, the last part not followed. LxcGpuError if the disk doesn't answer."""
+    """What is at `path`, without following a link there. LxcGpuError if the disk doesn't answer."""
 
     def work(_: int) -> object:
         hostile.still_at_it(PATIENCE)
         try:
             found = path.lstat()
             if stat.S_ISDIR(found.st_mode):
-                os.close(os.open(path, os.O_RDONLY | os.O_DIRECTORY))  # has an automount happen
+                os.close(os.open(path, os.O_RDONLY | os.O_DIRECTORY))  # this triggers an automount
                 found = path.lstat()
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -138,7 +142,8 @@ def look(path: Path) -> SourceStatus:
 
 
 def examined(mount: Mount) -> SourceStatus:
-    """The mount's source, if it is as it has to be; LxcGpuError, with what to type, if not."""
+    """The status of a mount's source. LxcGpuError, with what to type, if its owner or mode is
+    wrong."""
     seen = look(Path(mount.source))
     if seen.kind != "folder":
         raise _no_folder(mount, seen.kind)
@@ -154,7 +159,7 @@ def examined(mount: Mount) -> SourceStatus:
 
 
 def wrong_mode(mount: Mount, seen: SourceStatus) -> LxcGpuError | None:
-    """What is wrong with the source's owner or mode, if anything is. Pure."""
+    """What is wrong with the source's owner or mode; None if nothing is. Pure."""
     source = mount.source
     if seen.uid != 0:
         text = f"{source} belongs to uid {seen.uid}, who could put links in it; it has to be root's"
@@ -166,7 +171,7 @@ def wrong_mode(mount: Mount, seen: SourceStatus) -> LxcGpuError | None:
         text = f"{source} has mode {seen.mode:04o}: containers can't pass through to the folders"
         return _mode_error(text, f"chmod 0711 {source}")
     if mount.access == "shared" and seen.mode & 0o1007 != 0o1007:
-        text = f"{source} has mode {seen.mode:04o}, and everybody has to be able to write there"
+        text = f"{source} has mode {seen.mode:04o}, but everybody has to be able to write there"
         return _mode_error(text, f"chmod 1777 {source}")
     if mount.access == "read-only" and seen.mode & 0o005 != 0o005:
         text = f"{source} has mode {seen.mode:04o}: containers can't read it"
@@ -180,7 +185,7 @@ def _mode_error(text: str, typed: str) -> LxcGpuError:
 
 def _no_folder(mount: Mount, kind: str) -> LxcGpuError:
     if kind:
-        what = "a link" if kind == "link" else "no folder"
+        what = "a link" if kind == "link" else "not a folder"
         return LxcGpuError(
             "mount-missing",
             f"{mount.source} is {what} on this server.",
@@ -194,7 +199,7 @@ def _no_folder(mount: Mount, kind: str) -> LxcGpuError:
 
 
 def all_mounts(view: View) -> dict[str, Mount]:
-    """A mount of each source that the view names, by source; all of one source are alike."""
+    """One mount of each source in the view, by source. All mounts of one source are alike."""
     every: Iterable[Mount] = (
         *view.mounts,
         *(mount for resident in view.residents.values() for mount in resident.mounts),
@@ -208,7 +213,7 @@ def all_mounts(view: View) -> dict[str, Mount]:
 
 
 def usable(sources: Iterable[str]) -> frozenset[str]:
-    """Those that are mounted for containers, and answer."""
+    """The sources that are mounted for containers and whose disks answer."""
     there = mounted()
     return frozenset(source for source in sources if source in there and _answers(source))
 

@@ -1,15 +1,15 @@
-"""A container's system where it is stored: with its own ids, or shifted into its user's range.
+"""Finds and opens stored systems of containers, raw or shifted into their users' ids.
 
 A container's folder holds *slots*: `rootfs`, `rootfs.new`, `rootfs.before`, on btrfs
 `rootfs.frozen` and `snapshots/NAME`; spares have theirs in `.spares`. A shifted system is its slot:
-its owner is the first id of a range, and its root can give it to ids of that range only. A raw one,
-with the ids that the container sees (0, 1000, ...), is the folder `system` in a slot of root's own
-that nobody else enters: set-uid programs of real root's lie in it. So where a system lies says its
-form, and nothing that its owner can change does.
+it belongs to the first id of a range, and the root inside can give it only to ids of that range. A
+raw one has the ids that the container sees (0, 1000, ...). It is the folder `system` in a slot that
+is root's and that nobody else can enter, because it contains set-uid programs of the real root. So
+the place of a system tells its form, and its owner can't change that.
 
-Who works on a raw one sees it through a mount that shifts its owners (mount_setattr(2),
-MOUNT_ATTR_IDMAP): a detached one, a descriptor (`Tree.opened_for`); or, for programs, one over the
-slot in a mount namespace of theirs (`cover`).
+A raw system is used through a mount that shifts its owners (mount_setattr(2), MOUNT_ATTR_IDMAP): by
+a descriptor of a detached mount (`Tree.opened_for`), or, for programs, by a mount over the slot in
+a mount namespace of their own (`cover`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from state.view import Resident, View
 RAW = "system"
 """The name of a raw system in its slot."""
 LEAST = 100_000
-"""No subordinate id is less (`state.model.documents`): these are the server's own accounts."""
+"""Subordinate ids begin here (`state.model.documents`). Lower ones are the server's own accounts.
+"""
 CLOSED = 0o700
 _CLONE_NEWNS, _MS_REC, _MS_SLAVE = 0x20000, 0x4000, 1 << 19
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -39,7 +40,7 @@ _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 @dataclass(frozen=True)
 class Tree:
-    """The system in a slot, and the range of ids that its container has."""
+    """The system in a slot, and the range of subordinate ids of its container."""
 
     slot: Path
     first: int
@@ -47,37 +48,39 @@ class Tree:
 
     @classmethod
     def of(cls, view: View, user: str, resident: Resident) -> Tree:
-        """The one in place."""
+        """The system in place of a user's container."""
         return cls(rootfs(view, user), resident.subid, view.subid_size)
 
     def __str__(self) -> str:
         return str(self.slot)
 
     def beside(self, name: str) -> Tree:
-        """Another one of the same container's."""
+        """The system in another slot of the same container."""
         return replace(self, slot=self.slot.with_name(name))
 
     @property
     def raw(self) -> bool:
-        """Whether it is stored with its own ids. OSError if there is none."""
+        """Whether it is stored raw. OSError if there is none."""
         return is_raw(self.slot)
 
     @property
     def top(self) -> Path:
-        """What the container has as `/`, for root."""
+        """The container's `/`, as root sees it."""
         return self.slot / RAW if self.raw else self.slot
 
     @property
     def stored_for(self) -> int:
-        """The first id of the range that it belongs to, by its slot; 0: it fits any.
+        """The first id of the range that the slot is noted for; 0: it fits any range.
 
-        Of a shifted one that is the owner; of a raw one the group, which its first start sets.
+        For a shifted system that is the slot's owner. For a raw one it is the slot's group, which
+        its first start sets.
         """
         status = self.slot.lstat()
         return status.st_gid if self.raw else status.st_uid
 
     def note_range(self) -> None:
-        """Note in the slot whose range a raw one runs with. LxcGpuError if that is another's."""
+        """Note in the slot of a raw system which range it runs with. LxcGpuError if it is noted for
+        another."""
         if self.stored_for == 0:
             os.chown(self.slot, 0, self.first)
         elif self.stored_for != self.first:
@@ -85,12 +88,12 @@ class Tree:
                 "subid-changed",
                 f"The system in {self.slot} ran with ids from {self.stored_for} on, and the state "
                 f"says {self.first}.",
-                "Sysadmin: subordinate ids don't change: restore `subid` in the user's file. If it "
-                f"is another one's that was copied here: `chgrp 0 {self.slot}`.",
+                "Sysadmin: subordinate ids don't change: restore `subid` in the user's file. If "
+                f"the system was copied here from another container: `chgrp 0 {self.slot}`.",
             )
 
     def make(self, *, raw: bool, folder: Callable[[Path], object] = Path.mkdir) -> None:
-        """Make the slot, with an empty system in it: `folder` makes a raw one's."""
+        """Make the slot with an empty system in it. `folder` makes the folder of a raw one."""
         self.slot.mkdir(mode=CLOSED)
         if raw:
             folder(self.slot / RAW)
@@ -99,21 +102,21 @@ class Tree:
         self.keep_top()
 
     def keep_top(self) -> None:
-        """Give `/` the owner and the mode that it has to have, whatever was unpacked there."""
+        """Give `/` the right owner and mode, whatever was unpacked there."""
         owner = 0 if self.raw else self.first
         os.chown(self.top, owner, owner, follow_symlinks=False)
         self.top.chmod(0o755)
 
     def opened_for(self, owner: int) -> int:
-        """A descriptor (O_PATH) of `/` for a child that becomes `owner`, whose ids it shows.
+        """A descriptor (O_PATH) of `/` for a child that becomes `owner`, with shifted ids.
 
-        LxcGpuError if there is none, or if the owner is none of the container's: root would see
-        the server's own files, and write them.
+        LxcGpuError if there is no system, or if `owner` is not an id of the container: root could
+        otherwise read and write the server's own files.
         """
         if not (LEAST <= self.first <= owner < self.first + self.size):
             raise LxcGpuError(
                 "not-an-owner",
-                f"Nothing in {self.slot} is done as the uid {owner}: its container's ids are "
+                f"The uid {owner} may not work in {self.slot}: its container's ids are "
                 f"{self.first} to {self.first + self.size - 1}.",
                 "Sysadmin: compare `subid` in the user's file with `ls -ldn` of that folder.",
             )
@@ -128,7 +131,7 @@ class Tree:
             raise self._cannot(error) from error
 
     def mount_at(self, place: Path) -> None:
-        """Mount a raw one at `place`, its owners shifted. LxcGpuError if that can't be."""
+        """Mount a raw system at `place` with shifted owners. LxcGpuError if that fails."""
         try:
             with self._shown() as (folder, ids):
                 mount_locked(folder, place, (), ids)
@@ -147,7 +150,7 @@ class Tree:
 
     @contextmanager
     def _shown(self) -> Iterator[tuple[int, int]]:
-        """Descriptors of a raw one and of the map of its owners."""
+        """Descriptors of a raw system, and of the map of its owners."""
         folder = os.open(self.slot / RAW, _FOLDER)
         try:
             with owner_map(FileOwner(0, 0), FileOwner(self.first, self.first), self.size) as ids:
@@ -157,10 +160,10 @@ class Tree:
 
 
 def is_raw(slot: Path) -> bool:
-    """Whether the system in a slot is stored with its own ids. OSError if there is none.
+    """Whether the system in a slot is stored raw. OSError if there is none.
 
-    LxcGpuError for a folder of root's that others enter, or that holds no system: no container can
-    give its `/` to root, but a copy without its owners looks like that.
+    LxcGpuError for a folder of root's that others can enter, or that holds no system. No container
+    can make one, but a copy that lost its owners looks like that.
     """
     status = slot.lstat()
     if status.st_uid != 0:
@@ -170,17 +173,17 @@ def is_raw(slot: Path) -> bool:
         return True
     raise LxcGpuError(
         "system-of-root",
-        f"{slot} is root's, and isn't a closed folder (mode 0700) with a system in it: it is not "
-        "taken for one.",
+        f"{slot} belongs to root, but isn't a closed folder (mode 0700) with a system in it: "
+        "it is left alone.",
         f"Sysadmin: `ls -ldn {slot} {slot}/*`. With the folder {RAW} in it: `chmod 0700 {slot}`. A "
         "copy that lost its owners: copy it again, by `cp --archive` or `tar --numeric-owner`.",
     )
 
 
 def cover(trees: Iterable[Tree]) -> None:
-    """Have this process alone see the systems in raw slots at the slots' own paths, shifted.
+    """Let this process alone see the systems in raw slots, shifted, at the slots' own paths.
 
-    What is mounted on the server later is seen all the same. Not for a process with threads.
+    Mounts that the server makes later still appear. Don't call it in a process with threads.
     """
     raw = [tree for tree in trees if tree.raw]
     if not raw:

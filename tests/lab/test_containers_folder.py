@@ -31,7 +31,7 @@ from tests.lab.fleet import (
 
 SET_UP = f"{SOURCE_INSIDE}/setup/gpu-server"
 EMPTY = "/srv/under-the-mount"
-AWAY = f"✗ {CONTAINERS} is not the folder of gpu17's containers, it has no marker: its disk isn't"
+AWAY = f"✗ {CONTAINERS} is not marked as the folder of gpu17's containers: most likely its disk"
 PEOPLE_HERE = ("ann", "lqchen")
 ASKS = "ssh register@gpu17-manage ann --confirm "
 

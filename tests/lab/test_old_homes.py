@@ -174,7 +174,7 @@ class TestWhoseItIs:
          among(f"{IN_GROUP}; chown bob /srv/homes/group", f"{NOT_IN_GROUP}",
                "old-home-open", "others than root may change /srv/homes/group"),
          among(f"mv {HOME} {HOME}.x; ln -s /etc {HOME}", f"rm {HOME}; mv {HOME}.x {HOME}",
-               "old-home-taken", "no plain folder"),
+               "old-home-taken", "not a plain folder"),
          among(f"chown bob {HOME}", f"chown LQChen {HOME}",
                "old-home-taken", "a folder of uid 3002"),
          among("usermod -d /srv/homes/../../etc LQChen", f"usermod -d {HOME} LQChen",
@@ -182,9 +182,9 @@ class TestWhoseItIs:
          among("usermod -d /srv/homes LQChen", f"usermod -d {HOME} LQChen",
                "old-home-elsewhere", "isn't in /srv/homes"),
          among("usermod -u 150 LQChen", "usermod -u 3001 LQChen",
-               "old-home-account", "an account of the system's"),
+               "old-home-account", "a system account"),
          among(f"usermod -u {OF_A_CONTAINER} LQChen", "usermod -u 3001 LQChen",
-               "old-home-account", "files of containers have that number")],
+               "old-home-account", "files of containers have that uid")],
     )  # fmt: skip
     def test_what_does_not_agree_is_left_alone(
         self, homes: Fleet, broken: str, put_back: str, code: str, typed: str
