@@ -127,7 +127,7 @@ def test_without_scripts_everything_is_there_and_a_link_to_load_it_again(browser
 
 
 def test_when_no_live_place_is_left_the_page_loads_itself_again(browser, web, address, monkeypatch):
-    monkeypatch.setattr(monitor, "_places", monitor.Places(1))
+    monkeypatch.setattr(monitor, "_streams", monitor.LiveStreams(1))
     held = web.app.test_client().get("/monitor/events")
     with person(browser, may_say="status of 503") as page:
         page.context.add_init_script(

@@ -27,6 +27,7 @@ from webui.directory.transport.connections import (
     DirectoryDownError,
     NotAllowedError,
     WrongLoginError,
+    wrong,
 )
 
 pytestmark = pytest.mark.skipif(
@@ -300,7 +301,7 @@ def test_where_there_are_no_domains_the_login_stands_alone(server, typed, kind, 
 def test_one_message_for_all_that_is_wrong(server, login, password):
     with pytest.raises(WrongLoginError) as caught:
         Directory(config(server)).authenticate(login, password)
-    assert caught.value.message == "This name and password don't belong together."
+    assert caught.value.message == wrong("").message
 
 
 def test_an_empty_password_reaches_no_server():

@@ -162,12 +162,12 @@ def test_keys_are_replaced_by_what_is_saved(web):
 @pytest.mark.parametrize(
     ("fields", "status", "said"),
     [
-        ({"password": "wrong"}, 403, "This name and password don&#39;t belong together."),
-        ({"password": ""}, 403, "This name and password don&#39;t belong together."),
-        ({"login": "nobody"}, 403, "This name and password don&#39;t belong together."),
-        ({"login": "*"}, 403, "This name and password don&#39;t belong together."),
-        ({"login": ")(uid=*"}, 403, "This name and password don&#39;t belong together."),
-        ({"login": "guest", "password": "guest-secret"}, 403, "not among those who may use"),
+        ({"password": "wrong"}, 403, "The login or the password is wrong."),
+        ({"password": ""}, 403, "The login or the password is wrong."),
+        ({"login": "nobody"}, 403, "The login or the password is wrong."),
+        ({"login": "*"}, 403, "The login or the password is wrong."),
+        ({"login": ")(uid=*"}, 403, "The login or the password is wrong."),
+        ({"login": "guest", "password": "guest-secret"}, 403, "among those who may use"),
         ({"keys": "nonsense"}, 422, "line 1"),
         ({"keys": f"{KEY}\n\nssh-rsa AAAA"}, 422, "line 3"),
         ({"keys": ""}, 422, "A first visit needs an SSH public key"),
@@ -358,7 +358,7 @@ def test_the_right_password_of_who_may_not_is_no_guess(web):
     web.app.extensions[EXTENSION] = replace(web.parts, clock=lambda: now)
     guest = {"login": "guest", "password": "guest-secret"}
     assert [save(web, **guest).status_code for _ in range(6)] == [403] * 6
-    assert "not among those who may use" in save(web, **guest).get_data(as_text=True)
+    assert "among those who may use" in save(web, **guest).get_data(as_text=True)
 
 
 @pytest.mark.parametrize(

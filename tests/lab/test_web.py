@@ -40,7 +40,7 @@ def test_an_outsider_with_the_right_password_is_told_so_and_nothing_is_saved(
 def test_a_wrong_password_keeps_the_paste_and_saves_nothing(page: Page, fleet: Fleet) -> None:
     before = tip(fleet.iam)
     saves(page, fleet.lab, ANN, "not it")
-    expect(page.get_by_role("alert")).to_contain_text("don't belong together")
+    expect(page.get_by_role("alert")).to_contain_text("password is wrong")
     assert page.locator("textarea").input_value().startswith("ssh-ed25519 ")
     assert page.get_by_label("Laboratory password").input_value() == ""
     assert tip(fleet.iam) == before

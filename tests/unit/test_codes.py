@@ -28,6 +28,7 @@ SAY_CODES = (
     "Problem",
     "GpuProblem",
     "Refusal",
+    "AccountRefusal",
 )
 
 

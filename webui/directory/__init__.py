@@ -1,1 +1,1 @@
-"""The directory of people (LDAP): who may log in, who is gone, guessing slowed down."""
+"""The directory of people (LDAP): logins, people who are gone, a brake on guessing passwords."""

@@ -1,6 +1,6 @@
-"""Why somebody with the right password can't log in all the same. Pure.
+"""Why a person can't log in with the right password. Pure.
 
-Active Directory says it when it refuses a password that is right; the entry says it beforehand.
+Active Directory says so when it refuses the password. The entry tells it beforehand.
 """
 
 from __future__ import annotations
@@ -15,38 +15,38 @@ from webui.directory.entries import LdapEntry
 
 STATUS = ("userAccountControl", "accountExpires", "pwdAccountLockedTime", "shadowExpire",
           "nsAccountLock")  # fmt: skip
-"""Attributes that can say that an account is closed for good."""
+"""Attributes that tell whether an account is closed permanently."""
 MORE_STATUS = ("msDS-User-Account-Control-Computed", "pwdLastSet", "logonHours", "userWorkstations")
-"""... and that it can't be used just now."""
+"""Attributes that tell whether it can't be used at the moment."""
 _DISABLED, _LOCKED, _PASSWORD_NEVER_EXPIRES, _SMARTCARD, _PASSWORD_EXPIRED = (
     0x2, 0x10, 0x10000, 0x40000, 0x800000)  # fmt: skip
-"""Bits of userAccountControl, and of what Active Directory computes (MS-ADTS 2.2.16)."""
+"""Bits of userAccountControl and of its computed counterpart (MS-ADTS 2.2.16)."""
 _AD_NEVER = 2**63 - 1
 _AD_EPOCH = 11_644_473_600
-"""Seconds from 1601, where Active Directory counts from, to 1970."""
+"""Seconds from 1601, where Active Directory's times begin, to 1970."""
 _LOCKED_FOR_GOOD = "000001010000Z"
-"""pwdAccountLockedTime of an account that an administrator locked. Any other value is a lock
-after wrong guesses, which anybody could bring about for anybody."""
+"""pwdAccountLockedTime of an account that an administrator locked. Any other value is a lock after
+wrong passwords, which anybody can cause for anybody else."""
 _WEEK = 21
-"""Bytes of logonHours: a bit for each hour of the week."""
+"""Bytes of logonHours: one bit for each hour of the week."""
 
 
 @dataclass(frozen=True)
 class AccountRefusal:
-    """Why a password that is right was refused."""
+    """Why a right password was refused."""
 
     code: str
     why: str
-    """For sysadmins, without a full stop."""
+    """For sysadmins; without a full stop."""
     text: str
-    """For the person, after "Your password is right, but "."""
+    """For the person; follows "Your password is right, but "."""
     hint: str
 
 
 _WHOEVER = "whoever manages the accounts of your laboratory"
 _CHANGE_IT = (
-    "Change it where you log in otherwise: at a computer of your laboratory, or on its page for"
-    " passwords. Then come back with the new one."
+    "Change it at a computer of your laboratory, or on its page for passwords. Then come back with"
+    " the new one."
 )
 _REFUSALS = {
     "530": AccountRefusal(
@@ -59,7 +59,7 @@ _REFUSALS = {
         "login-elsewhere",
         "the account may log in at certain computers only",
         "your account may log in at certain computers only.",
-        f"Ask {_WHOEVER} to let it log in at the directory's servers, too.",
+        f"Ask {_WHOEVER} to allow it to log in at the directory's servers, too.",
     ),
     "532": AccountRefusal(
         "password-expired",
@@ -86,37 +86,37 @@ _REFUSALS = {
         _CHANGE_IT,
     ),
 }
-"""By the Windows error that Active Directory adds in hexadecimal (MS-ERREF 2.2), those that come
-for the right password only. A locked account (775) is said for wrong passwords, too."""
+"""By the Windows error that Active Directory adds in hexadecimal (MS-ERREF 2.2). Only errors that
+imply the right password are here. That of a locked account (775) comes for wrong ones, too."""
 
 
 def refusal(said: str) -> AccountRefusal | None:
-    """What the server's words about a refused password mean, if they say that it was right."""
+    """Why a right password was refused, by the server's words; None if it was wrong."""
     found = re.search(r"AcceptSecurityContext error, data ([0-9a-f]{1,8})\b", said)
     return _REFUSALS.get(found[1]) if found else None
 
 
 POLICY = "1.3.6.1.4.1.42.2.27.8.5.1"
-"""Control by which a bind asks about the password's state (draft-behera-ldap-password-policy-10).
-Only slapd and its relatives answer it. A locked account is told to wrong passwords, too."""
+"""The control with which a bind asks for the password's state, answered by slapd and its relatives
+(draft-behera-ldap-password-policy-10). A lock is told for wrong passwords, too."""
 _BY_POLICY = {b"\x00": _REFUSALS["532"], b"\x02": _REFUSALS["773"]}
 """By the error in the answer: passwordExpired, changeAfterReset."""
 _SEQUENCE, _ERROR = 0x30, 0x81
-"""Tags of the answer, and of the error in it. Before that may stand a warning, within a tag of its
-own: of grace logins that are left, for one, whose tag there is 0x81, too."""
+"""The tags of the answer and of the error in it. A warning may come before the error, within a tag
+of its own; there, 0x81 means something else (grace logins)."""
 
 
 def policy_refusal(result: Mapping[str, Any]) -> AccountRefusal | None:
-    """What the `result` of a bind that asked by the control `POLICY` says of a right password."""
+    """Why a right password was refused, by the answer to `POLICY` in the `result` of a bind."""
     answer = result.get("controls", {}).get(POLICY, {}).get("value") or b""
     inside = dict(_elements(answer)).get(_SEQUENCE, b"")
     return _BY_POLICY.get(dict(_elements(inside)).get(_ERROR, b""))
 
 
 def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """The tags and contents of what stands one after the other (BER, X.690 8.1), as far as whole.
+    """The tags and contents of consecutive elements (BER, X.690 8.1), as far as they are complete.
 
-    All that we look at is shorter than 128 bytes, so its length is one byte.
+    Ours are shorter than 128 bytes, so a length is one byte.
     """
     while len(data) >= 2 and data[1] <= min(127, len(data) - 2):
         end = 2 + data[1]
@@ -126,19 +126,19 @@ def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 @dataclass(frozen=True)
 class Obstacle:
-    """Something in an entry that keeps the person out."""
+    """Something in an entry that keeps the person from logging in."""
 
     why: str
     cure: str
-    """What a sysadmin does about it."""
+    """What a sysadmin can do about it."""
     gone: bool = True
-    """Whether the account is closed for good, not only for the moment."""
+    """Whether it closes the account permanently, not only at the moment."""
     sure: bool = True
-    """Whether it keeps everybody out whose entry says so."""
+    """Whether it surely keeps the person out."""
 
 
 def closed(entry: LdapEntry, now: float) -> str:
-    """Why this account is closed for good at the time `now`, in words; empty if it isn't."""
+    """Why this account is permanently closed at the time `now`; empty if it isn't."""
     return next((each.why for each in obstacles(entry, now) if each.gone), "")
 
 
@@ -161,31 +161,31 @@ def obstacles(entry: LdapEntry, now: float) -> Iterator[Obstacle]:
 
 
 def _for_now(entry: LdapEntry, control: int, now: float) -> Iterator[Obstacle]:
-    """What ends by itself, or by a new password."""
+    """Obstacles that end automatically, or with a new password."""
     computed = entry.number("msDS-User-Account-Control-Computed") or 0
     if computed & _LOCKED:
         why = "the account is locked after wrong passwords"
-        yield Obstacle(why, "It opens by itself, or unlock it in the directory.", gone=False)
+        yield Obstacle(why, "It unlocks after a while, or unlock it in the directory.", gone=False)
     if entry.number("pwdLastSet") == 0 and not control & _PASSWORD_NEVER_EXPIRES:
         why = "the password has to be changed before its first use"
-        yield Obstacle(why, "The person changes it, at a Windows computer for one.", gone=False)
+        yield Obstacle(why, "The person changes it, for example on Windows.", gone=False)
     elif computed & _PASSWORD_EXPIRED:
         why = "the password has expired"
-        yield Obstacle(why, "The person changes it, at a Windows computer for one.", gone=False)
+        yield Obstacle(why, "The person changes it, for example on Windows.", gone=False)
     if control & _SMARTCARD:
         why = "the account opens with a smart card only"
-        yield Obstacle(why, "Allow it a password in the directory.", gone=False)
+        yield Obstacle(why, "Allow a password for it in the directory.", gone=False)
     if not _within_hours(entry, now):
         why = "the account may not log in at this hour of the week"
         yield Obstacle(why, "Its logonHours in the directory say when it may.", gone=False)
     if machines := entry.text("userWorkstations"):
         why = f"the account may log in at certain computers only ({machines})"
-        cure = "Its userWorkstations have to name the domain controllers."
+        cure = "Add the domain controllers to its userWorkstations."
         yield Obstacle(why, cure, gone=False, sure=False)
 
 
 def _within_hours(entry: LdapEntry, now: float) -> bool:
-    """By logonHours: from Sunday, 0 h UTC, on, the lowest bit of each byte first."""
+    """Whether logonHours allow the time `now`: bits from Sunday, 0:00 UTC, the lowest first."""
     (hours,) = entry.attributes.get("logonhours") or [b""]
     if len(hours) != _WEEK:
         return True

@@ -1,4 +1,4 @@
-"""Entries of the directory, as far as we read them. Pure."""
+"""Entries of the directory, and how their names and values are read. Pure."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ldap3.utils.conv import escape_bytes, escape_filter_chars
 from webui.config import DirectoryConfig
 
 Dn = tuple[tuple[tuple[str, str], ...], ...]
-"""The parts of a distinguished name, each of one or more attributes with a value."""
+"""The parts of a distinguished name. Each has one or more pairs of attribute and value."""
 _ATTRIBUTE_VALUE = re.compile(r"\s*([\w.-]+)\s*=((?:\\.|[^\\,+])*)(,|\+|\Z)", re.ASCII | re.DOTALL)
 _ESCAPED = re.compile(r"(?:\\[0-9A-Fa-f]{2})+|\\.", re.DOTALL)
 PRIMARY_GROUP = ("primaryGroupID", "objectSid")
-"""Attributes that say which group of Active Directory is somebody's primary one."""
+"""Attributes that tell a person's primary group in Active Directory."""
 
 
 @dataclass(frozen=True)
 class LdapEntry:
-    """One entry: its name and the attributes that were asked for, in lower case."""
+    """One entry: its name, and the attributes that were asked for by their names in lower case."""
 
     dn: str
     attributes: Mapping[str, list[bytes]]
@@ -33,13 +33,16 @@ class LdapEntry:
         return values[0].decode("utf-8", "replace").strip()
 
     def number(self, attribute: str) -> int | None:
-        """The same as a number, if it is one."""
+        """The first value of an attribute as a number; None if it isn't one."""
         text = self.text(attribute)
         return int(text) if re.fullmatch(r"-?[0-9]{1,20}", text, re.ASCII) else None
 
 
 def directory_id(values: list[bytes] | None) -> str | None:
-    """entryUUID is text; objectGUID is 16 bytes, the first three fields little-endian."""
+    """The id in the values of entryUUID (text) or objectGUID; None if there are none.
+
+    An objectGUID has 16 bytes, its first three fields in little-endian order.
+    """
     if not values or not values[0]:
         return None
     value = values[0]
@@ -59,7 +62,7 @@ def search_for(names: DirectoryConfig, login: str, known_id: str | None) -> str:
 
 
 def search_id(names: DirectoryConfig, known_id: str) -> str:
-    """The filter that finds an entry by its id; empty if it is none of such a directory."""
+    """The filter that finds an entry by its id; empty if this directory can't have such an id."""
     if names.id_attribute.lower() != "objectguid":
         return f"({names.id_attribute}={escape_filter_chars(known_id)})"
     try:
@@ -72,7 +75,7 @@ def search_id(names: DirectoryConfig, known_id: str) -> str:
 def primary_group(entry: LdapEntry) -> str:
     """The SID of the person's primary group in Active Directory (MS-DTYP 2.4.2.1 and 2.4.2.2).
 
-    It is the person's own SID, with another last part. Empty if the entry has none.
+    It is the person's SID with another last part. Empty if the entry has no SID.
     """
     sid = entry.attributes.get("objectsid") or [b""]
     number, whole = entry.number("primaryGroupID"), sid[0]
@@ -84,26 +87,25 @@ def primary_group(entry: LdapEntry) -> str:
 
 
 def escaped(text: str) -> str:
-    """`text` as it can stand in a filter (RFC 4515, 3)."""
+    """`text`, escaped for a filter (RFC 4515, 3)."""
     return str(escape_filter_chars(text))
 
 
 def unescaped(text: str) -> str:
-    """What a value in a filter or in a distinguished name means (RFC 4515, 3; RFC 4514, 3)."""
+    """The meaning of a value that is escaped as in RFC 4515 (filters) or RFC 4514 (DNs)."""
     return _ESCAPED.sub(_meant, text)
 
 
 def printable(text: str) -> str:
-    """`text` as a full name or address can stand in the state."""
+    """`text` made fit for the state as a full name or address."""
     return "".join(c for c in text if c.isprintable() and c != ":").strip()[:200]
 
 
 def parts_of(dn: str) -> Dn:
-    """A distinguished name (RFC 4514) in parts that compare equal for one entry.
+    """A distinguished name (RFC 4514) in parts that are equal for all spellings of one name.
 
-    However it is escaped, and in whichever order a part of several values has them; without
-    capitals, and without blanks that mean nothing (RFC 4518, 2.6.1). What is no such name is one
-    part, which equals the same text only.
+    Escapes, the order within a part, capitals and insignificant blanks (RFC 4518, 2.6.1) make no
+    difference. A text that isn't a distinguished name becomes one part, which equals only itself.
     """
     whole: list[tuple[tuple[str, str], ...]] = []
     part: list[tuple[str, str]] = []
@@ -121,13 +123,13 @@ def parts_of(dn: str) -> Dn:
 
 
 def is_below(dn: str, base: str) -> bool:
-    """Whether an entry is `base`, or stands below it."""
+    """Whether the entry `dn` is `base` or below it."""
     parts, end = parts_of(dn), parts_of(base)
     return not end or parts[-len(end) :] == end
 
 
 def _meant(escaped: re.Match[str]) -> str:
-    """What backslashes stand for: a character each, or bytes of UTF-8 in hexadecimal."""
+    """The meaning of backslashes: one character, or bytes of UTF-8 in hexadecimal."""
     if len(escaped[0]) == 2:
         return escaped[0][1]
     return bytes.fromhex(escaped[0].replace("\\", "")).decode("utf-8", "backslashreplace")

@@ -1,4 +1,4 @@
-"""What the directory says about all of our users, a hundred in a search."""
+"""Looks up all users in the directory, a hundred in each search."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from webui.directory.groups import Groups, Told
 from webui.directory.searches import Searches
 
 AT_ONCE = 100
-"""Users in one search: fewer than any directory's limit on answers, so none has to be raised."""
+"""Users in one search: fewer than any directory's default limit on answers."""
 
 
 @dataclass(frozen=True)
 class LookupResult:
-    """What the directory says about one of our users."""
+    """What the directory says about one user."""
 
     full_name: str = ""
-    """Empty if it doesn't say."""
+    """Empty if the directory doesn't say."""
     gone: str = ""
-    """Why this person counts as gone, in words; empty if not."""
+    """Why this person counts as gone; empty if they don't."""
     mail: str = ""
-    """Where mail goes; empty if the directory doesn't say."""
+    """The mail address; empty if the directory doesn't say."""
 
 
 def look_up(searches: Searches, users: Mapping[str, User]) -> dict[str, LookupResult]:
-    """What the directory says about each of `users`: two or three searches for each hundred."""
+    """What the directory says about each of `users`, by two or three searches for each hundred."""
     found: dict[str, LookupResult] = {}
     groups = Groups(searches)
     rest = iter(users.items())
@@ -51,10 +51,10 @@ def look_up(searches: Searches, users: Mapping[str, User]) -> dict[str, LookupRe
 def groups_of(
     searches: Searches, users: Mapping[str, User], groups: Mapping[str, str]
 ) -> dict[str, tuple[str, ...]]:
-    """In which of `groups`, names with their DNs, each of `users` is; by way of groups, too.
+    """For each of `users` the `groups` that they are in, directly or through other groups.
 
-    Who can't be told is left out. LxcGpuError if a group isn't there: else everybody would have
-    left it.
+    `groups` are DNs by their names. A user whose entry isn't certain is left out. LxcGpuError if a
+    group doesn't exist; otherwise everybody would seem to have left it.
     """
     for name, dn in groups.items():
         if not searches.itself(dn, "(objectClass=*)", attributes=("1.1",)):
@@ -75,15 +75,15 @@ def groups_of(
 def _missing(name: str, dn: str) -> LxcGpuError:
     return LxcGpuError(
         "usage-group-missing",
-        f"The directory has no {dn}, which web.toml calls {name}; or it doesn't show it to us.",
-        "web.toml, [usage]: `groups`; or more rights for the service account.",
+        f"The directory has no group {dn} ({name} in web.toml), or doesn't show it to us.",
+        "Correct `groups` in web.toml, [usage], or give the service account more rights.",
     )
 
 
 def _entries(
     searches: Searches, users: Mapping[str, User], *more: str
 ) -> tuple[Sequence[LdapEntry], str]:
-    """The entries that may be those of `users`, and the filter that finds them."""
+    """The entries that may belong to `users`, and the filter that finds them."""
     names = searches.config
     each = "".join(search_for(names, u.login, u.directory_id) for u in users.values())
     wanted = f"(|{each})"
@@ -120,19 +120,19 @@ def _found(
         return LookupResult(gone="the login belongs to another person now")
     if not mine:
         return LookupResult(gone="there is no such entry")
-    if len(mine) > 1:  # who is meant can't be told, so nobody is gone
+    if len(mine) > 1:  # it isn't certain who is meant, so nobody counts as gone
         return LookupResult()
     (entry,) = mine
     gone = closed(entry, time.time())
     if not gone and not lets_in(entry):
-        gone = "not among those who may use the servers"
+        gone = "no longer among those who may use the servers"
     return LookupResult(
         printable(entry.text(names.name_attribute)), gone, entry.text(names.mail_attribute)
     )
 
 
 def _of(names: DirectoryConfig, user: User, entries: Sequence[LdapEntry]) -> list[LdapEntry]:
-    """Which of `entries` are the user's: by id, else by a login that isn't another's id."""
+    """The user's entries: those with their id, or else with their login and no other id."""
 
     def id_of(entry: LdapEntry) -> str | None:
         return directory_id(entry.attributes.get(names.id_attribute.lower()))

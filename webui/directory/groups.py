@@ -1,4 +1,4 @@
-"""Who is in which groups, and in the groups in them; `allow_groups` let people in."""
+"""Membership in groups, directly or through other groups: `allow_groups`, groups of past weeks."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from webui.directory.searches import Searches
 
 DEEPEST_GROUP = 10
 MOST_GROUPS = 1000
-"""How many groups of one person the doctor looks at."""
+"""Groups of one person that the doctor looks at, at most."""
 AT_ONCE = 100
-"""Names of members in one search."""
+"""Members in one search."""
 
 MEMBER_OF_CHAIN = "memberOf:1.2.840.113556.1.4.1941:"
 """LDAP_MATCHING_RULE_IN_CHAIN (MS-ADTS 3.1.1.3.4.4.3)."""
 
 
 def allowed(searches: Searches, entry: LdapEntry) -> bool:
-    """Whether `entry` is one of those who may use the servers."""
+    """Whether the person of `entry` may use the servers: by `allow` and by `allow_groups`."""
     inside = searches.itself(entry.dn, searches.config.allow)
     return bool(inside) and Groups(searches).hold(entry)
 
 
 Told = dict[tuple[tuple[str, ...], str], dict[Dn, str]]
-"""Which groups hold some members: what was asked, and the answer."""
+"""Answers that are remembered: the groups of some members, by what was asked."""
 
 
 class Groups:
-    """Some groups, asked about over one connection; what was learnt of a group is remembered.
+    """Some groups, asked about over one connection. Answers are remembered.
 
-    Active Directory lists nobody in their primary group: neither in its `member` nor in their
-    `memberOf` (MS-ADA2 2.45, MS-ADA3 2.120). Only their primaryGroupID says so.
+    Active Directory doesn't list a person in their primary group, neither in its `member` nor in
+    their `memberOf` (MS-ADA2 2.45, MS-ADA3 2.120). Only their primaryGroupID tells.
     """
 
     def __init__(
         self, searches: Searches, groups: Sequence[str] | None = None, told: Told | None = None
     ) -> None:
-        """These `groups` (DNs), or `allow_groups`. Who asks of the same people with several of this
-        class shares what they were `told`.
+        """`groups` are DNs; None means `allow_groups`. Objects that ask about the same people can
+        share the answers in `told`.
         """
         self._searches = searches
         self._wanted = searches.config.allow_groups if groups is None else tuple(groups)
@@ -50,7 +50,7 @@ class Groups:
         self._primary: dict[str, bool] = {}
 
     def hold(self, entry: LdapEntry) -> bool:
-        """Whether `entry` is in one of them, directly or by way of groups, if there are any."""
+        """Whether `entry` is in one of the groups, directly or not; True if there are no groups."""
         if not self._wanted:
             return True
         if self._by_chain:
@@ -61,7 +61,7 @@ class Groups:
         return inside or self._by_primary_group(entry)
 
     def among(self, wanted: str) -> Callable[[LdapEntry], bool]:
-        """`hold` for the many entries that match the filter `wanted`: asked all at once."""
+        """A function like `hold`, for the many entries that match the filter `wanted`."""
         if not self._wanted:
             return lambda _: True
         if not self._by_chain:
@@ -75,7 +75,7 @@ class Groups:
         return self._config.nested == "active-directory"
 
     def _chain(self, also: str = "") -> str:
-        """The filter for whoever is in one of the groups, by the server's own rule."""
+        """The filter for members of the groups, by Active Directory's own matching rule."""
         goals = map(escape_filter_chars, self._wanted)
         return "(|" + "".join(f"({MEMBER_OF_CHAIN}={dn})" for dn in goals) + also + ")"
 
@@ -88,7 +88,7 @@ class Groups:
         return self._primary[sid]
 
     def _leads_in(self, group: str) -> bool:
-        """Whether the group with this name (MS-ADTS 3.1.1.3.1.2.4) is one of them or in one."""
+        """Whether `group`, named as in MS-ADTS 3.1.1.3.1.2.4, is one of the groups or in one."""
         if self._by_chain:
             goals = map(escape_filter_chars, self._wanted)
             also = "".join(f"(distinguishedName={dn})" for dn in goals)
@@ -102,13 +102,13 @@ class Groups:
         return frozenset(map(parts_of, self._wanted))
 
     def _names(self, entry: LdapEntry) -> bool:
-        """Whether one of them names the entry itself: DN or login."""
+        """Whether one of the groups lists the entry itself, by its DN or its login."""
         login = parts_of(entry.text(self._config.login_attribute))
         return not self._direct_members.isdisjoint({parts_of(entry.dn), login})
 
     @cached_property
     def _direct_members(self) -> frozenset[Dn]:
-        """Whom they name themselves. If some are left out, these are found group by group."""
+        """The members that the groups list. If a server leaves some out, `_followed` finds them."""
         names = ("member", "uniqueMember", "memberUid")
         found: set[Dn] = set()
         for dn in self._wanted:
@@ -118,7 +118,10 @@ class Groups:
         return frozenset(found)
 
     def _followed(self, dn: str, also: str = "") -> bool:
-        """Whether one of them is reached from `dn`, group by group; `also` begins there, too."""
+        """Whether going up from `dn`, group by group, leads to one of the groups.
+
+        The filter `also` finds further groups of the first step.
+        """
         seen: set[Dn] = set()
         members = [dn]
         for _ in range(DEEPEST_GROUP):
@@ -132,7 +135,7 @@ class Groups:
         return False
 
     def _groups_of(self, members: list[str], also: str) -> dict[Dn, str]:
-        """The groups that hold one of `members`: their names, by one spelling of them."""
+        """The names of the groups that list one of `members`, by their parts."""
         key = (tuple(members), also)
         if key not in self._told:
             self._told[key] = self._asked(members, also)
@@ -144,7 +147,7 @@ class Groups:
         for begin in range(0, len(members), AT_ONCE):
             some = map(escape_filter_chars, members[begin : begin + AT_ONCE])
             clauses = "".join(f"(member={dn})(uniqueMember={dn})" for dn in some)
-            # Only their names: a group may have 10,000 members.
+            # Only the groups' names are asked for: a group may have 10,000 members.
             groups = self._searches.all_below(base, f"(|{clauses}{also})")
             found |= {parts_of(group.dn): group.dn for group in groups}
         return found

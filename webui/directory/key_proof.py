@@ -1,4 +1,7 @@
-"""Whose a key is: shown by signing a text that the page makes for one login, good for an hour."""
+"""Proof that somebody holds a key: a signature of a text that the page makes for their login.
+
+Each text is valid for an hour or two.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from state.model.keys import PublicKey
 from state.trust.signatures import BadSignatureError, signed_by
 
 NAMESPACE = "lxc-gpu"
-"""What such a signature is for: it is none of a commit, of a file or of a login (sshsig(5))."""
+"""The signature's purpose (ssh-keygen(1), -n). One for a commit, file or login isn't accepted."""
 GOOD_FOR = 3600
 MOST = 50
 _ARMORED = re.compile(
@@ -19,27 +22,27 @@ _ARMORED = re.compile(
 )
 _UNQUOTABLE = re.compile(r"[^\w.@-]")
 _ENDS = ("", "\n", "\r\n", " \r\n")
-"""How `printf`, `echo` and Windows' `echo` end a text."""
+"""How `printf`, `echo` and the `echo` of Windows end a text."""
 
 
 class KeyProofs:
-    """Makes the texts, and reads what was made of them. A restart makes them all anew."""
+    """Makes texts to sign, and checks the signatures. Texts from before a restart are void."""
 
     def __init__(self) -> None:
         self._secret = secrets.token_bytes(32)
 
     def text(self, login: str, now: float) -> str:
-        """What `login` signs now. No quotes, blanks only between words."""
+        """The text that `login` has to sign now. It is safe within a shell's single quotes."""
         return self._text(login, int(now) // GOOD_FOR)
 
     def proven(self, login: str, pasted: str, now: float) -> frozenset[PublicKey]:
-        """The keys that signed the text of `login`, of all signatures in `pasted`.
+        """The keys whose signatures of the text for `login` are in `pasted`.
 
-        BadSignatureError if a signature doesn't hold, or there is none.
+        BadSignatureError if a signature is invalid, or there is none.
         """
         armored = _ARMORED.findall(_plain_lines(pasted))[:MOST]
         if not armored:
-            raise BadSignatureError("is not there: paste all that ssh-keygen printed")
+            raise BadSignatureError("is missing: paste everything that ssh-keygen printed")
         hour = int(now) // GOOD_FOR
         texts = [self._text(login, hour - ago) + end for ago in (0, 1) for end in _ENDS]
         return frozenset(_signer(each.encode() + b"\n", texts) for each in armored)
@@ -51,7 +54,7 @@ class KeyProofs:
 
 
 def to_sign(text: str) -> str:
-    """What to type to sign `text`."""
+    """The command that signs `text`."""
     return f"echo '{text}' | ssh-keygen -Y sign -n {NAMESPACE} -f ~/.ssh/id_ed25519"
 
 

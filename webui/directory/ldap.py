@@ -15,7 +15,7 @@ from webui.directory.transport.connections import Connections, Reached
 
 
 class Directory:
-    """Any number of threads may use it; they share what was learnt of its servers."""
+    """The directory's questions and answers. Thread-safe."""
 
     def __init__(self, config: DirectoryConfig) -> None:
         self._config = config
@@ -24,15 +24,15 @@ class Directory:
     def authenticate(
         self, name: str, password: str, found: Callable[[str], bool] = lambda login: True
     ) -> DirectoryPerson:
-        """Who logs in with these. WrongLoginError, NotAllowedError or DirectoryDownError.
+        """The person with this login and password.
 
-        `found` is told the person's login before the password is tried, and whether to try it is
-        its answer.
+        WrongLoginError, NotAllowedError or DirectoryDownError if nobody is let in. `found` gets the
+        person's login before the password is tried, and returns whether to try it.
         """
         return login.authenticate(self._config, self._connections, name, password, found)
 
     def login_of(self, known_id: str) -> str:
-        """The login by now of whom the directory knows by this id; empty if nobody has it."""
+        """The present login of the person with this id in the directory; empty if there is none."""
         wanted = search_id(self._config, known_id)
         if not wanted:
             return ""
@@ -47,9 +47,9 @@ class Directory:
     def groups_of(
         self, users: Mapping[str, User], groups: Mapping[str, str]
     ) -> dict[str, tuple[str, ...]]:
-        """In which of `groups` (names, with their DNs) each of `users` is; asked in the same way.
+        """For each of `users` those of `groups` (DNs by name) that they are in.
 
-        Who can't be told is left out. LxcGpuError if a group isn't there.
+        A user whose entry isn't certain is left out. LxcGpuError if a group doesn't exist.
         """
 
         def ask(server: Reached) -> dict[str, tuple[str, ...]]:
@@ -59,9 +59,9 @@ class Directory:
         return self._connections.reached(ask, people=len(users) * len(groups))
 
     def look_up_all(self, users: Mapping[str, User]) -> dict[str, LookupResult]:
-        """What the directory says about each of `users`, asked by the service account.
+        """What the directory says about each of `users`, as the service account sees it.
 
-        DirectoryDownError if it doesn't answer all of them: half an answer is none.
+        DirectoryDownError unless it answers completely.
         """
 
         def ask(server: Reached) -> dict[str, LookupResult]:

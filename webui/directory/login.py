@@ -1,8 +1,9 @@
-"""Somebody logs in.
+"""Checks a login and a password with the directory.
 
-What a person types never reaches a filter or a name unescaped, an empty password never reaches a
-server at all (RFC 4513, 5.1.2: servers answer "success" to it), exactly one entry must match, that
-entry's person must be the one who was bound, and nobody gets in whom `allow` doesn't let in.
+- What a person types is escaped in filters and names.
+- An empty password is never sent: servers answer "success" to it (RFC 4513, 5.1.2).
+- Exactly one entry must match, and its person must be the one who was bound.
+- `allow` and `allow_groups` must let the person in.
 """
 
 from __future__ import annotations
@@ -29,19 +30,19 @@ from webui.directory.transport.connections import (
 
 LONGEST_PASSWORD = 1024
 _MOST_MEANT = 10
-"""Entries that one login may match before one of them is chosen."""
+"""Entries that are read for one login; `meant` chooses among them."""
 
 
 class ForeignLoginError(WrongLoginError):
-    """A login of another domain."""
+    """The login names a domain that isn't ours."""
 
 
 @dataclass(frozen=True)
 class DirectoryPerson:
-    """Who somebody is, as the directory says."""
+    """A person as the directory describes them."""
 
     login: str
-    """As the directory spells it, not as it was typed."""
+    """In the directory's spelling, not as it was typed."""
     full_name: str
     directory_id: str | None
     mail: str
@@ -49,12 +50,12 @@ class DirectoryPerson:
 
 @dataclass(frozen=True)
 class Try:
-    """One login: what was typed, and whom to tell before the password is tried."""
+    """One attempt to log in."""
 
     typed: Typed
     password: str
     found: Callable[[str], bool]
-    """Told the login of the person who was found, who may go by several: whether to go on."""
+    """Gets the login of the person who was found; returns whether to try the password."""
 
 
 def authenticate(
@@ -64,10 +65,11 @@ def authenticate(
     password: str,
     found: Callable[[str], bool],
 ) -> DirectoryPerson:
-    """Who logs in with these. WrongLoginError, NotAllowedError or DirectoryDownError.
+    """The person with this login and password.
 
-    `found` is told the person's login before the password is tried, if the person is known then.
-    If it says no, the password is not tried, and all looks as if it were wrong.
+    WrongLoginError, NotAllowedError or DirectoryDownError if nobody is let in. `found` gets the
+    person's login before the password is tried, if the person is known by then. If it returns
+    False, the password isn't tried, and the result is that of a wrong password.
     """
     typed = read(login)
     if typed is None or not 0 < len(password) <= LONGEST_PASSWORD:
@@ -130,7 +132,7 @@ def _by_template(
 
 
 def bind_name(config: DirectoryConfig, typed: Typed) -> str:
-    """What a person binds as, by the template; a login with its domain is such a name already."""
+    """The name to bind with: the template filled in, or a login that has its domain with it."""
     template = config.bind_template
     if "=" in template:
         return template.replace("{login}", escape_rdn(typed.alone))
@@ -143,7 +145,7 @@ def domains_for(searches: Searches, typed: Typed) -> Domains:
 
 
 def find(searches: Searches, typed: Typed, domains: Domains) -> list[LdapEntry]:
-    """Whoever is meant by what was typed. One search, whoever exists."""
+    """The entries that `typed` means, by one search, whether or not they exist."""
     names = searches.config
     wanted = search_for(names.login_attribute, typed)
     found = searches.below(names.base, wanted, most=_MOST_MEANT)
@@ -151,9 +153,9 @@ def find(searches: Searches, typed: Typed, domains: Domains) -> list[LdapEntry]:
 
 
 def same_sid(own: Searches, entry: LdapEntry) -> bool | None:
-    """Whether it is the SID of `entry` that is bound by `own`; None if there are none to compare.
+    """Whether the SID of `entry` is the one bound in `own`; None if there is nothing to compare.
 
-    All that is asked of who was bound by the very name of `entry`.
+    This is enough if the bind was made with the name of `entry`.
     """
     sid = entry.attributes.get("objectsid")
     token = own.token() if sid else []
@@ -163,10 +165,11 @@ def same_sid(own: Searches, entry: LdapEntry) -> bool | None:
 
 
 def is_bound(own: Searches, entry: LdapEntry) -> bool | None:
-    """Whether it is the person of `entry` who is bound by `own`; None if nothing says who is.
+    """Whether the person of `entry` is the one bound in `own`; None if the server doesn't tell.
 
-    A right password says that somebody was bound, not who: Active Directory takes jsmith@mylab.com
-    for a principal name before it takes it for the login jsmith (MS-ADTS 5.1.1.1.1).
+    A right password proves that somebody was bound, not who. Active Directory reads
+    jsmith@mylab.com as a principal name first, and only then as the login jsmith
+    (MS-ADTS 5.1.1.1.1).
     """
     same = same_sid(own, entry)
     if same is not None:
@@ -183,12 +186,12 @@ def is_bound(own: Searches, entry: LdapEntry) -> bool | None:
 
 
 def _make_sure(own: Searches, typed: Typed, entry: LdapEntry) -> None:
-    """NotAllowedError unless it is known that the person of `entry` is bound."""
+    """Raise NotAllowedError unless the person of `entry` is known to be the one bound."""
     bound = is_bound(own, entry)
     if bound is None:
         raise NotAllowedError(
             "login-unclear",
-            "The directory takes your password, but doesn't say whose it is, so nobody gets in.",
+            "The directory accepts your password, but doesn't say whose it is: you can't log in.",
             "Tell your sysadmin: the page needs a service account (`bind_dn` in web.toml).",
             details=f"bound by bind_template; found {entry.dn}; neither tokenGroups nor who am I",
         )
@@ -199,7 +202,7 @@ def _make_sure(own: Searches, typed: Typed, entry: LdapEntry) -> None:
 def _somebody_else(
     searches: Searches, own: Searches, typed: Typed, entry: LdapEntry
 ) -> NotAllowedError:
-    """It was another one than the found one; who that is may read the own login."""
+    """The error if somebody else was bound. Whoever was bound may read their own login."""
     token, said = own.token(), own.who_am_i()
     base, anything = searches.config.base, "(objectClass=*)"
     mine = (
@@ -213,7 +216,7 @@ def _somebody_else(
     who = mine[0].dn if mine else said or "nobody who is known"
     return NotAllowedError(
         "login-of-other",
-        f"The directory takes `{typed.whole}` with this password for another person than the one"
+        f"To the directory, `{typed.whole}` with this password is another person than the one"
         " who has that login.",
         f"Your login is `{login}`: type that one." if login else
         "Type your login as the directory spells it, or ask your sysadmin.",
@@ -222,9 +225,9 @@ def _somebody_else(
 
 
 def _in_words(typed: Typed, domains: Domains, error: WrongLoginError) -> WrongLoginError:
-    """What to say about a wrong login: depends on what was typed alone, not on who exists.
+    """The message for a wrong login. It depends only on what was typed, not on who exists.
 
-    A principal name may end in a suffix that is noted nowhere.
+    The suffix of a principal name need not be listed anywhere.
     """
     known = not domains.all or domains.know(typed)
     if typed.domain and not known:
@@ -233,16 +236,16 @@ def _in_words(typed: Typed, domains: Domains, error: WrongLoginError) -> WrongLo
         return error
     why = ""
     if not known:
-        why = f"`{typed.suffix}` is none of the directory's domains, so "
+        why = f"`{typed.suffix}` isn't a domain of the directory, so "
     elif not domains.all and typed.domain:
-        why = f"`{typed.domain}` may be none of the directory's domains, so "
+        why = f"`{typed.domain}` may not be a domain of the directory, so "
     return wrong(error.details, f"; {why}perhaps `{typed.name}` alone")
 
 
 def _foreign(typed: Typed, details: str) -> ForeignLoginError:
     return ForeignLoginError(
         "login-foreign",
-        f"`{typed.whole}` is of another domain: `{typed.domain}` is none of here.",
+        f"`{typed.whole}` belongs to another domain: `{typed.domain}` isn't known here.",
         f"Type your login alone, such as `{typed.name}`.",
         Remedy.RETRY,
         details,
@@ -253,7 +256,7 @@ def _let_in(searches: Searches, entry: LdapEntry) -> DirectoryPerson:
     if not allowed(searches, entry):
         raise NotAllowedError(
             "login-not-allowed",
-            "Your password is right, but you are not among those who may use the GPU servers.",
+            "Your password is right, but you aren't among those who may use the GPU servers.",
             "Ask your sysadmin to let you in.",
             details=f"{entry.dn} is outside `allow` or `allow_groups`",
         )

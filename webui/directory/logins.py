@@ -1,7 +1,7 @@
 """Logins as people type them. Pure.
 
-`lqchen`, `MYLAB\\lqchen` and `lqchen@mylab.com` mean one person to every Windows machine of a
-laboratory, so people type them here, too. Which domains there are, Active Directory says itself.
+To Windows machines, `lqchen`, `MYLAB\\lqchen` and `lqchen@mylab.com` mean the same person, so
+people type all of them here, too. Active Directory itself says which domains there are.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from ldap3.utils.conv import escape_filter_chars
 from webui.directory.entries import LdapEntry, is_below, parts_of
 
 LONGEST = 128
-"""Characters of a login, with its domain."""
+"""Characters of a login with its domain, at most."""
 PRINCIPAL = "userPrincipalName"
 _NEVER = frozenset('"/[]:;|=,+*?<>')
-"""What no sAMAccountName holds (Windows: "User name formats"), nor a login of anywhere else."""
+"""Characters that neither a sAMAccountName (Windows: "User name formats") nor another login has."""
 
 
 @dataclass(frozen=True)
 class Typed:
-    """A login, taken apart."""
+    """A login in its parts."""
 
     whole: str
     name: str
-    """Without a domain before or behind it."""
+    """Without any domain."""
     domain: str = ""
-    """What stood before a backslash."""
+    """The part before a backslash."""
     suffix: str = ""
-    """What stood behind the last @."""
+    """The part after the last @."""
 
     @property
     def alone(self) -> str:
-        """What to ask the login attribute for: an @ may belong to it, a backslash doesn't."""
+        """The value to search in the login attribute. An @ may be part of it, a backslash can't."""
         return self.name if self.domain else self.whole
 
 
@@ -49,24 +49,24 @@ class Domain:
 
 @dataclass(frozen=True)
 class Domains:
-    """Those of the directory; none where it is no Active Directory."""
+    """The directory's domains; none unless it is an Active Directory."""
 
     all: tuple[Domain, ...] = ()
     suffixes: frozenset[str] = frozenset()
-    """Of principal names, beside the domains' own; in lower case."""
+    """Suffixes of principal names besides the domains' own, in lower case."""
 
     def named(self, netbios: str) -> Domain | None:
-        """The domain of this NETBIOS name."""
+        """The domain with this NetBIOS name."""
         same = (d for d in self.all if d.netbios.casefold() == netbios.casefold())
         return next(same, None)
 
     def of(self, dn: str) -> Domain | None:
-        """The domain in which this entry stands."""
+        """The domain that the entry `dn` is in."""
         above = [d for d in self.all if is_below(dn, d.dn)]
         return max(above, key=lambda d: len(parts_of(d.dn)), default=None)
 
     def know(self, typed: Typed) -> bool:
-        """Whether what stands before or behind the name is of here."""
+        """Whether the domain or the suffix of `typed` is one of the directory's."""
         if typed.domain:
             return self.named(typed.domain) is not None
         suffix = typed.suffix.casefold()
@@ -75,7 +75,7 @@ class Domains:
 
 
 def read(text: str) -> Typed | None:
-    """What was typed, taken apart; None if it is no login anywhere."""
+    """The typed text in its parts; None if it can't be a login."""
     text = unicodedata.normalize("NFC", text)
     if not 0 < len(text) <= LONGEST or not text.isprintable() or text != text.strip():
         return None
@@ -91,7 +91,7 @@ def read(text: str) -> Typed | None:
 
 
 def search_for(attribute: str, typed: Typed) -> str:
-    """The filter for everybody who may be meant. One search, whoever exists."""
+    """One filter for all whom `typed` may mean."""
     alone = f"({attribute}={escape_filter_chars(typed.alone)})"
     if not typed.suffix:
         return alone
@@ -102,10 +102,10 @@ def search_for(attribute: str, typed: Typed) -> str:
 def meant(
     found: list[LdapEntry], attribute: str, typed: Typed, domains: Domains
 ) -> list[LdapEntry]:
-    """Who of those that were found is meant. More than one: nobody.
+    """Those of the entries `found` that `typed` means; with more than one, nobody is let in.
 
-    A login that holds an @ counts before a principal name, and that before the name which Active
-    Directory makes of login and domain (MS-ADTS 5.1.1.1.1).
+    A login that contains the @ comes first, then a principal name, then the name that Active
+    Directory forms from login and domain (MS-ADTS 5.1.1.1.1).
     """
     if typed.domain:
         wanted = domains.named(typed.domain)
@@ -126,9 +126,9 @@ def meant(
 
 
 def folded(login: str) -> str:
-    """One spelling for all that a directory may take for the same.
+    """One spelling for all logins that a directory may consider equal.
 
-    Capitals, accents, blanks, and letters in another width or form.
+    They may differ in capitals, accents, blanks, and in the width or form of letters.
     """
     plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", login).casefold())
     return " ".join("".join(c for c in plain if not unicodedata.combining(c)).split())

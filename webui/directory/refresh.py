@@ -1,4 +1,4 @@
-"""Everybody is looked up in the directory from time to time, in the background."""
+"""Looks up all users in the directory from time to time, in the background."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from webui.events import Code
 log = logging.getLogger(__name__)
 
 IAM = Author("IAM", "directory@iam.invalid")
-"""The author of what nobody asked for: only this module commits as this."""
+"""The author of automatic commits. Only this module commits under this name."""
 _NOTE = "Gone from the directory in {} refreshes, one after the other (disable_vanished)."
 
 LookUp = Callable[[Mapping[str, User]], Mapping[str, LookupResult]]
@@ -31,14 +31,14 @@ LookUp = Callable[[Mapping[str, User]], Mapping[str, LookupResult]]
 
 @dataclass(frozen=True)
 class RefreshNews:
-    """What the last refresh has for sysadmins."""
+    """What sysadmins should know about the last refresh."""
 
     gone: tuple[Gone, ...] = ()
     held: str = ""
 
 
 class Refresher:
-    """Compares the state with the directory."""
+    """Compares the state's users with the directory, and follows what changed there."""
 
     def __init__(
         self,
@@ -56,34 +56,34 @@ class Refresher:
         self._stop = Event()
 
     def news(self, state: State) -> RefreshNews:
-        """Who is gone from the directory, of those who are users still."""
+        """The present users who are gone from the directory."""
         gone = tuple(each for name, each in sorted(self._last.gone.items()) if name in state.users)
         return RefreshNews(gone, self._last.held if gone else "")
 
     def addresses(self) -> Mapping[str, str] | None:
-        """Where mail goes, by user; who has no address isn't there. None: nothing is known yet."""
+        """Mail addresses of the users that have one; None before the first refresh."""
         return self._addresses
 
     def met(self, user: str, mail: str) -> None:
-        """Somebody logged in, of whom the directory said this address."""
+        """Note the address that the directory gave for `user` when they logged in."""
         if self._addresses is not None and is_mail_address(mail):
             self._addresses = {**self._addresses, user: mail}
 
     def disabled(self, name: str) -> bool:
-        """Whether it was the rule, and nobody since, that closed the account `name`."""
+        """Whether the newest change of the former user `name` was made by the rule."""
         latest = self._source.history(f"former/{name}.yaml", limit=1)
         return any(commit.email == IAM.email for commit in latest)
 
     def watch(self, seconds: float) -> None:
-        """Refresh now and every so many seconds, in the background, until `stop`."""
+        """Refresh now and every `seconds`, in the background, until `stop`."""
         every(seconds, "directory", self.refresh, self._stop)
 
     def stop(self) -> None:
-        """Refresh no more."""
+        """End `watch`."""
         self._stop.set()
 
     def refresh(self) -> None:
-        """Look everybody up once. One that fails counts for nothing."""
+        """Look all users up once. A failed refresh changes nothing, and isn't counted."""
         began = time.monotonic()
         try:
             users = self._source.newest().state.users

@@ -1,4 +1,4 @@
-"""Searches in the directory, over a connection that may search."""
+"""Searches in the directory over one bound connection."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _MOST_DOMAINS = 1000
 _ANYTHING = "(objectClass=*)"
 
 PAGE = 500
-"""Entries in one answer; Active Directory gives 1,000 at most (MaxPageSize)."""
+"""Entries in one answer. Active Directory gives at most 1,000 (MaxPageSize)."""
 _PAGES = "1.2.840.113556.1.4.319"
-"""Control for paged results (RFC 2696)."""
+"""The control for paged results (RFC 2696)."""
 
 
 @dataclass(frozen=True)
 class Searches:
-    """What can be asked over one connection. Half an answer is none: LDAPException."""
+    """Questions over one connection. LDAPException unless the answer is complete."""
 
     connection: Connection
     config: DirectoryConfig
@@ -45,7 +45,7 @@ class Searches:
     ) -> list[LdapEntry]:
         """The first `most` entries at `base` and below that match the filter `wanted`.
 
-        With all of their attributes, unless some are named. No such base: no entries.
+        They come with all attributes unless some are named. Without such a base, there are none.
         """
         try:
             return self._asked(base, wanted, scope, attributes)[:most]
@@ -57,7 +57,7 @@ class Searches:
     ) -> list[LdapEntry]:
         """All entries at `base` and below that match the filter `wanted`, however many.
 
-        No such base: an error.
+        LDAPNoSuchObjectResult if there is no such base.
         """
         found: list[LdapEntry] = []
         page: dict[str, Any] = {"paged_size": PAGE}
@@ -73,31 +73,28 @@ class Searches:
         return self.below(dn, wanted, attributes=attributes, scope=BASE)
 
     def token(self) -> list[bytes]:
-        """The SIDs of who is bound, the own one first: Active Directory says them.
+        """The SIDs of the bound account, its own first; empty unless it is an Active Directory.
 
-        `tokenGroups` of the rootDSE, MS-ADTS 3.1.1.3.2.
+        They are `tokenGroups` of the rootDSE (MS-ADTS 3.1.1.3.2).
         """
         said = self.itself("", _ANYTHING, attributes=("tokenGroups",))
         return said[0].attributes.get("tokengroups", []) if said else []
 
     def who_am_i(self) -> str:
-        """Who is bound: an authorization identity (RFC 4532); empty if the server says none."""
+        """The authorization identity that is bound (RFC 4532); empty if the server names none."""
         return self._who() or ""
 
     def tells_who(self) -> bool:
-        """Whether the server says who is bound: asked so, or as Active Directory by `token`."""
+        """Whether the server tells who is bound, by "Who am I?" or by `token`."""
         if self._who() is not None:
             return True
         try:
             return bool(self._configuration())
-        except LDAPOperationResult:  # it tells nobody anything, before a bind
+        except LDAPOperationResult:  # before a bind, it tells nothing
             return False
 
     def _who(self) -> str | None:
-        """Empty for nobody; None if the server doesn't answer that, by whatever code.
-
-        Samba, for one, doesn't know the question.
-        """
+        """The identity; empty for anonymous; None if the server can't answer (Samba can't)."""
         try:
             return str(self.connection.extend.standard.who_am_i() or "")
         except (LDAPBusyResult, LDAPUnavailableResult):  # another server may answer
@@ -106,12 +103,12 @@ class Searches:
             return None
 
     def _configuration(self) -> str:
-        """Where Active Directory keeps what is about itself; empty elsewhere."""
+        """The DN of Active Directory's configuration; empty in other directories."""
         root = self.itself("", _ANYTHING, attributes=("configurationNamingContext",))
         return root[0].text("configurationNamingContext") if root else ""
 
     def domains(self) -> Domains:
-        """The domains whose people are below `base`; none where it is no Active Directory."""
+        """The domains whose people are below `base`; none unless it is an Active Directory."""
         place = self._configuration()
         if not place:
             return Domains()
@@ -133,7 +130,7 @@ class Searches:
     def _asked(
         self, base: str, wanted: str, scope: Any, attributes: Sequence[str], **page: Any
     ) -> list[LdapEntry]:
-        """What stands on other servers (subdomains, DNS zones) is left out."""
+        """One search. Entries on other servers (subdomains, DNS zones) are left out."""
         self.connection.search(
             base,
             wanted,

@@ -1,11 +1,12 @@
-"""Guessing passwords, slowed down: a pure core that is told the time.
+"""A brake on guessing passwords.
 
-Every try is counted before the directory is asked, so that many at once don't slip through, and
-the login's count is forgotten when the password was right. The count of a source address is not:
-somebody's own right password must not buy more guesses at other people's.
+Every try is counted before the directory is asked, so that parallel tries don't slip through. A
+right password clears the count of the login, but not that of the source address: one's own password
+must not buy more guesses at other people's.
 
-A person may go by several logins: all of them count for the person whom the directory finds, too.
-These counts are apart, since a wait of a login that was never typed before would tell who has it.
+A person may have several logins, so tries are also counted for the person whom the directory finds.
+These counts are separate: if a login that was never typed before had to wait, that would tell whose
+it is.
 """
 
 from __future__ import annotations
@@ -19,34 +20,34 @@ from webui.directory.logins import folded, read
 
 @dataclass(frozen=True)
 class Backoff:
-    """How tries are slowed down: `free` ones, then 1 s, 2 s, 4 s... apart, up to `longest`."""
+    """Pauses between tries: none for the first `free`, then 1, 2, 4... up to `longest` seconds."""
 
     free: int
     longest: float
 
     def delay(self, tries: int) -> float:
-        """Seconds that must pass after the latest of `tries`."""
+        """Seconds to wait after the latest of `tries`."""
         over = tries - self.free
         return 0.0 if over < 0 else min(self.longest, 2.0 ** min(over, 30))
 
 
 @dataclass(frozen=True)
 class Tries:
-    """How many there were, and when the latest was."""
+    """The number of tries, and the time of the latest."""
 
     count: int
     latest: float
 
 
 LOGIN_PACE = Backoff(free=4, longest=60)
-"""A minute at the most: nobody locks a colleague out for long."""
+"""At most a minute, so that nobody can lock a colleague out for long."""
 
 SOURCE_PACE = Backoff(free=20, longest=300)
-"""More free tries: a whole laboratory may sit behind one address."""
+"""More free tries: a whole laboratory may share one address."""
 
 
 class TryCounter:
-    """Tries by name, the least recent forgotten first when there are too many."""
+    """Counts tries by name. If there are too many names, the least recent is forgotten."""
 
     def __init__(self, pace: Backoff, forget_after: float, most: int) -> None:
         self._pace = pace
@@ -55,16 +56,16 @@ class TryCounter:
         self._tries: OrderedDict[str, Tries] = OrderedDict()
 
     def wait(self, name: str, now: float) -> float:
-        """Seconds until `name` may try again; 0 for at once.
+        """Seconds until `name` may try again; 0 if it may now.
 
-        Tries at the same time may come in another order than that of their `now`.
+        Calls of parallel tries may come in another order than their `now`.
         """
         tries = self._recent(name, now)
         delay = self._pace.delay(tries.count)
         return max(0.0, tries.latest + delay - now) if delay else 0.0
 
     def count(self, name: str, now: float) -> None:
-        """Note one try of `name`."""
+        """Count one try of `name`."""
         tries = self._recent(name, now)
         self._tries[name] = Tries(tries.count + 1, max(tries.latest, now))
         self._tries.move_to_end(name)
@@ -76,7 +77,7 @@ class TryCounter:
         self._tries.pop(name, None)
 
     def take_back(self, name: str) -> None:
-        """Forget the latest try of `name`: it was no wrong guess."""
+        """Uncount the latest try of `name`: it wasn't a wrong guess."""
         tries = self._tries.get(name)
         if tries is not None:
             self._tries[name] = Tries(tries.count - 1, tries.latest)
@@ -92,7 +93,7 @@ class TryCounter:
 
 
 class Throttle:
-    """All ledgers, for many threads."""
+    """All counts. Thread-safe."""
 
     def __init__(self, *, forget_after: float = 900, most: int = 10_000) -> None:
         self._logins = TryCounter(LOGIN_PACE, forget_after, most)
@@ -103,7 +104,7 @@ class Throttle:
         self._lock = Lock()
 
     def attempt(self, login: str, source: str, now: float) -> float:
-        """0 if this try may go ahead, and it is counted; else the seconds to wait, uncounted."""
+        """Count this try and return 0; or return the seconds to wait, without counting it."""
         name = _typed(login)
         with self._lock:
             wait = max(self._logins.wait(name, now), self._sources.wait(source, now))
@@ -113,9 +114,9 @@ class Throttle:
             return wait
 
     def found(self, person: str, now: float) -> float:
-        """The same for the person whose login `person` is. `now` is the time of the attempt.
+        """Like `attempt`, for the person whose login in the directory is `person`.
 
-        Whoever has to wait must not be told: it would tell that there is such a person.
+        The answer must not be shown: it would tell that there is such a person.
         """
         with self._lock:
             wait = self._people.wait(_key(person), now)
@@ -124,7 +125,7 @@ class Throttle:
             return wait
 
     def succeeded(self, login: str, source: str, person: str) -> None:
-        """This person's password was right. What was typed may mean others, whose tries stay."""
+        """Clear the counts of `person`, whose password was right; other people's tries stay."""
         with self._lock:
             if _key(person) != _typed(login):
                 self._logins.take_back(_typed(login))
@@ -133,7 +134,7 @@ class Throttle:
             self._sources.take_back(source)
 
     def no_guess(self, login: str, source: str, person: str = "") -> None:
-        """The try says nothing about the password, or it was right, but let nobody in."""
+        """Uncount a try that didn't test the password, or that was right but not let in."""
         with self._lock:
             self._logins.take_back(_typed(login))
             self._people.take_back(_key(person))
@@ -141,7 +142,7 @@ class Throttle:
 
 
 def _typed(login: str) -> str:
-    """What counts for a login as it was typed: with a domain or without."""
+    """The name that is counted for a login, typed with or without its domain."""
     typed = read(login.strip())
     return _key(login if typed is None else typed.name)
 

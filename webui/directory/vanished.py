@@ -1,7 +1,7 @@
-"""What follows from looking everybody up in the directory. Pure.
+"""What follows if users are gone from the directory. Pure.
 
-A directory that is broken, or asked in the wrong place, seems to know nobody: so nobody is disabled
-for being gone once, nor while many are gone at once.
+A directory that is broken, or searched in the wrong place, seems to know nobody. So nobody is
+disabled after one refresh, nor while many are gone at once.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from webui.directory.everybody import LookupResult
 
 @dataclass(frozen=True)
 class VanishedRule:
-    """When somebody who is gone from the directory is disabled without being asked."""
+    """When users who are gone from the directory are disabled automatically."""
 
     disable: bool
     after: int
-    """Refreshes, one after the other, in which the person was gone."""
+    """After this many refreshes in a row without the person."""
     most: int
-    """While more than so many are gone at once, nobody is."""
+    """While more people than this are gone at once, nobody is disabled."""
 
 
 @dataclass(frozen=True)
 class Gone:
-    """Somebody who is here, but gone from the directory."""
+    """A user who is gone from the directory."""
 
     name: str
     why: str
     since: float
     times: int
-    """In how many refreshes, one after the other."""
+    """The number of refreshes in a row without them."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,10 @@ class Decision:
 
     gone: Mapping[str, Gone] = field(default_factory=dict)
     renamed: Mapping[str, str] = field(default_factory=dict)
-    """Full names, by user, that are others in the directory."""
+    """By user: the directory's full name, where it differs from ours."""
     disable: tuple[str, ...] = ()
     held: str = ""
-    """Why nobody is disabled, although the rule says that somebody should be."""
+    """Why nobody is disabled although the rule applies to somebody."""
 
 
 def decide(
@@ -54,7 +54,7 @@ def decide(
     rule: VanishedRule,
     now: float,
 ) -> Decision:
-    """What follows from `found`; `before` is who was gone at the last refresh."""
+    """What follows from `found`; `before` are those who were gone at the last refresh."""
     gone = {
         name: _again(name, found[name].gone, before.get(name), now)
         for name in users

@@ -1,4 +1,4 @@
-"""Connections to the directory: the first server that answers, encrypted, bound as somebody."""
+"""Connections to the directory: to the first server that answers, encrypted and bound."""
 
 from __future__ import annotations
 
@@ -45,46 +45,46 @@ _NOT_THIS_PASSWORD = (
     LDAPSASLPrepError,  # characters that no password holds (RFC 4013): NUL, for one
 )
 _UNDECIDED = re.compile(r"\bdata (51f|54b|6ba)\b")
-"""Active Directory says "invalid credentials" with these, too: it reached no controller that knows
-the password (MS-ERREF, 2.2: no logon servers, no such domain, the RPC server is unavailable)."""
+"""Active Directory says "invalid credentials" also if it reached no controller that knows the
+password. These codes tell so (MS-ERREF 2.2: no logon servers, no such domain, no RPC server)."""
 MOST_SAID = 4 * 1024 * 1024
-"""Bytes that the directory may say at a login: an entry may hold a picture."""
+"""Bytes that the directory may send for a login. An entry may contain a picture."""
 MORE_FOR_EACH = 16 * 1024
-"""... and for each person whom it is asked about together with others."""
+"""Further bytes for each person, if several are asked about at once."""
 _NOBODY = "nobody-asked-by-lxc-gpu"
 """A login that nobody has."""
 
 
 class WrongLoginError(LxcGpuError):
-    """The name or the password is wrong; which one stays unsaid."""
+    """The name or the password is wrong. The message doesn't say which."""
 
 
 class NotAllowedError(LxcGpuError):
-    """The password was right, but this person may not use the servers, or nothing at all now."""
+    """The password is right, but this person may not use the servers, or can't log in now."""
 
 
 class DirectoryDownError(LxcGpuError):
-    """The directory doesn't answer, or not to us: nothing was learnt about the password."""
+    """The directory doesn't answer, or refuses to serve us. The password wasn't judged."""
 
 
 class _UnwillingError(Exception):
-    """The server didn't want to look at the password.
+    """The server refused to check the password.
 
-    It may be one that begins or ends just now, or (389 Directory Server) the account may be
-    closed. If it is what every server says, it is meant for the account.
+    It may be starting or stopping, or (389 Directory Server) the account may be closed. If all
+    servers refuse, the account is the reason.
     """
 
 
 @dataclass(frozen=True)
 class Reached:
-    """A server that is asked, and what is left of the conversation with it."""
+    """A server to ask, and the limits of the conversation with it."""
 
     server: Server
     allowance: ConversationLimits
 
 
 class _Connection(Connection):
-    """One whose socket is limited from the beginning: ldap3 sets it, and so does VerifiedTls."""
+    """A connection whose socket is limited whoever sets it: ldap3, or VerifiedTls."""
 
     def __init__(self, to: Reached, user: str | None, password: str | None, answer: int) -> None:
         self._allowance = to.allowance
@@ -100,12 +100,12 @@ class _Connection(Connection):
         )
 
     def bind(self, read_server_info: bool = True, controls: Any = None) -> bool:
-        """As of ldap3, but what isn't success raises: a referral, for one, binds as nobody."""
+        """Bind as in ldap3, but raise unless it succeeds. A referral, for example, binds nobody."""
         super().bind(read_server_info, controls)
         return self._success()
 
     def search(self, *args: Any, **options: Any) -> Any:
-        """The same: half an answer (a limit in time or size, a referral) is none."""
+        """Search as in ldap3, but raise for half an answer: a limit was reached, or a referral."""
         super().search(*args, **options)
         return self._success()
 
@@ -126,7 +126,7 @@ class _Connection(Connection):
 
 
 class Connections:
-    """How the configuration says to reach the directory."""
+    """Connects to the directory as the configuration says."""
 
     def __init__(
         self, config: DirectoryConfig, clock: Callable[[], float] = time.monotonic
@@ -135,13 +135,13 @@ class Connections:
         self._order = ServerOrder(config.servers, clock)
 
     def reached(self, question: Callable[[Reached], Answer], people: int = 1) -> Answer:
-        """What `question` comes to with the first server that lets it end.
+        """The result of `question` from the first server with which it completes.
 
-        A server that is silent, hangs up or says that it can't, at any step, is asked last for a
-        while; the next one is asked the whole question. All of it has one limit in time, by how
-        many `people` it is about, and each server gets its share of what is left. An LxcGpuError of
-        `question` is an answer: no other server is asked, since a wrong password counts at each.
-        DirectoryDownError if none answers.
+        If a server is silent, hangs up or says that it can't, the next one is asked the whole
+        question, and the failed one is asked last for a while. All attempts share one time limit,
+        which grows with the number of `people`. An LxcGpuError from `question` is an answer: no
+        other server is asked, since a wrong password would count at each. DirectoryDownError if no
+        server answers.
         """
         step = float(self._config.connect_seconds + self._config.answer_seconds)
         size = MOST_SAID + MORE_FOR_EACH * people
@@ -163,7 +163,7 @@ class Connections:
                 problems.append(f"{url}: {error}")
             except LxcGpuError:
                 raise
-            except Exception as error:  # whatever a server says, ldap3 may stumble over it
+            except Exception as error:  # ldap3 may raise anything at a malformed answer
                 self._order.failed(url)
                 problems.append(f"{url}: {_in_words(error)}")
             else:
@@ -172,9 +172,10 @@ class Connections:
         raise (wrong if unwilling == len(servers) else down)("; ".join(problems))
 
     def greeted(self, url: str, context: ssl.SSLContext) -> VerifiedTls:
-        """What came of a TLS handshake with the server `url`, and of nothing more.
+        """The outcome of a TLS handshake with the server `url`. Nothing else is sent.
 
-        DirectoryDownError if there was none; one that ends in distrust counts.
+        A handshake in which the certificate is refused is an outcome, too. DirectoryDownError if
+        there was no handshake.
         """
         tls = VerifiedTls(context)
         step = self._config.connect_seconds + self._config.answer_seconds
@@ -200,7 +201,7 @@ class Connections:
     def opened(
         self, to: Reached, user: str | None = None, password: str | None = None
     ) -> Iterator[Connection]:
-        """A connection, encrypted where it should be, not bound yet: nobody's."""
+        """A connection that isn't bound yet, encrypted if the configuration says so."""
         connection = _Connection(to, user, password, self._config.answer_seconds)
         try:
             connection.open(read_server_info=False)
@@ -212,10 +213,10 @@ class Connections:
 
     @contextmanager
     def bound(self, to: Reached, dn: str, password: str) -> Iterator[Connection]:
-        """A connection of whoever `dn` is.
+        """A connection bound as `dn`.
 
-        WrongLoginError if the password isn't theirs, NotAllowedError if it is, but the account
-        is closed.
+        WrongLoginError if the password is wrong. NotAllowedError if it is right, but the account is
+        closed.
         """
         with self.opened(to, dn, password) as connection:
             try:
@@ -233,9 +234,9 @@ class Connections:
             yield connection
 
     def refused(self, to: Reached, password: str) -> bool:
-        """As `bound` with a wrong password, but nobody's: who waits can't tell the difference.
+        """Bind with a login that doesn't exist: an unknown login takes as long as a known one.
 
-        Whether it was refused: a server that takes what nobody has takes anything.
+        False if the server accepted it: then it accepts any login.
         """
         template = self._config.bind_template or f"cn={{login}},{self._config.base}"
         try:
@@ -246,7 +247,7 @@ class Connections:
 
     @contextmanager
     def service(self, to: Reached) -> Iterator[Connection]:
-        """A connection that may search: the service account's, or an anonymous one."""
+        """A connection for searches: bound as the service account, or anonymous."""
         dn, file = self._config.bind_dn, self._config.bind_password_file
         password = None
         if dn and file is not None:
@@ -272,21 +273,21 @@ def _close(connection: Connection) -> None:
 
 
 def _in_words(error: Exception) -> str:
-    """For the journal: an error that isn't about the network says nothing without its kind."""
+    """The error for the journal. Outside of LDAP and the network, its type has to be said, too."""
     return str(error) if isinstance(error, LDAPException | OSError) else repr(error)
 
 
 def wrong(details: str, perhaps: str = "") -> WrongLoginError:
-    """The one message for a wrong name and a wrong password; `details` are for the journal.
+    """The error for a wrong name and for a wrong password; `details` are for the journal.
 
-    And for a person whose password isn't tried for a while, which isn't told. `perhaps` is what
-    else to type.
+    A person whose password isn't tried for a while gets the same message. `perhaps` continues the
+    advice on what to type.
     """
     return WrongLoginError(
         "login-wrong",
-        "This name and password don't belong together.",
-        f"Use the name and password of your laboratory account{perhaps}. If you did, wait a minute "
-        "and try again.",
+        "The login or the password is wrong.",
+        f"Use the login and password of your laboratory account{perhaps}. If you did, wait a"
+        " minute and try again.",
         Remedy.RETRY,
         details,
     )
@@ -298,11 +299,11 @@ def _closed(dn: str, closed: AccountRefusal) -> NotAllowedError:
 
 
 def down(details: str) -> DirectoryDownError:
-    """The message for a directory that doesn't answer; `details` are for the journal."""
+    """The error for a directory that doesn't answer; `details` are for the journal."""
     return DirectoryDownError(
         "directory-down",
-        "The directory that knows the passwords doesn't answer, so nobody can save right now.",
-        "Nothing was changed. Try again in a few minutes; if it lasts, tell your sysadmin.",
+        "The directory that checks passwords doesn't answer, so nobody can save right now.",
+        "Nothing was changed. Try again in a few minutes. If it lasts, tell your sysadmin.",
         Remedy.WAIT,
         details,
     )

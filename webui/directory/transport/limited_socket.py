@@ -1,7 +1,7 @@
-"""How long a conversation with the directory may take, and how much the directory may say.
+"""Limits in time and size for a conversation with the directory.
 
-ldap3's time limits hold for one recv(2) each: a directory that sends a byte a second, or garbage
-without an end, would be listened to for ever, and its thread with it.
+ldap3's time limits apply to each recv(2) alone. A directory that sends a byte a second, or endless
+garbage, would occupy its thread for ever.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from collections.abc import Callable
 from typing import Any
 
 AT_ONCE = 65536
-"""Bytes."""
+"""Bytes that are read at a time."""
 
 
 class ConversationLimits:
-    """What is left of one conversation, over all of its connections."""
+    """The time and the bytes that one conversation has left, over all of its connections."""
 
     def __init__(self, seconds: float, size: int) -> None:
         self._seconds, self._size = seconds, size
@@ -24,21 +24,21 @@ class ConversationLimits:
         self._left = size
 
     def seconds(self) -> float:
-        """Seconds that are left. TimeoutError if none are."""
+        """The seconds that are left. TimeoutError if there are none."""
         left = self._until - time.monotonic()
         if left <= 0:
             raise TimeoutError(f"no end after {self._seconds:g} s")
         return left
 
     def take(self, size: int) -> None:
-        """Count so many bytes. OSError if that is too many."""
+        """Count `size` bytes. OSError if that exceeds the limit."""
         self._left -= size
         if self._left < 0:
             raise OSError(f"more than {self._size} bytes")
 
 
 class LimitedSocket:
-    """A socket of a conversation: whatever waits on it ends with the conversation."""
+    """A socket whose calls end, at the latest, when the conversation's limits are reached."""
 
     def __init__(self, real: socket.socket, allowance: ConversationLimits) -> None:
         self._real = real
@@ -46,7 +46,7 @@ class LimitedSocket:
         self._timeout: float | None = None
 
     def settimeout(self, seconds: float | None) -> None:
-        """The most that one call may take, within what is left."""
+        """Limit each call to `seconds`, and to what is left of the conversation."""
         self._timeout = seconds
 
     def connect(self, place: Any) -> None:
@@ -60,14 +60,14 @@ class LimitedSocket:
         self._real.sendall(data)
 
     def recv(self, size: int) -> bytes:
-        """See socket.recv. More than `size` may come: ldap3 joins what it gets piece by piece."""
+        """See socket.recv; may return more than `size` bytes, which ldap3 joins to one message."""
         self._limit()
         data = self._real.recv(max(size, AT_ONCE))
         self._allowance.take(len(data))
         return data
 
     def wrapped(self, wrap: Callable[[socket.socket], socket.socket]) -> LimitedSocket:
-        """The same conversation after `wrap`, which may shake hands."""
+        """The socket that `wrap` makes of this one (TLS), under the same limits."""
         self._limit()
         return LimitedSocket(wrap(self._real), self._allowance)
 

@@ -1,4 +1,4 @@
-"""In which order the servers of the directory are asked."""
+"""The order in which the directory's servers are asked."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable, Sequence
 
 LAST_FOR = 300.0
-"""Seconds. A save then may wait for the bad server again, to find out whether it came back."""
+"""Seconds for which a failed server is asked last. After that, a save may have to wait for it again
+to find out whether it is back."""
 
 
 class ServerOrder:
-    """As configured, but those that failed lately come last, the latest of them at the very end.
+    """The configured order, except that servers that failed lately come last. Thread-safe.
 
-    Any number of threads may use it.
+    The one that failed most recently is at the very end.
     """
 
     def __init__(self, servers: Sequence[str], clock: Callable[[], float] = time.monotonic) -> None:
@@ -21,16 +22,16 @@ class ServerOrder:
         self._failed: dict[str, float] = {}
 
     def now(self) -> tuple[str, ...]:
-        """All of them, the first to be asked first."""
+        """All servers in the order in which to ask them."""
         lately = self._clock() - LAST_FOR
         failed = self._failed.copy()
         bad = {server: then for server, then in failed.items() if then > lately}
         return tuple(sorted(self._servers, key=lambda each: (each in bad, bad.get(each, 0.0))))
 
     def failed(self, server: str) -> None:
-        """It gave no answer."""
+        """Note that `server` gave no answer."""
         self._failed[server] = self._clock()
 
     def answered(self, server: str) -> None:
-        """It is well again."""
+        """Note that `server` works."""
         self._failed.pop(server, None)

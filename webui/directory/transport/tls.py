@@ -1,7 +1,7 @@
-"""TLS to the directory, with names checked by Python itself.
+"""TLS to the directory, with the server's name checked by Python's `ssl` module.
 
-ldap3 checks certificates with a copy of an old matching function, which knows no addresses; the
-`ssl` module does it right, during the handshake, before anything is sent.
+ldap3 matches names with an old function that doesn't know IP addresses. The `ssl` module checks
+them during the handshake, before anything is sent.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ class VerifiedTls(Tls):
         self.refused: ssl.SSLCertVerificationError | None = None
         """Why the certificate was not believed."""
         self.certificate: bytes | None = None
-        """The server's, as it was shown (DER)."""
+        """The server's certificate (DER)."""
 
     def wrap_socket(self, connection: Connection, do_handshake: bool = False) -> None:
-        """Called by ldap3 after connecting (ldaps) or after StartTLS was agreed on."""
+        """Called by ldap3 after connecting (ldaps) or after StartTLS."""
         name = connection.server.host
         try:
             connection.socket = connection.socket.wrapped(
