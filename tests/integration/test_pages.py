@@ -448,7 +448,7 @@ def test_the_servers_pages_tell_the_truth(web):
     home = get(web, "/")
     assert home.count("converged") == 2  # the colour and the word
     assert "applied <time" in home
-    assert "A sysadmin has it hold still" in home
+    assert "A sysadmin suspended it" in home
     assert "new disks" in get(web, "/server/gpu18")
     saved_and_failed_to_nudge(web, "lqchen", keys=f"{OTHER}\n{THIRD}")
     failure = Failure("account", "lqchen", "uid-taken", "Its uid is taken.", "Free the `uid`.")

@@ -1,4 +1,4 @@
-"""Alerts that survive a restart: what was said stands on disk, with the letter that said it."""
+"""Alerts that survive a restart: what was reported is on disk, with the letter that reports it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from webui.outbox.alerts import AlertKind, Known, LookResult, ServerTrouble
 from webui.outbox.letters import Letter
 
 PAUSE = 600.0
-"""Seconds from one letter to the next: a server that makes troubles up hides no other's."""
+"""Seconds from one letter to the next."""
 
 
 @dataclass(frozen=True)
 class AlertLetter:
-    """The newest letter to sysadmins: kept together with what it says, so neither is lost."""
+    """The newest letter to sysadmins, kept with the troubles that it reports."""
 
     id: str
     at: float
@@ -27,18 +27,18 @@ class AlertLetter:
 
 
 class AlertStore:
-    """What sysadmins know; one thread looks."""
+    """What sysadmins were told. Not thread-safe."""
 
     def __init__(self, path: Path, public_url: str) -> None:
         self._path, self._public_url = path, public_url
         self._known: Known | None = None
         self.newest: AlertLetter | None = None
-        """Who sends it may do so again: its id says that it was sent."""
+        """Handing it to the outbox twice does no harm: the id is the same."""
 
     def look(self, sight: LookResult, servers: Collection[str], now: float) -> None:
-        """Take a look into account; `newest` is another letter then, if there is news.
+        """Take the result of a look into account. If there is news, `newest` is a new letter.
 
-        OSError if that can't be kept: then it is as if nobody had looked.
+        OSError if it can't be written; then nothing has changed.
         """
         before = self._read() if self._known is None else self._known
         newest = self.newest
@@ -52,13 +52,13 @@ class AlertStore:
         self._known, self.newest = known, newest
 
     def said(self) -> Collection[ServerTrouble]:
-        """What sysadmins believe to be wrong."""
+        """The troubles that were reported and are not over."""
         if self._known is None:
             self._known = self._read()
         return self._known.said.keys()
 
     def _read(self) -> Known:
-        """Of a file that is damaged nothing was said: what is wrong is said again, nothing else."""
+        """The file's content. If it is damaged, nothing counts as reported."""
         try:
             fields = json.loads(files.read_text(self._path) or "{}")
             said = {

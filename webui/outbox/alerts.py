@@ -1,9 +1,9 @@
-"""What sysadmins are told: once when something is wrong for a while, once when it is over. Pure.
+"""Alerts for sysadmins: one when something has been wrong for a while, one when it is over. Pure.
 
-What isn't known, of a server that is silent or after a start of the page, changes nothing: nothing
-begins for it, and nothing is over.
-A server's own sentences stay on the page, which says that they are a server's: who takes one over
-writes nothing to sysadmins but words in which no address and no sentence can stand.
+What isn't known changes nothing: for a silent server, and after a start of the page, no trouble
+begins and none is over.
+A server's own sentences are shown only on the page, under the server's name. Whoever takes a server
+over can put only single words into an alert, which form no address and no sentence.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from webui.outbox.letters import Letter
 from webui.servers.board import Phase, ServerStanding
 
 FULL, ROOM_AGAIN = 0.95, 0.92
-"""Shares of a disk: what lies between begins nothing and ends nothing."""
+"""Shares of a disk in use: trouble begins at the first, and is over below the second."""
 _MOST_LINES = 60
 _Judge = Callable[["ServerTrouble", bool, str], None]
-"""Takes a trouble, whether it is there, and its words."""
+"""Takes a trouble, whether it is present, and its words."""
 _WORD, _VERSION = re.compile(r"[A-Za-z0-9/_-]{1,40}"), re.compile(r"[0-9.]{1,20}")
 
 
 class AlertKind(StrEnum):
-    """What may be wrong."""
+    """What can be wrong with a server."""
 
     SILENT = "silent"
     FAILING = "failing"
@@ -41,43 +41,43 @@ LASTS: Mapping[AlertKind, float] = {
     AlertKind.DRIVER: 600.0,
     AlertKind.DISK: 600.0,
 }
-"""Seconds that each has to last before it is said, and to be over: nothing flaps. A round is asked
-for every ten minutes, so two of them have to fail."""
+"""Seconds that each has to last before it is reported, and again before its end is. A round is
+asked for every ten minutes, so two rounds have to fail."""
 
 
 @dataclass(frozen=True, order=True)
 class ServerTrouble:
-    """One thing that is wrong, or may be."""
+    """One thing that is or may be wrong."""
 
     server: str
     kind: AlertKind
     place: str = ""
-    """Of a disk: where it is mounted."""
+    """The mount point of a disk; empty for everything else."""
 
 
 @dataclass(frozen=True)
 class LookResult:
-    """What one look comes to."""
+    """The result of one look at all servers."""
 
     wrong: Mapping[ServerTrouble, str]
-    """In words."""
+    """Each with its words."""
     well: frozenset[ServerTrouble]
-    """What is surely not wrong; all else isn't known."""
+    """What is certainly not wrong. Of everything else, nothing is known."""
 
 
 @dataclass(frozen=True)
 class Known:
-    """What was said, and what may be said soon."""
+    """What was reported, and what may be reported soon."""
 
     said: Mapping[ServerTrouble, str] = field(default_factory=dict)
-    """What sysadmins believe to be wrong, in the words that they got."""
+    """What sysadmins were told is wrong, in those words."""
     since: Mapping[ServerTrouble, float] = field(default_factory=dict)
-    """Since when something is otherwise than was said."""
+    """Since when a trouble differs from what was reported."""
 
 
 @dataclass(frozen=True)
 class AlertNews:
-    """What changed, for one letter; both may be empty."""
+    """What changed, for one letter. Both may be empty."""
 
     begun: tuple[str, ...] = ()
     over: tuple[str, ...] = ()
@@ -92,7 +92,7 @@ def look(
     standings: Mapping[str, ServerStanding],
     said: Collection[ServerTrouble],
 ) -> LookResult:
-    """What is wrong with `servers`; `said` is what may be over."""
+    """What is wrong with `servers`. `said` are the reported troubles, which may be over."""
     wrong: dict[ServerTrouble, str] = {}
     well: set[ServerTrouble] = set()
 
@@ -120,8 +120,8 @@ def _judge_load(server: str, load: ServerLoad, own: list[ServerTrouble], judge: 
     driver = load.driver
     loaded, installed = map(_version, (driver.loaded, driver.installed))
     words = (
-        f"{server}: NVIDIA's driver is out of step: the kernel has {loaded} loaded, the libraries "
-        f"are {installed}. A reboot loads the new one."
+        f"{server}: NVIDIA's kernel module is version {loaded}, but its libraries are {installed}."
+        " A reboot loads the matching module."
     )
     judge(ServerTrouble(server, AlertKind.DRIVER), not driver.in_step, words)
     mounted = {each.mounted for each in load.file_systems}
@@ -150,9 +150,9 @@ def _judge_round(server: str, standing: ServerStanding, judge: _Judge) -> None:
 def after(
     known: Known, sight: LookResult, servers: Collection[str], now: float, *, quiet: bool = False
 ) -> tuple[Known, AlertNews]:
-    """What is known after a look, and what to say. What concerns no server of ours is forgotten.
+    """What is known after a look, and what to report. Troubles of other servers are forgotten.
 
-    When `quiet`, what there is to say waits.
+    If `quiet`, there is nothing to report yet.
     """
     said = {t: words for t, words in known.said.items() if t.server in servers}
     otherwise = {t for t in sight.wrong if t not in said} | {t for t in sight.well if t in said}
@@ -174,9 +174,9 @@ def after(
 
 
 def letter(news: AlertNews, public_url: str) -> Letter:
-    """The news for sysadmins, in one letter."""
+    """The letter that reports the news to sysadmins."""
     lines = [*news.begun, *news.over]
-    subject = lines[0] if len(lines) == 1 else f"{len(lines)} news of the GPU servers"
+    subject = lines[0] if len(lines) == 1 else f"{len(lines)} changes on the GPU servers"
     text = "\n\n".join(_parts(news, public_url))
     return Letter(f"[lxc-gpu] {subject[:120]}", text + "\n")
 
@@ -187,9 +187,9 @@ def _parts(news: AlertNews, public_url: str) -> Iterator[str]:
             more = [f"... and {len(lines) - _MOST_LINES} more"] * (len(lines) > _MOST_LINES)
             yield "\n".join([title, *(f"* {each}" for each in (*lines[:_MOST_LINES], *more))])
     yield (
-        f"The servers, and what they say: {public_url}/servers\n"
-        "-- \nYou get this because you are named in /etc/lxc-gpu/web.toml ([mail] sysadmins, or\n"
-        "[webhook]). Each thing is said once, and once more when it is over."
+        f"All servers and their messages: {public_url}/servers\n"
+        "-- \nYou get this because /etc/lxc-gpu/web.toml names you ([mail] sysadmins, or\n"
+        "[webhook]). Each problem is reported once, and once more when it is over."
     )
 
 
@@ -198,9 +198,9 @@ def _over(trouble: ServerTrouble) -> str:
         case AlertKind.SILENT:
             return f"{trouble.server} is heard again"
         case AlertKind.FAILING:
-            return f"{trouble.server}: rounds end well again"
+            return f"{trouble.server}: rounds succeed again"
         case AlertKind.DRIVER:
-            return f"{trouble.server}: NVIDIA's driver is in step again"
+            return f"{trouble.server}: NVIDIA's module and libraries match again"
         case AlertKind.DISK:
             return f"{trouble.server}: the disk at {_plain(trouble.place)} has room again"
 

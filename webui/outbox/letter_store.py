@@ -1,8 +1,7 @@
-"""Letters on disk, a file each, so that none is lost and none is sent as another one.
+"""Letters on disk, one file each, so that none is lost or sent twice.
 
-A letter is forgotten long after its server has: until then its file says that it was sent already.
-What the disk doesn't take is known in memory, so that nothing is sent twice for a full disk, and
-written when there is room.
+A letter's file is kept until long after its server has forgotten the notice: it says that the
+letter was sent. If the disk is full, that is kept in memory and written when there is room.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ from state.wire.messages import LATEST
 from state.wire.notices import NoticeKind
 
 REMEMBERED = 9 * 86400.0
-"""Seconds: servers drop what is older than seven days."""
+"""Seconds. Servers forget notices after seven days."""
 _IDENT = re.compile(r"[a-z0-9][a-z0-9.-]{0,120}", re.ASCII)
 
 
 class Way(StrEnum):
-    """How a letter goes."""
+    """How a letter is sent."""
 
     MAIL = "mail"
     WEBHOOK = "webhook"
@@ -37,9 +36,9 @@ class LetterStatus(StrEnum):
 
     WAITS = "waits"
     ACCEPTED = "accepted"
-    """By the mail server or the webhook; the notice's server doesn't know yet."""
+    """By the mail server or the webhook. The server that gave the notice wasn't told yet."""
     DONE = "done"
-    """Accepted, and whoever said it knows; or nobody has to."""
+    """Accepted, and its server was told, if there is one."""
     GIVEN_UP = "given-up"
 
 
@@ -48,17 +47,17 @@ class Message:
     """One letter to one person, and what became of it."""
 
     id: str
-    """Unique and for ever the same: of its server and notice, or made up; its Message-ID too."""
+    """Unique and permanent: from its server and notice, or random. The Message-ID is made of it."""
     way: Way
     to: str
-    """A user, or a sysadmin's address; of a webhook nobody."""
+    """A user, or a sysadmin's address; empty for the webhook."""
     subject: str
     text: str
     made: float
-    """When it came here, by our clock; so all other times."""
+    """When it was written. All times here are by our clock."""
     server: str = ""
     notice: str = ""
-    """The server's notice, if it is one; its user is `to`."""
+    """The id of the server's notice; empty for an alert."""
     kind: NoticeKind = NoticeKind.OTHER
     standing: LetterStatus = LetterStatus.WAITS
     tries: int = 0
@@ -67,7 +66,7 @@ class Message:
 
 
 class Outbox:
-    """All letters of the last days, in memory and below `folder`; for many threads."""
+    """All letters of the last days, in memory and in `folder`. Thread-safe."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -76,29 +75,29 @@ class Outbox:
         self._lock = RLock()
 
     def all(self) -> tuple[Message, ...]:
-        """In the order in which they came. LxcGpuError if they can't be read."""
+        """All letters, the oldest first. LxcGpuError if they can't be read."""
         with self._lock:
             return tuple(self._loaded().values())
 
     def get(self, ident: str) -> Message | None:
-        """The letter with this id."""
+        """The letter with this id, if there is one."""
         with self._lock:
             return self._loaded().get(ident)
 
     def is_saved(self, ident: str) -> bool:
-        """Whether the disk knows what is known of it."""
+        """Whether the newest version of this letter is on disk."""
         with self._lock:
             return ident not in self._unsaved
 
     def put(self, message: Message) -> None:
-        """Keep it, instead of what its id stood for. LxcGpuError if the disk doesn't take it."""
+        """Keep `message`, replacing one with the same id. LxcGpuError if the disk refuses it."""
         with self._lock:
             self._loaded()[message.id] = message
             self._unsaved.add(message.id)
             self.save()
 
     def save(self) -> None:
-        """Write what the disk didn't take. LxcGpuError if it still doesn't."""
+        """Write the letters that the disk refused before. LxcGpuError if it still does."""
         with self._lock:
             for ident in sorted(self._unsaved):
                 text = json.dumps(asdict(self._loaded()[ident])) + "\n"
@@ -109,7 +108,7 @@ class Outbox:
                 self._unsaved.discard(ident)
 
     def remove(self, ident: str) -> None:
-        """Forget it. LxcGpuError if that can't be."""
+        """Delete the letter with this id. LxcGpuError if that fails."""
         with self._lock:
             try:
                 self._path(ident).unlink(missing_ok=True)
@@ -119,7 +118,7 @@ class Outbox:
             self._unsaved.discard(ident)
 
     def forget_old(self, now: float, asked_for: Callable[[Message], bool]) -> None:
-        """Forget what is old, unless it is still `asked_for`: the clock may be wrong."""
+        """Delete old letters, except those `asked_for`. (The clock may be wrong.)"""
         for message in self.all():
             if message.standing is LetterStatus.WAITS or asked_for(message):
                 continue
@@ -143,7 +142,7 @@ class Outbox:
 
 
 def _read(folder: Path) -> Iterator[Message]:
-    """Every letter there; one that is damaged is put aside, for it may have been sent."""
+    """Every letter there. A damaged one is renamed and not read, since it may have been sent."""
     for leftover in folder.glob(".*.new"):
         leftover.unlink(missing_ok=True)
     for path in folder.glob("*.json"):
@@ -158,7 +157,7 @@ def _read(folder: Path) -> Iterator[Message]:
 
 
 def from_json(text: str) -> Message:
-    """What was written. ValueError, KeyError or TypeError if it is damaged."""
+    """The letter in a file's text. ValueError, KeyError or TypeError if it is damaged."""
     said = json.loads(text)
     if not isinstance(said, dict):
         raise TypeError("no letter")
@@ -187,6 +186,6 @@ def _no_disk(folder: Path, error: OSError) -> LxcGpuError:
     return LxcGpuError(
         "outbox-disk",
         f"Letters can't be kept in {folder}: {error.strerror or error}.",
-        "Make room there (`df`); nothing is lost meanwhile, for servers say it again.",
+        "Make room there (`df`). Nothing is lost meanwhile: servers repeat what they report.",
         details=repr(error),
     )

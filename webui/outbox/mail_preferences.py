@@ -1,6 +1,6 @@
-"""Which kinds of mail somebody doesn't want: the person's word, kept by the page alone.
+"""Mail preferences: which kinds of mail each user has turned off.
 
-Not in the state: it concerns no server, and what somebody wants to read is no history.
+They aren't in the state: they concern no server, and need no history.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ from webui.outbox.letters import KINDS
 
 
 class MailPreferences:
-    """Everybody's, in one file; for many threads."""
+    """All users' preferences in one file. Thread-safe."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = Lock()
 
     def stopped(self, user: str) -> frozenset[NoticeKind]:
-        """The kinds that `user` doesn't want. LxcGpuError if that can't be read."""
+        """The kinds that `user` turned off. LxcGpuError if the file can't be read."""
         return self._read().get(user, frozenset())
 
     def stopped_or_all(self, user: str) -> frozenset[NoticeKind]:
-        """The same; all that can be stopped where that can't be read."""
+        """The kinds that `user` turned off; all of them if the file can't be read."""
         try:
             return self.stopped(user)
         except LxcGpuError:
             return frozenset(KINDS)
 
     def check(self) -> None:
-        """LxcGpuError if they can't be read."""
+        """Raise LxcGpuError if the file can't be read."""
         self._read()
 
     def save(self, user: str, stopped: Collection[NoticeKind]) -> None:
-        """`user` doesn't want these, and wants all others. LxcGpuError if that can't be kept."""
+        """Turn off the kinds `stopped` for `user`, and all others on. LxcGpuError if that fails."""
         with self._lock:
             chosen = {**self._read(), user: frozenset(stopped) & KINDS.keys()}
             lines = {u: sorted(kinds) for u, kinds in sorted(chosen.items()) if kinds}
@@ -49,7 +49,7 @@ class MailPreferences:
             except OSError as error:
                 raise LxcGpuError(
                     "wishes-disk",
-                    "The page can't keep what you wish at the moment: its disk doesn't take it.",
+                    "The page can't save your choice at the moment: its disk doesn't take it.",
                     f"Sysadmin: is there room for {self._path}?",
                     Remedy.WAIT,
                     repr(error),
@@ -62,10 +62,10 @@ class MailPreferences:
         except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
             raise LxcGpuError(
                 "wishes-damaged",
-                "Which mail people don't want can't be read, so nobody is sent what they may have "
-                "stopped.",
-                f"Sysadmin: put {self._path} back from a backup, or move it away: then people get "
-                "all kinds again.",
+                "The file of mail preferences can't be read, so nobody is sent mail that they may "
+                "have turned off.",
+                f"Sysadmin: restore {self._path} from a backup, or move it away; then people get "
+                "all kinds of mail again.",
                 details=repr(error),
             ) from error
 

@@ -1,4 +1,4 @@
-"""Which letters are made of what servers say, and which go now. Pure."""
+"""Decides which letters are made of servers' notices, and which are sent now. Pure."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from webui.outbox.letter_store import LetterStatus, Message, Way
 
 HOUR, DAY = 3600.0, 86400.0
 GIVEN_UP, MOST_TRIES = 5 * DAY, 30
-"""Seconds, and tries, after which a letter that nobody takes is given up."""
+"""Seconds and tries after which a letter is given up."""
 FIRST_PAUSE, FOR_GOOD_PAUSE, LONGEST_PAUSE = 60.0, HOUR, 6 * HOUR
-"""Seconds until a letter is tried again: each time twice as long; the second one is for an answer
-that says "never", which may be a mistake of the mail server's."""
+"""Seconds until a letter is tried again, doubled each time. The second one applies if the mail
+server says that it will never take the letter, which may be a mistake."""
 MOST_WAITING, MOST_OF_SERVER, MOST_OF_USER = 5000, 1000, 50
-"""Letters that wait: of all, made of one server's notices, and of these for one user. A server that
-says more is believed later: its notices stay open there."""
+"""Waiting letters, at most: of all, of one server, and of one server for one user. Further notices
+stay open at their server, and become letters later."""
 
 
 @dataclass(frozen=True)
 class Recipients:
-    """Whom letters go to."""
+    """The people who can get letters."""
 
     state: State
     addresses: Mapping[str, str]
     stopped: Callable[[str], Collection[NoticeKind]]
-    """The kinds that a user doesn't want."""
+    """The kinds that a user turned off."""
 
     def want(self, user: str, kind: NoticeKind) -> bool:
-        """Whether the user can be sent letters of this kind, and wants them."""
+        """Whether the user has an address and didn't turn this kind off."""
         if user not in self.state.users or user not in self.addresses:
             return False
         return kind in letters.UNSTOPPABLE or kind not in self.stopped(user)
 
 
 def ident(server: str, notice: Notice) -> str:
-    """The id of the letter that a notice becomes, the same whenever it is said."""
+    """The id of the letter that a notice becomes. It is the same each time."""
     return f"{server}.{notice.id}"
 
 
@@ -52,7 +52,7 @@ def made(
     public_url: str,
     now: float,
 ) -> list[Message]:
-    """New letters. Only residents of the very server are believed to have something to hear."""
+    """New letters for the notices of `server`; only its own residents get any."""
     residents = people.state.registrations.get(server, {})
     known = {message.id for message in kept}
     waiting = [message for message in kept if message.standing is LetterStatus.WAITS]
@@ -80,9 +80,10 @@ def made(
 
 
 def over(message: Message, said: Mapping[str, Collection[Notice]], most: int) -> bool:
-    """Whether what a letter says is over before it was sent: its server says it no longer.
+    """Whether a waiting letter is out of date, because its server no longer gives the notice.
 
-    `said` is what servers say now that are heard; one that says `most` may have left some out.
+    `said` are the present notices of the servers that are heard. A server with `most` notices may
+    have left some out.
     """
     notices = said.get(message.server)
     if message.standing is not LetterStatus.WAITS or not message.notice or notices is None:
@@ -91,10 +92,10 @@ def over(message: Message, said: Mapping[str, Collection[Notice]], most: int) ->
 
 
 def due(kept: Iterable[Message], config: MailConfig, now: float) -> list[Message]:
-    """The mail to send now: alerts, and within what an hour may see, letters to people.
+    """The mail to send now: all alerts, and letters to people within the limits of an hour.
 
-    Where several servers write, none takes more than half of the hour: who has one in his hands
-    keeps nobody's mail back, and no sysadmin's.
+    If several servers have letters, none gets more than half of the limit. So whoever takes a
+    server over can't hold up the mail of the others.
     """
     kept = [message for message in kept if message.way is Way.MAIL]
     lately = [m for m in kept if m.accepted and 0 <= now - m.accepted < HOUR]
@@ -119,7 +120,7 @@ def due(kept: Iterable[Message], config: MailConfig, now: float) -> list[Message
 
 
 def _in_turn(waiting: Iterable[Message]) -> list[Message]:
-    """Alerts; then the oldest of each server, and the next. What failed already comes last."""
+    """Alerts first, then the oldest letter of each server, and so on. Failed ones come last."""
     before = Counter[str]()
     ranked: list[tuple[bool, bool, int, Message]] = []
     for message in sorted(waiting, key=lambda m: (m.tries > 0, m.made)):
@@ -133,9 +134,9 @@ def _may_go(message: Message, now: float) -> bool:
 
 
 def is_given_up(message: Message, waited: float) -> bool:
-    """Whether the letter waited too long: what it says may be true no longer.
+    """Whether a waiting letter is too old to be sent.
 
-    `waited` are seconds by a clock that nobody sets: one that is wrong for a while loses no letter.
+    `waited` is in seconds of a monotonic clock, so that no letter is lost if the time is set.
     """
     if message.standing is not LetterStatus.WAITS:
         return False
@@ -143,23 +144,23 @@ def is_given_up(message: Message, waited: float) -> bool:
 
 
 def failed(message: Message, now: float, *, for_good: bool = False) -> Message:
-    """The letter after one more try, which waits longer."""
+    """The letter after one more failed try."""
     first = FOR_GOOD_PAUSE if for_good else FIRST_PAUSE
     pause = min(first * 2 ** min(message.tries, 20), LONGEST_PAUSE)
     return replace(message, tries=message.tries + 1, due=now + pause)
 
 
 def cut_off(message: Message, kept: Iterable[Message], now: float) -> list[Message]:
-    """The letter after its conversation ended before an answer, and others to the same person.
+    """The letter, and others to the same person, after a conversation that broke off.
 
-    What ends it may be the address: it isn't to keep back everybody else's for ever.
+    The address may be the reason. All of them wait, so that they don't hold up everybody else's.
     """
     waiting = (m for m in kept if m.way is message.way and m.standing is LetterStatus.WAITS)
     return [failed(each, now) for each in waiting if each.to == message.to]
 
 
 def accepted(message: Message, now: float) -> Message:
-    """The letter after it was taken; who said a notice is still to be told."""
+    """The letter after it was accepted. Its server, if it has one, isn't told yet."""
     standing = LetterStatus.ACCEPTED if message.notice else LetterStatus.DONE
     return replace(message, standing=standing, tries=message.tries + 1, accepted=now)
 
@@ -167,9 +168,9 @@ def accepted(message: Message, now: float) -> Message:
 def to_tell(
     kept: Iterable[Message], said: Mapping[str, Collection[Notice]]
 ) -> dict[str, list[Message]]:
-    """Which letters' servers have to be told that they were accepted, by server.
+    """By server: the letters of which it has to be told that they were accepted.
 
-    Those that were told and say it all the same forgot it: they are told again.
+    A server that was told, but still gives the notice, is told again.
     """
     found: dict[str, list[Message]] = {}
     open_there = {s: {n.id for n in notices} for s, notices in said.items()}

@@ -1,7 +1,7 @@
-"""What makes letters of what servers say, sends them, and tells the servers: a thread for each.
+"""Makes letters of servers' notices, sends them, and tells the servers: a thread for each.
 
-Loads are only noted by whoever hears them: no page and no listener waits for a disk or for a mail
-server. What isn't on disk yet stands in the servers' own files still.
+Listeners only note the notices in memory, so that no page and no listener waits for a disk or a
+mail server. Until a letter is on disk, its notice is still in the server's own file.
 """
 
 from __future__ import annotations
@@ -35,51 +35,51 @@ log = logging.getLogger(__name__)
 LOOK_EVERY = 3.0
 """Seconds."""
 FIRST_PAUSE, LONGEST_PAUSE = 10.0, 1800.0
-"""Seconds until a mail server, a webhook or a server that fails is tried again."""
+"""Seconds until a mail server, a webhook or a server that failed is tried again."""
 FRESH = 120.0
-"""Seconds for which what a server says is what it says now."""
+"""Seconds for which a server's notices count as present ones."""
 ALERTS_EVERY = 30.0
 MOST_AT_ONCE = 100
-"""Letters in one conversation, and notices in one word to a server."""
+"""Letters in one conversation, and notices in one message to a server."""
 
 
 @dataclass(frozen=True)
 class FleetAccess:
-    """What letters are about, as the page knows it."""
+    """The parts of the page that letters are made from."""
 
     state: Callable[[], State]
     addresses: Callable[[], Mapping[str, str] | None]
-    """By user; None: not known yet."""
+    """By user; None if they aren't known yet."""
     seen: Callable[[], Mapping[str, LastHeard]]
     standings: Callable[[], Mapping[str, ServerStanding]]
     tell: Callable[[str, Sequence[str]], None]
-    """Tells a server, by name, which notices were accepted. LxcGpuError."""
+    """Tells the named server which notices were accepted. LxcGpuError if it can't be told."""
 
 
 class Pauses:
-    """Who failed, and when to try again: each time later."""
+    """Remembers what failed and when to try it again, each time later."""
 
     def __init__(self) -> None:
         self._after: dict[str, tuple[float, float]] = {}
 
     def may(self, name: str, now: float) -> bool:
-        """Whether to try now."""
+        """Whether to try `name` now."""
         due, pause = self._after.get(name, (0.0, 0.0))
         return now >= due or due - now > pause  # a clock that was set back
 
     def failed(self, name: str, now: float) -> None:
-        """It failed once more."""
+        """Note one more failure of `name`."""
         _, before = self._after.get(name, (0.0, 0.0))
         pause = min(max(FIRST_PAUSE, 2 * before), LONGEST_PAUSE)
         self._after[name] = (now + pause, pause)
 
     def worked(self, name: str) -> None:
-        """It works."""
+        """Note that `name` works."""
         self._after.pop(name, None)
 
 
 class Sending:
-    """Everything that goes out."""
+    """Sends all mail and all messages to the webhook."""
 
     def __init__(
         self,
@@ -95,21 +95,21 @@ class Sending:
         self._alert_store = AlertStore(folder / "alerts.json", config.public_url)
         self._heard: dict[str, tuple[float, tuple[Notice, ...]]] = {}
         self._waits: dict[str, float] = {}
-        """Since which tick each letter that waits has been seen to; a restart counts anew."""
+        """Since when each letter waits, in ticks. A restart begins anew."""
         self._pauses = Pauses()
         self._looked = 0.0
         self._stop = Event()
 
     def heard(self, server: str, notices: tuple[Notice, ...]) -> None:
-        """`server` says these now; nothing is done but to note it."""
+        """Note the present notices of `server`. This takes no time."""
         self._heard[server] = (self._clock(), notices)
 
     def addresses(self) -> Mapping[str, str] | None:
-        """Where mail goes, by user; None: not known yet."""
+        """Mail addresses by user; None if they aren't known yet."""
         return self._fleet.addresses()
 
     def watch(self) -> None:
-        """Begin, in the background, until `stop`. Nothing goes out where nothing is configured."""
+        """Send in the background until `stop`, if mail or a webhook is configured."""
         if self._config.mail is None and self._config.webhook is None:
             return
         for name, work in (
@@ -122,11 +122,11 @@ class Sending:
             background.every(LOOK_EVERY, name, work, self._stop)
 
     def stop(self) -> None:
-        """Send nothing more."""
+        """End `watch`."""
         self._stop.set()
 
     def take(self) -> None:
-        """Make letters of what servers say now; drop those that are over or too old."""
+        """Make letters of the servers' present notices; drop letters that are out of date."""
         now = self._clock()
         self._outbox.save()
         said = self._said(now)
@@ -158,7 +158,7 @@ class Sending:
         return ticks - self._waits.get(ident, ticks)
 
     def _is_asked_for(self, message: Message) -> bool:
-        """Whether forgetting the letter would have it sent once more, however old it is."""
+        """Whether the letter would be sent again if it were forgotten."""
         if message.standing is LetterStatus.ACCEPTED:
             return message.server in self._fleet.state().servers
         with suppress(OSError):
@@ -167,7 +167,7 @@ class Sending:
         return newest is not None and message.id.startswith(f"{newest.id}.")
 
     def alert(self) -> None:
-        """Look whether something is wrong with the servers, or over."""
+        """Look for trouble with the servers, and for trouble that is over."""
         now = self._clock()
         if 0 <= now - self._looked < ALERTS_EVERY:
             return
@@ -180,7 +180,7 @@ class Sending:
         self._address(self._alert_store.newest, now)
 
     def _address(self, newest: AlertLetter | None, now: float) -> None:
-        """Have the letter sent to all sysadmins, if it wasn't."""
+        """Put the letter into the outbox for each sysadmin, unless it is there."""
         if newest is None or now - newest.at >= plan.GIVEN_UP:
             return
         ways = [(Way.MAIL, to) for to in self._config.mail.sysadmins] if self._config.mail else []
@@ -192,7 +192,7 @@ class Sending:
                 self._outbox.put(Message(ident, way, to, said.subject, said.text, newest.at))
 
     def mail(self) -> None:
-        """Send what is due, in one conversation. LxcGpuError if the mail server is down."""
+        """Send the mail that is due. LxcGpuError if the mail server is down."""
         config, now = self._config.mail, self._clock()
         if config is None or not self._pauses.may("mail", now):
             return
@@ -209,7 +209,7 @@ class Sending:
         self._pauses.worked("mail")
 
     def _going(self, config: MailConfig, now: float) -> Iterator[tuple[Message, str]]:
-        """The mail that is due, and its addresses; what isn't wanted any more is dropped."""
+        """The mail that is due, with addresses. Letters that aren't wanted any more are dropped."""
         people = self._people()
         for message in plan.due(self._outbox.all(), config, now):
             if not self._outbox.is_saved(message.id):
@@ -233,8 +233,8 @@ class Sending:
         made = (said, message.id, message.made, config.sender, to, url, stop)
         try:
             letter = email(*made).as_bytes()
-        except Exception as error:  # whatever an address does to it: others go on
-            self._refused(message, f"no letter can be made of it: {error!r}"[:300], for_good=True)
+        except Exception as error:  # a strange address must not stop the other letters
+            self._refused(message, f"it can't be made a letter: {error!r}"[:300], for_good=True)
             return
         try:
             conversation.deliver(letter, to)
@@ -253,7 +253,7 @@ class Sending:
         self._tell_journal(Code.MAIL_REFUSED, message, details=why)
 
     def hook(self) -> None:
-        """Send to the webhook what waits for it. LxcGpuError if it takes nothing."""
+        """Send the waiting letters to the webhook. LxcGpuError if it fails."""
         config, now = self._config.webhook, self._clock()
         if config is None or not self._pauses.may("webhook", now):
             return
@@ -270,7 +270,7 @@ class Sending:
             self._tell_journal(Code.MAILED, message)
 
     def tell(self) -> None:
-        """Tell servers which notices were accepted. LxcGpuError, at the end, if some don't hear."""
+        """Tell servers which notices were accepted. LxcGpuError, at the end, if one fails."""
         now, trouble = self._clock(), None
         said = self._said(now)
         for server, messages in plan.to_tell(self._outbox.all(), said).items():
@@ -291,7 +291,7 @@ class Sending:
             raise trouble
 
     def _said(self, now: float) -> dict[str, tuple[Notice, ...]]:
-        """What each server says that was heard lately."""
+        """The notices of each server that was heard lately."""
         return {
             server: notices
             for server, (at, notices) in dict(self._heard).items()
@@ -299,7 +299,7 @@ class Sending:
         }
 
     def _people(self) -> Recipients | None:
-        """Whom letters go to; None until the directory said where mail goes."""
+        """The people who can get letters; None until their addresses are known."""
         addresses = self._fleet.addresses()
         if addresses is None:
             return None

@@ -1,4 +1,4 @@
-"""One conversation with the mail server (RFC 5321), with bounds for whatever it does."""
+"""One conversation with the mail server (RFC 5321), limited in time and size."""
 
 from __future__ import annotations
 
@@ -17,38 +17,39 @@ from webui.config import MailConfig
 ANSWER = 15.0
 """Seconds that each answer may take."""
 WHOLE = 60.0
-"""... and all until we are logged in."""
+"""Seconds that connecting and logging in may take together."""
 LETTER_ANSWER, LETTER_WHOLE = 600.0, 1200.0
-"""The same for each letter (RFC 5321, 4.5.3.2): a server that looks into it, or asks others
-about the address, is slow; hung up on, it has perhaps accepted the letter, and gets it again."""
+"""Seconds for each answer about a letter, and for each letter (RFC 5321, 4.5.3.2). A server that
+scans letters or checks addresses is slow. If we hang up, it may already have accepted the letter,
+and gets it again."""
 MOST_SAID = 256 * 1024
-"""Bytes that the server may say in one conversation."""
+"""Bytes that the server may send in one conversation."""
 
 
 class MailDownError(LxcGpuError):
-    """The mail server isn't there, or takes nothing from us: that says nothing about a letter."""
+    """The mail server can't be used. No letter was judged."""
 
 
 class LetterRefusedError(LxcGpuError):
-    """The mail server doesn't take this letter, or not to this address."""
+    """The mail server refused one letter, or its address."""
 
     def __init__(self, status: int, details: str) -> None:
         self.for_good = status >= 500
-        """Whether it says that it won't ever (RFC 5321, 4.2.1); it may be mistaken."""
+        """Whether the refusal is permanent (RFC 5321, 4.2.1); the server may be mistaken."""
         super().__init__("mail-refused", f"The mail server refuses it: {details}.")
 
 
 class Conversation:
-    """A server that greeted us, encrypted and logged in."""
+    """A conversation that is encrypted and logged in, as configured."""
 
     def __init__(self, smtp: _Bounded, sender: str) -> None:
         self._smtp = smtp
         self._sender = sender
 
     def deliver(self, letter: bytes, to: str) -> None:
-        """Hand the letter over. It was accepted if nothing is raised.
+        """Hand the letter over. When this returns, the server has accepted it.
 
-        LetterRefusedError; MailDownError if the conversation is over.
+        LetterRefusedError if it is refused. MailDownError if the conversation broke off.
         """
         with _words_for(self._smtp.place), _within(LETTER_WHOLE, self._smtp):
             self._smtp.be_patient(LETTER_ANSWER)
@@ -63,7 +64,7 @@ class Conversation:
 
 @contextmanager
 def talking(config: MailConfig) -> Iterator[Conversation]:
-    """Connect, encrypt, log in; nothing is sent. MailDownError."""
+    """A conversation for sending letters. MailDownError if there can't be one."""
     place = f"{config.host}:{config.at_port}"
     with _words_for(place):
         password = config.password_file.read_text("utf-8").strip() if config.password_file else ""
@@ -87,7 +88,7 @@ def talking(config: MailConfig) -> Iterator[Conversation]:
 
 
 class _Bounded(smtplib.SMTP):
-    """One that reads so much and no more; with a context it is encrypted from the beginning."""
+    """An SMTP client that limits what it reads. With a context, it uses implicit TLS."""
 
     def __init__(self, place: str, context: ssl.SSLContext | None, host: str) -> None:
         self.place = place
@@ -105,7 +106,7 @@ class _Bounded(smtplib.SMTP):
             encrypted: ssl.SSLSocket = self._implicit.wrap_socket(
                 plain, server_hostname=host, do_handshake_on_connect=False
             )
-            self.sock = encrypted  # what hangs in the handshake can be hung up
+            self.sock = encrypted  # so that `hang_up` ends a handshake, too
             encrypted.do_handshake()
         except BaseException:
             plain.close()
@@ -114,7 +115,7 @@ class _Bounded(smtplib.SMTP):
 
     @property
     def file(self) -> Any:
-        """What the server says: smtplib reads it line by line, however many lines there are."""
+        """What smtplib reads the server's lines from."""
         return None if self._said is None else self
 
     @file.setter
@@ -122,21 +123,21 @@ class _Bounded(smtplib.SMTP):
         self._said = made
 
     def readline(self, size: int) -> bytes:
-        """The next line. ConnectionError when too much was said."""
+        """The next line. ConnectionError if the server has sent too much."""
         assert self._said is not None  # noqa: S101
         line = self._said.readline(size)
         self._left -= len(line)
         if self._left < 0:
-            raise ConnectionAbortedError("it says far too much")
+            raise ConnectionAbortedError("it sends far too much")
         return line
 
     def be_patient(self, seconds: float) -> None:
-        """Wait so long for each answer from now on."""
+        """Wait up to `seconds` for each answer from now on."""
         if self.sock is not None:
             self.sock.settimeout(seconds)
 
     def hang_up(self) -> None:
-        """Let whoever waits for it know at once."""
+        """End whatever waits for the server."""
         with suppress(OSError, ValueError):
             if self.sock is not None:
                 self.sock.shutdown(socket.SHUT_RDWR)
@@ -144,7 +145,7 @@ class _Bounded(smtplib.SMTP):
 
 @contextmanager
 def _within(seconds: float, smtp: _Bounded) -> Iterator[None]:
-    """Hang up after that: one byte now and then would keep each single answer within its limit."""
+    """Hang up after `seconds`. A server that sends single bytes keeps within all other limits."""
     timer = Timer(seconds, smtp.hang_up)
     timer.daemon = True
     timer.start()
@@ -156,21 +157,21 @@ def _within(seconds: float, smtp: _Bounded) -> Iterator[None]:
 
 @contextmanager
 def _words_for(place: str) -> Iterator[None]:
-    """MailDownError for whatever a conversation with `place` ends with."""
+    """Turn the errors of a conversation with `place` into MailDownError."""
     try:
         yield
     except (OSError, smtplib.SMTPException, ValueError) as error:
         raise MailDownError(
             "mail-down",
             f"The mail server {place} takes no letters: {why(error)}.",
-            "`lxc-gpu doctor` on this machine says more. Letters wait meanwhile.",
+            "`lxc-gpu doctor` on this machine tells more. Letters wait meanwhile.",
             Remedy.WAIT,
             f"{type(error).__name__}: {error}"[:500],
         ) from error
 
 
 def why(error: Exception) -> str:
-    """What a failure of a conversation means, in words for a sysadmin."""
+    """What the error of a conversation means, in words for a sysadmin."""
     if isinstance(error, smtplib.SMTPNotSupportedError):
         return f"it doesn't offer what web.toml asks for ({_line(str(error))})"
     if isinstance(error, smtplib.SMTPAuthenticationError):

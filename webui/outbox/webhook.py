@@ -1,4 +1,4 @@
-"""The webhook: JSON with `text`, as chat programs take it, sent to one address."""
+"""The webhook: JSON with `text`, as chat programs take it, is posted to one address."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from state.errors import LxcGpuError, Remedy
 from webui.config import WebhookConfig
 
 ANSWER, WHOLE = 10.0, 30.0
-"""Seconds for each answer, and for all."""
+"""Seconds for each answer, and for the whole."""
 MOST_READ = 64 * 1024
-"""Bytes of the answer that are read: only its status counts."""
+"""Bytes of the answer that are read. Only its status matters."""
 
 
 class WebhookDownError(LxcGpuError):
-    """The webhook didn't take it."""
+    """The webhook didn't accept the text."""
 
 
 def post(config: WebhookConfig, text: str) -> None:
-    """Send `text`. It was taken if nothing is raised; redirects are not followed."""
+    """Post `text`. WebhookDownError unless it is accepted. Redirects aren't followed."""
     parts = urlsplit(config.address())
     host = str(parts.hostname)
     try:
@@ -40,7 +40,7 @@ def post(config: WebhookConfig, text: str) -> None:
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise _down(host, f"it doesn't answer ({type(error).__name__})", repr(error)) from error
     if not 200 <= status < 300:
-        moved = ", which leads elsewhere and is not followed" if 300 <= status < 400 else ""
+        moved = ", a redirect, which isn't followed" if 300 <= status < 400 else ""
         raise _down(host, f"it answers with status {status}{moved}", "")
 
 
@@ -67,8 +67,8 @@ def _hang_up(connection: http.client.HTTPConnection) -> None:
 def _down(host: str, why: str, details: str) -> WebhookDownError:
     return WebhookDownError(
         "webhook-down",
-        f"The webhook at {host} takes nothing: {why}.",
-        "Is `url` below [webhook] in web.toml right?",
+        f"The webhook at {host} doesn't accept messages: {why}.",
+        "Is `url` in web.toml, [webhook], right?",
         Remedy.WAIT,
         details[:300],
     )

@@ -1,1 +1,1 @@
-"""The servers, as the page knows them: nudged over ssh, and what each last said."""
+"""The servers: nudged over ssh; what each one reported last."""

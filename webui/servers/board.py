@@ -1,4 +1,4 @@
-"""What each server last said, and how each save is coming along: in memory, bounded."""
+"""The latest report of each server, and the progress of each save: in memory, limited."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from state.wire.messages import Failure, Report
 
 
 class Phase(StrEnum):
-    """How far a server is with one nudge."""
+    """The stage of one nudge of a server."""
 
     WAITING = "waiting"
     CONTACTING = "contacting"
@@ -30,37 +30,37 @@ _OPEN = frozenset((Phase.WAITING, Phase.CONTACTING))
 
 @dataclass(frozen=True)
 class NudgeOutcome:
-    """What came of nudging one server, so far."""
+    """The result of nudging one server, so far."""
 
     server: str
     phase: Phase
     text: str
-    """One line for a person."""
+    """One line for people."""
     hint: str = ""
     """What to do about it."""
     failures: tuple[Failure, ...] = ()
     report: Report | None = None
     at: float = 0.0
-    """When this was learnt, by our clock."""
+    """The time of this result, by our clock."""
     since: float | None = None
-    """Unreachable: since when."""
+    """Since when the server is unreachable, if it is."""
 
     @property
     def finished(self) -> bool:
-        """Whether nothing more will come of this nudge."""
+        """Whether this is the final result of the nudge."""
         return self.phase not in _OPEN
 
 
 @dataclass(frozen=True)
 class ServerStanding:
-    """What is known of one server, whoever asked."""
+    """What is known about one server."""
 
     outcome: NudgeOutcome
-    """What the latest nudge came to."""
+    """The result of the latest nudge."""
     report: Report | None = None
-    """The latest report it gave, however long ago."""
+    """The latest report, however old."""
     heard: float | None = None
-    """When it gave that, by our clock."""
+    """When that report came, by our clock."""
 
 
 @dataclass(frozen=True)
@@ -73,21 +73,21 @@ class Save:
     at: float
     outcomes: Mapping[str, NudgeOutcome] = field(default_factory=lambda: MappingProxyType({}))
     version: int = 0
-    """Grows with every change, so that a reader knows whether it has seen this."""
+    """Grows with every change. A reader sees by it whether there is something new."""
 
     @property
     def finished(self) -> bool:
-        """Whether all servers have come to an end."""
+        """Whether the results of all servers are final."""
         return all(outcome.finished for outcome in self.outcomes.values())
 
     @property
     def converged(self) -> bool:
-        """Whether all servers are as the save wants them."""
+        """Whether all servers have converged on the save."""
         return all(outcome.phase is Phase.CONVERGED for outcome in self.outcomes.values())
 
 
 class Board:
-    """Saves and servers, for many threads. The oldest saves are forgotten."""
+    """All saves and servers. Thread-safe. The oldest saves are forgotten."""
 
     def __init__(self, *, most_saves: int = 500, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
@@ -97,7 +97,7 @@ class Board:
         self._changed = Condition()
 
     def open(self, user: str, revision: str, servers: Iterable[str]) -> str:
-        """A new save, all servers waiting. Its token can't be guessed."""
+        """Begin a save for which all `servers` wait; its token, which can't be guessed."""
         token = secrets.token_urlsafe(18)
         now = self._clock()
         waiting = {s: NudgeOutcome(s, Phase.WAITING, "waiting its turn", at=now) for s in servers}
@@ -109,7 +109,7 @@ class Board:
         return token
 
     def post(self, outcome: NudgeOutcome, tokens: Iterable[str]) -> None:
-        """Note `outcome` on these saves; a finished one also as the server's latest."""
+        """Note `outcome` for the saves of `tokens`. A final one is also the server's latest."""
         with self._changed:
             outcome = replace(outcome, at=self._clock(), since=self._since(outcome))
             if outcome.finished:
@@ -123,12 +123,12 @@ class Board:
             self._changed.notify_all()
 
     def save(self, token: str) -> Save | None:
-        """The save with this token; None if there never was one, or it is forgotten."""
+        """The save with this token; None if it never existed or is forgotten."""
         with self._changed:
             return self._saves.get(token)
 
     def wait(self, token: str, seen: int, seconds: float) -> Save | None:
-        """The save, as soon as it is newer than version `seen`, or after `seconds` as it is."""
+        """The save as soon as it is newer than version `seen`, at the latest after `seconds`."""
 
         def newer() -> bool:
             save = self._saves.get(token)
@@ -139,7 +139,7 @@ class Board:
             return self._saves.get(token)
 
     def standings(self) -> Mapping[str, ServerStanding]:
-        """How each server that was asked stands."""
+        """What is known about each server that was nudged."""
         with self._changed:
             return dict(self._latest)
 

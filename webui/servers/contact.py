@@ -1,4 +1,4 @@
-"""A server over ssh: `iam@server`, host key pinned, a forced command that answers line by line."""
+"""Talks to a server over ssh: account `iam`, pinned host key, a forced command with line output."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ ACCOUNT = "iam"
 CONNECT_SECONDS = 5.0
 WHOLE_SECONDS = 600.0
 TELL_SECONDS, TELL_BYTES = 20.0, 64 * 1024
-"""For what a server is only told."""
+"""Limits for a message that a server only has to acknowledge."""
 MOST_BYTES = 16 * 1024 * 1024
-"""Of one nudge."""
+"""The most that a server may send in one nudge."""
 
-TOO_MUCH = "it says far too much"
+TOO_MUCH = "it sends far too much"
 _SLOW = "diffie-hellman"
-"""How the names of key exchanges begin that Python computes by itself, a second each, while nothing
-else runs here; a server may ask for another one as often as it likes (RFC 4253, 9)."""
+"""The beginning of the names of key exchanges that Python computes itself. Each takes a second in
+which nothing else runs here, and a server may ask for as many as it likes (RFC 4253, 9)."""
 _ALGORITHMS = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}
 
 
@@ -51,12 +51,12 @@ class Target:
 
 
 class UnreachableError(LxcGpuError):
-    """The server, or its half of the conversation, isn't there."""
+    """The server doesn't answer, or not as it should."""
 
 
 @dataclass(frozen=True)
 class Ssh:
-    """Nudges servers with the key in a file."""
+    """Talks to servers with the key in a file."""
 
     key: Path
     account: str = ACCOUNT
@@ -64,7 +64,7 @@ class Ssh:
     whole_seconds: float = WHOLE_SECONDS
 
     def nudge(self, target: Target) -> Iterator[Message]:
-        """Run a round on `target`; the last message ends it. UnreachableError if none comes."""
+        """Have `target` run a round: its messages, to the last one. UnreachableError without it."""
         deadline = time.monotonic() + self.whole_seconds
         flood = _garbled(target, TOO_MUCH)
         with self.ask(target, "reconcile", TokenBucket(MOST_BYTES, 0), flood) as channel:
@@ -79,7 +79,10 @@ class Ssh:
         flood: UnreachableError,
         window: int | None = None,
     ) -> Iterator[paramiko.Channel]:
-        """Ask `target` for `verb`; what it answers. UnreachableError; `flood` if it is too much."""
+        """The channel with the answer of `target` to `verb`.
+
+        UnreachableError if it breaks off; `flood` is raised if more comes than the allowance.
+        """
         with self._transport(target, allowance) as (transport, connected):
             try:
                 with _hung_up_after(2 * self.connect_seconds, connected):
@@ -96,9 +99,9 @@ class Ssh:
                 raise flood
 
     def tell_accepted(self, target: Target, notices: Sequence[str]) -> None:
-        """Say to `target` that mail of these notices was accepted.
+        """Tell `target` that the letters of these notices were accepted.
 
-        LxcGpuError if it doesn't say that it noted it.
+        LxcGpuError unless it acknowledges that.
         """
         flood = _garbled(target, TOO_MUCH)
         words = " ".join(("told", *notices))
@@ -108,10 +111,10 @@ class Ssh:
         if isinstance(end, Refusal):
             raise end.error()
         if not isinstance(end, Answer):
-            raise _garbled(target, "it was told something, and answers with a report")
+            raise _garbled(target, "it answers a message with a report")
 
     def reach(self, target: Target) -> None:
-        """Log in to `target` and leave again. UnreachableError says why that doesn't work."""
+        """Log in to `target` and log out again. UnreachableError says why that fails."""
         with self._transport(target, TokenBucket(MOST_BYTES, 0)):
             return
 
@@ -131,7 +134,7 @@ class Ssh:
             self._log_in(transport, target, key)
             yield transport, connected
         finally:
-            connected.hang_up()  # its thread has to be out of it before it is closed
+            connected.hang_up()  # paramiko's thread has to leave the socket before it is closed
             if transport.is_alive():
                 transport.join(self.connect_seconds)
             transport.close()
@@ -164,8 +167,8 @@ class Ssh:
             raise UnreachableError(
                 "nudge-refused",
                 f"{target.name} doesn't let the web page in.",
-                f"On {target.name}: `lxc-gpu doctor` says what its sshd does with the account iam. "
-                "If nothing is wrong there, this page has a new nudge key: setup/gpu-server.",
+                f"On {target.name}: `lxc-gpu doctor` checks its sshd and the account iam. If it "
+                "finds nothing, this page has a new nudge key: run setup/gpu-server there again.",
                 details=str(error),
             ) from error
         except paramiko.SSHException as error:
@@ -178,7 +181,7 @@ class Ssh:
 
 @contextmanager
 def _hung_up_after(seconds: float, connected: RateLimitedSocket) -> Iterator[None]:
-    """For what waits without end in paramiko: a server that doesn't say yes or no to a verb."""
+    """Hang up after `seconds`: paramiko waits for ever for the answer to a verb."""
     timer = Timer(seconds, connected.hang_up)
     timer.start()
     try:
@@ -203,7 +206,7 @@ def _messages(channel: paramiko.Channel, target: Target, deadline: float) -> Ite
 
 
 def lines_of(channel: paramiko.Channel, left: Callable[[], float], longest: int) -> Iterator[bytes]:
-    """Until it ends. TimeoutError after `left()` seconds; BadMessageError: a line is too long."""
+    """The lines that come. TimeoutError after `left()` seconds; BadMessageError for a long line."""
     rest = b""
     while True:
         seconds = left()
@@ -224,7 +227,7 @@ def _no_answer(target: Target, error: OSError) -> UnreachableError:
     return UnreachableError(
         "nudge-unreachable",
         f"{target.name} ({target.address}, port {target.port}) {why}.",
-        "It will catch up by itself as soon as it is back.",
+        "It will catch up automatically when it is back.",
         Remedy.WAIT,
         str(error),
     )
@@ -233,8 +236,8 @@ def _no_answer(target: Target, error: OSError) -> UnreachableError:
 def _other_host_key(target: Target) -> UnreachableError:
     return UnreachableError(
         "nudge-host-key",
-        f"What answers at {target.address} isn't {target.name}: its ssh host key is another one.",
-        f"If it was installed anew, its sysadmin puts the new key into servers/{target.name}.yaml.",
+        f"The machine at {target.address} isn't {target.name}: it has another ssh host key.",
+        f"If {target.name} was reinstalled, put its new key into servers/{target.name}.yaml.",
     )
 
 
@@ -242,7 +245,7 @@ def _broken(target: Target, error: Exception) -> UnreachableError:
     return UnreachableError(
         "nudge-broken",
         f"The connection to {target.name} broke.",
-        "It will catch up by itself within minutes.",
+        "It will catch up automatically within minutes.",
         Remedy.WAIT,
         f"{type(error).__name__}: {error}",
     )
@@ -261,6 +264,6 @@ def _too_long(target: Target) -> UnreachableError:
     return UnreachableError(
         "nudge-timeout",
         f"{target.name} is still busy after {WHOLE_SECONDS / 60:g} minutes.",
-        f"On {target.name}, `lxc-gpu status` tells what it is doing.",
+        f"On {target.name}, `lxc-gpu status` shows what it is doing.",
         Remedy.WAIT,
     )

@@ -1,8 +1,8 @@
-"""Every server is nudged in parallel after a save, and asked again from time to time.
+"""Nudges all servers in parallel after a save, and again from time to time.
 
-One lane for each server, with room for a few nudges side by side: a removed key doesn't wait for
-the round that is unpacking somebody's container. When the lane is full, one more nudge follows,
-however many were wanted meanwhile. A dead server holds up its own lane and no other.
+Each server has a lane for a few parallel nudges: a removed key doesn't wait for a round that
+unpacks somebody's container. If the lane is full, a single nudge follows for all that were wanted
+meanwhile. A dead server holds up only its own lane.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ log = logging.getLogger(__name__)
 
 Contact = Callable[[Target], Iterator[Message]]
 Includes = Callable[[str, str], bool]
-"""Whether the first revision is the second, or comes after it."""
+"""Whether the first revision is the second one or a later one."""
 
 
 def outcome_of(server: str, message: Message, wanted: str, includes: Includes) -> NudgeOutcome:
-    """What `message` means for somebody who waits for revision `wanted` on `server`."""
+    """What `message` means for a save that waits for revision `wanted` on `server`."""
     if isinstance(message, Progress):
         return NudgeOutcome(server, Phase.CONTACTING, message.text)
     if isinstance(message, Report):
@@ -42,7 +42,7 @@ def outcome_of(server: str, message: Message, wanted: str, includes: Includes) -
 def _of_report(server: str, report: Report, wanted: str, includes: Includes) -> NudgeOutcome:
     at = report.revision[:7] or "no revision"
     if report.suspended:
-        text = f"holds still at {at}: {report.suspended}"
+        text = f"is suspended at {at}: {report.suspended}"
         return NudgeOutcome(server, Phase.SUSPENDED, text, _SUSPENDED, report.failures, report)
     if report.refused:
         text = f"stays at {at}: {report.refused}"
@@ -58,21 +58,21 @@ def _of_report(server: str, report: Report, wanted: str, includes: Includes) -> 
     return NudgeOutcome(server, Phase.CONVERGED, text, report=report)
 
 
-_SUSPENDED = "A sysadmin suspended it; `lxc-gpu resume` there lets it go on."
-_SYSADMIN = "The next round tries again by itself; if it lasts, tell your sysadmin."
-_CATCHES_UP = "It will catch up by itself within minutes."
+_SUSPENDED = "A sysadmin suspended it. `lxc-gpu resume` on that server ends this."
+_SYSADMIN = "The next round tries again automatically. If it lasts, tell your sysadmin."
+_CATCHES_UP = "It will catch up automatically within minutes."
 
 
 @dataclass(frozen=True)
 class WaitingSave:
-    """What a nudge is for: a save that waits for a revision."""
+    """A save that waits for the result of a nudge."""
 
     token: str
     revision: str
 
 
 AT_ONCE = 3
-"""Nudges of one server at the same time, at most; its rounds take care of each other."""
+"""Parallel nudges of one server, at most. Its rounds take turns."""
 
 
 class Lane:
@@ -87,16 +87,16 @@ class Lane:
         self._saves: set[WaitingSave] = set()
 
     def want(self, save: WaitingSave | None) -> None:
-        """Note that a nudge is wanted: `begin` begins it."""
+        """Note that a nudge is wanted. `begin` starts it."""
         with self._lock:
             self._wanted = True
             if save is not None:
                 self._saves.add(save)
 
     def begin(self) -> None:
-        """Begin the nudge that is wanted, if any; in a full lane it follows when there is room.
+        """Start the nudge that is wanted, if any. In a full lane, it starts when there is room.
 
-        LxcGpuError if it can't begin now: it is wanted still.
+        LxcGpuError if it can't start now; it stays wanted.
         """
         with self._lock:
             if not self._wanted or self._under_way == AT_ONCE:
@@ -117,7 +117,7 @@ class Lane:
             raise
 
     def _taken(self) -> frozenset[WaitingSave] | None:
-        """What the next nudge is for; None, and the place is free again, if none is wanted."""
+        """The saves of the next nudge. None if none is wanted; then the place is free again."""
         with self._lock:
             if not self._wanted:
                 self._under_way -= 1
@@ -133,7 +133,7 @@ class Lane:
 
 
 class Nudger:
-    """Nudges the servers of the state, and keeps the board up to date."""
+    """Nudges the state's servers, and keeps the board up to date."""
 
     def __init__(
         self,
@@ -153,21 +153,21 @@ class Nudger:
         self._refreshed: float | None = None
 
     def saved(self, user: str, revision: str) -> str:
-        """Nudge every server for a save; the token under which the board shows how it goes."""
+        """Nudge every server for a save; the token under which the board shows its progress."""
         self._nudged_for = revision
         servers = self._targets()
         token = self._board.open(user, revision, sorted(servers))
         for server in servers:
             self._lane(server).want(WaitingSave(token, revision))
-        with suppress(LxcGpuError):  # it is saved: the next look begins what is left, or says why
+        with suppress(LxcGpuError):  # the change is saved; the next look starts what is left
             self._begin()
         return token
 
     def watch(self, newest: Callable[[], str], look_every: float, refresh_every: float) -> None:
-        """Nudge all servers now, whenever the newest revision changes, and from time to time.
+        """Nudge all servers now, whenever the newest revision changes, and every `refresh_every`.
 
-        So what a sysadmin pushes reaches the servers as fast as what is saved here. Runs in the
-        background until `stop`.
+        So a sysadmin's push reaches the servers as fast as a save does. Runs in the background
+        until `stop`. Both times are in seconds.
         """
         background.every(look_every, "watch", lambda: self._look(newest, refresh_every), self._stop)
 
@@ -181,7 +181,7 @@ class Nudger:
         self._begin()
 
     def _begin(self) -> None:
-        """Begin every nudge that is wanted. LxcGpuError, after all were tried, if one can't now."""
+        """Start all nudges that are wanted. LxcGpuError, at the end, if one couldn't start."""
         with self._lock:
             lanes = list(self._lanes.values())
         failed = None
@@ -194,7 +194,7 @@ class Nudger:
             raise failed
 
     def stop(self) -> None:
-        """Refresh no more."""
+        """End `watch`."""
         self._stop.set()
 
     def _lane(self, server: str) -> Lane:
@@ -202,7 +202,7 @@ class Nudger:
             return self._lanes.setdefault(server, Lane(server, self._round))
 
     def _round(self, server: str, saves: frozenset[WaitingSave]) -> None:
-        """One nudge. Whatever goes wrong becomes an outcome: a lane never dies."""
+        """One nudge. Every error becomes an outcome, so that the lane goes on."""
         try:
             target = self._targets().get(server)
             if target is None:

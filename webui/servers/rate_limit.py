@@ -1,7 +1,7 @@
-"""A connection to a machine that may mean harm: it can send only so much, by whatever means.
+"""Limits how much a machine can send over a connection, even if it means harm.
 
-paramiko trusts the other side to keep to ssh's windows, takes packets of any size and buffers what
-nobody reads. So what comes is counted here, below it, before it is decrypted.
+paramiko trusts the other side to respect ssh's windows, accepts packets of any size and buffers
+what nobody reads. So the bytes are counted below it, before they are decrypted.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import time
 from collections.abc import Callable
 
 MOST_AT_ONCE = 65_536
-"""Bytes; the other side tells how long a packet is, and Python would allocate as much."""
+"""Bytes. Python would allocate as much as the other side claims a packet to have."""
 WAKE = 1.0
-"""Seconds; paramiko would wake ten times a second to see whether it was closed."""
+"""Seconds. paramiko would wake up ten times a second to see whether the socket was closed."""
 
 
 class TokenBucket:
-    """So much at once, and so much a second; what isn't spent is saved up."""
+    """Allows up to `most` at once and `per_second` in the long run."""
 
     def __init__(
         self, most: float, per_second: float, clock: Callable[[], float] = time.monotonic
@@ -29,7 +29,7 @@ class TokenBucket:
         self._at = clock()
 
     def spend(self, amount: float) -> bool:
-        """Spend it; False if there isn't so much left."""
+        """Take `amount` out; False if there isn't that much left."""
         now = self._clock()
         self._left = min(self._most, self._left + (now - self._at) * self._per_second)
         self._at = now
@@ -38,16 +38,16 @@ class TokenBucket:
 
 
 class RateLimitedSocket(socket.socket):
-    """A connected socket that breaks off when more comes than is allowed."""
+    """A connected socket that breaks off when more comes than its bucket allows."""
 
     def __init__(self, connected: socket.socket, allowance: TokenBucket) -> None:
         super().__init__(fileno=connected.detach())
         self._allowance = allowance
         self.overrun = False
-        """Whether it broke off for this."""
+        """Whether it broke off for that reason."""
 
     def recv(self, size: int, flags: int = 0) -> bytes:
-        """At most `size` bytes. ConnectionAbortedError beyond what is allowed."""
+        """Receive at most `size` bytes. ConnectionAbortedError if that is more than allowed."""
         got = super().recv(min(size, MOST_AT_ONCE), flags)
         if not self._allowance.spend(len(got)):
             self.overrun = True
@@ -55,11 +55,11 @@ class RateLimitedSocket(socket.socket):
         return got
 
     def settimeout(self, seconds: float | None) -> None:
-        """As for any socket, but never short ones."""
+        """Set a timeout of at least `WAKE` seconds."""
         super().settimeout(None if seconds is None else max(seconds, WAKE))
 
     def hang_up(self) -> None:
-        """Let whoever waits for it know at once; the number stays taken until it is closed."""
+        """End whatever waits for the socket. Its descriptor stays open until `close`."""
         try:
             self.shutdown(socket.SHUT_RDWR)
         except OSError:

@@ -1,6 +1,6 @@
-"""What the page says about one server, made from what it last reported. Pure.
+"""What the page shows about one server, made from its latest report. Pure.
 
-All is well is one quiet line; whatever isn't comes with words, a hint and a code.
+If all is well, that is one quiet line. Each problem has a text, a hint and a code.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from state.wire.messages import Drift, Failure, Report
 from webui.servers.board import Phase, ServerStanding
 
 CLOCK_SLACK = 60.0
-"""Seconds that a server's clock may differ from ours before it is worth a word."""
+"""Seconds that a server's clock may differ from ours before the page says so."""
 
 
 @dataclass(frozen=True)
 class Remark:
-    """One thing to know, and what to do about it."""
+    """One problem, and what to do about it."""
 
     title: str
     text: str
@@ -35,25 +35,25 @@ class ServerCard:
     phase: str
     """The colour."""
     word: str
-    """The state of things in a word or two."""
+    """The server's condition in a word or two."""
     lines: tuple[Remark, ...] = ()
-    """What is wrong; none if nothing is."""
+    """The problems, if there are any."""
     revision: str = ""
     behind: int | None = 0
-    """Commits that it doesn't have yet; None if its revision is not in our history."""
+    """Commits that it doesn't have yet; None if its revision isn't in our history."""
     report: Report | None = None
     heard: float | None = None
-    """When it gave its report, by our clock."""
+    """When its report came, by our clock."""
     since: float | None = None
-    """Unreachable: since when."""
+    """Since when it is unreachable, if it is."""
     failures: tuple[tuple[str, tuple[Failure, ...]], ...] = ()
-    """By whose they are; the server's own come first, as the empty name."""
+    """By user. The server's own come first, under the empty name."""
     drift: tuple[Drift, ...] = ()
-    """What was changed by hand and put back, the newest first."""
+    """Changes by hand that were undone, the newest first."""
 
     @property
     def failure_count(self) -> int:
-        """How many things a round could not put right."""
+        """The number of things that a round couldn't put right."""
         return sum(len(each) for _, each in self.failures)
 
 
@@ -64,7 +64,7 @@ def server_card(
     behind: int | None,
     users: Iterable[str] = (),
 ) -> ServerCard:
-    """What to say of the server `name`, which is `behind` by so many commits."""
+    """The card of the server `name`, which lacks `behind` commits."""
     address = str(server.address)
     if standing is None:
         return ServerCard(name, address, "waiting", "not asked yet")
@@ -97,7 +97,7 @@ def server_card(
 def failures_of(
     user: str, standings: Mapping[str, ServerStanding]
 ) -> dict[str, tuple[Failure, ...]]:
-    """What each server could not put right for `user`; servers without such are left out."""
+    """By server: what it couldn't put right for `user`; servers without such are left out."""
     found = {}
     for server, standing in sorted(standings.items()):
         failures = standing.report.failures if standing.report else ()
@@ -108,7 +108,7 @@ def failures_of(
 
 
 def _state(report: Report, behind: int | None) -> tuple[str, str]:
-    """Colour and word for a server that answers."""
+    """The colour and the word for a server that answers."""
     if report.suspended:
         return "suspended", "suspended"
     if report.refused or report.failures:
@@ -131,10 +131,10 @@ def _lines(report: Report | None, heard: float | None) -> list[Remark]:
         return []
     lines = []
     if report.suspended:
-        hint = f"On {report.server}, `lxc-gpu resume` lets it go on."
-        lines.append(Remark("A sysadmin has it hold still", report.suspended, hint))
+        hint = f"On {report.server}, `lxc-gpu resume` ends this."
+        lines.append(Remark("A sysadmin suspended it", report.suspended, hint))
     if report.refused:
-        hint = "It stays as it is until a revision comes that it may take."
+        hint = "It stays as it is until it gets a revision that it accepts."
         lines.append(Remark("A newer revision was refused", report.refused, hint))
     if heard is not None:
         lines += clock_lines(report.server, report.finished, heard)
@@ -142,19 +142,19 @@ def _lines(report: Report | None, heard: float | None) -> list[Remark]:
 
 
 def clock_lines(server: str, said: float, heard: float) -> list[Remark]:
-    """What to say of `server`'s clock, which said `said` when ours said `heard`."""
+    """A remark if `server`'s clock is wrong: it said `said` when ours said `heard`."""
     off = said - heard
     if abs(off) <= CLOCK_SLACK:
         return []
     how = f"{abs(off) / 60:.0f} minutes {'ahead of' if off > 0 else 'behind'} this machine's"
-    hint = f"On {server}, `timedatectl` tells whether its clock is kept right."
+    hint = f"On {server}, `timedatectl` shows whether its clock is synchronized."
     return [Remark("Its clock is wrong", f"It is {how}.", hint)]
 
 
 def _by_owner(
     failures: Iterable[Failure], users: frozenset[str]
 ) -> tuple[tuple[str, tuple[Failure, ...]], ...]:
-    """The failures of each user, by name; what is nobody's own comes first."""
+    """The failures by user, sorted; those of no user come first."""
     found: dict[str, list[Failure]] = {}
     for failure in failures:
         found.setdefault(failure.name if failure.name in users else "", []).append(failure)

@@ -85,8 +85,13 @@ def test_a_silent_server_is_said_once_and_its_voice_once(story: Story) -> None:
     ("seen", "standings", "begins", "ends"),
     [
         ([heard(full=0.96)], [], "the disk at /SSD is 96% full", "has room again"),
-        ([heard(loaded="535.9")], [], "driver is out of step", "driver is in step again"),
-        ([heard()], [BROKEN], "rounds fail: account ann: in-the-way", "rounds end well again"),
+        (
+            [heard(loaded="535.9")],
+            [],
+            "kernel module is version",
+            "module and libraries match again",
+        ),
+        ([heard()], [BROKEN], "rounds fail: account ann: in-the-way", "rounds succeed again"),
     ],
 )
 def test_each_trouble_is_said_once_and_its_end_once(
@@ -112,12 +117,12 @@ def test_what_comes_and_goes_is_not_said(story: Story) -> None:
 def test_a_restart_says_nothing_twice_and_nothing_false(story: Story) -> None:
     story.go_on(30, [silent(), heard("gpu18", full=0.97)])
     assert len(story.got) == 1
-    assert story.got[0] == "2 news of the GPU servers"
+    assert story.got[0] == "2 changes on the GPU servers"
     story.restart()
     assert story.go_on(60) == [], "nobody was heard or missed yet: nothing is known"
     assert story.go_on(60, [silent(), heard("gpu18", full=0.97)]) == []
     story.restart()
-    assert story.go_on(60, [heard(), heard("gpu18")]) == ["2 news of the GPU servers"]
+    assert story.go_on(60, [heard(), heard("gpu18")]) == ["2 changes on the GPU servers"]
 
 
 def test_a_silent_server_ends_no_other_trouble(story: Story) -> None:
@@ -183,7 +188,7 @@ def test_a_stolen_server_writes_no_sentence_to_sysadmins(story: Story) -> None:
     )
     rounds = [round_of("gpu17", Failure(evil, evil, evil, evil, evil)), refusing]
     for news in (3, 2):
-        assert story.go_on(15, seen, rounds) == [f"{news} news of the GPU servers"]
+        assert story.go_on(15, seen, rounds) == [f"{news} changes on the GPU servers"]
         text = story.watch.newest.letter.text
         assert not any(each in text for each in ("evil", "type", "password", "urgent", "Yours"))
 
@@ -191,7 +196,7 @@ def test_a_stolen_server_writes_no_sentence_to_sysadmins(story: Story) -> None:
 def test_two_hundred_servers_are_one_letter(story: Story) -> None:
     many = [f"gpu{n}" for n in range(200)]
     assert story.go_on(60, [silent(s) for s in many], servers=many) == [
-        "200 news of the GPU servers"
+        "200 changes on the GPU servers"
     ]
     assert "... and 140 more" in story.watch.newest.letter.text
 
