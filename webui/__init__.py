@@ -1,6 +1,6 @@
-"""The web page: people put their ssh keys into the state here, and see how the servers take them.
+"""The web page: people save their ssh keys here, and see when each server has them.
 
-It imports `state` only. It talks to servers over ssh, as a person would.
+Of our packages, it imports only `state`. It talks to servers over ssh, as a person would.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def create_app(config: WebConfig, parts: Services | None = None) -> Flask:
-    """The application for `config`; `parts` replaces what stands behind the pages, in tests."""
+    """The application for `config`. Tests replace the services behind the pages by `parts`."""
     from webui.application import build
 
     return build(config, parts)

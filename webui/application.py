@@ -56,7 +56,7 @@ HEADERS = {
 
 
 def build(config: WebConfig, parts: Services | None = None) -> Flask:
-    """The application; nothing is started, nothing is contacted."""
+    """The application. Nothing is started, nothing is contacted."""
     app = Flask("webui", static_folder="static", template_folder="templates")
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_REQUEST
     app.config["MAX_FORM_MEMORY_SIZE"] = LARGEST_REQUEST
@@ -86,7 +86,7 @@ def build(config: WebConfig, parts: Services | None = None) -> Flask:
 
 
 def assemble(config: WebConfig) -> Services:
-    """The real services behind the pages; nothing is started, nothing is contacted."""
+    """The real services behind the pages. Nothing is started, nothing is contacted."""
     source = Source(config.repository, config.clone, config.signing_key, config.fetch_seconds)
     board, ssh, latest = Board(), Ssh(config.nudge_key), Latest()
     targets = partial(_targets, source)
@@ -135,7 +135,7 @@ def _targets(source: Source) -> Mapping[str, Target]:
 
 
 def _paths(app: Flask) -> Callable[..., str]:
-    """The path of a page, also where no request is being answered: a stream outlives its own."""
+    """A function like `url_for` that works without a request: a stream outlives its request."""
     addresses = app.url_map.bind("localhost")
     return lambda endpoint, **values: addresses.build(endpoint, values)
 
@@ -143,32 +143,32 @@ def _paths(app: Flask) -> Callable[..., str]:
 def announced(
     reading: Reading, servers: Collection[str] | None = None
 ) -> tuple[words.Announced, ...]:
-    """What is announced now of these servers, or of any."""
+    """The present announcements for these servers; None: for any server."""
     return words.announced(reading.state, time.time(), servers)
 
 
 def stale_notice(reading: Reading) -> Markup:
-    """A notice that the page may be out of date; nothing if it isn't."""
+    """A notice that the page may be out of date; empty if it isn't."""
     if not reading.problem:
         return Markup("")
     return Markup(  # noqa: S704
         render_template_string(
             "{% import '_parts.html' as parts %}"
             "{{ parts.notice('warn', 'This may be out of date.', text, hint) }}",
-            text=f"{reading.problem.splitlines()[0]} Shown is what was known"
+            text=f"{reading.problem.splitlines()[0]} This page shows what was known"
             f" {words.ago(reading.at, time.time())}.",
-            hint="The servers go on working; saving may have to wait.",
+            hint="The servers go on working. Saving may have to wait.",
         )
     )
 
 
 def zone_notice() -> Markup:
-    """Whose time a page tells: that of this machine. A script adds what the browser's is."""
+    """The time zone of the page's times: this machine's. A script adds the browser's offset."""
     now = time.time()
     minutes = time.localtime(now).tm_gmtoff // 60
     words_ = Window(now).zone_words()
     return Markup(
-        '<span class="zone" data-minutes="{}">Times are those of the web machine: {}.</span>'
+        '<span class="zone" data-minutes="{}">Times are in the web machine\'s zone: {}.</span>'
     ).format(minutes, words_)
 
 

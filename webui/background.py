@@ -1,7 +1,7 @@
-"""Work in the background: in a thread of its own, once or every so many seconds.
+"""Work in a background thread, once or at intervals.
 
-A loop that ended with the first mistake in it would leave a page that looks well and does half of
-its work. So nothing ends one but `stop`, and the journal says what went wrong.
+If a loop ended with its first error, the page would look well and do half of its work. So only
+`stop` ends a loop, and errors go to the journal.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from webui.events import Code
 log = logging.getLogger(__name__)
 
 SAY_AGAIN = 3600.0
-"""Seconds after which the journal hears again of a failure that lasts."""
+"""Seconds after which a lasting failure is logged again."""
 
 Work = Callable[[], object]
 
@@ -27,11 +27,11 @@ Work = Callable[[], object]
 def every(
     seconds: float, name: str, work: Work, stop: Event, at_end: Work = lambda: None
 ) -> Thread:
-    """Do `work` now, and again `seconds` after each time, in a thread `name` until `stop` is set.
+    """Do `work` in a thread `name`, with pauses of `seconds`, until `stop` is set; then `at_end`
+    once.
 
-    `at_end` is done once after that. LxcGpuError if the thread can't be started. Whatever `work`
-    raises later goes to the journal and ends nothing, but for what isn't an Exception: SystemExit
-    ends this thread as it ends any.
+    LxcGpuError if the thread can't be started. An Exception of `work` goes to the journal and
+    doesn't end the loop; SystemExit and the like end it.
     """
     attempts = Attempts(name)
 
@@ -45,9 +45,9 @@ def every(
 
 
 def start(name: str, work: Work) -> Thread:
-    """Do `work` once, in a thread `name` that doesn't keep the program from ending.
+    """Do `work` once, in a daemon thread `name`.
 
-    LxcGpuError if it can't be started: then nothing of `work` was done, nor will be.
+    LxcGpuError if the thread can't be started; then nothing of `work` is done.
     """
     thread = Thread(target=work, name=name, daemon=True)
     try:
@@ -64,9 +64,9 @@ def start(name: str, work: Work) -> Thread:
 
 
 class Attempts:
-    """Makes attempts at one work, and tells the journal when they begin or cease to fail.
+    """Attempts one piece of work again and again, and logs when it begins and ceases to fail.
 
-    Each kind of failure is told at most once in `SAY_AGAIN`, also if all goes well in between.
+    Each kind of failure is logged at most once in `SAY_AGAIN`, even if it worked in between.
     """
 
     def __init__(self, name: str, clock: Callable[[], float] = time.monotonic) -> None:
@@ -74,11 +74,11 @@ class Attempts:
         self._clock = clock
         self._failures = 0
         self._telling = False
-        """Whether the journal's last word is that it fails."""
+        """Whether the journal's last entry says that it fails."""
         self._told: dict[str, float] = {}
 
     def make(self, work: Work) -> None:
-        """Do `work`. Only what isn't an Exception is raised."""
+        """Do `work`. An Exception is logged, not raised."""
         try:
             work()
         except Exception as error:
@@ -106,7 +106,7 @@ class Attempts:
 
 
 def _kind(error: Exception) -> str:
-    """The same for two errors that are one trouble, though their words may differ."""
+    """A key that is equal for errors with one cause, even if their words differ."""
     if isinstance(error, LxcGpuError):
         return error.code
     place = traceback.extract_tb(error.__traceback__)[-1]

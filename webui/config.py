@@ -1,4 +1,4 @@
-"""/etc/lxc-gpu/web.toml: the configuration of the web page, read once at the start."""
+"""The web page's configuration: /etc/lxc-gpu/web.toml, read once at the start."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ _ATOM, _LABEL = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+", r"[A-Za-z0-9]([A-Za-z0-9-]*[
 _MAIL_ADDRESS = re.compile(
     rf"(?=.{{1,64}}@.{{1,251}}\Z)(?!.*=\?){_ATOM}(\.{_ATOM})*@{_LABEL}(\.{_LABEL})*"
 )
-"""RFC 5321, 4.1.2: Dot-string@Domain. In a header `=?` begins words in code (RFC 2047), which mail
-programs, and Python's email, read as something else."""
+"""Dot-string@Domain of RFC 5321, 4.1.2. `=?` is excluded: in a header, it begins an encoded word
+(RFC 2047)."""
 _PORTS = {"starttls": 587, "implicit": 465, "none": 25}
 
 
@@ -48,7 +48,7 @@ def _ldap_filter(text: str) -> str:
     try:
         parse_filter(text, None, False, None, None, None)  # type: ignore[no-untyped-call]
     except (LDAPExceptionError, IndexError, AttributeError) as error:
-        raise ValueError(f"is no LDAP filter such as (objectClass=person): {error}") from None
+        raise ValueError(f"isn't an LDAP filter such as (objectClass=person): {error}") from None
     return text
 
 
@@ -60,7 +60,7 @@ def _listen(text: str) -> str:
 
 
 def is_mail_address(text: str) -> bool:
-    """Whether mail is sent to `text`: the plain form of RFC 5321 (4.1.2), nothing quoted."""
+    """Whether `text` is an address that mail is sent to: RFC 5321, 4.1.2, without quotes."""
     return _MAIL_ADDRESS.fullmatch(text) is not None
 
 
@@ -75,12 +75,12 @@ def _webhook_url(text: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname or not text.isascii():
         raise ValueError("must look like https://chat.example.org/hooks/...")
     if not text.isprintable() or " " in text or parts.username is not None:
-        raise ValueError("must be an address without blanks and without a user's name")
+        raise ValueError("must be an address without blanks and without a user name")
     return text
 
 
 def is_here(host: str) -> bool:
-    """Whether a host's name or address means this very machine."""
+    """Whether a host's name or address means this machine."""
     return host in ("localhost", "::1") or re.fullmatch(r"127(\.[0-9]{1,3}){3}", host) is not None
 
 
@@ -94,37 +94,37 @@ Attribute = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9-]*$")]
 
 
 class Section(BaseModel):
-    """What all tables share: frozen, unknown fields are errors, input never in messages."""
+    """A table of the file. It is frozen, unknown settings are errors, messages contain no input."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class DirectoryConfig(Section):
-    """[directory]: where people log in, and who of them may."""
+    """[directory]: the directory that checks logins, and who is let in."""
 
     servers: Annotated[tuple[LdapUrl, ...], Field(min_length=1)]
-    """Tried in this order."""
+    """They are tried in this order."""
     base: Annotated[str, Field(min_length=1)]
-    """Where people are searched, with everything below."""
+    """People are searched at and below this entry."""
     allow: LdapFilter
-    """Who gets in. Mandatory: not everyone with a password in the directory."""
+    """Who is let in. It is mandatory, so that not everyone in the directory is by accident."""
     allow_groups: tuple[str, ...] = ()
-    """If any are given: only members of these groups (DNs), directly or by way of groups."""
+    """If set, only members of these groups (DNs), directly or through other groups."""
     nested: Literal["active-directory", "follow"] = "follow"
-    """How groups in groups are found: by the server's own rule, or group by group."""
+    """How groups in groups are found: by Active Directory's own rule, or group by group."""
     groups_base: str = ""
-    """Where groups are searched; empty: `base`."""
+    """Groups are searched at and below this entry; empty: `base`."""
     starttls: bool = True
     """For ldap:// addresses."""
     ca_file: Path | None = None
-    """Whom to believe about the server's name; none: the system's list."""
+    """Certificates of the authorities that are believed; None: the system's list."""
     dangerously_unencrypted: bool = False
-    """Passwords cross the network readable by anyone. Only for ldap:// on this very machine."""
+    """Whether passwords may cross the network unencrypted. Only for ldap:// on this machine."""
     bind_dn: str = ""
     """The account that searches for people."""
     bind_password_file: Path | None = None
     bind_template: str = ""
-    """Instead of searching first: what a person binds as, e.g. {login}@example.org."""
+    """The name that a person binds with, e.g. {login}@example.org, instead of a search first."""
     login_attribute: Attribute = "uid"
     name_attribute: Attribute = "cn"
     id_attribute: Attribute = "entryUUID"
@@ -141,49 +141,49 @@ class DirectoryConfig(Section):
         plain = [u for u in self.servers if u.startswith("ldap://")]
         if plain and not self.starttls and not self.dangerously_unencrypted:
             raise ValueError(
-                f"{plain[0]} without starttls would send passwords readable over the network:"
+                f"{plain[0]} without starttls would send passwords unencrypted over the network:"
                 " set starttls = true, use ldaps://, or set dangerously_unencrypted = true"
             )
         return self
 
 
 class HistoryConfig(Section):
-    """[history]: what the monitor keeps of who used what."""
+    """[history]: how long the monitor keeps what was used."""
 
     path: Path | None = None
-    """The database; none: `history.db` beside the clone."""
+    """The database; None: `history.db` in the clone's folder."""
     keep_plots_days: Annotated[int, Field(ge=1, le=7)] = 2
-    """How far plots go back; a day of a server takes 40,000 bytes of memory."""
+    """Days that plots go back. A server's day takes 40,000 bytes of memory."""
     keep_use_days: Annotated[int, Field(ge=7, le=36_500)] = 730
-    """How long it is kept who used how much, in whole weeks."""
+    """Days for which it is kept who used how much; whole weeks are kept."""
 
 
 class MailConfig(Section):
-    """[mail]: the server that takes mail from us, and who gets word of the fleet."""
+    """[mail]: the server that takes our mail, and which sysadmins get alerts."""
 
     host: Annotated[str, Field(pattern=r"^[A-Za-z0-9.:-]+$")]
     port: Annotated[int, Field(ge=1, le=65535)] | None = None
     """None: 587 with starttls, 465 with implicit, 25 with none."""
     tls: Literal["starttls", "implicit", "none"] = "starttls"
     ca_file: Path | None = None
-    """Whom to believe about the server's name; none: the system's list."""
+    """Certificates of the authorities that are believed; None: the system's list."""
     dangerously_unencrypted: bool = False
-    """Whether tls = "none" is right for a server on another machine."""
+    """Whether tls = "none" is allowed for a server on another machine."""
     user: str = ""
     password_file: Path | None = None
     sender: MailAddress = Field(alias="from")
-    """From whom letters are; what can't be delivered comes back there."""
+    """The sender's address. Letters that can't be delivered come back to it."""
     sysadmins: tuple[MailAddress, ...] = ()
-    """Who is told that a server is silent, and the like."""
+    """The addresses that get alerts."""
     most_per_hour: Annotated[int, Field(ge=1, le=100_000)] = 300
     most_per_person: Annotated[int, Field(ge=1, le=1000)] = 10
-    """In an hour. What is more waits."""
+    """In an hour. Further letters wait."""
 
     @model_validator(mode="after")
     def _way_out(self) -> MailConfig:
         if self.tls == "none" and not is_here(self.host) and not self.dangerously_unencrypted:
             raise ValueError(
-                f'tls = "none" would send letters readable to {self.host}: use starttls or'
+                f'tls = "none" would send letters unencrypted to {self.host}: use starttls or'
                 " implicit, or set dangerously_unencrypted = true"
             )
         if self.user and self.password_file is None:
@@ -197,26 +197,26 @@ class MailConfig(Section):
 
 
 class WebhookConfig(Section):
-    """[webhook]: where sysadmins' chat program takes JSON with `text`."""
+    """[webhook]: the address at which a chat program takes alerts, as JSON with `text`."""
 
     url: WebhookUrl = ""
-    """Mostly a secret: whoever knows it can write there."""
+    """Usually a secret: anybody who knows it can write there."""
     url_file: Path | None = None
-    """Instead: a file that holds it."""
+    """A file that contains the address, instead of `url`."""
     ca_file: Path | None = None
     dangerously_unencrypted: bool = False
-    """Whether http:// is right for another machine."""
+    """Whether http:// is allowed for another machine."""
 
     @model_validator(mode="after")
     def _one_address(self) -> WebhookConfig:
         if bool(self.url) == (self.url_file is not None):
-            raise ValueError("needs either url or url_file")
+            raise ValueError("needs either url or url_file, not both")
         if self.url:
             self._check(self.url)
         return self
 
     def address(self) -> str:
-        """The address. ValueError or OSError if a file doesn't hold one."""
+        """The address. ValueError or OSError if `url_file` doesn't contain one."""
         if self.url_file is None:
             return self.url
         text = _webhook_url(self.url_file.read_text("utf-8").strip())
@@ -227,16 +227,16 @@ class WebhookConfig(Section):
         parts = urlsplit(text)
         plain = parts.scheme == "http" and not is_here(str(parts.hostname))
         if plain and not self.dangerously_unencrypted:
-            raise ValueError("http:// only to this machine, or with dangerously_unencrypted = true")
+            raise ValueError("needs https://, or dangerously_unencrypted = true")
 
 
 OTHERS = "others"
-"""Who is in none of the groups."""
+"""The name for people who are in none of the groups."""
 
 
 def _group_name(text: str) -> str:
     if text.casefold() == OTHERS or not text.isprintable() or text != text.strip():
-        raise ValueError(f"must be a short name that can be read, and not `{OTHERS}`")
+        raise ValueError(f"must be a short, printable name other than `{OTHERS}`")
     return text
 
 
@@ -244,7 +244,7 @@ def _dn(text: str) -> str:
     try:
         parse_dn(text)
     except LDAPExceptionError as error:
-        raise ValueError(f"is no name such as cn=vision,ou=groups,dc=mylab: {error}") from None
+        raise ValueError(f"isn't a DN such as cn=vision,ou=groups,dc=mylab: {error}") from None
     return text
 
 
@@ -257,44 +257,45 @@ class UsageConfig(Section):
     groups: Annotated[
         dict[GroupName, Annotated[str, AfterValidator(_dn)]], Field(max_length=50)
     ] = {}
-    """Groups of the directory: what past weeks call them, and their DNs."""
+    """Groups of the directory: their DNs by the names that pages show."""
 
 
 class WebConfig(Section):
     """The whole file."""
 
     listen: Annotated[str, AfterValidator(_listen)] = "127.0.0.1:8080"
-    """Where nginx answers without TLS. Without nginx, the page itself: on the loopback only."""
+    """Where nginx answers without TLS; without nginx, where the page does (only on the
+    loopback)."""
     public_url: Annotated[str, AfterValidator(web_url)]
-    """How people reach this page: goes into the commands that they copy."""
+    """The address at which people reach this page. It is part of the commands that they copy."""
     behind_proxy: bool = False
-    """Whether a proxy of yours stands before our nginx, on another machine."""
+    """Whether a proxy on another machine is in front of our nginx."""
     proxies: tuple[IPvAnyNetwork, ...] = ()
-    """Its addresses: what they say in X-Forwarded-For is believed. On this machine: not needed."""
+    """That proxy's addresses. Their X-Forwarded-For is believed. One on this machine needs none."""
     connections_per_address: Annotated[int, Field(ge=10, le=10_000)] = 100
-    """How many requests one address may have under way; a whole campus may sit behind one."""
+    """Simultaneous requests of one address, at most. A whole campus may share one."""
     repository: str
     """The state repository: a path or an address."""
     clone: Path
-    """Where the page keeps its own copy of it."""
+    """The folder of the page's own clone."""
     signing_key: Path
-    """Signs the commits that the page makes."""
+    """The private key that signs the page's commits."""
     nudge_key: Path
-    """Opens the `iam` account of each server, for a forced command."""
+    """The private key for the account `iam` of each server, which runs a forced command."""
     fetch_seconds: Seconds = 5
-    """How old the page's copy of the state may get while somebody looks."""
+    """The greatest age of the state that a page shows."""
     refresh_minutes: Annotated[float, Field(gt=0, le=1440)] = 10
-    """How often every server is asked again, those that were unreachable included."""
+    """Minutes between two nudges of all servers, even unreachable ones."""
     directory_refresh_minutes: Annotated[float, Field(gt=0, le=10_080)] = 60
-    """How often everybody is looked up in the directory: full names, and who is gone."""
+    """Minutes between two refreshes, which look all users up in the directory."""
     disable_vanished: bool = False
-    """Whether people who are gone from the directory are disabled without being asked."""
+    """Whether users who are gone from the directory are disabled automatically."""
     disable_after: Annotated[int, Field(ge=1, le=1000)] = 3
-    """... after being gone in so many refreshes, one after the other."""
+    """They are disabled after this many refreshes in a row without them."""
     disable_most: Annotated[int, Field(ge=1, le=100_000)] = 3
-    """... and never while more than so many are gone at once: then the directory is suspected."""
+    """Nobody is disabled while more users than this are gone: the directory may be broken."""
     returning: Literal["ask", "allow"] = "ask"
-    """Whether people whom a sysadmin disabled come back by saving a key, or have to ask."""
+    """Whether users whom a sysadmin disabled come back by saving a key, or have to ask."""
     organisation: Annotated[str, Field(max_length=80)] = ""
     """Your laboratory's name, for the top of each page."""
     directory: DirectoryConfig
@@ -312,7 +313,7 @@ class WebConfig(Section):
 
     @property
     def history_path(self) -> Path:
-        """Where the monitor's history is kept."""
+        """The database of the monitor's history."""
         return self.history.path or self.clone.with_name("history.db")
 
     @property
@@ -332,38 +333,38 @@ class WebConfig(Section):
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only programs of this machine reach `listen`."""
+        """Whether only programs on this machine can reach `listen`."""
         return self.host in ("localhost", "::1") or self.host.startswith("127.")
 
     @property
     def looks_up(self) -> bool:
-        """Whether somebody but the people themselves can ask the directory about them."""
+        """Whether the page can search the directory for people who aren't logging in."""
         return bool(self.directory.bind_dn) or not self.directory.bind_template
 
     @property
     def refresh_interval(self) -> timedelta:
-        """`refresh_minutes`, as a duration."""
+        """`refresh_minutes` as a duration."""
         return timedelta(minutes=self.refresh_minutes)
 
 
 class ConfigError(LxcGpuError):
-    """The configuration can't be used; the message names the file and every wrong field."""
+    """The configuration can't be used. The message names the file and every wrong setting."""
 
 
 def read(path: Path = DEFAULT_PATH) -> WebConfig:
-    """The configuration in `path`. ConfigError, with everything that is wrong, if it is unfit."""
+    """The configuration in the file `path`. ConfigError, with all its faults, if it is invalid."""
     try:
         return parse(path.read_text(encoding="utf-8"), str(path))
     except OSError as error:
         raise ConfigError(
             "web-config-unreadable",
             f"{path} can't be read: {error.strerror}.",
-            "`setup/web-server` writes one.",
+            "`setup/web-server` writes this file.",
         ) from error
 
 
 def parse(text: str, name: str) -> WebConfig:
-    """The configuration that `text` spells; `name` is what messages call it."""
+    """The configuration in `text`, which messages call `name`."""
     try:
         return WebConfig.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
@@ -378,5 +379,5 @@ def _problem(name: str, place: tuple[int | str, ...], message: str) -> str:
     if words == "Field required":
         words = "is missing"
     if words == "Extra inputs are not permitted":
-        words = "is not a setting of lxc-gpu; is it misspelled?"
+        words = "isn't a setting of lxc-gpu. Is it misspelled?"
     return f"{name}: {'.'.join(map(str, place)) or 'the file'}: {words}"

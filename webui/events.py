@@ -1,7 +1,7 @@
-"""The journal of the web page: one line an event, with stable codes to grep for.
+"""The web page's events in the journal: one line each, with stable codes to grep for.
 
-`journalctl -t lxc-gpu-web | grep event=saved` shows who saved what, from where, as which revision;
-the servers write the same form (`journalctl -t lxc-gpu`), and so does the gate.
+`journalctl -t lxc-gpu-web | grep event=saved` shows who saved what, from where, as which revision.
+The servers (`journalctl -t lxc-gpu`) and the gate write lines of the same form.
 """
 
 from __future__ import annotations
@@ -11,86 +11,85 @@ from enum import StrEnum
 
 
 class Code(StrEnum):
-    """What can happen, as `event=CODE`."""
+    """Everything that can happen, logged as `event=CODE` with the fields named here."""
 
     SERVING = "serving"
     """The page was started: `listen`."""
     INSECURE = "insecure"
-    """Passwords can be read on the way, as configured: `what`."""
+    """Passwords cross the network unencrypted, as configured: `what`."""
     SAVED = "saved"
     """Somebody saved keys: `user`, `source`, `keys` (how many), `revision`."""
     REFUSED = "refused"
-    """Somebody's save came to nothing: `user` as typed, `source`, `code`, `details`."""
+    """A save was refused: `user` as typed, `source`, `code`, `details`."""
     NAMES_FOLLOWED = "names-followed"
-    """Full names were changed to the directory's: `users`, `revision`."""
+    """Full names were updated from the directory: `users`, `revision`."""
     GONE = "gone"
-    """Somebody is gone from the directory since the last refresh: `user`, `why`."""
+    """A user is gone from the directory since the last refresh: `user`, `why`."""
     BACK = "back"
-    """Somebody who was gone from the directory is there again: `user`."""
+    """A user who was gone from the directory is back: `user`."""
     DISABLED = "disabled"
-    """Somebody gone for long was disabled, as configured: `users`, `revision`."""
+    """Users who were gone for long were disabled, as configured: `users`, `revision`."""
     NOT_DISABLED = "not-disabled"
-    """Nobody was disabled, although configured: `users`, `why`."""
+    """Nobody was disabled although it is configured: `users`, `why`."""
     DIRECTORY_REFRESHED = "directory-refreshed"
-    """Everybody was looked up in the directory: `users`, `gone`, `seconds`."""
+    """All users were looked up in the directory: `users`, `gone`, `seconds`."""
     DIRECTORY_FAILED = "directory-failed"
-    """Looking everybody up came to nothing: `code`, `details`."""
+    """Looking the users up failed: `code`, `details`."""
     DIRECTORY_OFF = "directory-off"
-    """Nobody is looked up: `why`."""
+    """Users aren't looked up in the directory: `why`."""
     NUDGE_FAILED = "nudge-failed"
-    """A server could not be asked: `server`, `code`, `details`."""
+    """A server couldn't be nudged: `server`, `code`, `details`."""
     FETCH_FAILED = "fetch-failed"
-    """The state repository could not be read: `message`, `details`."""
+    """The state repository couldn't be read: `message`, `details`."""
     CLONE_DAMAGED = "clone-damaged"
     """The page's clone of the state repository is damaged, and is made again: `details`."""
     HISTORY_FAILED = "history-failed"
-    """The history could not be read: `code`, `details`."""
+    """The state's history couldn't be read: `code`, `details`."""
     BACKGROUND_FAILED = "background-failed"
-    """What is done from time to time failed: `work`, `code`, `details`; told once an hour at most
-    while it lasts. What nobody foresaw is `crashed`."""
+    """Background work failed: `work`, `code`, `details`. While that lasts, it is logged at most
+    once an hour. An unexpected error is `crashed`."""
     BACKGROUND_WORKS = "background-works"
-    """It works again, after either of these: `work`, `failures` (how many times it failed)."""
+    """Background work succeeds again: `work`, `failures` (how many times it failed)."""
     USE_FAILED = "use-failed"
-    """What users use can't be kept on disk: `code`, `details`."""
+    """The history of use can't be read or written: `code`, `details`."""
     USE_DAMAGED = "use-damaged"
-    """The database of it was damaged and put aside, a new one was begun: `path`, `aside`,
+    """The database of use was damaged. It was renamed, and a new one was begun: `path`, `aside`,
     `details`."""
     LOAD_SILENT = "load-silent"
-    """A server's load doesn't come: `server`, `code`, `details`."""
+    """A server became silent: `server`, `code`, `details`."""
     LOAD_HEARD = "load-heard"
-    """A server's load comes again: `server`."""
+    """A server is heard again: `server`."""
     MAILED = "mailed"
-    """The mail server, or the webhook, accepted a letter: `to`, `letter`, `subject`."""
+    """The mail server or the webhook accepted a letter: `to`, `letter`, `subject`."""
     MAIL_REFUSED = "mail-refused"
-    """The mail server refused a letter, which is tried again: `to`, `letter`, `subject`,
-    `details`."""
+    """The mail server refused a letter. It is tried again: `to`, `letter`, `subject`, `details`."""
     MAIL_GIVEN_UP = "mail-given-up"
-    """Nobody accepted a letter for days: `to`, `letter`, `subject`."""
+    """A letter wasn't accepted for days and is given up: `to`, `letter`, `subject`."""
     WISHES = "wishes-saved"
-    """Somebody said which mail they want: `user`, `stopped`, `source`."""
+    """A user saved their mail preferences: `user`, `stopped`, `source`."""
     FAULT = "fault"
-    """A page could not be shown: `code`, `path`, `details`."""
+    """A page couldn't be shown: `code`, `path`, `details`."""
     CRASHED = "crashed"
-    """A mistake of ours; a traceback follows: `where`."""
+    """An unexpected error, with a traceback: `where`."""
 
 
 def line(code: Code, /, **fields: object) -> str:
-    """`event=CODE name=value ...`, values with blanks in quotes: always one line."""
+    """`event=CODE name=value ...` in one line; values with blanks are in quotes."""
     return " ".join([f"event={code}", *(f"{n}={_quoted(value)}" for n, value in fields.items())])
 
 
 def info(log: logging.Logger, code: Code, /, **fields: object) -> None:
-    """Write an event that is nobody's trouble."""
+    """Log an event that needs no attention."""
     log.info("%s", line(code, **fields))
 
 
 def warning(log: logging.Logger, code: Code, /, **fields: object) -> None:
-    """Write an event that somebody may have to look after."""
+    """Log an event that may need a sysadmin's attention."""
     log.warning("%s", line(code, **fields))
 
 
 def crashed(log: logging.Logger, where: str, error: BaseException | None = None) -> None:
-    """Write a mistake of ours, with its traceback: of `error`, or of what is being handled."""
+    """Log an unexpected error with its traceback: `error`, or the exception being handled."""
     log.error("%s", line(Code.CRASHED, where=where), exc_info=error or True)
 
 

@@ -1,8 +1,8 @@
-"""Server-sent events, for so many pages at a time: each holds a thread of the web server.
+"""Server-sent events for a limited number of pages. Each page occupies a thread of the web server.
 
-A stream ends when its events do, or when its page is gone; either way its place is free again. Who
-has many pages can't keep others out: a newcomer gets the place of the oldest page of the address
-that has most, unless that would only turn the tables.
+A stream ends when its events end or its page is closed; then its place is free. Somebody with many
+pages can't keep others out: a newcomer gets the place of the oldest page of the address with the
+most pages, unless the newcomer's address would then have the most.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from threading import Lock
 from flask import Response
 
 PULSE = 15.0
-"""Seconds of silence after which something is sent, so that proxies keep the line open, and so
-that a page that is gone is noticed."""
+"""Seconds of silence after which a comment is sent. It keeps proxies from closing the connection,
+and shows whether the page is still open."""
 STILL_HERE = ": still here\n\n"
-"""What is sent then: a comment, which browsers pass over."""
+"""That comment, which browsers ignore."""
 LEAVING = 16
-"""Pages that lost their place and hold a thread still, until they next have something to say. With
-so many, newcomers wait: threads are no more than that."""
+"""Pages, at most, that have lost their place and still hold a thread, until their next event. With
+more of them, newcomers get no place: there are no threads left."""
 
 
 class LiveStreams:
-    """How many pages may be live at a time."""
+    """The streams of at most `most` pages. Thread-safe."""
 
     def __init__(self, most: int) -> None:
         self.most = most
         self._lock = Lock()
         self._held: list[_Stream] = []
-        """The oldest first."""
+        """In the order in which they began."""
         self._leaving: set[_Stream] = set()
 
     def stream(self, events: Iterator[str], address: str) -> Response:
-        """`events` as an answer to `address`; 503 without a place, and the page does without."""
+        """The response that sends `events` to `address`, or status 503 if there is no place."""
         stream = _Stream(events, self, address)
         if not self._enter(stream):
             return Response("Too many live pages.\n", 503, content_type="text/plain")
@@ -51,7 +51,7 @@ class LiveStreams:
             return True
 
     def _make_room(self, address: str) -> bool:
-        """End the oldest page of the address that has most, if it has most afterwards, too."""
+        """End the oldest stream of the address with the most, if it then still has the most."""
         pages = Counter(held.address for held in self._held)
         crowd, most = pages.most_common(1)[0]
         if most <= pages[address] + 1 or len(self._leaving) >= LEAVING:
@@ -62,11 +62,11 @@ class LiveStreams:
         return True
 
     def has(self, stream: _Stream) -> bool:
-        """Whether this page still has its place."""
+        """Whether this stream still has its place."""
         return stream not in self._leaving
 
     def leave(self, stream: _Stream) -> None:
-        """Its thread is free again."""
+        """Free the place of `stream`."""
         with self._lock:
             self._leaving.discard(stream)
             if stream in self._held:
@@ -74,7 +74,7 @@ class LiveStreams:
 
 
 class _Stream:
-    """The events of one page. Closing it, at whatever moment, gives its place back."""
+    """The events of one page. `close` frees its place."""
 
     def __init__(self, events: Iterator[str], streams: LiveStreams, address: str) -> None:
         self.address = address
@@ -91,5 +91,5 @@ class _Stream:
         return event
 
     def close(self) -> None:
-        """Called by the web server when the page is gone or all is said."""
+        """Called by the web server when the page is closed or the events have ended."""
         self._streams.leave(self)

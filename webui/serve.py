@@ -1,8 +1,8 @@
 """Serves the web page: `python -m webui.serve`, started by lxc-gpu-web.service.
 
-People reach it by nginx alone, over a unix socket that systemd holds, so that it is there while
-the page is restarted. By itself, for developers, it listens on the loopback: it is not patient with
-slow clients, and believes no header about who they are.
+People reach it only through nginx, over a unix socket that systemd keeps open while the page
+restarts. Without nginx, it listens only on the loopback, for developers: there it has little
+patience with slow clients, and ignores headers about their addresses.
 """
 
 from __future__ import annotations
@@ -35,25 +35,25 @@ from webui.services import Services
 log = logging.getLogger("webui")
 
 MOST_UNSENT = 256 * 1024
-"""Bytes that wait for a browser that reads slowly; then its page waits. With waitress's 16 MiB,
-fifty live pages took 900."""
+"""Bytes that are buffered for a slow browser; then its page waits. With waitress's 16 MiB, fifty
+live pages took 900 MiB."""
 UNREAD = 60_000
-"""Milliseconds after which a browser that reads nothing at all is gone: it would hold a thread."""
+"""Milliseconds after which a browser that reads nothing is disconnected: it occupies a thread."""
 THREADS = STREAMS + MONITORS + 2 * LEAVING + SAVES + 24
-"""Live pages and saves under way hold one each; 24 are always left for the plain pages."""
+"""Live pages and saves occupy one thread each. 24 are always left for other pages."""
 CONNECTIONS = THREADS + 1000
-"""More than threads: a connection whose request isn't whole yet must keep nobody out."""
+"""More than threads, since connections with incomplete requests must not keep others out."""
 NGINX = "www-data"
-"""The group of nginx in Debian and Ubuntu: it alone may open the socket."""
+"""The group of nginx in Debian and Ubuntu. Only nginx may open the socket."""
 HANDED_OVER = 3
-"""The descriptor of a socket that systemd hands over: sd_listen_fds(3)."""
+"""The descriptor of the socket that systemd passes: sd_listen_fds(3)."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Serve until SIGTERM; the exit status.
 
-    The arguments are the path of web.toml and that of the socket for nginx. The second one is for
-    the unit of an earlier release, whose systemd hands no socket over.
+    The arguments are the path of web.toml and that of the socket for nginx. The second one is used
+    by the unit of an earlier release, without a socket from systemd.
     """
     given = sys.argv[1:] if arguments is None else arguments
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(levelname)s %(message)s")
@@ -123,14 +123,14 @@ def _begin_background_work(parts: Services) -> None:
 
 
 def listen(app: Flask, host: str, port: int) -> BaseWSGIServer:
-    """The server that serves `app` by itself, listening; `run` serves."""
+    """A server for `app` that listens without nginx. `run` serves."""
     return _server(app, _sockets(host, port))
 
 
 def listen_for_nginx(app: Flask, listening: socket.socket) -> BaseWSGIServer:
-    """The same at a unix socket that nginx alone may open; what comes there says for whom.
+    """A server for `app` at nginx's unix socket, which believes nginx about clients' addresses.
 
-    Waitress calls the peer of any unix socket "localhost", and drops the header of other peers.
+    Waitress calls the peer of any unix socket "localhost", and ignores the header from other peers.
     """
     header = {"x-forwarded-for"}
     return _server(app, [listening], trusted_proxy="localhost", trusted_proxy_headers=header)
@@ -152,7 +152,7 @@ def _server(app: Flask, sockets: Sequence[socket.socket], **trust: object) -> Ba
 
 
 def at(path: Path, group: str = NGINX) -> socket.socket:
-    """A unix socket at `path` that our account and `group` may connect to: unix(7)."""
+    """A unix socket at `path` that our account and `group` can connect to (unix(7))."""
     path.unlink(missing_ok=True)
     made = socket.socket(socket.AF_UNIX)
     before = os.umask(0o177)
@@ -169,14 +169,14 @@ def at(path: Path, group: str = NGINX) -> socket.socket:
 def _not_alone(listen: str) -> LxcGpuError:
     return LxcGpuError(
         "web-without-nginx",
-        f"web.toml says listen = {listen}: nginx answers there, and the page is behind it. By"
-        " itself, it listens on the loopback only.",
+        f"web.toml says listen = {listen}, which is for nginx in front of the page. Without nginx,"
+        " the page listens only on the loopback.",
         "Run setup/web-server, which sets both up.",
     )
 
 
 def _sockets(host: str, port: int) -> list[socket.socket]:
-    """For each address of `host`; what connects has their options."""
+    """A socket for each address of `host`. Accepted connections inherit their options."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     made = [socket.create_server(place, family=family) for family, *_, place in found]
     for each in made:
@@ -185,7 +185,7 @@ def _sockets(host: str, port: int) -> list[socket.socket]:
 
 
 def _end(*_: object) -> None:
-    raise SystemExit  # which the server's loop takes as its end
+    raise SystemExit  # ends the server's loop
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the pages need: made once by `create_app`, kept on the application."""
+"""The services that pages use: made once by `create_app` and kept in the application."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ EXTENSION = "lxc-gpu"
 
 @dataclass(frozen=True)
 class Services:
-    """The parts behind the pages."""
+    """Everything behind the pages."""
 
     config: WebConfig
     source: Source
@@ -47,12 +47,12 @@ class Services:
 
 
 def services() -> Services:
-    """Those of the application that is answering now."""
+    """The services of the current application."""
     return cast(Services, current_app.extensions[EXTENSION])
 
 
 def source_address() -> str:
-    """Where this request comes from; of IPv6, the network: one household has 2**64 addresses."""
+    """The address of this request; for IPv6 its /64 network, since a household has all of one."""
     given = request.remote_addr or "unknown"
     try:
         address = ipaddress.ip_address(given)

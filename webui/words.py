@@ -1,4 +1,4 @@
-"""Times and keys, as pages say them. Pure."""
+"""Times and keys in the words of the pages. Pure."""
 
 from __future__ import annotations
 
@@ -35,23 +35,23 @@ class KeyCard:
     comment: str
     fingerprint: str
     used: str = ""
-    """The day on which it last opened a server; empty: none that is known."""
+    """The day on which it was last used on a server; empty if none is known."""
 
 
 def key_card(key: PublicKey, used: str = "") -> KeyCard:
-    """`key`, in words, and the day on which it was last used."""
+    """The card of `key`, which was last used on the day `used`."""
     grade = key.strength.replace(",", " ").replace(":", " ").split()[0]
     label = _LABELS.get(key.type, "ECDSA")
     return KeyCard(label, key.bits, key.strength, grade, key.comment, key.fingerprint, used)
 
 
 def ago(then: float, now: float) -> str:
-    """How long ago `then` was, as one would say it."""
+    """How long ago `then` was: 5 minutes ago."""
     return "just now" if now - then < 10 else f"{lasting(then, now)} ago"
 
 
 def lasting(since: float, now: float) -> str:
-    """How long something has lasted, as one would say it."""
+    """How long something has lasted: 5 minutes."""
     seconds = max(0, int(now - since))
     for size, name in ((86400, "day"), (3600, "hour"), (60, "minute")):
         if seconds >= size:
@@ -61,24 +61,24 @@ def lasting(since: float, now: float) -> str:
 
 
 def iso(then: float) -> str:
-    """For `<time datetime>`."""
+    """A time for `<time datetime>`."""
     return datetime.fromtimestamp(then, UTC).isoformat(timespec="seconds")
 
 
 def moment(then: float) -> str:
-    """A date and time for people, in UTC, as a laboratory on several continents needs it."""
+    """A date and time for people, in UTC, since a laboratory may be on several continents."""
     return datetime.fromtimestamp(then, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 @dataclass(frozen=True)
 class Announced:
-    """What sysadmins tell everybody, as a page shows it."""
+    """An announcement as a page shows it."""
 
     text: str
     servers: str
-    """Whom it concerns; empty: all servers."""
+    """The servers that it is about; empty: all servers."""
     begins: float | None
-    """Seconds since the epoch; None if it holds already."""
+    """Seconds since the epoch; None if it has begun."""
     ends: float
     stop: bool
 
@@ -86,7 +86,7 @@ class Announced:
 def announced(
     state: State, now: float, servers: Collection[str] | None = None
 ) -> tuple[Announced, ...]:
-    """What is announced of these servers (None: of any) and isn't over, the first to end first."""
+    """Announcements for `servers` (None: for any) that aren't over, the first to end first."""
     found = [
         Announced(
             each.text,
@@ -102,9 +102,9 @@ def announced(
 
 
 def clock(then: float, now: float, zone: tzinfo | None = None) -> str:
-    """A moment as one would say it `now`: today 18:00, Fri 18:00, Fri 4 Dec 18:00.
+    """The time `then` as seen from `now`: today 18:00, Fri 18:00, Fri 4 Dec 18:00.
 
-    In `zone`; None: that of this machine.
+    It is in `zone`; None means this machine's.
     """
     at = datetime.fromtimestamp(min(then, _LAST), zone)
     days = (at.date() - datetime.fromtimestamp(now, zone).date()).days
@@ -114,12 +114,12 @@ def clock(then: float, now: float, zone: tzinfo | None = None) -> str:
 
 
 _LAST = LATEST - 86_400
-"""In every zone, that is before the last year that can be said is over."""
+"""In every zone, this is in a year that `datetime` knows."""
 _NEAR = {0: "today", 1: "tomorrow"}
 
 
 def zone_words(then: float, zone: tzinfo | None = None) -> str:
-    """What the time is called at `then`: CET (UTC+1); UTC."""
+    """The name of the time zone at `then`: CET (UTC+1); UTC."""
     at = datetime.fromtimestamp(then, zone).astimezone(zone)
     minutes = round((at.utcoffset() or timedelta()).total_seconds() / 60)
     hours, rest = divmod(abs(minutes), 60)
@@ -140,7 +140,7 @@ def summary(save: Save) -> str:
     """How far a save has come, in one line."""
     outcomes = list(save.outcomes.values())
     if not outcomes:
-        return "There is no server yet to tell."
+        return "There is no server yet."
     converged = sum(outcome.phase is Phase.CONVERGED for outcome in outcomes)
     open_ones = sum(not outcome.finished for outcome in outcomes)
     total = len(outcomes)
@@ -153,5 +153,5 @@ def summary(save: Save) -> str:
 
 
 def ticks(text: str) -> Markup:
-    """Messages as HTML: what stands between backticks is something to type."""
+    """A message as HTML. Text between backticks is something to type, and becomes `<code>`."""
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704

@@ -432,7 +432,7 @@ def test_who_is_in_which_groups_for_past_weeks(server):
     assert found == {  # whom two entries or none are is left out
         "lqchen": ("GPU", "Ph.D."), "ann": ("Loop",), "solo": (), "guest": (),
     }  # fmt: skip
-    with pytest.raises(LxcGpuError, match="The directory has no cn=nobody") as caught:
+    with pytest.raises(LxcGpuError, match="The directory has no group cn=nobody") as caught:
         directory.groups_of(users, groups | {"Nobody": f"cn=nobody,{below}"})
     assert caught.value.code == "usage-group-missing"
 
