@@ -27,6 +27,7 @@ from webui.monitor.past.history import History
 from webui.monitor.past.memberships import Memberships
 from webui.outbox.sending import FleetAccess, Sending
 from webui.pages import faults
+from webui.pages.howto import howto
 from webui.pages.iam import iam
 from webui.pages.metrics import metrics
 from webui.pages.monitor import monitor
@@ -77,7 +78,7 @@ def build(config: WebConfig, parts: Services | None = None) -> Flask:
         lasting=lambda since: words.lasting(since, time.time()),
         ago=lambda then: words.ago(then, time.time()),
     )
-    for blueprint in (fleet, iam, metrics, monitor, past, monitor_plain, plain, results):
+    for blueprint in (fleet, howto, iam, metrics, monitor, past, monitor_plain, plain, results):
         app.register_blueprint(blueprint)
     app.jinja_env.globals["path"] = _paths(app)
     faults.install(app)

@@ -27,6 +27,8 @@ RELEASE = ENVIRONMENT / "release"
 NAME = "release-"
 """What the name of a whole release begins with."""
 PACKAGES = ("state", "reconciler", "shells", "webui")
+HOWTO = CHECKOUT / "docs" / "researchers"
+"""What the web page shows under "How to"."""
 COMMAND = ENVIRONMENT / "bin" / "lxc-gpu"
 _BEFORE = EXECUTABLES.with_name(f".{EXECUTABLES.name}.new")
 """The folder of version 0.1.0, until it is removed."""
@@ -103,6 +105,8 @@ def _contents() -> Contents:
     for name in PACKAGES:
         for file in _files(CHECKOUT / name):
             contents[str(file.relative_to(CHECKOUT))] = (file.read_bytes(), 0o644)
+    for file in HOWTO.glob("*.md"):
+        contents[str(file.relative_to(CHECKOUT))] = (file.read_bytes(), 0o644)
     for file in (CHECKOUT / "setup" / "executables").iterdir():
         contents[f"executables/{file.name}"] = (file.read_bytes(), 0o755)
     return contents

@@ -9,6 +9,7 @@ import pytest
 from tests.browser.window import CHROMIUM, UNREADABLE, WIDER, person
 from tests.integration import slapd
 from tests.integration.web import KEY, OTHER, PEOPLE, make_web, served
+from webui.howto import chapters
 
 pytestmark = [
     pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Debian's chromium"),
@@ -91,7 +92,23 @@ def test_copying_gives_the_whole_command(browser, address):
         page.goto(f"{address}/guide")
         page.get_by_role("button", name="Copy").first.click()
         page.get_by_role("button", name="Copied").wait_for()
-        assert page.evaluate("navigator.clipboard.readText()") == "ssh-keygen -t ed25519"
+        assert page.evaluate("navigator.clipboard.readText()") == (
+            "ssh-keygen -t ed25519\ncat ~/.ssh/id_ed25519.pub"
+        )
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["with scripts", "without"])
+def test_the_how_to_has_the_readers_own_names_on_every_page(browser, address, scripts):
+    with person(browser, java_script_enabled=scripts) as page:
+        page.goto(f"{address}/guide")
+        page.get_by_label("Your login").fill("LQChen")
+        page.get_by_label("Server").select_option("gpu18")
+        page.get_by_role("button", name="Fill in").click()
+        page.get_by_text("ssh register@gpu18-manage lqchen").wait_for()
+        page.get_by_role("article").get_by_role("link", name="Copy files, mount folders").click()
+        page.get_by_text("rsync -av project gpu18:").wait_for()
+        page.get_by_role("link", name="Windows →").click()
+        page.get_by_text("/user/lqchen/.ssh/config -o lxc-gpu.config").wait_for()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -102,6 +119,7 @@ def test_every_page_fits_a_phone_and_can_be_read(browser, address, scheme):
         paths = (
             "/",
             "/guide",
+            *(f"/guide/{each.name}?login=lqchen" for each in chapters()),
             "/history",
             "/server/gpu17",
             "/user/lqchen",

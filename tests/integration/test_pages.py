@@ -494,6 +494,15 @@ def test_old_addresses_and_unknown_ones(web):
         assert answer.get_data(as_text=True) == "There is no user nobody.\n"
 
 
+def test_the_how_to_names_this_laboratory(web):
+    begin = get(web, "/guide/begin?login=Dora.New")
+    assert "ssh register@gpu17-manage dora-new" in begin
+    assert "lqchen" not in begin
+    assert "<script>" not in get(web, "/guide?login=<script>alert(1)</script>")
+    for path in ("/guide/nothing", "/guide/..%2fdesign", "/guide/index.md"):
+        assert web.app.test_client().get(path).status_code == 404
+
+
 def test_megabytes_are_refused_kindly(web):
     answer = save(web, keys="x" * 2_000_000)
     assert answer.status_code == 413

@@ -1,4 +1,4 @@
-"""The pages of IAM: everybody's own page, how to begin."""
+"""The pages of IAM: everybody's own page."""
 
 from __future__ import annotations
 
@@ -34,29 +34,6 @@ from webui.services import services, source_address
 
 iam = Blueprint("iam", __name__)
 
-VERBS = (
-    ("start", "Starts your container (so does the bare command)."),
-    ("stop", "Shuts it down."),
-    ("restart", "Shuts it down and starts it."),
-    ("status", "Says whether it runs, and what it uses of what it may."),
-    ("port 8888", "Gives an address, for everybody, that leads to port 8888 of your container."),
-    ("port", "Lists those addresses; `port --remove 8888` takes one away."),
-    ("connect", "Nothing to type: ssh uses it to start your container by itself (see your page)."),
-    ("shell", "Leads root into it when `ssh` no longer does (`ssh -t`); takes a command, too."),
-    ("gpus", "Says who uses which GPU, and how much CPU and memory."),
-    ("reserve 2 8h", "Reserves two GPUs for eight hours; `reservations` lists whose are whose."),
-    (
-        "notify 2",
-        "Has one mail sent to you when two GPUs are free; `notify --stop` ends that.",
-    ),
-    ("snapshot", "Keeps it as it is now; `snapshot --list` shows all, `--remove NAME` removes."),
-    ("recover NAME", "Makes it what it was in a snapshot; asks first, `--undo` goes back."),
-    ("recover NAME thesis", "Brings files back from a snapshot, beside those that are there."),
-    ("rebuild", "Begins anew from the template; `--keep-home`, `--template NAME`, `--undo`."),
-    ("help", "Explains all of these."),
-)
-
-
 NOTHING_SAVED = "Nothing was saved."
 ABOUT_THE_LOGIN = (
     ForeignLoginError,
@@ -88,15 +65,6 @@ class SaveProblem:
     """Name and login of who should go on with another page, their own."""
     proposed: str = ""
     """What a newcomer will be called, where that is news."""
-
-
-@iam.get("/guide")
-def guide() -> str:
-    """How to begin."""
-    servers = sorted(services().source.current().state.servers)
-    example = servers[0] if servers else "gpu17"
-    url = services().config.public_url
-    return render_template("guide.html", example=example, verbs=VERBS, public_url=url)
 
 
 @iam.get("/user")

@@ -196,7 +196,7 @@ def in_a_browser(page: Page, when: str) -> Figure:
         load("/monitor")
         medians = in_turn(partial(load, "/monitor"), partial(load, "/guide"), 5)
         browser.close()
-    floor = "the guide, which says nothing of servers"
+    floor = "the How-to, which says nothing of what servers do"
     return Figure(f"/monitor in Chromium, {when}", *medians, floor, "within 1 s")
 
 

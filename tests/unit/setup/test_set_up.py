@@ -12,6 +12,7 @@ from installation.steps import Steps
 
 from reconciler.host import places
 from state import command
+from webui.howto import FOLDER
 
 SETUP = Path(__file__).resolve().parents[3] / "setup"
 
@@ -34,6 +35,12 @@ def test_only_a_whole_set_up_takes_the_mark_of_an_interrupted_one_away(marked):
     assert again.interrupted
     again.done()
     assert not marked.exists()
+
+
+def test_a_release_has_the_pages_of_the_how_to():
+    contents = release._contents()
+    pages = {path for path in contents if path.startswith("docs/")}
+    assert pages == {f"docs/researchers/{page.name}" for page in FOLDER.glob("*.md")}
 
 
 def test_what_runs_keeps_its_release(tmp_path, monkeypatch):
