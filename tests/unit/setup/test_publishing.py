@@ -136,3 +136,30 @@ def test_the_list_is_one_for_sha256sum(tmp_path: Path) -> None:
     assert shutil.which("sha256sum")
     assert run(["sha256sum", "--check", archive.SUMS], cwd=tmp_path).ok
     assert hashlib.sha256(b"text\n").hexdigest() in archive.sums(CONTENTS)
+
+
+class TestRefusals:
+    """What no archive is made of."""
+
+    @pytest.fixture
+    def clone(self, tmp_path: Path) -> Path:
+        run(["git", "clone", "--quiet", SETUP.parent, tmp_path / "clone"], timeout=120)
+        return tmp_path / "clone"
+
+    def refused(self, clone: Path) -> str:
+        path = {"PYTHONPATH": f"{clone / 'setup'}:{clone}"}
+        done = run([sys.executable, "-P", "-m", "publishing"], env=path, check=False)
+        assert done.status == 1
+        assert not (clone / "dist").exists()
+        return done.stderr
+
+    def test_files_that_are_not_committed(self, clone: Path) -> None:
+        (clone / "state/more.py").write_text("x = 1\n")
+        assert "state/more.py" in self.refused(clone)
+
+    def test_a_version_that_the_changelog_does_not_announce(self, clone: Path) -> None:
+        project = clone / "pyproject.toml"
+        project.write_text(project.read_text().replace('version = "', 'version = "9.'))
+        who = ["-c", "user.name=Ann", "-c", "user.email=ann@mylab.com"]
+        run(["git", "-C", clone, *who, "commit", "--quiet", "-am", "Release"])
+        assert "## [9." in self.refused(clone)
