@@ -13,7 +13,7 @@ from installation import lock
 from laboratory.hosts import Host, Lab
 from laboratory.images.recipes import python_of
 from laboratory.layout import SOURCE_INSIDE, WHEELS_INSIDE, own_release, places
-from laboratory.progress import Progress
+from laboratory.progress import ProgressLines
 from laboratory.wiring import wire
 
 from state.command import Finished
@@ -92,7 +92,7 @@ def offline(made: Path) -> Iterator[Lab]:
             rm -rf {SOURCE_INSIDE} /opt/lxc-gpu /var/cache/lxc-gpu""")
         bring(made, host, "/usr/src")
         host.sh(f"cd /usr/src; {UNPACK}; ln -s {FOLDER} {SOURCE_INSIDE}", timeout=120)
-    with Progress() as progress:
+    with ProgressLines() as progress:
         wire(lab, progress)
     yield lab
     assert setup_lab("down", name=OFFLINE).returncode == 0
