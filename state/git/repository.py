@@ -1,8 +1,8 @@
 """The state repository: a bare clone that is fetched, and read at a revision.
 
-Control flow of a read: `ls-tree` names the blobs of a revision, parsed ones come from
-`state.git.parsed`, the others from `cat-file`, and `state.reading.load.build` makes a State of
-them: never a work tree, so nobody sees half an update. `state.git.publish` commits edits to it.
+Control flow of a read: `ls-tree` names the blobs of a revision, `cat-file` gives those that weren't
+read before, and `state.reading.load.build` makes a State of them: never a work tree, so nobody
+sees half an update. `state.git.publish` commits edits to it.
 
 Models and YAML are loaded when a state is first read: a round with nothing new needs neither.
 """
@@ -191,10 +191,9 @@ class Repository:
     @cached_property
     def trees(self) -> TreeReader:
         """The files of any revision, each parsed once."""
-        from state.git.parsed import ParsedFiles
         from state.git.tree import TreeReader
 
-        return TreeReader(self.git, ParsedFiles(self.path / "lxc-gpu-parsed.json"))
+        return TreeReader(self.git)
 
     @cached_property
     def models(self) -> Models:

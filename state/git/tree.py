@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from state.errors import LxcGpuError
-from state.git.parsed import ParsedFiles
 from state.git.plumbing import Plumbing, lost
 from state.model.layout import subject_of
 from state.reading.problems import Problem
@@ -13,16 +12,18 @@ from state.reading.syntax import LARGEST_FILE, BadYamlError, Document, parse
 
 MOST_FILES = 200_000
 """Files of ours in one tree; more is no fleet."""
+_SPARE = 1000
+"""Parsed blobs that are remembered beyond twice those that were asked for last."""
 _BUFFERED = ("cat-file", "--buffer")
 """Else Git writes each object by itself, and we read ten thousand times."""
 
 
 class TreeReader:
-    """Reads trees by way of `git`, and remembers parsed blobs in `parsed`."""
+    """Reads trees by way of `git`, and remembers parsed blobs."""
 
-    def __init__(self, git: Plumbing, parsed: ParsedFiles) -> None:
+    def __init__(self, git: Plumbing) -> None:
         self._git = git
-        self._parsed = parsed
+        self._known: dict[str, Document] = {}
 
     def files(self, tree: str, paths: tuple[str, ...]) -> dict[str, bytes]:
         """The content of the files at `paths`, of those that exist."""
@@ -61,7 +62,7 @@ class TreeReader:
     ) -> tuple[Mapping[str, Document], Mapping[str, tuple[int, str]]]:
         """What the blobs say, by id; of those that can't be parsed, the line and why."""
         wanted = dict.fromkeys(blobs, "")
-        known = self._parsed.documents()
+        known = self._known
         fresh: dict[str, Document] = {}
         wrong: dict[str, tuple[int, str]] = {}
         for blob, content in self.contents({b: "" for b in wanted if b not in known}):
@@ -69,9 +70,10 @@ class TreeReader:
                 fresh[blob] = parse(content)
             except BadYamlError as error:
                 wrong[blob] = (error.line, str(error))
-        if fresh:
-            self._parsed.add(fresh, wanted)
-        return {**known, **fresh}, wrong
+        if len(known) + len(fresh) > 2 * len(wanted) + _SPARE:
+            known = {blob: known[blob] for blob in wanted if blob in known}
+        self._known = {**known, **fresh}
+        return self._known, wrong
 
     def entry(self, tree: str, path: str) -> tuple[str, str]:
         """Mode and object id of one path; both empty if it isn't there."""

@@ -238,7 +238,7 @@ class TestBrokenFiles:
     @pytest.mark.parametrize(
         "broken",
         ["rm -r objects", "echo garbage >HEAD", "rm HEAD", "rm -rf objects/*",
-         "echo garbage >lxc-gpu-parsed.json", "echo garbage >config", "rm -rf refs packed-refs",
+         "echo garbage >config", "rm -rf refs packed-refs",
          "for f in $(find objects -type f); do chmod u+w $f; echo garbage >$f; done",
          "cd ..; rm -r state.git; mkdir state.git", "cd ..; rm -r state.git; echo >state.git"],
     )  # fmt: skip

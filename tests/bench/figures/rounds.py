@@ -29,6 +29,11 @@ etc/passwd etc/shadow etc/group etc/gshadow etc/subuid etc/subgid etc/lxc/lxc-us
 var/lib/lxc-gpu/view.json var/lib/lxc-gpu/trusted var/lib/lxc-gpu/state.git
 """
 """Files and folders of the server that rounds for other users change, or make."""
+BARE_CHECK = """
+git -C /root/big.git ls-tree -r main --format='%(objectname)' |
+    git -C /root/big.git cat-file --batch --buffer
+/opt/lxc-gpu/bin/python -c 'import pydantic'
+"""
 KEEP = f"cd / && tar --numeric-owner -cf /root/before.tar $(ls -d {' '.join(CHANGED.split())} || :)"
 PREPARE = """
 mkdir /root/state && cd /root/state && tar x && git init -q -b main
@@ -136,22 +141,25 @@ def one_change(lab: Lab) -> Figure:
 
 
 def check_10000(lab: Lab) -> Figure:
-    """`lxc-gpu check` of a state with 10,000 users: for the first time, and once more."""
+    """`lxc-gpu check` of a state with 10,000 users, in a pack, as every clone gets it by ssh."""
     host = lab.host(SERVER)
     host.sh(
         "rm -rf /root/big /root/big.git && mkdir /root/big && cd /root/big && tar x &&"
         " git init -q -b main && git add . &&"
         " git -c user.name=x -c user.email=x@x commit -q -m 'Ten thousand users' &&"
-        " git clone -q --bare /root/big /root/big.git",
+        " git clone -q --bare --no-local /root/big /root/big.git",
         stdin=many_users.as_tar(many_users.files(10_000, registered=False)),
         timeout=300,
     )
-    cold, warm = (timed(host, "lxc-gpu check /root/big.git") for _ in range(2))
+    medians = in_turn(
+        lambda: timed(host, "lxc-gpu check /root/big.git"),
+        lambda: timed(host, BARE_CHECK),
+        runs=5,
+    )
     host.sh("rm -rf /root/big /root/big.git")
     return Figure(
-        "check a state of 10,000 users, cold",
-        cold,
-        warm,
-        "the same once more: parsed files are remembered",
+        "check a state of 10,000 users",
+        *medians,
+        "Git reads the same files, and Python imports pydantic",
         "under 1.0 s",
     )

@@ -492,31 +492,12 @@ def test_trouble_that_is_not_the_clones_leaves_it_alone(clone: Repository, remot
 def test_leftovers_of_a_kill_are_no_obstacle(clone: Repository, work: Path) -> None:
     for name in ("packed-refs.lock", "refs/heads/main.lock", "config.lock", "HEAD.lock"):
         (clone.path / name).write_text("")
-    (clone.path / "lxc-gpu-parsed.json").write_bytes(b"half a li")
-    (clone.path / ".lxc-gpu-parsed.json.xyz").write_bytes(b"")
     new = save(work, {"README.md": b"new"})
     assert Repository(clone.path).fetch() == new
     assert publish(Repository(clone.path), add_key("ann", ed25519("n")), ANN).changed
 
 
-@pytest.mark.parametrize("content", [b"", b"\n{}", b"x" * 64 + b"\n[]", b"\xff\xfe"])
-def test_a_corrupt_cache_is_no_cache(clone: Repository, content: bytes) -> None:
-    path = clone.path / "lxc-gpu-parsed.json"
-    clone.read(clone.tip())
-    good = path.read_bytes()
-    path.write_bytes(good.replace(b"20001", b"20009") if content == b"" else content)
-    again = Repository(clone.path)
-    assert again.read(again.tip()).users["lqchen"].uid == 20001
-    assert path.read_bytes() == good
-
-
-def test_a_cache_that_cannot_be_written_is_no_error(clone: Repository) -> None:
-    (clone.path / "lxc-gpu-parsed.json").unlink(missing_ok=True)
-    (clone.path / "lxc-gpu-parsed.json").mkdir()
-    assert Repository(clone.path).read("main").users
-
-
-def test_errors_have_lines_though_the_files_come_from_the_cache(
+def test_errors_have_lines_though_the_files_were_parsed_before(
     clone: Repository, work: Path
 ) -> None:
     clone.read("main")
