@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from state import plain
 from state.model import manage_account
 
 if TYPE_CHECKING:
@@ -358,43 +359,9 @@ def _mounts(mounts: tuple[MountInFile, ...]) -> tuple[Mount, ...]:
 
 def to_json(view: View) -> str:
     """The view as JSON text, stable for equal views."""
-    return json.dumps(asdict(view), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    return json.dumps(plain.to_plain(view), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def from_json(text: str) -> View:
-    """The view that `to_json` wrote. ValueError, KeyError or TypeError if it isn't one."""
-    fields: dict[str, Any] = json.loads(text)
-    residents = {name: _resident(values) for name, values in fields["residents"].items()}
-    first, last = fields["forwards"]
-    return View(
-        **{
-            **fields,
-            "nameservers": tuple(fields["nameservers"]),
-            "residents": residents,
-            "forwards": (first, last),
-            "mounts": tuple(Mount(**values) for values in fields["mounts"]),
-            "limits": Limits(**fields["limits"]),
-            "reach_server": tuple(fields["reach_server"]),
-            "registrants": {n: tuple(keys) for n, keys in fields["registrants"].items()},
-            "lab_networks": tuple(fields.get("lab_networks", ())),
-            "devices": tuple(fields.get("devices", ())),
-            "announcements": tuple(
-                Announcement(**values) for values in fields.get("announcements", ())
-            ),
-            "servers": {n: Neighbour(**values) for n, values in fields["servers"].items()},
-            "reservations": Reservable(**fields.get("reservations", {})),
-        }
-    )
-
-
-def _resident(fields: Mapping[str, Any]) -> Resident:
-    return Resident(
-        **{
-            **fields,
-            "keys": tuple(fields["keys"]),
-            "gpus": None if fields["gpus"] is None else tuple(fields["gpus"]),
-            "limits": Limits(**fields["limits"]),
-            "mounts": tuple(Mount(**values) for values in fields["mounts"]),
-            "devices": tuple(fields.get("devices", ())),
-        }
-    )
+    """The view that `to_json` wrote. NotPlainError if it isn't one."""
+    return plain.from_json(View, text, newer=True)

@@ -5,14 +5,13 @@ Its user may have gone meanwhile: ctrl-C, a lost connection. `status` says how i
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 from reconciler.host import journal, locks, places
-from state import files
+from state import records
 from state.errors import LxcGpuError, Remedy, os_error
 
 KILLED = "it was killed; nothing was lost, so begin again"
@@ -83,11 +82,8 @@ def busy(user: str) -> LxcGpuError:
 
 def last(user: str) -> Undertaking | None:
     """The last one, which may be under way; None if there was none since the server started."""
-    text = files.read_text(places.UNDERTAKINGS / user)
-    if text is None:
-        return None
-    there = Undertaking(**json.loads(text))
-    if there.ended is not None:
+    there = records.read(places.UNDERTAKINGS / user, Undertaking)
+    if there is None or there.ended is not None:
         return there
     with locks.lock(locks.tree_lock(user), wait=False) as free:
         return replace(there, ended=there.begun, failed=KILLED) if free else there
@@ -95,4 +91,4 @@ def last(user: str) -> Undertaking | None:
 
 def _note(user: str, this: Undertaking) -> None:
     places.UNDERTAKINGS.mkdir(mode=0o700, parents=True, exist_ok=True)
-    files.write_file(places.UNDERTAKINGS / user, json.dumps(asdict(this)), 0o600)
+    records.write(places.UNDERTAKINGS / user, this, 0o600)

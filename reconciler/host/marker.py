@@ -7,17 +7,16 @@ nothing is made there. A system that was made here and is gone is not made anew 
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.host import locks, places
 from reconciler.host.places import rootfs
-from state import files
+from state import files, plain, records
 from state.errors import LxcGpuError
 from state.view import View
 
@@ -170,13 +169,13 @@ def mark(view: View, *, anew: bool = False) -> None:
         if marker is None or not (there.known or there.adoptable(view)):
             marker = Marker(view.server, os.urandom(16).hex())
             Path(view.containers).mkdir(parents=True, exist_ok=True)
-            files.write_file(_place(view), f"{json.dumps(asdict(marker))}\n")
+            records.write(_place(view), marker)
         for user in there.gone if anew else ():
             forget(user)
         for user in there.systems - there.made:  # they were made before there were notes
             note(user)
         known = FolderRecord(view.containers, marker.ident)
-        files.write_file(places.CONTAINERS, f"{json.dumps(asdict(known))}\n")
+        records.write(places.CONTAINERS, known)
 
 
 def was_made(user: str) -> bool:
@@ -251,9 +250,8 @@ def _read_marker(view: View) -> Marker | None:
             status = os.fstat(descriptor)
             if status.st_uid != 0 or not stat.S_ISREG(status.st_mode):
                 raise ValueError("not root's file")
-            fields = json.loads(stream.read(LARGEST))
-        return Marker(str(fields["server"]), str(fields["ident"]))
-    except (ValueError, KeyError, TypeError) as error:
+            return plain.from_json(Marker, stream.read(LARGEST), newer=True)
+    except ValueError as error:
         raise LxcGpuError(
             "containers-marker",
             f"{_place(view)} is not a marker of root's, so it is not known whose containers "
@@ -266,12 +264,7 @@ def _read_marker(view: View) -> Marker | None:
 
 def _read_record() -> FolderRecord | None:
     """What the server remembers. A damaged record counts as none: the marker restores it."""
-    text = files.read_text(places.CONTAINERS)
-    try:
-        fields = json.loads(text or "")
-        return FolderRecord(str(fields["folder"]), str(fields["ident"]))
-    except (ValueError, KeyError, TypeError):
-        return None
+    return records.read(places.CONTAINERS, FolderRecord)
 
 
 def _away(view: View, record: FolderRecord | None) -> LxcGpuError:

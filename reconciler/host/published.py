@@ -13,8 +13,8 @@ def published_view() -> View | None:
     try:
         text = files.read_text(places.VIEW)
         return None if text is None else from_json(text)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return None  # cut off, or of another version: a round writes it again
+    except ValueError:
+        return None  # cut off or of another version: it is rendered again from the repository
 
 
 def current_view() -> View:

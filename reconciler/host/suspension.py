@@ -6,12 +6,11 @@ be started and stopped. Revocations wait, too, so the page shows that a server i
 
 from __future__ import annotations
 
-import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from reconciler.host import in_words, journal, places
-from state import files
+from state import files, records
 
 
 @dataclass(frozen=True)
@@ -32,20 +31,15 @@ class Suspension:
 def suspension() -> Suspension | None:
     """The suspension in force; None if there is none. A damaged file counts as one without a
     reason."""
-    text = files.read_text(places.SUSPENDED)
-    if text is None:
-        return None
-    try:
-        fields = json.loads(text)
-        return Suspension(str(fields["reason"]), float(fields["since"]), str(fields["by"]))
-    except (ValueError, KeyError, TypeError):
+    found = records.read(places.SUSPENDED, Suspension)
+    if found is None and places.SUSPENDED.exists():
         return Suspension("reason unknown", places.SUSPENDED.stat().st_mtime, "somebody")
+    return found
 
 
 def suspend(reason: str, by: str) -> None:
     """Suspend the server."""
-    made = Suspension(reason, time.time(), by)
-    files.write_file(places.SUSPENDED, json.dumps(asdict(made), ensure_ascii=False) + "\n")
+    records.write(places.SUSPENDED, Suspension(reason, time.time(), by))
     journal.event("suspended", by=by, reason=reason)
 
 

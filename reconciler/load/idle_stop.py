@@ -7,9 +7,6 @@ stopped.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -17,7 +14,7 @@ from reconciler.host import places
 from reconciler.host.in_words import moment_in_zone
 from reconciler.load.idleness import DAY, IdleRecord, Unused
 from reconciler.notices import store as notices
-from state.files import read_text, write_file
+from state import records
 from state.view import View
 from state.wire.notices import Facts, NoticeKind
 
@@ -131,15 +128,12 @@ class Stopped:
 def note_stopped(user: str, stopped: Stopped) -> None:
     """Keep the note for the next start, which shows it."""
     places.STOPPED_IDLE.mkdir(mode=0o755, exist_ok=True)
-    write_file(places.STOPPED_IDLE / user, json.dumps(vars(stopped)) + "\n")
+    records.write(places.STOPPED_IDLE / user, stopped)
 
 
 def stopped(user: str) -> Stopped | None:
     """The note about the user's container; None if it wasn't stopped, or has started again."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        fields: Mapping[str, float] = json.loads(read_text(places.STOPPED_IDLE / user) or "{}")
-        return Stopped(float(fields["at"]), float(fields["unused"]))
-    return None
+    return records.read(places.STOPPED_IDLE / user, Stopped)
 
 
 def stopped_containers(view: View) -> tuple[IdleContainer, ...]:

@@ -8,17 +8,15 @@ a reboot is not, nor a start by the server after one. Standard library only: `st
 
 from __future__ import annotations
 
-import json
-import math
 import time
 from collections.abc import Collection, Mapping
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from reconciler.host import places
-from state.files import read_text, write_file
+from state import records
+from state.plain import Seconds
 from state.view import View
 
 if TYPE_CHECKING:
@@ -32,6 +30,7 @@ MEASURED = 300.0
 LONGEST_GAP = 3600.0
 """How much of the time between two looks counts as idle at most, in seconds."""
 DAY = 86400.0
+N = TypeVar("N", float, float | None)
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 INVOCATIONS = Path("/run/systemd/units")
 
@@ -61,23 +60,25 @@ class Unused:
     """For how many seconds nobody used the GPUs, logins, CPUs and connections of a container."""
 
     start: str
-    gpu: float = 0.0
-    login: float = 0.0
-    cpu: float = 0.0
-    measured: float = 0.0
+    gpu: Seconds = 0.0
+    login: Seconds = 0.0
+    cpu: Seconds = 0.0
+    measured: Seconds = 0.0
     """When `cpu_time` was read, by the boot's clock."""
-    cpu_time: float = 0.0
+    cpu_time: Seconds = 0.0
     sessions: int = 0
-    connection: float = 0.0
+    connection: Seconds | None = None
+    """None: as long as the others; to an older version, a connection was not a use."""
     episode: str = ""
     """Identifies the present time without use: each use begins another one."""
-    told: tuple[float, ...] = ()
+    told: tuple[Seconds, ...] = ()
     """The values of `seconds` when mails that it will be stopped had been accepted."""
 
     @property
     def seconds(self) -> float:
         """For how many seconds nobody used the container at all."""
-        return min(self.gpu, self.login, self.cpu, self.connection)
+        known = min(self.gpu, self.login, self.cpu)
+        return known if self.connection is None else min(known, self.connection)
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class IdleRecord:
 
     boot: str = ""
     """Identifies the boot of the server (random(4), boot_id)."""
-    looked: float = 0.0
+    looked: Seconds = 0.0
     """When the look was, in seconds since the boot."""
     containers: Mapping[str, Unused] = field(default_factory=dict)
 
@@ -131,7 +132,13 @@ def _judged(before: Unused | None, sight: Activity, now: float, passed: float) -
         passed = 0.0  # the container was down meanwhile
     if before is None or before.start != sight.start:
         # a start is a use
-        return Unused(sight.start, measured=now, cpu_time=sight.cpu, sessions=sight.sessions)
+        return Unused(
+            sight.start,
+            measured=now,
+            cpu_time=sight.cpu,
+            sessions=sight.sessions,
+            connection=0.0,
+        )
     login = sight.login or sight.sessions != before.sessions
     after = replace(
         before,
@@ -146,11 +153,11 @@ def _judged(before: Unused | None, sight: Activity, now: float, passed: float) -
     return replace(after, cpu=_longer(before.cpu, busy, passed), measured=now, cpu_time=sight.cpu)
 
 
-def _longer(before: float, used: bool | None, passed: float) -> float:
+def _longer(before: N, used: bool | None, passed: float) -> N | float:
     """The time without use after `passed` more seconds, which count only if the use is known."""
-    if used is None:
+    if used is None or (before is None and not used):
         return before
-    return 0.0 if used else before + passed
+    return 0.0 if used or before is None else before + passed
 
 
 def still_unused(unused: Unused, sight: Activity, now: float) -> bool:
@@ -206,16 +213,18 @@ def present_start(user: str) -> str:
 def note_came_back(user: str, sessions: int) -> None:
     """Note that the server itself started the user's container, so that this is not a use."""
     places.CAME_BACK.mkdir(mode=0o755, parents=True, exist_ok=True)
-    noted = {"start": present_start(user), "sessions": sessions}
-    write_file(places.CAME_BACK / user, json.dumps(noted) + "\n")
+    records.write(places.CAME_BACK / user, _CameBack(present_start(user), sessions))
+
+
+class _CameBack(NamedTuple):
+    start: str
+    sessions: int
 
 
 def came_back(user: str, start: str) -> int | None:
     """The value of `sessions` right after the server made this start; None: a person did."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        noted = json.loads(read_text(places.CAME_BACK / user) or "{}")
-        return int(noted["sessions"]) if start and noted["start"] == start else None
-    return None
+    noted = records.read(places.CAME_BACK / user, _CameBack)
+    return noted.sessions if noted is not None and start and noted.start == start else None
 
 
 def boot_id() -> str:
@@ -230,40 +239,9 @@ def boot_clock() -> float:
 
 def read_record() -> IdleRecord:
     """The record of the last look; an empty one if it can't be read."""
-    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return _record(json.loads(read_text(places.IDLENESS) or "{}"))
-    return IdleRecord()
+    return records.read(places.IDLENESS, IdleRecord) or IdleRecord()
 
 
 def write_record(record: IdleRecord) -> None:
     """Keep the record for `start`, `status`, the page and the next look."""
-    write_file(places.IDLENESS, json.dumps(asdict(record), separators=(",", ":")) + "\n")
-
-
-def _record(fields: Mapping[str, Any]) -> IdleRecord:
-    found = {user: _unused(values) for user, values in fields["containers"].items()}
-    return IdleRecord(str(fields["boot"]), _seconds(fields["looked"]), found)
-
-
-def _unused(fields: Mapping[str, Any]) -> Unused:
-    lengths = ("gpu", "login", "cpu", "measured", "cpu_time", "connection")
-    if (
-        "connection" not in fields
-    ):  # an older version wrote it, for which connections were not a use
-        shortest = min(_seconds(fields[name]) for name in ("gpu", "login", "cpu"))
-        fields = {"connection": shortest, "episode": "", "told": (), **fields}
-    return Unused(
-        start=str(fields["start"]),
-        sessions=int(fields["sessions"]),
-        episode=str(fields["episode"]),
-        told=tuple(map(_seconds, fields["told"])),
-        **{name: _seconds(fields[name]) for name in lengths},
-    )
-
-
-def _seconds(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError("not a number")
-    if not math.isfinite(value) or value < 0:
-        raise ValueError("not a length of time")
-    return float(value)
+    records.write(places.IDLENESS, record)

@@ -7,14 +7,14 @@ rules so. Who leaves keeps the ports until `purge`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import NamedTuple
 
 from reconciler.host import places
-from state import files
+from state import files, plain
 from state.errors import LxcGpuError
 
 MOST = 20
@@ -93,7 +93,7 @@ def read() -> Forwards:
     try:
         text = files.read_text(places.FORWARDS)
         return Forwards() if text is None else from_json(text)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise LxcGpuError(
             "forwards-damaged",
             "The list of mapped ports on this server can't be read. What is mapped stays mapped; "
@@ -110,22 +110,18 @@ def write(forwards: Forwards) -> None:
 
 
 def to_json(forwards: Forwards) -> str:
-    """As text, stable for equal ones, a line for each user."""
-    lines = [
-        f"  {json.dumps(user)}: {json.dumps([asdict(f) for f in of_user])}"
-        for user, of_user in sorted(forwards.of.items())
-    ]
-    users = ",\n".join(lines)
-    return f'{{"last": {forwards.last}, "forwards": {{\n{users}\n}}}}\n'
+    """As text, stable for equal ones."""
+    return plain.to_json(_File(dict(sorted(forwards.of.items())), forwards.last))
+
+
+class _File(NamedTuple):
+    forwards: Mapping[str, tuple[Forward, ...]]
+    last: int
 
 
 def from_json(text: str) -> Forwards:
-    """What `to_json` wrote. ValueError, KeyError, TypeError or AttributeError if it is damaged."""
-    fields = json.loads(text)
-    of = {
-        str(user): tuple(Forward(**forward) for forward in of_user)
-        for user, of_user in fields["forwards"].items()
-    }
+    """What `to_json` wrote. ValueError if it is damaged."""
+    of, last = plain.from_json(_File, text)
     owners: dict[int, str] = {}
     seen: set[tuple[str, int]] = set()
     for user, of_user in of.items():
@@ -135,13 +131,11 @@ def from_json(text: str) -> Forwards:
             if owners.setdefault(f.port, user) != user or (f.protocol, f.port) in seen:
                 raise ValueError(f"given twice: {f.port}")
             seen.add((f.protocol, f.port))
-    if type(fields["last"]) is not int:
-        raise ValueError("last is no number")
-    return Forwards(of, fields["last"])
+    return Forwards(of, last)
 
 
-def _is_port(number: object) -> bool:
-    return type(number) is int and 1 <= number <= HIGHEST
+def _is_port(number: int) -> bool:
+    return 1 <= number <= HIGHEST
 
 
 def ports_in_use() -> frozenset[int]:

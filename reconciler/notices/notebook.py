@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
-from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from itertools import zip_longest
-from typing import Any
+from typing import NamedTuple
 
-from state.wire.messages import LATEST
-from state.wire.notices import MOST_TOLD, Facts, Notice, NoticeKind
+from state import plain
+from state.wire.messages import Moment
+from state.wire.notices import MOST_TOLD, Notice, NoticeKind
 
 DAY = 86400.0
 KEPT = 7 * DAY
@@ -29,9 +29,9 @@ class NoticeEntry:
     notice: Notice
     about: str
     """Tells it from others of its kind: a reservation's id, a start of a container."""
-    last: float
+    last: Moment
     """When it was last said. Saying it again sends no second mail."""
-    accepted: tuple[float, ...] = ()
+    accepted: tuple[Moment, ...] = ()
     """When mail about it was accepted. A notice that is opened again has a new id."""
     open: bool = True
 
@@ -121,32 +121,20 @@ def _key(said: NoticeEntry) -> tuple[str, NoticeKind, str]:
     return said.notice.user, said.notice.kind, said.about
 
 
+class _File(NamedTuple):
+    notices: tuple[NoticeEntry, ...]
+
+
 def to_json(notebook: Notebook) -> str:
-    """As text, a line for each."""
-    lines = ",\n".join("  " + json.dumps(asdict(said)) for said in notebook.said)
-    return f'{{"notices": [\n{lines}\n]}}\n'
+    """As text."""
+    return plain.to_json(_File(notebook.said))
 
 
 def from_json(text: str) -> Notebook:
-    """What `to_json` wrote. ValueError, KeyError, TypeError or AttributeError if it is damaged."""
-    notebook = Notebook(tuple(_said(fields) for fields in json.loads(text)["notices"]))
-    keys = [_key(said) for said in notebook.said]
-    if len(set(keys)) < len(keys):
+    """What `to_json` wrote. ValueError if it is damaged."""
+    said = plain.from_json(_File, text, newer=True).notices
+    if len({_key(each) for each in said}) < len(said):
         raise ValueError("said twice")
-    return notebook
-
-
-def _said(fields: Mapping[str, Any]) -> NoticeEntry:
-    notice, facts = dict(fields["notice"]), Facts(**fields["notice"]["facts"])
-    kind = NoticeKind(notice["kind"])
-    made = Notice(str(notice["id"]), str(notice["user"]), kind, _moment(notice["made"]), facts)
-    open_, accepted = fields["open"], tuple(map(_moment, fields["accepted"]))
-    if type(open_) is not bool or not (open_ or accepted):
+    if not all(each.open or each.accepted for each in said):
         raise ValueError("neither open nor accepted")
-    return NoticeEntry(made, str(fields["about"]), _moment(fields["last"]), accepted, open_)
-
-
-def _moment(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LATEST:
-        raise ValueError("no moment")
-    return float(value)
+    return Notebook(said)

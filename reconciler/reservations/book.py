@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import localtime, strftime
 from types import MappingProxyType
+from typing import Annotated
 
 from state.errors import LxcGpuError
 
@@ -30,28 +31,50 @@ much less than `KEPT` that after a leap of the clock nothing becomes a sum that 
 two months."""
 
 
+LATEST = 32_503_680_000.0
+"""The year 3000."""
+LONGEST_WORD = 128
+"""Letters."""
+
+
 def minute(moment: float) -> float:
     """The beginning of the minute of `moment`."""
     return moment // MINUTE * MINUTE
+
+
+def _word(text: str) -> str:
+    if len(text) > LONGEST_WORD:
+        raise ValueError("no word")
+    return text
+
+
+def _moment(value: float) -> float:
+    if not 0 <= value <= LATEST:
+        raise ValueError("no moment")
+    return value
+
+
+Word = Annotated[str, _word]
+Moment = Annotated[float, _moment]
 
 
 @dataclass(frozen=True)
 class Reservation:
     """GPUs that are one user's from one moment to another."""
 
-    id: str
+    id: Word
     """What people type: `r17`."""
-    user: str
-    gpus: tuple[str, ...]
+    user: Word
+    gpus: tuple[Word, ...]
     """UUIDs."""
-    begins: float
-    ends: float
-    made: float
-    series: str = ""
+    begins: Moment
+    ends: Moment
+    made: Moment
+    series: Word = ""
     """The id of a weekly series, `s16`, which its reservations share; empty: none."""
-    maker: str = ""
+    maker: Word = ""
     """Who reserved it, if that user handed it over; empty: the user."""
-    since: float = 0.0
+    since: Moment = 0.0
     """When it began, if it was handed over after its beginning; 0: at `begins`."""
 
     @property
@@ -84,15 +107,15 @@ class Book:
     open: tuple[Reservation, ...] = ()
     """Those that hadn't been over for two days when the book was last written."""
     past: tuple[Reservation, ...] = ()
-    sums: Mapping[str, Mapping[str, float]] = field(default_factory=lambda: MappingProxyType({}))
+    sums: Mapping[str, Mapping[str, Moment]] = field(default_factory=lambda: MappingProxyType({}))
     """GPU-hours of reservations that aren't kept any more, by user and month (`2026-11`)."""
     last: int = 0
     """The last number that was given to a reservation. None is given twice."""
-    clock: float = 0.0
+    clock: Moment = 0.0
     """The time by which it was last aged: reservations that ended before may be among the past."""
-    sure: float = 0.0
+    sure: Moment = 0.0
     """The earliest time that it can be now, by how long the machine has run (`aged`)."""
-    boot: float = 0.0
+    boot: Moment = 0.0
     """When it was last aged, in seconds since the boot."""
 
     def at(self, now: float) -> tuple[Reservation, ...]:
@@ -220,6 +243,10 @@ class Book:
             sure=sure,
             boot=boot,
         )
+
+    def in_order(self) -> Book:
+        """The same, by the reservations' beginnings."""
+        return replace(self, open=_in_order(self.open), past=_in_order(self.past))
 
     def _sure(self, now: float, boot: float) -> float:
         before = self.sure or self.clock

@@ -9,20 +9,15 @@ root.
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from reconciler.host import places
 from reconciler.reservations.book import Book, Reservation
 from reconciler.reservations.use_record import boot_clock
-from state import files
+from state import files, plain
 from state.errors import LxcGpuError
 
-LATEST = 32_503_680_000.0
-"""The year 3000."""
-_DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
+_DAMAGE = (OSError, ValueError)
 
 
 def read() -> Book:
@@ -41,7 +36,7 @@ def read_open(now: float) -> Book:
     """
     try:
         with places.RESERVATIONS.open(encoding="utf-8") as stream:
-            book = _open_part(json.loads(stream.readline()))
+            book = _book(_part(stream.readline(), "open", "last"))
     except FileNotFoundError:
         return Book()
     except _DAMAGE as error:
@@ -93,55 +88,34 @@ def to_json(book: Book) -> str:
 
 def _fields(reservation: Reservation) -> dict[str, object]:
     """The fields of a reservation; those about handing over only if they are set."""
-    return {k: v for k, v in vars(reservation).items() if v or k not in ("maker", "since")}
+    fields = plain.to_plain(reservation)
+    return {k: v for k, v in fields.items() if v or k not in ("maker", "since")}
 
 
 def from_json(text: str) -> Book:
-    """What `to_json` wrote. ValueError, KeyError, TypeError or AttributeError if it is damaged."""
+    """What `to_json` wrote. ValueError if it is damaged."""
     first, second = text.splitlines()
-    present, past = _open_part(json.loads(first)), json.loads(second)
-    sums = {
-        str(user): {str(month): _moment(hours) for month, hours in months.items()}
-        for user, months in past["sums"].items()
-    }
-    return replace(present, past=_reservations(past["past"]), sums=sums)
+    return _book({**_part(first, "open", "last"), **_part(second, "past", "sums")})
 
 
-def _open_part(fields: Mapping[str, Any]) -> Book:
-    if type(fields["last"]) is not int:
-        raise ValueError("last is not a number")
-    found = _reservations(fields["open"])
+def _part(line: str, *needed: str) -> dict[str, Any]:
+    fields = plain.parsed(line)
+    if type(fields) is not dict or not fields.keys() >= set(needed):
+        raise ValueError("a part of the book is missing")
+    return fields
+
+
+def _book(fields: dict[str, Any]) -> Book:
+    book = plain.from_plain(Book, fields)
+    for listed in (book.open, book.past):
+        if len({each.id for each in listed}) != len(listed):
+            raise ValueError("an id is there twice")
+        if not all(each.begins < each.ends and each.gpus for each in listed):
+            raise ValueError("a reservation of nothing")
     taken: dict[str, float] = {}
-    for each in found:
+    for each in sorted(book.open, key=lambda each: each.begins):
         for gpu in each.gpus:
             if each.begins < taken.get(gpu, 0.0):
                 raise ValueError(f"reserved twice: {gpu}")
             taken[gpu] = each.ends
-    clock, sure, boot = (_moment(fields.get(name, 0)) for name in ("clock", "sure", "boot"))
-    return Book(found, last=fields["last"], clock=clock, sure=sure, boot=boot)
-
-
-def _reservations(listed: Sequence[Mapping[str, Any]]) -> tuple[Reservation, ...]:
-    found = tuple(_reservation(fields) for fields in listed)
-    if len({each.id for each in found}) != len(found):
-        raise ValueError("an id is there twice")
-    return tuple(sorted(found, key=lambda each: (each.begins, each.id)))
-
-
-def _reservation(fields: Mapping[str, Any]) -> Reservation:
-    made = Reservation(**{**fields, "gpus": tuple(fields["gpus"])})
-    words = (made.id, made.user, made.series, made.maker, *made.gpus)
-    if not all(isinstance(word, str) and len(word) <= 128 for word in words) or not made.gpus:
-        raise TypeError("no words")
-    _moment(made.made), _moment(made.since)
-    if not _moment(made.begins) < _moment(made.ends):
-        raise ValueError("ends before it begins")
-    return made
-
-
-def _moment(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError("no number")
-    if not math.isfinite(value) or not 0 <= value <= LATEST:
-        raise ValueError("no moment")
-    return float(value)
+    return book.in_order()

@@ -5,17 +5,12 @@ A boot removes it: then no GPU has been left unused yet. Standard library only.
 
 from __future__ import annotations
 
-import json
-import math
 import time
 from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import asdict
-from typing import Any
 
 from reconciler.host import places
-from reconciler.reservations.watching import UNUSED, ReservationUse, UseRecord, Which
-from state.files import read_text, write_file
+from reconciler.reservations.watching import UNUSED, ReservationUse, UseRecord
+from state import records
 
 STALE = 600.0
 """Seconds after which a look is too old to name anybody by. One comes each minute."""
@@ -28,15 +23,12 @@ def boot_clock() -> float:
 
 def read_record() -> UseRecord:
     """The record of the last look; an empty one if it can't be read."""
-    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return _record(json.loads(read_text(places.RESERVATIONS_SEEN) or "{}"))
-    return UseRecord()
+    return records.read(places.RESERVATIONS_SEEN, UseRecord) or UseRecord()
 
 
 def write_record(record: UseRecord) -> None:
     """Keep the record for the next look, the load's stream and users' questions."""
-    text = json.dumps(asdict(record), separators=(",", ":"))
-    write_file(places.RESERVATIONS_SEEN, f"{text}\n")
+    records.write(places.RESERVATIONS_SEEN, record)
 
 
 def changed() -> tuple[int, ...] | None:
@@ -56,33 +48,3 @@ def of_now(record: UseRecord, now: float) -> Mapping[str, ReservationUse]:
 def unused_since(seen: ReservationUse | None, now: float) -> float | None:
     """Since when a reservation is unused, in seconds since the epoch; None if it isn't. Pure."""
     return None if seen is None or seen.unused < UNUSED else now - seen.unused
-
-
-def _record(fields: Mapping[str, Any]) -> UseRecord:
-    return UseRecord(
-        _seconds(fields["looked"]),
-        {str(name): _seen(each) for name, each in fields["of"].items()},
-        {str(user): _seconds(until) for user, until in fields["resting"].items()},
-    )
-
-
-def _seen(fields: Mapping[str, Any]) -> ReservationUse:
-    return ReservationUse(
-        str(fields["user"]),
-        _seconds(fields["unused"]),
-        {str(user): _seconds(length) for user, length in fields["intruders"].items()},
-        {str(user): tuple(map(_which, theirs)) for user, theirs in fields["told"].items()},
-    )
-
-
-def _which(pair: Any) -> Which:
-    pid, started = pair
-    return int(pid), int(started)
-
-
-def _seconds(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError("not a number")
-    if not math.isfinite(value) or value < 0:
-        raise ValueError("not a length of time")
-    return float(value)

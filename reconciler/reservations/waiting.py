@@ -5,19 +5,19 @@ No other file has it, so a list that can't be read doesn't count as empty.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, NamedTuple
 
 from reconciler.host import places
 from reconciler.host.in_words import moment
 from reconciler.host.locks import ACCOUNTS, lock
 from reconciler.notices import store as notices
 from reconciler.notices.notebook import NoticeEntry
-from state import files
+from state import files, plain, records
 from state.errors import LxcGpuError
+from state.plain import Seconds
 from state.wire.notices import Notice, NoticeKind
 
 MOST = 3
@@ -25,7 +25,21 @@ MOST = 3
 SOON = 3600.0
 """A GPU that is reserved for somebody else within this time doesn't count as free, in seconds."""
 LONGEST = 30 * 86400.0
-"""Seconds after which a wait ends."""
+"""Seconds after which nobody waits any more."""
+LONGEST_MODEL = 100
+"""Letters."""
+
+
+def _some(gpus: int) -> int:
+    if gpus < 1:
+        raise ValueError("nobody waits for none")
+    return gpus
+
+
+def _short(model: str) -> str:
+    if len(model) > LONGEST_MODEL:
+        raise ValueError("no model's name")
+    return model
 
 
 @dataclass(frozen=True)
@@ -33,10 +47,10 @@ class Wait:
     """One user waits for so many GPUs."""
 
     user: str
-    gpus: int
-    model: str = ""
+    gpus: Annotated[int, _some]
+    model: Annotated[str, _short] = ""
     """Part of the model's name, in lower case; empty: any model."""
-    since: float = 0.0
+    since: Seconds = 0.0
     """Seconds since the epoch. It tells a wait from others of the same user."""
 
 
@@ -76,8 +90,8 @@ def read() -> Waiting:
     """The list of this server. LxcGpuError if it can't be read."""
     try:
         text = files.read_text(places.WAITING)
-        return Waiting() if text is None else from_json(text)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        return Waiting() if text is None else Waiting(plain.from_json(_File, text).waiting)
+    except (OSError, ValueError) as error:
         raise LxcGpuError(
             "waiting-damaged",
             "The list of users who wait for free GPUs on this server can't be read, so nobody is "
@@ -91,7 +105,7 @@ def read() -> Waiting:
 def write(waiting: Waiting) -> None:
     """Write the list; an empty one removes the file. The lock ACCOUNTS is held."""
     if waiting.all:
-        files.write_file(places.WAITING, to_json(waiting), 0o600)
+        records.write(places.WAITING, _File(waiting.all), 0o600)
     else:
         places.WAITING.unlink(missing_ok=True)
 
@@ -148,21 +162,5 @@ def in_words(wait: Wait) -> str:
     return f"{wait.gpus} GPU{'s' * (wait.gpus != 1)}{model}"
 
 
-def to_json(waiting: Waiting) -> str:
-    """The list as text, a line for each wait."""
-    lines = ",\n".join(f"  {json.dumps(asdict(each))}" for each in waiting.all)
-    return f'{{"waiting": [\n{lines}\n]}}\n'
-
-
-def from_json(text: str) -> Waiting:
-    """What `to_json` wrote. ValueError, KeyError, TypeError or AttributeError if it is damaged."""
-    return Waiting(tuple(_wait(fields) for fields in json.loads(text)["waiting"]))
-
-
-def _wait(fields: Mapping[str, Any]) -> Wait:
-    made = Wait(**fields)
-    words = isinstance(made.user, str) and isinstance(made.model, str) and len(made.model) <= 100
-    numbers = type(made.gpus) is int and made.gpus > 0 and type(made.since) in (int, float)
-    if not (words and numbers and made.since >= 0):
-        raise ValueError("nobody waits like that")
-    return made
+class _File(NamedTuple):
+    waiting: tuple[Wait, ...]

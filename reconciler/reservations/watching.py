@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from reconciler.reservations.book import Reservation
+from state.plain import Seconds
 
 UNUSED = 3600.0
 """Seconds without a program of its owner after which a reservation counts as unused."""
@@ -48,9 +49,9 @@ class ReservationUse:
 
     user: str
     """Its owner. After it was handed over, everything is counted anew."""
-    unused: float = 0.0
+    unused: Seconds = 0.0
     """Seconds for which no program of theirs was on any of its GPUs."""
-    intruders: Mapping[str, float] = field(default_factory=dict)
+    intruders: Mapping[str, Seconds] = field(default_factory=dict)
     """Other users with a program on one of its GPUs, and for how many seconds."""
     told: Mapping[str, tuple[Which, ...]] = field(default_factory=dict)
     """By user, the programs that they were told of, the latest first."""
@@ -60,11 +61,11 @@ class ReservationUse:
 class UseRecord:
     """What is kept from one look to the next."""
 
-    looked: float = 0.0
+    looked: Seconds = 0.0
     """When the last look was, in seconds since the boot."""
     of: Mapping[str, ReservationUse] = field(default_factory=dict)
     """By id of the reservation."""
-    resting: Mapping[str, float] = field(default_factory=dict)
+    resting: Mapping[str, Seconds] = field(default_factory=dict)
     """Users whose containers made us wait, and until when they are told nothing, in seconds since
     the boot."""
 

@@ -6,16 +6,15 @@ somebody who was killed, and is nothing.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 from reconciler.host import places
-from state import files
+from state import records
 
 _IDENT = re.compile(r"[0-9a-f]{16}", re.ASCII)
 
@@ -36,11 +35,17 @@ class Stamp:
         return cls(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
+def _ident(text: str) -> str:
+    if not _IDENT.fullmatch(text):
+        raise ValueError("not a name of a spare system")
+    return text
+
+
 @dataclass(frozen=True)
 class Spare:
     """One unpacked system, a slot in the store."""
 
-    ident: str
+    ident: Annotated[str, _ident]
     """Its name in the store, made up here: no other server's disk has the same."""
     template: str
     stamp: Stamp
@@ -74,33 +79,12 @@ class Notes:
 
 def read_notes() -> Notes:
     """The notes; damaged ones are none: then all that is there is made anew."""
-    try:
-        return from_json(files.read_text(places.SPARES) or "{}")
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return Notes()
+    return records.read(places.SPARES, Notes) or Notes()
 
 
 def write_notes(notes: Notes) -> None:
     """Replace them; only who holds the lock of the spares does."""
-    files.write_file(places.SPARES, to_json(notes), 0o600)
-
-
-def to_json(notes: Notes) -> str:
-    """Pure."""
-    return f"{json.dumps(asdict(notes), indent=1)}\n"
-
-
-def from_json(text: str) -> Notes:
-    """What `to_json` wrote. ValueError, KeyError, TypeError or AttributeError if it isn't that."""
-    fields: dict[str, Any] = json.loads(text)
-    spares = [Spare(**{**one, "stamp": Stamp(**one["stamp"])}) for one in fields.get("spares", ())]
-    if not all(_IDENT.fullmatch(spare.ident) for spare in spares):
-        raise ValueError("no names of spare systems")
-    failures = {
-        name: FailedTemplate(**{**one, "stamp": Stamp(**one["stamp"])})
-        for name, one in fields.get("failures", {}).items()
-    }
-    return Notes(tuple(spares), failures)
+    records.write(places.SPARES, notes, 0o600)
 
 
 def archive(template: str) -> Path:

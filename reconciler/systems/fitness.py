@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import json
 import os
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -24,7 +23,7 @@ from reconciler.disk.removal import delete
 from reconciler.host import locks, places
 from reconciler.mounts.owner_map import FileOwner, owner_map
 from reconciler.mounts.tree import LEAST, Tree, cover
-from state import command, files
+from state import command, records
 from state.errors import LxcGpuError
 from state.view import View
 
@@ -56,10 +55,7 @@ class Fitness:
 def fitness(view: View) -> Fitness:
     """What the kernel said since the last boot; else it is asked. OSError without the folder."""
     device = Path(view.containers).stat().st_dev
-    try:
-        kept = Fitness(**json.loads(files.read_text(KEPT) or "{}"))
-    except (ValueError, TypeError):
-        kept = None
+    kept = records.read(KEPT, Fitness)
     if kept is not None and kept.device == device:
         return kept
     try:
@@ -67,7 +63,7 @@ def fitness(view: View) -> Fitness:
     except (LxcGpuError, OSError) as error:
         return Fitness(device, str(error), answered=False)
     if found.answered:
-        files.write_file(KEPT, f"{json.dumps(asdict(found))}\n")
+        records.write(KEPT, found)
     return found
 
 

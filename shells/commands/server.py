@@ -14,6 +14,7 @@ import click
 
 from shells.terminal import Terminal
 from state.errors import LxcGpuError
+from state.plain import to_plain
 from state.wire import messages
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def _show_this_server(as_json: bool) -> None:
     if held is not None:
         report = report._replace(suspended=held.words())
     if as_json:
-        click.echo(json.dumps({**messages.fields_of(report), "converged": report.converged}))
+        click.echo(json.dumps({**to_plain(report), "converged": report.converged}))
     else:
         Terminal().result(f"{_report_text(report)}\nThe round ended {_ago(report.finished)}.")
         for line in _ready_systems():

@@ -6,12 +6,11 @@ moment: a look at it, each minute, compares it with one that nobody sets (clock_
 
 from __future__ import annotations
 
-import json
 import time
-from contextlib import suppress
+from typing import NamedTuple
 
 from reconciler.host import places
-from state.files import read_text, write_file
+from state import records
 
 MOVED = 60.0
 """Seconds: what a clock is set by in less, bit by bit, is no concern."""
@@ -26,15 +25,17 @@ def stands() -> bool:
     """
     now, before = time.clock_gettime(time.CLOCK_BOOTTIME), _before()
     ahead = time.time() - now
-    if before is not None and abs(ahead - before[0]) < MOVED:
-        return now - before[1] >= SETTLED
+    if before is not None and abs(ahead - before.ahead) < MOVED:
+        return now - before.since >= SETTLED
     since = now - SETTLED if before is None else now
-    write_file(places.CLOCK_SEEN, json.dumps({"ahead": ahead, "since": since}) + "\n")
+    records.write(places.CLOCK_SEEN, _Seen(ahead, since))
     return False
 
 
-def _before() -> tuple[float, float] | None:
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        fields = json.loads(read_text(places.CLOCK_SEEN) or "{}")
-        return float(fields["ahead"]), float(fields["since"])
-    return None
+class _Seen(NamedTuple):
+    ahead: float
+    since: float
+
+
+def _before() -> _Seen | None:
+    return records.read(places.CLOCK_SEEN, _Seen)

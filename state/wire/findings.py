@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
+from state import plain
 from state.errors import LxcGpuError
 
 C = TypeVar("C")
@@ -135,11 +136,14 @@ def worst_last(findings: Iterable[Finding]) -> list[Finding]:
 def to_json(findings: Sequence[Finding]) -> str:
     """One line of JSON."""
     wrong = any(finding.level is Level.WRONG for finding in findings)
-    facts = {"healthy": not wrong, "findings": [asdict(finding) for finding in findings]}
+    facts = {"healthy": not wrong, "findings": plain.to_plain(findings)}
     return json.dumps(facts, ensure_ascii=False)
 
 
+class _Said(NamedTuple):
+    findings: tuple[Finding, ...]
+
+
 def from_json(text: str) -> list[Finding]:
-    """The findings that `to_json` wrote. ValueError, KeyError or TypeError if it isn't that."""
-    fields: Mapping[str, list[dict[str, str]]] = json.loads(text)
-    return [Finding(Level(f["level"]), f["area"], f["text"], f["hint"]) for f in fields["findings"]]
+    """The findings that `to_json` wrote. NotPlainError if it isn't that."""
+    return list(plain.from_json(_Said, text, newer=True).findings)

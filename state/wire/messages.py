@@ -13,15 +13,22 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from functools import partial
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 from state.errors import LxcGpuError, Remedy
+from state.plain import from_plain, parsed, to_plain
+
+T = TypeVar("T")
 
 LONGEST_LINE = 1_000_000
 """Bytes; a longer line is no message of ours."""
 LONGEST_ANSWER = 500_000
 """Letters: a table of hundreds of reservations, a calendar of them."""
+LONGEST_TEXT = 2000
+MOST_LINES = 1000
+"""Changes and failures of one round."""
 LATEST = 253_402_300_799.0
 """The end of the year 9999, in seconds since the epoch: no calendar goes further."""
 MOST_KEY_DAYS = 3000
@@ -32,53 +39,84 @@ _FINGERPRINT = r"SHA256:[A-Za-z0-9+/]{43}"
 _DAY = r"20[0-9][0-9]-[01][0-9]-[0-3][0-9]"
 
 
+def _days(value: Mapping[str, Any]) -> dict[str, str]:
+    """Days by fingerprint; whatever else stands there is left out."""
+    pairs = list(value.items())[-MOST_KEY_DAYS:]
+    valid = re.compile(f"{_FINGERPRINT} {_DAY}")
+    return {key: day for key, day in pairs if valid.fullmatch(f"{key} {day}")}
+
+
+def _first(values: tuple[T, ...]) -> tuple[T, ...]:
+    return values[:MOST_LINES]
+
+
+def _latest_drift(values: tuple[Drift, ...]) -> tuple[Drift, ...]:
+    return values[-MOST_DRIFT:]
+
+
+def in_calendar(value: float) -> float:
+    """A rule for moments, and for how long something took."""
+    if not 0 <= value <= LATEST:
+        raise ValueError("no moment")
+    return value
+
+
+def _shown(value: str, longest: int = LONGEST_TEXT) -> str:
+    return "".join(c if c.isprintable() or c == "\n" else "�" for c in value[:longest])
+
+
+Text = Annotated[str, _shown]
+"""For a person's screen: no control characters, at most LONGEST_TEXT letters."""
+Moment = Annotated[float, in_calendar]
+
+
 class Progress(NamedTuple):
     """One step of something that takes a while; `fraction` (0 to 1) where it is known."""
 
-    text: str
+    text: Text
     fraction: float | None = None
 
 
 class Failure(NamedTuple):
     """One thing that a round could not put right."""
 
-    kind: str
-    name: str
+    kind: Text
+    name: Text
     """Whose: a user's name, or what the kind calls its things."""
-    code: str
-    message: str
-    hint: str = ""
+    code: Text
+    message: Text
+    hint: Text = ""
 
 
 class Drift(NamedTuple):
     """Something that was changed on a server by hand, and put back by a round."""
 
-    when: float
+    when: Moment
     """Seconds since the epoch, by the server's clock, when it was noticed."""
-    words: str
+    words: Text
     """What the round did about it."""
 
 
 class Report(NamedTuple):
     """What one round on one server came to."""
 
-    server: str
-    revision: str
+    server: Text
+    revision: Text
     """The revision that the server is on."""
-    finished: float
+    finished: Moment
     """Seconds since the epoch, by the server's clock."""
-    seconds: float
+    seconds: Moment
     """How long the round took."""
-    changes: tuple[str, ...] = ()
+    changes: Annotated[tuple[Text, ...], _first] = ()
     """What was changed, in words."""
-    failures: tuple[Failure, ...] = ()
-    refused: str = ""
+    failures: Annotated[tuple[Failure, ...], _first] = ()
+    refused: Text = ""
     """Why a newer revision was not taken; empty if none was refused."""
-    suspended: str = ""
+    suspended: Text = ""
     """Why a sysadmin has the server hold still; empty if it doesn't. Then nothing was done."""
-    drift: tuple[Drift, ...] = ()
+    drift: Annotated[tuple[Drift, ...], _latest_drift] = ()
     """What drifted lately, the newest last."""
-    key_days: Mapping[str, str] = MappingProxyType({})
+    key_days: Annotated[Mapping[str, Any], _days] = MappingProxyType({})
     """The day (`2026-11-26`, UTC) on which each key, by fingerprint, was last used there."""
 
     @property
@@ -90,7 +128,7 @@ class Report(NamedTuple):
 class Answer(NamedTuple):
     """The end of a request that did what was asked; `text` is for a person."""
 
-    text: str
+    text: Annotated[str, partial(_shown, longest=LONGEST_ANSWER)]
     facts: Mapping[str, Any] = MappingProxyType({})
     """The same for a program: what `--json` prints."""
 
@@ -102,21 +140,21 @@ class Question(NamedTuple):
     what `text` says: it is another one as soon as that would no longer be what happens.
     """
 
-    text: str
-    token: str
+    text: Text
+    token: Text
 
 
 class Refusal(NamedTuple):
     """The end of a request that was not done: an LxcGpuError on its way to its reader."""
 
-    code: str
-    message: str
-    hint: str = ""
-    remedy: str = Remedy.PERSON
+    code: Text
+    message: Text
+    hint: Text = ""
+    remedy: Remedy = Remedy.PERSON
 
     def error(self) -> LxcGpuError:
         """The error to raise on this side."""
-        return LxcGpuError(self.code, self.message, self.hint, Remedy(self.remedy))
+        return LxcGpuError(self.code, self.message, self.hint, self.remedy)
 
 
 Message = Progress | Report | Answer | Question | Refusal
@@ -141,22 +179,7 @@ def refusal(error: LxcGpuError) -> Refusal:
 def encode(message: Message) -> str:
     """`message` as one line."""
     name = next(name for name, kind in _KINDS.items() if isinstance(message, kind))
-    return json.dumps({name: fields_of(message)}, ensure_ascii=False, default=_plain) + "\n"
-
-
-def fields_of(message: Message) -> dict[str, Any]:
-    """The fields by name, and theirs, as JSON has them."""
-    fields = message._asdict()
-    if isinstance(message, Report):
-        for name in ("failures", "drift"):
-            fields[name] = [each._asdict() for each in fields[name]]
-        fields["key_days"] = dict(message.key_days)
-    return fields
-
-
-def _plain(value: object) -> dict[str, Any]:
-    """What facts may hold besides what JSON knows: mappings, and our frozen data."""
-    return dict(value) if isinstance(value, Mapping) else vars(value)
+    return json.dumps({name: to_plain(message)}, ensure_ascii=False) + "\n"
 
 
 def decode(line: str | bytes) -> Message:
@@ -164,61 +187,7 @@ def decode(line: str | bytes) -> Message:
     if len(line) > LONGEST_LINE:
         raise BadMessageError("the line is too long")
     try:
-        ((name, fields),) = json.loads(line).items()
-        return _build(_KINDS[name], fields)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        ((name, fields),) = parsed(line).items()
+        return from_plain(_KINDS[name], fields, newer=True)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadMessageError(f"not a message: {error}") from error
-
-
-def _build(kind: type[Message], fields: Mapping[str, Any]) -> Message:
-    if kind is Progress:
-        share = fields.get("fraction")
-        return Progress(_text(fields["text"]), None if share is None else float(share))
-    if kind is Answer:
-        return Answer(_text(fields["text"], LONGEST_ANSWER), dict(fields.get("facts", {})))
-    if kind is Question:
-        return Question(_text(fields["text"]), _text(fields["token"]))
-    if kind is Refusal:
-        remedy = Remedy(fields.get("remedy", Remedy.PERSON))
-        return Refusal(
-            _text(fields["code"]), _text(fields["message"]), _text(fields["hint"]), remedy
-        )
-    return Report(
-        server=_text(fields["server"]),
-        revision=_text(fields["revision"]),
-        finished=_moment(fields["finished"]),
-        seconds=_moment(fields["seconds"]),
-        changes=tuple(_text(change) for change in fields["changes"][:1000]),
-        failures=tuple(
-            Failure(**{f: _text(each[f]) for f in ("kind", "name", "code", "message", "hint")})
-            for each in fields["failures"][:1000]
-        ),
-        refused=_text(fields["refused"]),
-        suspended=_text(fields.get("suspended", "")),
-        drift=tuple(
-            Drift(_moment(each["when"]), _text(each["words"]))
-            for each in fields.get("drift", ())[-MOST_DRIFT:]
-        ),
-        key_days=_days(fields.get("key_days", {})),
-    )
-
-
-def _days(value: Mapping[str, Any]) -> dict[str, str]:
-    """Days by fingerprint; whatever else stands there is left out."""
-    pairs = list(value.items())[-MOST_KEY_DAYS:]
-    valid = re.compile(f"{_FINGERPRINT} {_DAY}")
-    return {key: day for key, day in pairs if valid.fullmatch(f"{key} {day}")}
-
-
-def _moment(value: Any) -> float:
-    """A moment, or how long something took: a number that a calendar takes."""
-    if not 0 <= value <= LATEST:
-        raise ValueError("no moment")
-    return float(value)
-
-
-def _text(value: object, longest: int = 2000) -> str:
-    """A string for a person's screen: no control characters, at most so many letters."""
-    if not isinstance(value, str):
-        raise TypeError(f"not a string: {type(value).__name__}")
-    return "".join(c if c.isprintable() or c == "\n" else "�" for c in value[:longest])

@@ -30,8 +30,16 @@ def test_little_needs_to_be_said():
     ("old", "new", "said"),
     [
         ('allow = "(mem', '# allow = "(mem', "directory.allow: is missing"),
-        ('"(memberOf=cn=gpu,ou=groups,dc=mylab,dc=com)"', '"(memberOf"', "directory.allow: isn't an LDAP filter"),
-        ('"(memberOf=cn=gpu,ou=groups,dc=mylab,dc=com)"', '""', "directory.allow: isn't an LDAP filter"),
+        (
+            '"(memberOf=cn=gpu,ou=groups,dc=mylab,dc=com)"',
+            '"(memberOf"',
+            "directory.allow: isn't an LDAP filter",
+        ),
+        (
+            '"(memberOf=cn=gpu,ou=groups,dc=mylab,dc=com)"',
+            '""',
+            "directory.allow: isn't an LDAP filter",
+        ),
         ("ldaps://ldap", "https://ldap", "directory.servers.0: must look like ldaps://"),
         ("ldaps://ldap.mylab.com", "ldaps://ldap.mylab.com/dc=x", "the base goes into `base`"),
         ("base =", "bsae =", "directory.bsae: isn't a setting of lxc-gpu"),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reconciler.spares.decision import AGAIN, Situation, Todo, readiness, todo, whole
-from reconciler.spares.notes import FailedTemplate, Notes, Spare, Stamp, from_json, to_json
+from reconciler.spares.notes import FailedTemplate, Notes, Spare, Stamp
+from state import plain
 
 GB = 10**9
 ARCHIVE = Stamp(inode=7, size=GB, mtime_ns=1, ctime_ns=2)
@@ -97,4 +98,4 @@ def test_a_base_outlasts_a_full_disk() -> None:
 
 def test_notes_are_read_as_they_were_written() -> None:
     notes = Notes((READY, BASE), {"debian-12": FailedTemplate(ARCHIVE, "no archive", 1.5)})
-    assert from_json(to_json(notes)) == notes
+    assert plain.from_json(Notes, plain.to_json(notes)) == notes
