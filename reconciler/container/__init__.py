@@ -1,1 +1,1 @@
-"""What one container consists of: its configuration, our files in its home, one work at a time."""
+"""One container: its configuration, device files, our files in its home, and work on it."""

@@ -1,7 +1,7 @@
-"""The clock since the boot, as a container sees it: since its own start (time_namespaces(7)).
+"""The boot-time clock of a container, which begins at its own start (time_namespaces(7)).
 
-Uptime, boot time and how long a process runs go by it. The monotonic clock stays the server's: what
-profilers of GPUs compare it with is the driver's, which knows no namespaces.
+Uptime, boot time and the age of processes follow it. The monotonic clock stays the server's, as
+profilers of GPUs compare it with the driver's, which doesn't know namespaces.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from pathlib import Path
 
 SUPPORTED = Path("/proc/self/ns/time")
 KERNELS_OWN = ("uptime", "stat")
-"""In /proc, what says the time of the boot and the time since. lxcfs's say one since init's start
-and the other since the server's boot; the kernel's fit what it says of processes."""
+"""Files in /proc with the time of the boot and the time since. lxcfs counts one from init's start
+and the other from the server's boot; the kernel's own fit what it says of processes."""
 
 
 def clock_lines(since_boot: float) -> str:
     """The configuration's lines for a start so many seconds after the server's boot. Pure.
 
-    Whole seconds are what LXC 5 takes. The hook runs behind lxcfs's, in the container's namespaces.
+    LXC 5 takes whole seconds. The hook runs after that of lxcfs, in the container's namespaces.
     """
     places = " ".join(f"$LXC_ROOTFS_MOUNT/proc/{name}" for name in KERNELS_OWN)
     return (

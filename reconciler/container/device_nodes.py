@@ -26,8 +26,8 @@ from state.files import read_text
 DEV = Path("/dev")
 SYS = Path("/sys/dev/char")
 FOR_ALL = ("/dev/fuse", "/dev/net/tun")
-"""What every container has: file systems by programs (sshfs, rclone, AppImage), and VPNs. What
-they make belongs to the container's own namespaces."""
+"""Devices of every container, for file systems by programs (sshfs, rclone, AppImage) and for VPNs.
+What they make belongs to the container's own namespaces."""
 _MODULES = {
     "/dev/fuse": "`modprobe fuse`",
     "/dev/net/tun": "`modprobe tun`",
@@ -36,10 +36,10 @@ _MODULES = {
     "/dev/infiniband/uverbs*": "`modprobe ib_uverbs`",
     "/dev/infiniband/rdma_cm": "`modprobe rdma_ucm`",
 }
-"""What has the kernel make them."""
+"""The command that makes the kernel provide each."""
 OPTIONS = "nosuid,noexec,size=1m,mode=0700"
 MODE = 0o666
-"""Of a node of what the state passes on: who is in the container may use it."""
+"""The mode of a device that the state passes on: everybody in the container may use it."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,11 @@ class Device:
     number: int
     """Major and minor in one (makedev(3))."""
     for_others: int = 0
-    """What its mode on the server lets others do."""
+    """The permissions that its mode on the server gives to others."""
 
 
 def named(pattern: str) -> tuple[Path, ...]:
-    """What a name means on this server now: with `*` at its end, every number that is there."""
+    """The device files that a name means now; with `*` at its end, those of every number."""
     path = Path(pattern)
     if not pattern.endswith("*"):
         return (path,) if path.is_symlink() or path.exists() else ()
@@ -77,17 +77,17 @@ def _number_after(begin: str, path: str) -> bool:
 
 
 def look(device: Path) -> Device:
-    """The server's device file. LxcGpuError if it isn't what it is called."""
+    """The server's device file. LxcGpuError if the file isn't the device of that name."""
     status = device.lstat()
     if not stat.S_ISCHR(status.st_mode) or device.parent.resolve() != device.parent:
-        raise _unfit(device, "is no character device, or a link leads there")
+        raise _unfit(device, "isn't a character device, or a link leads there")
     if (kernels := _kernels_name(status.st_rdev)) not in (None, device):
         raise _unfit(device, f"has the number of {kernels}")
     return Device(device, status.st_rdev, status.st_mode & 0o7)
 
 
 def looked_at(devices: Iterable[Path]) -> tuple[list[Device], list[LxcGpuError]]:
-    """Those that are what they are called, and what is wrong with the others."""
+    """The devices that are in order, and what is wrong with the others."""
     fit, wrong = list[Device](), list[LxcGpuError]()
     for device in devices:
         try:
@@ -100,7 +100,7 @@ def looked_at(devices: Iterable[Path]) -> tuple[list[Device], list[LxcGpuError]]
 
 
 def missing(pattern: str) -> LxcGpuError:
-    """What to say where the server has nothing of that name."""
+    """The error for a name that the server has no device of."""
     make = _MODULES.get(pattern, "load the driver that makes it")
     taken = "" if pattern in FOR_ALL else ", or take it out of `devices`"
     return LxcGpuError(
@@ -117,9 +117,9 @@ def _unfit(device: Path, why: str) -> LxcGpuError:
 
 
 def _kernels_name(number: int, sys: Path = SYS) -> Path | None:
-    """What the kernel calls the device with this number; None if it doesn't say.
+    """The kernel's name of the device with this number; None if it gives none.
 
-    By DEVNAME of its uevent, as devtmpfs names it. NVIDIA's driver says none.
+    It is the DEVNAME of the uevent, as devtmpfs uses it. NVIDIA's driver gives none.
     """
     text = read_text(sys / f"{os.major(number)}:{os.minor(number)}" / "uevent") or ""
     names = [line[8:] for line in text.splitlines() if line.startswith("DEVNAME=")]
@@ -127,9 +127,9 @@ def _kernels_name(number: int, sys: Path = SYS) -> Path | None:
 
 
 def still_is(node: Device) -> bool:
-    """Whether the number of a container's node means no other device by now.
+    """Whether the number of a container's node still means the same device.
 
-    A device that is gone for a moment keeps its node: it comes back under its number.
+    A device that is gone for a moment keeps its node, as it comes back under its number.
     """
     try:
         return look(node.path).number == node.number
@@ -140,7 +140,7 @@ def still_is(node: Device) -> bool:
 
 
 def folder(user: str) -> Path:
-    """Where the nodes of the user's container are."""
+    """The folder of the nodes of the user's container."""
     return places.DEVICES / user
 
 
@@ -150,7 +150,7 @@ def users() -> list[str]:
 
 
 def given(user: str) -> list[Device]:
-    """What the user's container got at its start, and still has. OSError if it can't be read."""
+    """The nodes that the user's container still has. OSError if they can't be read."""
     try:
         with opened(folder(user)) as there:
             return [
@@ -164,8 +164,8 @@ def given(user: str) -> list[Device]:
 def give(user: str, subid: int, devices: Iterable[Device], strict: Iterable[Device]) -> list[Bind]:
     """Make the nodes anew for a container that is about to start.
 
-    `devices` are its own; of the `strict` ones it may do what the server lets others do.
-    LxcGpuError or OSError if they can't be made. The user's lock is held.
+    `devices` belong to its root; the `strict` ones keep the server's modes. LxcGpuError or OSError
+    if they can't be made. The user's lock is held.
     """
     place = folder(user)
     places.DEVICES.mkdir(mode=0o711, exist_ok=True)
@@ -186,14 +186,14 @@ def give(user: str, subid: int, devices: Iterable[Device], strict: Iterable[Devi
 
 
 def take_away(user: str, devices: Iterable[Path]) -> None:
-    """Take nodes from a container, also from one that runs; what it has open stays open."""
+    """Take nodes from a container, even a running one; what it has open stays open."""
     with opened(folder(user)) as there:
         for device in devices:
             _close(there, _name(device))
 
 
 def remove(user: str) -> None:
-    """Take all of them, and their file system."""
+    """Take all nodes, and their file system."""
     place = folder(user)
     take_away(user, [device.path for device in given(user)])
     if place.is_mount():
@@ -222,7 +222,7 @@ def _make(there: int, device: Device, mode: int, owner: int) -> None:
 
 
 def _close(there: int, name: str) -> None:
-    """Take a node away, also from who still sees it: root's from then on, and shut for others."""
+    """Remove a node. It becomes root's and closed to others first, for whoever still sees it."""
     os.chown(name, 0, 0, dir_fd=there)
     os.chmod(name, 0, dir_fd=there)
     os.unlink(name, dir_fd=there)

@@ -1,8 +1,8 @@
-"""What of ours stands in the home of a container's user: keys, and how to reach the other servers.
+"""Our files in the home of a container's user: keys, and how to reach the other servers.
 
-The home is the user's: our lines in `authorized_keys` and `config` stand in a marked block, and
-what else the user put there stays. Where a mount covers the home, they stand there, too: the
-container reads that copy, or the other one when it had to start without the mount.
+The home is the user's: our lines in `authorized_keys` and `config` are in a marked block, and all
+other lines stay. If a mount covers the home, the files are written there as well: the container
+reads that copy, or the other one when it had to start without the mount.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from state.view import Resident, View
 UID = 1000
 """The user's uid and gid as seen in the container."""
 BLOCKS = ("authorized_keys", "config")
-"""Files in ~/.ssh that we share with the user; the others there are ours as a whole."""
+"""Files in ~/.ssh that we share with the user; our other files there are ours as a whole."""
 WHOLE = (CONFIG, KNOWN_HOSTS)
 
 
@@ -35,7 +35,7 @@ def desired_files(view: View, user: str, resident: Resident) -> dict[str, str]:
 
 
 def read(tree: Tree, user: str) -> dict[str, str]:
-    """The same as they are; what isn't there is missing. HostileError if it can't be read."""
+    """The files as they are; missing ones are left out. HostileError if one can't be read."""
     return _read(tree, folder(user), tree.first + UID)
 
 
@@ -45,9 +45,9 @@ def write(tree: Tree, user: str, files: dict[str, str]) -> None:
 
 
 def mounted_home(view: View, user: str) -> tuple[str, Path, PurePosixPath] | None:
-    """Where a mount covers ~/.ssh: its source, the folder of it that is mounted, the way to .ssh.
+    """The mount that covers ~/.ssh: its source, the folder that is mounted, the path to .ssh.
 
-    None if none does. Only folders of the user's own may cover it
+    None if no mount does. Only the user's own folders may cover it
     (`state.reading.check_resources`).
     """
     keys = PurePosixPath("/") / folder(user)
@@ -60,13 +60,13 @@ def mounted_home(view: View, user: str) -> tuple[str, Path, PurePosixPath] | Non
 
 
 def read_mounted(view: View, user: str, resident: Resident) -> dict[str, str]:
-    """What stands where a mount covers the home; the source has to be usable."""
+    """The files in the mount that covers the home; the source has to be usable."""
     home = mounted_home(view, user)
     return {} if home is None else _read(home[1], home[2], resident.subid + UID)
 
 
 def write_mounted(view: View, user: str, resident: Resident, files: dict[str, str]) -> None:
-    """Put `files` in place where a mount covers the home; the source has to be usable."""
+    """Write `files` into the mount that covers the home; the source has to be usable."""
     home = mounted_home(view, user)
     if home is not None:
         _write(home[1], home[2], resident.subid + UID, files)
@@ -99,5 +99,5 @@ def _write(root: hostile.Folder, way: PurePosixPath, owner: int, files: dict[str
 
 
 def folder(user: str) -> PurePosixPath:
-    """Where they stand, below the container's root."""
+    """The folder of our files, below the container's root."""
     return PurePosixPath("home") / user / ".ssh"

@@ -1,4 +1,4 @@
-"""The LXC configuration of a user's container: root's, rendered afresh at each start.
+"""The LXC configuration of a user's container: root's, rendered anew at each start.
 
 Keys as in lxc.container.conf(5). Address and MAC are fixed: nothing inside has to ask for one, and
 the bridge lets no other through.
@@ -20,26 +20,26 @@ UNCOVERED = (
     "proc dev/.lxc/proc proc create=dir,optional 0 0",
     "sys dev/.lxc/sys sysfs create=dir,optional 0 0",
 )
-"""proc and sysfs that nothing is mounted over, as in LXC's nesting.conf: where none are in sight,
-the kernel lets no namespace below mount its own (mount_too_revealing in its fs/namespace.c)."""
+"""A proc and a sysfs with nothing mounted over them, as in LXC's nesting.conf: without them, the
+kernel lets no namespace below mount its own (mount_too_revealing in its fs/namespace.c)."""
 _MAC = re.compile(r"^lxc\.net\.0\.hwaddr = ((?:[0-9a-f]{2}:){5}[0-9a-f]{2})$", re.ASCII | re.M)
 
 _RESOLVERS = "# its resolv.conf: "
 
 
 def mac_line(mac: str) -> str:
-    """The line that gives the container's end of its cable a MAC."""
+    """The line that sets the MAC of the container's network interface."""
     return f"lxc.net.0.hwaddr = {mac}"
 
 
 def mac_in(config: str) -> str | None:
-    """The MAC that a configuration gives; None if it is of a release that gave none. Pure."""
+    """The MAC in a configuration; None if a release wrote it that set none. Pure."""
     found = _MAC.search(config)
     return found[1] if found else None
 
 
 def resolvers_line(resolv_conf: str) -> str:
-    """A comment for the configuration: with which resolvers this start was made."""
+    """A comment for the configuration that notes the resolvers of this start."""
     return f"{_RESOLVERS}{'; '.join(resolv_conf.splitlines())}\n"
 
 
@@ -51,7 +51,7 @@ def resolvers_in(config: str) -> str | None:
 
 
 def hostname(view: View, user: str) -> str:
-    """The container's host name; whoever reads the prompt sees whose and where it is."""
+    """The container's host name; the prompt shows whose it is, and where."""
     return f"{user.replace('_', '-')}-{view.server}"[:63]
 
 
@@ -64,7 +64,7 @@ def lxc_config(
     hook: str = "",
     apparmor: str = "unconfined",
 ) -> str:
-    """The whole configuration, with what of the server the container is to see.
+    """The whole configuration, including what the container sees of the server.
 
     `root` is the folder that becomes its `/` (reconciler.systems.attached).
     `apparmor` is the profile that confines it, besides its user namespace

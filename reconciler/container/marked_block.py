@@ -1,4 +1,4 @@
-"""Our lines in a file that somebody else owns: a block between two marks, the rest untouched."""
+"""Our lines in somebody else's file: a block between two marks; the rest stays untouched."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ END = "# END lxc-gpu"
 
 
 def read_block(text: str) -> str | None:
-    """What stands between the marks; None without a whole block."""
+    """The lines between the marks; None without a whole block."""
     lines = text.splitlines()
     try:
         begin = lines.index(BEGIN)
@@ -18,10 +18,9 @@ def read_block(text: str) -> str | None:
 
 
 def with_block(text: str, block: str, *, first: bool = False) -> str:
-    """`text` with `block` in place of the one it has, else behind its last line.
+    """`text` with `block` in place of the one it has, or else after its last line.
 
-    `first`: else before its first line. Marks without a partner are taken away, as are further
-    blocks.
+    With `first`, or else before its first line. Single marks and further blocks are removed.
     """
     before: list[str] = []
     after: list[str] = []

@@ -1,4 +1,4 @@
-"""Modules of the kernel that engines inside containers need: no container can load one itself."""
+"""Kernel modules that engines inside containers need: no container can load one itself."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from state import command
 from state.files import read_text
 
 AT_BOOT = Path("/etc/modules-load.d/lxc-gpu.conf")
-"""Which are loaded at each boot (modules-load.d(5)); setup/gpu-server writes it."""
+"""The modules that are loaded at each boot (modules-load.d(5)); setup/gpu-server writes it."""
 LOADED = Path("/proc/modules")
 BRIDGES = "br_netfilter"
-"""Has rules judge what is said within a bridge, also on bridges of the server's own."""
+"""Applies iptables' rules to traffic within a bridge, also on the server's own bridges."""
 WANTED = {
     "overlay": "the layers of images",
     "fuse": "fuse-overlayfs, and what people mount",
@@ -25,11 +25,11 @@ WANTED = {
     "ip6table_filter": "the same, IPv6",
     "ip6table_nat": "the same, IPv6",
 }
-"""What for. The rest (nft_*, xt_*, veth, bridge, vxlan) the kernel loads when it is asked."""
+"""The modules, and what for. The kernel loads others (nft_*, xt_*, veth, ...) on demand."""
 
 
 def loadable() -> tuple[str, ...]:
-    """Those that this kernel has as modules: what is built in needs no loading."""
+    """The modules that this kernel has as modules: what is built in needs no loading."""
     return tuple(name for name in WANTED if _is_a_module(name))
 
 
@@ -40,20 +40,20 @@ def boot_file(names: tuple[str, ...]) -> str:
 
 
 def named(boot: str) -> Iterator[str]:
-    """The modules that such a text names. Pure."""
+    """The modules that the text of AT_BOOT names. Pure."""
     lines = (line.strip() for line in boot.splitlines())
     return (line for line in lines if line and line[0] not in "#;")
 
 
 def absent() -> tuple[str, ...]:
-    """Those of AT_BOOT that this kernel has as modules and hasn't loaded."""
+    """The modules of AT_BOOT that this kernel has and hasn't loaded."""
     loaded = _loaded()
     missing = (name for name in named(read_text(AT_BOOT) or "") if name not in loaded)
     return tuple(name for name in missing if _is_a_module(name))
 
 
 def for_us_alone(name: str) -> bool:
-    """Whether nothing has loaded a module yet, and it will be there for containers only."""
+    """Whether a module isn't loaded yet, so that it will be loaded for containers only."""
     return name not in _loaded() and _is_a_module(name)
 
 
@@ -63,6 +63,6 @@ def _loaded() -> frozenset[str]:
 
 
 def _is_a_module(name: str) -> bool:
-    """modprobe(8) shows what it would insert; of what is built in, it says just that."""
+    """Whether the kernel has it as a module: modprobe(8) shows a file, or that it is built in."""
     shown = command.run(["modprobe", "--show-depends", name], check=False).stdout
     return any(line.startswith("insmod ") for line in shown.splitlines())

@@ -1,5 +1,5 @@
-"""Which containers run, and as what on the bridge: the words of systemd's and of root's files,
-which no container has a say in."""
+"""The running containers and their MACs, by systemd and root's files, which no container can
+change."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def running_containers() -> frozenset[str]:
 
 
 def inits(users: Collection[str]) -> Mapping[str, int]:
-    """The process ids, on this side, of the inits of those containers that run."""
+    """The inits' process ids, as the server sees them, of those containers that run."""
     found = {user: children(monitor) for user, monitor in monitors(users).items()}
     return {user: int(pids[0]) for user, pids in found.items() if pids}
 
 
 def started_with(view: View) -> Mapping[str, tuple[str]]:
-    """The MACs of the residents' containers that run under another one than a start would give."""
+    """The MACs of residents' running containers that differ from what a start would give."""
     configured = {name: _configured(name) for name in view.residents}
     others = {
         name: (mac,)

@@ -9,13 +9,13 @@ from reconciler.host import places
 from state import files
 
 LXCS = Path("/usr/share/lxc/config/common.seccomp")
-"""The profile of LXC's own package, which ours goes on from."""
+"""The profile of LXC's own package, to which ours adds rules."""
 _LOW_HALF = 0xFFFFFFFF
-"""The kernel looks at no more of a request, so neither may the comparison."""
+"""The kernel looks at these bits of a request only, so the comparison must do the same."""
 
 
 def profile(lxcs: str) -> str:
-    """The whole profile, from the text of LXC's. Pure."""
+    """The whole profile, made from LXC's text. Pure."""
     refused = [
         f"ioctl errno {denied.ANSWER} [1,{number:#x},SCMP_CMP_MASKED_EQ,{_LOW_HALF:#x}]"
         for number in denied.IOCTLS.values()
@@ -24,7 +24,7 @@ def profile(lxcs: str) -> str:
 
 
 def write() -> None:
-    """Put the profile where `lxc-start` looks for it, if LXC's is another one than before."""
+    """Write the profile where `lxc-start` looks for it, if LXC's has changed."""
     text = profile(files.read_text(LXCS) or "2\ndenylist\n")
     if files.read_text(places.SECCOMP) != text:
         files.write_file(places.SECCOMP, text)

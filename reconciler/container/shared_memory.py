@@ -1,7 +1,7 @@
-"""Room in /dev/shm: half of the memory that a container may take, as on any machine.
+"""The size of /dev/shm: half of the memory that a container may take, as on any machine.
 
-Its files are memory that no killed program gives back: with the kernel's size, half of the server's
-memory, filling it would end the whole container. Without a limit, that size fits.
+Killing programs doesn't free the memory of its files. With the kernel's size, half of the server's
+memory, filling it would end a container that has a limit. Without a limit, that size is right.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from reconciler.host.journal import event
 from state.errors import LxcGpuError
 
 PATIENCE = 1.0
-"""Seconds, for all containers: what stands at that place is theirs, and may not answer."""
+"""Seconds for all containers: what is mounted at that path is theirs, and may not answer."""
 AT_ONCE = 64
-"""Containers in which it is asked at the same time: each costs a process and a descriptor."""
+"""Containers that are asked at the same time: each costs a process and a descriptor."""
 _FSCONFIG, _FSPICK = 431, 433
 _AT_FDCWD, _CLOEXEC_NO_FOLLOW = -100, 1 | 2
 _SET_STRING, _RECONFIGURE = 1, 7
@@ -27,7 +27,7 @@ _WHOLE = "50%"
 
 
 def mount_entry(memory: int | None) -> tuple[str, ...]:
-    """For a container that starts with a limit of so many bytes; none: its systemd mounts one."""
+    """The mount for a container with a limit of `memory` bytes; without one, systemd mounts it."""
     if memory is None:
         return ()
     return (f"tmpfs dev/shm tmpfs nosuid,nodev,mode=1777,size={_size(memory)},create=dir 0 0",)
@@ -36,7 +36,7 @@ def mount_entry(memory: int | None) -> tuple[str, ...]:
 def fit(memory: Mapping[str, int | None]) -> None:
     """Fit /dev/shm of users' running containers to their limits, all together within PATIENCE.
 
-    One that is fuller than that stays as it is until the next start; the journal says so.
+    One that holds more than that stays as it is until the next start; the journal says so.
     """
     users = sorted(memory)
     until = time.monotonic() + PATIENCE
@@ -58,10 +58,10 @@ def _size(memory: int | None) -> str:
 
 
 def _resizing(size: str) -> Callable[[int], None]:
-    """What the child does, as the container's root: the file system's size and nothing else.
+    """Set the file system's size and nothing else, in the child, as the container's root.
 
-    By fspick(2) and fsconfig(2), for mount(8) would set the mount's flags, too. It asks the kernel
-    only: nothing of the container is opened or run.
+    By fspick(2) and fsconfig(2), as mount(8) would also set the mount's flags. Only the kernel is
+    asked: nothing of the container is opened or run.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     place, name, value = b"/dev/shm", b"size", size.encode()

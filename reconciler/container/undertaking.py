@@ -1,6 +1,6 @@
-"""One piece of work on a container's whole file system at a time, and how the last one went.
+"""Work on a container's whole file system: one piece at a time, and how the last one ended.
 
-Its user may have gone meanwhile: ctrl-C, a lost connection. `status` says how it ended.
+Its user may have disconnected meanwhile. `status` says how it ended.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ KILLED = "it was killed; nothing was lost, so begin again"
 
 
 class AskerGoneError(BaseException):
-    """Nobody waits any more for something that nobody has anything of then.
+    """The client has gone, and the result of the work would be of no use to anybody.
 
-    No Exception: what can't be read is often left out, and then work would go on.
+    Not an Exception: unreadable things are often left out, and then the work would go on.
     """
 
 
@@ -39,9 +39,9 @@ class Undertaking:
 
 @contextmanager
 def undertaking(user: str, what: str) -> Iterator[None]:
-    """Be the only one at work on the user's file system. LxcGpuError if somebody else is.
+    """Exclude other work on the user's file system. LxcGpuError if there is some.
 
-    Nobody waits: who comes second doesn't know what will be there then.
+    It never waits: the second user couldn't know what the first one's work leaves.
     """
     with locks.lock(locks.tree_lock(user), wait=False) as free:
         if not free:
@@ -69,7 +69,7 @@ def undertaking(user: str, what: str) -> Iterator[None]:
 
 
 def busy(user: str) -> LxcGpuError:
-    """The error for who comes second."""
+    """The error for the second request."""
     there = last(user)
     what = f" ({there.what})" if there is not None and there.ended is None else ""
     return LxcGpuError(
@@ -81,7 +81,7 @@ def busy(user: str) -> LxcGpuError:
 
 
 def last(user: str) -> Undertaking | None:
-    """The last one, which may be under way; None if there was none since the server started."""
+    """The last work, which may be under way; None if there was none since the server started."""
     there = records.read(places.UNDERTAKINGS / user, Undertaking)
     if there is None or there.ended is not None:
         return there

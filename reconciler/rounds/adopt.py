@@ -1,6 +1,6 @@
-"""What an earlier release left is put as this one has it; nothing that runs is touched.
+"""Adapts what an earlier release left to this one; nothing that runs is touched.
 
-`setup/gpu-server` has this done as soon as a release is in use.
+`setup/gpu-server` calls this as soon as a release is in use.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from state.errors import LxcGpuError
 from state.view import Resident
 
 MULTICAST, OURS = 1, "02:00:"
-"""The bit of a MAC's first byte; what every MAC begins with that we give (`filters.mac_of`)."""
+"""The multicast bit of a MAC's first byte; the beginning of our MACs (`filters.mac_of`)."""
 
 
 def adopt(config: ServerConfig) -> Iterator[str]:
-    """Do it, and say what was done."""
+    """Adapt everything. Yields what was done, in words."""
     if render_again(config):
         yield "write the view as this release reads it"
     view = published_view()
     residents = view.residents if view else {}
     for user in sorted(running_containers()):
         with locks.lock(locks.user_lock(user), wait=False) as alone:
-            # whoever is at work on it starts it anew, or stops it for good
+            # other work on it starts it anew, or stops it for good
             if not alone or user not in running_containers():
                 continue
             if not (places.RUNNING / user).exists():
@@ -47,7 +47,7 @@ def _keep_mac(user: str, resident: Resident) -> str | None:
     """Note the MAC of a container that was started without one of ours; None if it has one.
 
     The first release left it to the kernel, and let containers change it. So the container is
-    believed, unless it claims what is another one's: it gets no more than it had.
+    believed, unless it claims another container's MAC: it gets no more than it had.
     """
     path = places.container_config(user)
     text = files.read_text(path)

@@ -14,7 +14,7 @@ from state.errors import LxcGpuError
 from state.view import View
 
 NAMED = 10
-"""How many of the users the message names."""
+"""How many users the message names at most."""
 
 
 def leaving(view: View) -> tuple[str, ...]:

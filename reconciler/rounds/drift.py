@@ -1,4 +1,4 @@
-"""Drift: what somebody changes by hand. It is told to the journal and kept in the status."""
+"""Drift: what somebody changed by hand. It is written to the journal and kept in the status."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from reconciler.host.journal import event
 from state.wire.messages import MOST_DRIFT, Drift, Report
 
 UPKEEP = frozenset({"bridge_port", "connection", "cpu_set", "lxcfs"})
-"""Kinds whose things begin anew with each start of a container, from inside, too, or with each
-connection of a user: no drift."""
+"""Kinds whose things are made anew by each start of a container (also from inside), or by each
+connection of a user: their changes aren't drift."""
 MOST_EVENTS = 100
 """Changes of one round that the journal lists one by one."""
 FIRST_PAUSE = 60.0
@@ -23,11 +23,11 @@ Write = Callable[..., None]
 
 
 def drift_after(before: Report | None, report: Report, *, fresh: bool = False) -> tuple[Drift, ...]:
-    """Which changes of a round put back what somebody had changed.
+    """The changes of a round that put back what somebody had changed.
 
-    If the round before ended well at the same revision, then whatever this one changed was
-    changed by somebody meanwhile; unless the server booted meanwhile (`fresh`), or it is UPKEEP.
-    That a newer revision can't be had or taken makes no difference.
+    If the round before ended well at the same revision, then everything that this one changed was
+    changed by somebody in between, unless the server booted (`fresh`) or the kind is one of UPKEEP.
+    It makes no difference whether a newer revision can be fetched and taken.
     """
     if before is None or before.revision != report.revision or before.failures or fresh:
         return ()
@@ -36,13 +36,13 @@ def drift_after(before: Report | None, report: Report, *, fresh: bool = False) -
 
 
 def remembered(known: Sequence[Drift], new: Sequence[Drift]) -> tuple[Drift, ...]:
-    """What drifted lately, the newest last; what drifts again and again takes one place."""
+    """Recent drift, the newest last; what drifts again and again is listed once."""
     words = {drift.words for drift in new}
     return (*(drift for drift in known if drift.words not in words), *new)[-MOST_DRIFT:]
 
 
 def write_events(before: Report | None, report: Report, write: Write = event) -> None:
-    """Tell the journal what a round changed and what it could not."""
+    """Write to the journal what a round changed and what it could not change."""
     drifted = {drift.words for drift in report.drift if drift.when == report.finished}
     for words in report.changes[:MOST_EVENTS]:
         write("drift" if words in drifted else "changed", what=words)
@@ -57,7 +57,7 @@ def write_events(before: Report | None, report: Report, write: Write = event) ->
 
 @dataclass
 class _Told:
-    """What the journal has heard of one event."""
+    """How often the journal got one event."""
 
     when: float
     pause: float
@@ -65,9 +65,10 @@ class _Told:
 
 
 class Sparing:
-    """Writes events, but of those that say the same only the first at once.
+    """Writes events; of events that say the same, only the first is written at once.
 
-    How many came since is told after pauses that grow: who undoes ours every second fills no disk.
+    The number of the others is written after pauses that grow, so that something that undoes our
+    changes every second doesn't fill the disk.
     """
 
     def __init__(self, write: Write = event, clock: Callable[[], float] = time.monotonic) -> None:
@@ -85,7 +86,7 @@ class Sparing:
         self._write(code, **fields)
 
     def catch_up(self) -> None:
-        """Tell what was counted, where the pause is over, and forget what came no more."""
+        """Write the numbers whose pause is over, and forget events that came no more."""
         now = self._clock()
         for key, told in list(self._told.items()):
             if now - told.when < told.pause:

@@ -1,8 +1,7 @@
-"""Keeps systems ready for whoever comes next: what lxc-gpu-spares.service runs, as root.
+"""Keeps systems ready for the next users; lxc-gpu-spares.service runs this as root.
 
-They are unpacked behind the fence like everything else, in ids that are nobody's
-(`Subids.spare`), which an account of their own has in /etc/subuid: newuidmap(1) gives them to
-nobody else.
+They are unpacked behind the fence like all systems, in ids that no user has (`Subids.spare`). An
+account of their own has these in /etc/subuid, so newuidmap(1) gives them to nobody else.
 """
 
 from __future__ import annotations
@@ -37,15 +36,15 @@ from state.view import Resident, View
 
 UNIT = "lxc-gpu-spares.service"
 MOST_LOOKS = 20
-"""How often it is looked again what there is to do: people take some meanwhile."""
+"""How often the work is planned anew: people take spares meanwhile."""
 SETTLED = 2.0
 """Seconds after which a change of a file shows in its ctime for sure, however coarse that is."""
 
 
 def wake(view: View) -> None:
-    """Have their service begin, if there is anything to do. Nobody waits for it, or hears of it.
+    """Start the service if there is anything to do, without waiting. Errors go to the journal only.
 
-    Rounds say it themselves when the containers' disk is away.
+    That the containers' disk is away is reported by rounds.
     """
     try:
         if (view.spares or store.names(view)) and look(view)[1]:
@@ -56,13 +55,13 @@ def wake(view: View) -> None:
 
 
 def look(view: View) -> tuple[Notes, Todo]:
-    """What is known, and what is to be done. LxcGpuError where the containers' disk is away."""
+    """The notes, and what is to be done. LxcGpuError if the containers' disk is away."""
     known = notes.read_notes()
     return known, todo(known, situation(view))
 
 
 def situation(view: View) -> Situation:
-    """What there is now. LxcGpuError where the containers' disk is away."""
+    """What there is now. LxcGpuError if the containers' disk is away."""
     if not marker.check(view):
         return Situation({}, 0, frozenset(), 0, shares=False, at_once=False, now=time.time())
     kernel = fitness(view)
@@ -81,7 +80,7 @@ def situation(view: View) -> Situation:
 
 
 def keep(view: View) -> None:
-    """Do all that is to be done. One at a time does it."""
+    """Do all that is to be done, unless another process does."""
     with locks.lock("spares", wait=False) as alone:
         for _ in range(MOST_LOOKS if alone else 0):
             known, work = look(view)
@@ -91,7 +90,7 @@ def keep(view: View) -> None:
 
 
 def do(view: View, known: Notes, work: Todo) -> None:
-    """What was found to be done; a failure is noted, so that it isn't tried without end."""
+    """Do the planned work. A failure is noted, so that it isn't repeated endlessly."""
     for name in work.remove:
         store.throw_away(view, name)
     there = store.names(view)
@@ -119,7 +118,7 @@ def do(view: View, known: Notes, work: Todo) -> None:
 
 
 def _compared(spare: Spare) -> tuple[Spare, ...]:
-    """The spare of an archive that was touched, if that has the same digest still."""
+    """The spare of an archive that was touched, if its digest is still the same."""
     try:
         stamp, digest = _read(spare.template, _digest)
     except (LxcGpuError, OSError):
@@ -128,7 +127,7 @@ def _compared(spare: Spare) -> tuple[Spare, ...]:
 
 
 def _made(view: View, template: str, kept: Sequence[Spare], *, base: bool) -> Spare:
-    """Make one, in the store by its name; LxcGpuError or OSError if that can't be."""
+    """Make a spare in the store. LxcGpuError or OSError if that can't be done."""
     folder, ident = _store(view), token_hex(8)
     tree = store.tree_of(view, f"{store.NEW}{ident}")
     store.make_empty(tree)
@@ -162,7 +161,7 @@ def _digest(stream: FileIO) -> str:
 
 
 def _read(template: str, work: Callable[[FileIO], str]) -> tuple[Stamp, str]:
-    """What `work` makes of an archive, and which one that was; LxcGpuError if it was changed."""
+    """The archive's stamp, and what `work` makes of it. LxcGpuError if it was changed."""
     with notes.archive(template).open("rb", buffering=0) as stream:
         before = os.fstat(stream.fileno())
         time.sleep(max(0.0, min(SETTLED, SETTLED - (time.time() - before.st_ctime))))
@@ -172,29 +171,29 @@ def _read(template: str, work: Callable[[FileIO], str]) -> tuple[Stamp, str]:
         raise LxcGpuError(
             "template-changed",
             f"The archive of the template {template} was changed while it was read.",
-            "It is read again by itself.",
+            "It is read again soon.",
             Remedy.WAIT,
         )
     return after, result
 
 
 def _store(view: View) -> Path:
-    """The folder, made if there is none. LxcGpuError if the disk is not this server's."""
+    """The store's folder, made if need be. LxcGpuError if the disk isn't this server's."""
     marker.require(view)
     folder = store.store(view)
     folder.mkdir(mode=0o711, exist_ok=True)
-    folder.chmod(0o711)  # as a container's folder: who unpacks has to get to the slot
+    folder.chmod(0o711)  # like a container's folder: the unpacking account has to get to the slot
     return folder
 
 
 def _owner(view: View) -> IdMapOwner:
-    """Nobody, with ids of their own."""
+    """The pseudo-user whose ids spare systems have."""
     nobody = Resident("", 0, 0, view.spare_subid, "", (), "", {})
     return IdMapOwner(SPARES_ACCOUNT, SPARES_ACCOUNT, nobody, view.subid_size)
 
 
 def _ids(view: View) -> None:
-    """Have the account own the range. LxcGpuError if there is none."""
+    """Give the range to the account. LxcGpuError if there is no account."""
     check_account()
     wanted = {SPARES_ACCOUNT: ((view.spare_subid, view.subid_size),)}
     with locks.lock(locks.ACCOUNTS):
@@ -205,7 +204,7 @@ def _ids(view: View) -> None:
 
 
 def check_account() -> None:
-    """LxcGpuError if set-up didn't make the account of the range."""
+    """LxcGpuError if set-up didn't make the account."""
     try:
         pwd.getpwnam(SPARES_ACCOUNT)
     except KeyError as error:
@@ -217,5 +216,5 @@ def check_account() -> None:
 
 
 def ready(view: View) -> tuple[Readiness, ...]:
-    """Of which templates one is ready. LxcGpuError or OSError where that can't be seen."""
+    """The templates of which a spare is ready. LxcGpuError or OSError if that can't be read."""
     return readiness(notes.read_notes(), situation(view))

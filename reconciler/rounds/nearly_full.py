@@ -1,7 +1,7 @@
-"""Has people told that their container has taken nearly all of the disk that it may take.
+"""Tells people that their container's disk is nearly full.
 
-Only where the kernel counts that and holds them to it (`reconciler.kinds.containers.disk_quota`):
-elsewhere, du(1) would have to read everything.
+Only where the kernel counts and enforces that (`reconciler.kinds.containers.disk_quota`):
+elsewhere du(1) would have to read everything.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from state.view import View
 from state.wire.notices import Facts, NoticeKind
 
 FULL, ROOM = 95, 85
-"""Percent from which on it is said, and below which it is over: who goes up and down between them
-isn't told each time."""
+"""Percent at which it is said, and below which it is over: going up and down between them causes no
+further notices."""
 KIND, ABOUT = NoticeKind.DISK_NEARLY_FULL, "disk"
 
 
 def look(view: View) -> None:
-    """See how much everybody has taken, and say it; what goes wrong stops no round."""
+    """Check everybody's use. Errors go to the journal: they must not stop a round."""
     try:
         if disk_quota.available(view):
             say({user: disk_quota.use_of(view, user) for user in view.residents})
@@ -33,7 +33,7 @@ def look(view: View) -> None:
 
 
 def say(uses: Mapping[str, QuotaUse | None]) -> None:
-    """Notice whose is nearly full, and that it is so no more; None: nothing holds them."""
+    """Post or withdraw a notice for each user; None: no limit is enforced."""
     said = notices.read()
     for user, use in uses.items():
         percent = 0 if use is None else min(100, 100 * use.used // use.limit)

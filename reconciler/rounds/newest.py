@@ -1,8 +1,8 @@
 """From the state repository to this server's view: fetch, judge, publish.
 
-A revision that is invalid, that somebody made who may not, that rewinds history, would disable too
-many users or doesn't name this server changes nothing: the server stays on the view that it has,
-and says why.
+A revision is refused if it is invalid, was made by somebody who may not make it, rewinds history,
+would disable too many users, or doesn't name this server. Then the server stays on the view that it
+has, and says why.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from state.view import View, to_json, view_of
 
 @dataclass(frozen=True)
 class Newest:
-    """The view to go by, and why there is no newer one (empty: there isn't)."""
+    """The view to go by, and why a newer one was refused (empty: none was)."""
 
     view: View
     refused: str = ""
 
 
 def newest_view(config: ServerConfig, before: View | None) -> Newest:
-    """Fetch the newest revision and judge it; writes nothing but the clone of the repository.
+    """Fetch the newest revision and judge it; only the clone of the repository is written.
 
-    `before` is the published view: it comes back if there is nothing newer that can be used.
-    LxcGpuError if there is neither.
+    `before` is the published view, which is returned if nothing newer can be used. LxcGpuError if
+    there is neither.
     """
     try:
         return Newest(_fetch(config, before))
@@ -47,7 +47,7 @@ def newest_view(config: ServerConfig, before: View | None) -> Newest:
 
 
 def publish_newest(config: ServerConfig) -> Newest:
-    """The same, and what was found becomes the server's view."""
+    """Fetch and judge the newest revision, and publish it as the server's view."""
     with locks.lock(locks.PUBLISH):
         published = published_view()
         before = published or _rendered_again(config)
@@ -62,10 +62,10 @@ def publish_newest(config: ServerConfig) -> Newest:
 
 
 def render_again(config: ServerConfig) -> bool:
-    """Publish the view of the same revision anew if this release would write another one.
+    """Publish the view of the same revision anew if this release would write it differently.
 
-    An earlier one wrote it, which knew fewer fields, or it is damaged. Asks no other machine.
-    Whether it was done.
+    So it is if an earlier release wrote it, which knew fewer fields, or if it is damaged. No other
+    machine is asked. Returns whether the view was written.
     """
     with locks.lock(locks.PUBLISH):
         there = published_view()
@@ -73,14 +73,14 @@ def render_again(config: ServerConfig) -> bool:
             return False
         if (view := _rendered_again(config)) is None:
             return False
-        if there is not None:  # the commits say it, and aren't read here
+        if there is not None:  # it stands in the commits, which aren't read here
             view = replace(view, allow_disable=there.allow_disable)
         files.write_file(places.VIEW, to_json(view))
         return True
 
 
 def _rendered_again(config: ServerConfig) -> View | None:
-    """The view of the revision that this server is on, from its clone; None if that can't be."""
+    """The view of the revision that this server is on, from its clone; None if that fails."""
     from state.git.repository import Repository
 
     text = files.read_text(places.VIEW)
@@ -97,7 +97,7 @@ def _rendered_again(config: ServerConfig) -> View | None:
 
 
 def _fetch(config: ServerConfig, before: View | None) -> View:
-    """The view of the newest revision. A damaged clone is made again: it is only a copy."""
+    """The view of the newest revision. A damaged clone is made anew: it is only a copy."""
     from state.git.healing import healing  # loads Git: only where it is needed
 
     return healing(

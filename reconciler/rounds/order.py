@@ -1,11 +1,11 @@
 """The order in which a round applies the kinds.
 
-Revocations first, containers last: a key that was removed stops working, and what it opened ends,
-before anything slow begins. After them only `identity`: a container that is stopped says goodbye
-to its connections, as itself. (A start makes sure of its own identity first.) And old homes, which
-ask the server's sources of accounts: nothing else waits for those.
+Revocations come first: a removed key stops working, and what it opened ends, before anything slow
+begins. Containers come nearly last. `identity` follows them, so that a container that is stopped
+can close its connections under its own address. (A start makes sure of its identity first.) Old
+homes come last, as they ask the server's sources of accounts, for which nothing else should wait.
 
-A kind is added with one module below `reconciler.kinds` and one line here.
+To add a kind, write a module below `reconciler.kinds` and add a line here.
 """
 
 from __future__ import annotations

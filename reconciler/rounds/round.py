@@ -28,23 +28,23 @@ MOST_RESTARTS = 5
 
 @dataclass(frozen=True)
 class Scope:
-    """What a round is about."""
+    """What a round does."""
 
     kinds: Sequence[AnyKind]
     only: str | None = None
-    """Kinds whose names are users stay at this one."""
+    """Kinds whose names are users are limited to this one."""
     whole: bool = True
-    """Whether its report is the server's status."""
+    """Whether its report becomes the server's status."""
     fetch: bool = True
-    """Whether the newest revision is asked for; if not, it goes by the published one."""
+    """Whether the newest revision is fetched; if not, the published one is applied."""
     leave: Mapping[str, Collection[str]] = field(default_factory=dict)
     """Names of each kind that are left alone."""
 
 
 def run_round(config: ServerConfig, scope: Scope, tell: Tell, write: Write = event) -> Report:
-    """Fetch, converge, report; nothing but a report while the server is suspended.
+    """Fetch, converge and report; only report while the server is suspended.
 
-    Events go to `write`. LxcGpuError if the server has no revision to go by at all.
+    Events go to `write`. LxcGpuError if the server has no revision at all.
     """
     started, before = time.monotonic(), read_status()
     if (held := suspension()) is not None:
@@ -79,7 +79,7 @@ def run_round(config: ServerConfig, scope: Scope, tell: Tell, write: Write = eve
 
 
 def _kept(report: Report, scope: Scope) -> Report:
-    """The report with all that drifted lately, once the status has it: all of it, or the drift."""
+    """The report with recent drift, written to the status: the whole report, or only the drift."""
     with locks.lock(locks.STATUS):
         known = read_status()
         drift = remembered(known.drift if known else (), report.drift)
@@ -102,7 +102,7 @@ def _held_still(config: ServerConfig, before: Report | None, held: Suspension) -
 
 
 def _converge_to_newest(config: ServerConfig, scope: Scope, tell: Tell) -> tuple[Newest, Outcome]:
-    """Converge, starting over with a newer view. SupersededError once the server is suspended."""
+    """Converge, starting over when a newer view is published. SupersededError when suspended."""
     newest = publish_newest(config) if scope.fetch else Newest(current_view())
     changes = tuple[str, ...]()
     for _ in range(MOST_RESTARTS):

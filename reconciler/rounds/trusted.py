@@ -1,7 +1,7 @@
-"""The last revision that was verified on this server: what is newer is judged from there.
+"""The last revision that was verified on this server: newer ones are judged from there.
 
 `setup/gpu-server --trust REVISION` writes the first one; each round that takes a newer revision
-moves it on. It stands in a file of its own, so that losing the view loses no trust.
+moves it on. It has a file of its own, so that trust survives the loss of the view.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _FULL_ID = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?", re.ASCII)
 def trusted_revision(view: View | None) -> str | None:
     """The revision that was verified last; None if none ever was.
 
-    A server that was set up before there was this file trusts the view that it is on.
+    A server that was set up before this file existed trusts the view that it is on.
     """
     text = (files.read_text(places.TRUSTED) or "").strip()
     if _FULL_ID.fullmatch(text):
@@ -33,7 +33,7 @@ def trusted_revision(view: View | None) -> str | None:
 
 
 def revision_in(view: str) -> str | None:
-    """Which revision a view that another release wrote is of; None if that can't be told."""
+    """The revision of a view that another release may have written; None if it can't be read."""
     try:
         text = json.loads(view)["revision"]
     except (ValueError, KeyError, TypeError):
@@ -48,9 +48,9 @@ def trust(revision: str) -> None:
 
 
 def older_than_view() -> bool:
-    """Whether the note is missing, or from before the published view.
+    """Whether the note is missing, or older than the published view.
 
-    One that is newer is a sysadmin's, who just said where to begin: no round overwrites it.
+    A newer one was written by a sysadmin who said where to begin: no round overwrites it.
     """
     try:
         return places.TRUSTED.stat().st_mtime_ns < places.VIEW.stat().st_mtime_ns
@@ -59,9 +59,9 @@ def older_than_view() -> bool:
 
 
 def verify(repository: Repository, tip: str, view: View | None) -> int:
-    """Judge every commit from the trusted revision to `tip`; how many users they let disable.
+    """Judge every commit from the trusted revision to `tip`; how many users they may disable.
 
-    LxcGpuError says who may not have made which commit, or that nothing is trusted yet.
+    LxcGpuError names a commit whose author may not make it, or says that nothing is trusted yet.
     """
     known = trusted_revision(view)
     if known is None:

@@ -1,8 +1,8 @@
-"""Notices drift on a server within seconds, and puts it back: files by inotify, iptables, nftables
-and the bridge by looking.
+"""Notices drift on a server within seconds and puts it back.
 
-The service `lxc-gpu-watch` runs this. It goes by the published view and fetches nothing, so it
-waits for no round and no other machine. Without it, the timer's rounds heal the same, later.
+Files are watched by inotify; iptables, nftables and the bridge are looked at. The service
+`lxc-gpu-watch` runs this. It applies the published view and fetches nothing, so it waits for no
+round and no other machine. Without it, the timer's rounds put the same drift back, later.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ from state.errors import LxcGpuError, os_error
 from state.view import View
 
 LOOK_EVERY = 5.0
-"""Seconds between two looks at what is no file."""
+"""Seconds between two looks at what isn't a file."""
 SETTLE = 0.3
 """Seconds in which several changes of files count as one."""
 LONGEST_PAUSE = 300.0
-"""Seconds, at most, after which is tried again what could not be healed."""
+"""Seconds, at most, until a failed attempt is repeated."""
 FILES = frozenset({PASSWD, SHADOW, GROUP, SUBUID, SUBGID, USERNET})
 FOLDERS = (*sorted({file.parent for file in FILES}), places.AUTHORIZED_KEYS)
 _IN_FILES = ("authorized_keys", "register_keys", "connection", "account", "subids", "usernet")
 _ELSEWHERE = ("network", "bridge_port", "port_map", "forward", "identity", "cpu_set", "lxcfs")
 WATCHED: tuple[AnyKind, ...] = tuple(k for k in KINDS if k.name in (*_IN_FILES, *_ELSEWHERE))
-"""What is healed at once. Mounts, quotas and containers' files are the rounds' business: they are
-slow to read, or on disks that may hang."""
+"""Kinds that are put back at once. Mounts, quotas and containers' files are left to rounds: they
+are slow to read, or on disks that may hang."""
 ALL_THE_TIME: tuple[AnyKind, ...] = tuple(k for k in KINDS if k.name in _ELSEWHERE)
-"""What of it no file tells of."""
+"""Those of them that aren't in files."""
 
 
 class _Changes(FileSystemEventHandler):
@@ -55,7 +55,7 @@ class _Changes(FileSystemEventHandler):
         self.seen = threading.Event()
 
     def on_any_event(self, event: FileSystemEvent) -> None:
-        """Called by watchdog, in a thread of its own, for everything in the folders."""
+        """Called by watchdog, in a thread of its own, for every event in the folders."""
         if event.event_type in ("opened", "closed_no_write"):
             return
         paths = {Path(str(event.src_path)), Path(str(event.dest_path or event.src_path))}
@@ -72,7 +72,7 @@ def watch() -> None:
     files_changed = True
     while True:
         if watcher.look(thorough=files_changed):
-            changes.seen.set()  # it may have come back meanwhile: look again
+            changes.seen.set()  # it may have drifted again meanwhile
         files_changed = changes.seen.wait(LOOK_EVERY)
         if files_changed:
             time.sleep(SETTLE)
@@ -87,7 +87,7 @@ class Watcher:
         self._journal = Sparing()
 
     def look(self, *, thorough: bool) -> bool:
-        """Look, and put back what differs; whether anything was.
+        """Look, and put back what differs. Returns whether anything was changed.
 
         Unless `thorough`, files are looked at only if something else differs.
         """
@@ -123,35 +123,35 @@ class Watcher:
 
 
 def _being_stopped(view: View, lines: Sequence[Planned]) -> frozenset[Planned]:
-    """Identities of who has left while the container runs: a round stops it, then takes them."""
+    """Identities of former residents whose container still runs: a round stops it first."""
     left = {e for e in lines if e.kind == IdentityKind.name and e.name not in view.residents}
     running = running_containers() if left else frozenset()
     return frozenset(each for each in left if each.name in running)
 
 
 class Judge:
-    """Decides what is worth an attempt to heal.
+    """Decides which drift is worth an attempt to put it back.
 
-    What was healed and differs again is new: somebody did it once more. What could not be healed
-    is tried again after pauses that grow.
+    What was put back and differs again counts as new. What could not be put back is tried again
+    after pauses that grow.
     """
 
     def __init__(self) -> None:
         self._pauses: dict[Planned, tuple[float, float]] = {}
-        """When the next attempt is due, and how long the pause before it is."""
+        """When the next attempt is due, and the pause before it in seconds."""
 
     @property
     def is_patient(self) -> bool:
-        """Whether something waits for another attempt."""
+        """Whether anything waits for another attempt."""
         return bool(self._pauses)
 
     def due(self, differing: Sequence[Planned], now: float) -> frozenset[Planned]:
-        """What of everything that differs is worth an attempt, at the time `now` in seconds."""
+        """Of everything that differs, what is worth an attempt at the time `now` in seconds."""
         self._pauses = {d: pause for d, pause in self._pauses.items() if d in differing}
         return frozenset(d for d in differing if d not in self._pauses or self._pauses[d][0] <= now)
 
     def tried(self, due: Collection[Planned], changes: Collection[str], now: float) -> None:
-        """Of what was `due`, only `changes` were made."""
+        """Note that of what was `due`, only `changes` were made."""
         for each in due:
             _, pause = self._pauses.pop(each, (0.0, LOOK_EVERY / 2))
             if f"{each.kind}: {each.words}" not in changes:

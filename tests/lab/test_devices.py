@@ -239,7 +239,7 @@ class TestPassedOn:
         gpu17.sh("ln -sf /dev/null /dev/kvm; mknod /dev/dri/renderD129 c 1 3")
         said = restart(fleet)
         gpu17.sh(f"{NO_DEVICES}; {DEVICES}")
-        assert "/dev/kvm of this server is no character device, or a link leads there." in said
+        assert "/dev/kvm of this server isn't a character device, or a link leads there." in said
         assert "/dev/dri/renderD129 of this server has the number of /dev/null." in said
         assert not {"kvm", "dri/renderD129"} & listed(fleet).keys()
         assert "dri/renderD128" in listed(fleet)

@@ -44,7 +44,7 @@ def test_the_kernel_knows_what_a_number_is() -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="makes device files")
 @pytest.mark.parametrize("form", ["link", "file", "block", "other", "way"])
 def test_what_is_not_what_it_is_called_is_refused(tmp_path: Path, form: str) -> None:
-    device, words = tmp_path / "kvm", "is no character device, or a link leads there"
+    device, words = tmp_path / "kvm", "isn't a character device, or a link leads there"
     if form == "link":
         device.symlink_to("/dev/null")
     elif form == "file":
