@@ -185,7 +185,7 @@ def test_doctor_finds_whoever_logs_in_by_a_suffix_that_is_noted_nowhere(web, dom
     domain.add_person("una", "Una Noted", "una's own", userPrincipalName="una@mylab.net")
     assert found(web, "una@mylab.net") == {}
     for login in ("nobody@mylab.net", "OTHER\\una"):
-        assert "is of another domain" in found(web, login)["entry"]
+        assert "belongs to another domain" in found(web, login)["entry"]
 
 
 def test_doctor_tells_of_computers_that_might_do(web):
@@ -203,7 +203,7 @@ def test_doctor_sees_that_an_account_was_made_anew(web, domain):
     domain.add_person("carl", "Carl Coe", "carl's")
     refused = web.app.test_client().post("/user/carl", data=typed)
     assert "is not the person who has been carl here" in refused.get_data(as_text=True)
-    assert "this entry isn't that user's" in found(web, "carl")["name"]
+    assert "this entry is another person's" in found(web, "carl")["name"]
 
 
 def test_doctor_sees_why_the_service_account_is_refused(web, domain):
@@ -212,6 +212,6 @@ def test_doctor_sees_why_the_service_account_is_refused(web, domain):
     changed = web.parts.config.directory.model_copy(update={"bind_dn": dn})
     said = found(with_directory(web, changed), "carl")
     assert (
-        "refuses the service account, whose password is right: the account is disabled"
+        "refuses the service account, though its password is right: the account is disabled"
         in said["ldap"]
     )

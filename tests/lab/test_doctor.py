@@ -129,12 +129,12 @@ BREAKS = (
           "lxc-gpu-web.socket is inactive: nobody can save keys",
           "systemctl restart lxc-gpu-web.service", host="iam"),
     Break("no hook", f"mv {HOOK} {HOOK}.away", f"mv {HOOK}.away {HOOK}",
-          "pre-receive hook is missing: anything may be pushed", "setup/web-server", host="iam"),
+          "pre-receive hook is missing: pushes aren't checked", "setup/web-server", host="iam"),
     Break("a lock of a Git that was killed",
           f"runuser -u lxc-gpu -- touch -d '5 minutes ago' {LOCK}", f"rm {LOCK}",
-          "stops pushes; the Git that made it is gone", f"rm {LOCK}", host="iam"),
+          "prevents pushes; the Git that made it has ended", f"rm {LOCK}", host="iam"),
     Break("a hook that doesn't run", f"chmod 644 {HOOK}", f"chmod 755 {HOOK}",
-          "pre-receive hook can't be run", "chmod 755", host="iam", group=1),
+          "pre-receive hook isn't executable", "chmod 755", host="iam", group=1),
     Break("an unknown signing key", f"cp -p {SIGNING} {SIGNING}.away; rm {SIGNING}; "
           f"ssh-keygen -q -t ed25519 -N '' -f {SIGNING}.new; mv {SIGNING}.new {SIGNING}; "
           f"rm {SIGNING}.new.pub; chown lxc-gpu: {SIGNING}", f"mv {SIGNING}.away {SIGNING}",
@@ -145,11 +145,11 @@ BREAKS = (
           f"mv {PASSWORD}.away {PASSWORD}", "refuses the service account", "ldapwhoami",
           host="iam"),
     Break("stale keys at the gate", f"cp -p {GATE} {GATE}.away; sed -i '$d' {GATE}",
-          f"mv {GATE}.away {GATE}", "1 of the state's are missing", "setup/web-server",
+          f"mv {GATE}.away {GATE}", "from the keys in the state: 1 missing", "setup/web-server",
           host="iam"),
     Break("a setting misspelled", "cp -p /etc/lxc-gpu/web.toml /etc/lxc-gpu/web.away; "
           "sed -i s/public_url/publik_url/ /etc/lxc-gpu/web.toml",
-          "mv /etc/lxc-gpu/web.away /etc/lxc-gpu/web.toml", "publik_url: is not a setting",
+          "mv /etc/lxc-gpu/web.away /etc/lxc-gpu/web.toml", "publik_url: isn't a setting",
           "Edit /etc/lxc-gpu/web.toml", host="iam", group=2),
 )  # fmt: skip
 
@@ -253,7 +253,7 @@ def test_a_server_that_is_down(healthy: Fleet) -> None:
                  "systemctl start ssh.service", "", "")  # fmt: skip
     with broken(healthy.gpu18, stop):
         ((text, hint),) = wrong(examined(healthy.iam)).items()
-    assert "Then, on it: lxc-gpu doctor" in hint, "not only: it will catch up by itself"
+    assert "Then run `lxc-gpu doctor` on it" in hint, "not only: it will catch up by itself"
     assert text.startswith("gpu18 (172.16.2.18, port 22) ")
 
 
@@ -361,11 +361,11 @@ class TestLogin:
         assert "is the user lqchen: " in texts(chen)
         dora = examined(healthy.iam, "--login", DORA.login)
         assert wrong(dora) == {}
-        assert "by way of cn=vision-lab < cn=gpu-users" in texts(dora)
+        assert "through cn=vision-lab < cn=gpu-users" in texts(dora)
 
     def test_an_outsider_a_stranger_and_nonsense(self, healthy: Fleet) -> None:
         (text,) = wrong(examined(healthy.iam, "--login", OUTSIDER.login))
-        assert "In none of the groups that let people in (cn=gpu-users)" in text
+        assert "In none of the groups in `allow_groups` (cn=gpu-users)" in text
         (text,) = wrong(examined(healthy.iam, "--login", "nobody-at-all"))
         assert "No entry matches (uid=nobody-at-all)" in text
         (text,) = wrong(examined(healthy.iam, "--login", "*"))

@@ -139,7 +139,7 @@ class TestMail:
 
     def test_the_doctor_tries_without_sending_and_sends_when_asked(self, mailing: Fleet) -> None:
         looked = mailing.iam.sh("lxc-gpu doctor", check=False).stdout
-        assert f"ldap.{DOMAIN}:25 takes us, unencrypted; nothing was sent" in looked
+        assert f"ldap.{DOMAIN}:25 lets us in, unencrypted; nothing was sent" in looked
         before = len(letters(mailing))
         sent = mailing.iam.sh(f"lxc-gpu doctor --mail bob@{DOMAIN}").stdout
         assert f"accepted a letter from gpu@{DOMAIN} to bob@{DOMAIN}" in sent

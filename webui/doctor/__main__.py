@@ -1,6 +1,6 @@
 """Prints the findings as one line of JSON: `python -m webui.doctor [--login LOGIN]`.
 
-With `--mail ADDRESS` a letter is sent there.
+With `--mail ADDRESS` it sends a test letter there.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ CHECKS = (
     mail.mail,
     servers.reachable,
 )
-"""What is looked at on the IAM machine."""
+"""The checks of `lxc-gpu doctor`."""
 LOGIN = (login.judged,)
-"""What `lxc-gpu doctor --login LOGIN` looks at."""
+"""The checks of `lxc-gpu doctor --login LOGIN`."""
 MAIL = (mail.sent,)
-"""What `lxc-gpu doctor --mail ADDRESS` does."""
+"""The checks of `lxc-gpu doctor --mail ADDRESS`."""
 
 
 def findings(path: Path, asked: str | None, address: str | None = None) -> list[Finding]:
-    """Everything found; a configuration that can't be used is all there is to find."""
+    """All findings. If the configuration can't be used, that is the only one."""
     try:
         config = configuration.read(path)
     except configuration.ConfigError as error:
@@ -46,7 +46,7 @@ def findings(path: Path, asked: str | None, address: str | None = None) -> list[
 
 
 def main() -> None:
-    """Look, and print."""
+    """Run the checks and print their findings."""
     logging.disable()
     parser = argparse.ArgumentParser(prog="webui.doctor")
     parser.add_argument("--config", type=Path, default=configuration.DEFAULT_PATH)

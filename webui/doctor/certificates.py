@@ -1,4 +1,4 @@
-"""Certificates of the directory: which is refused, or will be, why, and what to type."""
+"""The directory's certificates: whether one is refused or ends soon, why, and what to do."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from webui.directory.transport.connections import Connections
 
 area = Area("ldap")
 SOON = 14
-"""Days."""
+"""Days before its end on which a certificate is reported."""
 _PORTS = {"ldap": 389, "ldaps": 636}
 _NOT_YET, _ENDED, _SELF_SIGNED = 9, 10, 18
 _OTHER_AUTHORITY = (7, 19, 20, 21)
@@ -39,12 +39,12 @@ class CertificateFacts:
     ends: datetime
 
     def days(self, now: float) -> float:
-        """For how long it is good still."""
+        """The days for which it is still valid."""
         return (self.ends.timestamp() - now) / 86400
 
 
 def authorities(config: DirectoryConfig) -> Iterator[Finding]:
-    """Whether `ca_file` can be used, and how long what it holds is good."""
+    """Whether `ca_file` can be used, and whether its certificates end soon."""
     file = config.ca_file
     if file is None:
         return
@@ -54,22 +54,22 @@ def authorities(config: DirectoryConfig) -> Iterator[Finding]:
         why = error.strerror if not isinstance(error, ssl.SSLError) else "no certificate in it"
         yield area.wrong(
             f"`ca_file` {file} can't be used: {why}. Nobody can log in.",
-            f"ls -l {file}; the account lxc-gpu has to read it. Of a binary one: "
-            f"openssl x509 -inform der -in FILE -out {file}",
+            f"ls -l {file}; the account lxc-gpu has to be able to read it. To convert a binary "
+            f"file: openssl x509 -inform der -in FILE -out {file}",
         )
         return
-    with suppress(ValueError):  # OpenSSL is the judge, and takes more than is taken here
+    with suppress(ValueError):  # OpenSSL accepts more than `cryptography` does
         for shown in map(read, x509.load_pem_x509_certificates(file.read_bytes())):
             if shown.days(time.time()) < SOON:
                 yield area.note(
-                    f"`ca_file` {file}: {shown.names[0]} ends on {shown.ends:%Y-%m-%d}; then what "
-                    "it vouches for is refused.",
-                    "Add the authority's new certificate to the file: both may stand there.",
+                    f"`ca_file` {file}: {shown.names[0]} ends on {shown.ends:%Y-%m-%d}. After that,"
+                    " certificates that it signed are refused.",
+                    "Add the authority's new certificate to the file. The old one may stay.",
                 )
 
 
 def judged(one: Connections, config: DirectoryConfig, url: str) -> Iterator[Finding]:
-    """How the page takes the certificate of `url`, of `one`. DirectoryDownError without any TLS."""
+    """Whether the page accepts the certificate of `url`. DirectoryDownError without any TLS."""
     if urlsplit(url).scheme == "ldap" and not config.starttls:
         return
     usual = one.greeted(url, believing(config.ca_file))
@@ -82,15 +82,15 @@ def judged(one: Connections, config: DirectoryConfig, url: str) -> Iterator[Find
     stricter = one.greeted(url, strict(config.ca_file)).refused
     if stricter is not None:
         yield area.note(
-            f"{url}: its certificate breaks RFC 5280 ({stricter.verify_message}). The page takes "
+            f"{url}: its certificate breaks RFC 5280 ({stricter.verify_message}). The page accepts "
             "it; other programs with Python 3.13 or later don't.",
-            "When it is made anew: with authorityKeyIdentifier; its authority's own with "
-            "subjectKeyIdentifier, keyUsage, and basicConstraints critical",
+            "When it is renewed, it needs authorityKeyIdentifier; its authority's certificate needs"
+            " subjectKeyIdentifier, keyUsage, and critical basicConstraints",
         )
 
 
 def read(certificate: x509.Certificate) -> CertificateFacts:
-    """What matters of a certificate. Pure."""
+    """The facts of a certificate that matter here. Pure."""
     names: list[str] = []
     try:
         said = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -112,12 +112,12 @@ def _read(der: bytes | None) -> CertificateFacts | None:
 
 
 def soon(shown: CertificateFacts, url: str, now: float) -> Iterator[Finding]:
-    """Whether a certificate ends before long. Pure."""
+    """A finding if a certificate ends soon. Pure."""
     if shown.days(now) < SOON:
         yield area.note(
             f"{url}: its certificate ends in {shown.days(now):.0f} days, on "
-            f"{shown.ends:%Y-%m-%d}; then nobody can log in by it.",
-            "Renew it on that server before. (Samba doesn't renew its own.)",
+            f"{shown.ends:%Y-%m-%d}. After that, nobody can log in through this server.",
+            "Renew it on that server before then. (Samba doesn't renew its own.)",
         )
 
 
@@ -137,31 +137,31 @@ def why_refused(
     if code == _ENDED and shown.ends < now:
         return f"{its} ended on {shown.ends:%Y-%m-%d}.", "Renew it on that server."
     if code == _NOT_YET and shown.begins > now:
-        return f"{its} begins at {shown.begins:%Y-%m-%d %H:%M} UTC only.", "`date`, here and there"
+        return f"{its} isn't valid before {shown.begins:%Y-%m-%d %H:%M} UTC.", "`date`, on both"
     if code in _OTHER_NAME:
         first = shown.names[0] if urlsplit(url).port is None else f"{shown.names[0]}:{port}"
         return (
             f"{its} is for {', '.join(shown.names[:6])}, not for {host}.",
             f'web.toml, [directory]: `servers`: "{scheme}://{first}", if that name leads there; or '
-            f"have {host} put into the certificate",
+            f"add {host} to the certificate",
         )
     if code == _SELF_SIGNED:
         return (
-            f"{its} is vouched for by itself only, and isn't in {listed}.",
+            f"{its} is self-signed, and isn't in {listed}.",
             f"{look} | openssl x509 >> {ca or '/etc/lxc-gpu/ldap-ca.pem'}; compare `openssl x509 "
             "-fingerprint` with the server's own; `ca_file` in web.toml",
         )
     if code in _OTHER_AUTHORITY:
         return (
-            f"{its} is by {shown.issuer}, which isn't in {listed}, or is another of that name.",
+            f"{its} is signed by {shown.issuer}, which isn't in {listed} (or with another key).",
             f"Put that authority's certificate into {ca or '/etc/lxc-gpu/ldap-ca.pem'} (`ca_file` "
-            f"in web.toml). What the server shows: {look}",
+            f"in web.toml). To see what the server sends: {look}",
         )
-    return f"{its} is refused: {error.verify_message}. It is by {shown.issuer}.", look
+    return f"{its} is refused: {error.verify_message}. It is signed by {shown.issuer}.", look
 
 
 def _believing_anybody() -> ssl.SSLContext:
-    """To look at a certificate that is refused. No password goes that way."""
+    """A context that accepts any certificate, to look at a refused one. It carries no password."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

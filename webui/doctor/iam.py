@@ -1,4 +1,4 @@
-"""What the checks of the IAM machine are about."""
+"""What the checks of the IAM machine look at."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from webui.config import WebConfig
 
 @dataclass(frozen=True)
 class Iam:
-    """This machine, as it is configured."""
+    """This machine, its configuration, and what the command line asked for."""
 
     config: WebConfig
     login: str = ""
-    """Whose login is asked about, if anybody's."""
+    """The login that was asked about, if any."""
     mail: str = ""
-    """Where a letter is sent to, if one is asked for."""
+    """The address for a test letter, if one was asked for."""
 
     @property
     def local(self) -> Path | None:
-        """The state repository's folder, if it is on this machine and not at a forge."""
+        """The state repository's folder; None if it is on another machine."""
         return Path(self.config.repository) if self.config.repository.startswith("/") else None
 
     @cached_property
     def state(self) -> State:
-        """The newest state. LxcGpuError if there is none that can be read."""
+        """The newest state. LxcGpuError if it can't be read."""
         repository = Repository(self.local or self.config.clone)
         return repository.read(repository.tip())

@@ -1,4 +1,4 @@
-"""`lxc-gpu doctor --login LOGIN`: which entry, allowed why or why not, which name."""
+"""`lxc-gpu doctor --login LOGIN`: the entry, why it is let in or not, the user."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ name_area = Area("name")
 
 
 def judged(iam: Iam) -> Iterator[Finding]:
-    """The whole way of a login, but for the password."""
+    """All steps of a login except the password."""
     typed = read(iam.login)
     if typed is None:
-        yield area.wrong(f"{iam.login!r} is no possible login.", "Such as lqchen.")
+        yield area.wrong(f"{iam.login!r} can't be a login.", "Type one such as lqchen.")
         return
     if not iam.config.looks_up:
         yield area.note(
-            "Nobody but the person can ask about this login: there is a bind_template, and no "
-            "service account.",
+            "Only the person can ask the directory about this login: there is a bind_template, "
+            "and no service account.",
             "web.toml, [directory]: `bind_dn` and `bind_password_file` of one that may search",
         )
         return
@@ -66,7 +66,8 @@ def _in_directory(searches: Searches, iam: Iam, typed: Typed) -> Iterator[Findin
     entries = find(searches, typed, domains)
     if not entries and not domains.know(typed):
         yield area.wrong(
-            f"{typed.whole} is of another domain: {typed.domain or typed.suffix} is none of here.",
+            f"{typed.whole} belongs to another domain: {typed.domain or typed.suffix} isn't known "
+            "here.",
             f"The login alone is {typed.name}",
         )
         return
@@ -87,21 +88,21 @@ def _in_directory(searches: Searches, iam: Iam, typed: Typed) -> Iterator[Findin
     yield from parts
     allowed = all(part.level is not Level.WRONG for part in parts)
     if allowed:
-        yield rule_area.ok("so may use the servers, with the right password")
+        yield rule_area.ok("so this person may use the servers, with the right password")
     login, url = entry.text(config.login_attribute), iam.config.public_url
     found = directory_id(entry.attributes.get(config.id_attribute.lower()))
     yield named(iam.state, login, url, allowed=allowed, found=found)
 
 
 def account(entry: LdapEntry, now: float) -> Iterator[Finding]:
-    """What keeps the person out at the time `now`, whatever the password. Pure."""
+    """What keeps the person out at the time `now`, even with the right password. Pure."""
     for each in obstacles(entry, now):
         text = f"{each.why[0].upper()}{each.why[1:]}."
         yield (account_area.wrong if each.sure else account_area.note)(text, each.cure)
 
 
 def _primary(searches: Searches, entry: LdapEntry) -> str:
-    """The primary group's DN; empty if there is none, as outside of Active Directory."""
+    """The primary group's DN; empty if there is none (outside of Active Directory)."""
     sid = primary_group(entry)
     groups = searches.itself(f"<SID={sid}>", "(objectClass=*)", attributes=("1.1",)) if sid else []
     return groups[0].dn if groups else ""
@@ -110,23 +111,23 @@ def _primary(searches: Searches, entry: LdapEntry) -> str:
 def _not_one(entries: Sequence[LdapEntry], wanted: str, config: DirectoryConfig) -> Finding:
     if entries:
         listed = "; ".join(entry.dn for entry in entries[:4])
-        return area.wrong(f"{len(entries)} entries match {wanted}: {listed}", "It has to be one.")
+        return area.wrong(f"{len(entries)} entries match {wanted}: {listed}", "One has to match.")
     return area.wrong(
         f"No entry matches {wanted} below {config.base}.",
-        "Another spelling? web.toml, [directory]: `base`, `login_attribute`; or the service "
-        "account may not see the entry.",
+        "Is it misspelled? web.toml, [directory]: `base`, `login_attribute`; or the service "
+        "account can't see the entry.",
     )
 
 
 def _filter(searches: Searches, entry: LdapEntry, primary: str) -> Iterator[Finding]:
-    """Each part of `allow`."""
+    """Whether each part of `allow` matches the entry."""
     for part in conditions(searches.config.allow):
         if searches.itself(entry.dn, part, attributes=("1.1",)):
             yield rule_area.ok(f"allow: {part} holds")
         elif primary and _names(part, primary):
             yield rule_area.wrong(
-                f"allow: {part} doesn't hold: {short(primary)} is the primary group, which no "
-                "memberOf holds.",
+                f"allow: {part} doesn't hold: {short(primary)} is the primary group, which "
+                "memberOf never contains.",
                 "Name the group in `allow_groups` in web.toml, where primary groups count.",
             )
         else:
@@ -143,7 +144,7 @@ def _names(part: str, dn: str) -> bool:
 
 
 def conditions(text: str) -> list[str]:
-    """The parts that all have to hold: `(&(a)(b))` has two. Pure."""
+    """The parts of a filter that must all match: `(&(a)(b))` has two. Pure."""
     text = text.strip()
     if not text.startswith("(&"):
         return [text]
@@ -159,7 +160,7 @@ def conditions(text: str) -> list[str]:
 
 
 def _groups(searches: Searches, entry: LdapEntry, primary: str) -> Iterator[Finding]:
-    """How the entry comes to be in one of `allow_groups`."""
+    """By which groups the entry is in one of `allow_groups`, or that it isn't."""
     goals = searches.config.allow_groups
     if not goals:
         return
@@ -171,34 +172,34 @@ def _groups(searches: Searches, entry: LdapEntry, primary: str) -> Iterator[Find
     ways = _ways(searches, entry, primary)
     for way in ways:
         if parts_of(way[-1]) in map(parts_of, goals):
-            yield rule_area.ok("by way of " + " < ".join(short(dn) for dn in way))
+            yield rule_area.ok("through " + " < ".join(short(dn) for dn in way))
             return
     listed = ", ".join(sorted({short(way[-1]) for way in ways})) or "none at all"
     yield _outside(goals, f"; its groups: {listed}{more}")
 
 
 def _by_chain(searches: Searches, entry: LdapEntry, primary: str) -> str:
-    """The first of `allow_groups` that the server's own rule reaches, in words."""
+    """In words, the first of `allow_groups` that Active Directory's own rule finds."""
     for goal in searches.config.allow_groups:
         above = f"({MEMBER_OF_CHAIN}={escaped(goal)})"
         if searches.itself(entry.dn, above, attributes=("1.1",)):
-            return f"in {short(goal)}, directly or by way of groups"
+            return f"in {short(goal)}, directly or through other groups"
         if primary and parts_of(primary) == parts_of(goal):
             return f"in {short(goal)}, the primary group"
         if primary and searches.itself(primary, above, attributes=("1.1",)):
-            return f"in {short(goal)}, by way of {short(primary)}, the primary group"
+            return f"in {short(goal)}, through {short(primary)}, the primary group"
     return ""
 
 
 def _outside(goals: Sequence[str], more: str) -> Finding:
     return rule_area.wrong(
-        f"In none of the groups that let people in ({', '.join(map(short, goals))}){more}.",
+        f"In none of the groups in `allow_groups` ({', '.join(map(short, goals))}){more}.",
         "Add the person to one of them in the directory, or change `allow_groups` in web.toml.",
     )
 
 
 def _ways(searches: Searches, entry: LdapEntry, primary: str) -> list[tuple[str, ...]]:
-    """The groups above the entry, each with the way there from below; as the login itself goes."""
+    """The groups above the entry, each with the path to it, found as the login finds them."""
     login = escaped(entry.text(searches.config.login_attribute))
     base = searches.config.groups_base or searches.config.base
     ways: dict[Dn, tuple[str, ...]] = {parts_of(primary): (primary,)} if primary else {}
@@ -218,33 +219,33 @@ def _ways(searches: Searches, entry: LdapEntry, primary: str) -> list[tuple[str,
 
 
 def short(dn: str) -> str:
-    """The first part of a distinguished name: enough for people."""
+    """The first part of a distinguished name, which is enough for people."""
     return dn.partition(",")[0]
 
 
 def named(
     state: State, login: str, url: str, *, allowed: bool = True, found: str | None = None
 ) -> Finding:
-    """Which user it is, or would become; `found` is the entry's own id. Pure."""
+    """Which user this login is or would become. `found` is the entry's id. Pure."""
     name = name_of(state, login, found)
     if name is None and not allowed:
-        return name_area.ok("no user of the fleet")
+        return name_area.ok("isn't a user of the fleet")
     if name is None:
         taken = state.users.keys() | state.former.keys()
         name = propose_name(login, taken, state.fleet.account_prefix)
-        return name_area.ok(f"not known yet; would become the user {name}")
+        return name_area.ok(f"isn't a user yet; would become the user {name}")
     folder = "users" if name in state.users else "former"
     user = state.users.get(name) or state.former[name]
     if found and user.directory_id and user.directory_id.casefold() != found.casefold():
         return name_area.wrong(
-            f"The login belongs to the user {name}, but this entry isn't that user's: the page "
+            f"The login belongs to the user {name}, but this entry is another person's: the page "
             "refuses it (person-differs).",
-            f"If the account was made anew for the same person: `directory_id: {found}` in "
-            f"{folder}/{name}.yaml, by Git. Another person needs another login.",
+            f"If it is a new account of the same person, commit `directory_id: {found}` in "
+            f"{folder}/{name}.yaml. Another person needs another login.",
         )
     if folder == "former":
-        return name_area.note(f"was the user {name}, and has left (former/{name}.yaml).")
+        return name_area.note(f"is the former user {name} (former/{name}.yaml).")
     places = [server for server, there in state.registrations.items() if name in there]
-    where = f"registered on {', '.join(sorted(places))}" if places else "registered nowhere"
+    where = f"registered on {', '.join(sorted(places))}" if places else "not registered anywhere"
     keys = "1 key" if len(user.keys) == 1 else f"{len(user.keys)} keys"
     return name_area.ok(f"is the user {name}: {keys}, {where}; {url}/user/{name}")

@@ -1,4 +1,4 @@
-"""Whether the web page runs, nginx is in front of it, and both are encrypted to the world."""
+"""Whether the web page runs, nginx passes requests on to it, and connections are encrypted."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from webui.doctor.iam import Iam
 area, tls_area = Area("page"), Area("tls")
 UNIT = "lxc-gpu-web.service"
 HOLDS = "lxc-gpu-web.socket"
-"""The unit that listens for it, also while it is restarted."""
+"""The unit whose socket the page serves. It stays open while the page restarts."""
 NGINX = "nginx.service"
 SOCKET = "/run/lxc-gpu-web/page"
-"""Where the page listens, as that unit says."""
+"""The path of that socket."""
 LIMIT = 5.0
 LARGEST = 1 << 16
-"""Bytes of a page that are looked at."""
+"""Bytes of an answer that are read."""
 DAY = 86400
 
 
 def answers(iam: Iam) -> Iterator[Finding]:
-    """Whether the service runs and the page comes."""
+    """Whether the page's service runs and answers."""
     again = f"systemctl restart {UNIT}; journalctl -u {UNIT} -n 20"
     for unit in (HOLDS, UNIT):
         active = command.run(["systemctl", "is-active", unit], check=False).stdout.strip()
         if active != "active":
-            word = "ending again and again" if active == "activating" else active or "unknown"
+            word = "failing repeatedly" if active == "activating" else active or "unknown"
             yield area.wrong(f"{unit} is {word}: nobody can save keys.", again)
             return
     if command.run(["systemctl", "is-enabled", UNIT], check=False).stdout.strip() == "disabled":
-        yield area.wrong(f"{UNIT} won't be there after a reboot.", f"systemctl enable {UNIT}")
+        yield area.wrong(f"{UNIT} won't start after a reboot.", f"systemctl enable {UNIT}")
     begun = time.monotonic()
     try:
         status, _ = _status(_AtSocket("localhost", timeout=LIMIT))
@@ -55,18 +55,18 @@ def answers(iam: Iam) -> Iterator[Finding]:
 
 
 def _in_front(iam: Iam) -> Iterator[Finding]:
-    """Whether nginx passes on what people ask. With TLS, `encrypted` asks it."""
+    """Whether nginx passes requests on. With TLS, `encrypted` checks that."""
     active = command.run(["systemctl", "is-active", NGINX], check=False).stdout.strip()
     if active != "active":
         yield area.wrong(
-            f"{NGINX} is {active or 'unknown'}: nobody reaches the page.",
+            f"{NGINX} is {active or 'unknown'}: nobody can reach the page.",
             f"systemctl restart {NGINX}; nginx -t; journalctl -u {NGINX} -n 20",
         )
         return
     if urlsplit(iam.config.public_url).scheme == "https" and not iam.config.is_loopback:
         return
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(iam.config.host, iam.config.host)  # noqa: S104
-    site = "setup/web-server puts our site of it right; /var/log/nginx/error.log says more."
+    site = "setup/web-server repairs its configuration; /var/log/nginx/error.log tells more."
     try:
         name = urlsplit(iam.config.public_url).netloc
         at = http.client.HTTPConnection(host, iam.config.port, timeout=LIMIT)
@@ -83,7 +83,7 @@ def _in_front(iam: Iam) -> Iterator[Finding]:
 
 
 class _AtSocket(http.client.HTTPConnection):
-    """A connection to the page itself; root may open its socket."""
+    """A connection to the page's own socket, past nginx."""
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
@@ -92,7 +92,7 @@ class _AtSocket(http.client.HTTPConnection):
 
 
 def _status(connection: http.client.HTTPConnection, name: str = "localhost") -> tuple[int, bool]:
-    """What `/` of the host `name` is answered with, and whether that is our page."""
+    """The status for `/` of the host `name`, and whether the answer is our page."""
     with closing(connection):
         connection.request("GET", "/", headers={"Host": name})
         answer = connection.getresponse()
@@ -104,7 +104,8 @@ def encrypted(iam: Iam) -> Iterator[Finding]:
     url = urlsplit(iam.config.public_url)
     if url.scheme != "https" and not iam.config.is_loopback:
         yield tls_area.note(
-            f"nginx answers at {iam.config.listen} without TLS: passwords can be read on the way.",
+            f"nginx answers at {iam.config.listen} without TLS: passwords cross the network "
+            "unencrypted.",
             f'public_url = "https://{url.hostname}" in web.toml; then '
             "setup/web-server --tls-certificate FILE --tls-key FILE",
         )
@@ -120,7 +121,7 @@ def encrypted(iam: Iam) -> Iterator[Finding]:
     except OSError as error:
         yield tls_area.wrong(
             f"{iam.config.public_url} doesn't answer: {error}.",
-            "systemctl status nginx; is that name this machine's?",
+            "systemctl status nginx; does that name lead to this machine?",
         )
     else:
         yield expiry(certificate, time.time())
@@ -135,8 +136,8 @@ def _certificate(host: str, port: int) -> dict[str, Any]:
 
 
 def expiry(certificate: dict[str, Any], now: float) -> Finding:
-    """How long a certificate is still good. Pure."""
+    """For how long a certificate is still valid. Pure."""
     days = (ssl.cert_time_to_seconds(str(certificate["notAfter"])) - now) / DAY
     if days < 14:
         return tls_area.note(f"The certificate ends in {days:.0f} days.", "Renew it.")
-    return tls_area.ok(f"the certificate is good for {days:.0f} days")
+    return tls_area.ok(f"the certificate is valid for {days:.0f} days")

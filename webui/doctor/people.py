@@ -1,4 +1,4 @@
-"""The directory: every server of it, one by one, as the page uses it."""
+"""The directory: checks each of its servers the way the page uses them."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ area = Area("ldap")
 
 
 def directory_servers(iam: Iam) -> Iterator[Finding]:
-    """Reach, encrypt, bind, and look at the base and the groups that let people in."""
+    """Whether each server answers, is encrypted, lets us bind, and has `base` and the groups."""
     config = iam.config.directory
     if config.dangerously_unencrypted:
         yield area.note("Passwords go to the directory UNENCRYPTED, as configured.")
     if config.bind_template:
         yield area.note(
-            "People bind by a template (bind_template): a login may mean two people, and who was "
-            "bound is known only if the directory says so.",
+            "People bind by a template (bind_template): a login may mean two people, and only the "
+            "directory can say who was bound.",
             "A service account is better: web.toml, [directory]: `bind_dn`, `bind_password_file`",
         )
     listed = list(certificates.authorities(config))
@@ -53,22 +53,22 @@ def _server(config: DirectoryConfig, url: str, groups: Mapping[str, str]) -> Ite
             yield from _by_template(one, config, url)
         if config.bind_dn or not config.bind_template:
             yield from _by_service(one, config, url, groups)
-    except (DirectoryDownError, WrongLoginError) as error:  # the latter: unwilling to look
+    except (DirectoryDownError, WrongLoginError) as error:  # the latter: unwilling to check
         yield area.wrong(*why_down(error.details, url, config))
 
 
 def _by_template(one: Connections, config: DirectoryConfig, url: str) -> Iterator[Finding]:
-    """Whether it looks at passwords: one that nobody has, of a login that nobody has.
+    """Whether it checks passwords (tried with an unknown login), and says who is bound.
 
-    And whether it says who is bound, without which nobody gets in by a template.
+    Without the latter, nobody can log in by a template.
     """
     if not one.reached(lambda server: one.refused(server, "no password of anybody")):
         yield area.wrong(
-            f"{url} takes any login with any password.",
-            "Its rules for binds (of OpenLDAP: `allow`); until then, take it out of `servers`",
+            f"{url} accepts any login with any password.",
+            "Correct its rules for binds (OpenLDAP: `allow`); until then, remove it from `servers`",
         )
         return
-    yield area.ok(f"{url} answers, and looks at passwords of {config.bind_template}")
+    yield area.ok(f"{url} answers, and checks passwords of {config.bind_template}")
 
     def says(server: Reached) -> bool:
         with one.service(server) if config.bind_dn else one.opened(server) as connection:
@@ -77,9 +77,9 @@ def _by_template(one: Connections, config: DirectoryConfig, url: str) -> Iterato
     if not one.reached(says):
         asked = f"asked as {config.bind_dn}" if config.bind_dn else "asked before any login"
         yield (area.wrong if config.bind_dn else area.note)(
-            f"{url} doesn't say who is bound ({asked}): then nobody gets in by the template "
+            f"{url} doesn't say who is bound ({asked}): then nobody can log in by the template "
             "(login-unclear).",
-            'Let it answer "Who am I?" (RFC 4532); or a service account without `bind_template`',
+            'Let it answer "Who am I?" (RFC 4532), or use a service account, not `bind_template`',
         )
 
 
@@ -94,7 +94,7 @@ def _by_service(
 
 
 def _places(searches: Searches, url: str, groups: Mapping[str, str]) -> Iterator[Finding]:
-    """Whether the base and the groups are there, as the service account sees them."""
+    """Whether the service account sees the base and the groups."""
     config = searches.config
     who = f"as {config.bind_dn}" if config.bind_dn else "anonymously"
     places = [(config.base, "[directory]: `base`")]
@@ -105,20 +105,20 @@ def _places(searches: Searches, url: str, groups: Mapping[str, str]) -> Iterator
         for dn, setting in places
         if not searches.itself(dn, "(objectClass=*)", attributes=("1.1",))
     ]
-    yield area.ok(f"{url} answers, and takes us {who}")
+    yield area.ok(f"{url} answers, and lets us in {who}")
     for dn, setting in missing:
         yield area.wrong(
             f"{url} has no entry {dn} (or doesn't show it to us).",
-            f"web.toml, {setting}; or more rights for the account",
+            f"web.toml, {setting}; or give the account more rights",
         )
 
 
 def why_down(details: str, url: str, config: DirectoryConfig) -> tuple[str, str]:
-    """What the journal's words of a failed connection mean, and what to do. Pure."""
+    """What the details of a failed connection mean, and what to do. Pure."""
     low = details.lower()
     if closed := refusal(details):
         return (
-            f"{url} refuses the service account, whose password is right: {closed.why}.",
+            f"{url} refuses the service account, though its password is right: {closed.why}.",
             f"Change that for {config.bind_dn} in the directory; its password should never expire.",
         )
     if "was refused" in low and "service account" in low:
@@ -129,35 +129,35 @@ def why_down(details: str, url: str, config: DirectoryConfig) -> tuple[str, str]
     if "bind_password_file" in low or "is empty" in low:
         return (
             f"The service account's password can't be read: {details.split(': ', 1)[-1]}",
-            f"ls -l {config.bind_password_file}; it has to be the account lxc-gpu's, mode 600",
+            f"ls -l {config.bind_password_file}; its owner has to be lxc-gpu, its mode 600",
         )
     if "starttls" in low or "start_tls" in low or "ssl" in low:
         return (
-            f"{url} speaks no TLS with us: it may have no certificate, or TLS at another port.",
-            f"A certificate on that server; ldaps:// and ldap:// in web.toml. {details[:160]}",
+            f"TLS with {url} fails: it may have no certificate, or offer TLS at another port.",
+            f"Is there a certificate on it? ldaps:// or ldap:// in web.toml? {details[:160]}",
         )
     if "strongerauth" in low or "confidentiality" in low:
-        return f"{url} wants TLS before it looks at passwords.", "`starttls`, or ldaps://"
+        return f"{url} checks passwords only over TLS.", "`starttls`, or ldaps://"
     if "operationserror" in low or "insufficientaccess" in low or "inappropriateauth" in low:
         return (
-            f"{url} answers, but lets us search nothing.",
-            "More rights for the service account."
+            f"{url} answers, but doesn't let us search.",
+            "Give the service account more rights."
             if config.bind_dn
             else "web.toml: `bind_dn` and `bind_password_file` of an account that may search",
         )
     if "busy" in low or "unavailable" in low or "unwilling" in low:
         return (
             f"{url} answers that it can't serve now: {_last(details)}",
-            "Does it begin, or end? The page asks the others meanwhile.",
+            "Is it starting or stopping? The page asks the others meanwhile.",
         )
     return (
-        f"{url} doesn't answer: nobody can log in by it.",
-        f"Is it up, and its port open from here? {details[:160]}",
+        f"{url} doesn't answer: nobody can log in through it.",
+        f"Is it up, and can its port be reached from here? {details[:160]}",
     )
 
 
 def _whoami(url: str, config: DirectoryConfig) -> str:
-    """What to type to try the service account."""
+    """The command that tries the service account."""
     believed = f"LDAPTLS_CACERT={config.ca_file} " if config.ca_file else ""
     encrypted = " -ZZ" if url.startswith("ldap:") and config.starttls else ""
     account = f"-D '{config.bind_dn}' -y {config.bind_password_file}"

@@ -1,4 +1,4 @@
-"""The state repository on this machine: owner, hooks, gate, and the keys that the page uses."""
+"""The state repository on this machine: owner, damage, hooks, gate; and the page's keys."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ area, gate_area, keys_area = Area("state"), Area("gate"), Area("keys")
 FSCK_LIMIT = 20.0
 """Seconds for one repository."""
 HOOKS = ("pre-receive", "post-receive")
-AGAIN = "Run `setup/web-server` again: it makes it anew."
+AGAIN = "Run `setup/web-server` again, which repairs it."
 
 
 def keeps(iam: Iam) -> Iterator[Finding]:
-    """Whether the repository is there, ours, and holds a valid state."""
+    """Whether the repository exists, is ours, and contains a valid state."""
     if iam.local is not None:
         if not iam.local.is_dir():
-            yield area.wrong(f"{iam.local} is not there.", "Restore it: a clone is a backup.")
+            yield area.wrong(f"{iam.local} is missing.", "Restore it: any clone is a backup.")
             return
         if foreign := _not_ours(iam.local):
             yield area.wrong(
@@ -48,7 +48,7 @@ def keeps(iam: Iam) -> Iterator[Finding]:
 
 
 def whole(iam: Iam) -> Iterator[Finding]:
-    """Whether every object can be read, and no lock file of a killed Git is in the way."""
+    """Whether all objects can be read, and no lock file of a killed Git prevents pushes."""
     clones = (iam.config.clone, iam.config.clone.with_name("gate-clone"))
     if iam.local is not None and iam.local.is_dir():
         damage = _damage(iam.local)
@@ -56,7 +56,7 @@ def whole(iam: Iam) -> Iterator[Finding]:
             yield area.wrong(f"{iam.local} is damaged: {damage}.", _restore(iam.local, clones))
         for path in abandoned(iam.local):
             yield area.wrong(
-                f"{path} stops pushes; the Git that made it is gone.",
+                f"{path} prevents pushes; the Git that made it has ended.",
                 f"The next push removes it; or: rm {path}",
             )
         if not damage:
@@ -65,12 +65,12 @@ def whole(iam: Iam) -> Iterator[Finding]:
         if clone.exists() and (damage := _damage(clone)):
             yield area.wrong(
                 f"The clone {clone} is damaged: {damage}.",
-                "The next save or registration makes it again; look at the disk: dmesg",
+                "The next save or registration replaces it. Is the disk all right? dmesg",
             )
 
 
 def _damage(repository: Path) -> str:
-    """The first thing that git-fsck(1) says; empty if it finds nothing, or not in time."""
+    """The first line of git-fsck(1); empty if it finds nothing, or not in time."""
     done = Plumbing(repository).ask(("fsck", "--no-progress", "--no-dangling"), limit=FSCK_LIMIT)
     if done.status == 0 or TOO_LONG in done.errors:
         return ""
@@ -79,7 +79,7 @@ def _damage(repository: Path) -> str:
 
 
 def _restore(repository: Path, clones: Sequence[Path]) -> str:
-    """What to type to have the repository back from a clone that is whole."""
+    """The commands that restore the repository from an undamaged clone."""
     good = next((c for c in clones if c.exists() and not _damage(c)), "A-SYSADMINS-CLONE")
     return (
         f"mv {repository} {repository}.damaged;"
@@ -88,7 +88,7 @@ def _restore(repository: Path, clones: Sequence[Path]) -> str:
 
 
 def _not_ours(repository: Path) -> Path | None:
-    """Something in the repository that isn't this account's."""
+    """A path in the repository that belongs to another account, if there is one."""
     own = os.getuid()
     for folder, _, files in os.walk(repository):
         for path in (Path(folder), *(Path(folder) / name for name in files)):
@@ -102,19 +102,19 @@ def _account() -> str:
 
 
 def hooks(iam: Iam) -> Iterator[Finding]:
-    """Whether pushes are judged, and let new servers in."""
+    """Whether the hooks that check pushes and let new servers in are in place."""
     if iam.local is None:
-        yield area.ok("kept elsewhere: its hooks are that machine's business")
+        yield area.ok("it is on another machine, which has its hooks")
         return
     good = []
     for name in HOOKS:
         path = iam.local / "hooks" / name
         if not path.exists():
-            what = "anything may be pushed" if name == HOOKS[0] else "new servers aren't let in"
+            what = "pushes aren't checked" if name == HOOKS[0] else "new servers aren't let in"
             yield area.wrong(f"The {name} hook is missing: {what}.", AGAIN)
         elif not os.access(path, os.X_OK):
             yield area.wrong(
-                f"The {name} hook can't be run, so Git leaves it out.", f"chmod 755 {path}"
+                f"The {name} hook isn't executable, so Git ignores it.", f"chmod 755 {path}"
             )
         else:
             good.append(name)
@@ -123,7 +123,7 @@ def hooks(iam: Iam) -> Iterator[Finding]:
 
 
 def gate(iam: Iam) -> Iterator[Finding]:
-    """Whether the keys that open the gate are those that the state names."""
+    """Whether the keys that open the gate are those in the state."""
     if iam.local is None:
         return
     path = iam.local.with_name("gate_keys")
@@ -132,21 +132,21 @@ def gate(iam: Iam) -> Iterator[Finding]:
 
 
 def gate_finding(there: str, wanted: str, path: str) -> Finding:
-    """What it means if the gate's keys differ. Pure."""
+    """Whether the gate's keys are those in the state. Pure."""
     if there == wanted:
-        return gate_area.ok("its keys are those that the state names")
+        return gate_area.ok("its keys are those in the state")
     lost = len(set(wanted.splitlines()) - set(there.splitlines()))
     more = len(set(there.splitlines()) - set(wanted.splitlines()))
-    parts = [f"{lost} of the state's are missing"] * bool(lost) + [f"{more} stale"] * bool(more)
+    parts = [f"{lost} missing"] * bool(lost) + [f"{more} stale"] * bool(more)
     return gate_area.wrong(
-        f"{path} is not as the state says: {', '.join(parts) or 'another order'}.", AGAIN
+        f"{path} differs from the keys in the state: {', '.join(parts) or 'another order'}.", AGAIN
     )
 
 
 def penalties(iam: Iam) -> Iterator[Finding]:
-    """Whether the gate may shut a server out for what a container did: it leaves as its server.
+    """Whether this sshd may block a server because of a container, which shares its address.
 
-    `sshd -G` tells without root; an sshd before 9.3 doesn't know it, and punishes nobody.
+    `sshd -G` shows the settings without root. An sshd before 9.3 lacks it, and blocks nobody.
     """
     if iam.local is None:
         return
@@ -155,18 +155,18 @@ def penalties(iam: Iam) -> Iterator[Finding]:
     shown = command.run(["sshd", "-G"], check=False).stdout
     if missing := may_be_punished(shown, exempt):
         yield gate_area.note(
-            f"sshd may refuse {', '.join(missing[:5])} for minutes, for what one person there did: "
-            "a server could neither fetch nor register.",
-            "Run `setup/web-server` again: it exempts the servers and lab_networks of the state.",
+            f"sshd may block {', '.join(missing[:5])} for minutes because of one person there. The "
+            "server could then neither fetch nor register.",
+            "Run `setup/web-server` again: it exempts the state's servers and lab_networks.",
         )
 
 
 def keys(iam: Iam) -> Iterator[Finding]:
-    """Whether the page can sign, is believed, and can nudge."""
+    """Whether the page can read its keys, and is among the state's signers."""
     for path, purpose in ((iam.config.signing_key, "sign"), (iam.config.nudge_key, "nudge")):
         done = command.run(["ssh-keygen", "-y", "-P", "", "-f", path], check=False)
         if not done.ok:
-            last = (done.stderr.strip().splitlines() or ["no words"])[-1]
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             yield keys_area.wrong(f"The page can't {purpose} with {path}: {last}", AGAIN)
         elif purpose == "sign":
             yield _believed(iam, done.stdout.strip())

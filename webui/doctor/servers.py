@@ -1,4 +1,4 @@
-"""Whether every server can be nudged: reached, with its own host key, and let in by our key."""
+"""Whether each server can be nudged: it answers, has its own host key, and accepts our key."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from webui.servers.contact import Ssh, Target, UnreachableError
 area = Area("servers")
 AT_ONCE = 50
 CLOSED = ("nudge-unreachable", "nudge-broken")
-"""Codes for which there is more to do than to wait, where somebody looks."""
+"""Codes of errors for which the doctor has better advice than to wait."""
 
 
 def reachable(iam: Iam) -> Iterator[Finding]:
-    """Log in to each server and leave again, all side by side; no round is run."""
+    """Log in to all servers in parallel, and out again. No round is run."""
     ssh = Ssh(iam.config.nudge_key)
 
     def reach(item: tuple[str, Server]) -> Finding:
@@ -26,14 +26,12 @@ def reachable(iam: Iam) -> Iterator[Finding]:
         try:
             ssh.reach(target)
         except UnreachableError as error:
-            look = (
-                f"Is {name} up? Then, on it: lxc-gpu doctor. Its sshd or a firewall bars the way."
-            )
+            look = f"Is {name} up? Then run `lxc-gpu doctor` on it: its sshd or a firewall refuses."
             return area.wrong(error.message, look if error.code in CLOSED else error.hint)
-        return area.ok(f"{name} ({server.address}) lets nudges in")
+        return area.ok(f"{name} ({server.address}) accepts nudges")
 
     if not iam.state.servers:
-        yield area.note("The state names no server yet.", "On each: setup/gpu-server")
+        yield area.note("The state has no server yet.", "On each server, run setup/gpu-server")
         return
     with ThreadPoolExecutor(AT_ONCE) as pool:
         yield from pool.map(reach, sorted(iam.state.servers.items()))

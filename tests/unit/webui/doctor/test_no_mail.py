@@ -10,4 +10,4 @@ def test_it_is_wrong_only_where_a_server_would_stop_one() -> None:
     assert no_mail([]).level is Level.OK
     found = no_mail(["gpu17", "gpu18"])
     assert found.level is Level.WRONG
-    assert "no idle container is stopped. But `idle` of servers/gpu17.yaml says" in found.text
+    assert "But `idle` in servers/gpu17.yaml says" in found.text
