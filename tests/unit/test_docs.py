@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -69,3 +70,10 @@ def test_lines_are_short(folder: str) -> None:
         if len(line) >= 100
     ]
     assert long == []
+
+
+def test_decisions_have_dates_the_newest_first() -> None:
+    """Each heading of docs/decisions.md is a day."""
+    text = (ROOT / "docs/decisions.md").read_text()
+    days = re.findall(r"^## (.*)$", text, re.MULTILINE)
+    assert days == sorted((str(date.fromisoformat(day)) for day in days), reverse=True)
