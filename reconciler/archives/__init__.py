@@ -1,1 +1,1 @@
-"""Packs and unpacks whole file systems, in their user's id map: nothing here trusts an archive."""
+"""Packs and unpacks whole file systems in their user's id map. Archives are never trusted."""

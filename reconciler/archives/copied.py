@@ -1,4 +1,4 @@
-"""Copies files with a program that is started, while the disk is watched: room for others stays."""
+"""Copies files with cp(1), and stops when the disk has no space left beyond the reserve."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from state.wire.messages import Progress
 
 
 def copy(argv: Sequence[str], folder: Path, what: str, tell: Tell, size: int | None = None) -> None:
-    """Run `argv`, a cp(1) that copies `what`, to its end; `size` is in bytes, where it is known.
+    """Run `argv`, a cp(1) that copies `what`; `size` is in bytes, if it is known.
 
-    LxcGpuError if the copy can't be, or if the disk of `folder` gets too full. What was copied by
-    then is the caller's to remove.
+    LxcGpuError if it fails, or if the disk of `folder` gets too full. The caller removes what was
+    copied until then.
     """
     with command.started(argv, family=True) as child:
         _watch(child, folder, what, tell, size)

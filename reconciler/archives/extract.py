@@ -1,9 +1,9 @@
-"""Unpacks a packed system, whoever packed it, into a folder of its own.
+"""Unpacks a packed system, which anybody may have packed, into a folder of its own.
 
-zstd and tar run in the user's id map, started as the user, and behind a fence
-(`reconciler.archives.fence`): owners, set-uid bits and file capabilities come out right, and
-nothing in an archive can do more than the user can, in that folder. While they work the disk is
-watched, so that a bomb leaves room for everybody else.
+zstd and tar run in the user's id map, started as the user, behind a fence
+(`reconciler.archives.fence`): owners, set-uid bits and file capabilities are unpacked correctly,
+and an archive can do no more than the user can, and only in that folder. The disk is watched
+meanwhile, so that an archive that unpacks without end can't fill it.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from state.errors import LxcGpuError, Remedy
 from state.wire.messages import Progress
 
 CHUNK = 1 << 20
-"""Bytes that are passed on at a time; also what a pipe holds."""
+"""Bytes that are passed on at a time; also the size of the pipes."""
 MOST_SAID = 1 << 14
-"""Bytes that are kept of the beginning of what each program says, and of its end: of a full disk
-tar complains for every file."""
+"""Bytes of each program's output that are kept, of its beginning and of its end: tar complains
+about a full disk for every file."""
 LOOK_EVERY = 0.1
 """Seconds between two looks at the disk."""
 STALL = 300.0
-"""Seconds without a byte, after which nobody is believed to be at the other end of a pipe."""
+"""Seconds without a byte after which the sender is given up."""
 TOTAL = "Total bytes read"
 _ABSENT, _HARD_LINK = "Not found in archive", "Cannot hard link"
 NOT_THE_REASON = (
     "Exiting with failure", "Error is not recoverable", "Removing leading", "Broken pipe", TOTAL,
     _ABSENT,
 )  # fmt: skip
-"""What the programs say beside the reason."""
+"""Words of the programs that don't give the reason."""
 
 
 @dataclass(frozen=True)
@@ -53,16 +53,16 @@ class PackedSystem:
     descriptor: int
     """A file or a pipe, at its beginning."""
     what: str
-    """For sentences: `the template debian-12`."""
+    """What it is, for messages: `the template debian-12`."""
     total: int | None = None
     """Bytes to come, where that is known."""
 
 
 def extract(source: PackedSystem, tree: Tree, owner: IdMapOwner, tell: Tell) -> str:
-    """Unpack all of `source` as `tree`, which is empty; the SHA-256 of what was read.
+    """Unpack all of `source` into the empty `tree`. Returns the SHA-256 of what was read.
 
-    LxcGpuError if there was anything wrong with it, if its end was missing, or if the disk got
-    too full. What was unpacked by then is the caller's to remove.
+    LxcGpuError if anything is wrong with it, if its end is missing, or if the disk gets too full.
+    The caller removes what was unpacked until then.
     """
     pump = _run(source, tree, owner, tell, ())
     said, failed = pump.heard, any(pump.statuses)
@@ -83,8 +83,8 @@ def extract_some(
 ) -> tuple[str, frozenset[PurePosixPath]]:
     """Unpack `wanted`, and the bare folders around them, into the folder `place` of `tree`.
 
-    All of these are ways below `/`. Returns the SHA-256 of what was read, and which of `wanted`
-    and of the folders are not in the archive. LxcGpuError as above. The system may be in use:
+    All paths are below `/`. Returns the SHA-256 of what was read, and which of `wanted` and of the
+    folders are not in the archive. LxcGpuError as from `extract`. The system may be in use:
     whatever its owner puts in the way meanwhile, only that system can be written to.
     """
     around = {folder for path in wanted for folder in path.parents[:-1]}
@@ -111,13 +111,13 @@ def extract_some(
 
 
 def _missed(said: str) -> list[str]:
-    """The names that tar missed; it writes a backslash twice."""
+    """The names that tar didn't find; it doubles backslashes."""
     lines = [line.removeprefix("tar: ") for line in said.splitlines() if line.endswith(_ABSENT)]
     return [line.removesuffix(f": {_ABSENT}").replace("\\\\", "\\") for line in lines]
 
 
 def _ended(said: Mapping[str, str]) -> bool:
-    """Whether tar came to the end of the archive, and to that of its work."""
+    """Whether tar came to the end of the archive, and to the end of its work."""
     return "Block of NULs" in said["end"] and TOTAL in said["tar"]
 
 
@@ -137,7 +137,7 @@ def _run(
         "tar", "--extract", "--file=-", "--numeric-owner", "--same-permissions",
         "--xattrs", "--xattrs-include=*", "--acls", "--anchored", "--exclude=./dev/*",
         "--exclude=dev/*",
-        "--block-number",  # has it say, on stdout, how the archive ended,
+        "--block-number",  # make it say, on stdout, how the archive ended,
         "--totals",  # and this, last of all on stderr, that it got to the end of its work
         *more,
     ]  # fmt: skip
@@ -154,7 +154,7 @@ def _run(
 
 @dataclass
 class _Pump:
-    """Feeds the programs, hears what they say, watches the disk."""
+    """Feeds the programs, collects their output, and watches the disk."""
 
     source: PackedSystem
     folder: Path
@@ -164,7 +164,7 @@ class _Pump:
     said: dict[str, bytes] = field(default_factory=dict)
     passed: int = 0
     statuses: tuple[int, int] = (0, 0)
-    """Of zstd and tar, once they have ended."""
+    """The exit statuses of zstd and tar, once they have ended."""
     _chunk: memoryview = field(default_factory=lambda: memoryview(b""))
     _telling: Pace = field(default_factory=Pace)
 
@@ -175,11 +175,11 @@ class _Pump:
 
     @property
     def heard(self) -> dict[str, str]:
-        """What each program said."""
+        """The output of each program."""
         return {name: raw.decode("utf-8", "replace") for name, raw in self.said.items()}
 
     def run(self) -> None:
-        """Until both programs have ended, or LxcGpuError."""
+        """Work until both programs have ended. LxcGpuError as from `extract`."""
         feed, between = self.unzip.stdin, self.unzip.stdout
         assert feed is not None and between is not None  # noqa: S101, PT018
         for pipe in (feed, between):
@@ -206,7 +206,7 @@ class _Pump:
                 self._look()
 
     def _read(self) -> None:
-        """Take the next bytes from the source, and go on to write them."""
+        """Read the next bytes from the source, and write them next."""
         try:
             raw = os.read(self.source.descriptor, CHUNK)
         except BlockingIOError:
@@ -239,14 +239,14 @@ class _Pump:
             self._selector.register(self.source.descriptor, selectors.EVENT_READ, "source")
 
     def _hear(self, name: str, descriptor: int) -> bool:
-        """Keep the beginning of what is said. False at its end."""
+        """Keep the beginning and the end of the output. False when it ends."""
         raw = os.read(descriptor, CHUNK)
         known = self.said[name] + raw
         self.said[name] = known[:MOST_SAID] + known[MOST_SAID:][-MOST_SAID:]
         return bool(raw)
 
     def _look(self) -> None:
-        """At the disk, at the clock; LxcGpuError if this has to end."""
+        """Check the disk and the clock. LxcGpuError if the work has to stop."""
         left = free_space(self.folder)
         if left.size < 0 or left.files < 0:
             raise disk_full(self.source.what, self.folder)
@@ -275,8 +275,8 @@ def disk_full(what: str, folder: Path, details: str = "") -> LxcGpuError:
     """The error for what doesn't fit on the disk."""
     return LxcGpuError(
         "disk-full",
-        f"The disk of {folder.parent.parent} is full, but for what is kept for everybody: there "
-        f"is no room for {what}.",
+        f"No space for {what}: the disk of {folder.parent.parent} is full (a reserve stays free "
+        "for the others).",
         "Nothing was kept of it. Sysadmin: free some space.",
         Remedy.PERSON,
         details,

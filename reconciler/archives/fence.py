@@ -1,10 +1,10 @@
 """Runs a program that can write in one folder only: `fence.py FOLDER PROGRAM [WORD]...`.
 
-Started as root of a user's id map. tar(1) keeps out of trouble by itself; this is the second wall,
-should an archive ever talk it into leaving its folder: in a mount namespace of its own, all else is
-read-only (mount_setattr(2), Linux 5.12). Nor can it eat up memory, which no other limit bounds:
-a list that grows with the archive, a header of a gigabyte.
-Standard library only, and none of our modules: it runs by its path.
+It is started as root of a user's id map. tar(1) itself refuses to leave its folder; this is a
+second wall, should an archive ever trick it: in a mount namespace of its own, everything else is
+read-only (mount_setattr(2), Linux 5.12). It also limits memory, which nothing else does: a list may
+grow with the archive, a header may have a gigabyte.
+It runs by its path, so it imports the standard library only.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class _Attributes(ctypes.Structure):
 
 
 def main(argv: Sequence[str]) -> None:
-    """Become the program. OSError if the fence can't be put up."""
+    """Put up the fence and become the program. OSError if the fence can't be put up."""
     folder, *program = argv
     resource.setrlimit(resource.RLIMIT_DATA, (MOST_MEMORY, MOST_MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

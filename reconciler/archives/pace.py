@@ -1,4 +1,4 @@
-"""How often something is done beside a stream of bytes: progress told, the disk looked at."""
+"""Limits how often something is done while bytes pass: telling progress, checking the disk."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TELL_EVERY = 0.5
 
 @dataclass
 class Pace:
-    """Says when it is time again; the first time at once."""
+    """Says when it is time again. The first time is at once."""
 
     every: float = TELL_EVERY
     """Seconds."""

@@ -1,7 +1,7 @@
 """A container's file system as one compressed stream: tar, then zstd.
 
-All of it runs as the user, in a child of the root helper; tar in the user's id map, so that owners
-are those that the container sees, and so that it reads nothing that the container's root couldn't.
+Everything runs as the user, in a child of the root helper. tar runs in the user's id map, so that
+owners are those that the container sees, and that it can't read more than the container's root.
 The container may run meanwhile.
 """
 
@@ -33,19 +33,19 @@ from state.errors import LxcGpuError, Remedy
 from state.wire.messages import Progress
 
 LEFT_OUT = tuple(f"./{folder}/*" for folder in ("dev", "proc", "run", "sys", "tmp"))
-"""What a system makes anew when it boots; the folders themselves are packed."""
+"""Content that a system makes anew when it boots; the folders themselves are packed."""
 CHUNK = 1 << 20
 """Bytes that are passed on at a time, and that a pipe holds."""
 STALL = 15 * 60
-"""Seconds without a single byte after which it is given up."""
+"""Seconds without a single byte after which the work is given up."""
 SLOWEST_LOOK = 3600
 """Seconds that counting a container's files may take."""
 MOST_MEMORY = 4 << 30
-"""Bytes that each program may take: tar remembers every hard link of a hostile container."""
+"""Bytes of memory for each program: tar remembers every hard link of a hostile container."""
 MOST_THREADS = 4
-"""Of zstd: other people work on this server."""
+"""Threads of zstd, as other people work on this server."""
 NICENESS = 10
-"""For the same reason (nice(1))."""
+"""The priority, for the same reason (nice(1))."""
 _CHANGED = ("file changed as we read it", "bytes; padding with zeros")
 _VANISHED = "File removed before we read it"
 
@@ -59,7 +59,7 @@ _libc = ctypes.CDLL(None)
 
 @dataclass(frozen=True)
 class Packed:
-    """What came of it."""
+    """The result of packing."""
 
     packed: int
     """Bytes that were written."""
@@ -73,7 +73,7 @@ class Packed:
 
 
 def be_considerate() -> None:
-    """Give way to everybody else's work, and take no endless memory. For a child only."""
+    """Give way to everybody else's work, and limit memory. For a child only."""
     os.nice(NICENESS)
     resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
 
@@ -87,9 +87,9 @@ def pack(
 ) -> Packed:
     """Write the packed `tree` to the descriptor `sink`.
 
-    How large it is on the disk is counted meanwhile; `enough` is called with that number of bytes,
-    and may raise. LxcGpuError if it couldn't be packed whole; then what was written doesn't
-    decompress to its end, so that nobody who gets it takes it for whole.
+    Its size on the disk is counted meanwhile; `enough` is called with that number of bytes, and
+    may raise. LxcGpuError if it couldn't be packed completely; then what was written doesn't
+    decompress to its end, so that nobody takes it for complete.
     """
     zstd = ["zstd", "--quiet", "--stdout", f"-T{min(MOST_THREADS, os.cpu_count() or 1)}"]
     with (
@@ -171,7 +171,7 @@ def _write_out(sink: int, begin: int, end: int) -> None:
 
 
 class _Sum(threading.Thread):
-    """Adds bytes up beside whoever reads and writes them."""
+    """Hashes bytes in a thread of its own, next to the reader and the writer."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -230,7 +230,7 @@ def write_error(error: OSError) -> LxcGpuError:
         )
     if error.errno in (errno.EPIPE, errno.ECONNRESET):
         return LxcGpuError(
-            "reader-gone", "Whoever was to read the archive has gone; it is not whole.",
+            "reader-gone", "The reader of the archive has gone; it is not complete.",
             "Try again.", Remedy.RETRY,
         )  # fmt: skip
     return LxcGpuError("snapshot-write", f"The archive could not be written: {error.strerror}.",
@@ -272,7 +272,7 @@ class _Said:
 
 
 class _Flow(threading.Thread):
-    """Moves what tar writes to zstd, without copying it (splice(2)), and counts it."""
+    """Moves tar's output to zstd without copying it (splice(2)), and counts it."""
 
     def __init__(self, packing: Popen[bytes], squeezing: Popen[bytes]) -> None:
         super().__init__(daemon=True)
@@ -282,7 +282,7 @@ class _Flow(threading.Thread):
         self.said = _Said()
 
     def run(self) -> None:
-        """Until tar ends. zstd is let come to its end only if tar came to its own."""
+        """Work until tar ends. zstd may finish only if tar did."""
         assert self._squeezing.stdin is not None  # noqa: S101
         try:
             self._move()

@@ -1,1 +1,1 @@
-"""Disks that many share: how much room is left, quotas, subvolumes, and removing whole trees."""
+"""Shared disks: free space, quotas, subvolumes, and removing whole trees."""

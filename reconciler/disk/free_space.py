@@ -1,4 +1,4 @@
-"""Free space on a disk that many people share: nobody's work takes what the others need."""
+"""Free space on a disk that many people share. A reserve of it is left to the others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from state.errors import LxcGpuError
 RESERVE = 0.05
 """The share of a disk that is left to the others, of its bytes and of its inodes."""
 MOST_RESERVED = 10 << 30
-"""Bytes; of a large disk no more than that is kept free."""
+"""Bytes; on a large disk the reserve is no more than that."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class FreeSpace:
 def free_space(folder: Path | int) -> FreeSpace:
     """The free space on the disk that `folder`, or a descriptor, is on (statvfs(3)).
 
-    Many file systems count no inodes; pipes and sockets have no room and no reserve.
+    Many file systems don't count inodes; pipes and sockets have no space and no reserve.
     """
     there = os.statvfs(folder)
     reserved = min(RESERVE * there.f_blocks * there.f_frsize, MOST_RESERVED)
@@ -51,9 +51,9 @@ def require_space(folder: Path, size: int, what: str) -> None:
 
 
 def used(folder: Path, *others: Path) -> int:
-    """Bytes on the disk below `folder`, as du(1) counts them: it follows no links.
+    """Bytes on the disk below `folder`, as du(1) counts them, without following links.
 
-    `others` are file systems of their own below it, which du leaves out: subvolumes of btrfs.
+    `others` are further file systems below it, which du leaves out: subvolumes of btrfs.
     """
     argv = ["du", "--total", "--summarize", "--block-size=1", "--one-file-system", "--"]
     shown = command.run([*argv, folder, *others], check=False, timeout=600).stdout.splitlines()

@@ -1,8 +1,8 @@
-"""Quota groups of btrfs, by its simple quotas (Linux 6.7): what some subvolumes may take together.
+"""Quota groups of btrfs' simple quotas (Linux 6.7): limits on several subvolumes together.
 
 A block counts for the subvolume that it was written in, as long as anything has it: a copy costs
-nothing until it differs. Subvolumes of one user are members of a group, which has the limit. Only
-the server's root may change any of it. A sysadmin turns them on (`btrfs quota enable --simple`).
+nothing until it differs. A user's subvolumes are members of a group, which has the limit. Only the
+server's root may change any of it. A sysadmin turns them on (`btrfs quota enable --simple`).
 Sources: btrfs-quota(5), linux/btrfs.h, linux/btrfs_tree.h.
 """
 
@@ -47,14 +47,14 @@ def known(folder: int, group: int) -> bool:
 
 
 def use(folder: int, group: int) -> QuotaUse:
-    """What a group takes, as of the last transaction (30 seconds at most), and may take."""
+    """A group's use, as of the last transaction (30 seconds ago at most), and its limit."""
     used = _second(folder, _INFO, group) or 0
     limit = _second(folder, _MAXIMUM, group)
     return QuotaUse(used, 0 if limit in (None, _NO_LIMIT) else limit // BLOCK * BLOCK)
 
 
 def _second(folder: int, kind: int, group: int) -> int | None:
-    """The second number of both structures: bytes referred to, and the most that may be."""
+    """The second number of both structures: bytes referred to, and their limit."""
     for which, said in search(folder, _QUOTA_TREE, 0, kind):
         if which == group:
             first, second = struct.unpack_from("=2Q", said)
@@ -63,7 +63,7 @@ def _second(folder: int, kind: int, group: int) -> int | None:
 
 
 def set_limit(folder: int, group: int, limit: int) -> None:
-    """Let a group, which is made, take so many bytes; 0: as many as there are."""
+    """Limit a group, which is made if need be, to so many bytes; 0: no limit."""
     with suppress(FileExistsError):
         fcntl.ioctl(folder, _CREATE, struct.pack("=2Q", 1, group))
     fields = struct.pack("=6Q", group, _MOST_REFERRED, limit or _NO_LIMIT, 0, 0, 0)
@@ -71,20 +71,20 @@ def set_limit(folder: int, group: int, limit: int) -> None:
 
 
 def outside(folder: int, group: int, subvolumes: Iterable[int]) -> list[int]:
-    """Which of these subvolumes don't count for the group."""
+    """Those of the subvolumes that don't count for the group."""
     members = {which for which, _ in search(folder, _QUOTA_TREE, group, _MEMBERS)}
     return [each for each in subvolumes if each not in members]
 
 
 def admit(folder: int, group: int, subvolumes: Iterable[int]) -> None:
-    """Have these count for the group, with what is in them already."""
+    """Have these subvolumes count for the group, with what is in them already."""
     for each in subvolumes:
         with suppress(FileExistsError):
             fcntl.ioctl(folder, _ASSIGN, struct.pack("=3Q", 1, each, group))
 
 
 def strange(folder: int, group: int, subvolumes: Iterable[int]) -> list[tuple[int, int]]:
-    """Which of these subvolumes count for other groups, too, and for which."""
+    """Those of the subvolumes that also count for other groups, with these groups."""
     return [
         (each, other)
         for each in subvolumes
@@ -94,14 +94,14 @@ def strange(folder: int, group: int, subvolumes: Iterable[int]) -> list[tuple[in
 
 
 def dismiss(folder: int, memberships: Iterable[tuple[int, int]]) -> None:
-    """Have these subvolumes count for these groups no longer."""
+    """Have these subvolumes no longer count for these groups."""
     for each, group in memberships:
         with suppress(FileNotFoundError):
             fcntl.ioctl(folder, _ASSIGN, struct.pack("=3Q", 0, each, group))
 
 
 def of(folder: int, uid: int) -> int | None:
-    """The group that new subvolumes of a user's count for; None if there is none."""
+    """The group that a user's new subvolumes count for; None if there is none."""
     if not enforced(folder) or not known(folder, group_of(uid)):
         return None
     return group_of(uid)

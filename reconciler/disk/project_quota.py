@@ -1,10 +1,10 @@
-"""Project quotas of a file system: how much everything below a folder may take, as one sum.
+"""Project quotas of ext4 and xfs: limits on everything below a folder.
 
 Every file has the number of a project; a folder passes it on to what is made in it. The kernel
-keeps the sums and refuses what goes over a limit. Only the server's own users may change a number:
-a container has a user namespace, and the kernel refuses it there (linux fs/ioctl.c,
+keeps the sums and refuses what exceeds a limit. Only the server's own users may change a number:
+the kernel refuses that in a user namespace, and so in a container (linux fs/ioctl.c,
 fileattr_set_prepare). Sources: quotactl(2), ioctl_xfs_fsgetxattr(2), linux/fs.h, linux/quota.h,
-linux/dqblk_xfs.h. ext4 and xfs have them.
+linux/dqblk_xfs.h.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from state.errors import LxcGpuError, Remedy
 from state.wire.messages import Progress
 
 BLOCK = 1024
-"""Bytes: limits are kept in such blocks (QIF_DQBLKSIZE)."""
+"""Bytes of the blocks in which limits are kept (QIF_DQBLKSIZE)."""
 PATIENCE = 120.0
-"""Seconds that a round gives to one tree; the next one goes on, faster over what was done."""
+"""Seconds that a round spends on one tree. The next one goes on, and passes fast what was done."""
 DEEPEST = 2048
-"""Folders in each other: no path that programs can name (PATH_MAX) has more."""
+"""Nested folders: no path that programs can name (PATH_MAX) has more."""
 _QUOTACTL_FD = 443  # Linux 5.14, the same on x86-64 and arm64
 _GET_QUOTA, _SET_QUOTA, _GET_STATE = 0x800007, 0x800008, 0x5808
 _PROJECTS = 2
@@ -44,9 +44,9 @@ _ATTRIBUTES = struct.Struct("=5I8x")
 _GET_ATTRIBUTES, _SET_ATTRIBUTES = 0x801C581F, 0x401C5820
 _PASSED_ON = 0x200  # FS_XFLAG_PROJINHERIT
 _NONE_HERE = frozenset({errno.ENOSYS, errno.ESRCH, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTTY})
-"""What the kernel says where there are no project quotas, or none are on."""
+"""Errors of the kernel without project quotas, or while they are off."""
 _GONE = frozenset({errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ENXIO, errno.ENODEV})
-"""What it says of a name that meanwhile is nobody's, or a link's, a socket's, a device's."""
+"""Errors for a name that meanwhile is gone, or is a link, a socket or a device."""
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _BUSY_EVERY = 1.0
 
@@ -61,20 +61,20 @@ class QuotaUse:
 
 
 def enforced(folder: int) -> bool:
-    """Whether the file system that the descriptor is on holds projects to their limits.
+    """Whether the file system that the descriptor is on enforces projects' limits.
 
-    ext4 mounted without `prjquota` may count without refusing anything: that is a no.
+    ext4 mounted without `prjquota` may count without enforcing anything: then no.
     """
     return bool(_state(folder) & _ENFORCED)
 
 
 def holds_accounts(folder: int) -> bool:
-    """Whether the file system that the descriptor is on holds users or groups to limits."""
+    """Whether the file system that the descriptor is on enforces users' or groups' limits."""
     return bool(_state(folder) & _ACCOUNTS_ENFORCED)
 
 
 def _state(folder: int) -> int:
-    """Which quotas are on: flags, 0 where there are none."""
+    """Flags of the quotas that are on; 0 without any."""
     state = bytearray(256)
     state[0] = 1  # qs_version
     try:
@@ -87,7 +87,7 @@ def _state(folder: int) -> int:
 
 
 def use(folder: int, project: int) -> QuotaUse:
-    """What a project takes of the file system that the descriptor is on, and may take."""
+    """A project's use of the file system that the descriptor is on, and its limit."""
     quota = bytearray(_QUOTA.size)
     try:
         _quotactl(folder, _GET_QUOTA, project, quota)
@@ -99,25 +99,25 @@ def use(folder: int, project: int) -> QuotaUse:
 
 
 def unpacked(quota: bytes | bytearray) -> QuotaUse:
-    """What the kernel's struct says. Pure."""
+    """The use and the limit in the kernel's struct. Pure."""
     blocks, _, used, *_ = _QUOTA.unpack(quota)
     return QuotaUse(used, blocks * BLOCK)
 
 
 def packed(limit: int) -> bytearray:
-    """The kernel's struct that sets a limit of bytes, and of nothing else; 0: none. Pure."""
+    """The kernel's struct that sets a limit in bytes and nothing else; 0: no limit. Pure."""
     return bytearray(_QUOTA.pack(limit // BLOCK, 0, 0, 0, 0, 0, 0, 0, _SPACE_LIMITS))
 
 
 def set_limit(folder: int, project: int, limit: int) -> None:
-    """Let a project take so many bytes; 0: as many as there are. Nothing that is there goes."""
+    """Limit a project to so many bytes; 0: no limit. Nothing is deleted."""
     _quotactl(folder, _SET_QUOTA, project, packed(limit))
 
 
 def project_of(descriptor: int) -> tuple[int, bool]:
-    """The project of a file or folder, and whether what is made in it gets the same.
+    """The project of a file or folder, and whether new files in it get the same one.
 
-    0 is what everything has that was given none, and where there are no projects.
+    It is 0 if none was given, or on a file system without projects.
     """
     try:
         said = fcntl.ioctl(descriptor, _GET_ATTRIBUTES, bytes(_ATTRIBUTES.size))
@@ -130,7 +130,7 @@ def project_of(descriptor: int) -> tuple[int, bool]:
 
 
 def assign(descriptor: int, project: int, *, passed_on: bool) -> None:
-    """Give a file or folder to a project, unless it has that already."""
+    """Give a file or folder to a project, unless it belongs to it already."""
     said = fcntl.ioctl(descriptor, _GET_ATTRIBUTES, bytes(_ATTRIBUTES.size))
     flags, size, count, before, other = _ATTRIBUTES.unpack(said)
     wanted = flags | _PASSED_ON if passed_on else flags
@@ -140,7 +140,7 @@ def assign(descriptor: int, project: int, *, passed_on: bool) -> None:
 
 
 def _quotactl(folder: int, command: int, project: int, fields: bytearray) -> None:
-    """quotactl_fd: as quotactl(2), for the file system that the descriptor is on. OSError."""
+    """Call quotactl_fd: quotactl(2) for the file system that the descriptor is on. OSError."""
     libc = ctypes.CDLL(None, use_errno=True)
     buffer = (ctypes.c_char * len(fields)).from_buffer(fields)
     which = ctypes.c_uint(command << 8 | _PROJECTS)
@@ -150,11 +150,11 @@ def _quotactl(folder: int, command: int, project: int, fields: bytearray) -> Non
 
 @dataclass
 class _Walk:
-    """On the way through a tree that somebody else changes meanwhile, as root.
+    """A walk, as root, through a tree that somebody else may be changing.
 
-    A folder passes its project on before it is read: what comes into it later has the project, or
-    is refused by the kernel (EXDEV), so nothing gets past. Links, pipes and sockets can't be
-    opened; they stay as they are, and take next to nothing.
+    A folder gets the project before it is read: what comes into it later gets the project, too, or
+    is refused by the kernel (EXDEV), so nothing is missed. Links, pipes and sockets can't be
+    opened; they stay as they are, and take next to no space.
     """
 
     project: int
@@ -166,7 +166,7 @@ class _Walk:
     problem: LxcGpuError | None = None
 
     def through(self, top: int) -> None:
-        """Assign the folder and all below it. No link is followed."""
+        """Assign the folder and everything below it. No link is followed."""
         assign(top, self.project, passed_on=True)
         folders: list[tuple[int, Iterator[os.DirEntry[str]]]] = [(top, os.scandir(top))]
         while folders:
@@ -187,7 +187,7 @@ class _Walk:
                 self.problem = self.problem or _too_deep()
 
     def one(self, folder: int, name: str) -> int | None:
-        """Assign one name in an open folder; if it is a folder itself, its descriptor."""
+        """Assign one name in an open folder. Returns its descriptor if it is a folder."""
         self._still_at_it()
         try:
             descriptor = os.open(name, _OPEN, dir_fd=folder)
@@ -220,11 +220,11 @@ class _Walk:
 
 
 def assign_tree(folder: int, project: int, tell: Tell) -> None:
-    """Give a folder, and everything below that can have one, a project.
+    """Give a project to a folder and to everything below it that can have one.
 
     Called in a child that is root and ends afterwards: the folder becomes its root folder for
-    good, a second wall around whatever is renamed or linked below meanwhile. LxcGpuError if not
-    all of it got there.
+    good, as a second wall around what is renamed or linked below meanwhile. LxcGpuError if not
+    everything got the project.
     """
     os.fchdir(folder)
     os.chroot(".")
@@ -249,7 +249,7 @@ def _too_long(done: int) -> LxcGpuError:
 def _too_deep() -> LxcGpuError:
     return LxcGpuError(
         "quota-too-deep",
-        f"In the container, more than {DEEPEST} folders are in each other: what is further down "
+        f"In the container, more than {DEEPEST} folders are nested: what is further down "
         "is not counted.",
         "The limit holds for what is new. Ask its owner to remove them.",
     )

@@ -13,11 +13,11 @@ from state import command
 from state.errors import LxcGpuError
 
 TRASH = ".trash-"
-"""How the names of systems begin that are being removed."""
+"""The prefix of names of systems that are being removed."""
 
 
 def remove_tree(tree: Path) -> None:
-    """Remove a file system, if it is there."""
+    """Remove a file system, if it exists."""
     if (trash := put_away(tree)) is not None:
         delete(trash)
 
@@ -36,7 +36,7 @@ def put_away(tree: Path) -> Path | None:
 def delete(trash: Path) -> None:
     """Delete what was put away.
 
-    Subvolumes go first, as wholes: rm(1) can't remove those that are read-only. It follows no
+    Subvolumes are deleted first, as wholes: rm(1) can't remove read-only ones. rm follows no
     links, whatever happens below meanwhile, and goes down as deep as folders are nested.
     """
     with suppress(FileNotFoundError, NotADirectoryError):
@@ -47,9 +47,9 @@ def delete(trash: Path) -> None:
 
 
 def delete_trash(folder: Path) -> None:
-    """Delete what in a folder was put away by programs that were killed; no folder: nothing.
+    """Delete what killed programs had put away in a folder, if the folder exists.
 
-    What can't be deleted keeps nobody from work; the journal says so.
+    What can't be deleted stops nobody's work; the journal says so.
     """
     for trash in folder.glob(f"{TRASH}*"):
         try:

@@ -1,4 +1,4 @@
-"""Subvolumes of btrfs: whole trees, made, copied and removed in a moment, whatever their size.
+"""Subvolumes of btrfs: whole trees that are made, copied and removed in a moment.
 
 Everything goes by descriptors and by the file system's own numbers: no path below a tree is ever
 looked up, so no link leads anywhere. A subvolume's number is never given again. For root only.
@@ -55,7 +55,7 @@ def on_btrfs(folder: int) -> bool:
 
 
 def is_on_btrfs(path: Path) -> bool:
-    """The same of a folder that nobody but root can exchange."""
+    """Whether a folder that only root can exchange is on btrfs."""
     with opened(path) as folder:
         return on_btrfs(folder)
 
@@ -71,7 +71,7 @@ def number(folder: int) -> int:
 
 
 def make(parent: int, name: str, *, group: int | None = None) -> None:
-    """Make an empty subvolume, root's. FileExistsError if there is something by that name.
+    """Make an empty subvolume of root's. FileExistsError if the name is taken.
 
     What is written in it counts for the quota group `group`, too (`reconciler.disk.group_quota`).
     """
@@ -79,7 +79,7 @@ def make(parent: int, name: str, *, group: int | None = None) -> None:
 
 
 def make_folder(path: Path, *, group: int | None = None) -> None:
-    """Make a folder of root's: a subvolume, where the file system has them."""
+    """Make a folder of root's; a subvolume if the file system has them."""
     with opened(path.parent) as parent:
         if on_btrfs(parent):
             make(parent, path.name, group=group)
@@ -98,7 +98,7 @@ def snapshot(
 
 
 def changed_since(folder: int, copied: int) -> bool:
-    """Whether a subvolume was written to after it was copied, as far as the disk knows.
+    """Whether a subvolume was written to after it was made, as far as the disk knows.
 
     What was written in the last half minute may not have reached it (transactions, btrfs(5)).
     """
@@ -106,7 +106,7 @@ def changed_since(folder: int, copied: int) -> bool:
 
 
 def _ages(folder: int) -> tuple[int, int]:
-    """The transactions of a subvolume's last change and of its making."""
+    """The transactions of a subvolume's last change and of its creation."""
     said = bytearray(504)  # struct btrfs_ioctl_get_subvol_info_args
     fcntl.ioctl(folder, _INFO, said)
     return struct.unpack_from("=Q", said, 280)[0], struct.unpack_from("=Q", said, 352)[0]
@@ -115,9 +115,10 @@ def _ages(folder: int) -> tuple[int, int]:
 def delete(path: Path) -> None:
     """Remove the subvolume at `path`, or every one below the folder there, whoever made them.
 
-    Of a subvolume nothing is left; a folder, and what else is in it, stays. The one at the path
-    goes last, so whatever is killed between leaves what can be removed again. btrfs gives the room
-    back in the background. `path` is in a folder of root's; nothing on btrfs: nothing to do.
+    Of a subvolume nothing is left; a folder, and what else is in it, stays. The subvolume at the
+    path is removed last, so that after a kill the rest can be removed by another call. btrfs frees
+    the space in the background. `path` is in a folder of root's; if it isn't on btrfs, nothing is
+    done.
     """
     with opened(path) as folder:
         if not on_btrfs(folder):
@@ -135,18 +136,18 @@ def delete(path: Path) -> None:
 
 @dataclass(frozen=True)
 class Nested:
-    """A subvolume that stands in another one."""
+    """A subvolume inside of another one."""
 
     number: int
     outer: int
-    """The one that it stands in."""
+    """The outer subvolume."""
     place: int
-    """There: the inode of the folder around it."""
+    """The inode, in the outer subvolume, of the folder around it."""
     name: bytes
 
 
 def nested(folder: int) -> tuple[Nested, ...]:
-    """All subvolumes below the folder, the deepest first. None of them is opened."""
+    """All subvolumes below the folder, the deepest first, without opening any."""
     tree, top = number(folder), os.fstat(folder).st_ino
     outer = [
         each
@@ -161,7 +162,7 @@ def nested(folder: int) -> tuple[Nested, ...]:
 
 
 def _children(folder: int, tree: int) -> Iterator[Nested]:
-    """The subvolumes that stand in a subvolume."""
+    """The subvolumes directly inside of a subvolume."""
     for child, said in search(folder, _TREE_OF_ROOTS, tree, _ROOT_REF):
         place, _, length = _REFERENCE.unpack_from(said)
         yield Nested(child, tree, place, said[_REFERENCE.size : _REFERENCE.size + length])
@@ -205,7 +206,7 @@ def _create(what: int, parent: int, name: str, source: int, flags: int, group: i
 
 
 def _remove(folder: int, one: Nested) -> None:
-    """Remove a subvolume that has none below it; it may be gone already."""
+    """Remove a subvolume that contains none; it may be gone already."""
     arguments = _ARGUMENTS.pack(0, 0, _BY_NUMBER, 0, 0) + struct.pack("=Q", one.number)
     with suppress(FileNotFoundError):
         try:
@@ -219,9 +220,9 @@ def _remove(folder: int, one: Nested) -> None:
 
 @contextmanager
 def _around(folder: int, one: Nested) -> Iterator[int]:
-    """The folder around a subvolume, opened by its number: the way there is longer than any path.
+    """The folder around a subvolume, opened by its number, as its path may be longer than PATH_MAX.
 
-    Whoever has such a way hides from removal by number, which makes a path.
+    Removal by number fails there, because the kernel makes a path for it.
     """
     handle = _HANDLE.pack(_HANDLE.size - 8, _BY_INODE, one.place, one.outer, 0)
     libc = ctypes.CDLL(None, use_errno=True)
@@ -235,7 +236,7 @@ def _around(folder: int, one: Nested) -> Iterator[int]:
 
 
 def _asked(folder: int, what: int, arguments: bytes) -> bytes:
-    """What the kernel answers; all of these structures have the same size."""
+    """The kernel's answer; all of these structures have the same size."""
     said = bytearray(arguments.ljust(_LARGEST, b"\0"))
     fcntl.ioctl(folder, what, said)
     return bytes(said)

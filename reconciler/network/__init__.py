@@ -1,1 +1,1 @@
-"""What passes between containers, the server and the world: filters, forwards, resolvers."""
+"""Traffic between containers, the server and the world: filters, forwards, resolvers."""

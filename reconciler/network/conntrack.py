@@ -1,7 +1,7 @@
-"""Who is connected to which container through the server's mapped ports: the kernel's own list.
+"""Containers with connections through the server's mapped ports, by the kernel's list.
 
-The dump of ctnetlink (linux/netfilter/nfnetlink_conntrack.h), because /proc/net/nf_conntrack isn't
-there with every kernel. Needs CAP_NET_ADMIN.
+It is read by ctnetlink (linux/netfilter/nfnetlink_conntrack.h), because not every kernel has
+/proc/net/nf_conntrack. Needs CAP_NET_ADMIN.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ ASSURED, TO_ANOTHER = 1 << 2, 1 << 5
 """IPS_ASSURED and IPS_DST_NAT of the status."""
 TCP, ESTABLISHED = 6, 3
 PATIENCE = 5.0
-"""Seconds without an answer of the kernel's."""
+"""Seconds to wait for the kernel's answer."""
 MOST = 500_000
-"""Entries that are read: a server's table has room for half of it, unless told otherwise."""
+"""Entries that are read at most; by default a server's table holds half as many."""
 
 
 def connected_to(addresses: Collection[str]) -> frozenset[str]:
-    """The containers' addresses to which connections through mapped ports stand.
+    """The containers' addresses that have established connections through mapped ports.
 
-    OSError if the kernel doesn't tell, or not all of it.
+    OSError if the kernel doesn't give the whole list.
     """
     found, wanted = set(), {IPv4Address(address).packed for address in addresses}
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER) as kernel:
@@ -49,10 +49,10 @@ def connected_to(addresses: Collection[str]) -> frozenset[str]:
 
 
 def open_to(entry: bytes) -> bytes:
-    """The address that answers in an entry's connection; empty if it isn't one that stands. Pure.
+    """The address that answers in an entry's connection; empty if it isn't established. Pure.
 
-    One that stands: it was led to another address than it asked for, and is an established one of
-    TCP, or one of another protocol in which both sides have spoken.
+    The connection counts if its destination was rewritten, and it is an established one of TCP, or
+    of another protocol in which both sides have sent something.
     """
     fields = dict(_attributes(entry[4:]))
     status = int.from_bytes(fields.get(STATUS, b""), "big")
@@ -69,7 +69,7 @@ def open_to(entry: bytes) -> bytes:
 
 
 def _entries(kernel: socket.socket) -> Iterator[bytes]:
-    """What follows the header of each message of a dump."""
+    """The payload of each message of a dump."""
     while True:
         raw = kernel.recv(1 << 20)
         while len(raw) >= 16:

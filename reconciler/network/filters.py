@@ -1,13 +1,13 @@
-"""What containers may send, and to whom: the fixed rules, as text. Pure.
+"""The fixed rules for containers' traffic, as text. Pure.
 
-Two places judge. The table `bridge lxc-gpu` of nftables sees every frame that comes out of a
-container's port or goes into one: a container may speak under its own MAC and its own address only,
-IPv4 and ARP only, and to the server only, never to another port. Frames that pass get MARK.
-Whatever of it is meant for other machines, other containers or the server itself is then judged by
-iptables, where nothing of a container's passes without MARK: without the table, nothing gets out.
+There are two filters. The table `bridge lxc-gpu` of nftables sees every frame that leaves or enters
+a container's port. A container may use only its own MAC and address, only IPv4 and ARP, and may
+send only to the server, never to another port. Frames that pass get MARK. Packets for other
+machines, other containers or the server itself are then judged by iptables, which drops everything
+from containers without MARK: if the table is missing, nothing gets out.
 
-Containers are on one Ethernet, so each asks by ARP for the others. The server answers for them
-(`proxy_arp_pvlan`, RFC 3069), so traffic between containers is routed, and judged in one place.
+Containers are on one Ethernet, so each asks for the others by ARP. The server answers for them
+(`proxy_arp_pvlan`, RFC 3069), so traffic between containers is routed, and filtered in one place.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ HOOKS: Mapping[tuple[str, str], str] = {
     ("filter", "FORWARD"): FORWARD,
     ("filter", "INPUT"): INPUT,
 }
-"""Which chain of ours each of the kernel's chains jumps to, first of all."""
+"""Our chain that each of the kernel's chains jumps to first."""
 MARK = "0x1000"
-"""The bit of a packet's mark that says: the bridge's table saw it. A container can't set it: the
-kernel clears marks between network namespaces (skb_scrub_packet)."""
+"""The bit of a packet's mark that says that the bridge's table let it pass. A container can't set
+it: the kernel clears marks between network namespaces (skb_scrub_packet)."""
 DNS = 53
 LINK_LOCAL = "169.254.0.0/16"
-"""Where clouds have the server's own credentials (169.254.169.254), and sometimes its resolver.
+"""Where clouds serve the server's own credentials (169.254.169.254), and sometimes its resolver.
 Routers don't forward it (RFC 3927, 2.7)."""
 MOST_SSH = 48
 """How many ssh connections a container may have at once to its server, and how many to all other
-machines: fewer than the 64 that a sshd lets one address begin (setup/sshd/lxc-gpu.conf)."""
+machines: fewer than the 64 that sshd lets one address begin (setup/sshd/lxc-gpu.conf)."""
 MOST_SSH_TOGETHER = 150
 """How many all containers of a server may have to it: fewer than the 200 of MaxStartups at which
-sshd begins to refuse, so whoever comes from outside is let in, whatever containers do."""
+sshd begins to refuse, so that containers can't keep people outside from the server."""
 TABLE = ("bridge", "lxc-gpu")
 PORTS, IDENTITIES = "ports", "identities"
-"""Sets of the table: the residents' ports; which MAC and address belong to each."""
+"""Sets of the table: the residents' ports; the MAC and address of each port."""
 
 
 _STATE = "-m conntrack --ctstate"
@@ -109,12 +109,12 @@ just stopped is flooded; `postrouting` keeps it from the others.
 
 
 def mac_of(address: str) -> str:
-    """The MAC of whoever has `address` on the bridge: locally administered (IEEE 802, 8.4)."""
+    """The MAC that belongs to `address` on the bridge: locally administered (IEEE 802, 8.4)."""
     return ":".join(f"{byte:02x}" for byte in (2, 0, *IPv4Address(address).packed))
 
 
 def port_of(resident: Resident) -> str:
-    """What the resident's ports on the bridge are called, as an nftables wildcard.
+    """The names of the resident's ports on the bridge, as an nftables wildcard.
 
     lxc-user-nic(1) makes them, and names them `veth<uid>_XXXX`; its caller has no say in it.
     """
@@ -129,13 +129,13 @@ def table(gateway: str) -> str:
 def rules(view: View, resolvers: Sequence[str]) -> dict[tuple[str, str], tuple[str, ...]]:
     """The fixed rules of iptables, as iptables-save prints them, by table and chain.
 
-    `resolvers` is whom containers ask for names; one of them may be the server itself.
+    `resolvers` are the containers' name servers; one of them may be the server itself.
     """
     network = view.network
     return {
         ("nat", SNAT): (
             f"-s {network} ! -d {network} -j MASQUERADE",
-            # a container that reaches another one through the server's address: the answer has to
+            # from a container to another one through the server's address: the answer has to
             # come back through the server
             f"-s {network} -d {network} {_STATE} DNAT -j MASQUERADE",
         ),
@@ -145,7 +145,7 @@ def rules(view: View, resolvers: Sequence[str]) -> dict[tuple[str, str], tuple[s
 
 
 def _forwarded(view: View) -> tuple[str, ...]:
-    """What goes from containers to other machines and to each other, and what comes to them."""
+    """Rules for packets from containers to other machines and each other, and to containers."""
     return (
         f"-i {BRIDGE} {_UNSEEN}",
         f"-o {BRIDGE} {_STATE} RELATED,ESTABLISHED -j ACCEPT",
@@ -160,7 +160,7 @@ def _forwarded(view: View) -> tuple[str, ...]:
 
 
 def _for_the_server(view: View, resolvers: Sequence[str]) -> tuple[str, ...]:
-    """What containers send to the server itself. RETURN: its own firewall judges as well."""
+    """Rules for packets to the server itself. RETURN: its own firewall judges as well."""
     ssh_port = view.servers[view.server].ssh_port
     return (
         f"! -i {BRIDGE} -j RETURN",
@@ -180,9 +180,9 @@ def _for_the_server(view: View, resolvers: Sequence[str]) -> tuple[str, ...]:
 
 
 def _refused(which: str = "") -> tuple[str, str]:
-    """ "Connection refused" at once, instead of a wait for nobody.
+    """Refuse connections at once, so that nobody waits in vain.
 
-    A reset for TCP: ICMP is limited to one a second for each receiver (icmp_ratelimit).
+    TCP gets a reset, as ICMP is limited to one a second for each receiver (icmp_ratelimit).
     """
     return (
         f"{which}-p tcp -j REJECT --reject-with tcp-reset",
@@ -191,14 +191,15 @@ def _refused(which: str = "") -> tuple[str, str]:
 
 
 def _ssh_ports(view: View) -> list[int]:
-    """At which ports the fleet's machines are asked for ssh; the web machine's is 22."""
+    """The ssh ports of the fleet's machines; the web machine's is 22."""
     return sorted({22, *(server.ssh_port for server in view.servers.values())})
 
 
 def _at_most(count: int, prefix: int, port: int, which: str = "") -> str:
-    """Refuses a new connection to `port` of a container, or of all (`prefix` 0), that has `count`.
+    """Refuse connections to `port` beyond `count` of a container, or of all (`prefix` 0).
 
-    Those that ended don't count, those that sshd let in do (iptables-extensions(8), connlimit).
+    Connections count until they end, also once sshd let them in (iptables-extensions(8),
+    connlimit).
     """
     opens = f"-p tcp -m tcp --dport {port} --tcp-flags FIN,SYN,RST,ACK SYN"
     return (

@@ -1,8 +1,8 @@
-"""Forwards: which ports beyond ssh users asked for on this server, and which port each was given.
+"""Forwards: the ports beyond ssh that users asked for on this server, and which port each got.
 
-No state says that: it is chosen here, and kept in one file of root's, everybody's together, so that
-no port is given twice. Changed under the lock `locks.ACCOUNTS` only. The kind `forward` makes the
-rules so. Who leaves keeps the ports until `purge`.
+They aren't in the state: the server chooses them, and keeps everybody's in one file of root's, so
+that no port is given twice. The file is changed under the lock `locks.ACCOUNTS` only. The kind
+`forward` makes the rules. Former users keep their ports until `purge`.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Forward:
 
 @dataclass(frozen=True)
 class Forwards:
-    """Everybody's, and the port that was given last: the search for a free one begins behind it,
-    so a port that was given back, which others may have bookmarked, is given again late."""
+    """Everybody's forwards, and the port that was given last. The search for a free port begins
+    after it, so that a port that was given back, and may be bookmarked, is reused late."""
 
     of: Mapping[str, tuple[Forward, ...]] = field(default_factory=lambda: MappingProxyType({}))
     last: int = 0
@@ -53,16 +53,16 @@ class Forwards:
     def give(
         self, user: str, protocol: str, to_port: int, ports: range, busy: Collection[int]
     ) -> tuple[Forwards, Forward]:
-        """These and one for the user, with a port of `ports` that is neither given nor `busy`.
+        """Add one for the user, with a port of `ports` that is neither given nor `busy`.
 
-        The same number as for the other protocol where that is possible. LxcGpuError if the user
-        has enough, or none is free. Pure.
+        It is the same port as for the other protocol where that is possible. LxcGpuError if the
+        user has the most that one may have, or no port is free. Pure.
         """
         own = self.of.get(user, ())
         if len(own) >= MOST:
             raise LxcGpuError(
                 "forwards-most",
-                f"You have {MOST} ports mapped here, that is all there are for one user.",
+                f"You have {MOST} ports mapped here; one user can't have more.",
                 "Take one away that you don't use any more: `port --remove PORT`.",
             )
         twin = [f.port for f in own if f.to_port == to_port]
@@ -82,14 +82,14 @@ class Forwards:
         )
 
     def without(self, user: str, *taken: Forward) -> Forwards:
-        """These without some of the user's."""
+        """The forwards without some of the user's."""
         left = tuple(f for f in self.of.get(user, ()) if f not in taken)
         others = {name: of_user for name, of_user in self.of.items() if name != user}
         return replace(self, of={**others, user: left} if left else others)
 
 
 def read() -> Forwards:
-    """What is kept on this server. LxcGpuError if that can't be read: unreadable is not empty."""
+    """The forwards of this server. LxcGpuError if they can't be read: unreadable isn't empty."""
     try:
         text = files.read_text(places.FORWARDS)
         return Forwards() if text is None else from_json(text)
@@ -105,12 +105,12 @@ def read() -> Forwards:
 
 
 def write(forwards: Forwards) -> None:
-    """Keep these instead. The lock ACCOUNTS is held."""
+    """Replace the forwards of this server. The lock ACCOUNTS is held."""
     files.write_file(places.FORWARDS, to_json(forwards), 0o600)
 
 
 def to_json(forwards: Forwards) -> str:
-    """As text, stable for equal ones."""
+    """The text of the file; equal forwards give the same text."""
     return plain.to_json(_File(dict(sorted(forwards.of.items())), forwards.last))
 
 
@@ -127,7 +127,7 @@ def from_json(text: str) -> Forwards:
     for user, of_user in of.items():
         for f in of_user:
             if f.protocol not in PROTOCOLS or not (_is_port(f.port) and _is_port(f.to_port)):
-                raise ValueError(f"no forward: {f}")
+                raise ValueError(f"not a forward: {f}")
             if owners.setdefault(f.port, user) != user or (f.protocol, f.port) in seen:
                 raise ValueError(f"given twice: {f.port}")
             seen.add((f.protocol, f.port))
@@ -139,7 +139,7 @@ def _is_port(number: int) -> bool:
 
 
 def ports_in_use() -> frozenset[int]:
-    """Ports at which programs of the server itself listen: a mapping would take their visitors."""
+    """Ports at which the server's own programs listen: a mapping would take their connections."""
     found: set[int] = set()
     for path in _SOCKETS:
         lines = (files.read_text(path) or "").splitlines()
@@ -148,9 +148,9 @@ def ports_in_use() -> frozenset[int]:
 
 
 def local_ports(lines: Iterable[str], *, udp: bool) -> Iterator[int]:
-    """The ports at which the sockets of /proc/net/tcp or udp wait for somebody. Pure.
+    """The ports at which sockets of /proc/net/tcp or udp listen. Pure.
 
-    A TCP connection waits for nobody; a UDP socket always does.
+    A TCP connection doesn't listen; a UDP socket always does.
     """
     for line in lines:
         _, local, _, state = (*line.split()[:4], "", "", "", "")[:4]

@@ -1,6 +1,6 @@
-"""How often the rules of nftables were changed since boot, by whomever: the kernel counts.
+"""The kernel's count of changes of nftables rules since the boot, whoever made them.
 
-What was read at one number is as it was read, as long as the number is the same.
+Rules that were read are still the same as long as the number is.
 """
 
 from __future__ import annotations

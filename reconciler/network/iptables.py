@@ -58,10 +58,10 @@ _known = _Known()
 
 
 def _read() -> Mapping[str, Table]:
-    """All tables. They are asked for again only if the kernel's rules were changed since.
+    """All tables. They are read again only if the kernel's rules have changed since.
 
     Three kinds look at them in each round, the watcher every five seconds. Rules of the old
-    iptables (iptables-legacy) are none of nftables: those are read each time.
+    iptables (iptables-legacy) aren't nftables rules: they are read each time.
     """
     now = generation()
     if now is None or now != _known.generation:

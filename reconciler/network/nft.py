@@ -1,8 +1,8 @@
 """Our table in nftables: read with nft(8), replaced in one transaction.
 
-What nft prints differs from what it was given, and from release to release. So a wanted table is
-compared in nft's own words: it is loaded into an empty network namespace and printed there. What
-was found to be as wanted isn't compared again until the kernel's rules are changed.
+What nft prints differs from what it was given, and from release to release. So the wanted table is
+loaded into an empty network namespace and printed there, and the two prints are compared. A table
+found to be as wanted isn't compared again until the kernel's rules change.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from state.files import read_text, write_file
 NAME = " ".join(TABLE)
 SHOW = ("nft", "--terse", "list", "table", *TABLE)
 LOAD_AND_SHOW = ("sh", "-euc", 'nft --file -; exec "$@"', "sh", *SHOW)
-"""In one run, nft would list the table as it was before."""
+"""Two runs of nft, as one would list the table as it was before."""
 SETS = (PORTS, IDENTITIES)
 
 
@@ -32,9 +32,9 @@ class Element:
     of: str
     """The set's name."""
     value: str
-    """As nft takes it, e.g. `"veth20031_*" . 02:00:0a:4d:00:21 . 10.77.0.33`."""
+    """In the syntax of nft, e.g. `"veth20031_*" . 02:00:0a:4d:00:21 . 10.77.0.33`."""
     owner: str
-    """Its comment: whose it is."""
+    """Its comment: the user."""
 
 
 def shown() -> str | None:
@@ -44,7 +44,7 @@ def shown() -> str | None:
 
 
 def found(wanted: str) -> str | None:
-    """`wanted` itself if that is the table that is there; else what `shown` says."""
+    """`wanted` itself if the table is as wanted; else what `shown` says."""
     number = generation()
     note = f"{number}\n{wanted}"
     if number is not None and read_text(places.RULES_COMPARED) == note:
@@ -64,7 +64,7 @@ def in_words_of_nft(text: str) -> str:
 
 
 def elements() -> tuple[Element, ...]:
-    """Everything in our sets; nothing if they aren't there. LxcGpuError if they can't be read."""
+    """All elements of our sets; none if the sets are missing. LxcGpuError if they can't be read."""
     found: list[Element] = []
     for name in SETS:
         done = command.run(["nft", "--json", "list", "set", *TABLE, name], check=False)
@@ -90,8 +90,8 @@ def _element(of: str, given: object) -> Element:
 
 
 def replace_table(text: str) -> None:
-    """Load the table `text` in the place of ours; the sets keep what is in them."""
-    # a table that is deleted has to be there: the first line makes it
+    """Replace our table by the table `text`; the sets keep their elements."""
+    # the first line makes the table, as only an existing one can be deleted
     _load(f"table {NAME}\ndelete table {NAME}\n{text}", elements())
 
 

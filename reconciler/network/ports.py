@@ -1,7 +1,7 @@
-"""The ports by which running containers hang on the bridge, as the kernel shows them.
+"""The ports by which running containers are attached to the bridge, as the kernel shows them.
 
-lxc-user-nic(1) makes a pair of veth(4) for each start, puts one end on the bridge and gives the
-other away. The one on the server is called `veth<uid>_XXXX`; nobody in a container has a say in it.
+lxc-user-nic(1) makes a pair of veth(4) for each start, puts one end on the bridge and the other in
+the container. The server's end is called `veth<uid>_XXXX`, which containers can't choose.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ _NAME = re.compile(r"veth(\d+)_\w+", re.ASCII)
 
 @dataclass(frozen=True)
 class Port:
-    """The server's end of a container's cable."""
+    """The server's end of a container's network interface."""
 
     name: str
     uid: int
-    """Whose container it is."""
+    """The uid of the container's user."""
     peer: int
     """The number of the other end in the container's network namespace."""
     on_bridge: bool
     hairpin: bool
-    """Whether frames may go out by it that came in by it (bridge(8))."""
+    """Whether frames may leave by the port that they came in by (bridge(8))."""
 
 
 def ports() -> tuple[Port, ...]:
     """Every port whose other end is in a container. LxcGpuError if the kernel can't be asked.
 
-    One whose other end is still here is being made: lxc-user-nic would fail if somebody else put
-    it on the bridge first (EBUSY, br_add_if in net/bridge/br_if.c).
+    A port whose other end is still here is being made: lxc-user-nic would fail if somebody else
+    put it on the bridge first (EBUSY, br_add_if in net/bridge/br_if.c).
     """
     shown = command.run(["ip", "-json", "-details", "link", "show", "type", "veth"]).stdout
     return parse(shown)

@@ -1,4 +1,4 @@
-"""Whom containers ask for names."""
+"""The name servers of containers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _of_the_server() -> tuple[str, ...]:
 
 
 def resolv_conf(view: View) -> str:
-    """The containers' resolv.conf(5): whom they ask, and the server's own search domains."""
+    """The containers' resolv.conf(5): name servers, and the server's own search domains."""
     lines = [f"nameserver {address}" for address in resolvers(view)]
     domains = next(filter(None, map(_searched, FILES)), ())
     lines += [f"search {' '.join(domains)}"] if domains else []
@@ -41,7 +41,7 @@ def _searched(file: Path) -> tuple[str, ...]:
 
 
 def search_domains(text: str) -> tuple[str, ...]:
-    """The domains in which a resolv.conf(5) has short names looked up: the last line's. Pure.
+    """The search domains of a resolv.conf(5), which are those of its last such line. Pure.
 
     systemd-resolved writes `search .` if there are none.
     """

@@ -1,9 +1,9 @@
-"""Copies of a container on its own disk, where that is btrfs: made in a moment, whatever its size.
+"""Copies of a container on its own disk, if that is btrfs: made in a moment, whatever their size.
 
 `snapshots/NAME` in a container's folder is a slot like `rootfs` (`reconciler.mounts.tree`); its
-system is a read-only subvolume, and a description lies beside it. They are root's, in a folder
-that nobody else enters, as every raw system: set-uid programs of real root's lie in them. What they
-share with the container takes no room; so they are no backup either.
+system is a read-only subvolume, with a description next to it. Like every raw system, they belong
+to root, in a folder that nobody else can enter: they contain set-uid programs of real root's.
+Blocks that they share with the container take no space; so they aren't a backup.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from state.errors import LxcGpuError
 from state.view import View
 
 FOLDER = "snapshots"
-"""The name of the folder of all of a container's, beside its systems."""
+"""The name of the folder of a container's copies, next to its systems."""
 FROZEN = "rootfs.frozen"
-"""A copy beside the system in place, as long as it is packed."""
+"""The name of a copy that exists while it is packed."""
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,59}", re.ASCII)
-"""What a snapshot may be called, whatever it is."""
+"""The names that snapshots of any kind may have."""
 _ABOUT, _NEW = "snapshot.json", ".new"
 
 
@@ -41,7 +41,7 @@ class Kept(Protocol):
 
     @property
     def name(self) -> str:
-        """As it is called."""
+        """Its name."""
 
     @property
     def own_name(self) -> bool:
@@ -71,10 +71,10 @@ def possible(tree: Tree) -> bool:
 
 
 def copy(source: Path, slot: Path, uid: int, *, read_only: bool) -> None:
-    """Copy the raw system in the slot `source` to the slot `slot`, which is made.
+    """Copy the raw system in the slot `source` to the new slot `slot`.
 
-    It counts for the quota of the user with that uid. The slot's group, which may say whose the
-    system is, goes with it.
+    It counts for the quota of the user with that uid. The slot's group, which may say whose
+    system it is, is copied as well.
     """
     slot.mkdir(mode=CLOSED)
     os.chown(slot, 0, source.lstat().st_gid)
@@ -92,22 +92,22 @@ def copies_of(view: View, user: str) -> tuple[Copy, ...]:
 
 
 def copy_of(view: View, user: str, name: str) -> Copy | None:
-    """The one of that name."""
+    """The copy of that name."""
     return next((each for each in copies_of(view, user) if each.name == name), None)
 
 
 def slot_of(view: View, user: str, name: str) -> Path:
-    """Where the one of that name lies."""
+    """The path of the copy of that name."""
     return _folder(view, user) / name
 
 
 def take(
     view: View, user: str, tree: Tree, wanted: str, others: Collection[str]
 ) -> tuple[Copy, tuple[str, ...]]:
-    """Copy the system; without a wanted name it is named after server and time.
+    """Copy the system; without a wanted name the copy is named after server and time.
 
-    `others`: names that archives have. Returns it, and which older ones made room. What a kill
-    leaves is removed by the next one.
+    `others`: names that archives have. Returns the copy, and the names of older ones removed for
+    it. What a kill leaves is removed by the next call.
     """
     folder, now = _folder(view, user), time.time()
     folder.mkdir(mode=CLOSED, exist_ok=True)
@@ -133,9 +133,9 @@ def take(
 
 
 def due(view: View, user: str, tree: Tree, now: float) -> bool:
-    """Whether the server is to take one by itself.
+    """Whether the server's own copy is due.
 
-    Not of a system that nobody wrote to since the last one: it would only push out an older one.
+    Not if the system wasn't written to since the last copy: it would only displace an older one.
     """
     hours = view.snapshots_every
     if hours is None or not possible(tree):
@@ -151,21 +151,21 @@ def due(view: View, user: str, tree: Tree, now: float) -> bool:
 
 
 def clear(folder: Path) -> None:
-    """Remove what killed programs left in a folder of copies: one half made, half-removed ones.
+    """Remove what killed programs left in a folder of copies: half-made and half-removed ones.
 
-    The caller is the only one at work on the container's files.
+    The caller has excluded all other work on the container's files.
     """
     remove_tree(folder / _NEW)
     delete_trash(folder)
 
 
 def remove(view: View, user: str, name: str) -> None:
-    """Remove the one of that name. Its room comes back in the background."""
+    """Remove the copy of that name. Its space is freed in the background."""
     remove_tree(slot_of(view, user, name))
 
 
 def names(wanted: str, server: str, now: float) -> Iterator[str]:
-    """What a new one may be called: as is wanted, else after server and time."""
+    """The name of a new copy: the wanted one, or else server and time."""
     if wanted:
         yield wanted
         return
@@ -175,7 +175,7 @@ def names(wanted: str, server: str, now: float) -> Iterator[str]:
 
 
 def is_taken(name: str) -> LxcGpuError:
-    """The error for a name that another one has."""
+    """The error for a name that is taken."""
     return LxcGpuError(
         "snapshot-exists",
         f"There is a snapshot `{name}` already; nothing was done.",
@@ -184,7 +184,7 @@ def is_taken(name: str) -> LxcGpuError:
 
 
 def room_in_number(known: Sequence[Kept], view: View) -> None:
-    """LxcGpuError if no older one could make room."""
+    """LxcGpuError if no older snapshot may be removed for a new one."""
     named = [each.name for each in known if each.own_name]
     if len(named) >= view.snapshots_kept:
         raise LxcGpuError(
@@ -197,7 +197,7 @@ def room_in_number(known: Sequence[Kept], view: View) -> None:
 
 
 def surplus(known: Sequence[OfAKind], keep: int) -> tuple[str, ...]:
-    """The oldest without names of their own that go, so that with a new one `keep` are left."""
+    """The oldest copies, without names of their own, to be removed so that `keep` are left."""
     unnamed = [each.name for each in known if not each.own_name]
     return tuple(unnamed[: max(0, len(known) + 1 - keep)])
 
@@ -207,7 +207,7 @@ def _folder(view: View, user: str) -> Path:
 
 
 def _read(slot: Path) -> Copy | None:
-    """What lies there; None if that is no whole one: it is being made, or came by a plain copy."""
+    """The copy in that folder; None if it isn't complete, or was copied there by hand."""
     text = None
     if NAME.fullmatch(slot.name) and slot.is_dir():
         text = files.read_text(slot / _ABOUT)

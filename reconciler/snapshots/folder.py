@@ -1,7 +1,7 @@
-"""The folder of one user's snapshots: made once, on a disk of the server or on a NAS.
+"""Makes the folder of one user's snapshots, on a disk of the server or on a NAS.
 
-A NAS with root squash (exports(5)) takes the server's root for nobody. So the user makes the
-folder where users may (a sticky folder); else root does; else a sysadmin, on the NAS.
+A NAS with root squash (exports(5)) treats the server's root as nobody. So the user makes the folder
+where users may (in a sticky folder), or else root does, or else a sysadmin on the NAS.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _THERE, _DENIED, _NOWHERE = "there", "denied", "nowhere"
 
 
 def ready_folder(view: View, user: str) -> Path:
-    """The user's folder, made if it wasn't there. LxcGpuError if it can't be."""
+    """The user's folder, made if it is missing. LxcGpuError if it can't be made."""
     folder, uid = folder_of(view, user), view.residents[user].uid
     if folder.parent == OURS:
         OURS.mkdir(mode=0o711, exist_ok=True)
@@ -40,7 +40,7 @@ def ready_folder(view: View, user: str) -> Path:
 
 
 def _made_as_user(folder: Path, uid: int) -> str:
-    """Make it as the user; what came of it."""
+    """Make the folder as the user. Returns the result."""
 
     def work(_: int) -> str:
         try:
@@ -64,7 +64,7 @@ def _made_as_user(folder: Path, uid: int) -> str:
 
 
 def _make_as_root(folder: Path, uid: int) -> None:
-    """Make it where only root may: beside, then renamed, so that it is never anybody else's."""
+    """Make the folder as root, under another name first, so that it never has another owner."""
     beside = f".{folder.name}.new"
     try:
         parent = os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

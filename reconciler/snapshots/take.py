@@ -1,8 +1,8 @@
 """Takes, sends and removes snapshots of a user's container.
 
-A snapshot is written beside, then its description appears, then the archive by a rename: a kill
-leaves no more than files that the next snapshot of this server removes. Everything in the user's
-folder is done by one child that is the user.
+A snapshot is written under another name; then its description appears, then the archive is renamed.
+A kill leaves nothing but files that the next snapshot of this server removes. All work in the
+user's folder is done by one child that runs as the user.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from state.view import Resident, View
 from state.wire.messages import Progress
 
 BEST_RATIO = 5
-"""A disk with less room than a fifth of the container is refused as soon as that is counted: zstd
-packs a system to a third, and data rarely better."""
+"""A disk with less free space than a fifth of the container is refused early: zstd packs a system
+to a third, and data rarely better."""
 SLOWEST_DISK = 3600
-"""Seconds until everything that was written is on the disk."""
+"""Seconds that writing everything to the disk may take."""
 
 
 @dataclass(frozen=True)
 class Copied:
-    """What came of a copy on the container's own disk."""
+    """The result of copying on the container's own disk."""
 
     view: View
     copy: Copy
@@ -53,7 +53,7 @@ class Copied:
 
 @dataclass(frozen=True)
 class Taken:
-    """What came of taking one."""
+    """The result of taking an archive."""
 
     view: View
     snapshot: Snapshot
@@ -66,7 +66,7 @@ class Taken:
 
 
 def copy(user: str, name: str, tell: Tell) -> Copied | None:
-    """Take a snapshot on the container's own disk; None where that can't be had in a moment."""
+    """Take a snapshot on the container's own disk; None if the disk can't copy in a moment."""
     view = current_view()
     if not copies.possible(Tree.of(view, user, resident_of(view, user))):
         return None
@@ -76,7 +76,7 @@ def copy(user: str, name: str, tell: Tell) -> Copied | None:
 
 
 def _archives(view: View, user: str) -> frozenset[str]:
-    """Names that archives have, whole or not; none if they can't be seen: a NAS may be away."""
+    """Names of archives, complete or not; none if they can't be read: a NAS may be away."""
     try:
         there = snapshots.archives_of(view, user)
     except (LxcGpuError, OSError):
@@ -86,9 +86,9 @@ def _archives(view: View, user: str) -> frozenset[str]:
 
 
 def take_due(view: View) -> Iterator[tuple[str, LxcGpuError | None]]:
-    """Take what the server is to take by itself; users, and why there is none of theirs.
+    """Take the server's own snapshots that are due. Returns errors, by user.
 
-    Whose files somebody works on, or who has no room for one more, is left for the next time.
+    Users whose files are being worked on, or who can't have one more, are left for the next time.
     """
     for user, resident in view.residents.items():
         try:
@@ -110,7 +110,7 @@ def _is_due(view: View, user: str, resident: Resident) -> bool:
 
 
 def _copy_unasked(user: str) -> None:
-    """As `copy`, but `status` goes on telling of the user's own work. LxcGpuError during some."""
+    """Copy, but leave the user's own work in `status`. LxcGpuError while there is such work."""
     with locks.lock(locks.tree_lock(user), wait=False) as free:
         if not free:
             raise busy(user)
@@ -148,7 +148,7 @@ def send(user: str, sink: int, tell: Tell) -> Packed:
 
 
 def remove(view: View, user: str, name: str) -> None:
-    """Remove whatever stands there by that name."""
+    """Remove the archive of that name, complete or not."""
     uid = view.residents[user].uid
     hostile.as_owner(folder_of(view, user), uid, lambda folder: _remove(folder, name))
 
@@ -162,14 +162,14 @@ def remove_copy(user: str, copy: Copy) -> None:
 
 @contextlib.contextmanager
 def _undertaken(user: str, what: str) -> Iterator[tuple[View, Tree]]:
-    """Be the only one at work on the container's files. Gives the view of that moment."""
+    """Exclude other work on the container's files. Gives the view of that moment."""
     resident_of(current_view(), user)
     with undertaking(user, what):
         yield _cleaned(user)
 
 
 def _cleaned(user: str) -> tuple[View, Tree]:
-    """The view of this moment and the system, without what a killed program left beside it."""
+    """The current view and the system, after removing what a killed program left next to it."""
     view = current_view()
     tree = Tree.of(view, user, resident_of(view, user))
     remove_tree(tree.beside(FROZEN).slot)
@@ -178,7 +178,7 @@ def _cleaned(user: str) -> tuple[View, Tree]:
 
 @contextlib.contextmanager
 def _still(tree: Tree, uid: int) -> Iterator[Tree]:
-    """What is packed: where it can be had in a moment, a copy that nobody writes to meanwhile."""
+    """The system to pack: a copy that nobody writes to, if the disk can copy in a moment."""
     if not copies.possible(tree):
         yield tree
         return
@@ -192,14 +192,14 @@ def _still(tree: Tree, uid: int) -> Iterator[Tree]:
 
 @dataclass(frozen=True)
 class _Work:
-    """What the child has to know."""
+    """What the child needs to know."""
 
     view: View
     user: str
     tree: Tree
     name: str
     others: frozenset[str] = frozenset()
-    """Names that copies on the container's disk have."""
+    """Names of copies on the container's disk."""
 
     @property
     def in_map(self) -> InMap:
@@ -207,7 +207,7 @@ class _Work:
 
 
 def _take(here: _Work, folder: int, tell: Tell) -> object:
-    """As the user: everything from cleaning up to making room."""
+    """Everything that the child does as the user: clean up, pack, publish, remove old ones."""
     be_considerate()
     server, begun = here.view.server, time.time()
     known = snapshots.look(folder).whole
@@ -236,7 +236,7 @@ def _take(here: _Work, folder: int, tell: Tell) -> object:
 
 
 def _clean(folder: int, server: str) -> None:
-    """Remove what killed snapshots of this server left; what other servers write stays."""
+    """Remove what killed snapshots of this server left; other servers' files stay."""
     with os.scandir(folder) as entries:
         files = [entry.name for entry in entries if entry.name.startswith(f".{server}~")]
     for name in snapshots.look(folder).broken:
@@ -249,7 +249,7 @@ def _clean(folder: int, server: str) -> None:
 
 
 def _free_name(folder: int, here: _Work, now: float) -> str:
-    """The name for a new one; LxcGpuError if the one that is wanted is taken."""
+    """The name for a new snapshot. LxcGpuError if the wanted one is taken."""
     for name in copies.names(here.name, here.view.server, now):
         files = (name + ARCHIVE, name + DESCRIPTION)
         if name not in here.others and not any(_exists(folder, file) for file in files):
@@ -266,7 +266,7 @@ def _exists(folder: int, file: str) -> bool:
 
 
 def _room_on_disk(sink: int, total: int) -> None:
-    """LxcGpuError if `total` bytes can't fit, less what of them is packed already."""
+    """LxcGpuError if `total` bytes, less those packed already, can't fit."""
     free = free_space(sink).size
     if free + os.fstat(sink).st_size < total // BEST_RATIO:
         raise LxcGpuError(
@@ -284,7 +284,7 @@ def _create(folder: int, file: str) -> int:
 
 
 def _publish(folder: int, beside: str, snapshot: Snapshot) -> None:
-    """The description, which reserves the name among servers; then the archive: now it counts."""
+    """Publish the description, which reserves the name among servers, then the archive."""
     described = f"{beside.removesuffix('.new')}{DESCRIPTION}.new"
     with os.fdopen(_create(folder, described), "w") as stream:
         stream.write(snapshots.describe(snapshot))
@@ -293,7 +293,7 @@ def _publish(folder: int, beside: str, snapshot: Snapshot) -> None:
     try:
         os.link(described, snapshot.name + DESCRIPTION, src_dir_fd=folder, dst_dir_fd=folder)
     except FileExistsError as error:
-        raise copies.is_taken(snapshot.name) from error  # by another server, meanwhile
+        raise copies.is_taken(snapshot.name) from error  # another server took it meanwhile
     except OSError:  # a file system without hard links
         os.rename(described, snapshot.name + DESCRIPTION, src_dir_fd=folder, dst_dir_fd=folder)
     finally:

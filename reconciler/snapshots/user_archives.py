@@ -1,8 +1,8 @@
-"""A user's archives: which there are, and opening one.
+"""A user's snapshots that are archives: listing and opening them.
 
-They stand in a folder of the user's own, often on a NAS that other servers, and perhaps the
-container itself, write to as well. So it is hostile: everything in it is done as the user, no link
-is followed, and a snapshot counts only if its description is sound and fits its archive.
+They are in the user's own folder, often on a NAS that other servers, and perhaps the container
+itself, write to as well. So the folder is hostile: all work in it is done as the user, no link is
+followed, and a snapshot counts only if its description is sound and fits its archive.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from state.view import View
 
 ARCHIVE, DESCRIPTION = ".tar.zst", ".json"
 OURS = places.KEPT / "snapshots"
-"""Made by us where the state says nothing else; whatever else it says has to be there: a NAS that
-is away must not be replaced by a folder on the server's own disk."""
+"""The default folder, which we make. Another one that the state names has to exist: a NAS that is
+away must not be replaced by a folder on the server's own disk."""
 MOST = 20_000
-"""Files of a folder that are looked at."""
+"""Files of a folder that are looked at, at most."""
 _SERVER = re.compile(r"[a-z][a-z0-9-]{0,62}", re.ASCII)
 _PARTIAL = re.compile(rf"\.({_SERVER.pattern})~({NAME.pattern})\.new", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _LARGEST = 1 << 60
-"""Bytes; what claims to be larger is no archive."""
+"""Bytes; larger claims aren't believed."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Snapshot:
 
     name: str
     server: str
-    """Where it was taken."""
+    """The server that took it."""
     taken: float
     """When it was begun, in seconds since the epoch."""
     packed: int
@@ -51,30 +51,30 @@ class Snapshot:
     unpacked: int
     """Bytes of the tar stream in it: about what it needs on a disk."""
     sha256: str
-    """Of the archive."""
+    """The archive's SHA-256, in hex."""
     own_name: bool
     """Whether its user named it: then it isn't removed to make room."""
 
 
 @dataclass(frozen=True)
 class UserArchives:
-    """What stands in a user's folder."""
+    """The content of a user's folder."""
 
     whole: tuple[Snapshot, ...] = ()
     """The snapshots, the newest last."""
     broken: tuple[str, ...] = ()
-    """Names of which an archive or a description stands there, but no sound pair of both."""
+    """Names with an archive or a description, but without a sound pair of both."""
     begun: tuple[tuple[str, str, int], ...] = ()
-    """What is being written, or was when a server was switched off: server, name, bytes so far."""
+    """Archives being written, or left by a server that was switched off: server, name, bytes."""
 
 
 def folder_of(view: View, user: str) -> Path:
-    """Where the user's snapshots are."""
+    """The folder of the user's snapshots."""
     return Path(view.snapshots) / user
 
 
 def away(folder: Path) -> LxcGpuError:
-    """The folder of all users' snapshots isn't there."""
+    """The error for a missing folder of all users' snapshots."""
     return LxcGpuError(
         "snapshots-missing",
         f"The folder of the snapshots, {folder}, is not there: perhaps the NAS is away.",
@@ -89,9 +89,9 @@ def snapshots_of(view: View, user: str) -> tuple[Snapshot, ...]:
 
 
 def archives_of(view: View, user: str) -> UserArchives:
-    """Everything that stands in the user's folder; read as the user.
+    """The content of the user's folder, read as the user.
 
-    LxcGpuError if the folder around isn't there: a NAS that is away is not "no snapshots".
+    LxcGpuError if the folder around it is missing: a NAS that is away doesn't mean "no snapshots".
     """
     path = folder_of(view, user)
 
@@ -112,9 +112,9 @@ def archives_of(view: View, user: str) -> UserArchives:
 
 
 def open_snapshot(view: View, user: str, name: str) -> tuple[int, Snapshot]:
-    """A descriptor of the archive, opened as the user, and what it is.
+    """A descriptor of the archive, opened as the user, and its description.
 
-    LxcGpuError if there is no such snapshot: it names those that there are.
+    LxcGpuError if there is no such snapshot; it lists those that there are.
     """
 
     def work(folder: int) -> tuple[int, object]:
@@ -145,7 +145,7 @@ def no_such(view: View, user: str, name: str) -> LxcGpuError:
 
 
 def damaged(snapshot: Snapshot, digest: str) -> LxcGpuError:
-    """The error for an archive that isn't what was written."""
+    """The error for an archive that has changed since it was written."""
     return LxcGpuError(
         "snapshot-damaged",
         f"The snapshot {snapshot.name} is damaged: its checksum is another one than when it "
@@ -156,7 +156,7 @@ def damaged(snapshot: Snapshot, digest: str) -> LxcGpuError:
 
 
 def look(folder: int) -> UserArchives:
-    """Everything in the folder that is a snapshot or looks like one. For work as the user."""
+    """The content of the folder. To be called as the user."""
     check(folder)
     with os.scandir(folder) as entries:
         files = [entry.name for entry in islice(entries, MOST)]
@@ -174,7 +174,7 @@ def look(folder: int) -> UserArchives:
 
 
 def partial(server: str, name: str) -> str:
-    """What an archive is called until it is whole; only `server` writes, or removes, it."""
+    """The name of an archive until it is complete; only `server` writes or removes it."""
     return f".{server}~{name}.new"
 
 
@@ -200,7 +200,7 @@ def check(folder: int) -> None:
 
 
 def read(folder: int, name: str) -> Snapshot | None:
-    """The snapshot of that name; None if there is none that is sound. For work as the user."""
+    """The snapshot of that name; None if there is no sound one. To be called as the user."""
     snapshot = description(folder, name)
     try:
         status = os.stat(name + ARCHIVE, dir_fd=folder, follow_symlinks=False)
@@ -212,7 +212,7 @@ def read(folder: int, name: str) -> Snapshot | None:
 
 
 def description(folder: int, name: str) -> Snapshot | None:
-    """What NAME.json says, whether or not there is an archive to it; None if it says nothing."""
+    """The description in NAME.json, whether or not there is an archive; None if it isn't sound."""
     if not NAME.fullmatch(name):
         return None
     try:
@@ -223,7 +223,7 @@ def description(folder: int, name: str) -> Snapshot | None:
 
 
 def parse(name: str, text: str) -> Snapshot | None:
-    """What a description says; None if it isn't one. Pure but for the clock."""
+    """The snapshot that a description describes; None if it isn't sound. Pure but for the clock."""
     try:
         said = json.loads(text)
         snapshot = Snapshot(name, **{f.name: said[f.name] for f in fields(Snapshot)[1:]})
@@ -243,7 +243,7 @@ def parse(name: str, text: str) -> Snapshot | None:
 
 
 def describe(snapshot: Snapshot) -> str:
-    """The description of a snapshot: what `parse` reads."""
+    """The description of a snapshot, as `parse` reads it."""
     said = {name: value for name, value in asdict(snapshot).items() if name != "name"}
     return json.dumps(said, indent=1) + "\n"
 

@@ -1,1 +1,1 @@
-"""Systems that are unpacked already, of each template in use, for whoever comes next."""
+"""Spare systems: unpacked in advance from each template in use, for the next users."""

@@ -1,4 +1,4 @@
-"""Which spare systems are thrown away, and which are made: pure arithmetic over what was seen."""
+"""Decides which spare systems are thrown away and which are made. Pure."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from reconciler.spares.notes import Notes, Spare, Stamp
 
 AGAIN = 3600.0
-"""Seconds after which what failed is tried again with the same archive."""
+"""Seconds after which a failed template is tried again with the same archive."""
 UNPACKED = 5
-"""How much larger a system of unknown size is taken to be than its archive."""
+"""How many times larger than its archive a system of unknown size is assumed to be."""
 
 
 @dataclass(frozen=True)
@@ -20,40 +20,40 @@ class Situation:
     archives: Mapping[str, Stamp]
     """The templates in use whose archives are there."""
     count: int
-    """How many of each are wanted ready."""
+    """How many spares of each template are wanted."""
     there: frozenset[str]
-    """What stands in the store, by name."""
+    """The names in the store."""
     free: int
-    """Bytes of the disk that are free beyond what is kept for everybody; may be negative."""
+    """Bytes of the disk that are free beyond the reserve; may be negative."""
     shares: bool
     """Whether copies share blocks, so that one of each template stays as their base."""
     at_once: bool
-    """Whether such a copy is a moment's work, whatever its size: then none is made before."""
+    """Whether such a copy takes a moment, whatever its size: then none is made in advance."""
     now: float
     """In seconds since the epoch."""
 
 
 @dataclass(frozen=True)
 class Todo:
-    """What is to be done, in this order."""
+    """The work to be done, in this order."""
 
     remove: tuple[str, ...] = ()
-    """Names in the store."""
+    """Names in the store that are removed."""
     compare: tuple[Spare, ...] = ()
-    """Of archives that were touched: still right if the archive has the same digest."""
+    """Spares whose archive was touched: they stay if its digest is the same."""
     bases: tuple[str, ...] = ()
     """Templates of which a base is unpacked."""
     make: tuple[str, ...] = ()
-    """Templates of which one is made ready, as often as they are named."""
+    """Templates of which a spare is made, once for each time they are named."""
     short: tuple[str, ...] = ()
-    """Templates for which there is no room."""
+    """Templates for which there is no space."""
 
     def __bool__(self) -> bool:
         return bool(self.remove or self.compare or self.bases or self.make)
 
 
 def whole(notes: Notes, seen: Situation) -> tuple[Spare, ...]:
-    """Those that are in the store and were made of the archives as they are. Pure."""
+    """The spares that are in the store and were made of the archives as they are now. Pure."""
     return tuple(
         spare
         for spare in notes.spares
@@ -62,7 +62,7 @@ def whole(notes: Notes, seen: Situation) -> tuple[Spare, ...]:
 
 
 def todo(notes: Notes, seen: Situation) -> Todo:
-    """What is to be done. Pure."""
+    """The work to be done. Pure."""
     present = [spare for spare in notes.spares if spare.ident in seen.there]
     if not seen.count:
         return Todo(remove=tuple(sorted(seen.there)))
@@ -74,7 +74,7 @@ def todo(notes: Notes, seen: Situation) -> Todo:
     kept, bases, make, short = list[Spare](), list[str](), list[str](), list[str]()
     for template in sorted(seen.archives):
         if any(spare.template == template for spare in touched):
-            continue  # first it is seen whether these are still right
+            continue  # these are compared first
         base = [s for s in right if s.template == template and s.base][: 1 if seen.shares else 0]
         ready = [s for s in right if s.template == template and not s.base][:wanted]
         kept += base + ready
@@ -93,7 +93,7 @@ def todo(notes: Notes, seen: Situation) -> Todo:
 
 
 def _without_room(seen: Situation, right: tuple[Spare, ...], touched: tuple[Spare, ...]) -> Todo:
-    """All go but bases, whose blocks people's systems have as well: little would come free."""
+    """Remove all but bases, whose blocks people's systems share: they would free little."""
     held = [s for s in (*right, *touched) if s.base and seen.shares]
     return Todo(
         remove=tuple(sorted(seen.there - {spare.ident for spare in held})),
@@ -104,22 +104,22 @@ def _without_room(seen: Situation, right: tuple[Spare, ...], touched: tuple[Spar
 
 @dataclass(frozen=True)
 class Readiness:
-    """Whether somebody who takes a template now gets a system that is there."""
+    """Whether a spare of a template is ready."""
 
     template: str
     ready: bool
     why_not: str = ""
-    """In words; empty: it is under way, or about to be."""
+    """Why not, in words; empty: one is being made, or about to be."""
 
 
 def readiness(notes: Notes, seen: Situation) -> tuple[Readiness, ...]:
-    """Of each template in use. Pure."""
+    """The readiness of each template in use. Pure."""
     right = {spare.template for spare in whole(notes, seen)}
     short = todo(notes, seen).short
     found = list[Readiness]()
     for template, stamp in seen.archives.items():
         failure = notes.failures.get(template)
-        why = "there is no room for it on the disk" if template in short else ""
+        why = "the disk has no space for it" if template in short else ""
         if failure is not None and failure.stamp == stamp:
             why = failure.reason
         ready = template in right
@@ -135,8 +135,8 @@ def _may_be_tried(template: str, notes: Notes, seen: Situation) -> bool:
 
 
 def _fits(template: str, notes: Notes, seen: Situation, base: Collection[Spare]) -> bool:
-    """Whether there will be room for two more beside it: it is thrown away where there is none."""
-    if base:  # a copy takes next to nothing
+    """Whether there is space for two more besides it: without space, it would be thrown away."""
+    if base:  # a copy takes next to no space
         return True
     known = [spare.size for spare in notes.spares if spare.template == template]
     size = max(known, default=UNPACKED * seen.archives[template].size)

@@ -1,7 +1,7 @@
-"""What this server knows of the spare systems on its containers' disk.
+"""Notes on the spare systems on the containers' disk.
 
-Kept on the server, not on that disk: what isn't noted here was made by another server, or by
-somebody who was killed, and is nothing.
+They are kept on the server, not on that disk. A system that isn't noted was made by another server,
+or by a program that was killed, and doesn't count.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _IDENT = re.compile(r"[0-9a-f]{16}", re.ASCII)
 
 @dataclass(frozen=True)
 class Stamp:
-    """A template's archive at one moment. Who changes a file can't choose its ctime (inode(7))."""
+    """A template's archive at one moment. Nobody can choose a file's ctime (inode(7))."""
 
     inode: int
     size: int
@@ -31,7 +31,7 @@ class Stamp:
 
     @classmethod
     def of(cls, status: os.stat_result) -> Stamp:
-        """Of what stat(2) says."""
+        """The stamp of a file, by its stat(2)."""
         return cls(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
@@ -46,21 +46,21 @@ class Spare:
     """One unpacked system, a slot in the store."""
 
     ident: Annotated[str, _ident]
-    """Its name in the store, made up here: no other server's disk has the same."""
+    """Its random name in the store, which no other server uses."""
     template: str
     stamp: Stamp
     """The archive when it was read."""
     sha256: str
-    """Of all that was read of it."""
+    """The SHA-256 of the archive, in hex."""
     size: int
     """Bytes that it takes on the disk."""
     base: bool = False
-    """Whether it stays, and others are copies that share its blocks."""
+    """Whether it stays in the store, and others are copies that share its blocks."""
 
 
 @dataclass(frozen=True)
 class FailedTemplate:
-    """Why none could be made of an archive."""
+    """Why no spare could be made of an archive."""
 
     stamp: Stamp
     reason: str
@@ -70,7 +70,7 @@ class FailedTemplate:
 
 @dataclass(frozen=True)
 class Notes:
-    """All that is known. One whose slot is gone was taken."""
+    """All notes. A spare whose slot is gone was taken."""
 
     spares: tuple[Spare, ...] = ()
     failures: Mapping[str, FailedTemplate] = field(default_factory=dict)
@@ -78,17 +78,17 @@ class Notes:
 
 
 def read_notes() -> Notes:
-    """The notes; damaged ones are none: then all that is there is made anew."""
+    """The notes; empty if they are damaged: then all spares are made anew."""
     return records.read(places.SPARES, Notes) or Notes()
 
 
 def write_notes(notes: Notes) -> None:
-    """Replace them; only who holds the lock of the spares does."""
+    """Replace the notes. The lock of the spares is held."""
     records.write(places.SPARES, notes, 0o600)
 
 
 def archive(template: str) -> Path:
-    """Where the server keeps a template."""
+    """The path of a template's archive on the server."""
     return places.TEMPLATES / f"{template}.tar.zst"
 
 

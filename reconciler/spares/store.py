@@ -1,7 +1,7 @@
 """The store of spare systems: a folder among the containers, a slot for each system.
 
-All are raw (`reconciler.mounts.tree`): the same ids for everybody, so a rename is all it takes.
-Who takes one writes nothing here: of two who want the same one, the second finds it gone.
+All are raw (`reconciler.mounts.tree`), with the same ids for everybody, so a rename is enough to
+take one. Nothing is noted then: if two want the same spare, the second finds it gone.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ from state.errors import LxcGpuError
 from state.view import View
 
 TAKEN = "spare"
-"""The lock around the moment in which one gets another name."""
+"""The lock that is held while a spare is renamed."""
 NEW = ".new-"
-"""How the names of systems begin that are being made."""
+"""The prefix of names of systems that are being made."""
 COPYING = 3600.0
-"""Seconds that a copy that shares its blocks may take; it is as many as there are files."""
+"""Seconds that a copy that shares its blocks may take; its time grows with the number of files."""
 FREED = 2.0
-"""Seconds that the room of what was removed takes to come back: xfs frees it in the background."""
+"""Seconds until the space of a removed system is free: xfs frees it in the background."""
 _FICLONE = 0x40049409
 
 
 def store(view: View) -> Path:
-    """Where they are. Marker and listings of containers pass over names with a dot."""
+    """The store's folder. The marker and listings of containers ignore names with a dot."""
     return Path(view.containers) / places.STORE
 
 
 def names(view: View) -> frozenset[str]:
-    """All that is in the store, whatever it is; no store: nothing."""
+    """All names in the store, whatever they are; none without a store."""
     try:
         return frozenset(path.name for path in store(view).iterdir())
     except FileNotFoundError:
@@ -53,12 +53,12 @@ def names(view: View) -> frozenset[str]:
 
 
 def tree_of(view: View, name: str) -> Tree:
-    """A system in the store, in the ids that are nobody's."""
+    """A system in the store, in the ids that no user has."""
     return Tree(store(view) / name, view.spare_subid, view.subid_size)
 
 
 def throw_away(view: View, name: str) -> None:
-    """Remove one, or what a killed program left. Whoever took it meanwhile keeps it."""
+    """Remove a spare, or what a killed program left. One that was just taken isn't touched."""
     with locks.lock(TAKEN):
         trash = put_away(store(view) / name)
     if trash is not None:
@@ -66,10 +66,10 @@ def throw_away(view: View, name: str) -> None:
 
 
 def give_way(view: View, size: int) -> None:
-    """Throw some away if somebody needs so many bytes now: no more than it takes, or none at all.
+    """Throw away as many spares as are needed for so many bytes, or none if all would be too few.
 
-    Who says how large something is may be anybody. Bases go last: their blocks are people's as
-    well, and a copy takes none. What is being made is left to its maker.
+    The size may be anybody's claim. Bases go last: people's systems share their blocks, and a copy
+    takes none. A spare that is being made is left to its maker.
     """
     missing = size - free_space(Path(view.containers)).size
     if missing <= 0 or size > within_reach(view):
@@ -82,7 +82,7 @@ def give_way(view: View, size: int) -> None:
 
 
 def within_reach(view: View) -> int:
-    """Bytes that there would be at the most, if all of them gave way."""
+    """Bytes that would be free if all spares were thrown away."""
     return free_space(Path(view.containers)).size + sum(spare.size for spare in _noted(view))
 
 
@@ -92,9 +92,9 @@ def _noted(view: View) -> list[Spare]:
 
 
 def put_in(view: View, tree: Tree, ident: str, base: str | None) -> None:
-    """Give a system that is whole its name in the store.
+    """Give a complete system its name in the store.
 
-    OSError if the one that it is a copy of, `base`, is gone: its removal may have come between.
+    OSError if `base`, of which it is a copy, is gone: it may have been removed meanwhile.
     """
     with locks.lock(TAKEN):
         if base is not None and not _is_there(store(view) / base):
@@ -103,7 +103,7 @@ def put_in(view: View, tree: Tree, ident: str, base: str | None) -> None:
 
 
 def _has_room(view: View, size: int, wait: float) -> bool:
-    """Whether there are so many bytes, or will be in `wait` seconds."""
+    """Whether so many bytes are free, or will be within `wait` seconds."""
     end = time.monotonic() + wait
     while free_space(Path(view.containers)).size < size:
         if time.monotonic() >= end:
@@ -113,9 +113,9 @@ def _has_room(view: View, size: int, wait: float) -> bool:
 
 
 def take(view: View, template: str, tree: Tree, owner: IdMapOwner, tell: Tell) -> bool:
-    """Have a system of this template become `tree`, which is empty and a container's to be.
+    """Put a spare of this template in the place of `tree`, the empty system of a new container.
 
-    False if none was made of the archive as it is now; then `tree` is as empty as before.
+    False if no spare was made of the archive as it is now; then `tree` stays empty.
     """
     stamp = stamp_now(template)
     if not view.spares or stamp is None or not tree.raw:
@@ -128,14 +128,14 @@ def take(view: View, template: str, tree: Tree, owner: IdMapOwner, tell: Tell) -
 
 
 def _renamed(view: View, spare: Spare, tree: Tree, owner: IdMapOwner, tell: Tell) -> bool:
-    """Take one away for good."""
+    """Take a spare by renaming it."""
     slot = store(view) / spare.ident
     with locks.lock(TAKEN), subvolumes.opened(tree.slot.parent) as around:
         if not _is_there(slot):
             return False
         project, _ = project_quota.project_of(around)
         if project and not _fits(around, project, spare.size):
-            return False  # unpacking says so, at the point where it is too much
+            return False  # unpacking reports it when the disk is full
         if project:
             with subvolumes.opened(slot) as top:  # else the kernel refuses the rename (EXDEV)
                 project_quota.assign(top, project, passed_on=True)
@@ -163,7 +163,7 @@ def _fits(folder: int, project: int, size: int) -> bool:
 
 
 def _copied(view: View, spare: Spare, tree: Tree, owner: IdMapOwner, tell: Tell) -> bool:
-    """Take a copy that shares its blocks."""
+    """Take a copy of a base, which shares its blocks."""
     slot = store(view) / spare.ident
     if not _is_there(slot):
         return False
@@ -177,9 +177,9 @@ def _copied(view: View, spare: Spare, tree: Tree, owner: IdMapOwner, tell: Tell)
 
 
 def make_empty(tree: Tree, uid: int = 0) -> None:
-    """Make the slot, with an empty raw system in it: on btrfs a subvolume, which counts for `uid`.
+    """Make the slot, with an empty raw system in it: on btrfs a subvolume.
 
-    0: for nobody's quota.
+    The subvolume counts for the quota of `uid`; 0: for no quota.
     """
     with subvolumes.opened(tree.slot.parent) as around:
         group = group_quota.of(around, uid)
@@ -187,9 +187,9 @@ def make_empty(tree: Tree, uid: int = 0) -> None:
 
 
 def share(base: Path, tree: Tree, owner: IdMapOwner) -> None:
-    """Have the empty `tree` be a copy of the system in the slot `base`, with the same blocks.
+    """Fill the empty `tree` with a copy of the system in the slot `base`, which shares its blocks.
 
-    LxcGpuError or OSError if the file system doesn't do that, or if it is full.
+    LxcGpuError or OSError if the file system can't share blocks, or is full.
     """
     if subvolumes.is_on_btrfs(base):
         (tree.slot / RAW).rmdir()
@@ -205,14 +205,14 @@ def share(base: Path, tree: Tree, owner: IdMapOwner) -> None:
 
 
 def shares_blocks(view: View) -> bool:
-    """Whether copies on the containers' disk can share blocks (ioctl_ficlone(2)): it is tried."""
+    """Whether copies on the containers' disk can share blocks, by trying it (ioctl_ficlone(2))."""
     flags = os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC
     try:
         one, other = (os.open(view.containers, flags, 0o600) for _ in range(2))
     except OSError:
         return False
     try:
-        fcntl.ioctl(other, _FICLONE, one)  # of nothing: nothing is written
+        fcntl.ioctl(other, _FICLONE, one)  # the file is empty, so nothing is written
         return True
     except OSError:
         return False

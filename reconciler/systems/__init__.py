@@ -1,1 +1,1 @@
-"""A container's whole system: made from a template or an archive, fitted, listed."""
+"""A container's whole system: made from a template or an archive, adapted, listed."""

@@ -1,8 +1,8 @@
-"""What `lxc-start` gets of a raw system: a mount that shows it with its user's ids.
+"""The mount by which `lxc-start` sees a raw system with its user's ids.
 
-It is the only one that has a place. It is made afresh at each start, and taken away when the
-container ends (setup/executables/ended), before an exchange, and before the system is removed: it
-would go on showing the folder that it was made of, wherever that is by then.
+No other such mount has a path. It is made anew at each start, and removed when the container ends
+(setup/executables/ended), before an exchange, and before the system is removed: it would go on
+showing the folder that it was made of, wherever that is by then.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from state.errors import LxcGpuError
 
 
 def attach(tree: Tree, user: str) -> Path:
-    """The folder that the container starts from. LxcGpuError if it can't be had."""
+    """The folder that the container starts from. LxcGpuError if it can't be mounted."""
     detach(user)
     if not tree.raw:
         return tree.slot
@@ -34,7 +34,7 @@ def attach(tree: Tree, user: str) -> Path:
 
 
 def detach(user: str) -> None:
-    """Take the mount away, if there is one; a container that runs keeps what it has."""
+    """Remove the mount, if there is one; a running container keeps its own."""
     place = places.SYSTEMS / user
     with suppress(OSError):  # EINVAL: nothing is mounted there (any more)
         while True:

@@ -1,7 +1,7 @@
-"""Which template somebody's system begins as, where the server offers several.
+"""The template that a user's new systems are made of, where the server offers several.
 
-Kept on the server, not in the state: it says what the next new system is made of, and `rebuild`
-has to know it when Git and the web page are away. What there is, is the system itself.
+It is kept on the server, not in the state, because `rebuild` needs it also while Git and the web
+page are away.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from state.view import View
 
 
 def chosen(view: View, user: str) -> str:
-    """What the user chose last; the server's own if that isn't offered, or nothing was chosen."""
+    """The template chosen last; the server's default if none was, or it is no longer offered."""
     said = (files.read_text(places.CHOSEN / user) or "").strip()
     return said if said in view.offered else view.template
 
 
 def choose(view: View, user: str, template: str) -> None:
-    """Note it. Nothing is noted of the server's own: that may become another one."""
+    """Note the choice. The server's default isn't noted, as it may change."""
     places.CHOSEN.mkdir(mode=0o700, exist_ok=True)
     if template == view.template:
         (places.CHOSEN / user).unlink(missing_ok=True)
@@ -28,7 +28,7 @@ def choose(view: View, user: str, template: str) -> None:
 
 
 def in_use(view: View) -> tuple[str, ...]:
-    """The templates of which somebody may come to need a system: the server's, and chosen ones."""
+    """The templates that a new system may be made of: the server's default, and chosen ones."""
     try:
         people = [path.name for path in places.CHOSEN.iterdir()]
     except FileNotFoundError:
@@ -38,12 +38,10 @@ def in_use(view: View) -> tuple[str, ...]:
 
 
 def offered(view: View, template: str) -> str:
-    """`template`, if people may take it; LxcGpuError that lists those that they may."""
+    """`template`, if people may take it. LxcGpuError lists those that they may take."""
     if template in view.offered:
         return template
-    lines = [
-        f"- {name}: {view.templates.get(name, 'what one gets unasked')}" for name in view.offered
-    ]
+    lines = [f"- {name}: {view.templates.get(name, 'the default')}" for name in view.offered]
     raise LxcGpuError(
         "no-such-template",
         f"{view.server} has no template {template} for you. It has:\n" + "\n".join(lines),

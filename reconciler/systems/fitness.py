@@ -1,9 +1,9 @@
-"""Whether new systems can be stored with their own ids: asked of the kernel, once for each boot.
+"""Whether new systems can be stored raw: asked of the kernel once for each boot.
 
-A mount that shifts owners is not enough: engines in a container (Docker, Podman) mount overlays
-on their system, which works on such a mount from Linux 5.19 on. So one is tried, as the root of a
-user namespace, on the very file system of the containers. Only what the kernel refuses is kept: a
-full disk or a slow one says nothing about it.
+A mount that shifts owners is not enough: engines in a container (Docker, Podman) mount overlays on
+their system, which works on such a mount from Linux 5.19 on. So an overlay is tried, as the root of
+a user namespace, on the containers' file system. The result is noted only if the kernel answered: a
+full or slow disk says nothing about it.
 """
 
 from __future__ import annotations
@@ -28,32 +28,32 @@ from state.errors import LxcGpuError
 from state.view import View
 
 KEPT = places.RUN / "raw-systems.json"
-"""The answer; /run is empty after a boot."""
+"""The noted answer; /run is empty after a boot."""
 PROBE = ".lxc-gpu-probe-"
 PATIENCE = 20
-"""Seconds that it may take."""
+"""Seconds that the probe may take."""
 IDS = 65_536
 REFUSED = 3
 """The probe's exit status when the kernel refused."""
 REFUSALS = (errno.EINVAL, errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EOVERFLOW)
-"""By which it says that it can't (mount_setattr(2), mount(2)), today and tomorrow."""
+"""Errors by which the kernel says that it can't, now and later (mount_setattr(2), mount(2))."""
 _CLONE_NEWNS, _CLONE_NEWUSER = 0x20000, 0x10000000
 
 
 @dataclass(frozen=True)
 class Fitness:
-    """What the kernel said."""
+    """The kernel's answer."""
 
     device: int
-    """The file system of the containers, by its number."""
+    """The device number of the containers' file system."""
     why_not: str
-    """Empty: it can."""
+    """Why raw systems don't work; empty: they do."""
     answered: bool = True
-    """Whether that is the kernel's answer; else it didn't get to answer, and is asked again."""
+    """Whether the kernel gave that answer; if not, it is asked again."""
 
 
 def fitness(view: View) -> Fitness:
-    """What the kernel said since the last boot; else it is asked. OSError without the folder."""
+    """The kernel's answer since the last boot, asked now if need be. OSError without the folder."""
     device = Path(view.containers).stat().st_dev
     kept = records.read(KEPT, Fitness)
     if kept is not None and kept.device == device:
@@ -68,9 +68,9 @@ def fitness(view: View) -> Fitness:
 
 
 def tried(containers: Path) -> Fitness:
-    """What the kernel says. LxcGpuError or OSError if it couldn't be asked."""
+    """Ask the kernel. LxcGpuError or OSError if it couldn't be asked."""
     with locks.lock("probe"):
-        for left in containers.glob(f"{PROBE}*"):  # by who was killed
+        for left in containers.glob(f"{PROBE}*"):  # left by a probe that was killed
             delete(left)
         folder = Path(mkdtemp(prefix=PROBE, dir=containers))
         tree = Tree(folder / "rootfs", LEAST, IDS)
@@ -116,7 +116,7 @@ def _be_its_root() -> None:
 
 
 def _overlay() -> None:
-    """One in the working folder, in which a file is changed and renamed."""
+    """Mount an overlay in the working folder, and change and rename a file in it."""
     below, merged = Path("lower/file"), Path("merged")
     for name in ("lower", "upper", "work", "merged"):
         Path(name).mkdir()

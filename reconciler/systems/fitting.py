@@ -1,7 +1,7 @@
-"""Makes a system that was unpacked this container's own, and refuses what can't be one.
+"""Adapts an unpacked system to its container, and refuses what isn't a system.
 
-The system is its user's, or whoever's the archive was: hostile. All is read and written as its
-root (`reconciler.children.hostile`).
+The system comes from its user, or from anybody who made the archive: it is hostile. Everything is
+read and written as its root (`reconciler.children.hostile`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ NEEDED: Mapping[str, str] = {
     "an sshd": "usr/sbin/sshd",
     "a list of accounts": "etc/passwd",
 }
-"""What nobody could log in without."""
+"""Files without which nobody could log in."""
 _HOSTNAME, _MACHINE_ID, _HOSTS = (
     PurePosixPath("etc") / name for name in ("hostname", "machine-id", "hosts")
 )
@@ -35,7 +35,7 @@ _ONE_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
 
 def check_system(tree: Tree, what: str) -> None:
-    """LxcGpuError unless `tree` looks like a system that starts and lets people in."""
+    """LxcGpuError unless `tree` looks like a system that can start and let people in."""
 
     def work(descriptor: int) -> list[str]:
         return [
@@ -55,10 +55,9 @@ def check_system(tree: Tree, what: str) -> None:
 
 
 def fit(view: View, user: str, resident: Resident, current: Tree, tree: Tree) -> tuple[str, ...]:
-    """Give the system `tree` the names of the `current` one and our files; notes in words.
+    """Give the system `tree` the names of the `current` one, and our files. Returns notes.
 
-    Host name and machine id belong to the container: a system that comes from another server, or
-    from long ago, isn't that server or that time.
+    Host name and machine id belong to the container, wherever and whenever the system was packed.
     """
     names = hostile.as_owner(current, current.first, _names)
     name = names["name"] or hostname(view, user)
@@ -91,7 +90,7 @@ def fit(view: View, user: str, resident: Resident, current: Tree, tree: Tree) ->
 
 
 def _names(descriptor: int) -> dict[str, str]:
-    """Host name and machine id of a system; empty where they are missing or no such thing."""
+    """Host name and machine id of a system; empty if missing or malformed."""
     found = {}
     for key, path, pattern in (("name", _HOSTNAME, _ONE_NAME), ("ident", _MACHINE_ID, _ONE_ID)):
         try:

@@ -1,4 +1,4 @@
-"""The folders of a container's systems: one is made beside, one is removed, whatever is killed."""
+"""The folders of a container's systems: making and removing them, safe against kills."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from reconciler.systems.fitness import fitness
 from state.view import Resident, View
 
 NEXT = "rootfs.new"
-"""The name of a system that is being made, beside the one that it will replace."""
+"""The name of a system that is being made, next to the one that it will replace."""
 
 
 @contextmanager
 def beside(view: View, user: str, resident: Resident) -> Iterator[Tree]:
-    """An empty system beside the container's own, for another one. Removed on errors."""
+    """An empty system next to the container's own, to be filled. It is removed after errors."""
     tree = Tree.of(view, user, resident).beside(NEXT)
     make_around(view, user)
     clear(tree.slot.parent)
@@ -40,9 +40,9 @@ def beside(view: View, user: str, resident: Resident) -> Iterator[Tree]:
 
 
 def make_around(view: View, user: str) -> None:
-    """Make the folder in which a container's systems stand, if it isn't there.
+    """Make the folder of a container's systems, if it is missing.
 
-    LxcGpuError if the folder around is not this server's own.
+    LxcGpuError if the folder of all containers is not this server's own.
     """
     marker.require(view)
     folder = rootfs(view, user).parent
@@ -51,9 +51,9 @@ def make_around(view: View, user: str) -> None:
 
 
 def clear(folder: Path) -> None:
-    """Remove what killed programs left in a container's folder: half a system, half-removed ones.
+    """Remove what killed programs left in a container's folder: half-made and half-removed systems.
 
-    The caller is the only one at work there.
+    The caller has excluded all other work there.
     """
     for name in (NEXT, copies.FROZEN):
         remove_tree(folder / name)
@@ -64,8 +64,8 @@ def clear(folder: Path) -> None:
 def remove_container(folder: Path) -> None:
     """Remove a container's folder, with all systems in it.
 
-    It goes last, and by then nothing in it has a system's name: what a kill leaves is found again,
-    and not taken for a system.
+    The folder goes last, and the systems in it are renamed first: what a kill leaves is found
+    again, and not taken for a system.
     """
     detach(folder.name)
     for tree in folder.iterdir():

@@ -1,4 +1,4 @@
-"""A container's system from the server's template: made beside, renamed when it is whole."""
+"""A container's system from the server's template: unpacked elsewhere, renamed when complete."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ NOBODY_ELSES = {
     PurePosixPath("var/lib/systemd"): "random-seed",
     PurePosixPath("etc/ssh"): "ssh_host_",
 }
-"""What a template may have, and no two systems: where, and how the names of such files begin."""
+"""Files that a template may have, and that systems must not share: folders and name prefixes."""
 
 
 def template(view: View, name: str) -> Path:
-    """A template of the server; LxcGpuError if it isn't there."""
+    """The path of a template on the server. LxcGpuError if it isn't there."""
     path = notes.archive(name)
     if not path.is_file():
         raise LxcGpuError(
@@ -47,10 +47,10 @@ def template(view: View, name: str) -> Path:
 
 
 def make_container(view: View, user: str, resident: Resident, tell: Tell) -> None:
-    """Unpack the template and make it the user's own. What exists is left alone."""
+    """Unpack the template and adapt it to the user. An existing system is left alone."""
     root = rootfs(view, user)
     with locks.lock(locks.tree_lock(user), wait=False) as free:
-        if not free:  # no waiting: others take the user's lock after this one
+        if not free:  # without waiting: others take the user's lock after this one
             raise busy(user)
         with beside(view, user, resident) as tree:
             fresh_system(view, user, resident, tree, tell, chosen(view, user))
@@ -62,7 +62,7 @@ def make_container(view: View, user: str, resident: Resident, tell: Tell) -> Non
 def fresh_system(
     view: View, user: str, resident: Resident, tree: Tree, tell: Tell, name: str
 ) -> None:
-    """A system from the template `name`, with the user in it, as `tree`, which is empty."""
+    """Fill the empty `tree` with a system from the template `name`, with the user in it."""
     path = template(view, name)
     owner = IdMapOwner.of(view, user, resident)
     if store.take(view, name, tree, owner, tell):
@@ -101,7 +101,7 @@ def link_from_home(view: View, user: str, uid: int) -> None:
 
 
 def _make_own(tree: Tree, view: View, user: str, resident: Resident) -> None:
-    """The user with sudo, the names, an id of its own. The template is still as we packed it."""
+    """Add the user with sudo, names and a machine id. The template is still as we packed it."""
     useradd = [
         "chroot", str(tree.slot), "/usr/sbin/useradd", "--create-home", "--user-group",
         f"--uid={UID}", "--groups=sudo", "--shell=/bin/bash", f"--comment={resident.full_name}",

@@ -1,4 +1,4 @@
-"""Where a container's next system comes from: a snapshot, a pipe, the template."""
+"""Sources of a container's next system: a snapshot, a pipe, the template."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class FromArchive:
     descriptor: int
     """The archive, to be read once."""
     snapshot: Snapshot | None
-    """What is known of it; None of what comes from a pipe."""
+    """What is known of the archive; None if it comes from a pipe."""
     tell: Tell
 
     def __call__(self, view: View, resident: Resident, tree: Tree) -> None:
-        """Unpack it and look at what came out; LxcGpuError if that is no system."""
+        """Unpack the archive. LxcGpuError if it doesn't contain a system."""
         what, there = "the archive", self.snapshot
         if there is not None:
             what = f"the snapshot {there.name}"
@@ -46,7 +46,7 @@ class FromArchive:
         digest = extract(source, tree, IdMapOwner.of(view, self.user, resident), self.tell)
         if there is not None and digest != there.sha256:
             raise damaged(there, digest)
-        # the archive may have said otherwise of its outermost folder
+        # the archive may have other permissions for its outermost folder
         tree.keep_top()
         check_system(tree, what)
 
@@ -59,7 +59,7 @@ class FromCopy:
     copied: Copy
 
     def __call__(self, view: View, resident: Resident, tree: Tree) -> None:
-        """Copy it once more, to be written to; LxcGpuError if it is gone, or no system."""
+        """Make a writable copy. LxcGpuError if the original is gone, or isn't a system."""
         name = self.copied.name
         if copies.copy_of(view, self.user, name) != self.copied:
             raise no_such(view, self.user, name)
@@ -72,35 +72,35 @@ class FromCopy:
 
 @dataclass(frozen=True)
 class FromTemplate:
-    """Makes a system as at the first registration."""
+    """Makes a system from the template, as at the first registration."""
 
     user: str
     template: str
     tell: Tell
 
     def __call__(self, view: View, resident: Resident, tree: Tree) -> None:
-        """Unpack the template, make the user."""
+        """Unpack the template and make the user."""
         from_template.fresh_system(view, self.user, resident, tree, self.tell, self.template)
 
 
 @dataclass(frozen=True)
 class WithHome:
-    """Takes /home of the system in place along, when the container is down.
+    """Copies /home from the system in place, while the container is down.
 
-    Copied, not moved: so each of both systems is complete whatever happens, and undo brings all of
-    it back. Where the file system can share blocks (cp(1), --reflink), it costs neither time nor
-    room.
+    It is copied, not moved: so both systems stay complete whatever happens, and undo brings
+    everything back. If the file system can share blocks (cp(1), --reflink), that costs neither
+    time nor space.
     """
 
     user: str
     tell: Tell
 
     def __call__(self, view: View, resident: Resident, tree: Tree) -> None:
-        """Copy it as the container's root: with owners, links, attributes and access lists."""
+        """Copy it as the container's root, with owners, links, attributes and access lists."""
         current, folder = Tree.of(view, self.user, resident), tree.slot
         home = current.top / "home"
         if not stat.S_ISDIR(home.lstat().st_mode):
-            raise LxcGpuError("no-home", "/home in your container is no folder, so it can't be "
+            raise LxcGpuError("no-home", "/home in your container isn't a folder, so it can't be "
                               "kept.", "Nothing was changed.")  # fmt: skip
         self.tell(Progress("looking how large /home is"))
         size = used(home)

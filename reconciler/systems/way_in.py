@@ -1,8 +1,8 @@
-"""The way to our keys in a container's home, as sshd looks at it before it believes them.
+"""Owners and modes on the path to our keys in a container's home, which sshd checks first.
 
-What it finds wrong (StrictModes in sshd_config(5)) it tells its own log only, and people are told
-"Permission denied". So it is looked at first, and mended: owners and modes on that way are ours to
-keep, as the keys are.
+What sshd finds wrong (StrictModes in sshd_config(5)) goes to its own log only, and people read
+"Permission denied". So the path is checked and mended here: its owners and modes are ours to
+maintain, as the keys are.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ from state.view import Resident, View
 SSHD = PurePosixPath("usr/sbin/sshd")
 KEYS = "authorized_keys"
 _OUTER = 0o055
-"""What everybody needs of `/` and of `/home`: sshd reads the keys as the user, and so do we."""
+"""Permissions for everybody on `/` and `/home`: sshd reads the keys as the user, and so do we."""
 _HOME = 2
 _ONLY_LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True)
 class PathPart:
-    """One folder on the way to the keys, or the file itself."""
+    """One folder on the path to the keys, or the file itself."""
 
     depth: int
     """How far below the container's root: 0 is `/`, 1 `/home`, 2 the home, 3 `.ssh`, 4 the keys."""
     uid: int
     """Its owner, as the container sees it."""
     mode: int
-    """With its type (inode(7))."""
+    """The mode, with the file type (inode(7))."""
 
 
 @dataclass(frozen=True)
 class Mending:
-    """What one of them has to become."""
+    """A change of mode or owner of one part."""
 
     depth: int
     mode: int
@@ -56,7 +56,7 @@ class Mending:
 
 
 def mendings(steps: Sequence[PathPart]) -> tuple[Mending, ...]:
-    """What has to become of the way for sshd to take it; of links and the like nothing. Pure."""
+    """The changes that sshd needs; links and the like are never changed. Pure."""
     return tuple(mending for step in steps for mending in _mending(step))
 
 
@@ -74,12 +74,12 @@ def _mending(step: PathPart) -> tuple[Mending, ...]:
 
 
 def mend(view: View, user: str, resident: Resident, tree: Tree) -> tuple[str, ...]:
-    """Mend the way in a system; what was done, or couldn't be, in words."""
+    """Mend the path in a system. Returns what was done, or couldn't be, in words."""
     return _mend(_Way(IdMapOwner.of(view, user, resident), tree, home_files.folder(user)))
 
 
 def mend_mounted(view: View, user: str, resident: Resident) -> tuple[str, ...]:
-    """The same where a mount covers the home, if its source is there."""
+    """Mend the path in a mount that covers the home, if its source is there."""
     home = home_files.mounted_home(view, user)
     if home is None or not mounts.usable([home[0]]):
         return ()
@@ -87,7 +87,7 @@ def mend_mounted(view: View, user: str, resident: Resident) -> tuple[str, ...]:
 
 
 def has_sshd(tree: Tree) -> bool:
-    """Whether a system has an sshd where Debian's is; True if that can't be told."""
+    """Whether a system has an sshd where Debian puts it; True if that can't be read."""
     with suppress(HostileError):
         return bool(
             hostile.as_owner(tree, tree.first, lambda top: hostile.is_file_inside(top, SSHD))
@@ -96,7 +96,7 @@ def has_sshd(tree: Tree) -> bool:
 
 
 def unmended(view: View, user: str, resident: Resident) -> tuple[str, ...]:
-    """What would be mended in the system in place, in words; nothing is."""
+    """What would be mended in the system in place, in words; nothing is changed."""
     way = _Way(
         IdMapOwner.of(view, user, resident), Tree.of(view, user, resident), home_files.folder(user)
     )
@@ -106,12 +106,12 @@ def unmended(view: View, user: str, resident: Resident) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class _Way:
-    """The way below one folder: the container's root, or what is mounted over a part of it."""
+    """The path below one folder: the container's root, or a mount over a part of it."""
 
     owner: IdMapOwner
     root: Path | Tree
     keys: PurePosixPath
-    """Where they stand, below `root`."""
+    """The folder of the keys, below `root`."""
 
     @property
     def first(self) -> int:
@@ -119,12 +119,12 @@ class _Way:
         return len(home_files.folder(self.owner.user).parts) - len(self.keys.parts)
 
     def below(self) -> list[PurePosixPath]:
-        """All that is looked at, below `root`."""
+        """All parts of the path, below `root`."""
         parts = (*self.keys.parts, KEYS)
         return [PurePosixPath(*parts[:number]) for number in range(len(parts) + 1)]
 
     def steps(self) -> list[PathPart]:
-        """The way as the user sees it, as far as they get; nothing is followed or opened."""
+        """The parts as the user sees them; no link is followed, and no file is opened."""
 
         def work(top: int) -> list[tuple[int, int]]:
             found, at = [os.fstat(top)], os.dup(top)
@@ -139,7 +139,7 @@ class _Way:
         subid = self.owner.resident.subid
         try:
             found = hostile.as_owner(self.root, subid + UID, work)
-        except HostileError:  # not even the outermost one is open, or there is none
+        except HostileError:  # even the outermost folder is closed or missing
             found = []
             with suppress(OSError):
                 found = [self._outermost()]
@@ -149,7 +149,7 @@ class _Way:
         ]
 
     def _outermost(self) -> tuple[int, int]:
-        """Owner and mode of `root`, as others than the user see them."""
+        """Owner and mode of `root`, as somebody else than the user sees them."""
         if isinstance(self.root, Path):
             status = self.root.lstat()
             return status.st_uid, status.st_mode
@@ -157,27 +157,27 @@ class _Way:
         return status.st_uid + (self.root.first if self.root.raw else 0), status.st_mode
 
     def words(self, steps: Sequence[PathPart], mending: Mending) -> str:
-        """What it is about, as it is now."""
+        """The part that is mended, as it is now, in words."""
         was = next(step for step in steps if step.depth == mending.depth)
         parts = ("/", *home_files.folder(self.owner.user).parts, KEYS)[: mending.depth + 1]
         mode = stat.S_IMODE(was.mode)
         return f"{PurePosixPath(*parts)} (owner {was.uid}, mode {mode:04o})"
 
     def mend(self, mending: Mending) -> None:
-        """LxcGpuError if that can't be done, as on a NAS."""
+        """Mend one part. LxcGpuError if that can't be done, as on a NAS."""
         place = Path(str(self.root)) / self.below()[mending.depth - self.first]
         if mending.owner:
             self._run("chown", "--no-dereference", f"{UID}:{UID}", "--", str(place))
         self._run("chmod", f"{mending.mode:o}", "--", str(place))
 
     def _run(self, *argv: str) -> None:
-        """As root of the container's ids, able to write below `root` only, wherever links lead."""
+        """Run `argv` as root of the container's ids, able to write below `root` only."""
         trees = () if isinstance(self.root, Path) else (self.root,)
         command.run(self.owner.fenced(Path(str(self.root)), argv, *trees))
 
 
 def _mend(way: _Way) -> tuple[str, ...]:
-    """Again until nothing is left: what is closed hides what lies behind it."""
+    """Mend until nothing is left: a closed folder hides what lies behind it."""
     notes = list[str]()
     for _ in way.below():
         steps = way.steps()

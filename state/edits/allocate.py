@@ -1,6 +1,6 @@
-"""Numbers for a new user: the smallest free ones, over everybody who is or was here.
+"""Numbers for a new user: the smallest that no present or former user has. Pure.
 
-Pure. Nobody's numbers are handed out again: who has left keeps them, in former/.
+Numbers are never handed out again: former users keep theirs, in former/.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from state.reading.check import HIGHEST_UID, places
 
 @dataclass(frozen=True)
 class Numbers:
-    """What a user gets once and keeps."""
+    """The numbers that a user gets once and keeps."""
 
     uid: int
     port: int
@@ -64,5 +64,5 @@ def _used_up(field: str, words: str) -> RangeUsedUpError:
     return RangeUsedUpError(
         "range-used-up",
         f"No number is left for a new user: `{field}` ({words}) is used up.",
-        f"An administrator has to widen `{field}` in fleet.yaml; who has left keeps the numbers.",
+        f"An administrator has to widen `{field}` in fleet.yaml; former users keep their numbers.",
     )

@@ -23,7 +23,7 @@ RETURNS = "returns"
 
 @dataclass(frozen=True)
 class StateChange:
-    """One difference: whose, in which field, in words.
+    """One difference: its subject, its field, and the change in words.
 
     `field` is a field's name in the file, or NEW, REMOVED, LEAVES or RETURNS; a former user's
     fields count as the user's. `subject` is a name; of a registration, SERVER/USER; of the
@@ -40,7 +40,7 @@ class StateChange:
 
 
 def describe(old: State | None, new: State) -> tuple[StateChange, ...]:
-    """Everything that is different in `new`; without `old`, everything that is there."""
+    """Everything that is different in `new`; without `old`, everything in it."""
     before = old or State(fleet=new.fleet)
     first = () if old is not None else (StateChange("fleet", "", NEW, "new fleet"),)
     return (
@@ -190,7 +190,7 @@ _FIELD_TITLES = {"host_key": "ssh host key", "state_key": "state key", "ssh_port
 
 
 def _plain(value: Any) -> Any:
-    """`value` for a comparison that sees comments of keys, too."""
+    """`value` for a comparison that includes comments of keys."""
     if isinstance(value, PublicKey):
         return str(value)
     return tuple(_plain(each) for each in value) if isinstance(value, tuple) else value

@@ -1,4 +1,4 @@
-"""Edits that follow the directory: full names, and people who are gone from it."""
+"""Edits that follow the directory: new full names, and people who are gone from it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from state.model.documents import State
 
 
 def follow_names(names: Mapping[str, str]) -> Edit:
-    """Let the users in `names` have these full names; one that can't be taken over stays."""
+    """Set the full names of the users in `names`; a name that isn't valid is left out."""
     return _each([rename_person(user, full_name).apply for user, full_name in names.items()])
 
 
 def disable_all(users: Collection[str], note: str) -> Edit:
-    """Let all these users leave; whoever left meanwhile is no error."""
+    """Disable all these users; those who left meanwhile cause no error."""
     return _each([disable(user).apply for user in users], note)
 
 

@@ -1,8 +1,8 @@
-"""From a changed state back to files: only what differs is written, the rest stays to the letter.
+"""Writes a changed state back to files: only what differs; the rest stays to the letter.
 
-A file that exists is edited in its text, by the positions of its values (`state.reading.syntax`),
-so that comments, order and layout survive; the result is read again and must say what was wanted.
-Where a text can't be edited like that (a list in brackets, say), the one field is written anew.
+The text of an existing file is edited at the positions of its values (`state.reading.syntax`), so
+that comments, order and layout survive. The result is read again and must say what was wanted. If
+the text can't be edited like that (a list in brackets, say), that one field is written anew.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from state.reading.syntax import BadYamlError, Document, Span, Spans, parse
 
 _STEP = "  "
 _TOUCHY = frozenset(("yes", "no", "on", "off", "y", "n"))
-"""Words that YAML 1.1, which other tools still read, takes for booleans."""
+"""Words that are booleans in YAML 1.1, which other tools still read."""
 
 
 def render(old: State | None, new: State, files: Mapping[str, bytes]) -> dict[str, bytes | None]:
     """The files that differ in `new`, by path: their new content, or None to delete one.
 
-    `files` holds the content of the files of `old`, at least of those that change. Who moves
-    between users/ and former/ takes the text along.
+    `files` holds the content of the files of `old`, at least of those that change. A user who
+    moves between users/ and former/ keeps the text of their file.
     """
     before = dict(_models(old)) if old is not None else {}
     after = dict(_models(new))
@@ -78,7 +78,7 @@ def _says(text: bytes, model: Model) -> bool:
 
 
 def _equal(one: Model, other: Model) -> bool:
-    """Whether two models are the same to the letter, comments of keys included."""
+    """Whether two models are identical, including comments of keys."""
     return one == other and dump(one) == dump(other)
 
 
@@ -105,7 +105,7 @@ def _elsewhere(subject: Subject) -> Subject:
 
 
 def _edited(text: bytes, field: str, value: Any, order: list[str]) -> bytes:
-    """`text` with `field` saying `value` (None: without it), all else as it was."""
+    """`text` with `value` in `field` (None: without the field); the rest is unchanged."""
     page = _Page(text)
     if page.spans[()].flow:
         raise BadYamlError(1, "a file in one pair of brackets")
@@ -119,7 +119,7 @@ def _edited(text: bytes, field: str, value: Any, order: list[str]) -> bytes:
 
 
 class _Page:
-    """The lines of a file, and where its values stand in them."""
+    """The lines of a file, and the positions of its values."""
 
     def __init__(self, text: bytes) -> None:
         self.spans: Spans = {}
@@ -185,7 +185,7 @@ class _Page:
 
 
 def _filled(span: Span) -> bool:
-    """Whether a value stands on one line, and there is something to see of it."""
+    """Whether a value is written on one line, and isn't empty."""
     return span.start[0] == span.end[0] and span.start[1] < span.end[1]
 
 

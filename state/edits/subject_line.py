@@ -1,7 +1,7 @@
-"""The message of a commit: one line that says it all, and a list below it if one line can't.
+"""Commit messages: one line that says everything, or a summary with a list below it.
 
-`git log --oneline` is how sysadmins read what happened, so the line names everybody and sums up
-what it has no room for; nothing hides behind "and 1 more".
+Sysadmins read the history with `git log --oneline`, so the line names everybody, and sums up what
+it has no space for.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _subject(changes: Sequence[StateChange]) -> str:
 
 
 def _summary(changes: tuple[StateChange, ...]) -> str:
-    """What all the changes of one subject come to."""
+    """A summary of all changes of one subject."""
     first = changes[0]
     if len(changes) == 1 or first.field == NEW:  # its keys are part of what is new
         return first.words

@@ -35,7 +35,7 @@ def add_user(login: str, full_name: str, keys: Sequence[PublicKey]) -> Edit:
 
 
 def drop_key(name: str, fingerprint: str) -> Edit:
-    """As `remove_key`, but a key that isn't there is an error."""
+    """Remove a key of the user `name`. LxcGpuError if there is no such key."""
     removal = remove_key(name, fingerprint)
 
     def apply(state: State) -> State:
@@ -78,7 +78,7 @@ def remove_registration(server: str, user: str) -> Edit:
 
 
 def announce(name: str, announcement: Announcement) -> Edit:
-    """Announce something, or another thing in its place."""
+    """Add an announcement, or replace it."""
 
     def apply(state: State) -> State:
         announcements = dict(sorted({**state.announcements, name: announcement}.items()))
@@ -88,7 +88,7 @@ def announce(name: str, announcement: Announcement) -> Edit:
 
 
 def end_announcement(name: str) -> Edit:
-    """Take an announcement away."""
+    """Remove an announcement."""
 
     def apply(state: State) -> State:
         if name not in state.announcements:

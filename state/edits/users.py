@@ -23,15 +23,15 @@ from state.model.names import propose_name
 T = TypeVar("T")
 
 MOST_KEYS = 50
-"""Keys of one user: more is no person."""
+"""Keys of one user; nobody needs more."""
 
 
 class KeyTakenError(LxcGpuError):
-    """A key that is another user's already. Whose it is stands in the details only."""
+    """A key that belongs to another user, who is named in the details only."""
 
 
 def name_of(state: State, login: str, directory_id: str | None = None) -> str | None:
-    """The name of the user, here or gone, whom the directory knows by this id, else login."""
+    """The name of the present or former user with this directory id, or else with this login."""
     people = {**state.former, **state.users}
     if directory_id is not None:
         for name, user in people.items():
@@ -85,7 +85,7 @@ def first_save(
 
 
 def set_keys(name: str, keys: Sequence[PublicKey]) -> Edit:
-    """Let `keys`, and no others, be the keys of the user `name`."""
+    """Replace all keys of the user `name` by `keys`."""
 
     def apply(state: State) -> State:
         user = _known(state, name)
@@ -148,7 +148,7 @@ def register(server: str, user: str, host_key: PublicKey) -> Edit:
 
 
 def disable(name: str) -> Edit:
-    """Let `name` leave: the file moves to former/, the numbers stay taken, nothing is deleted."""
+    """Disable `name`: the file moves to former/, the numbers stay taken, nothing is deleted."""
 
     def apply(state: State) -> State:
         if name in state.former:
@@ -161,7 +161,7 @@ def disable(name: str) -> Edit:
 
 
 def enable(name: str) -> Edit:
-    """Let `name`, who had left, return with the same numbers and keys."""
+    """Enable `name`, who had left, with the same numbers and keys."""
 
     def apply(state: State) -> State:
         user = state.users.get(name) or state.former.get(name)
@@ -173,7 +173,7 @@ def enable(name: str) -> Edit:
 
 
 def rename_person(name: str, full_name: str, login: str | None = None) -> Edit:
-    """Let the full name (and login's spelling) of the user `name` follow the directory."""
+    """Set the full name (and the login's spelling) of the user `name` as in the directory."""
 
     def apply(state: State) -> State:
         user = _known(state, name)
@@ -186,7 +186,7 @@ def rename_person(name: str, full_name: str, login: str | None = None) -> Edit:
 
 
 def follow_logins(logins: Mapping[str, str]) -> Edit:
-    """Let the logins of these users, here or gone, follow the directory: all of them at once."""
+    """Set the logins of these present or former users as in the directory, all at once."""
 
     def apply(state: State) -> State:
         def followed(users: Mapping[str, User]) -> dict[str, User]:
@@ -238,7 +238,7 @@ def _person(user: User, **fields: object) -> User:
 
 
 def valid_user(fields: Mapping[str, object], login: str) -> User:
-    """A user of `fields`: what a directory says is checked like what a file says."""
+    """A user made of `fields`. Data of the directory is checked like that of a file."""
     from state.reading.wording import findings
 
     try:
@@ -253,9 +253,9 @@ def valid_user(fields: Mapping[str, object], login: str) -> User:
 
 
 def _own_keys(state: State, name: str, keys: Sequence[PublicKey]) -> tuple[PublicKey, ...]:
-    """`keys`, each once, those that were there first, in their order.
+    """`keys` without duplicates; the user's existing ones first, in their order.
 
-    LxcGpuError if one belongs to somebody or something else.
+    LxcGpuError if one belongs to another user, a signer or a server.
     """
     given = {key: key for key in reversed(keys)}
     user = state.users.get(name) or state.former.get(name)
@@ -330,7 +330,7 @@ def _unknown(state: State, name: str) -> LxcGpuError:
     return LxcGpuError(
         "unknown-user",
         f"There is no user {name}.",
-        "Who saves an SSH key on the web page becomes one.",
+        "Saving an SSH key on the web page creates the user.",
     )
 
 

@@ -41,7 +41,7 @@ from shells.usage import Verb
 from shells.verbs import VerbRequest, serve
 from state.errors import LxcGpuError
 from reconciler.archives import extract
-from reconciler.disk import room
+from reconciler.disk import free_space
 user, source, setting = sys.argv[1:]
 exec(setting)
 try:
@@ -519,7 +519,7 @@ class TestFilesBack:
 
     def test_a_full_disk_keeps_room_for_others(self, planted: Host) -> None:
         keep(planted, packed(system(file("./dir/x", bytes(1 << 25)))))
-        done = self.drives(planted, "room.RESERVE = 2; room.MOST_RESERVED = 1 << 60")
+        done = self.drives(planted, "free_space.RESERVE = 2; free_space.MOST_RESERVED = 1 << 60")
         assert done.stdout.startswith("disk-full "), done.stdout + done.stderr
         assert planted.sh(f"ls -A {BACK}").stdout == ""
 
@@ -647,7 +647,7 @@ class TestFaults:
             mkdir {disk}/rootfs; chown --reference={CONTAINERS}/.ann/rootfs {disk}/rootfs
             truncate -s 4G /root/zeros
             mkdir /root/many; cd /root/many; seq 50000 | xargs touch""")
-        half = "room.RESERVE = 0.5"
+        half = "free_space.RESERVE = 0.5"
         try:
             for what in ("zeros", "many"):
                 sent.sh(f"cd /root; tar -c {what} | zstd -q -f -o small.tar.zst", timeout=120)
@@ -655,7 +655,7 @@ class TestFaults:
                 assert done.status == 1
                 assert done.stdout == "disk-full details: \n", "it was tar that ran into the end"
                 assert sent.sh(f"ls -A {disk}").stdout == "rootfs\n"
-                done = self.drives(sent, "room.RESERVE = 0", user="ann")
+                done = self.drives(sent, "free_space.RESERVE = 0", user="ann")
                 assert done.stdout.startswith("disk-full ")
                 assert sent.sh(f"ls -A {disk}").stdout == "rootfs\n"
         finally:
