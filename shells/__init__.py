@@ -1,4 +1,4 @@
-"""What people and machines talk to on a server: the login shell, register, iam, the root helper.
+"""The programs that people and machines talk to: login shell, register, iam, root helper, lxc-gpu.
 
-All but the command line `lxc-gpu` run with the system's bare Python and load nothing heavy.
+All but the command line `lxc-gpu` run on the system's bare Python and load little.
 """

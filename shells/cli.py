@@ -1,4 +1,4 @@
-"""The sysadmin's command line: `lxc-gpu COMMAND`. Loads a command's module when it is asked for."""
+"""The sysadmin's command line: `lxc-gpu COMMAND`. It loads a command's module when it is used."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ COMMANDS: Mapping[str, str] = {
     "watch": "shells.commands.upkeep:watch",
     "adopt": "shells.commands.upkeep:adopt",
 }
-"""Where each command is."""
+"""The module of each command."""
 
 
 class LazyGroup(click.Group):
@@ -57,11 +57,11 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="lxc-gpu", prog_name="lxc-gpu", message="%(prog)s %(version)s")
 def group() -> None:
-    """Shared GPU servers, as a state repository says."""
+    """Manage shared GPU servers by a state repository."""
 
 
 def main() -> None:
-    """Run a command; errors are for people, the exit status is 1."""
+    """Run a command. Errors are printed for people, and the exit status is then 1."""
     try:
         group(prog_name="lxc-gpu")
     except LxcGpuError as error:

@@ -1,7 +1,7 @@
-"""What a person sees: results on stdout, everything on the way there on stderr.
+"""Prints for people: results on stdout, progress and remarks on stderr.
 
-On a terminal progress overwrites itself, with colours unless NO_COLOR is set; in a pipe it is
-plain lines.
+On a terminal progress overwrites itself, in colours unless NO_COLOR is set. In a pipe it is plain
+lines.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _COLORS = {"red": 31, "green": 32, "yellow": 33, "dim": 2, "bold": 1}
 
 
 class Terminal:
-    """stdout and stderr, as what they are."""
+    """stdout and stderr, and whether each is a terminal."""
 
     def __init__(self, out: TextIO = sys.stdout, err: TextIO = sys.stderr) -> None:
         self._out, self._err = out, err
@@ -27,11 +27,11 @@ class Terminal:
         self._told = ""
 
     def paint(self, text: str, color: str) -> str:
-        """`text` in a colour, where there are colours."""
+        """`text` in a colour, if colours are used."""
         return f"\x1b[{_COLORS[color]}m{text}\x1b[0m" if self._colors else text
 
     def progress(self, step: Progress) -> None:
-        """Show one step; on a terminal in place of the one before."""
+        """Show one step; on a terminal it replaces the one before."""
         if self._live:
             share = "" if step.fraction is None else f" {step.fraction:4.0%}"
             self._err.write(f"{_CLEAR_LINE}{self.paint('·', 'dim')} {step.text}{share}")
@@ -41,12 +41,12 @@ class Terminal:
         self._told = step.text
 
     def result(self, text: str) -> None:
-        """Print what was asked for."""
+        """Print the result."""
         self._end_progress()
         print(text, file=self._out, flush=True)
 
     def error(self, error: LxcGpuError) -> None:
-        """Say what happened, what it means, what to type next."""
+        """Print an error: what happened, what it means, what to type next."""
         self._end_progress()
         print(f"{self.paint('✗', 'red')} {error.message}", file=self._err)
         if error.hint:
@@ -59,7 +59,7 @@ class Terminal:
         print(text, file=self._err, flush=True)
 
     def agrees(self, question: str) -> bool:
-        """Ask; True for a yes. Where nobody can be asked, no."""
+        """Ask a question; True for a yes. False if nobody can be asked."""
         if not (sys.stdin.isatty() and self._err.isatty()):
             return False
         self.note(question)

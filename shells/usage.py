@@ -1,4 +1,4 @@
-"""The verbs, and the words that each of them takes. Pure: what a person typed becomes options."""
+"""Defines the verbs, and turns the words that a person typed into options. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from state.errors import LxcGpuError
 
 
 class Verb(StrEnum):
-    """What the root helper does."""
+    """What users can ask the root helper for."""
 
     START = "start"
     STOP = "stop"
@@ -33,7 +33,7 @@ class Verb(StrEnum):
 
 SEE_HELP = "Try `help`: ssh SERVER-manage help"
 SET = ""
-"""For options that are only set or not."""
+"""The pattern of options that take no value."""
 _NAME = r"[a-z0-9][a-z0-9._-]{0,59}"
 _TEMPLATE = r"[a-z0-9][a-z0-9.-]{0,60}"
 _PORT = r"[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]"
@@ -86,23 +86,24 @@ OPTIONS: Mapping[Verb, Mapping[str, str]] = {
     Verb.RELEASE: {"what": _WORDS},
     Verb.NOTIFY: {"what": _WORDS, "stop": SET},
 }
-"""What each verb takes; the values that are possible, as patterns of `re`."""
+"""The options of each verb, and patterns (`re`) of their values."""
 ARGUMENTS: Mapping[Verb, str] = {
     Verb.PORT: "port",
     Verb.SNAPSHOT: "name",
     Verb.RECOVER: "name",
 }
-"""The option that a word without dashes stands for."""
+"""The option of each verb that a word without dashes sets."""
 MORE: Mapping[Verb, str] = {Verb.RECOVER: "paths"}
-"""The option that all further ones stand for, each in a line."""
+"""The option that all further words set, each on a line."""
 
 
 IN_WORDS = frozenset({Verb.RESERVE, Verb.RELEASE, Verb.NOTIFY})
-"""What is said in several words, whose quotation marks ssh takes away: `--from tomorrow 9:00`."""
+"""Options whose values are several words, because ssh takes quotation marks away: `--from tomorrow
+9:00`."""
 
 
 def parse(verb: Verb, words: Sequence[str]) -> dict[str, str]:
-    """The options that `words` are; LxcGpuError for what the verb doesn't take."""
+    """The options that `words` set. LxcGpuError for words that the verb doesn't take."""
     if verb in IN_WORDS:
         words = _together(verb, words)
     known, options = OPTIONS.get(verb, {}), dict[str, str]()
@@ -132,7 +133,7 @@ def parse(verb: Verb, words: Sequence[str]) -> dict[str, str]:
 
 
 def _together(verb: Verb, words: Sequence[str]) -> list[str]:
-    """Each option with all words up to the next one; those before any as `--what`."""
+    """Each option with all words up to the next one. Words before the first belong to `--what`."""
     found: dict[str, list[str]] = {"--what": []}
     name = "--what"
     for word in words:
@@ -153,15 +154,17 @@ def _together(verb: Verb, words: Sequence[str]) -> list[str]:
 
 def _bad(verb: Verb, name: str, value: str) -> LxcGpuError:
     rules = {
-        "name": "a name has small letters, digits, `.`, `_` and `-`, and begins with one of the "
-        "first two",
-        "template": "a template's name has small letters, digits, `.` and `-`",
-        "paths": "name files and folders as the container had them",
+        "name": (
+            "a name has lower-case letters, digits, `.`, `_` and `-`, and begins with a "
+            "letter or digit"
+        ),
+        "template": "a template's name has lower-case letters, digits, `.` and `-`",
+        "paths": "give paths of files and folders as they were in the container",
         "port": "a port is a number from 1 to 65535",
-        "confirm": "that is what the first call printed",
+        "confirm": "it has to be what the first call printed",
         **dict.fromkeys(
             ("what", "from", "until", "every", "extend", "to"),
-            "that takes words of plain letters and digits, few of them",
+            "give a few words of plain letters and digits",
         ),
     }
     said = rules.get(name, f"`--{name}` takes no value")

@@ -1,1 +1,1 @@
-"""The commands of `lxc-gpu`, each loaded when it is asked for."""
+"""The commands of `lxc-gpu`, each loaded when it is used."""

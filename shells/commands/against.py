@@ -1,7 +1,7 @@
-"""`lxc-gpu check --against REVISION`: what a branch would change once it is merged, and for whom.
+"""`lxc-gpu check --against REVISION`: says what merging a branch would change, and for whom.
 
-It is the merge's result that is checked, not the branch: two requests that are fine on their own
-may still give the same number away.
+The result of the merge is checked, not the branch: two requests that are fine on their own can
+still allocate the same number.
 """
 
 from __future__ import annotations
@@ -30,26 +30,27 @@ _HEADINGS = {
     "announcement": "Announcements",
 }
 MOST_LISTED = 200
-"""Changes that are listed one by one; a request with more is read as a diff."""
+"""Changes that are listed one by one. With more, reading the diff is easier."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What would change, and what is wrong with it."""
+    """What a merge would change, and what is wrong with that."""
 
     base: str
     head: str
     changes: tuple[StateChange, ...] = ()
     others: tuple[str, ...] = ()
-    """Changed files that say nothing about the state."""
+    """Changed files that don't belong to the state."""
     role: str = ""
     """The role that the change needs; empty if there is none."""
     forward: str = ""
-    """Why the branch can't be merged as it is, keeping its signatures; empty if it can."""
+    """Why the branch can't be merged by a fast-forward, which keeps its signatures; empty if it
+    can."""
     problems: tuple[str, ...] = ()
 
     def plain(self) -> dict[str, Any]:
-        """For programs."""
+        """The comparison for programs."""
         changes = [
             {"kind": c.subject_kind, "subject": c.subject, "field": c.field, "words": c.words}
             for c in self.changes
@@ -57,12 +58,12 @@ class Comparison:
         return {**vars(self), "changes": changes}
 
     def markdown(self) -> str:
-        """For a pull request."""
+        """The comparison in Markdown, for a pull request."""
         return "\n".join(_lines(self)) + "\n"
 
 
 def compare(folder: Path, revision: str) -> Comparison:
-    """What merging the current branch of the clone at `folder` into `revision` would do."""
+    """Compare `revision` with the result of merging the current branch of the clone at `folder`."""
     clone = Clone.open(folder)
     base, head = clone.revision(revision), clone.revision("HEAD")
     repository = Repository(clone.git_folder)
@@ -85,7 +86,7 @@ def compare(folder: Path, revision: str) -> Comparison:
 
 
 def _merged(repository: Repository, base: str, head: str) -> tuple[str, list[str]]:
-    """The tree of the merge, and the paths that conflict."""
+    """The tree of the merge, and the paths with conflicts."""
     words = ("merge-tree", "--write-tree", "--name-only", "--no-messages", "-z", base, head)
     answered = repository.git.ask(words)
     tree, *conflicts = answered.output.decode("utf-8", "replace").split("\0")
@@ -106,7 +107,7 @@ def _others(paths: list[str]) -> tuple[str, ...]:
 
 
 def _refusals(old: State, new: State, paths: list[str], role: str) -> tuple[str, ...]:
-    """What even an admin may not, if that is why no role may."""
+    """Why not even an admin may make this change; empty if some role may."""
     admin = next((each for each in old.fleet.signers if each.role == "admin"), None)
     if role or not paths:
         return ()
@@ -142,15 +143,18 @@ def _lines(found: Comparison) -> Iterator[str]:
     if found.others:
         yield f"Other files: {', '.join(f'`{_plain(path)}`' for path in found.others)}."
         yield ""
-    yield f"Whoever commits this to `main` needs the role **{found.role}**."
+    yield f"Committing this to `main` needs the role **{found.role}**."
     if found.forward:
         yield f"A fast-forward is not possible: {_escaped(found.forward)}"
     else:
-        yield "A fast-forward is possible: every commit is signed by somebody who may make it."
+        yield (
+            "A fast-forward is possible: every commit is signed by somebody with the right "
+            "to make it."
+        )
 
 
 def _escaped(text: str) -> str:
-    """`text` as Markdown shows it to the letter: full names may hold anything."""
+    """`text` escaped, so that Markdown shows it literally: full names may contain anything."""
     return re.sub(r"([\\`*_\[\]<#|~!&@])", r"\\\1", _plain(text))
 
 

@@ -1,6 +1,6 @@
-"""`lxc-gpu adopt --check`: what on this server is in the way of the fleet's people, beforehand.
+"""`lxc-gpu adopt --check`: says in advance what on this server conflicts with the fleet's users.
 
-The checks are those of rounds and of the doctor, on a view in which everybody is registered here.
+It runs the checks of rounds and of the doctor on a view in which every user is registered here.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 area = Area("accounts")
 MOST_NAMED = 10
 AT_ONCE = 50
-"""Users whom sources of accounts are asked about in one question."""
+"""Users that sources of accounts are asked about at once."""
 
 
 def check() -> bool:
-    """Print what was found; whether nothing is in the way."""
+    """Print the conflicts. Whether there are none."""
     from reconciler.doctor import numbers, old_homes
     from reconciler.doctor.server import CheckedServer
     from reconciler.host.config import read_server_config
@@ -51,7 +51,7 @@ def check() -> bool:
 
 
 def with_everybody(config: ServerConfig) -> View:
-    """The view of the newest revision, as if every user of the fleet were registered here."""
+    """The view of the newest revision, as if every user were registered here."""
     from reconciler.host import places
     from reconciler.host.config import ssh_command
     from reconciler.host.published import published_view
@@ -73,7 +73,7 @@ def with_everybody(config: ServerConfig) -> View:
 
 
 def conflicts(server: CheckedServer) -> Iterator[Finding]:
-    """Users whose account a round couldn't make or use."""
+    """Users whose accounts a round couldn't make or use."""
     from reconciler.kinds.accounts.account import AccountKind
 
     assert server.view is not None  # noqa: S101
@@ -96,7 +96,7 @@ def conflicts(server: CheckedServer) -> Iterator[Finding]:
 
 
 def newcomers(server: CheckedServer) -> Iterator[Finding]:
-    """Accounts of people who are no users yet: their names are taken when they come."""
+    """Accounts of people who aren't users yet: if they register, their names are taken."""
     from reconciler.doctor.server import our_accounts
     from reconciler.host.nss import FIRST_ORDINARY, NOBODY
     from reconciler.kinds.accounts.in_the_way import PREFIX

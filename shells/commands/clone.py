@@ -1,7 +1,7 @@
-"""A sysadmin's clone of the state repository: edits are committed and pushed from it.
+"""Commits and pushes edits from a sysadmin's clone of the state repository.
 
-The clone's own branches and work tree are left alone while that happens: a bare copy inside its Git
-folder fetches, commits and pushes as the web page does. Afterwards a clean `main` is moved on.
+A bare copy inside the clone's Git folder fetches, commits and pushes, as the web page does. The
+clone's own branches and work tree are left alone, but a clean `main` is fast-forwarded afterwards.
 """
 
 from __future__ import annotations
@@ -31,32 +31,32 @@ _PASSED_ON = ("SSH_AUTH_SOCK", "GIT_SSH_COMMAND", "XDG_CONFIG_HOME", "GIT_CONFIG
 
 @dataclass(frozen=True)
 class Clone:
-    """The clone whose work tree is `folder`."""
+    """A clone with the work tree `folder`."""
 
     folder: Path
     git_folder: Path
 
     @classmethod
     def open(cls, folder: Path) -> Clone:
-        """The clone that holds `folder`. LxcGpuError if there is none."""
+        """The clone that contains `folder`. LxcGpuError if there is none."""
         asked = ("--path-format=absolute", "--show-toplevel", "--git-common-dir")
         shown = _git(folder, "rev-parse", *asked)
         lines = shown.stdout.splitlines()
         if not shown.ok or len(lines) != 2:
             raise LxcGpuError(
                 "no-clone",
-                f"{folder} is no clone of the state repository.",
+                f"{folder} is not in a clone of the state repository.",
                 "Clone it, go there (or use --clone FOLDER), then type this again.",
                 details=shown.stderr,
             )
         return cls(Path(lines[0]), Path(lines[1]))
 
     def setting(self, name: str) -> str:
-        """A value of the person's own Git configuration; empty if it isn't set."""
+        """A value of the user's Git configuration; empty if it isn't set."""
         return _git(self.folder, "config", "--get", name).stdout.strip()
 
     def revision(self, name: str) -> str:
-        """The full id of the commit that `name` means here."""
+        """The full id of the commit that `name` stands for in the clone."""
         words = ("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
         found = _git(self.folder, *words).stdout.strip()
         if not FULL_ID.fullmatch(found):
@@ -66,14 +66,14 @@ class Clone:
         return found
 
     def author(self) -> Author:
-        """Who this person is. LxcGpuError if Git doesn't know."""
+        """Name and address of the committer. LxcGpuError if Git doesn't know them."""
         name, email = self.setting("user.name"), self.setting("user.email")
         if not name or not email:
             raise _not_set("user.name and user.email", "git config --global user.name 'Your Name'")
         return Author(name, email)
 
     def newest(self) -> tuple[str, State]:
-        """Fetch, and read: the newest revision and its state."""
+        """Fetch the newest revision, and read its state."""
 
         def read() -> tuple[str, State]:
             repository = self._copy()
@@ -82,13 +82,13 @@ class Clone:
         return self._healing(read)
 
     def commit(self, edit: Edit) -> Committed:
-        """Commit `edit` as this person, signed with their key, and push it."""
+        """Commit `edit`, signed with the committer's key, and push it."""
         author = self.author()
         with self._signing_key() as key:
             return self._healing(lambda: publish(self._copy(), edit, author, key))
 
     def follow(self, committed: Committed) -> bool:
-        """Move a clean `main` in the work tree on to what was pushed. Whether that was done."""
+        """Fast-forward a clean `main` in the work tree to what was pushed. Whether it was."""
         source = str(self._copy_folder)
         known = _git(
             self.folder, "fetch", "-q", source, "+refs/heads/main:refs/remotes/origin/main"
@@ -104,7 +104,7 @@ class Clone:
         return self.git_folder / "lxc-gpu" / "state.git"
 
     def _copy(self) -> Repository:
-        """The bare copy, brought up to date."""
+        """The bare copy, after fetching."""
         return Repository.clone(self._url, self._copy_folder, self._ssh)
 
     def _healing(self, work: Callable[[], T]) -> T:
@@ -116,7 +116,7 @@ class Clone:
 
     @property
     def _url(self) -> str:
-        """The address that is pushed to. LxcGpuError if there is none."""
+        """The address to push to. LxcGpuError if there is none."""
         url = _git(self.folder, "remote", "get-url", "--push", "origin").stdout.strip()
         if not url:
             raise LxcGpuError(
@@ -130,7 +130,8 @@ class Clone:
 
     @contextmanager
     def _signing_key(self) -> Iterator[Path]:
-        """The file of this person's signing key, which may be a public one that an agent knows."""
+        """The file of the committer's signing key. It may be a public key whose private part an
+        agent has."""
         key = _git(self.folder, "config", "--type=path", "--get", "user.signingKey").stdout.strip()
         if not key or self.setting("gpg.format") != "ssh":
             raise _not_set(
@@ -149,7 +150,7 @@ class Clone:
 
 
 def _git(folder: Path, *words: str) -> Finished:
-    """Run the person's own git, with their configuration."""
+    """Run git with the committer's own configuration."""
     env = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     return run(["git", "-C", folder, *words], env=env, check=False)
 

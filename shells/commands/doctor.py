@@ -1,7 +1,8 @@
 """`lxc-gpu doctor`: says what is wrong on this machine, and what to type. Changes nothing.
 
-On a GPU server the checks are `reconciler.doctor`'s. On the IAM machine most are the web page's
-own: they run as its account, as a program, so that nothing here imports the page.
+On a GPU server `reconciler.doctor` has the checks. On the IAM machine the web page has most of
+them. They run in a program of their own, as the page's account, so that nothing here imports the
+page.
 """
 
 from __future__ import annotations
@@ -27,19 +28,25 @@ WEB_ACCOUNT = "lxc-gpu"
 WEB_LIMIT = 60.0
 MARKS = {Level.OK: ("✓", "green"), Level.NOTE: ("!", "yellow"), Level.WRONG: ("✗", "red")}
 WORDS = {Level.OK: "ok   ", Level.NOTE: "note ", Level.WRONG: "WRONG"}
-"""In a pipe, for grep: words in place of marks."""
+"""Words in place of marks, for grep in a pipe."""
 WIDEST = 100
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="For programs: JSON on stdout.")
-@click.option("--user", metavar="NAME", help="On a GPU server: why it doesn't work for this user.")
-@click.option("--login", metavar="LOGIN", help="On the IAM machine: may this person log in?")
-@click.option("--mail", metavar="ADDRESS", help="On the IAM machine: send a letter there.")
+@click.option(
+    "--user", metavar="NAME", help="On a GPU server: find why it doesn't work for this user."
+)
+@click.option(
+    "--login", metavar="LOGIN", help="On the IAM machine: check whether this person can log in."
+)
+@click.option(
+    "--mail", metavar="ADDRESS", help="On the IAM machine: send a test mail to this address."
+)
 def doctor(as_json: bool, user: str | None, login: str | None, mail: str | None) -> None:
-    """Look for what is wrong on this machine, and say what to type. Changes nothing."""
+    """Find what is wrong on this machine, and say what to type. Changes nothing."""
     if os.geteuid() != 0:
-        raise LxcGpuError("not-root", "This looks at the whole machine.", "Use sudo.")
+        raise LxcGpuError("not-root", "This checks the whole machine.", "Use sudo.")
     findings = _look(user, login, mail)
     if as_json:
         click.echo(to_json(findings))
@@ -62,7 +69,7 @@ def _look(user: str | None, login: str | None, mail: str | None) -> list[Finding
         )
     if (user and not server) or ((login or mail) and not web):
         where = "GPU server" if user else "IAM machine"
-        raise LxcGpuError("usage", f"This machine is no {where}.", f"Type that on a {where}.")
+        raise LxcGpuError("usage", f"This machine is not a {where}.", f"Type that on a {where}.")
     if user:
         return _user(user)
     if login:
@@ -103,7 +110,7 @@ def _iam() -> list[Finding]:
 
 
 def _web(*options: str) -> list[Finding]:
-    """The web page's own checks, as its account."""
+    """Run the web page's own checks, as its account."""
     drop = ["runuser", "-u", WEB_ACCOUNT, "--"]
     argv: list[str | Path] = [
         *drop,
@@ -126,7 +133,7 @@ def _web(*options: str) -> list[Finding]:
 
 
 def show(findings: list[Finding], terminal: Terminal, about: str) -> None:
-    """One line each, the worst last; hints below, where they can be copied."""
+    """Print a line for each finding, the worst last, with hints below that can be copied."""
     on_terminal = sys.stdout.isatty()
     width = min(WIDEST, shutil.get_terminal_size().columns) if on_terminal else 10_000
     area_width = max((len(finding.area) for finding in findings), default=0)

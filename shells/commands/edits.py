@@ -1,6 +1,6 @@
-"""Edits from the command line, in a sysadmin's clone: `lxc-gpu user|key|server|... ...`.
+"""Commands that edit the state in a sysadmin's clone: `lxc-gpu user|key|server|... ...`.
 
-They are what one would write into the files and push, with numbers allocated and rules checked.
+Each does what one could do by hand in the files, but allocates numbers and checks the rules.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 def _clone_options(command: F) -> F:
     where = click.Path(path_type=Path, exists=True, file_okay=False)
     command = click.option("--json", "as_json", is_flag=True, help="For programs: JSON.")(command)
-    option = click.option("--clone", type=where, default=".", help="The clone; default: here.")
+    option = click.option(
+        "--clone", type=where, default=".", help="A folder in the clone; default: the current one."
+    )
     return option(command)
 
 
@@ -39,11 +41,11 @@ def user() -> None:
 
 @user.command("add")
 @click.argument("login")
-@click.option("--name", required=True, help="The full name.")
-@click.option("--key", type=click.File("rb"), help="A file of public ssh keys; - is stdin.")
+@click.option("--name", required=True, help="The user's full name.")
+@click.option("--key", type=click.File("rb"), help="A file of public ssh keys; - means stdin.")
 @_clone_options
 def user_add(login: str, name: str, key: Any, clone: Path, as_json: bool) -> None:
-    """Add a user with the directory's LOGIN, before they come to the web page."""
+    """Add a user with LOGIN in the directory, before they visit the web page."""
     from state.edits.sysadmins import add_user
 
     _commit(clone, add_user(login, name, _keys(key) if key else ()), as_json)
@@ -60,7 +62,11 @@ def user_show(name: str, clone: Path, as_json: bool) -> None:
     revision, state = Clone.open(clone).newest()
     known = name if name in {**state.users, **state.former} else name_of(state, name)
     if known is None:
-        raise LxcGpuError("unknown-user", f"There is no user {name}.", "`lxc-gpu check` counts.")
+        raise LxcGpuError(
+            "unknown-user",
+            f"There is no user {name}.",
+            "`lxc-gpu check` counts the users that there are.",
+        )
     facts = {"revision": revision, **_facts(state, known)}
     if as_json:
         click.echo(json.dumps(facts, ensure_ascii=False))
@@ -74,7 +80,7 @@ def user_show(name: str, clone: Path, as_json: bool) -> None:
 @click.argument("name")
 @_clone_options
 def user_disable(name: str, clone: Path, as_json: bool) -> None:
-    """Take a user's access away everywhere; home, container and numbers stay."""
+    """Take a user's access away everywhere. Home, container and numbers are kept."""
     from state.edits.users import disable
 
     _commit(clone, disable(name), as_json)
@@ -84,7 +90,7 @@ def user_disable(name: str, clone: Path, as_json: bool) -> None:
 @click.argument("name")
 @_clone_options
 def user_enable(name: str, clone: Path, as_json: bool) -> None:
-    """Let a user who had left return: everything is as it was."""
+    """Let a user who had left return. Everything is as before."""
     from state.edits.users import enable
 
     _commit(clone, enable(name), as_json)
@@ -100,7 +106,7 @@ def key() -> None:
 @click.argument("file", type=click.File("rb"))
 @_clone_options
 def key_add(user_name: str, file: Any, clone: Path, as_json: bool) -> None:
-    """Add the public keys in FILE (- is stdin) to those of USER."""
+    """Add the public keys in FILE (- means stdin) to those of USER."""
     from state.edits.edit import Edit
     from state.edits.users import add_key
 
@@ -134,10 +140,10 @@ def server() -> None:
 @click.argument("name")
 @click.option("--address", help="Its IPv4 address.")
 @click.option("--host-key", help="Its public ssh host key.")
-@click.option("--state-key", help="The public key that it reads the state repository with.")
+@click.option("--state-key", help="The public key with which it reads the state repository.")
 @_clone_options
 def server_add(name: str, clone: Path, as_json: bool, **given: str | None) -> None:
-    """Add the server NAME; without options, from what `setup/gpu-server` printed, on stdin."""
+    """Add the server NAME. Without options, what `setup/gpu-server` printed is read from stdin."""
     from state.edits.sysadmins import add_server
 
     fields = {field: value for field, value in given.items() if value}
@@ -162,7 +168,7 @@ def registration() -> None:
 def registration_add(
     server_name: str, user_name: str, host_key: str, clone: Path, as_json: bool
 ) -> None:
-    """Register USER on SERVER; users do that themselves by `ssh register@SERVER-manage`."""
+    """Register USER on SERVER. Users can do it themselves by `ssh register@SERVER-manage`."""
     from state.edits.users import register
 
     _commit(clone, register(server_name, user_name, _key(host_key)), as_json)
@@ -173,7 +179,7 @@ def registration_add(
 @click.argument("user_name", metavar="USER")
 @_clone_options
 def registration_remove(server_name: str, user_name: str, clone: Path, as_json: bool) -> None:
-    """Disable USER on SERVER only; the home and the container stay until they are purged."""
+    """Disable USER on SERVER only. The home and the container are kept until they are purged."""
     from state.edits.sysadmins import remove_registration
 
     _commit(clone, remove_registration(server_name, user_name), as_json)
@@ -188,8 +194,13 @@ def announcement() -> None:
 @click.argument("name")
 @click.option("--text", required=True, help="One line for people.")
 @click.option("--until", required=True, help="When it is over: '2026-12-01 12:30 +01:00'.")
-@click.option("--from", "begins", help="From when what it speaks of holds.")
-@click.option("--server", "servers", multiple=True, help="Which server; again for more; else all.")
+@click.option("--from", "begins", help="When what it announces begins.")
+@click.option(
+    "--server",
+    "servers",
+    multiple=True,
+    help="A server that it is about; may be repeated. Default: all servers.",
+)
 @click.option("--stop", is_flag=True, help="Containers are shut down from --from to --until.")
 @_clone_options
 def announcement_add(
@@ -202,7 +213,7 @@ def announcement_add(
     clone: Path,
     as_json: bool,
 ) -> None:
-    """Announce TEXT, or put it in the place of what NAME said before."""
+    """Announce TEXT under NAME, replacing an announcement of that name."""
     from state.edits.sysadmins import announce
 
     given = {"text": text, "servers": list(servers), "from": begins, "until": until, "stop": stop}
@@ -214,14 +225,14 @@ def announcement_add(
 @click.argument("name")
 @_clone_options
 def announcement_remove(name: str, clone: Path, as_json: bool) -> None:
-    """End it now: what is down for it comes back."""
+    """End the announcement NAME now. Containers that are down for it come back."""
     from state.edits.sysadmins import end_announcement
 
     _commit(clone, end_announcement(name), as_json)
 
 
 def _announcement_from(name: str, fields: dict[str, Any]) -> Announcement:
-    """StateInvalidError names every problem."""
+    """The announcement in these options. StateInvalidError names every problem."""
     from pydantic import ValidationError
 
     from state.model.announcements import Announcement
@@ -241,7 +252,7 @@ def _announcement_from(name: str, fields: dict[str, Any]) -> Announcement:
 
 
 def _commit(folder: Path, edit: Edit, as_json: bool) -> None:
-    """Commit and push, and say what came of it."""
+    """Commit and push an edit, and print the result."""
     from shells.commands.clone import Clone
 
     clone = Clone.open(folder)
@@ -251,7 +262,9 @@ def _commit(folder: Path, edit: Edit, as_json: bool) -> None:
         facts = {"revision": committed.revision, "changed": committed.changed}
         click.echo(json.dumps({**facts, "message": committed.message}, ensure_ascii=False))
     elif not committed.changed:
-        Terminal().note(f"Nothing to change: revision {committed.revision[:10]} says that already.")
+        Terminal().note(
+            f"Nothing changes: revision {committed.revision[:10]} says the same already."
+        )
     else:
         Terminal().result(f"{committed.revision[:10]} {committed.message}")
         where = "and is in your clone" if followed else "; `git pull` brings it into your clone"
@@ -264,9 +277,11 @@ def _keys(file: Any) -> tuple[PublicKey, ...]:
     try:
         keys = parse_keys(file.read().decode("utf-8"))
     except UnicodeDecodeError:
-        raise LxcGpuError("bad-key", f"{file.name} is no text.", "Give the .pub file.") from None
+        raise LxcGpuError(
+            "bad-key", f"{file.name} is not a text file.", "Give the .pub file."
+        ) from None
     if not keys:
-        raise LxcGpuError("bad-key", f"{file.name} holds no public key.", "Give the .pub file.")
+        raise LxcGpuError("bad-key", f"{file.name} contains no public key.", "Give the .pub file.")
     return keys
 
 
@@ -276,11 +291,11 @@ def _key(text: str) -> PublicKey:
     try:
         return parse_key(text)
     except ValueError as error:
-        raise LxcGpuError("bad-key", f"That is no public key: {error}.") from None
+        raise LxcGpuError("bad-key", f"That is not a public key: {error}.") from None
 
 
 def _server_from(name: str, content: bytes) -> Server:
-    """The server that `content`, in YAML, says. StateInvalidError names every problem."""
+    """The server described by the YAML in `content`. StateInvalidError names every problem."""
     from pydantic import ValidationError
 
     from state.model.documents import Server

@@ -1,7 +1,7 @@
-"""What the web page says of the whole fleet: where the page is, and fetching it.
+"""Finds the lab's web page, and fetches from it how the whole fleet is.
 
-The page is another machine's: what it sends is limited in time and size and checked, and it is
-asked directly, by no proxy that the environment names.
+The page runs on another machine, so its answer is checked and limited in time and size. It is asked
+directly, ignoring proxies in the environment.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
 VARIABLE = "LXC_GPU_PAGE"
 WEB_CONFIG = Path("/etc/lxc-gpu/web.toml")
 PATIENCE = 20.0
-"""Seconds for everything together, names looked up included."""
+"""Seconds for everything together, including looking names up."""
 SILENCE = 8.0
-"""Seconds that the page may say nothing."""
+"""Seconds that the page may be silent."""
 
 
 def where(given: str | None, folder: Path) -> str:
-    """The address of the web page for who types in `folder`. LxcGpuError if nothing tells."""
+    """The web page's address for a command typed in `folder`. LxcGpuError if it isn't known."""
     from state.model.fields import web_url
 
     for by, said in _places(given, folder):
@@ -52,15 +52,16 @@ def where(given: str | None, folder: Path) -> str:
                 raise LxcGpuError("page-address", f"{by} {error}.") from error
     raise LxcGpuError(
         "no-page",
-        "This machine is no GPU server, and nothing says where the lab's web page is.",
-        "Type `lxc-gpu status --page https://iam.example.org`, or have it for good:\n"
-        f"  `export {VARIABLE}=https://iam.example.org`; or, for everybody with a clone of the\n"
-        "  state, `page: https://iam.example.org` in its fleet.yaml.",
+        "This machine is not a GPU server, and the address of the lab's web page is not "
+        "known here.",
+        "Type `lxc-gpu status --page https://iam.example.org`, or set it permanently:\n  "
+        f"`export {VARIABLE}=https://iam.example.org`; or, for everybody with a clone of "
+        "the\n  state, `page: https://iam.example.org` in its fleet.yaml.",
     )
 
 
 def _places(given: str | None, folder: Path) -> Iterator[tuple[str, str | None]]:
-    """What may say where the page is, and what it says; the first that says something goes."""
+    """The sources of the page's address, each with the address it gives. The first one counts."""
     yield "--page", given
     yield VARIABLE, os.environ.get(VARIABLE)
     yield "`page:` in fleet.yaml", _of_clone(folder)
@@ -68,7 +69,7 @@ def _places(given: str | None, folder: Path) -> Iterator[tuple[str, str | None]]
 
 
 def _of_clone(folder: Path) -> str | None:
-    """What fleet.yaml says, as it lies in the clone that holds `folder`."""
+    """The address in fleet.yaml of the clone that contains `folder`."""
     from state.model.layout import FLEET
     from state.reading.load import load
 
@@ -89,7 +90,7 @@ def _of_this_machine() -> str | None:
 
 
 def fetch(page: str) -> FleetStatus:
-    """What the page at this address says now. LxcGpuError if it can't be had."""
+    """Fetch what the page says of the fleet now. LxcGpuError if that fails."""
     from state.wire.fleet_status import PATH, BadStatusError, OtherFormatError, decode
 
     raw = _in_time(lambda: _asked(f"{page}{PATH}"), page)
@@ -99,14 +100,14 @@ def fetch(page: str) -> FleetStatus:
         raise LxcGpuError(
             "page-newer",
             f"The web page {page} answers in a format that this lxc-gpu doesn't know.",
-            "Install the same release of lxc-gpu here that the web machine has.",
+            "Install the release of lxc-gpu here that the web machine has.",
         ) from error
     except BadStatusError as error:
         raise _no_page(page, str(error)) from error
 
 
 def _in_time(ask: Callable[[], bytes], page: str) -> bytes:
-    """What `ask` returns within PATIENCE. A thread that doesn't end is left behind."""
+    """The result of `ask` within PATIENCE. A thread that doesn't end by then is left behind."""
     answers = SimpleQueue[bytes | Exception]()
 
     def work() -> None:
@@ -144,14 +145,14 @@ def _opener() -> OpenerDirector:
 
 
 class _Near(HTTPRedirectHandler):
-    """Follows to the same host only, and never from https to http."""
+    """Follows redirects to the same host only, and never from https to http."""
 
     max_redirections = 3
 
     def redirect_request(
         self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
     ) -> Request | None:
-        """The request to follow with; HTTPError for one that leads astray."""
+        """The request for a redirect. HTTPError if it may not be followed."""
         before, after = urlsplit(req.full_url), urlsplit(urljoin(req.full_url, newurl))
         same = before.hostname == after.hostname
         kept = after.scheme == "https" or (before.scheme, after.scheme) == ("http", "http")
@@ -161,7 +162,7 @@ class _Near(HTTPRedirectHandler):
 
 
 def _in_words(error: BaseException, page: str) -> LxcGpuError:
-    """Why the page gave no answer that could be read."""
+    """The error for an answer of the page that can't be used."""
     reason = error.reason if isinstance(error, URLError) else error
     if isinstance(error, HTTPError):
         if error.code >= 500:
@@ -175,9 +176,9 @@ def _in_words(error: BaseException, page: str) -> LxcGpuError:
     if isinstance(reason, ssl.SSLCertVerificationError):
         return LxcGpuError(
             "page-certificate",
-            f"What answers as {page} can't prove that it is: {_why(reason.verify_message)}.",
-            "A certificate of your lab's own authority: install that in this machine's list"
-            " (update-ca-certificates), or set SSL_CERT_FILE.",
+            f"The certificate of {page} can't be verified: {_why(reason.verify_message)}.",
+            "If your lab has its own certificate authority, install its certificate here "
+            "(update-ca-certificates), or set SSL_CERT_FILE.",
         )
     if isinstance(reason, (HTTPException, UnicodeError)) or type(reason) is ValueError:
         return _no_page(page, repr(reason))
@@ -195,8 +196,7 @@ def _in_words(error: BaseException, page: str) -> LxcGpuError:
 def _no_page(page: str, details: str) -> LxcGpuError:
     return LxcGpuError(
         "page-strange",
-        f"What answers at {page} is no web page of lxc-gpu, or one that is older than this"
-        " command.",
+        f"What answers at {page} is not a web page of lxc-gpu, or it is older than this command.",
         f"Try `curl -i {page}/monitor.json`; the address is the page's first one, where the servers"
         " are listed. If it is old: setup/web-server installs a newer one.",
         details=details,

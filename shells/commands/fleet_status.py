@@ -1,4 +1,4 @@
-"""`lxc-gpu status` away from a server: the whole fleet, as the web page knows it."""
+"""`lxc-gpu status` away from a server: shows the whole fleet, as the web page knows it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 MOST_NOTES = 10
-"""Lines below the table, on a terminal."""
+"""Lines that are shown below the table on a terminal."""
 
 
 def show(page: str | None, *, as_json: bool) -> None:
-    """Fetch and print it. LxcGpuError if it can't be had."""
+    """Fetch the status and print it. LxcGpuError if it can't be fetched."""
     from state.wire.fleet_status import encode
 
     status = fleet_page.fetch(fleet_page.where(page, Path.cwd()))
@@ -36,7 +36,7 @@ def show(page: str | None, *, as_json: bool) -> None:
 
 
 def draw(table: FleetTable, console: Console) -> None:
-    """The table on a terminal, in its colours unless NO_COLOR is set."""
+    """Print the table on a terminal, in colours unless NO_COLOR is set."""
     from rich.table import Table
     from rich.text import Text
 

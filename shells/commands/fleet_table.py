@@ -1,6 +1,6 @@
-"""The fleet as a table: what `lxc-gpu status` shows away from a server. Pure.
+"""Makes the table of the fleet that `lxc-gpu status` shows away from a server. Pure.
 
-A column is shown if there is room for it, the more useful ones first.
+Columns are shown as far as there is room, the more useful ones first.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ GIB = 1 << 30
 GAP = 2
 """Blanks between two columns."""
 LEAST = 20
-"""Letters that names of people get before memory and what is less asked for is shown."""
+"""The room for names, in letters, that has to be left before memory and less useful columns are
+shown."""
 _STYLES = {
     "converged": "green",
     "behind": "yellow",
@@ -32,11 +33,11 @@ NOTHING = "-"
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in one place of the table."""
+    """One cell of the table."""
 
     text: str
     style: str = ""
-    """As rich spells it."""
+    """The style, as rich spells it."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +45,13 @@ class _Column:
     title: str
     cell: Callable[[ServerStatus, float], Cell]
     rank: int
-    """When there is no room for all, the highest goes first."""
+    """If there isn't room for all columns, those with the highest number are left out first."""
     right: bool = False
 
 
 @dataclass(frozen=True)
 class FleetTable:
-    """What is shown: titles, which columns end at one place, rows, and a line below."""
+    """The table: titles, columns that are aligned right, rows, and a line below."""
 
     titles: tuple[str, ...]
     right: tuple[int, ...]
@@ -60,14 +61,14 @@ class FleetTable:
 
     @property
     def text(self) -> str:
-        """As plain lines."""
+        """The table as plain lines."""
         rows = [self.titles, *([cell.text for cell in row] for row in self.rows)]
         table = columns(rows, right=self.right) if self.rows else []
         return "\n".join([*table, self.totals, *self.notes])
 
 
 def fleet_table(status: FleetStatus, width: int | None = None) -> FleetTable:
-    """The table, no wider than `width` letters; None: everything is shown."""
+    """The table, at most `width` letters wide; None: everything is shown."""
     made = {c: [c.cell(server, status.at) for server in status.servers] for c in _COLUMNS}
     shown = [column for column in _COLUMNS if any(c.text != NOTHING for c in made[column])]
     while width is not None and len(shown) > 1 and _width(shown, made) > width:
@@ -83,7 +84,7 @@ def fleet_table(status: FleetStatus, width: int | None = None) -> FleetTable:
 
 
 def _width(shown: Sequence[_Column], made: dict[_Column, list[Cell]]) -> int:
-    """The letters that these columns take at least."""
+    """The least width of these columns, in letters."""
     return sum(_least(column, made[column]) for column in shown) + GAP * (len(shown) - 1)
 
 
@@ -95,7 +96,7 @@ def _least(column: _Column, cells: Sequence[Cell]) -> int:
 def _fitting(
     column: _Column, shown: Sequence[_Column], made: dict[_Column, list[Cell]], width: int | None
 ) -> list[Cell]:
-    """The cells of a column; names are cut to the room that the others leave."""
+    """The cells of a column. Names are cut to the room that the other columns leave."""
     if width is None or column is not _HOLDERS:
         return made[column]
     room = width - _width(shown, made) + _least(column, made[column])
@@ -103,7 +104,7 @@ def _fitting(
 
 
 def _cut(names: str, room: int) -> str:
-    """As many whole names as there is room for."""
+    """As many whole names as fit."""
     if len(names) <= room:
         return names
     whole, comma, _ = f"{names} "[: room + 1].rpartition(", ")
@@ -120,7 +121,7 @@ def _state(server: ServerStatus, now: float) -> Cell:
 
 
 def _of_load(words: Callable[[ServerLoad], str | Cell]) -> Callable[[ServerStatus, float], Cell]:
-    """A cell of what is known of a server's load now."""
+    """A cell for a server's load, if it is known now."""
 
     def cell(server: ServerStatus, now: float) -> Cell:
         if server.live is None:
@@ -139,7 +140,7 @@ def _free(load: ServerLoad) -> str | Cell:
 
 
 def _reserved(load: ServerLoad) -> str | Cell:
-    """How many GPUs somebody has reserved for now, and how many of those nobody uses."""
+    """How many GPUs are reserved now, and how many of those are unused."""
     reserved = reserved_gpus(load)
     unused = sum(gpu.free for gpu in reserved)
     if not unused:
@@ -164,7 +165,7 @@ def _driver(load: ServerLoad) -> str | Cell:
 
 
 def _holders(load: ServerLoad) -> str:
-    """Who holds how many GPUs, the most first."""
+    """The users and how many GPUs each holds, the most first."""
     held: dict[str, int] = {}
     for gpu in load.gpus:
         for user in gpu.holders:
@@ -207,11 +208,11 @@ def _totals(status: FleetStatus) -> str:
 
 
 def _notes(status: FleetStatus) -> tuple[str, ...]:
-    """What a sysadmin should know, a line each."""
+    """Lines about what a sysadmin should know."""
     found = [f"This may be out of date: {status.stale}"] if status.stale else []
     for server in status.servers:
         if server.silent_since is not None or server.condition == "unreachable":
-            found.append(f"{server.name}: {server.why or 'nothing comes from it'}")
+            found.append(f"{server.name}: {server.why or 'it sends no load'}")
         elif server.condition == "suspended":
             found.append(f"{server.name} is suspended: {server.suspended}")
         elif server.condition == "problems":

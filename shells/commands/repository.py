@@ -1,4 +1,4 @@
-"""`lxc-gpu init`, `check`, `schema` and `version`: what works on a state, without a server."""
+"""`lxc-gpu init`, `check`, `schema` and `version`: commands for a state, without a server."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ _OPTION = "fleet.yaml's `{}`, in YAML."
 @click.option("--ports", help=_OPTION.format("ports") + " Default: {first: 22000, last: 25999}")
 @click.option("--forwards", help=_OPTION.format("forwards"))
 @click.option("--subids", help=_OPTION.format("subids"))
-@click.option("--bare", is_flag=True, help="Make the bare repository that holds the state instead.")
+@click.option("--bare", is_flag=True, help="Make the bare repository for the state instead.")
 def init(folder: Path, bare: bool, **options: str | None) -> None:
-    """Write a first state repository to FOLDER, which must be new or empty."""
+    """Write a first state repository to FOLDER, which has to be new or empty."""
     from state.origin.first_state import init as write
     from state.origin.first_state import init_bare
 
     if bare:
         init_bare(folder)
-        Terminal().note(f"{folder} is ready to be pushed to; its hook refuses what is wrong.")
+        Terminal().note(f"{folder} is ready to be pushed to. Its hook refuses wrong revisions.")
         return
     given = {field: value for field, value in options.items() if value is not None}
     author, terminal = _author(), Terminal()
@@ -46,7 +46,9 @@ def init(folder: Path, bare: bool, **options: str | None) -> None:
     revision = write(folder, author, given, [signer] if signer else [], key)
     click.echo(revision)
     if signer:
-        terminal.note(f"{signer.name} may sign, by {signer.key.fingerprint}: see fleet.yaml.")
+        terminal.note(
+            f"{signer.name} may sign, with the key {signer.key.fingerprint}: see fleet.yaml."
+        )
     else:
         terminal.note("Nobody may sign yet: add yourself to the signers in fleet.yaml, and sign the"
                       " commit. Git's settings: gpg.format=ssh, user.signingKey.")  # fmt: skip
@@ -60,7 +62,7 @@ def init(folder: Path, bare: bool, **options: str | None) -> None:
               "branch into REVISION would change, and check the result.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="With --against: JSON instead.")
 def check(folder: Path, hook: bool, against: str | None, as_json: bool) -> None:
-    """Name everything that is wrong with the state in FOLDER: a clone, or a bare repository."""
+    """List everything that is wrong with the state in FOLDER, a clone or a bare repository."""
     from state.reading.problems import StateInvalidError
 
     if against is not None:
@@ -94,7 +96,9 @@ def schema(name: str | None) -> None:
     known = schemas()
     if name is not None and name not in known:
         raise LxcGpuError(
-            "unknown-schema", f"There is no schema {name!r}.", f"Known are: {', '.join(known)}."
+            "unknown-schema",
+            f"There is no schema {name!r}.",
+            f"The schemas are: {', '.join(known)}.",
         )
     click.echo(json.dumps(known if name is None else known[name], indent=2))
 
@@ -124,19 +128,19 @@ def _compare(folder: Path, revision: str, as_json: bool) -> None:
 
 
 def _judge() -> None:
-    """Judge the push that Git describes on standard input, from inside the hook."""
+    """Judge the push that Git describes on stdin, from inside the hook."""
     from state.git.locks import remove_abandoned
     from state.git.repository import Repository
     from state.origin.hook import judge_push
 
     folder = Path(os.environ.get("GIT_DIR", ".")).absolute()
     for path in remove_abandoned(folder):
-        Terminal().note(f"{path} is removed: the Git that made it is gone.")
+        Terminal().note(f"{path} was removed: the Git process that made it is gone.")
     judge_push(sys.stdin, Repository(folder))
 
 
 def _state_in(folder: Path) -> State:
-    """The state in the work tree at `folder`, or at the tip of the bare repository there."""
+    """The state in the work tree at `folder`, or at the tip of a bare repository."""
     if (folder / "HEAD").is_file() and (folder / "objects").is_dir():
         from state.git.repository import Repository
 
@@ -150,7 +154,7 @@ def _state_in(folder: Path) -> State:
 
 
 def _work_tree(folder: Path) -> Iterator[tuple[str, bytes]]:
-    """Our files below `folder` by path, however odd; at most so much of each as shows that."""
+    """The state's files below `folder` by path. Of odd ones, only as much is read as shows that."""
     from state.model.layout import FLEET, MODELS
     from state.reading.syntax import LARGEST_FILE
 
@@ -166,7 +170,7 @@ def _work_tree(folder: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _author() -> Author:
-    """Who runs this, as Git knows them, else as the system does."""
+    """Name and address of who runs this, by Git, or else by the system."""
     from state.command import run
     from state.git.commits import Author
 
@@ -177,7 +181,7 @@ def _author() -> Author:
 
 
 def _own_signer(author: Author) -> tuple[Signer | None, Path | None]:
-    """Who runs this as the first admin, and the key that signs, if Git has an ssh key for that."""
+    """Who runs this, as the first admin with a key; None if Git has no ssh key to sign with."""
     from state.command import run
     from state.model.documents import Signer
     from state.model.keys import parse_key
@@ -192,7 +196,7 @@ def _own_signer(author: Author) -> tuple[Signer | None, Path | None]:
     try:
         key = parse_key(public.read_text("utf-8"))
     except ValueError as error:
-        raise LxcGpuError("bad-key", f"{public} holds no usable key: {error}.") from None
+        raise LxcGpuError("bad-key", f"{public} contains no usable key: {error}.") from None
     return Signer(name=author.name, role="admin", key=key), path.absolute()
 
 

@@ -1,4 +1,4 @@
-"""A round as a program of its own: what the root helper starts. It loads no command line."""
+"""Runs a round in a program of its own, for the root helper. It doesn't load the command line."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from state.wire import messages
 
 
 def main(argv: Sequence[str]) -> int:
-    """The round that `--user USER` and `--kind KIND` ask for; JSON lines, and the exit status."""
+    """Run a round for `--user USER` and `--kind KIND`, printing JSON lines. The exit status."""
     options, _ = getopt(list(argv), "", ["user=", "kind="])
     names = tuple(value for name, value in options if name == "--kind")
     return in_json(names, dict(options).get("--user"))
 
 
 def in_json(names: Sequence[str], user: str | None) -> int:
-    """Run a round and send its progress and its report to stdout; the exit status."""
+    """Run a round, and write its progress and its report to stdout. The exit status."""
     try:
         report = run_round(read_server_config(), scope_of(names, user), _send)
     except LxcGpuError as error:
@@ -34,12 +34,12 @@ def in_json(names: Sequence[str], user: str | None) -> int:
 
 
 def scope_of(names: Sequence[str], user: str | None) -> Scope:
-    """What a round is about that is asked for so. LxcGpuError if there is no such kind."""
+    """The scope of a round for these options. LxcGpuError if there is no such kind."""
     return Scope(kinds_called(names), user, whole=not (user or names))
 
 
 def kinds_called(names: Sequence[str]) -> tuple[AnyKind, ...]:
-    """The kinds of these names, in their order; all without names."""
+    """The kinds with these names, in the order of rounds; without names, all."""
     known = {kind.name: kind for kind in KINDS}
     if unknown := [name for name in names if name not in known]:
         raise LxcGpuError(
@@ -49,7 +49,7 @@ def kinds_called(names: Sequence[str]) -> tuple[AnyKind, ...]:
 
 
 def _send(message: messages.Message) -> None:
-    """One JSON line; whoever listened may have gone, the work goes on."""
+    """Write a JSON line. The round goes on even if the reader has gone."""
     try:
         sys.stdout.write(messages.encode(message))
         sys.stdout.flush()

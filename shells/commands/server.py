@@ -1,4 +1,4 @@
-"""The sysadmin's commands on a GPU server: plan, reconcile, status."""
+"""Commands for sysadmins on a GPU server: plan, reconcile, status."""
 
 from __future__ import annotations
 
@@ -21,9 +21,13 @@ if TYPE_CHECKING:
     from reconciler.plan import Planned
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="For programs: JSON on stdout.")
-_USER = click.option("--user", help="Only what concerns this user.")
+_USER = click.option("--user", help="Only changes for this user.")
 _KIND = click.option(
-    "--kind", "names", multiple=True, metavar="KIND", help="Only this kind; may be repeated."
+    "--kind",
+    "names",
+    multiple=True,
+    metavar="KIND",
+    help="Only changes of this kind; may be repeated.",
 )
 
 
@@ -32,7 +36,7 @@ _KIND = click.option(
 @_USER
 @_KIND
 def plan(as_json: bool, user: str | None, names: tuple[str, ...]) -> None:
-    """Show what `reconcile` would change on this server; changes nothing."""
+    """Show what `reconcile` would change on this server. Changes nothing."""
     from reconciler.host.config import read_server_config
     from reconciler.host.published import published_view
     from reconciler.plan import plan as planned_for
@@ -60,7 +64,7 @@ def plan(as_json: bool, user: str | None, names: tuple[str, ...]) -> None:
 @_USER
 @_KIND
 def reconcile(as_json: bool, user: str | None, names: tuple[str, ...]) -> None:
-    """Fetch the newest revision and bring this server to it, now."""
+    """Fetch the newest revision now, and change this server accordingly."""
     from shells.commands.round import in_json
 
     require_root()
@@ -68,7 +72,7 @@ def reconcile(as_json: bool, user: str | None, names: tuple[str, ...]) -> None:
 
 
 def _in_words(names: Sequence[str], user: str | None) -> int:
-    """Run a round for whoever reads the terminal; the exit status."""
+    """Run a round, and print it for people. The exit status."""
     from reconciler.host.config import read_server_config
     from reconciler.rounds.round import run_round
     from shells.commands.round import scope_of
@@ -81,11 +85,11 @@ def _in_words(names: Sequence[str], user: str | None) -> int:
 
 @click.command()
 @_JSON
-@click.option("--fleet", is_flag=True, help="On a GPU server, too: the whole fleet.")
-@click.option("--page", metavar="URL", help="The lab's web page; else LXC_GPU_PAGE says it, or "
-              "`page:` in fleet.yaml of the clone one stands in.")  # fmt: skip
+@click.option("--fleet", is_flag=True, help="Show the whole fleet, also on a GPU server.")
+@click.option("--page", metavar="URL", help="The address of the lab's web page. Default: "
+              "LXC_GPU_PAGE, or `page:` in fleet.yaml of the current clone.")  # fmt: skip
 def status(as_json: bool, fleet: bool, page: str | None) -> None:
-    """Show how this server is; elsewhere, how the whole fleet is, by its web page."""
+    """Show the status of this server; elsewhere, that of the whole fleet, from its web page."""
     from reconciler.host import places
 
     if fleet or page or not places.SERVER_CONFIG.exists():
@@ -97,7 +101,7 @@ def status(as_json: bool, fleet: bool, page: str | None) -> None:
 
 
 def _show_this_server(as_json: bool) -> None:
-    """What the last round here came to."""
+    """Print the result of the last round here."""
     from reconciler.host.status import read_status
     from reconciler.host.suspension import suspension
 
@@ -117,7 +121,7 @@ def _show_this_server(as_json: bool) -> None:
 
 
 def _ready_systems() -> list[str]:
-    """Of which templates a system is ready to be taken; nothing where only root may look."""
+    """Lines about templates of which a system is ready; none if this isn't root."""
     from reconciler.host.published import published_view
     from reconciler.rounds.keep_spares import ready
 
@@ -126,16 +130,20 @@ def _ready_systems() -> list[str]:
         return []
     try:
         found = ready(view)
-    except (LxcGpuError, OSError):  # the round says what is the matter with the disk
+    except (LxcGpuError, OSError):  # rounds report what is wrong with the disk
         return []
-    words = {True: "one is ready for the next who registers", False: "none is ready"}
+    words = {True: "one is ready for the next registration", False: "none is ready"}
     return [f"Systems from {one.template}: {words[one.ready]}." for one in found if view.spares]
 
 
 def require_root() -> None:
     """LxcGpuError unless this runs as root."""
     if os.geteuid() != 0:
-        raise LxcGpuError("not-root", "This reads and changes the whole server.", "Use sudo.")
+        raise LxcGpuError(
+            "not-root",
+            "This command needs root: it reads and changes the whole server.",
+            "Use sudo.",
+        )
 
 
 def _print_plan(revision: str, lines: tuple[Planned, ...]) -> None:
@@ -158,7 +166,9 @@ def _report_text(report: messages.Report) -> str:
         for f in report.failures
     ]
     if report.suspended:
-        lines.append(f"SUSPENDED, nothing is changed: {report.suspended}; `lxc-gpu resume` ends it")
+        lines.append(
+            f"SUSPENDED, so nothing is changed: {report.suspended}; `lxc-gpu resume` ends it"
+        )
     lines += [f"  drifted {_ago(d.when)}: {d.words}" for d in report.drift if not report.changes]
     if report.refused:
         lines.append(f"REFUSED the newest revision: {report.refused}")

@@ -1,5 +1,4 @@
-"""The sysadmin's commands for days that aren't like others: suspend, resume, watch, purge,
-release and what follows an upgrade."""
+"""Commands for sysadmins on special occasions: suspend, resume, watch, adopt, release, purge."""
 
 from __future__ import annotations
 
@@ -21,20 +20,20 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--reason", required=True, help="Why: shown on the web page and by `status`.")
+@click.option("--reason", required=True, help="The reason, shown on the web page and by `status`.")
 def suspend(reason: str) -> None:
-    """Have this server hold still: rounds change nothing until `resume`."""
+    """Suspend this server: rounds change nothing until `resume`."""
     from reconciler.host import suspension
 
     require_root()
     suspension.suspend(" ".join(reason.split())[:500], _who())
     Terminal().result("Suspended: no round changes anything here until `lxc-gpu resume`.")
-    Terminal().note("That includes keys that are removed meanwhile: they go on working here.")
+    Terminal().note("Keys that are removed meanwhile go on working here.")
 
 
 @click.command()
 def resume() -> None:
-    """Let this server go on, and run a round now."""
+    """End the suspension of this server, and run a round now."""
     from reconciler.host import suspension
     from state import command
 
@@ -43,13 +42,13 @@ def resume() -> None:
         Terminal().result("This server was not suspended.")
         return
     round_ = ["systemctl", "start", "lxc-gpu-reconcile.service"]
-    command.run(round_, check=False, timeout=3600)  # its failures are its own
+    command.run(round_, check=False, timeout=3600)  # a failed round reports itself
     Terminal().result("Resumed; a round has run: see `lxc-gpu status`.")
 
 
 @click.command()
 def watch() -> None:
-    """Look for drift and put it back, for ever (the service lxc-gpu-watch)."""
+    """Watch for drift and put it back, without end (the service lxc-gpu-watch)."""
     from reconciler.rounds.watch import watch as look
 
     require_root()
@@ -57,10 +56,10 @@ def watch() -> None:
 
 
 @click.command(hidden=True)
-@click.option("--check", is_flag=True, help="Only say what is in the way of the fleet's people: "
-              "accounts, uids and homes that this server has already.")  # fmt: skip
+@click.option("--check", is_flag=True, help="Only list accounts, uids and homes of this server "
+              "that conflict with the fleet's users.")  # fmt: skip
 def adopt(check: bool) -> None:
-    """Put what an earlier release left as this one has it (setup/gpu-server does this)."""
+    """Adapt what an earlier release left to this one (setup/gpu-server does this)."""
     from reconciler.host.config import read_server_config
     from reconciler.rounds.adopt import adopt as adopting
 
@@ -76,7 +75,7 @@ def adopt(check: bool) -> None:
 @click.command()
 @click.argument("ids", nargs=-1, required=True, metavar="ID...")
 def release(ids: tuple[str, ...]) -> None:
-    """End reservations of GPUs on this server, whosever they are."""
+    """End reservations of GPUs on this server, of any users."""
     from reconciler.requests import reserving
 
     require_root()
@@ -88,9 +87,9 @@ def release(ids: tuple[str, ...]) -> None:
 @click.argument("user")
 @click.option("--archive", type=click.Path(path_type=Path, dir_okay=False),
               help="Pack the container into this file (.tar.zst) first.")  # fmt: skip
-@click.option("--yes", is_flag=True, help="Don't ask.")
+@click.option("--yes", is_flag=True, help="Delete without asking.")
 def purge(user: str, archive: Path | None, yes: bool) -> None:
-    """Delete what a disabled USER left on this server, after saying what."""
+    """Delete what a disabled USER left on this server, after listing it."""
     from reconciler.host.published import published_view
     from reconciler.requests import purge as purging
 
@@ -108,7 +107,7 @@ def purge(user: str, archive: Path | None, yes: bool) -> None:
     if archive is not None:
         _pack(view, user, archive, terminal)
     purging.purge(view, left)
-    terminal.result(f"Deleted what {user} left on {view.server}. The numbers stay taken.")
+    terminal.result(f"Deleted what {user} left on {view.server}. The user's numbers stay taken.")
 
 
 def _say(view: View, left: Remains, terminal: Terminal) -> None:
@@ -131,7 +130,7 @@ def _confirm(user: str, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise LxcGpuError("not-confirmed", "Nothing was deleted.", "Say --yes in a script.")
+        raise LxcGpuError("not-confirmed", "Nothing was deleted.", "In a script, use --yes.")
     if (
         click.prompt(f"Type the name to delete ({user})", err=True, default="", show_default=False)
         != user
@@ -153,5 +152,5 @@ def _pack(view: View, user: str, archive: Path, terminal: Terminal) -> None:
 
 
 def _who() -> str:
-    """Whoever used sudo, else root."""
+    """The account that used sudo, or else root."""
     return os.environ.get("SUDO_USER") or "root"

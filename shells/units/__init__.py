@@ -1,1 +1,1 @@
-"""What systemd runs besides rounds: around starts, after a boot, and from time to time."""
+"""Programs that systemd runs besides rounds: before starts, after a boot, and from time to time."""

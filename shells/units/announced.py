@@ -1,9 +1,9 @@
-"""Containers are down while an announcement says so, and come back after it.
+"""Shuts containers down while an announcement says so, and starts them again afterwards.
 
-lxc-gpu-announced.service runs this each minute, as root. It goes by what is so now: whether an
-announcement stops containers, which of them ran, which of those are down for it. So it makes no
-difference whether the server, or its clock, saw the beginning or the end, and an announcement that
-is changed or removed is over. A clock that was just moved begins none.
+lxc-gpu-announced.service runs this each minute, as root. It looks only at the present: whether an
+announcement stops containers, which containers ran, and which are down for it. So the server
+needn't have been up at the beginning or end, and a changed or removed announcement takes effect at
+once. After the clock was moved, no shutdown begins for a while.
 """
 
 from __future__ import annotations
@@ -18,26 +18,27 @@ from shells.units import clock
 from state.view import View
 
 AT_ONCE = 8
-"""Containers that are shut down at the same time."""
+"""How many containers are shut down at the same time."""
 PATIENCE = 10.0
-"""Seconds for other work on a container to end, as a round's: else it is for the next minute."""
+"""Seconds to wait for other work on a container to end, e.g. a round's. Otherwise it is left for
+the next minute."""
 PAUSE = 600.0
-"""Seconds after which one that failed to come back is tried again."""
+"""Seconds after which a container that failed to start is tried again."""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Shut down, or bring back; the exit status, 1 if something failed."""
+    """Shut containers down, or start them again. The exit status: 1 if something failed."""
     view = published_view()
     if view is None:
         return 0
-    stands = clock.stands()  # each time: what it is compared with may be needed at the next
+    stands = clock.stands()  # each time, because the next look compares the clock with this one
     if view.closed_by(time.time()) is not None:
         if stands:
             return _shut_down()
         print("containers are shut down once the clock has stood for a while", file=sys.stderr)
         return 0
     if not any(places.DOWN.glob("*")):
-        return 0  # nearly always: what there could be to do is not even loaded
+        return 0  # the usual case: the modules for the work aren't even loaded
     return _bring_back(view)
 
 
@@ -47,14 +48,16 @@ def _shut_down() -> int:
     from reconciler.requests.power import note_down
 
     ran = sorted(path.name for path in places.RUNNING.glob("*"))
-    for user in ran:  # before: whatever ends us, they come back
+    for (
+        user
+    ) in ran:  # noted before the shutdown, so that they come back even if this program is killed
         note_down(user)
     with ThreadPoolExecutor(AT_ONCE) as pool:
         return int(not all(list(pool.map(_stop, ran))))
 
 
 def _stop(user: str) -> bool:
-    """False if it failed. One at which other work is under way is for the next minute."""
+    """Shut a container down; False if it failed. A busy one is left for the next minute."""
     from reconciler.host.journal import event
     from reconciler.requests.power import power_of
     from shells.helper.client import ask_until_free
@@ -64,7 +67,7 @@ def _stop(user: str) -> bool:
 
     view = published_view()
     closed = None if view is None else view.closed_by(time.time())
-    if closed is None:  # it was taken away meanwhile
+    if closed is None:  # the note was removed meanwhile
         return True
     try:
         if power_of(user).running:
@@ -81,9 +84,9 @@ def _stop(user: str) -> bool:
 
 
 def _bring_back(view: View) -> int:
-    """Start those that are down for an announcement that is over.
+    """Start the containers that are down for an announcement that is over.
 
-    Whoever ran `stop` meanwhile, or left, is not started.
+    Those of users who ran `stop` meanwhile, or who left, are not started.
     """
     from shells.units.come_back import bring_back
     from state import files
@@ -102,9 +105,9 @@ def _bring_back(view: View) -> int:
 
 
 def _due(user: str) -> bool:
-    """Whether to try now: not again and again where it failed."""
+    """Whether to try now: a start that failed is tried again only after a pause."""
     try:
         noted = (places.DOWN / user).stat()
-    except FileNotFoundError:  # it is up, or purged, just now
+    except FileNotFoundError:  # it was started or purged just now
         return False
     return noted.st_size == 0 or abs(time.time() - noted.st_mtime) > PAUSE

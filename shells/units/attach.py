@@ -1,4 +1,4 @@
-"""Before a start by systemctl(1): mounts what the container starts from, if its system is raw."""
+"""Runs before a start by systemctl(1): mounts the container's root if its system is raw."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from state.errors import LxcGpuError
 
 
 def main(argv: Sequence[str]) -> int:
-    """Mount it for the user who is named; the exit status, 1 if it can't be."""
+    """Mount the root for the named user. The exit status: 1 if that fails."""
     (user,) = argv
     try:
         view = current_view()

@@ -1,7 +1,7 @@
-"""Whether the wall clock is to be believed: it has stood beside the boot's clock for a while.
+"""Says whether the wall clock can be believed: it has run evenly with the boot's clock for a while.
 
-A clock that is moved, by whoever or whatever, would else end what people's programs are at, in a
-moment: a look at it, each minute, compares it with one that nobody sets (clock_gettime(2)).
+A clock that is moved by mistake could otherwise end people's programs at once. So each minute the
+wall clock is compared with one that nobody sets (clock_gettime(2)).
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from reconciler.host import places
 from state import records
 
 MOVED = 60.0
-"""Seconds: what a clock is set by in less, bit by bit, is no concern."""
+"""Smaller changes of the clock, in seconds, are ignored."""
 SETTLED = 600.0
-"""Seconds since it was seen to be moved."""
+"""Seconds for which the clock isn't believed after it was moved."""
 
 
 def stands() -> bool:
-    """Whether this look agrees with an earlier one of this boot, and no move is recent.
+    """Whether this look agrees with an earlier one of this boot, and the clock wasn't moved lately.
 
-    The first one of a boot agrees with none. OSError if nothing can be kept for the next one.
+    False for the first look after a boot. OSError if the look can't be kept for the next one.
     """
     now, before = time.clock_gettime(time.CLOCK_BOOTTIME), _before()
     ahead = time.time() - now

@@ -1,9 +1,9 @@
-"""After a boot: starts the containers that ran before, a few at a time, as `start` does.
+"""Starts the containers that ran before a boot, a few at a time, as `start` does.
 
-What ran says /var/lib/lxc-gpu/running: each container's unit makes a file there when it is up, and
-takes it away when the container was shut down (setup/units/lxc-gpu@.service). Each start is a
-request to the root helper, so one that fails or hangs stops no other. Needs the published view,
-and neither Git nor the directory nor the web page.
+Which ones ran is noted in /var/lib/lxc-gpu/running: a container's unit makes a file there when it
+is up, and removes it when the container was shut down (setup/units/lxc-gpu@.service). Each start is
+a request to the root helper, so one that fails or hangs stops no other. This needs the published
+view, but neither Git nor the directory nor the web page.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from state.errors import LxcGpuError
 from state.wire.messages import Answer
 
 AT_ONCE = 4
-"""Containers that start at the same time: a boot has other work, too."""
+"""How many containers start at the same time: a boot has other work, too."""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Start them; the exit status, 1 if one failed."""
+    """Start the containers. The exit status: 1 if one failed."""
     ran = sorted(path.name for path in places.RUNNING.glob("*"))
     if not ran:
         return 0
@@ -55,9 +55,9 @@ def main(argv: Sequence[str]) -> int:
 
 
 def bring_back(wanted: Sequence[str], patience: float | None = None) -> dict[str, str]:
-    """Start these containers, a few at a time; those that failed, each with the error's code.
+    """Start these containers, a few at a time. Return those that failed, with the error's code.
 
-    One at which other work is under way for longer than `patience`, in seconds, is `busy`.
+    A container with other work under way for longer than `patience` seconds is `busy`.
     """
     with ThreadPoolExecutor(AT_ONCE) as pool:
         codes = pool.map(lambda user: _start(user, patience), wanted)
@@ -65,7 +65,7 @@ def bring_back(wanted: Sequence[str], patience: float | None = None) -> dict[str
 
 
 def _start(user: str, patience: float | None) -> str:
-    """Why it failed; empty if it didn't."""
+    """Start a container. Return the error's code if it failed; empty if it didn't."""
     try:
         if patience is None:
             answer = ask(Request(Verb.START, user, {"quick": ""}), lambda _: None)

@@ -1,7 +1,6 @@
-"""One look at who uses their containers: what lxc-gpu-idleness.service runs, as root.
+"""Looks once which containers are in use: lxc-gpu-idleness.service runs this, as root.
 
-What has not been used for so long that the state wants it stopped is stopped by the root helper,
-which looks again.
+Containers that the state wants stopped by now are stopped by the root helper, which looks again.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from state.view import View
 
 
 def main(argv: Sequence[str]) -> int:
-    """Look, keep what is known then, and say what is to be said; the exit status."""
+    """Look, keep the record, and tell users. The exit status."""
     view = published_view()
     if view is None:  # before the first round there are no containers
         return 0
@@ -44,7 +43,7 @@ def _look(view: View) -> tuple[list[str], int]:
     due: list[str] = []
     try:
         record, due = idle_stop.tell(view, before, record, time.time())
-    except (LxcGpuError, OSError, ValueError) as error:  # the count goes on
+    except (LxcGpuError, OSError, ValueError) as error:  # the count continues
         ended = _failed(error)
     idleness.write_record(record)
     return due, ended

@@ -1,7 +1,7 @@
-"""Who is on reserved GPUs now, and whether those are free that somebody waits for: seen and told.
+"""Looks who is on reserved GPUs, and whether GPUs that users wait for are free, and tells users.
 
-For a look (`shells.units.reservations`) that has something to do. Who is no resident any more has
-nothing reserved, and waits for nothing.
+`shells.units.reservations` calls this if there is something to do. Users who aren't residents any
+more have no reservations and no waits.
 """
 
 from __future__ import annotations
@@ -28,10 +28,13 @@ from state.wire.notices import Facts, NoticeKind
 def look(
     reserved: Collection[Reservation], waiters: Collection[Wait], before: UseRecord, now: float
 ) -> None:
-    """See, note and tell it. `reserved` aren't over, `before` is what is known, `now` is in seconds
-    since the epoch. LxcGpuError if notices can't be kept."""
+    """Look, keep the record, and tell users. LxcGpuError if notices can't be kept.
+
+    `reserved`: the reservations that aren't over; `before`: the record so far; `now`: seconds since
+    the epoch.
+    """
     view = published_view()
-    if view is None:  # before the first round nobody is here
+    if view is None:  # before the first round there are no residents
         return
     ahead = [each for each in reserved if each.user in view.residents]
     present = [each for each in ahead if each.holds(now)]
@@ -39,7 +42,7 @@ def look(
     gpus = _gpus() if present or waits else None
     programs = None if gpus is None else on_gpus.programs(view, gpus)
     judged = watching.judge(before, use_record.boot_clock(), present, programs)
-    # first, so that nobody is told each minute by a look that comes to no good end
+    # first, so that a look that fails later doesn't tell users the same each minute
     use_record.write_record(judged.record)
     if late := _tell(view, gpus or (), judged.intrusions):
         use_record.write_record(watching.rested(judged.record, late))
@@ -52,7 +55,7 @@ def look(
 
 
 def _gpus() -> tuple[Gpu, ...] | None:
-    """All that the driver says something of; None if it says nothing, or is to be left alone."""
+    """The GPUs that the driver answers for; None if it doesn't answer, or must be left alone."""
     if not driver().present:
         return None
     try:
@@ -62,7 +65,7 @@ def _gpus() -> tuple[Gpu, ...] | None:
 
 
 def _tell(view: View, gpus: Collection[Gpu], found: Sequence[watching.Intrusion]) -> Sequence[str]:
-    """Tell them; whose containers let us wait."""
+    """Tell users in their containers. Return those whose containers made us wait."""
     numbers = {gpu.uuid: gpu.index for gpu in gpus}
     by_user = dict[str, list[watching.Intrusion]]()
     for each in found:
@@ -76,7 +79,7 @@ def _tell(view: View, gpus: Collection[Gpu], found: Sequence[watching.Intrusion]
 
 
 def _closed(view: View, begins: float, ends: float) -> bool:
-    """Whether the whole server is, at some time in between."""
+    """Whether the server is closed at some time in between."""
     return any(first < ends and begins < last for first, last, _ in closed(view))
 
 
@@ -87,7 +90,7 @@ def _end_waits(
     waits: Collection[Wait],
     now: float,
 ) -> None:
-    """Tell who waits for what is free now; it is over with that."""
+    """Tell users whose GPUs are free now, and end their waits."""
     met = list[Wait]()
     for wait in waits:
         until = now + waiting.SOON
@@ -101,6 +104,6 @@ def _end_waits(
 
 
 def _model(gpus: Collection[Gpu]) -> str:
-    """What all of them are, as a word; empty if they differ."""
+    """The model of all these GPUs; empty if they differ."""
     models = {gpu.name for gpu in gpus}
     return "".join(filter(str.isprintable, models.pop()))[:128] if len(models) == 1 else ""

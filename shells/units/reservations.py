@@ -1,6 +1,6 @@
-"""One look at reserved GPUs: what lxc-gpu-reservations.service runs, as root, each minute.
+"""Looks once at reserved GPUs: lxc-gpu-reservations.service runs this each minute, as root.
 
-Where nothing is reserved now and nobody waits, it reads two files, and loads next to nothing.
+If nothing is reserved now and nobody waits, it reads two files and loads almost nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from state.errors import LxcGpuError
 
 
 def main(argv: Sequence[str]) -> int:
-    """Look, keep what is known then, and tell people; the exit status."""
+    """Look, keep the record, and tell users. The exit status."""
     try:
         _look(time.time())
     except (LxcGpuError, OSError) as error:
@@ -37,7 +37,7 @@ def _look(now: float) -> None:
 
 
 def _waits(now: float) -> tuple[Wait, ...]:
-    """Who waits; nobody while the list is damaged, which is in nobody else's way."""
+    """The waits; none while their file is damaged, so that reservations still work."""
     try:
         return waiting.read().at(now).all
     except LxcGpuError as error:

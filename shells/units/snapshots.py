@@ -1,4 +1,4 @@
-"""The snapshots that a server takes by itself: what lxc-gpu-snapshots.service runs, as root."""
+"""Takes the server's automatic snapshots: lxc-gpu-snapshots.service runs this, as root."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from reconciler.snapshots.take import take_due
 
 
 def main(argv: Sequence[str]) -> int:
-    """Take those that are due; the exit status."""
+    """Take the snapshots that are due. The exit status."""
     view, failed = published_view(), False
     if view is None or view.snapshots_every is None or suspension() is not None:
         return 0

@@ -1,4 +1,4 @@
-"""Keeps systems ready for whoever comes next: what lxc-gpu-spares.service runs, as root."""
+"""Keeps systems ready for the next registrations: lxc-gpu-spares.service runs this, as root."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from state.errors import LxcGpuError
 
 
 def main(argv: Sequence[str]) -> int:
-    """Make what is missing, throw away what isn't wanted; the exit status."""
+    """Make missing spares, and remove those that aren't wanted. The exit status."""
     view = published_view()
     if view is None or suspension() is not None:  # before the first round no template is named
         return 0

@@ -1,6 +1,7 @@
-"""What the root helper does for users: one module a verb, with one function `answer(asked, tell)`.
+"""What the root helper does for users: a module for each verb, with a function `answer(asked,
+tell)`.
 
-A module is loaded when its verb is asked for, so none slows down another.
+A module is loaded only for its verb, so no verb slows another down.
 """
 
 from __future__ import annotations
@@ -21,24 +22,24 @@ from state.wire import messages
 
 @dataclass(frozen=True)
 class VerbRequest:
-    """One request of a user, checked: whose container, and how."""
+    """One checked request of a user."""
 
     user: str
     options: Mapping[str, str]
     descriptor: int | None = None
-    """What the asker sent along: to read an archive from, to write one to, to ask for a shell.
-    Theirs: a pipe, a file, anything."""
+    """The file that the asker sent along, to read an archive from, to write one to, or to ask for a
+    shell. It can be anything: a pipe, a file, a socket."""
 
 
 ROOMS: Mapping[Verb, str] = dict.fromkeys(
     (Verb.RESERVE, Verb.RESERVATIONS, Verb.RELEASE, Verb.NOTIFY), "sharing"
 )
-"""Of verbs whose modules stand in a room of their own."""
+"""The rooms of verbs whose modules aren't in this one."""
 Serve = Callable[[VerbRequest, Tell], messages.Answer | messages.Question]
 
 
 def serve(verb: Verb, asked: VerbRequest, tell: Tell) -> messages.Answer | messages.Question:
-    """Do what was asked. LxcGpuError if it can't be done."""
+    """Do what the user asked for. LxcGpuError if it can't be done."""
     room = f"shells.verbs.{ROOMS.get(verb, '')}".rstrip(".")
     answer: Serve = import_module(f"{room}.{verb}").answer
     return answer(asked, tell)
@@ -47,9 +48,9 @@ def serve(verb: Verb, asked: VerbRequest, tell: Tell) -> messages.Answer | messa
 def facts(
     view: View, user: str, own: Sequence[Forward] | None, *, running: bool
 ) -> dict[str, object]:
-    """What a program may want to know of a container: part of every `--json`.
+    """Facts about a container for programs: part of every `--json`.
 
-    `own` are the user's ports (`forwards_of`).
+    `own`: the user's forwards (`forwards_of`).
     """
     resident = view.residents[user]
     return {
@@ -64,12 +65,12 @@ def facts(
 
 
 def idle_facts(seconds: float | None) -> dict[str, object]:
-    """For how long nobody used the container; None where that is not worth a word."""
+    """The fact for how long nobody used the container; null if it doesn't count as idle."""
     return {"idle_seconds": None if seconds is None else round(seconds)}
 
 
 def forwards_of(user: str) -> tuple[Forward, ...] | None:
-    """The ports beyond ssh; None if they can't be read, which rounds report."""
+    """The user's forwards; None if they can't be read, which rounds report."""
     try:
         return forwards.read().of.get(user, ())
     except LxcGpuError:

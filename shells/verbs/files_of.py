@@ -1,4 +1,4 @@
-"""`recover NAME PATH...`: files of a snapshot come back, beside what is there."""
+"""`recover NAME PATH...`: brings files of a snapshot back, beside the present ones."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from state.errors import LxcGpuError
 from state.wire import messages
 
 MOST_SHOWN = 10
-"""Files that an answer names."""
+"""Files that an answer lists."""
 
 
 def answer(asked: VerbRequest, tell: Tell) -> messages.Answer:
-    """Bring them back. LxcGpuError if one of them isn't in the snapshot: it says where others are.
+    """Bring files back. LxcGpuError if one isn't in the snapshot; it names similar ones.
 
-    No question: nothing is replaced.
+    Nothing is asked, because nothing is replaced.
     """
     if "confirm" in asked.options:
         raise LxcGpuError(
@@ -57,7 +57,7 @@ def _answered(
         f"Back from {named(kept)}, in your container on {view.server}:",
         *(f"  {path}" for path in there[:MOST_SHOWN]),
         *([f"  and {more} more in {back.folder}"] if more > 0 else []),
-        "What was there before is as it was.",
+        "Nothing that was there has changed.",
     ]
     told = {"snapshot": kept.name, "folder": str(back.folder), "paths": there}
     about = facts(view, user, forwards_of(user), running=power.power_of(user).running)
@@ -65,5 +65,5 @@ def _answered(
 
 
 def named(snapshot: Snapshot | Copy) -> str:
-    """How a snapshot is called in sentences."""
+    """A snapshot in words: `the snapshot x (2026-11-26 14:05, on gpu17)`."""
     return f"the snapshot {snapshot.name} ({in_words.moment(snapshot.taken)}, on {snapshot.server})"

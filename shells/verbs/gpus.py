@@ -1,4 +1,4 @@
-"""`gpus`: who uses which GPU, whose it is until when, and whose programs use CPU and memory."""
+"""`gpus`: shows who uses which GPU, who has reserved it, and whose programs use CPU and memory."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ GIB = 1 << 30
 
 
 def answer(asked: VerbRequest, tell: Tell) -> messages.Answer:
-    """Look, and change nothing. Without a driver, it says why, and shows the rest."""
+    """Show it all; change nothing. Without a driver, say so, and show the rest."""
     view = current_view()
     resident_of(view, asked.user)
     samples = processes.sampled()
@@ -70,7 +70,7 @@ def _gpus() -> tuple[tuple[Gpu, ...], LxcGpuError | None]:
 
 @dataclass(frozen=True)
 class _Seen:
-    """What was read, on its way to a person or a program. Nobody's command lines are shown."""
+    """What was read, to be shown to a person or a program. Command lines aren't shown."""
 
     view: View
     owners: Owners
@@ -80,16 +80,16 @@ class _Seen:
     reserved: ReservationsOverview
 
     def full_name(self, user: str) -> str:
-        """The person's name; empty for accounts of the server."""
+        """The user's full name; empty for accounts of the server."""
         resident = self.view.residents.get(user)
         return resident.full_name if resident else ""
 
     def problem(self, problem: LxcGpuError) -> str:
-        """Why there is no list."""
+        """Lines that say why there is no list of GPUs."""
         return f"{problem.message}\n  {problem.hint}".rstrip()
 
     def gpus(self, gpus: tuple[Gpu, ...]) -> str:
-        """All GPUs, each with its processes."""
+        """Lines about all GPUs, each with its processes."""
         width = max((len(gpu.name) for gpu in gpus), default=0)
         lines = [f"GPUs of {self.view.server}:"]
         for gpu in gpus:
@@ -109,11 +109,11 @@ class _Seen:
         return "\n".join(lines)
 
     def own(self, gpus: tuple[Gpu, ...]) -> tuple[Gpu, ...]:
-        """Those that the asker's container sees."""
+        """The GPUs that the asker's container sees."""
         return on_gpus.in_sight(self.view, self.asker, gpus)
 
     def _by(self, gpu: Gpu) -> Iterator[tuple[str, str, str, GpuProcess]]:
-        """User, since when, command: of each process of the GPU."""
+        """User, since when, and command of each process on the GPU."""
         for each in gpu.processes:
             process = self.processes.get(each.pid)
             if process is None:
@@ -123,7 +123,7 @@ class _Seen:
                 yield user, since(process.started, self.now), process.command, each
 
     def facts(self, gpu: Gpu, own: tuple[Gpu, ...]) -> dict[str, object]:
-        """One GPU for a program; `own` are those that the asker's container sees."""
+        """Facts about one GPU. `own`: the GPUs that the asker's container sees."""
         ours = [(each, self.processes.get(each.pid)) for each in gpu.processes]
         return {
             "index": gpu.index,
@@ -147,7 +147,7 @@ class _Seen:
         }
 
     def uses(self, used: tuple[UserUsage, ...]) -> str:
-        """CPU and memory of everybody."""
+        """Lines about everybody's use of CPU and memory."""
         rows = [
             (
                 use.user,

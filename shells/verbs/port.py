@@ -1,4 +1,4 @@
-"""`port`: map a port of the server to one of the container, list those that are, take one away."""
+"""`port`: maps a port of the server to one of the container, lists or removes such ports."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from state.wire import messages
 
 
 def answer(asked: VerbRequest, tell: Tell) -> messages.Answer:
-    """What was asked for, by the options; without any, the list."""
+    """Do what the options say; without options, list the ports."""
     user, options = asked.user, asked.options
     if "port" not in options:
         if options:

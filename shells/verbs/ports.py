@@ -1,4 +1,4 @@
-"""What users read, and programs get, of their mapped ports. Pure."""
+"""Puts mapped ports into words, and into facts for programs. Pure."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from reconciler.network.forwards import Forward
 from state.view import View
 
 SHOWN = 4
-"""Ports that `start` and `status` name."""
+"""How many ports `start` and `status` list."""
 SSH = 22
 
 
 def forward_facts(view: View, forward: Forward) -> dict[str, object]:
-    """One mapping, for a program."""
+    """Facts about one mapping."""
     return {
         "protocol": forward.protocol,
         "host": view.address,
@@ -24,20 +24,20 @@ def forward_facts(view: View, forward: Forward) -> dict[str, object]:
 
 
 def mapped(view: View, forward: Forward, *, running: bool) -> str:
-    """What `port 8888` answers."""
+    """The answer of `port 8888`."""
     leads = f"{_place(view, forward)} leads to port {forward.to_port} of your container."
     use = f"\nFor a web page: http://{_place(view, forward)}" if forward.protocol == "tcp" else ""
     return leads + use + ("" if running else f"\n{_stopped(view)}")
 
 
 def taken(view: View, forward: Forward) -> str:
-    """What `port --remove 8888` answers."""
+    """The answer of `port --remove 8888`."""
     place = _place(view, forward)
-    return f"{place} no longer leads to your container. What is connected stays connected."
+    return f"{place} no longer leads to your container. Open connections stay open."
 
 
 def table(view: View, forwards: Sequence[Forward], *, running: bool) -> str:
-    """What `port` answers: ssh, then the others by the container's port."""
+    """The answer of `port`: ssh first, then the others by the container's port."""
     rows = [("ADDRESS", "", "CONTAINER", "")]
     rows += [
         (f"{view.address}:{f.port}", f.protocol, f"port {f.to_port}", _remark(view, f))
@@ -50,9 +50,9 @@ def table(view: View, forwards: Sequence[Forward], *, running: bool) -> str:
 
 
 def line(forwards: Sequence[Forward] | None) -> list[str]:
-    """The line, if any, in which `start` and `status` tell of mapped ports; None: unknown."""
+    """The line about mapped ports in `start` and `status`, if there are any; None: not known."""
     if forwards is None:
-        return ["Ports:   beside ssh, they can't be read just now: tell your sysadmin"]
+        return ["Ports:   those besides ssh can't be read just now: tell your sysadmin"]
     said = [
         f"{f.port}{'/udp' if f.protocol == 'udp' else ''} -> {f.to_port}" for f in forwards[:SHOWN]
     ]
@@ -68,7 +68,7 @@ def _remark(view: View, forward: Forward) -> str:
     if (forward.protocol, forward.to_port) == ("tcp", SSH):
         return "ssh"
     if forward.port not in view.forward_ports:
-        return "no longer mapped: that port is not for users now; ask again for another"
+        return "no longer mapped: users can't have that port any more; ask for another one"
     return f"http://{_place(view, forward)}" if forward.protocol == "tcp" else ""
 
 

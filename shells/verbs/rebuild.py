@@ -1,4 +1,4 @@
-"""`rebuild`: the container begins anew from the template; the previous system is kept."""
+"""`rebuild`: begins the container anew from the template, and keeps the previous system."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def answer(asked: VerbRequest, tell: Tell) -> messages.Answer | messages.Questio
     together = [[each for each in some if each in asked.options] for some in NOT_TOGETHER]
     for chosen in (some for some in together if len(some) > 1):
         words = " and ".join(f"--{option}" for option in chosen)
-        raise LxcGpuError("usage", f"{words} don't go together.", "Try `help rebuild`.")
+        raise LxcGpuError("usage", f"{words} can't be combined.", "Try `help rebuild`.")
     if "undo" in asked.options:
         return undo(asked, tell)
     if "forget" in asked.options:
@@ -37,7 +37,7 @@ def _rebuild(
     home = (
         "/home is copied into it while the container is down."
         if keep_home
-        else "Nothing is taken along, not even /home (`--keep-home` does that)."
+        else "Nothing is copied into it, not even /home (`--keep-home` does that)."
     )
     text = (
         f"Your container on {view.server} begins anew, from the template {template}.\n"
@@ -50,7 +50,7 @@ def _rebuild(
     at_rest = WithHome(asked.user, tell) if keep_home else None
     try:
         done = exchange.replace(asked.user, what, there, make, tell, at_rest=at_rest)
-    except exchange.DoesNotComeUpError:  # it is the system in place all the same
+    except exchange.DoesNotComeUpError:  # the new system is in place all the same
         choice.choose(view, asked.user, template)
         raise
     choice.choose(view, asked.user, template)

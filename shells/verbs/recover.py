@@ -1,4 +1,4 @@
-"""`recover`: the container becomes what it was in a snapshot, or what it was before that."""
+"""`recover`: puts the container back to a snapshot, or to the system before that."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def answer(asked: VerbRequest, tell: Tell) -> messages.Answer | messages.Questio
     if len(chosen) != 1 or ("paths" in asked.options and chosen != ["name"]):
         raise LxcGpuError(
             "usage",
-            "`recover` needs one of: the name of a snapshot, --from-stdin, --undo, --forget.",
+            "`recover` needs one of these: the name of a snapshot, --from-stdin, --undo, --forget.",
             "`snapshot --list` shows your snapshots; try `help recover`.",
         )
     if "paths" in asked.options:
@@ -80,14 +80,14 @@ def _from_copy(
 def _from_stdin(asked: VerbRequest, tell: Tell) -> messages.Answer:
     look(asked.user)
     if asked.descriptor is None:
-        raise LxcGpuError("usage", "Nothing to read from came along.", "Try `help recover`.")
+        raise LxcGpuError("usage", "There is nothing to read from.", "Try `help recover`.")
     make = FromArchive(asked.user, asked.descriptor, None, tell)
     done = exchange.replace(asked.user, "recover from what came in", None, make, tell)
     return answered(asked, done, "is the system that came in")
 
 
 def undo(asked: VerbRequest, tell: Tell) -> messages.Answer | messages.Question:
-    """Go back to the previous system; `rebuild` has the same."""
+    """Go back to the previous system, for `recover` and `rebuild`."""
     view, there = _look_for_kept(asked.user)
     text = (
         f"Your container on {view.server} goes back to its previous system, kept since "
@@ -101,7 +101,7 @@ def undo(asked: VerbRequest, tell: Tell) -> messages.Answer | messages.Question:
 
 
 def forget(asked: VerbRequest, tell: Tell) -> messages.Answer | messages.Question:
-    """Remove the previous system; `rebuild` has the same."""
+    """Remove the previous system, for `recover` and `rebuild`."""
     view, there = _look_for_kept(asked.user)
     text = (
         f"The previous system, kept on {view.server} since {in_words.moment(there.since or 0)}, is "
@@ -123,7 +123,7 @@ def _free_again(freed: int | None) -> str:
 
 
 def look(user: str) -> tuple[View, Systems]:
-    """The view and what stands there; LxcGpuError if the user has no container here."""
+    """The view, and the systems that are there. LxcGpuError if the user has no container here."""
     view = current_view()
     resident_of(view, user)
     return view, systems_of(view, user)
@@ -141,7 +141,7 @@ def _look_for_kept(user: str) -> tuple[View, Systems]:
 
 
 def what_else(user: str, there: Systems) -> str:
-    """What follows from every exchange, for a question."""
+    """The lines of a question about what every exchange does."""
     lines = [
         _restart(user),
         "The present system is kept: `recover --undo` goes back, "
@@ -149,7 +149,8 @@ def what_else(user: str, there: Systems) -> str:
     ]
     if there.since is not None:
         lines.append(
-            f"The previous system, kept since {in_words.moment(there.since)}, is removed for it."
+            f"The previous system, kept since {in_words.moment(there.since)}, is removed to make "
+            "room."
         )
     return "\n".join(lines)
 

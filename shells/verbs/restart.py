@@ -1,4 +1,4 @@
-"""`restart`: stop, then start."""
+"""`restart`: stops the container, then starts it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from state.wire import messages
 
 
 def answer(asked: VerbRequest, tell: Tell) -> messages.Answer:
-    """The answer of the start. Refused while that would be, before anything is shut down."""
+    """Stop and start. If a start would be refused now, nothing is shut down."""
     power.refuse_while_closed(current_view())
     power.stop(asked.user, tell, for_good=False)
     return start.answer(asked, tell)

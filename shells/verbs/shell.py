@@ -1,4 +1,4 @@
-"""`shell`: a program in one's container as its root, without the container's sshd."""
+"""`shell`: runs a program as the container's root, without its sshd."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from state.wire import messages
 
 
 def answer(asked: VerbRequest, tell: Tell) -> messages.Answer:
-    """Run it to its end; the fact is its exit status."""
+    """Run it until it ends. The answer's fact is its exit status."""
     if asked.descriptor is None:
-        raise LxcGpuError("bad-request", "That is no request that lxc-gpu knows.")
+        raise LxcGpuError("bad-request", "lxc-gpu doesn't know such a request.")
     return messages.Answer("", {"status": shell(asked.user, asked.descriptor, tell)})

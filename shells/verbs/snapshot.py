@@ -1,4 +1,4 @@
-"""`snapshot`: keep the container as it is now; list, remove and send snapshots."""
+"""`snapshot`: keeps the container as it is now; lists, removes or sends snapshots."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from state.view import View
 from state.wire import messages
 
 _HELP = "Try `help snapshot`."
-NO_BACKUP = "It is on the same disk as the container: no backup."
+NO_BACKUP = "It is on the same disk as the container, so it is not a backup."
 
 
 def answer(asked: VerbRequest, tell: Tell) -> messages.Answer | messages.Question:
-    """Take one, unless an option says something else."""
+    """Take a snapshot, unless an option says something else."""
     options = asked.options
     kinds = [name for name in ("archive", "list", "remove", "to-stdout") if name in options]
     if len(kinds) > 1:
         words = " and ".join(f"`--{kind}`" for kind in kinds)
-        raise LxcGpuError("usage", f"{words} don't go together.", _HELP)
+        raise LxcGpuError("usage", f"{words} can't be combined.", _HELP)
     if "remove" in options:
         return _remove(asked)
     for kind in kinds:
@@ -85,7 +85,7 @@ def _changed(changed: int, example: str, server: str, *, running: bool) -> list[
     lines = [f"{files} changed while being read, e.g. {example[:200]}"]
     if running:
         lines += [
-            "  No harm to logs and the like. For a database in the middle of its work:",
+            "  That is harmless for logs and the like. For a database that was being written to:",
             f"  ssh {server}-manage stop; ssh {server}-manage snapshot; ssh {server}-manage",
         ]
     return lines
@@ -119,8 +119,10 @@ def _list(user: str) -> messages.Answer:
     lines = [*problem, *_table(archives.whole, copies, view)]
     lines += [f"Under way: {name}, {size(so_far)} so far." for _, name, so_far in begun]
     lines += [
-        f"Not whole: {name}. Perhaps it is just being written or removed; else remove it: "
-        f"ssh {view.server}-manage snapshot --remove {name}"
+        (
+            f"Not complete: {name}. Perhaps it is just being written or removed; if not, "
+            f"remove it: ssh {view.server}-manage snapshot --remove {name}"
+            )
         for name in archives.broken
     ]  # fmt: skip
     facts = {
@@ -135,7 +137,7 @@ def _list(user: str) -> messages.Answer:
 
 
 def _archives(view: View, user: str, *, or_else: bool) -> tuple[UserArchives, list[str]]:
-    """The archives; if there are copies as well, a NAS that is away is only said."""
+    """Lines about the archives. With copies besides, a NAS that is away is only a remark."""
     try:
         return snapshots.archives_of(view, user), []
     except LxcGpuError as error:
@@ -157,13 +159,16 @@ def _table(found: tuple[Snapshot, ...], copies: tuple[Copy, ...], view: View) ->
         for each in found
     ]
     rows += [(each.taken, each.name, "same disk", "-", each.server) for each in copies]
-    kept, room = view.snapshots_kept, "The oldest that you gave no name makes room."
+    kept, room = view.snapshots_kept, "The oldest one without a name from you makes room."
     lines = columns([
         ("NAME", "TAKEN", "SIZE", "UNPACKED", "FROM"),
         *((name, moment(taken), *rest) for taken, name, *rest in sorted(rows)),
     ])  # fmt: skip
     if copies:
-        lines = [*lines, f"{len(copies)} of {kept} on the same disk, which are no backup. {room}"]
+        lines = [
+            *lines,
+            f"{len(copies)} of {kept} on the same disk, which are not a backup. {room}",
+        ]
     if found:
         archives = " archives" if copies else ""
         lines = [*lines, f"{len(found)} of {kept}{archives}. {room}"]
@@ -195,14 +200,14 @@ def _what_copy(copy: Copy) -> str:
 
 
 def _what(archives: UserArchives, name: str) -> str | None:
-    """What would be removed, in words that are others for every other thing."""
+    """What would be removed, in words that differ for different things."""
     for each in archives.whole:
         if each.name == name:
             return (
                 f"the snapshot {name} of {each.server}, taken {moment(each.taken)}, "
                 f"{size(each.packed)} (sha256 {each.sha256[:12]}...)"
             )
-    return f"what is left of {name}, which is not whole" if name in archives.broken else None
+    return f"what is left of {name}, which is not complete" if name in archives.broken else None
 
 
 def _facts(snapshot: Snapshot) -> dict[str, object]:

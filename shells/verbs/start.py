@@ -1,4 +1,4 @@
-"""`start`: have the container up and say how to log in."""
+"""`start`: starts the container and says how to log in."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from state.wire import messages
 
 
 def answer(asked: VerbRequest, tell: Tell) -> messages.Answer:
-    """Start it; notes say what inside its owner should mend.
+    """Start it. Notes tell its owner what to mend inside.
 
-    After an announcement, it doesn't wait for other work: many are started, and again in a minute.
+    A start after an announcement doesn't wait for other work: many are started, and tried again in
+    a minute.
     """
     started = power.start(asked.user, tell, wait="announced" not in asked.options)
     view, user = started.view, asked.user

@@ -1,4 +1,4 @@
-"""`stop`: shut the container down."""
+"""`stop`: shuts the container down."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from state.wire.notices import Facts, NoticeKind
 
 
 def answer(asked: VerbRequest, tell: Tell) -> messages.Answer:
-    """Stop it, if it runs; for an announcement, it stays one that ran. It doesn't wait then."""
+    """Stop it, if it runs. For an announcement, don't wait for other work; it comes back later."""
     for_good = "announced" not in asked.options
     if "idle" in asked.options:
         stopped = _if_idle(asked.user, tell)
@@ -33,11 +33,11 @@ def answer(asked: VerbRequest, tell: Tell) -> messages.Answer:
 
 
 def _if_idle(user: str, tell: Tell) -> bool:
-    """Stop what nobody uses. LxcGpuError if that isn't due, or somebody came meanwhile."""
+    """Stop an unused container. LxcGpuError if that isn't due, or somebody came meanwhile."""
     unused = read_record().containers.get(user)
 
     def sure(view: View) -> None:
-        from reconciler.load import last_use  # not on the way of a person's stop
+        from reconciler.load import last_use  # a person's `stop` doesn't need it
 
         sight = last_use.seen(view.only(user)).get(user)
         due = unused is not None and idle_stop.is_due(view, user, unused)
@@ -49,7 +49,7 @@ def _if_idle(user: str, tell: Tell) -> bool:
         ):
             raise LxcGpuError(
                 "in-use",
-                "The container isn't one that is to be stopped because nobody uses it.",
+                "The container is not to be stopped as idle.",
                 "`stop` alone shuts it down.",
                 Remedy.PERSON,
             )

@@ -1,4 +1,4 @@
-"""What verbs tell their user."""
+"""Texts that verbs have in common."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def how_to_log_in(view: View, user: str, resident: Resident) -> str:
 
 
 def last_used(view: View, user: str, seconds: float) -> str:
-    """What the user of an idle container reads."""
+    """The text for the user of an idle container."""
     server = view.server
     days = int(seconds // DAY)
     return (
@@ -31,7 +31,7 @@ def last_used(view: View, user: str, seconds: float) -> str:
 
 def _what_comes(view: View, user: str) -> str:
     if view.idle_stop_days is None:
-        return "Nothing is stopped by itself."
+        return "It is not stopped automatically."
     if keep := view.residents[user].keep:
         return f"It is not stopped for that: {keep}."
     return (
@@ -41,7 +41,7 @@ def _what_comes(view: View, user: str) -> str:
 
 
 def announced(view: View) -> list[str]:
-    """What sysadmins tell everybody on this server, a line each."""
+    """The announcements for this server, a line each."""
     return [_announced(view, each) for each in view.told(time.time())]
 
 
@@ -49,12 +49,12 @@ def _announced(view: View, each: Announcement) -> str:
     begins = f"from {in_words.moment_in_zone(each.begins)} " if each.begins else ""
     until = f"{begins}until {in_words.moment_in_zone(each.ends)}"
     if each.stop:
-        until = f"containers on {view.server} are shut down {until}, and come back by themselves"
+        until = f"containers on {view.server} are shut down {until}, and started again afterwards"
     return f"Announcement: {each.text} ({until})"
 
 
 def announced_facts(view: View) -> dict[str, object]:
-    """The same for programs."""
+    """The announcements for this server, for programs."""
     return {
         "announcements": [
             {"text": a.text, "from": a.begins or None, "until": a.ends, "stop": a.stop}
@@ -71,13 +71,13 @@ def started(
     was_running: bool,
     why_not: tuple[str, ...] = (),
 ) -> str:
-    """What `start` answers; with `why_not`, a login fails."""
+    """The answer of `start`. `why_not`: the reasons why a login fails."""
     what = "runs already" if was_running else "is up"
     if why_not:
         here = f"{view.server}-manage"
         return "\n".join(
             [
-                f"Your container on {view.server} {what}, but a login fails.",
+                f"Your container on {view.server} {what}, but you can't log in.",
                 *why_not,
                 f"Mend it as root inside: `ssh -t {here} shell`.",
                 f"Or go back to a snapshot, `ssh -t {here} recover NAME`, or begin anew, "

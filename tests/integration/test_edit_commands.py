@@ -112,7 +112,7 @@ def test_nothing_to_change_and_what_can_not_be(desk: Desk) -> None:
     assert "The login ANN is that of ann, who is a user" in again.stderr
     assert "There is no user eve" in desk.tried("user", "show", "eve").stderr
     assert "has no key SHA256:x" in desk.tried("key", "remove", "ann", "SHA256:x").stderr
-    assert "holds no public key" in desk.tried("key", "add", "ann", "-").stderr
+    assert "contains no public key" in desk.tried("key", "add", "ann", "-").stderr
     assert "private key" in desk.tried("key", "add", "ann", desk.folder / "alice").stderr
     desk.run("user", "disable", "ann")
     twice = desk.tried("user", "disable", "ann", "--json")
@@ -198,7 +198,7 @@ def test_who_may_not_is_told_why(desk: Desk) -> None:
     done = desk.tried("server", "add", "gpu17", stdin=server_yaml("gpu17", "172.16.2.17"))
     assert "signed by I, which may not change servers (new server gpu17" in done.stderr
     outside = desk.tried("user", "show", "x", cwd=Path("/"))
-    assert "is no clone of the state repository" in outside.stderr
+    assert "is not in a clone of the state repository" in outside.stderr
 
 
 def propose(desk: Desk, branch: str, changed: dict[str, str], base: str = "origin/main") -> None:
@@ -233,16 +233,15 @@ def test_a_request_in_markdown(desk: Desk) -> None:
     text = desk.run("check", "--against", "origin/main")
     assert text == (
         "### Users\n\n- ann: name Ann -> A\\*\\<b>� \\@all\n\n"
-        "Whoever commits this to `main` needs the role **iam**.\n"
-        "A fast-forward is possible: every commit is signed by somebody who may make it.\n"
+        "Committing this to `main` needs the role **iam**.\n"
+        "A fast-forward is possible: "
+        "every commit is signed by somebody with the right to make it.\n"
     )
     desk.git("config", "commit.gpgSign", "false")
     propose(desk, "more", {"servers/gpu17.yaml": server_yaml("gpu17", "1.2.3.4"), "NOTES": "x"})
     text = desk.run("check", "--against", "origin/main")
     assert "### Servers\n\n- new server gpu17: address 1.2.3.4\n" in text
-    assert (
-        "Other files: `NOTES`.\n\nWhoever commits this to `main` needs the role **admin**." in text
-    )
+    assert "Other files: `NOTES`.\n\nCommitting this to `main` needs the role **admin**." in text
     assert "A fast-forward is not possible: " in text
     assert "it is unsigned" in text
     facts = json.loads(desk.run("check", "--against", "origin/main", "--json"))
@@ -271,7 +270,7 @@ def test_conflicts_and_the_last_admin(desk: Desk) -> None:
 def test_init_lets_its_author_sign(desk: Desk) -> None:
     folder = desk.folder / "fresh"
     done = desk.tried("init", folder)
-    assert "Alice Admin may sign, by SHA256:" in done.stderr
+    assert "Alice Admin may sign, with the key SHA256:" in done.stderr
     bare_folder = desk.folder / "fresh.git"
     desk.run("init", "--bare", bare_folder)
     hook = bare_folder / "hooks/pre-receive"

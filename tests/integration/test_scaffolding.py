@@ -283,7 +283,7 @@ def test_schema_and_version() -> None:
     assert set(json.loads(lxc_gpu("schema").stdout)) == set(FILES)
     wrong = lxc_gpu("schema", "nonsense")
     assert wrong.returncode == 1
-    assert "Known are: fleet, server" in wrong.stderr
+    assert "The schemas are: fleet, server" in wrong.stderr
     assert lxc_gpu("version").stdout.startswith("lxc-gpu ")
 
 
@@ -315,9 +315,7 @@ def test_lock_files_of_a_git_that_is_gone_stop_nobody(
     locks = [lock_file(origin, name, 100) for name in names]
     assert abandoned(origin) == tuple(sorted(locks))
     git(folder, "commit", "-q", "--allow-empty", "-m", "on")
-    assert "main.lock is removed: the Git that made it is gone" in (
-        git(folder, "push", "origin", "main").stderr
-    )
+    assert "main.lock was removed: " in (git(folder, "push", "origin", "main").stderr)
     assert not any(lock.exists() for lock in locks)
 
     young = lock_file(origin, names[0], -1000)

@@ -102,7 +102,7 @@ class TestCopies:
         done = manage(fleet, "snapshot monday")
         assert done.ok, done.stderr
         assert "Snapshot monday is complete" in done.stdout
-        assert "It is on the same disk as the container: no backup." in done.stdout
+        assert "It is on the same disk as the container, so it is not a backup." in done.stdout
         inside(fleet, "echo now >/srv/file; chmod 4755 /srv/file")
         assert "same disk" in manage(fleet, "snapshot --list").stdout
         closed = gpu18.sh(f"stat -c '%U %a' {HERE}/snapshots {HERE}/snapshots/monday").stdout

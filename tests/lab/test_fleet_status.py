@@ -29,7 +29,7 @@ class TestStatus:
             assert "gpu18" in fleet.gpu17.run(["lxc-gpu", "status", *words]).stdout
         lost = fleet.gpu17.run(["lxc-gpu", "status", "--fleet"], check=False)
         assert (lost.status, lost.stdout) == (1, "")
-        assert "nothing says where the lab's web page is" in lost.stderr
+        assert "the address of the lab's web page is not known here" in lost.stderr
 
     def test_a_server_that_falls_silent(self, fleet: Fleet, heard: None) -> None:
         fleet.gpu18.sh("systemctl stop ssh.socket 2>&- || true; systemctl stop ssh; "

@@ -90,7 +90,7 @@ class TestShell:
         as_root(fleet, broken)
         done = fleet.types("ssh gpu17-manage")
         assert done.ok
-        assert "Your container on gpu17 runs already, but a login fails." in done.stdout
+        assert "Your container on gpu17 runs already, but you can't log in." in done.stdout
         assert said in done.stdout
         for way_out in ("-manage shell`", "recover NAME`", "rebuild --keep-home`"):
             assert way_out in done.stdout

@@ -146,7 +146,7 @@ def test_gpus_that_nobody_uses_come_first(fleet: Fleet, gpu17: Host) -> None:
     pid = gpu17.sh("pgrep -fx 'train 600'").stdout.strip()
     gpu17.write("/etc/fake-nvml", f"{GPUS}process 0 {pid} {GIB}\n")
     assert "GPU 1 of gpu17" in says(fleet, "reserve 1 1h")
-    assert "programs of ann. Ask them." in says(fleet, "reserve 1 1h")
+    assert "Programs of ann are on them now." in says(fleet, "reserve 1 1h")
     gpu17.write("/etc/fake-nvml", GPUS)
     gpu17.sh(f"kill {pid}")
 

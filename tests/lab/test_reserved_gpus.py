@@ -240,7 +240,7 @@ class TestWaiting:
         )
         (wait,) = json.loads(says(fleet, "notify --json", "ann"))["waits"]
         assert (wait["gpus"], wait["model"]) == (2, "a100")
-        assert says(fleet, "notify") == "You wait for nothing here.\n"
+        assert says(fleet, "notify") == "You aren't waiting for anything here.\n"
         look(reserved)
         on_gpus(reserved)
         look(reserved)
@@ -249,7 +249,7 @@ class TestWaiting:
         look(reserved)
         ((user, kind, _),) = told(reserved)
         assert (user, kind) == ("ann", "gpus-free")
-        assert says(fleet, "notify", "ann") == "You wait for nothing here.\n"
+        assert says(fleet, "notify", "ann") == "You aren't waiting for anything here.\n"
         assert not reserved.sh("test -e /var/lib/lxc-gpu/waiting.json", check=False).ok
         assert "You waited for GPUs: 2 GPUs" in says(fleet, "status", "ann"), "mail or no mail"
         says(fleet, "notify --stop", "ann")

@@ -202,7 +202,7 @@ class TestManyOfThem:
             cd {FOLDER}; rm mine.tar.zst
             sed s/gpu17/gpu18/ mine.json >theirs.json; chown lqchen theirs.json""")
         lines = manage(fleet, "snapshot --list").stdout
-        assert "Not whole: mine." in lines
+        assert "Not complete: mine." in lines
         assert manage(fleet, "snapshot mine").status == 0
         assert fleet.gpu17.sh(f"ls {FOLDER}").stdout.split() == [
             "mine.json", "mine.tar.zst", "theirs.json",
@@ -230,7 +230,7 @@ class TestManyOfThem:
         lines = manage(fleet, "snapshot --list").stdout.splitlines()
         assert lines[0].split() == ["NAME", "TAKEN", "SIZE", "UNPACKED", "FROM"]
         assert re.fullmatch(r"mine  20[\d: -]{14}  +[\d.]+ KiB  +[\d.]+ MiB  +gpu17", lines[1])
-        assert lines[2] == "1 of 3. The oldest that you gave no name makes room."
+        assert lines[2] == "1 of 3. The oldest one without a name from you makes room."
         done = manage(fleet, "snapshot mine")
         assert (done.status, listed(fleet)) == (1, ["mine"])
         assert "There is a snapshot `mine` already; nothing was done." in done.stderr
@@ -253,7 +253,7 @@ class TestManyOfThem:
 
     @pytest.mark.parametrize(
         ("words", "said"),
-        [("../x", "can't be"), ("x/y", "can't be"), ("--list --to-stdout", "don't go together"),
+        [("../x", "can't be"), ("x/y", "can't be"), ("--list --to-stdout", "can't be combined"),
          ("--list mine", "takes no name"), ("--remove", "Which one?"), (".x", "can't be"),
          ("--remove nothing", "You have no snapshot `nothing`. You have none yet."),
          ("--to-stdout mine", "takes no name"), ("--confirm 1", "can't be")],

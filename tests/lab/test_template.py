@@ -160,7 +160,7 @@ class TestChoice:
     ) -> None:
         done = fleet.types("ssh register@gpu18-manage lqchen --template ../../etc")
         assert not done.ok
-        assert "can't be: a template's name has small letters" in done.stderr
+        assert "can't be: a template's name has lower-case letters" in done.stderr
         done = fleet.types("ssh register@gpu18-manage lqchen --template cuda-13")
         assert not done.ok
         assert "gpu18 has no template cuda-13 for you. It has:" in done.stderr
@@ -188,4 +188,4 @@ class TestChoice:
         asked = fleet.types("ssh gpu18-manage rebuild --template debian-12").stderr
         assert "begins anew, from the template debian-12." in asked
         asked = fleet.types(f"ssh gpu18-manage rebuild --undo --template {OTHER}").stderr
-        assert "--undo and --template don't go together." in asked
+        assert "--undo and --template can't be combined." in asked

@@ -1,1 +1,1 @@
-"""Verbs by which people share GPUs: whose until when, and who waits for free ones."""
+"""Verbs for sharing GPUs: reserving them, and waiting for free ones."""

@@ -1,4 +1,4 @@
-"""`notify`: wait for free GPUs, say what one waits for, wait no more."""
+"""`notify`: lets a user wait for free GPUs, lists the waits, or ends them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ _ASKED = re.compile(r"([1-9][0-9]{0,2})( ([A-Za-z0-9][A-Za-z0-9 ._-]{0,59}))?", 
 
 
 def answer(asked: VerbRequest, tell: Tell) -> messages.Answer:
-    """Do what was asked; without words, only say it. LxcGpuError if it would never come."""
+    """Do what was asked; without words, list the waits. LxcGpuError if the GPUs could never be
+    free."""
     view, user, now = current_view(), asked.user, time.time()
     resident_of(view, user)
     if "what" in asked.options:
@@ -37,20 +38,20 @@ def answer(asked: VerbRequest, tell: Tell) -> messages.Answer:
         waiting.change(lambda everybody: everybody.without(*everybody.of(user)), now)
         with suppress(LxcGpuError):
             waiting.forget_untold(user)
-        lines = [f"You wait no more for {waiting.in_words(each)}." for each in own]
-        return _answer(lines or ["You waited for nothing here."], ())
+        lines = [f"You no longer wait for {waiting.in_words(each)}." for each in own]
+        return _answer(lines or ["You weren't waiting for anything here."], ())
     lines = [f"You wait for {waiting.in_words(each)}, since {moment(each.since)}." for each in own]
     end = f"End it:  ssh {view.server}-manage notify --stop"
-    return _answer([*lines, end] if lines else ["You wait for nothing here."], own)
+    return _answer([*lines, end] if lines else ["You aren't waiting for anything here."], own)
 
 
 def _read(words: str) -> tuple[int, str]:
-    """How many, and of which model. LxcGpuError if it isn't to be understood."""
+    """How many GPUs, and of which model. LxcGpuError if it can't be understood."""
     match = _ASKED.fullmatch(words)
     if match is None:
         raise LxcGpuError(
             "usage",
-            f"`{words[:40]}` is no number of GPUs.",
+            f"`{words[:40]}` is not a number of GPUs.",
             "Type `notify 2`, or `notify 2 A100` for a model; `help notify` has more.",
         )
     return int(match[1]), (match[3] or "").lower()
@@ -80,7 +81,7 @@ def _wait(user: str, count: int, model: str, now: float) -> messages.Answer:
     wait = Wait(user, count, model, round(now, 3))
     own = waiting.change(lambda everybody: everybody.add(wait), now).of(user)
     text = f"You are told once, by mail, when {waiting.in_words(wait)} are free on {view.server}."
-    more = f"`ssh {view.server}-manage notify` says what you wait for, `notify --stop` ends it."
+    more = f"`ssh {view.server}-manage notify` lists what you wait for, `notify --stop` ends it."
     return _answer([text, more], own)
 
 

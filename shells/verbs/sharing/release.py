@@ -1,4 +1,4 @@
-"""`release`: give back what is left of a reservation."""
+"""`release`: gives back what is left of a reservation."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ from state.wire import messages
 
 
 def answer(asked: VerbRequest, tell: Tell) -> messages.Answer:
-    """Release those that were named; unnamed, the only one."""
+    """Release the named reservations; without a name, the only one."""
     done = reserving.release(asked.user, asked.options.get("what", ""))
     return messages.Answer(words.released(done), words.facts(done))

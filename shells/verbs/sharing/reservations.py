@@ -1,4 +1,4 @@
-"""`reservations`: whose GPUs until when, as a table or as a calendar."""
+"""`reservations`: shows who has reserved which GPUs until when, as a table or a calendar."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from state.wire import messages
 
 
 def answer(asked: VerbRequest, tell: Tell) -> messages.Answer:
-    """Look, and change nothing."""
+    """Show them; change nothing."""
     done = reserving.looked(asked.user)
     if "ics" in asked.options:
         text = calendar(done.view.server, done.reservations, done.now)
-        lines = text.replace("\r\n", "\n").removesuffix("\n")  # the login shell ends them so again
+        lines = text.replace("\r\n", "\n").removesuffix(
+            "\n"
+        )  # the login shell ends each line like this again
         return messages.Answer(lines, words.facts(done))
     return messages.Answer(words.table(done, asked.user), words.facts(done))

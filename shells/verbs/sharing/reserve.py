@@ -1,4 +1,4 @@
-"""`reserve`: GPUs for some time; longer than before; for somebody else."""
+"""`reserve`: reserves GPUs, extends a reservation, or hands one over."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _ALONE = ("extend", "to")
 
 
 def answer(asked: VerbRequest, tell: Tell) -> messages.Answer:
-    """What was asked for, by the options."""
+    """Do what the options say."""
     user, options = asked.user, asked.options
     alone = [name for name in _ALONE if name in options]
     if alone and set(options) - {alone[0], "what"}:
         raise LxcGpuError(
-            "usage", f"`--{alone[0]}` can't stand with other options.", "Try `help reserve`."
+            "usage", f"`--{alone[0]}` can't be combined with other options.", "Try `help reserve`."
         )
     if "extend" in options:
         done = reserving.extend(user, f"{options['extend']} {options.get('what', '')}")

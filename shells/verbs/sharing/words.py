@@ -1,4 +1,4 @@
-"""What users read, and programs get, of reservations. Pure."""
+"""Puts reservations into words, and into facts for programs. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from reconciler.reservations.times import in_words, length_in_words, until_in_wo
 
 
 def reserved(done: Done, user: str) -> str:
-    """What `reserve` answers."""
+    """The answer of `reserve`."""
     first, server = done.reservations[0], done.view.server
     when = [until_in_words(each.begins, each.ends) for each in done.reservations]
     ids = first.id if not first.series else f"{first.series}, {len(when)} weeks"
@@ -21,7 +21,7 @@ def reserved(done: Done, user: str) -> str:
     lines += [_others(first, user, done)] if first.holds(done.now) else []
     lines += [
         f"In your container: export CUDA_VISIBLE_DEVICES={','.join(first.gpus)}",
-        "Everybody sees this; nobody's programs are ended for it.",
+        "Everybody can see this. No programs are ended for it.",
         f"Give back what you don't need: ssh {server}-manage release {first.series or first.id}",
     ]
     return "\n".join(line for line in lines if line)
@@ -32,14 +32,14 @@ def _from_now(each: Reservation, now: float) -> str:
 
 
 def _others(first: Reservation, user: str, done: Done) -> str:
-    """Who has a program on one of them now: it is for people to talk about."""
+    """Who has a program on one of the GPUs now, so that people can talk about it."""
     users = done.gpus.users or {}
     said = sorted({who for gpu in first.gpus for who in users.get(gpu, ()) if who} - {user})
-    return f"On them now: programs of {', '.join(said)}. Ask them." if said else ""
+    return f"Programs of {', '.join(said)} are on them now. Please talk to them." if said else ""
 
 
 def gpus_in_words(gpus: Sequence[str], there: ServerGpus) -> str:
-    """`GPU 3`, `GPUs 0 and 1`; by its UUID one that isn't there."""
+    """`GPU 3`, `GPUs 0 and 1`; a GPU that isn't there by its UUID."""
     names = [index_of(gpu, there) for gpu in gpus]
     if len(names) == 1:
         return f"GPU {names[0]}"
@@ -47,18 +47,18 @@ def gpus_in_words(gpus: Sequence[str], there: ServerGpus) -> str:
 
 
 def index_of(gpu: str, there: ServerGpus) -> str:
-    """Its index, as `gpus` shows it."""
+    """The GPU's index, as `gpus` shows it."""
     return str(there.uuids.index(gpu)) if gpu in there.uuids else gpu[:12]
 
 
 def extended(done: Done, server: str) -> str:
-    """What `reserve --extend` answers."""
+    """The answer of `reserve --extend`."""
     each = done.reservations[0]
     return f"{each.id} now ends {in_words(each.ends)} on {server}."
 
 
 def handed_over(done: Done, to: str) -> str:
-    """What `reserve --to ann` answers."""
+    """The answer of `reserve --to ann`."""
     lines = [
         f"{each.id} is now {to}'s: {gpus_in_words(each.gpus, done.gpus)} of {done.view.server}, "
         f"{until_in_words(each.begins, each.ends)}"
@@ -68,13 +68,13 @@ def handed_over(done: Done, to: str) -> str:
 
 
 def released(done: Done) -> str:
-    """What `release` answers."""
+    """The answer of `release`."""
     ids = ", ".join(each.id for each in done.reservations)
     return f"Released: {ids}. Others can have the GPUs."
 
 
 def table(done: Done, user: str) -> str:
-    """What `reservations` answers: one's own are marked."""
+    """The answer of `reservations`; the asker's own are marked."""
     rows = [("", "ID", "WHO", "GPUS", "FROM", "UNTIL", "")]
     shown = sorted(
         [_row(each, user, done) for each in done.reservations]
@@ -109,10 +109,10 @@ def _closed_row(closed: tuple[float, float, str], now: float) -> _Row:
 
 
 def _allowed(done: Done) -> list[str]:
-    """What one person may reserve here."""
+    """What one person may reserve here, in words."""
     rules = done.rules
     if not rules.most:
-        return ["Nobody may reserve on this server."]
+        return ["GPUs can't be reserved on this server."]
     gpus = f"{rules.most_gpus} GPU{'s' * (rules.most_gpus != 1)}" if done.gpus.uuids else ""
     said = [
         *([f"{gpus} at a time"] if gpus else []),
@@ -124,7 +124,7 @@ def _allowed(done: Done) -> list[str]:
 
 
 def facts(done: Done) -> dict[str, object]:
-    """For programs: times are seconds since the epoch."""
+    """Facts for programs; times are seconds since the epoch."""
     return {
         "server": done.view.server,
         "now": done.now,

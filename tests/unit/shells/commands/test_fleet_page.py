@@ -23,7 +23,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_nearest_word_goes_first(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clone = machine / "state"
     (clone / "registrations/gpu17").mkdir(parents=True)
-    with pytest.raises(LxcGpuError, match="nothing says where"):
+    with pytest.raises(LxcGpuError, match="web page is not known here"):
         where(None, clone)
     (machine / "web.toml").write_text('public_url = "https://of.machine"\nlisten = 5\n')
     assert where(None, clone) == "https://of.machine"
@@ -53,7 +53,7 @@ def test_what_is_no_address(address: str, machine: Path) -> None:
 def test_a_broken_web_toml_says_nothing(machine: Path) -> None:
     for text in ("public_url = 7", "[", "\xff"):
         (machine / "web.toml").write_text(text, encoding="latin-1")
-        with pytest.raises(LxcGpuError, match="nothing says where"):
+        with pytest.raises(LxcGpuError, match="web page is not known here"):
             where(None, machine)
 
 
