@@ -1,9 +1,11 @@
-"""`status`: whether the container runs, what it uses of what it may, and what it sees."""
+"""`status`: shows whether the container runs, what it uses of its limits, and what it sees."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import starmap
 
 from reconciler.container.undertaking import Undertaking, last
 from reconciler.cpus import machine
@@ -11,83 +13,144 @@ from reconciler.host import in_words
 from reconciler.host.published import current_view, resident_of
 from reconciler.kinds.containers.cpu_set import cpus_of
 from reconciler.load import idle_stop
+from reconciler.load.idle_stop import Stopped
 from reconciler.load.idleness import unused_for
+from reconciler.network.forwards import Forward
 from reconciler.nvidia import nodes
 from reconciler.plan import Tell
 from reconciler.requests import container_use, devices, power
 from reconciler.requests.container_use import DiskUse, MountSeen
 from reconciler.requests.power import Power
 from reconciler.reservations import waiting
-from reconciler.reservations.overview import overview
+from reconciler.reservations.overview import ReservationsOverview, overview
 from reconciler.systems.inventory import Systems, systems_of
 from shells.verbs import VerbRequest, facts, forwards_of, idle_facts, words
 from shells.verbs.ports import line
-from state.view import Limits
+from state.view import Limits, Resident, View
 from state.wire import messages
 
 
+@dataclass(frozen=True)
+class _Status:
+    """What was read of a container, to be put into words and into facts."""
+
+    view: View
+    user: str
+    now: Power
+    limits: Limits
+    memory_limit: int | None
+    cpus: str
+    """The CPUs that its programs see; empty: all."""
+    disk: DiskUse
+    mounts: Sequence[MountSeen]
+    devices: Mapping[str, str]
+    """Why a device isn't there, by its name; empty if it is."""
+    idle: float | None
+    """For how many seconds nobody used it, if it counts as idle."""
+    stopped: Stopped | None
+    """That it was stopped because nobody used it."""
+    systems: Systems
+    work: Undertaking | None
+    looked: float
+    reserved: ReservationsOverview
+    ports: tuple[Forward, ...] | None
+    """The user's forwards; None: not known."""
+
+    @property
+    def resident(self) -> Resident:
+        """The user as a resident of this server."""
+        return self.view.residents[self.user]
+
+
 def answer(asked: VerbRequest, tell: Tell) -> messages.Answer:
-    """Look, and change nothing."""
-    view, user = current_view(), asked.user
-    resident, now = resident_of(view, user), power.power_of(user)
-    limits, most = view.limits_of(user), container_use.memory_limit(user)
-    cpus = machine.in_words(cpus_of(user))
-    disk = container_use.disk_use(view, user, resident)
-    mounts = container_use.mounts_seen(view, user) if now.running else ()
-    seen = devices.seen(view, user) if now.running else {}
-    idle = unused_for(view, user) if now.running else None
+    """Show it all; change nothing."""
+    read = _read(current_view(), asked.user)
+    more = {**facts(read.view, read.user, read.ports, running=read.now.running), **_facts(read)}
+    return messages.Answer("\n".join(_lines(read)), more)
+
+
+def _read(view: View, user: str) -> _Status:
+    resident, now, looked = resident_of(view, user), power.power_of(user), time.time()
     stopped = idle_stop.stopped(user)
-    systems, work, looked = systems_of(view, user), last(user), time.time()
-    reserved, own = overview(view, looked), forwards_of(user)
-    lines = [
+    return _Status(
+        view=view,
+        user=user,
+        now=now,
+        limits=view.limits_of(user),
+        memory_limit=container_use.memory_limit(user),
+        cpus=machine.in_words(cpus_of(user)),
+        disk=container_use.disk_use(view, user, resident),
+        mounts=container_use.mounts_seen(view, user) if now.running else (),
+        devices=devices.seen(view, user) if now.running else {},
+        idle=unused_for(view, user) if now.running else None,
+        stopped=None if now.running else stopped,
+        systems=systems_of(view, user),
+        work=last(user),
+        looked=looked,
+        reserved=overview(view, looked),
+        ports=forwards_of(user),
+    )
+
+
+def _lines(read: _Status) -> list[str]:
+    view, user, now, keep = read.view, read.user, read.now, read.resident.keep
+    return [
         f"Your container on {view.server}: {'running' if now.running else 'stopped'}",
-        *(_running(now, most, limits, cpus) if now.running else []),
-        f"  disk     {disk_in_words(disk, limits)}",
-        *map(_mount, mounts),
-        *(f"  device   {name}{f': NOT THERE. {why}' if why else ''}" for name, why in seen.items()),
-        f"  address  {resident.address} (inside this server)",
-        *([] if work is None else [f"  files    {_in_words(work)}"]),
-        *_kept(systems),
-        *([f"  kept     when nobody uses it, too: {resident.keep}"] if resident.keep else []),
-        *([] if stopped is None or now.running else [idle_stop.in_words(stopped)]),
-        *([words.how_to_log_in(view, user, resident)] if now.running else []),
-        *line(own),
+        *(_running(now, read.memory_limit, read.limits, read.cpus) if now.running else []),
+        f"  disk     {disk_in_words(read.disk, read.limits)}",
+        *map(_mount, read.mounts),
+        *starmap(_device, read.devices.items()),
+        f"  address  {read.resident.address} (inside this server)",
+        *([] if read.work is None else [f"  files    {_in_words(read.work)}"]),
+        *_kept(read.systems),
+        *([f"  kept     also when nobody uses it: {keep}"] if keep else []),
+        *([] if read.stopped is None else [idle_stop.in_words(read.stopped)]),
+        *([words.how_to_log_in(view, user, read.resident)] if now.running else []),
+        *line(read.ports),
         *words.announced(view),
-        *reserved.lines(user, [card.uuid for card in nodes.cards()]),
-        *waiting.untold(user, looked),
-        *([] if idle is None else [words.last_used(view, user, idle)]),
+        *read.reserved.lines(user, [card.uuid for card in nodes.cards()]),
+        *waiting.untold(user, read.looked),
+        *([] if read.idle is None else [words.last_used(view, user, read.idle)]),
         *([] if now.running else [f"Start it:  ssh {view.server}-manage"]),
     ]
-    more = {
-        "since": now.since,
-        "keep": resident.keep or None,
-        "stopped_unused_at": None if stopped is None or now.running else stopped.at,
-        **idle_facts(idle),
-        **words.announced_facts(view),
-        "reservations": reserved.facts(),
-        "memory_bytes": now.memory,
-        "tasks": now.tasks,
-        "previous_since": systems.since,
-        "last_work": None if work is None else asdict(work),
-        "memory_limit_bytes": most,
-        "tasks_limit": limits.tasks,
-        "cpus_limit": limits.cpus,
-        "cpu_set": cpus or None,
-        "disk_bytes": disk.used,
-        "disk_bytes_at_least": disk.at_least,
-        "disk_limit_bytes": limits.disk,
-        "disk_limit_enforced": disk.held,
+
+
+def _facts(read: _Status) -> dict[str, object]:
+    return {
+        "since": read.now.since,
+        "keep": read.resident.keep or None,
+        "stopped_unused_at": None if read.stopped is None else read.stopped.at,
+        **idle_facts(read.idle),
+        **words.announced_facts(read.view),
+        "reservations": read.reserved.facts(),
+        "memory_bytes": read.now.memory,
+        "tasks": read.now.tasks,
+        "previous_since": read.systems.since,
+        "last_work": None if read.work is None else asdict(read.work),
+        "memory_limit_bytes": read.memory_limit,
+        "tasks_limit": read.limits.tasks,
+        "cpus_limit": read.limits.cpus,
+        "cpu_set": read.cpus or None,
+        "disk_bytes": read.disk.used,
+        "disk_bytes_at_least": read.disk.at_least,
+        "disk_limit_bytes": read.limits.disk,
+        "disk_limit_enforced": read.disk.held,
         "mounts": [
-            {**asdict(each.mount), "there": each.there, "why_not": each.why_not} for each in mounts
+            {**asdict(each.mount), "there": each.there, "why_not": each.why_not}
+            for each in read.mounts
         ],
-        "devices": [{"name": n, "there": not why, "why_not": why} for n, why in seen.items()],
+        "devices": [
+            {"name": name, "there": not why, "why_not": why} for name, why in read.devices.items()
+        ],
     }
-    about = facts(view, user, own, running=now.running)
-    return messages.Answer("\n".join(lines), {**about, **more})
+
+
+def _device(name: str, why_not: str) -> str:
+    return f"  device   {name}{f': NOT THERE. {why_not}' if why_not else ''}"
 
 
 def _running(now: Power, most: int | None, limits: Limits, cpus: str) -> list[str]:
-    """What a container that runs uses, and of how much."""
+    """Lines about what a running container uses, and its limits."""
     where = f" (programs see the server's CPUs {cpus})" if cpus else ""
     tasks = "-" if now.tasks is None else str(now.tasks)
     return [
@@ -120,7 +183,7 @@ def _of(words: str, limit: int | None) -> str:
 
 
 def disk_in_words(disk: DiskUse, limits: Limits) -> str:
-    """What of the disk is used, and of how much. Pure."""
+    """The use of the disk, and its limit, in words. Pure."""
     if disk.held:
         return f"{in_words.size(disk.used)}{_of(in_words.size(limits.disk), limits.disk)}"
     least = "at least " if disk.at_least else ""

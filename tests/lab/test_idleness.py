@@ -134,7 +134,7 @@ class TestNamed:
         assert lines[-3:] == [
             "Your container was last used 34 days ago (GPU, CPU, logins).",
             "`ssh gpu17-manage stop` gives its memory back to the others; its files",
-            "stay, and a start brings it back. Nothing is stopped by itself.",
+            "stay, and a start brings it back. It is not stopped automatically.",
         ]
         assert says(fleet, "status").splitlines()[-3:] == lines[-3:]
 
@@ -313,7 +313,7 @@ class TestStopped:
                    "ask(Request(Verb.STOP, 'lqchen', {'idle': ''}), lambda _: None)")  # fmt: skip
             path = "import sys; sys.path.insert(0, '/opt/lxc-gpu/packages');"
             refused = stops.run(["python3", "-c", path + ask], check=False)
-            assert "isn't one that is to be stopped" in refused.stderr
+            assert "is not to be stopped" in refused.stderr
             look(stops)
             assert kept(stops)["connection"] == 0
             assert kept(stops)["login"] > 93 * DAY
@@ -334,7 +334,7 @@ class TestStopped:
                 look(stops)
             assert running(stops, "lqchen")
             shown = says(fleet, "status")
-            assert "kept     when nobody uses it, too: the demo" in shown
+            assert "kept     also when nobody uses it: the demo" in shown
             assert "It is not stopped for that: the demo." in shown
         finally:
             fleet.commits("Keep no more", f"sed -i '/^keep/d' {path}")
