@@ -21,9 +21,10 @@ class Lab:
 
     place: LabPaths
     virtual: frozenset[str] = frozenset()
-    """Hosts that are to be virtual machines, besides those that were made as such."""
+    """Hosts to be made as virtual machines, besides those that are some already."""
     release: str = ""
-    """Of the hosts that are to be made; empty: as this machine's. Others keep theirs."""
+    """The release of hosts that are to be made; empty: this machine's. Existing hosts keep theirs.
+    """
 
     def host(self, name: str) -> Host:
         """The host called `name`."""

@@ -1,4 +1,4 @@
-"""What the lab consists of: hosts, addresses and places. Nothing here changes the machine."""
+"""Describes the lab: hosts, addresses and paths. Nothing here changes the machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 CACHE = Path("/var/cache/lxc-gpu-lab")
 """Images, shared by all checkouts of this machine."""
 RUNTIME = Path("/run/lxc-gpu-lab")
-"""What ends with a reboot anyway: locks, records of what was started."""
+"""For what a reboot may remove: locks, records of what was started."""
 
 SOURCE_INSIDE = "/usr/src/lxc-gpu"
 """Where hosts see the checkout, read-only."""
@@ -30,7 +30,7 @@ TEMPLATE_INSIDE = "/var/lib/lxc-gpu/templates/debian-12.tar.zst"
 DISKS = ("home", "srv", "var/lib/lxc-gpu")
 """Folders of every host that are plain folders of this machine's disk, not of the overlay."""
 VIRTUAL = "-vm"
-"""What the name of an image ends in that is the disk of a virtual machine."""
+"""The suffix of names of images that are disks of virtual machines."""
 LAPTOP_USER = "lqchen"
 """The ordinary user of the laptop."""
 
@@ -45,11 +45,11 @@ class HostSpec:
     image: str
     """Which image its root file system is a copy of, or a folder in it: IMAGE/FOLDER."""
     checkout: bool = False
-    """Whether it sees the checkout, and the Python packages, read-only."""
+    """Whether it sees the checkout and the Python packages, read-only."""
     template: bool = False
     """Whether it sees the template for researchers' containers."""
     release: str = ""
-    """Which release of Debian it has, by its name; empty: not known yet."""
+    """The name of its release of Debian; empty: not known yet."""
     directory: str = ""
     """The kind of directory that it is a server of, if it is one."""
 
@@ -70,7 +70,7 @@ class HostSpec:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What others call it."""
+        """The names by which others reach it."""
         return (f"{self.name}.{DOMAIN}", self.name)
 
 
@@ -87,18 +87,18 @@ HOSTS = (
     HostSpec("gpu18", 18, image="gpu-server", checkout=True, template=True),
     HostSpec("laptop", 100, image="laptop"),
 )
-"""All that there are; a lab has the servers of one kind of directory."""
+"""All possible hosts. A lab has the servers of only one kind of directory."""
 
 
 @dataclass(frozen=True)
 class LabPaths:
-    """Where one lab keeps its things; every name on this machine derives from its folder."""
+    """The paths of one lab. All its names on this machine derive from its folder."""
 
     folder: Path
 
     @property
     def id(self) -> str:
-        """Differs for any two labs of this machine."""
+        """An id that differs for any two labs of this machine."""
         return hashlib.sha256(str(self.folder).encode()).hexdigest()[:8]
 
     @property
@@ -108,7 +108,7 @@ class LabPaths:
 
     @property
     def namespace_file(self) -> Path:
-        """What to enter it by."""
+        """The file by which the namespace is entered."""
         return Path("/run/netns") / self.namespace
 
     @property
@@ -158,12 +158,12 @@ class LabPaths:
 
     @property
     def web_url(self) -> Path:
-        """Holds the address under which this machine reaches iam's web page."""
+        """The file with the address under which this machine reaches iam's web page."""
         return self.folder / "web_url"
 
     @property
     def directory_file(self) -> Path:
-        """Holds the kind of directory that the lab was made with."""
+        """The file with the kind of directory that the lab was made with."""
         return self.folder / "directory"
 
     @property
@@ -185,7 +185,7 @@ class LabPaths:
 
 
 def places(name: str = "") -> LabPaths:
-    """The places of the lab `name` in this checkout; without a name, of the usual one."""
+    """The paths of the lab `name` in this checkout; without a name, of the usual lab."""
     return LabPaths(CHECKOUT / (f".lab-{name}" if name else ".lab"))
 
 
@@ -195,7 +195,7 @@ def own_release() -> str:
 
 
 def covered_in_checkout() -> list[str]:
-    """What hosts don't see of the checkout: this machine's environment, and the labs."""
+    """Folders of the checkout that hosts don't see: this machine's environment, and the labs."""
     found = sorted([*CHECKOUT.glob(".lab*"), *CHECKOUT.glob(".venv")])
     return [f"{SOURCE_INSIDE}/{path.name}" for path in found if path.is_dir()]
 

@@ -1,4 +1,4 @@
-"""Up and down: brings a lab from any state, a killed run's too, to a running or to no lab."""
+"""Brings a lab up or down from any state, also from that of a killed run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WORKERS = 32
 
 
 def check_machine(programs: Sequence[str] = PROGRAMS) -> None:
-    """Refuse early, with a word about what to do, when the lab can't work here."""
+    """LxcGpuError, with what to do, if the lab can't work on this machine."""
     require_root()
     missing = [program for program in programs if shutil.which(program) is None]
     if missing:
@@ -81,7 +81,7 @@ def up(
 
 
 def down(lab: Lab, progress: ProgressLines) -> None:
-    """Stop and remove everything but the cached images. Nothing to remove is no error."""
+    """Stop and remove everything but the cached images. It is no error if there is nothing."""
     check_machine()
     place = lab.place
     with _alone(place, progress), ThreadPoolExecutor(WORKERS) as pool:
@@ -104,7 +104,7 @@ def _choose_directory(lab: Lab, wanted: str) -> None:
     if wanted != place.directory and lab.made:
         raise LxcGpuError(
             "lab-directory",
-            f"This lab is there already, and its directory is of the kind {place.directory}.",
+            f"This lab exists already, and its directory is of the kind {place.directory}.",
             hint="Remove the lab first: setup/lab down",
         )
     place.folder.mkdir(parents=True, exist_ok=True)
@@ -112,22 +112,24 @@ def _choose_directory(lab: Lab, wanted: str) -> None:
 
 
 def _check_made(lab: Lab) -> None:
-    """Whether what is asked for can be had of the hosts that are there already."""
+    """LxcGpuError if the hosts that exist already don't fit what is asked for."""
     for host in lab.made:
         if lab.release not in ("", host.spec.release):
             raise LxcGpuError(
                 "lab-release",
-                f"{host.name} is there already, and has Debian's release {host.spec.release}.",
+                f"{host.name} exists already, with Debian's release {host.spec.release}.",
                 hint="Remove the lab first: setup/lab down",
             )
     for name in lab.virtual:
         host = lab.host(name)
         if not host.spec.template:
-            raise LxcGpuError("lab-virtual", f"{name} is no GPU server: only those can be virtual.")
+            raise LxcGpuError(
+                "lab-virtual", f"{name} is not a GPU server: only those can be virtual machines."
+            )
         if host.made and not host.image.name.startswith(host.spec.image):
             raise LxcGpuError(
                 "lab-virtual",
-                f"{name} is there already, and is no virtual machine.",
+                f"{name} exists already, and is not a virtual machine.",
                 hint="Remove the lab first: setup/lab down",
             )
 
@@ -162,14 +164,14 @@ def _booted(host: Host, progress: ProgressLines) -> str:
 
 
 def _outdated(host: Host, images: Images) -> str:
-    """A word about a host whose image would be made differently today."""
+    """A remark about a host whose image would be made differently today."""
     if host.image != images.current(host.spec):
         return ", of an older image: down and up make it anew"
     return ""
 
 
 def _each(pool: ThreadPoolExecutor, hosts: Sequence[Host], act: Callable[[Host], None]) -> None:
-    """Act on all hosts at once; all are given their chance before an error is raised."""
+    """Act on all hosts at once. An error is raised only after all have been tried."""
     jobs = [pool.submit(act, host) for host in hosts]
     errors = [error for job in jobs if (error := job.exception()) is not None]
     if errors:
@@ -177,7 +179,7 @@ def _each(pool: ThreadPoolExecutor, hosts: Sequence[Host], act: Callable[[Host],
 
 
 def _alone(place: LabPaths, progress: ProgressLines) -> AbstractContextManager[None]:
-    """One run at a time works on a lab."""
+    """Let only one run at a time work on a lab."""
     waiting = f"wait for another run on {place.folder.name}"
     return locked(place.runtime / "lock", lambda: progress.step(waiting))
 
@@ -187,6 +189,6 @@ def _gone(place: LabPaths, number: int) -> Path:
 
 
 def _clear_leftovers(place: LabPaths) -> None:
-    """Remove the rest of removals that were killed."""
+    """Remove what killed removals left."""
     for rest in place.folder.parent.glob(f"{place.folder.name}.gone-*"):
         run(["rm", "-rf", "--one-file-system", rest], timeout=300)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 @contextmanager
 def locked(path: Path, waiting: Callable[[], AbstractContextManager[object]]) -> Iterator[None]:
-    """Hold the lock at `path`; while somebody else has it, be inside `waiting()`.
+    """Hold the lock at `path`. While another process has it, wait inside `waiting()`.
 
     The kernel lets go of it when its owner dies, however that happens.
     """

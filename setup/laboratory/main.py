@@ -17,10 +17,10 @@ NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,19}")
 
 
 class Commands(click.Group):
-    """Commands whose errors are for people."""
+    """A group of commands that prints errors for people."""
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command; its errors end it with a message and status 1."""
+        """Run the command. An error ends it with a message and status 1."""
         try:
             return super().invoke(ctx)
         except LxcGpuError as error:
@@ -31,14 +31,14 @@ class Commands(click.Group):
 
 
 def release_name(ctx: click.Context, param: click.Parameter, value: str) -> str:
-    """A callback of click's: a release is a part of files' names."""
+    """Check an option for click: a release becomes part of files' names."""
     if value and not NAME.fullmatch(value):
-        raise click.BadParameter("a release is called by its name, e.g. trixie")
+        raise click.BadParameter("give a release's name, e.g. trixie")
     return value
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--name", default="", help="Another lab beside the usual one, in .lab-NAME.")
+@click.option("--name", default="", help="Another lab besides the usual one, in .lab-NAME.")
 @click.pass_context
 def main(ctx: click.Context, name: str) -> None:
     """A lab of real machines on this one, in a network of its own."""
@@ -53,7 +53,7 @@ def main(ctx: click.Context, name: str) -> None:
     "--bare",
     is_flag=True,
     envvar="LXC_GPU_LAB_BARE",
-    help="Machines only: set up nothing of lxc-gpu on them.",
+    help="Make the machines only, without setting lxc-gpu up.",
 )
 @click.option(
     "--vm",
@@ -80,7 +80,7 @@ def main(ctx: click.Context, name: str) -> None:
 )
 @click.pass_obj
 def up(lab: Lab, hosts: str, bare: bool, virtual: str, release: str, directory: str) -> None:
-    """Make the lab's machines and start them; what is there already is left alone."""
+    """Make the lab's machines and start them. Existing ones are left alone."""
     from laboratory import lifecycle
     from laboratory.progress import ProgressLines
 
@@ -101,7 +101,7 @@ def _names(listed: str) -> list[str]:
 @main.command()
 @click.pass_obj
 def down(lab: Lab) -> None:
-    """Stop and remove the lab's machines; cached images stay."""
+    """Stop and remove the lab's machines. Cached images are kept."""
     from laboratory import lifecycle
     from laboratory.progress import ProgressLines
 
@@ -114,7 +114,7 @@ def down(lab: Lab) -> None:
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @click.pass_obj
 def status(lab: Lab, as_json: bool) -> None:
-    """Show how the lab's machines are; ends with status 3 unless the lab runs."""
+    """Show the state of the lab's machines. The exit status is 3 unless the lab runs."""
     from laboratory import lifecycle, report
 
     lifecycle.check_machine()

@@ -1,4 +1,4 @@
-"""The lab's network: a namespace with a bridge and no way out, and the two ways into it."""
+"""The lab's network: a namespace with a bridge and no way out, and two ways in."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from state.command import run
 from state.errors import LxcGpuError
 
 MARK = "LXC_GPU_LAB_FORWARDER"
-"""In the environment of a lab's forwarder: which lab started it."""
+"""The variable in a forwarder's environment that says which lab started it."""
 
 
 def create(place: LabPaths) -> bool:
-    """Make sure that namespace and bridge are there; tells whether something had to be made."""
+    """Make the namespace and the bridge if needed. Whether something had to be made."""
     if run(["ip", "-n", place.namespace, "address", "show", BRIDGE], check=False).ok:
         return False
     remove(place)
@@ -31,13 +31,13 @@ def create(place: LabPaths) -> bool:
         ["link", "set", BRIDGE, "up"],
     ):
         run(["ip", "-n", place.namespace, *words])
-    # The bridge joins the hosts; it routes for nobody, so there's no way out to look for.
+    # The bridge only joins the hosts. Nothing is routed, so there is no way out.
     run([*inside(place), "sysctl", "-q", "-w", "net.ipv4.ip_forward=0"])
     return True
 
 
 def remove(place: LabPaths) -> None:
-    """Remove the namespace, also one that a crash or reboot left half there."""
+    """Remove the namespace, also one that a crash or reboot left half made."""
     if place.namespace_file.exists():
         run(["ip", "netns", "delete", place.namespace], check=False)
         with suppress(FileNotFoundError):
@@ -45,7 +45,7 @@ def remove(place: LabPaths) -> None:
 
 
 def inside(place: LabPaths) -> list[str]:
-    """What to put before a command so that it runs in the lab's network."""
+    """The words before a command that make it run in the lab's network."""
     return ["nsenter", f"--net={place.namespace_file}", "--"]
 
 
@@ -67,7 +67,7 @@ exec nsenter --net={place.namespace_file} socat -t 30 - "TCP:$address:$2"
 
 
 def write_ssh_config(place: LabPaths) -> None:
-    """Write what `ssh -F` needs to go from this machine to the lab's hosts."""
+    """Write the ssh configuration that leads from this machine to the lab's hosts."""
     included = place.folder / "laptop.ssh_config"
     text = f"""# ssh -F {place.ssh_config} HOST: from this machine into the lab.
 # What the web page hands out is saved beside this file, and comes first.
@@ -115,7 +115,7 @@ def start_forwarder(place: LabPaths) -> str:
 
 
 def stop_forwarder(place: LabPaths) -> None:
-    """End the forwarder, and what a killed run may have left of an earlier one."""
+    """End the forwarder, and any that a killed run left."""
     for number in _forwarders(place):
         with suppress(ProcessLookupError):
             os.kill(number, signal.SIGTERM)
@@ -127,14 +127,14 @@ def forwarder_runs(place: LabPaths) -> bool:
 
 
 def _forwarders(place: LabPaths) -> list[int]:
-    """Whoever was started with this lab's mark, and so by this lab.
+    """The processes that this lab started, by the mark in their environment.
 
-    A written record of process numbers would lack those whose run was killed before writing.
+    A file of pids would lack those of a run that was killed before writing it.
     """
     mark = f"{MARK}={place.id}".encode()
     found = []
     for environment in Path("/proc").glob("[0-9]*/environ"):
-        with suppress(OSError):  # it ended meanwhile
+        with suppress(OSError):  # the process ended meanwhile
             if mark in environment.read_bytes().split(b"\0"):
                 found.append(int(environment.parent.name))
     return found

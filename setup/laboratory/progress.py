@@ -1,4 +1,4 @@
-"""Says what is being done, and for how long already, to people and to log files."""
+"""Prints what is being done, and for how long, for people and log files."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from typing import TextIO
 
 NOTICED_AFTER = 1.0
-"""Seconds after which a step is worth a word while it runs."""
+"""Seconds after which a running step is printed."""
 TICK = 0.2
 
 
 @dataclass(eq=False)
 class RunningStep:
-    """Something that is being done; `note` is added to its line when it ends."""
+    """A step that is being done. `note` is added to its line when it ends."""
 
     text: str
     since: float = field(default_factory=time.monotonic)
@@ -27,7 +27,7 @@ class RunningStep:
 
     @property
     def seconds(self) -> float:
-        """For how long already."""
+        """For how long it has been running."""
         return time.monotonic() - self.since
 
 
@@ -61,7 +61,7 @@ class ProgressLines:
 
     @contextmanager
     def step(self, text: str) -> Iterator[RunningStep]:
-        """Do one step; its line says how long it took, or that it failed."""
+        """Do one step, and print how long it took, or that it failed."""
         step = RunningStep(text)
         with self._lock:
             self._running.append(step)

@@ -1,4 +1,4 @@
-"""What `status` shows: to people as a table, to programs as JSON."""
+"""Shows the lab's status: as a table for people, as JSON for programs."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from laboratory.machines.virtual_machine import VirtualMachine
 
 @dataclass(frozen=True)
 class HostStatus:
-    """One line of the table."""
+    """The status of one host: a line of the table."""
 
     name: str
     address: str
     state: str
-    """absent, stopped, or what systemd in it says: running, degraded, starting, ..."""
+    """absent, stopped, or what its systemd says: running, degraded, starting, ..."""
     failed: tuple[str, ...]
     """Units that failed."""
     kind: str
     """container, or virtual machine."""
     release: str
-    """Debian's, by its name; empty for what is absent."""
+    """The name of its release of Debian; empty if it is absent."""
 
 
 @dataclass(frozen=True)
 class LabStatus:
-    """How a lab is."""
+    """The status of a lab."""
 
     folder: str
     namespace: str
@@ -45,7 +45,7 @@ class LabStatus:
 
 
 def observe(lab: Lab) -> LabStatus:
-    """Look at everything."""
+    """Read the status of all hosts."""
     return LabStatus(
         folder=str(lab.place.folder),
         namespace=lab.place.namespace,
@@ -69,13 +69,13 @@ def _observe(host: Host) -> HostStatus:
 
 
 def as_json(status: LabStatus) -> str:
-    """For programs."""
+    """The status as JSON."""
     return json.dumps({**asdict(status), "running": status.running}, indent=2)
 
 
 def show(status: LabStatus) -> None:
-    """For people."""
-    from rich.console import Console  # here: only this verb pays for it
+    """Print the status as a table."""
+    from rich.console import Console  # imported here, so that only this command waits for it
     from rich.table import Table
 
     colours = {"running": "green", "degraded": "yellow", "stopped": "red", "absent": "dim"}

@@ -1,8 +1,8 @@
-"""Turns bare hosts into a fleet, with the scripts and commands that a sysadmin uses.
+"""Turns bare hosts into a fleet, by the scripts and commands that sysadmins use.
 
-The web server first; then each GPU server that there is, which trusts the revision that the
-sysadmin (root on the laptop) sees in a clone; the sysadmin commits the servers' files; then a first
-round on each.
+First the web server is set up, then each GPU server. It trusts the revision that the sysadmin (root
+on the laptop) sees in a clone. The sysadmin commits the servers' files, and each server runs a
+first round.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ CLONE = "/root/state"
 LDAP_CA = "/etc/lxc-gpu/ldap-ca.pem"
 LDAP_PASSWORD = "/root/ldap-password"  # noqa: S105 # the file's name
 LONG = 1200
-"""Seconds that a set-up script may take, on an emulated machine beside others."""
+"""Seconds that a set-up script may take on an emulated machine, while others run."""
 
 
 def wire(lab: Lab, progress: ProgressLines) -> None:
-    """Set up what runs on the hosts; called by every `up`, so it doesn't mind being repeated."""
+    """Set up lxc-gpu on the hosts. Every `up` calls it, so it can be repeated."""
     with progress.step("set up iam"):
         printed = _web_server(lab)
     options = re.findall(r"--(?:state|gate-host-key|iam-key) (?:'[^']*'|\S+)", printed)
@@ -45,12 +45,12 @@ def wire(lab: Lab, progress: ProgressLines) -> None:
 
 
 def _first_round(host: Host) -> None:
-    """By the unit: one that began before the server's file was committed has failed."""
+    """Run a round by its unit, since one from before the server's file was committed has failed."""
     host.run(["systemctl", "restart", "lxc-gpu-reconcile.service"], timeout=LONG)
 
 
 def _web_server(lab: Lab) -> str:
-    """Set up iam; returns what its script printed for the GPU servers."""
+    """Set up iam. Return the options that its script printed for the GPU servers."""
     laptop, iam = lab.host("laptop"), lab.host("iam")
     laptop.sh(
         f"test -e {SYSADMIN_KEY} || ssh-keygen -q -t ed25519 -N '' -C alice -f {SYSADMIN_KEY}"
@@ -73,10 +73,10 @@ def _web_server(lab: Lab) -> str:
 
 
 def _directory(lab: Lab) -> list[str]:
-    """The options in which the kinds of directories differ."""
+    """The set-up options that depend on the kind of directory."""
     if lab.place.directory == OPENLDAP:
         return ["--ldap-url", f"ldap://ldap.{DOMAIN}", "--allow", "(objectClass=inetOrgPerson)"]
-    # One controller in each way that there is: both are tried by whatever is tested.
+    # One controller for each way to name them, so that tests use both ways.
     ways = zip(("ldaps", "ldap"), lab.controllers, strict=False)
     urls = [f"{way}://{host.name}.{DOMAIN}" for way, host in ways]
     allow = "(&(objectCategory=person)(!(userAccountControl:1.2.840.113556.1.4.803:=2)))"
@@ -85,14 +85,14 @@ def _directory(lab: Lab) -> list[str]:
 
 
 def _gpu_server(host: Host, options: list[str]) -> str:
-    """Set one GPU server up; returns its file for the state repository."""
+    """Set one GPU server up. Return its file for the state repository."""
     script = f"{SOURCE_INSIDE}/setup/gpu-server --name {host.name} {' '.join(options)}"
     printed = host.sh(script, timeout=LONG).stdout
     return printed[printed.index("address:") :]
 
 
 def _clone(lab: Lab) -> str:
-    """Let the sysadmin clone the state repository; returns the revision that is there."""
+    """Have the sysadmin clone the state repository. Return its revision."""
     laptop, iam = lab.host("laptop"), lab.host("iam")
     host_key = " ".join(iam.read("/etc/ssh/ssh_host_ed25519_key.pub").split()[:2])
     laptop.write("/root/.ssh/known_hosts", f"iam.{DOMAIN} {host_key}\n", 0o600)
@@ -110,7 +110,7 @@ def _clone(lab: Lab) -> str:
 
 
 def _commit(lab: Lab, files: dict[str, str]) -> None:
-    """Commit and push servers/*.yaml as the sysadmin, unless they are there already."""
+    """Commit and push servers/*.yaml as the sysadmin, unless that was done before."""
     laptop = lab.host("laptop")
     for name, text in files.items():
         laptop.write(f"{CLONE}/servers/{name}.yaml", text)

@@ -329,7 +329,7 @@ class TestRelease:
             assert done.returncode == 0, done.stdout + done.stderr
             done = setup_lab("up", "--release", own_release(), name=name)
             assert done.returncode == 1
-            assert f"laptop is there already, and has Debian's release {other}" in done.stderr
+            assert f"laptop exists already, with Debian's release {other}" in done.stderr
             assert setup_lab("up", "--release", "", name=name).returncode == 0
             status = json.loads(setup_lab("status", "--json", name=name).stdout)
             (laptop,) = (host for host in status["hosts"] if host["state"] != "absent")

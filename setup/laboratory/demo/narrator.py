@@ -13,11 +13,11 @@ SHOWN_LINES = 24
 
 
 class StoryError(LxcGpuError):
-    """Something in the story is not as it should be."""
+    """Something in the story went wrong."""
 
 
 class Narrator:
-    """Prints the story; colours on a terminal only."""
+    """Prints the story, in colours on a terminal."""
 
     def __init__(self, out: TextIO = sys.stdout) -> None:
         self._out = out
@@ -29,11 +29,11 @@ class Narrator:
         self._print(f"\n{self._paint(title, 1)}")
 
     def says(self, text: str) -> None:
-        """What happens, in a sentence."""
+        """Print a sentence about what happens."""
         self._print(f"  {text}")
 
     def typed(self, line: str, answer: str = "") -> None:
-        """What a person types, and what comes back."""
+        """Print what a person types, and the answer."""
         for number, part in enumerate(line.splitlines()):
             self._print(f"  {self._paint('$' if number == 0 else '>', 36)} {part}")
         lines = answer.rstrip().splitlines()
@@ -43,7 +43,7 @@ class Narrator:
             self._print(f"    ... {len(lines) - SHOWN_LINES} more lines")
 
     def check(self, held: bool, what: str, seen: str = "") -> None:
-        """One thing that has to hold: said if it does, StoryError with what was seen if not."""
+        """Check one thing, and print it. StoryError with what was seen if it doesn't hold."""
         if not held:
             self._print(f"  {self._paint('✗', 31)} {what}")
             raise StoryError("story", f"Not as it should be: {what}", f"Seen: {seen}")

@@ -25,9 +25,11 @@ from state.ssh_files import CONFIG, KNOWN_HOSTS
     subcommand_metavar="",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-@click.option("--story", "only_story", is_flag=True, help="Play it, check each step, and exit.")
+@click.option(
+    "--story", "only_story", is_flag=True, help="Play the story, check each step, and exit."
+)
 @click.option("--down", "remove", is_flag=True, help="Remove everything again.")
-@click.option("--name", default="", help="In another lab beside the usual one.")
+@click.option("--name", default="", help="Use another lab besides the usual one.")
 @click.option(
     "--release",
     default="",
@@ -53,7 +55,7 @@ def main(only_story: bool, remove: bool, name: str, release: str) -> None:
 
 
 def play(lab: Lab) -> None:
-    """The whole story, in a fresh lab. StoryError if something isn't as it should be."""
+    """Play the whole story in a fresh lab. StoryError if something goes wrong."""
     with ProgressLines() as progress:
         lifecycle.down(lab, progress)  # the story begins with a person whom nobody knows
         lifecycle.up(lab, (), progress)

@@ -23,13 +23,13 @@ NAME = "lqchen"
 SERVERS = ("gpu17", "gpu18")
 PATIENCE_MS = 30_000
 NO_TERMINAL = "Pseudo-terminal will not be allocated because stdin is not a terminal.\r\n"
-"""What ssh says because nobody sits at this laptop."""
+"""What ssh prints because no terminal is there."""
 KEY = "~/.ssh/id_ed25519"
 
 
 @dataclass(frozen=True)
 class Story:
-    """Where it plays, and who tells it."""
+    """The lab in which the story plays, and its narrator."""
 
     lab: Lab
     page: Page

@@ -1,4 +1,4 @@
-"""The cache of images: each made once from what its key says, shared by all labs of this machine.
+"""The cache of images. Each is made once for its key, and shared by all labs of this machine.
 
 A host is an overlay over its image, so five hosts are there in a second (plain copies took 10 to
 25 s after a `down`: ext4 is slow to make files where many were just removed). An overlay can't
@@ -32,7 +32,7 @@ USERS = CACHE / "users"
 """Links to the folders of all hosts of all labs."""
 SETUP = CHECKOUT / "setup"
 KEY = "[0-9a-f]" * 12
-"""What `key_of` makes, as a pattern: one image's name may begin with another's."""
+"""The pattern of what `key_of` makes, since one image's name may begin with another's."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Image:
 
     @property
     def path(self) -> Path:
-        """Where it is once it is made; it never changes there."""
+        """Its path once it is made. It never changes afterwards."""
         return CACHE / f"{self.name}-{self.key}{self.suffix}"
 
 
@@ -75,7 +75,7 @@ def ensure(image: Image, progress: ProgressLines) -> Path:
 
 
 def claim(place: LabPaths, host_folder: Path) -> None:
-    """Note that the host in `host_folder` stands on what its link `image` leads to."""
+    """Note that the host in `host_folder` uses the image that its link `image` leads to."""
     USERS.mkdir(parents=True, exist_ok=True)
     claimed = USERS / f"{place.id}-{host_folder.name}"
     claimed.unlink(missing_ok=True)
@@ -83,7 +83,7 @@ def claim(place: LabPaths, host_folder: Path) -> None:
 
 
 def _in_use() -> set[Path]:
-    """The images that a host of any lab stands on."""
+    """The images that hosts of any lab use."""
     images = set()
     for user in USERS.glob("*"):
         if user.is_dir():
@@ -95,7 +95,7 @@ def _in_use() -> set[Path]:
 
 
 def _make(image: Image, progress: ProgressLines) -> None:
-    """Under the lock: make it beside its place, move it there when it is whole."""
+    """Under the lock, make the image beside its path, and move it there when it is complete."""
     in_use = _in_use()
     for old in CACHE.glob(f"{image.name}-{KEY}*"):
         unused = time.time() - old.stat().st_mtime > UNUSED_FOR and old not in in_use
@@ -125,7 +125,7 @@ class Images:
         self._sources = recipes.own_sources()
 
     def start(self, spec: HostSpec) -> None:
-        """Begin to make whatever `spec` needs."""
+        """Begin to make the images that `spec` needs."""
         self._ask(self._role(spec))
         if spec.checkout:
             self._ask(self._wheels(spec.release))
@@ -133,7 +133,7 @@ class Images:
             self._ask(self._template(recipes.TEMPLATE_RELEASE))
 
     def of(self, spec: HostSpec) -> Path:
-        """The image that `spec` stands on; waits until it is made."""
+        """The image that `spec` uses; waits until it is made."""
         return self._get(self._role(spec)) / spec.folder_in_image
 
     def wheels(self, spec: HostSpec) -> Path:

@@ -1,4 +1,4 @@
-"""Real NVIDIA libraries for the lab, in two versions, out of Debian's archive; no GPU is needed.
+"""Gets real NVIDIA libraries for the lab, in two versions, from Debian's archive. No GPU is needed.
 
 They stand in Debian's components contrib and non-free, which this machine's own sources need not
 have: the same places are asked with these components, through lists of our own. Several lines of
@@ -19,9 +19,9 @@ from state.command import run
 from state.errors import LxcGpuError
 
 PARTS = ("lib{}cuda1", "lib{}ml1", "lib{}ptxjitcompiler1", "{}smi")
-"""The packages of a line, of whose name `{}` is a part: `nvidia-tesla-470-`, or `nvidia-`."""
+"""The packages of a line, with `{}` for the line's name: `nvidia-tesla-470-`, or `nvidia-`."""
 COMPONENTS = "contrib non-free"
-# apt as this machine has it, but for its lists and sources.
+# apt as on this machine, but with other lists and sources
 CONFIGURATION = """
 Dir::State::Lists "{folder}/lists";
 Dir::Cache "{folder}/cache";
@@ -63,7 +63,7 @@ def by_number(version: str) -> tuple[int, ...]:
 
 
 def lines_among(names: Iterable[str]) -> tuple[str, ...]:
-    """The lines of which every package is among these names of packages."""
+    """The lines all of whose packages are among these names."""
     found = set(names)
     cuda = (re.fullmatch(r"lib(nvidia-.+-)?cuda1", name) for name in found)
     lines = {match[1] or "nvidia-" for match in cuda if match}
@@ -71,7 +71,7 @@ def lines_among(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def offers_in(listing: str, line: str) -> tuple[Offer, ...]:
-    """What `apt-cache madison` offers of a line: the versions that all its packages have."""
+    """The offers of a line by `apt-cache madison`: the versions that all its packages have."""
     versions: dict[str, set[str]] = {name: set() for name in packages_of(line)}
     for row in listing.splitlines():
         name, package, _ = (word.strip() for word in row.split("|", 2))
@@ -81,7 +81,7 @@ def offers_in(listing: str, line: str) -> tuple[Offer, ...]:
 
 
 def choose(offers: Sequence[Sequence[Offer]]) -> tuple[Offer, ...]:
-    """Two offers of different versions, the newer one first; one, if all are of one version.
+    """Two offers of different versions, the newer first; only one, if all are of one version.
 
     `offers` are those of each line, the newest first. The newest of each line come before others,
     so that what is taken differs as much as two lines do.
@@ -97,13 +97,13 @@ def choose(offers: Sequence[Sequence[Offer]]) -> tuple[Offer, ...]:
 
 
 def older(version: str) -> str:
-    """A version that is older, and that NVIDIA need not have made."""
+    """An invented older version."""
     first, _, rest = version.partition(".")
     return f"{int(first) - 1}.{rest}"
 
 
 def copy_as(folder: Path, version: str, other: str) -> Path:
-    """A copy of a version's folder under the name of another; in it, files and links are, too.
+    """Copy a version's folder, renaming it, and the files and links in it, to another version.
 
     What the files contain stays: they call themselves `version` still.
     """

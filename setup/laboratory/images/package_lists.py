@@ -1,4 +1,4 @@
-"""apt's lists of packages on this machine: fetched before anything is taken from the archive.
+"""Fetches apt's lists of packages on this machine, before anything is taken from the archive.
 
 A machine may be installed with the lists of some of its sources only, or with old ones.
 """
@@ -24,7 +24,7 @@ PATIENCE = 900
 
 
 def apt_environment() -> Mapping[str, str]:
-    """What programs that ask apt get besides: proxies, and APT_CONFIG if it is set here."""
+    """The environment for programs that use apt: proxies, and APT_CONFIG if it is set here."""
     return {
         name: value
         for name, value in os.environ.items()
@@ -33,7 +33,7 @@ def apt_environment() -> Mapping[str, str]:
 
 
 def fetch(progress: ProgressLines) -> None:
-    """Have fresh lists of all sources, and say which. LxcGpuError where there are none at all."""
+    """Get fresh lists of all sources, and say which. LxcGpuError if there are none at all."""
     stamp = _stamp()
     waiting = "wait for the package lists, which are being fetched already"
     with locked(stamp.with_suffix(".lock"), lambda: progress.step(waiting)):
@@ -54,7 +54,7 @@ def fetch(progress: ProgressLines) -> None:
 
 
 def _stamp() -> Path:
-    """Its age is that of the lists: a file for each folder that apt may keep them in."""
+    """The file whose age is that of the lists; there is one for each folder with lists of apt."""
     words = ["apt-config", "shell", "folder", "Dir::State::Lists/d"]
     folder = run(words, env=apt_environment()).stdout
     return RUNTIME / f"package-lists-{hashlib.sha256(folder.encode()).hexdigest()[:8]}"

@@ -1,4 +1,4 @@
-"""Debian packages for people's containers, which have no way out to an archive in the lab."""
+"""Gets Debian packages for people's containers, which can't reach an archive from the lab."""
 
 from __future__ import annotations
 

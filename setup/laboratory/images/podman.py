@@ -1,4 +1,4 @@
-"""Podman out of this machine's archive, for containers that have no way there.
+"""Gets Podman from this machine's archive, for containers that can't reach it.
 
 Its packages are unpacked, not installed: what a test runs needs no scripts of theirs.
 """

@@ -1,4 +1,4 @@
-"""promtool, which judges metrics and alerts, out of Debian's package; no Prometheus is started."""
+"""Gets promtool, which checks metrics and alerts, from Debian's package of Prometheus."""
 
 from __future__ import annotations
 

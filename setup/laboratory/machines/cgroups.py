@@ -1,4 +1,4 @@
-"""Ends what still runs in a control group of the lab. Nobody else's programs are ever in one."""
+"""Ends what still runs in a control group of the lab, which holds no other programs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def end_all(path: str) -> None:
 
 
 def make(path: str) -> Path:
-    """Make the control group `path`; what writes its number into the file returned is in it."""
+    """Make the control group `path`. Writing a pid into the returned file moves it there."""
     for top in (CGROUPS, CGROUPS / "unified", CGROUPS / "systemd"):
         if (top / "cgroup.procs").exists():
             (top / path).mkdir(parents=True, exist_ok=True)
@@ -50,7 +50,7 @@ def members(path: str) -> set[int]:
 
 
 def _groups(path: str) -> Iterator[Path]:
-    """Where the group is: the unified hierarchy itself, or in each of several."""
+    """The folders of the group: one in the unified hierarchy, or one in each hierarchy of v1."""
     for top in (CGROUPS, *CGROUPS.glob("*/")):
         if (top / "cgroup.procs").exists() and (top / path).is_dir():
             yield top / path
@@ -65,7 +65,7 @@ def _members_below(group: Path) -> Iterator[int]:
 
 def _kill_below(group: Path) -> None:
     for number in _members_below(group):
-        # 0 is a member that this process namespace doesn't see; never a number to kill.
+        # 0 is a member that this pid namespace doesn't see, never a pid to kill
         if number > 1:
             with suppress(ProcessLookupError):
                 os.kill(number, signal.SIGKILL)

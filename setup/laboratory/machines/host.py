@@ -1,4 +1,4 @@
-"""A machine of a lab, worked on from outside: the same verbs, whatever kind of machine it is."""
+"""A machine of a lab, controlled from outside in the same way whatever kind of machine it is."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SETTLED = ("running", "degraded")
 
 
 def require_root() -> None:
-    """Refuse early, with a word about what to do."""
+    """LxcGpuError, with what to do, unless this is root."""
     if os.geteuid() != 0:
         raise LxcGpuError(
             "lab-root", "The lab needs root: it makes networks and machines.", "Try with sudo."
@@ -30,7 +30,7 @@ def require_root() -> None:
 
 
 class BootError(LxcGpuError):
-    """A host did not come up in its time."""
+    """A host did not boot in time."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Host(ABC):
     @property
     @abstractmethod
     def running(self) -> bool:
-        """Whether it is started (and perhaps still booting)."""
+        """Whether it runs, perhaps still booting."""
 
     @abstractmethod
     def lay_out(self, new: Path, image: Path) -> None:
@@ -79,11 +79,11 @@ class Host(ABC):
 
     @abstractmethod
     def own_files(self, links: Mapping[str, Path]) -> Mapping[str, str]:
-        """Files inside that only this kind of host needs; `links` is what it is given besides."""
+        """Write the files that only this kind of host needs."""
 
     @abstractmethod
     def start(self) -> None:
-        """Start it; what a crashed run left of it is cleared away first."""
+        """Start it, after removing what a crashed run left."""
 
     @abstractmethod
     def stop(self) -> None:
@@ -106,7 +106,7 @@ class Host(ABC):
         """The command, for this machine, that runs `words` in this host."""
         variables = {"PATH": SEARCH_PATH, "HOME": "/root", "LANG": "C.UTF-8", **(env or {})}
         if user:
-            # A login session, whatever the user's login shell is made for.
+            # a login session, whatever the user's login shell is
             login = 'exec "$0" "$@"'
             session = ["runuser", "-s", "/bin/bash", "-l", user, f"--session-command={login}"]
             words = [*session, "--", *words]
@@ -157,7 +157,7 @@ class Host(ABC):
     def write(
         self, path: str | Path, content: str | bytes, mode: int = 0o644, owner: str = "root:root"
     ) -> None:
-        """Write a file in this host, whole or not at all; missing folders are made."""
+        """Write a file in this host, completely or not at all. Missing folders are made."""
         script = (
             'umask 077; mkdir -p -m 755 "$(dirname "$1")"; cat >"$1.new"; '
             'chown "$3" "$1.new"; chmod "$2" "$1.new"; mv -T "$1.new" "$1"'
@@ -171,7 +171,7 @@ class Host(ABC):
     def push(
         self, local: Path, path: str | Path, mode: int | None = None, owner: str = "root:root"
     ) -> None:
-        """Copy a file of this machine into the host; its mode goes with it unless given."""
+        """Copy a file of this machine into the host, with its mode unless another is given."""
         kept = local.stat().st_mode & 0o777 if mode is None else mode
         self.write(path, local.read_bytes(), kept, owner)
 

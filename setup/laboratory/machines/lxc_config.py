@@ -1,4 +1,4 @@
-"""What LXC is told about a host."""
+"""Writes the LXC configuration of a host."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from laboratory.layout import (
 def lxc_config(place: LabPaths, spec: HostSpec) -> str:
     """The LXC configuration of one host.
 
-    Hosts run containers of their own, so root in a host is root: no capability dropped, no
-    AppArmor profile. A lab is for trying things out, no wall against those who try.
+    Hosts run containers of their own, so root in a host is real root: no capability is dropped, and
+    there is no AppArmor profile. A lab is for trying things out, and doesn't protect this machine
+    from what runs in it.
     """
     folder = place.hosts / spec.name
     lines = [
@@ -69,7 +70,7 @@ def _checkout(place: LabPaths, spec: HostSpec) -> list[str]:
 
 
 def _mount(source: str, target: str, options: str, *, kind: str = "none") -> str:
-    """One mount; LXC wants blanks written as in fstab."""
+    """A line for one mount. LXC wants blanks escaped as in fstab(5)."""
     words = (source, target.lstrip("/"), kind, options)
     escaped = (word.replace("\\", "\\134").replace(" ", "\\040") for word in words)
     return f"lxc.mount.entry = {' '.join(escaped)} 0 0"

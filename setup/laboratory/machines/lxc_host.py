@@ -1,4 +1,4 @@
-"""A machine of the lab as an LXC container: it shares this machine's kernel."""
+"""A machine of the lab that is an LXC container, and shares this machine's kernel."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ class LxcHost(Host):
 
     @property
     def running(self) -> bool:
-        """Whether it is started (and perhaps still booting)."""
+        """Whether it runs, perhaps still booting."""
         return self.place.namespace_file.exists() and self._lxc("info", "-s", "-H").ok
 
     def lay_out(self, new: Path, image: Path) -> None:
-        """An overlay's folders, and those that are none of it."""
+        """Make the folders of the overlay, and those that are plain folders."""
         for name in ("work", "rootfs"):
             (new / name).mkdir()
         for disk in DISKS:
             _copy_disk(image / disk, new / "disks" / disk)
 
     def own_files(self, links: Mapping[str, Path]) -> Mapping[str, str]:
-        """None: LXC gives it its address and what it sees of this machine."""
+        """Write nothing: LXC gives it its address, and what it sees of this machine."""
         return {}
 
     def start(self) -> None:
-        """Start it; what a crashed run left of it is cleared away first."""
+        """Start it, after removing what a crashed run left."""
         cgroups.end_all(f"{self.place.cgroup}/{self.name}")
         stash = self.place.runtime / "cgroup"
         stash.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Makes a host's root file system out of its image, and gives it what is its own."""
+"""Makes a host's root file system from its image, with the host's own files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from laboratory.progress import ProgressLines
 from state.command import run
 
 LDAP_CA_INSIDE = "/etc/lxc-gpu/ldap-ca.pem"
-"""Where iam finds the certificate of the authority that the directory's was issued by."""
+"""Where iam finds the certificate of the authority that issued the directory's."""
 
 LXCFS_PIECE = "etc/systemd/system/lxcfs.service.d/lab.conf"
 
@@ -30,7 +30,9 @@ LXCFS_PIECE = "etc/systemd/system/lxcfs.service.d/lab.conf"
 def prepare_lab(place: LabPaths) -> None:
     """Make what all hosts share: keys and certificates of this lab."""
     place.hosts.mkdir(parents=True, exist_ok=True)
-    place.hosts.chmod(0o700)  # programs of theirs are set-uid, and no business of other users
+    place.hosts.chmod(
+        0o700
+    )  # it has set-uid programs, which other users of this machine must not reach
     if not place.ca.exists():
         fresh = place.folder / "ca.new.pem"
         authority.make(fresh)
@@ -51,7 +53,7 @@ def _make_key(private: Path, comment: str) -> None:
 
 
 def make(host: Host, images: Images, progress: ProgressLines) -> None:
-    """Make `host` out of its image; it is there whole, or not at all."""
+    """Make `host` from its image, completely or not at all."""
     image = images.of(host.spec)
     links = {"image": image}
     if host.spec.checkout:
@@ -75,22 +77,22 @@ def make(host: Host, images: Images, progress: ProgressLines) -> None:
 
 @dataclass(frozen=True)
 class _Writer:
-    """Writes what makes one machine of an image, beside the image, before the host is started."""
+    """Writes a host's own files over its image, before the host is started."""
 
     host: Host
     image: Path
     new: Path
 
     def write_own(self) -> None:
-        """Everything that is this host's own."""
+        """Write all files that are this host's own."""
         self._write("etc/hostname", f"{self.host.name}\n")
         self._write("etc/hosts", hosts_file(self.host.place))
-        for kind in ("ed25519", "ecdsa"):  # an RSA key takes seconds to find
+        for kind in ("ed25519", "ecdsa"):  # making an RSA key takes seconds
             key = self._folder("etc/ssh") / f"ssh_host_{kind}_key"
             comment = f"root@{self.host.name}"
             run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-C", comment, "-f", key])
         if self.host.spec.checkout:
-            # Git reads a checkout that belongs to somebody else only when told that it's meant.
+            # Git reads a checkout that belongs to somebody else only if it is listed as safe.
             self._write("etc/gitconfig", f"[safe]\n\tdirectory = {SOURCE_INSIDE}\n")
         if self.host.spec.template:
             # Made for real machines only, it says; a GPU server of the lab is one.
@@ -105,12 +107,12 @@ class _Writer:
             self._laptop()
 
     def write(self, contents: Mapping[str, str]) -> None:
-        """Files that belong to root and may be read by all."""
+        """Write a file that belongs to root and that everybody may read."""
         for path, text in contents.items():
             self._write(path, text)
 
     def _folder(self, path: str) -> Path:
-        """A folder over the image's, with the same owner and mode."""
+        """Make a folder over the image's, with the same owner and mode."""
         folder = self.new / "upper" / path
         if not folder.is_dir():
             parent, _, _ = path.rpartition("/")
@@ -130,7 +132,7 @@ class _Writer:
         return file
 
     def _directory(self) -> None:
-        """A certificate of this lab's authority for slapd, or for a domain controller."""
+        """Write a certificate of this lab's authority for slapd, or for a domain controller."""
         module = slapd if self.host.spec.directory == OPENLDAP else samba
         path = module.TLS.strip("/")
         owner = (self.image / path).stat()
@@ -147,7 +149,7 @@ class _Writer:
             self._write("etc/resolv.conf", samba.resolvers(self.host.name))
 
     def _laptop(self) -> None:
-        """The ssh key of the laptop's user."""
+        """Write the ssh key of the laptop's user."""
         home = self.new / "disks/home" / LAPTOP_USER
         owner = home.stat()
         folder = home / ".ssh"
@@ -161,7 +163,7 @@ class _Writer:
 
 
 def known_hosts(hosts: tuple[Host, ...]) -> str:
-    """The ssh host keys of `hosts`, as known_hosts has them."""
+    """The ssh host keys of `hosts`, in the form of known_hosts."""
     lines = []
     for host in hosts:
         lines.append(f"{','.join((*host.spec.names, host.address))} {_host_key(host)}\n")
@@ -169,7 +171,7 @@ def known_hosts(hosts: tuple[Host, ...]) -> str:
 
 
 def entrance_hosts(hosts: tuple[Host, ...]) -> str:
-    """The same for the lab's own way in."""
+    """The ssh host keys of `hosts` for the lab's own way in."""
     return "".join(f"{host.name} {_host_key(host)}\n" for host in hosts)
 
 

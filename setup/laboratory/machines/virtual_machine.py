@@ -1,7 +1,7 @@
-"""A machine of the lab with a kernel of its own: emulated by QEMU, entered over ssh.
+"""A machine of the lab that is emulated by QEMU, with its own kernel. It is entered over ssh.
 
-Software emulation, so it runs wherever the lab does; ten times slower than this machine. It runs in
-a control group of the lab, as the other hosts do: whatever was killed, its end is found there.
+It is emulated in software, so it runs wherever the lab does, ten times slower than this machine. It
+runs in a control group of the lab, as other hosts do, so that it can always be found and ended.
 """
 
 from __future__ import annotations
@@ -34,18 +34,19 @@ PROGRAMS = ("qemu-system-x86_64", "qemu-img", "mkfs.ext4", "ssh")
 DISK = "disk.qcow2"
 SHARES = "trans=virtio,version=9p2000.L,msize=262144,ro"
 IMAGES_INSIDE = "/run/lab/images"
-"""Where it sees this machine's cache of images, of which some files are bound into place."""
+"""Where it sees this machine's cache of images. Some files of it are bound to other paths."""
 MEMORY = "2048"
-"""Mebibytes; taken from this machine as they are touched."""
+"""Memory in MiB. This machine provides it only as it is touched."""
 PROCESSORS = (
     *("-smp", "4,sockets=2,cores=2,threads=1"),
     *("-object", "memory-backend-ram,id=left,size=1024M", "-numa", "node,cpus=0-1,memdev=left"),
     *("-object", "memory-backend-ram,id=right,size=1024M", "-numa", "node,cpus=2-3,memdev=right"),
 )
-"""Two sockets with a node of memory and two cores each, so that sharing them out shows."""
+"""Two sockets, each with a node of memory and two cores, so that tests can see how CPUs are shared
+out."""
 CONNECT_TIME = 20
-"""Seconds that its sshd may take to let somebody in, when it runs at all."""
-# In the lab's control group from the first moment on, so a killed run leaves nothing unfound.
+"""Seconds that its running sshd may take to let somebody in."""
+# It joins the lab's control group first, so that it is found even after a killed run.
 START = 'echo $$ >"$1"; shift; exec "$@"'
 
 
@@ -57,19 +58,22 @@ class VirtualMachine(Host):
 
     @property
     def running(self) -> bool:
-        """Whether it is started (and perhaps still booting)."""
+        """Whether it runs, perhaps still booting."""
         if not cgroups.members(self._group):
             return False
         return run(["ip", "-n", self.place.namespace, "link", "show", self._tap], check=False).ok
 
     def lay_out(self, new: Path, image: Path) -> None:
-        """A disk that holds what differs from the image's, which stays as it is."""
+        """Make a disk that holds only differences from the image's disk."""
         create = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw"]
         run([*create, "-b", image / "disk.raw", new / DISK])
 
     def own_files(self, links: Mapping[str, Path]) -> Mapping[str, str]:
-        """Address, way in, and what it sees of this machine."""
-        stays = (".venv", self.place.folder.name)  # another lab may be gone by the next boot
+        """Write its address, the lab's way in, and what it sees of this machine."""
+        stays = (
+            ".venv",
+            self.place.folder.name,
+        )  # another lab may have been removed by the next boot
         covered = [place for place in covered_in_checkout() if Path(place).name in stays]
         tab = [
             f"checkout {SOURCE_INSIDE} 9p {SHARES}",
@@ -88,7 +92,7 @@ class VirtualMachine(Host):
         }
 
     def start(self) -> None:
-        """Start it; what a crashed run left of it is cleared away first."""
+        """Start it, after removing what a crashed run left."""
         self._clear()
         ip = ["ip", "-n", self.place.namespace]
         run([*ip, "tuntap", "add", "dev", self._tap, "mode", "tap"])
@@ -97,11 +101,11 @@ class VirtualMachine(Host):
         run([*inside(self.place), "sh", "-euc", START, "sh", group, *self._emulator()])
 
     def stop(self) -> None:
-        """Stop it at once, as if its plug was pulled."""
+        """Stop it at once, like a loss of power."""
         self._clear()
 
     def reboot(self) -> str:
-        """Have it reboot, and wait until it has; what `wait_until_booted` returns."""
+        """Reboot it, and wait until it is up. Return what `wait_until_booted` does."""
         before = self._boot_id()
         self.run(["systemctl", "--no-block", "reboot"], check=False)
         deadline = time.monotonic() + self.boot_time
@@ -115,13 +119,14 @@ class VirtualMachine(Host):
         return self.run(["cat", "/proc/sys/kernel/random/boot_id"], check=False).stdout
 
     def _new_boot_id(self) -> str:
-        """The same over a connection of its own: one from before a reboot may hang."""
+        """The id of the present boot, asked over a new connection: an old one may hang after a
+        reboot."""
         self._connection.unlink(missing_ok=True)
         return self._boot_id()
 
     @property
     def _connection(self) -> Path:
-        """The socket of the connection that commands share."""
+        """The socket of the ssh connection that commands share."""
         return self.place.runtime / f"{self.name}.ssh"
 
     @property
@@ -161,7 +166,7 @@ class VirtualMachine(Host):
         self, words: Sequence[str], variables: Mapping[str, str], *, terminal: bool
     ) -> list[str]:
         settings = [f"{name}={value}" for name, value in variables.items()]
-        # The shell stays, so that a command's end by a signal has the status that shells give it.
+        # The shell stays, so that a command killed by a signal has a shell's exit status for it.
         script = f"cd /; env -i {shlex.join([*settings, *words])}; exit $?"
         options = {
             "IdentityFile": self.place.entrance_key,
@@ -185,5 +190,5 @@ class VirtualMachine(Host):
 
 
 def _comma(path: Path) -> str:
-    """As QEMU wants commas within its options."""
+    """The text with commas escaped for QEMU's options."""
     return str(path).replace(",", ",,")
