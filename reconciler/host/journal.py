@@ -2,39 +2,39 @@
 
 | code | what happened |
 | --- | --- |
-| asked | somebody asked the root helper for something |
-| refused | it was not done; `code=` says why |
-| asker-gone | what was asked for was ended, because whoever asked had gone |
+| asked | a request reached the root helper |
+| refused | a request was refused; `code=` says why |
+| asker-gone | a request was ended because its user had gone |
 | not-charged | a request was not counted with its user's sessions; `why=` says why |
-| registered, started, stopped | what a user's request came to |
+| registered, started, stopped | the result of a user's request |
 | unconfined | a container starts without AppArmor's profile, on a server that has AppArmor |
 | shared-memory | /dev/shm of a container that runs doesn't follow its new limit; `why=` says why |
 | undertaken | a snapshot was taken, a container's system replaced; `what=` says which |
-| not-removed | what is left of a system or a snapshot can't be removed now; `why=` |
-| changed | a round changed something that the state wants |
+| not-removed | the rest of a system or snapshot can't be removed now; `why=` says why |
+| changed | a round changed something, as the state says |
 | drift | a round put back what was changed by hand |
 | failed | a round could not put something right |
 | round-refused | a newer revision was not taken |
 | driver | something about NVIDIA's driver is not as it should be; `code=` says what |
-| suspended, resumed | a sysadmin has the server hold still, or no longer |
+| suspended, resumed | a sysadmin suspended the server, or ended that |
 | mount-left-out | a container was started without a mount; `code=` says why |
 | device-left-out | a container was started without a device file; `code=` says why |
-| fuse-cut-off | a container ended while programs of its own waited for its FUSE file systems |
+| fuse-cut-off | a container ended while its programs waited for its FUSE file systems |
 | came-back, come-back-failed | a container that ran before a boot was started again, or not |
-| attach-failed | systemctl could not start one: its system can't be mounted; `code=` says why |
-| stopped-by-announcement | a container is down for one; it comes back after it |
+| attach-failed | systemctl can't start a container: its system isn't mounted; `code=` says why |
+| stopped-by-announcement | a container was shut down for an announcement |
 | stop-failed | a container could not be shut down for an announcement; `code=` says why |
-| stays-down | one that ran is not: its user has left, or the server's policy says so |
-| snapshot-taken | one that the server takes by itself |
-| snapshot-failed | one that the server takes by itself could not be taken; `code=` says why |
-| idleness-failed | who uses what could not be seen, kept or said, or one not stopped; `code=` |
+| stays-down | a container isn't started again: its user left, or the policy says so |
+| snapshot-taken | the server took an automatic snapshot |
+| snapshot-failed | an automatic snapshot could not be taken; `code=` says why |
+| idleness-failed | a look at idle containers, or a stop, failed; `code=` says why |
 | stopped-idle | a container was stopped because nobody used it |
-| on-reserved-gpu | somebody's program is on a GPU of another one's, `of=`; they were told |
-| notices-failed | nobody could say by mail whose disk is nearly full; `code=` says why |
-| reservations-failed | nobody could look who is on reserved GPUs; `code=` says why |
-| crashed | a mistake of ours ended a kind's work, or what iam was asked; report its `what=` |
-| system-shifted | a system is stored with shifted ids, so no spare fits and it is no subvolume |
-| spare-ready, spare-failed | a system of a template was made ready for the next one, or not |
+| on-reserved-gpu | a user was told of a program on a GPU that `of=` has reserved |
+| notices-failed | notices about nearly full disks could not be kept; `code=` says why |
+| reservations-failed | a look at reserved GPUs failed; `code=` says why |
+| crashed | a bug of lxc-gpu ended a kind or a request of iam; report its `what=` |
+| system-shifted | a system is stored with shifted ids: no spare fits, and it isn't a subvolume |
+| spare-ready, spare-failed | a spare system of a template was made, or not |
 | purged | a sysadmin deleted what a disabled user left |
 """
 
