@@ -1,1 +1,1 @@
-"""Who has reserved which GPU of a server in its next fortnight: placed, in words, drawn."""
+"""A server's reservations in the next fortnight: in words, and placed for a drawing."""

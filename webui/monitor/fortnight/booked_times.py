@@ -1,4 +1,4 @@
-"""Reservations in words: whose, which GPUs, from when until when. Pure."""
+"""Reservations in words: for whom, which GPUs, from when until when. Pure."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from webui.monitor.shown.people import NamedPerson, People
 from webui.words import clock
 
 MOST_INTRUDERS = 20
-"""Of one reservation, so many are named."""
+"""Intruders of one reservation who are named, at most."""
 
 
 @dataclass(frozen=True)
 class BookedTime:
-    """One reservation, or one time that is closed."""
+    """One reservation, or one time for which the server is closed."""
 
     begins: float
     ends: float
@@ -28,9 +28,9 @@ class BookedTime:
     now: bool
     """Whether it has begun."""
     person: NamedPerson | None = None
-    """None: closed."""
+    """None: the server is closed."""
     text: str = ""
-    """Why it is closed."""
+    """Why the server is closed."""
     uuids: frozenset[str] = frozenset()
     gpus: str = ""
     unused_since: float | None = None
@@ -38,12 +38,12 @@ class BookedTime:
 
     @property
     def unused(self) -> bool:
-        """Whether its GPUs do nothing for whom they are reserved."""
+        """Whether the person doesn't use the reserved GPUs."""
         return self.unused_since is not None
 
     @property
     def words(self) -> str:
-        """The whole in a line."""
+        """All of it in one line."""
         who = self.person.name if self.person else f"Maintenance ({self.text})"
         gpus = f": GPU {self.gpus}" if self.gpus else ""
         unused = ", not in use" if self.unused else ""
@@ -53,7 +53,7 @@ class BookedTime:
 def lines(
     load: ServerLoad, people: People, window: Window, closed: Iterable[Closed] = ()
 ) -> tuple[BookedTime, ...]:
-    """What `load` says of `window`, and when it is closed; what begins first comes first."""
+    """The reservations in `load`, and the times that are closed, sorted by their beginning."""
     named = _Gpus(load.gpus)
 
     def line(begins: float, ends: float, **more: Any) -> BookedTime:
@@ -82,14 +82,14 @@ def lines(
 
 
 class _Gpus:
-    """The GPUs of a server, as words name them."""
+    """Names for the GPUs of a server."""
 
     def __init__(self, gpus: Sequence[GpuLoad]) -> None:
         self._whole = {gpu.uuid: gpu.index for gpu in gpus}
         self._parts = {part.uuid: f"{g.index} ({part.name})" for g in gpus for part in g.mig}
 
     def words(self, reserved: Iterable[str]) -> str:
-        """Their indices: 0-3, 5; of instances 0 (1g.10gb); of what isn't there any more 1 gone."""
+        """The names of `reserved`: 0-3, 5; for MIG instances 0 (1g.10gb); for lost GPUs 1 gone."""
         wanted = set(reserved)
         whole = ranges(self._whole[uuid] for uuid in wanted & self._whole.keys())
         parts = sorted(self._parts[uuid] for uuid in wanted & self._parts.keys())

@@ -20,12 +20,12 @@ from webui.monitor.shown.people import People
 
 TEMPLATE = "_fortnight.html"
 STEP = 300
-"""Seconds after which a drawing is made again though nothing changed: time passes."""
+"""Seconds after which a drawing is made again, since time passes."""
 
 
 @dataclass(frozen=True)
 class Calendar:
-    """What is drawn of one server."""
+    """What a page shows of one server's reservations."""
 
     server: str
     phase: str
@@ -33,18 +33,18 @@ class Calendar:
     fortnight: Fortnight | None
     """None: nothing is known."""
     command: str
-    """What to type; empty: nobody may reserve anything there."""
+    """An example of a command that reserves; empty if reserving is turned off."""
     since: float | None = None
-    """Silent since then: all of it is as it was known last."""
+    """Since when the server is silent, if it is; then everything here was true before that."""
     why: str = ""
     hint: str = ""
     gpus: int = 0
     open: int = 0
-    """GPUs that nobody has reserved for now."""
+    """GPUs that aren't reserved now."""
 
     @property
     def card(self) -> MonitorCard:
-        """The same, as one chooses by it."""
+        """The facts by which a page chooses and sorts servers."""
         lines = () if self.fortnight is None else self.fortnight.lines
         people = [line.person for line in lines if line.person]
         names = frozenset(text.casefold() for each in people for text in (each.user, each.name))
@@ -102,7 +102,7 @@ class Calendars(FleetDrawer):
 def calendar(
     seen: LastHeard, closed: Sequence[Closed], rules: Reservations, people: People, window: Window
 ) -> Calendar:
-    """What to draw of one server, which is closed now and then. Pure."""
+    """What to show of one server's reservations. Pure."""
     load, silent = seen.load, seen.silent_since
     if load is None:
         phase, word = (
@@ -134,12 +134,12 @@ def calendar(
 
 
 def _has_gpus(seen: LastHeard) -> bool:
-    """Whether there are any, as far as is known."""
+    """Whether the server has GPUs; True if nothing is known about it."""
     return seen.load is None or bool(seen.load.gpus or seen.load.gpu_problem)
 
 
 def command(seen: LastHeard, rules: Reservations) -> str:
-    """What anybody may type who is registered there; empty: nobody may reserve anything."""
+    """A command that reserves GPUs there; empty if reserving is turned off."""
     gpus = 0 if seen.load is None else len(seen.load.gpus)
     if not gpus or not rules.most:
         return ""
@@ -148,7 +148,7 @@ def command(seen: LastHeard, rules: Reservations) -> str:
 
 
 def _which(load: ServerLoad) -> object:
-    """What a drawing shows of GPUs."""
+    """The facts about GPUs that are in a drawing."""
     return tuple(
         (gpu.index, gpu.uuid, gpu.name, [part.uuid for part in gpu.mig]) for gpu in load.gpus
     )

@@ -1,4 +1,4 @@
-"""The days of a fortnight, as columns. Pure."""
+"""The days of a fortnight as columns of a drawing. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import cached_property
 from webui.words import zone_words
 
 DAYS = 15
-"""Today, of which a part is over, and the fourteen days after it."""
+"""Today, which is partly over, and the next fourteen days."""
 
 
 @dataclass(frozen=True)
@@ -17,17 +17,17 @@ class Day:
     """One column."""
 
     left: float
-    """Percent, as all that is called so."""
+    """In percent of the width, like all positions and widths."""
     width: float
     weekday: str
     number: int
     weekend: bool
     month: str = ""
-    """Of the first day of a month."""
+    """The month's name, on its first day only."""
 
 
 class Window:
-    """The days that are drawn, from the midnight before `now`. Days may have 23 or 25 hours."""
+    """The days that are drawn, from the midnight before `now`. A day may have 23 or 25 hours."""
 
     def __init__(self, now: float, zone: tzinfo | None = None) -> None:
         self.now, self.zone = now, zone
@@ -42,20 +42,20 @@ class Window:
 
     @property
     def ends(self) -> float:
-        """The same."""
+        """Seconds since the epoch."""
         return self._midnights[-1]
 
     def shows(self, begins: float, ends: float) -> bool:
-        """Whether something of it is in these days and isn't over; nothing ends before it began."""
+        """Whether a part of this time is in these days and isn't over. False if `ends` is wrong."""
         return begins < ends and begins < self.ends and ends > self.now
 
     def place(self, moment: float) -> float:
-        """Where a moment stands, in percent; what is before or after stands at the edge."""
+        """The position of a moment in percent. Earlier and later ones are at the edges."""
         share = 100 * (moment - self.begins) / (self.ends - self.begins)
         return round(min(100.0, max(0.0, share)), 3)
 
     def zone_words(self) -> str:
-        """What the time is called, and when that changes: CET (UTC+1)."""
+        """The name of the time zone, CET (UTC+1), and when the clocks change, if they do."""
         words = zone_words(self.now, self.zone)
         for midnight in self._midnights:
             later = zone_words(midnight, self.zone)
@@ -67,7 +67,7 @@ class Window:
 
     @cached_property
     def days(self) -> tuple[Day, ...]:
-        """One after the other."""
+        """The columns, from left to right."""
         found = []
         for first, last in zip(self._midnights, self._midnights[1:], strict=False):
             left, date = self.place(first), datetime.fromtimestamp(first, self.zone)

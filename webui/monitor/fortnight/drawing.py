@@ -1,7 +1,8 @@
-"""A server's next fortnight, GPU by GPU: who has reserved what from when to when. Pure.
+"""The drawing of a server's next fortnight: reservations as blocks, a row for each GPU. Pure.
 
-Everything is placed in percent of the whole width and in rows, so that a drawing fits any window.
-A server's word is not believed: what overlaps, ends before it begins or is too much isn't drawn.
+Positions are in percent of the width and in rows, so that the drawing fits any window. Servers
+aren't trusted: reservations that overlap or end before they begin aren't drawn, nor too many of
+them.
 """
 
 from __future__ import annotations
@@ -19,60 +20,60 @@ from webui.monitor.shown.people import People
 MOST_ROWS = 128
 MOST_BLOCKS = 600
 TONES = 3
-"""Colours for people; the same person has the same one everywhere."""
+"""Colours for people. A person has the same one everywhere."""
 _WIDTHS = (("narrow", 280), ("middle", 560), ("broad", 880))
-"""Pixels that a drawing has for its days: on a phone, in between, on a desk."""
+"""The drawing's width for the days in pixels: on a phone, in between, on a desk."""
 _LETTER, _EDGES = 7.5, 10
-"""Pixels that a letter takes, and those beside a name."""
+"""The width of a letter, and of the margins of a label, in pixels."""
 
 
 @dataclass(frozen=True)
 class CalendarRow:
-    """One GPU, or one instance of a GPU that is shared out (MIG)."""
+    """One GPU, or one MIG instance of a GPU."""
 
     index: int
     part: str
-    """Empty: the whole GPU."""
+    """The name of the MIG instance; empty for a whole GPU."""
     name: str
     uuids: frozenset[str]
-    """Whoever reserved one of these has it."""
+    """A reservation of any of these UUIDs takes this row."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """A reservation of neighbouring rows, or a time that is closed."""
+    """A reservation of neighbouring rows, or a time for which the server is closed."""
 
     left: float
     width: float
     row: int
     rows: int
     tone: int | None
-    """None: closed."""
+    """The colour; None: closed."""
     label: str
     fits: str
-    """From which width on there is room for the label; empty: never."""
+    """The smallest of `_WIDTHS` with room for the label; empty: none of them."""
     unused: bool
     words: str
 
 
 @dataclass(frozen=True)
 class Fortnight:
-    """Everything of one server."""
+    """The whole drawing of one server."""
 
     days: tuple[Day, ...]
     over: float
-    """Percent that lie in the past: up to now."""
+    """The percentage of the width that is over."""
     rows: tuple[CalendarRow, ...]
     more_rows: int
-    """Rows that aren't drawn."""
+    """The number of rows that aren't drawn."""
     blocks: tuple[Block, ...]
-    """What is closed comes last: it is drawn over the reservations that it ends."""
+    """Times that are closed come last, so that they are drawn over reservations."""
     more_blocks: int
     lines: tuple[BookedTime, ...]
 
     @property
     def empty(self) -> bool:
-        """Whether there is nothing to draw: nobody has reserved anything."""
+        """Whether there is nothing to draw."""
         return not self.lines
 
 
@@ -83,7 +84,7 @@ def fortnight(
     closed: Sequence[Closed] = (),
     most_blocks: int = MOST_BLOCKS,
 ) -> Fortnight:
-    """What `load` says of `window`, and when the server is closed."""
+    """The drawing of the reservations in `load`, and of the times that are closed."""
     rows = tuple(_rows(load.gpus))
     shown = rows[:MOST_ROWS]
     spoken = lines(load, people, window, closed)
@@ -126,7 +127,7 @@ def _blocks(
 
 
 def _runs(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
-    """Neighbours together: the first of them, and how many."""
+    """Runs of consecutive numbers: the first number, and how many."""
     run: list[int] = []
     for number in numbers:
         if run and number != run[-1] + 1:
@@ -146,7 +147,7 @@ def _block(line: BookedTime, row: int, rows: int, window: Window) -> Block:
 
 
 def _label(names: Sequence[str], width: float) -> tuple[str, str]:
-    """The first of `names` for which there is room on a desk, and from which width on."""
+    """The first of `names` that fits on a desk, and the smallest width on which it fits."""
     for name in names:
         needed = _LETTER * len(name) + _EDGES
         for word, pixels in _WIDTHS:

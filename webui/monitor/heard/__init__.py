@@ -1,1 +1,1 @@
-"""What servers say of themselves: listened to, checked, the newest of each kept."""
+"""Loads of the servers: received, checked, the newest of each kept."""

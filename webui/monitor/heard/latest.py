@@ -1,4 +1,4 @@
-"""What each server does now, and which are silent: in memory, for many threads."""
+"""The newest load of each server, and which servers are silent: in memory."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from state.wire.server_load import ServerLoad
 
 @dataclass(frozen=True)
 class LastHeard:
-    """One server, as its `load` stream shows it."""
+    """What was last heard of one server."""
 
     server: str
     load: ServerLoad | None = None
-    """The newest, however old; None if there never was one."""
+    """The newest load, however old; None if there was none."""
     heard: float | None = None
-    """When that came, by our clock."""
+    """When it came, by our clock."""
     silent_since: float | None = None
-    """Since when nothing comes; None while it does."""
+    """Since when no load comes; None while they come."""
     why: str = ""
-    """Silent: what is wrong, in words."""
+    """Why the server is silent, in words."""
     hint: str = ""
     version: int = 0
-    """Of the whole, when this changed last."""
+    """The version of `Latest` in which this changed last."""
 
 
 class Latest:
-    """The newest of every server; readers wait for what is newer than what they have seen."""
+    """What was last heard of each server. Thread-safe. Readers can wait for something newer."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
@@ -39,18 +39,18 @@ class Latest:
         self._changed = Condition()
 
     def post(self, server: str, load: ServerLoad) -> None:
-        """`server` said `load` now."""
+        """Note that `load` of `server` came now."""
         self._put(LastHeard(server, load, self._clock()))
 
     def silent(self, server: str, error: LxcGpuError) -> None:
-        """Nothing comes from `server` any more, and why. Since when is kept until it speaks."""
+        """Note that `server` is silent, and why. The time is kept until it is heard again."""
         with self._changed:
             before = self._seen.get(server, LastHeard(server))
             since = before.silent_since or before.heard or self._clock()
             self._put(replace(before, silent_since=since, why=error.message, hint=error.hint))
 
     def keep_only(self, servers: Collection[str]) -> None:
-        """Forget those that are no longer part of the fleet."""
+        """Forget all servers except these."""
         with self._changed:
             gone = self._seen.keys() - set(servers)
             for server in gone:
@@ -60,12 +60,12 @@ class Latest:
                 self._changed.notify_all()
 
     def all(self) -> Mapping[str, LastHeard]:
-        """Every server that was asked, by name."""
+        """What was last heard of each server, by name."""
         with self._changed:
             return dict(self._seen)
 
     def wait(self, version: int, seconds: float) -> tuple[int, Mapping[str, LastHeard]]:
-        """All, as soon as anything is newer than `version`, or after `seconds` as it is."""
+        """Like `all`, as soon as something is newer than `version`, or after `seconds`."""
         with self._changed:
             self._changed.wait_for(lambda: self._version > version, seconds)
             return self._version, dict(self._seen)

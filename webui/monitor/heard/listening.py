@@ -1,4 +1,4 @@
-"""Listens to the load of every server: a lane each, so that a bad one holds up itself alone."""
+"""Listens to the loads of all servers, each in a lane of its own, so that none holds up others."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ log = logging.getLogger(__name__)
 
 FIRST_PAUSE = 5.0
 LONGEST_PAUSE = 60.0
-"""Seconds until a silent server is asked again; each time twice as long, give or take a quarter."""
+"""Seconds until a silent server is asked again: doubled each time, and varied by a quarter."""
 STEADY = 60.0
-"""Seconds after which a stream that ends is in order: servers end each after an hour."""
+"""Seconds after which the end of a stream is normal: servers end each one after an hour."""
 SPREAD = 0.05
-"""Seconds for each server, over which the first connections are spread."""
+"""Seconds for each server over which the first connections are spread."""
 
 Contact = Callable[[Target], Generator[ServerLoad, None, None]]
 Heard = Callable[[str, ServerLoad], None]
 
 
 class Listeners:
-    """Listens to the servers of the state, whichever those are."""
+    """Listens to the state's servers, also to those that are added later."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Listeners:
         latest: Latest,
         heard: Heard,
     ) -> None:
-        """`heard` is called with each load, in the server's own thread."""
+        """`heard` is called with each load, in its server's own thread."""
         self._targets = targets
         self._contact = contact
         self._latest = latest
@@ -50,19 +50,19 @@ class Listeners:
         self._stop = Event()
 
     def watch(self, look_every: float) -> None:
-        """Listen in the background until `stop`; look for other servers so often, in seconds."""
+        """Listen in the background until `stop`; look for new servers at these intervals, in s."""
         background.every(look_every, "listeners", self.look, self._stop)
 
     def stop(self) -> None:
-        """Listen no more; streams that are open end with their next load."""
+        """End `watch`. Open streams end with their next load."""
         self._stop.set()
         for lane in list(self._lanes.values()):
             lane.stop.set()
 
     def look(self) -> None:
-        """Begin with servers that came or moved, end with those that went.
+        """Begin to listen to servers that are new or have moved; end it for removed ones.
 
-        LxcGpuError if that isn't possible now; then some are listened to, and the rest next time.
+        LxcGpuError if a thread can't be started; then the rest of them follow at the next call.
         """
         targets = self._targets()
         for name, lane in list(self._lanes.items()):
@@ -90,18 +90,18 @@ class _Lane:
     heard: Heard
     stop: Event = field(default_factory=Event)
     _silent: str = ""
-    """The code of what was told of it last; empty while it speaks."""
+    """The error code that was logged last; empty while the server is heard."""
     _thread: Thread | None = None
 
     def begin(self, first: float) -> None:
-        """Listen in the background until `stop`, from in `first` seconds on.
+        """Listen in the background until `stop`, beginning in `first` seconds.
 
-        LxcGpuError if that can't begin now.
+        LxcGpuError if the thread can't be started.
         """
         self._thread = background.start(f"load {self.target.name}", lambda: self._run(first))
 
     def is_over(self) -> bool:
-        """Whether nobody listens any more."""
+        """Whether the thread has ended."""
         return self._thread is None or not self._thread.is_alive()
 
     def _run(self, first: float) -> None:
@@ -125,7 +125,7 @@ class _Lane:
             pause = min(2 * pause, LONGEST_PAUSE)
 
     def _listen(self) -> LxcGpuError | None:
-        """One stream to its end; what was wrong, if anything."""
+        """Receive one stream until it ends; the error, if there was one."""
         try:
             with closing(self.contact(self.target)) as loads:
                 for load in loads:
@@ -141,7 +141,7 @@ class _Lane:
         return None
 
     def tell_silence(self, error: LxcGpuError) -> None:
-        """Have everybody know that nothing comes, and why; the journal once for each code."""
+        """Note that the server is silent, and why. The journal gets each code once."""
         self.latest.silent(self.target.name, error)
         if error.code != self._silent:
             said = {"server": self.target.name, "code": error.code}
@@ -157,7 +157,7 @@ class _Lane:
 def _ended(target: Target) -> LxcGpuError:
     return LxcGpuError(
         "load-ended",
-        f"{target.name} stopped saying what it is doing as soon as it began.",
+        f"{target.name} ended the stream of its load right after it began.",
         f"On {target.name}, `journalctl -t lxc-gpu` may tell why.",
         Remedy.WAIT,
     )
@@ -166,6 +166,6 @@ def _ended(target: Target) -> LxcGpuError:
 def _mistake() -> LxcGpuError:
     return LxcGpuError(
         "load-mistake",
-        "The web page made a mistake in listening to it.",
-        "Its journal tells more: `journalctl -u lxc-gpu-web`.",
+        "An error in the web page ended the listening to this server.",
+        "The page's journal tells more: `journalctl -u lxc-gpu-web`.",
     )

@@ -1,4 +1,4 @@
-"""One server's stream of loads over ssh: everything that isn't one becomes words."""
+"""One server's stream of loads over ssh. Everything else that it sends becomes an error."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from webui.servers.rate_limit import TokenBucket
 
 MOST_BYTES = 3 * server_load.LONGEST_LINE
 BYTES_A_SECOND = 40_000
-"""What a stream may take: at once, and for good. 500 users take 18,000 a second."""
+"""Bytes that a stream may send at once, and per second in the long run. 500 users need 18,000."""
 MOST_LOADS = 10
 LOADS_A_SECOND = 1.0
-"""How many may come: at once, after the network was stuck, and for good."""
+"""Loads that may come at once (after the network hung), and per second in the long run."""
 WINDOW = 256 * 1024
-"""Bytes that an honest sshd sends before we read them."""
+"""ssh's window: bytes that sshd sends before we read them."""
 
 
 def loads(ssh: Ssh, target: Target) -> Generator[ServerLoad, None, None]:
-    """What `target` does, each few seconds, until it ends the stream.
+    """The loads of `target`, one every few seconds, until it ends the stream.
 
-    UnreachableError for whatever isn't that: silence, garbage, floods, another server's name.
-    LxcGpuError if the server says why it can't.
+    UnreachableError for silence, garbage, floods, and another server's name. LxcGpuError if the
+    server itself reports an error.
     """
     allowance = TokenBucket(MOST_BYTES, BYTES_A_SECOND)
     with ssh.ask(target, "load", allowance, _flood(target), WINDOW) as channel:
@@ -67,7 +67,7 @@ def _decoded(line: bytes, target: Target) -> ServerLoad:
 def _stalled(target: Target) -> UnreachableError:
     return UnreachableError(
         "load-stalled",
-        f"{target.name} keeps the connection open, but says nothing.",
+        f"{target.name} keeps the connection open, but sends nothing.",
         f"If it lasts, log in to {target.name}: does it hang?",
         Remedy.WAIT,
     )
@@ -76,8 +76,8 @@ def _stalled(target: Target) -> UnreachableError:
 def _garbled(target: Target, details: str) -> UnreachableError:
     return UnreachableError(
         "load-garbled",
-        f"{target.name} says nothing that this page understands.",
-        f"Is lxc-gpu there of the same release as here? Run `setup/gpu-server` on {target.name}.",
+        f"{target.name} sends something that this page doesn't understand.",
+        f"Does it have the same release of lxc-gpu? Run `setup/gpu-server` on {target.name}.",
         details=details[:500],
     )
 
@@ -85,7 +85,7 @@ def _garbled(target: Target, details: str) -> UnreachableError:
 def _older(target: Target) -> UnreachableError:
     return UnreachableError(
         "load-unknown",
-        f"{target.name} has an older lxc-gpu, which can't say what the server is doing.",
+        f"{target.name} has an older lxc-gpu, which can't tell its load.",
         f"Run `setup/gpu-server` of this release on {target.name}.",
     )
 
@@ -93,14 +93,14 @@ def _older(target: Target) -> UnreachableError:
 def _flood(target: Target) -> UnreachableError:
     return UnreachableError(
         "load-flood",
-        f"{target.name} says far more than it should, so it is listened to only from time to time.",
-        "Something is wrong there: did somebody get hold of its account iam?",
+        f"{target.name} sends far too much, so the page listens to it only from time to time.",
+        "Something is wrong there. Did somebody take over its account iam?",
     )
 
 
 def _other_name(target: Target, name: str) -> UnreachableError:
     return UnreachableError(
         "load-other-name",
-        f"What answers at {target.address} calls itself {name}, and not {target.name}.",
-        f"`name` in /etc/lxc-gpu/server.toml there and servers/{target.name}.yaml have to agree.",
+        f"The machine at {target.address} calls itself {name}, not {target.name}.",
+        f"`name` in its /etc/lxc-gpu/server.toml and servers/{target.name}.yaml have to agree.",
     )

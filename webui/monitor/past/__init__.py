@@ -1,1 +1,1 @@
-"""What was heard, added up and kept: plots of the last days, and who used what, by week."""
+"""The history of use: plots of the last days, and by week who used what."""

@@ -1,4 +1,4 @@
-"""What a server's users used between two loads. Pure; time is ours, never the server's."""
+"""What a server's users used between two loads, by our clock. Pure."""
 
 from __future__ import annotations
 
@@ -11,49 +11,49 @@ from state.wire.server_load import SYSTEM, GpuLoad, ServerLoad
 
 SHORTEST_PATIENCE = 15.0
 LONGEST_PATIENCE = 180.0
-"""Seconds; whatever interval a server claims."""
+"""Seconds. They limit `patience`, whatever interval a server claims."""
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What one user used, or what was used in all."""
+    """What one user or group used."""
 
     gpu: float = 0.0
-    """Seconds x GPUs held; of a GPU that k users hold, each holds 1/k."""
+    """Seconds x GPUs held. If k users hold a GPU, each holds 1/k of it."""
     gpu_busy: float = 0.0
-    """The same, times utilisation; of a GPU that doesn't tell it, nothing."""
+    """Seconds x GPUs held x utilisation. A GPU that doesn't tell its utilisation counts 0."""
     gpu_memory: float = 0.0
     """Byte-seconds."""
     memory: float = 0.0
     """Byte-seconds."""
     cpu: float = 0.0
-    """Seconds x CPUs that were busy."""
+    """Seconds x busy CPUs."""
     reserved: float = 0.0
     """Seconds x GPUs reserved."""
     unused: float = 0.0
-    """Of these, those that the user did not hold."""
+    """Seconds x GPUs that the user had reserved and didn't hold."""
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(*map(add, self.values(), other.values()))
 
     def values(self) -> tuple[float, ...]:
-        """In the order of the fields; `dataclasses.astuple` takes ten times as long."""
+        """The fields in order. (`dataclasses.astuple` takes ten times as long.)"""
         used = (self.gpu, self.gpu_busy, self.gpu_memory, self.memory, self.cpu)
         return *used, self.reserved, self.unused
 
 
 @dataclass(frozen=True, slots=True)
 class Levels:
-    """How loaded a server was over some time: percent x seconds, and the seconds of which.
+    """How busy a server was over some time: sums of percent x seconds, and the seconds.
 
-    GPUs have seconds of their own: a server may have none, or not be able to tell.
+    GPUs have their own seconds: a server may have none, or may not know their utilisation.
     """
 
     seconds: float = 0.0
     cpu: float = 0.0
     memory: float = 0.0
     gpu_seconds: float = 0.0
-    """Seconds in which utilisation was told."""
+    """Seconds in which the GPUs' utilisation was known."""
     gpu: float = 0.0
     held_seconds: float = 0.0
     """Seconds in which there were GPUs."""
@@ -63,30 +63,30 @@ class Levels:
         return Levels(*map(add, self.values(), other.values()))
 
     def values(self) -> tuple[float, ...]:
-        """In the order of the fields."""
+        """The fields in order."""
         gpus = (self.gpu_seconds, self.gpu, self.held_seconds, self.held)
         return self.seconds, self.cpu, self.memory, *gpus
 
 
 @dataclass(frozen=True)
 class LoadStep:
-    """The time from one load of a server to its next one."""
+    """What happened from one load of a server to the next."""
 
     levels: Levels
     gpus: float
-    """Seconds x GPUs that there were."""
+    """Seconds x GPUs of the server."""
     users: Mapping[str, Usage]
 
 
 def patience(load: ServerLoad) -> float:
-    """Seconds after `load` in which the next one has to come; later, there is a gap."""
+    """Seconds within which the next load has to come; otherwise there is a gap."""
     return min(max(3 * load.interval, SHORTEST_PATIENCE), LONGEST_PATIENCE)
 
 
 def step(before: float, at: float, load: ServerLoad) -> LoadStep | None:
     """What happened from `before`, when the previous load came, to `at`, when `load` came.
 
-    Both in seconds by our clock. None if so much lies between that it is a gap.
+    Both are in seconds by our clock. None if they are so far apart that there is a gap.
     """
     seconds = at - before
     if not 0 < seconds <= patience(load):
@@ -116,10 +116,10 @@ def _held(gpu: GpuLoad, seconds: float) -> list[tuple[str, Usage]]:
 
 
 def _reserved(load: ServerLoad) -> list[tuple[str, bool]]:
-    """Of each GPU that is reserved now: for whom, and whether they hold it.
+    """For each GPU that is reserved now: its user, and whether they hold it.
 
-    By the server's clock, as it keeps its book by that. A GPU counts once, and only while its use
-    is known, so that nobody has more hours reserved than there were.
+    "Now" is by the server's clock, as its reservations are. A GPU counts once, and only if it is
+    among the load's GPUs, so that nobody has more reserved hours than there were.
     """
     now = [each for each in load.reservations if each.begins <= load.at < each.ends]
     whose = {gpu: each.user for each in now if each.user not in ("", SYSTEM) for gpu in each.gpus}

@@ -1,7 +1,6 @@
-"""Who was in which groups of the directory, week by week. Pure.
+"""Which users were in which groups of the directory, week by week. Pure.
 
-Kept as what changed, so that a past week stays as it was when somebody leaves a group or the
-laboratory.
+Only changes are kept. A past week stays as it was when somebody leaves a group or the laboratory.
 """
 
 from __future__ import annotations
@@ -15,14 +14,15 @@ from webui.monitor.past.records import Used
 
 @dataclass(frozen=True)
 class Belonging:
-    """By user: from which weeks on they were in which groups, the earliest first."""
+    """By user: pairs of a week and the groups from that week on, the earliest first."""
 
     since: Mapping[str, list[tuple[str, tuple[str, ...]]]] = field(default_factory=dict)
 
     def of(self, user: str, week: str) -> tuple[str, ...] | None:
-        """The groups of `user` in `week`, as of its last look; before the first look, as of that.
+        """The groups of `user` at the end of `week`; before the first known week, those of that
+        one.
 
-        None if it was never known.
+        None if they were never known.
         """
         found = None
         for began, groups in self.since.get(user, ()):
@@ -31,5 +31,5 @@ class Belonging:
         return found
 
     def counted(self, each: Used) -> tuple[str, ...]:
-        """The groups in which a line counts: in each of several."""
+        """The groups for which `each` counts. If there are several, it counts for each of them."""
         return self.of(each.user, each.week) or (OTHERS,)

@@ -1,7 +1,7 @@
-"""The history: plots of the last days, and who used how much, by week.
+"""The history of use: plots of the last days, and by week who used how much.
 
-Loads are added up in memory and written each minute. Whatever befalls the disk, the pages go on:
-plots come from memory, and `problem` says why the rest is missing.
+Loads are added up in memory and written each minute. If the disk fails, pages still work: plots
+come from memory, and `problem` says why the rest is missing.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ log = logging.getLogger(__name__)
 
 DAY = 86_400
 SETTLED = 3600.0
-"""Seconds after the start before anything old is deleted: until then the clock may be wrong."""
+"""Seconds after the start before old data is deleted. Until then, the clock may be wrong."""
 MOST_CACHED = 200
 PATIENCE = 30.0
-"""Seconds that the end waits for the disk."""
+"""Seconds that `stop` waits for the disk."""
 
 T = TypeVar("T")
 
 
 class History:
-    """Notes loads, keeps them, answers pages; for many threads."""
+    """Adds loads up, keeps the sums, and answers pages. Thread-safe."""
 
     def __init__(
         self,
@@ -59,10 +59,10 @@ class History:
         self._store: Store | None = None
         self._loaded = False
         self._damage: DamagedError | None = None
-        """What a reader came upon; who writes puts the file aside."""
+        """Damage that a reader found. The writer renames the file."""
         self._writing = Lock()
         self._belonging: Mapping[str, tuple[str, ...]] | None = None
-        """Who is in which groups, where that isn't written yet."""
+        """Groups of users that aren't written yet."""
         self._cached: dict[Hashable, object] = {}
         self._stop = Event()
         self._thread: Thread | None = None
@@ -70,10 +70,10 @@ class History:
         self._forgot: float | None = None
         """When `watch` began, and when old things were deleted last; monotonic."""
         self.problem: LxcGpuError | None = None
-        """Why nothing is written or read; None if all is well."""
+        """Why the history can't be written or read; None if it can."""
 
     def note(self, server: str, load: ServerLoad, at: float) -> None:
-        """`server` said `load` at the moment `at`, by our clock."""
+        """Note that `load` of `server` came at the time `at`, by our clock."""
         self._ledger.note(server, load, at)
 
     def totals(self) -> Mapping[str, Mapping[str, Usage]]:
@@ -81,28 +81,29 @@ class History:
         return self._ledger.totals()
 
     def group_totals(self) -> Mapping[str, Mapping[str, Usage]]:
-        """The same by server and group, of those that are configured."""
+        """What was used since the start, by server and configured group."""
         return self._ledger.group_totals()
 
     def belong(self, groups: Mapping[str, tuple[str, ...]]) -> None:
-        """From now on, each of these users is in these groups; of others, nothing was learnt."""
+        """Note the present groups of these users. Those of other users stay as they were."""
         self._ledger.belong(groups)
         with self._writing:
             self._belonging = {**(self._belonging or {}), **groups}
 
     def belonging(self) -> Belonging:
-        """Who was in which groups, as of a minute ago."""
+        """Which users were in which groups; at most a minute old."""
         return self._read("belonging", lambda s: s.belonging(), Belonging())
 
     def points(self, server: str, since: float, step: float) -> tuple[Point, ...]:
-        """One for each `step` (whole minutes, in seconds) that begins after `since` until now.
+        """The points of `server`: one for each `step` that begins after `since`, until now.
 
-        So an hour has 60 points of 60 s, a day 144 of 600 s; the last one is not over yet.
+        `step` is in seconds and stands for whole minutes. So an hour has 60 points of 60 s, a day
+        144 of 600 s. The last step isn't over yet.
         """
         return self.all_points(since, step).get(server) or _points(None, *self._span(since, step))
 
     def all_points(self, since: float, step: float) -> Mapping[str, tuple[Point, ...]]:
-        """The same of each server that was ever heard; at most a minute old."""
+        """Like `points`, for every server that was ever heard; at most a minute old."""
         span = self._span(since, step)
         key = ("points", int(self._clock() // MINUTE), *span)
         return self._once(
@@ -110,20 +111,20 @@ class History:
         )
 
     def weeks(self) -> tuple[str, ...]:
-        """Of which anything is known, the newest first; none to come, though a clock was wrong."""
+        """The weeks of which anything is known, the newest first, without future ones."""
         today = day_of(self._clock())
         return self._read(
             "weeks", lambda s: tuple(dict.fromkeys(map(by_week.week_of, s.days(today)))), ()
         )
 
     def used(self, week: str) -> tuple[Used, ...]:
-        """Who used what in `week` (2026-W47), as of a minute ago, by server and user."""
+        """What was used in `week` (2026-W47), by server and user; at most a minute old."""
         return self._read(("used", week), lambda s: by_week.used(s, week), ())
 
     def lines(self, weeks: Iterable[str]) -> Iterator[tuple[Used, ...]]:
-        """The same of each of `weeks`, one after the other: no more than one is in memory.
+        """Like `used`, for each of `weeks`; only one of them is in memory at a time.
 
-        LxcGpuError where one can't be read.
+        LxcGpuError if one can't be read.
         """
         store = self._store
         if store is None:
@@ -134,11 +135,11 @@ class History:
             yield lines
 
     def heard(self, week: str) -> tuple[Heard, ...]:
-        """How much of `week` was heard of each server."""
+        """For how much of `week` each server was heard."""
         return self._read(("heard", week), lambda s: by_week.heard(s, week), ())
 
     def used_by(self, user: str, weeks: int = 4) -> tuple[Used, ...]:
-        """What `user` used in the newest `weeks` that anything is known of, the newest first."""
+        """What `user` used in the newest `weeks` known weeks, the newest first."""
 
         def look(store: Store) -> tuple[Used, ...]:
             latest = self.weeks()[:weeks]
@@ -147,12 +148,12 @@ class History:
         return self._read(("by", user, weeks), look, ())
 
     def watch(self) -> None:
-        """Read what stands on disk and write each minute, in the background, until `stop`."""
+        """Read the file, and write each minute, in the background, until `stop`."""
         self._began = time.monotonic()
         self._thread = every(MINUTE, "history", self._each_minute, self._stop, at_end=self._end)
 
     def stop(self) -> None:
-        """Write what is left, and end."""
+        """Write the rest, and end `watch`."""
         self._stop.set()
         if self._thread is None:
             self._end()
@@ -160,7 +161,7 @@ class History:
             self._thread.join(PATIENCE)
 
     def flush(self) -> None:
-        """Write now. Trouble becomes `problem`; what could not be written is kept for later."""
+        """Write now. An error becomes `problem`, and the data is kept for the next time."""
         with self._writing:
             unwritten = self._ledger.take()
             written = False
@@ -236,7 +237,7 @@ class History:
             self._store.close()
 
     def _forget(self) -> None:
-        """Delete what is older than it is to be kept; of weeks, none in part."""
+        """Delete data that is older than configured, by whole weeks."""
         if self._store is None:
             return
         now = self._clock()
@@ -256,7 +257,7 @@ class History:
             events.warning(log, Code.USE_FAILED, **said)
 
     def _span(self, since: float, step: float) -> tuple[int, int, int]:
-        """First minute, minutes a point, points."""
+        """The first minute, the minutes of a point, and the number of points."""
         minutes = max(1, round(step / MINUTE))
         last = int(self._clock() // (minutes * MINUTE))
         first = max(int(since // (minutes * MINUTE)) + 1, last - self._plot_minutes + 1)
@@ -274,7 +275,7 @@ class History:
 
     @contextmanager
     def _telling(self) -> Iterator[None]:
-        """What can't be read becomes `problem`, and goes on."""
+        """Note an error as `problem`, and raise it."""
         try:
             yield
         except LxcGpuError as error:
@@ -284,7 +285,7 @@ class History:
             raise
 
     def _once(self, key: Hashable, look: Callable[[], T]) -> T:
-        """What `look` finds, looked up once until the next `flush`."""
+        """The result of `look`, cached until the next `flush`."""
         cached = self._cached.get(key)
         if cached is not None:
             return cast(T, cached)

@@ -1,4 +1,4 @@
-"""What was used since it was last written to disk, and since the start: in memory, bounded."""
+"""Sums of use since the last write and since the start: in memory, limited."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from webui.monitor.past.accounting import Levels, LoadStep, Usage, step
 from webui.monitor.past.minutes import MINUTE, Minutes
 
 MOST_USERS = 1000
-"""Of one server on one day; a server that makes up names fills neither memory nor disk."""
+"""Users of one server on one day who are counted. A server that invents names can't fill memory."""
 
 
 def day_of(at: float) -> str:
-    """The day, UTC, as ISO 8601 writes it."""
+    """The day in UTC, as in ISO 8601."""
     return time.strftime("%Y-%m-%d", time.gmtime(at))
 
 
 @dataclass(frozen=True)
 class Unwritten:
-    """Sums that are to be added to what stands on disk."""
+    """Sums that are to be added to the stored ones."""
 
     minutes: dict[tuple[str, int], Levels] = field(default_factory=dict)
     """By server and minute since the epoch."""
@@ -44,10 +44,10 @@ class Unwritten:
 
 
 class Ledger:
-    """Takes each load, for many threads."""
+    """Adds up all loads. Thread-safe."""
 
     def __init__(self, minutes: int, groups: Collection[str] = ()) -> None:
-        """Plots go back by so many `minutes`; these `groups` are added up."""
+        """Plots go back by `minutes`. Use is also added up for these `groups`."""
         self._size = minutes
         self._lock = Lock()
         self._heard: dict[str, float] = {}
@@ -60,24 +60,24 @@ class Ledger:
         self._minutes: dict[str, Minutes] = {}
 
     def note(self, server: str, load: ServerLoad, at: float) -> None:
-        """`server` said `load` at the moment `at`, by our clock."""
+        """Note that `load` of `server` came at the time `at`, by our clock."""
         with self._lock:
             before = self._heard.get(server)
             self._heard[server] = at
             if before is not None and at < before - self._size * MINUTE:
-                self._minutes.pop(server, None)  # our clock was wrong: plots of years to come
+                self._minutes.pop(server, None)  # our clock was wrong, and the plot in the future
             taken = None if before is None else step(before, at, load)
             if taken is not None:
                 self._count(server, taken, at)
 
     def take(self) -> Unwritten:
-        """What is to be written; from here on it is the caller's."""
+        """The sums since the last call. They are the caller's to write."""
         with self._lock:
             taken, self._unwritten = self._unwritten, Unwritten()
             return taken
 
     def give_back(self, unwritten: Unwritten, oldest_minute: int) -> None:
-        """It could not be written; minutes before `oldest_minute` are no longer wanted."""
+        """Take back sums that couldn't be written, except minutes before `oldest_minute`."""
         with self._lock:
             late, self._unwritten = self._unwritten, unwritten
             unwritten.add(late)
@@ -85,7 +85,7 @@ class Ledger:
                 del unwritten.minutes[key]
 
     def remember(self, server: str, minute: int, levels: Levels) -> None:
-        """What stands on disk of one minute, for plots."""
+        """Take over one minute from the disk, for plots."""
         with self._lock:
             self._ring(server).add(minute, levels)
 
@@ -95,18 +95,18 @@ class Ledger:
             return dict(self._minutes)
 
     def totals(self) -> Mapping[str, Mapping[str, Usage]]:
-        """By server and user: all since the start."""
+        """What was used since the start, by server and user."""
         with self._lock:
             return {server: dict(users) for server, users in self._totals.items()}
 
     def belong(self, groups: Mapping[str, tuple[str, ...]]) -> None:
-        """From now on, each of these users counts in these groups, too."""
+        """From now on, count each of these users for these groups."""
         with self._lock:
             for user, names in groups.items():
                 self._of_user[user] = tuple(name for name in names if name in self._groups)
 
     def group_totals(self) -> Mapping[str, Mapping[str, Usage]]:
-        """By server and group: all since the start, or since groups were known."""
+        """What was used by server and group, since the start or since groups were known."""
         with self._lock:
             return {server: dict(groups) for server, groups in self._group_totals.items()}
 
@@ -122,7 +122,7 @@ class Ledger:
         )
 
     def _few(self, server: str, day: str, taken: LoadStep) -> list[tuple[str, Usage]]:
-        """The users who count: the first `MOST_USERS` of the day."""
+        """The users who are counted: the first `MOST_USERS` of the day."""
         if self._named.get(server, ("", set()))[0] != day:
             self._named[server] = (day, set())
         names = self._named[server][1]
@@ -138,7 +138,7 @@ class Ledger:
         return found
 
     def _count_groups(self, server: str, user: str, usage: Usage) -> None:
-        """Once it is known who is in which; before, somebody of a group would count as another."""
+        """Count `usage` for the groups of `user`, once any user's groups are known."""
         if not self._groups or not self._of_user:
             return
         totals = self._group_totals.setdefault(server, {})

@@ -1,4 +1,4 @@
-"""Who is in which groups is asked of the directory from time to time, in the background."""
+"""Asks the directory from time to time which users are in which groups, in the background."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LookUp = Callable[[Mapping[str, User]], Mapping[str, tuple[str, ...]]]
 
 
 class Memberships:
-    """Tells the history who is in which groups. What can't be asked stays as it was."""
+    """Tells the history the groups of all users. If the directory fails, they stay as they were."""
 
     def __init__(self, source: Source, look_up: LookUp, history: History) -> None:
         self._source = source
@@ -23,18 +23,18 @@ class Memberships:
         self._history = history
         self._stop = Event()
         self.problem: LxcGpuError | None = None
-        """Why the last look came to nothing."""
+        """Why the last refresh failed; None if it didn't."""
 
     def watch(self, seconds: float) -> None:
-        """Ask now and every so many seconds, until `stop`."""
+        """Refresh now and every `seconds`, in the background, until `stop`."""
         every(seconds, "groups", self.refresh, self._stop)
 
     def stop(self) -> None:
-        """Ask no more."""
+        """End `watch`."""
         self._stop.set()
 
     def refresh(self) -> None:
-        """Ask once, of everybody. LxcGpuError if there is no whole answer."""
+        """Ask for the groups of all users. LxcGpuError unless the answer is complete."""
         try:
             self._history.belong(self._look_up(self._source.newest().state.users))
         except LxcGpuError as error:

@@ -1,4 +1,4 @@
-"""The last days of one server, minute by minute, in memory: what plots are drawn from."""
+"""The last days of one server, minute by minute, in memory. Plots are drawn from it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _FIELDS = len(Levels().values())
 
 
 class Minutes:
-    """A ring of so many minutes, 28 bytes each. Minutes are counted since the epoch."""
+    """A ring buffer of `size` minutes, 28 bytes each. Minutes are counted since the epoch."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -20,7 +20,7 @@ class Minutes:
         self._sums = tuple(array("f", bytes(4 * size)) for _ in range(_FIELDS))
 
     def add(self, minute: int, levels: Levels) -> None:
-        """`levels` were heard in `minute`; what is older than the ring is long is left out."""
+        """Add `levels` to `minute`, unless it is too old for the ring."""
         if minute <= self._last - self._size:
             return
         for gone in range(max(self._last + 1, minute - self._size + 1), minute + 1):
@@ -31,7 +31,7 @@ class Minutes:
             sums[minute % self._size] += value
 
     def point(self, first: int, count: int) -> Point:
-        """The mean over `count` minutes from `first` on."""
+        """The mean over the `count` minutes from `first` on."""
         at = float(first * MINUTE)
         begin = max(first, self._last - self._size + 1, 0)
         end = min(first + count, self._last + 1)

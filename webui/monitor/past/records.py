@@ -1,4 +1,4 @@
-"""What the history keeps: points of plots, and what people used, by week."""
+"""Records of the history: points of plots; what people used, by week."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Point:
-    """A server's mean over one step of a plot; None: nothing was heard then."""
+    """A server's means over one step of a plot; None: it wasn't heard then."""
 
     at: float
     """When the step began, in seconds since the epoch."""
@@ -16,37 +16,37 @@ class Point:
     memory: float | None = None
     """Percent in use."""
     gpu: float | None = None
-    """Percent utilisation, the mean of all GPUs."""
+    """The mean utilisation of all GPUs in percent."""
     held: float | None = None
-    """Percent of the GPUs that somebody held."""
+    """The percentage of GPUs that were held."""
 
 
 @dataclass(frozen=True)
 class Used:
-    """What one user used of one server in one week. Only what was heard counts."""
+    """What one user used of one server in one week, while the server was heard."""
 
     week: str
     """ISO 8601, UTC: 2026-W47."""
     server: str
     user: str
     gpu_hours: float
-    """Hours for which GPUs were held; a GPU that several hold is counted in equal parts."""
+    """Hours x GPUs held. A GPU that several users hold counts in equal parts."""
     gpu_busy_hours: float
-    """The same, times the GPU's utilisation."""
+    """Hours x GPUs held x utilisation."""
     gpu_memory_gib_hours: float
     memory_gib_hours: float
     cpu_hours: float
     gpu_reserved_hours: float = 0.0
     gpu_reserved_unused_hours: float = 0.0
-    """Hours for which GPUs were reserved and not held by whoever had reserved them."""
+    """Hours x GPUs that the user had reserved and didn't hold."""
 
 
 @dataclass(frozen=True)
 class Heard:
-    """How much of a week was heard of a server: the rest is a gap, not a zero."""
+    """For how much of a week a server was heard. Of the rest, nothing is known."""
 
     week: str
     server: str
     hours: float
     gpu_hours: float
-    """Hours x GPUs that there were: what could have been held."""
+    """Hours x GPUs of the server: what could have been held."""

@@ -1,7 +1,7 @@
 """The history on disk: one SQLite file, written by one thread, read by many.
 
-What is written is added to what stands there, so a restart within a minute or a day loses nothing.
-Times are ours; days and weeks are UTC.
+New sums are added to the stored ones, so a restart within a minute or a day loses nothing. Times
+are by our clock, days and weeks in UTC.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from webui.monitor.past.accounting import Levels, Usage
 from webui.monitor.past.belonging import Belonging
 
 VERSION = 1
-"""Of the tables. A higher one is a newer lxc-gpu's, that this one can't write.
+"""The version of the tables. A newer lxc-gpu may have a higher one, which this one can't write.
 
-Columns and tables come without a new version: an older lxc-gpu doesn't name them, and goes on.
+New columns and tables need no new version: an older lxc-gpu doesn't name them.
 """
 WAIT = 5.0
-"""Seconds for the lock of a database that somebody else has open."""
+"""Seconds to wait for the lock of the database."""
 
 _LEVELS = [field.name for field in fields(Levels)]
 _USAGE = [field.name for field in fields(Usage)]
@@ -77,7 +77,7 @@ _ADD_HEARD = _adding("heard", ["day", "server"], ["seconds", "gpus"])
 
 
 class DamagedError(LxcGpuError):
-    """The file is no database, or a broken one."""
+    """The file isn't a database, or a damaged one."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class UseRow:
 
 @dataclass(frozen=True)
 class HeardRow:
-    """How much was heard of one server on one day."""
+    """For how long one server was heard on one day."""
 
     day: str
     server: str
@@ -102,10 +102,10 @@ class HeardRow:
 
 
 class Store:
-    """The open database. Every trouble is an LxcGpuError in words."""
+    """The open database. All errors are LxcGpuErrors."""
 
     def __init__(self, path: Path) -> None:
-        """Open `path`, made if it is missing. DamagedError if it can't be used as it is."""
+        """Open `path`, and create it if it is missing. DamagedError if it is damaged."""
         self._path = path
         with _in_words(path):
             self._database = sqlite3.connect(path, timeout=WAIT, check_same_thread=False)
@@ -118,11 +118,11 @@ class Store:
 
     @property
     def gone(self) -> bool:
-        """Whether the file was moved away or removed: what is written no page would find."""
+        """Whether the file was moved or removed while it was open."""
         return _inode(self._path) != self._inode
 
     def close(self) -> None:
-        """Close it."""
+        """Close the database."""
         with suppress(sqlite3.Error):
             self._database.close()
 
@@ -132,7 +132,7 @@ class Store:
         use: Iterable[UseRow],
         heard: Iterable[HeardRow],
     ) -> None:
-        """Add all of this, or nothing."""
+        """Add all of these sums in one transaction."""
         with _in_words(self._path), self._database as database:
             database.executemany(_ADD_MINUTES, ((s, m, *each.values()) for s, m, each in minutes))
             rows = ((u.day, u.server, u.user, *u.usage.values()) for u in use)
@@ -140,7 +140,7 @@ class Store:
             database.executemany(_ADD_HEARD, ((h.day, h.server, h.seconds, h.gpus) for h in heard))
 
     def belong(self, week: str, groups: Mapping[str, tuple[str, ...]]) -> None:
-        """Each of these users is in these groups, from `week` on."""
+        """Note that each of these users is in these groups from `week` on."""
         before = self.belonging()
         changed = [
             (user, week, json.dumps(names))
@@ -151,14 +151,14 @@ class Store:
             database.executemany(_ADD_BELONGS, changed)
 
     def belonging(self) -> Belonging:
-        """Who was in which groups since when."""
+        """The users' groups, and since when."""
         since: dict[str, list[tuple[str, tuple[str, ...]]]] = {}
         for user, week, names in self._read("SELECT * FROM belongs ORDER BY user, week"):
             since.setdefault(user, []).append((week, tuple(json.loads(names))))
         return Belonging(since)
 
     def forget(self, before_minute: int, before_day: str, before_week: str) -> None:
-        """Delete what is older; of groups, what no use that is kept asks for."""
+        """Delete everything older, and groups that no kept use needs."""
         with _in_words(self._path), self._database as database:
             database.execute("DELETE FROM minutes WHERE minute < ?", (before_minute,))
             database.execute("DELETE FROM use WHERE day < ?", (before_day,))
@@ -166,15 +166,15 @@ class Store:
             database.execute(_FORGET_BELONGS, {"oldest": before_week})
 
     def minutes(self, first: int, last: int) -> list[tuple[str, int, Levels]]:
-        """All from the minute `first` to the minute `last`, the oldest first."""
+        """The minutes from `first` to `last`, the oldest first."""
         words = f"SELECT server, minute, {', '.join(_LEVELS)} FROM minutes"  # noqa: S608
         rows = self._read(f"{words} WHERE minute BETWEEN ? AND ? ORDER BY minute", first, last)
         return [(server, minute, Levels(*values)) for server, minute, *values in rows]
 
     def use(self, first_day: str, end_day: str, user: str | None = None) -> list[UseRow]:
-        """The sums from `first_day` until before `end_day`, by server and user; of one, or all.
+        """Sums by server and user from `first_day` to before `end_day`; None: of all users.
 
-        `day` is the first of them.
+        `day` of the rows is `first_day`.
         """
         sums = ", ".join(f"sum({name})" for name in _USAGE)
         words = f"SELECT server, user, {sums} FROM use WHERE day >= ? AND day < ?"  # noqa: S608
@@ -185,20 +185,20 @@ class Store:
         return [UseRow(first_day, server, user, Usage(*sums)) for server, user, *sums in rows]
 
     def heard(self, first_day: str, end_day: str) -> list[HeardRow]:
-        """The same of what was heard, by server."""
+        """Sums of what was heard, by server, from `first_day` to before `end_day`."""
         words = "SELECT server, sum(seconds), sum(gpus) FROM heard WHERE day >= ? AND day < ?"
         rows = self._read(f"{words} GROUP BY server ORDER BY server", first_day, end_day)
         return [HeardRow(first_day, *row) for row in rows]
 
     def days(self, last_day: str) -> list[str]:
-        """Of which anything was heard, until `last_day`, the newest first."""
+        """The days until `last_day` on which anything was heard, the newest first."""
         rows = self._read(
             "SELECT DISTINCT day FROM heard WHERE day <= ? ORDER BY day DESC", last_day
         )
         return [day for (day,) in rows]
 
     def _read(self, words: str, *given: object) -> list[tuple]:  # type: ignore[type-arg]
-        """Through a connection of its own: readers don't wait for who writes."""
+        """Read through a separate connection, so that readers don't wait for the writer."""
         with _in_words(self._path):
             address = f"{self._path.absolute().as_uri()}?mode=ro"
             with closing(sqlite3.connect(address, timeout=WAIT, uri=True)) as database:
@@ -210,7 +210,7 @@ class Store:
             raise LxcGpuError(
                 "monitor-history-newer",
                 f"{self._path} was written by a newer lxc-gpu.",
-                "Install that release again, or move the file away: then a new one is begun.",
+                "Install that release again, or move the file away to begin a new one.",
             )
         (found,) = self._database.execute("PRAGMA quick_check(1)").fetchone()
         if found != "ok":
@@ -234,9 +234,9 @@ def _inode(path: Path) -> int | None:
 
 
 def put_aside(path: Path, clock: float) -> Path | None:
-    """Rename a damaged database; its new name. None if that can't be done, or was that day.
+    """Rename a damaged database; its new name. None if that fails or was done on this day before.
 
-    So a disk that damages each new one isn't filled with them.
+    So a bad disk isn't filled with damaged databases.
     """
     stamp = time.strftime("%Y%m%d", time.gmtime(clock))
     aside = path.with_name(f"{path.name}.damaged-{stamp}")
@@ -256,7 +256,7 @@ def _damaged(path: Path, details: str) -> DamagedError:
     return DamagedError(
         "monitor-history-damaged",
         f"The history can't be kept: {path} is damaged.",
-        "Move it away, and a new one is begun; `sqlite3 FILE .recover` may save what it holds.",
+        "Move it away to begin a new one. `sqlite3 FILE .recover` may save its content.",
         details=details,
     )
 
@@ -272,6 +272,6 @@ def _in_words(path: Path) -> Iterator[None]:
         raise LxcGpuError(
             "monitor-history-unusable",
             f"The history can't be kept: {path}: {error}.",
-            f"Is the disk full, or {path.parent} not the web page's own? It tries each minute.",
+            f"Is the disk full? Does {path.parent} belong to lxc-gpu? The page tries each minute.",
             details=repr(error),
         ) from error

@@ -1,4 +1,4 @@
-"""Days on disk as weeks (ISO 8601, UTC) for people, and bytes and seconds as GiB and hours."""
+"""Converts stored days to weeks (ISO 8601, UTC), and bytes and seconds to GiB and hours."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def week_of(day: str) -> str:
 
 
 def days_of(week: str) -> tuple[str, str] | None:
-    """The Monday of a week and of the next one; None if that is no week."""
+    """The Monday of `week` and that of the next one; None if `week` isn't one."""
     found = _WEEK.fullmatch(week)
     try:
         first = date.fromisocalendar(int(found[1]), int(found[2]), 1) if found else None
@@ -31,7 +31,7 @@ def days_of(week: str) -> tuple[str, str] | None:
 
 
 def used(store: Store, week: str, user: str | None = None) -> tuple[Used, ...]:
-    """Who used what in `week`; of one user, or all."""
+    """What was used in `week`, by server and user; None: by all users."""
     days = days_of(week)
     rows = store.use(*days, user) if days else []
     return tuple(
@@ -52,7 +52,7 @@ def used(store: Store, week: str, user: str | None = None) -> tuple[Used, ...]:
 
 
 def heard(store: Store, week: str) -> tuple[Heard, ...]:
-    """How much of `week` was heard of each server."""
+    """For how much of `week` each server was heard."""
     days = days_of(week)
     rows = store.heard(*days) if days else []
     return tuple(Heard(week, row.server, row.seconds / HOUR, row.gpus / HOUR) for row in rows)

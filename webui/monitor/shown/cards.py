@@ -1,6 +1,6 @@
-"""What the monitor's card of one server shows, made from its newest load. Pure.
+"""The monitor's card of one server, made from its newest load. Pure.
 
-Numbers become words here, with their unit: a template only places them.
+Numbers become words with units here. The template only places them.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from webui.servers.server_card import Remark, clock_lines
 from webui.words import clock, lasting
 
 MOST_USERS = 25
-"""Of one server, so many are listed; a busy one has fewer, and each costs every browser."""
+"""Users of one server who are listed, at most."""
 
 
 @dataclass(frozen=True)
 class UserRow:
-    """What one person takes of a server."""
+    """What one person uses of a server."""
 
     person: NamedPerson
     cpus: str
     memory: str
     gpu_memory: str
     gpus: str
-    """Indices; empty: none."""
+    """The indices of the GPUs that they hold; empty if none."""
 
 
 @dataclass(frozen=True)
 class IdleRow:
-    """A container that nobody uses."""
+    """An idle container."""
 
     person: NamedPerson
     since: float
@@ -53,7 +53,7 @@ class Disk:
 
 @dataclass(frozen=True)
 class Figures:
-    """What a load says, for a card."""
+    """The figures of a load, in words."""
 
     cpu: Bar
     cpu_more: str
@@ -62,54 +62,54 @@ class Figures:
     groups: tuple[GpuGroup, ...]
     disks: tuple[Disk, ...]
     disk_rates: tuple[tuple[str, str, str], ...]
-    """Name, read, written."""
+    """(name, read, written)"""
     network: tuple[tuple[str, str, str], ...]
-    """Name, received, sent."""
+    """(name, received, sent)"""
     users: tuple[UserRow, ...]
     more_users: int
-    """Who isn't listed."""
+    """The number of users who aren't listed."""
     idle: tuple[IdleRow, ...]
     driver: str
 
 
 @dataclass(frozen=True)
 class MonitorCard:
-    """One server."""
+    """One server's card, and the facts by which pages choose and sort servers."""
 
     server: str
     phase: str
     """The colour: free, full, plain, silent, never, waiting."""
     word: str
-    """The state of things in a word or two."""
+    """The server's condition in a word or two."""
     notes: tuple[Remark, ...] = ()
     since: float | None = None
-    """Silent: since when."""
+    """Since when the server is silent, if it is."""
     numbers: Figures | None = None
-    """None: nothing was ever heard."""
+    """None: the server was never heard."""
     free: int = 0
-    """GPUs that whoever comes now may take."""
+    """GPUs that are free and not reserved."""
     closed: bool = False
     """Whether its containers are shut down for maintenance."""
     kept: int = 0
-    """GPUs that do nothing, and are reserved."""
+    """Reserved GPUs that do nothing."""
     gpus: int = 0
     cpu: float | None = None
-    """Percent; None: not known now."""
+    """Percent in use; None: not known now."""
     gpu: float | None = None
-    """Percent: the mean of its GPUs."""
+    """The mean utilisation of its GPUs in percent; None: not known now."""
     people: frozenset[str] = frozenset()
-    """Who runs something there: names as servers, and as people, say them; in small letters."""
+    """Users who run something there: their names and full names in lower case."""
     texts: str = ""
-    """What a search looks through, in small letters."""
+    """The text in which a search looks, in lower case."""
 
     @property
     def old(self) -> bool:
-        """Whether the numbers are not of this moment."""
+        """Whether the figures are out of date."""
         return self.since is not None
 
 
 def card(seen: LastHeard, people: People, now: float, closed: Closed | None = None) -> MonitorCard:
-    """What to show of one server; `closed`: its containers are shut down, and why."""
+    """The card of one server, which is `closed` for maintenance if that is given."""
     load = seen.load
     silent = seen.silent_since is not None
     if load is None:
@@ -171,21 +171,20 @@ def _notes(seen: LastHeard, load: ServerLoad, now: float) -> Iterable[Remark]:
         yield Remark("Silent", f"{seen.why} The numbers below are {heard} old.".strip(), seen.hint)
     if load.gpu_problem is not None:
         problem = load.gpu_problem
-        what = "Some of its GPUs can't be read" if load.gpus else "Nothing is known of its GPUs"
+        what = "Some of its GPUs can't be read" if load.gpus else "Its GPUs can't be read"
         yield Remark(what, problem.message, code=problem.code)
     if not load.driver.in_step:
         loaded = load.driver.loaded or "none"
-        text = (
-            f"The loaded module is {loaded}, the libraries are {load.driver.installed or 'none'}."
-        )
-        hint = "GPUs may refuse to work until a sysadmin has put it right; mostly, a reboot does."
-        yield Remark("NVIDIA's driver is out of step", text, hint)
+        libraries = load.driver.installed or "none"
+        text = f"The loaded kernel module is version {loaded}, the libraries are {libraries}."
+        hint = "GPUs may not work until a sysadmin repairs it. Usually a reboot is enough."
+        yield Remark("NVIDIA's module and libraries don't match", text, hint)
     if seen.heard is not None:
         yield from clock_lines(seen.server, load.at, seen.heard)
     for each in load.file_systems:
         bar = _file_system(each).bar
         if bar.high:
-            yield Remark(f"{each.mounted} is nearly full", f"{size(each.available)} are left.")
+            yield Remark(f"{each.mounted} is nearly full", f"{size(each.available)} left.")
 
 
 def _numbers(load: ServerLoad, people: People) -> Figures:

@@ -1,4 +1,4 @@
-"""Which servers somebody wants to see, in which order: from the address of the page. Pure."""
+"""Which servers a page shows, and in which order, by the parameters of its address. Pure."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from enum import StrEnum
 from webui.monitor.shown.cards import MonitorCard
 
 LONGEST = 100
-"""Letters of a word that is searched for."""
+"""Letters of a search text, at most."""
 
 
 class SortOrder(StrEnum):
-    """What comes first."""
+    """What servers are sorted by."""
 
     NAME = "name"
     FREE = "free"
@@ -24,14 +24,14 @@ class SortOrder(StrEnum):
 
 @dataclass(frozen=True)
 class Choice:
-    """What a page is asked for."""
+    """The servers to show."""
 
     free: bool = False
     """Only servers with a free GPU."""
     user: str = ""
-    """Only servers where this person runs something: a login, or a part of the full name."""
+    """Only servers where this person runs something: a login, or words of the full name."""
     text: str = ""
-    """Only servers with this in their name, or in that of a GPU or a person."""
+    """Only servers with this text in their name, or in the name of a GPU or a person."""
     order: SortOrder = SortOrder.NAME
 
     @property
@@ -41,7 +41,7 @@ class Choice:
 
 
 def choice(words: Mapping[str, str]) -> Choice:
-    """What the parameters of an address ask for; what can't be understood asks for nothing."""
+    """The choice that the parameters of an address make. Invalid ones are ignored."""
     user = (words.get("user") or words.get("me") or "").strip()[:LONGEST]
     text = words.get("text", "").strip()[:LONGEST]
     order = words.get("sort", "")
@@ -50,16 +50,16 @@ def choice(words: Mapping[str, str]) -> Choice:
 
 
 def chosen(cards: Iterable[MonitorCard], wanted: Choice) -> tuple[MonitorCard, ...]:
-    """Those of `cards` that are asked for, in order; what isn't known comes last.
+    """The cards that are wanted, sorted. Those with unknown values come last.
 
-    Those of the same rank stay as they are given: by name.
+    Cards of the same rank stay in the given order.
     """
     kept = (card for card in cards if _fits(card, wanted))
     return tuple(sorted(kept, key=lambda card: _place(card, wanted.order)))
 
 
 def in_order(name: str) -> tuple[tuple[int, int, str], ...]:
-    """A key to sort names by, which puts gpu2 before gpu10."""
+    """A sort key for names that puts gpu2 before gpu10."""
     parts = re.findall(r"\d+|\D+", name, re.ASCII)
     return tuple((0, int(p), "") if p.isdigit() else (1, 0, p) for p in parts)
 
@@ -74,7 +74,7 @@ def _fits(card: MonitorCard, wanted: Choice) -> bool:
 
 
 def _part(user: str, name: str) -> bool:
-    """Whether `user` is a whole word, or several, of a full name."""
+    """Whether `user` is one or more whole words of `name`."""
     return f" {user} " in f" {name} "
 
 

@@ -1,4 +1,4 @@
-"""When a server is closed: announced times for which its containers are shut down. Pure."""
+"""When a server is closed: announced times in which its containers are shut down. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from state.model.fields import seconds_of
 
 @dataclass(frozen=True)
 class Closed:
-    """A time for which containers are shut down: maintenance."""
+    """A time in which a server's containers are shut down for maintenance."""
 
     begins: float
     ends: float
@@ -20,7 +20,7 @@ class Closed:
 
 
 def closed_times(state: State, server: str) -> tuple[Closed, ...]:
-    """Those of `server`, whenever they are."""
+    """All times in which `server` is closed, past and future."""
     return tuple(
         Closed(seconds_of(each.begins), seconds_of(each.until), each.text)
         for each in state.announcements.values()
@@ -29,6 +29,6 @@ def closed_times(state: State, server: str) -> tuple[Closed, ...]:
 
 
 def closed_now(times: Iterable[Closed], now: float) -> Closed | None:
-    """The one that ends last of those that hold; None: it is open."""
+    """The present one of `times`, the last to end if there are several; None: it is open."""
     held = [each for each in times if each.begins <= now < each.ends]
     return max(held, key=lambda each: each.ends, default=None)

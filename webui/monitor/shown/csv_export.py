@@ -1,4 +1,4 @@
-"""Weeks of use as a table for spreadsheets: CSV of RFC 4180, UTF-8, a text for each week. Pure."""
+"""Weeks of use as CSV (RFC 4180, UTF-8), one text for each week. Pure."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from webui.monitor.past.records import Used
 from webui.monitor.shown.people import People
 
 CONTENT_TYPE = "text/csv; charset=utf-8; header=present"
-"""RFC 4180, 3."""
+"""RFC 4180, section 3."""
 NUMBERS = (
     "gpu_hours", "gpu_busy_hours", "gpu_memory_gib_hours", "memory_gib_hours", "cpu_hours",
     "gpu_reserved_hours", "gpu_reserved_unused_hours",
 )  # fmt: skip
-"""Fields of `Used`, and columns by the same names."""
+"""Fields of `Used`, which are also names of columns."""
 OF_PERSON = ("week", "server", "user", "name", *NUMBERS, "groups")
 OF_GROUP = ("week", "server", "group", "people", *NUMBERS)
 _FORMULA = re.compile(
     r"^(?=[\t\r\n])|(^|[;,|\t\r\n])(?=\s*[=+\-@\N{FULLWIDTH EQUALS SIGN}"
     r"\N{FULLWIDTH PLUS SIGN}\N{FULLWIDTH HYPHEN-MINUS}\N{FULLWIDTH COMMERCIAL AT}])"
 )
-"""Where a spreadsheet would begin to calculate instead of to show: where a cell begins, and behind
-what some take for the end of one."""
+"""The places at which a spreadsheet could read a formula: at the beginning of a cell, and after
+characters that some programs take for the end of one."""
 
 
 def by_person(
     weeks: Iterable[Iterable[Used]], people: People, belonging: Belonging
 ) -> Iterator[str]:
-    """A header, then a line for each week, server and user; no cell is a formula."""
+    """A header, then a line for each week, server and user. No cell is read as a formula."""
     yield _lines([OF_PERSON])
     for lines in weeks:
         yield _lines(
@@ -44,7 +44,7 @@ def by_person(
 def by_group(
     weeks: Iterable[Iterable[Used]], belonging: Belonging, group: str = ""
 ) -> Iterator[str]:
-    """The same for each week, server and group; of one `group`, or all."""
+    """A header, then a line for each week, server and group; of all groups if `group` is empty."""
     yield _lines([OF_GROUP])
     for lines in weeks:
         found: dict[tuple[str, str, str], list[Used]] = {}
@@ -60,7 +60,7 @@ def _numbers(lines: Sequence[Used]) -> list[str]:
 
 
 def _text(word: str) -> str:
-    """`word` as a cell; a spreadsheet takes what follows an apostrophe for a text."""
+    """`word` as a cell. A spreadsheet reads it as a text after an apostrophe."""
     return _FORMULA.sub(r"\1'", word)
 
 

@@ -1,4 +1,4 @@
-"""The GPUs of one server, as its card shows them. Pure."""
+"""The GPUs on a server's card. Pure."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from webui.monitor.shown.people import NamedPerson, People
 from webui.words import clock
 
 MOST_HOLDERS = 20
-"""Of one GPU, so many are named."""
+"""Holders of one GPU who are named, at most."""
 MOST_BOOKED = 7
-"""Reservations of one GPU: a GPU has so many instances at most."""
+"""Present reservations of one GPU that are shown: a GPU has at most seven MIG instances."""
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Somebody who holds a GPU."""
+    """A user who holds a GPU."""
 
     person: NamedPerson
     memory: str
-    """How much of its memory; empty if the driver doesn't say."""
+    """Their memory on it; empty if the driver doesn't say."""
 
 
 @dataclass(frozen=True)
 class Booked:
-    """That somebody has reserved a GPU now, or an instance of it."""
+    """The present reservation of a GPU, or of a MIG instance of it."""
 
     person: NamedPerson
     part: str
-    """The instance (MIG); empty: the whole GPU."""
+    """The name of the MIG instance; empty for the whole GPU."""
     ends: float
     until: str
     unused_since: float | None
     intruders: tuple[NamedPerson, ...]
-    """Who holds it all the same."""
+    """Other users who hold it."""
 
 
 @dataclass(frozen=True)
@@ -50,32 +50,32 @@ class GpuRow:
     uuid: str
     free: bool
     used: Bar | None
-    """Utilisation; None: not known."""
+    """The utilisation; None: not known."""
     memory: Bar
     temperature: str
     power: str
     holders: tuple[Holder, ...]
     more_holders: int
-    """Who isn't named."""
+    """The number of holders who aren't named."""
     parts: tuple[tuple[str, Bar], ...]
-    """Of a GPU that is shared out (MIG): name and memory of each instance."""
+    """Name and memory of each MIG instance, if there are any."""
     booked: tuple[Booked, ...] = ()
-    """For whom it is reserved now."""
+    """Its present reservations."""
 
 
 @dataclass(frozen=True)
 class GpuGroup:
-    """GPUs of one server that are the same."""
+    """Neighbouring GPUs of one model."""
 
     name: str
     full_name: str
     each: str
-    """Memory of each, and the power that it may take."""
+    """Memory and power limit of each."""
     rows: tuple[GpuRow, ...]
 
 
 def groups(load: ServerLoad, people: People) -> tuple[GpuGroup, ...]:
-    """Neighbours that are the same, together."""
+    """The GPUs in `load`, neighbours of one model together."""
     booked = _booked(load, people)
 
     def alike(gpu: GpuLoad) -> tuple[str, int, float | None]:
@@ -93,7 +93,7 @@ def groups(load: ServerLoad, people: People) -> tuple[GpuGroup, ...]:
 
 
 def _booked(load: ServerLoad, people: People) -> Mapping[str, tuple[Booked, ...]]:
-    """The reservations of the moment, by the GPU."""
+    """The present reservations by the GPU's UUID."""
     now = current(load, load.at)
     places = {uuid: gpu for gpu in load.gpus for uuid in uuids(gpu)} if now else {}
     found: dict[str, tuple[Booked, ...]] = {}
@@ -142,7 +142,7 @@ def _gpu(gpu: GpuLoad, people: People, booked: tuple[Booked, ...]) -> GpuRow:
 
 
 def short_name(name: str) -> str:
-    """A GPU's name without what all of them have in it."""
+    """A GPU's name without its common first words."""
     for word in ("NVIDIA ", "GeForce ", "Tesla "):
         name = name.removeprefix(word)
     return name or "GPU"
@@ -154,7 +154,7 @@ def held(load: ServerLoad, user: str) -> tuple[GpuLoad, ...]:
 
 
 def gpu_memory(load: ServerLoad, user: str) -> str:
-    """How much GPU memory `user` holds; empty: none."""
+    """The GPU memory of `user` in words; empty if there is none."""
     mine = [each.memory for gpu in load.gpus for each in gpu.users if each.user == user]
     if not mine:
         return ""

@@ -1,4 +1,4 @@
-"""What one person holds of every server, and what a server has free, in a few words. Pure."""
+"""What one user uses on each server, and one server in a line. Pure."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from webui.monitor.shown.gpu_rows import gpu_memory, held
 
 @dataclass(frozen=True)
 class Holding:
-    """What somebody takes of one server, by its newest load."""
+    """What a user uses on one server, by its newest load."""
 
     server: str
     cpus: str
     memory: str
     gpus: str
-    """Indices; empty: none."""
+    """The indices of the GPUs that they hold; empty if none."""
     gpu_memory: str
     silent_since: float | None
-    """The server is silent since then: this is what was, not what is."""
+    """Since when the server is silent, if it is; then all of this was true before that."""
     idle_since: float | None
-    """The container runs, and nobody uses it since then."""
+    """Since when the container runs idle, if it does."""
     stopped_since: float | None = None
-    """It was stopped then because nobody used it."""
+    """When the container was stopped for being idle, if it was."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Glance:
     """One server in a line."""
 
     gpus: str
-    """Empty: nothing to say."""
+    """How many GPUs are free, in words; empty if there are none."""
     free: bool
     driver: str
     in_step: bool
@@ -45,7 +45,7 @@ class Glance:
 
 
 def holdings(user: str, seen: Iterable[LastHeard]) -> tuple[Holding, ...]:
-    """What `user` holds, server by server; servers on which nothing runs for them are left out."""
+    """What `user` uses on each server. Servers on which they use nothing are left out."""
     found = (_holding(user, each, each.load) for each in seen if each.load is not None)
     return tuple(each for each in found if each is not None)
 

@@ -1,4 +1,4 @@
-"""What one browser is told, event by event: only what changed since its last one."""
+"""The events for one browser: each has only what changed since the one before."""
 
 from __future__ import annotations
 
@@ -16,20 +16,19 @@ from webui.monitor.shown.drawn import Drawn, DrawnFleet
 PACE = 2.0
 """Seconds between two events."""
 CALM = 20.0
-"""Seconds for which cards keep their places: numbers change all the time, and nobody can read what
-jumps."""
+"""Seconds for which cards keep their places. Sorted by changing numbers, they would jump."""
 LONGEST = 3600.0
-"""Seconds; then the browser asks again, and who forgot a page for days is noticed."""
+"""Seconds after which a stream ends. Browsers connect again, except for forgotten pages."""
 FEW = 4
-"""So many servers are shown with everything; of more, the rest is opened one by one."""
+"""Up to this many servers, all cards are shown open."""
 
 WholeCard = Callable[[Drawn, bool], str]
-"""A server's card as HTML, and whether it is open."""
+"""(card, whether it is open) -> the card as HTML."""
 
 
 @dataclass
 class BrowserView:
-    """One browser: what it was asked to show, and what it shows."""
+    """What one browser wants to show, and what it shows."""
 
     wanted: Choice
     whole: WholeCard
@@ -40,7 +39,7 @@ class BrowserView:
     _count: str | None = None
 
     def changes(self, fleet: DrawnFleet, now: float) -> str:
-        """The event that takes it to `fleet`; empty if nothing changed for it."""
+        """The event that makes the browser show `fleet`; empty if nothing changed for it."""
         shown = chosen((each.card for each in fleet.cards.values()), self.wanted)
         order = self._kept_order(tuple(card.server for card in shown), now)
         cards, parts = [], []
@@ -74,24 +73,24 @@ class BrowserView:
 
 
 def is_open(fleet: DrawnFleet) -> bool:
-    """Whether cards show everything at once."""
+    """Whether cards are shown open."""
     return len(fleet.cards) <= FEW
 
 
 def counted(shown: int, servers: int) -> str:
-    """How many servers a page shows, where it isn't all."""
+    """How many servers a page shows, in words; empty if it shows all."""
     return "" if shown == servers else f"{shown} of {servers} servers are shown."
 
 
 def events(view: BrowserView, latest: Latest, look: Callable[[], DrawnFleet]) -> Iterator[str]:
-    """What `view`'s browser is sent."""
+    """The events for the browser of `view`."""
     deadline = time.monotonic() + LONGEST
     version, spoke = -1, time.monotonic()
     while time.monotonic() < deadline:
         try:
             event = view.changes(look(), time.monotonic())
         except LxcGpuError:
-            return  # the page, which the browser turns to, says why
+            return  # the browser loads the page again, which says why
         if event:
             spoke = time.monotonic()
             yield event

@@ -1,6 +1,6 @@
 """Small plots of the last hour and the last day. Pure.
 
-Each step is as wide as it lasted and as high as its mean. Where nothing was heard there is nothing.
+Each step is as wide as its time and as high as its mean. Gaps are left empty.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from itertools import groupby
 from webui.monitor.past.records import Point
 
 BELOW = 110
-"""Where a drawing is closed: below what is seen of it. 0 is on top, 100 on the ground."""
+"""The height at which a path is closed, below the visible part. 0 is the top, 100 the ground."""
 
 
 @dataclass(frozen=True)
@@ -21,22 +21,22 @@ class Plot:
 
     title: str
     steps: int
-    """Units of its width."""
+    """The width in units."""
     path: str
     words: str
-    """The same for who can't see it."""
+    """A description for people who can't see it."""
 
 
 @dataclass(frozen=True)
 class Lately:
-    """One stretch of time: a plot each of CPU, GPUs and GPUs held."""
+    """One stretch of time, with plots of CPU, GPUs and GPUs held."""
 
     title: str
     plots: tuple[Plot, ...]
 
 
 def lately(title: str, points: Sequence[Point]) -> Lately:
-    """What to draw of `points`; a plot of which nothing is known is left out."""
+    """The plots of `points`. Plots without any known value are left out."""
     kinds: tuple[tuple[str, Callable[[Point], float | None]], ...] = (
         ("CPU", lambda point: point.cpu),
         ("GPUs at work", lambda point: point.gpu),
@@ -47,7 +47,7 @@ def lately(title: str, points: Sequence[Point]) -> Lately:
 
 
 def plot(title: str, values: Sequence[float | None]) -> Plot:
-    """`values` in percent, one for each step."""
+    """The plot of `values`, which are in percent, one for each step."""
     return Plot(
         title=title,
         steps=len(values),
@@ -57,7 +57,7 @@ def plot(title: str, values: Sequence[float | None]) -> Plot:
 
 
 def _runs(values: Iterable[float | None]) -> Iterator[tuple[int, list[float]]]:
-    """What stands between two gaps: where it begins, and its values."""
+    """The stretches between gaps: the first step, and the values."""
     for known, run in groupby(enumerate(values), key=lambda pair: pair[1] is not None):
         if known:
             pairs = list(run)
@@ -65,7 +65,7 @@ def _runs(values: Iterable[float | None]) -> Iterator[tuple[int, list[float]]]:
 
 
 def _steps(at: int, run: Sequence[float]) -> str:
-    """Up to the first value, along it, and so on; equal neighbours are one step."""
+    """The path along the values. Equal neighbours are joined."""
     drawn, end = [], at
     for height, same in groupby(run, key=_height):
         end += len(list(same))
@@ -82,6 +82,6 @@ def _words(values: Sequence[float | None]) -> str:
     if not known:
         return "nothing was heard"
     mean = sum(known) / len(known)
-    text = f"{mean:.0f} % in the mean, {max(known):.0f} % at most"
+    text = f"{mean:.0f} % on average, {max(known):.0f} % at most"
     gap = 100 * (len(values) - len(known)) / len(values)
     return f"{text}; nothing was heard for {gap:.0f} % of the time" if gap >= 1 else text

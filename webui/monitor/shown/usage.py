@@ -1,6 +1,6 @@
-"""Weeks of use, added up for people: by person, group, server and week. Pure.
+"""Tables of past weeks: use by person, group, server and week. Pure.
 
-Shares, and no ranking: people stand by their names.
+They show shares, but no ranking: people are sorted by name.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ WEEK_HOURS = 168.0
 
 @dataclass(frozen=True)
 class Sum:
-    """What several lines come to, in hours, and in GiB x hours."""
+    """The sum of several lines, in hours and in GiB x hours."""
 
     gpu: float = 0.0
     busy: float = 0.0
@@ -34,40 +34,40 @@ class Sum:
 
     @property
     def at_work(self) -> Bar:
-        """The share of the hours held in which GPUs worked."""
+        """The share of the GPU-hours in which the GPUs worked."""
         share = share_of(self.busy, self.gpu)
         return Bar(share, f"{share:.0f} %" if self.gpu else "")
 
 
 @dataclass(frozen=True)
 class UsageRow:
-    """One line of a table."""
+    """One row of a table."""
 
     key: str
     """The user, the group, the server or the week."""
     sum: Sum
     bar: Bar
-    """GPU-hours: of a person or group against all that were held, else against the longest bar."""
+    """GPU-hours: for a person or group, compared to all; otherwise to the largest row."""
     person: NamedPerson | None = None
     people: int = 0
-    """Of a group: who used something."""
+    """For a group: the number of people who used something."""
     share: str = ""
-    """Of all GPU-hours that were held, in words."""
+    """The share of all GPU-hours, in words."""
     heard: Bar | None = None
-    """Of a server: how much of the week was heard."""
+    """For a server: how much of the week it was heard."""
     held: Bar | None = None
-    """Of a server: how much of what could have been held was."""
+    """For a server: how much of its possible GPU-hours were held."""
 
 
 def added(used: Iterable[Used]) -> Sum:
-    """All of `used` together."""
+    """The sum of all of `used`."""
     return Sum(*map(sum, zip(*map(_hours, used), strict=True)))
 
 
 def by_person(used: Iterable[Used], people: People, held: float) -> tuple[UsageRow, ...]:
-    """A row for each person, by their names, with the share of the `held` GPU-hours.
+    """A row for each person, sorted by name, with the share of the `held` GPU-hours.
 
-    What is nobody's is left out.
+    The system's own use is left out.
     """
     sums = _sums((each for each in used if each.user != SYSTEM), lambda each: each.user)
     rows = (_part(UsageRow(user, sums[user], _NONE, people.named(user)), held) for user in sums)
@@ -77,9 +77,9 @@ def by_person(used: Iterable[Used], people: People, held: float) -> tuple[UsageR
 def by_group(
     used: Iterable[Used], belonging: Belonging, groups: Collection[str], held: float
 ) -> tuple[UsageRow, ...]:
-    """A row for each group, by their names, others last; `groups` stand there without use, too.
+    """A row for each group, sorted by name, the others last; also for `groups` without use.
 
-    Somebody in several groups counts in each, so they may come to more than is `held`.
+    A person in several groups counts in each, so the sum may be more than `held`.
     """
     lines: dict[str, list[Used]] = {name: [] for name in groups}
     for each in used:
@@ -102,7 +102,7 @@ def by_week(used: Iterable[Used]) -> tuple[UsageRow, ...]:
 def by_server(
     used: Iterable[Used], heard: Iterable[Heard], week: str, now: float
 ) -> tuple[UsageRow, ...]:
-    """A row for each server that was heard in `week`, with how much of it was."""
+    """A row for each server that was heard in `week`."""
     sums = _sums(used, lambda each: each.server)
     there = {each.server: each for each in heard}
     most = hours_so_far(week, now)
@@ -122,12 +122,12 @@ def by_server(
 
 
 def share_in_words(gpu: float, held: float) -> str:
-    """How much of all `held` GPU-hours these are; empty where none were held."""
+    """`gpu` GPU-hours as a share of the `held` ones; empty if none were held."""
     return f"{share_of(gpu, held):.0f} %" if held else ""
 
 
 def hours_so_far(week: str, now: float) -> float:
-    """How many hours of `week` are over; none of a week that is none."""
+    """How many hours of `week` are over; 0 if `week` isn't valid."""
     days = days_of(week)
     if days is None:
         return 0.0
@@ -136,7 +136,7 @@ def hours_so_far(week: str, now: float) -> float:
 
 
 def days_in_words(week: str) -> str:
-    """From when to when: 2026-W47 is 16 to 22 November 2026."""
+    """The days of `week`: 2026-W47 is 16 to 22 November 2026."""
     days = days_of(week)
     if days is None:
         return week
@@ -168,13 +168,13 @@ def _name(row: UsageRow) -> str:
 
 
 def _part(row: UsageRow, held: float) -> UsageRow:
-    """`row`, drawn as a share of all `held` GPU-hours."""
+    """`row` with its bar and share of the `held` GPU-hours."""
     bar = Bar(share_of(row.sum.gpu, held), f"{row.sum.gpu:.1f}")
     return replace(row, bar=bar, share=share_in_words(row.sum.gpu, held))
 
 
 def _rows(keys: Iterable[str], row: Callable[[str], UsageRow]) -> tuple[UsageRow, ...]:
-    """A row for each key, with a bar against the longest."""
+    """A row for each key, with bars compared to the largest."""
     rows = [row(key) for key in keys]
     most = max((each.sum.gpu for each in rows), default=0.0)
     return tuple(

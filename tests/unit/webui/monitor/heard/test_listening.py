@@ -88,7 +88,7 @@ def test_a_server_that_ends_at_once_is_not_asked_without_end(monkeypatch):
         yield load()
 
     seen = listen(contact, lambda _: len(asked) >= 4).all()["gpu17"]
-    assert "as soon as it began" in seen.why
+    assert "right after it began" in seen.why
     assert apart(asked, (0.1, 0.2, 0.4))
 
 

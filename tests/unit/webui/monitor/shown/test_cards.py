@@ -178,8 +178,8 @@ def test_what_is_wrong_is_said_in_words():
     found = card(LastHeard("gpu17", replace(wrong, at=NOW + 600), NOW), PEOPLE, NOW)
     titles = [line.title for line in found.notes]
     assert titles == [
-        "Nothing is known of its GPUs",
-        "NVIDIA's driver is out of step",
+        "Its GPUs can't be read",
+        "NVIDIA's module and libraries don't match",
         "Its clock is wrong",
         "/ is nearly full",
     ]

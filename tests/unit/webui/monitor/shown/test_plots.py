@@ -14,7 +14,7 @@ def test_a_gap_stays_a_gap():
     drawn = plot("CPU", [None, 10, None, None, 30])
     assert drawn.path == "M1 110V90H2V110zM4 110V70H5V110z"
     assert drawn.steps == 5
-    assert drawn.words == "20 % in the mean, 30 % at most; nothing was heard for 60 % of the time"
+    assert drawn.words == "20 % on average, 30 % at most; nothing was heard for 60 % of the time"
 
 
 def test_nothing_heard_is_no_drawing():
