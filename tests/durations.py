@@ -7,7 +7,7 @@ what a fresh clone begins with. `python -m tests.durations` takes the former int
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -40,7 +40,7 @@ def expected(unit: str, seconds: Mapping[str, float]) -> float:
 class Recorder:
     """What is known of a run's test files: how long, how many tests, whether all went well."""
 
-    seconds: Counter[str] = field(default_factory=Counter)
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     """With what the tests set up and take down."""
     left: Counter[str] = field(default_factory=Counter)
     """Tests that haven't ended."""

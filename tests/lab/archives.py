@@ -7,6 +7,7 @@ import subprocess
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from laboratory.hosts import Host
 
@@ -48,7 +49,7 @@ def archive(*adds: Add) -> bytes:
     return raw.getvalue()
 
 
-def member(name: str, kind: bytes = tarfile.REGTYPE, content: bytes = b"", **fields: object) -> Add:
+def member(name: str, kind: bytes = tarfile.REGTYPE, content: bytes = b"", **fields: Any) -> Add:
     """One member, as its writer wants it."""
     info = tarfile.TarInfo(name)
     info.type, info.size, info.mode = kind, len(content), 0o644
@@ -57,7 +58,7 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, content: bytes = b"", **fie
     return lambda tar: tar.addfile(info, io.BytesIO(content))
 
 
-def file(name: str, content: bytes = b"x\n", **fields: object) -> Add:
+def file(name: str, content: bytes = b"x\n", **fields: Any) -> Add:
     """A regular file."""
     return member(name, content=content, **fields)
 

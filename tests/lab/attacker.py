@@ -93,7 +93,7 @@ def listen(ready: str, device: str = "eth0") -> None:
         token = ""
         while token != END:
             packet, (_, _, kind, *_) = raw.recvfrom(2048)
-            if kind != socket.PACKET_OUTGOING and b"token-" in packet:  # type: ignore[attr-defined]
+            if kind != socket.PACKET_OUTGOING and b"token-" in packet:
                 token = packet[packet.index(b"token-") :].split(b".")[0].decode()
                 print(token, flush=True)
 

@@ -163,7 +163,14 @@ def make_installer(host: Host, version: str) -> str:
         begin = header.index("    -*)\n\techo Unrecognized")
         header = header[:begin] + header[header.index("    *)\n", begin + 4) :]
         (Path(folder) / "header").write_text(header)
-        words = ["--nocomp", "--header", Path(folder) / "header", contents, made, label]
+        words: list[str | Path] = [
+            "--nocomp",
+            "--header",
+            Path(folder) / "header",
+            contents,
+            made,
+            label,
+        ]
         run(["makeself", *words, "./nvidia-installer"])
         host.push(made, path, 0o644)
     return path

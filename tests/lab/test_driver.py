@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -236,7 +236,7 @@ class TestMounted:
             server.sh("rm -rf /etc/cdi")
 
 
-def _as_yaml(spec: dict[str, object]) -> str:
+def _as_yaml(spec: Mapping[str, object]) -> str:
     from ruamel.yaml import YAML
     from ruamel.yaml.compat import StringIO
 
@@ -429,7 +429,7 @@ class TestInstalled:
         self, fleet: Fleet, server: Host, versions: tuple[str, ...]
     ) -> None:
         said = restart(fleet)
-        name = f"NVIDIA-Linux-{nvidia.MACHINE}-{versions[OLD]}.run"
+        name = f"NVIDIA-Linux-{MACHINE}-{versions[OLD]}.run"
         assert f"Sysadmin: put {name} into /var/lib/lxc-gpu/drivers on gpu17." in said
         assert "code=installer-missing user=lqchen" in events(server)
         assert fleet.types("ssh gpu17 true").ok
@@ -458,7 +458,7 @@ class TestInstalled:
         assert done.ok
         assert "Note" not in done.stdout
         assert f"installing NVIDIA's driver {versions[OLD]} in the container" in done.stderr
-        assert found(fleet) == [f"/lib/{nvidia.MACHINE}-linux-gnu/libcuda.so.1",
+        assert found(fleet) == [f"/lib/{MACHINE}-linux-gnu/libcuda.so.1",
                                 f"libcuda.so.{versions[OLD]}"]  # fmt: skip
         # in the container's own cgroup: its limits hold for the installer, too
         ours, inits = (

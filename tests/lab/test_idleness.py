@@ -91,7 +91,8 @@ def look(host: Host) -> None:
 
 
 def kept(host: Host, user: str = "lqchen") -> dict[str, float]:
-    return json.loads(host.read(KEPT))["containers"][user]
+    found: dict[str, float] = json.loads(host.read(KEPT))["containers"][user]
+    return found
 
 
 def age(host: Host, days: float = 34, *, back: float = 0, user: str = "lqchen") -> None:

@@ -137,7 +137,14 @@ class TestNetwork:
         host = lab.host("laptop")
         key = lab.place.identity.with_suffix(".pub").read_text()
         host.write("/home/lqchen/.ssh/authorized_keys", key, 0o600, "lqchen:lqchen")
-        options = ["-F", lab.place.ssh_config, "-o", "BatchMode=yes", "-o", "LogLevel=ERROR"]
+        options: list[str | Path] = [
+            "-F",
+            lab.place.ssh_config,
+            "-o",
+            "BatchMode=yes",
+            "-o",
+            "LogLevel=ERROR",
+        ]
         try:
             for known_as in ("lqchen@laptop", "lqchen@172.16.2.100", "lqchen@laptop.mylab.com"):
                 assert run(["ssh", *options, known_as, "hostname"]).stdout == "laptop\n"

@@ -43,7 +43,14 @@ LISTING = "find /opt /etc /usr/local -xdev -printf '%p %s %C@\\n' | sort"
 def make(into: Path) -> Path:
     """An archive of this checkout as it is; for one Python, which takes less time."""
     python = python_of(RELEASE or own_release())
-    words = [CHECKOUT / "setup/release", "--draft", "--python", python, "--into", into]
+    words: list[str | Path] = [
+        CHECKOUT / "setup/release",
+        "--draft",
+        "--python",
+        python,
+        "--into",
+        into,
+    ]
     done = subprocess.run(words, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return into

@@ -42,7 +42,7 @@ def template(release: str, hook: Path) -> Path:
     hook.chmod(0o755)
 
     def build(made: Path) -> None:
-        words = [SETUP / "template", "--release", release, "--hook", hook, made]
+        words: list[str | Path] = [SETUP / "template", "--release", release, "--hook", hook, made]
         run(words, env=package_lists.apt_environment(), timeout=recipes.LONG)
 
     key = key_of(recipes.own_sources(), SETUP / "template", HOOK)

@@ -22,8 +22,22 @@ LOADED = r"<(?:script|img|iframe|source)\b[^>]*\bsrc=\"[^\"]+|<link\b[^>]*\bhref
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
-    strict = ["--fail-on-warning", "--keep-going", "--doctree-dir", folder / "doctrees"]
-    words = [sys.executable, "-P", "-m", "sphinx", "-q", *strict, ROOT / "docs", folder / "html"]
+    strict: list[str | Path] = [
+        "--fail-on-warning",
+        "--keep-going",
+        "--doctree-dir",
+        folder / "doctrees",
+    ]
+    words: list[str | Path] = [
+        sys.executable,
+        "-P",
+        "-m",
+        "sphinx",
+        "-q",
+        *strict,
+        ROOT / "docs",
+        folder / "html",
+    ]
     done = run(words, check=False, timeout=300)
     assert done.ok, done.stderr
     return folder / "html"

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_imports_point_one_way() -> None:
-    words = [Path(sys.executable).with_name("lint-imports"), "pyproject.toml"]
+    words: list[str | Path] = [Path(sys.executable).with_name("lint-imports"), "pyproject.toml"]
     done = run(
         [*words, "--no-cache"], cwd=ROOT, check=False, env={"PYTHONPATH": f"{ROOT}:{ROOT}/setup"}
     )

@@ -51,7 +51,7 @@ class TestBeforeACommit:
     def test_a_file_that_is_not_ours_in_style_is_refused(
         self, clone: Path, hook: str, text: str
     ) -> None:
-        words = [Path(sys.executable).with_name("pre-commit"), "run", hook]
+        words: list[str | Path] = [Path(sys.executable).with_name("pre-commit"), "run", hook]
         home = {"PRE_COMMIT_HOME": str(clone.parent / "cache")}
         for content, right in (('"""More."""\n', True), (text, False)):
             (clone / "state/more.py").write_text(content)

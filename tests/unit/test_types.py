@@ -9,6 +9,6 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_types_hold() -> None:
-    """The packages, and what setup's scripts are made of."""
+    """The packages, what setup's scripts are made of, and the tests."""
     done = run([sys.executable, "-m", "mypy"], cwd=ROOT, check=False, timeout=600)
     assert done.ok, done.stdout + done.stderr

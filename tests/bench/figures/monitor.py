@@ -26,7 +26,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from state.wire.server_load import decode, encode
 from tests.bench.figures import simulated
 from tests.bench.measure import Figure, in_turn, seconds
-from tests.integration.web import make_repository, ssh_key
+from tests.integration.sshd import ssh_key
+from tests.integration.web import make_repository
 
 SERVERS = 100
 WATCHERS = 50
@@ -107,7 +108,7 @@ allow = "(objectClass=person)"
 bind_template = "{{login}}@example.org"
 """)
     with simulated.running(folder, NAMES) as generator, (folder / "web.log").open("wb") as log:
-        words = [sys.executable, "-P", "-m", "webui.serve", folder / "web.toml"]
+        words: list[str | Path] = [sys.executable, "-P", "-m", "webui.serve", folder / "web.toml"]
         process = subprocess.Popen(words, stdout=log, stderr=log)
         try:
             yield Page(process, port, folder), generator.pid

@@ -91,7 +91,14 @@ def running(folder: Path, names: list[str]) -> Iterator[subprocess.Popen[bytes]]
     Path("/run/sshd").mkdir(exist_ok=True)
     unshared = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
     servers = subprocess.Popen([*unshared, "sh", "-euc", START, "sh", folder])
-    words = [sys.executable, "-P", "-m", "tests.bench.figures.simulated", folder, *names]
+    words: list[str | Path] = [
+        sys.executable,
+        "-P",
+        "-m",
+        "tests.bench.figures.simulated",
+        folder,
+        *names,
+    ]
     generator = subprocess.Popen(words)
     try:
         yield generator

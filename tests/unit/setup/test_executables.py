@@ -1,5 +1,7 @@
 """The executables start modules that exist."""
 
+from __future__ import annotations
+
 import importlib
 import re
 import subprocess
@@ -13,7 +15,7 @@ STARTERS = [f for f in sorted(EXECUTABLES.iterdir()) if "python" in f.read_text(
 
 
 @pytest.mark.parametrize("file", STARTERS, ids=lambda file: file.name)
-def test_starts_a_module_that_exists(file):
+def test_starts_a_module_that_exists(file: Path) -> None:
     text = file.read_text()
     module = re.search(r"^ *from (\S+) import main$", text, re.MULTILINE)
     assert module, text
@@ -37,5 +39,5 @@ def test_without_packages_the_command_says_what_to_run(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_each_can_be_run():
+def test_each_can_be_run() -> None:
     assert all(file.stat().st_mode & 0o111 for file in EXECUTABLES.iterdir())

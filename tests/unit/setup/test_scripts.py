@@ -1,5 +1,7 @@
 """The scripts of setup start modules that do something."""
 
+from __future__ import annotations
+
 import os
 import re
 import subprocess
@@ -16,12 +18,12 @@ STARTED = {
 }
 
 
-def test_the_scripts_are_found():
+def test_the_scripts_are_found() -> None:
     assert {"bench", "demo", "gpu-server", "lab", "lock", "web-server"} <= STARTED.keys()
 
 
 @pytest.mark.parametrize("script", STARTED)
-def test_a_script_explains_itself(script):
+def test_a_script_explains_itself(script: str) -> None:
     path = {**os.environ, "PYTHONPATH": f"{SETUP}:{SETUP.parent}"}
     words = [sys.executable, "-P", "-m", STARTED[script], "--help"]
     done = subprocess.run(words, env=path, capture_output=True, text=True, check=False)

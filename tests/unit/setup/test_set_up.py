@@ -1,12 +1,17 @@
 """What a set-up leaves when it is interrupted, run twice at once, or started in a hostile place."""
 
+from __future__ import annotations
+
 import fcntl
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "setup"))
 from installation import gpu_server, release, script, steps
 from installation.steps import Steps
 
@@ -18,14 +23,14 @@ SETUP = Path(__file__).resolve().parents[3] / "setup"
 
 
 @pytest.fixture
-def marked(tmp_path, monkeypatch):
+def marked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where a set-up of this test leaves its mark."""
     monkeypatch.setattr(steps, "ENVIRONMENT", tmp_path / "opt")
     monkeypatch.setattr(steps, "UNFINISHED", tmp_path / "opt/.unfinished")
     return steps.UNFINISHED
 
 
-def test_only_a_whole_set_up_takes_the_mark_of_an_interrupted_one_away(marked):
+def test_only_a_whole_set_up_takes_the_mark_of_an_interrupted_one_away(marked: Path) -> None:
     Steps().begin()
     assert marked.exists(), "interrupted here"
     Steps().done()
@@ -37,18 +42,18 @@ def test_only_a_whole_set_up_takes_the_mark_of_an_interrupted_one_away(marked):
     assert not marked.exists()
 
 
-def test_a_release_has_the_pages_of_the_how_to():
+def test_a_release_has_the_pages_of_the_how_to() -> None:
     contents = release._contents()
     pages = {path for path in contents if path.startswith("docs/")}
     assert pages == {f"docs/researchers/{page.name}" for page in FOLDER.glob("*.md")}
 
 
-def test_what_runs_keeps_its_release(tmp_path, monkeypatch):
+def test_what_runs_keeps_its_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not one that was made later, but never in use."""
     for name in ("ENVIRONMENT", "PACKAGES_LINK", "RELEASES", "EXECUTABLES", "RELEASE", "_BEFORE"):
         monkeypatch.setattr(release, name, tmp_path / name.lower())
-    release.EXECUTABLES.mkdir()
-    release.PACKAGES_LINK.mkdir()
+    (tmp_path / "executables").mkdir()
+    (tmp_path / "packages_link").mkdir()
     used, never, new = (release.RELEASES / f"release-{name}" for name in ("used", "never", "new"))
     for age, folder in enumerate((new, never, used)):
         folder.mkdir(parents=True)
@@ -64,7 +69,7 @@ class TestUnitsOfAnotherRelease:
     """Left by a newer one, to which this checkout's is the older."""
 
     @pytest.fixture
-    def units(self, tmp_path, monkeypatch):
+    def units(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         """Units of this checkout and one of another; `systemctl` writes down what it is told."""
         folder, executables = tmp_path / "units", tmp_path / "executables"
         shutil.copytree(SETUP / "units", folder)
@@ -79,7 +84,7 @@ class TestUnitsOfAnotherRelease:
         monkeypatch.setattr(command, "SEARCH_PATH", f"{tmp_path}:{command.SEARCH_PATH}")
         return folder
 
-    def test_go_with_what_starts_them(self, units, tmp_path):
+    def test_go_with_what_starts_them(self, units: Path, tmp_path: Path) -> None:
         before = set(units.iterdir())
         runs = f"[Service]\nExecStart={tmp_path}/executables/dream %i\n"
         (units / "lxc-gpu-dream.service").write_text(runs)
@@ -95,20 +100,22 @@ class TestUnitsOfAnotherRelease:
             "disable --now --quiet lxc-gpu-dream.service",
         ]
 
-    def test_ones_own_stay(self, units, tmp_path):
+    def test_ones_own_stay(self, units: Path, tmp_path: Path) -> None:
         before = set(units.iterdir())
         assert not gpu_server._remove_others(Steps())
         assert set(units.iterdir()) == before
         assert not (tmp_path / "told").exists()
 
     @pytest.mark.parametrize("name", ["announced", "reservations", "loaded"])
-    def test_of_this_one_an_older_one_passes_over(self, name):
+    def test_of_this_one_an_older_one_passes_over(self, name: str) -> None:
         unit = (SETUP / f"units/lxc-gpu-{name}.service").read_text()
         assert f"\nConditionPathExists={places.EXECUTABLES}/{name}\n" in unit
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root sets a machine up")
-def test_one_set_up_at_a_time(tmp_path, monkeypatch, capsys):
+def test_one_set_up_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(script, "LOCK", tmp_path / "lock")
     with script.LOCK.open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
@@ -119,7 +126,9 @@ def test_one_set_up_at_a_time(tmp_path, monkeypatch, capsys):
     assert script.run_script("setup/x", "A machine", lambda steps: None) == 0
 
 
-def test_what_goes_wrong_is_said_in_a_line(tmp_path, monkeypatch, capsys):
+def test_what_goes_wrong_is_said_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def full(_: Steps) -> None:
         raise OSError(28, "No space left on device", "/opt/lxc-gpu")
 
@@ -130,7 +139,9 @@ def test_what_goes_wrong_is_said_in_a_line(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("name", ["gpu-server", "web-server"])
 @pytest.mark.parametrize("module", ["argparse.py", "installation/__init__.py"])
-def test_the_folder_where_it_is_typed_is_not_searched(tmp_path, name, module):
+def test_the_folder_where_it_is_typed_is_not_searched(
+    tmp_path: Path, name: str, module: str
+) -> None:
     """It may be anybody's: what lies there must not become root's program."""
     trap = tmp_path / module
     trap.parent.mkdir(exist_ok=True)
@@ -146,18 +157,18 @@ class TestSshdPiece:
     PIECE = "MaxStartups 200:30:400\nPerSourcePenaltyExemptList @EXEMPT@\nMatch all\n"
     NEW = "port 22\npersourcepenalties crash:90 authfail:5\npersourcepenaltyexemptlist none\n"
 
-    def test_whom_sshd_is_not_to_punish(self):
+    def test_whom_sshd_is_not_to_punish(self) -> None:
         text = steps.with_exempt(self.PIECE, ["172.16.2.2", "10.9.0.0/16"], self.NEW)
         assert "\nPerSourcePenaltyExemptList 172.16.2.2,10.9.0.0/16\n" in text
 
-    def test_an_sshd_that_does_not_know_the_word_does_not_get_it(self):
+    def test_an_sshd_that_does_not_know_the_word_does_not_get_it(self) -> None:
         """It would stop at it: Debian 12 has OpenSSH 9.2."""
         without = "MaxStartups 200:30:400\nMatch all\n"
         assert steps.with_exempt(self.PIECE, ["172.16.2.2"], "port 22\n") == without
         assert steps.with_exempt(self.PIECE, [], self.NEW) == without, "an empty list is refused"
 
     @pytest.mark.parametrize("piece", ["sshd/lxc-gpu.conf", "web/sshd.conf"])
-    def test_limits_for_everybody_stand_before_the_first_match(self, piece):
+    def test_limits_for_everybody_stand_before_the_first_match(self, piece: str) -> None:
         """They are global; in a Match block, sshd refuses them."""
         before = (SETUP / piece).read_text().split("\nMatch ")[0]
         for word in ("LoginGraceTime", "MaxStartups", "PerSourceMaxStartups", "@EXEMPT@"):

@@ -40,7 +40,9 @@ PLACES = {
 
 
 @pytest.mark.parametrize(("given", "places", "believed"), PLACES.values(), ids=PLACES)
-def test_where_nginx_answers_and_whom_it_believes(given, places, believed):
+def test_where_nginx_answers_and_whom_it_believes(
+    given: Site, places: list[str], believed: tuple[str, str] | tuple[str]
+) -> None:
     text = render(given)
     assert listens(text) == places
     assert re.findall(r"set_real_ip_from (.*);", text) == list(believed)
@@ -51,7 +53,9 @@ def test_where_nginx_answers_and_whom_it_believes(given, places, believed):
     assert "[::]" not in render(given, ipv6=False)
 
 
-def test_an_edited_site_of_an_earlier_release_loses_no_certificate(tmp_path, monkeypatch):
+def test_an_edited_site_of_an_earlier_release_loses_no_certificate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(web_nginx, "OF_OLD", tmp_path / "lxc-gpu.conf")
     web_nginx.refuse_foreign_certificate(new=False)
     web_nginx.OF_OLD.write_text(f"  ssl_certificate {web_nginx.CERTIFICATE};\n")
@@ -62,13 +66,13 @@ def test_an_edited_site_of_an_earlier_release_loses_no_certificate(tmp_path, mon
     web_nginx.refuse_foreign_certificate(new=True)
 
 
-def test_the_unit_and_nginx_name_one_socket():
+def test_the_unit_and_nginx_name_one_socket() -> None:
     unit = Path(render.__code__.co_filename).parents[1] / "web" / "lxc-gpu-web.socket"
     assert f"ListenStream={SOCKET}\n" in unit.read_text()
     assert f"unix:{SOCKET} " in render(site())
 
 
-def test_both_readers_of_web_toml_know_the_loopback():
+def test_both_readers_of_web_toml_know_the_loopback() -> None:
     from installation.web_config import is_loopback
 
     for listen in ("127.0.0.1:8080", "127.9.9.9:1", "[::1]:80", "localhost:8080", "0.0.0.0:80",

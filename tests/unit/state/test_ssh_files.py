@@ -27,7 +27,7 @@ def asked(config: Path, destination: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def config(tmp_path):
+def config(tmp_path: Path) -> Path:
     file = tmp_path / "config"
     file.write_text(ssh_config("lqchen", "lqchen", 22031, FLEET))
     return file
@@ -52,7 +52,9 @@ def test_nobody_types_the_accounts_prefix(tmp_path: Path) -> None:
         ("gpu18", "lqchen", "172.16.2.18", "22031", "gpu18"),
     ],
 )
-def test_openssh_reads_the_configuration_as_meant(config, destination, user, address, port, alias):
+def test_openssh_reads_the_configuration_as_meant(
+    config: Path, destination: str, user: str, address: str, port: str, alias: str
+) -> None:
     found = asked(config, destination)
     assert (found["user"], found["hostname"], found["port"]) == (user, address, port)
     assert found["hostkeyalias"] == alias
@@ -61,7 +63,7 @@ def test_openssh_reads_the_configuration_as_meant(config, destination, user, add
 
 
 @pytest.mark.parametrize("server", ["gpu17", "gpu18"])
-def test_through_the_server_only_the_way_differs(config, tmp_path, server):
+def test_through_the_server_only_the_way_differs(config: Path, tmp_path: Path, server: str) -> None:
     file = tmp_path / "config-connect"
     file.write_text(ssh_config("lqchen", "lqchen", 22031, FLEET, connect=True))
     found = asked(file, server)
@@ -71,7 +73,7 @@ def test_through_the_server_only_the_way_differs(config, tmp_path, server):
     assert asked(file, f"register@{server}-manage").get("proxycommand") is None
 
 
-def test_it_can_be_included_and_leaves_other_hosts_alone(config, tmp_path):
+def test_it_can_be_included_and_leaves_other_hosts_alone(config: Path, tmp_path: Path) -> None:
     outer = tmp_path / "outer"
     outer.write_text(f"Include {config}\nHost other\n    User me\n")
     assert asked(outer, "gpu17")["user"] == "lqchen"
@@ -79,7 +81,9 @@ def test_it_can_be_included_and_leaves_other_hosts_alone(config, tmp_path):
     assert asked(outer, "elsewhere.example.org")["hostname"] == "elsewhere.example.org"
 
 
-def test_the_lines_for_who_has_many_keys_are_right_as_they_stand(config, tmp_path):
+def test_the_lines_for_who_has_many_keys_are_right_as_they_stand(
+    config: Path, tmp_path: Path
+) -> None:
     remarks = [line[1:] for line in config.read_text().splitlines() if line.startswith("#     ")]
     own = tmp_path / "own"
     own.write_text("\n".join([f"Include {config}", "Host other", "    User me", *remarks[1:]]))
@@ -102,7 +106,9 @@ def test_the_lines_for_who_has_many_keys_are_right_as_they_stand(config, tmp_pat
         ("gpu18", None),
     ],
 )
-def test_servers_and_containers_have_keys_of_their_own(tmp_path, known_as, key):
+def test_servers_and_containers_have_keys_of_their_own(
+    tmp_path: Path, known_as: str, key: str | None
+) -> None:
     file = tmp_path / "known_hosts"
     keys = {"gpu17": f"{SERVER} root@gpu17", "gpu18": SERVER}
     file.write_text(known_hosts(22031, FLEET, keys, {"gpu17": CONTAINER}))
@@ -113,6 +119,6 @@ def test_servers_and_containers_have_keys_of_their_own(tmp_path, known_as, key):
     assert [line.split(" ", 1)[1] for line in found] == ([] if key is None else [key])
 
 
-def test_no_servers_make_no_lines():
+def test_no_servers_make_no_lines() -> None:
     assert known_hosts(22031, {}, {}, {}) == ""
     assert "Host " not in ssh_config("lqchen", "lqchen", 22031, {}).replace("`Host`", "")

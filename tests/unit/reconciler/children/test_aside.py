@@ -21,7 +21,12 @@ LATER = 20.0
 def counting() -> Any:
     """Something that keeps what it opened."""
     seen = list[object]()
-    return lambda question: seen.append(question) or [os.getpid(), len(seen)]
+
+    def answer(question: object) -> list[int]:
+        seen.append(question)
+        return [os.getpid(), len(seen)]
+
+    return answer
 
 
 @pytest.fixture

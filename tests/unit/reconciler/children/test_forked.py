@@ -48,7 +48,16 @@ print(said, heard)
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: a /dev of its own")
 def test_to_log_closes_none_of_its_files(tmp_path: Path) -> None:
     """libc remembers the number of the descriptor that it logs to (syslog(3))."""
-    words = ["unshare", "--mount", "sh", "-ec", OWN_DEV, "sh", tmp_path, sys.executable]
+    words: list[str | Path] = [
+        "unshare",
+        "--mount",
+        "sh",
+        "-ec",
+        OWN_DEV,
+        "sh",
+        tmp_path,
+        sys.executable,
+    ]
     done = subprocess.run(
         [*words, LOGS_IN_A_CHILD, str(ROOT)], capture_output=True, text=True, check=False
     )

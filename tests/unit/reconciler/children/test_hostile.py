@@ -247,8 +247,12 @@ def test_a_lock_of_ours_is_not_the_childs(root: Path, monkeypatch: pytest.Monkey
         status = (root.parent / "locks/user-ann").stat()
         held = [status.st_dev, status.st_ino]
         assert held in _open_files()
-        assert held not in as_owner(root, OWNER, lambda _: _open_files())
-        assert held not in _aside()
+        of_the_child = as_owner(root, OWNER, lambda _: _open_files())
+        assert isinstance(of_the_child, list)
+        assert held not in of_the_child
+        of_the_loaded = _aside()
+        assert isinstance(of_the_loaded, list)
+        assert held not in of_the_loaded
 
 
 def test_what_is_lent_is_the_childs(root: Path) -> None:

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from reconciler.host import locks, places
 
 
-def test_one_of_several_is_held_until_all_are(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_of_several_is_held_until_all_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(places, "LOCKS", tmp_path)
     with locks.one_of("place", 2) as first, locks.one_of("place", 2) as second:
         assert (first, second) == (True, True)
@@ -16,7 +20,7 @@ def test_one_of_several_is_held_until_all_are(tmp_path, monkeypatch: pytest.Monk
 
 
 def test_whether_any_is_held_and_when_one_was_taken(
-    tmp_path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(places, "LOCKS", tmp_path)
     assert not locks.any_held("place", 2)

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -92,13 +93,14 @@ class TestTitles:
         argv = ["bash", "-c", f"exec -a '{title}' cat"]
         return subprocess.Popen(argv, stdin=subprocess.PIPE)
 
+    def _is_sshd(self, process: subprocess.Popen[bytes]) -> bool:
+        return Path(f"/proc/{process.pid}/cmdline").read_bytes().startswith(b"sshd")
+
     def test_are_read(self) -> None:
         waits, session = self._named("sshd: ann [priv]"), self._named("sshd: ann@pts/0")
         try:
             for each in (waits, session):
-                eventually(
-                    lambda each=each: b"sshd" in Path(f"/proc/{each.pid}/cmdline").read_bytes()[:4]
-                )
+                eventually(partial(self._is_sshd, each))
             assert last_use._any_session([2**22 + 1, waits.pid, session.pid])
             assert not last_use._any_session([2**22 + 1, waits.pid])
         finally:
@@ -150,7 +152,12 @@ class TestSessions:
         for number in range(2000):
             (people / f"user-{number}.slice").mkdir()
         looked: list[object] = []
-        monkeypatch.setattr(last_use, "_changed", lambda group: looked.append(group) or 7)
+
+        def changed(group: object) -> int:
+            looked.append(group)
+            return 7
+
+        monkeypatch.setattr(last_use, "_changed", changed)
         assert last_use.sessions("lqchen") == 7
         assert len(looked) == last_use.MOST_INSIDE + 1
 

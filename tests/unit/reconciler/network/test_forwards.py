@@ -1,3 +1,7 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 import pytest
 
 from reconciler.network.forwards import MOST, Forward, Forwards, from_json, local_ports, to_json
@@ -15,7 +19,14 @@ UDP6 = """\
 """
 
 
-def give(forwards: Forwards, user: str, to_port: int, *, udp: bool = False, busy=()) -> Forwards:
+def give(
+    forwards: Forwards,
+    user: str,
+    to_port: int,
+    *,
+    udp: bool = False,
+    busy: Sequence[int] = (),
+) -> Forwards:
     return forwards.give(user, "udp" if udp else "tcp", to_port, PORTS, busy)[0]
 
 
@@ -23,14 +34,14 @@ def ports(forwards: Forwards) -> list[tuple[str, int]]:
     return sorted((user, f.port) for user, own in forwards.of.items() for f in own)
 
 
-def test_everybody_gets_another_port():
+def test_everybody_gets_another_port() -> None:
     forwards = give(give(Forwards(), "ann", 80), "bob", 80)
     assert ports(forwards) == [("ann", 26000), ("bob", 26001)]
     assert forwards.find("bob", "tcp", 80) == Forward("tcp", 26001, 80)
     assert forwards.find("bob", "udp", 80) is None
 
 
-def test_both_protocols_of_one_user_share_a_number_where_they_can():
+def test_both_protocols_of_one_user_share_a_number_where_they_can() -> None:
     forwards = give(give(Forwards(), "ann", 80), "ann", 80, udp=True)
     assert ports(forwards) == [("ann", 26000), ("ann", 26000)]
     forwards = give(forwards, "bob", 80, udp=True)
@@ -39,7 +50,7 @@ def test_both_protocols_of_one_user_share_a_number_where_they_can():
     assert ports(forwards) == [("ann", 26000), ("ann", 26001)]
 
 
-def test_what_was_given_back_is_given_last():
+def test_what_was_given_back_is_given_last() -> None:
     forwards = give(give(Forwards(), "ann", 80), "ann", 81)
     forwards = forwards.without("ann", Forward("tcp", 26000, 80))
     given = []
@@ -51,12 +62,12 @@ def test_what_was_given_back_is_given_last():
         forwards.give("bob", "tcp", 4, PORTS, ())
 
 
-def test_a_moved_range_begins_anew():
+def test_a_moved_range_begins_anew() -> None:
     forwards, forward = Forwards({}, 30000).give("ann", "tcp", 80, PORTS, [26000])
     assert (forward.port, forwards.last) == (26001, 26001)
 
 
-def test_nobody_gets_all():
+def test_nobody_gets_all() -> None:
     forwards = Forwards()
     for to_port in range(MOST):
         forwards, _ = forwards.give("ann", "tcp", to_port + 1, range(26000, 27000), ())
@@ -65,7 +76,7 @@ def test_nobody_gets_all():
     assert forwards.give("bob", "tcp", 9999, range(26000, 27000), ())[1].port == 26020
 
 
-def test_text_and_back():
+def test_text_and_back() -> None:
     forwards = give(give(give(Forwards(), "ann", 80), "bob", 80), "ann", 80, udp=True)
     assert from_json(to_json(forwards)) == forwards
     assert from_json(to_json(Forwards())) == Forwards()
@@ -92,12 +103,12 @@ def one(fields: str, user: str = "ann") -> str:
      one('"protocol": "tcp", "port": 1, "to_port": 8}], "bob": [{"protocol": "udp", "port": 1, '
          '"to_port": 8')],
 )  # fmt: skip
-def test_what_is_damaged_is_never_taken_for_less(text: str):
+def test_what_is_damaged_is_never_taken_for_less(text: str) -> None:
     with pytest.raises((ValueError, KeyError, TypeError, AttributeError, RecursionError)):
         from_json(text)
 
 
-def test_where_the_server_itself_waits_for_somebody():
+def test_where_the_server_itself_waits_for_somebody() -> None:
     assert list(local_ports(TCP.splitlines(), udp=False)) == [26000]
     assert list(local_ports(UDP6.splitlines(), udp=True)) == [26002]
     assert list(local_ports([], udp=True)) == []

@@ -148,7 +148,7 @@ class TestNodes:
         assert passes("nvidiactl")
         assert passes("kvm")
         assert nodes.minors_in([Path("/dev/nvidia3"), Path("/dev/nvidiactl")]) == {3}
-        assert nodes.known_minors(("0",), proc) == {3}
+        assert nodes.known_minors(("0",), proc) == frozenset({3})
         assert nodes.known_minors(("0", "GPU-not-used-yet"), proc) is None
         assert nodes.known_minors((), proc) == frozenset()
 

@@ -36,7 +36,7 @@ def book_with(*entries: tuple[str, str, float, float]) -> Book:
     return book
 
 
-def test_a_reservation_ends_where_the_next_one_begins():
+def test_a_reservation_ends_where_the_next_one_begins() -> None:
     book = book_with(("ann", "01", 0, 8), ("li", "01", 8, 9))
     assert book.free(GPUS, ((NOW, NOW + 1),)) == GPUS[2:]
     assert book.free(GPUS, ((NOW + 9 * HOUR, NOW + 10 * HOUR),)) == GPUS
@@ -45,20 +45,20 @@ def test_a_reservation_ends_where_the_next_one_begins():
     assert [each.user for each in book.at(NOW + 8 * HOUR)] == ["li"]
 
 
-def test_a_series_is_one_thing_with_many_ids():
+def test_a_series_is_one_thing_with_many_ids() -> None:
     book, made = Book(last=4).reserve("ann", GPUS[:2], ((1e9, 2e9), (3e9, 4e9)), 0)
     assert [(each.id, each.series) for each in made] == [("r5", "s5"), ("r6", "s5")]
     assert book.last == 6
 
 
-def test_what_is_released_under_way_stays_as_long_as_it_was():
+def test_what_is_released_under_way_stays_as_long_as_it_was() -> None:
     book = book_with(("ann", "0", 0, 8), ("ann", "1", 20, 30))
     left = book.release(book.of("ann"), NOW + 2 * HOUR + 7)
     assert [(each.begins, each.ends) for each in left.open] == [(NOW, NOW + 2 * HOUR)]
     assert book.release(book.of("ann"), NOW + 7).open == ()
 
 
-def test_who_takes_over_has_the_rest_only():
+def test_who_takes_over_has_the_rest_only() -> None:
     book = book_with(("ann", "0", 0, 8), ("ann", "1", 20, 30))
     one, other = book.of("ann")
     book, theirs = book.hand_over(one, "li", NOW + HOUR)
@@ -68,7 +68,7 @@ def test_who_takes_over_has_the_rest_only():
     assert [(each.id, each.ends) for each in book.of("ann")] == [("r3", NOW + HOUR)]
 
 
-def test_extending_takes_nobodys():
+def test_extending_takes_nobodys() -> None:
     book = book_with(("ann", "0", 0, 8), ("li", "0", 10, 12))
     longer, changed = book.extend(book.of("ann")[0], NOW + 10 * HOUR)
     assert changed.ends == NOW + 10 * HOUR
@@ -76,7 +76,7 @@ def test_extending_takes_nobodys():
         longer.extend(changed, NOW + 10 * HOUR + 60)
 
 
-def test_who_has_left_has_nothing_ahead():
+def test_who_has_left_has_nothing_ahead() -> None:
     book = book_with(("ann", "0", 0, 8), ("ann", "0", 20, 30), ("li", "1", 0, 8))
     left = book.only_of(["li"], NOW + HOUR)
     assert [(each.user, each.ends) for each in left.open] == [
@@ -85,7 +85,7 @@ def test_who_has_left_has_nothing_ahead():
     assert left.without("ann").of("ann") == ()
 
 
-def test_how_many_one_has_at_a_time():
+def test_how_many_one_has_at_a_time() -> None:
     book = book_with(("ann", "0", 0, 2), ("ann", "1", 2, 4), ("ann", "2", 3, 5), ("li", "3", 0, 9))
     assert book.held_by("ann", NOW, NOW + 9 * HOUR) == 2
     assert book.held_by("ann", NOW, NOW + 3 * HOUR) == 1
@@ -93,7 +93,7 @@ def test_how_many_one_has_at_a_time():
     assert book.held_by("ann", NOW + 5 * HOUR, NOW + 9 * HOUR) == 0
 
 
-def test_the_book_has_an_end():
+def test_the_book_has_an_end() -> None:
     book = Book()
     for number in range(MOST_OPEN):
         book, _ = book.reserve("ann", GPUS, ((NOW + number * 60, NOW + number * 60 + 60),), NOW)
@@ -104,7 +104,7 @@ def test_the_book_has_an_end():
 
 
 class TestTime:
-    def test_what_is_over_is_kept_for_ninety_days_then_as_a_sum(self):
+    def test_what_is_over_is_kept_for_ninety_days_then_as_a_sum(self) -> None:
         book = book_with(("ann", "01", 0, 8), ("li", "1", 8, 9))
         week = book.aged(NOW + 7 * DAY, RUNS + 7 * DAY)
         assert (len(week.open), len(week.past), week.sums) == (0, 2, {})
@@ -115,7 +115,7 @@ class TestTime:
         }  # fmt: skip
         assert months.last == book.last
 
-    def test_so_many_past_ones_at_most(self):
+    def test_so_many_past_ones_at_most(self) -> None:
         many = tuple(
             Reservation(f"r{n}", "ann", GPUS[:1], NOW + n * 60, NOW + n * 60 + 60, NOW)
             for n in range(MOST_PAST + 5)
@@ -124,7 +124,7 @@ class TestTime:
         assert len(book.past) == MOST_PAST
         assert sum(book.sums["ann"].values()) == pytest.approx(5 / 60, abs=0.01)
 
-    def test_who_reserves_and_releases_all_day_makes_nobodys_look_longer(self):
+    def test_who_reserves_and_releases_all_day_makes_nobodys_look_longer(self) -> None:
         many = tuple(
             Reservation(f"r{n}", "ann", GPUS[:1], NOW + n * 60, NOW + n * 60 + 60, NOW)
             for n in range(2000)
@@ -135,7 +135,9 @@ class TestTime:
 
     @pytest.mark.parametrize("leap", [3600.0, DAY, 60 * DAY, 400 * DAY, 54 * 365 * DAY])
     @pytest.mark.parametrize("changes", [1, 20])
-    def test_a_clock_that_leaps_ahead_and_comes_back_loses_nothing(self, leap, changes):
+    def test_a_clock_that_leaps_ahead_and_comes_back_loses_nothing(
+        self, leap: float, changes: int
+    ) -> None:
         book = book_with(("ann", "0", 0, 8), ("li", "0", 24, 48), ("li", "1", 24, 48))
         leapt = book
         for number in range(changes):
@@ -146,13 +148,13 @@ class TestTime:
         assert back.open == book.open
         assert back.sums == {}
 
-    def test_a_clock_that_goes_back_loses_nothing(self):
+    def test_a_clock_that_goes_back_loses_nothing(self) -> None:
         book = book_with(("ann", "0", 0, 8), ("li", "0", 24, 48))
         back = book.aged(1.0, RUNS)
         assert back.open == book.open
         assert back.aged(NOW + 60, RUNS + 60) == book.aged(NOW + 60, RUNS + 60)
 
-    def test_a_server_that_was_off_for_long_ages_in_the_end(self):
+    def test_a_server_that_was_off_for_long_ages_in_the_end(self) -> None:
         book = book_with(("ann", "0", 0, 8)).aged(NOW + 8 * HOUR, RUNS)
         later = NOW + 220 * DAY
         for day in range(200):
@@ -161,7 +163,9 @@ class TestTime:
         assert sum(book.sums["ann"].values()) == 8.0
 
     @pytest.mark.parametrize("reboots", [False, True])
-    def test_a_clock_that_is_wrong_for_a_week_loses_nothing_however_much_is_changed(self, reboots):
+    def test_a_clock_that_is_wrong_for_a_week_loses_nothing_however_much_is_changed(
+        self, reboots: bool
+    ) -> None:
         book = book_with(("ann", "0", 0, 8), ("li", "0", 24 * 9, 24 * 10))
         for hour in range(24 * 7):
             boot = (hour % 24 + 1) * HOUR if reboots else RUNS + hour * HOUR
@@ -170,13 +174,13 @@ class TestTime:
         assert [each.id for each in back.ahead(NOW + 7 * DAY)] == ["r2"]
         assert back.sums == {}
 
-    def test_leaps_one_after_the_other_lose_nothing(self):
+    def test_leaps_one_after_the_other_lose_nothing(self) -> None:
         book = book_with(("li", "0", 24 * 9, 24 * 10))
         for leap in range(20):
             book = book.aged(NOW + leap * LEAP * 0.9, RUNS + leap).aged(NOW, RUNS + leap)
         assert [each.id for each in book.ahead(NOW)] == ["r1"]
 
-    def test_a_leap_that_is_believed_makes_no_sum_of_what_is_to_come(self):
+    def test_a_leap_that_is_believed_makes_no_sum_of_what_is_to_come(self) -> None:
         assert LEAP + 60 * DAY <= KEPT
 
 
@@ -191,7 +195,9 @@ _STEP = st.tuples(
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(_STEP, max_size=20))
-def test_no_gpu_is_anybodys_twice_whatever_people_do(steps):
+def test_no_gpu_is_anybodys_twice_whatever_people_do(
+    steps: list[tuple[str, str, tuple[str, ...], int, int]],
+) -> None:
     """Times are in minutes; the clock goes where it likes."""
     book, now, boot = Book(), NOW, 0.0
     for what, user, gpus, minutes, long in steps:
@@ -222,7 +228,7 @@ def test_no_gpu_is_anybodys_twice_whatever_people_do(steps):
                 assert one is other or not shared or not one.meets(other.begins, other.ends)
 
 
-def test_an_id_is_never_given_twice():
+def test_an_id_is_never_given_twice() -> None:
     book = book_with(("ann", "0", 0, 8))
     book = book.release(book.of("ann"), NOW)
     book, (again,) = book.reserve("ann", GPUS[:1], ((NOW, NOW + 60),), NOW)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -24,12 +25,12 @@ BOOK = Book((MINE, LATER), (OVER,), {"ann": {"2026-11": 12.5}}, 3, NOW)
 
 
 @pytest.fixture(autouse=True)
-def a_file(tmp_path, monkeypatch):
+def a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(places, "RESERVATIONS", tmp_path / "reservations.json")
     return places.RESERVATIONS
 
 
-def test_what_is_written_is_read():
+def test_what_is_written_is_read() -> None:
     assert book_file.read() == book_file.read_open(NOW) == Book()
     assert book_file.changed() is None
     book_file.write(BOOK)
@@ -40,7 +41,7 @@ def test_what_is_written_is_read():
     assert book_file.changed() != before
 
 
-def test_who_only_looks_reads_nothing_of_the_past(a_file):
+def test_who_only_looks_reads_nothing_of_the_past(a_file: Path) -> None:
     book_file.write(BOOK)
     first = a_file.read_text().splitlines()[0]
     a_file.write_text(f"{first}\nwhat is damaged here")
@@ -69,7 +70,7 @@ def test_who_only_looks_reads_nothing_of_the_past(a_file):
         ('{"last"', "[" * 100_000 + '{"last"'),
     ],
 )
-def test_a_damaged_file_gives_none_and_stays_as_it_is(a_file, old, new):
+def test_a_damaged_file_gives_none_and_stays_as_it_is(a_file: Path, old: str, new: str) -> None:
     damaged = book_file.to_json(BOOK).replace(old, new, 1)
     assert damaged != book_file.to_json(BOOK)
     a_file.write_text(damaged)
@@ -82,13 +83,13 @@ def test_a_damaged_file_gives_none_and_stays_as_it_is(a_file, old, new):
 
 
 @pytest.mark.parametrize("text", ["", "\n", "{}", "null\nnull\n", "\xff", "[]\n[]\n[]\n"])
-def test_what_is_no_book_is_damaged(a_file, text):
+def test_what_is_no_book_is_damaged(a_file: Path, text: str) -> None:
     a_file.write_bytes(text.encode("latin-1"))
     with pytest.raises(LxcGpuError):
         book_file.read()
 
 
-def test_the_stream_says_what_is_reserved_and_sees_a_change():
+def test_the_stream_says_what_is_reserved_and_sees_a_change() -> None:
     reserved = ReservationsReader()
     assert reserved.soon(VIEW, NOW) == ()
     book_file.write(BOOK)
@@ -101,7 +102,7 @@ def test_the_stream_says_what_is_reserved_and_sees_a_change():
     assert reserved.soon(VIEW, NOW) == ()
 
 
-def test_after_a_clock_that_was_wrong_everybody_sees_all_again():
+def test_after_a_clock_that_was_wrong_everybody_sees_all_again() -> None:
     """bob reserved while it was five days ahead; nobody has changed anything since."""
     wrong, stream = NOW + 5 * DAY, ReservationsReader()
     ahead, made = (
@@ -117,7 +118,7 @@ def test_after_a_clock_that_was_wrong_everybody_sees_all_again():
     assert [r.id for r in ReservationsReader().soon(VIEW_OF_BOTH, NOW)] == ["r2", "r3", "r4"]
 
 
-def test_a_purge_forgets_all_of_a_person():
+def test_a_purge_forgets_all_of_a_person() -> None:
     book_file.write(BOOK)
     reserving.forget("ann")
     assert book_file.read() == replace(BOOK, past=(), sums={})
@@ -126,13 +127,13 @@ def test_a_purge_forgets_all_of_a_person():
     assert book_file.changed() == before
 
 
-def test_a_damaged_book_holds_up_no_purge(a_file):
+def test_a_damaged_book_holds_up_no_purge(a_file: Path) -> None:
     a_file.write_text("damaged")
     reserving.forget("ann")
     assert a_file.read_text() == "damaged"
 
 
-def test_the_stream_leaves_out_who_is_not_registered():
+def test_the_stream_leaves_out_who_is_not_registered() -> None:
     book_file.write(replace(BOOK, open=(replace(MINE, user="gone"), LATER)))
     assert [r.id for r in ReservationsReader().soon(VIEW, NOW)] == ["r3"]
     assert ReservationsReader().soon(None, NOW) == ()

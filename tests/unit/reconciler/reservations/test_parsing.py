@@ -41,7 +41,7 @@ class TestReserve:
          "2 8h --from 2026-11-26 15:07",
          "2 --from now 8h", "2 480m", "for 8h 2", "'2 8h'", '"2" "8h"', "2 8h now"],
     )  # fmt: skip
-    def test_a_number_and_a_length(self, line):
+    def test_a_number_and_a_length(self, line: str) -> None:
         assert typed(line) == ParsedReserve(2, (), 8 * HOUR, BEGIN, False, None, "2 8h")
 
     @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ class TestReserve:
          "2 8h --from 2026-11-27 9:00", "2 --from tomorrow 9:00 --until 17:00",
          "2 --until 17:00 --from '9:00 tomorrow'", "2 8h --from friday 9:00"],
     )  # fmt: skip
-    def test_from_a_moment_on(self, line):
+    def test_from_a_moment_on(self, line: str) -> None:
         order = typed(line)
         assert (order.count, order.seconds) == (2, 8 * HOUR)
         assert order.begins == at("2026-11-27 09:00")
@@ -61,19 +61,19 @@ class TestReserve:
         [f"{THERE[1]} {THERE[3]} 1d", "GPU-1a1bd0a3 gpu-3A1B 1d", "gpu1 gpu3 1d", "1,3 1d",
          "gpu 1 gpu 3 24h", "#1 #3 1d", "1,3 for 1 day", "1d 1,3"],
     )  # fmt: skip
-    def test_certain_gpus(self, line):
+    def test_certain_gpus(self, line: str) -> None:
         order = typed(line)
         assert (order.count, order.gpus, order.seconds) == (2, (THERE[1], THERE[3]), 24 * HOUR)
 
-    def test_zero_can_only_be_an_index(self):
+    def test_zero_can_only_be_an_index(self) -> None:
         assert typed("0 8h").gpus == (THERE[0],)
 
-    def test_a_series(self):
+    def test_a_series(self) -> None:
         order = typed("4 2h --from mon 14:00 --every week --until 2026-12-14")
         assert (order.begins, order.weekly_until) == (at("2026-11-30 14:00"), at("2026-12-15"))
         assert typed("--every week 4 2h --until 14.12. --from mon 14:00") == order
 
-    def test_first_free(self):
+    def test_first_free(self) -> None:
         for line in ("2 8h --first-free", "--first-free 2 8h", "2 --first-free 8h"):
             assert typed(line).first_free
             assert typed(line).count == 2
@@ -102,13 +102,13 @@ class TestReserve:
             (" ".join(["2"] * 30), "can't be"), ("2 " + "8" * 70 + "h", "can't be"),
         ],
     )  # fmt: skip
-    def test_what_can_not_be_understood_says_how_to_say_it(self, line, says):
+    def test_what_can_not_be_understood_says_how_to_say_it(self, line: str, says: str) -> None:
         with pytest.raises(LxcGpuError, match=says) as caught:
             typed(line)
         assert caught.value.code == "usage"
         assert "`" in caught.value.hint or caught.value.hint.startswith("They are numbered")
 
-    def test_what_it_would_type_again_means_the_same(self):
+    def test_what_it_would_type_again_means_the_same(self) -> None:
         for line in ("2 90m", "1,3 1d12h"):
             order = typed(line)
             assert typed(order.typed) == order
@@ -123,7 +123,7 @@ in +2h 9999-12-31 0001-01-01 --from --until --every --first-free week --extend -
 
 @settings(max_examples=400, deadline=None)
 @given(st.lists(st.sampled_from(WORDS.split()), max_size=9))
-def test_any_words_are_an_order_or_are_not_understood(words):
+def test_any_words_are_an_order_or_are_not_understood(words: list[str]) -> None:
     order, code = None, ""
     try:
         order = typed(" ".join(words))
@@ -149,11 +149,11 @@ OWN = (
     [("r5", ["r5"]), ("5", ["r5"]), ("R5", ["r5"]), ("s6", ["r6", "r7"]), ("6", ["r6"]),
      ("r5 s6", ["r5", "r6", "r7"])],
 )  # fmt: skip
-def test_which_one_is_meant(words, ids):
+def test_which_one_is_meant(words: str, ids: list[str]) -> None:
     assert [each.id for each in chosen(words, OWN, "release")] == ids
 
 
-def test_unnamed_the_only_one_is_meant():
+def test_unnamed_the_only_one_is_meant() -> None:
     assert chosen("", OWN[:1], "release") == OWN[:1]
     assert chosen("", OWN[1:], "release") == OWN[1:]
     with pytest.raises(LxcGpuError, match=r"Which one\? You have r5 \(Thu") as caught:
@@ -165,7 +165,7 @@ def test_unnamed_the_only_one_is_meant():
         assert caught.value.code == "reservation-unknown"
 
 
-def test_how_much_longer():
+def test_how_much_longer() -> None:
     for words in ("r17 2h", "2h r17", "2 hours r17", "r17 by 2 h", "r17 1h 60m"):
         assert parse_extension(words) == (2 * HOUR, "r17")
     assert parse_extension("2h") == (2 * HOUR, "")
@@ -191,15 +191,14 @@ class TestRules:
         assert caught.value.code == "reservation-rules"
         return caught.value
 
-    def test_what_a_server_says_nothing_of(self):
+    def test_what_a_server_says_nothing_of(self) -> None:
         assert rules.rules_of(with_(), 8) == Rules(4, 24 * HOUR, 14 * 24 * HOUR, 2)
         assert rules.rules_of(with_(), 1).most_gpus == 1
         said = rules.rules_of(with_(reservations=Reservable(8, 72, 24, 5)), 8)
         assert said == Rules(8, 72 * HOUR, 24 * HOUR, 5)
 
-    def test_each_rule_says_what_may_be(self):
-        allowed = rules.allow(self.RULES, Book(), self.wish(), (BEGIN,), NOW)
-        assert allowed is None
+    def test_each_rule_says_what_may_be(self) -> None:
+        rules.allow(self.RULES, Book(), self.wish(), (BEGIN,), NOW)
         assert self.refused(Book(), self.wish(3)).hint == "Type: `reserve 2 8h`"
         assert "lasts 1d at most, not 1d1h" in self.refused(Book(), self.wish(1, 25)).message
         assert "within 14d" in self.refused(Book(), self.wish(), BEGIN + 15 * 86400).message
@@ -210,7 +209,7 @@ class TestRules:
         assert self.refused(own, self.wish()).hint.startswith("`release` one of r5, s6")
         assert self.refused(Book(), self.wish(1, 8), BEGIN, BEGIN + HOUR).message
 
-    def test_nobody_has_too_many_at_a_time_by_several_reservations(self):
+    def test_nobody_has_too_many_at_a_time_by_several_reservations(self) -> None:
         book, _ = Book().reserve("ann", THERE[:1], ((BEGIN, BEGIN + HOUR),), NOW)
         assert rules.fit(self.RULES, book, self.wish(2), (BEGIN,)) == ()
         assert rules.fit(self.RULES, book, self.wish(2), (BEGIN + HOUR,)) == THERE[:2]
@@ -218,10 +217,13 @@ class TestRules:
         assert "you have reserved 1 in" in rules.not_free(
             self.RULES, book, self.wish(2), (BEGIN,), NOW).message  # fmt: skip
 
-    def test_the_first_time_at_which_it_fits(self):
+    def test_the_first_time_at_which_it_fits(self) -> None:
         book, _ = Book().reserve("li", THERE[:3], ((BEGIN, BEGIN + 3 * HOUR),), NOW)
         book, _ = book.reserve("wu", THERE[2:], ((BEGIN + 4 * HOUR, BEGIN + 9 * HOUR),), NOW)
-        first = lambda *wish: rules.first_free(self.RULES, book, self.wish(*wish), BEGIN, NOW)  # noqa: E731
+
+        def first(gpus: int, hours: int) -> float | None:
+            return rules.first_free(self.RULES, book, self.wish(gpus, hours), BEGIN, NOW)
+
         assert first(1, 1) == BEGIN
         assert first(1, 5) == BEGIN + 3 * HOUR
         assert first(2, 1) == BEGIN + 3 * HOUR
@@ -231,7 +233,7 @@ class TestRules:
         never = Rules(4, 24 * HOUR, HOUR, 2)
         assert rules.first_free(never, book, self.wish(4, 1), BEGIN, NOW) is None
 
-    def test_what_does_not_fit_says_who_when_and_what_to_type(self):
+    def test_what_does_not_fit_says_who_when_and_what_to_type(self) -> None:
         book, _ = Book().reserve("li", THERE[:3], ((BEGIN, BEGIN + 3 * HOUR),), NOW)
         error = rules.not_free(self.RULES, book, self.wish(), (BEGIN,), NOW)
         assert error.code == "reservation-taken"
@@ -245,7 +247,7 @@ class TestRules:
         assert "closed until Thu 2026-11-26 16:07" in error.message
         assert "New disks" in error.message
 
-    def test_longer_until_somebody_elses_begins(self):
+    def test_longer_until_somebody_elses_begins(self) -> None:
         book, (own,) = Book().reserve("ann", THERE[:1], ((BEGIN, BEGIN + HOUR),), NOW)
         rules.allow_longer(self.RULES, book, own, own.ends + 2 * HOUR, "2h")
         book, _ = book.reserve("li", THERE[:1], ((BEGIN + 2 * HOUR, BEGIN + 3 * HOUR),), NOW)
@@ -255,7 +257,7 @@ class TestRules:
         with pytest.raises(LxcGpuError, match="1d at most"):
             rules.allow_longer(self.RULES, Book((own,)), own, own.begins + 25 * HOUR, "1d")
 
-    def test_nobody_is_given_more_than_they_may_have(self):
+    def test_nobody_is_given_more_than_they_may_have(self) -> None:
         book, (own,) = Book().reserve("ann", THERE[:2], ((BEGIN, BEGIN + HOUR),), NOW)
         rules.allow_hand_over(self.RULES, book, own, "li", THERE, NOW)
         with pytest.raises(LxcGpuError, match="doesn't have all GPUs"):
@@ -280,11 +282,11 @@ class TestHandingOver:
             book, _ = book.hand_over(made, "bob", NOW)
         return book
 
-    def test_keeps_nobody_from_reserving(self):
+    def test_keeps_nobody_from_reserving(self) -> None:
         wish = GpuRequest("bob", 1, THERE, HOUR, "1 1h")
-        assert rules.allow(self.RULES, self.slots(2), wish, (BEGIN,), NOW) is None
+        rules.allow(self.RULES, self.slots(2), wish, (BEGIN,), NOW)
 
-    def test_gives_nobody_more(self):
+    def test_gives_nobody_more(self) -> None:
         wish = GpuRequest("eve", 1, THERE, HOUR, "1 1h")
         with pytest.raises(LxcGpuError, match=r"counts until it is over: r1 \(bob has it\), r2"):
             rules.allow(self.RULES, self.slots(2), wish, (BEGIN,), NOW)
@@ -296,7 +298,7 @@ class TestHandingOver:
             rules.allow(self.RULES, back, wish, (BEGIN,), NOW)
         assert caught.value.hint.startswith("`release` one of r1, r2")
 
-    def test_counts_gpus_of_who_has_them(self):
+    def test_counts_gpus_of_who_has_them(self) -> None:
         book, (own, _) = Book().reserve(
             "eve", THERE[:2], ((BEGIN, BEGIN + HOUR), (BEGIN + HOUR, BEGIN + 2 * HOUR)), NOW
         )
@@ -306,7 +308,7 @@ class TestHandingOver:
         with pytest.raises(LxcGpuError, match="more than 2 GPUs"):
             rules.allow_hand_over(two, book, book.of("eve")[0], "bob", THERE, NOW)
 
-    def test_makes_nothing_longer(self):
+    def test_makes_nothing_longer(self) -> None:
         """Handed to and fro, and extended each time, it is over when one's own would be."""
         book, (each,) = Book().reserve("eve", THERE[:1], ((BEGIN, BEGIN + 24 * HOUR),), NOW)
         for number, user in enumerate(("bob", "eve", "bob"), 1):
@@ -315,13 +317,13 @@ class TestHandingOver:
             with pytest.raises(LxcGpuError, match="1d at most"):
                 rules.allow_longer(self.RULES, book, each, each.ends + HOUR, "1h")
 
-    def test_says_who_made_it_unless_that_one_is_purged(self):
+    def test_says_who_made_it_unless_that_one_is_purged(self) -> None:
         book = self.slots(1)
         assert book.of("bob")[0].made_by == "eve"
         assert from_json(to_json(book)) == book
         assert book.without("eve").of("bob")[0].made_by == "bob"
 
 
-def test_the_zone_is_the_servers():
+def test_the_zone_is_the_servers() -> None:
     assert times.in_words(NOW).endswith(time.strftime(" %Z", time.localtime(NOW)))
     assert parsing.EXAMPLE

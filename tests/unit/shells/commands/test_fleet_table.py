@@ -6,6 +6,7 @@ import io
 import re
 import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -45,7 +46,7 @@ def fleet(count: int) -> FleetStatus:
     return FleetStatus(NOW, "f6e602f5c0" * 4, tuple(servers))
 
 
-def drawn(status: FleetStatus, width: int, **settings: object) -> list[str]:
+def drawn(status: FleetStatus, width: int, **settings: Any) -> list[str]:
     out = io.StringIO()
     console = Console(file=out, width=width, **{"force_terminal": True, **settings})
     draw(fleet_table(status, width), console)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +23,7 @@ KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAICksGFWxceR+jU7ob6NmGGtrsHQ4yyZdCVrHd
 OTHER = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"
 
 
-def test_the_forms_that_exist():
+def test_the_forms_that_exist() -> None:
     fetch = b"git-upload-pack '/var/lib/lxc-gpu/state.git'"
     assert request_of(fetch, SERVER, REPOSITORY) == Fetch()
     assert request_of(fetch, ADMIN, REPOSITORY) == Fetch()
@@ -74,13 +75,13 @@ ATTACKS = [
 
 @pytest.mark.parametrize("raw", ATTACKS, ids=range(len(ATTACKS)))
 @pytest.mark.parametrize("caller", [SERVER, ADMIN], ids=["server", "admin"])
-def test_anything_else_is_refused(raw, caller):
+def test_anything_else_is_refused(raw: bytes, caller: Caller) -> None:
     with pytest.raises(LxcGpuError) as caught:
         request_of(raw, caller, REPOSITORY)
     assert caught.value.code == "gate-refused"
 
 
-def test_a_server_pushes_nothing_and_a_sysadmin_registers_nobody():
+def test_a_server_pushes_nothing_and_a_sysadmin_registers_nobody() -> None:
     with pytest.raises(LxcGpuError):
         request_of(b"git-receive-pack '/var/lib/lxc-gpu/state.git'", SERVER, REPOSITORY)
     with pytest.raises(LxcGpuError):
@@ -90,20 +91,20 @@ def test_a_server_pushes_nothing_and_a_sysadmin_registers_nobody():
 @pytest.mark.parametrize(
     "arguments", [[], ["server"], ["root", "x"], ["server", "-x"], ["server", "a b"], ["a"] * 3]
 )
-def test_a_forced_command_that_is_wrong_opens_nothing(arguments):
+def test_a_forced_command_that_is_wrong_opens_nothing(arguments: list[str]) -> None:
     with pytest.raises(LxcGpuError):
         caller_of(arguments)
 
 
 @pytest.fixture
-def quiet(monkeypatch):
+def quiet(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     logged: list[str] = []
     monkeypatch.setattr(serve, "_log", logged.append)
     monkeypatch.setattr(serve, "places", lambda: Places(REPOSITORY, Path("/c"), Path("/k")))
     return logged
 
 
-def test_git_gets_a_clean_environment(quiet):
+def test_git_gets_a_clean_environment(quiet: list[str]) -> None:
     served: list[tuple[str, Path]] = []
     environ = {"SSH_ORIGINAL_COMMAND": "git-upload-pack 'state.git'", "GIT_DIR": "/etc"}
     status = serve.main(["server", "gpu17"], environ, lambda p, r, e: served.append((p, r)))
@@ -111,9 +112,9 @@ def test_git_gets_a_clean_environment(quiet):
     assert quiet == ["event=gate caller=gpu17 request=fetch"]
 
 
-def test_gits_environment_holds_nothing_of_the_callers(monkeypatch):
+def test_gits_environment_holds_nothing_of_the_callers(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[list[str], dict[str, str]]] = []
-    monkeypatch.setattr(serve.os, "execve", lambda path, argv, env: seen.append((argv, env)))
+    monkeypatch.setattr(os, "execve", lambda path, argv, env: seen.append((argv, env)))
     hostile = {"GIT_PROTOCOL": "version=2:x", "GIT_EXEC_PATH": "/tmp", "LD_PRELOAD": "x"}
     serve.serve_git("upload-pack", REPOSITORY, hostile)
     serve.serve_git("upload-pack", REPOSITORY, {"GIT_PROTOCOL": "version=2"})
@@ -122,7 +123,9 @@ def test_gits_environment_holds_nothing_of_the_callers(monkeypatch):
     assert seen[1][1]["GIT_PROTOCOL"] == "version=2"
 
 
-def test_who_is_refused_reads_one_line(quiet, capsys):
+def test_who_is_refused_reads_one_line(
+    quiet: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert serve.main(["server", "gpu17"], {"SSH_ORIGINAL_COMMAND": "sh -i"}) == 1
     shown = capsys.readouterr()
     assert shown.out == ""
@@ -134,7 +137,9 @@ def test_who_is_refused_reads_one_line(quiet, capsys):
     assert "git clone" in capsys.readouterr().err
 
 
-def test_a_mistake_of_ours_is_no_traceback(quiet, capsys):
+def test_a_mistake_of_ours_is_no_traceback(
+    quiet: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     def broken(*_: object) -> None:
         raise ZeroDivisionError
 
@@ -143,7 +148,7 @@ def test_a_mistake_of_ours_is_no_traceback(quiet, capsys):
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_the_gate_opens_fast():
+def test_the_gate_opens_fast() -> None:
     loads = "import sys, shells.gate.serve; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", loads], capture_output=True, text=True, check=True)
     slow = {"pydantic", "git", "paramiko", "flask", "ruamel"}
@@ -157,7 +162,7 @@ def fleet(*signers: Signer) -> State:
     return State(Fleet(format=1, signers=signers), servers={"gpu17": server})
 
 
-def test_each_key_opens_one_thing():
+def test_each_key_opens_one_thing() -> None:
     key = parse_key(
         "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl x"
     )
@@ -170,7 +175,7 @@ def test_each_key_opens_one_thing():
     ]
 
 
-def test_names_in_any_script_get_a_plain_form():
+def test_names_in_any_script_get_a_plain_form() -> None:
     key = parse_key(KEY)
     text = gate_keys(fleet(Signer(name="李雷", role="admin", key=key)), "GATE")
     assert 'command="GATE admin admin"' in text

@@ -47,9 +47,14 @@ def asked(place: Path, *prefix: str) -> tuple[str, str]:
         ours.shutdown(socket.SHUT_WR)
         words = [*prefix, sys.executable, "-c", ASKS, str(ROOT), str(place)]
         done = subprocess.run(
-            words, stdin=theirs, stdout=theirs, stderr=subprocess.PIPE, text=True, check=True,
+            words,
+            stdin=theirs.fileno(),
+            stdout=theirs.fileno(),
+            stderr=subprocess.PIPE,
+            text=True,
+            check=True,
             env=environment(),
-        )  # fmt: skip
+        )
         theirs.close()
         return ours.makefile().read(), done.stderr.splitlines()[-1]
 

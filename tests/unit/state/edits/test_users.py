@@ -145,7 +145,7 @@ def test_no_number_is_ever_handed_out_twice(steps: list[tuple[str, bool]]) -> No
     seen: dict[int, str] = {}
     for login, leave in steps:
         name = name_of(now, login)
-        if leave and name in now.users:
+        if leave and name and name in now.users:
             now = disable(name).apply(now)
         elif not leave:
             now = first_save(login, login, f"id-{login}", [ed25519(login)]).apply(now)

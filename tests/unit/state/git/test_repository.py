@@ -21,6 +21,7 @@ from state.git.healing import healing
 from state.git.plumbing import GitError, RemoteError
 from state.git.publish import Base, RefusedError, UnansweredError, publish
 from state.git.repository import Repository
+from state.model.documents import State
 from state.reading.problems import StateInvalidError
 from tests.patience import HANGS, eventually
 from tests.unit.state.keyring import ed25519
@@ -159,9 +160,9 @@ def test_the_loser_of_a_race_applies_again(tmp_path: Path, remote: Path) -> None
     one = Repository.clone(str(remote), tmp_path / "one")
     two = Repository.clone(str(remote), tmp_path / "two")
     edit = first_save("eve", "Eve", None, [ed25519("eve")])
-    calls = []
+    calls: list[State] = []
 
-    def late(state):  # type: ignore[no-untyped-def]
+    def late(state: State) -> State:
         if not calls:
             publish(two, first_save("zoe", "Zoe", None, [ed25519("zoe")]), ANN)
         calls.append(state)
@@ -257,7 +258,7 @@ def test_a_signed_commit_verifies(tmp_path: Path, clone: Repository, remote: Pat
 
 
 def test_what_breaks_the_rules_is_not_committed(clone: Repository) -> None:
-    def clash(state):  # type: ignore[no-untyped-def]
+    def clash(state: State) -> State:
         port = state.users["lqchen"].port
         ann = state.users["ann"].model_copy(update={"port": port})
         return type(state)(**{**vars(state), "users": {**state.users, "ann": ann}})

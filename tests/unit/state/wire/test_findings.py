@@ -76,7 +76,7 @@ def test_what_is_no_finding_is_not_taken_for_one(text: str) -> None:
         from_json(text)
 
 
-def test_a_machine_without_another_thread_is_a_finding():
+def test_a_machine_without_another_thread_is_a_finding() -> None:
     with none_to_be_had():
         findings = examine([fine], None)
     (found,) = findings

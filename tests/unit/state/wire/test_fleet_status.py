@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -29,11 +30,11 @@ GPU18 = ServerStatus(
 STATUS = FleetStatus(1.7e9, "f6e602f5c0" * 4, (GPU17, GPU18))
 
 
-def test_what_is_said_is_what_is_heard():
+def test_what_is_said_is_what_is_heard() -> None:
     assert decode(encode(STATUS)) == STATUS
 
 
-def test_it_says_its_format_and_every_field_of_a_load():
+def test_it_says_its_format_and_every_field_of_a_load() -> None:
     fields = json.loads(encode(STATUS))
     assert fields["format"] == 1
     first = fields["servers"][0]
@@ -41,13 +42,13 @@ def test_it_says_its_format_and_every_field_of_a_load():
     assert {"cpu", "memory", "gpus", "users", "file_systems", "idle"} <= first["load"].keys()
 
 
-def test_fields_of_a_newer_page_are_passed_over():
+def test_fields_of_a_newer_page_are_passed_over() -> None:
     fields = json.loads(encode(STATUS))
     fields["weather"] = fields["servers"][0]["mood"] = fields["servers"][0]["load"]["wind"] = [1]
     assert decode(json.dumps(fields).encode()) == STATUS
 
 
-def test_another_format_is_told_from_nonsense():
+def test_another_format_is_told_from_nonsense() -> None:
     fields = json.loads(encode(STATUS))
     with pytest.raises(OtherFormatError):
         decode(json.dumps({**fields, "format": 2}).encode())
@@ -85,7 +86,7 @@ def test_another_format_is_told_from_nonsense():
         (("servers", 0, "load", "gpus", 0, "users"), [{"user": "a\nb"}]),
     ],
 )
-def test_lies_are_refused(place, value):
+def test_lies_are_refused(place: Any, value: Any) -> None:
     fields = json.loads(encode(STATUS))
     at = fields
     for step in place[:-1]:
@@ -100,12 +101,12 @@ def test_lies_are_refused(place, value):
     [b"", b"null", b"[]", b"{}", b"<!DOCTYPE html>", b"\xff\xfe", b"[" * 400_000, b'{"a":' * 60_000,
      b" " * (LARGEST + 1)],
 )  # fmt: skip
-def test_what_is_no_status_is_refused(raw):
+def test_what_is_no_status_is_refused(raw: bytes) -> None:
     with pytest.raises(BadStatusError):
         decode(raw)
 
 
-def test_a_silent_server_has_no_load_of_now():
+def test_a_silent_server_has_no_load_of_now() -> None:
     assert GPU17.live is LOAD
     assert GPU17.converged
     silent = ServerStatus("g", "a", "converged", silent_since=1.0, load=LOAD)
@@ -113,7 +114,7 @@ def test_a_silent_server_has_no_load_of_now():
     assert not silent.converged
 
 
-def test_texts_of_servers_are_made_to_fit():
+def test_texts_of_servers_are_made_to_fit() -> None:
     lie = "two\nlines\x1b[2J " + "x" * 3000
     said = ServerStatus("g", "a", "problems", why=as_text(lie), revision=as_word(lie))
     assert decode(encode(FleetStatus(1.0, "r", (said,)))).servers == (said,)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -38,14 +39,14 @@ LOAD = ServerLoad(
 )  # fmt: skip
 
 
-def test_what_is_said_is_what_is_heard():
+def test_what_is_said_is_what_is_heard() -> None:
     assert decode(encode(LOAD).encode()) == LOAD
     silent = ServerLoad("gpu18", 1.7e9, 5, CpuLoad(0, 1), MemoryLoad(1, 1),
                         gpu_problem=GpuProblem("gpu-hangs", "No answer."))  # fmt: skip
     assert decode(encode(silent).encode()) == silent
 
 
-def test_fields_of_a_newer_server_are_passed_over():
+def test_fields_of_a_newer_server_are_passed_over() -> None:
     fields = json.loads(encode(LOAD))
     fields["load"]["wind"] = fields["load"]["gpus"][0]["fans"] = [1, 2]
     assert decode(json.dumps(fields).encode()) == LOAD
@@ -86,7 +87,7 @@ def test_fields_of_a_newer_server_are_passed_over():
         (("gpus",), [json.loads(encode(LOAD))["load"]["gpus"][0]] * 65),
     ],
 )
-def test_lies_are_refused(place, value):
+def test_lies_are_refused(place: Any, value: Any) -> None:
     fields = json.loads(encode(LOAD))
     at = fields["load"]
     for step in place[:-1]:
@@ -101,18 +102,18 @@ def test_lies_are_refused(place, value):
     [b"", b"{", b"[]", b"null", b'{"load":{}}', b'{"report":{}}', b"\xff\xfe", b"[" * 400_000,
      b'{"load":' * 60_000, b" " * (LONGEST_LINE + 1), b'{"refusal":{}}'],
 )  # fmt: skip
-def test_what_is_no_load_is_refused(line):
+def test_what_is_no_load_is_refused(line: bytes) -> None:
     with pytest.raises(BadMessageError):
         decode(line)
 
 
-def test_a_refusal_is_raised_as_the_error_it_was():
+def test_a_refusal_is_raised_as_the_error_it_was() -> None:
     line = encode_message(Refusal("usage", "The verbs here: reconcile.", "Upgrade it."))
     with pytest.raises(LxcGpuError, match="The verbs here"):
         decode(line.encode())
 
 
-def test_a_gpu_is_free_when_nobody_holds_it_and_it_does_nothing():
+def test_a_gpu_is_free_when_nobody_holds_it_and_it_does_nothing() -> None:
     idle = GpuLoad(0, "GPU-1", "A", 80 << 30, 600 << 20, 0.0)
     assert idle.free
     assert GpuLoad(0, "GPU-1", "A", 80 << 30, 600 << 20).free
@@ -125,7 +126,7 @@ def test_a_gpu_is_free_when_nobody_holds_it_and_it_does_nothing():
     ).free
 
 
-def test_a_mig_instance_comes_along():
+def test_a_mig_instance_comes_along() -> None:
     part = MigLoad("MIG-1", "1g.10gb", 10 << 30, 1 << 20)
     load = ServerLoad("g", 1, 5, CpuLoad(0, 1), MemoryLoad(1, 1),
                       gpus=(GpuLoad(0, "GPU-1", "A", 8, 0, mig=(part,)),))  # fmt: skip
