@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import json
-import os
 import socket
 import sys
 from collections.abc import Iterator
@@ -63,23 +62,16 @@ def init(folder: Path, bare: bool, **options: str | None) -> None:
 @click.option("--json", "as_json", is_flag=True, help="With --against: JSON instead.")
 def check(folder: Path, hook: bool, against: str | None, as_json: bool) -> None:
     """List everything that is wrong with the state in FOLDER, a clone or a bare repository."""
-    from state.reading.problems import StateInvalidError
+    from shells.commands.judging import judge_in_hook, problems_listed
 
+    if hook:
+        judge_in_hook()
+        return
     if against is not None:
         _compare(folder, against, as_json)
         return
-
-    try:
-        if hook:
-            _judge()
-            return
+    with problems_listed():
         state = _state_in(folder)
-    except StateInvalidError as error:
-        terminal = Terminal()
-        for problem in error.problems:
-            terminal.note(terminal.paint(str(problem), "red"))
-        terminal.note(error.hint)
-        sys.exit(1)
     click.echo(
         f"ok: {_count(len(state.users), 'user')}, {_count(len(state.former), 'former user')},"
         f" {_count(len(state.servers), 'server')},"
@@ -125,18 +117,6 @@ def _compare(folder: Path, revision: str, as_json: bool) -> None:
     text = json.dumps(found.plain(), ensure_ascii=False) if as_json else found.markdown().rstrip()
     click.echo(text)
     sys.exit(1 if found.problems else 0)
-
-
-def _judge() -> None:
-    """Judge the push that Git describes on stdin, from inside the hook."""
-    from state.git.locks import remove_abandoned
-    from state.git.repository import Repository
-    from state.origin.hook import judge_push
-
-    folder = Path(os.environ.get("GIT_DIR", ".")).absolute()
-    for path in remove_abandoned(folder):
-        Terminal().note(f"{path} was removed: the Git process that made it is gone.")
-    judge_push(sys.stdin, Repository(folder))
 
 
 def _state_in(folder: Path) -> State:

@@ -10,7 +10,7 @@ import click
 import pytest
 from pydantic import BaseModel
 
-from shells.cli import group
+from shells.commands.group import group
 from state.command import run
 from state.model.announcements import Announcement
 from state.model.documents import Fleet, Registration, Server, User

@@ -23,11 +23,12 @@ def test_starts_a_module_that_exists(file: Path) -> None:
     assert f"Starts {module[1]}" in text
 
 
-def test_without_packages_the_command_says_what_to_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("where", ["", "def main():\n    "])
+def test_without_packages_the_command_says_what_to_run(tmp_path: Path, where: str) -> None:
     """An upgrade of Debian brings another Python, whose packages the set-up hasn't installed."""
     (tmp_path / "executables").mkdir()
     (tmp_path / "shells").mkdir()
-    (tmp_path / "shells/cli.py").write_text("import click_of_another_python\n")
+    (tmp_path / "shells/cli.py").write_text(f"{where}import click_of_another_python\n")
     command = tmp_path / "executables/lxc-gpu"
     command.write_text((EXECUTABLES / "lxc-gpu").read_text())
     done = subprocess.run(
