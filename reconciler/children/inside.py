@@ -114,11 +114,13 @@ class Begun:
             self.child.leave()
 
 
-def begun(user: str, act: Callable[[int], None], kept: Collection[int] = ()) -> Begun:
+def begun(
+    user: str, act: Callable[[int], None], kept: Collection[int] = (), monitor: str = ""
+) -> Begun:
     """Start a child as `started` does; `act` gets the descriptor that is heard here."""
     output, says = os.pipe2(os.O_CLOEXEC)
     try:
-        child = started(user, lambda: act(says), kept=(says, *kept), says=says)
+        child = started(user, lambda: act(says), kept=(says, *kept), says=says, monitor=monitor)
     except BaseException:
         os.close(output)
         raise
@@ -127,14 +129,17 @@ def begun(user: str, act: Callable[[int], None], kept: Collection[int] = ()) -> 
     return Begun(child, output)
 
 
-def started(user: str, act: Callable[[], None], *, kept: Collection[int], says: int) -> Child:
+def started(
+    user: str, act: Callable[[], None], *, kept: Collection[int], says: int, monitor: str = ""
+) -> Child:
     """Start a child that is in the user's container, as its root, and there calls `act`.
 
     It leads a session of its own, keeps the descriptors `kept` only, and what it can't do it writes
-    to `says`. LxcGpuError if the container doesn't run.
+    to `says`. `monitor`: the process id of its lxc-start, where the caller has just asked for it.
+    LxcGpuError if the container doesn't run.
     """
     with ExitStack() as opened:
-        init = _init(user, opened)
+        init = _init(user, monitor or monitors([user])[user], opened)
         libc = ctypes.CDLL(None, use_errno=True)
         try:
             with _children_in(libc, init.pid_namespace):
@@ -204,10 +209,9 @@ def label_of(text: str) -> str:
     return "" if name == "unconfined" else name
 
 
-def _init(user: str, opened: ExitStack) -> _Init:
+def _init(user: str, monitor: str, opened: ExitStack) -> _Init:
     """The container's init, its namespaces opened: surely of one process, and at home there."""
     unit = places.container_unit(user)
-    monitor = monitors([user])[user]
     parent = Path("/proc") / monitor
     ours = Path("/proc/self/ns/user").readlink()
     with suppress(FileNotFoundError, ProcessLookupError):

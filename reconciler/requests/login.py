@@ -29,11 +29,41 @@ _NO_LIST, _NO_ACCOUNT, _NOT_RUN = "no-list", "no-account", "not-run"
 
 def why_not(user: str) -> tuple[str, ...]:
     """Why a login in the container that runs would fail, in words; empty if none is known."""
-    try:
-        child = inside.begun(user, lambda says: _act(user, says))
-    except LxcGpuError:  # it has ended meanwhile
-        return ()
-    return judged(user, child.wait(PATIENCE, leave=False))
+    with Look(user) as look:
+        return look.why_not()
+
+
+class Look:
+    """The same while other work is done: `begin`, then `why_not`. It ends with its block."""
+
+    def __init__(self, user: str) -> None:
+        self._user = user
+        self._child: inside.Begun | None = None
+
+    def __enter__(self) -> Look:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._forget()
+
+    def begin(self, monitor: str = "") -> None:
+        """Start the shell; `monitor` as for `inside.started`."""
+        self._forget()
+        user = self._user
+        with suppress(LxcGpuError):  # it has ended meanwhile
+            self._child = inside.begun(user, lambda says: _act(user, says), monitor=monitor)
+
+    def why_not(self) -> tuple[str, ...]:
+        """What came of it; it begins now if it hasn't."""
+        if self._child is None:
+            self.begin()
+        child, self._child = self._child, None
+        return () if child is None else judged(self._user, child.wait(PATIENCE, leave=False))
+
+    def _forget(self) -> None:
+        child, self._child = self._child, None
+        if child is not None:
+            child.wait(0)
 
 
 def judged(user: str, ended: Ended) -> tuple[str, ...]:

@@ -43,6 +43,8 @@ class Power:
     """The state of a container's unit, in systemd's words (systemctl(1))."""
 
     active: str
+    monitor: str
+    """The process id of its lxc-start; 0 if it doesn't run."""
     since: str
     """When its system booted: at the start, or at a `reboot` inside. Empty if it doesn't run."""
     memory: int | None
@@ -62,9 +64,11 @@ def power_of(user: str) -> Power:
     lines = command.run(argv).stdout.splitlines()
     shown = dict(line.split("=", 1) for line in lines if "=" in line)
     memory, tasks = (shown.get(name, "") for name in wanted[2:])
+    monitor = shown.get("MainPID", "0")
     return Power(
         active=shown.get("ActiveState", "unknown"),
-        since=_since(shown.get("MainPID", "0")),
+        monitor=monitor,
+        since=_since(monitor),
         memory=int(memory) if memory.isdigit() else None,
         tasks=int(tasks) if tasks.isdigit() else None,
     )
@@ -128,14 +132,22 @@ def _busy(message: str) -> LxcGpuError:
     return LxcGpuError("busy", message, hint, Remedy.WAIT)
 
 
-def start(user: str, tell: Tell, *, reached: bool = True, wait: bool = True) -> Started:
-    """Have the container up and its port mapped; with `reached`, wait until its sshd answers.
+def start(
+    user: str,
+    tell: Tell,
+    *,
+    reached: bool = True,
+    wait: bool = True,
+    runs: Callable[[str], None] = lambda monitor: None,
+) -> Started:
+    """Have the container up and its port mapped; `reached`: and its sshd answering.
 
-    `wait`: wait for other work on it to end (`alone`).
+    `wait`: for other work on it to end (`alone`). `runs` is called at once for a container that
+    runs already, with the process id of its lxc-start.
     """
     resident_of(current_view(), user)
     with alone(user, tell, wait=wait) as view:
-        return start_alone(view, user, resident_of(view, user), tell, reached=reached)
+        return start_alone(view, user, resident_of(view, user), tell, reached=reached, runs=runs)
 
 
 def stop(
@@ -176,12 +188,20 @@ def stop_alone(user: str, tell: Tell) -> bool:
 
 
 def start_alone(
-    view: View, user: str, resident: Resident, tell: Tell, *, reached: bool = True
+    view: View,
+    user: str,
+    resident: Resident,
+    tell: Tell,
+    *,
+    reached: bool = True,
+    runs: Callable[[str], None] = lambda monitor: None,
 ) -> Started:
-    """Start the container; the caller is `alone`."""
+    """Do what `start` does; the caller is `alone`."""
     refuse_while_closed(view)
-    unit = places.container_unit(user)
-    was_running = power_of(user).running
+    unit, power = places.container_unit(user), power_of(user)
+    was_running = power.running
+    if was_running:
+        runs(power.monitor)
     notes = _made_right(view, user, REACHED_BY if was_running else _needed())
     if not was_running:
         from reconciler.requests.prepare import prepare  # not on the way of a container that runs

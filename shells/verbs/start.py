@@ -21,9 +21,8 @@ def answer(asked: VerbRequest, tell: Tell) -> messages.Answer:
     A start after an announcement doesn't wait for other work: many are started, and tried again in
     a minute.
     """
-    started = power.start(asked.user, tell, wait="announced" not in asked.options)
+    started, why_not = _started(asked, tell)
     view, user = started.view, asked.user
-    why_not = () if "quick" in asked.options else login.why_not(user)
     text = words.started(
         view, user, view.residents[user], was_running=started.was_running, why_not=why_not
     )
@@ -46,3 +45,15 @@ def answer(asked: VerbRequest, tell: Tell) -> messages.Answer:
         **words.announced_facts(view),
     }
     return messages.Answer("\n".join(lines), {**facts(view, user, own, running=True), **more})
+
+
+def _started(asked: VerbRequest, tell: Tell) -> tuple[power.Started, tuple[str, ...]]:
+    """The start, and why a login would fail: looked into at the same time if it runs already."""
+    wait = "announced" not in asked.options
+    if "quick" in asked.options:
+        return power.start(asked.user, tell, wait=wait), ()
+    with login.Look(asked.user) as look:
+        started = power.start(asked.user, tell, wait=wait, runs=look.begin)
+        if started.notes or not started.was_running:
+            look.begin()  # something was mended meanwhile
+        return started, look.why_not()
