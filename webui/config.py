@@ -24,6 +24,7 @@ from pydantic import (
 
 from state.errors import LxcGpuError
 from state.model.fields import web_url
+from state.reading.wording import findings
 
 DEFAULT_PATH = Path("/etc/lxc-gpu/web.toml")
 _ATOM, _LABEL = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+", r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?"
@@ -370,14 +371,5 @@ def parse(text: str, name: str) -> WebConfig:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError("web-config-invalid", f"{name}: {error}") from error
     except ValidationError as error:
-        problems = [_problem(name, e["loc"], e["msg"]) for e in error.errors()]
+        problems = [f"{name}: {each.message}" for each in findings(name, WebConfig, error)]
         raise ConfigError("web-config-invalid", "\n".join(problems)) from error
-
-
-def _problem(name: str, place: tuple[int | str, ...], message: str) -> str:
-    words = message.removeprefix("Value error, ")
-    if words == "Field required":
-        words = "is missing"
-    if words == "Extra inputs are not permitted":
-        words = "isn't a setting of lxc-gpu. Is it misspelled?"
-    return f"{name}: {'.'.join(map(str, place)) or 'the file'}: {words}"

@@ -42,7 +42,7 @@ def _unknown(model: type[BaseModel], place: Place) -> str:
     known = list(_fields_at(model, place[:-1]))
     close = get_close_matches(name, known, n=1)
     hint = f" (did you mean `{close[0]}`?)" if close else f" (known are: {', '.join(known)})"
-    return f"unknown field `{name}`{hint if known else ''}"
+    return f"unknown field `{_named(place)}`{hint if known else ''}"
 
 
 def _fields_at(model: type[BaseModel], place: Place) -> tuple[str, ...]:
@@ -89,6 +89,7 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "float_type": lambda c: "must be a number",
     "bool_type": lambda c: "must be true or false",
     "string_type": lambda c: "must be text; put it in quotes if it looks like a number",
+    "too_short": lambda c: "must not be empty",
     "tuple_type": lambda c: "must be a list; an empty one is written []",
     "list_type": lambda c: "must be a list; an empty one is written []",
     "dict_type": lambda c: "must consist of `field: value` lines",

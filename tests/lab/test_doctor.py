@@ -149,7 +149,7 @@ BREAKS = (
           host="iam"),
     Break("a setting misspelled", "cp -p /etc/lxc-gpu/web.toml /etc/lxc-gpu/web.away; "
           "sed -i s/public_url/publik_url/ /etc/lxc-gpu/web.toml",
-          "mv /etc/lxc-gpu/web.away /etc/lxc-gpu/web.toml", "publik_url: isn't a setting",
+          "mv /etc/lxc-gpu/web.away /etc/lxc-gpu/web.toml", "unknown field `publik_url`",
           "Edit /etc/lxc-gpu/web.toml", host="iam", group=2),
 )  # fmt: skip
 

@@ -29,19 +29,19 @@ def test_little_needs_to_be_said():
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ('allow = "(mem', '# allow = "(mem', "directory.allow: is missing"),
+        ('allow = "(mem', '# allow = "(mem', "`directory.allow` is missing"),
         (
             '"(memberOf=cn=gpu,ou=groups,dc=mylab,dc=com)"',
             '"(memberOf"',
             "directory.allow: isn't an",
         ),
         ('"(memberOf=cn=gpu,ou=groups,dc=mylab,dc=com)"', '""', "directory.allow: isn't an"),
-        ("ldaps://ldap", "https://ldap", "directory.servers.0: must look like ldaps://"),
+        ("ldaps://ldap", "https://ldap", "directory.servers, entry 1: must look like ldaps://"),
         ("ldaps://ldap.mylab.com", "ldaps://ldap.mylab.com/dc=x", "the base goes into `base`"),
-        ("base =", "bsae =", "directory.bsae: isn't a setting of lxc-gpu"),
+        ("base =", "bsae =", "unknown field `directory.bsae` (did you mean `base`?)"),
         ("https://iam", "iam", "public_url: must look like https://"),
         ("[directory]", 'listen = "80"\n[directory]', "listen: must look like 127.0.0.1:8080"),
-        ("[directory]", 'proxies = ["10.0.0.1", "its name"]\n[directory]', "proxies.1: "),
+        ("[directory]", 'proxies = ["10.0.0.1", "its name"]\n[directory]', "proxies, entry 2: "),
         ("[directory]", "connections_per_address = 1\n[directory]", "connections_per_address: "),
         ("[directory]", '[directory]\nbind_dn = "cn=x"', "bind_dn needs bind_password_file"),
         ("[directory]", '[directory]\nbind_template = "uid=x"', "must hold {login}"),

@@ -172,7 +172,7 @@ def test_wrong_fields_are_named_with_their_line(old: str, new: str, said: str) -
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("uids: {first: 5000, lst: 6000}", "unknown field `lst` (did you mean `last`?)"),
+        ("uids: {first: 5000, lst: 6000}", "unknown field `uids.lst` (did you mean `last`?)"),
         ("uids: {first: 5000}", "fleet.yaml:7: `uids.last` is missing"),
         ("uids:\n  first: 6000\n  last: 5000", "fleet.yaml:7: uids: first (6000) is above last"),
         ("uids: 7", "fleet.yaml:7: uids: must consist of `field: value` lines"),

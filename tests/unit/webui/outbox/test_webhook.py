@@ -102,7 +102,7 @@ def test_gigabytes_of_an_answer_are_not_read(monkeypatch: pytest.MonkeyPatch) ->
         ('[mail]\nhost = "m"\nfrom = "gpu@mylab.com"\ntls = "none"', "dangerously_unencrypted"),
         ('[mail]\nhost = "m"\nfrom = "GPU <gpu@mylab.com>"', "must look like"),
         ('[mail]\nhost = "m"\nfrom = "a@b.c"\nuser = "x"', "password_file"),
-        ('[mail]\nhost = "m"', "mail.from: is missing"),
+        ('[mail]\nhost = "m"', "`mail.from` is missing"),
         ('[mail]\nhost = "m"\nfrom = "a@b.c"\nsysadmins = ["a@b.c\\nBcc: d@e.f"]', "sysadmins"),
     ],
 )
