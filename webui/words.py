@@ -13,6 +13,7 @@ from state.model.documents import State
 from state.model.fields import seconds_of
 from state.model.keys import PublicKey
 from state.wire.messages import LATEST
+from state.words import plural
 from webui.servers.board import Phase, Save
 
 _LABELS = {
@@ -56,8 +57,8 @@ def lasting(since: float, now: float) -> str:
     for size, name in ((86400, "day"), (3600, "hour"), (60, "minute")):
         if seconds >= size:
             count = seconds // size
-            return f"{count} {name}{'s' * (count != 1)}"
-    return f"{seconds} second{'s' * (seconds != 1)}"
+            return plural(count, name)
+    return plural(seconds, "second")
 
 
 def iso(then: float) -> str:
@@ -133,7 +134,7 @@ def zone_words(then: float, zone: tzinfo | None = None) -> str:
 def wait_words(seconds: float) -> str:
     """How long to wait, rounded up."""
     whole = max(1, int(-(-seconds // 1)))
-    return f"{whole} second{'s' * (whole != 1)}"
+    return plural(whole, "second")
 
 
 def summary(save: Save) -> str:

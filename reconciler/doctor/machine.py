@@ -29,6 +29,7 @@ from reconciler.doctor.server import (
 from reconciler.host import kernel_settings
 from state import command
 from state.wire.findings import Area, Finding
+from state.words import plural
 
 RELEASES = {"debian": 12.0, "ubuntu": 24.04}
 """The first supported release of each distribution, as setup/gpu-server has it."""
@@ -280,7 +281,7 @@ def gpu_of(nodes: list[str], driver: str | None, nouveau: bool) -> Finding:
         return gpu_area.note("No NVIDIA driver here: containers run, but see no GPU.")
     version = next((w for w in (driver or "").split() if w[0].isdigit() and "." in w), "unknown")
     cards = sum(name.removeprefix("nvidia").isdigit() for name in nodes)
-    return gpu_area.ok(f"{cards} GPU{'' if cards == 1 else 's'}, NVIDIA driver {version}")
+    return gpu_area.ok(f"{plural(cards, 'GPU')}, NVIDIA driver {version}")
 
 
 def clock(_: object) -> Iterator[Finding]:

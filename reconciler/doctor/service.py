@@ -20,6 +20,7 @@ from state.errors import LxcGpuError
 from state.view import View
 from state.wire.findings import Area, Finding
 from state.wire.messages import Report
+from state.words import plural
 
 ROUND_OVERDUE = 900
 """Seconds within which a round should have ended: the timer starts one about every five minutes."""
@@ -120,7 +121,7 @@ def containers(server: CheckedServer) -> Iterator[Finding]:
             f"lxc-gpu doctor --user {user}; journalctl -u {places.container_unit(user)} -n 20",
         )
     up = sum(active == "active" for active in states.values())
-    yield units_area.ok(f"{up} container{' runs' if up == 1 else 's run'}")
+    yield units_area.ok(plural(up, "container runs", "containers run"))
 
 
 def last_round(_: CheckedServer) -> Iterator[Finding]:
@@ -239,7 +240,7 @@ def book_of_reservations(_: CheckedServer) -> Iterator[Finding]:
     except LxcGpuError as error:
         yield reservations_area.wrong(error.message, error.hint.removeprefix("Sysadmin: "))
         return
-    yield reservations_area.ok(f"{count} reservation{'s' * (count != 1)} of GPUs to come")
+    yield reservations_area.ok(f"{plural(count, 'reservation')} of GPUs to come")
 
 
 def duration(seconds: float) -> str:

@@ -17,6 +17,7 @@ from reconciler.notices import store as notices
 from state import records
 from state.view import View
 from state.wire.notices import Facts, NoticeKind
+from state.words import plural
 
 if TYPE_CHECKING:
     from state.wire.server_load import IdleContainer
@@ -149,7 +150,7 @@ def in_words(stopped: Stopped) -> str:
     days = int(stopped.unused // DAY)
     return (
         f"Your container was stopped on {moment_in_zone(stopped.at)}, as two mails had "
-        f"announced, because nobody had used it for {days} day{'s' * (days != 1)}. Its files "
+        f"announced, because nobody had used it for {plural(days, 'day')}. Its files "
         "are unchanged."
     )
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from reconciler.load.owners import Owners
+from state.words import printable
 
 PROC = Path("/proc")
 SAMPLE = 0.2
@@ -152,7 +153,7 @@ def of_stat(raw: bytes) -> Stat:
     fields = raw[end + 2 :].split(None, 22)
     name = raw[begin + 1 : end].decode("utf-8", "replace")
     return Stat(
-        "".join(c if c.isprintable() else "?" for c in name)[:15],
+        printable(name, "?")[:15],
         bool(int(fields[6]) & _KERNEL_THREAD),
         fields[0] in b"ZX",
         int(fields[1]),

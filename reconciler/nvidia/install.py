@@ -24,6 +24,7 @@ from reconciler.plan import Tell
 from state.errors import LxcGpuError
 from state.view import Resident, View
 from state.wire.messages import Progress
+from state.words import printable
 
 PATIENCE = 900.0
 """Seconds that the installer may take: it unpacks a gigabyte."""
@@ -111,7 +112,7 @@ def _install(file: int, user: str, wanted: str, tell: Tell) -> None:
     ended = inside.run(user, ARGV, lent=file, patience=PATIENCE, tick=_ticker(wanted, tell))
     if ended.status == 0:
         return
-    said = "".join(c if c.isprintable() else "\n" for c in ended.said)
+    said = printable(ended.said, "\n")
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     if FULL.search(said):
         raise LxcGpuError(

@@ -15,6 +15,7 @@ from reconciler.children.inside import Ended
 from reconciler.container.home_files import UID
 from state import command
 from state.errors import LxcGpuError
+from state.words import printable
 
 PATIENCE = 3.0
 """Seconds that the start-up files may take; nothing is said about a slower shell."""
@@ -69,7 +70,7 @@ class Look:
 def judged(user: str, ended: Ended) -> tuple[str, ...]:
     """Why a login would fail, from what the child said of the shell and what it printed. Pure."""
     shell, _, rest = ended.said.partition("\n")
-    name = "".join(c for c in shell if c.isprintable())[:100]
+    name = printable(shell, "")[:100]
     failed, _, why = rest.partition("\n")[0].partition(" ")
     if shell == _NO_LIST:
         return ("There is no readable /etc/passwd in your container.",)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable
 
 from reconciler.reservations.book import Reservation
+from state.words import plural, printable
 
 _FOLD = 74
 """Bytes of a line before it is folded: 75 with the blank (RFC 5545, 3.1)."""
@@ -15,7 +16,7 @@ def calendar(server: str, reservations: Iterable[Reservation], now: float) -> st
     """A calendar with an event for each reservation, in UTC."""
     lines = ["BEGIN:VCALENDAR", "VERSION:2.0", "PRODID:-//lxc-gpu//reservations//EN"]
     for each in reservations:
-        gpus = f"{len(each.gpus)} GPU{'s' * (len(each.gpus) != 1)}"
+        gpus = plural(len(each.gpus), "GPU")
         lines += [
             "BEGIN:VEVENT",
             f"UID:{_text(each.id)}-{int(each.made)}@{_text(server)}",
@@ -38,7 +39,7 @@ def _text(said: str) -> str:
     for letter in "\\;,":
         said = said.replace(letter, f"\\{letter}")
     said = said.replace("\n", "\\n")
-    return "".join(letter for letter in said if letter.isprintable())
+    return printable(said, "")
 
 
 def _folded(line: str) -> str:

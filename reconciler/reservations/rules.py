@@ -11,6 +11,7 @@ from reconciler.reservations.book import Book, Reservation, Times
 from reconciler.reservations.times import in_words, length_in_words
 from state.errors import LxcGpuError
 from state.view import View
+from state.words import plural
 
 Closed = tuple[tuple[float, float, str], ...]
 """Times in which nobody can reserve: beginning, end, reason."""
@@ -61,14 +62,14 @@ def allow(rules: Rules, book: Book, wish: GpuRequest, begins: Sequence[float], n
     if rules.most == 0:
         raise _against("GPUs can't be reserved on this server.", "Your sysadmin can allow it.")
     if wish.count > len(wish.gpus):
-        there = f"{len(wish.gpus)} GPU{'s' * (len(wish.gpus) != 1)}"
+        there = plural(len(wish.gpus), "GPU")
         raise _against(
             f"You want {wish.count} GPUs; your container has {there} of this server.",
             "`gpus` shows them.",
         )
     if wish.count > rules.most_gpus:
         raise _against(
-            f"One person may reserve {rules.most_gpus} GPU{'s' * (rules.most_gpus != 1)} of this "
+            f"One person may reserve {plural(rules.most_gpus, 'GPU')} of this "
             f"server at a time, not {wish.count}.",
             f"Type: `reserve {rules.most_gpus} {length_in_words(wish.seconds)}`",
         )
@@ -183,7 +184,7 @@ def _advice(fits: float | None, wish: GpuRequest, now: float, *, series: bool) -
 
 
 def _gpus_in_words(wish: GpuRequest) -> str:
-    return f"{wish.count} GPU{'s' * (wish.count != 1)}"
+    return plural(wish.count, "GPU")
 
 
 def _free_in_words(free: int, wish: GpuRequest) -> str:

@@ -19,6 +19,7 @@ from state import files, plain, records
 from state.errors import LxcGpuError
 from state.plain import Seconds
 from state.wire.notices import Notice, NoticeKind
+from state.words import plural
 
 MOST = 3
 """Waits that one user may have on one server."""
@@ -152,14 +153,16 @@ def _met(user: str) -> list[NoticeEntry]:
 
 def _untold(notice: Notice) -> str:
     gpus, model = notice.facts.gpus, f" ({notice.facts.model})" * bool(notice.facts.model)
-    what, were = ("1 GPU", "was") if gpus == 1 else (f"{gpus} GPUs", "were")
-    return f"You waited for GPUs: {what}{model} {were} free on {moment(notice.made)}."
+    were = "was" if gpus == 1 else "were"
+    return (
+        f"You waited for GPUs: {plural(gpus, 'GPU')}{model} {were} free on {moment(notice.made)}."
+    )
 
 
 def in_words(wait: Wait) -> str:
     """What a wait is for. Pure."""
     model = f" whose name contains `{wait.model}`" if wait.model else ""
-    return f"{wait.gpus} GPU{'s' * (wait.gpus != 1)}{model}"
+    return f"{plural(wait.gpus, 'GPU')}{model}"
 
 
 class _File(NamedTuple):

@@ -12,6 +12,7 @@ from collections.abc import Collection
 from reconciler.kinds.accounts.account import AccountKind
 from state.errors import LxcGpuError
 from state.view import View
+from state.words import plural
 
 NAMED = 10
 """How many users the message names at most."""
@@ -32,8 +33,7 @@ def check_brake(view: View, gone: Collection[str]) -> None:
     names = ", ".join(sorted(gone)[:NAMED]) + (", ..." if len(gone) > NAMED else "")
     raise LxcGpuError(
         "brake",
-        f"This would disable {'1 user' if len(gone) == 1 else f'{len(gone)} users'} at once "
-        f"({names}); {allowed} may be.",
+        f"This would disable {plural(len(gone), 'user')} at once ({names}); {allowed} may be.",
         f"If it is meant, an admin commits with the trailer `Allow-Disable: {len(gone)}`; "
         "else `git revert` what removed them.",
     )

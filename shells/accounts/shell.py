@@ -27,6 +27,7 @@ from shells.terminal import Terminal
 from shells.usage import Verb
 from state.errors import LxcGpuError
 from state.wire.messages import Answer
+from state.words import printable
 
 LONGEST = 50_000
 """Bytes of a command, as it is sent."""
@@ -120,7 +121,7 @@ class _Asking(threading.Thread):
 
 
 def _printable(said: bytes) -> str:
-    return "".join(c for c in said.decode("utf-8", "replace") if c.isprintable())
+    return printable(said.decode("utf-8", "replace"), "")
 
 
 @contextmanager

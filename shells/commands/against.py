@@ -21,6 +21,7 @@ from state.reading.problems import StateInvalidError
 from state.trust.lineage import FULL_ID, differences
 from state.trust.policy import judge, role_needed
 from state.trust.walk import walk
+from state.words import printable
 
 _HEADINGS = {
     "fleet": "The fleet",
@@ -159,4 +160,4 @@ def _escaped(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    return "".join(c if c.isprintable() and c != "`" else "�" for c in text)
+    return printable(text, without="`")

@@ -22,6 +22,7 @@ from shells.terminal import Terminal
 from state import command
 from state.errors import LxcGpuError
 from state.wire.findings import Area, Finding, Level, examine, from_json, to_json, worst_last
+from state.words import plural
 
 WEB_TOML = Path("/etc/lxc-gpu/web.toml")
 WEB_ACCOUNT = "lxc-gpu"
@@ -163,5 +164,5 @@ def _count(findings: list[Finding], terminal: Terminal) -> str:
     notes = {0: "", 1: ", 1 note"}.get(of[Level.NOTE], f", {of[Level.NOTE]} notes")
     if not of[Level.WRONG]:
         return terminal.paint("nothing wrong", "green") + f" ({of[Level.OK]} ok{notes})"
-    wrong = "1 thing is wrong" if of[Level.WRONG] == 1 else f"{of[Level.WRONG]} things are wrong"
+    wrong = plural(of[Level.WRONG], "thing is wrong", "things are wrong")
     return terminal.paint(wrong, "red") + f" ({of[Level.OK]} ok{notes})"

@@ -12,6 +12,7 @@ from reconciler.host.in_words import columns, since
 from state.wire.fleet_status import FleetStatus, ServerStatus
 from state.wire.reserved import reserved_gpus
 from state.wire.server_load import ServerLoad
+from state.words import plural
 
 GIB = 1 << 30
 GAP = 2
@@ -196,8 +197,8 @@ def _totals(status: FleetStatus) -> str:
     gpus = sum(len(server.live.gpus) for server in heard if server.live)
     free = sum(len(server.live.free_gpus) for server in heard if server.live)
     reserved = sum(len(reserved_gpus(server.live)) for server in heard if server.live)
-    words = f"{free} of {gpus} GPU{_s(gpus)} free" if gpus else "no GPUs"
-    words += f" on {len(heard)} server{_s(len(heard))}"
+    words = f"{free} of {plural(gpus, 'GPU')} free" if gpus else "no GPUs"
+    words += f" on {plural(len(heard), 'server')}"
     if reserved:
         words += f", {reserved} reserved"
     silent = sorted(s.silent_since for s in status.servers if s.silent_since is not None)
@@ -218,12 +219,8 @@ def _notes(status: FleetStatus) -> tuple[str, ...]:
         elif server.condition == "problems":
             number = server.failures
             found.append(
-                f"{server.name}: {number} thing{_s(number)} could not be put right"
+                f"{server.name}: {plural(number, 'thing')} could not be put right"
                 if number
                 else f"{server.name} refuses the newest revision: {server.refused}"
             )
     return tuple(found)
-
-
-def _s(number: int) -> str:
-    return "" if number == 1 else "s"

@@ -14,6 +14,7 @@ import click
 
 from shells.terminal import Terminal
 from state.errors import LxcGpuError
+from state.words import plural
 
 if TYPE_CHECKING:
     from state.git.commits import Author
@@ -73,9 +74,9 @@ def check(folder: Path, hook: bool, against: str | None, as_json: bool) -> None:
     with problems_listed():
         state = _state_in(folder)
     click.echo(
-        f"ok: {_count(len(state.users), 'user')}, {_count(len(state.former), 'former user')},"
-        f" {_count(len(state.servers), 'server')},"
-        f" {_count(sum(map(len, state.registrations.values())), 'registration')}"
+        f"ok: {plural(len(state.users), 'user')}, {plural(len(state.former), 'former user')},"
+        f" {plural(len(state.servers), 'server')},"
+        f" {plural(sum(map(len, state.registrations.values())), 'registration')}"
     )
 
 
@@ -178,7 +179,3 @@ def _own_signer(author: Author) -> tuple[Signer | None, Path | None]:
     except ValueError as error:
         raise LxcGpuError("bad-key", f"{public} contains no usable key: {error}.") from None
     return Signer(name=author.name, role="admin", key=key), path.absolute()
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

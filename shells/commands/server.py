@@ -16,6 +16,7 @@ from shells.terminal import Terminal
 from state.errors import LxcGpuError
 from state.plain import to_plain
 from state.wire import messages
+from state.words import plural
 
 if TYPE_CHECKING:
     from reconciler.plan import Planned
@@ -155,7 +156,7 @@ def _print_plan(revision: str, lines: tuple[Planned, ...]) -> None:
     for line in lines:
         terminal.result(f"{line.kind:<{width}}  {line.words}")
     changes = sum(not line.unreadable for line in lines)
-    count = "1 change" if changes == 1 else f"{changes} changes"
+    count = plural(changes, "change")
     terminal.note(f"{count} to revision {revision[:10]}; `lxc-gpu reconcile` makes them.")
 
 

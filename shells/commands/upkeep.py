@@ -13,6 +13,7 @@ from reconciler.host.in_words import size
 from shells.commands.server import require_root
 from shells.terminal import Terminal
 from state.errors import LxcGpuError
+from state.words import plural
 
 if TYPE_CHECKING:
     from reconciler.requests.purge import Remains
@@ -115,7 +116,7 @@ def _say(view: View, left: Remains, terminal: Terminal) -> None:
     for folder, taken in left.folders:
         terminal.note(f"  {size(taken):>10}  {folder}")
     if left.snapshots:
-        many = "1 snapshot" if left.snapshots == 1 else f"{left.snapshots} snapshots"
+        many = plural(left.snapshots, "snapshot")
         terminal.note(f"  {'':>10}  {many} on the same disk, which --archive doesn't keep")
     terminal.note(f"  {'':>10}  the account {left.account}" if left.account else "")
     terminal.note(f"  {'':>10}  the container's ssh host key" if left.host_key else "")

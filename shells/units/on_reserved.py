@@ -23,6 +23,7 @@ from reconciler.reservations.watching import UseRecord
 from state.errors import LxcGpuError
 from state.view import View
 from state.wire.notices import Facts, NoticeKind
+from state.words import printable
 
 
 def look(
@@ -106,4 +107,4 @@ def _end_waits(
 def _model(gpus: Collection[Gpu]) -> str:
     """The model of all these GPUs; empty if they differ."""
     models = {gpu.name for gpu in gpus}
-    return "".join(filter(str.isprintable, models.pop()))[:128] if len(models) == 1 else ""
+    return printable(models.pop(), "")[:128] if len(models) == 1 else ""

@@ -21,6 +21,7 @@ from shells.verbs import VerbRequest
 from state.errors import LxcGpuError
 from state.view import View
 from state.wire import messages
+from state.words import plural
 
 NO_DRIVER = LxcGpuError("gpu-none", "This server has no NVIDIA driver, so there are no GPUs.")
 GIB = 1 << 30
@@ -154,7 +155,7 @@ class _Seen:
                 self.full_name(use.user),
                 f"{use.cpus:.1f} CPUs",
                 size(use.memory),
-                f"{use.processes} process{'' if use.processes == 1 else 'es'}",
+                plural(use.processes, "process", "processes"),
             )
             for use in used
         ]

@@ -20,6 +20,7 @@ from shells.verbs.questions import unless_confirmed
 from state.errors import LxcGpuError
 from state.view import View
 from state.wire import messages
+from state.words import plural
 
 _HELP = "Try `help snapshot`."
 NO_BACKUP = "It is on the same disk as the container, so it is not a backup."
@@ -81,7 +82,7 @@ def _copied(user: str, copied: Copied, seconds: float) -> messages.Answer:
 def _changed(changed: int, example: str, server: str, *, running: bool) -> list[str]:
     if not changed:
         return []
-    files = "1 file" if changed == 1 else f"{changed} files"
+    files = plural(changed, "file")
     lines = [f"{files} changed while being read, e.g. {example[:200]}"]
     if running:
         lines += [

@@ -6,6 +6,7 @@ import time
 
 from reconciler.host import in_words
 from state.view import Announcement, Resident, View
+from state.words import plural
 
 DAY = 86400
 
@@ -23,7 +24,7 @@ def last_used(view: View, user: str, seconds: float) -> str:
     server = view.server
     days = int(seconds // DAY)
     return (
-        f"Your container was last used {days} day{'s' * (days != 1)} ago (GPU, CPU, logins).\n"
+        f"Your container was last used {plural(days, 'day')} ago (GPU, CPU, logins).\n"
         f"`ssh {server}-manage stop` gives its memory back to the others; its files\n"
         f"stay, and a start brings it back. {_what_comes(view, user)}"
     )

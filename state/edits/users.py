@@ -19,6 +19,7 @@ from state.errors import LxcGpuError
 from state.model.documents import Registration, State, User
 from state.model.keys import PublicKey
 from state.model.names import propose_name
+from state.words import printable
 
 T = TypeVar("T")
 
@@ -336,7 +337,7 @@ def _unknown(state: State, name: str) -> LxcGpuError:
 
 def _passwd_text(full_name: str) -> str:
     """`full_name` as passwd(5) can hold it: no colons or control characters, not too long."""
-    text = "".join(c if c.isprintable() and c != ":" else " " for c in full_name)
+    text = printable(full_name, " ", without=":")
     return " ".join(text.split())[:200].strip()
 
 

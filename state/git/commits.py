@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from state.words import printable
+
 if TYPE_CHECKING:
+    from state.git.plumbing import Plumbing
     from state.model.documents import State
 
 MAIN = "refs/heads/main"
@@ -51,6 +54,15 @@ class Committed:
     message: str = ""
 
 
+def log(git: Plumbing, words: Sequence[str], *more: str) -> Iterator[list[str]]:
+    """What `git log` says of each commit: FIELDS, and `more` of its placeholders."""
+    fields = (*FIELDS, *more)
+    shape = f"--format=tformat:{'%x00'.join((*fields, ''))}"
+    texts = git.run("log", AS_STORED, shape, *words).decode("utf-8", "replace").split("\0")
+    for at in range(0, len(texts) - len(fields), len(fields)):
+        yield texts[at : at + len(fields)]
+
+
 def commit_of(row: Sequence[str]) -> Commit:
     """The commit that Git described by `FIELDS`. Anybody may have written it: nothing fails."""
     revision, short, name, email, when, subject = row
@@ -61,7 +73,7 @@ def commit_of(row: Sequence[str]) -> Commit:
 
 def shown(text: str, most: int = 200) -> str:
     """`text` as one short line without control characters: anybody may have written it."""
-    line = "".join(c if c.isprintable() else "�" for c in text.strip())
+    line = printable(text.strip())
     return line if len(line) <= most else f"{line[: most - 1]}…"
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from state.git.commits import AS_STORED, FIELDS, MAIN, Commit, commit_of, shown
+from state.git.commits import MAIN, Commit, commit_of, log, shown
 from state.git.repository import Repository
 
-_FIELDS = (*FIELDS, "%b", "")
 MOST_BEHIND = 100_000
 """Commits that are counted one by one; nobody reads on beyond."""
 
@@ -25,11 +24,8 @@ class Entry:
 
 def entries(repository: Repository, *, skip: int = 0, limit: int = 50) -> tuple[Entry, ...]:
     """`limit` commits of main after the newest `skip`."""
-    shape = f"--format=tformat:{'%x00'.join(_FIELDS)}"
-    window = (f"--skip={int(skip)}", f"--max-count={int(limit)}")
-    printed = repository.git.run("log", AS_STORED, shape, *window, MAIN, "--")
-    parts, width = printed.decode("utf-8", "replace").split("\0"), len(_FIELDS) - 1
-    return tuple(_entry(parts[at : at + width]) for at in range(0, len(parts) - width, width))
+    window = (f"--skip={int(skip)}", f"--max-count={int(limit)}", MAIN, "--")
+    return tuple(map(_entry, log(repository.git, window, "%b")))
 
 
 def count(repository: Repository) -> int:

@@ -32,6 +32,7 @@ from state.reading.check import check
 from state.reading.load import located
 from state.reading.problems import StateInvalidError
 from state.reading.syntax import parse
+from state.words import printable
 
 TRIES = 20
 LONGEST_PAUSE = 2.0
@@ -282,7 +283,7 @@ def _people(author: Author) -> dict[str, str]:
 
 def _plain(text: str) -> str:
     """`text` without what would end a name or an address in a commit's header."""
-    return "".join(c for c in text if c.isprintable() and c not in "<>").strip()
+    return printable(text, "", without="<>").strip()
 
 
 def _unsigned(words: tuple[str, ...], answered: Answered) -> GitError:

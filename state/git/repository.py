@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Self
 
 from state.errors import LxcGpuError, Remedy
 from state.files import read_text
-from state.git.commits import AS_STORED, FIELDS, MAIN, Commit, commit_of
+from state.git.commits import MAIN, Commit, commit_of, log
 from state.git.locks import LOCK_FILES
 from state.git.plumbing import REMOTE_LIMIT, SSH, TOO_LONG, GitError, Plumbing, failure
 
@@ -180,12 +180,8 @@ class Repository:
         """The newest `limit` commits, of those that touched `paths` if any are given."""
         if self._resolved(MAIN) is None:
             return ()
-        shape = f"--format=tformat:{'%x00'.join((*FIELDS, ''))}"
-        words = ("log", AS_STORED, shape, f"--max-count={int(limit)}", MAIN, "--")
-        texts = self.git.run(*words, *paths).decode("utf-8", "replace").split("\0")
-        width = len(FIELDS)
         return tuple(
-            commit_of(texts[at : at + width]) for at in range(0, len(texts) - width, width)
+            map(commit_of, log(self.git, (f"--max-count={int(limit)}", MAIN, "--", *paths)))
         )
 
     @cached_property

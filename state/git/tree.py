@@ -9,6 +9,7 @@ from state.git.plumbing import Plumbing, lost
 from state.model.layout import subject_of
 from state.reading.problems import Problem
 from state.reading.syntax import LARGEST_FILE, BadYamlError, Document, parse
+from state.words import printable
 
 MOST_FILES = 200_000
 """Files of ours in one tree; more is no fleet."""
@@ -118,4 +119,4 @@ def _entries(listing: bytes) -> Iterator[tuple[str, str, str]]:
 
 
 def _shown(path: str) -> str:
-    return "".join(c if c.isprintable() else "�" for c in path)
+    return printable(path)

@@ -16,6 +16,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from state import plain
 from state.errors import LxcGpuError
+from state.words import printable
 
 C = TypeVar("C")
 PATIENCE = 20.0
@@ -70,7 +71,7 @@ class Area:
 
 def _printable(text: str) -> str:
     """Journals, directories and containers may say anything: nothing that moves a cursor."""
-    return "".join(c if c.isprintable() else " " if c == "\n" else "�" for c in text)
+    return printable(text.replace("\n", " "))
 
 
 _NO_THREAD = "Is this machine short of memory or of processes? `free -h`, `systemd-cgtop`"

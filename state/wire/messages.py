@@ -19,6 +19,7 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 
 from state.errors import LxcGpuError, Remedy
 from state.plain import from_plain, parsed, to_plain
+from state.words import printable
 
 T = TypeVar("T")
 
@@ -62,7 +63,7 @@ def in_calendar(value: float) -> float:
 
 
 def _shown(value: str, longest: int = LONGEST_TEXT) -> str:
-    return "".join(c if c.isprintable() or c == "\n" else "�" for c in value[:longest])
+    return "\n".join(map(printable, value[:longest].split("\n")))
 
 
 Text = Annotated[str, _shown]

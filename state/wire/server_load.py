@@ -17,6 +17,7 @@ from annotated_types import Ge, Le, MaxLen, Predicate
 from state.wire.messages import LATEST, BadMessageError, Refusal
 from state.wire.messages import decode as decode_message
 from state.wire.notices import MOST_TOLD, Notice
+from state.words import printable
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -259,8 +260,7 @@ class ServerLoad:
 
 def as_text(said: str, longest: int = LONGEST_TEXT) -> str:
     """What anybody said, as one line that fits: a `Text`."""
-    line = " ".join(said.split())
-    return "".join(c if c.isprintable() else "�" for c in line)[:longest]
+    return printable(" ".join(said.split()))[:longest]
 
 
 def as_word(said: str) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from ldap3.utils.conv import escape_bytes, escape_filter_chars
 
+from state import words
 from webui.config import DirectoryConfig
 
 Dn = tuple[tuple[tuple[str, str], ...], ...]
@@ -98,7 +99,7 @@ def unescaped(text: str) -> str:
 
 def printable(text: str) -> str:
     """`text` made fit for the state as a full name or address."""
-    return "".join(c for c in text if c.isprintable() and c != ":").strip()[:200]
+    return words.printable(text, "", without=":").strip()[:200]
 
 
 def parts_of(dn: str) -> Dn:

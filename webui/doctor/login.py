@@ -10,6 +10,7 @@ from state.edits.users import name_of
 from state.model.documents import State
 from state.model.names import propose_name
 from state.wire.findings import Area, Finding, Level
+from state.words import plural
 from webui.config import DirectoryConfig
 from webui.directory.account_status import MORE_STATUS, STATUS, obstacles
 from webui.directory.entries import (
@@ -247,5 +248,5 @@ def named(
         return name_area.note(f"is the former user {name} (former/{name}.yaml).")
     places = [server for server, there in state.registrations.items() if name in there]
     where = f"registered on {', '.join(sorted(places))}" if places else "not registered anywhere"
-    keys = "1 key" if len(user.keys) == 1 else f"{len(user.keys)} keys"
+    keys = plural(len(user.keys), "key")
     return name_area.ok(f"is the user {name}: {keys}, {where}; {url}/user/{name}")

@@ -17,6 +17,7 @@ from state.model.keys import parse_key
 from state.origin.gate_keys import gate_keys
 from state.view import not_punished
 from state.wire.findings import Area, Finding
+from state.words import plural
 from webui.doctor.iam import Iam
 
 area, gate_area, keys_area = Area("state"), Area("gate"), Area("keys")
@@ -44,7 +45,7 @@ def keeps(iam: Iam) -> Iterator[Finding]:
         yield area.wrong(f"The newest state can't be used: {first}", error.hint)
         return
     count = len(state.users)
-    yield area.ok(f"valid: {count} user{'' if count == 1 else 's'}, {len(state.servers)} servers")
+    yield area.ok(f"valid: {plural(count, 'user')}, {len(state.servers)} servers")
 
 
 def whole(iam: Iam) -> Iterator[Finding]:

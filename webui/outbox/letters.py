@@ -17,6 +17,7 @@ from textwrap import fill
 from urllib.parse import urlsplit
 
 from state.wire.notices import Facts, Notice, NoticeKind
+from state.words import printable
 from webui import words
 from webui.outbox.wording import TEMPLATES
 
@@ -114,7 +115,7 @@ def email(
 
 def one_line(text: str) -> str:
     """`text` made fit for a header: 200 letters at most, no line ends, no control characters."""
-    return "".join(c if c.isprintable() else " " for c in text)[:200]
+    return printable(text, " ")[:200]
 
 
 def _moment(at: float | None) -> str:

@@ -12,6 +12,7 @@ from typing import IO, Any
 
 from state.certificates import believing
 from state.errors import LxcGpuError, Remedy
+from state.words import printable
 from webui.config import MailConfig
 
 ANSWER = 15.0
@@ -191,4 +192,4 @@ def _refused(smtp: _Bounded, status: int, said: bytes | str) -> LetterRefusedErr
 
 def _line(said: bytes | str) -> str:
     text = said.decode("utf-8", "replace") if isinstance(said, bytes) else said
-    return "".join(c if c.isprintable() else " " for c in text)[:160].rstrip(". ")
+    return printable(text, " ")[:160].rstrip(". ")

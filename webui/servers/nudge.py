@@ -16,6 +16,7 @@ from threading import Event, Lock
 
 from state.errors import LxcGpuError
 from state.wire.messages import Message, Progress, Refusal, Report
+from state.words import plural
 from webui import background, events
 from webui.events import Code
 from webui.servers.board import Board, NudgeOutcome, Phase
@@ -52,7 +53,7 @@ def _of_report(server: str, report: Report, wanted: str, includes: Includes) -> 
         return NudgeOutcome(server, Phase.PROBLEMS, text, _CATCHES_UP, report.failures, report)
     if report.failures:
         count = len(report.failures)
-        text = f"{count} problem{'s' * (count != 1)} at revision {at}"
+        text = f"{plural(count, 'problem')} at revision {at}"
         return NudgeOutcome(server, Phase.PROBLEMS, text, _SYSADMIN, report.failures, report)
     text = f"converged at revision {at} in {report.seconds:.1f}\N{NO-BREAK SPACE}s"
     return NudgeOutcome(server, Phase.CONVERGED, text, report=report)

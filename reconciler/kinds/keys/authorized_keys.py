@@ -12,6 +12,7 @@ from reconciler.plan import Change, Lock, Observed, Tell
 from state.errors import LxcGpuError
 from state.files import read_text, write_files
 from state.view import View
+from state.words import plural
 
 HEADER = "# Written by lxc-gpu from the state repository: changes made here are undone.\n"
 NOT_USERS = frozenset({places.REGISTER_KEYS.name, "iam"})
@@ -60,7 +61,7 @@ class AuthorizedKeysKind:
         if change.after is None:
             return f"{change.name} no longer logs in"
         was = "" if change.before is None else f" ({before} before)" if before != after else ""
-        return f"{change.name} logs in with {after} key{'' if after == 1 else 's'}{was}"
+        return f"{change.name} logs in with {plural(after, 'key')}{was}"
 
 
 def _count(text: str | None) -> int:

@@ -13,6 +13,7 @@ from reconciler.plan import Change, Lock, Observed, Tell
 from state.errors import LxcGpuError
 from state.files import read_text, write_file
 from state.view import View
+from state.words import plural
 
 START = f'restrict,pty,command="{places.REGISTER} '
 
@@ -63,4 +64,4 @@ class RegisterKeysKind:
         if change.after is None:
             return f"{change.name[:40]} may no longer register"
         count = len(change.after)
-        return f"{change.name} may register with {count} key{'' if count == 1 else 's'}"
+        return f"{change.name} may register with {plural(count, 'key')}"

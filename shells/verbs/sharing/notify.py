@@ -20,6 +20,7 @@ from shells.verbs import VerbRequest
 from shells.verbs.gpus import NO_DRIVER
 from state.errors import LxcGpuError
 from state.wire import messages
+from state.words import plural
 
 _ASKED = re.compile(r"([1-9][0-9]{0,2})( ([A-Za-z0-9][A-Za-z0-9 ._-]{0,59}))?", re.ASCII)
 
@@ -65,7 +66,7 @@ def _wait(user: str, count: int, model: str, now: float) -> messages.Answer:
         models = sorted({gpu.name for gpu in on_gpus.in_sight(view, user, gpus)})
         raise LxcGpuError(
             "never-free",
-            f"Your container on {view.server} sees {len(named)} such GPU{'s' * (len(named) != 1)}, "
+            f"Your container on {view.server} sees {plural(len(named), 'such GPU')}, "
             f"so {count} are never free for you.",
             f"It sees: {', '.join(models) or 'none'}. `gpus` lists them.",
         )

@@ -8,6 +8,7 @@ from reconciler.host.in_words import columns
 from reconciler.requests.reserving import Done, ServerGpus
 from reconciler.reservations.book import Reservation
 from reconciler.reservations.times import in_words, length_in_words, until_in_words
+from state.words import plural
 
 
 def reserved(done: Done, user: str) -> str:
@@ -113,12 +114,12 @@ def _allowed(done: Done) -> list[str]:
     rules = done.rules
     if not rules.most:
         return ["GPUs can't be reserved on this server."]
-    gpus = f"{rules.most_gpus} GPU{'s' * (rules.most_gpus != 1)}" if done.gpus.uuids else ""
+    gpus = plural(rules.most_gpus, "GPU") if done.gpus.uuids else ""
     said = [
         *([f"{gpus} at a time"] if gpus else []),
         f"{length_in_words(rules.longest)} each",
         f"beginning within {length_in_words(rules.ahead)}",
-        f"{rules.most} reservation{'s' * (rules.most != 1)}",
+        plural(rules.most, "reservation"),
     ]
     return [f"One person may have: {', '.join(said)}."]
 

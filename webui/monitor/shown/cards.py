@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from state.sizes import size
 from state.wire.reserved import open_gpus
 from state.wire.server_load import FileSystem, IdleContainer, ServerLoad
+from state.words import plural
 from webui.monitor.heard.latest import LastHeard
 from webui.monitor.shown.amounts import NEARLY_FULL, Bar, memory_bar, part, ranges
 from webui.monitor.shown.closed import Closed
@@ -193,7 +194,7 @@ def _numbers(load: ServerLoad, people: People) -> Figures:
     swap = part(memory.swap_used, memory.swap_total) if memory.swap_total else ""
     return Figures(
         cpu=Bar(cpu.percent, f"{cpu.percent:.0f} %", cpu.percent > NEARLY_FULL),
-        cpu_more=f"of {cpu.cpus} core{'s' * (cpu.cpus != 1)}{heat}",
+        cpu_more=f"of {plural(cpu.cpus, 'core')}{heat}",
         memory=memory_bar(memory.used, memory.total),
         swap=swap,
         groups=groups(load, people),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from state.sizes import size
 from state.wire.reserved import open_gpus
 from state.wire.server_load import ServerLoad
+from state.words import plural
 from webui.monitor.heard.latest import LastHeard
 from webui.monitor.shown.amounts import ranges
 from webui.monitor.shown.closed import Closed
@@ -59,7 +60,7 @@ def glance(seen: LastHeard | None, closed: Closed | None = None) -> Glance | Non
         return None
     load = seen.load
     free, total = 0 if closed else len(open_gpus(load)), len(load.gpus)
-    words = f"{free} of {total} GPU{'s' * (total != 1)} free" if total else ""
+    words = f"{free} of {plural(total, 'GPU')} free" if total else ""
     if load.gpu_problem is not None and not load.gpus:
         words = "GPUs not known"
     if closed is not None:
