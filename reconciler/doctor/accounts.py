@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from reconciler.doctor.server import CheckedServer, our_accounts, text_of
 from reconciler.kinds.accounts.account_files import PASSWD
-from reconciler.kinds.accounts.in_the_way import OUT_OF_THE_SOURCE, PREFIX, rename_or_hand_over
+from reconciler.kinds.accounts.conflicts import OUT_OF_THE_SOURCE, PREFIX, rename_or_hand_over
 from state.wire.findings import Area, Finding
 
 area = Area("accounts")

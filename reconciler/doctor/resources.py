@@ -17,7 +17,7 @@ from reconciler.kinds.containers.lxcfs import LxcfsKind
 from reconciler.mounts import sources as mounts
 from reconciler.mounts.tree import Tree
 from reconciler.snapshots import copies
-from reconciler.systems.fitness import Fitness, fitness
+from reconciler.systems.raw_support import RawSupport, raw_support
 from state.errors import LxcGpuError
 from state.view import View
 from state.wire.findings import Area, Finding
@@ -126,7 +126,7 @@ def raw_systems(server: CheckedServer) -> Iterator[Finding]:
     try:
         if not marker.check(server.view):
             return
-        found = fitness(server.view)
+        found = raw_support(server.view)
         folder = os.open(server.view.containers, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except (LxcGpuError, OSError):  # `containers_folder` says so
         return
@@ -136,7 +136,7 @@ def raw_systems(server: CheckedServer) -> Iterator[Finding]:
         os.close(folder)
 
 
-def raw_systems_of(containers: str, kernel: Fitness, accounts_held: bool) -> Finding:
+def raw_systems_of(containers: str, kernel: RawSupport, accounts_held: bool) -> Finding:
     """What it means whether the kernel can map ids here, and whether users have quotas. Pure."""
     if not kernel.answered:
         return Area("disk").note(

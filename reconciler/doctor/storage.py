@@ -15,7 +15,7 @@ from reconciler.host import marker, places
 from reconciler.rounds import keep_spares
 from reconciler.snapshots.user_archives import OURS
 from reconciler.spares.decision import Readiness
-from reconciler.systems.fitness import fitness
+from reconciler.systems.raw_support import raw_support
 from state.errors import LxcGpuError
 from state.wire.findings import Area, Finding
 
@@ -175,7 +175,7 @@ def spares(server: CheckedServer) -> Iterator[Finding]:
         yield template_area.ok("no system is kept ready (`spares: 0`)")
         return
     try:
-        kernel = fitness(server.view)
+        kernel = raw_support(server.view)
         if kernel.why_not and kernel.answered:  # `raw_systems` says so
             return
         keep_spares.check_account()

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import PurePosixPath
 
-from reconciler.archives import copied
+from reconciler.archives import copying
 from reconciler.archives.extract import PackedSystem, extract_some
 from reconciler.archives.id_map import IdMapOwner
 from reconciler.children import hostile
@@ -167,7 +167,7 @@ def _copy(there: _There, frozen: Tree, paths: Sequence[PurePosixPath], tell: Tel
         argv = ["env", f"--chdir={frozen.slot}", "cp", "--archive", "--parents", "--reflink=auto",
                 "--", *found, str(target)]  # fmt: skip
         fenced = there.owner.fenced(there.tree.slot, argv, there.tree, frozen)
-        copied.copy(fenced, there.tree.slot, "your files", tell)
+        copying.copy(fenced, there.tree.slot, "your files", tell)
     return missing
 
 

@@ -28,8 +28,8 @@ from reconciler.mounts.tree import Tree
 from reconciler.spares import notes, store
 from reconciler.spares.decision import Readiness, Situation, Todo, readiness, todo
 from reconciler.spares.notes import FailedTemplate, Notes, Spare, Stamp
-from reconciler.systems.choice import in_use
-from reconciler.systems.fitness import fitness
+from reconciler.systems.raw_support import raw_support
+from reconciler.systems.template_choice import in_use
 from state import command, files
 from state.errors import LxcGpuError, Remedy
 from state.view import Resident, View
@@ -64,7 +64,7 @@ def situation(view: View) -> Situation:
     """What there is now. LxcGpuError if the containers' disk is away."""
     if not marker.check(view):
         return Situation({}, 0, frozenset(), 0, shares=False, at_once=False, now=time.time())
-    kernel = fitness(view)
+    kernel = raw_support(view)
     refused = kernel.why_not and kernel.answered  # what is ready outlasts a full or a slow disk
     stamps = {name: notes.stamp_now(name) for name in in_use(view)}
     there = store.names(view)

@@ -14,7 +14,7 @@ from reconciler.mounts.tree import Tree
 from reconciler.snapshots import copies
 from reconciler.spares.store import make_empty
 from reconciler.systems.attached import detach
-from reconciler.systems.fitness import fitness
+from reconciler.systems.raw_support import raw_support
 from state.view import Resident, View
 
 NEXT = "rootfs.new"
@@ -27,7 +27,7 @@ def beside(view: View, user: str, resident: Resident) -> Iterator[Tree]:
     tree = Tree.of(view, user, resident).beside(NEXT)
     make_around(view, user)
     clear(tree.slot.parent)
-    if why_not := fitness(view).why_not:
+    if why_not := raw_support(view).why_not:
         event("system-shifted", user=user, why=why_not)
         tree.make(raw=False)
     else:

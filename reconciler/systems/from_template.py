@@ -18,8 +18,8 @@ from reconciler.mounts.tree import Tree
 from reconciler.plan import Tell
 from reconciler.spares import notes, store
 from reconciler.spares.decision import UNPACKED
-from reconciler.systems.choice import chosen
 from reconciler.systems.folders import beside
+from reconciler.systems.template_choice import chosen
 from state import command
 from state.errors import LxcGpuError, Remedy
 from state.files import keep_folder, settle

@@ -5,7 +5,7 @@ from __future__ import annotations
 import stat
 from dataclasses import dataclass
 
-from reconciler.archives.copied import copy
+from reconciler.archives.copying import copy
 from reconciler.archives.extract import PackedSystem, extract
 from reconciler.archives.id_map import IdMapOwner
 from reconciler.disk.free_space import require_space, used

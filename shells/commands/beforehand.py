@@ -99,7 +99,7 @@ def newcomers(server: CheckedServer) -> Iterator[Finding]:
     """Accounts of people who aren't users yet: if they register, their names are taken."""
     from reconciler.doctor.server import our_accounts
     from reconciler.host.nss import FIRST_ORDINARY, NOBODY
-    from reconciler.kinds.accounts.in_the_way import PREFIX
+    from reconciler.kinds.accounts.conflicts import PREFIX
 
     assert server.view is not None  # noqa: S101
     known = our_accounts() | server.view.registrants.keys()

@@ -14,7 +14,7 @@ from reconciler.host.published import published_view
 from reconciler.host.suspension import suspension
 from reconciler.plan import Tell
 from reconciler.requests.prepare import make_host_key
-from reconciler.systems import choice
+from reconciler.systems import template_choice
 from shells.helper.rounds import reconcile
 from shells.verbs import VerbRequest
 from shells.verbs.questions import unless_confirmed
@@ -73,7 +73,7 @@ def _register(
     view = published_view()
     if view is not None:
         marker.require(view)
-        template = choice.offered(view, asked.options.get("template") or view.template)
+        template = template_choice.offered(view, asked.options.get("template") or view.template)
         if (question := _anew(view, asked, template)) is not None:
             return question
         _choose(view, user, template, said="template" in asked.options)
@@ -101,7 +101,7 @@ def _register(
 def _choose(view: View, user: str, template: str, *, said: bool) -> None:
     """Note what a container that isn't there yet is made of; LxcGpuError if it is there."""
     if not marker.system_there(view, user):
-        choice.choose(view, user, template)
+        template_choice.choose(view, user, template)
     elif said:
         raise LxcGpuError(
             "registered-before",

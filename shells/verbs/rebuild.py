@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reconciler.plan import Tell
 from reconciler.requests import exchange
-from reconciler.systems import choice, from_template
+from reconciler.systems import from_template, template_choice
 from reconciler.systems.next_system import FromTemplate, WithHome
 from shells.verbs import VerbRequest
 from shells.verbs.questions import unless_confirmed
@@ -32,8 +32,8 @@ def _rebuild(
     asked: VerbRequest, tell: Tell, *, keep_home: bool
 ) -> messages.Answer | messages.Question:
     view, there = look(asked.user)
-    template = asked.options.get("template") or choice.chosen(view, asked.user)
-    stamp = from_template.template(view, choice.offered(view, template)).stat().st_mtime_ns
+    template = asked.options.get("template") or template_choice.chosen(view, asked.user)
+    stamp = from_template.template(view, template_choice.offered(view, template)).stat().st_mtime_ns
     home = (
         "/home is copied into it while the container is down."
         if keep_home
@@ -51,7 +51,7 @@ def _rebuild(
     try:
         done = exchange.replace(asked.user, what, there, make, tell, at_rest=at_rest)
     except exchange.DoesNotComeUpError:  # the new system is in place all the same
-        choice.choose(view, asked.user, template)
+        template_choice.choose(view, asked.user, template)
         raise
-    choice.choose(view, asked.user, template)
+    template_choice.choose(view, asked.user, template)
     return answered(asked, done, f"is new, from the template {template}")

@@ -24,8 +24,8 @@ from reconciler.kinds.accounts.account_files import (
     fields_of,
     sysusers_lines,
 )
+from reconciler.kinds.accounts.conflicts import Missing, conflict, find_conflicts, system_account
 from reconciler.kinds.accounts.homes import home_ready, make_home, no_home, own_home
-from reconciler.kinds.accounts.in_the_way import Missing, conflict, in_the_way, system_account
 from reconciler.plan import Change, Lock, Observed, Tell
 from state import command
 from state.errors import LxcGpuError
@@ -80,7 +80,7 @@ class AccountKind:
                     conflicts[whose] = system_account(other, left.uid)
                 else:
                     found[whose] = left
-        return Observed(found, conflicts | in_the_way(missing))
+        return Observed(found, conflicts | find_conflicts(missing))
 
     def apply(
         self, view: View, changes: Sequence[Change[Account]], tell: Tell

@@ -23,7 +23,7 @@ from reconciler.doctor import (
 from reconciler.doctor.numbers import IdRange, overlaps
 from reconciler.kinds.accounts.subids import parse as parse_subids
 from reconciler.load.idleness import IdleRecord
-from reconciler.systems.fitness import Fitness
+from reconciler.systems.raw_support import RawSupport
 from state.wire.findings import Level
 from state.wire.messages import Drift, Failure, Report
 
@@ -442,14 +442,15 @@ class TestRound:
 
 @pytest.mark.parametrize(
     ("kernel", "accounts_held", "level", "words"),
-    [(Fitness(1, ""), False, "ok", "backups see uid 0 and 1000"),
-     (Fitness(1, ""), True, "note", "quotas of users or groups, which count"),
-     (Fitness(1, "Invalid argument"), False, "note", "and none is kept ready: Invalid"),
-     (Fitness(1, "Invalid argument"), True, "note", "shifted ids"),
-     (Fitness(1, "No space left.", answered=False), False, "note", "not be tried: No space left.")],
+    [(RawSupport(1, ""), False, "ok", "backups see uid 0 and 1000"),
+     (RawSupport(1, ""), True, "note", "quotas of users or groups, which count"),
+     (RawSupport(1, "Invalid argument"), False, "note", "and none is kept ready: Invalid"),
+     (RawSupport(1, "Invalid argument"), True, "note", "shifted ids"),
+     (RawSupport(1, "No space left.", answered=False), False, "note",
+      "not be tried: No space left.")],
 )  # fmt: skip
 def test_how_systems_are_stored_and_what_it_means(
-    kernel: Fitness, accounts_held: bool, level: str, words: str
+    kernel: RawSupport, accounts_held: bool, level: str, words: str
 ) -> None:
     found = resources.raw_systems_of("/srv/containers", kernel, accounts_held)
     assert found.level == level

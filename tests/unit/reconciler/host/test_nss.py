@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.host import nss
-from reconciler.kinds.accounts.in_the_way import Missing, in_the_way
+from reconciler.kinds.accounts.conflicts import Missing, find_conflicts
 from reconciler.mounts import old_accounts
 from state import command
 from state.errors import LxcGpuError
@@ -26,7 +26,7 @@ def silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("silent")
 def test_a_silent_directory_is_named_alike_by_all_who_ask() -> None:
-    (account,) = in_the_way({"lqchen": Missing("lqchen", 20031, "")}).values()
+    (account,) = find_conflicts({"lqchen": Missing("lqchen", 20031, "")}).values()
     with pytest.raises(LxcGpuError) as home:
         old_accounts.ask(VIEW, ["lqchen"])
     assert account.code == home.value.code == "accounts-silent"

@@ -15,8 +15,8 @@ from reconciler.children import hostile
 from reconciler.children.hostile import Json
 from reconciler.mounts.over import over
 from reconciler.mounts.tree import LEAST, RAW, Tree, cover
-from reconciler.systems import fitness as fitness_of
-from reconciler.systems.fitness import tried
+from reconciler.systems import raw_support
+from reconciler.systems.raw_support import tried
 from state.errors import LxcGpuError
 from tests.integration.disks import disk
 from tests.unit.reconciler.views import RESIDENT, VIEW
@@ -178,17 +178,17 @@ def test_a_full_disk_is_no_answer_of_the_kernels(
 ) -> None:
     """Root has a twentieth of ext4 for itself, so only the probe's own root meets its end."""
     kept = around / "raw-systems.json"
-    monkeypatch.setattr(fitness_of, "KEPT", kept)
+    monkeypatch.setattr(raw_support, "KEPT", kept)
     with disk("ext4", around / "disk", "64M") as full:
         full.chmod(0o777)
         fill = f"for n in 1 2 3; do dd if=/dev/zero of={full}/$n bs=1k conv=fsync; done"
         nobody = ["setpriv", f"--reuid={LEAST}", f"--regid={LEAST}", "--clear-groups"]
         subprocess.run([*nobody, "sh", "-c", fill], check=False, capture_output=True)
         view = replace(VIEW, containers=str(full))
-        found = fitness_of.fitness(view)
+        found = raw_support.raw_support(view)
         assert (found.why_not, found.answered) == ("No space left on device", False)
         assert not kept.exists()
         for file in "123":
             (full / file).unlink()
-        assert fitness_of.fitness(view).why_not == ""
+        assert raw_support.raw_support(view).why_not == ""
         assert kept.exists()

@@ -28,7 +28,7 @@ class Missing:
     """Our account that is renamed; empty if a new one is made."""
 
 
-def in_the_way(missing: Mapping[str, Missing]) -> dict[str, LxcGpuError]:
+def find_conflicts(missing: Mapping[str, Missing]) -> dict[str, LxcGpuError]:
     """Why accounts can't be made: their names or uids in any source of nsswitch.conf(5).
 
     All are asked about at once, with a time limit: a directory behind a source may hang.

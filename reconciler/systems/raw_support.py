@@ -41,7 +41,7 @@ _CLONE_NEWNS, _CLONE_NEWUSER = 0x20000, 0x10000000
 
 
 @dataclass(frozen=True)
-class Fitness:
+class RawSupport:
     """The kernel's answer."""
 
     device: int
@@ -52,22 +52,22 @@ class Fitness:
     """Whether the kernel gave that answer; if not, it is asked again."""
 
 
-def fitness(view: View) -> Fitness:
+def raw_support(view: View) -> RawSupport:
     """The kernel's answer since the last boot, asked now if need be. OSError without the folder."""
     device = Path(view.containers).stat().st_dev
-    kept = records.read(KEPT, Fitness)
+    kept = records.read(KEPT, RawSupport)
     if kept is not None and kept.device == device:
         return kept
     try:
         found = tried(Path(view.containers))
     except (LxcGpuError, OSError) as error:
-        return Fitness(device, str(error), answered=False)
+        return RawSupport(device, str(error), answered=False)
     if found.answered:
         records.write(KEPT, found)
     return found
 
 
-def tried(containers: Path) -> Fitness:
+def tried(containers: Path) -> RawSupport:
     """Ask the kernel. LxcGpuError or OSError if it couldn't be asked."""
     with locks.lock("probe"):
         for left in containers.glob(f"{PROBE}*"):  # left by a probe that was killed
@@ -82,7 +82,7 @@ def tried(containers: Path) -> Fitness:
             delete(folder)
     why = "" if done.ok else (done.stderr.strip().splitlines() or ["it gave no reason"])[-1]
     device = containers.stat().st_dev
-    return Fitness(device, why, answered=done.ok or done.status == REFUSED)
+    return RawSupport(device, why, answered=done.ok or done.status == REFUSED)
 
 
 def main(slot: Path) -> int:
