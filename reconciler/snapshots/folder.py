@@ -6,11 +6,10 @@ where users may (in a sticky folder), or else root does, or else a sysadmin on t
 
 from __future__ import annotations
 
-import contextlib
-import os
 from pathlib import Path
 
 from reconciler.children import hostile
+from reconciler.disk.owned_folder import make_owned_at
 from reconciler.snapshots.user_archives import OURS, away, folder_of
 from state.errors import LxcGpuError
 from state.view import View
@@ -64,31 +63,12 @@ def _made_as_user(folder: Path, uid: int) -> str:
 
 
 def _make_as_root(folder: Path, uid: int) -> None:
-    """Make the folder as root, under another name first, so that it never has another owner."""
-    beside = f".{folder.name}.new"
     try:
-        parent = os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        make_owned_at(folder, uid)
     except OSError as error:
-        raise _root_may_not(folder, uid, error) from error
-    try:
-        with contextlib.suppress(FileNotFoundError):
-            os.rmdir(beside, dir_fd=parent)  # what a killed one left
-        os.mkdir(beside, 0o700, dir_fd=parent)
-        os.chown(beside, uid, uid, dir_fd=parent, follow_symlinks=False)
-        os.rename(beside, folder.name, src_dir_fd=parent, dst_dir_fd=parent)
-        os.fsync(parent)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            os.rmdir(beside, dir_fd=parent)
-        raise _root_may_not(folder, uid, error) from error
-    finally:
-        os.close(parent)
-
-
-def _root_may_not(folder: Path, uid: int, error: OSError) -> LxcGpuError:
-    return LxcGpuError(
-        "snapshot-folder",
-        f"Your snapshots' folder {folder} can't be made from this server: {error.strerror}.",
-        f"Sysadmin: where {folder.parent} really is, `mkdir -m 700 {folder.name}` and "
-        f"`chown {uid}:{uid} {folder.name}`; for all users at once, `chmod 1777` {folder.parent}.",
-    )
+        raise LxcGpuError(
+            "snapshot-folder",
+            f"Your snapshots' folder {folder} can't be made from this server: {error.strerror}.",
+            f"Sysadmin: where {folder.parent} really is, `mkdir -m 700 {folder.name}` and `chown "
+            f"{uid}:{uid} {folder.name}`; for all users at once, `chmod 1777` {folder.parent}.",
+        ) from error

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import suppress
 
+from reconciler.disk.owned_folder import make_owned_at
 from reconciler.host import places
 from state.errors import LxcGpuError
 
@@ -54,20 +54,13 @@ def no_home(account: str, error: OSError) -> LxcGpuError:
 
 
 def make_home(name: str, uid: int) -> None:
-    """Make a home with MODE. The user's own keeps its content; another's is left alone.
-
-    It is made under another name and renamed, so that it never appears with another owner.
-    """
+    """Make a home with MODE. The user's own keeps its content; another's is left alone."""
     if (taken := home_conflict(name, uid)) is not None:
         raise taken
     home = places.HOMES / name
     if not os.path.lexists(home):
-        beside = home.with_name(f".{name}.lxc-gpu-new")
-        with suppress(FileNotFoundError):
-            beside.rmdir()  # what a killed one left
-        beside.mkdir(mode=0o700)
-        os.chown(beside, uid, uid)
-        beside.rename(home)
+        make_owned_at(home, uid, MODE)
+        return
     descriptor = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         os.fchown(descriptor, uid, uid)

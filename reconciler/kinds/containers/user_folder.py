@@ -11,10 +11,10 @@ import os
 import stat
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 from reconciler.children import hostile
 from reconciler.container.home_files import UID
+from reconciler.disk.owned_folder import make_owned
 from reconciler.mounts import sources as mounts
 from reconciler.plan import Change, Lock, Observed, Tell
 from state.errors import LxcGpuError
@@ -118,7 +118,9 @@ def _put_right(source: str, user: str, folder: UserFolder, before: UserFolder | 
     place, path = mounts.place(source), f"{source}/{user}"
     if before is None:
         try:
-            hostile.as_owner(place, 0, lambda source: _make(source, user, folder))
+            hostile.as_owner(
+                place, 0, lambda source: make_owned(source, user, folder.owner, folder.mode)
+            )
         except LxcGpuError as error:
             ids = f"-o {folder.owner} -g {folder.owner}"
             raise LxcGpuError(
@@ -136,16 +138,3 @@ def _put_right(source: str, user: str, folder: UserFolder, before: UserFolder | 
         )
     else:
         hostile.as_owner(place / user, folder.owner, lambda own: os.fchmod(own, folder.mode))
-
-
-def _make(source: int, user: str, folder: UserFolder) -> None:
-    """Make it under another name and rename it, so that it never appears with another owner."""
-    beside = f".{user}.lxc-gpu-new"
-    with contextlib.suppress(FileNotFoundError):
-        os.rmdir(beside, dir_fd=source)
-    os.mkdir(beside, 0o700, dir_fd=source)
-    with hostile.opened_folder(source, PurePosixPath(beside)) as new:
-        os.fchown(new, folder.owner, folder.owner)
-        os.fchmod(new, folder.mode)
-    os.rename(beside, user, src_dir_fd=source, dst_dir_fd=source)
-    os.fsync(source)
