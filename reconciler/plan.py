@@ -121,11 +121,11 @@ class Planned:
     name: str
     words: str
     unreadable: bool = False
-    """This is no change: it says why nothing is known, and nothing done."""
+    """Not a change: it says why nothing is known, so that nothing is done."""
 
 
 def plan(kinds: Sequence[AnyKind], view: View, only: str | None = None) -> tuple[Planned, ...]:
-    """Everything that a round would do, in its order. Reads only."""
+    """Everything that a round would do, in its order. Only reads."""
     lines: list[Planned] = []
     left: set[str] = set()  # users of whom something can't be read: nothing is built on that
     for kind in kinds:

@@ -46,7 +46,7 @@ def require_space(folder: Path, size: int, what: str) -> None:
             f"{what} needs {in_words.size(size)}, and on the disk of {folder} you may take "
             f"{in_words.size(max(0, free))} more.",
             "Nothing was changed. Delete what you no longer need (a previous system: `recover "
-            "--forget`), or ask your sysadmin for room.",
+            "--forget`), or ask your sysadmin for more space.",
         )
 
 

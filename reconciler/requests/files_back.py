@@ -87,7 +87,7 @@ def wanted(words: Sequence[str], user: str) -> tuple[PurePosixPath, ...]:
             raise LxcGpuError(
                 "usage",
                 f"`{word[:80]}` can't be a file to bring back: "
-                + ("`..` leads elsewhere." if path.parts else "that is all of the system."),
+                + ("`..` leads elsewhere." if path.parts else "that is the whole system."),
                 "Name files or folders as the container had them: /etc/fstab, thesis/data. "
                 "`recover NAME` alone brings the whole system back.",
             )

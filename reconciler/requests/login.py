@@ -35,7 +35,7 @@ def why_not(user: str) -> tuple[str, ...]:
 
 
 class Look:
-    """The same while other work is done: `begin`, then `why_not`. It ends with its block."""
+    """The check, done while other work goes on: `begin`, then `why_not`. It ends with its block."""
 
     def __init__(self, user: str) -> None:
         self._user = user

@@ -33,7 +33,7 @@ def check_brake(view: View, gone: Collection[str]) -> None:
     names = ", ".join(sorted(gone)[:NAMED]) + (", ..." if len(gone) > NAMED else "")
     raise LxcGpuError(
         "brake",
-        f"This would disable {plural(len(gone), 'user')} at once ({names}); {allowed} may be.",
+        f"This would disable {plural(len(gone), 'user')} at once ({names}); {allowed} are allowed.",
         f"If it is meant, an admin commits with the trailer `Allow-Disable: {len(gone)}`; "
         "else `git revert` what removed them.",
     )

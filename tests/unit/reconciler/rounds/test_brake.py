@@ -14,7 +14,7 @@ def test_a_few_may_leave() -> None:
 
 
 def test_many_may_not_and_are_named() -> None:
-    with pytest.raises(LxcGpuError, match=r"5 users at once \(user0, user1, .*\); 3 may"):
+    with pytest.raises(LxcGpuError, match=r"5 users at once \(user0, user1, .*\); 3 are allowed"):
         check_brake(VIEW, FIVE)
 
 
