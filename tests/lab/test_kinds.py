@@ -468,7 +468,7 @@ class TestConflicts:
         [
             ("install -d -o 6666 -m 700 /home/carol; echo x >/home/carol/theirs",
              "is a folder of uid 6666, not of uid 20777", "chown -hR 20777:20777 /home/carol"),
-            ("ln -s /root /home/carol", "is no folder", "mv /home/carol /home/carol.other"),
+            ("ln -s /root /home/carol", "is not a folder", "mv /home/carol /home/carol.other"),
         ],
         ids=["folder", "link"],
     )  # fmt: skip

@@ -688,7 +688,7 @@ class TestFaults:
             inside(fleet, "sudo mv /home /homes; sudo ln -s /etc /home")
             done = agreed(fleet, "rebuild --keep-home")
             assert done.status == 1
-            assert "✗ /home in your container is no folder" in done.stderr
+            assert "✗ /home in your container isn't a folder" in done.stderr
             assert running(sent, "lqchen"), "it was not started again"
             in_container(sent, "lqchen", "rm home; mv homes home")
             assert agreed(fleet, "recover --forget").ok

@@ -28,7 +28,7 @@ def home_conflict(name: str, uid: int) -> LxcGpuError | None:
     if own_home(name, uid) or not os.path.lexists(home):
         return None
     there, typed = home.lstat(), f"`mv {home} {home}.other`"
-    whose = "no folder"
+    whose = "not a folder"
     if stat.S_ISDIR(there.st_mode):
         whose = f"a folder of uid {there.st_uid}, not of uid {uid}"
         typed = f"if it is theirs, `chown -hR {uid}:{uid} {home}`; if not, {typed}"
