@@ -8,11 +8,12 @@ from pathlib import Path
 
 from reconciler.doctor.server import UNITS, CheckedServer, as_nobody, output, unit_properties
 from reconciler.host import in_words, places
+from reconciler.host.boot import boot_clock, boot_id
 from reconciler.host.config import ssh_command
 from reconciler.host.status import read_status
 from reconciler.host.suspension import suspension
 from reconciler.load.idle_stop import TWICE
-from reconciler.load.idleness import DAY, IdleRecord, boot_clock, boot_id, read_record
+from reconciler.load.idleness import DAY, IdleRecord, read_record
 from reconciler.network import conntrack
 from reconciler.reservations import book_file as reservations
 from state import command

@@ -8,13 +8,13 @@ a reboot is not, nor a start by the server after one. Standard library only: `st
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from reconciler.host import places
+from reconciler.host.boot import boot_clock, boot_id
 from state import records
 from state.plain import Seconds
 from state.view import View
@@ -31,7 +31,6 @@ LONGEST_GAP = 3600.0
 """How much of the time between two looks counts as idle at most, in seconds."""
 DAY = 86400.0
 N = TypeVar("N", float, float | None)
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 INVOCATIONS = Path("/run/systemd/units")
 
 
@@ -225,16 +224,6 @@ def came_back(user: str, start: str) -> int | None:
     """The value of `sessions` right after the server made this start; None: a person did."""
     noted = records.read(places.CAME_BACK / user, _CameBack)
     return noted.sessions if noted is not None and start and noted.start == start else None
-
-
-def boot_id() -> str:
-    """Identifies the present boot of the server."""
-    return BOOT_ID.read_text().strip()
-
-
-def boot_clock() -> float:
-    """Seconds since the boot, including time in which the machine slept."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def read_record() -> IdleRecord:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from reconciler.children.aside import like_this
+from reconciler.host.boot import boot_clock
 from reconciler.load import by_user, machine, rates
 from reconciler.load.by_user import Looked
 from reconciler.load.file_systems import FileSystems
@@ -166,9 +167,7 @@ class ReservationsReader:
         looked = use_record.changed()
         if looked != self._looked:
             self._looked, self._record = looked, use_record.read_record()
-        return on_the_wire(
-            self._book, view, now, use_record.of_now(self._record, use_record.boot_clock())
-        )
+        return on_the_wire(self._book, view, now, use_record.of_now(self._record, boot_clock()))
 
 
 def on_the_wire(

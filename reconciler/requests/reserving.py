@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from reconciler.host import locks
+from reconciler.host.boot import boot_clock
 from reconciler.host.published import current_view, resident_of
 from reconciler.load.owners import Owners
 from reconciler.nvidia import nodes, nvml
@@ -19,7 +20,6 @@ from reconciler.reservations import book_file, parsing, rules, times
 from reconciler.reservations.book import Book, Reservation
 from reconciler.reservations.closed import closed
 from reconciler.reservations.rules import GpuRequest, Rules
-from reconciler.reservations.use_record import boot_clock
 from state.errors import LxcGpuError
 from state.view import View
 

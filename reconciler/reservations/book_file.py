@@ -12,8 +12,8 @@ import json
 from typing import Any
 
 from reconciler.host import places
+from reconciler.host.boot import boot_clock
 from reconciler.reservations.book import Book, Reservation
-from reconciler.reservations.use_record import boot_clock
 from state import files, plain
 from state.errors import LxcGpuError
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from reconciler.host.boot import boot_clock
 from reconciler.host.in_words import moment_in_zone as moment
 from reconciler.reservations import book_file, use_record
 from reconciler.reservations.book import Reservation
@@ -108,7 +109,7 @@ def overview(view: View, now: float) -> ReservationsOverview:
     ahead: tuple[Reservation, ...] = ()
     with suppress(LxcGpuError):
         ahead = tuple(r for r in book_file.read_open(now).ahead(now) if r.user in view.residents)
-    found = use_record.of_now(use_record.read_record(), use_record.boot_clock()) if ahead else {}
+    found = use_record.of_now(use_record.read_record(), boot_clock()) if ahead else {}
     return ReservationsOverview(view.server, now, ahead, found)
 
 

@@ -5,7 +5,6 @@ A boot removes it: then no GPU has been left unused yet. Standard library only.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 
 from reconciler.host import places
@@ -14,11 +13,6 @@ from state import records
 
 STALE = 600.0
 """Seconds after which a look is too old to name anybody by. One comes each minute."""
-
-
-def boot_clock() -> float:
-    """Seconds since the boot, including time in which the machine slept (clock_gettime(2))."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def read_record() -> UseRecord:

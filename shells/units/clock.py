@@ -10,6 +10,7 @@ import time
 from typing import NamedTuple
 
 from reconciler.host import places
+from reconciler.host.boot import boot_clock
 from state import records
 
 MOVED = 60.0
@@ -23,7 +24,7 @@ def stands() -> bool:
 
     False for the first look after a boot. OSError if the look can't be kept for the next one.
     """
-    now, before = time.clock_gettime(time.CLOCK_BOOTTIME), _before()
+    now, before = boot_clock(), _before()
     ahead = time.time() - now
     if before is not None and abs(ahead - before.ahead) < MOVED:
         return now - before.since >= SETTLED

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 
 from reconciler.host import journal, places
+from reconciler.host.boot import boot_clock, boot_id
 from reconciler.host.published import published_view
 from reconciler.load import idle_stop, idleness, last_use
 from shells.helper.client import ask
@@ -37,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _look(view: View) -> tuple[list[str], int]:
-    before, boot, now = idleness.read_record(), idleness.boot_id(), idleness.boot_clock()
+    before, boot, now = idleness.read_record(), boot_id(), boot_clock()
     ran = [path.name for path in places.RUNNING.glob("*")]
     record, ended = idleness.judge(before, boot, now, last_use.seen(view), ran), 0
     due: list[str] = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from reconciler.host import journal
+from reconciler.host.boot import boot_clock
 from reconciler.host.published import published_view
 from reconciler.load import on_gpus
 from reconciler.notices import store as notices
@@ -42,7 +43,7 @@ def look(
     waits = [each for each in waiters if each.user in view.residents]
     gpus = _gpus() if present or waits else None
     programs = None if gpus is None else on_gpus.programs(view, gpus)
-    judged = watching.judge(before, use_record.boot_clock(), present, programs)
+    judged = watching.judge(before, boot_clock(), present, programs)
     # first, so that a look that fails later doesn't tell users the same each minute
     use_record.write_record(judged.record)
     if late := _tell(view, gpus or (), judged.intrusions):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 
 from reconciler.host import journal
+from reconciler.host.boot import boot_clock
 from reconciler.host.published import current_view
 from reconciler.load import idle_stop
-from reconciler.load.idleness import DAY, boot_clock, read_record, still_unused
+from reconciler.load.idleness import DAY, read_record, still_unused
 from reconciler.notices import store as notices
 from reconciler.plan import Tell
 from reconciler.requests import power

@@ -10,7 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from reconciler.host import places
+from reconciler.host import boot, places
+from reconciler.host.boot import boot_clock, boot_id
 from reconciler.load import idleness
 from reconciler.load.idleness import (
     BUSY,
@@ -117,7 +118,8 @@ class TestTime:
         boots = SimpleNamespace(
             clock_gettime=time.clock_gettime, CLOCK_BOOTTIME=time.CLOCK_BOOTTIME
         )
-        monkeypatch.setattr(idleness, "time", boots)
+        monkeypatch.setattr(boot, "time", boots)
+        assert not hasattr(idleness, "time")
         assert looks(*[QUIET] * 3).seconds == 2 * STEP
 
 
@@ -132,7 +134,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def kept(seconds: float, start: str = "start-1", boot: str = "") -> None:
     unused = Unused(start, gpu=seconds, login=seconds + DAY, cpu=seconds, connection=seconds)
-    write_record(IdleRecord(boot or idleness.boot_id(), idleness.boot_clock(), {"lqchen": unused}))
+    write_record(IdleRecord(boot or boot_id(), boot_clock(), {"lqchen": unused}))
 
 
 class TestSaying:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from reconciler.host import places
+from reconciler.host import boot, places
 from shells.units import clock
 
 BOOT, DAY = 1.8e9, 86400.0
@@ -34,6 +34,7 @@ def clocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clocks:
         CLOCK_BOOTTIME=7, clock_gettime=lambda _: found.boot, time=lambda: found.wall
     )
     monkeypatch.setattr(clock, "time", both)
+    monkeypatch.setattr(boot, "time", both)
     return found
 
 
