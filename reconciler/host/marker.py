@@ -67,7 +67,7 @@ class Look:
         return self.marker.ident == self.record.ident
 
     def nobodys(self, view: View) -> bool:
-        """Whether nothing was ever made here, so that no system can be missing."""
+        """Whether no user has a system here, by notes and state, so that none can be missing."""
         return not self.made and not view.residents
 
     def adoptable(self, view: View) -> bool:

@@ -93,9 +93,8 @@ def _heirs(before: Looked, now: Looked) -> Mapping[int, int]:
     for pid in before:
         passed, above = list[int](), pid
         while above in before and above not in heirs and not _still(above, before[above], now):
-            heirs[above] = (
-                0  # pids are reused: a program that seems to be its own ancestor has none
-            )
+            # pids are reused: a program that seems to be its own ancestor has none
+            heirs[above] = 0
             passed.append(above)
             above = before[above].parent
         heir = heirs.get(above, above)

@@ -57,23 +57,25 @@ class GpuRequest:
         return tuple((each, each + self.seconds) for each in begins)
 
 
-def allow(rules: Rules, book: Book, wish: GpuRequest, begins: Sequence[float], now: float) -> None:
+def allow(
+    rules: Rules, book: Book, request: GpuRequest, begins: Sequence[float], now: float
+) -> None:
     """LxcGpuError if the rules forbid the request, whatever is free."""
     if rules.most == 0:
         raise _against("GPUs can't be reserved on this server.", "Your sysadmin can allow it.")
-    if wish.count > len(wish.gpus):
-        there = plural(len(wish.gpus), "GPU")
+    if request.count > len(request.gpus):
+        there = plural(len(request.gpus), "GPU")
         raise _against(
-            f"You want {wish.count} GPUs; your container has {there} of this server.",
+            f"You want {request.count} GPUs; your container has {there} of this server.",
             "`gpus` shows them.",
         )
-    if wish.count > rules.most_gpus:
+    if request.count > rules.most_gpus:
         raise _against(
             f"One person may reserve {plural(rules.most_gpus, 'GPU')} of this "
-            f"server at a time, not {wish.count}.",
-            f"Type: `reserve {rules.most_gpus} {length_in_words(wish.seconds)}`",
+            f"server at a time, not {request.count}.",
+            f"Type: `reserve {rules.most_gpus} {length_in_words(request.seconds)}`",
         )
-    _not_too_long(rules, wish.seconds)
+    _not_too_long(rules, request.seconds)
     if begins[-1] > now + rules.ahead:
         series = ", and a series ends before that" if len(begins) > 1 else ""
         raise _against(
@@ -81,13 +83,13 @@ def allow(rules: Rules, book: Book, wish: GpuRequest, begins: Sequence[float], n
             f"{in_words(now + rules.ahead)}{series}.",
             "Choose an earlier time; your sysadmin can widen `ahead` of this server.",
         )
-    if any(wish.seconds > later - each for each, later in pairwise(begins)):
+    if any(request.seconds > later - each for each, later in pairwise(begins)):
         raise _against(
             "Reservations of a weekly series can't be longer than a week.", "Choose a shorter time."
         )
-    made = book.made_by(wish.user, now)
+    made = book.made_by(request.user, now)
     if len({_name(each) for each in made}) >= rules.most:
-        raise _enough(rules, wish.user, made)
+        raise _enough(rules, request.user, made)
 
 
 def _not_too_long(rules: Rules, seconds: float) -> None:
@@ -115,59 +117,61 @@ def _enough(rules: Rules, user: str, made: Sequence[Reservation]) -> LxcGpuError
     )
 
 
-def fit(rules: Rules, book: Book, wish: GpuRequest, begins: Sequence[float]) -> tuple[str, ...]:
+def fit(rules: Rules, book: Book, request: GpuRequest, begins: Sequence[float]) -> tuple[str, ...]:
     """The GPUs that the request gets at all those times; empty if too few are free."""
-    when = wish.times(begins)
+    when = request.times(begins)
     if any(_closed(rules, *each) for each in when):
         return ()
-    if any(book.held_by(wish.user, *each) + wish.count > rules.most_gpus for each in when):
+    if any(book.held_by(request.user, *each) + request.count > rules.most_gpus for each in when):
         return ()
-    free = book.free(wish.gpus, when)
-    return free[: wish.count] if len(free) >= wish.count else ()
+    free = book.free(request.gpus, when)
+    return free[: request.count] if len(free) >= request.count else ()
 
 
 def first_free(
-    rules: Rules, book: Book, wish: GpuRequest, after: float, now: float
+    rules: Rules, book: Book, request: GpuRequest, after: float, now: float
 ) -> float | None:
     """The first time that the request fits, not before `after`; None if the rules leave none."""
     ends = [each.ends for each in book.open] + [ends for _, ends, _ in rules.closed]
     latest = now + rules.ahead
     for begins in sorted({after, *(end for end in ends if after < end <= latest)}):
-        if fit(rules, book, wish, (begins,)):
+        if fit(rules, book, request, (begins,)):
             return begins
     return None
 
 
 def not_free(
-    rules: Rules, book: Book, wish: GpuRequest, begins: Sequence[float], now: float
+    rules: Rules, book: Book, request: GpuRequest, begins: Sequence[float], now: float
 ) -> LxcGpuError:
     """Why the request doesn't fit, when it would, and what to type for that."""
-    bad = next((each for each in begins if not fit(rules, book, wish, (each,))), begins[0])
-    when = f"from {times.until_in_words(bad, bad + wish.seconds)}"
-    closed = _closed(rules, bad, bad + wish.seconds)
-    own = book.held_by(wish.user, bad, bad + wish.seconds)
-    free = book.free(wish.gpus, ((bad, bad + wish.seconds),))
+    bad = next((each for each in begins if not fit(rules, book, request, (each,))), begins[0])
+    when = f"from {times.until_in_words(bad, bad + request.seconds)}"
+    closed = _closed(rules, bad, bad + request.seconds)
+    own = book.held_by(request.user, bad, bad + request.seconds)
+    free = book.free(request.gpus, ((bad, bad + request.seconds),))
     if closed:
         since, until, text = closed
         first = f"from {in_words(since)} " if since > now else ""
         why = f"this server is closed {first}until {in_words(until)}: {text}"
-    elif own + wish.count > rules.most_gpus:
+    elif own + request.count > rules.most_gpus:
         why = (
             f"you have reserved {own} in that time already, and one person may have "
             f"{rules.most_gpus} at a time."
         )
-    elif len(free) < wish.count:
-        why = f"{_free_in_words(len(free), wish)}{_who(book, wish, bad)}."
+    elif len(free) < request.count:
+        why = f"{_free_in_words(len(free), request)}{_who(book, request, bad)}."
     else:
         why = "they aren't free in every week of the series."
     return LxcGpuError(
         "reservation-taken",
-        f"{_gpus_in_words(wish)} can't be reserved {when}: {why}",
-        _advice(first_free(rules, book, wish, begins[0], now), wish, now, series=len(begins) > 1),
+        f"{_gpus_in_words(request)} can't be reserved {when}: {why}",
+        _advice(
+            first_free(rules, book, request, begins[0], now), request, now, series=len(begins) > 1
+        ),
     )
 
 
-def _advice(fits: float | None, wish: GpuRequest, now: float, *, series: bool) -> str:
+def _advice(fits: float | None, request: GpuRequest, now: float, *, series: bool) -> str:
     if series:
         return (
             "Choose another time for the series, or fewer GPUs; `reservations` lists who has which."
@@ -179,30 +183,29 @@ def _advice(fits: float | None, wish: GpuRequest, now: float, *, series: bool) -
         )
     return (
         f"It fits from {in_words(fits)} on. Type: "
-        f"`reserve {wish.typed} --from '{times.typed(fits, now)}'`, or `--first-free` in its place."
+        f"`reserve {request.typed} --from '{times.typed(fits, now)}'`, or with `--first-free`."
     )
 
 
-def _gpus_in_words(wish: GpuRequest) -> str:
-    return plural(wish.count, "GPU")
+def _gpus_in_words(request: GpuRequest) -> str:
+    return plural(request.count, "GPU")
 
 
-def _free_in_words(free: int, wish: GpuRequest) -> str:
-    if len(wish.gpus) == wish.count == 1:
+def _free_in_words(free: int, request: GpuRequest) -> str:
+    if len(request.gpus) == request.count == 1:
         return "somebody has it then"
-    return (
-        f"of the {len(wish.gpus)} in question {free or 'none'} {'are' if free > 1 else 'is'} free"
-    )
+    verb = "are" if free > 1 else "is"
+    return f"{free or 'none'} of the {len(request.gpus)} GPUs {verb} free then"
 
 
-def _who(book: Book, wish: GpuRequest, begins: float) -> str:
+def _who(book: Book, request: GpuRequest, begins: float) -> str:
     """Words for who has the GPUs until when, at most four of them."""
     met = [
         each for each in book.open
-        if each.meets(begins, begins + wish.seconds) and set(each.gpus) & set(wish.gpus)
+        if each.meets(begins, begins + request.seconds) and set(each.gpus) & set(request.gpus)
     ]  # fmt: skip
     said = [
-        f"{each.user} has {len(set(each.gpus) & set(wish.gpus))} from "
+        f"{each.user} has {len(set(each.gpus) & set(request.gpus))} from "
         f"{times.until_in_words(each.begins, each.ends)}"
         for each in met[:4]
     ]

@@ -237,7 +237,7 @@ class TestRules:
         book, _ = Book().reserve("li", THERE[:3], ((BEGIN, BEGIN + 3 * HOUR),), NOW)
         error = rules.not_free(self.RULES, book, self.wish(), (BEGIN,), NOW)
         assert error.code == "reservation-taken"
-        assert "of the 4 in question 1 is free; li has 3 from Thu 2026-11-26 15:07" in error.message
+        assert "1 of the 4 GPUs is free then; li has 3 from Thu 2026-11-26 15:07" in error.message
         words = error.hint.partition("Type: `reserve ")[2].partition("`")[0]
         order = typed(words)
         assert order.begins == BEGIN + 3 * HOUR
