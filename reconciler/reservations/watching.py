@@ -80,7 +80,7 @@ class Intrusion:
 
 
 @dataclass(frozen=True)
-class LookResult:
+class WatchResult:
     """The record after a look, and the users to be told."""
 
     record: UseRecord
@@ -93,7 +93,7 @@ Programs = Mapping[str, Collection[Program]]
 
 def judge(
     before: UseRecord, now: float, reservations: Collection[Reservation], programs: Programs | None
-) -> LookResult:
+) -> WatchResult:
     """The result of a look. `reservations`: those that hold now; `now`: seconds since the boot.
 
     If the driver doesn't say who is on a GPU (`programs` is None, or lacks it), nobody is named or
@@ -115,7 +115,7 @@ def judge(
         found[each.id] = _seen(old, each, on_it, counts)
         intrusions += _to_tell(each, old, on_it)
     resting = {u: until for u, until in before.resting.items() if now < until <= now + REST}
-    return LookResult(
+    return WatchResult(
         UseRecord(now, found, resting),
         tuple(each for each in intrusions if each.user not in resting),
     )

@@ -16,11 +16,11 @@ from reconciler.reservations.watching import (
     REST,
     UNUSED,
     Intrusion,
-    LookResult,
     Program,
     Programs,
     ReservationUse,
     UseRecord,
+    WatchResult,
     judge,
     rested,
 )
@@ -33,7 +33,7 @@ STEP = 60.0
 
 def looks(
     *programs: Programs | None, step: float = STEP, mine: Reservation = MINE
-) -> list[LookResult]:
+) -> list[WatchResult]:
     """What came of these looks, one after the other."""
     found, before = [], UseRecord()
     for number, each in enumerate(programs):
