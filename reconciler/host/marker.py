@@ -44,7 +44,7 @@ class FolderRecord:
 
 
 @dataclass(frozen=True)
-class Look:
+class FolderLook:
     """The state of the folder at one moment."""
 
     record: FolderRecord | None
@@ -97,14 +97,14 @@ def check(view: View) -> bool:
     LxcGpuError if it may not be, or can't be read.
     """
     with _readable(view):
-        if Look(
+        if FolderLook(
             _read_record(), _read_marker(view)
         ).known:  # the usual case: fast, as nothing is listed
             return True
     return look(view).settled(view)
 
 
-def look(view: View, *, damaged_is_none: bool = False) -> Look:
+def look(view: View, *, damaged_is_none: bool = False) -> FolderLook:
     """The folder as it is now. LxcGpuError if it, or its marker, can't be read or isn't root's."""
     with _readable(view):
         try:
@@ -113,7 +113,7 @@ def look(view: View, *, damaged_is_none: bool = False) -> Look:
             if not damaged_is_none:
                 raise
             marker = None
-        return Look(_read_record(), marker, _systems_in(view), _names(places.MADE))
+        return FolderLook(_read_record(), marker, _systems_in(view), _names(places.MADE))
 
 
 @contextmanager
