@@ -18,7 +18,7 @@ from reconciler.host import locks, places
 from reconciler.load import connections, idleness, processes
 from reconciler.load.idleness import Activity
 from reconciler.load.owners import Owners
-from reconciler.load.processes import PROC, Process
+from reconciler.load.processes import PROC, ProcessUsage
 from reconciler.nvidia import nvml
 from reconciler.nvidia.driver import driver
 from state.errors import LxcGpuError
@@ -67,9 +67,9 @@ def seen(view: View) -> dict[str, Activity]:
     }
 
 
-def _inside(view: View, everything: Mapping[int, Process]) -> dict[str, list[Process]]:
+def _inside(view: View, everything: Mapping[int, ProcessUsage]) -> dict[str, list[ProcessUsage]]:
     """The processes in containers, by user. Those of users' accounts on the server are left out."""
-    owners, found = Owners(view), dict[str, list[Process]]()
+    owners, found = Owners(view), dict[str, list[ProcessUsage]]()
     for process in everything.values():
         user = owners.of(process.uid)
         if user is not None and process.uid != view.residents[user].uid:
@@ -77,7 +77,7 @@ def _inside(view: View, everything: Mapping[int, Process]) -> dict[str, list[Pro
     return found
 
 
-def cpu_time(inside: Iterable[Process]) -> float:
+def cpu_time(inside: Iterable[ProcessUsage]) -> float:
     """Seconds of CPU time that a container has used since its start. Pure.
 
     The time of ended processes counts with their parent, in the end with the container's init, so
@@ -86,7 +86,7 @@ def cpu_time(inside: Iterable[Process]) -> float:
     return sum(process.cpu + process.ended_cpu for process in inside)
 
 
-def _on_gpus(view: View, everything: Mapping[int, Process]) -> Collection[str] | None:
+def _on_gpus(view: View, everything: Mapping[int, ProcessUsage]) -> Collection[str] | None:
     """The users with a program on a GPU; None if the driver doesn't say; none without a driver."""
     if not driver().present:
         return ()

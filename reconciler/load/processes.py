@@ -32,7 +32,7 @@ _KERNEL_THREAD = 0x0020_0000
 
 
 @dataclass(frozen=True)
-class Process:
+class ProcessUsage:
     """One process on this server."""
 
     pid: int
@@ -104,7 +104,7 @@ def text(folder: int, path: str) -> bytes:
         os.close(descriptor)
 
 
-def read(proc: Path = PROC) -> dict[int, Process]:
+def read(proc: Path = PROC) -> dict[int, ProcessUsage]:
     """All processes by pid, without the kernel's threads and those that end meanwhile."""
     booted = _booted((proc / "stat").read_text())
     folder = os.open(proc, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -114,7 +114,7 @@ def read(proc: Path = PROC) -> dict[int, Process]:
         os.close(folder)
 
 
-def _each(folder: int, booted: float) -> Iterator[Process]:
+def _each(folder: int, booted: float) -> Iterator[ProcessUsage]:
     statuses = Statuses()
     for pid in filter(str.isdigit, os.listdir(folder)):
         with suppress(FileNotFoundError, ProcessLookupError):
@@ -178,15 +178,15 @@ def of_status(raw: bytes) -> tuple[int, int | None]:
     return uid, memory if held else None
 
 
-def of_proc(pid: int, uid: int, memory: int, stat: bytes, booted: float) -> Process:
+def of_proc(pid: int, uid: int, memory: int, stat: bytes, booted: float) -> ProcessUsage:
     """The process of a /proc/PID/stat. Pure."""
     said = of_stat(stat)
     started = booted + said.started / TICK
     spent, reaped = said.spent / TICK, said.reaped / TICK
-    return Process(pid, uid, said.command, started, spent, memory, reaped)
+    return ProcessUsage(pid, uid, said.command, started, spent, memory, reaped)
 
 
-def sampled() -> Iterator[dict[int, Process]]:
+def sampled() -> Iterator[dict[int, ProcessUsage]]:
     """All processes, twice, SAMPLE seconds apart. The caller can work between the two `next`."""
     begun = time.monotonic()
     yield read()
@@ -195,18 +195,21 @@ def sampled() -> Iterator[dict[int, Process]]:
 
 
 def uses(
-    owners: Owners, before: Mapping[int, Process], now: Mapping[int, Process], seconds: float
+    owners: Owners,
+    before: Mapping[int, ProcessUsage],
+    now: Mapping[int, ProcessUsage],
+    seconds: float,
 ) -> tuple[UserUsage, ...]:
     """What each resident's processes use, the busiest first. Pure.
 
     A process that began between the two looks counts with all its CPU time.
     """
-    by_user = dict[str, list[Process]]()
+    by_user = dict[str, list[ProcessUsage]]()
     for process in now.values():
         if (user := owners.of(process.uid)) is not None:
             by_user.setdefault(user, []).append(process)
 
-    def used(process: Process) -> float:
+    def used(process: ProcessUsage) -> float:
         old = before.get(process.pid)
         return process.cpu - (old.cpu if old and old.started == process.started else 0.0)
 

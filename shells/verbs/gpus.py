@@ -11,7 +11,7 @@ from reconciler.host.in_words import columns, since, size
 from reconciler.host.published import current_view, resident_of
 from reconciler.load import on_gpus, processes
 from reconciler.load.owners import Owners
-from reconciler.load.processes import Process, UserUsage
+from reconciler.load.processes import ProcessUsage, UserUsage
 from reconciler.nvidia import nvml
 from reconciler.nvidia.driver import driver
 from reconciler.nvidia.nvml import Gpu, GpuProcess
@@ -76,7 +76,7 @@ class _Seen:
     view: View
     owners: Owners
     asker: str
-    processes: Mapping[int, Process]
+    processes: Mapping[int, ProcessUsage]
     now: float
     reserved: ReservationsOverview
 

@@ -14,7 +14,7 @@ import pytest
 from reconciler.host import locks, places
 from reconciler.load import idleness, last_use, processes
 from reconciler.load.last_use import cpu_time, is_session
-from reconciler.load.processes import Process
+from reconciler.load.processes import ProcessUsage
 from tests.patience import HANGS, eventually
 from tests.unit.reconciler.views import RESIDENT, with_
 
@@ -69,8 +69,8 @@ def test_cpu_time_of_what_has_ended_counts_with_its_parent() -> None:
     assert cpu_time([after]) - cpu_time([before]) >= 0.4
 
 
-def process(pid: int, uid: int, command: str = "sshd") -> Process:
-    return Process(pid, uid, command, 0.0, 1.0, 0, 2.0)
+def process(pid: int, uid: int, command: str = "sshd") -> ProcessUsage:
+    return ProcessUsage(pid, uid, command, 0.0, 1.0, 0, 2.0)
 
 
 def test_a_users_account_of_the_server_is_no_container() -> None:

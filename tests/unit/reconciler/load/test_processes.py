@@ -4,7 +4,7 @@ import os
 
 from reconciler.load import processes
 from reconciler.load.owners import Owners
-from reconciler.load.processes import Process, UserUsage
+from reconciler.load.processes import ProcessUsage, UserUsage
 from tests.unit.reconciler.views import VIEW
 
 OWNERS = Owners(VIEW)
@@ -21,15 +21,17 @@ RssShmem:\t    1024 kB
 STAT = b"4242 (a) (b\x1b[2J) S 1 4242 4242 0 -1 4194304 1 0 0 0 150 50 0 0 20 0 1 0 1000 1 1"
 
 
-def process(pid: int, cpu: float, uid: int = 18126464, started: float = 1.0) -> Process:
-    return Process(pid, uid, "x", started, cpu, 1024)
+def process(pid: int, cpu: float, uid: int = 18126464, started: float = 1.0) -> ProcessUsage:
+    return ProcessUsage(pid, uid, "x", started, cpu, 1024)
 
 
 def test_a_process_and_its_name_is_no_trick() -> None:
     tick = os.sysconf("SC_CLK_TCK")
     assert processes.of_status(STATUS) == (18127464, 11 << 20)
     found = processes.of_proc(4242, 18127464, 11 << 20, STAT, booted=100.0)
-    assert found == Process(4242, 18127464, "a) (b?[2J", 100 + 1000 / tick, 200 / tick, 11 << 20)
+    assert found == ProcessUsage(
+        4242, 18127464, "a) (b?[2J", 100 + 1000 / tick, 200 / tick, 11 << 20
+    )
 
 
 def test_the_kernels_own_are_left_out() -> None:
