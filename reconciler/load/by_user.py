@@ -17,7 +17,7 @@ Looked = Mapping[int, ProcessSample]
 
 
 @dataclass
-class _Sum:
+class _UserSum:
     spent: int = 0
     reaped: int = 0
     memory: int = 0
@@ -33,7 +33,7 @@ def uses(
     machine used meanwhile. Short-lived programs together are never counted with more than what the
     others leave of that.
     """
-    sums = dict[str, _Sum]()
+    sums = dict[str, _UserSum]()
     for pid, seen in now.items():
         mine = _of(sums, name_of(seen.uid))
         mine.memory += seen.memory
@@ -64,15 +64,15 @@ def uses(
     return tuple(sorted(found, key=lambda use: (-use.cpus, -use.memory, use.user)))
 
 
-def _of(sums: dict[str, _Sum], name: str) -> _Sum:
+def _of(sums: dict[str, _UserSum], name: str) -> _UserSum:
     found = sums.get(name)
     if found is None:
-        found = sums[name] = _Sum()
+        found = sums[name] = _UserSum()
     return found
 
 
 def _take_what_was_counted(
-    sums: dict[str, _Sum], before: Looked, now: Looked, name_of: Callable[[int], str]
+    sums: dict[str, _UserSum], before: Looked, now: Looked, name_of: Callable[[int], str]
 ) -> None:
     """Subtract from `reaped` what ended programs had used by the last look: it was counted then.
 

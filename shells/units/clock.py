@@ -29,14 +29,14 @@ def stands() -> bool:
     if before is not None and abs(ahead - before.ahead) < MOVED:
         return now - before.since >= SETTLED
     since = now - SETTLED if before is None else now
-    records.write(places.CLOCK_SEEN, _Seen(ahead, since))
+    records.write(places.CLOCK_SEEN, _ClockRecord(ahead, since))
     return False
 
 
-class _Seen(NamedTuple):
+class _ClockRecord(NamedTuple):
     ahead: float
     since: float
 
 
-def _before() -> _Seen | None:
-    return records.read(places.CLOCK_SEEN, _Seen)
+def _before() -> _ClockRecord | None:
+    return records.read(places.CLOCK_SEEN, _ClockRecord)

@@ -36,7 +36,7 @@ def answer(asked: VerbRequest, tell: Tell) -> messages.Answer:
     gpus, problem = _gpus()
     now, seconds = next(samples), time.monotonic() - begun
     moment = time.time()
-    seen = _Seen(view, Owners(view), asked.user, now, moment, overview(view, moment))
+    seen = _GpuReport(view, Owners(view), asked.user, now, moment, overview(view, moment))
     used = processes.uses(seen.owners, before, now, seconds)
     texts = [seen.gpus(gpus)] if gpus or not problem else []
     texts += [seen.problem(problem)] if problem else []
@@ -70,7 +70,7 @@ def _gpus() -> tuple[tuple[Gpu, ...], LxcGpuError | None]:
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _GpuReport:
     """What was read, to be shown to a person or a program. Command lines aren't shown."""
 
     view: View
