@@ -51,7 +51,7 @@ def test_from_the_first_page_to_the_live_result(browser, address, scripts):
         assert page.get_by_text("ssh register@gpu17-manage lqchen").is_visible()
         through = page.get_by_text("/.ssh/config-connect -o ~/.ssh/lxc-gpu.config")
         assert not through.is_visible()
-        page.get_by_text("Or have ssh start your container by itself").click()
+        page.get_by_text("Or have ssh start your container automatically").click()
         assert through.is_visible()
         copies = page.get_by_role("button", name="Copy", exact=True).count()
         assert copies > 0 if scripts else copies == 0

@@ -173,7 +173,7 @@ def test_a_fortnight_is_drawn_to_scale_and_says_the_same_in_words(browser, web, 
         assert block["width"] / drawing["width"] == pytest.approx(5 / 15, abs=0.01)
         assert block["height"] / drawing["height"] == pytest.approx(2 / 5.4, abs=0.05)
         assert card.locator(".block text").text_content() == "Ann Lee"
-        card.get_by_text("In words").click()
+        card.get_by_text("As a table").click()
         assert card.locator("tbody tr").inner_text().startswith("Ann Lee\t1-2\ttoday")
 
 
@@ -282,7 +282,7 @@ def test_past_weeks_of_a_group_by_a_click(browser, web, address, scripts):
         page.get_by_role("button", name="Show").click()
         page.get_by_role("link", name="Chi Nguyen").wait_for()
         with page.expect_download() as download:
-            page.get_by_role("link", name="This as CSV").click()
+            page.get_by_role("link", name="Save as CSV").click()
         assert "Chi Nguyen" in download.value.path().read_text()
         assert "Ann Lee" not in download.value.path().read_text()
 

@@ -67,7 +67,7 @@ def test_before_anything_was_heard_every_page_works(web):
     ):
         assert get(web, path)
     assert get(web, "/monitor").count("not heard yet") == 2
-    assert "Nothing has been noted yet" in get(web, "/monitor/history")
+    assert "There is nothing yet" in get(web, "/monitor/history")
     assert get(web, "/monitor/history.csv").count("\n") == 1
 
 
@@ -128,7 +128,7 @@ def test_reservations_of_all_servers_and_of_one(web):
     assert 'id="server-gpu18"' not in alone
     assert get(web, "/monitor").count("/monitor/reservations") == 1
     web.parts.latest.silent("gpu17", GONE)
-    assert "Below stands what was known then." in get(web, "/monitor/reservations")
+    assert "This is what was known then." in get(web, "/monitor/reservations")
     with web.app.test_client().get("/monitor/reservations/events") as answer:
         event = told(next(iter(answer.response)))
     assert list(event["cards"]) == ["gpu17", "gpu18"]
@@ -275,7 +275,7 @@ def test_past_weeks_by_group_as_a_page_as_csv_and_for_prometheus(web):
     order = re.findall(r'group=(\w+)" title=', groups)
     assert order == ["Robotics", "Sound", "Vision", "others"]
     assert groups.count("50 %") >= 3  # each of two people, and one of them twice
-    assert "Who is in several counts in each" in page
+    assert "A person in several groups counts in each" in page
     alone = get(web, "/monitor/history?group=Vision")
     assert "Vision, week by week" in alone
     assert "Ann Lee" in alone

@@ -205,7 +205,7 @@ def name_in(page: str) -> str:
     """What the page says that a newcomer will be called."""
     found = re.search(r'name="name" value="([^"]*)"', page)
     assert found
-    assert f'It will be called <strong class="mono">{found[1]}</strong>' in page
+    assert f'Its name will be <strong class="mono">{found[1]}</strong>' in page
     return found[1]
 
 
@@ -250,7 +250,7 @@ def test_another_name_than_the_one_that_was_shown_is_agreed_on_first(web):
     refused = save(web, "someone-else", name="someone-else")
     page = refused.get_data(as_text=True)
     assert refused.status_code == 422
-    assert "Your account will be called <code>lqchen</code>, not what stood here before." in page
+    assert "Your account will get another name than this page said: <code>lqchen</code>." in page
     assert commits(web) == 1
     assert save(web, "someone-else", name=name_in(page)).status_code == 303
     assert get(web, "/users") == "lqchen\n"
@@ -277,8 +277,8 @@ class TestAnOldLoginOfSomebodyElse:
             assert save(web, "renamee", **by_new_login).status_code == 303
         newcomer = {"login": "renamee", "password": "new one's own", "keys": THIRD}
         page = save(web, "renamee", **newcomer).get_data(as_text=True)
-        assert "This is the page of renamee: somebody else&#39;s" in page
-        assert "Yours will be called <code>renamee2</code>" in page
+        assert "This is the page of renamee, who isn&#39;t you" in page
+        assert "Its name will be <code>renamee2</code>" in page
         link = re.search(r'href="([^"]*)">Go to my page<', page)
         assert link
         own = get(web, html.unescape(link[1]))
@@ -289,7 +289,7 @@ class TestAnOldLoginOfSomebodyElse:
         assert get(web, "/user/renamee2/.ssh/authorized_keys") == f"{THIRD}\n"
         assert get(web, "/user/renamee/.ssh/authorized_keys") == f"{OTHER}\n"
         assert "login: rena.new\n" in web.git("show", "main:users/renamee.yaml")
-        assert "logs in here as" in get(web, "/user/renamee")
+        assert ">login <span" in get(web, "/user/renamee")
         found = web.app.test_client().get("/user?login=renamee")
         assert found.headers["Location"] == "/user/renamee2"
 
@@ -300,7 +300,7 @@ def test_nobody_saves_on_somebody_elses_page(web):
     assert answer.status_code == 422
     assert "This is the page of lqchen" in answer.get_data(as_text=True)
     answer = save(web, "someone-new", keys=THIRD)
-    assert "Yours is /user/lqchen" in answer.get_data(as_text=True)
+    assert "Your page is /user/lqchen" in answer.get_data(as_text=True)
     assert get(web, "/user/lqchen/.ssh/authorized_keys") == f"{KEY} lqchen@laptop\n"
 
 
@@ -462,7 +462,7 @@ def test_the_servers_pages_tell_the_truth(web):
     for said in ("uid-taken", "Its uid is taken.", "Free the <code>uid</code>.", "1 minute ago"):
         assert said in page
     own = get(web, "/user/lqchen")
-    assert "could not do everything for you" in own
+    assert "couldn't do everything for you" in own
     assert "uid-taken" in own
     history = get(web, "/history")
     assert history.count("on 0 of 2 servers") == 1
@@ -756,8 +756,8 @@ def test_which_mail_somebody_wants_and_has_no_address_for_is_theirs_to_know(web,
         said = [answer.get_data(as_text=True) for answer in strangers]
         for page in (get(web, "/user/lqchen/mail"), get(web, "/user/lqchen"), *said):
             assert "gpus-free" not in page
-            assert "no mail address for you" not in page
-        assert "no mail address for you" in wish(web, shown="").get_data(as_text=True)
+            assert "no usable mail address for you" not in page
+        assert "no usable mail address for you" in wish(web, shown="").get_data(as_text=True)
         assert wished(web) == {"gpus-free"}
     finally:
         slapd.modify(directory, "Lequn Chen", mail="lqchen@example.org")
@@ -769,8 +769,8 @@ def test_which_mail_somebody_wants_and_has_no_address_for_is_theirs_to_know(web,
         ({"password": "wrong"}, 403, "wrong"),
         ({"login": "ann", "password": "ann's own"}, 422, "this is the page of lqchen"),
         ({"login": ""}, 403, "wrong"),
-        ({"page": "nobody"}, 404, "Nobody is called that"),
-        ({"page": "<b>"}, 404, "Nobody is called that"),
+        ({"page": "nobody"}, 404, "There is no such login"),
+        ({"page": "<b>"}, 404, "There is no such login"),
     ],
 )
 def test_nobody_says_it_for_another(web, fields, status, said):

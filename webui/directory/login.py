@@ -202,7 +202,7 @@ def _make_sure(own: Searches, typed: Typed, entry: LdapEntry) -> None:
 def _somebody_else(
     searches: Searches, own: Searches, typed: Typed, entry: LdapEntry
 ) -> NotAllowedError:
-    """The error if somebody else was bound. Whoever was bound may read their own login."""
+    """The error if somebody else was bound. That person is allowed to read their own login."""
     token, said = own.token(), own.who_am_i()
     base, anything = searches.config.base, "(objectClass=*)"
     mine = (

@@ -127,7 +127,7 @@ class Outbox:
 
     def _path(self, ident: str) -> Path:
         if not _IDENT.fullmatch(ident):
-            raise ValueError(f"no letter's id: {ident!r}")
+            raise ValueError(f"not the id of a letter: {ident!r}")
         return self._folder / f"{ident}.json"
 
     def _loaded(self) -> dict[str, Message]:
@@ -160,15 +160,15 @@ def from_json(text: str) -> Message:
     """The letter in a file's text. ValueError, KeyError or TypeError if it is damaged."""
     said = json.loads(text)
     if not isinstance(said, dict):
-        raise TypeError("no letter")
+        raise TypeError("not a letter")
     for field in fields(Message):
         value = said[field.name]
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if field.type in ("float", "int"):
             if not number or not 0 <= value <= LATEST:
-                raise ValueError(f"{field.name} is no number that can be")
+                raise ValueError(f"{field.name} isn't a possible number")
         elif not isinstance(value, str):
-            raise TypeError(f"{field.name} is no text")
+            raise TypeError(f"{field.name} isn't a text")
     message = Message(**said)
     return replace(
         message,

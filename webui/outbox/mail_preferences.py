@@ -72,5 +72,5 @@ class MailPreferences:
 
 def _kinds(said: object) -> frozenset[NoticeKind]:
     if not isinstance(said, list) or not all(isinstance(kind, str) for kind in said):
-        raise TypeError("no list of kinds")
+        raise TypeError("not a list of kinds")
     return frozenset(map(NoticeKind, said))

@@ -1,4 +1,4 @@
-"""When something is wrong: a page or a line of text for people, never a traceback."""
+"""Error pages: a page or a line of text for people, never a traceback."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from webui.events import Code
 log = logging.getLogger(__name__)
 
 _WORDS = {
-    404: ("There is no such page", "The address may be mistyped, or the page forgotten: live"
-          " results are kept for the latest saves only."),
+    404: ("There is no such page", "The address may be mistyped, or the page is too old: results"
+          " are kept for the latest saves only."),
     405: ("That doesn't work here", "This address is for another kind of request."),
     413: ("Far too much text", "Public keys are short: one line each. Nothing was saved."),
     500: ("The web page made a mistake", "Nothing was saved. Your sysadmin finds the details in"
@@ -24,7 +24,7 @@ _WORDS = {
 
 
 def install(app: Flask) -> None:
-    """Let `app` answer every fault kindly."""
+    """Have `app` answer every error with a page for people."""
 
     @app.errorhandler(HTTPException)
     def http(error: HTTPException) -> Response:

@@ -23,7 +23,7 @@ from webui.directory.transport.connections import (
 )
 from webui.monitor.shown import usage
 from webui.monitor.shown.holdings import holdings
-from webui.pages.mail import as_kinds, mail_form, mail_off, own_form, save_wishes
+from webui.pages.mail import as_kinds, mail_form, mail_off, own_form, save_preferences
 from webui.pages.monitor_history import this_week
 from webui.pages.saving import Form, ProofError, SlowDownError, problem_lines, save
 from webui.pages.servers import cards
@@ -43,16 +43,16 @@ ABOUT_THE_LOGIN = (
     OtherPageError,
     NewNameError,
 )
-"""What is shown beside the login; a wrong login beside the password."""
+"""Errors that are shown next to the login. A wrong login is shown next to the password."""
 SAVES = 64
-"""Saves under way at a time; more are asked to try again, so that the pages stay quick."""
+"""Saves at a time. Further ones are refused, so that the pages stay quick."""
 _saves = BoundedSemaphore(SAVES)
 Saved = TypeVar("Saved")
 
 
 @dataclass(frozen=True)
 class SaveProblem:
-    """Why nothing was saved, and next to which field to say so."""
+    """Why nothing was saved, and next to which field the form says so."""
 
     title: str
     message: str
@@ -60,16 +60,16 @@ class SaveProblem:
     field: str
     lines: tuple[tuple[int, str], ...]
     to_sign: str = ""
-    """What to type to show whose a key is, where that helps."""
+    """The command that proves whose a key is, if that helps."""
     own: tuple[str, str] | None = None
-    """Name and login of who should go on with another page, their own."""
+    """The person's name and login, if they should go to their own page."""
     proposed: str = ""
-    """What a newcomer will be called, where that is news."""
+    """The name that a newcomer will get, if the page said another one."""
 
 
 @iam.get("/user")
 def find() -> AnyResponse | tuple[str, int]:
-    """From the form on the first page to somebody's page."""
+    """Go from the form on the first page to the page of that login."""
     login = request.args.get("login", "").strip()
     typed = read(login)
     if typed is None:
@@ -81,13 +81,13 @@ def find() -> AnyResponse | tuple[str, int]:
 
 @iam.get("/manage/ssh-key/<name>")
 def manage(name: str) -> AnyResponse:
-    """The address that bookmarks of the first lxc-gpu have."""
+    """The address that the first lxc-gpu had for this page."""
     return redirect(url_for("iam.user", name=name), 301)
 
 
 @iam.get("/user/<name>")
 def user(name: str) -> AnyResponse | str | tuple[str, int]:
-    """Somebody's page; for a newcomer, the empty form. Looking allocates nothing."""
+    """A user's page, or a newcomer's with an empty form. Looking at it allocates nothing."""
     if read(name) is None:
         return _no_login()
     page = _page(name, request.args.get("login", ""))
@@ -100,7 +100,7 @@ def user(name: str) -> AnyResponse | str | tuple[str, int]:
 
 @iam.post("/user/<name>")
 def save_keys(name: str) -> AnyResponse | tuple[str, int] | Response:
-    """Save, and go to the live result; or the same form again, with what is wrong."""
+    """Save, and go to the page of its progress; or show the form again with the problem."""
     if read(name) is None:
         return _no_login()
     typed = request.form
@@ -122,7 +122,7 @@ def save_keys(name: str) -> AnyResponse | tuple[str, int] | Response:
 
 @iam.get("/user/<name>/mail")
 def mail(name: str) -> AnyResponse | str | tuple[str, int]:
-    """Who wants to see which mail they get says who they are."""
+    """The form of a user's mail preferences, before they have logged in."""
     own = _own(name)
     if own is None:
         return _no_login()
@@ -135,7 +135,7 @@ def mail(name: str) -> AnyResponse | str | tuple[str, int]:
 
 @iam.post("/user/<name>/mail")
 def save_mail(name: str) -> AnyResponse | tuple[str, int] | Response:
-    """Show to somebody which mail they want, or keep it; or the form again, with what is wrong."""
+    """Show or save a user's mail preferences; or show the form again with the problem."""
     own = _own(name)
     if own is None:
         return _no_login()
@@ -146,7 +146,7 @@ def save_mail(name: str) -> AnyResponse | tuple[str, int] | Response:
         if wanted is None:
             form = _in_turn(lambda: own_form(parts, own, login, password, source))
             return Response(render_template("mail.html", form=form))
-        _in_turn(lambda: save_wishes(parts, own, login, password, wanted, source))
+        _in_turn(lambda: save_preferences(parts, own, login, password, wanted, source))
     except LxcGpuError as error:
         form = mail_form(parts, own, login, wanted, error)
         return _answered(render_template("mail.html", form=form), error)
@@ -154,7 +154,7 @@ def save_mail(name: str) -> AnyResponse | tuple[str, int] | Response:
 
 
 def _own(name: str) -> str | None:
-    """The user whose page is at that address, if there is one who has not left."""
+    """The user whose page is at the address `name`; None if there is none, or a former one."""
     state = services().source.newest().state
     own = owner_of(state, name) if read(name) is not None else None
     return own if own in state.users else None
@@ -171,7 +171,7 @@ def _in_turn(saving: Callable[[], Saved]) -> Saved:
     if not _saves.acquire(blocking=False):
         raise LxcGpuError(
             "page-busy",
-            "Very many people are saving at this moment.",
+            "Too many people are saving at the moment.",
             "Nothing was saved. Try again in a minute.",
             Remedy.WAIT,
         )
@@ -207,7 +207,7 @@ def _render(page: UserPage, form: Form, problem: SaveProblem | None, removed: st
 
 
 def _monitor(page: UserPage) -> dict[str, object]:
-    """What this user holds now, and what they used this week and in the last one."""
+    """What this user holds now, and what they used this week and last week."""
     parts = services()
     if page.user is None:
         return {"held": (), "used": False, "weeks": ()}
@@ -222,16 +222,16 @@ def _monitor(page: UserPage) -> dict[str, object]:
 
 
 def _closed(page: UserPage) -> str:
-    """What somebody whose account was closed can do."""
+    """What a former user can do."""
     parts = services()
     if page.left and (parts.config.returning == "allow" or parts.refresher.disabled(page.name)):
         return "Saving a key opens it again, with the same numbers."
-    return f"A sysadmin opens it again: `lxc-gpu user enable {page.name}`."
+    return f"A sysadmin can open it again: `lxc-gpu user enable {page.name}`."
 
 
 def _no_login() -> tuple[str, int]:
-    text = "No login looks like that. Type yours on the first page, such as lqchen."
-    return render_template("fault.html", status=404, title="Nobody is called that", text=text), 404
+    text = "That can't be a login. Type yours on the first page; it looks like lqchen."
+    return render_template("fault.html", status=404, title="There is no such login", text=text), 404
 
 
 def _trouble(error: LxcGpuError, form: Form) -> SaveProblem:
@@ -243,7 +243,7 @@ def _trouble(error: LxcGpuError, form: Form) -> SaveProblem:
     else:
         field = "keys"
     if lines:
-        count = "a line" if len(lines) == 1 else f"{len(lines)} lines"
+        count = "one line" if len(lines) == 1 else f"{len(lines)} lines"
         message = f"There is a problem with {count} of your keys."
         return SaveProblem(NOTHING_SAVED, message, error.hint, field, lines)
     sign = ""

@@ -1,4 +1,4 @@
-"""Mail to somebody: which kinds one wants, said and shown behind the password only."""
+"""The form of mail preferences, which are shown and saved only with the person's password."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from webui.services import Services
 
 log = logging.getLogger(__name__)
 
-NO_ADDRESS = "The directory has no mail address for you that can be used, so nothing is sent."
+NO_ADDRESS = "The directory has no usable mail address for you, so you get no mail."
 
 
 @dataclass(frozen=True)
 class MailForm:
-    """The form as it is shown. The password is never part of it."""
+    """The form as it is shown, without the password."""
 
     user: str
     boxes: tuple[tuple[str, str, bool], ...] = ()
-    """Name, words, and whether the person wants it; none before they said who they are."""
+    """(name, words, whether the person wants it); empty before they have logged in."""
     login: str = ""
     problem: LxcGpuError | None = None
     saved: bool = False
     off: str = ""
-    """Why nobody gets any mail at present, in words."""
+    """Why no mail is sent at present, in words."""
 
 
 def mail_form(
@@ -44,7 +44,7 @@ def mail_form(
     *,
     saved: bool = False,
 ) -> MailForm:
-    """The form of `user`; `wanted` has marks, and None is for who may be anybody."""
+    """The form of `user` with the kinds `wanted` checked; None: without the kinds."""
     boxes: tuple[tuple[str, str, bool], ...] = ()
     if wanted is not None:
         boxes = tuple((kind.value, words, kind.value in wanted) for kind, words in KINDS.items())
@@ -52,7 +52,7 @@ def mail_form(
 
 
 def own_form(parts: Services, page: str, login: str, password: str, source: str) -> MailForm:
-    """The form as its owner sees it. LxcGpuError, worded for the person, for anybody else."""
+    """The form as its owner sees it. LxcGpuError, worded for the form, for anybody else."""
     with _refusals_told(login, source):
         _authenticate(parts, page, login, password, source)
         stopped = parts.sending.preferences.stopped(page)
@@ -64,12 +64,12 @@ def own_form(parts: Services, page: str, login: str, password: str, source: str)
     return form
 
 
-def save_wishes(
+def save_preferences(
     parts: Services, page: str, login: str, password: str, wanted: frozenset[str], source: str
 ) -> None:
-    """Keep that the person wants these kinds and no others.
+    """Save that the person wants the kinds `wanted` and no others.
 
-    LxcGpuError, worded for the person at the form, if nothing was saved.
+    LxcGpuError, worded for the form, if nothing was saved.
     """
     with _refusals_told(login, source):
         _authenticate(parts, page, login, password, source)
@@ -85,8 +85,8 @@ def _authenticate(parts: Services, page: str, login: str, password: str, source:
         raise OtherPageError(
             own or "",
             person.login,
-            f"You logged in as {person.login}, and this is the page of {page}.",
-            f"Yours is /user/{own}/mail." if own else "Save a key first: then you have one.",
+            f"You logged in as {person.login}, but this is the page of {page}.",
+            f"Yours is /user/{own}/mail." if own else "Save a key first; then you have a page.",
         )
     parts.refresher.met(page, person.mail)
 
@@ -102,14 +102,14 @@ def _refusals_told(login: str, source: str) -> Iterator[None]:
 
 
 def mail_off(parts: Services) -> str:
-    """Why nobody gets any mail at present, in words; empty if there is no reason."""
+    """Why no mail is sent at present, in words; empty if it is."""
     if parts.config.mail is None:
-        return "This page sends no mail: your sysadmin has named no mail server."
+        return "No mail is sent: no mail server is configured."
     if not parts.config.looks_up:
-        return "This page can't look up where mail goes: it has no account of the directory's."
+        return "No mail is sent: the page has no account to look mail addresses up."
     return ""
 
 
 def as_kinds(values: list[str]) -> frozenset[str]:
-    """The boxes that were sent with a mark; unknown ones are passed over."""
+    """The kinds among the `values` of checked boxes; unknown values are ignored."""
     return frozenset(values) & {kind.value for kind in KINDS}

@@ -1,6 +1,6 @@
-"""/metrics: the fleet for Prometheus. Base units; of people, the user's name only; no pids.
+"""/metrics: the fleet for Prometheus, in base units. Of people, it has only the user names.
 
-What a silent server said last is left out, so that nobody takes it for what is.
+The last load of a silent server is left out, so that nobody takes it for the present.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _PROCESS = ProcessCollector(namespace=f"{PREFIX}web", registry=None)
 
 @metrics.get("/metrics")
 def exposition() -> Response:
-    """Everything, in the form that the asker prefers."""
+    """All metrics, in the format that the request prefers."""
     try:
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-    except (TypeError, ValueError):  # of a version that is none
+    except (TypeError, ValueError):  # an invalid version
         encode, content_type = choose_encoder("")
     of_fleet = _fleet(services()).text(
         openmetrics=content_type.startswith("application/openmetrics")
@@ -73,7 +73,7 @@ def _reading(parts: Services) -> Reading | None:
 
 
 def add_load(families: Families, seen: LastHeard) -> None:
-    """One server's load, if it comes; else that it doesn't."""
+    """Add the load of one server, or that it is silent."""
     server, load, of = seen.server, seen.load, labels(server=seen.server)
     up = load is not None and seen.silent_since is None
     families.add("server_up", up, of)
@@ -97,7 +97,7 @@ def add_load(families: Families, seen: LastHeard) -> None:
 def add_report(
     families: Families, server: str, standing: ServerStanding, behind: int | None
 ) -> None:
-    """What one server's rounds came to; it is `behind` by so many commits, None: nobody knows."""
+    """Add the results of one server's rounds. It lacks `behind` commits; None: unknown."""
     report, of = standing.report or Report(server, "", 0.0, 0.0), labels(server=server)
     answers = standing.report is not None and standing.outcome.phase is not Phase.UNREACHABLE
     families.add("server_converged", answers and report.converged and behind == 0, of)
@@ -114,7 +114,7 @@ def add_report(
 def add_totals(
     families: Families, server: str, totals: Mapping[str, Usage], whose: str = "user"
 ) -> None:
-    """What a server's users used since the start; or its groups, by `whose`."""
+    """Add what a server's users have used since the start; or its groups (`whose` = "group")."""
     for name, usage in totals.items():
         who = labels(server=server, **{whose: name})
         families.add(f"{whose}_gpu_seconds_total", usage.gpu, who)

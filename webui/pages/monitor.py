@@ -1,4 +1,4 @@
-"""The monitor: who is using what now, of the whole fleet, and who has reserved it."""
+"""The monitor and the reservations of all servers, and their live updates."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from webui.services import EXTENSION, Services, services, source_address
 monitor = Blueprint("monitor", __name__)
 
 MONITORS = 64
-"""Live monitors at a time; beyond that, they load the page again from time to time."""
+"""Live pages at a time. Beyond that, pages reload automatically."""
 DISPLAY = "lxc-gpu-display"
-"""Where the application keeps its one Display."""
+"""The key of the application's Display."""
 RESERVED = "lxc-gpu-calendars"
-"""The same of its Calendars."""
+"""The key of the application's Calendars."""
 
 _streams = LiveStreams(MONITORS)
 
@@ -47,13 +47,13 @@ def _begin(setup: BlueprintSetupState) -> None:
 
 @monitor.get("/monitor")
 def now() -> str:
-    """Every server: what it does now, and who holds its GPUs."""
+    """The monitor: what each server does now, and who holds its GPUs."""
     return _page("monitor.html", display().fleet(), TEMPLATE, orders=ORDERS)
 
 
 @monitor.get("/monitor/reservations")
 def reserved() -> str:
-    """Every server: who has reserved its GPUs for the next fortnight."""
+    """The reservations of each server in the next fortnight."""
     return _page("reservations.html", calendars().fleet(), CALENDARS)
 
 
@@ -79,13 +79,13 @@ def _page(template: str, fleet: DrawnFleet, pieces: str, **more: object) -> str:
 
 @monitor.get("/monitor/events")
 def live() -> Response:
-    """The same as server-sent events: each one what changed since the one before."""
+    """The monitor as server-sent events, each with what changed since the one before."""
     return _events(display().fleet, TEMPLATE)
 
 
 @monitor.get("/monitor/reservations/events")
 def live_reserved() -> Response:
-    """The same of reservations."""
+    """The reservations as server-sent events."""
     return _events(calendars().fleet, CALENDARS)
 
 
@@ -104,24 +104,24 @@ ORDERS = (
 
 
 def display() -> Display:
-    """The one of the application that is answering now."""
+    """The current application's Display."""
     found: Display = current_app.extensions[DISPLAY]
     return found
 
 
 def calendars() -> Calendars:
-    """The same of reservations."""
+    """The current application's Calendars."""
     found: Calendars = current_app.extensions[RESERVED]
     return found
 
 
 def server_card(name: str) -> Markup | None:
-    """The whole card of one server, for other pages; None if there is no such server."""
+    """The monitor's card of one server, for other pages; None if there is no such server."""
     return _card_of(display().fleet().cards.get(name), TEMPLATE)
 
 
 def server_reservations(name: str) -> Markup | None:
-    """The same of its reservations; None also if it has no GPUs."""
+    """The reservations' card of one server; None if there is none, or it has no GPUs."""
     return _card_of(calendars().server(name), CALENDARS)
 
 

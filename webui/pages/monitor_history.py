@@ -1,4 +1,4 @@
-"""The monitor's past: who used how much, week by week; as a page, and as CSV."""
+"""Past weeks: who used how much, as a page and as CSV."""
 
 from __future__ import annotations
 
@@ -23,39 +23,39 @@ from webui.services import services
 past = Blueprint("past", __name__)
 
 SHOWN_WEEKS = 12
-"""Of one person or group, so many weeks are shown."""
+"""Weeks that are shown for one person or group."""
 ALL = "all"
-"""Instead of a week, for CSV: everything that is kept."""
+"""The value of `week` for all weeks, in CSV."""
 LONGEST = 128
 TABLES = 8
-"""Sent at a time; the other threads are for pages."""
+"""CSV files that are sent at a time. The other threads are for pages."""
 _tables = BoundedSemaphore(TABLES)
 
 
 @dataclass(frozen=True)
 class UsageQuery:
-    """What the address asks for; empty: no matter."""
+    """What the page's address asks for; empty fields match everything."""
 
     week: str
     user: str
     server: str
     group: str
     belonging: Belonging
-    """Who counts in which group."""
+    """Which users count for which groups."""
 
     def on_server(self, each: Used | Heard) -> bool:
-        """Whether it is of a server that is asked for."""
+        """Whether `each` is about a server that is asked for."""
         return self.server in ("", each.server)
 
     def lets(self, each: Used) -> bool:
-        """Whether a line is asked for."""
+        """Whether the line `each` is asked for."""
         group = not self.group or self.group in self.belonging.counted(each)
         return group and self.user in ("", each.user) and self.on_server(each)
 
 
 @past.get("/monitor/history")
 def weeks() -> str:
-    """One week: by group, person and server; of one person or group, the last weeks."""
+    """One week by group, person and server; for one person or group, also the last weeks."""
     parts = services()
     reading, history, groups = parts.source.current(), parts.history, parts.config.usage.groups
     people = People(reading.state)
@@ -91,9 +91,9 @@ def weeks() -> str:
 
 @past.get("/monitor/history.csv")
 def as_table() -> Response:
-    """The same lines as CSV: of one week or of `week=all`, by person or `by=group`.
+    """The lines of one week, or of `week=all`, as CSV, by person or `by=group`.
 
-    Sent while they are read.
+    They are sent while they are read.
     """
     parts = services()
     people = People(parts.source.current().state)
@@ -110,7 +110,7 @@ def as_table() -> Response:
     )
     with ExitStack() as place:
         _take_place(place)
-        first = "".join(islice(texts, 2))  # what can't be read is told before anything is sent
+        first = "".join(islice(texts, 2))  # so that an error comes before anything is sent
         answer = Response(chain([first], texts), content_type=csv_export.CONTENT_TYPE)
         answer.call_on_close(place.pop_all().close)
     name = f"{'groups-' * grouped}{ALL if everything else asked.week}"
@@ -119,11 +119,11 @@ def as_table() -> Response:
 
 
 def _take_place(place: ExitStack) -> None:
-    """A table of years takes its thread, and the disk, for a while."""
+    """Limit parallel CSV files: years of data occupy a thread and the disk for a while."""
     if not _tables.acquire(blocking=False):
         raise LxcGpuError(
             "tables-busy",
-            "Too many tables of past weeks are being fetched at the moment.",
+            "Too many people are downloading past weeks at the moment.",
             "Try again in a minute.",
             Remedy.WAIT,
         )
@@ -131,7 +131,7 @@ def _take_place(place: ExitStack) -> None:
 
 
 def _lately(asked: UsageQuery, known: tuple[str, ...]) -> Iterable[Used]:
-    """The last weeks of one person or group; of everybody, nothing."""
+    """The last weeks of one person or group; without one, nothing."""
     history = services().history
     if asked.user:
         return history.used_by(asked.user, SHOWN_WEEKS)
@@ -140,7 +140,7 @@ def _lately(asked: UsageQuery, known: tuple[str, ...]) -> Iterable[Used]:
 
 
 def this_week(now: float) -> str:
-    """The week that the moment `now` is in."""
+    """The week at the time `now`."""
     return week_of(datetime.fromtimestamp(now, UTC).date().isoformat())
 
 

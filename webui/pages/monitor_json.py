@@ -1,4 +1,4 @@
-"""/monitor.json: the fleet for programs, `lxc-gpu status` above all."""
+"""/monitor.json: the fleet for programs, mainly for `lxc-gpu status`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ monitor_plain = Blueprint("monitor_plain", __name__)
 
 @monitor_plain.get(PATH)
 def monitor_json() -> Response:
-    """Everything that is known of every server now."""
+    """Everything that is known about each server."""
     parts = services()
     reading = parts.source.current()
     status = fleet_status(reading, cards(reading), parts.latest.all(), parts.clock())
@@ -34,7 +34,7 @@ def monitor_json() -> Response:
 def fleet_status(
     reading: Reading, cards: Iterable[ServerCard], seen: Mapping[str, LastHeard], now: float
 ) -> FleetStatus:
-    """What `cards` say of the rounds and `seen` of the loads, as one. Pure."""
+    """The status of the fleet: rounds from `cards`, loads from `seen`. Pure."""
     return FleetStatus(
         at=now,
         revision=reading.revision,
@@ -67,5 +67,5 @@ def _server(card: ServerCard, seen: LastHeard) -> ServerStatus:
 
 
 def _moment(when: float) -> float | None:
-    """A server's word for a moment; None if there is no such one."""
+    """A time given by a server; None if it isn't valid."""
     return when if 0 <= when <= LATEST else None

@@ -1,4 +1,4 @@
-"""The plain-text addresses: for curl, scripts, and everything that knew the first lxc-gpu."""
+"""Plain-text pages for curl and scripts, also those of the first lxc-gpu."""
 
 from __future__ import annotations
 
@@ -13,48 +13,48 @@ plain = Blueprint("plain", __name__)
 
 @plain.get("/users")
 def users() -> Response:
-    """Everybody's name, one a line."""
+    """The names of all users, one in a line."""
     return _text("".join(f"{name}\n" for name in sorted(_state().users)))
 
 
 @plain.get("/user/<name>/port")
 def port(name: str) -> Response:
-    """The ssh port of somebody's containers."""
+    """The ssh port of a user's containers."""
     user = _state().users.get(name)
     return _nobody(name) if user is None else _text(f"{user.port}\n")
 
 
 @plain.get("/user/<name>/subuid")
 def subuid(name: str) -> Response:
-    """The first of somebody's subordinate ids."""
+    """The first of a user's subordinate ids."""
     user = _state().users.get(name)
     return _nobody(name) if user is None else _text(f"{user.subid}\n")
 
 
 @plain.get("/user/<name>/name")
 def full_name(name: str) -> Response:
-    """Somebody's full name."""
+    """A user's full name."""
     user = _state().users.get(name)
     return _nobody(name) if user is None else _text(f"{user.name}\n")
 
 
 @plain.get("/user/<name>/.ssh/authorized_keys")
 def authorized_keys(name: str) -> Response:
-    """Somebody's public keys."""
+    """A user's public keys."""
     user = _state().users.get(name)
     return _nobody(name) if user is None else _text(_lines(user))
 
 
 @plain.get("/user/<name>/.ssh/config")
 def config(name: str) -> Response:
-    """Somebody's ssh configuration, to be included in ~/.ssh/config."""
+    """A user's ssh configuration, to be included in ~/.ssh/config."""
     state = _state()
     return _text(config_text(state, name)) if name in state.users else _nobody(name)
 
 
 @plain.get("/user/<name>/.ssh/config-connect")
 def config_connect(name: str) -> Response:
-    """The same, but ssh starts the container when it is stopped, and needs no mapped port."""
+    """A user's ssh configuration by which ssh starts a stopped container and needs no port."""
     state = _state()
     if name not in state.users:
         return _nobody(name)
@@ -63,13 +63,13 @@ def config_connect(name: str) -> Response:
 
 @plain.get("/user/<name>/.ssh/known_hosts")
 def known_hosts(name: str) -> Response:
-    """The host keys of the servers and of somebody's containers."""
+    """The host keys of the servers and of a user's containers."""
     state = _state()
     return _text(known_hosts_text(state, name)) if name in state.users else _nobody(name)
 
 
 def _state() -> State:
-    # Who has just registered asks here for the new host key.
+    # Somebody who has just registered asks here for the new host key.
     return services().source.newest().state
 
 

@@ -1,4 +1,4 @@
-"""The live result of a save, server by server."""
+"""The progress of a save, server by server."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from webui.services import services, source_address
 results = Blueprint("results", __name__)
 
 STREAMS = 24
-"""Live pages at a time; beyond that, pages reload themselves."""
+"""Live pages at a time. Beyond that, pages reload automatically."""
 LONGEST_STREAM = 660.0
-"""Seconds; a nudge takes 600 at the most."""
+"""Seconds. A nudge takes at most 600."""
 BREATH = 0.2
 """Seconds between two updates."""
 
@@ -27,13 +27,13 @@ _streams = LiveStreams(STREAMS)
 
 @results.get("/save/<token>")
 def save(token: str) -> str:
-    """How the servers take a save over."""
+    """The progress of a save."""
     return render_template("save.html", save=_saved(token))
 
 
 @results.get("/save/<token>/events")
 def events(token: str) -> Response:
-    """The same as server-sent events: each one the new list of servers, as HTML."""
+    """The progress as server-sent events, each with the new list of servers as HTML."""
     _saved(token)
     app = current_app._get_current_object()  # type: ignore[attr-defined]
     return _streams.stream(_events(app, services().board, token), source_address())

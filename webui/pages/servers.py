@@ -1,4 +1,4 @@
-"""The pages about everybody's servers: all of them, one of them, and what was changed."""
+"""The pages about servers: all servers, one server, and the history of the state."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ PAGE = 50
 
 @dataclass(frozen=True)
 class HistoryRow:
-    """One commit, and how far it has come."""
+    """One commit, and on how many servers it is."""
 
     entry: Entry
     servers: int
-    """How many servers have it."""
+    """The number of servers that have it."""
     asked: int
-    """... of how many that ever answered."""
+    """The number of servers that have ever answered."""
 
 
 @fleet.get("/")
 def home() -> str:
-    """The servers, and the way to one's own page."""
+    """The first page: all servers, and the form that leads to one's own page."""
     reading = services().source.current()
     gone = services().refresher.news(reading.state)
     seen = services().latest.all()
@@ -50,7 +50,7 @@ def home() -> str:
 
 @fleet.get("/server/<name>")
 def server(name: str) -> str:
-    """One server: what it is at, and everything that is wrong."""
+    """One server: its condition, load, reservations, problems and users."""
     source = services().source
     reading = source.current()
     if name not in reading.state.servers:
@@ -69,7 +69,7 @@ def server(name: str) -> str:
 
 @fleet.get("/history")
 def history() -> str:
-    """Every change, the newest first."""
+    """All commits, the newest first."""
     source = services().source
     reading = source.current()
     total = source.commits()
@@ -82,7 +82,7 @@ def history() -> str:
 
 
 def cards(reading: Reading) -> list[ServerCard]:
-    """All servers."""
+    """The cards of all servers."""
     return [_card(reading, name) for name in sorted(reading.state.servers, key=in_order)]
 
 

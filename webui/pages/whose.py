@@ -1,4 +1,4 @@
-"""Whose page is at an address, and what a newcomer will be called. Pure."""
+"""Whose page is at an address, and which name a newcomer will get. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from webui.directory.logins import read
 
 
 class OtherPageError(LxcGpuError):
-    """The form came from a page that isn't that of who logged in; `name` says which one is."""
+    """The form belongs to another page than that of the person who logged in, which is `name`."""
 
     def __init__(self, name: str, login: str, message: str, hint: str) -> None:
         self.name, self.login = name, login
@@ -19,20 +19,20 @@ class OtherPageError(LxcGpuError):
 
 
 class NewNameError(LxcGpuError):
-    """A newcomer will be called otherwise than the page said: `name`."""
+    """A newcomer will get another name than the page said: `name`."""
 
     def __init__(self, name: str, login: str) -> None:
         self.name = name
         super().__init__(
             "new-name",
-            f"Your account will be called `{name}`, not what stood here before.",
-            f"That follows from your login in the directory, `{login}`, and from the names that are"
-            " taken. Type your password and save again to agree.",
+            f"Your account will get another name than this page said: `{name}`.",
+            f"It is made from your login in the directory, `{login}`, and must not be taken. If"
+            " you agree, type your password and save again.",
         )
 
 
 def owner_of(state: State, address: str) -> str | None:
-    """Whose page is meant: by the user's name, else by the login, with a domain or without."""
+    """The user whose page is at `address`: their name or login, with or without its domain."""
     lower = address.lower()
     if lower in state.users or lower in state.former:
         return lower
@@ -40,7 +40,7 @@ def owner_of(state: State, address: str) -> str | None:
 
 
 def by_login(state: State, typed: str) -> str | None:
-    """The name of the user whose login this is, with a domain or without."""
+    """The name of the user with this login, typed with or without its domain."""
     login = read(typed)
     if login is None:
         return None
@@ -51,14 +51,14 @@ def by_login(state: State, typed: str) -> str | None:
 
 
 def proposed(state: State, typed: str) -> str:
-    """What a newcomer with this login would be called."""
+    """The name that a newcomer with this login would get."""
     login = read(typed)
     name = typed if login is None else login.alone
     return propose_name(name, {*state.users, *state.former}, state.fleet.account_prefix)
 
 
 def refuse_other_page(state: State, page: str, own: str | None, person: DirectoryPerson) -> None:
-    """OtherPageError if the page at the address `page` isn't that of `person`, called `own`."""
+    """Raise OtherPageError unless the page at `page` is that of `person`, who is the user `own`."""
     owner = owner_of(state, page)
     if own == owner:
         return
@@ -67,20 +67,20 @@ def refuse_other_page(state: State, page: str, own: str | None, person: Director
         raise OtherPageError(
             name,
             person.login,
-            f"This is the page of {owner}: somebody else's, who perhaps had your login before you."
-            f" You, {person.login}, have no account yet. Yours will be called `{name}`.",
-            f"Yours is /user/{name}: paste your key there.",
+            f"This is the page of {owner}, who isn't you, but perhaps had your login before you."
+            f" You, {person.login}, have no account yet. Its name will be `{name}`.",
+            f"Your page is /user/{name}: paste your key there.",
         )
     raise OtherPageError(
         own,
         person.login,
-        f"You logged in as {person.login}; the page that shows your keys is another one.",
-        f"Yours is /user/{own}: change your keys there, so that none gets lost.",
+        f"You logged in as {person.login}, but this page doesn't show your keys.",
+        f"Your page is /user/{own}: change your keys there, so that none gets lost.",
     )
 
 
 def refuse_other_name(state: State, promised: str, person: DirectoryPerson) -> None:
-    """NewNameError unless a newcomer gets the name that the page `promised`, if it did."""
+    """Raise NewNameError if a newcomer gets another name than the page `promised`."""
     name = proposed(state, person.login)
     if promised and promised != name:
         raise NewNameError(name, person.login)

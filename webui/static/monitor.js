@@ -1,11 +1,10 @@
-// Keeps the monitor up to date: server-sent events, or loading the page again where there are none.
-// What is on the page already stays and is changed in place, so that open details, focus, selection
-// and the moving of bars survive.
+// Keeps the monitor up to date by server-sent events, or by loading the page again without them.
+// Elements are changed in place, so that open details, focus, selection and moving bars survive.
 "use strict";
 
-const POLL = 15000; // milliseconds between two loads of the page, where events can't be had
-const AGAIN = 60000; // milliseconds after which events are asked for again
-const TYPING = 300; // milliseconds without a key after which a word counts as typed
+const POLL = 15000; // milliseconds between two loads of the page, without events
+const AGAIN = 60000; // milliseconds after which events are tried again
+const TYPING = 300; // milliseconds without a keystroke after which a word is taken
 
 const cards = document.getElementById("cards");
 const summary = document.getElementById("summary");
@@ -14,7 +13,7 @@ const count = document.getElementById("count");
 const state = document.getElementById("state");
 const choice = document.getElementById("choice");
 
-// Make `now` what `wanted` is, changing as little as possible.
+// Turn `now` into `wanted`, changing as little as possible.
 function morph(now, wanted) {
   if (now.nodeType === Node.ELEMENT_NODE) {
     for (const { name, value } of wanted.attributes) {
@@ -48,7 +47,7 @@ function parsed(html) {
   return template.content;
 }
 
-// The cards named in `order`, in this order; nodes that are at their place are not moved.
+// Show the cards named in `order`, in this order. Nodes that are in place aren't moved.
 function arrange(order) {
   const wanted = order.map((server) => document.getElementById(`server-${server}`)).filter(Boolean);
   const kept = new Set(wanted);
@@ -78,7 +77,7 @@ function show(change) {
   }
 }
 
-// The same by loading the page, for when events can't be had.
+// Update by loading the page, when there are no events.
 async function load() {
   try {
     const answer = await fetch(window.location.href);
@@ -92,7 +91,7 @@ async function load() {
     state.textContent = "";
   } catch {
     const since = new Date().toLocaleTimeString();
-    if (!state.textContent) state.textContent = `There has been no answer since ${since}; the numbers are from then.`;
+    if (!state.textContent) state.textContent = `No answer since ${since}. The numbers are from then.`;
   }
 }
 
@@ -113,7 +112,7 @@ function follow() {
     state.textContent = "";
   });
   source.addEventListener("error", () => {
-    if (source && source.readyState !== EventSource.CLOSED) return; // it connects again by itself
+    if (source && source.readyState !== EventSource.CLOSED) return; // it connects again automatically
     stop();
     load();
     polling = setInterval(load, POLL);
@@ -121,7 +120,7 @@ function follow() {
   });
 }
 
-// Filters apply at once, and stand in the address, so that it can be kept and passed on.
+// Filters apply at once. They are in the address, so that it can be bookmarked and shared.
 let typing = null;
 function choose() {
   clearTimeout(typing);
@@ -136,7 +135,7 @@ choice.addEventListener("submit", (event) => { event.preventDefault(); choose();
 choice.addEventListener("change", choose);
 choice.addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(choose, TYPING); });
 
-// Who doesn't look needs no events.
+// A hidden page needs no events.
 document.addEventListener("visibilitychange", () => (document.hidden ? stop() : follow()));
 window.addEventListener("pagehide", stop);
 follow();

@@ -1,4 +1,4 @@
-// Comforts that the pages do without when scripts are off: copy buttons, live results, time zones.
+// Conveniences: copy buttons, live results, time zones. The pages work without them.
 "use strict";
 
 function addCopyButton(box) {
@@ -12,7 +12,7 @@ function addCopyButton(box) {
       await navigator.clipboard.writeText(text);
       button.textContent = "Copied";
     } catch {
-      // Without https there is no clipboard for scripts: select, so that Ctrl+C does it.
+      // Without https, scripts can't use the clipboard. Select the text, so that Ctrl+C works.
       const range = document.createRange();
       range.selectNodeContents(box.querySelector("code"));
       const selection = window.getSelection();
@@ -45,7 +45,7 @@ for (const box of document.querySelectorAll(".command")) addCopyButton(box);
 const live = document.querySelector("#live[data-events]");
 if (live) follow(live);
 
-// One save is enough: a second click while the first is under way does nothing.
+// Disable the button while a form is being sent, so that a second click does nothing.
 for (const form of document.querySelectorAll("form.save")) {
   form.addEventListener("submit", () => {
     const button = form.querySelector("button[type=submit]");
@@ -53,7 +53,7 @@ for (const form of document.querySelectorAll("form.save")) {
   });
 }
 
-// Where this computer's clock has another offset than the times on the page.
+// Say so if this computer's time zone differs from that of the page's times.
 for (const zone of document.querySelectorAll(".zone")) {
   const ahead = -new Date().getTimezoneOffset() - Number(zone.dataset.minutes);
   const hours = `${Math.floor(Math.abs(ahead) / 60)}:${String(Math.abs(ahead) % 60).padStart(2, "0")}`;

@@ -42,7 +42,7 @@ _NOT_THIS_PASSWORD = (
     LDAPInappropriateAuthenticationResult,
     LDAPNoSuchObjectResult,
     LDAPConstraintViolationResult,
-    LDAPSASLPrepError,  # characters that no password holds (RFC 4013): NUL, for one
+    LDAPSASLPrepError,  # characters that can't be in a password (RFC 4013), such as NUL
 )
 _UNDECIDED = re.compile(r"\bdata (51f|54b|6ba)\b")
 """Active Directory says "invalid credentials" also if it reached no controller that knows the

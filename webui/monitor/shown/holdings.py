@@ -52,7 +52,7 @@ def holdings(user: str, seen: Iterable[LastHeard]) -> tuple[Holding, ...]:
 
 
 def glance(seen: LastHeard | None, closed: Closed | None = None) -> Glance | None:
-    """What to say of a server beside the rest; None while nothing was ever heard of it.
+    """One server in a line; None if it was never heard.
 
     `closed`: its containers are shut down, so that no GPU is free for anybody.
     """
