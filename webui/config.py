@@ -108,7 +108,7 @@ class DirectoryConfig(Section):
     base: Annotated[str, Field(min_length=1)]
     """People are searched at and below this entry."""
     allow: LdapFilter
-    """The filter for people who are let in. It is mandatory: all of the directory would be too many."""
+    """The filter for people who are let in. Mandatory: everyone in the directory is too many."""
     allow_groups: tuple[str, ...] = ()
     """If set, only members of these groups (DNs), directly or through other groups."""
     nested: Literal["active-directory", "follow"] = "follow"

@@ -94,7 +94,7 @@ def test_past_weeks_know_primary_groups_and_groups_in_groups(domain, nested):
     found = Directory(config(domain, nested=nested)).groups_of(users, groups)
     assert found == {"dora": ("Outer", "Users"), "gus": ("Guests",)}
     missing = {"Gone": f"CN=gone,{GROUPS}"}
-    with pytest.raises(LxcGpuError, match="The directory has no CN=gone"):
+    with pytest.raises(LxcGpuError, match="The directory has no group CN=gone"):
         Directory(config(domain, nested=nested)).groups_of(users, missing)
 
 

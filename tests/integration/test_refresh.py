@@ -167,9 +167,9 @@ def test_groups_of_past_weeks_follow_the_directory_and_outlive_it(web, directory
     history.flush()
     assert history.belonging().of("ann", this_week) == ("Vision",)
     gone = with_groups(web, {"Vision": VISION, "Sound": VISION.replace("vision", "sound")})
-    with pytest.raises(LxcGpuError, match="The directory has no cn=sound"):
+    with pytest.raises(LxcGpuError, match="The directory has no group cn=sound"):
         gone.parts.memberships.refresh()
     gone.parts.history.flush()
     assert gone.parts.history.belonging().of("ann", this_week) == ("Vision",)
     page = gone.app.test_client().get("/monitor/history").get_data(as_text=True)
-    assert "The directory has no cn=sound" in page
+    assert "The directory has no group cn=sound" in page

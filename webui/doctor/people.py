@@ -133,7 +133,7 @@ def why_down(details: str, url: str, config: DirectoryConfig) -> tuple[str, str]
         )
     if "starttls" in low or "start_tls" in low or "ssl" in low:
         return (
-            f"TLS with {url} fails: it may have no certificate, or offer TLS at another port.",
+            f"{url}: TLS fails. It may have no certificate, or offer TLS at another port.",
             f"Is there a certificate on it? ldaps:// or ldap:// in web.toml? {details[:160]}",
         )
     if "strongerauth" in low or "confidentiality" in low:

@@ -45,7 +45,7 @@ def test_the_parts_of_a_rule(text: str, parts: list[str]) -> None:
     [
         ("the service account cn=iam was refused: invalidCredentials", "refuses", "ldapwhoami"),
         ("bind_password_file: [Errno 13] Permission denied", "password can't be read", "ls -l"),
-        ("ldap://x: startTLS failed - unavailable", "TLS with", "certificate"),
+        ("ldap://x: startTLS failed - unavailable", "TLS fails", "certificate"),
         ("ldap://x: LDAPOperationsErrorResult - 1 - operationsError", "let us search", "rights"),
         ("ldap://x: LDAPStrongerAuthRequiredResult - 8", "only over TLS", "starttls"),
         ("ldap://x: LDAPBusyResult - 51 - busy - None", "can't serve now", "asks the others"),
