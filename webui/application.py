@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from state.wire.server_load import ServerLoad
 from webui import words
-from webui.clone.source import Reading, Source
+from webui.clone.source import StateReading, StateSource
 from webui.config import WebConfig
 from webui.directory.key_proof import KeyProofs
 from webui.directory.ldap import Directory
@@ -88,7 +88,7 @@ def build(config: WebConfig, parts: Services | None = None) -> Flask:
 
 def assemble(config: WebConfig) -> Services:
     """The real services behind the pages. Nothing is started, nothing is contacted."""
-    source = Source(config.repository, config.clone, config.signing_key, config.fetch_seconds)
+    source = StateSource(config.repository, config.clone, config.signing_key, config.fetch_seconds)
     board, ssh, latest = Board(), Ssh(config.nudge_key), Latest()
     targets = partial(_targets, source)
     directory = Directory(config.directory)
@@ -128,7 +128,7 @@ def assemble(config: WebConfig) -> Services:
     )
 
 
-def _targets(source: Source) -> Mapping[str, Target]:
+def _targets(source: StateSource) -> Mapping[str, Target]:
     return {
         name: Target(name, str(server.address), server.ssh_port, server.host_key)
         for name, server in source.current().state.servers.items()
@@ -142,13 +142,13 @@ def _paths(app: Flask) -> Callable[..., str]:
 
 
 def announced(
-    reading: Reading, servers: Collection[str] | None = None
+    reading: StateReading, servers: Collection[str] | None = None
 ) -> tuple[words.Announced, ...]:
     """The present announcements for these servers; None: for any server."""
     return words.announced(reading.state, time.time(), servers)
 
 
-def stale_notice(reading: Reading) -> Markup:
+def stale_notice(reading: StateReading) -> Markup:
     """A notice that the page may be out of date; empty if it isn't."""
     if not reading.problem:
         return Markup("")

@@ -9,7 +9,7 @@ from typing import cast
 
 from flask import current_app, request
 
-from webui.clone.source import Source
+from webui.clone.source import StateSource
 from webui.config import WebConfig
 from webui.directory.key_proof import KeyProofs
 from webui.directory.ldap import Directory
@@ -31,7 +31,7 @@ class Services:
     """Everything behind the pages."""
 
     config: WebConfig
-    source: Source
+    source: StateSource
     directory: Directory
     throttle: Throttle
     board: Board

@@ -14,17 +14,17 @@ from tests.integration.sshd import ssh_key
 from tests.integration.web import make_repository
 from tests.patience import eventually
 from tests.threads import none_to_be_had
-from webui.clone.source import Source
+from webui.clone.source import StateSource
 from webui.servers.board import Board
 from webui.servers.contact import Target
 from webui.servers.nudge import Nudger
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> Source:
+def source(tmp_path: Path) -> StateSource:
     """Of a fleet with gpu17; it looks for news each tenth of a second."""
     bare = make_repository(tmp_path, ssh_key(tmp_path / "signing"), {"gpu17": ("192.0.2.1", 22)})
-    return Source(str(bare), tmp_path / "clone", tmp_path / "signing", 0.1)
+    return StateSource(str(bare), tmp_path / "clone", tmp_path / "signing", 0.1)
 
 
 def push(folder: Path, words: str) -> str:
@@ -36,7 +36,7 @@ def push(folder: Path, words: str) -> str:
     return shown.stdout.strip()
 
 
-def is_known(source: Source) -> bool:
+def is_known(source: StateSource) -> bool:
     """Whether it was read, and the repository has answered."""
     try:
         return source.current().problem == ""

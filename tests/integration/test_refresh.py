@@ -131,7 +131,7 @@ def test_whom_a_sysadmin_disabled_has_to_ask(web):
     refused = save(web, "ann", "ann's own", made_key(1))
     assert refused.status_code == 422
     page = refused.get_data(as_text=True)
-    assert "was closed by a sysadmin" in page
+    assert "A sysadmin closed the account" in page
     assert "lxc-gpu user enable ann" in page
     allowing = web.parts.config.model_copy(update={"returning": "allow"})
     web.app.extensions["lxc-gpu"] = replace(web.parts, config=allowing)

@@ -1,1 +1,1 @@
-"""The page's clone of the state repository; saves that come together go with one push."""
+"""The page's clone of the state repository. Saves that wait together are pushed together."""

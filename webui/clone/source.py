@@ -1,7 +1,7 @@
-"""The state as the page shows it: read from the page's own clone, fetched in the background.
+"""The state that pages show, from the page's own clone, which is fetched in the background.
 
-No page ever waits for Git's remote side longer than a moment; while it can't be reached, pages
-show what was known last and say so.
+No page waits longer than a moment for the remote repository. While it can't be reached, pages show
+the last known state and say so.
 """
 
 from __future__ import annotations
@@ -25,39 +25,39 @@ from state.git.publish import Base, Proposal, Result, publish_all
 from state.git.repository import Repository
 from state.model.documents import State
 from webui import background, events
-from webui.clone.together import Together
+from webui.clone.batching import Batcher
 from webui.events import Code
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 PATIENCE = 0.4
-"""Seconds that a page waits for a fetch under way, so that it mostly shows the newest."""
+"""Seconds that a page waits for a running fetch, so that it usually shows the newest state."""
 
 FRESH = 0.3
-"""Seconds: what was read longer ago than this is fetched again for who needs the newest."""
+"""Seconds after which a request for the newest state fetches again."""
 
 PATIENCE_FOR_FRESH = 2.0
 """Seconds that such a request waits for the fetch."""
 
 PATIENCE_AT_START = 20.0
-"""The same, while nothing is known at all."""
+"""Seconds that a page waits for a fetch while no state is known."""
 
 
 @dataclass(frozen=True)
-class Reading:
-    """The state at one revision, and how sure it is that there is no newer one."""
+class StateReading:
+    """The state at one revision, and whether there may be a newer one."""
 
     revision: str
     state: State
     at: float
-    """When the repository last answered that this is its newest revision."""
+    """When the repository last said that this is its newest revision."""
     problem: str = ""
-    """Why it did not answer since; empty if it did."""
+    """Why it hasn't answered since then; empty if it has."""
 
 
-class Source:
-    """One clone, for many threads."""
+class StateSource:
+    """Reads and changes the state through one clone. Thread-safe."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class Source:
         self._signing_key = signing_key
         self._fetch_seconds = fetch_seconds
         self._clock = clock
-        self._reading: Reading | None = None
+        self._reading: StateReading | None = None
         self._began = 0.0
         self._tried = 0.0
         self._lock = Lock()  # for the three fields above and the next one; held for moments
@@ -80,22 +80,22 @@ class Source:
         self._remote = Lock()  # one conversation with the remote side at a time
         self._missing: tuple[str, dict[str, frozenset[str] | None]] = ("", {})  # of one tip
         self._doubt: GitError | None = None
-        """Why the past could not be read, until the clone is looked through."""
-        self._together = Together(self._publish_all)
+        """Why the history couldn't be read, until the clone is checked for damage."""
+        self._batcher = Batcher(self._publish_all)
 
-    def current(self) -> Reading:
-        """What is known now. LxcGpuError only if nothing ever was."""
+    def current(self) -> StateReading:
+        """The state as it is known now. LxcGpuError if none is known."""
         return self._after(self._fetch_if_older(self._fetch_seconds), PATIENCE)
 
-    def newest(self) -> Reading:
-        """The newest, if the repository answers in time: for who has just changed something."""
+    def newest(self) -> StateReading:
+        """The newest state, if the repository answers in time. For people who just changed it."""
         asked, oldest = self._clock(), min(FRESH, self._fetch_seconds)
         reading = self._after(self._fetch_if_older(oldest), PATIENCE_FOR_FRESH)
-        if self._began < asked - oldest:  # that fetch was under way before what was changed
+        if self._began < asked - oldest:  # that fetch began before the change
             reading = self._after(self._fetch_if_older(0), PATIENCE_FOR_FRESH)
         return reading
 
-    def _after(self, under_way: Event | None, patience: float) -> Reading:
+    def _after(self, under_way: Event | None, patience: float) -> StateReading:
         if under_way is not None:
             under_way.wait(PATIENCE_AT_START if self._reading is None else patience)
         reading = self._reading
@@ -109,8 +109,8 @@ class Source:
         return reading
 
     def publish(self, edit: Edit, author: Author) -> Committed:
-        """Commit and push what `edit` makes of the newest state."""
-        return self._together.publish(Proposal(edit, author))
+        """Apply `edit` to the newest state, commit the result and push it."""
+        return self._batcher.publish(Proposal(edit, author))
 
     def _publish_all(self, proposals: Sequence[Proposal]) -> Sequence[Result]:
         with self._remote:
@@ -121,19 +121,19 @@ class Source:
             )
             for result in results:
                 if isinstance(result, Committed):
-                    self._reading = Reading(result.revision, result.state, self._clock())
+                    self._reading = StateReading(result.revision, result.state, self._clock())
         return results
 
     def history(self, *paths: str, limit: int = 20) -> tuple[Commit, ...]:
-        """The latest commits that changed one of the files `paths`; the newest first."""
+        """The latest commits that changed one of the files `paths`, the newest first."""
         return self._past(lambda clone: clone.history(*paths, limit=limit), ())
 
     def entries(self, *, skip: int, limit: int) -> tuple[Entry, ...]:
-        """`limit` commits with all that they say, after the newest `skip`."""
+        """`limit` commits with their details, after the newest `skip`."""
         return self._past(lambda clone: entries(clone, skip=skip, limit=limit), ())
 
     def commits(self) -> int:
-        """How many commits the history has."""
+        """The number of commits in the history."""
         return self._past(count, 0)
 
     def _past(self, read: Callable[[Repository], T], otherwise: T) -> T:
@@ -146,7 +146,7 @@ class Source:
             return otherwise
 
     def missing(self, revision: str) -> frozenset[str] | None:
-        """The commits that whoever is at `revision` doesn't have; None if it is unknown here."""
+        """The commits that `revision` lacks; None if it is unknown here."""
         tip = self.current().revision
         if revision == tip:
             return frozenset()
@@ -161,12 +161,12 @@ class Source:
         return known[revision]
 
     def behind(self, revision: str) -> int | None:
-        """By how many commits `revision` is behind the newest; None if it is unknown here."""
+        """The number of commits that `revision` lacks; None if it is unknown here."""
         found = self.missing(revision)
         return None if found is None else len(found)
 
     def includes(self, revision: str, wanted: str) -> bool:
-        """Whether `revision` is `wanted` or comes after it; a revision unknown here may not."""
+        """Whether `revision` is `wanted` or a later one; False if it is unknown here."""
         if revision == wanted:
             return True
         try:
@@ -175,7 +175,7 @@ class Source:
             return False
 
     def _fetch_if_older(self, seconds: float) -> Event | None:
-        """The fetch under way, begun now if the last is `seconds` ago; None if it isn't."""
+        """The running fetch, or a new one if the last is `seconds` old; None if it isn't."""
         with self._lock:
             if self._fetched is not None:
                 return self._fetched
@@ -199,14 +199,14 @@ class Source:
             self._fail(error.message, error.details)
         except Exception as error:
             events.crashed(log, "fetch")
-            self._fail("The state repository could not be read.", repr(error))
+            self._fail("The state repository can't be read.", repr(error))
         finally:
             self._fetch_is_over(done)
 
     def _read_newest(self) -> None:
         repository = self._repository()
         if self._reading is None:
-            with suppress(LxcGpuError):  # what was fetched last, if anything was
+            with suppress(LxcGpuError):  # the last fetch's, if there was one
                 self._read(repository, "It was not asked yet.")
         doubt, self._doubt = self._doubt, None
         if doubt is not None and not repository.whole():
@@ -215,7 +215,7 @@ class Source:
         self._read(repository, "")
 
     def _healing(self, work: Callable[[], T]) -> T:
-        """What `work` comes to; a damaged clone is made again for it."""
+        """The result of `work`. A damaged clone is replaced first."""
         return healing(self._url, self._clone, work, tell=_tell_damage)
 
     def _fetch_is_over(self, done: Event) -> None:
@@ -234,7 +234,7 @@ class Source:
         known = self._reading
         same = known is not None and known.revision == tip
         state = known.state if known is not None and same else repository.read(tip)
-        self._reading = Reading(tip, state, self._clock(), problem)
+        self._reading = StateReading(tip, state, self._clock(), problem)
 
     def _repository(self) -> Repository:
         if self._clone.exists():

@@ -14,7 +14,7 @@ from state.git.commits import Author
 from state.model.documents import State, User
 from webui import events
 from webui.background import every
-from webui.clone.source import Source
+from webui.clone.source import StateSource
 from webui.config import is_mail_address
 from webui.directory.everybody import LookupResult
 from webui.directory.vanished import Decision, Gone, VanishedRule, decide
@@ -42,7 +42,7 @@ class Refresher:
 
     def __init__(
         self,
-        source: Source,
+        source: StateSource,
         look_up: LookUp,
         rule: VanishedRule,
         clock: Callable[[], float] = time.time,

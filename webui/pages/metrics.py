@@ -16,7 +16,7 @@ from state.errors import LxcGpuError
 from state.wire.messages import Report
 from state.wire.reserved import among, current, open_gpus, uuids
 from state.wire.server_load import GpuLoad, ServerLoad
-from webui.clone.source import Reading
+from webui.clone.source import StateReading
 from webui.monitor.heard.latest import LastHeard
 from webui.monitor.past.accounting import Usage
 from webui.monitor.past.ledger import MOST_USERS
@@ -65,7 +65,7 @@ def _fleet(parts: Services) -> Families:
     return families
 
 
-def _reading(parts: Services) -> Reading | None:
+def _reading(parts: Services) -> StateReading | None:
     try:
         return parts.source.current()
     except LxcGpuError:

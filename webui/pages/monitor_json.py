@@ -11,7 +11,7 @@ from state.wire.fleet_status import PATH, Condition, FleetStatus, ServerStatus, 
 from state.wire.messages import LATEST
 from state.wire.reserved import reserved_gpus
 from state.wire.server_load import as_text, as_word
-from webui.clone.source import Reading
+from webui.clone.source import StateReading
 from webui.monitor.heard.latest import LastHeard
 from webui.pages.servers import cards
 from webui.servers.server_card import ServerCard
@@ -32,7 +32,7 @@ def monitor_json() -> Response:
 
 
 def fleet_status(
-    reading: Reading, cards: Iterable[ServerCard], seen: Mapping[str, LastHeard], now: float
+    reading: StateReading, cards: Iterable[ServerCard], seen: Mapping[str, LastHeard], now: float
 ) -> FleetStatus:
     """The status of the fleet: rounds from `cards`, loads from `seen`. Pure."""
     return FleetStatus(

@@ -1,4 +1,4 @@
-"""What happens when somebody saves keys: checked, proved, committed, and the servers nudged."""
+"""Saves keys: checks the form and the password, commits, and nudges the servers."""
 
 from __future__ import annotations
 
@@ -26,37 +26,37 @@ from webui.words import wait_words
 log = logging.getLogger(__name__)
 
 LONGEST_PASTE = 200_000
-"""Characters; 50 keys of the longest kind take 150,000."""
+"""Characters. 50 keys of the longest kind take 150,000."""
 
 
 @dataclass(frozen=True)
 class Form:
-    """What was typed. The password is never shown, logged or kept."""
+    """What was typed into the form. The password is never shown, logged or stored."""
 
     login: str
     password: str
     keys: str
     shown: str = ""
-    """The stamp of the keys that the page showed."""
+    """The `stamp` of the keys that the page showed."""
     proof: str = ""
-    """Signatures that show whose a key is."""
+    """Signatures that prove whose a key is."""
     name: str = ""
-    """What the page said that a newcomer will be called."""
+    """The name that the page told a newcomer."""
 
     def __repr__(self) -> str:
         return f"Form(login={self.login!r}, ...)"
 
 
 class PasteError(LxcGpuError):
-    """The pasted keys, or whose page they were pasted on, are the problem."""
+    """The pasted keys can't be saved, or not on this page."""
 
 
 class ProofError(LxcGpuError):
-    """A signature that should show whose a key is, and doesn't."""
+    """A signature doesn't prove that the key is the person's."""
 
 
 class SlowDownError(LxcGpuError):
-    """Too many tries."""
+    """There were too many tries to log in."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -69,15 +69,15 @@ class SlowDownError(LxcGpuError):
 
 
 def stamp(keys: Iterable[PublicKey]) -> str:
-    """Tells whether keys are those that a page showed."""
+    """A digest of `keys`, by which a save sees whether they changed since the page was shown."""
     text = "\n".join(str(key) for key in keys)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def save(parts: Services, page: str, form: Form, source: str) -> str:
-    """Save `form`, sent from the page of `page`; returns the token of the live result.
+    """Save `form`, which was sent from the page at `page`; the token of the progress page.
 
-    LxcGpuError, worded for the person at the form, if nothing was saved.
+    LxcGpuError, worded for the form, if nothing was saved.
     """
     try:
         return _save(parts, page, form, source)
@@ -89,7 +89,7 @@ def save(parts: Services, page: str, form: Form, source: str) -> str:
 
 def _save(parts: Services, page: str, form: Form, source: str) -> str:
     if len(form.keys) > LONGEST_PASTE:
-        raise PasteError("paste-too-long", "That is far more text than keys could ever be.")
+        raise PasteError("paste-too-long", "That is far more text than any keys.")
     keys = parse_keys(form.keys)
     person = authenticate(parts, form.login, form.password, source)
     proven = _proven(parts, form)
@@ -105,7 +105,10 @@ def _save(parts: Services, page: str, form: Form, source: str) -> str:
 
 
 def authenticate(parts: Services, name: str, password: str, source: str) -> DirectoryPerson:
-    """Who logs in with these, guessing slowed down. LxcGpuError, worded for the person."""
+    """The person with this login and password, with a brake on guessing.
+
+    LxcGpuError, worded for the form, if nobody is let in.
+    """
     now = parts.clock()
     wait = parts.throttle.attempt(name, source, now)
     if wait > 0:
@@ -114,7 +117,7 @@ def authenticate(parts: Services, name: str, password: str, source: str) -> Dire
 
     def found(login: str) -> bool:
         nonlocal met
-        if login != met:  # else asked of another of the directory's servers: one try all the same
+        if login != met:  # otherwise another server of the directory is asked: still one try
             if parts.throttle.found(login, now) > 0:
                 return False
             met = login
@@ -130,22 +133,22 @@ def authenticate(parts: Services, name: str, password: str, source: str) -> Dire
 
 
 def _proven(parts: Services, form: Form) -> frozenset[PublicKey]:
-    """The keys that the person showed to be theirs."""
+    """The keys that the person has proved to be theirs."""
     if not form.proof.strip():
         return frozenset()
     try:
         return parts.proofs.proven(form.login, form.proof, parts.clock())
     except BadSignatureError as error:
         raise ProofError(
-            "bad-proof", f"The signature {error}.", "Sign the text that stands below, anew."
+            "bad-proof", f"The signature {error}.", "Run the command below again."
         ) from None
 
 
 def _renamed(parts: Services, person: DirectoryPerson) -> dict[str, str]:
-    """The logins by now, by name, of those for whom we note the login that `person` has.
+    """The present logins of users whose stored login is that of `person`, by their names.
 
-    A login that was given to somebody else stays noted here for its old owner, whom the
-    directory knows by the id, until they save again.
+    If a login is given to somebody else, the state keeps it for its old owner until they save
+    again. The directory knows the old owner by their id.
     """
     if person.directory_id is None or not parts.config.looks_up:
         return {}
@@ -171,7 +174,7 @@ def _edit(
     proven: frozenset[PublicKey],
     form: Form,
 ) -> Edit:
-    """The saved keys as an edit, which refuses what the page did not show."""
+    """The edit that saves the keys. It refuses changes that the page didn't show."""
 
     def check(state: State, own: str | None) -> None:
         refuse_other_page(state, page, own, person)
@@ -181,7 +184,7 @@ def _edit(
         if own in state.former and not welcome:
             raise PasteError(
                 "account-closed",
-                f"The account {own} was closed by a sysadmin.",
+                f"A sysadmin closed the account {own}.",
                 f"Ask your sysadmin to open it again: `lxc-gpu user enable {own}`.",
             )
         user = state.users.get(own)
@@ -189,7 +192,7 @@ def _edit(
             raise PasteError(
                 "keys-changed",
                 "Your keys were changed meanwhile, perhaps by you in another window.",
-                "The keys shown above are the newest; correct yours below and save again.",
+                "The keys shown above are the newest. Correct the text below and save again.",
             )
 
     saved = first_save(person.login, person.full_name, person.directory_id, keys, proven, check)
@@ -198,10 +201,11 @@ def _edit(
 
 
 def _welcome_back(parts: Services, saved: Edit) -> bool:
-    """Whether the person may open their own closed account again by saving.
+    """Whether a former user may come back by saving a key.
 
-    An account that a sysadmin closed is opened by a sysadmin, unless configured otherwise. One that
-    the page closed, because the directory no longer had the person, is opened by logging in.
+    If a sysadmin closed the account, only a sysadmin can open it again, unless configured
+    otherwise. If the page closed it because the person was gone from the directory, saving opens
+    it.
     """
     if parts.config.returning == "allow":
         return True
@@ -211,7 +215,7 @@ def _welcome_back(parts: Services, saved: Edit) -> bool:
 
 
 def problem_lines(error: LxcGpuError) -> tuple[tuple[int, str], ...]:
-    """The lines of the pasted text that are wrong, if that is what is wrong."""
+    """The numbers and problems of the wrong lines in the pasted text, if `error` is about them."""
     return error.problems if isinstance(error, KeyProblemsError) else ()
 
 

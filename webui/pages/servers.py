@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from flask import Blueprint, abort, render_template, request
 
 from state.git.history import Entry
-from webui.clone.source import Reading
+from webui.clone.source import StateReading
 from webui.monitor.shown.choice import in_order
 from webui.monitor.shown.closed import closed_now, closed_times
 from webui.monitor.shown.holdings import glance
@@ -81,12 +81,12 @@ def history() -> str:
     )
 
 
-def cards(reading: Reading) -> list[ServerCard]:
+def cards(reading: StateReading) -> list[ServerCard]:
     """The cards of all servers."""
     return [_card(reading, name) for name in sorted(reading.state.servers, key=in_order)]
 
 
-def _card(reading: Reading, name: str) -> ServerCard:
+def _card(reading: StateReading, name: str) -> ServerCard:
     standing = services().board.standings().get(name)
     report = standing.report if standing else None
     behind = 0 if report is None else services().source.behind(report.revision)

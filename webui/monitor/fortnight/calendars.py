@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from state.model.resources import Reservations
 from state.wire.reserved import current, reserved_gpus
 from state.wire.server_load import ServerLoad
-from webui.clone.source import Reading
+from webui.clone.source import StateReading
 from webui.monitor.fortnight.days import Window
 from webui.monitor.fortnight.drawing import Fortnight, fortnight
 from webui.monitor.heard.latest import LastHeard
@@ -73,7 +73,7 @@ class Calendars(FleetDrawer):
             return self._one(heard, reading, People(reading.state), Window(self._clock()))
 
     def _cards(
-        self, reading: Reading, people: People, heard: Mapping[str, LastHeard], now: float
+        self, reading: StateReading, people: People, heard: Mapping[str, LastHeard], now: float
     ) -> Mapping[str, Drawn]:
         window, servers = Window(now), sorted(reading.state.servers, key=in_order)
         shown = [heard.get(name, LastHeard(name)) for name in servers]
@@ -83,7 +83,9 @@ class Calendars(FleetDrawer):
             if _has_gpus(each)
         }
 
-    def _one(self, heard: LastHeard, reading: Reading, people: People, window: Window) -> Drawn:
+    def _one(
+        self, heard: LastHeard, reading: StateReading, people: People, window: Window
+    ) -> Drawn:
         server, load, now = heard.server, heard.load, window.now
         closed = closed_times(reading.state, server)
 

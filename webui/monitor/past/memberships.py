@@ -8,7 +8,7 @@ from threading import Event
 from state.errors import LxcGpuError
 from state.model.documents import User
 from webui.background import every
-from webui.clone.source import Source
+from webui.clone.source import StateSource
 from webui.monitor.past.history import History
 
 LookUp = Callable[[Mapping[str, User]], Mapping[str, tuple[str, ...]]]
@@ -17,7 +17,7 @@ LookUp = Callable[[Mapping[str, User]], Mapping[str, tuple[str, ...]]]
 class Memberships:
     """Tells the history the groups of all users. If the directory fails, they stay as they were."""
 
-    def __init__(self, source: Source, look_up: LookUp, history: History) -> None:
+    def __init__(self, source: StateSource, look_up: LookUp, history: History) -> None:
         self._source = source
         self._look_up = look_up
         self._history = history

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from jinja2 import Environment
 
 from state.errors import LxcGpuError
-from webui.clone.source import Reading
+from webui.clone.source import StateReading
 from webui.monitor.heard.latest import LastHeard, Latest
 from webui.monitor.past.records import Point
 from webui.monitor.shown.cards import MonitorCard, card
@@ -59,7 +59,7 @@ class Display(FleetDrawer):
         self,
         pages: Environment,
         latest: Latest,
-        reading: Callable[[], Reading],
+        reading: Callable[[], StateReading],
         points: PointsOf,
         clock: Callable[[], float],
     ) -> None:
@@ -69,7 +69,7 @@ class Display(FleetDrawer):
         self._plots_of: tuple[int, frozenset[str]] = (0, frozenset())
 
     def _cards(
-        self, reading: Reading, people: People, heard: Mapping[str, LastHeard], now: float
+        self, reading: StateReading, people: People, heard: Mapping[str, LastHeard], now: float
     ) -> Mapping[str, Drawn]:
         self._draw_plots(frozenset(reading.state.servers), now)
         return {
@@ -77,7 +77,7 @@ class Display(FleetDrawer):
             for name in sorted(reading.state.servers, key=in_order)
         }
 
-    def _one(self, heard: LastHeard, reading: Reading, people: People, now: float) -> Drawn:
+    def _one(self, heard: LastHeard, reading: StateReading, people: People, now: float) -> Drawn:
         server = heard.server
         plots = self._plots[server]
 

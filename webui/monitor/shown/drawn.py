@@ -16,7 +16,7 @@ from typing import ClassVar
 
 from jinja2 import Environment
 
-from webui.clone.source import Reading
+from webui.clone.source import StateReading
 from webui.monitor.heard.latest import LastHeard, Latest
 from webui.monitor.shown.cards import MonitorCard
 from webui.monitor.shown.people import People
@@ -66,7 +66,7 @@ class FleetDrawer(ABC):
         self,
         pages: Environment,
         latest: Latest,
-        reading: Callable[[], Reading],
+        reading: Callable[[], StateReading],
         clock: Callable[[], float],
     ) -> None:
         self._pages = pages
@@ -97,7 +97,7 @@ class FleetDrawer(ABC):
 
     @abstractmethod
     def _cards(
-        self, reading: Reading, people: People, heard: Mapping[str, LastHeard], now: float
+        self, reading: StateReading, people: People, heard: Mapping[str, LastHeard], now: float
     ) -> Mapping[str, Drawn]:
         """The cards by server, in the order of a page, each drawn by `_draw_if_changed`."""
 

@@ -1,8 +1,8 @@
-"""Saves that come while another is being published go together, with the next push.
+"""Batches saves: those that come during a push share the next one.
 
-A push costs a second or two (the repository's hook starts a program and judges), a commit a tenth
-of that. One after the other, fifty newcomers would wait minutes; so whoever gets the turn takes
-along everybody who waits. Each still gets a commit, a result and numbers of their own.
+A push takes a second or two, since the repository's hook checks it; a commit takes a tenth of that.
+One after the other, fifty newcomers would wait for minutes. So whoever's turn it is also publishes
+the proposals that wait. Each still gets its own commit, result and numbers.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from state.git.commits import Committed
 from state.git.publish import Proposal, Result
 
 MOST_AT_ONCE = 100
-"""Proposals in one push."""
+"""Proposals in one push, at most."""
 
 PublishAll = Callable[[Sequence[Proposal]], Sequence[Result]]
 
 
 @dataclass(eq=False)
 class _Ticket:
-    """One proposal, and what came of it."""
+    """One proposal and its result."""
 
     proposal: Proposal
     result: Committed | Exception | None = None
 
 
-class Together:
-    """Publishes proposals of many threads, those that wait together in one go."""
+class Batcher:
+    """Publishes proposals of many threads, with one push for all that wait. Thread-safe."""
 
     def __init__(self, publish_all: PublishAll) -> None:
         self._publish_all = publish_all
@@ -38,11 +38,11 @@ class Together:
         self._waiting: deque[_Ticket] = deque()
 
     def publish(self, proposal: Proposal) -> Committed:
-        """What came of `proposal`. LxcGpuError if it is not in the repository now."""
+        """Publish `proposal`. LxcGpuError if it isn't in the repository then."""
         ticket = _Ticket(proposal)
         self._waiting.append(ticket)
         with self._turn:
-            while ticket.result is None:  # nobody before us took it along
+            while ticket.result is None:  # no other thread has published it
                 self._publish_waiting()
         if isinstance(ticket.result, Exception):
             raise ticket.result
@@ -55,6 +55,6 @@ class Together:
             results: Sequence[Result] = self._publish_all([ticket.proposal for ticket in tickets])
             for ticket, result in zip(tickets, results, strict=True):
                 ticket.result = result
-        except Exception as error:  # each of them has to learn that nothing was saved
+        except Exception as error:  # every one of them has to get it
             for ticket in tickets:
                 ticket.result = error
