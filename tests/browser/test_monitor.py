@@ -69,7 +69,7 @@ def test_numbers_change_in_place_and_what_was_opened_stays(browser, web, address
 def test_silence_is_marked_while_one_looks_and_ends(browser, web, address):
     with person(browser) as page:
         page.goto(address)
-        assert page.locator("#server-gpu19", has_text="never heard").count() == 1
+        assert page.locator("#server-gpu19", has_text="not heard for").count() == 1
         page.get_by_text("4 of 8 GPUs are free").wait_for()
         web.parts.latest.silent("gpu18", GONE)
         page.locator("#now-gpu18 .pill", has_text="silent for").wait_for(timeout=10_000)

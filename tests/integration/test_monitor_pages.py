@@ -77,7 +77,7 @@ def test_what_is_heard_is_shown_and_silence_too(web):
     page = get(web, "/monitor")
     assert "4 of 4 GPUs are free" in page
     assert re.search(r'href="#server-gpu17">gpu17: <strong>4 free', page)
-    assert re.search(r'href="#server-gpu18">gpu18: never heard', page)
+    assert re.search(r'href="#server-gpu18">gpu18: not heard', page)
     assert "No route to host. " in page
     assert "4 of 4 GPUs free" in get(web, "/")
     assert "4 of 4 free" in get(web, "/server/gpu17")

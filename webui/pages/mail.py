@@ -104,9 +104,9 @@ def _refusals_told(login: str, source: str) -> Iterator[None]:
 def mail_off(parts: Services) -> str:
     """Why no mail is sent at present, in words; empty if it is."""
     if parts.config.mail is None:
-        return "No mail is sent: no mail server is configured."
+        return "No mail server is configured, so nothing is sent."
     if not parts.config.looks_up:
-        return "No mail is sent: the page has no account to look mail addresses up."
+        return "The page can't look up mail addresses, so nothing is sent."
     return ""
 
 

@@ -107,9 +107,7 @@ def calendar(
     """What to show of one server's reservations. Pure."""
     load, silent = seen.load, seen.silent_since
     if load is None:
-        phase, word = (
-            ("never", "never heard") if silent is not None else ("waiting", "not heard yet")
-        )
+        phase, word = ("never", "not heard") if silent is not None else ("waiting", "not heard yet")
         return Calendar(seen.server, phase, word, None, "", silent, seen.why, seen.hint)
     gpus, reserved = len(load.gpus), len(reserved_gpus(load, window.now))
     if silent is not None:

@@ -117,7 +117,7 @@ def card(seen: LastHeard, people: People, now: float, closed: Closed | None = No
         notes = (
             (Remark("Nothing has been heard from it yet", seen.why, seen.hint),) if silent else ()
         )
-        word = "never heard" if silent else "not heard yet"
+        word = "not heard" if silent else "not heard yet"
         phase = "never" if silent else "waiting"
         return MonitorCard(
             seen.server, phase, word, notes, seen.silent_since, texts=seen.server.lower()

@@ -162,7 +162,7 @@ def test_a_silent_server_frees_no_gpu_and_says_how_old_its_numbers_are():
     assert found.numbers is not None
     assert found.notes[0].text == "No route to host. The numbers below are 5 minutes old."
     never = card(LastHeard("gpu18", silent_since=NOW - 60, why="No route to host."), PEOPLE, NOW)
-    assert (never.word, never.phase, never.numbers) == ("never heard", "never", None)
+    assert (never.word, never.phase, never.numbers) == ("not heard", "never", None)
     assert never.notes[0].text == "No route to host."
     waiting = card(LastHeard("gpu18"), PEOPLE, NOW)
     assert (waiting.word, waiting.notes) == ("not heard yet", ())
