@@ -26,14 +26,14 @@ from webui.monitor.heard.stream import loads
 from webui.monitor.past.history import History
 from webui.monitor.past.memberships import Memberships
 from webui.outbox.sending import FleetAccess, Sending
-from webui.pages import faults
+from webui.pages import error_pages
 from webui.pages.howto import howto
 from webui.pages.iam import iam
 from webui.pages.metrics import metrics
 from webui.pages.monitor import monitor
 from webui.pages.monitor_history import past
 from webui.pages.monitor_json import monitor_plain
-from webui.pages.plain import plain
+from webui.pages.plain_text import plain
 from webui.pages.results import results
 from webui.pages.servers import fleet
 from webui.servers.board import Board
@@ -81,7 +81,7 @@ def build(config: WebConfig, parts: Services | None = None) -> Flask:
     for blueprint in (fleet, howto, iam, metrics, monitor, past, monitor_plain, plain, results):
         app.register_blueprint(blueprint)
     app.jinja_env.globals["path"] = _paths(app)
-    faults.install(app)
+    error_pages.install(app)
     app.after_request(_add_headers)
     return app
 

@@ -17,8 +17,8 @@ from tests.integration.test_controllers import ENTRIES, TEMPLATE
 from tests.integration.test_directory import PLAIN, config
 from webui.config import DirectoryConfig, UsageConfig, WebConfig
 from webui.doctor import login
+from webui.doctor.directory_servers import directory_servers
 from webui.doctor.iam import Iam
-from webui.doctor.people import directory_servers
 
 pytestmark = pytest.mark.skipif(
     not Path("/usr/sbin/slapd").exists(), reason="needs slapd (apt-get install slapd)"

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 
 from state.model.documents import User
 from webui.config import DirectoryConfig
-from webui.directory import everybody, login
+from webui.directory import login, lookup
 from webui.directory.entries import search_id
-from webui.directory.everybody import LookupResult
 from webui.directory.login import DirectoryPerson
+from webui.directory.lookup import LookupResult
 from webui.directory.searches import Searches
 from webui.directory.transport.connections import Connections, Reached
 
@@ -54,7 +54,7 @@ class Directory:
 
         def ask(server: Reached) -> dict[str, tuple[str, ...]]:
             with self._connections.service(server) as service:
-                return everybody.groups_of(Searches(service, self._config), users, groups)
+                return lookup.groups_of(Searches(service, self._config), users, groups)
 
         return self._connections.reached(ask, people=len(users) * len(groups))
 
@@ -66,6 +66,6 @@ class Directory:
 
         def ask(server: Reached) -> dict[str, LookupResult]:
             with self._connections.service(server) as service:
-                return everybody.look_up(Searches(service, self._config), users)
+                return lookup.look_up(Searches(service, self._config), users)
 
         return self._connections.reached(ask, people=len(users))

@@ -16,7 +16,7 @@ from webui import events
 from webui.background import every
 from webui.clone.source import StateSource
 from webui.config import is_mail_address
-from webui.directory.everybody import LookupResult
+from webui.directory.lookup import LookupResult
 from webui.directory.vanished import Decision, Gone, VanishedRule, decide
 from webui.events import Code
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from state.model.documents import User
-from webui.directory.everybody import LookupResult
+from webui.directory.lookup import LookupResult
 
 
 @dataclass(frozen=True)

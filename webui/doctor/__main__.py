@@ -11,7 +11,7 @@ from pathlib import Path
 
 from state.wire.findings import Area, Finding, examine, to_json
 from webui import config as configuration
-from webui.doctor import login, mail, page, people, repository, servers
+from webui.doctor import directory_servers, login, mail, page, repository, servers
 from webui.doctor.iam import Iam
 
 CHECKS = (
@@ -23,7 +23,7 @@ CHECKS = (
     repository.gate,
     repository.penalties,
     repository.keys,
-    people.directory_servers,
+    directory_servers.directory_servers,
     mail.mail,
     servers.reachable,
 )

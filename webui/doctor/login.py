@@ -28,8 +28,8 @@ from webui.directory.login import domains_for, find
 from webui.directory.logins import Typed, read, search_for
 from webui.directory.searches import Searches
 from webui.directory.transport.connections import Connections, DirectoryDownError, Reached
+from webui.doctor.directory_servers import directory_servers
 from webui.doctor.iam import Iam
-from webui.doctor.people import directory_servers
 
 area, account_area, rule_area = Area("entry"), Area("account"), Area("allowed")
 name_area = Area("name")

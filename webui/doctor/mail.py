@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 from state.errors import LxcGpuError
 from state.wire.findings import Area, Finding
 from webui.config import MailConfig, WebhookConfig, is_mail_address
-from webui.directory.everybody import LookupResult
 from webui.directory.ldap import Directory
+from webui.directory.lookup import LookupResult
 from webui.directory.transport.connections import DirectoryDownError
 from webui.doctor.iam import Iam
 from webui.outbox.letters import Letter, email

@@ -10,7 +10,7 @@ from flask import Blueprint, abort, render_template, request, url_for
 from state.model.documents import State
 from webui.directory.logins import read
 from webui.howto import FIRST, chapters, page
-from webui.pages.whose import by_login, proposed
+from webui.pages.page_owner import by_login, proposed
 from webui.services import services
 
 howto = Blueprint("howto", __name__)

@@ -25,10 +25,10 @@ from webui.monitor.shown import usage
 from webui.monitor.shown.holdings import holdings
 from webui.pages.mail import as_kinds, mail_form, mail_off, own_form, save_preferences
 from webui.pages.monitor_history import this_week
+from webui.pages.page_owner import NewNameError, OtherPageError, by_login, owner_of
 from webui.pages.saving import Form, ProofError, SlowDownError, problem_lines, save
 from webui.pages.servers import cards
 from webui.pages.user_page import UserPage, user_page
-from webui.pages.whose import NewNameError, OtherPageError, by_login, owner_of
 from webui.servers.server_card import failures_of
 from webui.services import services, source_address
 

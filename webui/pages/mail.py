@@ -12,8 +12,8 @@ from state.errors import LxcGpuError
 from webui import events
 from webui.events import Code
 from webui.outbox.letters import KINDS
+from webui.pages.page_owner import OtherPageError
 from webui.pages.saving import authenticate, plain
-from webui.pages.whose import OtherPageError
 from webui.services import Services
 
 log = logging.getLogger(__name__)

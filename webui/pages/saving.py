@@ -19,7 +19,7 @@ from webui import events
 from webui.directory.login import DirectoryPerson
 from webui.directory.transport.connections import DirectoryDownError, NotAllowedError
 from webui.events import Code
-from webui.pages.whose import refuse_other_name, refuse_other_page
+from webui.pages.page_owner import refuse_other_name, refuse_other_page
 from webui.services import Services
 from webui.words import wait_words
 

@@ -11,8 +11,8 @@ from state.model.keys import PublicKey
 from state.ssh_files import CONFIG, KNOWN_HOSTS, known_hosts, ssh_config
 from state.view import Neighbour
 from state.wire.messages import Report
+from webui.pages.page_owner import proposed
 from webui.pages.saving import stamp
-from webui.pages.whose import proposed
 from webui.words import KeyCard, key_card
 
 

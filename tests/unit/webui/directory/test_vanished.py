@@ -8,7 +8,7 @@ from state.edits.many_users import disable_all, follow_names
 from tests.unit.state.state_files import state
 from webui.config import DirectoryConfig
 from webui.directory.entries import LdapEntry, primary_group, search_for
-from webui.directory.everybody import LookupResult
+from webui.directory.lookup import LookupResult
 from webui.directory.vanished import Decision, VanishedRule, decide
 
 NOW = 1_800_000_000.0

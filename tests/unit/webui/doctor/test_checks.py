@@ -10,9 +10,9 @@ from state.model.documents import Fleet, State, User
 from state.model.keys import parse_key
 from webui.config import DirectoryConfig
 from webui.doctor.__main__ import findings
+from webui.doctor.directory_servers import why_down
 from webui.doctor.login import conditions, named
 from webui.doctor.page import expiry
-from webui.doctor.people import why_down
 from webui.doctor.repository import gate_finding
 
 KEY = parse_key("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAICksGFWxceR+jU7ob6NmGGtrsHQ4yyZdCVrHd79h9vUW")
