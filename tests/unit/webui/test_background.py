@@ -14,7 +14,7 @@ from webui.background import SAY_AGAIN, Attempts, every, start
 
 
 @pytest.fixture(autouse=True)
-def journal(caplog):
+def journal(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     caplog.set_level(logging.INFO)
     return caplog
 
@@ -23,7 +23,7 @@ def fails(error: Exception) -> None:
     raise error
 
 
-def test_a_mistake_is_told_and_ends_nothing(journal):
+def test_a_mistake_is_told_and_ends_nothing(journal: pytest.LogCaptureFixture) -> None:
     done, stop = [], Event()
 
     def work() -> None:
@@ -41,7 +41,7 @@ def test_a_mistake_is_told_and_ends_nothing(journal):
     assert "event=background-works work=watch failures=1" in journal.text
 
 
-def test_it_stops_at_once_and_does_what_is_left(journal):
+def test_it_stops_at_once_and_does_what_is_left(journal: pytest.LogCaptureFixture) -> None:
     done, stop = [], Event()
     thread = every(3600, "history", lambda: done.append("work"), stop, lambda: done.append("end"))
     assert (thread.name, thread.daemon) == ("history", True)
@@ -52,7 +52,7 @@ def test_it_stops_at_once_and_does_what_is_left(journal):
     assert done == ["work", "end"]
 
 
-def test_a_mistake_at_the_end_is_told(journal):
+def test_a_mistake_at_the_end_is_told(journal: pytest.LogCaptureFixture) -> None:
     stop = Event()
     stop.set()
     every(3600, "history", lambda: None, stop, lambda: fails(ZeroDivisionError())).join(30)
@@ -60,7 +60,7 @@ def test_a_mistake_at_the_end_is_told(journal):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_whoever_exits_means_it(journal):
+def test_whoever_exits_means_it(journal: pytest.LogCaptureFixture) -> None:
     def work() -> None:
         raise SystemExit
 
@@ -70,7 +70,7 @@ def test_whoever_exits_means_it(journal):
     assert "event=" not in journal.text
 
 
-def test_without_a_thread_nothing_is_done(journal):
+def test_without_a_thread_nothing_is_done(journal: pytest.LogCaptureFixture) -> None:
     done = []
     with none_to_be_had(), pytest.raises(LxcGpuError) as caught:
         start("fetch", lambda: done.append(1))
@@ -80,7 +80,7 @@ def test_without_a_thread_nothing_is_done(journal):
     assert done == [1]
 
 
-def test_a_failure_that_lasts_is_told_once_an_hour(journal):
+def test_a_failure_that_lasts_is_told_once_an_hour(journal: pytest.LogCaptureFixture) -> None:
     now = [0.0]
     attempts = Attempts("listeners", lambda: now[0])
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from webui.config import ConfigError, parse, read
@@ -19,7 +21,7 @@ allow = "(memberOf=cn=gpu,ou=groups,dc=mylab,dc=com)"
 """
 
 
-def test_little_needs_to_be_said():
+def test_little_needs_to_be_said() -> None:
     config = parse(GOOD, "web.toml")
     assert (config.host, config.port) == ("127.0.0.1", 8080)
     assert config.public_url == "https://iam.mylab.com"
@@ -55,21 +57,21 @@ def test_little_needs_to_be_said():
         ("[directory]", "[usage.groups]\n'a;b' = 'cn=x'\n[directory]", "usage.groups.a;b"),
     ],
 )
-def test_every_mistake_is_named_with_its_place(old, new, said):
+def test_every_mistake_is_named_with_its_place(old: str, new: str, said: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse(GOOD.replace(old, new), "web.toml")
     assert said in caught.value.message
     assert "web.toml: " in caught.value.message
 
 
-def test_all_mistakes_are_named_at_once():
+def test_all_mistakes_are_named_at_once() -> None:
     bad = GOOD.replace("base =", "bsae =").replace("https://iam", "iam")
     with pytest.raises(ConfigError) as caught:
         parse(bad, "web.toml")
     assert len(caught.value.message.splitlines()) == 3
 
 
-def test_passwords_in_the_clear_need_loud_words():
+def test_passwords_in_the_clear_need_loud_words() -> None:
     plain = GOOD.replace("ldaps://", "ldap://")
     assert parse(plain, "web.toml").directory.starttls
     off = plain.replace("[directory]", "[directory]\nstarttls = false")
@@ -79,7 +81,7 @@ def test_passwords_in_the_clear_need_loud_words():
     assert parse(loud, "web.toml").directory.dangerously_unencrypted
 
 
-def test_groups_are_named_and_need_somebody_who_asks():
+def test_groups_are_named_and_need_somebody_who_asks() -> None:
     given = GOOD + '[usage]\ngroups = {"Vision" = "cn=vision,ou=groups,dc=mylab,dc=com"}\n'
     assert parse(given, "web.toml").usage.groups == {
         "Vision": "cn=vision,ou=groups,dc=mylab,dc=com"
@@ -89,12 +91,12 @@ def test_groups_are_named_and_need_somebody_who_asks():
         parse(template, "web.toml")
 
 
-def test_a_missing_file_says_who_writes_it(tmp_path):
+def test_a_missing_file_says_who_writes_it(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="setup/web-server"):
         read(tmp_path / "web.toml")
 
 
-def test_the_history_is_kept_beside_the_clone_for_two_years():
+def test_the_history_is_kept_beside_the_clone_for_two_years() -> None:
     config = parse(GOOD, "web.toml")
     assert config.history_path == config.clone.with_name("history.db")
     assert config.history.keep_use_days == 730

@@ -17,7 +17,7 @@ def goes_on(page: Response) -> bool:
     return next(iter(page.response), None) is not None
 
 
-def test_the_address_that_has_most_loses_its_oldest():
+def test_the_address_that_has_most_loses_its_oldest() -> None:
     places = LiveStreams(4)
     crowd = [enter(places, "crowd") for _ in range(3)]
     other = enter(places, "other")
@@ -26,7 +26,7 @@ def test_the_address_that_has_most_loses_its_oldest():
     assert [goes_on(page) for page in (*crowd, other, newcomer)] == [False, True, True, True, True]
 
 
-def test_shares_become_equal_and_then_nobody_is_sent_away():
+def test_shares_become_equal_and_then_nobody_is_sent_away() -> None:
     """Else two crowds would take each other's places for ever."""
     places = LiveStreams(6)
     first = [enter(places, "a") for _ in range(9)]
@@ -37,7 +37,7 @@ def test_shares_become_equal_and_then_nobody_is_sent_away():
     assert sum(map(goes_on, first[:6])) == 3
 
 
-def test_threads_that_are_held_still_are_counted():
+def test_threads_that_are_held_still_are_counted() -> None:
     places = LiveStreams(100)
     crowd = [enter(places, "crowd") for _ in range(100)]
     others = [enter(places, f"other {n}") for n in range(LEAVING + 1)]
@@ -46,7 +46,7 @@ def test_threads_that_are_held_still_are_counted():
     assert enter(places, "another").status_code == 200
 
 
-def test_a_place_is_given_back_once():
+def test_a_place_is_given_back_once() -> None:
     places = LiveStreams(1)
     page = enter(places, "a")
     page.close()

@@ -29,7 +29,7 @@ OPENLDAP = (
 )
 
 
-def test_openldap_with_a_service_account():
+def test_openldap_with_a_service_account() -> None:
     words = ("--ldap-bind-dn", "cn=iam,dc=mylab,dc=com", "--ldap-password-file", "/root/secret")
     config = written(*OPENLDAP, *words, "--ldap-ca", "/root/ca.pem", "--organisation", 'A "Lab" ü')
     assert config.organisation == 'A "Lab" ü'
@@ -40,7 +40,7 @@ def test_openldap_with_a_service_account():
     assert not config.behind_proxy
 
 
-def test_active_directory_with_nested_groups():
+def test_active_directory_with_nested_groups() -> None:
     group = "CN=GPU users,OU=Groups,DC=mylab,DC=com"
     words = ("--active-directory", "--ldap-bind-template", "{login}@mylab.com")
     config = written(*OPENLDAP, *words, "--allow-group", group)
@@ -50,7 +50,7 @@ def test_active_directory_with_nested_groups():
     assert directory.allow_groups == (group,)
 
 
-def test_what_is_needed_the_first_time_is_named():
+def test_what_is_needed_the_first_time_is_named() -> None:
     parser = argparse.ArgumentParser()
     web_config.add_options(parser)
     assert web_config.missing(parser.parse_args([])) == [
@@ -64,5 +64,5 @@ def test_what_is_needed_the_first_time_is_named():
 @pytest.mark.parametrize(
     "piece", ["nginx.conf", "sshd.conf", "lxc-gpu-web.service", "lxc-gpu-web.socket"]
 )
-def test_the_pieces_are_there(piece):
+def test_the_pieces_are_there(piece: str) -> None:
     assert (Path(web_config.__file__).parents[1] / "web" / piece).read_text()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 
 from webui.directory.account_status import POLICY, closed, obstacles, policy_refusal, refusal
@@ -13,7 +15,7 @@ TODAY = int(NOW // 86400)
 SAID = "80090308: LdapErr: DSID-0C0903A9, comment: AcceptSecurityContext error, data {}, v1db1"
 
 
-def entry(attributes: dict[str, str | bytes]) -> LdapEntry:
+def entry(attributes: Mapping[str, str | bytes]) -> LdapEntry:
     return LdapEntry("cn=x", {
         name.lower(): [value if isinstance(value, bytes) else value.encode()]
         for name, value in attributes.items()
@@ -40,7 +42,7 @@ def entry(attributes: dict[str, str | bytes]) -> LdapEntry:
         ({"nsAccountLock": "false"}, ""),
     ],
 )
-def test_closed_accounts(attributes, said):
+def test_closed_accounts(attributes: dict[str, str], said: str) -> None:
     assert said in closed(entry(attributes), NOW)
     assert bool(said) == bool(closed(entry(attributes), NOW))
     assert bool(said) == bool(list(obstacles(entry(attributes), NOW)))
@@ -66,7 +68,9 @@ def hours(*open_at: int) -> bytes:
         ({"userWorkstations": "PC7"}, "certain computers only (PC7)"),
     ],
 )
-def test_what_keeps_somebody_out_for_now_is_not_gone(attributes, said):
+def test_what_keeps_somebody_out_for_now_is_not_gone(
+    attributes: dict[str, bytes] | dict[str, str], said: str
+) -> None:
     found = [each.why for each in obstacles(entry(attributes), NOW)]
     assert len(found) == bool(said)
     assert said in "".join(found)
@@ -84,18 +88,18 @@ def test_what_keeps_somebody_out_for_now_is_not_gone(attributes, said):
         ("773", "password-first"),
     ],
 )
-def test_what_a_refusal_of_the_right_password_means(data, code):
+def test_what_a_refusal_of_the_right_password_means(data: str, code: str) -> None:
     found = refusal(SAID.format(data))
     assert found is not None
     assert found.code == code
 
 
 @pytest.mark.parametrize("data", ["525", "52e", "775", "5330", "0", "x533"])
-def test_other_refusals_mean_nothing(data):
+def test_other_refusals_mean_nothing(data: str) -> None:
     assert refusal(SAID.format(data)) is None
 
 
-def test_words_of_other_servers_mean_nothing():
+def test_words_of_other_servers_mean_nothing() -> None:
     assert refusal("invalidCredentials, data 533") is None
 
 
@@ -117,7 +121,9 @@ def test_words_of_other_servers_mean_nothing():
         ("", None),
     ],
 )
-def test_only_the_error_of_a_password_policy_closes_an_account(answer, code):
+def test_only_the_error_of_a_password_policy_closes_an_account(
+    answer: str, code: str | None
+) -> None:
     """Its warnings, which stand before it, don't (draft-behera-ldap-password-policy-10, 6.2)."""
     said = policy_refusal({"controls": {POLICY: {"value": bytes.fromhex(answer)}}})
     assert (said.code if said else None) == code

@@ -24,7 +24,7 @@ DOMAINS = Domains((MYLAB, CHILD), frozenset(["people.mylab.com"]))
         ("lqchen@", Typed("lqchen@", "lqchen@")),
     ],
 )
-def test_a_login_is_taken_apart(text, typed):
+def test_a_login_is_taken_apart(text: str, typed: Typed) -> None:
     assert read(text) == typed
 
 
@@ -33,11 +33,11 @@ def test_a_login_is_taken_apart(text, typed):
     ["", " a", "a ", "*", ")(uid=*", "a*", "a,b", "a=b", "a/b", "\\a", "a\\", "a\\b\\c", "-x",
      "@a", "a\x00", "a\nb", "a\N{RIGHT-TO-LEFT OVERRIDE}b", "a\N{NO-BREAK SPACE}b", "x" * 129],
 )  # fmt: skip
-def test_what_is_no_login_anywhere(text):
+def test_what_is_no_login_anywhere(text: str) -> None:
     assert read(text) is None
 
 
-def test_what_is_typed_is_escaped():
+def test_what_is_typed_is_escaped() -> None:
     wanted = search_for("uid", Typed("a(b)&c@d", "a(b)&c", suffix="d"))
     assert wanted.count("(") == wanted.count(")") == 4
     assert r"\28b\29" in wanted
@@ -48,7 +48,7 @@ def entry(dn: str, login: str, principal: str = "") -> LdapEntry:
     return LdapEntry(dn, values)
 
 
-def test_a_domain_of_a_forest_has_its_own_people():
+def test_a_domain_of_a_forest_has_its_own_people() -> None:
     here = entry("CN=Ann,OU=people,DC=mylab,DC=com", "ann")
     there = entry("CN=Ann,OU=people,DC=child,DC=mylab,DC=com", "ann")
 
@@ -63,7 +63,7 @@ def test_a_domain_of_a_forest_has_its_own_people():
     assert who("OTHER\\ann") == who("ann@elsewhere.com") == who("ann@people.mylab.com") == []
 
 
-def test_a_principal_name_counts_before_the_login_that_it_looks_like():
+def test_a_principal_name_counts_before_the_login_that_it_looks_like() -> None:
     john = entry("CN=John,DC=mylab,DC=com", "john.smith", "jsmith@mylab.com")
     jane = entry("CN=Jane,DC=mylab,DC=com", "jsmith", "jane@mylab.com")
     typed = read("jsmith@mylab.com")
@@ -71,7 +71,7 @@ def test_a_principal_name_counts_before_the_login_that_it_looks_like():
     assert meant([jane, john], "sAMAccountName", typed, DOMAINS) == [john]
 
 
-def test_which_domains_are_of_here():
+def test_which_domains_are_of_here() -> None:
     ours = ["lqchen", "MYLAB\\x", "child\\x", "x@mylab.com", "x@PEOPLE.mylab.com"]
     for text in ours:
         assert DOMAINS.know(read(text) or Typed("", "")), text
@@ -79,7 +79,7 @@ def test_which_domains_are_of_here():
         assert not DOMAINS.know(read(text) or Typed("", "")), text
 
 
-def test_one_spelling_for_one_name():
+def test_one_spelling_for_one_name() -> None:
     assert folded(" Jane  DOE ") == "jane doe"
     assert folded("MÜLLER") == folded("muller")
     assert folded("\uff2d\u00fcLLER") == folded("muller")
@@ -95,7 +95,7 @@ def test_one_spelling_for_one_name():
         r"cn=\4Cequn Chen,ou=people,dc=mylab",
     ],
 )
-def test_one_name_however_it_is_written(dn):
+def test_one_name_however_it_is_written(dn: str) -> None:
     assert parts_of(dn) == parts_of("CN=Lequn Chen,OU=people,DC=mylab")
     assert is_below(dn, "ou=people, dc=mylab")
     assert is_below(dn, "")
@@ -112,7 +112,7 @@ def test_one_name_however_it_is_written(dn):
         ("uid=a+cn=b,dc=b", "cn=B + uid=a,dc=b"),
     ],
 )
-def test_escapes_and_the_order_within_a_part_make_no_other_name(one, other):
+def test_escapes_and_the_order_within_a_part_make_no_other_name(one: str, other: str) -> None:
     """As of RFC 4514."""
     assert parts_of(one) == parts_of(other)
 
@@ -130,9 +130,9 @@ def test_escapes_and_the_order_within_a_part_make_no_other_name(one, other):
         ("", "cn=a"),
     ],
 )
-def test_other_names_are_other_names(one, other):
+def test_other_names_are_other_names(one: str, other: str) -> None:
     assert parts_of(one) != parts_of(other)
 
 
-def test_what_is_escaped_in_a_filter():
+def test_what_is_escaped_in_a_filter() -> None:
     assert unescaped(r"J\c3\b6rg \28x\29 \5c2C") == "J\u00f6rg (x) \\2C"

@@ -7,7 +7,7 @@ from webui.directory.transport.server_order import LAST_FOR, ServerOrder
 THREE = ("one", "two", "three")
 
 
-def test_those_that_failed_come_last_for_a_while():
+def test_those_that_failed_come_last_for_a_while() -> None:
     now = [0.0]
     order = ServerOrder(THREE, lambda: now[0])
     assert order.now() == THREE
@@ -22,7 +22,7 @@ def test_those_that_failed_come_last_for_a_while():
     assert order.now() == THREE
 
 
-def test_of_those_that_failed_the_one_whose_failure_is_oldest_comes_first():
+def test_of_those_that_failed_the_one_whose_failure_is_oldest_comes_first() -> None:
     now = [0.0]
     order = ServerOrder(THREE, lambda: now[0])
     for now[0], server in enumerate(("two", "three", "one")):
@@ -30,7 +30,7 @@ def test_of_those_that_failed_the_one_whose_failure_is_oldest_comes_first():
     assert order.now() == ("two", "three", "one")
 
 
-def test_one_that_answered_is_well():
+def test_one_that_answered_is_well() -> None:
     order = ServerOrder(THREE, lambda: 0.0)
     for server in THREE:
         order.failed(server)

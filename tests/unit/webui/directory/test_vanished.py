@@ -24,11 +24,11 @@ def refreshed(times: int, found: dict[str, LookupResult], rule: VanishedRule = R
     return decision
 
 
-def test_all_is_well_and_nothing_follows():
+def test_all_is_well_and_nothing_follows() -> None:
     assert refreshed(5, HERE) == Decision()
 
 
-def test_who_is_gone_is_listed_at_once_and_disabled_late():
+def test_who_is_gone_is_listed_at_once_and_disabled_late() -> None:
     found = {**HERE, "ann": LookupResult(gone="there is no such entry")}
     assert refreshed(1, found).disable == ()
     assert list(refreshed(1, found).gone) == ["ann"]
@@ -38,7 +38,7 @@ def test_who_is_gone_is_listed_at_once_and_disabled_late():
     assert refreshed(9, found, VanishedRule(False, 3, 2)).disable == ()
 
 
-def test_who_is_back_counts_from_the_beginning_again():
+def test_who_is_back_counts_from_the_beginning_again() -> None:
     found = {**HERE, "ann": LookupResult(gone="gone")}
     before = decide(USERS, HERE, refreshed(2, found).gone, RULE, NOW)
     assert before.gone == {}
@@ -46,7 +46,7 @@ def test_who_is_back_counts_from_the_beginning_again():
 
 
 @pytest.mark.parametrize("most", [1, 100])
-def test_a_broken_directory_locks_nobody_out(most):
+def test_a_broken_directory_locks_nobody_out(most: int) -> None:
     gone = {name: LookupResult(gone="there is no such entry") for name in USERS}
     held = refreshed(9, gone, VanishedRule(True, 3, most))
     assert held.disable == ()
@@ -57,14 +57,14 @@ def test_a_broken_directory_locks_nobody_out(most):
     assert "2 people are gone at once" in held.held
 
 
-def test_names_follow_and_blanks_alone_are_no_change():
+def test_names_follow_and_blanks_alone_are_no_change() -> None:
     found = {**HERE, "ann": LookupResult("Ann  Example"), "lqchen": LookupResult("Lequn C. Chen")}
     assert refreshed(1, found).renamed == {"lqchen": "Lequn C. Chen"}
     assert refreshed(1, {**HERE, "ann": LookupResult("")}).renamed == {}
     assert refreshed(1, {**HERE, "ann": LookupResult("Ann E.", gone="locked")}).renamed == {}
 
 
-def test_one_edit_for_all_and_one_odd_name_stops_nobody():
+def test_one_edit_for_all_and_one_odd_name_stops_nobody() -> None:
     old = state()
     new = follow_names({"ann": "Ann E.", "nobody": "Who", "lqchen": "L. Chen"}).apply(old)
     assert (new.users["ann"].name, new.users["lqchen"].name) == ("Ann E.", "L. Chen")
@@ -74,7 +74,7 @@ def test_one_edit_for_all_and_one_odd_name_stops_nobody():
     assert edit.message(old, left) == "ann leaves\n\nwhy"
 
 
-def test_what_is_asked_is_escaped():
+def test_what_is_asked_is_escaped() -> None:
     names = DirectoryConfig(servers=("ldaps://x",), base="dc=x", allow="(uid=*)")
     assert search_for(names, "a*)(uid=*", None) == r"(uid=a\2a\29\28uid=\2a)"
     guid = names.model_copy(update={"id_attribute": "objectGUID"})
@@ -83,7 +83,7 @@ def test_what_is_asked_is_escaped():
     assert search_for(guid, "ann", "no-guid") == "(uid=ann)"
 
 
-def test_a_primary_group_is_known_by_the_persons_own_id():
+def test_a_primary_group_is_known_by_the_persons_own_id() -> None:
     sid = bytes.fromhex("01050000000000051500000063d5ef22df37b758518c106256040000")
     attributes = {"objectsid": [sid], "primarygroupid": [b"513"]}
     group = "S-1-5-21-586143075-1488402399-1645251665-513"

@@ -48,8 +48,9 @@ class MailServer:
         await asyncio.sleep(max(self.slow.get(to, 0) for to in envelope.rcpt_tos))
         self.encrypted.append(session.ssl is not None)
         for to in envelope.rcpt_tos:
+            assert isinstance(envelope.content, bytes)
             self.letters.append(message_from_bytes(envelope.content, policy=default))
-            self.envelopes.append((envelope.mail_from, to))
+            self.envelopes.append((envelope.mail_from or "", to))
         return "250 accepted"
 
 

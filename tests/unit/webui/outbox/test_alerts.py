@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from state.wire.messages import Failure, Report
 from state.wire.server_load import CpuLoad, DriverVersions, FileSystem, MemoryLoad, ServerLoad
+from tests.present import present
 from tests.unit.webui.outbox.fleet import NOW
 from webui.monitor.heard.latest import LastHeard
 from webui.outbox import alerts
@@ -47,7 +49,13 @@ class Story:
         self.watch = AlertStore(path, "https://iam.mylab.com")
         self.got: list[str] = []
 
-    def go_on(self, minutes: int, seen=(), standings=(), servers=SERVERS) -> list[str]:
+    def go_on(
+        self,
+        minutes: int,
+        seen: Sequence[LastHeard] = (),
+        standings: Sequence[ServerStanding] = (),
+        servers: list[str] | tuple[str, str] | tuple[str] = SERVERS,
+    ) -> list[str]:
         before = len(self.got)
         for _ in range(minutes):
             self.now += MINUTE
@@ -61,7 +69,9 @@ class Story:
             )
             self.watch.look(sight, servers, self.now)
             if self.watch.newest != newest:
-                self.got.append(self.watch.newest.letter.subject.removeprefix("[lxc-gpu] "))
+                self.got.append(
+                    present(self.watch.newest).letter.subject.removeprefix("[lxc-gpu] ")
+                )
         return self.got[before:]
 
     def restart(self) -> None:
@@ -95,7 +105,7 @@ def test_a_silent_server_is_said_once_and_its_voice_once(story: Story) -> None:
     ],
 )
 def test_each_trouble_is_said_once_and_its_end_once(
-    story: Story, seen, standings, begins: str, ends: str
+    story: Story, seen: list[LastHeard], standings: list[ServerStanding], begins: str, ends: str
 ) -> None:
     (begun,) = story.go_on(100, seen, standings)
     assert begun.startswith("gpu17")
@@ -171,7 +181,7 @@ def test_hostile_words_of_a_server_are_words_only(story: Story) -> None:
         "gpu17", NOW, 5, CpuLoad(1, 4), MemoryLoad(2, 1), DriverVersions("a\u2028<b>", "1"),
         file_systems=(FileSystem("/\u202ehttp://evil", 100, 1),)), NOW)  # fmt: skip
     story.go_on(60, [evil])
-    text = story.watch.newest.letter.text
+    text = present(story.watch.newest).letter.text
     assert "://" not in text.replace("https://iam.mylab.com", "")
     assert "<b>" not in text
 
@@ -189,7 +199,7 @@ def test_a_stolen_server_writes_no_sentence_to_sysadmins(story: Story) -> None:
     rounds = [round_of("gpu17", Failure(evil, evil, evil, evil, evil)), refusing]
     for news in (3, 2):
         assert story.go_on(15, seen, rounds) == [f"{news} changes on the GPU servers"]
-        text = story.watch.newest.letter.text
+        text = present(story.watch.newest).letter.text
         assert not any(each in text for each in ("evil", "type", "password", "urgent", "Yours"))
 
 
@@ -198,7 +208,7 @@ def test_two_hundred_servers_are_one_letter(story: Story) -> None:
     assert story.go_on(60, [silent(s) for s in many], servers=many) == [
         "200 changes on the GPU servers"
     ]
-    assert "... and 140 more" in story.watch.newest.letter.text
+    assert "... and 140 more" in present(story.watch.newest).letter.text
 
 
 def test_a_server_that_makes_troubles_up_writes_no_flood(story: Story) -> None:
@@ -210,7 +220,7 @@ def test_a_server_that_makes_troubles_up_writes_no_flood(story: Story) -> None:
     assert 8 <= letters <= 12
     quiet = [LastHeard("gpu17", None, NOW), silent("gpu18")]
     assert len(story.go_on(15, quiet)) == 1
-    assert "gpu18 is silent" in story.watch.newest.letter.text
+    assert "gpu18 is silent" in present(story.watch.newest).letter.text
 
 
 def test_every_kind_lasts_before_it_is_said() -> None:

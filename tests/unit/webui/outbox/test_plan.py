@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
-from state.wire.notices import NoticeKind
+from state.wire.notices import Notice, NoticeKind
 from tests.unit.webui.outbox.fleet import MAILS, NOW, STATE, notice
 from webui.config import MailConfig
 from webui.outbox import plan
@@ -23,7 +24,12 @@ def message(number: int, to: str = "ann", **more: object) -> Message:
     return Message(f"gpu17.{number:012x}", Way.MAIL, to, "s", "t", NOW + number, **fields)  # type: ignore[arg-type]
 
 
-def made(notices, people=PEOPLE, kept=(), server="gpu17"):
+def made(
+    notices: list[Notice],
+    people: Recipients = PEOPLE,
+    kept: Sequence[Message] = (),
+    server: str = "gpu17",
+) -> list[Message]:
     return plan.made(server, notices, people, kept, URL, NOW)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from state import files
 from state.errors import LxcGpuError
 from state.wire.notices import NoticeKind
+from tests.present import present
 from tests.unit.webui.outbox.fleet import NOW, World, config, notice
 from tests.unit.webui.outbox.smtp_server import MailServer, mail_server
 from tests.unit.webui.outbox.test_alerts import heard, silent
@@ -36,7 +38,7 @@ def mailing(folder: Path, port: int, more: str = "") -> WebConfig:
 
 
 @pytest.fixture
-def mails():
+def mails() -> Iterator[MailServer]:
     with mail_server() as server:
         yield server
 
@@ -58,7 +60,9 @@ def subjects(mails: MailServer) -> list[str]:
     return [str(letter["Subject"]) for letter in mails.letters]
 
 
-def test_a_notice_is_mailed_once_and_its_server_told(tmp_path, mails, world) -> None:
+def test_a_notice_is_mailed_once_and_its_server_told(
+    tmp_path: Path, mails: MailServer, world: World
+) -> None:
     sending = world.sending(mailing(tmp_path, mails.port))
     sending.heard("gpu17", (notice(1), notice(2, "mallory"), notice(3, "cy")))
     for _ in range(3):
@@ -71,25 +75,30 @@ def test_a_notice_is_mailed_once_and_its_server_told(tmp_path, mails, world) -> 
     assert len(mails.letters) == 1
 
 
-def test_nothing_is_sent_until_the_directory_said_where(tmp_path, mails, world) -> None:
+def test_nothing_is_sent_until_the_directory_said_where(
+    tmp_path: Path, mails: MailServer, world: World
+) -> None:
     world.addresses = None
     sending = world.sending(mailing(tmp_path, mails.port))
     sending.heard("gpu17", (notice(1),))
     step(sending)
-    assert mails.letters == world.told == []
+    assert mails.letters == []
+    assert world.told == []
     world.addresses = {"ann": "ann@mylab.com"}
     step(sending)
     assert len(mails.letters) == 1
 
 
-def test_without_a_mail_server_nothing_is_accepted(tmp_path, world) -> None:
+def test_without_a_mail_server_nothing_is_accepted(tmp_path: Path, world: World) -> None:
     sending = world.sending(config(tmp_path))
     sending.heard("gpu17", (notice(1),))
     step(sending)
     assert world.told == []
 
 
-def test_a_mail_server_that_is_down_loses_nothing(tmp_path, mails, world) -> None:
+def test_a_mail_server_that_is_down_loses_nothing(
+    tmp_path: Path, mails: MailServer, world: World
+) -> None:
     down = world.sending(mailing(tmp_path, 1))
     down.heard("gpu17", (notice(1),))
     down.take()
@@ -106,7 +115,7 @@ def test_a_mail_server_that_is_down_loses_nothing(tmp_path, mails, world) -> Non
 
 
 def test_a_kill_after_the_mail_was_accepted_sends_the_same_letter(
-    tmp_path, mails, world, monkeypatch
+    tmp_path: Path, mails: MailServer, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sending = world.sending(mailing(tmp_path, mails.port))
     sending.heard("gpu17", (notice(1),))
@@ -123,7 +132,9 @@ def test_a_kill_after_the_mail_was_accepted_sends_the_same_letter(
     assert world.told == [("gpu17", [notice(1).id])]
 
 
-def test_a_full_disk_sends_nothing_twice(tmp_path, mails, world, monkeypatch) -> None:
+def test_a_full_disk_sends_nothing_twice(
+    tmp_path: Path, mails: MailServer, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sending = world.sending(mailing(tmp_path, mails.port))
     sending.heard("gpu17", (notice(1),))
     sending.take()
@@ -145,7 +156,9 @@ def test_a_full_disk_sends_nothing_twice(tmp_path, mails, world, monkeypatch) ->
     assert world.told == [("gpu17", [notice(1).id])]
 
 
-def test_a_server_that_can_not_be_told_is_told_later(tmp_path, mails, world) -> None:
+def test_a_server_that_can_not_be_told_is_told_later(
+    tmp_path: Path, mails: MailServer, world: World
+) -> None:
     def away(server: str, ids: list[str]) -> None:
         raise LxcGpuError("nudge-unreachable", "gpu17 doesn't answer.")
 
@@ -165,7 +178,9 @@ def test_a_server_that_can_not_be_told_is_told_later(tmp_path, mails, world) -> 
     assert len(mails.letters) == 1
 
 
-def test_what_is_over_before_it_was_sent_is_not_sent(tmp_path, mails, world) -> None:
+def test_what_is_over_before_it_was_sent_is_not_sent(
+    tmp_path: Path, mails: MailServer, world: World
+) -> None:
     sending = world.sending(mailing(tmp_path, mails.port))
     sending.heard("gpu17", (notice(1),))
     sending.take()
@@ -174,7 +189,9 @@ def test_what_is_over_before_it_was_sent_is_not_sent(tmp_path, mails, world) -> 
     assert mails.letters == []
 
 
-def test_a_silent_server_takes_nothing_back(tmp_path, mails, world) -> None:
+def test_a_silent_server_takes_nothing_back(
+    tmp_path: Path, mails: MailServer, world: World
+) -> None:
     sending = world.sending(mailing(tmp_path, mails.port))
     sending.heard("gpu17", (notice(1),))
     sending.take()
@@ -184,7 +201,9 @@ def test_a_silent_server_takes_nothing_back(tmp_path, mails, world) -> None:
     assert world.told == []
 
 
-def test_a_refused_letter_is_tried_again_and_given_up(tmp_path, mails, world, caplog) -> None:
+def test_a_refused_letter_is_tried_again_and_given_up(
+    tmp_path: Path, mails: MailServer, world: World, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level("INFO")
     mails.answer_rcpt = "550 no such user"
     sending = world.sending(mailing(tmp_path, mails.port))
@@ -197,14 +216,15 @@ def test_a_refused_letter_is_tried_again_and_given_up(tmp_path, mails, world, ca
     mails.answer_rcpt = ""
     sending.heard("gpu17", (notice(1),))
     step(sending)
-    assert mails.letters == world.told == []
+    assert mails.letters == []
+    assert world.told == []
 
 
 def test_an_address_that_no_letter_can_be_made_for_keeps_back_nobody_elses(
-    tmp_path, mails, world, caplog
+    tmp_path: Path, mails: MailServer, world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    world.addresses |= {"ann": "=?utf-8?q?=0A?=@x.org"}
+    world.addresses = present(world.addresses) | {"ann": "=?utf-8?q?=0A?=@x.org"}
     sending = world.sending(mailing(tmp_path, mails.port))
     sending.heard("gpu17", (notice(1, "ann"), notice(2, "bob")))
     for _ in range(3):
@@ -214,7 +234,7 @@ def test_an_address_that_no_letter_can_be_made_for_keeps_back_nobody_elses(
 
 
 def test_a_letter_that_ends_each_conversation_keeps_back_nobody_elses(
-    tmp_path, mails, world, monkeypatch
+    tmp_path: Path, mails: MailServer, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(smtp, "LETTER_ANSWER", 0.5)
     mails.slow["ann@mylab.com"] = 3600
@@ -232,7 +252,9 @@ def test_a_letter_that_ends_each_conversation_keeps_back_nobody_elses(
     assert len(mails.letters) == 3
 
 
-def test_a_clock_that_is_wrong_for_a_while_loses_no_letter(tmp_path, mails, world) -> None:
+def test_a_clock_that_is_wrong_for_a_while_loses_no_letter(
+    tmp_path: Path, mails: MailServer, world: World
+) -> None:
     sending = world.sending(mailing(tmp_path, mails.port))
     sending.heard("gpu17", (notice(1),))
     sending.take()
@@ -242,7 +264,9 @@ def test_a_clock_that_is_wrong_for_a_while_loses_no_letter(tmp_path, mails, worl
     assert len(mails.letters) == 1
 
 
-def test_a_clock_that_is_wrong_for_a_while_sends_nothing_twice(tmp_path, mails, world) -> None:
+def test_a_clock_that_is_wrong_for_a_while_sends_nothing_twice(
+    tmp_path: Path, mails: MailServer, world: World
+) -> None:
     def away(server: str, ids: list[str]) -> None:
         raise LxcGpuError("nudge-unreachable", "gpu17 doesn't answer.")
 
@@ -266,7 +290,9 @@ def test_a_clock_that_is_wrong_for_a_while_sends_nothing_twice(tmp_path, mails, 
     assert ("gpu17", [notice(1).id]) in world.told
 
 
-def test_who_stops_a_kind_gets_no_more_of_it_and_accepts_nothing(tmp_path, mails, world) -> None:
+def test_who_stops_a_kind_gets_no_more_of_it_and_accepts_nothing(
+    tmp_path: Path, mails: MailServer, world: World
+) -> None:
     sending = world.sending(mailing(tmp_path, mails.port))
     sending.heard("gpu17", (notice(1), notice(2, kind=NoticeKind.WILL_STOP)))
     sending.take()
@@ -276,7 +302,9 @@ def test_who_stops_a_kind_gets_no_more_of_it_and_accepts_nothing(tmp_path, mails
     assert world.told == [("gpu17", [notice(2).id])]
 
 
-def test_damaged_wishes_keep_back_what_may_be_unwanted_only(tmp_path, mails, world) -> None:
+def test_damaged_wishes_keep_back_what_may_be_unwanted_only(
+    tmp_path: Path, mails: MailServer, world: World
+) -> None:
     sending = world.sending(mailing(tmp_path, mails.port))
     folder = mailing(tmp_path, mails.port).outbox_path
     folder.mkdir()
@@ -289,9 +317,9 @@ def test_damaged_wishes_keep_back_what_may_be_unwanted_only(tmp_path, mails, wor
 
 
 def test_sysadmins_and_the_webhook_are_told_once(
-    tmp_path,
-    mails,
-    world,
+    tmp_path: Path,
+    mails: MailServer,
+    world: World,
     receiver: Receiver,  # noqa: F811
 ) -> None:
     setup = mailing(tmp_path, mails.port, f'[webhook]\nurl = "{receiver.url}/hook"')
@@ -318,7 +346,7 @@ def test_sysadmins_and_the_webhook_are_told_once(
 
 
 def test_a_kill_between_what_was_said_and_its_letters_loses_none(
-    tmp_path, mails, world, monkeypatch
+    tmp_path: Path, mails: MailServer, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     setup = mailing(tmp_path, mails.port)
     sending = world.sending(setup)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 from pathlib import Path
+from ssl import SSLContext
+from typing import Any
 
 import pytest
 
@@ -42,7 +45,9 @@ def encrypted(tmp_path: Path) -> tuple[ssl.SSLContext, Path]:
 
 
 @pytest.mark.parametrize("tls", ["starttls", "implicit"])
-def test_a_letter_goes_encrypted_and_whole(encrypted, tmp_path: Path, tls: str) -> None:
+def test_a_letter_goes_encrypted_and_whole(
+    encrypted: tuple[SSLContext, Path], tmp_path: Path, tls: str
+) -> None:
     context, ca = encrypted
     secret = tmp_path / "password"
     secret.write_text(f"{smtp_server.PASSWORD}\n")
@@ -59,7 +64,7 @@ def test_a_letter_goes_encrypted_and_whole(encrypted, tmp_path: Path, tls: str) 
                 send(config(server.port, tls=tls, ca_file=ca, **login))
 
 
-def test_who_is_not_vouched_for_gets_nothing(encrypted) -> None:
+def test_who_is_not_vouched_for_gets_nothing(encrypted: tuple[SSLContext, Path]) -> None:
     context, ca = encrypted
     with mail_server(context) as server:
         for tls in ("starttls", "implicit"):
@@ -82,7 +87,7 @@ def test_without_starttls_nothing_goes_readable() -> None:
     [({"answer_rcpt": "550 no such user"}, True), ({"answer_rcpt": "451 greylisted"}, False),
      ({"answer_data": "452 disk full"}, False), ({"answer_data": "554 spam"}, True)]
 )  # fmt: skip
-def test_a_letter_that_is_refused_is_refused_alone(answers, for_good: bool) -> None:
+def test_a_letter_that_is_refused_is_refused_alone(answers: dict[str, str], for_good: bool) -> None:
     with mail_server() as server:
         vars(server).update(answers)
         with talking(config(server.port)) as conversation:
@@ -102,7 +107,9 @@ def test_a_letter_that_is_refused_is_refused_alone(answers, for_good: bool) -> N
      lambda c: hostile.for_ever(c, b"x" * 10000),
      lambda c: hostile.for_ever(c, b"2", 0.02)]
 )  # fmt: skip
-def test_whatever_answers_instead_ends_soon(answer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whatever_answers_instead_ends_soon(
+    answer: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(smtp, "ANSWER", 0.3)
     monkeypatch.setattr(smtp, "WHOLE", 0.6)
     with hostile.listening(answer) as port, pytest.raises(MailDownError) as error:

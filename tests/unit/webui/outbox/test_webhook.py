@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +25,7 @@ class Receiver(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self) -> None:
-        self.got: list[tuple[str, object]] = []
+        self.got: list[tuple[str, Any]] = []
         self.status, self.location = 200, ""
         super().__init__(("localhost", 0), _Handler)
         threading.Thread(target=self.serve_forever, daemon=True).start()
@@ -48,7 +51,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def receiver():
+def receiver() -> Iterator[Receiver]:
     with Receiver() as server:
         yield server
         server.shutdown()
@@ -75,7 +78,9 @@ def test_another_answer_than_yes_is_no(receiver: Receiver, status: int) -> None:
     [lambda c: None, lambda c: hostile.for_ever(c, b"HTTP/1.1 200 OK\r\nX: y\r\n" * 999),
      lambda c: hostile.for_ever(c, b"H", 0.02), lambda c: c.recv(1 << 20) and c.recv(1 << 20)]
 )  # fmt: skip
-def test_whatever_answers_instead_ends_soon(answer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whatever_answers_instead_ends_soon(
+    answer: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(webhook, "ANSWER", 0.3)
     monkeypatch.setattr(webhook, "WHOLE", 0.6)
     with hostile.listening(answer) as port, pytest.raises(WebhookDownError):
@@ -83,7 +88,7 @@ def test_whatever_answers_instead_ends_soon(answer, monkeypatch: pytest.MonkeyPa
 
 
 def test_gigabytes_of_an_answer_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    def answer(connection) -> None:
+    def answer(connection: socket.socket) -> None:
         connection.recv(1 << 20)
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 9999999999\r\n\r\n")
         hostile.for_ever(connection, b"x" * 65536)

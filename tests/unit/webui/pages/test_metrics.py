@@ -93,7 +93,7 @@ def values(families: Families) -> dict[tuple[str, ...], float]:
     return found
 
 
-def test_every_name_is_told_and_documented():
+def test_every_name_is_told_and_documented() -> None:
     families = Families()
     everything(families)
     told = {key[0] for key in values(families)}
@@ -106,7 +106,7 @@ def test_every_name_is_told_and_documented():
         assert f"# TYPE {PREFIX}{name} counter" in shown
 
 
-def test_units_are_base_units():
+def test_units_are_base_units() -> None:
     families = Families()
     everything(families)
     got = values(families)
@@ -119,7 +119,7 @@ def test_units_are_base_units():
     assert ("user_gpus_held", "gpu17", "system") not in got
 
 
-def test_reservations_are_numbers_by_server_whoever_has_how_many():
+def test_reservations_are_numbers_by_server_whoever_has_how_many() -> None:
     mine = replace(rich(), gpus=(*rich().gpus, gpu(2, "chi"), gpu(3, busy=0.0)))
     reservations = tuple(
         ReservedGpus(f"r{n}", f"u{n}", (f"GPU-{n % 4}",), NOW + n * 3600 - 2, NOW + n * 3600 + 99)
@@ -145,7 +145,7 @@ def test_reservations_are_numbers_by_server_whoever_has_how_many():
     assert len(values(few)) == len(got)
 
 
-def test_no_pids_and_no_full_names():
+def test_no_pids_and_no_full_names() -> None:
     families = Families()
     everything(families)
     labels = set(re.findall(r'(\w+)="', text(families)))
@@ -153,7 +153,7 @@ def test_no_pids_and_no_full_names():
                       "model", "gpu", "loaded", "installed", "revision"}  # fmt: skip
 
 
-def test_a_silent_server_has_none_of_what_it_said_last():
+def test_a_silent_server_has_none_of_what_it_said_last() -> None:
     latest = Latest(clock=lambda: NOW)
     latest.post("gpu17", rich())
     latest.silent("gpu17", LxcGpuError("load-stalled", "It tells nothing."))
@@ -165,7 +165,7 @@ def test_a_silent_server_has_none_of_what_it_said_last():
     }
 
 
-def test_a_server_that_was_never_heard():
+def test_a_server_that_was_never_heard() -> None:
     families = Families()
     add_load(families, LastHeard("gpu18"))
     never = ServerStanding(NudgeOutcome("gpu18", Phase.UNREACHABLE, "refuses connections"))
@@ -188,7 +188,12 @@ FAILED = (Failure("account", "ann", "code", "It failed."),)
         ({"failures": FAILED}, Phase.PROBLEMS, 0, 0),
     ],
 )
-def test_converged_means_now_and_newest(more, phase, behind, converged):
+def test_converged_means_now_and_newest(
+    more: dict[str, str] | dict[str, tuple[Failure]],
+    phase: Phase,
+    behind: int | None,
+    converged: int,
+) -> None:
     report = Report("gpu17", "abcdef", NOW, 0.4, **more)
     families = Families()
     add_report(
@@ -213,7 +218,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_names_break_nothing(name):
+def test_hostile_names_break_nothing(name: str) -> None:
     """As they come in a line, for that is what refuses the worst of them."""
     one = replace(gpu(0, "ann"), uuid=name, name=name, users=(GpuUser(name, 1), GpuUser(name, 2)))
     said = load(
@@ -237,6 +242,6 @@ def test_hostile_names_break_nothing(name):
 
 
 @pytest.mark.parametrize("name", ["a\nb", "a\x00b", "\u2028", "\x1b[31m"])
-def test_what_is_not_printable_does_not_even_come_in(name):
+def test_what_is_not_printable_does_not_even_come_in(name: str) -> None:
     with pytest.raises(ValueError, match="not a load"):
         decode(encode(load(users=(UserLoad(name, 1.0, 1, 1),))).encode())

@@ -11,7 +11,7 @@ def outcome(server: str, phase: Phase) -> NudgeOutcome:
     return NudgeOutcome(server, phase, "in words")
 
 
-def test_a_save_is_finished_when_all_servers_are():
+def test_a_save_is_finished_when_all_servers_are() -> None:
     board = Board()
     token = board.open("lqchen", "abc", ["gpu17", "gpu18"])
     board.post(outcome("gpu17", Phase.CONVERGED), [token])
@@ -25,7 +25,7 @@ def test_a_save_is_finished_when_all_servers_are():
     assert not save.converged
 
 
-def test_old_saves_are_forgotten_and_tokens_differ():
+def test_old_saves_are_forgotten_and_tokens_differ() -> None:
     board = Board(most_saves=10)
     tokens = [board.open("lqchen", "abc", ["gpu17"]) for _ in range(50)]
     assert len(set(tokens)) == 50
@@ -33,7 +33,7 @@ def test_old_saves_are_forgotten_and_tokens_differ():
     board.post(outcome("gpu17", Phase.CONVERGED), tokens)  # forgotten ones do no harm
 
 
-def test_since_when_a_server_is_unreachable_is_remembered():
+def test_since_when_a_server_is_unreachable_is_remembered() -> None:
     now = [100.0]
     board = Board(clock=lambda: now[0])
     board.post(outcome("gpu17", Phase.UNREACHABLE), [])
@@ -47,7 +47,7 @@ def test_since_when_a_server_is_unreachable_is_remembered():
     assert board.standings()["gpu17"].outcome.since == 300.0
 
 
-def test_a_reader_wakes_up_at_once_when_something_happens():
+def test_a_reader_wakes_up_at_once_when_something_happens() -> None:
     board = Board()
     token = board.open("lqchen", "abc", ["gpu17"])
     Thread(target=lambda: board.post(outcome("gpu17", Phase.CONVERGED), [token])).start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from threading import Event, Lock
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from state.model.keys import parse_key
 from state.wire.messages import Answer, Failure, Message, Progress, Refusal, Report
 from tests.patience import eventually
+from tests.present import present
 from tests.threads import none_to_be_had
 from webui.servers.board import Board, Phase, Save
 from webui.servers.contact import Target, UnreachableError
@@ -60,13 +62,13 @@ def finished(board: Board, token: str) -> Save:
         (Answer("hello"), Phase.PROBLEMS, "not with a report"),
     ],
 )
-def test_what_a_message_means(message, phase, words):
+def test_what_a_message_means(message: Message, phase: Phase, words: str) -> None:
     outcome = outcome_of("gpu17", message, "abc1234def", lambda a, b: a == b)
     assert outcome.phase is phase
     assert words in outcome.text
 
 
-def test_a_dead_server_delays_nobody():
+def test_a_dead_server_delays_nobody() -> None:
     hang = Event()
 
     def contact(target: Target) -> Iterator[Message]:
@@ -78,7 +80,7 @@ def test_a_dead_server_delays_nobody():
     nudges, board = nudger(contact)
     token = nudges.saved("lqchen", "abc1234def")
     for _ in range(200):
-        save = board.save(token)
+        save = present(board.save(token))
         assert save is not None
         if save.outcomes["gpu18"].finished:
             break
@@ -89,7 +91,7 @@ def test_a_dead_server_delays_nobody():
     assert finished(board, token).outcomes["gpu17"].phase is Phase.UNREACHABLE
 
 
-def test_many_nudges_of_a_busy_server_become_one_more():
+def test_many_nudges_of_a_busy_server_become_one_more() -> None:
     calls, lock, go = [], Lock(), Event()
 
     def contact(target: Target) -> Iterator[Message]:
@@ -105,7 +107,7 @@ def test_many_nudges_of_a_busy_server_become_one_more():
     assert calls.count("gpu17") <= AT_ONCE + 1
 
 
-def test_a_save_does_not_wait_for_a_long_round():
+def test_a_save_does_not_wait_for_a_long_round() -> None:
     long_round, calls = Event(), []
 
     def contact(target: Target) -> Iterator[Message]:
@@ -121,7 +123,7 @@ def test_a_save_does_not_wait_for_a_long_round():
     assert finished(board, slow).converged
 
 
-def test_a_mistake_of_ours_ends_neither_the_lane_nor_the_save():
+def test_a_mistake_of_ours_ends_neither_the_lane_nor_the_save() -> None:
     broken = [True, True]
 
     def contact(target: Target) -> Iterator[Message]:
@@ -136,7 +138,7 @@ def test_a_mistake_of_ours_ends_neither_the_lane_nor_the_save():
     assert finished(board, nudges.saved("lqchen", "abc1234def")).converged
 
 
-def test_the_first_page_is_filled_and_a_pushed_revision_is_passed_on():
+def test_the_first_page_is_filled_and_a_pushed_revision_is_passed_on() -> None:
     newest = ["first"]
 
     def contact(target: Target) -> Iterator[Message]:
@@ -158,7 +160,7 @@ def test_the_first_page_is_filled_and_a_pushed_revision_is_passed_on():
     nudges.stop()
 
 
-def test_what_no_thread_could_begin_is_begun_by_the_next_look():
+def test_what_no_thread_could_begin_is_begun_by_the_next_look() -> None:
     def contact(target: Target) -> Iterator[Message]:
         yield report(target.name)
 
@@ -171,7 +173,7 @@ def test_what_no_thread_could_begin_is_begun_by_the_next_look():
     nudges.stop()
 
 
-def test_the_watcher_outlives_a_lack_of_threads(caplog):
+def test_the_watcher_outlives_a_lack_of_threads(caplog: pytest.LogCaptureFixture) -> None:
     calls = []
 
     def contact(target: Target) -> Iterator[Message]:
@@ -189,8 +191,8 @@ def test_the_watcher_outlives_a_lack_of_threads(caplog):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_lane_whose_threads_die_has_room_again():
-    died = []
+def test_a_lane_whose_threads_die_has_room_again() -> None:
+    died: list[int] = []
 
     def contact(target: Target) -> Iterator[Message]:
         if target.name == "gpu17" and len(died) <= AT_ONCE:
@@ -201,14 +203,19 @@ def test_a_lane_whose_threads_die_has_room_again():
     def alive(name: str) -> bool:
         return any(thread.name == name for thread in threading.enumerate())
 
+    def gone(count: int) -> bool:
+        return len(died) == count and not alive("nudge gpu17")
+
     nudges, board = nudger(contact)
     for count in range(1, AT_ONCE + 2):
         nudges.saved("lqchen", "abc1234def")
-        eventually(lambda count=count: len(died) == count and not alive("nudge gpu17"))
+        eventually(partial(gone, count))
     assert finished(board, nudges.saved("lqchen", "abc1234def")).converged
 
 
-def test_a_mistake_of_ours_is_not_taken_for_a_server_that_left(caplog):
+def test_a_mistake_of_ours_is_not_taken_for_a_server_that_left(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     def contact(target: Target) -> Iterator[Message]:
         raise KeyError("channel")
         yield
@@ -219,7 +226,7 @@ def test_a_mistake_of_ours_is_not_taken_for_a_server_that_left(caplog):
     assert "event=crashed where='nudge of gpu17'" in caplog.text
 
 
-def test_a_server_that_left_meanwhile_is_said_to_have():
+def test_a_server_that_left_meanwhile_is_said_to_have() -> None:
     fleet, board = dict(FLEET), Board()
 
     def targets() -> dict[str, Target]:

@@ -35,7 +35,7 @@ def card(given: ServerStanding | None, behind: int | None = 0) -> ServerCard:
     return server_card("gpu17", SERVER, given, behind, ("ann", "lqchen"))
 
 
-def test_all_is_well_is_no_line_at_all():
+def test_all_is_well_is_no_line_at_all() -> None:
     shown = card(standing(report()))
     assert (shown.word, shown.phase, shown.lines, shown.failures) == (
         "converged", "converged", (), (),
@@ -56,7 +56,9 @@ def test_all_is_well_is_no_line_at_all():
         (standing(report(finished=600.0)), 0, "converged", "7 minutes behind"),
     ],
 )
-def test_what_is_wrong_is_said(given, behind, word, said):
+def test_what_is_wrong_is_said(
+    given: ServerStanding | None, behind: int | None, word: str, said: str
+) -> None:
     shown = card(given, behind)
     assert shown.word == word
     text = " ".join(f"{line.title} {line.text}" for line in shown.lines)
@@ -64,7 +66,7 @@ def test_what_is_wrong_is_said(given, behind, word, said):
     assert bool(said) == bool(text)
 
 
-def test_failures_stand_with_their_users_and_drift_with_the_newest_first():
+def test_failures_stand_with_their_users_and_drift_with_the_newest_first() -> None:
     failures = (
         Failure("account", "lqchen", "uid-taken", "The uid is taken.", "Free it."),
         Failure("network", "-", "bridge", "No bridge."),
@@ -79,7 +81,7 @@ def test_failures_stand_with_their_users_and_drift_with_the_newest_first():
     assert own == {"gpu17": (failures[0],)}
 
 
-def test_a_silent_servers_last_report_is_kept():
+def test_a_silent_servers_last_report_is_kept() -> None:
     now = [100.0]
     board = Board(clock=lambda: now[0])
     board.post(NudgeOutcome("gpu17", Phase.UNREACHABLE, "no answer"), ())
@@ -92,21 +94,21 @@ def test_a_silent_servers_last_report_is_kept():
     assert (found.heard, found.outcome.since) == (100.0, 200.0)
 
 
-def test_a_suspended_server_is_no_failure_of_a_save():
+def test_a_suspended_server_is_no_failure_of_a_save() -> None:
     held = report(suspended="new disks", revision="0ld")
     outcome = outcome_of("gpu17", held, "abc1234def", lambda a, b: a == b)
     assert (outcome.phase, outcome.finished) == (Phase.SUSPENDED, True)
     assert "new disks" in outcome.text
 
 
-def test_an_event_is_one_line_whatever_is_in_it():
+def test_an_event_is_one_line_whatever_is_in_it() -> None:
     said = events.line(Code.SAVED, user="lqchen", source="10.0.0.1", keys=2, why="a\nb 'c'")
     assert said == "event=saved user=lqchen source=10.0.0.1 keys=2 why=\"a\\nb 'c'\""
     assert "\n" not in events.line(Code.REFUSED, details="x\ny\r\x1b[31m")
     assert events.line(Code.REFUSED, details="") == "event=refused details=''"
 
 
-def test_every_code_is_explained_and_none_is_written_past_the_table():
+def test_every_code_is_explained_and_none_is_written_past_the_table() -> None:
     import webui
 
     for path in Path(webui.__file__).parent.rglob("*.py"):
@@ -115,7 +117,7 @@ def test_every_code_is_explained_and_none_is_written_past_the_table():
     assert all(code.value.replace("-", "").isalpha() for code in Code)
 
 
-def test_a_crash_brings_its_traceback(caplog):
+def test_a_crash_brings_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
     log = logging.getLogger("webui.test")
     try:
         raise ZeroDivisionError

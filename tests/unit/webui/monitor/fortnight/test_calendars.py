@@ -23,7 +23,9 @@ from webui.monitor.heard.latest import LastHeard
         (0, {}, ""),
     ],
 )
-def test_the_command_below_a_drawing_is_one_that_the_rules_allow(gpus, rules, words):
+def test_the_command_below_a_drawing_is_one_that_the_rules_allow(
+    gpus: int, rules: dict[str, int | str] | dict[str, int] | dict[str, str], words: str
+) -> None:
     seen = LastHeard("gpu17", load("gpu17", *map(gpu, range(gpus))))
     wanted = f"ssh gpu17-manage reserve {words}" if words else ""
     assert command(seen, Reservations.model_validate(rules)) == wanted

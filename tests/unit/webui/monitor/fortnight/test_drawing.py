@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -33,17 +34,19 @@ WINDOW = Window(NOON, BERLIN)
 MIDNIGHT = NOON - 12 * HOUR
 
 
-def reserved(user: str, begins: float, hours: float, *gpus: int, **more) -> ReservedGpus:
+def reserved(user: str, begins: float, hours: float, *gpus: int, **more: Any) -> ReservedGpus:
     uuids = tuple(f"GPU-{index}" for index in gpus)
     return ReservedGpus(f"{user}-{begins}", user, uuids, begins, begins + hours * HOUR, **more)
 
 
-def drawn(*reservations: ReservedGpus, gpus: int = 4, window: Window = WINDOW, **more) -> Fortnight:
+def drawn(
+    *reservations: ReservedGpus, gpus: int = 4, window: Window = WINDOW, **more: Any
+) -> Fortnight:
     given = load("gpu17", *(gpu(index) for index in range(gpus)), reservations=reservations)
     return fortnight(given, PEOPLE, window, **more)
 
 
-def test_neighbouring_gpus_are_one_block_and_others_several():
+def test_neighbouring_gpus_are_one_block_and_others_several() -> None:
     found = drawn(reserved("lqchen", MIDNIGHT + DAY, 24, 0, 1, 3))
     assert [(b.row, b.rows) for b in found.blocks] == [(0, 2), (3, 1)]
     one_day = 100 / DAYS
@@ -54,7 +57,7 @@ def test_neighbouring_gpus_are_one_block_and_others_several():
     assert found.over == pytest.approx(one_day / 2, abs=0.01)
 
 
-def test_what_reaches_beyond_the_fortnight_is_cut_and_what_is_over_is_left_out():
+def test_what_reaches_beyond_the_fortnight_is_cut_and_what_is_over_is_left_out() -> None:
     found = drawn(
         reserved("ann", NOON - 40 * DAY, 24 * 41, 0),
         reserved("ann", NOON + 14 * DAY, 24 * 30, 1),
@@ -72,7 +75,7 @@ def test_what_reaches_beyond_the_fortnight_is_cut_and_what_is_over_is_left_out()
     [("2026-10-25", 25), ("2026-03-29", 23)],
     ids=["an hour twice", "an hour left out"],
 )
-def test_a_day_has_as_many_hours_as_the_clock_gives_it(day, hours):
+def test_a_day_has_as_many_hours_as_the_clock_gives_it(day: str, hours: int) -> None:
     window = Window(at(f"{day} 12:00") - 3 * DAY, BERLIN)
     changed = next(d for d in window.days if d.number == int(day[-2:]))
     usual = window.days[0]
@@ -96,7 +99,7 @@ def test_a_day_has_as_many_hours_as_the_clock_gives_it(day, hours):
     )
 
 
-def test_nobody_has_reserved_anything():
+def test_nobody_has_reserved_anything() -> None:
     found = drawn()
     assert found.empty
     assert (found.blocks, found.lines, len(found.days), len(found.rows)) == ((), (), DAYS, 4)
@@ -106,7 +109,7 @@ def test_nobody_has_reserved_anything():
     assert drawn(gpus=0).rows == ()
 
 
-def test_sixteen_gpus_taken_by_turns():
+def test_sixteen_gpus_taken_by_turns() -> None:
     turns = [reserved(f"u{n}", NOON + n * DAY, 24, *range(n, 16, 2)) for n in range(2)]
     found = drawn(*turns, gpus=16)
     assert [(b.row, b.rows) for b in found.blocks] == [
@@ -117,7 +120,7 @@ def test_sixteen_gpus_taken_by_turns():
     assert [(b.row, b.rows) for b in everything.blocks] == [(0, 16)]
 
 
-def test_of_a_shared_out_gpu_each_instance_has_a_row():
+def test_of_a_shared_out_gpu_each_instance_has_a_row() -> None:
     parts = tuple(MigLoad(f"MIG-{n}", f"{n}g.10gb", 10, 1) for n in (1, 2))
     given = load(
         "gpu17",
@@ -139,7 +142,7 @@ def test_of_a_shared_out_gpu_each_instance_has_a_row():
     assert [line.gpus for line in found.lines] == ["0 (2g.10gb)", "1, 1 gone", "0"]
 
 
-def test_what_cannot_be_is_drawn_once():
+def test_what_cannot_be_is_drawn_once() -> None:
     """An honest server has no overlaps, and nothing that ends before it begins."""
     found = drawn(
         reserved("ann", NOON, 10, 0, 1),
@@ -155,12 +158,12 @@ def test_what_cannot_be_is_drawn_once():
     assert len(found.lines) == 3
 
 
-def test_the_end_of_all_time_can_be_said():
+def test_the_end_of_all_time_can_be_said() -> None:
     (line,) = drawn(ReservedGpus("a", "ann", ("GPU-0",), 0.0, LATEST)).lines
     assert (line.begins_words, line.ends_words) == ("Thu 1 Jan 1970 1:00", "Fri 31 Dec 9999 0:59")
 
 
-def test_a_name_is_written_where_there_is_room():
+def test_a_name_is_written_where_there_is_room() -> None:
     def label(user: str, hours: float) -> tuple[str, str]:
         (block,) = drawn(reserved(user, NOON, hours, 0)).blocks
         return block.label, block.fits
@@ -171,7 +174,7 @@ def test_a_name_is_written_where_there_is_room():
     assert label("lqchen", 1) == ("", "")
 
 
-def test_a_closed_time_takes_all_rows_and_reservations_stay_to_be_seen():
+def test_a_closed_time_takes_all_rows_and_reservations_stay_to_be_seen() -> None:
     closed = Closed(NOON + DAY, NOON + 2 * DAY, "The switch is changed.")
     found = drawn(reserved("ann", NOON + DAY, 24, 2), closed=(closed,))
     assert [(b.row, b.rows, b.tone is None) for b in found.blocks] == [(2, 1, False), (0, 4, True)]
@@ -184,7 +187,7 @@ def test_a_closed_time_takes_all_rows_and_reservations_stay_to_be_seen():
     assert drawn(closed=(closed,), gpus=0).blocks == ()
 
 
-def test_a_server_that_makes_reservations_up_is_drawn_at_a_bound():
+def test_a_server_that_makes_reservations_up_is_drawn_at_a_bound() -> None:
     many = tuple(
         ReservedGpus(f"r{n}", f"u{n}", tuple(f"GPU-{g}" for g in range(0, 64, 2)),
                      NOON + n * 1800, NOON + n * 1800 + 1800)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Generator, Iterator
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
 from state.errors import LxcGpuError
 from state.model.keys import parse_key
+from state.wire.server_load import ServerLoad
 from tests.patience import HANGS, eventually
 from tests.threads import none_to_be_had
 from tests.unit.webui.monitor.small_loads import load
@@ -25,13 +28,17 @@ BROKEN = UnreachableError("load-broken", "It broke.", "Mend it.")
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch):
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listening, "FIRST_PAUSE", 0.1)
     monkeypatch.setattr(listening, "LONGEST_PAUSE", 0.8)
     monkeypatch.setattr(listening, "STEADY", 0.3)
 
 
-def listen(contact, until, targets=None) -> Latest:
+def listen(
+    contact: Callable[..., Any],
+    until: Callable[..., Any],
+    targets: Callable[..., Any] | None = None,
+) -> Latest:
     """Listen until something holds of what was heard."""
     latest = Latest()
     listeners = Listeners(targets or (lambda: {"gpu17": GPU17}), contact, latest, latest.post)
@@ -43,16 +50,16 @@ def listen(contact, until, targets=None) -> Latest:
     return latest
 
 
-def apart(moments, pauses) -> bool:
+def apart(moments: list[float], pauses: tuple[float, ...] | tuple[float, float, float]) -> bool:
     """Whether there was at least each pause between moments, give or take a quarter."""
     gaps = [later - sooner for sooner, later in pairwise(moments)]
     return all(gap >= 0.75 * pause for gap, pause in zip(gaps, pauses, strict=False))
 
 
-def test_a_silent_server_is_asked_less_and_less_often():
+def test_a_silent_server_is_asked_less_and_less_often() -> None:
     asked = []
 
-    def contact(target):
+    def contact(target: Target) -> Iterator[None]:
         asked.append(time.monotonic())
         raise BROKEN
         yield
@@ -62,10 +69,10 @@ def test_a_silent_server_is_asked_less_and_less_often():
     assert apart(asked, (0.1, 0.2, 0.4, 0.8, 0.8))
 
 
-def test_a_stream_that_ends_in_order_is_no_silence():
+def test_a_stream_that_ends_in_order_is_no_silence() -> None:
     ends, silences = [], []
 
-    def contact(target):
+    def contact(target: Target) -> Generator[ServerLoad, None, None]:
         yield load()
         time.sleep(0.35)
         ends.append(time.monotonic())
@@ -79,11 +86,13 @@ def test_a_stream_that_ends_in_order_is_no_silence():
     assert silences == []
 
 
-def test_a_server_that_ends_at_once_is_not_asked_without_end(monkeypatch):
+def test_a_server_that_ends_at_once_is_not_asked_without_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(listening, "STEADY", HANGS)
     asked = []
 
-    def contact(target):
+    def contact(target: Target) -> Generator[ServerLoad, None, None]:
         asked.append(time.monotonic())
         yield load()
 
@@ -92,22 +101,22 @@ def test_a_server_that_ends_at_once_is_not_asked_without_end(monkeypatch):
     assert apart(asked, (0.1, 0.2, 0.4))
 
 
-def test_a_mistake_of_ours_ends_no_lane(caplog):
-    def contact(target):
+def test_a_mistake_of_ours_ends_no_lane(caplog: pytest.LogCaptureFixture) -> None:
+    def contact(target: Target) -> Generator[ServerLoad, None, None]:
         if not caplog.text:
             raise ZeroDivisionError
         yield load()
         time.sleep(HANGS)
 
-    def heard(latest):
+    def heard(latest: Latest) -> bool:
         return "gpu17" in latest.all() and latest.all()["gpu17"].load is not None
 
     assert listen(contact, heard).all()["gpu17"].silent_since is None
     assert "event=crashed" in caplog.text
 
 
-def test_one_that_hangs_holds_up_no_other():
-    def contact(target):
+def test_one_that_hangs_holds_up_no_other() -> None:
+    def contact(target: Target) -> Generator[ServerLoad, None, None]:
         if target.name == "hangs":
             time.sleep(60)
         while True:
@@ -120,16 +129,16 @@ def test_one_that_hangs_holds_up_no_other():
     assert heard.all().keys() == others
 
 
-def test_the_state_may_come_later_and_servers_may_move(caplog):
+def test_the_state_may_come_later_and_servers_may_move(caplog: pytest.LogCaptureFixture) -> None:
     moments, heard = [0], []
 
-    def targets():
+    def targets() -> dict[str, Target] | None:
         moments[0] += 1
         if moments[0] < 4:
             raise LxcGpuError("state-unreadable", "The state can't be read.")
         return {"gpu17": GPU17 if moments[0] < 10 else Target("gpu17", "192.0.2.99", 22, KEY)}
 
-    def contact(target):
+    def contact(target: Target) -> Generator[ServerLoad, None, None]:
         while True:
             heard.append(target.address)
             yield load()
@@ -141,8 +150,8 @@ def test_the_state_may_come_later_and_servers_may_move(caplog):
     assert "event=background-failed work=listeners code=state-unreadable" in caplog.text
 
 
-def test_lanes_end_with_the_servers():
-    def contact(target):
+def test_lanes_end_with_the_servers() -> None:
+    def contact(target: Target) -> Generator[ServerLoad, None, None]:
         while True:
             yield load(target.name)
             time.sleep(0.02)
@@ -158,7 +167,7 @@ def test_lanes_end_with_the_servers():
     eventually(lambda: "load gone" not in [thread.name for thread in threading.enumerate()])
 
 
-def test_an_allowance_is_saved_up_and_no_further():
+def test_an_allowance_is_saved_up_and_no_further() -> None:
     now = [0.0]
     allowance = TokenBucket(10, 2, clock=lambda: now[0])
     assert allowance.spend(10)
@@ -169,8 +178,8 @@ def test_an_allowance_is_saved_up_and_no_further():
     assert not allowance.spend(11)
 
 
-def test_a_server_whose_lane_could_not_begin_is_heard_later():
-    def contact(target):
+def test_a_server_whose_lane_could_not_begin_is_heard_later() -> None:
+    def contact(target: Target) -> Generator[ServerLoad, None, None]:
         while True:
             yield load(target.name)
             time.sleep(0.05)
@@ -185,10 +194,10 @@ def test_a_server_whose_lane_could_not_begin_is_heard_later():
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_lane_that_died_is_said_and_begun_anew(caplog):
-    died = []
+def test_a_lane_that_died_is_said_and_begun_anew(caplog: pytest.LogCaptureFixture) -> None:
+    died: list[int] = []
 
-    def contact(target):
+    def contact(target: Target) -> Generator[ServerLoad, None, None]:
         if not died:
             died.append(1)
             raise SystemExit

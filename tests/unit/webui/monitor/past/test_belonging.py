@@ -28,5 +28,7 @@ BELONGING = Belonging(
         ("nobody-knows", "2026-W52", ("others",)),
     ],
 )
-def test_a_week_keeps_the_groups_of_then(user, week, groups):
+def test_a_week_keeps_the_groups_of_then(
+    user: str, week: str, groups: tuple[str, str] | tuple[str]
+) -> None:
     assert BELONGING.counted(used("gpu17", user, 1.0, week)) == groups

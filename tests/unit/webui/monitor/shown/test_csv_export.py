@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from tests.unit.state.state_files import state
 from tests.unit.webui.monitor.shown.test_usage import LINES, PEOPLE, WEEK, used
 from webui.monitor.past.belonging import Belonging
+from webui.monitor.past.records import Used
 from webui.monitor.shown import csv_export
 
 NOBODY = Belonging()
@@ -24,20 +26,20 @@ def rows(text: str) -> list[list[str]]:
     "name",
     ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", " =1", "\N{FULLWIDTH EQUALS SIGN}1"],
 )
-def test_no_cell_of_the_table_is_a_formula(name):
+def test_no_cell_of_the_table_is_a_formula(name: str) -> None:
     text = "".join(csv_export.by_person([[used(name, name, 1.0)]], PEOPLE, NOBODY))
     _, row = rows(text)
     assert [cell[0] for cell in row[1:4]] == ["'"] * 3
 
 
 @pytest.mark.parametrize("name", ["a;=1+1", "a,-1", "a\t@b", "a|+1", "a;=1;=2"])
-def test_nor_is_what_another_reader_takes_for_a_cell(name):
+def test_nor_is_what_another_reader_takes_for_a_cell(name: str) -> None:
     _, row = rows("".join(csv_export.by_person([[used(name, "ann", 1.0)]], PEOPLE, NOBODY)))
     for cell in row[1].replace("|", ";").replace(",", ";").replace("\t", ";").split(";")[1:]:
         assert cell.startswith("'")
 
 
-def test_the_table_has_full_names_and_numbers():
+def test_the_table_has_full_names_and_numbers() -> None:
     line = replace(LINES[2], gpu_reserved_hours=2.5, gpu_reserved_unused_hours=1.0)
     text = "".join(csv_export.by_person([[line]], PEOPLE, BELONGING))
     assert text.endswith("\r\n")
@@ -58,7 +60,7 @@ def test_the_table_has_full_names_and_numbers():
     }
 
 
-def test_a_table_of_groups_has_a_line_for_each_week_server_and_group():
+def test_a_table_of_groups_has_a_line_for_each_week_server_and_group() -> None:
     text = "".join(csv_export.by_group([LINES[:3], [used("gpu17", "x", 1.0)]], BELONGING))
     header, *lines = rows(text)
     assert header[:5] == ["week", "server", "group", "people", "gpu_hours"]
@@ -73,7 +75,7 @@ def test_a_table_of_groups_has_a_line_for_each_week_server_and_group():
     assert [line[2] for line in alone] == ["Robotics", "Robotics"]
 
 
-def test_commas_quotes_and_line_ends_of_names_stay_in_their_cells():
+def test_commas_quotes_and_line_ends_of_names_stay_in_their_cells() -> None:
     name = 'a "b", c\r\nd'
     assert (
         rows("".join(csv_export.by_person([[used("gpu17", name, 1.0)]], PEOPLE, NOBODY)))[1][2]
@@ -81,10 +83,10 @@ def test_commas_quotes_and_line_ends_of_names_stay_in_their_cells():
     )
 
 
-def test_a_week_is_read_when_the_one_before_it_was_sent():
+def test_a_week_is_read_when_the_one_before_it_was_sent() -> None:
     read = []
 
-    def weeks():
+    def weeks() -> Iterator[list[Used]]:
         for week in ("2026-W47", "2026-W46"):
             read.append(week)
             yield [used("gpu17", "ann", 1.0, week)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from webui.monitor.shown.cards import MonitorCard
 from webui.monitor.shown.choice import Choice, SortOrder
@@ -14,7 +15,7 @@ def part(name: str, html: str) -> Part:
     return Part(name, html, json.dumps(html))
 
 
-def drawn(server: str, html: str = "a", **fields) -> Drawn:
+def drawn(server: str, html: str = "a", **fields: Any) -> Drawn:
     parts = (
         part(f"now-{server}", html),
         part(f"more-{server}", "m"),
@@ -31,15 +32,16 @@ def watcher(wanted: Choice = Choice()) -> BrowserView:  # noqa: B008
     return BrowserView(wanted, lambda each, _: f"card of {each.card.server}: {each.parts[0].html}")
 
 
-def told(event: str) -> dict:
+def told(event: str) -> dict[str, Any]:
     kind, _, rest = event.partition("\n")
     assert kind == "event: fleet"
     assert rest.endswith("\n\n")
     assert rest.count("\n") == 2
-    return json.loads(rest.removeprefix("data: "))
+    data: dict[str, Any] = json.loads(rest.removeprefix("data: "))
+    return data
 
 
-def test_first_everything_then_only_the_parts_that_changed():
+def test_first_everything_then_only_the_parts_that_changed() -> None:
     one, two = drawn("gpu17"), drawn("gpu18")
     browser = watcher()
     assert told(browser.changes(fleet(one, two), 0)) == {
@@ -55,7 +57,7 @@ def test_first_everything_then_only_the_parts_that_changed():
     }
 
 
-def test_a_server_that_comes_or_goes():
+def test_a_server_that_comes_or_goes() -> None:
     one, two = drawn("gpu17"), drawn("gpu18")
     browser = watcher()
     browser.changes(fleet(one), 0)
@@ -66,7 +68,7 @@ def test_a_server_that_comes_or_goes():
     assert told(browser.changes(fleet(two), 2)) == {"order": ["gpu18"]}
 
 
-def test_filters_hold_for_events_too():
+def test_filters_hold_for_events_too() -> None:
     full, free = drawn("gpu17"), drawn("gpu18", free=1)
     browser = watcher(Choice(free=True))
     assert told(browser.changes(fleet(full, free), 0)) == {
@@ -80,7 +82,7 @@ def test_filters_hold_for_events_too():
     assert (taken["order"], taken["count"]) == ([], "0 of 2 servers are shown.")
 
 
-def test_cards_keep_their_places_for_a_while():
+def test_cards_keep_their_places_for_a_while() -> None:
     browser = watcher(Choice(order=SortOrder.CPU))
     browser.changes(fleet(drawn("gpu17", cpu=90), drawn("gpu18", cpu=10)), 0)
     other = fleet(drawn("gpu17", cpu=10), drawn("gpu18", cpu=90))
@@ -88,6 +90,6 @@ def test_cards_keep_their_places_for_a_while():
     assert told(browser.changes(other, CALM + 1)) == {"order": ["gpu18", "gpu17"]}
 
 
-def test_how_many_are_shown_is_said_if_it_is_not_all():
+def test_how_many_are_shown_is_said_if_it_is_not_all() -> None:
     assert counted(3, 3) == ""
     assert counted(1, 3) == "1 of 3 servers are shown."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from tests.present import present
 from tests.unit.state.state_files import state
 from webui.monitor.past.belonging import Belonging
 from webui.monitor.past.records import Heard, Used
@@ -27,7 +28,7 @@ LINES = (
 )
 
 
-def test_people_stand_by_their_names_with_shares_and_without_a_ranking():
+def test_people_stand_by_their_names_with_shares_and_without_a_ranking() -> None:
     lines = (*LINES, used("gpu17", "Zoe", 0.0), used("gpu17", "bea", 120.0))
     ann, bea, lqchen, zoe = usage.by_person(lines, PEOPLE, 240.0)
     assert [row.key for row in (ann, bea, lqchen, zoe)] == ["ann", "bea", "lqchen", "Zoe"]
@@ -38,8 +39,11 @@ def test_people_stand_by_their_names_with_shares_and_without_a_ranking():
     assert [row.share for row in usage.by_person(lines[3:5], PEOPLE, 0.0)] == [""]
 
 
-def test_who_is_in_several_groups_counts_in_each_and_who_is_in_none_as_another():
-    both = {"ann": [(WEEK, ("Robotics", "vision"))], "lqchen": [(WEEK, ("vision",))]}
+def test_who_is_in_several_groups_counts_in_each_and_who_is_in_none_as_another() -> None:
+    both: dict[str, list[tuple[str, tuple[str, ...]]]] = {
+        "ann": [(WEEK, ("Robotics", "vision"))],
+        "lqchen": [(WEEK, ("vision",))],
+    }
     lines = (*LINES[:3], used("gpu17", "bea", 40.0))
     groups = ("vision", "Robotics", "Empty")
     rows = usage.by_group(lines, Belonging(both), groups, 160.0)
@@ -51,34 +55,34 @@ def test_who_is_in_several_groups_counts_in_each_and_who_is_in_none_as_another()
     ]
 
 
-def test_by_server_with_how_much_was_heard():
+def test_by_server_with_how_much_was_heard() -> None:
     heard = (Heard(WEEK, "gpu17", 42.0, 336.0), Heard(WEEK, "gpu19", 84.0, 0.0))
     rows = {row.key: row for row in usage.by_server(LINES, heard, WEEK, MONDAY + 84 * 3600)}
     assert list(rows) == ["gpu17", "gpu18", "gpu19"]
-    assert (rows["gpu17"].heard.share, rows["gpu17"].held.words) == (50.0, "27 %")
-    assert (rows["gpu18"].heard.share, rows["gpu18"].held) == (0.0, None)
-    assert (rows["gpu19"].heard.share, rows["gpu19"].sum.gpu) == (100.0, 0.0)
+    assert (present(rows["gpu17"].heard).share, present(rows["gpu17"].held).words) == (50.0, "27 %")
+    assert (present(rows["gpu18"].heard).share, rows["gpu18"].held) == (0.0, None)
+    assert (present(rows["gpu19"].heard).share, rows["gpu19"].sum.gpu) == (100.0, 0.0)
 
 
-def test_a_week_that_is_not_over_has_fewer_hours():
+def test_a_week_that_is_not_over_has_fewer_hours() -> None:
     assert usage.hours_so_far(WEEK, MONDAY + 7200) == 2.0
     assert usage.hours_so_far(WEEK, MONDAY + 90 * 86_400) == 168.0
     assert usage.hours_so_far(WEEK, MONDAY - 5) == 0.0
     assert usage.hours_so_far("nonsense", MONDAY) == 0.0
 
 
-def test_by_week_the_newest_first():
+def test_by_week_the_newest_first() -> None:
     lines = (*LINES, used("gpu17", "ann", 1.0, "2026-W46"), used("gpu17", "ann", 1.0, "2025-W52"))
     assert [row.key for row in usage.by_week(lines)] == [WEEK, "2026-W46", "2025-W52"]
 
 
-def test_a_week_in_words():
+def test_a_week_in_words() -> None:
     assert usage.days_in_words(WEEK) == "16 to 22 November 2026"
     assert usage.days_in_words("2026-W49") == "30 November to 6 December 2026"
     assert usage.days_in_words("") == ""
 
 
-def test_people_are_found_by_name_login_and_full_name():
+def test_people_are_found_by_name_login_and_full_name() -> None:
     user = state().users["lqchen"]
     assert {PEOPLE.called(word) for word in ("lqchen", user.login, user.name.upper())} == {"lqchen"}
     assert PEOPLE.called("root") == "root"
