@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, Page
 
 from tests.browser.window import CHROMIUM, UNREADABLE, WIDER, person
 from tests.integration import slapd
+from tests.integration.slapd import Slapd
 from tests.integration.web import KEY, OTHER, PEOPLE, make_web, served
 from webui.howto import chapters
 
@@ -19,18 +22,18 @@ DEAD = {"gpu17": ("127.0.0.1", 1), "gpu18": ("127.0.0.2", 1)}
 
 
 @pytest.fixture(scope="module")
-def directory(tmp_path_factory):
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slapd]:
     with slapd.running(tmp_path_factory.mktemp("slapd"), PEOPLE) as running:
         yield running
 
 
 @pytest.fixture
-def address(tmp_path, directory):
+def address(tmp_path: Path, directory: Slapd) -> Iterator[str]:
     with served(make_web(tmp_path, directory, DEAD)) as url:
         yield url
 
 
-def save(page, address: str, keys: str, password: str = "right horse") -> None:
+def save(page: Page, address: str, keys: str, password: str = "right horse") -> None:
     page.goto(address)
     page.get_by_label("Your login").fill("LQChen")
     page.get_by_role("button", name="Go to my page").click()
@@ -40,7 +43,9 @@ def save(page, address: str, keys: str, password: str = "right horse") -> None:
 
 
 @pytest.mark.parametrize("scripts", [True, False], ids=["with scripts", "without"])
-def test_from_the_first_page_to_the_live_result(browser, address, scripts):
+def test_from_the_first_page_to_the_live_result(
+    browser: Browser, address: str, scripts: bool
+) -> None:
     with person(browser, java_script_enabled=scripts) as page:
         save(page, address, f"{KEY} lqchen@laptop")
         page.wait_for_url("**/save/*")
@@ -57,7 +62,9 @@ def test_from_the_first_page_to_the_live_result(browser, address, scripts):
         assert copies > 0 if scripts else copies == 0
 
 
-def test_a_mistake_keeps_what_was_pasted_but_not_the_password(browser, address):
+def test_a_mistake_keeps_what_was_pasted_but_not_the_password(
+    browser: Browser, address: str
+) -> None:
     with person(browser) as page:
         save(page, address, f"{KEY} laptop\nnonsense")
         page.get_by_text("line 2").wait_for()
@@ -74,7 +81,7 @@ def test_a_mistake_keeps_what_was_pasted_but_not_the_password(browser, address):
         page.wait_for_url("**/save/*")
 
 
-def test_removing_a_line_removes_the_key(browser, address):
+def test_removing_a_line_removes_the_key(browser: Browser, address: str) -> None:
     with person(browser) as page:
         save(page, address, f"{KEY} laptop\n{OTHER} desk")
         page.wait_for_url("**/save/*")
@@ -86,9 +93,9 @@ def test_removing_a_line_removes_the_key(browser, address):
         assert page.locator(".key-name").all_inner_texts() == ["desk"]
 
 
-def test_copying_gives_the_whole_command(browser, address):
-    options = {"permissions": ["clipboard-read", "clipboard-write"]}
-    with person(browser, **options) as page:
+def test_copying_gives_the_whole_command(browser: Browser, address: str) -> None:
+    allowed = ["clipboard-read", "clipboard-write"]
+    with person(browser, permissions=allowed) as page:
         page.goto(f"{address}/guide")
         page.get_by_role("button", name="Copy").first.click()
         page.get_by_role("button", name="Copied").wait_for()
@@ -98,7 +105,9 @@ def test_copying_gives_the_whole_command(browser, address):
 
 
 @pytest.mark.parametrize("scripts", [True, False], ids=["with scripts", "without"])
-def test_the_how_to_has_the_readers_own_names_on_every_page(browser, address, scripts):
+def test_the_how_to_has_the_readers_own_names_on_every_page(
+    browser: Browser, address: str, scripts: bool
+) -> None:
     with person(browser, java_script_enabled=scripts) as page:
         page.goto(f"{address}/guide")
         page.get_by_label("Your login").fill("LQChen")
@@ -112,7 +121,9 @@ def test_the_how_to_has_the_readers_own_names_on_every_page(browser, address, sc
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_page_fits_a_phone_and_can_be_read(browser, address, scheme):
+def test_every_page_fits_a_phone_and_can_be_read(
+    browser: Browser, address: str, scheme: str
+) -> None:
     with person(browser, viewport={"width": 360, "height": 740}, color_scheme=scheme) as page:
         save(page, address, f"{KEY} laptop")
         page.wait_for_url("**/save/*")

@@ -5,9 +5,13 @@ from __future__ import annotations
 import re
 import subprocess
 import time
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
+from playwright.sync_api import Browser
 
 from state.errors import LxcGpuError
 from state.wire.server_load import GpuUser, IdleContainer, ReservedGpus
@@ -15,6 +19,8 @@ from tests.browser.window import CHROMIUM, UNREADABLE, WIDER, person
 from tests.generated_loads import load, with_mig, with_reservations
 from tests.integration.monitored import make_monitored
 from tests.integration.web import Web, served, with_groups
+from tests.present import present
+from webui.live import LiveStreams
 from webui.pages import monitor
 
 pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Debian's chromium")
@@ -24,14 +30,14 @@ LONG_GROUP = "Robotics and Autonomous Systems"
 EVIL = '<img src=x onerror="alert(1)">'
 
 
-def post(web: Web, server: str, *, busy: float = 0.7, percent: float = 20.0, **fields) -> None:
+def post(web: Web, server: str, *, busy: float = 0.7, percent: float = 20.0, **fields: Any) -> None:
     given = load(server, time.time(), busy=busy, gpus=4)
     cpu = replace(given.cpu, percent=percent)
     web.parts.latest.post(server, replace(given, cpu=cpu, **fields))
 
 
 @pytest.fixture
-def web(tmp_path) -> Web:
+def web(tmp_path: Path) -> Web:
     made, _ = make_monitored(tmp_path, 3)
     made = with_groups(made, {"Vision": "cn=v,dc=x", LONG_GROUP: "cn=r,dc=x"})
     made.parts.history.belong({"ann": ("Vision", LONG_GROUP), "bob": (LONG_GROUP,)})
@@ -42,12 +48,14 @@ def web(tmp_path) -> Web:
 
 
 @pytest.fixture
-def address(web):
+def address(web: Web) -> Iterator[str]:
     with served(web) as url:
         yield f"{url}/monitor"
 
 
-def test_numbers_change_in_place_and_what_was_opened_stays(browser, web, address):
+def test_numbers_change_in_place_and_what_was_opened_stays(
+    browser: Browser, web: Web, address: str
+) -> None:
     with person(browser) as page:
         page.goto(address)
         number = page.locator("#now-gpu17 .whole .number").first
@@ -66,7 +74,9 @@ def test_numbers_change_in_place_and_what_was_opened_stays(browser, web, address
         assert page.evaluate("document.activeElement.name") == "text"
 
 
-def test_silence_is_marked_while_one_looks_and_ends(browser, web, address):
+def test_silence_is_marked_while_one_looks_and_ends(
+    browser: Browser, web: Web, address: str
+) -> None:
     with person(browser) as page:
         page.goto(address)
         assert page.locator("#server-gpu19", has_text="not heard for").count() == 1
@@ -82,7 +92,7 @@ def test_silence_is_marked_while_one_looks_and_ends(browser, web, address):
 
 
 @pytest.mark.parametrize("scripts", [True, False], ids=["with scripts", "without"])
-def test_filters_and_order(browser, address, scripts):
+def test_filters_and_order(browser: Browser, address: str, scripts: bool) -> None:
     with person(browser, java_script_enabled=scripts) as page:
 
         def apply() -> None:
@@ -116,7 +126,9 @@ def test_filters_and_order(browser, address, scripts):
         assert shown("gpu18", "gpu17", "gpu19")
 
 
-def test_without_scripts_everything_is_there_and_a_link_to_load_it_again(browser, web, address):
+def test_without_scripts_everything_is_there_and_a_link_to_load_it_again(
+    browser: Browser, web: Web, address: str
+) -> None:
     with person(browser, java_script_enabled=False) as page:
         page.goto(f"{address}?sort=free")
         assert page.locator("#now-gpu17", has_text="11 %").is_visible()
@@ -126,8 +138,10 @@ def test_without_scripts_everything_is_there_and_a_link_to_load_it_again(browser
         assert page.url.endswith("?sort=free")
 
 
-def test_when_no_live_place_is_left_the_page_loads_itself_again(browser, web, address, monkeypatch):
-    monkeypatch.setattr(monitor, "_streams", monitor.LiveStreams(1))
+def test_when_no_live_place_is_left_the_page_loads_itself_again(
+    browser: Browser, web: Web, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(monitor, "_streams", LiveStreams(1))
     held = web.app.test_client().get("/monitor/events")
     with person(browser, may_say="status of 503") as page:
         page.context.add_init_script(
@@ -144,7 +158,7 @@ def test_when_no_live_place_is_left_the_page_loads_itself_again(browser, web, ad
     held.close()
 
 
-def test_names_that_are_html_stay_text(browser, web, address):
+def test_names_that_are_html_stay_text(browser: Browser, web: Web, address: str) -> None:
     given = load("gpu17", time.time(), gpus=1, busy=1)
     hostile = replace(given.gpus[0], name=EVIL, users=(GpuUser(EVIL, 5),))
     with person(browser) as page:
@@ -159,7 +173,9 @@ def test_names_that_are_html_stay_text(browser, web, address):
 
 
 @pytest.mark.parametrize("scripts", [True, False], ids=["with scripts", "without"])
-def test_a_fortnight_is_drawn_to_scale_and_says_the_same_in_words(browser, web, address, scripts):
+def test_a_fortnight_is_drawn_to_scale_and_says_the_same_in_words(
+    browser: Browser, web: Web, address: str, scripts: bool
+) -> None:
     now = time.time()
     given = load("gpu17", now, gpus=4)
     days = ReservedGpus("a", "ann", tuple(g.uuid for g in given.gpus[1:3]), now, now + 5 * DAY)
@@ -169,7 +185,8 @@ def test_a_fortnight_is_drawn_to_scale_and_says_the_same_in_words(browser, web, 
     ) as page:
         page.goto(f"{address}/reservations")
         card = page.locator("#server-gpu17")
-        drawing, block = card.locator(".days").bounding_box(), card.locator(".block").bounding_box()
+        drawing = present(card.locator(".days").bounding_box())
+        block = present(card.locator(".block").bounding_box())
         assert block["width"] / drawing["width"] == pytest.approx(5 / 15, abs=0.01)
         assert block["height"] / drawing["height"] == pytest.approx(2 / 5.4, abs=0.05)
         assert card.locator(".block text").text_content() == "Ann Lee"
@@ -177,7 +194,7 @@ def test_a_fortnight_is_drawn_to_scale_and_says_the_same_in_words(browser, web, 
         assert card.locator("tbody tr").inner_text().startswith("Ann Lee\t1-2\ttoday")
 
 
-def test_a_reservation_comes_while_one_looks(browser, web, address):
+def test_a_reservation_comes_while_one_looks(browser: Browser, web: Web, address: str) -> None:
     now = time.time()
     given = load("gpu17", now, gpus=4)
     with person(browser) as page:
@@ -193,7 +210,7 @@ def test_a_reservation_comes_while_one_looks(browser, web, address):
         assert page.locator(".card").count() == 1
 
 
-def test_a_computer_with_another_clock_is_told(browser, address):
+def test_a_computer_with_another_clock_is_told(browser: Browser, address: str) -> None:
     with person(browser, timezone_id="Asia/Kathmandu") as page:
         page.goto(f"{address}/reservations")
         assert page.locator(".zone", has_text=re.compile(r"clock is \d+:\d\d h ")).count() == 1
@@ -205,7 +222,9 @@ def test_a_computer_with_another_clock_is_told(browser, address):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 390, 1280])
-def test_every_page_of_it_fits_and_can_be_read(browser, web, address, scheme, width):
+def test_every_page_of_it_fits_and_can_be_read(
+    browser: Browser, web: Web, address: str, scheme: str, width: int
+) -> None:
     home = address.removesuffix("/monitor")
     long = "An-unbroken-name-of-a-gpu-that-is-much-longer-than-any-phone-is-wide-and-then-some"
     given = with_mig(load("gpu17", time.time(), gpus=8, busy=0.8))
@@ -232,18 +251,29 @@ def test_every_page_of_it_fits_and_can_be_read(browser, web, address, scheme, wi
             assert page.evaluate(_SPILT) == [], path
 
 
-def test_templates_to_choose_from_and_commands_are_whole_on_a_phone(browser, tmp_path):
+def test_templates_to_choose_from_and_commands_are_whole_on_a_phone(
+    browser: Browser, tmp_path: Path
+) -> None:
     web, _ = make_monitored(tmp_path / "choice", 1)
     work = tmp_path / "choice" / "work"
     with (work / "servers" / "gpu17.yaml").open("a") as file:
         file.write("templates:\n  cuda-12: Debian 12 with CUDA 12.6 and PyTorch 2.5\n")
-    git = ["git", "-C", work, "-c", "user.name=Alice", "-c", "user.email=alice@example.org"]
+    git: list[str | Path] = [
+        "git",
+        "-C",
+        work,
+        "-c",
+        "user.name=Alice",
+        "-c",
+        "user.email=alice@example.org",
+    ]
     for words in (["commit", "-qam", "Offer"], ["push", "-q", "../state.git", "main"]):
         subprocess.run([*git, *words], check=True)
     with served(web) as url, person(browser, viewport={"width": 360, "height": 800}) as page:
         for path, option in (("/server/gpu17", "cuda-12"), ("/user/ann", "--template cuda-12")):
             page.goto(f"{url}{path}")
-            assert page.locator("code.whole", has_text=option).first.bounding_box()["height"] < 30
+            box = page.locator("code.whole", has_text=option).first.bounding_box()
+            assert present(box)["height"] < 30
             cut = (
                 "all => all.filter((e) => e.scrollWidth > e.clientWidth).map((e) => e.textContent)"
             )
@@ -266,7 +296,9 @@ _SPILT = """() => [...document.querySelectorAll(".card")].flatMap((card) => {
 
 
 @pytest.mark.parametrize("scripts", [True, False], ids=["with scripts", "without"])
-def test_past_weeks_of_a_group_by_a_click(browser, web, address, scripts):
+def test_past_weeks_of_a_group_by_a_click(
+    browser: Browser, web: Web, address: str, scripts: bool
+) -> None:
     given = load("gpu17", time.time(), gpus=2, busy=1)
     held = [
         replace(gpu, users=(GpuUser(("ann", "chi")[n], 5),)) for n, gpu in enumerate(given.gpus)
@@ -287,7 +319,7 @@ def test_past_weeks_of_a_group_by_a_click(browser, web, address, scripts):
         assert "Ann Lee" not in download.value.path().read_text()
 
 
-def test_a_hundred_servers_fit_a_phone(browser, tmp_path):
+def test_a_hundred_servers_fit_a_phone(browser: Browser, tmp_path: Path) -> None:
     web, names = make_monitored(tmp_path / "many", 100)
     for name in names:
         web.parts.latest.post(name, load(name, time.time()))

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, Page
 
 CHROMIUM = Path("/usr/bin/chromium")
 
 
 @contextmanager
-def person(browser, may_say: str = "status of 4", **options) -> Iterator:
+def person(browser: Browser, may_say: str = "status of 4", **options: Any) -> Iterator[Page]:
     """A browser window. What it complains about, a content policy above all, fails the test."""
     context = browser.new_context(**options)
     page = context.new_page()

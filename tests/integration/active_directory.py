@@ -90,7 +90,7 @@ class Domain:
             **attributes,
         }
         with self.administrator() as root:
-            root.add(dn, ["user"], fields)
+            root.add(dn, ["user"], fields)  # type: ignore[no-untyped-call]
         return dn
 
     def add_group(self, name: str, *members: str, **attributes: object) -> str:
@@ -98,7 +98,7 @@ class Domain:
         dn = f"CN={name},{GROUPS}"
         fields = {"sAMAccountName": name, **attributes}
         with self.administrator() as root:
-            root.add(dn, ["group"], fields | ({"member": list(members)} if members else {}))
+            root.add(dn, ["group"], fields | ({"member": list(members)} if members else {}))  # type: ignore[no-untyped-call]
         return dn
 
     def modify(self, dn: str, **attributes: object) -> None:
@@ -108,7 +108,7 @@ class Domain:
             for name, value in attributes.items()
         }
         with self.administrator() as root:
-            root.modify(dn, changes)
+            root.modify(dn, changes)  # type: ignore[no-untyped-call]
 
     def set_password(self, dn: str, password: str) -> None:
         """Give somebody another password."""
@@ -131,7 +131,7 @@ class Domain:
     def delete(self, dn: str) -> None:
         """Remove an entry."""
         with self.administrator() as root:
-            root.delete(dn)
+            root.delete(dn)  # type: ignore[no-untyped-call]
 
 
 def quoted(password: str) -> bytes:
@@ -152,9 +152,9 @@ def running(folder: Path) -> Iterator[Domain]:
         password.write_text(f"{SERVICE_PASSWORD}\n")
         domain = Domain(folder, address, certificates, password)
         with domain.administrator() as root:
-            root.modify(BASE, {n: [(ldap3.MODIFY_REPLACE, [v])] for n, v in ANY_PASSWORD.items()})
+            root.modify(BASE, {n: [(ldap3.MODIFY_REPLACE, [v])] for n, v in ANY_PASSWORD.items()})  # type: ignore[no-untyped-call]
             for unit in (PEOPLE, GROUPS):
-                root.add(unit, ["organizationalUnit"])
+                root.add(unit, ["organizationalUnit"])  # type: ignore[no-untyped-call]
         domain.add_person("service", "service", SERVICE_PASSWORD)
         yield domain
 

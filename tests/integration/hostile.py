@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from tests.integration.slapd import Certificates
@@ -25,7 +25,7 @@ TIME_LIMIT, SIZE_LIMIT, REFERRAL, SASL_IN_PROGRESS = 3, 4, 10, 14
 
 
 @contextmanager
-def serving(talk):
+def serving(talk: Callable[[socket.socket], None]) -> Iterator[int]:
     """The port of a server that has `talk` treat each connection in a thread of its own."""
 
     def accept() -> None:
@@ -64,7 +64,7 @@ def relaying(
     fault: Callable[[socket.socket, bytes], None] | None = None,
     at: tuple[int, int] = (0, 0),
     tls: Certificates | None = None,
-):
+) -> Iterator[str]:
     """The address of a server that asks `to` (ldap://ADDRESS:PORT), and tells `seen` what comes.
 
     At the request `at` (a kind, and which one of them, over all connections) `fault` is called
@@ -95,7 +95,7 @@ def relaying(
             threading.Thread(target=_copy, args=[up, client], daemon=True).start()
             here(OPENED)
             while request := client.recv(65536):
-                if here(parts(request)[1]):
+                if here(parts(request)[1]) and fault:
                     fault(client, request)
                 else:
                     up.sendall(request)

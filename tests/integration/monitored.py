@@ -43,7 +43,15 @@ def _add_users(work: Path, full_names: Mapping[str, str]) -> None:
         text = f'name: "{name}"\nlogin: {user}\nuid: {20000 + place}\nport: {22000 + place}\n'
         text += f"subid: {10_000_000 + 262_144 * place}\nkeys:\n  - {made_key(place)}\n"
         (work / "users" / f"{user}.yaml").write_text(text)
-    git = ["git", "-C", work, "-c", "user.name=Alice", "-c", "user.email=alice@example.org"]
+    git: list[str | Path] = [
+        "git",
+        "-C",
+        work,
+        "-c",
+        "user.name=Alice",
+        "-c",
+        "user.email=alice@example.org",
+    ]
     for words in (
         ["add", "."],
         ["commit", "-qm", "Add users"],

@@ -50,7 +50,7 @@ def nginx(
     (folder / "site.conf").write_text(render(site, page))
     user = "user root;" if os.geteuid() == 0 else ""
     (folder / "nginx.conf").write_text(MAIN.format(folder=folder, user=user))
-    words = [NGINX, "-e", folder / "error.log", "-c", folder / "nginx.conf"]
+    words: list[str | Path] = [NGINX, "-e", folder / "error.log", "-c", folder / "nginx.conf"]
     program = subprocess.Popen(words)
 
     def answers() -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -92,13 +93,13 @@ def modify(server: Slapd, name: str, **attributes: str | list[str]) -> None:
         for attribute, value in attributes.items()
     }
     with _root(server) as root:
-        assert root.modify(f"cn={name},ou=people,{BASE}", changes), root.result
+        assert root.modify(f"cn={name},ou=people,{BASE}", changes), root.result  # type: ignore[no-untyped-call]
 
 
 def delete(server: Slapd, name: str) -> None:
     """Delete the person called `name`."""
     with _root(server) as root:
-        assert root.delete(f"cn={name},ou=people,{BASE}"), root.result
+        assert root.delete(f"cn={name},ou=people,{BASE}"), root.result  # type: ignore[no-untyped-call]
 
 
 def add(server: Slapd, uid: str, name: str, password: str) -> None:
@@ -106,7 +107,7 @@ def add(server: Slapd, uid: str, name: str, password: str) -> None:
     fields = {"cn": name, "sn": name.split()[-1], "uid": uid, "userPassword": password}
     with _root(server) as root:
         dn = f"cn={name},ou=people,{BASE}"
-        done = root.add(dn, ["inetOrgPerson"], {**fields, "employeeType": "lab"})
+        done = root.add(dn, ["inetOrgPerson"], {**fields, "employeeType": "lab"})  # type: ignore[no-untyped-call]
         assert done, root.result
 
 
@@ -164,7 +165,7 @@ def make_certificates(folder: Path, name: str, address: str = "127.0.0.1") -> Ce
 
 
 @contextmanager
-def running(folder: Path, entries: str, settings: str = "", limits: str = ""):
+def running(folder: Path, entries: str, settings: str = "", limits: str = "") -> Iterator[Slapd]:
     """slapd with `LDIF` and `entries`, until the block is left.
 
     `settings` are lines of slapd.conf(5) more, `limits` those of the database.

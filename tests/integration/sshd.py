@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,7 +27,7 @@ MISSING = (
 
 
 @contextmanager
-def running(folder: Path, host_key: str, keys: str = "gate_keys", more: str = ""):
+def running(folder: Path, host_key: str, keys: str = "gate_keys", more: str = "") -> Iterator[int]:
     """sshd for root, with the forced commands in `folder / keys` and `more` settings; its port."""
     port = free_port()
     (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {host_key}\n")
@@ -59,7 +60,7 @@ ExposeAuthInfo yes
 
 
 @contextmanager
-def answering(folder: Path, name: str = "gpu17"):
+def answering(folder: Path, name: str = "gpu17") -> Iterator[Target]:
     """A server that answers each verb by the shell script `folder/answer`; the key is `nudge`."""
     host, nudge = ssh_key(folder / "host"), ssh_key(folder / "nudge")
     (folder / "gate_keys").write_text(f'restrict,command="sh {folder}/answer" {nudge}\n')

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 
 from tests.integration import active_directory
+from tests.integration.active_directory import Domain
 from webui.config import DirectoryConfig
 from webui.directory.ldap import Directory
 from webui.directory.login import ForeignLoginError
@@ -26,11 +30,11 @@ SUFFIX = "people.mylab.com"
 """Of John's principal name. In the domain's own suffix, Samba refuses what Windows lets pass: one
 that is jsmith@ while another's login is jsmith."""
 BY_DOMAIN = {"bind_template": "MYLAB\\{login}"}
-BY_TEMPLATE = {"bind_dn": "", "bind_password_file": None, "allow_groups": []}
+BY_TEMPLATE: dict[str, Any] = {"bind_dn": "", "bind_password_file": None, "allow_groups": []}
 
 
 @pytest.fixture(scope="module")
-def domain(tmp_path_factory):
+def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Domain]:
     with active_directory.running(tmp_path_factory.mktemp("domain")) as domain:
         lqchen = domain.add_person("LQChen", "Lequn Chen", "right horse")
         dora = domain.add_person("dora", "Dora Example", "swiper no swiping")
@@ -62,7 +66,7 @@ def config(domain: active_directory.Domain, **changes: object) -> DirectoryConfi
 
 
 @pytest.mark.parametrize("way", ["plain", "tls"])
-def test_members_get_in_and_groups_in_groups_count(domain, way):
+def test_members_get_in_and_groups_in_groups_count(domain: Domain, way: str) -> None:
     directory = Directory(config(domain, servers=[getattr(domain, way)]))
     person = directory.authenticate("lqchen", "right horse")
     assert (person.login, person.full_name) == ("LQChen", "Lequn Chen")
@@ -70,7 +74,7 @@ def test_members_get_in_and_groups_in_groups_count(domain, way):
     assert directory.authenticate("dora", "swiper no swiping").login == "dora"
 
 
-def test_others_stay_outside(domain):
+def test_others_stay_outside(domain: Domain) -> None:
     directory = Directory(config(domain))
     with pytest.raises(NotAllowedError):
         directory.authenticate("outsider", "let me in")
@@ -82,25 +86,29 @@ class TestWhoIsBound:
     """A right password says that somebody was bound, not who."""
 
     @pytest.fixture
-    def directory(self, domain) -> Directory:
+    def directory(self, domain: Domain) -> Directory:
         template = f"{{login}}@{SUFFIX}"
         return Directory(config(domain, **BY_TEMPLATE, bind_template=template))
 
-    def test_nobody_becomes_whose_login_their_principal_name_begins_with(self, directory):
+    def test_nobody_becomes_whose_login_their_principal_name_begins_with(
+        self, directory: Directory
+    ) -> None:
         with pytest.raises(NotAllowedError) as caught:
             directory.authenticate("jsmith", "john's own")
         assert caught.value.code == "login-of-other"
         assert caught.value.hint == "Your login is `john.smith`: type that one."
         assert "bound as CN=John Smith," in caught.value.details
 
-    def test_the_right_one_gets_in_by_the_same_template(self, domain, directory):
+    def test_the_right_one_gets_in_by_the_same_template(
+        self, domain: Domain, directory: Directory
+    ) -> None:
         assert directory.authenticate("MYLAB\\jsmith", "jane's own").full_name == "Jane Smith"
         usual = config(domain, **BY_TEMPLATE, bind_template="{login}@mylab.com")
         for login in ("jsmith", "jsmith@mylab.com", "MYLAB\\jsmith"):
             person = Directory(usual).authenticate(login, "jane's own")
             assert person.full_name == "Jane Smith"
 
-    def test_with_a_service_account_a_login_is_a_login(self, domain):
+    def test_with_a_service_account_a_login_is_a_login(self, domain: Domain) -> None:
         directory = Directory(config(domain, allow_groups=[]))
         assert directory.authenticate("jsmith", "jane's own").full_name == "Jane Smith"
         with pytest.raises(WrongLoginError):
@@ -128,7 +136,7 @@ class TestAsPeopleTypeThem:
             ("una@mylab.net", "una's own", "una"),  # a suffix that no partition notes
         ],
     )
-    def test_it_is_one_person(self, domain, typed, password, login):
+    def test_it_is_one_person(self, domain: Domain, typed: str, password: str, login: str) -> None:
         found: list[str] = []
 
         def told(login: str) -> bool:
@@ -142,14 +150,14 @@ class TestAsPeopleTypeThem:
             directory.authenticate(typed, "wrong")
 
     @pytest.mark.parametrize("way", [{}, BY_DOMAIN], ids=["service account", "template as well"])
-    def test_another_domain_is_refused_in_words(self, domain, way):
+    def test_another_domain_is_refused_in_words(self, domain: Domain, way: dict[str, Any]) -> None:
         directory = Directory(config(domain, **{"allow_groups": [], **way}))
         with pytest.raises(ForeignLoginError) as caught:
             directory.authenticate("OTHER\\lqchen", "right horse")
         assert caught.value.code == "login-foreign"
         assert caught.value.hint == "Type your login alone, such as `lqchen`."
 
-    def test_a_template_alone_says_of_another_domain_what_may_be(self, domain):
+    def test_a_template_alone_says_of_another_domain_what_may_be(self, domain: Domain) -> None:
         """Nobody is bound then, who could ask which domains there are."""
         directory = Directory(config(domain, **BY_TEMPLATE, **BY_DOMAIN))
         with pytest.raises(WrongLoginError) as caught:
@@ -158,7 +166,9 @@ class TestAsPeopleTypeThem:
         assert "perhaps `lqchen` alone" in caught.value.hint
 
     @pytest.mark.parametrize("name", ["una", "nobody"])
-    def test_a_suffix_that_is_noted_nowhere_may_be_somebody_s(self, domain, name):
+    def test_a_suffix_that_is_noted_nowhere_may_be_somebody_s(
+        self, domain: Domain, name: str
+    ) -> None:
         with pytest.raises(WrongLoginError) as caught:
             Directory(config(domain, allow_groups=[])).authenticate(f"{name}@mylab.net", "wrong")
         assert caught.value.code == "login-wrong"
@@ -166,7 +176,7 @@ class TestAsPeopleTypeThem:
         assert f"perhaps `{name}` alone" in caught.value.hint
 
     @pytest.mark.parametrize("typed", ["lqchen@mylab.org", "nobody@mylab.org", "MYLAB\\lqchen"])
-    def test_what_to_type_depends_on_no_one_s_existence(self, domain, typed):
+    def test_what_to_type_depends_on_no_one_s_existence(self, domain: Domain, typed: str) -> None:
         with pytest.raises(WrongLoginError) as caught:
             Directory(config(domain, allow_groups=[])).authenticate(typed, "wrong")
         name = "nobody" if "nobody" in typed else "lqchen"
@@ -174,7 +184,7 @@ class TestAsPeopleTypeThem:
         assert f"; perhaps `{name}` alone. If" in caught.value.hint
 
 
-def test_who_has_an_id_is_found_under_another_login(domain):
+def test_who_has_an_id_is_found_under_another_login(domain: Domain) -> None:
     directory = Directory(config(domain, allow_groups=[]))
     dn = domain.add_person("renamee", "Rena Mee", "rena's own")
     person = directory.authenticate("renamee", "rena's own")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,15 @@ def source(tmp_path: Path) -> StateSource:
 
 def push(folder: Path, words: str) -> str:
     """A sysadmin pushes a commit; its revision."""
-    git = ["git", "-C", folder / "work", "-c", "user.name=Alice", "-c", "user.email=a@example.org"]
+    git: list[str | Path] = [
+        "git",
+        "-C",
+        folder / "work",
+        "-c",
+        "user.name=Alice",
+        "-c",
+        "user.email=a@example.org",
+    ]
     subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", words], check=True)
     subprocess.run([*git, "push", "-q", folder / "state.git", "main"], check=True)
     shown = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
@@ -44,7 +53,9 @@ def is_known(source: StateSource) -> bool:
         return False
 
 
-def test_a_fetch_that_can_not_begin_is_not_waited_for_for_ever(source, tmp_path, caplog):
+def test_a_fetch_that_can_not_begin_is_not_waited_for_for_ever(
+    source: Source, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with none_to_be_had(), pytest.raises(LxcGpuError) as caught:
         source.current()
     assert caught.value.code == "state-unreadable"
@@ -59,16 +70,18 @@ def test_a_fetch_that_can_not_begin_is_not_waited_for_for_ever(source, tmp_path,
     assert source.current().problem == ""
 
 
-def test_what_a_sysadmin_pushes_is_passed_on_after_a_lack_of_threads(source, tmp_path, caplog):
+def test_what_a_sysadmin_pushes_is_passed_on_after_a_lack_of_threads(
+    source: Source, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """The watcher fails for a real cause: no fetch can begin, and then no nudge."""
     caplog.set_level(logging.INFO)
     board = Board()
 
-    def contact(target: Target):
+    def contact(target: Target) -> Iterator[Report]:
         revision = source.current().revision
         yield Report(server=target.name, revision=revision, finished=1.0, seconds=0.1)
 
-    def targets():
+    def targets() -> dict[str, Target]:
         return {
             name: Target(name, str(server.address), server.ssh_port, server.host_key)
             for name, server in source.current().state.servers.items()

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from state.errors import LxcGpuError
 from state.model.keys import parse_key
-from state.wire.messages import Answer, Progress, Refusal, Report, encode
+from state.wire.messages import Answer, Message, Progress, Refusal, Report, encode
 from tests.integration import sshd
 from tests.integration.slapd import free_port
 from tests.integration.sshd import ssh_key
 from tests.patience import HANGS
 from webui.servers import contact
-from webui.servers.contact import Ssh, UnreachableError
+from webui.servers.contact import Ssh, Target, UnreachableError
 
 pytestmark = pytest.mark.skipif(bool(sshd.MISSING), reason=sshd.MISSING)
 RSA = (
@@ -31,20 +34,20 @@ REPORT = Report("gpu17", "abc1234", 1.0, 0.4)
 
 
 @pytest.fixture
-def server(tmp_path):
+def server(tmp_path: Path) -> Iterator[tuple[Target, Path]]:
     """A server whose forced command is the shell script that the test writes to `answer`."""
     ssh_key(tmp_path / "stranger")
     with sshd.answering(tmp_path) as target:
         yield target, tmp_path
 
 
-def nudge(target, folder, script: str = "", **options):
+def nudge(target: Target, folder: Path, script: str = "", **options: Any) -> list[Message]:
     (folder / "answer").write_text(script)
     ssh = Ssh(folder / options.pop("key", "nudge"), account="root", **options)
     return list(ssh.nudge(target))
 
 
-def test_progress_comes_as_it_happens_and_the_report_ends_it(server):
+def test_progress_comes_as_it_happens_and_the_report_ends_it(server: tuple[Target, Path]) -> None:
     target, folder = server
     (folder / "lines").write_text(encode(Progress("unpacking", 0.4)) + encode(REPORT))
     script = f'test "$SSH_ORIGINAL_COMMAND" = reconcile && cat {folder}/lines; sleep 200'
@@ -66,14 +69,16 @@ def test_progress_comes_as_it_happens_and_the_report_ends_it(server):
         ("""while :; do echo '{"progress": {"text": "x"}}'; sleep 0.2; done""", "nudge-timeout"),
     ],
 )
-def test_nonsense_ends_with_words(server, script, code, monkeypatch):
+def test_nonsense_ends_with_words(
+    server: tuple[Target, Path], script: str, code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(contact, "MOST_BYTES", 2_000_000)
     with pytest.raises(UnreachableError) as caught:
         nudge(*server, script, whole_seconds=3)
     assert caught.value.code == code
 
 
-def test_another_host_key_gets_nothing_from_us(server):
+def test_another_host_key_gets_nothing_from_us(server: tuple[Target, Path]) -> None:
     target, folder = server
     other = parse_key((folder / "stranger.pub").read_text())
     with pytest.raises(UnreachableError) as caught:
@@ -82,7 +87,7 @@ def test_another_host_key_gets_nothing_from_us(server):
     assert not (folder / "reached").exists()
 
 
-def test_a_host_key_of_another_kind_is_another_host_key(server):
+def test_a_host_key_of_another_kind_is_another_host_key(server: tuple[Target, Path]) -> None:
     target, folder = server
     rsa = parse_key(RSA)
     with pytest.raises(UnreachableError) as caught:
@@ -90,27 +95,27 @@ def test_a_host_key_of_another_kind_is_another_host_key(server):
     assert caught.value.code == "nudge-host-key"
 
 
-def test_a_server_that_does_not_know_our_key(server):
+def test_a_server_that_does_not_know_our_key(server: tuple[Target, Path]) -> None:
     with pytest.raises(UnreachableError) as caught:
         nudge(*server, key="stranger")
     assert caught.value.code == "nudge-refused"
     assert "setup/gpu-server" in caught.value.hint
 
 
-def test_our_own_key_is_gone(server):
+def test_our_own_key_is_gone(server: tuple[Target, Path]) -> None:
     with pytest.raises(UnreachableError) as caught:
         nudge(*server, key="no-such-key")
     assert caught.value.code == "nudge-key"
 
 
-def test_nobody_there(server):
+def test_nobody_there(server: tuple[Target, Path]) -> None:
     target, folder = server
     with pytest.raises(UnreachableError) as caught:
         nudge(replace(target, port=free_port()), folder)
     assert caught.value.code == "nudge-unreachable"
 
 
-def test_somebody_there_who_is_silent(server):
+def test_somebody_there_who_is_silent(server: tuple[Target, Path]) -> None:
     target, folder = server
     with socket.create_server(("127.0.0.1", 0)) as silent:
         begun = time.monotonic()
@@ -121,7 +126,7 @@ def test_somebody_there_who_is_silent(server):
     assert time.monotonic() - begun < HANGS
 
 
-def tell(target, folder, answer: str) -> str:
+def tell(target: Target, folder: Path, answer: str) -> str:
     """What the server was asked, if it notes what it is told."""
     (folder / "line").write_text(answer)
     (folder / "answer").write_text(
@@ -131,7 +136,7 @@ def tell(target, folder, answer: str) -> str:
     return (folder / "asked").read_text()
 
 
-def test_a_server_is_told_which_mail_was_accepted(server):
+def test_a_server_is_told_which_mail_was_accepted(server: tuple[Target, Path]) -> None:
     assert tell(*server, encode(Answer("noted"))) == "told 000000000000 111111111111\n"
 
 
@@ -146,7 +151,9 @@ def test_a_server_is_told_which_mail_was_accepted(server):
         (encode(Progress("x")) * 5000, "nudge-garbled"),
     ],
 )
-def test_nothing_but_an_answer_says_that_it_was_noted(server, answer, code):
+def test_nothing_but_an_answer_says_that_it_was_noted(
+    server: tuple[Target, Path], answer: str, code: str
+) -> None:
     with pytest.raises(LxcGpuError) as caught:
         tell(*server, answer)
     assert caught.value.code == code

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -35,6 +36,7 @@ from tests.integration.hostile import (
     serving,
     silent,
 )
+from tests.integration.slapd import Slapd
 from tests.integration.test_directory import PEOPLE, PLAIN, config, drip, outcome
 from tests.integration.test_directory import saying as always_saying
 from webui.directory.ldap import Directory
@@ -59,13 +61,13 @@ NO_CONTROLLER = b"80090308: LdapErr: DSID-0C090400, comment: AcceptSecurityConte
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slapd]:
     with slapd.running(tmp_path_factory.mktemp("slapd"), ENTRIES) as running:
         yield running
 
 
 @pytest.fixture
-def good(server):
+def good(server: Slapd) -> Iterator[tuple[str, list[int]]]:
     """A good one's address, and what it was asked."""
     seen: list[int] = []
     with relaying(server.plain, seen.append) as url:
@@ -87,7 +89,12 @@ FAULTS = {
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 @pytest.mark.parametrize("step", [SERVICE, ASKED, PERSON], ids=["service", "search", "person"])
-def test_the_next_one_is_asked_at_whatever_step_one_fails(server, good, step, fault):
+def test_the_next_one_is_asked_at_whatever_step_one_fails(
+    server: Slapd,
+    good: tuple[str, list[int]],
+    step: tuple[int, int],
+    fault: Callable[[socket.socket, bytes], None],
+) -> None:
     with relaying(server.plain, fault=fault, at=step) as bad:
         assert outcome(pair(server, bad, good[0])).login == "LQChen"
 
@@ -95,7 +102,7 @@ def test_the_next_one_is_asked_at_whatever_step_one_fails(server, good, step, fa
 @pytest.mark.parametrize(
     "code", [OPERATIONS_ERROR, AUTH_METHOD_NOT_SUPPORTED, CONFIDENTIALITY_REQUIRED, OTHER]
 )
-def test_who_am_i_may_be_refused_in_whatever_words(server, code):
+def test_who_am_i_may_be_refused_in_whatever_words(server: Slapd, code: int) -> None:
     """The password is right, and the server well."""
     with relaying(server.plain, fault=saying(code), at=(EXTENDED, 1)) as url:
         with pytest.raises(NotAllowedError) as caught:
@@ -110,7 +117,7 @@ def test_who_am_i_may_be_refused_in_whatever_words(server, code):
         (f"cn=solo\\2C,ou=people,{slapd.BASE}", "login-of-other"),
     ],
 )
-def test_who_is_bound_may_be_spelled_otherwise(server, said, code):
+def test_who_is_bound_may_be_spelled_otherwise(server: Slapd, said: str, code: str) -> None:
     """By a service account the entry's own name was bound: that is nobody else, however spelled."""
     for way, refused in ((TEMPLATE, code), ({}, "")):
         with relaying(server.plain, fault=naming(said), at=(EXTENDED, 1)) as url:
@@ -124,7 +131,9 @@ def test_who_is_bound_may_be_spelled_otherwise(server, said, code):
 
 
 @pytest.mark.parametrize("code", [TIME_LIMIT, SIZE_LIMIT, REFERRAL])
-def test_half_an_answer_to_a_search_is_none(server, good, code):
+def test_half_an_answer_to_a_search_is_none(
+    server: Slapd, good: tuple[str, list[int]], code: int
+) -> None:
     with relaying(server.plain, fault=saying(code), at=ASKED) as bad:
         assert outcome(pair(server, bad, good[0])).login == "LQChen"
         user = User(name="Lequn Chen", login="LQChen", port=22000, subid=10_000_000, uid=20000)
@@ -134,7 +143,7 @@ def test_half_an_answer_to_a_search_is_none(server, good, code):
 
 
 @pytest.mark.parametrize("agreed", [False, True], ids=["ldaps", "starttls"])
-def test_the_next_one_is_asked_when_one_is_silent_after_tls(server, agreed):
+def test_the_next_one_is_asked_when_one_is_silent_after_tls(server: Slapd, agreed: bool) -> None:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(server.certificates.certificate, server.certificates.key)
 
@@ -153,7 +162,7 @@ def test_the_next_one_is_asked_when_one_is_silent_after_tls(server, agreed):
         assert outcome(directory).login == "LQChen"
 
 
-def test_a_wrong_password_counts_once(server, good):
+def test_a_wrong_password_counts_once(server: Slapd, good: tuple[str, list[int]]) -> None:
     seen: list[int] = []
     with relaying(server.plain, seen.append) as first, pytest.raises(WrongLoginError):
         pair(server, first, good[0]).authenticate("lqchen", "wrong")
@@ -161,7 +170,9 @@ def test_a_wrong_password_counts_once(server, good):
     assert good[1] == []
 
 
-def test_a_password_that_no_controller_looked_at_goes_to_the_next_one(server, good):
+def test_a_password_that_no_controller_looked_at_goes_to_the_next_one(
+    server: Slapd, good: tuple[str, list[int]]
+) -> None:
     fault = saying(INVALID_CREDENTIALS, NO_CONTROLLER)
     with relaying(server.plain, fault=fault, at=PERSON) as bad:
         directory = pair(server, bad, good[0])
@@ -174,7 +185,7 @@ def test_a_password_that_no_controller_looked_at_goes_to_the_next_one(server, go
         assert isinstance(outcome(pair(server, bad)), DirectoryDownError)
 
 
-def test_what_all_are_unwilling_to_look_at_is_meant_for_the_account(server):
+def test_what_all_are_unwilling_to_look_at_is_meant_for_the_account(server: Slapd) -> None:
     """389 Directory Server says so of accounts that are closed."""
     fault = saying(UNWILLING)
     first, second = (relaying(server.plain, fault=fault, at=PERSON) for _ in range(2))
@@ -183,27 +194,32 @@ def test_what_all_are_unwilling_to_look_at_is_meant_for_the_account(server):
 
 
 @pytest.mark.parametrize("code", [REFERRAL, SASL_IN_PROGRESS])
-def test_a_bind_that_is_no_success_lets_nobody_in(server, code):
+def test_a_bind_that_is_no_success_lets_nobody_in(server: Slapd, code: int) -> None:
     """ldap3 raises nothing for these."""
     with relaying(server.plain, fault=saying(code), at=PERSON) as bad:
         assert isinstance(outcome(pair(server, bad)), DirectoryDownError)
 
 
-def test_a_login_opens_no_connection_just_to_see(server, good):
+def test_a_login_opens_no_connection_just_to_see(
+    server: Slapd, good: tuple[str, list[int]]
+) -> None:
     """One is for the service account, one for the person."""
     assert outcome(pair(server, good[0])).login == "LQChen"
     assert good[1].count(OPENED) == 2
 
 
-def test_a_bad_one_is_asked_last_for_a_while_and_comes_back(server, good):
-    now, seen = [1000.0], []
+def test_a_bad_one_is_asked_last_for_a_while_and_comes_back(
+    server: Slapd, good: tuple[str, list[int]]
+) -> None:
+    now = [1000.0]
+    seen: list[int] = []
     with relaying(server.plain, seen.append, cut, SERVICE) as bad:
         settings = config(server, servers=[bad, good[0]], **PLAIN)
         connections = Connections(settings, clock=lambda: now[0])
 
         def bound(to: Reached) -> str:
             with connections.service(to):
-                return to.server.name
+                return str(to.server.name)
 
         assert connections.reached(bound) == good[0]
         assert connections.reached(bound) == good[0]
@@ -212,7 +228,7 @@ def test_a_bad_one_is_asked_last_for_a_while_and_comes_back(server, good):
         assert connections.reached(bound) == bad  # whose one fault is over
 
 
-def test_a_bad_one_is_asked_where_no_other_answers(server):
+def test_a_bad_one_is_asked_where_no_other_answers(server: Slapd) -> None:
     dead = f"ldap://127.0.0.1:{slapd.free_port()}"
     with relaying(server.plain, fault=cut, at=SERVICE) as bad:
         directory = pair(server, bad, dead)
@@ -220,7 +236,9 @@ def test_a_bad_one_is_asked_where_no_other_answers(server):
         assert outcome(directory).login == "LQChen"
 
 
-def test_the_last_one_is_reached_however_long_the_others_take(server, good):
+def test_the_last_one_is_reached_however_long_the_others_take(
+    server: Slapd, good: tuple[str, list[int]]
+) -> None:
     with always_saying(drip) as one, always_saying(drip) as two, always_saying(drip) as three:
         bad = [f"ldap://127.0.0.1:{port}" for port in (one, two, three)]
         directory = pair(server, *bad, good[0])
@@ -228,7 +246,7 @@ def test_the_last_one_is_reached_however_long_the_others_take(server, good):
         assert outcome(directory).login == "LQChen", "it is asked first from now on"
 
 
-def test_however_many_drip_it_ends(server):
+def test_however_many_drip_it_ends(server: Slapd) -> None:
     with always_saying(drip) as one, always_saying(drip) as two, always_saying(drip) as three:
         urls = [f"ldap://127.0.0.1:{port}" for port in (one, two, three)]
         assert isinstance(outcome(pair(server, *urls)), DirectoryDownError)

@@ -9,12 +9,14 @@ import threading
 import time
 import urllib.parse
 import urllib.request
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.integration import slapd
+from tests.integration.slapd import Slapd
 from tests.integration.web import Web, made_key, make_web, served
 
 pytestmark = pytest.mark.skipif(
@@ -29,13 +31,13 @@ PEOPLE = "\n".join(
 
 
 @pytest.fixture(scope="module")
-def directory(tmp_path_factory):
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slapd]:
     with slapd.running(tmp_path_factory.mktemp("slapd"), PEOPLE) as running:
         yield running
 
 
 @pytest.fixture
-def web(tmp_path, directory) -> Web:
+def web(tmp_path: Path, directory: Slapd) -> Web:
     """The page in front of a repository with the real hook, which starts a real program."""
     made = make_web(tmp_path, directory, {"gpu17": ("127.0.0.1", slapd.free_port())})
     hook = made.repository / "hooks/pre-receive"
@@ -66,7 +68,7 @@ def sysadmin(web: Web, stop: threading.Event) -> int:
     clone = web.folder / "sysadmin"
     git = ["git", "-c", "user.name=Alice", "-c", "user.email=alice@example.org"]
     git += ["-c", "gpg.format=ssh", "-c", f"user.signingKey={web.folder / 'admin'}"]
-    git += ["-c", "commit.gpgSign=true", "-C", clone]
+    git += ["-c", "commit.gpgSign=true", "-C", str(clone)]
     subprocess.run(["git", "clone", "-q", web.repository, clone], check=True)
     pushed = 0
     while pushed < PUSHES and not stop.wait(0.2):
@@ -92,7 +94,7 @@ def watch(address: str, stop: threading.Event) -> list[float]:
     return took
 
 
-def test_fifty_first_visits_at_once(web, capsys):
+def test_fifty_first_visits_at_once(web: Web, capsys: pytest.CaptureFixture[str]) -> None:
     stop = threading.Event()
     with served(web) as address, ThreadPoolExecutor(CROWD + 2) as pool:
         try:
@@ -130,4 +132,4 @@ def test_fifty_first_visits_at_once(web, capsys):
 
 def page_of(address: str, where: str) -> str:
     with urllib.request.urlopen(f"{address}{where}", timeout=60) as answer:
-        return answer.read().decode()
+        return str(answer.read(), "utf-8")

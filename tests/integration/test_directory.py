@@ -8,10 +8,12 @@ import socket
 import threading
 import time
 import uuid
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from itertools import repeat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +21,7 @@ from state.errors import LxcGpuError
 from state.model.documents import User
 from tests.integration import slapd
 from tests.integration.hostile import BIND, UNBIND, answer, parts, relaying, result, serving
+from tests.integration.slapd import Slapd
 from tests.patience import HANGS
 from webui.config import DirectoryConfig
 from webui.directory.ldap import Directory
@@ -70,7 +73,7 @@ objectGUID:: {base64.b64encode(GUID.bytes_le).decode()}
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slapd]:
     with slapd.running(tmp_path_factory.mktemp("slapd"), ENTRIES) as running:
         yield running
 
@@ -96,7 +99,7 @@ def hostile(url: str) -> DirectoryConfig:
     return DirectoryConfig.model_validate({**fields, **soon, **PLAIN})
 
 
-def outcome(directory: Directory) -> object:
+def outcome(directory: Directory) -> Any:
     """What a login comes to, or how it fails; TimeoutError if it hangs."""
 
     def login() -> object:
@@ -113,7 +116,7 @@ def outcome(directory: Directory) -> object:
 
 
 @contextmanager
-def saying(said):
+def saying(said: Callable[[bytes], Iterable[bytes]]) -> Iterator[int]:
     """A server that says `said(request)` to each request until the block is left."""
     stop = threading.Event()
 
@@ -133,7 +136,7 @@ def saying(said):
             stop.set()
 
 
-def drip(_: bytes):
+def drip(_: bytes) -> Iterator[bytes]:
     """A message that gets longer by a byte now and then."""
     yield b"\x30\x84\x00\x40\x00\x00"
     while True:
@@ -141,7 +144,7 @@ def drip(_: bytes):
         yield b"\x00"
 
 
-def handshake(_: bytes):
+def handshake(_: bytes) -> Iterator[bytes]:
     """The same of TLS."""
     yield b"\x16\x03\x03\x40\x00"
     while True:
@@ -149,16 +152,16 @@ def handshake(_: bytes):
         yield b"\x00"
 
 
-def flood(_: bytes):
+def flood(_: bytes) -> Iterator[bytes]:
     yield b"\x30\x84\x7f\xff\xff\xff"
     yield from repeat(b"\x00" * 4096)
 
 
-def noise(_: bytes):
+def noise(_: bytes) -> Iterator[bytes]:
     yield from (os.urandom(4096) for _ in repeat(None))
 
 
-def entries(request: bytes):
+def entries(request: bytes) -> Iterator[bytes]:
     """Yes to a bind, and entries without an end to a search."""
     if parts(request)[1] == BIND:
         yield result(request, 0)
@@ -194,7 +197,7 @@ def asked(
     return [kind for kind in kinds if kind != UNBIND]
 
 
-def test_the_entry_spells_the_login(server):
+def test_the_entry_spells_the_login(server: Slapd) -> None:
     person = Directory(config(server)).authenticate("lqchen", "right horse")
     assert (person.login, person.full_name, person.mail) == (
         "LQChen",
@@ -205,12 +208,12 @@ def test_the_entry_spells_the_login(server):
     assert str(uuid.UUID(person.directory_id)) == person.directory_id
 
 
-def test_ldaps_works_as_well(server):
+def test_ldaps_works_as_well(server: Slapd) -> None:
     found = Directory(config(server, servers=[server.tls])).authenticate("ann", "ann's own")
     assert found.login == "ann"
 
 
-def test_a_bind_template_needs_no_service_account(server):
+def test_a_bind_template_needs_no_service_account(server: Slapd) -> None:
     template = {"bind_dn": "", "bind_password_file": None}
     directory = Directory(config(server, **template, bind_template=f"cn={{login}},{PEOPLE}"))
     assert directory.authenticate("solo", "solo-secret").full_name == "solo"
@@ -219,7 +222,7 @@ def test_a_bind_template_needs_no_service_account(server):
             directory.authenticate(login, password)
 
 
-def test_a_bind_template_that_leads_to_another_entry_lets_nobody_in(server):
+def test_a_bind_template_that_leads_to_another_entry_lets_nobody_in(server: Slapd) -> None:
     """The DN cn=ann is of the login other.ann; the login ann is of another person."""
     template = {
         "bind_dn": "",
@@ -233,7 +236,9 @@ def test_a_bind_template_that_leads_to_another_entry_lets_nobody_in(server):
     assert f"found cn=Ann Lee,{PEOPLE}, bound as cn=ann,{PEOPLE}" in caught.value.details
 
 
-def test_a_directory_that_does_not_say_who_is_bound_lets_nobody_in_by_a_template(tmp_path):
+def test_a_directory_that_does_not_say_who_is_bound_lets_nobody_in_by_a_template(
+    tmp_path: Path,
+) -> None:
     template = {
         "bind_dn": "",
         "bind_password_file": None,
@@ -256,7 +261,9 @@ def test_a_directory_that_does_not_say_who_is_bound_lets_nobody_in_by_a_template
         ("bo@example.org", "bo's own", "bo@example.org"),
     ],
 )
-def test_logins_with_blanks_umlauts_or_an_at(server, typed, password, login):
+def test_logins_with_blanks_umlauts_or_an_at(
+    server: Slapd, typed: str, password: str, login: str
+) -> None:
     assert Directory(config(server)).authenticate(typed, password).login == login
 
 
@@ -268,7 +275,9 @@ def test_logins_with_blanks_umlauts_or_an_at(server, typed, password, login):
         ("nobody@example.org", WrongLoginError, "perhaps `nobody` alone."),
     ],
 )
-def test_where_there_are_no_domains_the_login_stands_alone(server, typed, kind, hint):
+def test_where_there_are_no_domains_the_login_stands_alone(
+    server: Slapd, typed: str, kind: type[WrongLoginError], hint: str
+) -> None:
     with pytest.raises(kind) as caught:
         Directory(config(server)).authenticate(typed, "right horse")
     assert hint in caught.value.hint
@@ -298,13 +307,13 @@ def test_where_there_are_no_domains_the_login_stands_alone(server, typed, kind, 
         ("nobody", "\x00"),
     ],
 )
-def test_one_message_for_all_that_is_wrong(server, login, password):
+def test_one_message_for_all_that_is_wrong(server: Slapd, login: str, password: str) -> None:
     with pytest.raises(WrongLoginError) as caught:
         Directory(config(server)).authenticate(login, password)
     assert caught.value.message == wrong("").message
 
 
-def test_an_empty_password_reaches_no_server():
+def test_an_empty_password_reaches_no_server() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
         port = listener.getsockname()[1]
@@ -319,7 +328,7 @@ def test_an_empty_password_reaches_no_server():
             listener.accept()
 
 
-def test_who_is_outside_allow_is_told_so_only_after_the_right_password(server):
+def test_who_is_outside_allow_is_told_so_only_after_the_right_password(server: Slapd) -> None:
     directory = Directory(config(server))
     with pytest.raises(NotAllowedError):
         directory.authenticate("guest", "guest-secret")
@@ -328,7 +337,9 @@ def test_who_is_outside_allow_is_told_so_only_after_the_right_password(server):
 
 
 @pytest.mark.parametrize("url", ["plain", "tls"])
-def test_a_certificate_of_another_authority_is_refused(server, tmp_path, url):
+def test_a_certificate_of_another_authority_is_refused(
+    server: Slapd, tmp_path: Path, url: str
+) -> None:
     other = slapd.make_certificates(tmp_path, "Mallory")
     directory = Directory(config(server, servers=[getattr(server, url)], ca_file=str(other.ca)))
     with pytest.raises(DirectoryDownError) as caught:
@@ -337,7 +348,7 @@ def test_a_certificate_of_another_authority_is_refused(server, tmp_path, url):
     assert "CERTIFICATE" not in str(caught.value)
 
 
-def test_a_certificate_for_another_name_is_refused(server):
+def test_a_certificate_for_another_name_is_refused(server: Slapd) -> None:
     tls = server.tls.replace("127.0.0.1", "127.0.0.2")
     plain = server.plain.replace("127.0.0.1", "localhost")
     with pytest.raises(DirectoryDownError):
@@ -345,7 +356,7 @@ def test_a_certificate_for_another_name_is_refused(server):
     assert Directory(config(server, servers=[plain])).authenticate("lqchen", "right horse")
 
 
-def test_the_next_server_is_asked_when_the_first_is_down(server):
+def test_the_next_server_is_asked_when_the_first_is_down(server: Slapd) -> None:
     dead = f"ldap://127.0.0.1:{slapd.free_port()}"
     directory = Directory(config(server, servers=[dead, server.plain]))
     assert directory.authenticate("lqchen", "right horse").login == "LQChen"
@@ -353,7 +364,7 @@ def test_the_next_server_is_asked_when_the_first_is_down(server):
         Directory(config(server, servers=[dead])).authenticate("lqchen", "right horse")
 
 
-def test_a_server_that_never_answers_is_given_up(server):
+def test_a_server_that_never_answers_is_given_up(server: Slapd) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         stop = threading.Event()
         url = f"ldap://127.0.0.1:{silent.getsockname()[1]}"
@@ -369,34 +380,38 @@ class TestHostile:
 
     @pytest.mark.parametrize("tls", [False, True], ids=["plain", "ldaps"])
     @pytest.mark.parametrize("said", HOSTILE.values(), ids=HOSTILE)
-    def test_a_conversation_has_an_end(self, said, tls):
+    def test_a_conversation_has_an_end(
+        self, said: Callable[[bytes], Iterable[bytes]], tls: bool
+    ) -> None:
         with saying(said) as port:
             url = f"{'ldaps' if tls else 'ldap'}://127.0.0.1:{port}"
             assert isinstance(outcome(Directory(hostile(url))), DirectoryDownError)
 
     @pytest.mark.parametrize("said", NONSENSE)
-    def test_nonsense_is_the_directory_s_fault(self, said):
+    def test_nonsense_is_the_directory_s_fault(self, said: bytes) -> None:
         with saying(lambda _: [said]) as port:
             assert isinstance(outcome(Directory(hostile(f"ldap://127.0.0.1:{port}"))),
                               DirectoryDownError)  # fmt: skip
 
-    def test_the_next_server_is_asked_when_one_drips(self, server):
+    def test_the_next_server_is_asked_when_one_drips(self, server: Slapd) -> None:
         with saying(drip) as port:
             urls = [f"ldap://127.0.0.1:{port}", server.plain]
             assert outcome(Directory(config(server, servers=urls))).login == "LQChen"
 
     @pytest.mark.parametrize("login", ["nobody", "twin", "guest"])
-    def test_nobody_can_tell_from_the_wait_whether_a_login_exists(self, server, login):
+    def test_nobody_can_tell_from_the_wait_whether_a_login_exists(
+        self, server: Slapd, login: str
+    ) -> None:
         """A wrong password costs the same requests."""
         assert asked(server, login) == asked(server, "lqchen")
         assert asked(server, "lqchen").count(BIND) == 2  # the service account's, and theirs
 
-    def test_nobody_can_tell_whether_a_person_has_to_wait(self, server):
+    def test_nobody_can_tell_whether_a_person_has_to_wait(self, server: Slapd) -> None:
         """The right password isn't tried then, and looks as a wrong one."""
         assert asked(server, "lqchen", "right horse", go_on=False) == asked(server, "lqchen")
 
 
-def test_a_refused_service_account_is_not_the_users_fault(server, tmp_path):
+def test_a_refused_service_account_is_not_the_users_fault(server: Slapd, tmp_path: Path) -> None:
     wrong = tmp_path / "password"
     wrong.write_text("nonsense")
     directory = Directory(config(server, bind_password_file=str(wrong)))
@@ -408,22 +423,22 @@ def test_a_refused_service_account_is_not_the_users_fault(server, tmp_path):
         directory.authenticate("lqchen", "right horse")
 
 
-def test_groups_in_groups_let_people_in(server):
+def test_groups_in_groups_let_people_in(server: Slapd) -> None:
     directory = Directory(config(server, allow_groups=[f"CN=gpu, ou=groups,{slapd.BASE}"]))
     assert directory.authenticate("lqchen", "right horse").login == "LQChen"
     with pytest.raises(NotAllowedError):
         directory.authenticate("ann", "ann's own")  # only in groups that hold each other
 
 
-def test_an_object_guid_is_read_as_active_directory_means_it(server):
+def test_an_object_guid_is_read_as_active_directory_means_it(server: Slapd) -> None:
     directory = Directory(config(server, login_attribute="displayName", id_attribute="objectGUID"))
     person = directory.authenticate("adam", "adam-secret")
     assert (person.login, person.directory_id) == ("Adam", str(GUID))
 
 
-def test_who_is_in_which_groups_for_past_weeks(server):
+def test_who_is_in_which_groups_for_past_weeks(server: Slapd) -> None:
     logins = ("lqchen", "ann", "solo", "guest", "twin", "elsewhere")
-    numbers = {"port": 22000, "subid": 10_000_000, "uid": 20000}
+    numbers: dict[str, Any] = {"port": 22000, "subid": 10_000_000, "uid": 20000}
     users = {name: User(name=name, login=name, **numbers) for name in logins}
     below = f"ou=groups,{slapd.BASE}"
     groups = {"Ph.D.": f"cn=phd,{below}", "GPU": f"CN=gpu, {below}", "Loop": f"cn=loop-b,{below}"}
@@ -437,8 +452,8 @@ def test_who_is_in_which_groups_for_past_weeks(server):
     assert caught.value.code == "usage-group-missing"
 
 
-def test_looking_everybody_up_knows_groups_in_groups_and_direct_members(server):
-    user = {"port": 22000, "subid": 10_000_000, "uid": 20000}
+def test_looking_everybody_up_knows_groups_in_groups_and_direct_members(server: Slapd) -> None:
+    user: dict[str, Any] = {"port": 22000, "subid": 10_000_000, "uid": 20000}
     logins = {"LQChen": "Lequn Chen", "ann": "Ann Lee", "solo": "solo", "guest": "Guest Visitor"}
     users = {n.lower(): User(name=full, login=n, **user) for n, full in logins.items()}
     users["nobody"] = User(name="Nobody", login="nobody", **user)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +16,7 @@ from state.wire.findings import Finding, Level
 from tests.integration import active_directory, slapd
 from tests.integration.certificates import DAY, authority, issue
 from tests.integration.hostile import BIND, BUSY, SEARCH, relaying, saying, serving, silent
+from tests.integration.slapd import Slapd
 from tests.integration.test_controllers import ENTRIES, TEMPLATE
 from tests.integration.test_directory import PLAIN, config
 from webui.config import DirectoryConfig, UsageConfig, WebConfig
@@ -26,7 +30,7 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slapd]:
     with slapd.running(tmp_path_factory.mktemp("slapd"), ENTRIES) as running:
         yield running
 
@@ -50,7 +54,7 @@ def only(directory: DirectoryConfig, level: Level) -> Finding:
     return found[0]
 
 
-def test_a_bind_template_is_judged_as_the_page_uses_it(server):
+def test_a_bind_template_is_judged_as_the_page_uses_it(server: Slapd) -> None:
     """No service account is missed, and none is tried."""
     seen: list[int] = []
     with relaying(server.plain, seen.append) as url:
@@ -64,7 +68,7 @@ SILENT = "restrict extended=1.3.6.1.4.1.4203.1.11.3"
 """slapd answers no "Who am I?" (slapd.conf(5))."""
 
 
-def test_a_directory_that_does_not_say_who_is_bound_is_none_for_a_template(tmp_path):
+def test_a_directory_that_does_not_say_who_is_bound_is_none_for_a_template(tmp_path: Path) -> None:
     with slapd.running(tmp_path, ENTRIES, SILENT) as silent:
         found = said(config(silent, **PLAIN, **TEMPLATE))
         assert [each.level for each in found].count(Level.WRONG) == 0, "it may, later"
@@ -74,20 +78,20 @@ def test_a_directory_that_does_not_say_who_is_bound_is_none_for_a_template(tmp_p
         assert Level.WRONG not in [each.level for each in said(config(silent, **PLAIN))]
 
 
-def test_both_ways_are_judged_where_both_are_used(server):
+def test_both_ways_are_judged_where_both_are_used(server: Slapd) -> None:
     found = said(config(server, **{"bind_template": TEMPLATE["bind_template"]}))
     assert [each.level for each in found].count(Level.OK) == 2
     assert f"lets us in as {slapd.SERVICE_DN}" in found[-1].text
 
 
-def test_a_server_that_takes_any_password_is_wrong(server):
+def test_a_server_that_takes_any_password_is_wrong(server: Slapd) -> None:
     with relaying(server.plain, fault=saying(0), at=(BIND, 1)) as url:
         found = only(config(server, servers=[url], **PLAIN, **TEMPLATE), Level.WRONG)
     assert "accepts any login with any password" in found.text
 
 
 @pytest.mark.parametrize("way", [{}, TEMPLATE], ids=["service", "template"])
-def test_a_server_that_is_busy_or_silent_is_named(server, way):
+def test_a_server_that_is_busy_or_silent_is_named(server: Slapd, way: dict[str, Any]) -> None:
     with relaying(server.plain, fault=saying(BUSY), at=(BIND, 1)) as busy:
         found = only(config(server, servers=[busy], **PLAIN, **way), Level.WRONG)
         assert f"{busy} answers that it can't serve now" in found.text
@@ -96,14 +100,14 @@ def test_a_server_that_is_busy_or_silent_is_named(server, way):
         assert f"{quiet} doesn't answer" in found.text
 
 
-def test_what_is_missing_is_said_once_for_each_server(server):
+def test_what_is_missing_is_said_once_for_each_server(server: Slapd) -> None:
     missing = f"cn=nobody,ou=groups,{slapd.BASE}"
     found = only(config(server, allow_groups=[missing]), Level.WRONG)
     assert missing in found.text
     assert "allow_groups" in found.hint
 
 
-def test_a_group_of_past_weeks_that_is_missing_is_said(server):
+def test_a_group_of_past_weeks_that_is_missing_is_said(server: Slapd) -> None:
     missing = f"cn=nobody,ou=groups,{slapd.BASE}"
     given = iam(config(server))
     usage = UsageConfig(groups={"Nobody": missing})
@@ -113,7 +117,7 @@ def test_a_group_of_past_weeks_that_is_missing_is_said(server):
     assert "[usage]: `groups`, Nobody" in found.hint
 
 
-def test_what_speaks_no_tls(server):
+def test_what_speaks_no_tls(server: Slapd) -> None:
     url = server.plain.replace("ldap:", "ldaps:")
     found = only(config(server, servers=[url]), Level.WRONG)
     assert "TLS fails" in found.text
@@ -127,30 +131,30 @@ class TestCertificates:
         with relaying(server.plain, tls=tls) as url:
             return only(config(server, servers=[url], ca_file=ca), level)
 
-    def test_a_good_one(self, server, tmp_path):
+    def test_a_good_one(self, server: Slapd, tmp_path: Path) -> None:
         tls = issue(tmp_path, authority())
         with relaying(server.plain, tls=tls) as url:
             found = said(config(server, servers=[url], ca_file=tls.ca))
         assert [each.level for each in found] == [Level.OK]
 
-    def test_one_that_a_strict_reader_refuses(self, server, tmp_path):
+    def test_one_that_a_strict_reader_refuses(self, server: Slapd, tmp_path: Path) -> None:
         """It is taken all the same, as with every Python."""
         tls = issue(tmp_path, authority(careful=False), careful=False)
         found = self.judged(server, tls, Level.NOTE, tls.ca)
         assert "breaks RFC 5280" in found.text
         assert "authorityKeyIdentifier" in found.hint
 
-    def test_by_starttls_as_well(self, server):
+    def test_by_starttls_as_well(self, server: Slapd) -> None:
         found = only(config(server), Level.NOTE)
         assert "Missing Authority Key Identifier" in found.text or "RFC 5280" in found.text
 
-    def test_one_for_another_name(self, server, tmp_path):
+    def test_one_for_another_name(self, server: Slapd, tmp_path: Path) -> None:
         tls = issue(tmp_path, authority(), names=("dc1.mylab.com", "dc1"))
         found = self.judged(server, tls, Level.WRONG, tls.ca)
         assert "is for dc1.mylab.com, dc1, not for 127.0.0.1" in found.text
         assert '"ldaps://dc1.mylab.com:' in found.hint
 
-    def test_one_that_ended_and_one_that_will(self, server, tmp_path):
+    def test_one_that_ended_and_one_that_will(self, server: Slapd, tmp_path: Path) -> None:
         lab = authority()
         old = issue(tmp_path / "old", lab, ends=-3 * DAY)
         assert "ended on 20" in self.judged(server, old, Level.WRONG, old.ca).text
@@ -158,13 +162,13 @@ class TestCertificates:
         assert "ends in 3 days" in self.judged(server, soon, Level.NOTE, soon.ca).text
 
     @pytest.mark.parametrize("name", ["Another CA", "Lab CA"])
-    def test_one_by_another_authority(self, server, tmp_path, name):
+    def test_one_by_another_authority(self, server: Slapd, tmp_path: Path, name: str) -> None:
         tls, ours = issue(tmp_path, authority()), authority(name)
         found = self.judged(server, tls, Level.WRONG, ours.save(tmp_path / "ours.pem"))
         assert "is signed by CN=Lab CA, which isn't in `ca_file`" in found.text
         assert "-showcerts" in found.hint
 
-    def test_one_that_vouches_for_itself(self, server, tmp_path):
+    def test_one_that_vouches_for_itself(self, server: Slapd, tmp_path: Path) -> None:
         """What is typed then cures."""
         one, other = (issue(tmp_path / name, None) for name in ("one", "other"))
         pinned = authority().save(tmp_path / "ours.pem")
@@ -178,21 +182,21 @@ class TestCertificates:
             both = said(config(server, servers=[one_url, other_url], ca_file=pinned))
         assert Level.WRONG not in [each.level for each in both], "curing one harms no other"
 
-    def test_a_ca_file_that_is_none(self, server, tmp_path):
+    def test_a_ca_file_that_is_none(self, server: Slapd, tmp_path: Path) -> None:
         missing = only(config(server, ca_file=tmp_path / "none.pem"), Level.WRONG)
         assert "can't be used: No such file" in missing.text
         empty = tmp_path / "empty.pem"
         empty.write_text("nothing\n")
         assert "no certificate in it" in only(config(server, ca_file=empty), Level.WRONG).text
 
-    def test_an_authority_that_ends(self, server, tmp_path):
+    def test_an_authority_that_ends(self, server: Slapd, tmp_path: Path) -> None:
         tls = issue(tmp_path, authority(ends=2 * DAY))
         found = self.judged(server, tls, Level.NOTE, tls.ca)
         assert "Lab CA ends on" in found.text
 
 
-def test_a_server_that_isn_t_there(server):
-    def hang_up(client):
+def test_a_server_that_isn_t_there(server: Slapd) -> None:
+    def hang_up(client: socket.socket) -> None:
         client.close()
 
     with serving(hang_up) as port:
@@ -202,19 +206,19 @@ def test_a_server_that_isn_t_there(server):
     assert "doesn't answer" in only(config(server, servers=[url]), Level.WRONG).text
 
 
-def test_a_login_can_t_be_looked_at_by_a_bind_template_alone(server):
+def test_a_login_can_t_be_looked_at_by_a_bind_template_alone(server: Slapd) -> None:
     (found,) = login.judged(iam(config(server, **TEMPLATE), "lqchen"))
     assert found.level is Level.NOTE
     assert "bind_dn" in found.hint
 
 
-def test_where_no_server_answers_each_is_judged_for_a_login(server):
+def test_where_no_server_answers_each_is_judged_for_a_login(server: Slapd) -> None:
     dead = [f"ldap://127.0.0.1:{slapd.free_port()}" for _ in range(2)]
     found = list(login.judged(iam(config(server, servers=dead), "lqchen")))
     assert [each.text.partition(" ")[0] for each in found] == dead
 
 
-def test_active_directory_with_a_bind_template_is_fine(tmp_path):
+def test_active_directory_with_a_bind_template_is_fine(tmp_path: Path) -> None:
     """Nobody may search there without an account."""
     with active_directory.running(tmp_path) as domain:
         fields = {

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,16 +41,16 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
         yield make_web(tmp_path_factory.mktemp("web"), directory, dead)
 
 
-def report(web: Web, server: str, **changes: object) -> Report:
-    fields = {"revision": web.git("rev-parse", "main").strip(), "finished": 1.7e9, "seconds": 0.1}
-    return Report(server, **{**fields, **changes})
+def report(web: Web, server: str, **changes: Any) -> Report:
+    said = Report(server, web.git("rev-parse", "main").strip(), 1.7e9, 0.1)
+    return said._replace(**changes)
 
 
 def reports(web: Web, given: Report) -> None:
     web.parts.board.post(outcome_of(given.server, given, "", web.parts.source.includes), ())
 
 
-def says(web: Web) -> dict[str, object]:
+def says(web: Web) -> dict[str, Any]:
     answer = web.app.test_client().get("/monitor.json")
     assert answer.status_code == 200
     assert answer.mimetype == "application/json"

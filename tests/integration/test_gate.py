@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,8 @@ from state.model.keys import parse_key
 from state.origin import bare
 from state.trust.walk import Judged, walk
 from tests.integration import sshd
-from tests.integration.web import KEY, ssh_key
+from tests.integration.sshd import ssh_key
+from tests.integration.web import KEY
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.skipif(bool(sshd.MISSING), reason=sshd.MISSING)
@@ -69,7 +71,7 @@ def write_gate_keys(folder: Path, repository: Path) -> None:
 
 
 @pytest.fixture
-def gate(tmp_path):
+def gate(tmp_path: Path) -> Iterator[Gate]:
     keys = {name: ssh_key(tmp_path / name) for name in ("alice", "iam", "gpu17", "host", "other")}
     repository = tmp_path / "state.git"
     alice = Signer(name="Alice Smith", role="admin", key=parse_key(keys["alice"]))
@@ -116,7 +118,7 @@ def add_server(gate: Gate) -> None:
     write_gate_keys(gate.folder, gate.repository)
 
 
-def test_from_a_pushed_server_file_to_a_registration(gate):
+def test_from_a_pushed_server_file_to_a_registration(gate: Gate) -> None:
     assert gate.ask("gpu17", "id").returncode == 255  # unknown yet: not let in at all
     add_server(gate)
     copy = str(gate.folder / "copy")
@@ -140,7 +142,7 @@ def test_from_a_pushed_server_file_to_a_registration(gate):
     assert signed == ["Alice Smith", "IAM", "IAM"]
 
 
-def test_a_damaged_clone_of_the_gate_heals(gate):
+def test_a_damaged_clone_of_the_gate_heals(gate: Gate) -> None:
     add_server(gate)
     clone = Repository.clone(str(gate.repository), gate.folder / "clone")
     other = parse_key((gate.folder / "other.pub").read_text())
@@ -161,7 +163,7 @@ def since_the_first(clone: Repository) -> tuple[Judged, ...]:
     return walk(clone, first, clone.tip()).commits
 
 
-def test_a_server_pushes_nothing_and_nobody_rewinds(gate):
+def test_a_server_pushes_nothing_and_nobody_rewinds(gate: Gate) -> None:
     add_server(gate)
     work = str(gate.folder / "work")
     gate.git("alice", "-C", work, *gate.me, "commit", "-q", "--allow-empty", "-m", "x")
@@ -171,7 +173,7 @@ def test_a_server_pushes_nothing_and_nobody_rewinds(gate):
     assert gate.git("alice", "-C", work, "push", "-f").returncode != 0
 
 
-def test_a_state_that_breaks_the_rules_is_not_taken(gate):
+def test_a_state_that_breaks_the_rules_is_not_taken(gate: Gate) -> None:
     add_server(gate)
     work = str(gate.folder / "work")
     (gate.folder / "work/fleet.yaml").write_text("format: 1\nports: 7\n")
@@ -181,7 +183,7 @@ def test_a_state_that_breaks_the_rules_is_not_taken(gate):
     assert "fleet.yaml:2" in pushed.stderr
 
 
-def test_an_unsigned_commit_is_not_taken(gate):
+def test_an_unsigned_commit_is_not_taken(gate: Gate) -> None:
     add_server(gate)
     work = str(gate.folder / "work")
     unsigned = [*gate.me, "-c", "commit.gpgSign=false", "commit", "-q", "--allow-empty", "-m", "x"]
@@ -193,7 +195,7 @@ def test_an_unsigned_commit_is_not_taken(gate):
 
 @pytest.mark.parametrize("words", [(), ("id",), ("sh", "-c", "id"), ("git-upload-pack", "/etc")])
 @pytest.mark.parametrize("key", ["alice", "gpu17"])
-def test_no_key_opens_a_shell(gate, key, words):
+def test_no_key_opens_a_shell(gate: Gate, key: str, words: tuple[str, ...]) -> None:
     add_server(gate)
     answer = gate.ask(key, *words)
     assert answer.returncode == 1
@@ -201,7 +203,7 @@ def test_no_key_opens_a_shell(gate, key, words):
     assert "no more" in answer.stderr
 
 
-def test_the_hook_lets_a_pushed_server_in(gate):
+def test_the_hook_lets_a_pushed_server_in(gate: Gate) -> None:
     writer = ("env", f"PYTHONPATH={CHECKOUT}", sys.executable, "-m", "state.origin.gate_file")
     bare.furnish(gate.repository, gate.folder / "rendered", writer)
     judge(gate.repository)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
 import ldap3
 import pytest
 
 from state.errors import LxcGpuError
 from state.model.documents import User
 from tests.integration import active_directory
-from tests.integration.active_directory import BASE, GROUPS
+from tests.integration.active_directory import BASE, GROUPS, Domain
 from tests.integration.test_active_directory import config
 from tests.integration.web import make_web, with_directory
+from tests.present import present
 from webui.directory import searches
 from webui.directory.ldap import Directory
 from webui.directory.transport.connections import DirectoryDownError, NotAllowedError
@@ -22,14 +27,14 @@ GUESTS = f"CN=Domain Guests,CN=Users,{BASE}"
 
 
 @pytest.fixture(scope="module")
-def domain(tmp_path_factory):
+def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Domain]:
     with active_directory.running(tmp_path_factory.mktemp("domain")) as domain:
         domain.add_person("dora", "Dora Example", "swiper no swiping")
         gus = domain.add_person("gus", "Gus Guest", "let me in")
         domain.modify(GUESTS, member=gus)
         domain.modify(gus, primaryGroupID="514")  # its relative id (MS-DTYP 2.4.2.4)
         with domain.administrator() as root:
-            root.modify(DOMAIN_USERS, {"member": [(ldap3.MODIFY_DELETE, [gus])]})
+            root.modify(DOMAIN_USERS, {"member": [(ldap3.MODIFY_DELETE, [gus])]})  # type: ignore[no-untyped-call]
         domain.add_group("in-between", DOMAIN_USERS)
         domain.add_group("outermost", f"CN=in-between,{GROUPS}")
         domain.add_group("empty")
@@ -37,7 +42,7 @@ def domain(tmp_path_factory):
 
 
 @pytest.fixture(params=["active-directory", "follow"])
-def let_in(request, domain):
+def let_in(request: pytest.FixtureRequest, domain: Domain) -> Callable[..., set[str]]:
     """Whom these groups let in: by a login, and by the refresh, which have to agree."""
 
     def let_in(*groups: str) -> set[str]:
@@ -52,7 +57,7 @@ def let_in(request, domain):
     return let_in
 
 
-NUMBERS = {"port": 22000, "subid": 10_000_000, "uid": 20000}
+NUMBERS: dict[str, Any] = {"port": 22000, "subid": 10_000_000, "uid": 20000}
 PASSWORDS = {"dora": "swiper no swiping", "gus": "let me in"}
 
 
@@ -72,18 +77,20 @@ def _gets_in(directory: Directory, login: str) -> bool:
         f"CN=outermost,{GROUPS}",
     ],
 )
-def test_a_primary_group_counts_and_so_do_the_groups_that_hold_it(let_in, group):
+def test_a_primary_group_counts_and_so_do_the_groups_that_hold_it(
+    let_in: Callable[..., set[str]], group: str
+) -> None:
     assert let_in(group) == {"dora"}
 
 
-def test_the_primary_group_is_each_persons_own(let_in):
+def test_the_primary_group_is_each_persons_own(let_in: Callable[..., set[str]]) -> None:
     assert let_in(GUESTS) == {"gus"}
     assert let_in(f"CN=empty,{GROUPS}") == set()
     assert let_in(f"CN=empty,{GROUPS}", DOMAIN_USERS) == {"dora"}
 
 
 @pytest.mark.parametrize("nested", ["active-directory", "follow"])
-def test_past_weeks_know_primary_groups_and_groups_in_groups(domain, nested):
+def test_past_weeks_know_primary_groups_and_groups_in_groups(domain: Domain, nested: str) -> None:
     users = {name: User(name=name, login=name, **NUMBERS) for name in PASSWORDS}
     groups = {
         "Users": DOMAIN_USERS,
@@ -98,26 +105,32 @@ def test_past_weeks_know_primary_groups_and_groups_in_groups(domain, nested):
         Directory(config(domain, nested=nested)).groups_of(users, missing)
 
 
-def test_an_answer_of_several_pages_is_heard_to_the_end(let_in, monkeypatch):
+def test_an_answer_of_several_pages_is_heard_to_the_end(
+    let_in: Callable[..., set[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(searches, "PAGE", 1)
     assert let_in(DOMAIN_USERS, GUESTS) == {"dora", "gus"}
 
 
-def test_references_to_other_partitions_are_harmless(domain, let_in):
+def test_references_to_other_partitions_are_harmless(
+    domain: Domain, let_in: Callable[..., set[str]]
+) -> None:
     with domain.administrator() as root:
         root.search(BASE, "(sAMAccountName=dora)", attributes=["cn"])
-        assert "searchResRef" in [each["type"] for each in root.response]
+        assert "searchResRef" in [each["type"] for each in present(root.response)]
     assert let_in(DOMAIN_USERS) == {"dora"}
 
 
-def test_a_base_that_is_not_there_makes_nobody_gone(domain):
+def test_a_base_that_is_not_there_makes_nobody_gone(domain: Domain) -> None:
     nowhere = Directory(config(domain, base="DC=elsewhere,DC=com"))
     with pytest.raises(DirectoryDownError):
         nowhere.look_up_all({"dora": User(name="dora", login="dora", **NUMBERS)})
 
 
 @pytest.mark.parametrize("nested", ["active-directory", "follow"])
-def test_doctor_tells_the_way_through_the_primary_group(domain, tmp_path, nested):
+def test_doctor_tells_the_way_through_the_primary_group(
+    domain: Domain, tmp_path: Path, nested: str
+) -> None:
     web = make_web(tmp_path, domain, {})
 
     def said(login: str, **changes: object) -> str:

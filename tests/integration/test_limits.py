@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 
 from state.model.documents import User
 from tests.integration import slapd
+from tests.integration.slapd import Slapd
 from webui.config import DirectoryConfig
 from webui.directory import searches
 from webui.directory.ldap import Directory
@@ -30,12 +34,14 @@ SLAPD_LIMITS = {
 
 
 @pytest.fixture(autouse=True)
-def _small_pages(monkeypatch):
+def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(searches, "PAGE", 3)
 
 
 @pytest.fixture(scope="module", params=SLAPD_LIMITS)
-def limited(request, tmp_path_factory):
+def limited(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, Slapd]]:
     folder = tmp_path_factory.mktemp("slapd")
     with slapd.running(folder, ENTRIES, limits=SLAPD_LIMITS[request.param]) as running:
         yield request.param, running
@@ -54,9 +60,9 @@ def directory(server: slapd.Slapd, *groups: str) -> Directory:
     return Directory(DirectoryConfig.model_validate(fields))
 
 
-def test_the_roll_hears_of_everybody_or_of_nobody(limited):
+def test_the_roll_hears_of_everybody_or_of_nobody(limited: tuple[str, Slapd]) -> None:
     limit, server = limited
-    numbers = {"port": 22000, "subid": 10_000_000, "uid": 20000}
+    numbers: dict[str, Any] = {"port": 22000, "subid": 10_000_000, "uid": 20000}
     users = {login: User(name=login, login=login, **numbers) for login in LOGINS}
     if limit == "pages":
         found = directory(server).look_up_all(users)
@@ -67,7 +73,9 @@ def test_the_roll_hears_of_everybody_or_of_nobody(limited):
         assert "sizeLimitExceeded" in caught.value.details
 
 
-def test_all_groups_of_somebody_are_looked_at_or_the_login_says_nothing(limited):
+def test_all_groups_of_somebody_are_looked_at_or_the_login_says_nothing(
+    limited: tuple[str, Slapd],
+) -> None:
     limit, server = limited
     if limit == "pages":
         found = directory(server, LAST).authenticate("person0", "right horse")

@@ -6,15 +6,19 @@ import resource
 import socket
 import threading
 import time
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from typing import Any
 
 import paramiko
 import pytest
+from paramiko.common import AUTH_SUCCESSFUL, OPEN_SUCCEEDED
 
 from state.errors import LxcGpuError
 from state.model.keys import parse_key
 from state.wire.messages import Refusal
 from state.wire.messages import encode as encode_message
-from state.wire.server_load import LONGEST_LINE, encode
+from state.wire.server_load import LONGEST_LINE, ServerLoad, encode
 from tests.integration import sshd
 from tests.integration.sshd import ssh_key
 from tests.patience import HANGS
@@ -29,30 +33,30 @@ LINE = encode(load("gpu17", gpu(0, "ann")))
 
 
 @pytest.fixture
-def server(tmp_path):
+def server(tmp_path: Path) -> Iterator[tuple[Target, Path]]:
     (tmp_path / "line").write_text(LINE)
     with sshd.answering(tmp_path) as target:
         yield target, tmp_path
 
 
 @pytest.fixture
-def impatient(monkeypatch):
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "SHORTEST_PATIENCE", 1.0)
     monkeypatch.setattr(stream, "patience", lambda _: 1.0)
 
 
-def hear(target: Target, folder, script: str, seconds: float = 5):
+def hear(target: Target, folder: Path, script: str, seconds: float = 5) -> list[ServerLoad]:
     (folder / "answer").write_text(script)
     return list(stream.loads(Ssh(folder / "nudge", "root", seconds), target))
 
 
-def error_of(target: Target, folder, script: str) -> LxcGpuError:
+def error_of(target: Target, folder: Path, script: str) -> LxcGpuError:
     with pytest.raises(LxcGpuError) as caught:
         hear(target, folder, script)
     return caught.value
 
 
-def test_loads_come_until_the_server_ends_the_stream(server):
+def test_loads_come_until_the_server_ends_the_stream(server: tuple[Target, Path]) -> None:
     target, folder = server
     script = f'test "$SSH_ORIGINAL_COMMAND" = load && cat {folder}/line {folder}/line'
     assert hear(target, folder, script) == [load("gpu17", gpu(0, "ann"))] * 2
@@ -78,7 +82,9 @@ def test_loads_come_until_the_server_ends_the_stream(server):
         ("cat LINE; (sleep 12; kill -CONT $PPID) & kill -STOP $PPID; sleep 200", "load-stalled"),
     ],
 )
-def test_whatever_else_comes_ends_with_words(server, impatient, script, code):
+def test_whatever_else_comes_ends_with_words(
+    server: tuple[Target, Path], impatient: None, script: str, code: str
+) -> None:
     target, folder = server
     begun = time.monotonic()
     error = error_of(target, folder, script.replace("LINE", f"{folder}/line"))
@@ -88,7 +94,7 @@ def test_whatever_else_comes_ends_with_words(server, impatient, script, code):
     assert time.monotonic() - begun < HANGS
 
 
-def test_a_server_that_is_older_does_not_know_the_verb(server):
+def test_a_server_that_is_older_does_not_know_the_verb(server: tuple[Target, Path]) -> None:
     target, folder = server
     (folder / "no").write_text(encode_message(Refusal("usage", "The verbs here: reconcile.")))
     error = error_of(target, folder, f"cat {folder}/no")
@@ -96,11 +102,14 @@ def test_a_server_that_is_older_does_not_know_the_verb(server):
     assert "setup/gpu-server" in error.hint
 
 
-def test_a_server_that_says_why_it_can_not_is_quoted(server):
+def test_a_server_that_says_why_it_can_not_is_quoted(server: tuple[Target, Path]) -> None:
     target, folder = server
     (folder / "no").write_text(encode_message(Refusal("no-proc", "/proc is hidden.", "Show it.")))
     error = error_of(target, folder, f"cat {folder}/no")
     assert (error.code, error.message, error.hint) == ("no-proc", "/proc is hidden.", "Show it.")
+
+
+Act = Callable[[paramiko.Transport, paramiko.Channel], None]
 
 
 class Hostile(paramiko.ServerInterface):
@@ -111,16 +120,16 @@ class Hostile(paramiko.ServerInterface):
         self.asked = threading.Event()
         self.over = threading.Event()
 
-    def get_allowed_auths(self, username):
+    def get_allowed_auths(self, username: str) -> str:
         return "publickey"
 
-    def check_auth_publickey(self, username, key):
-        return paramiko.AUTH_SUCCESSFUL
+    def check_auth_publickey(self, username: str, key: object) -> int:
+        return AUTH_SUCCESSFUL
 
-    def check_channel_request(self, kind, chanid):
-        return paramiko.OPEN_SUCCEEDED
+    def check_channel_request(self, kind: str, chanid: int) -> int:
+        return OPEN_SUCCEEDED
 
-    def check_channel_exec_request(self, channel, command):
+    def check_channel_exec_request(self, channel: object, command: bytes) -> bool:
         self.asked.set()
         if not self.answers:
             self.over.wait(30)
@@ -128,14 +137,14 @@ class Hostile(paramiko.ServerInterface):
 
 
 @pytest.fixture
-def hostile(tmp_path):
+def hostile(tmp_path: Path) -> Iterator[Callable[..., Target]]:
     """A server of our own making: called with what it does, it gives the target."""
     host = ssh_key(tmp_path / "host")
     ssh_key(tmp_path / "nudge")
     listening_socket = socket.create_server(("127.0.0.1", 0))
     ended = []
 
-    def made(answers: bool, act, exchanges: tuple[str, ...] = ()) -> Target:
+    def made(answers: bool, act: Act, exchanges: tuple[str, ...] = ()) -> Target:
         interface = Hostile(answers)
         ended.append(interface.over)
 
@@ -151,7 +160,8 @@ def hostile(tmp_path):
             channel = transport.accept(10)
             interface.asked.wait(10)
             try:
-                act(transport, channel)
+                if channel:
+                    act(transport, channel)
             except (OSError, EOFError, paramiko.SSHException):
                 interface.over.set()
 
@@ -164,7 +174,9 @@ def hostile(tmp_path):
         each.set()
 
 
-def test_a_server_that_answers_neither_yes_nor_no(hostile, tmp_path):
+def test_a_server_that_answers_neither_yes_nor_no(
+    hostile: Callable[..., Any], tmp_path: Path
+) -> None:
     target = hostile(False, lambda *_: None)
     begun = time.monotonic()
     with pytest.raises(LxcGpuError) as caught:
@@ -173,32 +185,34 @@ def test_a_server_that_answers_neither_yes_nor_no(hostile, tmp_path):
     assert time.monotonic() - begun < HANGS
 
 
-def outside_the_window(transport, channel) -> None:
+def outside_the_window(transport: paramiko.Transport, channel: paramiko.Channel) -> None:
     message = paramiko.Message()
     message.add_byte(bytes([94]))  # SSH_MSG_CHANNEL_DATA
     message.add_int(channel.remote_chanid)
     message.add_string(b"x" * 30_000)
     while True:
-        transport._send_message(message)
+        transport._send_message(message)  # type: ignore[attr-defined]
 
 
-def errors_nobody_reads(transport, channel) -> None:
+def errors_nobody_reads(transport: paramiko.Transport, channel: paramiko.Channel) -> None:
     message = paramiko.Message()
     message.add_byte(bytes([95]))  # SSH_MSG_CHANNEL_EXTENDED_DATA
     message.add_int(channel.remote_chanid)
     message.add_int(1)
     message.add_string(b"x" * 30_000)
     while True:
-        transport._send_message(message)
+        transport._send_message(message)  # type: ignore[attr-defined]
 
 
-def nothing_at_all(transport, channel) -> None:
+def nothing_at_all(transport: paramiko.Transport, channel: paramiko.Channel) -> None:
     while True:
         transport.send_ignore(1000)
 
 
 @pytest.mark.parametrize("act", [outside_the_window, errors_nobody_reads, nothing_at_all])
-def test_what_no_sshd_would_send_is_cut_off(hostile, tmp_path, act):
+def test_what_no_sshd_would_send_is_cut_off(
+    hostile: Callable[..., Any], tmp_path: Path, act: Act
+) -> None:
     target = hostile(True, act)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     begun = time.monotonic()
@@ -213,7 +227,9 @@ def test_what_no_sshd_would_send_is_cut_off(hostile, tmp_path, act):
 @pytest.mark.parametrize(
     "exchange", ["diffie-hellman-group16-sha512", "diffie-hellman-group14-sha256"]
 )
-def test_no_server_has_us_compute_in_python(hostile, tmp_path, exchange):
+def test_no_server_has_us_compute_in_python(
+    hostile: Callable[..., Any], tmp_path: Path, exchange: str
+) -> None:
     target = hostile(True, lambda *_: None, (exchange,))
     with pytest.raises(LxcGpuError) as caught:
         hear(target, tmp_path, "")
@@ -221,24 +237,27 @@ def test_no_server_has_us_compute_in_python(hostile, tmp_path, exchange):
     assert "no acceptable kex algorithm" in caught.value.details
 
 
-def wait_for(true, seconds: float = HANGS) -> None:
+def wait_for(true: Callable[[], bool], seconds: float = HANGS) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
-def test_servers_come_go_fall_silent_and_speak_again(tmp_path, monkeypatch):
+def test_servers_come_go_fall_silent_and_speak_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(listening, "FIRST_PAUSE", 0.2)
     monkeypatch.setattr(listening, "LONGEST_PAUSE", 0.5)
-    targets, latest = {}, Latest()
+    targets: dict[str, Target] = {}
+    latest = Latest()
     folders = {name: tmp_path / name for name in ("gpu17", "gpu18")}
     for name, folder in folders.items():
         folder.mkdir()
         (folder / "line").write_text(LINE.replace("gpu17", name))
         (folder / "answer").write_text(f"while cat {folder}/line; do sleep 1; done")
 
-    def contact(target: Target):
+    def contact(target: Target) -> Generator[ServerLoad, None, None]:
         return stream.loads(Ssh(folders[target.name] / "nudge", "root"), target)
 
     listeners = Listeners(lambda: targets, contact, latest, latest.post)
@@ -264,7 +283,7 @@ def test_servers_come_go_fall_silent_and_speak_again(tmp_path, monkeypatch):
             wait_for(lambda: not speaks("gpu17"))
             seen = latest.all()["gpu17"]
             assert seen.load is not None
-            assert "understands" in seen.why
+            assert "understand" in seen.why
             (folders["gpu17"] / "line").write_text(LINE)
             wait_for(lambda: speaks("gpu17"))
     finally:

@@ -8,11 +8,16 @@ import re
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from werkzeug.wrappers import Response
 
 from state.errors import LxcGpuError
 from state.wire.messages import LATEST
@@ -28,6 +33,7 @@ from tests.generated_loads import load, with_reservations
 from tests.integration.monitored import make_monitored
 from tests.integration.web import Web, served, with_groups
 from tests.patience import HANGS, cpu_seconds, eventually
+from tests.present import present
 from webui.pages.monitor import MONITORS, RESERVED
 from webui.pages.monitor_history import TABLES
 
@@ -36,7 +42,7 @@ GONE = LxcGpuError("gone", "No route to host.", "Is it up?")
 
 
 @pytest.fixture
-def web(tmp_path) -> Web:
+def web(tmp_path: Path) -> Web:
     return make_monitored(tmp_path, 2)[0]
 
 
@@ -46,16 +52,27 @@ def get(web: Web, path: str) -> str:
         return answer.get_data(as_text=True)
 
 
-def first_event(web: Web, query: str = "") -> dict:
+def first_event(web: Web, query: str = "") -> dict[str, Any]:
     with web.app.test_client().get(f"/monitor/events{query}") as answer:
-        return told(next(iter(answer.response)))
+        return told(first_piece(answer))
 
 
-def told(event: bytes) -> dict:
-    return json.loads(event.partition(b"data: ")[2])
+def first_piece(answer: Response) -> bytes:
+    return next(pieces(answer))
 
 
-def test_before_anything_was_heard_every_page_works(web):
+def pieces(answer: Response) -> Iterator[bytes]:
+    for piece in answer.response:
+        assert isinstance(piece, bytes)
+        yield piece
+
+
+def told(event: bytes) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads(event.partition(b"data: ")[2])
+    return data
+
+
+def test_before_anything_was_heard_every_page_works(web: Web) -> None:
     for path in (
         "/",
         "/monitor",
@@ -71,7 +88,7 @@ def test_before_anything_was_heard_every_page_works(web):
     assert get(web, "/monitor/history.csv").count("\n") == 1
 
 
-def test_what_is_heard_is_shown_and_silence_too(web):
+def test_what_is_heard_is_shown_and_silence_too(web: Web) -> None:
     web.parts.latest.post("gpu17", load("gpu17", time.time(), gpus=4, busy=0))
     web.parts.latest.silent("gpu18", GONE)
     page = get(web, "/monitor")
@@ -88,7 +105,7 @@ def test_what_is_heard_is_shown_and_silence_too(web):
     assert "Silent for" in get(web, "/")
 
 
-def test_filters_stand_in_the_address_and_hold_for_events(web):
+def test_filters_stand_in_the_address_and_hold_for_events(web: Web) -> None:
     busy = load("gpu17", 0.0, gpus=2, busy=1)
     busy = replace(busy, gpus=tuple(replace(g, users=(GpuUser("ann", 5),)) for g in busy.gpus),
                    users=())  # fmt: skip
@@ -109,7 +126,7 @@ def test_filters_stand_in_the_address_and_hold_for_events(web):
     assert "No server matches" in get(web, "/monitor?text=nothing")
 
 
-def test_reservations_of_all_servers_and_of_one(web):
+def test_reservations_of_all_servers_and_of_one(web: Web) -> None:
     now = time.time()
     given = with_reservations(load("gpu17", now, gpus=8, busy=0), now)
     web.parts.latest.post("gpu17", given)
@@ -130,11 +147,11 @@ def test_reservations_of_all_servers_and_of_one(web):
     web.parts.latest.silent("gpu17", GONE)
     assert "This is what was known then." in get(web, "/monitor/reservations")
     with web.app.test_client().get("/monitor/reservations/events") as answer:
-        event = told(next(iter(answer.response)))
+        event = told(first_piece(answer))
     assert list(event["cards"]) == ["gpu17", "gpu18"]
 
 
-def test_five_hundred_reservations_cost_the_monitor_little_and_are_drawn_once(web):
+def test_five_hundred_reservations_cost_the_monitor_little_and_are_drawn_once(web: Web) -> None:
     def told(count: int) -> ServerLoad:
         given = load("gpu17", time.time(), gpus=8)
         return replace(
@@ -166,7 +183,7 @@ def test_five_hundred_reservations_cost_the_monitor_little_and_are_drawn_once(we
     assert len(before.parts[0].html) < 200_000
 
 
-def test_announced_maintenance_is_drawn_and_leaves_no_gpu_free(web):
+def test_announced_maintenance_is_drawn_and_leaves_no_gpu_free(web: Web) -> None:
     now = time.time()
     announce(web, "soon", now + 86_400, "The switch is changed.")
     for server in ("gpu17", "gpu18"):
@@ -192,7 +209,15 @@ def announce(web: Web, name: str, begins: float, text: str, more: str = "") -> N
     (work / "announcements").mkdir(exist_ok=True)
     said = f"text: {text}\nfrom: {first}\nuntil: {last}\nstop: true\n{more}\n"
     (work / "announcements" / f"{name}.yaml").write_text(said)
-    git = ["git", "-C", work, "-c", "user.name=Alice", "-c", "user.email=alice@example.org"]
+    git: list[str | Path] = [
+        "git",
+        "-C",
+        work,
+        "-c",
+        "user.name=Alice",
+        "-c",
+        "user.email=alice@example.org",
+    ]
     for words in (
         ["add", "."],
         ["commit", "-qm", "Announce"],
@@ -201,13 +226,13 @@ def announce(web: Web, name: str, begins: float, text: str, more: str = "") -> N
         subprocess.run([*git, *words], check=True)
 
 
-def test_a_server_without_gpus_has_no_reservations(web):
+def test_a_server_without_gpus_has_no_reservations(web: Web) -> None:
     web.parts.latest.post("gpu17", load("gpu17", time.time(), gpus=0))
     assert 'id="server-gpu17"' not in get(web, "/monitor/reservations")
     assert "Reserved in the next fortnight" not in get(web, "/server/gpu17")
 
 
-def test_whatever_a_server_says_stays_text(web):
+def test_whatever_a_server_says_stays_text(web: Web) -> None:
     given = load("gpu17", 0.0, gpus=2, busy=1)
     hostile = replace(given.gpus[0], name=EVIL, uuid=f'"{EVIL}', users=(GpuUser(EVIL, 5),))
     given = replace(
@@ -236,7 +261,7 @@ def test_whatever_a_server_says_stays_text(web):
     assert "<script>alert" not in get(web, f"/monitor?text={EVIL}&user={EVIL}")
 
 
-def test_past_weeks_by_person_and_server_and_as_csv(web):
+def test_past_weeks_by_person_and_server_and_as_csv(web: Web) -> None:
     history, now = web.parts.history, time.time()
     given = replace(load("gpu17", 0.0, gpus=2, busy=1), interval=60.0)
     given = replace(given, gpus=tuple(replace(g, users=(GpuUser("ann", 5),)) for g in given.gpus))
@@ -266,12 +291,12 @@ def hold(web: Web, seconds: float, **holders: str) -> None:
     web.hear(replace(given, gpus=tuple(gpus)), seconds)
 
 
-def test_past_weeks_by_group_as_a_page_as_csv_and_for_prometheus(web):
+def test_past_weeks_by_group_as_a_page_as_csv_and_for_prometheus(web: Web) -> None:
     web = with_groups(web, {"Vision": "cn=v,dc=x", "Robotics": "cn=r,dc=x", "Sound": "cn=s,dc=x"})
     web.parts.history.belong({"ann": ("Robotics", "Vision"), "bob": ("Vision",), "chi": ()})
     hold(web, 3600, gpu0="ann", gpu1="chi")
     page = get(web, "/monitor/history")
-    groups = re.search(r'id="groups".*?</table>', page, re.DOTALL)[0]
+    groups = present(re.search(r'id="groups".*?</table>', page, re.DOTALL))[0]
     order = re.findall(r'group=(\w+)" title=', groups)
     assert order == ["Robotics", "Sound", "Vision", "others"]
     assert groups.count("50 %") >= 3  # each of two people, and one of them twice
@@ -300,7 +325,7 @@ def test_past_weeks_by_group_as_a_page_as_csv_and_for_prometheus(web):
     assert "50\N{NO-BREAK SPACE}% of all" in said
 
 
-def test_so_many_tables_are_sent_at_a_time_and_their_places_come_back(web):
+def test_so_many_tables_are_sent_at_a_time_and_their_places_come_back(web: Web) -> None:
     hold(web, 600, gpu0="ann")
     client, path = web.app.test_client(), "/monitor/history.csv?week=all"
     for ask in [client.head, client.get] * (TABLES + 1):
@@ -313,7 +338,7 @@ def test_so_many_tables_are_sent_at_a_time_and_their_places_come_back(web):
     assert get(web, path)
 
 
-def test_without_groups_nothing_is_said_of_any(web):
+def test_without_groups_nothing_is_said_of_any(web: Web) -> None:
     hold(web, 600, gpu0="ann")
     page = get(web, "/monitor/history?group=Vision")
     assert "By group" not in page
@@ -322,7 +347,7 @@ def test_without_groups_nothing_is_said_of_any(web):
     assert get(web, "/monitor/history.csv?by=group").count("others") == 1
 
 
-def test_who_left_stays_in_past_weeks_by_name(web):
+def test_who_left_stays_in_past_weeks_by_name(web: Web) -> None:
     hold(web, 3600, gpu0="ann")
     users, former = web.folder / "work" / "users", web.folder / "work" / "former"
     former.mkdir()
@@ -330,14 +355,22 @@ def test_who_left_stays_in_past_weeks_by_name(web):
     kept = [line for line in text.splitlines() if not line.startswith(("keys", "  -"))]
     (former / "ann.yaml").write_text("\n".join(kept) + "\n")
     (users / "ann.yaml").unlink()
-    git = ["git", "-C", web.folder / "work", "-c", "user.name=Al", "-c", "user.email=al@x.org"]
+    git: list[str | Path] = [
+        "git",
+        "-C",
+        web.folder / "work",
+        "-c",
+        "user.name=Al",
+        "-c",
+        "user.email=al@x.org",
+    ]
     for words in (["add", "-A"], ["commit", "-qm", "x"], ["push", "-q", "../state.git", "main"]):
         subprocess.run([*git, *words], check=True)
     eventually(lambda: "ann" not in web.parts.source.newest().state.users)
     assert "Ann Lee" in get(web, "/monitor/history")
 
 
-def test_a_user_s_page_says_what_they_hold(web):
+def test_a_user_s_page_says_what_they_hold(web: Web) -> None:
     given = load("gpu17", 0.0, gpus=2, busy=1)
     given = replace(
         given,
@@ -352,7 +385,7 @@ def test_a_user_s_page_says_what_they_hold(web):
     assert "ssh gpu17-manage stop" in page
 
 
-def test_live_monitors_have_so_many_places_and_give_them_back(web):
+def test_live_monitors_have_so_many_places_and_give_them_back(web: Web) -> None:
     client = web.app.test_client()
     for _ in range(MONITORS + 5):
         with client.get("/monitor/events") as answer:
@@ -364,7 +397,7 @@ def test_live_monitors_have_so_many_places_and_give_them_back(web):
     assert client.get("/save/x/events").status_code == 404  # of other pages, nothing was taken
 
 
-def test_a_browser_that_goes_gives_its_place_back(web):
+def test_a_browser_that_goes_gives_its_place_back(web: Web) -> None:
     with served(web) as url:
         place = urlsplit(url)
         for number in range(MONITORS):
@@ -398,19 +431,19 @@ def _free(web: Web) -> int:
     return sum(answer.status_code == 200 for answer in held)
 
 
-def test_a_hundred_servers_are_a_page_of_sane_size_in_sane_time(tmp_path):
+def test_a_hundred_servers_are_a_page_of_sane_size_in_sane_time(tmp_path: Path) -> None:
     took = {}
     for count in (10, 100):
         web, names = make_monitored(tmp_path / str(count), count)
         for name in names:
             web.parts.latest.post(name, load(name, 1.0))
         page = get(web, "/monitor")
-        took[count] = cpu_seconds(lambda web=web: get(web, "/monitor"))
+        took[count] = cpu_seconds(partial(get, web, "/monitor"))
     assert took[100] < 30 * took[10]
     assert page.count('class="card"') == 100
     assert len(page) < 1_500_000
     with web.app.test_client().get("/monitor/events") as answer:
-        events = iter(answer.response)
+        events = pieces(answer)
         assert len(told(next(events))["cards"]) == 100
         web.parts.latest.post(names[0], load(names[0], 3.0))
         second = next(events)

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from laboratory.progress import ProgressLines
 from ruamel.yaml import YAML
 
 from tests.integration import CHECKOUT, slapd
-from tests.integration.web import PEOPLE, make_web
+from tests.integration.web import PEOPLE, Web, make_web
 from tests.unit.webui.monitor.small_loads import load
 from tests.unit.webui.pages.test_metrics import everything, rich, text
 from webui.pages.families import COUNTERS, GAUGES, PREFIX, Families
@@ -51,18 +52,18 @@ def alert_expressions() -> list[str]:
     return [rule["expr"] for rule in group["rules"]]
 
 
-def test_metrics_are_in_form(tool):
+def test_metrics_are_in_form(tool: Path) -> None:
     families = Families()
     everything(families)
     judged(tool, "check", "metrics", stdin=text(families))
 
 
-def test_alerts_are_in_form_and_come_when_they_should(tool):
+def test_alerts_are_in_form_and_come_when_they_should(tool: Path) -> None:
     judged(tool, "check", "rules", ALERTS)
     judged(tool, "test", "rules", Path(__file__).with_name("alerts_test.yml"))
 
 
-def test_the_dashboard_is_in_form(tool, tmp_path):
+def test_the_dashboard_is_in_form(tool: Path, tmp_path: Path) -> None:
     """Its expressions, as rules: Prometheus parses them as it would for Grafana."""
     rules = [
         {"record": f"panel:{n}", "expr": each.replace("$__range", "1h").replace("$server", ".*")}
@@ -76,21 +77,21 @@ def test_the_dashboard_is_in_form(tool, tmp_path):
 
 
 @pytest.mark.parametrize("expression", [*alert_expressions(), *dashboard_expressions()])
-def test_what_is_asked_for_is_told(expression):
+def test_what_is_asked_for_is_told(expression: str) -> None:
     asked = set(re.findall(rf"{PREFIX}\w+", expression))
     assert asked <= NAMES
     assert asked or 'up{job="lxc-gpu"}' in expression
 
 
 @pytest.fixture
-def web(tmp_path):
+def web(tmp_path: Path) -> Iterator[Web]:
     dead = {"gpu17": ("127.0.0.1", slapd.free_port()), "gpu18": ("127.0.0.2", slapd.free_port())}
     with slapd.running(tmp_path / "slapd", PEOPLE) as directory:
         yield make_web(tmp_path / "web", directory, dead)
 
 
 @pytest.mark.skipif(not Path("/usr/sbin/slapd").exists(), reason="needs slapd")
-def test_the_page_itself(web, tool):
+def test_the_page_itself(web: Web, tool: Path) -> None:
     client = web.app.test_client()
     web.parts.latest.post("gpu17", rich())
     for seconds in (0, 5):

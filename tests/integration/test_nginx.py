@@ -6,6 +6,7 @@ import http.client
 import os
 import socket
 import urllib.parse
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 from tests.integration import slapd
 from tests.integration.monitored import make_monitored
 from tests.integration.nginx import NGINX, behind_nginx, nginx
+from tests.integration.slapd import Slapd
 from tests.integration.web import KEY, PEOPLE, Web, make_web
 from tests.patience import HANGS
 from webui.directory.throttle import SOURCE_PACE
@@ -39,18 +41,18 @@ NEVER_END = (
 
 
 @pytest.fixture(scope="module")
-def directory(tmp_path_factory):
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slapd]:
     with slapd.running(tmp_path_factory.mktemp("slapd"), PEOPLE) as running:
         yield running
 
 
 @pytest.fixture
-def web(tmp_path, directory) -> Web:
+def web(tmp_path: Path, directory: Slapd) -> Web:
     return make_web(tmp_path, directory, {"gpu17": ("127.0.0.1", slapd.free_port())})
 
 
 @pytest.fixture
-def monitored(tmp_path, monkeypatch) -> Web:
+def monitored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Web:
     monkeypatch.setattr(monitor, "_streams", LiveStreams(MONITORS))
     monkeypatch.setattr(
         live_updates, "PULSE", live_updates.PACE + 0.5
@@ -96,7 +98,9 @@ def live(port: int, source: str) -> socket.socket:
 
 
 class TestWhoAsks:
-    def test_wrong_passwords_from_one_machine_slow_no_other_down(self, web, caplog):
+    def test_wrong_passwords_from_one_machine_slow_no_other_down(
+        self, web: Web, caplog: pytest.LogCaptureFixture
+    ) -> None:
         with behind_nginx(web) as port, caplog.at_level("INFO"):
             answers = [save(port, MALLORY, f"nobody{n}", "x") for n in range(SOURCE_PACE.free + 2)]
             assert answers == [403] * SOURCE_PACE.free + [429] * 2
@@ -108,7 +112,9 @@ class TestWhoAsks:
         "header",
         ["X-Forwarded-For", "Forwarded", "X-Real-IP", "x_forwarded_for", "X-Forwarded-for"],
     )
-    def test_nobody_forges_an_address(self, web, caplog, header):
+    def test_nobody_forges_an_address(
+        self, web: Web, caplog: pytest.LogCaptureFixture, header: str
+    ) -> None:
         said = "for=" * (header == "Forwarded") + ANN
         with behind_nginx(web) as port, caplog.at_level("INFO"):
             save(port, MALLORY, "nobody", "x", **{header: said})
@@ -132,20 +138,20 @@ class TestWhoAsks:
         ],
     )
     def test_a_proxy_on_this_machine_names_the_last_address_that_it_saw(
-        self, web, caplog, said, source
-    ):
+        self, web: Web, caplog: pytest.LogCaptureFixture, said: str, source: str
+    ) -> None:
         with behind_nginx(web, "127.0.0.1") as port, caplog.at_level("INFO"):
             save(port, "127.0.0.1", "nobody", "x", **{"X-Forwarded-For": said})
         assert f"source={source} " in caplog.text
 
-    def test_only_its_group_may_open_the_socket(self, web):
+    def test_only_its_group_may_open_the_socket(self, web: Web) -> None:
         with behind_nginx(web):
             found = (web.folder / "page").stat()
         assert (found.st_mode & 0o777, found.st_gid) == (0o660, os.getgid())
 
 
 class TestNobodyKeepsOthersOut:
-    def test_by_requests_that_never_end(self, monitored):
+    def test_by_requests_that_never_end(self, monitored: Web) -> None:
         with behind_nginx(monitored) as port, ExitStack() as open_:
             slow = [open_.enter_context(closing(sends(port, MALLORY, t))) for t in NEVER_END * 50]
             assert status(port, ANN) == 200
@@ -156,7 +162,7 @@ class TestNobodyKeepsOthersOut:
             for each in slow:
                 assert b"200 OK" not in says(each, b"\0"), "and in the end they are cut off"
 
-    def test_by_live_pages(self, monitored):
+    def test_by_live_pages(self, monitored: Web) -> None:
         with behind_nginx(monitored) as port, ExitStack() as open_:
             for _ in range(MONITORS + 20):
                 open_.enter_context(closing(live(port, MALLORY)))
@@ -165,7 +171,7 @@ class TestNobodyKeepsOthersOut:
                 assert b"event: fleet" in says(page, b"event: fleet")
             assert status(port, ANN) == 200
 
-    def test_by_very_many_requests(self, monitored):
+    def test_by_very_many_requests(self, monitored: Web) -> None:
         with behind_nginx(monitored, connections=10) as port, ExitStack() as open_:
             for _ in range(10):
                 page = open_.enter_context(closing(live(port, MALLORY)))
@@ -178,7 +184,7 @@ class TestNobodyKeepsOthersOut:
             assert status(port, ANN) == 200
 
 
-def test_a_page_that_is_away_is_said_in_words(tmp_path):
+def test_a_page_that_is_away_is_said_in_words(tmp_path: Path) -> None:
     with nginx(tmp_path) as (port, _), closing(asks(port, ANN)) as connection:
         connection.request("GET", "/user/ann")
         answer = connection.getresponse()

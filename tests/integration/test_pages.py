@@ -8,8 +8,10 @@ import os
 import re
 import subprocess
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -22,9 +24,11 @@ from state.git.repository import Repository
 from state.model.keys import parse_key
 from state.wire.messages import Drift, Failure, Report
 from tests.integration import slapd
+from tests.integration.slapd import Slapd
 from tests.integration.sshd import ssh_key
 from tests.integration.web import KEY, OTHER, PEOPLE, Web, make_web
 from tests.patience import eventually
+from tests.present import present
 from webui.application import assemble, build
 from webui.config import MailConfig
 from webui.doctor.iam import Iam
@@ -41,18 +45,18 @@ THIRD = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA7uRYOIsqxRxpvEXGOD0uTmY2Gmg1kNzWc
 
 
 @pytest.fixture(scope="module")
-def directory(tmp_path_factory):
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slapd]:
     with slapd.running(tmp_path_factory.mktemp("slapd"), PEOPLE) as running:
         yield running
 
 
 @pytest.fixture
-def web(tmp_path, directory) -> Web:
+def web(tmp_path: Path, directory: Slapd) -> Web:
     dead = {"gpu17": ("127.0.0.1", slapd.free_port()), "gpu18": ("127.0.0.2", slapd.free_port())}
     return make_web(tmp_path, directory, dead)
 
 
-def save(web: Web, page: str = "LQChen", **fields: str):
+def save(web: Web, page: str = "LQChen", **fields: str) -> TestResponse:
     typed = {"login": "lqchen", "password": "right horse", "keys": f"{KEY} lqchen@laptop"}
     return web.app.test_client().post(f"/user/{page}", data={**typed, **fields})
 
@@ -71,7 +75,7 @@ def stamp(page: str) -> str:
     return found[1]
 
 
-def test_a_first_visit_allocates_nothing_and_a_save_everything(web):
+def test_a_first_visit_allocates_nothing_and_a_save_everything(web: Web) -> None:
     assert "Nothing is saved here yet" in get(web, "/user/LQChen")
     assert commits(web) == 1
     answer = save(web)
@@ -88,7 +92,7 @@ def test_a_first_visit_allocates_nothing_and_a_save_everything(web):
     web.git("-c", f"gpg.ssh.allowedSignersFile={allowed}", "verify-commit", "main")
 
 
-def test_the_page_leads_on_with_commands_that_are_right(web):
+def test_the_page_leads_on_with_commands_that_are_right(web: Web) -> None:
     save(web)
     page = get(web, "/user/lqchen")
     assert "ssh register@gpu17-manage lqchen" in page
@@ -99,7 +103,7 @@ def test_the_page_leads_on_with_commands_that_are_right(web):
     assert "new user lqchen (Lequn Chen)" in page
 
 
-def test_a_registration_shows_up_in_known_hosts(web):
+def test_a_registration_shows_up_in_known_hosts(web: Web) -> None:
     save(web)
     edit = register("gpu17", "lqchen", parse_key(OTHER))
     web.parts.source.publish(edit, Author("gpu17", "gpu17@servers.invalid"))
@@ -114,14 +118,14 @@ def test_a_registration_shows_up_in_known_hosts(web):
     assert re.sub(r" +ProxyCommand .*\n", "", connecting) == config
 
 
-def prefixed(web, prefix):
+def prefixed(web: Web, prefix: str) -> None:
     """The accounts on the servers get this prefix."""
     fleet = {"account_prefix": prefix}
     edit = Edit(lambda state: replace(state, fleet=state.fleet.model_copy(update=fleet)))
     web.parts.source.publish(edit, Author("Alice Admin", "alice@mylab.com"))
 
 
-def test_accounts_with_a_prefix_are_known_to_the_configuration(web):
+def test_accounts_with_a_prefix_are_known_to_the_configuration(web: Web) -> None:
     save(web)
     assert "your account is called" not in get(web, "/user/lqchen")
     prefixed(web, "gpu-")
@@ -133,7 +137,7 @@ def test_accounts_with_a_prefix_are_known_to_the_configuration(web):
         assert users == ["gpu-lqchen", "lqchen"] * 2
 
 
-def test_the_copied_commands_work_in_a_shell(web, tmp_path):
+def test_the_copied_commands_work_in_a_shell(web: Web, tmp_path: Path) -> None:
     from webui.pages.user_page import include_command
 
     home = tmp_path / "home"
@@ -148,7 +152,7 @@ def test_the_copied_commands_work_in_a_shell(web, tmp_path):
     assert (home / ".ssh/config").read_text() == "Include lxc-gpu.config\n"
 
 
-def test_keys_are_replaced_by_what_is_saved(web):
+def test_keys_are_replaced_by_what_is_saved(web: Web) -> None:
     save(web)
     both = f"{KEY} lqchen@laptop\n{OTHER} desk\n"
     assert save(web, "lqchen", keys=both).status_code == 303
@@ -174,7 +178,9 @@ def test_keys_are_replaced_by_what_is_saved(web):
         ({"keys": "-----BEGIN OPENSSH PRIVATE KEY-----"}, 422, "private key"),
     ],
 )
-def test_what_is_wrong_is_said_and_nothing_is_saved(web, fields, status, said):
+def test_what_is_wrong_is_said_and_nothing_is_saved(
+    web: Web, fields: dict[str, str], status: int, said: str
+) -> None:
     answer = save(web, **fields)
     page = answer.get_data(as_text=True)
     assert answer.status_code == status
@@ -185,7 +191,7 @@ def test_what_is_wrong_is_said_and_nothing_is_saved(web, fields, status, said):
     assert commits(web) == 1
 
 
-def test_a_known_person_by_another_spelling_is_the_same_person(web):
+def test_a_known_person_by_another_spelling_is_the_same_person(web: Web) -> None:
     save(web)
     assert save(web, "lqchen", login="LQCHEN", keys=f"{KEY}\n{OTHER}").status_code == 303
     assert get(web, "/users") == "lqchen\n"
@@ -193,7 +199,7 @@ def test_a_known_person_by_another_spelling_is_the_same_person(web):
     assert (answer.status_code, answer.headers["Location"]) == (302, "/user/lqchen")
 
 
-def test_a_login_that_is_no_name_gets_one(web):
+def test_a_login_that_is_no_name_gets_one(web: Web) -> None:
     answer = save(web, "Lequn.Dot", login="lequn.dot", password="dot-secret", keys=THIRD)
     assert answer.status_code == 303
     assert get(web, "/users") == "lequn-dot\n"
@@ -217,14 +223,16 @@ def name_in(page: str) -> str:
         ("müller", "max's own", "muller"),
     ],
 )
-def test_a_newcomer_reads_the_name_before_it_is_made(web, login, password, name):
+def test_a_newcomer_reads_the_name_before_it_is_made(
+    web: Web, login: str, password: str, name: str
+) -> None:
     client = web.app.test_client()
     found = client.get("/user", query_string={"login": login})
     page = client.get(found.headers["Location"])
     assert page.status_code == 200
     text = page.get_data(as_text=True)
     assert name_in(text) == name
-    place = html.unescape(re.search(r'action="([^"]*)" method="post"', text)[1])
+    place = html.unescape(present(re.search(r'action="([^"]*)" method="post"', text))[1])
     typed = {"login": login, "password": password, "keys": THIRD, "name": name}
     assert client.post(place, data=typed).status_code == 303
     assert get(web, "/users") == f"{name}\n"
@@ -233,7 +241,9 @@ def test_a_newcomer_reads_the_name_before_it_is_made(web, login, password, name)
     assert again.headers["Location"] == f"/user/{name}"
 
 
-def test_the_name_that_a_newcomer_reads_goes_with_the_prefix_of_accounts(web, directory):
+def test_the_name_that_a_newcomer_reads_goes_with_the_prefix_of_accounts(
+    web: Web, directory: Slapd
+) -> None:
     """pulse-access is an account of the system's."""
     slapd.add(directory, "access", "Ac Cess", "ac's own")
     try:
@@ -246,7 +256,7 @@ def test_the_name_that_a_newcomer_reads_goes_with_the_prefix_of_accounts(web, di
         slapd.delete(directory, "Ac Cess")
 
 
-def test_another_name_than_the_one_that_was_shown_is_agreed_on_first(web):
+def test_another_name_than_the_one_that_was_shown_is_agreed_on_first(web: Web) -> None:
     refused = save(web, "someone-else", name="someone-else")
     page = refused.get_data(as_text=True)
     assert refused.status_code == 422
@@ -260,7 +270,7 @@ class TestAnOldLoginOfSomebodyElse:
     """Renamee got another login in the directory, and a newcomer got the old one."""
 
     @pytest.fixture
-    def renamed(self, web, directory):
+    def renamed(self, web: Web, directory: Slapd) -> Iterator[None]:
         slapd.add(directory, "renamee", "Rena Mee", "rena's own")
         mine = {"login": "renamee", "password": "rena's own", "keys": OTHER}
         assert save(web, "renamee", **mine).status_code == 303
@@ -271,7 +281,9 @@ class TestAnOldLoginOfSomebodyElse:
         slapd.delete(directory, "New Comer")
 
     @pytest.mark.parametrize("saved", [True, False], ids=["who saved since", "who did not"])
-    def test_the_newcomer_is_led_to_an_account_of_their_own(self, web, renamed, saved):
+    def test_the_newcomer_is_led_to_an_account_of_their_own(
+        self, web: Web, renamed: None, saved: bool
+    ) -> None:
         if saved:
             by_new_login = {"login": "rena.new", "password": "rena's own", "keys": OTHER}
             assert save(web, "renamee", **by_new_login).status_code == 303
@@ -294,7 +306,7 @@ class TestAnOldLoginOfSomebodyElse:
         assert found.headers["Location"] == "/user/renamee2"
 
 
-def test_nobody_saves_on_somebody_elses_page(web):
+def test_nobody_saves_on_somebody_elses_page(web: Web) -> None:
     save(web)
     answer = save(web, "lqchen", login="ann", password="ann's own", keys=THIRD)
     assert answer.status_code == 422
@@ -304,7 +316,7 @@ def test_nobody_saves_on_somebody_elses_page(web):
     assert get(web, "/user/lqchen/.ssh/authorized_keys") == f"{KEY} lqchen@laptop\n"
 
 
-def test_two_windows_lose_no_key(web):
+def test_two_windows_lose_no_key(web: Web) -> None:
     save(web)
     shown = stamp(get(web, "/user/lqchen"))
     both = f"{KEY} lqchen@laptop\n{OTHER} desk"
@@ -316,7 +328,7 @@ def test_two_windows_lose_no_key(web):
     assert again.status_code == 303
 
 
-def test_guessing_gets_slow(web):
+def test_guessing_gets_slow(web: Web) -> None:
     now = time.time()  # stands still: however long a look into the directory takes
     web.app.extensions[EXTENSION] = replace(web.parts, clock=lambda: now)
     answers = [save(web, password=f"guess {n}").status_code for n in range(8)]
@@ -325,7 +337,7 @@ def test_guessing_gets_slow(web):
     assert int(save(web, password="guess").headers["Retry-After"]) >= 1
 
 
-def test_guesses_count_together_however_the_login_is_typed(web):
+def test_guesses_count_together_however_the_login_is_typed(web: Web) -> None:
     now = time.time()
     web.app.extensions[EXTENSION] = replace(web.parts, clock=lambda: now)
     logins = ("lqchen", "MYLAB\\lqchen", "LQChen@example.org", "OTHER\\lqchen", "lqchen@mylab.com")
@@ -333,7 +345,7 @@ def test_guesses_count_together_however_the_login_is_typed(web):
     assert answers == [403] * 4 + [429]
 
 
-def test_nobody_learns_by_waiting_whose_login_another_is(web, directory):
+def test_nobody_learns_by_waiting_whose_login_another_is(web: Web, directory: Slapd) -> None:
     """Ann goes by two logins; the one tells nothing about the other, nor about who exists."""
     now = time.time()
     web.app.extensions[EXTENSION] = replace(web.parts, clock=lambda: now)
@@ -353,7 +365,7 @@ def test_nobody_learns_by_waiting_whose_login_another_is(web, directory):
         slapd.modify(directory, "Ann Lee", uid="ann")
 
 
-def test_the_right_password_of_who_may_not_is_no_guess(web):
+def test_the_right_password_of_who_may_not_is_no_guess(web: Web) -> None:
     now = time.time()
     web.app.extensions[EXTENSION] = replace(web.parts, clock=lambda: now)
     guest = {"login": "guest", "password": "guest-secret"}
@@ -364,7 +376,7 @@ def test_the_right_password_of_who_may_not_is_no_guess(web):
 @pytest.mark.parametrize(
     "name", ["a'b", "a&b", "a(b)", "$(id)", "a%", "a`id`", "${7*7}", "{{7*7}}", "a\\b", "x' or '1"]
 )
-def test_hostile_logins_stay_text(web, caplog, name):
+def test_hostile_logins_stay_text(web: Web, caplog: pytest.LogCaptureFixture, name: str) -> None:
     client = web.app.test_client()
     for answer in (
         client.get(f"/user/{quote(name)}"),
@@ -379,7 +391,7 @@ def test_hostile_logins_stay_text(web, caplog, name):
     assert commits(web) == 1
 
 
-def test_the_live_result_names_every_server(web):
+def test_the_live_result_names_every_server(web: Web) -> None:
     place = save(web).headers["Location"]
     early = get(web, place)
     refreshed = '<noscript><meta http-equiv="refresh"' in early
@@ -396,7 +408,7 @@ def test_the_live_result_names_every_server(web):
     assert home.count("unreachable") >= 2
 
 
-def test_live_pages_give_their_places_back(web):
+def test_live_pages_give_their_places_back(web: Web) -> None:
     place = save(web).headers["Location"]
     client = web.app.test_client()
     for _ in range(40):
@@ -409,7 +421,7 @@ def test_live_pages_give_their_places_back(web):
     assert client.get(f"{place}/events").status_code == 200
 
 
-def test_the_history_says_who_what_and_how_far_page_by_page(web):
+def test_the_history_says_who_what_and_how_far_page_by_page(web: Web) -> None:
     save(web)
     for _ in range(26):
         save(web, "lqchen", keys=f"{KEY} lqchen@laptop\n{OTHER} desk")
@@ -426,19 +438,18 @@ def test_the_history_says_who_what_and_how_far_page_by_page(web):
         assert web.app.test_client().get(f"/history?page={odd}").status_code == 200
 
 
-def report_of(web: Web, server: str, **fields: object) -> None:
+def report_of(web: Web, server: str, **fields: Any) -> None:
     revision = web.parts.source.newest().revision
-    said = Report(**{"server": server, "revision": revision, "finished": time.time(),
-                     "seconds": 0.4, **fields})  # fmt: skip
+    said = Report(server, revision, time.time(), 0.4)._replace(**fields)
     web.parts.board.post(outcome_of(server, said, "", web.parts.source.includes), ())
 
 
-def saved_and_failed_to_nudge(web, *words, **fields):
+def saved_and_failed_to_nudge(web: Web, *words: Any, **fields: Any) -> None:
     place = save(web, *words, **fields).headers["Location"]
     eventually(lambda: "http-equiv" not in get(web, place))
 
 
-def test_the_servers_pages_tell_the_truth(web):
+def test_the_servers_pages_tell_the_truth(web: Web) -> None:
     saved_and_failed_to_nudge(web)
     edit = register("gpu17", "lqchen", parse_key(OTHER))
     web.parts.source.publish(edit, Author("gpu17", "gpu17@servers.invalid"))
@@ -470,7 +481,7 @@ def test_the_servers_pages_tell_the_truth(web):
     assert web.app.test_client().get("/server/gpu99").status_code == 404
 
 
-def test_old_addresses_and_unknown_ones(web):
+def test_old_addresses_and_unknown_ones(web: Web) -> None:
     client = web.app.test_client()
     moved = client.get("/manage/ssh-key/lqchen")
     assert moved.headers["Location"] == "/user/lqchen"
@@ -494,7 +505,7 @@ def test_old_addresses_and_unknown_ones(web):
         assert answer.get_data(as_text=True) == "There is no user nobody.\n"
 
 
-def test_the_how_to_names_this_laboratory(web):
+def test_the_how_to_names_this_laboratory(web: Web) -> None:
     begin = get(web, "/guide/begin?login=Dora.New")
     assert "ssh register@gpu17-manage dora-new" in begin
     assert "lqchen" not in begin
@@ -503,13 +514,13 @@ def test_the_how_to_names_this_laboratory(web):
         assert web.app.test_client().get(path).status_code == 404
 
 
-def test_megabytes_are_refused_kindly(web):
+def test_megabytes_are_refused_kindly(web: Web) -> None:
     answer = save(web, keys="x" * 2_000_000)
     assert answer.status_code == 413
     assert "Far too much text" in answer.get_data(as_text=True)
 
 
-def test_every_page_has_the_headers_that_protect_it(web):
+def test_every_page_has_the_headers_that_protect_it(web: Web) -> None:
     save(web)
     for path in ("/", "/guide", "/user/lqchen", "/user/x", "/nowhere", "/users"):
         headers = web.app.test_client().get(path).headers
@@ -522,14 +533,14 @@ def test_every_page_has_the_headers_that_protect_it(web):
     assert "onclick" not in page
 
 
-def test_markup_in_comments_and_names_stays_text(web):
+def test_markup_in_comments_and_names_stays_text(web: Web) -> None:
     save(web, keys=f"{KEY} <script>alert(1)</script>")
     page = get(web, "/user/lqchen")
     assert "<script>alert" not in page
     assert "&lt;script&gt;alert" in page
 
 
-def test_pages_go_on_while_the_repository_is_away(web):
+def test_pages_go_on_while_the_repository_is_away(web: Web) -> None:
     save(web)
     away = web.repository.rename(web.repository.with_name("away"))
     eventually(lambda: "This may be out of date." in get(web, "/user/lqchen"))
@@ -542,7 +553,7 @@ def test_pages_go_on_while_the_repository_is_away(web):
     assert save(web, "lqchen", keys=OTHER).status_code == 303
 
 
-def test_passwords_reach_no_log(web, caplog):
+def test_passwords_reach_no_log(web: Web, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("DEBUG"):
         save(web)
         save(web, password="a wrong but telling one")
@@ -569,13 +580,13 @@ class TestAKeyThatSomebodyElseSaved:
     """A public key is no secret, so anybody may have saved it first."""
 
     @pytest.fixture
-    def key(self, web, tmp_path) -> Path:
+    def key(self, web: Web, tmp_path: Path) -> Path:
         """LQChen's key, which Ann saved as hers, besides her own."""
         public = ssh_key(tmp_path / "lqchens")
         assert save(web, "ann", keys=f"{public}\n{OTHER}", **ANN).status_code == 303
         return tmp_path / "lqchens"
 
-    def test_its_owner_shows_it_by_a_signature_and_has_it(self, web, key):
+    def test_its_owner_shows_it_by_a_signature_and_has_it(self, web: Web, key: Path) -> None:
         keys = key.with_suffix(".pub").read_text()
         refused = save(web, keys=keys)
         page = refused.get_data(as_text=True)
@@ -587,7 +598,7 @@ class TestAKeyThatSomebodyElseSaved:
         assert get(web, "/user/ann/.ssh/authorized_keys") == f"{OTHER}\n"
         assert "Shown to be theirs by a signature: SHA256:" in web.git("log", "-1", "--format=%b")
 
-    def test_no_other_signature_moves_it(self, web, key, tmp_path):
+    def test_no_other_signature_moves_it(self, web: Web, key: Path, tmp_path: Path) -> None:
         keys = key.with_suffix(".pub").read_text()
         refused = save(web, keys=keys)
         ssh_key(tmp_path / "own")
@@ -606,14 +617,14 @@ class TestAKeyThatSomebodyElseSaved:
         assert "is of another text" in said, "it was made for another login"
         assert "lqchen" not in get(web, "/users")
 
-    def test_a_servers_key_is_not_to_be_had(self, web, tmp_path):
+    def test_a_servers_key_is_not_to_be_had(self, web: Web, tmp_path: Path) -> None:
         public = (web.folder / "gpu17-host.pub").read_text()
         refused = save(web, keys=public).get_data(as_text=True)
         assert "is somebody else&#39;s already" in refused
         assert "ssh-keygen -Y sign" not in refused
 
 
-def test_each_key_says_on_which_day_a_server_last_saw_it(web):
+def test_each_key_says_on_which_day_a_server_last_saw_it(web: Web) -> None:
     saved_and_failed_to_nudge(web, keys=f"{KEY} laptop\n{OTHER} desk\n")
     laptop = parse_key(KEY).fingerprint
     report_of(web, "gpu17", key_days={laptop: "2026-11-20"})
@@ -622,14 +633,14 @@ def test_each_key_says_on_which_day_a_server_last_saw_it(web):
     assert re.findall(r">used ([\d-]+)<", page) == ["2026-11-24"]
 
 
-def test_remove_takes_one_key_out_of_the_text(web):
+def test_remove_takes_one_key_out_of_the_text(web: Web) -> None:
     save(web, keys=f"{KEY} laptop\n{OTHER} desk\n")
     page = get(web, "/user/lqchen")
     links = [html.unescape(each) for each in re.findall(r'href="([^"]*remove=[^"]*)"', page)]
     assert len(links) == 2
     asked = get(web, links[0].partition("#")[0])
     assert "Remove laptop?" in asked
-    text = html.unescape(re.search(r"<textarea[^>]*>([^<]*)<", asked)[1])
+    text = html.unescape(present(re.search(r"<textarea[^>]*>([^<]*)<", asked))[1])
     assert text == f"{OTHER} desk\n"
     assert get(web, "/user/lqchen/.ssh/authorized_keys").count("\n") == 2, "looking saves nothing"
     assert save(web, "lqchen", keys=text, shown=stamp(asked)).status_code == 303
@@ -644,7 +655,7 @@ def damage(clone: Path) -> None:
         file.write_bytes(b"")
 
 
-def test_a_damaged_clone_of_the_page_heals(web, caplog):
+def test_a_damaged_clone_of_the_page_heals(web: Web, caplog: pytest.LogCaptureFixture) -> None:
     save(web)
     damage(web.folder / "clone")
     assert save(web, keys=f"{OTHER} lqchen@desk").status_code == 303
@@ -657,7 +668,7 @@ def test_a_damaged_clone_of_the_page_heals(web, caplog):
     assert OTHER in again.get("/user/lqchen/.ssh/authorized_keys").get_data(as_text=True)
 
 
-def test_the_doctor_finds_damage_and_abandoned_locks(web):
+def test_the_doctor_finds_damage_and_abandoned_locks(web: Web) -> None:
     save(web)
     iam, clone = Iam(web.parts.config), web.folder / "clone"
     assert [finding.level for finding in whole(iam)] == ["ok"]
@@ -690,7 +701,7 @@ HOSTILE = (
 """What commits may say of their authors: `git fsck` lets it pass."""
 
 
-def test_nothing_that_a_commit_says_breaks_a_page(web):
+def test_nothing_that_a_commit_says_breaks_a_page(web: Web) -> None:
     save(web)
     for author in HOSTILE:
         for tree in (web.git("hash-object", "-t", "tree", "-w", "/dev/null"), "main~1^{tree}"):
@@ -715,7 +726,7 @@ def test_nothing_that_a_commit_says_breaks_a_page(web):
         assert len(shown) < 60_000
 
 
-def wish(web: Web, *kinds: str, page: str = "lqchen", **fields: str):
+def wish(web: Web, *kinds: str, page: str = "lqchen", **fields: str) -> TestResponse:
     typed = {"login": "LQChen", "password": "right horse", "shown": "yes", "kind": [*kinds]}
     typed |= fields
     return web.app.test_client().post(f"/user/{page}/mail", data=typed)
@@ -727,7 +738,7 @@ def wished(web: Web, page: str = "lqchen") -> set[str]:
     return set(re.findall(r'value="([a-z-]+)" checked', shown))
 
 
-def test_everybody_says_which_mail_they_want(web):
+def test_everybody_says_which_mail_they_want(web: Web) -> None:
     save(web)
     assert "/user/lqchen/mail" in get(web, "/user/lqchen")
     every = {kind.value for kind in KINDS}
@@ -741,7 +752,9 @@ def test_everybody_says_which_mail_they_want(web):
     assert web.app.test_client().get("/user/LQChen/mail").headers["Location"] == "/user/lqchen/mail"
 
 
-def test_which_mail_somebody_wants_and_has_no_address_for_is_theirs_to_know(web, directory):
+def test_which_mail_somebody_wants_and_has_no_address_for_is_theirs_to_know(
+    web: Web, directory: Slapd
+) -> None:
     save(web)
     wish(web, "gpus-free")
     mails = MailConfig.model_validate({"host": "mail.example.org", "from": "gpu@example.org"})
@@ -773,7 +786,9 @@ def test_which_mail_somebody_wants_and_has_no_address_for_is_theirs_to_know(web,
         ({"page": "<b>"}, 404, "There is no such login"),
     ],
 )
-def test_nobody_says_it_for_another(web, fields, status, said):
+def test_nobody_says_it_for_another(
+    web: Web, fields: dict[str, Any], status: int, said: str
+) -> None:
     save(web)
     answer = wish(web, **fields)
     assert answer.status_code == status
@@ -781,21 +796,21 @@ def test_nobody_says_it_for_another(web, fields, status, said):
     assert web.parts.sending.preferences.stopped("lqchen") == frozenset()
 
 
-def test_guessing_at_wishes_is_slowed_down_as_at_keys(web):
+def test_guessing_at_wishes_is_slowed_down_as_at_keys(web: Web) -> None:
     save(web)
     answers = [wish(web, password=f"guess {n}") for n in range(12)]
     assert answers[-1].status_code == 429
     assert "Retry-After" in answers[-1].headers
 
 
-def test_the_address_of_a_newcomer_is_known_at_once(web):
+def test_the_address_of_a_newcomer_is_known_at_once(web: Web) -> None:
     web.parts.refresher.refresh()
     assert web.parts.refresher.addresses() == {}
     save(web)
     assert web.parts.refresher.addresses() == {"lqchen": "lqchen@example.org"}
 
 
-def test_addresses_come_from_the_directory(web):
+def test_addresses_come_from_the_directory(web: Web) -> None:
     save(web)
     assert web.parts.refresher.addresses() is None
     web.parts.refresher.refresh()
@@ -803,7 +818,7 @@ def test_addresses_come_from_the_directory(web):
     assert "sends no mail" in get(web, "/user/lqchen/mail")
 
 
-def test_the_doctor_says_who_has_no_address(web, directory):
+def test_the_doctor_says_who_has_no_address(web: Web, directory: Slapd) -> None:
     save(web)
     found = web.parts.directory.look_up_all(web.parts.source.newest().state.users)
     assert "all 1 users have an address" in reachable(found, "mail").text

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from werkzeug.test import TestResponse
 
 from state.errors import LxcGpuError
 from tests.integration import slapd
+from tests.integration.slapd import Slapd
 from tests.integration.web import KEY, PEOPLE, Web, made_key, make_web, with_groups
 from webui.directory.ldap import Directory
 from webui.directory.refresh import Refresher
@@ -24,7 +27,7 @@ VISION = f"cn=vision,ou=groups,{slapd.BASE}"
 
 
 @pytest.fixture
-def directory(tmp_path):
+def directory(tmp_path: Path) -> Iterator[Slapd]:
     more = [
         slapd.person("carl", "Carl Coe", "carl's", extra="employeeType: lab"),
         slapd.group("inner", f"cn=Ann Lee,ou=people,{slapd.BASE}"),
@@ -35,7 +38,7 @@ def directory(tmp_path):
 
 
 @pytest.fixture
-def web(tmp_path, directory) -> Web:
+def web(tmp_path: Path, directory: Slapd) -> Web:
     """A page that disables who was gone in two refreshes; three people have saved."""
     made = make_web(tmp_path / "web", directory, {})
     refresher = Refresher(
@@ -51,7 +54,7 @@ def web(tmp_path, directory) -> Web:
     return web
 
 
-def save(web: Web, login: str, password: str, keys: str = KEY):
+def save(web: Web, login: str, password: str, keys: str = KEY) -> TestResponse:
     typed = {"login": login, "password": password, "keys": keys}
     return web.app.test_client().post(f"/user/{login}", data=typed)
 
@@ -64,7 +67,7 @@ def commits(web: Web) -> int:
     return int(web.git("rev-list", "--count", "main"))
 
 
-def test_nothing_changed_is_no_commit_and_no_word(web):
+def test_nothing_changed_is_no_commit_and_no_word(web: Web) -> None:
     before = commits(web)
     for _ in range(3):
         web.parts.refresher.refresh()
@@ -72,7 +75,9 @@ def test_nothing_changed_is_no_commit_and_no_word(web):
     assert "gone from the directory" not in home(web)
 
 
-def test_changed_names_are_one_commit_by_iam(web, directory, caplog):
+def test_changed_names_are_one_commit_by_iam(
+    web: Web, directory: Slapd, caplog: pytest.LogCaptureFixture
+) -> None:
     before = commits(web)
     slapd.modify(directory, "Ann Lee", uid="annika")  # the login: found by the entry's own id
     name = {"name_attribute": "displayName"}
@@ -92,7 +97,9 @@ def test_changed_names_are_one_commit_by_iam(web, directory, caplog):
 
 
 @pytest.mark.parametrize("how", ["deleted", "not allowed", "expired", "another person"])
-def test_who_is_gone_is_said_and_then_disabled_and_may_come_back(web, directory, how):
+def test_who_is_gone_is_said_and_then_disabled_and_may_come_back(
+    web: Web, directory: Slapd, how: str
+) -> None:
     if how in ("deleted", "another person"):
         slapd.delete(directory, "Ann Lee")
     if how == "another person":
@@ -119,9 +126,17 @@ def test_who_is_gone_is_said_and_then_disabled_and_may_come_back(web, directory,
         assert web.parts.source.newest().state.users["ann"].uid == state.former["ann"].uid
 
 
-def test_whom_a_sysadmin_disabled_has_to_ask(web):
+def test_whom_a_sysadmin_disabled_has_to_ask(web: Web) -> None:
     clone = web.folder / "sysadmin"
-    git = ["git", "-c", "user.name=Alice", "-c", "user.email=alice@example.org", "-C", clone]
+    git: list[str | Path] = [
+        "git",
+        "-c",
+        "user.name=Alice",
+        "-c",
+        "user.email=alice@example.org",
+        "-C",
+        clone,
+    ]
     subprocess.run(["git", "clone", "-q", web.repository, clone], check=True)
     (clone / "former").mkdir()
     subprocess.run([*git, "mv", "users/ann.yaml", "former/ann.yaml"], check=True)
@@ -138,7 +153,9 @@ def test_whom_a_sysadmin_disabled_has_to_ask(web):
     assert save(web, "ann", "ann's own", made_key(1)).status_code == 303
 
 
-def test_a_directory_in_disorder_locks_nobody_out(web, directory, caplog):
+def test_a_directory_in_disorder_locks_nobody_out(
+    web: Web, directory: Slapd, caplog: pytest.LogCaptureFixture
+) -> None:
     wrong = web.parts.config.directory.model_copy(update={"allow": "(employeeType=staff)"})
     refresher = Refresher(
         web.parts.source, Directory(wrong).look_up_all, VanishedRule(True, 1, 100)
@@ -154,7 +171,9 @@ def test_a_directory_in_disorder_locks_nobody_out(web, directory, caplog):
     assert down.news(web.parts.source.newest().state).gone == ()
 
 
-def test_groups_of_past_weeks_follow_the_directory_and_outlive_it(web, directory, tmp_path):
+def test_groups_of_past_weeks_follow_the_directory_and_outlive_it(
+    web: Web, directory: Slapd, tmp_path: Path
+) -> None:
     groups = with_groups(web, {"Vision": VISION})
     memberships, history = groups.parts.memberships, groups.parts.history
     memberships.refresh()

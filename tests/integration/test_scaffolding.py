@@ -225,7 +225,7 @@ def test_an_empty_repository_takes_only_a_first_state_that_its_admin_signed(tmp_
     init_bare(tmp_path / "bare.git")
     for number, (key, why) in enumerate(((None, "it is unsigned"), ("other", "by a stranger"))):
         folder = tmp_path / f"s{number}"
-        init(folder, ME, signers=signers, signing_key=key and tmp_path / key)
+        init(folder, ME, signers=signers, signing_key=tmp_path / key if key else None)
         done = git(folder, "push", str(tmp_path / "bare.git"), "main", ok=False)
         assert why in done.stderr
     folder = tmp_path / "s"
@@ -334,7 +334,7 @@ def test_lock_files_of_a_git_that_is_gone_stop_nobody(
 
 def test_a_lock_file_that_a_git_may_hold_stays(tmp_path: Path) -> None:
     init_bare(tmp_path / "bare")
-    words = ["git", "-C", tmp_path / "bare", "cat-file", "--batch"]
+    words: list[str | Path] = ["git", "-C", tmp_path / "bare", "cat-file", "--batch"]
     with subprocess.Popen(words, stdin=subprocess.PIPE) as at_work:
         lock = lock_file(tmp_path / "bare", "packed-refs.lock", 0)
         later = time.time() + 1000
@@ -355,7 +355,8 @@ def written(folder: Path, said: bytes, text: bytes = b"x") -> None:
     """A commit of exactly these headers, on top of HEAD, in its place."""
     ids = git(folder, "rev-parse", "HEAD^{tree}", "HEAD").stdout.split()
     head = b"tree %b\nparent %b\n" % tuple(map(str.encode, ids))
-    words = ["git", "-C", folder, "hash-object", "-t", "commit", "-w", "--stdin", "--literally"]
+    words: list[str | Path] = ["git", "-C", folder, "hash-object", "-t", "commit", "-w"]
+    words += ["--stdin", "--literally"]
     content = head + said + b"\n\n" + text
     done = subprocess.run(words, input=content, capture_output=True, check=True)
     git(folder, "reset", "-q", "--soft", done.stdout.decode().strip())

@@ -12,13 +12,16 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import pytest
 from flask import Flask, Response
 
 from tests.integration.slapd import free_port
-from tests.integration.web import make_repository, ssh_key
+from tests.integration.sshd import ssh_key
+from tests.integration.web import make_repository
 from tests.patience import HANGS
 from webui import serve
 
@@ -39,17 +42,17 @@ bind_template = "{{login}}@mylab.com"
 
 
 @contextmanager
-def serving(folder):
+def serving(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], Callable[[], str]]]:
     """The page, as a program of its own: it, and how to ask it for /metrics."""
     port = free_port()
     (folder / "web.toml").write_text(WEB_TOML.format(port=port, folder=folder))
     log = (folder / "log").open("w")
-    words = [sys.executable, "-m", "webui.serve", folder / "web.toml"]
+    words: list[str | Path] = [sys.executable, "-m", "webui.serve", folder / "web.toml"]
     program = subprocess.Popen(words, stdout=log, stderr=log)
 
     def metrics() -> str:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
-            return answer.read().decode()
+            return str(answer.read(), "utf-8")
 
     try:
         yield program, metrics
@@ -59,7 +62,7 @@ def serving(folder):
         log.close()
 
 
-def wait_for(metrics, line: str) -> None:
+def wait_for(metrics: Callable[[], str], line: str) -> None:
     deadline = time.monotonic() + HANGS
     while time.monotonic() < deadline:
         try:
@@ -71,7 +74,7 @@ def wait_for(metrics, line: str) -> None:
     pytest.fail(f"never {line}")
 
 
-def test_the_state_may_come_after_the_page(tmp_path):
+def test_the_state_may_come_after_the_page(tmp_path: Path) -> None:
     signing = ssh_key(tmp_path / "signing")
     ssh_key(tmp_path / "nudge")
     with serving(tmp_path) as (program, metrics):
@@ -86,7 +89,7 @@ def test_the_state_may_come_after_the_page(tmp_path):
     assert "Traceback" not in log
 
 
-def test_connections_that_say_nothing_leave_room(tmp_path):
+def test_connections_that_say_nothing_leave_room(tmp_path: Path) -> None:
     """More of them than waitress takes by itself."""
     app = Flask("test")
     app.add_url_rule("/", view_func=lambda: "here")
@@ -102,17 +105,17 @@ def test_connections_that_say_nothing_leave_room(tmp_path):
     server.close()
 
 
-def test_by_itself_it_listens_on_the_loopback_only(tmp_path):
+def test_by_itself_it_listens_on_the_loopback_only(tmp_path: Path) -> None:
     text = WEB_TOML.format(port=80, folder=tmp_path).replace('"127.0.0.1:80"', '"0.0.0.0:80"')
     (tmp_path / "web.toml").write_text(text)
-    words = [sys.executable, "-m", "webui.serve", tmp_path / "web.toml"]
+    words: list[str | Path] = [sys.executable, "-m", "webui.serve", tmp_path / "web.toml"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=HANGS, check=False)
     assert done.returncode == os.EX_CONFIG
     assert "Run setup/web-server" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_it_ends_at_once_and_in_order(tmp_path):
+def test_it_ends_at_once_and_in_order(tmp_path: Path) -> None:
     signing = ssh_key(tmp_path / "signing")
     ssh_key(tmp_path / "nudge")
     make_repository(tmp_path, signing, {"gpu17": ("127.0.0.1", free_port())})
@@ -127,11 +130,13 @@ def test_it_ends_at_once_and_in_order(tmp_path):
     assert tables == 1
 
 
-def test_who_does_not_read_gets_no_memory_and_no_thread_for_long(monkeypatch):
+def test_who_does_not_read_gets_no_memory_and_no_thread_for_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(serve, "UNREAD", 3000)
     made, closed = [], threading.Event()
 
-    def events():
+    def events() -> Iterator[bytes]:
         try:
             while True:
                 made.append(100_000)

@@ -29,11 +29,12 @@ def test_it_judges_as_sshd_does(lists: str, tmp_path: Path) -> None:
     host, key = ssh_key(tmp_path / "host"), ssh_key(tmp_path / "key")
     (tmp_path / "gate_keys").write_text(f'restrict,command="true" {key}\n')
     with running(tmp_path, host, more=lists) as port:
-        ssh = ["ssh", "-F", "none", "-i", tmp_path / "key", "-o", "BatchMode=yes", "-p", f"{port}",
-               "-o", f"UserKnownHostsFile={tmp_path}/known_hosts", f"root@{HERE}"]  # fmt: skip
+        ssh: list[str | Path] = ["ssh", "-F", "none", "-i", tmp_path / "key", "-p", f"{port}"]
+        ssh += ["-o", "BatchMode=yes", "-o", f"UserKnownHostsFile={tmp_path}/known_hosts"]
+        ssh.append(f"root@{HERE}")
         let_in = subprocess.run(ssh, capture_output=True, check=False).returncode == 0
         asked = f"user=root,host={HERE},addr={HERE},laddr={HERE},lport={port}"
-        test = [str(SSHD), "-T", "-f", tmp_path / "sshd_config", "-C", asked]
+        test: list[str | Path] = [str(SSHD), "-T", "-f", tmp_path / "sshd_config", "-C", asked]
         shown = subprocess.run(test, capture_output=True, text=True, check=True).stdout
     groups = frozenset(grp.getgrgid(gid).gr_name for gid in os.getgrouplist("root", 0))
     assert (refusal(shown, SshLogin("root", groups, HERE)) is None) == let_in

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from flask import Flask
 
 from state.wire.server_load import ServerLoad
 from tests.integration import slapd
+from tests.integration.active_directory import Domain
 from tests.integration.sshd import ssh_key
 from tests.unit.state.keyring import ed25519
 from webui.application import assemble, build
@@ -87,7 +89,9 @@ def make_repository(folder: Path, signing: str, servers: dict[str, tuple[str, in
     return bare
 
 
-def make_web(folder: Path, directory: slapd.Slapd, servers: dict[str, tuple[str, int]]) -> Web:
+def make_web(
+    folder: Path, directory: slapd.Slapd | Domain, servers: dict[str, tuple[str, int]]
+) -> Web:
     """The page, not started: `app` answers a test client."""
     folder.mkdir(parents=True, exist_ok=True)
     signing = ssh_key(folder / "signing")
@@ -131,7 +135,7 @@ def with_groups(web: Web, groups: dict[str, str]) -> Web:
 
 
 @contextmanager
-def served(web: Web):
+def served(web: Web) -> Iterator[str]:
     """The page on a loopback port, by the server that serves it for real."""
     server = listen(web.app, "127.0.0.1", 0)
     thread = threading.Thread(target=server.run, daemon=True)
