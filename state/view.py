@@ -18,7 +18,7 @@ from state.model import manage_account
 
 if TYPE_CHECKING:
     from state.model.documents import Fleet, Registration, State, User
-    from state.model.resources import Mount as MountInFile
+    from state.model.resources import MountInFile
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class Mount:
-    """A folder of the server that containers see (`state.model.resources.Mount`)."""
+    """A folder of the server that containers see (`state.model.resources.MountInFile`)."""
 
     source: str
     target: str
@@ -62,7 +62,7 @@ class Announcement:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a container may take; None: no limit of ours (`state.model.resources.Limits`)."""
+    """What a container may take; None: no limit of ours (`state.model.resources.LimitsInFile`)."""
 
     memory: int | None = None
     """Bytes."""

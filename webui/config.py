@@ -24,7 +24,7 @@ from pydantic import (
 
 from state.errors import LxcGpuError
 from state.model.fields import web_url
-from state.reading.wording import findings
+from state.reading.wording import broken_rules
 
 DEFAULT_PATH = Path("/etc/lxc-gpu/web.toml")
 _ATOM, _LABEL = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+", r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?"
@@ -371,5 +371,5 @@ def parse(text: str, name: str) -> WebConfig:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError("web-config-invalid", f"{name}: {error}") from error
     except ValidationError as error:
-        problems = [f"{name}: {each.message}" for each in findings(name, WebConfig, error)]
+        problems = [f"{name}: {each.message}" for each in broken_rules(name, WebConfig, error)]
         raise ConfigError("web-config-invalid", "\n".join(problems)) from error

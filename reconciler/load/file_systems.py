@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from reconciler.children.aside import PAUSES, Aside, EndedError, SilentError
+from reconciler.children.answering import PAUSES, AnsweringChild, EndedError, SilentError
 from state.wire.server_load import MOST_BYTES, FileSystem
 
 MOUNTINFO = Path("/proc/self/mountinfo")
@@ -106,8 +106,8 @@ class FileSystems:
     """How full the file systems are; a few are asked at each step."""
 
     mountinfo: Path = MOUNTINFO
-    _aside: Aside = field(
-        default_factory=lambda: Aside(
+    _child: AnsweringChild = field(
+        default_factory=lambda: AnsweringChild(
             "lxc-gpu-disks", _room, PATIENCE, pauses=(0.0,), most_left=MOST_LEFT
         )
     )
@@ -129,7 +129,7 @@ class FileSystems:
 
     def close(self) -> None:
         """End the child that asks."""
-        self._aside.let_go()
+        self._child.let_go()
 
     def _list(self) -> None:
         if time.monotonic() - self._listed < EACH:
@@ -146,7 +146,7 @@ class FileSystems:
         for mount, asked in self._asked.items():
             if asked.due <= now:
                 try:
-                    if not self._aside.ask(mount.path):
+                    if not self._child.ask(mount.path):
                         return False
                 except (SilentError, EndedError):  # too many hang, or none can be started
                     self._failed(mount)
@@ -161,7 +161,7 @@ class FileSystems:
         if mount is None:
             return False
         try:
-            answer = self._aside.answer(max(0.0, seconds))
+            answer = self._child.answer(max(0.0, seconds))
         except (SilentError, EndedError):
             self._failed(mount)
             return True

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
-from reconciler.children.aside import Aside, EndedError, SilentError
+from reconciler.children.answering import AnsweringChild, EndedError, SilentError
 from reconciler.host import suspension
 from reconciler.nvidia import nvml, versions
 from reconciler.nvidia.nvml import Gpu, GpuProcess, Reading
@@ -73,7 +73,7 @@ class GpuSampler:
 
     def __init__(self, patience: float = nvml.PATIENCE, first: float = FIRST_PATIENCE) -> None:
         self._patience = patience
-        self._aside = Aside(nvml.NAME, Query(), patience, first=first, pauses=PAUSES)
+        self._child = AnsweringChild(nvml.NAME, Query(), patience, first=first, pauses=PAUSES)
         self._driver: _Driver | None = None
         self._reading: Reading | None = None
         self._read = self._begun = 0.0
@@ -95,9 +95,9 @@ class GpuSampler:
             self._problem = WAKING
         _prepare()
         if self._problem and self._reading and monotonic() - self._begun > RENEWED:
-            self._aside.forgive()
+            self._child.forgive()
         try:
-            if self._aside.ask(None) and not self._aside.has_answered:
+            if self._child.ask(None) and not self._child.has_answered:
                 self._begun = monotonic()
         except (SilentError, EndedError) as error:
             self._failed(nvml.failure(error, self._patience))
@@ -115,18 +115,18 @@ class GpuSampler:
 
     def close(self) -> None:
         """End the child that asks."""
-        self._aside.let_go()
+        self._child.let_go()
 
     def _collect(self, seconds: float) -> None:
         try:
-            fields = self._aside.answer(seconds)
+            fields = self._child.answer(seconds)
             if fields is not None:
                 reading = nvml.reading(fields)
                 self._reading, self._read = reading, monotonic()
                 self._problem = _problem(reading.problem) if reading.problem else None
-                self._aside.succeeded()
+                self._child.succeeded()
         except LxcGpuError as error:
-            self._aside.failed()
+            self._child.failed()
             self._failed(error)
         except (SilentError, EndedError) as error:
             self._failed(nvml.failure(error, self._patience))
@@ -137,7 +137,7 @@ class GpuSampler:
         self._reading, self._problem = None, _problem(error)
 
     def _forget(self) -> None:
-        self._aside.forgive()
+        self._child.forgive()
         self._reading, self._problem = None, None
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from reconciler.children.aside import Aside, EndedError, SilentError
+from reconciler.children.answering import AnsweringChild, EndedError, SilentError
 from reconciler.host import places
 from reconciler.host.published import published_view
 from reconciler.load.owners import Owners
@@ -37,7 +37,7 @@ class Names:
         self._unknown = set[int]()
         self._known = dict[int, str]()
         # a directory behind NSS may be down: it is asked in a child, and nothing here waits for it
-        self._nss = Aside("lxc-gpu-names", _asked_of_nss, PATIENCE)
+        self._nss = AnsweringChild("lxc-gpu-names", _asked_of_nss, PATIENCE)
 
     def refresh(self) -> None:
         """Read what has changed. If nothing has, this takes two calls of stat(2)."""

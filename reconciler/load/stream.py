@@ -14,7 +14,7 @@ from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from reconciler.children.aside import like_this
+from reconciler.children.answering import like_this
 from reconciler.host.boot import boot_clock
 from reconciler.load import by_user, machine, rates
 from reconciler.load.by_user import Looked

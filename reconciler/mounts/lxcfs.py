@@ -14,7 +14,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from reconciler.children import inside
-from reconciler.children.aside import Aside, EndedError, SilentError
+from reconciler.children.answering import AnsweringChild, EndedError, SilentError
 from reconciler.mounts import locked_mount
 from reconciler.mounts.sources import MOST_INSIDE
 from state.errors import LxcGpuError
@@ -53,7 +53,7 @@ def alive() -> str | None:
 def answers() -> bool:
     """Whether the running lxcfs answers. A child asks, because one that hangs would block the
     caller."""
-    child = Aside("lxc-gpu-lxcfs", lambda _: (LXCFS / "proc").stat().st_mode, ANSWER)
+    child = AnsweringChild("lxc-gpu-lxcfs", lambda _: (LXCFS / "proc").stat().st_mode, ANSWER)
     try:
         child.ask(None)
         return child.answer(ANSWER) is not None

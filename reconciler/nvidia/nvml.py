@@ -1,6 +1,6 @@
 """What the GPUs do, read from NVIDIA's management library (NVML).
 
-NVML may hang for ever in the kernel when a GPU has failed, so it is asked aside, with a time limit.
+NVML may hang for ever in the kernel when a GPU has failed, so a child asks it, with a time limit.
 On a server without the driver, nothing is loaded and nothing is started; nor on a suspended one, so
 that the driver can be exchanged.
 """
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from reconciler.children.aside import Aside, EndedError, SilentError
+from reconciler.children.answering import AnsweringChild, EndedError, SilentError
 from reconciler.host.suspension import suspension
 from reconciler.nvidia.query import NO_PYNVML, Query
 from state.errors import LxcGpuError, Remedy
@@ -92,14 +92,14 @@ def read(patience: float = PATIENCE) -> Reading:
     left alone."""
     if suspension() is not None:
         raise SUSPENDED
-    aside = Aside(NAME, Query(), patience)
+    child = AnsweringChild(NAME, Query(), patience)
     try:
-        aside.ask(None)
-        fields = aside.answer(patience)
+        child.ask(None)
+        fields = child.answer(patience)
     except (SilentError, EndedError) as error:
         raise failure(error, patience) from error
     finally:
-        aside.let_go()
+        child.let_go()
     if fields is None:
         raise failure(SilentError(), patience)
     return reading(fields)

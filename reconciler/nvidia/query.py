@@ -1,4 +1,4 @@
-"""The calls of NVML, by pynvml, for a child (`reconciler.children.aside`): each may hang."""
+"""The calls of NVML, by pynvml, for a child (`reconciler.children.answering`): each may hang."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ def _obey(words: Sequence[str], terminal: Terminal) -> int:
 
 def _only_so_many() -> None:
     """LxcGpuError if this user has more connections than may be."""
-    from reconciler.children.aside import like_this  # not on the way of a verb
+    from reconciler.children.answering import like_this  # not on the way of a verb
 
     if like_this() > MOST:
         raise LxcGpuError(

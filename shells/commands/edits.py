@@ -238,14 +238,14 @@ def _announcement_from(name: str, fields: dict[str, Any]) -> Announcement:
     from state.model.announcements import Announcement
     from state.model.layout import subject_of
     from state.reading.problems import Problem, StateInvalidError
-    from state.reading.wording import findings
+    from state.reading.wording import broken_rules
 
     path = f"announcements/{name}.yaml"
     try:
         subject_of(path)
         return Announcement.model_validate(fields)
     except ValidationError as error:
-        problems = [Problem(path, 0, f.message) for f in findings(path, Announcement, error)]
+        problems = [Problem(path, 0, f.message) for f in broken_rules(path, Announcement, error)]
     except ValueError as error:
         problems = [Problem(path, 0, str(error))]
     raise StateInvalidError(problems, hint="lxc-gpu announcement add --help")
@@ -302,7 +302,7 @@ def _server_from(name: str, content: bytes) -> Server:
     from state.model.layout import subject_of
     from state.reading.problems import Problem, StateInvalidError
     from state.reading.syntax import BadYamlError, parse
-    from state.reading.wording import findings
+    from state.reading.wording import broken_rules
 
     path = f"servers/{name}.yaml"
     try:
@@ -311,7 +311,7 @@ def _server_from(name: str, content: bytes) -> Server:
     except BadYamlError as error:
         problems = [Problem(path, error.line, str(error))]
     except ValidationError as error:
-        problems = [Problem(path, 0, found.message) for found in findings(path, Server, error)]
+        problems = [Problem(path, 0, found.message) for found in broken_rules(path, Server, error)]
     except ValueError as error:
         problems = [Problem(path, 0, str(error))]
     raise StateInvalidError(problems, hint="See `setup/gpu-server`: it prints the whole file.")

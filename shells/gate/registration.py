@@ -13,10 +13,10 @@ from state.git.repository import Repository
 from state.model.keys import PublicKey, parse_key
 
 if TYPE_CHECKING:
-    from shells.gate.request import Places
+    from shells.gate.request import GatePaths
 
 
-def commit_registration(user: str, host_key: str, server: str, where: Places) -> str:
+def commit_registration(user: str, host_key: str, server: str, where: GatePaths) -> str:
     """Commit that `user` has a container with `host_key` on `server`; the revision that says so.
 
     The server is the author, the web page's key signs. A registration that stands already is

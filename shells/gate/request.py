@@ -53,7 +53,7 @@ class Caller:
 
 
 @dataclass(frozen=True)
-class Places:
+class GatePaths:
     """Where things are on this machine."""
 
     repository: Path
@@ -97,12 +97,12 @@ def _refusal(caller: Caller, repository: Path) -> tuple[str, str]:
     )
 
 
-def places(config: Path = CONFIG) -> Places:
-    """The places in the web page's configuration, of which only these are read."""
+def gate_paths(config: Path = CONFIG) -> GatePaths:
+    """The paths in the web page's configuration, of which only these are read."""
     try:
         fields = tomllib.loads(config.read_text(encoding="utf-8"))
         repository, clone = Path(fields["repository"]), Path(fields["clone"])
-        return Places(repository, clone.with_name("gate-clone"), Path(fields["signing_key"]))
+        return GatePaths(repository, clone.with_name("gate-clone"), Path(fields["signing_key"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise LxcGpuError(
             "gate-setup",

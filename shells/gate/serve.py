@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from shells.gate.request import Fetch, Places, Register, caller_of, places, request_of
+from shells.gate.request import Fetch, GatePaths, Register, caller_of, gate_paths, request_of
 from state.connections.sshd import AUTH, AUTH_FILE, must_stand
 from state.errors import LxcGpuError, Remedy
 from state.wire.messages import Answer, encode, refusal
@@ -35,7 +35,7 @@ def serve_git(program: str, repository: Path, environ: dict[str, str]) -> None:
     os.execve("/usr/bin/git", ["git", program, str(repository)], clean)  # noqa: S606
 
 
-def register(request: Register, server: str, where: Places) -> Answer:
+def register(request: Register, server: str, where: GatePaths) -> Answer:
     """Commit the registration in the name of `server`; what is registered already stays."""
     from shells.gate.registration import commit_registration
 
@@ -56,7 +56,7 @@ def main(
     raw = os.fsencode(given.get("SSH_ORIGINAL_COMMAND", ""))
     try:
         caller = caller_of(sys.argv[1:] if arguments is None else arguments)
-        where = places()
+        where = gate_paths()
         must_stand(os.getpid(), where.repository.with_name("gate_keys"), given)
         request = request_of(raw, caller, where.repository)
         _log(f"event=gate caller={caller.name} request={type(request).__name__.lower()}")

@@ -240,12 +240,12 @@ def _person(user: User, **fields: object) -> User:
 
 def valid_user(fields: Mapping[str, object], login: str) -> User:
     """A user made of `fields`. Data of the directory is checked like that of a file."""
-    from state.reading.wording import findings
+    from state.reading.wording import broken_rules
 
     try:
         return User.model_validate(fields)
     except ValidationError as error:
-        said = "; ".join(finding.message for finding in findings("", User, error))
+        said = "; ".join(rule.message for rule in broken_rules("", User, error))
         raise LxcGpuError(
             "bad-person",
             f"What the directory says about {login!r} can't be taken over: {said}.",

@@ -12,7 +12,7 @@ MOST_BEHIND = 100_000
 
 
 @dataclass(frozen=True)
-class Entry:
+class HistoryEntry:
     """One commit with the whole of its message."""
 
     commit: Commit
@@ -22,7 +22,7 @@ class Entry:
     """The paragraphs and lines of the body that are no list."""
 
 
-def entries(repository: Repository, *, skip: int = 0, limit: int = 50) -> tuple[Entry, ...]:
+def entries(repository: Repository, *, skip: int = 0, limit: int = 50) -> tuple[HistoryEntry, ...]:
     """`limit` commits of main after the newest `skip`."""
     window = (f"--skip={int(skip)}", f"--max-count={int(limit)}", MAIN, "--")
     return tuple(map(_entry, log(repository.git, window, "%b")))
@@ -42,9 +42,9 @@ def missing(repository: Repository, revision: str) -> frozenset[str] | None:
     return frozenset(repository.git.run(*words).decode("ascii").split())
 
 
-def _entry(row: list[str]) -> Entry:
+def _entry(row: list[str]) -> HistoryEntry:
     *fields, body = row
     lines = [shown(line, 500) for line in body.splitlines() if line.strip()]
     changes = tuple(line[2:] for line in lines if line.startswith("- "))
     notes = tuple(line for line in lines if not line.startswith("- "))
-    return Entry(commit_of(fields), changes, notes)
+    return HistoryEntry(commit_of(fields), changes, notes)

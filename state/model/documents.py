@@ -37,8 +37,8 @@ from state.model.resources import (
     DeviceName,
     Driver,
     Gpu,
-    Limits,
-    Mount,
+    LimitsInFile,
+    MountInFile,
     Reach,
     Reservations,
     Snapshots,
@@ -172,11 +172,11 @@ class Server(Model):
     """How many systems are kept unpacked of each template in use, for whoever comes next."""
     containers: AbsolutePath = "/var/lib/lxc-gpu/containers"
     """The folder, on the disk of the administrator's choice, that holds the containers."""
-    mounts: tuple[Mount, ...] = ()
+    mounts: tuple[MountInFile, ...] = ()
     """Folders that every container on this server sees."""
     devices: tuple[DeviceName, ...] = ()
     """Device files that every container on this server gets."""
-    limits: Limits = Limits()
+    limits: LimitsInFile = LimitsInFile()
     """What a container may take, unless its registration says otherwise."""
     cpu_sets: bool = True
     """Whether a container with a limit on cpus sees so many and no others."""
@@ -239,9 +239,9 @@ class Registration(Model):
     """The container's ssh host key."""
     gpus: tuple[Gpu, ...] | None = None
     """The only GPUs that the container sees; None: all."""
-    limits: Limits = Limits()
+    limits: LimitsInFile = LimitsInFile()
     """What goes before the server's."""
-    mounts: tuple[Mount, ...] = ()
+    mounts: tuple[MountInFile, ...] = ()
     """Folders beside the server's; the same target goes before the server's."""
     devices: tuple[DeviceName, ...] = ()
     """Device files beside the server's."""

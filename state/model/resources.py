@@ -50,7 +50,7 @@ DeviceName = Annotated[str, AfterValidator(_device)]
 """One of DEVICES, with a number or `*`."""
 
 
-class Mount(Model):
+class MountInFile(Model):
     """A folder of the server that containers see."""
 
     source: AbsolutePath
@@ -63,7 +63,7 @@ class Mount(Model):
     an empty folder on the server's disk."""
 
 
-class Limits(Model):
+class LimitsInFile(Model):
     """How much of a server one container may take; None: what the server gives by default."""
 
     memory: Size | None = None

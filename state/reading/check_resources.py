@@ -7,8 +7,8 @@ from pathlib import PurePosixPath
 
 from state.model.documents import State
 from state.model.layout import Subject
-from state.model.resources import Limits, Mount
-from state.reading.problems import Finding, Place
+from state.model.resources import LimitsInFile, MountInFile
+from state.reading.problems import BrokenRule, Place
 
 LEAST_MEMORY = 256 << 20
 """Bytes: with less, a container's own services are killed."""
@@ -32,11 +32,11 @@ HOMES = "/home"
 HANDED_OUT_ALONE = ("/", "/opt", "/usr/local", "/var", "/var/lib")
 """Folders that hold one of those."""
 
-Placed = tuple[str, Place, Mount]
+Placed = tuple[str, Place, MountInFile]
 """A mount, with the file and the field that says so."""
 
 
-def resources(state: State) -> Iterator[Finding]:
+def resources(state: State) -> Iterator[BrokenRule]:
     """Every rule of mounts and limits that a server or a registration breaks."""
     for name, server in state.servers.items():
         path = Subject("servers", name).path
@@ -59,34 +59,34 @@ def resources(state: State) -> Iterator[Finding]:
         yield from _sources(everywhere)
 
 
-def _limits(path: str, limits: Limits) -> Iterator[Finding]:
+def _limits(path: str, limits: LimitsInFile) -> Iterator[BrokenRule]:
     for field, least in (("memory", LEAST_MEMORY), ("disk", LEAST_DISK)):
         value = getattr(limits, field)
         if value is not None and value < least:
             text = f"{field} must be at least {least >> 20}M, or the container can't work"
-            yield Finding(path, ("limits", field), text)
+            yield BrokenRule(path, ("limits", field), text)
 
 
-def _targets(mounts: Sequence[Placed]) -> Iterator[Finding]:
+def _targets(mounts: Sequence[Placed]) -> Iterator[BrokenRule]:
     """Of one file: what is mounted where something is mounted already."""
     seen = set[str]()
     for path, place, mount in mounts:
         if mount.target in seen:
             text = f"{mount.target} is the target of another mount, too"
-            yield Finding(path, (*place, "target"), text)
+            yield BrokenRule(path, (*place, "target"), text)
         seen.add(mount.target)
 
 
 def _mount(
-    path: str, place: Place, mount: Mount, containers: str, people: Sequence[str]
-) -> Iterator[Finding]:
+    path: str, place: Place, mount: MountInFile, containers: str, people: Sequence[str]
+) -> Iterator[BrokenRule]:
     if words := _target(mount, people):
-        yield Finding(path, (*place, "target"), words)
+        yield BrokenRule(path, (*place, "target"), words)
     if words := _source(mount, containers):
-        yield Finding(path, (*place, "source"), words)
+        yield BrokenRule(path, (*place, "source"), words)
 
 
-def _target(mount: Mount, people: Sequence[str]) -> str:
+def _target(mount: MountInFile, people: Sequence[str]) -> str:
     """Why nothing may be mounted there; empty if it may."""
     _, *parts = PurePosixPath(mount.target).parts
     if not parts or (len(parts) == 1 and parts[0] in SYSTEM):
@@ -105,7 +105,7 @@ def _target(mount: Mount, people: Sequence[str]) -> str:
     return ""
 
 
-def _source(mount: Mount, containers: str) -> str:
+def _source(mount: MountInFile, containers: str) -> str:
     """Why the folder may not be handed out; empty if it may."""
     source, path = mount.source, PurePosixPath(mount.source)
     for folder in (*HANDED_OUT, containers):
@@ -120,25 +120,27 @@ def _source(mount: Mount, containers: str) -> str:
     return ""
 
 
-def _apart(path: str, place: Place, mount: Mount, what: str, folder: str) -> Iterator[Finding]:
+def _apart(
+    path: str, place: Place, mount: MountInFile, what: str, folder: str
+) -> Iterator[BrokenRule]:
     """Everybody's snapshots hold everybody's files, and containers' numbers don't own them; what
     is in the folder of the installers runs in every container."""
     source, theirs = PurePosixPath(mount.source), PurePosixPath(folder)
     if source.is_relative_to(theirs) or theirs.is_relative_to(source):
         text = f"{source} and {what} in {folder} overlap: containers may not see those"
-        yield Finding(path, (*place, "source"), text)
+        yield BrokenRule(path, (*place, "source"), text)
 
 
-def _sources(mounts: Sequence[Placed]) -> Iterator[Finding]:
+def _sources(mounts: Sequence[Placed]) -> Iterator[BrokenRule]:
     """On one server: a source has one access, and no other source lies in users' own folders."""
     access: dict[str, str] = {}
     for path, place, mount in mounts:
         if access.setdefault(mount.source, mount.access) != mount.access:
             text = f"{mount.source} is `{access[mount.source]}` elsewhere on this server"
-            yield Finding(path, (*place, "access"), f"{text}: a folder has one access")
+            yield BrokenRule(path, (*place, "access"), f"{text}: a folder has one access")
     own = [source for source, of in access.items() if of in ("own", "home")]
     for path, place, mount in mounts:
         for other in own:
             if mount.source != other and PurePosixPath(mount.source).is_relative_to(other):
                 text = f"{mount.source} lies in {other}, which holds users' own folders"
-                yield Finding(path, (*place, "source"), text)
+                yield BrokenRule(path, (*place, "source"), text)

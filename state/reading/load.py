@@ -2,7 +2,7 @@
 
 Control flow: `load` parses each file (`state.reading.syntax`), `build` makes typed values of the
 plain ones (`state.model.documents`), then `state.reading.check` applies the rules that span files.
-What is wrong is collected on the way as findings; only then are lines looked up, by parsing the
+What is wrong is collected on the way as broken rules; only then are lines looked up, by parsing the
 file again.
 """
 
@@ -19,9 +19,9 @@ from state.model.documents import FORMAT, Fleet, Registration, Server, State, Us
 from state.model.fields import Model
 from state.model.layout import FLEET, MODELS, Subject, subject_of
 from state.reading.check import check
-from state.reading.problems import Finding, Problem, StateInvalidError
+from state.reading.problems import BrokenRule, Problem, StateInvalidError
 from state.reading.syntax import BadYamlError, Document, Spans, parse
-from state.reading.wording import findings
+from state.reading.wording import broken_rules
 
 
 class NewerStateError(StateInvalidError):
@@ -74,7 +74,7 @@ def build(
     raise StateInvalidError([*earlier, *located(found, content)])
 
 
-def located(found: list[Finding], content: Callable[[str], bytes]) -> list[Problem]:
+def located(found: list[BrokenRule], content: Callable[[str], bytes]) -> list[Problem]:
     """`found` with line numbers; each file is parsed again, once."""
     spans: dict[str, Spans] = {}
     problems = []
@@ -89,7 +89,7 @@ def located(found: list[Finding], content: Callable[[str], bytes]) -> list[Probl
     return problems
 
 
-def _line(finding: Finding, spans: Spans) -> int:
+def _line(finding: BrokenRule, spans: Spans) -> int:
     """The line of the innermost part of the place that stands in the file; 1 for all of it."""
     place = finding.place
     while place:
@@ -134,14 +134,14 @@ class Models:
 
 def _validated(
     documents: Mapping[str, Document], model_of: Callable[[str, Document], Model]
-) -> tuple[dict[str, Model], list[Finding]]:
+) -> tuple[dict[str, Model], list[BrokenRule]]:
     read: dict[str, Model] = {}
-    found: list[Finding] = []
+    found: list[BrokenRule] = []
     for path, document in documents.items():
         try:
             read[path] = model_of(path, document)
         except ValidationError as error:
-            found += findings(path, MODELS[_subject(path).kind], error)
+            found += broken_rules(path, MODELS[_subject(path).kind], error)
     return read, found
 
 

@@ -33,7 +33,7 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Finding:
+class BrokenRule:
     """One broken rule, by file and field; `state.reading.load` finds the line."""
 
     path: str

@@ -6,16 +6,18 @@ from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from state.reading.problems import Finding, Place
+from state.reading.problems import BrokenRule, Place
 
 if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
 
 
-def findings(path: str, model: type[BaseModel], error: ValidationError) -> tuple[Finding, ...]:
+def broken_rules(
+    path: str, model: type[BaseModel], error: ValidationError
+) -> tuple[BrokenRule, ...]:
     """Every single thing in `error`, which came up when the file at `path` was read as `model`."""
     return tuple(
-        Finding(path, tuple(each["loc"]), _sentence(model, each))
+        BrokenRule(path, tuple(each["loc"]), _sentence(model, each))
         for each in error.errors(include_url=False, include_input=False)
     )
 

@@ -52,7 +52,7 @@ class CommitObject:
 
 
 @dataclass(frozen=True)
-class Entry:
+class ChangedPath:
     """A path that a commit changed, as it is afterwards; no `blob` if it is gone."""
 
     path: str
@@ -123,18 +123,20 @@ def _without_signature(revision: str, headers: bytes) -> tuple[bytes, bytes | No
     return bytes(kept), bytes(signature) or None
 
 
-def differences(git: Plumbing, trees: Sequence[tuple[str, str]]) -> tuple[tuple[Entry, ...], ...]:
+def differences(
+    git: Plumbing, trees: Sequence[tuple[str, str]]
+) -> tuple[tuple[ChangedPath, ...], ...]:
     """What differs in the second tree of each pair, whatever attributes and configuration say."""
     asked = "".join(f"{old} {new}\n" for old, new in trees).encode()
     options = ("--raw", "-r", "-z", "--no-renames", "--no-abbrev", "--ignore-submodules=none")
     answer = git.run("diff-tree", "--stdin", *options, stdin=asked)
-    groups: list[list[Entry]] = []
+    groups: list[list[ChangedPath]] = []
     at = 0
     while at < len(answer):
         if answer[at : at + 1] == b":":
             meta, path, at = _entry_at(answer, at)
             gone = meta[4] == "D"
-            groups[-1].append(Entry(path, meta[1], "" if gone else meta[3]))
+            groups[-1].append(ChangedPath(path, meta[1], "" if gone else meta[3]))
         else:
             groups.append([])
             at = answer.index(b"\n", at) + 1

@@ -19,8 +19,8 @@ from state.model.fields import Model
 from state.model.layout import FLEET, MODELS, Subject, subject_of
 from state.reading.problems import StateInvalidError
 from state.reading.syntax import Document
-from state.reading.wording import findings
-from state.trust.lineage import PLAIN_MODES, Entry
+from state.reading.wording import broken_rules
+from state.trust.lineage import PLAIN_MODES, ChangedPath
 
 V = TypeVar("V")
 
@@ -61,7 +61,7 @@ class Fleets:
 class Replay:
     """A state that moves on by what commits change."""
 
-    def __init__(self, repository: Repository, tree: str, later: Iterable[Entry]) -> None:
+    def __init__(self, repository: Repository, tree: str, later: Iterable[ChangedPath]) -> None:
         """Begin at `tree`; the blobs of the `later` changes are read at once, too."""
         self._models = repository.models
         blobs, problems = repository.trees.blobs(tree)
@@ -69,7 +69,7 @@ class Replay:
         self._documents, self._wrong = repository.trees.parsed(ids)
         self._state = State(fleet=Fleet(format=1))
         self._broken = {problem.path: str(problem) for problem in problems}
-        self.advance([Entry(path, PLAIN_MODES[0], blob) for path, blob in blobs.items()])
+        self.advance([ChangedPath(path, PLAIN_MODES[0], blob) for path, blob in blobs.items()])
 
     def state(self) -> State:
         """The state at this point. UnreadableStateError if not all of it can be read."""
@@ -77,7 +77,7 @@ class Replay:
             raise UnreadableStateError(min(self._broken.values()))
         return self._state
 
-    def advance(self, changed: Iterable[Entry]) -> None:
+    def advance(self, changed: Iterable[ChangedPath]) -> None:
         """Take over what one commit changed."""
         groups: dict[tuple[str, str], dict[str, Model | None]] = {}
         for entry in changed:
@@ -96,7 +96,7 @@ class Replay:
         for (kind, server), models in groups.items():
             self._state = _with(self._state, kind, server, models)
 
-    def _read(self, entry: Entry) -> Model:
+    def _read(self, entry: ChangedPath) -> Model:
         if entry.mode not in PLAIN_MODES:
             raise ValueError("must be a plain file, no link or submodule")
         if entry.blob in self._wrong:
@@ -105,7 +105,7 @@ class Replay:
         return self._models.read(entry.path, entry.blob, document)
 
 
-def _ours(entry: Entry) -> bool:
+def _ours(entry: ChangedPath) -> bool:
     return bool(entry.blob) and entry.mode in PLAIN_MODES and _subject(entry.path) is not None
 
 
@@ -114,7 +114,7 @@ def _why(path: str, error: ValueError) -> str:
     subject = _subject(path)
     if subject is None or not isinstance(error, ValidationError):
         return str(error)
-    return findings(path, MODELS[subject.kind], error)[0].message
+    return broken_rules(path, MODELS[subject.kind], error)[0].message
 
 
 def _subject(path: str) -> Subject | None:

@@ -21,8 +21,8 @@ from state.reading.problems import joined
 from state.trust.lineage import (
     MOST_COMMITS,
     BadCommitError,
+    ChangedPath,
     CommitObject,
-    Entry,
     commits,
     differences,
     first_parents,
@@ -192,7 +192,7 @@ class _Walk:
         return before, self._replay.state()
 
 
-def _fleet_entry(changed: Sequence[Entry], before: tuple[str, str]) -> tuple[str, str]:
+def _fleet_entry(changed: Sequence[ChangedPath], before: tuple[str, str]) -> tuple[str, str]:
     """Mode and blob of fleet.yaml after a commit that `changed` this."""
     found = (
         ("", "") if not e.blob else (e.mode, e.blob) for e in changed if e.path == "fleet.yaml"

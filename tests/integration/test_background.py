@@ -54,7 +54,7 @@ def is_known(source: StateSource) -> bool:
 
 
 def test_a_fetch_that_can_not_begin_is_not_waited_for_for_ever(
-    source: Source, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    source: StateSource, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with none_to_be_had(), pytest.raises(LxcGpuError) as caught:
         source.current()
@@ -71,7 +71,7 @@ def test_a_fetch_that_can_not_begin_is_not_waited_for_for_ever(
 
 
 def test_what_a_sysadmin_pushes_is_passed_on_after_a_lack_of_threads(
-    source: Source, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    source: StateSource, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The watcher fails for a real cause: no fetch can begin, and then no nudge."""
     caplog.set_level(logging.INFO)

@@ -19,7 +19,7 @@ from state.edits.edit import Edit
 from state.errors import LxcGpuError, Remedy
 from state.git.commits import Author, Commit, Committed
 from state.git.healing import healing
-from state.git.history import Entry, count, entries, missing
+from state.git.history import HistoryEntry, count, entries, missing
 from state.git.plumbing import GitError
 from state.git.publish import Base, Proposal, Result, publish_all
 from state.git.repository import Repository
@@ -128,7 +128,7 @@ class StateSource:
         """The latest commits that changed one of the files `paths`, the newest first."""
         return self._past(lambda clone: clone.history(*paths, limit=limit), ())
 
-    def entries(self, *, skip: int, limit: int) -> tuple[Entry, ...]:
+    def entries(self, *, skip: int, limit: int) -> tuple[HistoryEntry, ...]:
         """`limit` commits with their details, after the newest `skip`."""
         return self._past(lambda clone: entries(clone, skip=skip, limit=limit), ())
 

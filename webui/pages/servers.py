@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from flask import Blueprint, abort, render_template, request
 
-from state.git.history import Entry
+from state.git.history import HistoryEntry
 from webui.clone.source import StateReading
 from webui.monitor.shown.choice import in_order
 from webui.monitor.shown.closed import closed_now, closed_times
@@ -25,7 +25,7 @@ PAGE = 50
 class HistoryRow:
     """One commit, and on how many servers it is."""
 
-    entry: Entry
+    entry: HistoryEntry
     servers: int
     """The number of servers that have it."""
     asked: int
@@ -93,7 +93,7 @@ def _card(reading: StateReading, name: str) -> ServerCard:
     return server_card(name, reading.state.servers[name], standing, behind, reading.state.users)
 
 
-def _row(entry: Entry) -> HistoryRow:
+def _row(entry: HistoryEntry) -> HistoryRow:
     source = services().source
     reports = [s.report for s in services().board.standings().values() if s.report is not None]
     lacking = [source.missing(report.revision) for report in reports]

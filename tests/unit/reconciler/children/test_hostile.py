@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from reconciler.children.aside import Aside
+from reconciler.children.answering import AnsweringChild
 from reconciler.children.hostile import (
     HostileError,
     Json,
@@ -270,12 +270,12 @@ def test_what_is_lent_is_the_childs(root: Path) -> None:
 
 
 def _aside() -> object:
-    aside = Aside("open-files", lambda _: _open_files(), 5)
-    aside.ask(None)
+    asked = AnsweringChild("open-files", lambda _: _open_files(), 5)
+    asked.ask(None)
     try:
-        return aside.answer(5)
+        return asked.answer(5)
     finally:
-        aside.let_go()
+        asked.let_go()
 
 
 def _identity(descriptor: int) -> list[int]:

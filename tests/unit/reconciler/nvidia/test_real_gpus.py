@@ -57,8 +57,8 @@ def test_again_and_again_by_one_child(stream: GpuSampler, told: list[list[str]])
         stream.ask()
         view = stream.view(60)
         assert view.problem is None, view.problem
-        assert stream._aside._child
-        child, _ = stream._aside._child
+        assert stream._child._child
+        child, _ = stream._child._child
         children.add(child.pid)
         assert [gpu.uuid for gpu in loads(view.gpus, lambda _: "system")] == [
             uuid for _, uuid, *_ in told

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from shells.gate import serve
-from shells.gate.request import Caller, Fetch, Places, Push, Register, caller_of, request_of
+from shells.gate.request import Caller, Fetch, GatePaths, Push, Register, caller_of, request_of
 from state.errors import LxcGpuError
 from state.model.documents import Fleet, Server, Signer, State
 from state.model.keys import parse_key
@@ -100,7 +100,7 @@ def test_a_forced_command_that_is_wrong_opens_nothing(arguments: list[str]) -> N
 def quiet(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     logged: list[str] = []
     monkeypatch.setattr(serve, "_log", logged.append)
-    monkeypatch.setattr(serve, "places", lambda: Places(REPOSITORY, Path("/c"), Path("/k")))
+    monkeypatch.setattr(serve, "gate_paths", lambda: GatePaths(REPOSITORY, Path("/c"), Path("/k")))
     return logged
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.children.aside import Aside, EndedError, SilentError, orphans
+from reconciler.children.answering import AnsweringChild, EndedError, SilentError, orphans
 from reconciler.children.forked import Child
 
 LATER = 20.0
@@ -30,87 +30,87 @@ def counting() -> Any:
 
 
 @pytest.fixture
-def made() -> Iterator[list[Aside]]:
-    made = list[Aside]()
+def made() -> Iterator[list[AnsweringChild]]:
+    made = list[AnsweringChild]()
     yield made
-    for aside in made:
-        aside.let_go()
+    for asked in made:
+        asked.let_go()
 
 
-def test_one_child_answers_all_questions(made: list[Aside]) -> None:
-    made.append(aside := Aside("answers", counting(), LATER))
+def test_one_child_answers_all_questions(made: list[AnsweringChild]) -> None:
+    made.append(asked := AnsweringChild("answers", counting(), LATER))
     answers = []
     for _ in range(3):
-        assert aside.ask("?")
-        assert not aside.ask("? again, before the answer")
-        answers.append(aside.answer(LATER))
+        assert asked.ask("?")
+        assert not asked.ask("? again, before the answer")
+        answers.append(asked.answer(LATER))
     (child, first), (_, second), (same, third) = answers
     assert (first, second, third) == (1, 2, 3)
     assert child == same != os.getpid()
     assert Path(f"/proc/{child}/comm").read_text() == "answers\n"
-    aside.let_go()
+    asked.let_go()
     with pytest.raises(ProcessLookupError):
         os.kill(child, 0)
 
 
 def test_who_hangs_is_left_in_time_and_another_one_is_tried_after_a_pause(
-    made: list[Aside],
+    made: list[AnsweringChild],
 ) -> None:
-    made.append(aside := Aside("hangs", lambda _: time.sleep(60), 0.5, pauses=(0.3, 60.0)))
-    aside.ask(1)
-    assert aside.answer(0.001) is None
+    made.append(asked := AnsweringChild("hangs", lambda _: time.sleep(60), 0.5, pauses=(0.3, 60.0)))
+    asked.ask(1)
+    assert asked.answer(0.001) is None
     with pytest.raises(SilentError):  # and not None, which it would be once LATER is over
-        aside.answer(LATER)
-    assert not aside.ask(2), "it rests"
+        asked.answer(LATER)
+    assert not asked.ask(2), "it rests"
     time.sleep(0.35)
-    assert aside.ask(3)
+    assert asked.ask(3)
     with pytest.raises(SilentError):
-        aside.answer(LATER)
+        asked.answer(LATER)
     time.sleep(0.35)
-    assert aside.rests, "longer than the first time"
+    assert asked.rests, "longer than the first time"
 
 
-def test_who_crashes_is_an_error(made: list[Aside]) -> None:
-    made.append(aside := Aside("crashes", lambda _: os._exit(3), LATER))
-    aside.ask(1)
+def test_who_crashes_is_an_error(made: list[AnsweringChild]) -> None:
+    made.append(asked := AnsweringChild("crashes", lambda _: os._exit(3), LATER))
+    asked.ask(1)
     with pytest.raises(EndedError):
-        aside.answer(LATER)
-    made.append(aside := Aside("raises", lambda _: 1 // 0, LATER))
-    aside.ask(1)
+        asked.answer(LATER)
+    made.append(asked := AnsweringChild("raises", lambda _: 1 // 0, LATER))
+    asked.ask(1)
     with pytest.raises(EndedError, match="ZeroDivisionError"):
-        aside.answer(LATER)
+        asked.answer(LATER)
 
 
 def test_where_no_child_can_be_started_another_is_tried_later(
-    made: list[Aside], monkeypatch: pytest.MonkeyPatch
+    made: list[AnsweringChild], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Somebody's fork bomb takes every pid: the stream goes on without what is asked aside."""
+    """Somebody's fork bomb takes every pid: the stream goes on without their answers."""
 
     def none_left() -> int:
         raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
 
-    made.append(aside := Aside("none", counting(), LATER, pauses=(0.0,)))
+    made.append(asked := AnsweringChild("none", counting(), LATER, pauses=(0.0,)))
     before = len(list(Path("/proc/self/fd").iterdir()))
     with monkeypatch.context() as patch:
         patch.setattr(os, "fork", none_left)
         with pytest.raises(EndedError, match="unavailable"):
-            aside.ask(1)
+            asked.ask(1)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
-    assert aside.ask(1)
-    assert aside.answer(LATER)[1] == 1
+    assert asked.ask(1)
+    assert asked.answer(LATER)[1] == 1
 
 
-def test_who_cannot_be_killed_is_not_followed_by_many(made: list[Aside]) -> None:
+def test_who_cannot_be_killed_is_not_followed_by_many(made: list[AnsweringChild]) -> None:
     """A child in D state can't be made here; one that was killed and isn't waited for looks so."""
-    made.append(aside := Aside("left", counting(), LATER, pauses=(0.0,), most_left=2))
+    made.append(asked := AnsweringChild("left", counting(), LATER, pauses=(0.0,), most_left=2))
     stopped = [Child(signal.pause, []) for _ in range(2)]
     try:
-        aside._left += stopped
+        asked._left += stopped
         with pytest.raises(SilentError):
-            aside.ask(1)
+            asked.ask(1)
         assert stopped[0].kill(LATER)
-        assert aside.ask(2)
-        assert aside.answer(LATER)[1] == 1
+        assert asked.ask(2)
+        assert asked.answer(LATER)[1] == 1
     finally:
         for child in stopped:
             child.kill(LATER)
@@ -122,7 +122,7 @@ def test_children_of_a_program_that_has_ended_are_known() -> None:
     parent = os.fork()
     if parent == 0:
         try:
-            Aside(name, lambda _: time.sleep(60), LATER).ask(1)
+            AnsweringChild(name, lambda _: time.sleep(60), LATER).ask(1)
             while not _named(name):
                 time.sleep(0.01)
         finally:

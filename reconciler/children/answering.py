@@ -34,7 +34,7 @@ class EndedError(Exception):
     """The child ended instead of answering; says why, if it could."""
 
 
-class Aside:
+class AnsweringChild:
     """One child at most that works, started when it is first asked."""
 
     def __init__(
