@@ -1,8 +1,8 @@
-"""Who signed a commit, or another text: ssh signatures, verified here, without a program.
+"""Verifies ssh signatures of commits and other texts, without starting a program.
 
-`git verify-commit` starts two programs for each commit; a thousand take half a minute. What it
-does is short: take the signature out of the commit (gitformat-signature(5)), and verify it over the
-rest (OpenSSH's PROTOCOL.sshsig). No configuration, keyring or agent of this machine has a say.
+`git verify-commit` starts two programs for each commit; a thousand commits take half a minute. Its
+work is short: take the signature out of the commit (gitformat-signature(5)), and verify it over the
+rest (OpenSSH's PROTOCOL.sshsig). This machine's configuration, keyrings and agents don't matter.
 """
 
 from __future__ import annotations
@@ -11,19 +11,14 @@ import binascii
 import hashlib
 import re
 from base64 import b64encode
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from state.model.keys import PublicKey, parse_key
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.hashes import HashAlgorithm
+from state.model.keys import KEY_TYPES, PublicKey, parse_key
 
 LONGEST_SIGNATURE = 16 * 1024
 """Bytes; one by an RSA key of 16384 bits takes 6,000."""
 NAMESPACE = b"git"
-"""What Git signs commits for: a signature of a file, or of a login, is no signature of a commit."""
+"""The namespace of commits: a signature of a file or of a login doesn't count for a commit."""
 
 _MAGIC = b"SSHSIG"
 _ARMOR = re.compile(
@@ -65,7 +60,7 @@ def signed_by(payload: bytes, armored: bytes, namespace: bytes = NAMESPACE) -> P
 def _taken_apart(armored: bytes, expected: bytes) -> Signature:
     found = _ARMOR.fullmatch(armored) if len(armored) <= LONGEST_SIGNATURE else None
     if found is None:
-        raise BadSignatureError("is no ssh signature (only those count)")
+        raise BadSignatureError("isn't an ssh signature (only those count)")
     try:
         reader = _Reader(binascii.a2b_base64(found[1].replace(b"\n", b""), strict_mode=True))
     except binascii.Error:
@@ -92,103 +87,63 @@ def _key(blob: bytes) -> PublicKey:
 def _verify(signature: Signature, message: bytes) -> None:
     from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
-    verify = _VERIFIERS.get(signature.kind)
-    if verify is None or signature.kind not in _KINDS_OF.get(signature.key.type, ()):
+    if signature.kind not in _KINDS_OF.get(signature.key.type, ()):
         raise BadSignatureError("is of an unknown kind")
+    if signature.kind.startswith(b"sk-"):
+        message = _by_security_key(signature.key.parts[-1], signature.extra, message)
+    elif signature.extra:
+        raise BadSignatureError("is damaged")
     try:
-        verify(signature, message)
-    except BadSignatureError:
-        raise
+        _verify_by(signature, message)
     except InvalidSignature:
         raise BadSignatureError("is of another text") from None
     except (ValueError, UnsupportedAlgorithm):
         raise BadSignatureError("is damaged") from None
 
 
-def _ed25519(signature: Signature, message: bytes) -> None:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
-    _nothing_more(signature)
-    raw = _strings(signature.key.blob)[1]
-    Ed25519PublicKey.from_public_bytes(raw).verify(signature.body, message)
-
-
-def _rsa(signature: Signature, message: bytes) -> None:
-    from cryptography.hazmat.primitives import hashes
-    from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
-
-    _nothing_more(signature)
-    exponent, modulus = (int.from_bytes(n, "big") for n in _strings(signature.key.blob)[1:3])
-    algorithm: HashAlgorithm = hashes.SHA512()
-    if signature.kind == b"rsa-sha2-256":
-        algorithm = hashes.SHA256()
-    size = (modulus.bit_length() + 7) // 8
-    key = RSAPublicNumbers(exponent, modulus).public_key()
-    key.verify(signature.body.rjust(size, b"\0"), message, PKCS1v15(), algorithm)
-
-
-def _ecdsa(signature: Signature, message: bytes) -> None:
-    _nothing_more(signature)
-    _verify_point(signature, message)
-
-
-def _sk_ed25519(signature: Signature, message: bytes) -> None:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
-    parts = _strings(signature.key.blob)
-    signed = _by_security_key(parts[2], signature.extra, message)
-    Ed25519PublicKey.from_public_bytes(parts[1]).verify(signature.body, signed)
-
-
-def _sk_ecdsa(signature: Signature, message: bytes) -> None:
-    parts = _strings(signature.key.blob)
-    _verify_point(signature, _by_security_key(parts[3], signature.extra, message))
-
-
-def _verify_point(signature: Signature, message: bytes) -> None:
+def _verify_by(signature: Signature, message: bytes) -> None:
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
     from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+    from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
-    parts = _strings(signature.key.blob)
-    curves: dict[bytes, tuple[ec.EllipticCurve, HashAlgorithm]] = {
-        b"nistp256": (ec.SECP256R1(), hashes.SHA256()),
-        b"nistp384": (ec.SECP384R1(), hashes.SHA384()),
-        b"nistp521": (ec.SECP521R1(), hashes.SHA512()),
-    }
-    curve, algorithm = curves[parts[1]]
-    r, s = (int.from_bytes(number, "big") for number in _strings(signature.body))
-    key = ec.EllipticCurvePublicKey.from_encoded_point(curve, parts[2])
-    key.verify(encode_dss_signature(r, s), message, ec.ECDSA(algorithm))
+    key = load_ssh_public_key(_without_security_key(signature.key))
+    if isinstance(key, Ed25519PublicKey):
+        key.verify(signature.body, message)
+    elif isinstance(key, RSAPublicKey):
+        sha2 = hashes.SHA256() if signature.kind == b"rsa-sha2-256" else hashes.SHA512()
+        key.verify(signature.body.rjust((key.key_size + 7) // 8, b"\0"), message, PKCS1v15(), sha2)
+    elif isinstance(key, ec.EllipticCurvePublicKey):
+        hashed = {256: hashes.SHA256(), 384: hashes.SHA384(), 521: hashes.SHA512()}[key.key_size]
+        r, s = (int.from_bytes(number, "big") for number in _strings(signature.body))
+        key.verify(encode_dss_signature(r, s), message, ec.ECDSA(hashed))
+    else:
+        raise BadSignatureError("is of an unknown kind")
+
+
+def _without_security_key(key: PublicKey) -> bytes:
+    """The line of the bare key: cryptography refuses applications that don't begin with `ssh:`."""
+    if not key.type.startswith("sk-"):
+        return str(key).encode()
+    kind = key.type.removeprefix("sk-").removesuffix("@openssh.com").encode()
+    blob = b"".join(_string(part) for part in (kind, *key.parts[1:-1]))
+    return kind + b" " + b64encode(blob)
 
 
 def _by_security_key(application: bytes, extra: bytes, message: bytes) -> bytes:
     """What a security key really signed (OpenSSH's PROTOCOL.u2f)."""
     if len(extra) != 5:
-        raise ValueError("flags and counter are missing")
+        raise BadSignatureError("is damaged")  # flags and counter are missing
     if not extra[0] & _PRESENT:
         raise BadSignatureError("was made without a touch of the security key")
     return hashlib.sha256(application).digest() + extra + hashlib.sha256(message).digest()
 
 
-def _nothing_more(signature: Signature) -> None:
-    if signature.extra:
-        raise BadSignatureError("is damaged")
-
-
-_VERIFIERS: dict[bytes, Callable[[Signature, bytes], None]] = {
-    b"ssh-ed25519": _ed25519,
-    b"rsa-sha2-256": _rsa,
-    b"rsa-sha2-512": _rsa,
-    b"ecdsa-sha2-nistp256": _ecdsa,
-    b"ecdsa-sha2-nistp384": _ecdsa,
-    b"ecdsa-sha2-nistp521": _ecdsa,
-    b"sk-ssh-ed25519@openssh.com": _sk_ed25519,
-    b"sk-ecdsa-sha2-nistp256@openssh.com": _sk_ecdsa,
-}
 _KINDS_OF = {
-    **{kind.decode("ascii"): (kind,) for kind in _VERIFIERS if not kind.startswith(b"rsa")},
+    **{kind: (kind.encode("ascii"),) for kind in KEY_TYPES},
     "ssh-rsa": (b"rsa-sha2-256", b"rsa-sha2-512"),
 }
 """The signatures that a key of each type makes; `ssh-rsa`, by SHA-1, is not among them."""

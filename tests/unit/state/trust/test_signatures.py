@@ -94,13 +94,16 @@ def test_a_security_key_must_have_been_touched(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("armored", "why"),
     [
-        (b"", "no ssh signature"),
-        (b"-----BEGIN PGP SIGNATURE-----\nAAAA\n-----END PGP SIGNATURE-----", "no ssh signature"),
-        (armor(b""), "no ssh signature"),
+        (b"", "isn't an ssh signature"),
+        (
+            b"-----BEGIN PGP SIGNATURE-----\nAAAA\n-----END PGP SIGNATURE-----",
+            "isn't an ssh signature",
+        ),
+        (armor(b""), "isn't an ssh signature"),
         (armor(b"SSHSIG"), "damaged"),
         (armor(b"SSHSIG\0\0\0\x02"), "unknown version"),
         (armor(b"SSHSIG\0\0\0\x01\xff\xff\xff\xff"), "damaged"),
-        (armor(b"x" * 20_000), "no ssh signature"),
+        (armor(b"x" * 20_000), "isn't an ssh signature"),
     ],
 )
 def test_what_is_no_signature(armored: bytes, why: str) -> None:
