@@ -2,7 +2,7 @@
 
 From 3.13 on, Python refuses what breaks the form that RFC 5280 asks for, such as a certificate that
 doesn't name its authority's key (4.2.1.1), which Samba and many a laboratory's own authority make.
-That proves nothing more: signatures, dates, names and who may sign are checked without. So it is
+That proves nothing more: signatures, dates, names and signers are checked without. So it is
 left out everywhere, and an upgrade of the operating system refuses nothing that was believed
 before. From 3.13 on, Python also believes what stands in the list itself, be it no root: so do we.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 def believing(ca_file: Path | None = None) -> ssl.SSLContext:
-    """For clients: whoever is vouched for by `ca_file` is believed; without, by the system's list.
+    """A context for clients: `ca_file` says who is believed, without it the system's list.
 
     OSError (ssl.SSLError is one) if the file can't be read or holds no certificate.
     """
@@ -25,7 +25,7 @@ def believing(ca_file: Path | None = None) -> ssl.SSLContext:
 
 
 def strict(ca_file: Path | None = None) -> ssl.SSLContext:
-    """As programs on Python 3.13 and later believe by default."""
+    """A context as strict as the default of Python 3.13 and later."""
     context = believing(ca_file)
     context.verify_flags |= ssl.VERIFY_X509_STRICT
     return context

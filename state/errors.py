@@ -9,7 +9,7 @@ from enum import StrEnum
 
 
 class Remedy(StrEnum):
-    """Who or what can help after an error."""
+    """What can help after an error."""
 
     RETRY = "retry"
     """Trying again at once may work."""

@@ -19,9 +19,9 @@ def write_file(path: Path, content: str | bytes, mode: int = 0o644) -> None:
 
 
 def write_files(folder: Path, contents: Mapping[str, str], mode: int = 0o644) -> None:
-    """The same for many files of one folder, whose lock is held: only once is it made durable.
+    """Replace many files of one folder and make them durable together; its lock is held.
 
-    What killed programs left half-written there is removed.
+    Half-written files that killed programs left there are removed.
     """
     for leftover in folder.glob(".*.new"):
         leftover.unlink(missing_ok=True)

@@ -62,7 +62,7 @@ class Announcement:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a container may take; None: no limit of ours (`state.model.resources.LimitsInFile`)."""
+    """What a container may take; None: we set no limit (`state.model.resources.LimitsInFile`)."""
 
     memory: int | None = None
     """Bytes."""
@@ -110,11 +110,11 @@ class Resident:
     limits: Limits = Limits()
     """What goes before the server's."""
     mounts: tuple[Mount, ...] = ()
-    """Folders beside the server's."""
+    """Folders besides the server's."""
     login: str = ""
-    """As the directory spells it: what accounts that aren't ours are called."""
+    """In the directory's spelling: the name of accounts that aren't ours."""
     devices: tuple[str, ...] = ()
-    """Device files beside the server's (`state.model.resources.DEVICES`)."""
+    """Device files besides the server's (`state.model.resources.DEVICES`)."""
     keep: str = ""
     """Why the container is never stopped for standing idle; empty: it may be."""
 
@@ -134,7 +134,7 @@ class View:
     containers: str
     residents: Mapping[str, Resident]
     registrants: Mapping[str, tuple[str, ...]]
-    """Who may register: every user of the fleet, with their keys."""
+    """Users who may register: everybody in the fleet, with their keys."""
     servers: Mapping[str, Neighbour]
     forwards: tuple[int, int]
     """The first and the last port for forwards, on every server."""
@@ -164,7 +164,7 @@ class View:
     announcements: tuple[Announcement, ...] = ()
     """Those for this server, in the order of their beginnings; some may be over."""
     snapshots_every: int | None = None
-    """Hours after which a server takes a snapshot by itself; None: never."""
+    """Hours after which a server takes a snapshot automatically; None: never."""
     lab_networks: tuple[str, ...] = ()
     """Networks of people's computers (`Fleet.lab_networks`)."""
     nesting: bool = True
@@ -202,16 +202,16 @@ class View:
         return manage_account.account_of(self.account_prefix, user)
 
     def user_of(self, account: str) -> str:
-        """Whose manage account it is; no user's name if it is of another prefix."""
+        """The user who has this manage account; not a user's name if it has another prefix."""
         return manage_account.user_of(self.account_prefix, account)
 
     @property
     def not_punished(self) -> tuple[str, ...]:
-        """Whose addresses sshd isn't to punish: each server has many people behind it."""
+        """Addresses that sshd isn't to punish: many people are behind each server."""
         return not_punished((s.address for s in self.servers.values()), self.lab_networks)
 
     def only(self, user: str) -> View:
-        """The same view with nobody but `user` in it."""
+        """This view with only `user` in it."""
         return View(
             **{
                 **vars(self),
@@ -230,7 +230,7 @@ class View:
         return tuple(by_target[target] for target in sorted(by_target))
 
     def devices_of(self, user: str) -> tuple[str, ...]:
-        """Which device files of the server the user's container gets, beside those for all."""
+        """Which device files of the server the user's container gets, besides those for all."""
         return tuple(dict.fromkeys((*self.devices, *self.residents[user].devices)))
 
     @property

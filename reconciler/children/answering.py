@@ -1,8 +1,8 @@
-"""Asks what may hang for ever in the kernel: in a child, over a pipe, with a time limit.
+"""Asks questions that may hang for ever in the kernel: in a child, with a time limit.
 
-A child that doesn't answer is killed. One that can't be killed (D state) is left behind: it holds
-nothing of ours, no lock above all. Another one is tried after a pause that grows, and none while
-so many are left behind, by this program or by earlier ones, that more would only pile up.
+A child that doesn't answer is killed. One that can't be killed (D state) is left behind; it holds
+nothing of ours, least of all a lock. Another one is tried after a pause, which grows. None is tried
+while too many are left behind, by this program or by earlier ones: more would only pile up.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from reconciler.children.forked import Child, Lines
 PAUSES = (10.0, 30.0, 60.0, 300.0)
 """Seconds until the next try, after the first failure in a row, the second, ..."""
 Work = Callable[[Any], Any]
-"""From a question to its answer, both plain JSON; it may keep what it opened."""
+"""Makes the answer to a question, both plain JSON; it may keep what it opened."""
 _SOON = 0.2
 """Seconds in which a child that was killed is usually gone."""
 
@@ -31,11 +31,11 @@ class SilentError(Exception):
 
 
 class EndedError(Exception):
-    """The child ended instead of answering; says why, if it could."""
+    """The child ended instead of answering. The message is its reason, if it gave one."""
 
 
 class AnsweringChild:
-    """One child at most that works, started when it is first asked."""
+    """Asks one child at a time, which is started with the first question."""
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class AnsweringChild:
                 raise EndedError(str(error)) from error
             self.has_answered = False
         self._asked = time.monotonic()
-        with suppress(BrokenPipeError):  # then there is no answer either
+        with suppress(ConnectionError):  # then there is no answer either
             self._child[1].channel.sendall(json.dumps(question).encode() + b"\n")
         return True
 
@@ -123,18 +123,18 @@ class AnsweringChild:
         return fields["answer"]
 
     def succeeded(self) -> None:
-        """The answer was good: the next failure is the first one."""
+        """Note that the answer was good: the next failure counts as the first one."""
         self._failures = 0
 
     def failed(self) -> None:
-        """The answer was none: another child, after a pause."""
+        """Note that there was no good answer: another child is tried after a pause."""
         self.let_go()
         pause = self._pauses[min(self._failures, len(self._pauses) - 1)]
         self._failures += 1
         self._rest_until = time.monotonic() + pause
 
     def forgive(self) -> None:
-        """The world has changed: let the child go, and don't rest."""
+        """Let the child go, and forget its failures: something has changed meanwhile."""
         self.let_go()
         self._failures, self._rest_until = 0, 0.0
 
@@ -167,7 +167,7 @@ class AnsweringChild:
 
 
 def orphans(name: str, proc: Path = Path("/proc")) -> Iterator[int]:
-    """Our own children by that name whose parent has ended, and who couldn't."""
+    """Our own children by that name which go on after their parent has ended."""
     return (pid for pid, parent in of_our_account(name, proc) if parent == 1)
 
 

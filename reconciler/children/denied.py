@@ -1,8 +1,8 @@
-"""What nobody in a container may ask the kernel, besides what LXC denies every container.
+"""Requests to the kernel that are denied in containers, besides those that LXC denies.
 
-Subvolumes of btrfs: whoever owns a folder may make one. It would be in no snapshot of the system
-that it stands in, could leave its quota or fill another one's, and would be in the way when the
-system is removed. And whoever owns one may make it read-only, so that no key could be taken out of
+They are about subvolumes of btrfs: the owner of a folder may make one. A snapshot of the system
+wouldn't contain it, it could leave its quota or fill another one's, and it would be in the way when
+the system is removed. Its owner may also make it read-only, so that no key could be taken out of
 it. The kernel answers as a file system that has none (ENOTTY); systemd then makes folders, Docker
 takes overlay2. Containers start with it (`reconciler.container.seccomp`); what is put into one that
 runs takes it on here. Sources: seccomp(2), linux/filter.h, linux/seccomp.h, linux/audit.h.
@@ -77,8 +77,8 @@ def program() -> tuple[Instruction, ...]:
 def take_on(libc: ctypes.CDLL, filter_: Sequence[Instruction]) -> None:
     """Have the kernel refuse it to this process, and to all that it will start. OSError if not.
 
-    Who may do anything in their own user namespace needs no PR_SET_NO_NEW_PRIVS for that, which
-    would be the end of sudo.
+    A process with all capabilities in its user namespace needs no PR_SET_NO_NEW_PRIVS for that,
+    which would break sudo.
     """
     raw = b"".join(struct.pack("=HBBI", *each) for each in filter_)
     whole = _Program(len(filter_), raw)

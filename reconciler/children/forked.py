@@ -99,8 +99,7 @@ class Lines:
         self._raw = b""
 
     def next(self, seconds: float) -> bytes | None:
-        """The next line, its end included; empty: there are no more. None: not in so many
-        seconds."""
+        """The next line with its end; empty at the end of all. None: not within `seconds`."""
         until = time.monotonic() + seconds
         while b"\n" not in self._raw:
             if not readable([self.channel], until - time.monotonic()):

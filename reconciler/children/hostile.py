@@ -1,9 +1,9 @@
 """File access below a folder that somebody else controls: a container's file system, a home.
 
-The work is done by a child that first becomes the owner for good, so that a link, a pipe or a race
-below the folder leads nowhere the owner couldn't go anyway. The second wall: folders are walked by
-descriptor without following links, only regular files of a sane size are read, and a file is
-written anew and renamed into its place.
+A child does the work, and first becomes the owner for good. So a link, a pipe or a race below the
+folder leads nowhere the owner couldn't go anyway. The second wall: folders are walked by descriptor
+without following links, only regular files of a sane size are read, and a file is written under
+another name and renamed into its place.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from state.errors import LxcGpuError, Remedy
 from state.wire import messages
 
 LARGEST_FILE = 1 << 20
-"""Bytes; no file that we have business with is larger."""
+"""Bytes; the files that we read there are smaller."""
 PATIENCE = 30
 """Seconds that the child may take."""
 GRACE = 5
-"""Seconds more until it is killed and left behind: no alarm reaches who sleeps in a disk."""
+"""Seconds more until it is killed and left behind: no alarm reaches one that waits for a disk."""
 LEFT_BEHIND = 1.0
 """Seconds that being killed may take."""
 
@@ -48,7 +48,7 @@ class Shown(Protocol):
     """A folder that root opens, because its owners are to be seen as others than on the disk."""
 
     def opened_for(self, owner: int) -> int:
-        """A descriptor (O_PATH) for who becomes `owner`. LxcGpuError if there is none for them."""
+        """A descriptor (O_PATH) for a child that becomes `owner`. LxcGpuError if there is none."""
 
 
 Folder = Path | Shown
@@ -72,7 +72,7 @@ def as_owner_at_length(
     *,
     first: Callable[[], None] = lambda: None,
 ) -> Json:
-    """The same for work that takes a while: what it tells on the way is told here.
+    """Call `work` as `as_owner` does, when it takes a while; its progress is told here.
 
     It has to call `still_at_it` more often than every PATIENCE seconds. It has no descriptors of
     ours but those that are `lent`. `first` is called in the child while it is still root.
@@ -87,7 +87,7 @@ def as_owner_at_length(
 def opened_as_owner(
     folder: Folder, owner: int, work: Callable[[int], tuple[int, Json]]
 ) -> tuple[int, Json]:
-    """The same for work that opens a file: its descriptor (unix(7), SCM_RIGHTS), and what else."""
+    """Call `work` as `as_owner` does: the descriptor that it opened (unix(7)), and its result."""
 
     def act(root: int, channel: socket.socket) -> Json:
         descriptor, result = work(root)
@@ -255,7 +255,7 @@ def read_below(root: int, path: PurePosixPath) -> str | None:
 
 
 def is_file_inside(root: int, path: PurePosixPath) -> bool:
-    """Whether `path` is a regular file for who has `root` as the root folder: links lead there.
+    """Whether `path` is a regular file, seen from `root` as the root folder: links lead there.
 
     (openat2(2), RESOLVE_IN_ROOT, Linux 5.6.) Nothing of the file is read.
     """

@@ -1,8 +1,8 @@
 """Run a program in a container that runs: as its root, in all its namespaces and its cgroup.
 
-What runs there is the container's own and may be hostile. So the child is the container's, in every
-way that the container itself is confined, before it does anything there; and a program gets nothing
-of ours but what is lent to it: no environment, no descriptors.
+What runs there belongs to the container and may be hostile. So the child is confined as the
+container is before it does anything there, and a program gets nothing of ours but what is lent to
+it: no environment, no descriptors.
 `lxc-attach` from outside the container's cgroup fails for containers started by users
 (lxc/lxc#4440); namespaces(7), setns(2), nsenter(1).
 """
@@ -175,10 +175,10 @@ def _waited(
 
 
 def end(child: Child, grace: float = GRACE, left_behind: float = LEFT_BEHIND) -> None:
-    """Hang up on the child and on all of its session; who is still there then is killed.
+    """Hang up on the child and on all of its session; what is still there then is killed.
 
-    That may take `left_behind` seconds. Who waits for a FUSE program of the container's can't be,
-    and is left behind: it is the container's, and ends with it (setup/executables/ended).
+    That may take `left_behind` seconds. One that waits for a FUSE program of the container's
+    can't be killed. It is left behind, and ends with the container (setup/executables/ended).
     """
     if grace:
         _signal_session(child.pid, signal.SIGHUP)
@@ -235,7 +235,7 @@ def _init(user: str, monitor: str, opened: ExitStack) -> _Init:
 
 
 def _own_time(process: Path) -> tuple[str, ...]:
-    """The server's own can't be entered: it is no namespace of the container's."""
+    """The server's own can't be entered: it isn't a namespace of the container's."""
     ours = Path("/proc/self/ns") / TIME_NAMESPACE
     if ours.exists() and (process / "ns" / TIME_NAMESPACE).readlink() != ours.readlink():
         return (TIME_NAMESPACE,)

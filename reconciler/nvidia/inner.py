@@ -28,7 +28,7 @@ named twice, which engines refuse."""
 SETTINGS = "etc/nvidia-container-runtime/config.toml"
 KIND = "nvidia.com/gpu"
 OURS = "# Written by lxc-gpu"
-"""How our files begin, of whichever release; who edits one takes that line out."""
+"""The beginning of our files, in every release; somebody who edits one removes that line."""
 MARK = f"{OURS} at each start of the container, as long as this line is here.\n"
 SETTINGS_TEXT = f"""{MARK}\
 # A container has no control group for devices: what isn't there can't be used.
@@ -49,7 +49,7 @@ _ATIME = {
 def files(nodes: Sequence[Path], cards: Sequence[Card], folder: Path) -> Mapping[str, str | None]:
     """What is to stand in a container that sees these device files and this folder of libraries.
 
-    None: nothing of ours. `cards` are those of the server, in the order of their indices.
+    None: no file of ours. `cards` are those of the server, in the order of their indices.
     """
     gpus = _by_names(nodes, cards)
     text = _text(specification(nodes, gpus, folder)) if gpus else None
@@ -157,7 +157,7 @@ def put(root: int, wanted: Mapping[str, str | None]) -> None:
 
 
 def _other(root: int, ours: PurePosixPath) -> bool:
-    """Whether its owner has another specification of GPUs beside ours: both would be refused."""
+    """Whether its owner has another specification of GPUs besides ours: both would be refused."""
     try:
         with hostile.opened_folder(root, ours.parent) as folder:
             names = sorted(os.listdir(folder))  # noqa: PTH208 # a descriptor

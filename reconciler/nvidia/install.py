@@ -32,7 +32,7 @@ OPTIONS = ("--silent", "--no-kernel-module", "--no-x-check", "--no-nouveau-check
 # What it unpacks is large, and /tmp may be in memory.
 ARGV = ("env", "TMPDIR=/var/tmp", "sh", f"/proc/self/fd/{inside.LENT}", *OPTIONS)
 NAME = f"NVIDIA-Linux-{versions.MACHINE}-{{}}.run"
-"""As NVIDIA calls its installers, with the version left out."""
+"""NVIDIA's name of its installers, without the version."""
 FULL = re.compile("space left|Disk quota")
 LOG = "/var/log/nvidia-installer.log"
 
@@ -40,7 +40,7 @@ LOG = "/var/log/nvidia-installer.log"
 def bring_in_step(view: View, user: str, resident: Resident, tell: Tell) -> tuple[str, ...]:
     """Have the container's libraries be of the server's version; notes on what failed.
 
-    Never raises: whoever's container runs can work, with or without GPUs.
+    Never raises: a container that runs can be worked in, with or without GPUs.
     """
     wanted = driver().version
     if wanted is None:
@@ -90,7 +90,7 @@ def installer(view: View, wanted: str) -> Iterator[int]:
             what = "is a link" if error.errno == errno.ELOOP else f"can't be opened: {error}"
             raise _not_taken(f"{path} {what}", f"put the file itself into {path.parent}") from error
         if not stat.S_ISREG(os.fstat(file).st_mode):
-            raise _not_taken(f"{path} is no file", f"put NVIDIA's installer into {path.parent}")
+            raise _not_taken(f"{path} isn't a file", f"put NVIDIA's installer into {path.parent}")
         for there, descriptor in ((path.parent, folder), (path, file)):
             status = os.fstat(descriptor)
             if status.st_uid != 0 or status.st_mode & 0o022:

@@ -106,7 +106,7 @@ def known_minors(wanted: Sequence[str] | None, proc: Path = PROC) -> frozenset[i
 
 
 def passes(device: Path, minors: frozenset[int] | None, drm: Path = DRM, proc: Path = PROC) -> bool:
-    """Whether a device file, also one of drm's, is no way to another GPU of NVIDIA's than these."""
+    """Whether a device file, also one of drm's, leads to none of NVIDIA's GPUs but these."""
     if minors is None:
         return True
     if own := _own(device):
@@ -148,7 +148,7 @@ def for_container(wanted: Sequence[str] | None) -> tuple[tuple[Path, ...], tuple
 
 
 def _cards_by_nvml() -> tuple[Card, ...]:
-    """The same from NVML: a GPU that was never used may have no UUID in /proc yet."""
+    """The UUIDs by NVML: a GPU that was never used may have no UUID in /proc yet."""
     from reconciler.nvidia import nvml
 
     try:

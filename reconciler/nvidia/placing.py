@@ -46,7 +46,7 @@ def put_inside(tree: Tree, folder: Path, inner_files: Mapping[str, str | None]) 
 
 
 def take_out(tree: Tree) -> None:
-    """Have no files of ours for engines in a container that gets no libraries: they would fail."""
+    """Remove our files for engines from a container that gets no libraries: they would fail."""
     hostile.as_owner(tree, tree.first, lambda root: inner.put(root, inner.NOTHING))
 
 

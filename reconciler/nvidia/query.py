@@ -9,7 +9,7 @@ from typing import Any
 from state.files import read_text
 
 NO_PYNVML = -1
-"""An error code of our own, beside those of nvml.h."""
+"""An error code of our own, besides those of nvml.h."""
 _ENABLED = 1
 """NVML_DEVICE_MIG_ENABLE."""
 _MILLI = 1000

@@ -67,7 +67,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 def inside(tree: Tree) -> str | None:
     """The version of the libraries in a container's own file system, by names and links only.
 
-    What is no folder or no link there counts as absent.
+    Anything but folders and links counts as absent there.
     """
 
     def work(root: int) -> list[str]:

@@ -40,5 +40,5 @@ def _host_key(text: str) -> PublicKey:
         return parse_key(text)
     except ValueError as error:
         raise LxcGpuError(
-            "gate-host-key", f"That is no usable ssh host key: {error}.", details=text[:200]
+            "gate-host-key", f"That isn't a usable ssh host key: {error}.", details=text[:200]
         ) from error

@@ -46,7 +46,7 @@ Request = Fetch | Push | Register
 
 @dataclass(frozen=True)
 class Caller:
-    """Who comes through the gate, as the key says."""
+    """The server or sysadmin who comes through the gate, by the key."""
 
     role: str
     name: str
@@ -62,7 +62,7 @@ class GatePaths:
 
 
 def caller_of(arguments: Sequence[str]) -> Caller:
-    """Who the forced command says it is for."""
+    """The caller that the forced command names."""
     match arguments:
         case ["server" | "admin" as role, name] if _CALLER.fullmatch(name):
             return Caller(role, name)
@@ -98,7 +98,7 @@ def _refusal(caller: Caller, repository: Path) -> tuple[str, str]:
 
 
 def gate_paths(config: Path = CONFIG) -> GatePaths:
-    """The paths in the web page's configuration, of which only these are read."""
+    """The paths in the web page's configuration; nothing else of it is read."""
     try:
         fields = tomllib.loads(config.read_text(encoding="utf-8"))
         repository, clone = Path(fields["repository"]), Path(fields["clone"])

@@ -1,1 +1,1 @@
-"""Open ssh connections to accounts of ours: by which key, and whether that still opens them."""
+"""Open ssh connections to our accounts: by which key, and whether that still opens them."""

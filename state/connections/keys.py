@@ -1,4 +1,4 @@
-"""The keys that open an account of ours, and how a connection was opened. Standard library only."""
+"""The keys that open our accounts, and how a connection was opened. Standard library only."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Opened:
 
 
 def keys_in(file: Path) -> Keys:
-    """What sshd reads in an AuthorizedKeysFile of ours; lines of another form open nothing."""
+    """What sshd reads in one of our files of keys; lines of another form open nothing."""
     try:
         with file.open(encoding="utf-8", errors="replace") as stream:
             changed, text = os.fstat(stream.fileno()).st_ctime, stream.read()

@@ -1,4 +1,4 @@
-"""Whose addresses sshd may refuse for a while: PerSourcePenalties (sshd_config(5)), OpenSSH 9.8."""
+"""Finds addresses that sshd may refuse: PerSourcePenalties (sshd_config(5)), OpenSSH 9.8."""
 
 from __future__ import annotations
 

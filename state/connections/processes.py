@@ -67,7 +67,7 @@ def command_line_of(pid: int) -> str:
 
 
 def is_beside_us(pid: int) -> bool:
-    """Whether it is in no container. OSError if it is gone, or who asks may not know."""
+    """Whether it runs outside containers. OSError if it is gone, or if we may not look."""
     here, there = _PROC / "self/ns", _PROC / str(pid) / "ns"
     return all((there / n).readlink() == (here / n).readlink() for n in ("user", "pid"))
 
@@ -78,7 +78,7 @@ def program_of(pid: int) -> str:
 
 
 def end(asked: Sequence[Process], then: Sequence[Process]) -> None:
-    """Ask the first to end, after which the others end by themselves; kill what is left of both."""
+    """Ask the first to end, after which the others end, too. What is left of both is killed."""
     with ExitStack() as held:
         first = [one for p in asked if (one := _held(p, held)) is not None]
         second = [one for p in then if (one := _held(p, held)) is not None]

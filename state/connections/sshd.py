@@ -1,4 +1,4 @@
-"""Which connections sshd holds open for accounts of ours, by which keys; those that are to end.
+"""Finds the connections that sshd holds open for our accounts, and ends those that are to end.
 
 sshd writes what let somebody in to a file of the account's, and names it in the environment of what
 it starts (sshd_config(5), ExposeAuthInfo). Nobody from outside can change either: in these accounts

@@ -2,7 +2,7 @@
 
 The text of an existing file is edited at the positions of its values (`state.reading.syntax`), so
 that comments, order and layout survive. The result is read again and must say what was wanted. If
-the text can't be edited like that (a list in brackets, say), that one field is written anew.
+the text can't be edited like that (a list in brackets, say), that one is rewritten.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def write(model: Model, text: bytes | None = None) -> bytes:
     """The content of a file that says `model`, made from the `text` that was there before."""
     wanted = dump(model)
     if text is not None:
-        with suppress(ValueError):  # what can't be edited is written anew
+        with suppress(ValueError):  # what can't be edited is written from scratch
             edited = _rewritten(model, wanted, text)
             if _says(edited, model):
                 return edited

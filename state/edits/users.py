@@ -56,7 +56,7 @@ def first_save(
     `directory_id` under a known login is refused: that is another person.
 
     Keys in `proven`, which the person showed to be theirs, are taken from other users who saved
-    them: a public key is no secret. `check` gets the state and the person's name there, and may
+    them: a public key isn't a secret. `check` gets the state and the person's name there, and may
     raise an error.
     """
     theirs = frozenset(keys) & frozenset(proven)

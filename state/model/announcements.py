@@ -20,7 +20,7 @@ class Announcement(Model):
 
     text: Annotated[str, Field(max_length=500), AfterValidator(_words)]
     servers: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
-    """Whom it concerns; None: all."""
+    """The servers that it concerns; None: all."""
     begins: Moment | None = Field(default=None, alias="from")
     """From when what it speaks of holds; it is told before, too."""
     until: Moment

@@ -90,7 +90,7 @@ class Subids(Model):
 
     @property
     def places(self) -> int:
-        """How many users there are ids for; the last range of all is no user's (`spare`)."""
+        """How many users there are ids for; the last range is for spares (`spare`)."""
         return max(0, (HIGHEST_ID + 1 - self.first) // self.size - 1)
 
     @property
@@ -169,7 +169,7 @@ class Server(Model):
     templates: Mapping[TemplateName, Line] = {}
     """What people may take instead, each with a line that says what it is."""
     spares: Annotated[int, Field(strict=True, ge=0, le=8)] = 1
-    """How many systems are kept unpacked of each template in use, for whoever comes next."""
+    """How many systems of each template in use are kept unpacked, for the next users."""
     containers: AbsolutePath = "/var/lib/lxc-gpu/containers"
     """The folder, on the disk of the administrator's choice, that holds the containers."""
     mounts: tuple[MountInFile, ...] = ()
@@ -242,9 +242,9 @@ class Registration(Model):
     limits: LimitsInFile = LimitsInFile()
     """What goes before the server's."""
     mounts: tuple[MountInFile, ...] = ()
-    """Folders beside the server's; the same target goes before the server's."""
+    """Folders besides the server's; the same target goes before the server's."""
     devices: tuple[DeviceName, ...] = ()
-    """Device files beside the server's."""
+    """Device files besides the server's."""
     keep: Annotated[Reason | None, BeforeValidator(_a_reason)] = None
     """Why it is never stopped for standing idle; None: it may be."""
 
@@ -264,5 +264,5 @@ class State:
     )
     """By server, then by user."""
     former: Users = field(default_factory=lambda: MappingProxyType({}))
-    """Who has left: the numbers stay taken."""
+    """Users who have left; their numbers stay taken."""
     announcements: Mapping[str, Announcement] = field(default_factory=lambda: MappingProxyType({}))

@@ -54,7 +54,7 @@ def _line(text: str) -> str:
 
 
 def web_url(text: str) -> str:
-    """`text` without slashes at its end; ValueError if it is no address of a web page."""
+    """`text` without slashes at its end; ValueError if it isn't an address of a web page."""
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
         raise ValueError("must look like https://iam.example.org")
@@ -167,7 +167,7 @@ _MOMENT = re.compile(
 
 
 def seconds_of(moment: str) -> float:
-    """A `Moment` in seconds since the epoch. ValueError, worded for people, if it is none.
+    """A `Moment` in seconds since the epoch. ValueError, worded for people, if it isn't one.
 
     With its offset, because servers of one fleet may have different time zones.
     """

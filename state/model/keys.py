@@ -106,7 +106,7 @@ def _line(line: object) -> str:
 
 
 def _why_not(first: str, rest: str) -> str:
-    """Why a line that begins with the word `first` is no key that we take."""
+    """Why a line that begins with the word `first` isn't a key that we take."""
     if first.removesuffix("@openssh.com").endswith(("-cert-v01", "-cert-v00")):
         return "certificates are not accepted; give the plain public key"
     if first in ("ssh-dss", "ssh-dsa"):
@@ -201,7 +201,7 @@ def _ecdsa(curve: str) -> Callable[[tuple[bytes, ...]], None]:
 
 def _check_application(application: bytes) -> None:
     if not application or not application.isascii() or not application.decode().isprintable():
-        raise ValueError("the key is damaged (its application is no text)")
+        raise ValueError("the key is damaged (its application isn't a text)")
 
 
 def _check_sk_ed25519(parts: tuple[bytes, ...]) -> None:

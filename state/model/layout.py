@@ -67,7 +67,7 @@ def subject_of(path: str) -> Subject | None:
         where = "registrations/SERVER/USER.yaml" if folder == "registrations" else f"{folder}/NAME"
         raise ValueError(f"lies in the wrong folder; expected {where.removesuffix('.yaml')}.yaml")
     if not file.endswith(_SUFFIX):
-        raise ValueError("is no file of the state: its name must end in .yaml")
+        raise ValueError("isn't a file of the state: its name must end in .yaml")
     name = file.removesuffix(_SUFFIX)
     if folder == "servers":
         return Subject("servers", _checked_server(name))

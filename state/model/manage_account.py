@@ -15,6 +15,6 @@ def account_of(prefix: str, user: str) -> str:
 
 
 def user_of(prefix: str, account: str) -> str:
-    """Whose account it is; `OTHER` and its name if no user of a fleet with this prefix has it."""
+    """The user who has this account; `OTHER` and its name if the prefix makes it nobody's."""
     user = account.removeprefix(prefix)
     return user if user and account.startswith(prefix) else f"{OTHER}{account}"

@@ -1,4 +1,4 @@
-"""User names for logins that are no name on a Linux system."""
+"""User names for logins that can't be names on a Linux system."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def propose_name(login: str, taken: Container[str], prefix: str = "") -> str:
     So is the name of the account on the servers, which has the fleet's `prefix`.
 
     `LQChen` becomes lqchen, `Lequn.Chen` lequn-chen, `12345` u12345; of `a@example.org` the part
-    before the @ counts; who comes second gets a number: ann2.
+    before the @ counts; the second one gets a number: ann2.
     """
     base, longest = _simplified(login), LONGEST - len(prefix)
     number = 1
@@ -36,7 +36,7 @@ def propose_name(login: str, taken: Container[str], prefix: str = "") -> str:
 
 
 def why_no_account(prefix: str, name: str, users: Container[str]) -> str | None:
-    """Why `prefix` and `name` make no name of an account beside `users`, in words; None if so."""
+    """Why `prefix` and `name` can't name an account besides `users`, in words; None if they can."""
     account = account_of(prefix, name)
     if not prefix:
         return None

@@ -38,7 +38,7 @@ _CURVES: Mapping[str, ec.EllipticCurve] = {
 
 
 class KeyProblemsError(LxcGpuError):
-    """Lines of a pasted text that are no usable public keys.
+    """Lines of a pasted text that aren't usable public keys.
 
     `problems` holds (line number, message), the lines counted from 1.
     """
@@ -57,7 +57,7 @@ class KeyProblemsError(LxcGpuError):
 def parse_keys(text: str) -> tuple[PublicKey, ...]:
     """The keys of a pasted text, one a line, each once; blank lines and `#` lines are skipped.
 
-    KeyProblemsError names every line that is no usable key.
+    KeyProblemsError names every line that isn't a usable key.
     """
     if found := PRIVATE.search(text):
         before = text[: found.start()].count("\n")

@@ -30,7 +30,7 @@ here may hand out the server, its screens or its network."""
 _NOT_THESE = {
     "/dev/dri/": "card* and controlD* are the server's screens: compute with /dev/dri/renderD*",
     "/dev/infiniband/": "umad* and issm* manage the whole network: RDMA needs uverbs* and rdma_cm",
-    "/dev/nvidia": "NVIDIA's come by themselves; `gpus` in a registration says which",
+    "/dev/nvidia": "containers get NVIDIA's automatically; `gpus` in a registration says which",
     "/dev/fuse": "every container has it",
     "/dev/net/tun": "every container has it",
 }
@@ -82,7 +82,7 @@ class Snapshots(Model):
     keep: Annotated[int, Field(strict=True, ge=1, le=1000)] = 5
     """How many each user may keep; the oldest one without a name of its own makes room."""
     every: Every | None = None
-    """How often the server takes one by itself, where containers are on btrfs; None: never."""
+    """How often the server takes one automatically, where containers are on btrfs; None: never."""
 
 
 class Reservations(Model):
@@ -108,7 +108,7 @@ class Driver(Model):
 
 
 class Reach(Model):
-    """What containers may reach on their own server, beside the world."""
+    """What containers may reach on their own server, besides the world."""
 
     containers: bool = False
     """Other people's containers, at every port. Mapped ports of the server work always."""

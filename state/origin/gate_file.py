@@ -1,7 +1,7 @@
 """Writes the gate's authorized_keys: `/usr/local/lib/lxc-gpu/gate-keys REPOSITORY FILE`.
 
-Run by the post-receive hook of the state repository, and at set-up, so that a pushed server file
-is all that a server needs to be let in, and one that is taken away ends what it has open.
+The post-receive hook of the state repository runs it, and so does the set-up. So a server is let in
+as soon as its file is pushed; when the file is removed, the server's connections end.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from state.git.repository import Repository
 from state.origin.gate_keys import gate_keys
 
 GATE_ACCOUNT = "lxc-gpu"
-"""Whose keys these are, on the web machine (setup/web/sshd.conf)."""
+"""The account that these keys open, on the web machine (setup/web/sshd.conf)."""
 
 
 def write(repository: Path, file: Path) -> bool:

@@ -1,4 +1,4 @@
-"""The gate's authorized_keys: who may reach the state repository over ssh, and for what.
+"""The gate's authorized_keys: which keys reach the state repository over ssh, and for what.
 
 Pure. The gate itself is `shells.gate.serve`; each key opens it for one server or one sysadmin, and
 for nothing else.
@@ -15,7 +15,7 @@ GATE = "/usr/local/lib/lxc-gpu/gate"
 
 
 def gate_keys(state: State, gate: str = GATE) -> str:
-    """One line for each admin and each server; the key alone says who comes.
+    """One line for each admin and each server, who are known by their keys alone.
 
     Admins stand first: sshd takes the first line that fits.
     """

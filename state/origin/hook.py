@@ -57,7 +57,7 @@ def judge_push(lines: Iterable[str], repository: Repository) -> None:
 def _update(line: str) -> _Update:
     found = _UPDATE.fullmatch(line.strip())
     if found is None:
-        raise refused(f"the hook was given {line.strip()!r}, which is no update of a branch.")
+        raise refused(f"the hook was given {line.strip()!r}, which isn't an update of a branch.")
     return _Update(*found.groups())
 
 

@@ -98,7 +98,9 @@ def judge_branches(repository: Repository, pushed: Sequence[tuple[str, str]], ma
     """
     for ref, _ in pushed:
         if len(ref) > LONGEST_NAME or not ref.isprintable():
-            raise refused(f"{shown(ref)} is no name for a branch: {LONGEST_NAME} letters at most.")
+            raise refused(
+                f"{shown(ref)} can't be the name of a branch: {LONGEST_NAME} letters at most."
+            )
     known = repository.git.run("for-each-ref", "--format=%(refname)").decode("utf-8", "replace")
     if len({*known.split(), *(ref for ref, _ in pushed)} - {MAIN}) > MOST_BRANCHES:
         raise refused(f"there are {MOST_BRANCHES} branches besides main.", _DELETE)

@@ -92,7 +92,9 @@ def _network(network: IPv4Network) -> Iterator[BrokenRule]:
         yield BrokenRule(FLEET, ("network",), f"network {network} is too small for containers")
     odd = network.is_loopback or network.is_multicast or network.is_link_local
     if odd or network.prefixlen < 8 or network.network_address.is_unspecified:
-        yield BrokenRule(FLEET, ("network",), f"network {network} is no network for containers")
+        yield BrokenRule(
+            FLEET, ("network",), f"network {network} can't be a network for containers"
+        )
 
 
 def _servers(state: State) -> Iterator[BrokenRule]:

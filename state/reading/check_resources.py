@@ -19,7 +19,7 @@ SYSTEM = frozenset(
 )  # fmt: skip
 """Folders that a container's system stands in: mounting over one breaks it."""
 NOTHING_BELOW = frozenset({"boot", "dev", "proc", "run", "sys"})
-"""Of those, the ones that the system fills by itself, or that hold its devices and its state."""
+"""Of those, the folders that the system fills, or that hold its devices and its state."""
 HANDED_OUT = (
     "/tmp",  # noqa: S108  # nothing is written there
     "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib32", "/lib64", "/opt/lxc-gpu", "/proc",

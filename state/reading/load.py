@@ -53,7 +53,7 @@ def build(
     problems: list[Problem] | None = None,
     model_of: Callable[[str, Document], Model] | None = None,
 ) -> State:
-    """The state that already parsed `documents` say, by their paths, which are all of ours.
+    """The state in already parsed `documents`, by their paths, all of which belong to the state.
 
     `content` gives a file's text again, for the lines of what is wrong; `problems` are those
     that were found before; `model_of` makes one file's model, if not afresh. StateInvalidError
@@ -125,7 +125,7 @@ class Models:
         self._known: dict[tuple[type[Model], str], Model] = {}
 
     def read(self, path: str, blob: str, document: Document) -> Model:
-        """As `model`, for a file whose content has this blob id."""
+        """The model of a file whose content has this blob id, as `model` makes it."""
         place = (MODELS[_subject(path).kind], blob)
         if place not in self._known:
             self._known[place] = model(path, document)
@@ -176,7 +176,7 @@ def _assembled(fleet: Fleet, read: Mapping[str, Model]) -> State:
 def _subject(path: str) -> Subject:
     subject = subject_of(path)
     if subject is None:
-        raise ValueError(f"{path} is no file of the state")
+        raise ValueError(f"{path} isn't a file of the state")
     return subject
 
 

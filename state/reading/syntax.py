@@ -93,7 +93,7 @@ def parse(content: bytes, spans: Spans | None = None) -> Document:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
         problem = getattr(error, "problem", None) or "it can't be read"
         line = mark.line + 1 if mark is not None else 0
-        raise BadYamlError(line, f"this is no valid YAML: {problem}") from None
+        raise BadYamlError(line, f"this isn't valid YAML: {problem}") from None
 
 
 def plain(text: str) -> str | int | float | bool | None:

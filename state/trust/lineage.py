@@ -39,7 +39,7 @@ class CommitObject:
     """The author's name, fit for a screen."""
     message: str
     payload: bytes
-    """The commit without its signature: what is signed."""
+    """The signed text: the commit without its signature."""
     signature: bytes | None
 
     @property
@@ -81,7 +81,7 @@ def commits(git: Plumbing, revisions: Sequence[str]) -> tuple[CommitObject, ...]
         if head[1:] == [b"missing"]:
             raise lost(revision)
         if len(head) != 3 or head[1] != b"commit":
-            raise BadCommitError(f"{revision} is no commit")
+            raise BadCommitError(f"{revision} isn't a commit")
         begin = at + len(b" ".join(head)) + 1
         at = begin + int(head[2]) + 1
         found.append(parse_commit(revision, answer[begin : at - 1]))

@@ -1,8 +1,8 @@
-"""Who may change what: judged by the meaning of a change. Pure.
+"""Rules for who may change what, judged by the meaning of a change. Pure.
 
-An `admin` may everything. `iam`, the web page's key, may what researchers ask of it: keys, names,
-new users with the numbers that are next, registrations, leaving and returning. What is not listed
-here is not allowed, so a field that comes later begins as the admins'.
+An `admin` may change everything. `iam`, the web page's key, may make the changes that researchers
+ask for: keys, names, new users with the next free numbers, registrations, leaving and returning.
+Everything else is forbidden, so a new field is the admins' until it is listed here.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def judge(
     `paths` are the files that were changed. A reason ends the sentence "IAM, which ...".
     """
     if signer is None:
-        return ("is no signer here",)
+        return ("isn't a signer here",)
     if not any(each.role == "admin" for each in new.fleet.signers):
         return ("may not leave the fleet without an admin: nobody could change it any more",)
     if signer.role == "admin":
@@ -116,7 +116,7 @@ def _iam_user(old: State, new: State, change: StateChange) -> Iterator[str]:
 
 
 def _same_person(before: User, after: User) -> bool:
-    """Whether the login is only spelled anew, or the directory's own id says who it is."""
+    """Whether only the spelling of the login changed, or the directory's id is the same."""
     known = before.directory_id is not None and before.directory_id == after.directory_id
     return known or before.login.casefold() == after.login.casefold()
 

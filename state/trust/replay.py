@@ -1,7 +1,7 @@
 """The states of consecutive commits, each made of the one before and the files that changed.
 
 So judging a thousand commits costs what they changed, not a thousand states. Rules that span files
-are not applied here: whoever publishes a revision reads that one in full.
+are not applied here: a revision is read in full before it is published.
 """
 
 from __future__ import annotations

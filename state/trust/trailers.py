@@ -1,4 +1,4 @@
-"""What a commit says to the servers beside its change: trailers at the end of its message."""
+"""What a commit tells the servers besides its change: trailers at the end of its message."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""Who may have made a revision: every commit from the last verified one to it is judged.
+"""Verifies a revision: judges every commit from the last verified revision to it.
 
-From the tip along first parents; each commit by its difference to its first parent, under the
-signers that stand there. What other parents of a merge contain is never asked: it counts as the
-merge's own change. A chain that doesn't lead to the last verified revision is refused, however
-well it is signed: that is how a revoked key that forked before its revocation stays out.
+The walk follows first parents. Each commit is judged by its difference from its first parent, and
+by the signers in that parent. The other parents of a merge are never looked at: their content
+counts as the merge's own change. A chain that doesn't lead to the last verified revision is
+refused, however well it is signed. So a revoked key can't get in by a fork from before its
+revocation.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ _ASK = "fleet.yaml says whose signature counts, and for what; an admin can make 
 
 
 class RevisionRefusedError(LxcGpuError):
-    """A revision that somebody made who may not; the message names the commit and says why."""
+    """A revision with a commit that its signer may not make. The message names it and says why."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def begin(repository: Repository, tip: str) -> Walked:
         raise _refused("revision-malformed", f"{error}.", _ASK) from None
     if root.parents:
         raise _refused(
-            "revision-rewound", f"{root} is no first commit.", "Push all of the history."
+            "revision-rewound", f"{root} isn't a first commit.", "Push all of the history."
         )
     signer = _signer(root, repository.read(root.revision).fleet)
     if signer.role != "admin":
@@ -100,7 +101,7 @@ def begin(repository: Repository, tip: str) -> Walked:
 
 
 def signature_in_words(repository: Repository, revision: str) -> str:
-    """Who signed a revision, as the state there says: for people who decide whether to trust it."""
+    """The signer of a revision, by its own state: for people who decide whether to trust it."""
     try:
         (commit,) = commits(repository.git, [revision])
         fleet = Fleets(repository).read(Fleets(repository).at(commit.tree))
@@ -168,7 +169,7 @@ class _Walk:
 
     def _reasons(self, place: int, signer: Signer, before: Fleet, after: Fleet) -> tuple[str, ...]:
         changed = self._changed[place]
-        if signer.role == "admin":  # may everything: only the signers that remain are asked for
+        if signer.role == "admin":  # may change everything: only the remaining signers are checked
             reasons = judge(State(before), State(after), signer)
         else:
             try:
@@ -201,7 +202,7 @@ def _fleet_entry(changed: Sequence[ChangedPath], before: tuple[str, str]) -> tup
 
 
 def _signer(commit: CommitObject, fleet: Fleet) -> Signer:
-    """Whose key signed `commit`. RevisionRefusedError if it is nobody's in `fleet`."""
+    """The signer in `fleet` whose key signed `commit`. RevisionRefusedError if there is none."""
     if commit.signature is None:
         raise _refused("revision-unsigned", f"{commit}: it is unsigned.", _SIGN)
     try:

@@ -57,15 +57,15 @@ class Area:
     name: str
 
     def ok(self, text: str) -> Finding:
-        """As it should be."""
+        """It is as it should be."""
         return Finding(Level.OK, self.name, _printable(text))
 
     def note(self, text: str, hint: str = "") -> Finding:
-        """Works, but."""
+        """It works, but somebody should know."""
         return Finding(Level.NOTE, self.name, _printable(text), _printable(hint))
 
     def wrong(self, text: str, hint: str = "") -> Finding:
-        """Doesn't work."""
+        """It doesn't work."""
         return Finding(Level.WRONG, self.name, _printable(text), _printable(hint))
 
 
@@ -129,7 +129,7 @@ def examine(checks: Sequence[Check[C]], about: C, patience: float = PATIENCE) ->
 
 
 def worst_last(findings: Iterable[Finding]) -> list[Finding]:
-    """The same, with what matters most where a person looks first: just above the prompt."""
+    """`findings` with what matters most where a person looks first: just above the prompt."""
     order = list(Level)
     return sorted(findings, key=lambda finding: order.index(finding.level))
 

@@ -1,8 +1,7 @@
 """What the whole fleet is doing: what the web page's /monitor.json says, for programs.
 
-Who reads it from another machine gets it checked, as every load in it (`state.wire.server_load`):
-each number in its range, each text short and printable. Fields that a newer page adds are passed
-over.
+`decode` checks it, and every load in it (`state.wire.server_load`): each number is in its range,
+each text is short and printable. Fields that a newer page adds are passed over.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 FORMAT = 1
-"""Another one is no longer understood by programs that know this one."""
+"""Programs that know this one don't understand another one."""
 LARGEST = 64 << 20
 """Bytes; 100 servers of 8 GPUs and 100 users take 900,000."""
 PATH = "/monitor.json"
@@ -92,7 +91,7 @@ class FleetStatus:
 
 
 class BadStatusError(ValueError):
-    """A text that is no status of a fleet."""
+    """A text that isn't a status of a fleet."""
 
 
 class OtherFormatError(BadStatusError):

@@ -24,7 +24,7 @@ from state.words import printable
 T = TypeVar("T")
 
 LONGEST_LINE = 1_000_000
-"""Bytes; a longer line is no message of ours."""
+"""Bytes; a longer line isn't a message of ours."""
 LONGEST_ANSWER = 500_000
 """Letters: a table of hundreds of reservations, a calendar of them."""
 LONGEST_TEXT = 2000
@@ -131,7 +131,7 @@ class Answer(NamedTuple):
 
     text: Annotated[str, partial(_shown, longest=LONGEST_ANSWER)]
     facts: Mapping[str, Any] = MappingProxyType({})
-    """The same for a program: what `--json` prints."""
+    """The answer for programs: what `--json` prints."""
 
 
 class Question(NamedTuple):
@@ -169,7 +169,7 @@ _KINDS: Mapping[str, type[Message]] = {
 
 
 class BadMessageError(ValueError):
-    """A line that is no message of ours."""
+    """A line that isn't a message of ours."""
 
 
 def refusal(error: LxcGpuError) -> Refusal:

@@ -32,6 +32,6 @@ def reserved_gpus(load: ServerLoad, now: float | None = None) -> tuple[GpuLoad, 
 
 
 def open_gpus(load: ServerLoad) -> tuple[GpuLoad, ...]:
-    """The free GPUs that nobody has reserved: whoever comes now may take them."""
+    """The free GPUs that nobody has reserved: anybody may take them now."""
     reserved = {gpu.uuid for gpu in reserved_gpus(load)}
     return tuple(gpu for gpu in load.free_gpus if gpu.uuid not in reserved)

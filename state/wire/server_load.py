@@ -1,8 +1,8 @@
 """What one server is doing at one moment: what `ssh iam@SERVER load` says, one JSON object a line.
 
 Memory and sizes are bytes, rates bytes a second, shares percent, temperatures degrees Celsius,
-power watts. None means that the server doesn't know. Who reads a line from another machine gets it
-checked: every number in its range, every text short and printable, no list without an end.
+power watts. None means that the server doesn't know. `decode` checks what
+another machine says: each number is in its range, each text short and printable, each list short.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 LONGEST_LINE = 1_000_000
-"""Bytes; a longer line is no load. 16 GPUs and 500 users take 90,000, and 500 reservations of all
+"""Bytes; a longer line isn't a load. 16 GPUs and 500 users take 90,000, and 500 reservations of all
 of them 450,000."""
 INTERVAL = 5.0
 """Seconds between two lines."""
 SYSTEM = "system"
-"""Whose everything is that is nobody's: programs of the server's own, and ended ones."""
+"""The pseudo-user for what belongs to no person: the server's own programs, and ended ones."""
 
 MOST_BYTES = 2**60
 MOST_DISKS = 200
@@ -126,7 +126,7 @@ class GpuLoad:
     power_limit: Watts | None = None
     mig: Annotated[tuple[MigLoad, ...], MaxLen(64)] = ()
     users: Annotated[tuple[GpuUser, ...], MaxLen(1000)] = ()
-    """Who has memory of it, the most first."""
+    """The users who have memory of it, the most first."""
 
     @property
     def holders(self) -> frozenset[str]:
@@ -184,7 +184,7 @@ class NetworkRate:
 
 @dataclass(frozen=True)
 class UserLoad:
-    """What one person's programs take, in the container and beside it."""
+    """What one person's programs take, in the container and outside it."""
 
     user: Word
     """A resident, another account of the server, or SYSTEM."""
@@ -205,7 +205,7 @@ class IdleContainer:
 
 @dataclass(frozen=True)
 class ReservedGpus:
-    """Whose GPUs until when: a reservation that is under way, or to come."""
+    """A reservation of GPUs that is under way, or to come."""
 
     id: Word
     user: Word
@@ -264,7 +264,7 @@ def as_text(said: str, longest: int = LONGEST_TEXT) -> str:
 
 
 def as_word(said: str) -> str:
-    """The same as a `Word`."""
+    """What anybody said, as a `Word`."""
     return as_text(said, LONGEST_WORD)
 
 

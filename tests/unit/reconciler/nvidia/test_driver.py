@@ -340,10 +340,10 @@ class TestInstaller:
     def test_a_pipe_or_a_folder_is_none(self, path: Path) -> None:
         path.unlink()
         os.mkfifo(path)
-        assert "is no file" in self.refused(path).message
+        assert "isn't a file" in self.refused(path).message
         path.unlink()
         path.mkdir()
-        assert "is no file" in self.refused(path).message
+        assert "isn't a file" in self.refused(path).message
 
 
 @pytest.mark.parametrize(

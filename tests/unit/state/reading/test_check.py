@@ -143,9 +143,9 @@ def test_servers() -> None:
         ("subids: {first: 100000}\nuids: {first: 20000, last: 60000}", "is not fleet.yaml's"),
         ("uids: {first: 20000, last: 10000000}", "subids must begin above the last of `uids`"),
         ("network: 10.77.0.0/30", "network 10.77.0.0/30 is too small"),
-        ("network: 127.0.0.0/16", "is no network for containers"),
-        ("network: 0.0.0.0/0", "is no network for containers"),
-        ("network: 224.0.0.0/8", "is no network for containers"),
+        ("network: 127.0.0.0/16", "can't be a network for containers"),
+        ("network: 0.0.0.0/0", "can't be a network for containers"),
+        ("network: 224.0.0.0/8", "can't be a network for containers"),
         ("network: 172.16.0.0/16", "servers/gpu17.yaml:1: address 172.16.2.17 lies in"),
         (
             f"  - {{name: Other, role: iam, key: {ed25519('admin')}}}",

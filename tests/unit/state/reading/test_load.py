@@ -53,8 +53,8 @@ def test_what_is_not_ours_is_ignored() -> None:
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        ("users/lqchen.yml", "users/lqchen.yml: is no file of the state: its name must end in"),
-        ("users/x.yaml~", "users/x.yaml~: is no file of the state"),
+        ("users/lqchen.yml", "users/lqchen.yml: isn't a file of the state: its name must end in"),
+        ("users/x.yaml~", "users/x.yaml~: isn't a file of the state"),
         ("users/Ann.yaml", "users/Ann.yaml: the name `Ann` must be"),
         ("users/.yaml", "users/.yaml: the name `` must be"),
         ("users/" + "a" * 32 + ".yaml", "at most 30"),
@@ -87,8 +87,8 @@ KEY = str(ed25519("k"))
         ("a: !!python/object:os.system 1\n", "users/eve.yaml:1: tags"),
         ("a: 1\n---\nb: 2\n", "users/eve.yaml:2: a file holds one document only"),
         ("%YAML 1.1\n---\na: 1\n", "users/eve.yaml:1: directives"),
-        ("a: [1\n", "this is no valid YAML"),
-        ("a: 1\n b: 2\n", "users/eve.yaml:2: this is no valid YAML"),
+        ("a: [1\n", "this isn't valid YAML"),
+        ("a: 1\n b: 2\n", "users/eve.yaml:2: this isn't valid YAML"),
         ("? [a]\n: 1\n", "users/eve.yaml:1: a field's name must be a plain word"),
         ("a: \x07\n", "users/eve.yaml:1: a control character (U+0007)"),
         ("a: x # \u202e\n", "users/eve.yaml:1: a control character (U+202E)"),

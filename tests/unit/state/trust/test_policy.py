@@ -61,7 +61,7 @@ def test_what_researchers_ask_of_the_page(edit: Edit) -> None:
     assert new != state()
     assert judge(state(), new, IAM, ["users/ann.yaml", "registrations/gpu18/ann.yaml"]) == ()
     assert judge(state(), new, ADMIN) == ()
-    assert judge(state(), new, None) == ("is no signer here",)
+    assert judge(state(), new, None) == ("isn't a signer here",)
     assert role_needed(state(), new, (), (IAM, ADMIN)) == "iam"
 
 
