@@ -15,6 +15,7 @@ from reconciler.host import marker, places
 from reconciler.host.places import rootfs
 from reconciler.kinds.traffic.port_map import SSH, PortMapKind
 from reconciler.network.ports import ports
+from reconciler.plan import plan
 from reconciler.requests import login
 from reconciler.requests.power import power_of
 from reconciler.systems.way_in import unmended
@@ -105,7 +106,6 @@ def let_in(person: CheckedUser) -> Iterator[Finding]:
 
 def as_wanted(person: CheckedUser) -> Iterator[Finding]:
     """What a round would change for this user."""
-    from reconciler.plan import plan
     from reconciler.rounds.order import KINDS
 
     lines = [line for line in plan(KINDS, person.view, person.name) if line.name == person.name]

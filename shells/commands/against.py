@@ -17,6 +17,7 @@ from state.edits.changes import StateChange, describe
 from state.errors import LxcGpuError
 from state.git.repository import Repository
 from state.model.documents import State
+from state.model.layout import subject_of
 from state.reading.problems import StateInvalidError
 from state.trust.lineage import FULL_ID, differences
 from state.trust.policy import judge, role_needed
@@ -102,8 +103,6 @@ def _merged(repository: Repository, base: str, head: str) -> tuple[str, list[str
 
 
 def _others(paths: list[str]) -> tuple[str, ...]:
-    from state.model.layout import subject_of
-
     return tuple(path for path in paths if subject_of(path) is None)
 
 

@@ -13,8 +13,20 @@ from dataclasses import replace
 from itertools import groupby, islice
 from typing import TYPE_CHECKING
 
+from reconciler.doctor import numbers, old_homes
+from reconciler.doctor.server import CheckedServer, our_accounts
+from reconciler.host import places
+from reconciler.host.config import read_server_config, ssh_command
+from reconciler.host.nss import FIRST_ORDINARY, NOBODY
+from reconciler.host.published import published_view
+from reconciler.kinds.accounts.account import AccountKind
+from reconciler.kinds.accounts.conflicts import PREFIX
+from reconciler.rounds.newest import newest_view
 from shells.commands.doctor import show
 from shells.terminal import Terminal
+from state.git.repository import Repository
+from state.model.documents import Registration
+from state.view import view_of
 from state.wire.findings import Area, Check, Finding, Level, examine
 
 if TYPE_CHECKING:
@@ -31,10 +43,6 @@ AT_ONCE = 50
 
 def check() -> bool:
     """Print the conflicts. Whether there are none."""
-    from reconciler.doctor import numbers, old_homes
-    from reconciler.doctor.server import CheckedServer
-    from reconciler.host.config import read_server_config
-
     config = read_server_config()
     server = CheckedServer(config, with_everybody(config))
     checks: tuple[Check[CheckedServer], ...] = (
@@ -52,14 +60,6 @@ def check() -> bool:
 
 def with_everybody(config: ServerConfig) -> View:
     """The view of the newest revision, as if every user were registered here."""
-    from reconciler.host import places
-    from reconciler.host.config import ssh_command
-    from reconciler.host.published import published_view
-    from reconciler.rounds.newest import newest_view
-    from state.git.repository import Repository
-    from state.model.documents import Registration
-    from state.view import view_of
-
     newest = newest_view(config, published_view())
     if newest.refused:
         Terminal().note(f"The newest revision is not taken: {newest.refused}")
@@ -74,8 +74,6 @@ def with_everybody(config: ServerConfig) -> View:
 
 def conflicts(server: CheckedServer) -> Iterator[Finding]:
     """Users whose accounts a round couldn't make or use."""
-    from reconciler.kinds.accounts.account import AccountKind
-
     assert server.view is not None  # noqa: S101
     view = server.view
     found: dict[str, LxcGpuError] = {}
@@ -97,10 +95,6 @@ def conflicts(server: CheckedServer) -> Iterator[Finding]:
 
 def newcomers(server: CheckedServer) -> Iterator[Finding]:
     """Accounts of people who aren't users yet: if they register, their names are taken."""
-    from reconciler.doctor.server import our_accounts
-    from reconciler.host.nss import FIRST_ORDINARY, NOBODY
-    from reconciler.kinds.accounts.conflicts import PREFIX
-
     assert server.view is not None  # noqa: S101
     known = our_accounts() | server.view.registrants.keys()
     people = sorted(

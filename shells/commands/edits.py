@@ -12,14 +12,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from pydantic import ValidationError
 
+from shells.commands.clone import Clone
 from shells.terminal import Terminal
+from state.edits.edit import Edit
+from state.edits.sysadmins import (
+    add_server,
+    add_user,
+    announce,
+    drop_key,
+    end_announcement,
+    remove_registration,
+)
+from state.edits.users import add_key, disable, enable, name_of, register
 from state.errors import LxcGpuError
+from state.model.announcements import Announcement
+from state.model.documents import Server
+from state.model.keys import parse_key
+from state.model.layout import subject_of
+from state.model.pasted_keys import parse_keys
+from state.reading.problems import Problem, StateInvalidError
+from state.reading.syntax import BadYamlError, parse
+from state.reading.wording import broken_rules
 
 if TYPE_CHECKING:
-    from state.edits.edit import Edit
-    from state.model.announcements import Announcement
-    from state.model.documents import Server, State
+    from state.model.documents import State
     from state.model.keys import PublicKey
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -46,8 +64,6 @@ def user() -> None:
 @_clone_options
 def user_add(login: str, name: str, key: Any, clone: Path, as_json: bool) -> None:
     """Add a user with LOGIN in the directory, before they visit the web page."""
-    from state.edits.sysadmins import add_user
-
     _commit(clone, add_user(login, name, _keys(key) if key else ()), as_json)
 
 
@@ -56,9 +72,6 @@ def user_add(login: str, name: str, key: Any, clone: Path, as_json: bool) -> Non
 @_clone_options
 def user_show(name: str, clone: Path, as_json: bool) -> None:
     """Show what the newest state says about a user, by name or login."""
-    from shells.commands.clone import Clone
-    from state.edits.users import name_of
-
     revision, state = Clone.open(clone).newest()
     known = name if name in {**state.users, **state.former} else name_of(state, name)
     if known is None:
@@ -81,8 +94,6 @@ def user_show(name: str, clone: Path, as_json: bool) -> None:
 @_clone_options
 def user_disable(name: str, clone: Path, as_json: bool) -> None:
     """Take a user's access away everywhere. Home, container and numbers are kept."""
-    from state.edits.users import disable
-
     _commit(clone, disable(name), as_json)
 
 
@@ -91,8 +102,6 @@ def user_disable(name: str, clone: Path, as_json: bool) -> None:
 @_clone_options
 def user_enable(name: str, clone: Path, as_json: bool) -> None:
     """Let a user who had left return. Everything is as before."""
-    from state.edits.users import enable
-
     _commit(clone, enable(name), as_json)
 
 
@@ -107,9 +116,6 @@ def key() -> None:
 @_clone_options
 def key_add(user_name: str, file: Any, clone: Path, as_json: bool) -> None:
     """Add the public keys in FILE (- means stdin) to those of USER."""
-    from state.edits.edit import Edit
-    from state.edits.users import add_key
-
     added = [add_key(user_name, each) for each in _keys(file)]
 
     def apply(state: State) -> State:
@@ -126,8 +132,6 @@ def key_add(user_name: str, file: Any, clone: Path, as_json: bool) -> None:
 @_clone_options
 def key_remove(user_name: str, fingerprint: str, clone: Path, as_json: bool) -> None:
     """Remove the key with this FINGERPRINT (SHA256:...) from those of USER."""
-    from state.edits.sysadmins import drop_key
-
     _commit(clone, drop_key(user_name, fingerprint), as_json)
 
 
@@ -144,8 +148,6 @@ def server() -> None:
 @_clone_options
 def server_add(name: str, clone: Path, as_json: bool, **given: str | None) -> None:
     """Add the server NAME. Without options, what `setup/gpu-server` printed is read from stdin."""
-    from state.edits.sysadmins import add_server
-
     fields = {field: value for field, value in given.items() if value}
     if not fields:
         return _commit(
@@ -169,8 +171,6 @@ def registration_add(
     server_name: str, user_name: str, host_key: str, clone: Path, as_json: bool
 ) -> None:
     """Register USER on SERVER. Users can do it themselves by `ssh register@SERVER-manage`."""
-    from state.edits.users import register
-
     _commit(clone, register(server_name, user_name, _key(host_key)), as_json)
 
 
@@ -180,8 +180,6 @@ def registration_add(
 @_clone_options
 def registration_remove(server_name: str, user_name: str, clone: Path, as_json: bool) -> None:
     """Disable USER on SERVER only. The home and the container are kept until they are purged."""
-    from state.edits.sysadmins import remove_registration
-
     _commit(clone, remove_registration(server_name, user_name), as_json)
 
 
@@ -214,8 +212,6 @@ def announcement_add(
     as_json: bool,
 ) -> None:
     """Announce TEXT under NAME, replacing an announcement of that name."""
-    from state.edits.sysadmins import announce
-
     given = {"text": text, "servers": list(servers), "from": begins, "until": until, "stop": stop}
     fields = {field: value for field, value in given.items() if value}
     _commit(clone, announce(name, _announcement_from(name, fields)), as_json)
@@ -226,20 +222,11 @@ def announcement_add(
 @_clone_options
 def announcement_remove(name: str, clone: Path, as_json: bool) -> None:
     """End the announcement NAME now. Containers that are down for it come back."""
-    from state.edits.sysadmins import end_announcement
-
     _commit(clone, end_announcement(name), as_json)
 
 
 def _announcement_from(name: str, fields: dict[str, Any]) -> Announcement:
     """The announcement in these options. StateInvalidError names every problem."""
-    from pydantic import ValidationError
-
-    from state.model.announcements import Announcement
-    from state.model.layout import subject_of
-    from state.reading.problems import Problem, StateInvalidError
-    from state.reading.wording import broken_rules
-
     path = f"announcements/{name}.yaml"
     try:
         subject_of(path)
@@ -253,8 +240,6 @@ def _announcement_from(name: str, fields: dict[str, Any]) -> Announcement:
 
 def _commit(folder: Path, edit: Edit, as_json: bool) -> None:
     """Commit and push an edit, and print the result."""
-    from shells.commands.clone import Clone
-
     clone = Clone.open(folder)
     committed = clone.commit(edit)
     followed = clone.follow(committed)
@@ -272,8 +257,6 @@ def _commit(folder: Path, edit: Edit, as_json: bool) -> None:
 
 
 def _keys(file: Any) -> tuple[PublicKey, ...]:
-    from state.model.pasted_keys import parse_keys
-
     try:
         keys = parse_keys(file.read().decode("utf-8"))
     except UnicodeDecodeError:
@@ -286,8 +269,6 @@ def _keys(file: Any) -> tuple[PublicKey, ...]:
 
 
 def _key(text: str) -> PublicKey:
-    from state.model.keys import parse_key
-
     try:
         return parse_key(text)
     except ValueError as error:
@@ -296,14 +277,6 @@ def _key(text: str) -> PublicKey:
 
 def _server_from(name: str, content: bytes) -> Server:
     """The server described by the YAML in `content`. StateInvalidError names every problem."""
-    from pydantic import ValidationError
-
-    from state.model.documents import Server
-    from state.model.layout import subject_of
-    from state.reading.problems import Problem, StateInvalidError
-    from state.reading.syntax import BadYamlError, parse
-    from state.reading.wording import broken_rules
-
     path = f"servers/{name}.yaml"
     try:
         subject_of(path)

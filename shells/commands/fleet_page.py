@@ -27,7 +27,13 @@ from urllib.request import (
     build_opener,
 )
 
+from state.certificates import believing
 from state.errors import LxcGpuError, Remedy
+from state.model.fields import web_url
+from state.model.layout import FLEET
+from state.reading.load import load
+from state.wire.fleet_status import LARGEST, PATH, BadStatusError, OtherFormatError, decode
+from state.wire.server_load import as_text
 
 if TYPE_CHECKING:
     from state.wire.fleet_status import FleetStatus
@@ -42,8 +48,6 @@ SILENCE = 8.0
 
 def where(given: str | None, folder: Path) -> str:
     """The web page's address for a command typed in `folder`. LxcGpuError if it isn't known."""
-    from state.model.fields import web_url
-
     for by, said in _places(given, folder):
         if said:
             try:
@@ -70,9 +74,6 @@ def _places(given: str | None, folder: Path) -> Iterator[tuple[str, str | None]]
 
 def _of_clone(folder: Path) -> str | None:
     """The address in fleet.yaml of the clone that contains `folder`."""
-    from state.model.layout import FLEET
-    from state.reading.load import load
-
     for above in (folder, *folder.parents):
         file = above / FLEET
         if file.is_file():
@@ -91,8 +92,6 @@ def _of_this_machine() -> str | None:
 
 def fetch(page: str) -> FleetStatus:
     """Fetch what the page says of the fleet now. LxcGpuError if that fails."""
-    from state.wire.fleet_status import PATH, BadStatusError, OtherFormatError, decode
-
     raw = _in_time(lambda: _asked(f"{page}{PATH}"), page)
     try:
         return decode(raw)
@@ -129,8 +128,6 @@ def _in_time(ask: Callable[[], bytes], page: str) -> bytes:
 
 
 def _asked(url: str) -> bytes:
-    from state.wire.fleet_status import LARGEST
-
     request = Request(url, headers={"Accept": "application/json", "User-Agent": "lxc-gpu"})  # noqa: S310
     with _opener().open(request, timeout=SILENCE) as response:
         raw: bytes = response.read(LARGEST + 1)
@@ -138,8 +135,6 @@ def _asked(url: str) -> bytes:
 
 
 def _opener() -> OpenerDirector:
-    from state.certificates import believing
-
     secure = HTTPSHandler(context=believing())
     return build_opener(ProxyHandler({}), HTTPHandler(), secure, _Near())
 
@@ -204,7 +199,5 @@ def _no_page(page: str, details: str) -> LxcGpuError:
 
 
 def _why(reason: object) -> str:
-    from state.wire.server_load import as_text
-
     text = reason.strerror if isinstance(reason, OSError) and reason.strerror else str(reason)
     return as_text(text, 200).rstrip(".")

@@ -11,6 +11,7 @@ import click
 from shells.commands import fleet_page
 from shells.commands.fleet_table import FleetTable, fleet_table
 from shells.terminal import Terminal
+from state.wire.fleet_status import encode
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,8 +22,6 @@ MOST_NOTES = 10
 
 def show(page: str | None, *, as_json: bool) -> None:
     """Fetch the status and print it. LxcGpuError if it can't be fetched."""
-    from state.wire.fleet_status import encode
-
     status = fleet_page.fetch(fleet_page.where(page, Path.cwd()))
     if as_json:
         click.echo(encode(status).decode())

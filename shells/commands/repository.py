@@ -12,8 +12,17 @@ from typing import TYPE_CHECKING
 
 import click
 
+from shells.commands.judging import judge_in_hook, problems_listed
 from shells.terminal import Terminal
+from state.command import run
 from state.errors import LxcGpuError
+from state.git.commits import Author
+from state.git.repository import Repository
+from state.model.documents import FORMAT, Signer
+from state.model.keys import parse_key
+from state.model.layout import FLEET, MODELS
+from state.reading.load import load
+from state.reading.syntax import LARGEST_FILE
 from state.words import plural
 
 if TYPE_CHECKING:
@@ -63,8 +72,6 @@ def init(folder: Path, bare: bool, **options: str | None) -> None:
 @click.option("--json", "as_json", is_flag=True, help="With --against: JSON instead.")
 def check(folder: Path, hook: bool, against: str | None, as_json: bool) -> None:
     """List everything that is wrong with the state in FOLDER, a clone or a bare repository."""
-    from shells.commands.judging import judge_in_hook, problems_listed
-
     if hook:
         judge_in_hook()
         return
@@ -102,8 +109,6 @@ def version() -> None:
     from importlib.metadata import PackageNotFoundError
     from importlib.metadata import version as installed
 
-    from state.model.documents import FORMAT
-
     try:
         number = installed("lxc-gpu")
     except PackageNotFoundError:
@@ -123,22 +128,15 @@ def _compare(folder: Path, revision: str, as_json: bool) -> None:
 def _state_in(folder: Path) -> State:
     """The state in the work tree at `folder`, or at the tip of a bare repository."""
     if (folder / "HEAD").is_file() and (folder / "objects").is_dir():
-        from state.git.repository import Repository
-
         repository = Repository(folder)
         return repository.read(repository.tip())
     if not folder.is_dir():
         raise LxcGpuError("no-folder", f"There is no folder {folder}.", "lxc-gpu check FOLDER")
-    from state.reading.load import load
-
     return load(dict(_work_tree(folder)))
 
 
 def _work_tree(folder: Path) -> Iterator[tuple[str, bytes]]:
     """The state's files below `folder` by path. Of odd ones, only as much is read as shows that."""
-    from state.model.layout import FLEET, MODELS
-    from state.reading.syntax import LARGEST_FILE
-
     tops = (folder / FLEET, *(folder / kind for kind in MODELS if kind != "fleet"))
     for top in tops:
         for path in (top, *top.rglob("*")) if top.is_dir() else (top,):
@@ -152,9 +150,6 @@ def _work_tree(folder: Path) -> Iterator[tuple[str, bytes]]:
 
 def _author() -> Author:
     """Name and address of who runs this, by Git, or else by the system."""
-    from state.command import run
-    from state.git.commits import Author
-
     known = [run(["git", "config", f"user.{what}"], check=False) for what in ("name", "email")]
     name, email = (answer.stdout.strip() for answer in known)
     login = getpass.getuser()
@@ -163,9 +158,6 @@ def _author() -> Author:
 
 def _own_signer(author: Author) -> tuple[Signer | None, Path | None]:
     """Who runs this, as the first admin with a key; None if Git has no ssh key to sign with."""
-    from state.command import run
-    from state.model.documents import Signer
-    from state.model.keys import parse_key
 
     def setting(*words: str) -> str:
         return run(["git", "config", *words], check=False).stdout.strip()

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from reconciler.host import places
 from reconciler.host.published import published_view
 from shells.units import clock
+from state import files
+from state.errors import LxcGpuError
 from state.view import View
 
 AT_ONCE = 8
@@ -63,7 +65,6 @@ def _stop(user: str) -> bool:
     from shells.helper.client import ask_until_free
     from shells.helper.request import Request
     from shells.usage import Verb
-    from state.errors import LxcGpuError
 
     view = published_view()
     closed = None if view is None else view.closed_by(time.time())
@@ -89,7 +90,6 @@ def _bring_back(view: View) -> int:
     Those of users who ran `stop` meanwhile, or who left, are not started.
     """
     from shells.units.come_back import bring_back
-    from state import files
 
     down = [path.name for path in places.DOWN.glob("*") if _due(path.name)]
     wanted = []
