@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
@@ -24,6 +24,10 @@ _VERSION = r"[0-9]{2,4}(?:\.[0-9]{1,4}){1,2}"
 _NAME = re.compile(rf"({'|'.join(TELLING)})\.so\.({_VERSION})", re.ASCII)
 _PLACES = (f"usr/lib/{MACHINE}-linux-gnu", "usr/lib64", "usr/lib")
 """Where distributions keep libraries; below a root, links on the way not needed."""
+_CACHE = "etc/ld.so.cache"
+"""What ldconfig(8) found in all folders that the server's loader searches; its texts end in NUL."""
+_64_BITS = b"\x7fELF\x02"
+"""How such a library begins (elf(5))."""
 
 
 def of_proc(text: str) -> str | None:
@@ -35,22 +39,41 @@ def of_proc(text: str) -> str | None:
 def library_folders(root: Path = Path("/")) -> tuple[Path, ...]:
     """The folders of this server that NVIDIA's libraries can be in; Debian has one per variant."""
     bases = [root / place for place in _PLACES]
-    return tuple(
+    usual = [
         folder
         for base in bases
         for folder in (base, base / "nvidia", *sorted(base.glob("nvidia/*")))
         if folder.is_dir() and not folder.is_symlink()
-    )
+    ]
+    return tuple(dict.fromkeys((*usual, *(found.parent for found in _found(root)))))
 
 
 def installed(root: Path = Path("/")) -> str | None:
     """The version of the libraries that programs of this server get."""
+    return next((of_names([file.name])[0] for file in _found(root)), None)
+
+
+def _found(root: Path) -> Iterator[Path]:
+    """The files of the telling libraries that programs of this server get, the first one first."""
     for name in TELLING:
-        for base in (root / place for place in _PLACES):
-            link = base / f"{name}.so.1"
-            if link.exists() and (found := of_names([link.resolve().name])):
-                return found[0]
-    return None
+        links = (root / place / f"{name}.so.1" for place in _PLACES)
+        there = [link.resolve() for link in links if link.exists()]
+        yield from (file for file in there or _cached(root, name) if of_names([file.name]))
+
+
+def _cached(root: Path, name: str) -> Iterator[Path]:
+    """The same where the loader finds them elsewhere: in /opt, in /usr/local/nvidia."""
+    raw = b""
+    with suppress(OSError):
+        raw = (root / _CACHE).read_bytes()
+    before, *others = raw.split(f"/{name}.so.1\0".encode())
+    for following in others:
+        folder = os.fsdecode(before[before.rfind(b"\0") + 2 :])  # without its first slash
+        file = (root / folder / f"{name}.so.1").resolve()
+        before = following
+        with suppress(OSError), file.open("rb") as opened:
+            if opened.read(len(_64_BITS)) == _64_BITS:
+                yield file
 
 
 def of_names(names: Iterable[str]) -> tuple[str, ...]:

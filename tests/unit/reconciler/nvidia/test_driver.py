@@ -81,6 +81,37 @@ class TestVersions:
         found = kept.own_content("535.261.03", tmp_path)
         assert list(found.files) == ["lib/libcuda.so.535.261.03"]
 
+    def test_installed_where_only_the_loader_finds_them(self, tmp_path: Path) -> None:
+        """In a folder of their own, which ld.so.conf(5) names; seen on a server with an H100."""
+        folder = tmp_path / "usr/local/nvidia/lib64"
+        folder.mkdir(parents=True)
+        (tmp_path / "etc").mkdir()
+        cached = [b"glibc-ld.so.cache1.1", b"libcuda.so.1", b"/usr/lib32/libnvidia-ml.so.1"]
+        for name in ("libnvidia-ml.so", "libcuda.so", "libnvidia-nvvm.so"):
+            (folder / f"{name}.580.159.04").write_bytes(b"\x7fELF\x02...")
+            (folder / f"{name}.1").symlink_to(f"{name}.580.159.04")
+            cached += [f"{name}.1".encode(), f"/usr/local/nvidia/lib64/{name}.1".encode()]
+        (tmp_path / "etc/ld.so.cache").write_bytes(b"\0".join([*cached, b""]))
+        (tmp_path / "usr/lib32").mkdir()
+        (tmp_path / "usr/lib32/libnvidia-ml.so.535.1").write_bytes(b"\x7fELF\x01...")
+        (tmp_path / "usr/lib32/libnvidia-ml.so.1").symlink_to("libnvidia-ml.so.535.1")
+        assert versions.installed(tmp_path) == "580.159.04"
+        found = kept.own_content("580.159.04", tmp_path)
+        assert len(found.files) == 3
+        assert "lib/libnvidia-nvvm.so.580.159.04" in found.files
+
+    def test_installed_in_the_usual_place_by_a_link_that_leads_elsewhere(
+        self, tmp_path: Path
+    ) -> None:
+        """All of that version beside the file itself are taken, not those few that have links."""
+        (tmp_path / "usr/lib").mkdir(parents=True)
+        (tmp_path / "opt").mkdir()
+        for name in ("libnvidia-ml.so.580.1", "libnvidia-gpucomp.so.580.1"):
+            (tmp_path / "opt" / name).touch()
+        (tmp_path / "usr/lib/libnvidia-ml.so.1").symlink_to("../../opt/libnvidia-ml.so.580.1")
+        assert versions.installed(tmp_path) == "580.1"
+        assert "lib/libnvidia-gpucomp.so.580.1" in kept.own_content("580.1", tmp_path).files
+
     @pytest.mark.skipif(os.getuid() != 0, reason="becomes the owner")
     def test_inside_by_names_and_links_whatever_else_is_there(self, tmp_path: Path) -> None:
         tmp_path.chmod(0o755)
