@@ -74,7 +74,7 @@ def _all(nvml: Any) -> dict[str, Any]:
 
 def _gpu(nvml: Any, index: int) -> dict[str, Any]:
     device = nvml.nvmlDeviceGetHandleByIndex(index)
-    memory = nvml.nvmlDeviceGetMemoryInfo(device)
+    memory = _memory(nvml, device)
     parts = list(_parts(nvml, device))
 
     def known(ask: Callable[[Any], Any]) -> Any:
@@ -97,6 +97,17 @@ def _gpu(nvml: Any, index: int) -> dict[str, Any]:
     }
 
 
+def _memory(nvml: Any, device: Any) -> Any:
+    """What it has and what is used of it, as nvidia-smi counts: without what the driver keeps.
+
+    Drivers before 510 don't tell the two apart (nvml.h, nvmlMemory_v2_t).
+    """
+    apart = _if_known(
+        nvml, lambda: nvml.nvmlDeviceGetMemoryInfo(device, version=nvml.nvmlMemory_v2)
+    )
+    return apart or nvml.nvmlDeviceGetMemoryInfo(device)
+
+
 def _parts(nvml: Any, device: Any) -> Iterator[Any]:
     """The MIG instances; places without one are skipped."""
     mode = _if_known(nvml, lambda: nvml.nvmlDeviceGetMigMode(device))
@@ -107,7 +118,7 @@ def _parts(nvml: Any, device: Any) -> Iterator[Any]:
 
 
 def _part(nvml: Any, part: Any) -> dict[str, Any]:
-    memory = nvml.nvmlDeviceGetMemoryInfo(part)
+    memory = _memory(nvml, part)
     return {
         "uuid": _text(nvml.nvmlDeviceGetUUID(part)),
         # "NVIDIA A100-SXM4-40GB MIG 1g.5gb"
