@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.children.aside import of_our_account
+from reconciler.children.answering import of_our_account
 from reconciler.host import places
 from reconciler.load.gpus import SUSPENDED, GpuSampler, loads
 from reconciler.nvidia import nvml
