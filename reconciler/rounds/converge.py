@@ -1,12 +1,13 @@
-"""Makes a server so: kind by kind, what the view wants against what is there.
+"""Brings a server to what its view wants, one kind of things after the other.
 
-Of each kind, everything is read (`observe`) and compared with what is wanted (`diff`); what differs
-is changed (`apply`) and read once more: a change counts when it can be seen. (A controller of
-Kubernetes works like this; in Ansible's words, a kind is a module and a change a task.)
+For each kind, everything is read (`observe`) and compared with what is wanted (`diff`). What
+differs is changed (`apply`) and read once more: a change counts only if it can be seen. (A
+controller of Kubernetes works like this. In Ansible's terms, a kind is a module and a change is a
+task.)
 
-Before a change, the lock of what it touches is taken: the global one, or the user's. Under it
-everything is read again, as it may have changed since. A round never waits for one user's lock
-while others have something to be done: it puts that off to its end.
+A change is made under a lock: the global one, or that of the user. Under the lock, the thing is
+read again, as it may have changed since. A round doesn't wait for one user's lock while there is
+work to do for others: it postpones that user's change to its end.
 """
 
 from __future__ import annotations
@@ -63,8 +64,8 @@ def converge(
     run = _Pass(view, tell, current, Outcome(list(before)))
     for kind in kinds:
         with run.outcome.noting(kind.name, "-"):  # the whole kind could not be read or written
-            run.bring(kind, only if kind.per_user else None, leave.get(kind.name, ()))
-    run.catch_up()
+            run.converge(kind, only if kind.per_user else None, leave.get(kind.name, ()))
+    run.change_postponed()
     return run.outcome
 
 
@@ -86,7 +87,7 @@ def put_right(kind: Kind[R], view: View, user: str, wanted: R | None) -> None:
 
 @dataclass
 class Outcome:
-    """What came of applying the kinds."""
+    """The result of applying the kinds."""
 
     changes: list[str] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
@@ -121,21 +122,21 @@ class Outcome:
 
 @dataclass
 class _Pass:
-    """One pass over the kinds: what it goes by, and what came of it so far."""
+    """One pass over the kinds: the view that it applies, and the results so far."""
 
     view: View
     tell: Tell = lambda _: None
     current: Current = lambda: True
     outcome: Outcome = field(default_factory=Outcome)
     desired: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    """What is wanted, by kind and name."""
+    """The things that are wanted, by kind and name."""
     unreadable: set[str] = field(default_factory=set)
     """Users of whom something can't be read: later kinds leave them alone."""
-    put_off: list[tuple[AnyKind, str]] = field(default_factory=list)
-    """Users, with the kind, whose lock somebody else held."""
+    postponed: list[tuple[AnyKind, str]] = field(default_factory=list)
+    """Changes, by kind and user, for which the user's lock was not free."""
 
-    def bring(self, kind: AnyKind, only: str | None, leave: Collection[str]) -> None:
-        """Change what differs of one kind, but for what is put off."""
+    def converge(self, kind: AnyKind, only: str | None, leave: Collection[str]) -> None:
+        """Change what differs of one kind, except what is postponed."""
         self.desired[kind.name] = kind.desired(self.view)
         observed = kind.observe(self.view, self.desired[kind.name].keys())
         unreadable = {n: e for n, e in observed.unreadable.items() if only in (None, n)}
@@ -145,24 +146,24 @@ class _Pass:
             self.unreadable |= observed.unreadable.keys()
         names = [change.name for change in diff(self.desired[kind.name], observed, only, leave)]
         if kind.lock is Lock.GLOBAL:
-            # the kinds are in an order: for a user who was put off, the later ones wait as well
-            waiting = {name for _, name in self.put_off} if kind.per_user else set()
-            self.put_off += [(kind, name) for name in names if name in waiting]
+            # the kinds are in an order: the later ones of a postponed user wait as well
+            waiting = {name for _, name in self.postponed} if kind.per_user else set()
+            self.postponed += [(kind, name) for name in names if name in waiting]
             self._change_globally(kind, [name for name in names if name not in waiting])
             return
         for name in names:
             with self.outcome.noting(kind.name, name):
                 if not self._change_one(kind, name):
-                    self.put_off.append((kind, name))
+                    self.postponed.append((kind, name))
 
-    def catch_up(self) -> None:
-        """Do what was put off. What is still locked after PATIENCE is a failure.
+    def change_postponed(self) -> None:
+        """Change what was postponed. What is still locked after PATIENCE is a failure.
 
-        It may be hostile work that is waited for, so the patience is for all of it together; the
-        next round tries again.
+        A hostile container can keep its lock for ever, so PATIENCE is for all of them together.
+        The next round tries again.
         """
         end = time.monotonic() + PATIENCE
-        for kind, name in self.put_off:
+        for kind, name in self.postponed:
             with self.outcome.noting(kind.name, name):
                 while not self._change_one(kind, name):
                     if time.monotonic() > end:
