@@ -233,7 +233,7 @@ def id_mapping(_: CheckedServer) -> Iterator[Finding]:
         else:
             good.append(name)
     if good:
-        yield lxc_area.ok(f"{' and '.join(good)} may map ids")
+        yield lxc_area.ok(f"{' and '.join(good)} can map ids")
 
 
 def may_map(path: Path) -> bool:

@@ -224,7 +224,9 @@ def permissions(_: CheckedServer) -> Iterator[Finding]:
             found = True
             yield problem
     if not found:
-        yield files_area.ok(f"{len(private) + len(ours)} files of ours have their owners and modes")
+        yield files_area.ok(
+            f"{len(private) + len(ours)} files of ours have the right owners and modes"
+        )
 
 
 def mode_problem(path: str, mode: int, uid: int, forbidden: int) -> Finding | None:

@@ -157,7 +157,7 @@ def _findings(
     for (trouble, some), names in troubled.items():
         yield _said(trouble, names, some)
     if good:
-        yield area.ok(f"our piece of its configuration holds for {_named(good)}")
+        yield area.ok(f"our settings are in effect for {_named(good)}")
 
 
 def _said(trouble: SshdProblem, names: Sequence[str], some: str) -> Finding:
