@@ -1,1 +1,1 @@
-"""What the set-up scripts of GPU servers and web servers do to a machine. Standard library only."""
+"""The set-up of GPU servers and of the web machine. Standard library only."""

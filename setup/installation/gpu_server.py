@@ -27,40 +27,42 @@ PACKAGES = (
     "libpam-systemd", "iproute2", "iptables", "nftables", "zstd", "acl", "util-linux",
 )  # fmt: skip
 UNUSED_UNITS = ("lxc.service", "lxc-net.service", "lxc-monitord.service")
-"""Of the package lxc: they would make a bridge and start containers that are none of ours."""
+"""Units of the package lxc that would make a bridge, and start containers that aren't lxc-gpu's."""
 ENABLED_UNITS = (
     "lxc-gpu-root.socket", "lxc-gpu-reconcile.timer", "lxc-gpu-watch.service",
     "lxc-gpu-idleness.timer", "lxc-gpu-snapshots.timer", "lxc-gpu-announced.timer",
     "lxc-gpu-reservations.timer", "lxc-gpu-loaded.service",
 )  # fmt: skip
 LOADED = ("lxc-gpu-watch.service", "lxc-gpu-loaded.service")
-"""What has its code loaded all the time."""
+"""Services that keep their code loaded."""
 COUNTING = ("lxc-gpu-announced.timer",)
-"""Counts from when its service ended: one that an older release passed over never did."""
+"""A timer that counts from the end of its service, which never ended if an older release skipped
+it."""
 AT_WORK = ("lxc-gpu-spares.service", "lxc-gpu-snapshots.service")
-"""What may just be at work, and would go on without its code."""
+"""Services that may be running just now, and would go on without their code."""
 AT_BOOT = ("lxc-gpu-come-back.service", "lxcfs.service")
-"""Enabled, and not started now."""
+"""Units that are enabled, but not started now."""
 UNIT_FOLDER = Path("/etc/systemd/system")
 SSHD_PIECE = Path("/etc/ssh/sshd_config.d/20-lxc-gpu.conf")
 APPARMOR = Path("/etc/apparmor.d")
 USERNS_RULE = "  userns,\n"
-"""What parsers before AppArmor 4 don't know."""
+"""The rule that parsers before AppArmor 4 don't know."""
 TMPFILES = Path("/etc/tmpfiles.d/lxc-gpu.conf")
 AUTH_FILES = "/tmp/sshauth.*"  # noqa: S108
-"""What sshd writes of a connection's key (`state.connections`). Debian 13 removes what lies in /tmp
-for ten days; of a connection without its file nobody would know the key, so it would be ended."""
+"""Files in which sshd notes a connection's key (`state.connections`). Debian 13 removes files in
+/tmp after ten days; without its file, a connection would be ended, because its key isn't known."""
 SYSCTL = Path("/lib/systemd/systemd-sysctl")
 SERVICES = ("register", "iam")
 USERS_SHELL = str(places.LOGIN_SHELL)
-"""Whose accounts have it are limited at once by an upgrade: a round would take that for drift."""
+"""The drop-in of a user's slice. An upgrade writes it at once, since a round would take it for
+drift."""
 NO_SHELL = Path("/usr/sbin/nologin")
 SHELL_FOR_SERVICES = Path("/bin/sh")
-"""What the forced commands of the service accounts are run by; they have no password."""
+"""The shell that runs the forced commands of the service accounts, which have no password."""
 
 
 def main() -> int:
-    """Run what the command line asks for; the exit status."""
+    """Do what the command line asks for. The exit status."""
     options = _options()
 
     def work(steps: Steps) -> None:
@@ -78,25 +80,32 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="setup/gpu-server",
-        description="Makes this machine a GPU server of lxc-gpu. Repeatable; says what it changes.",
+        description="Makes this machine a GPU server of lxc-gpu. "
+        "It can be repeated, and says what it changes.",
     )
-    parser.add_argument("--packages", action="store_true", help="only packages and environment")
-    parser.add_argument("--undo", action="store_true", help="take away what this script installed; "
-                        "accounts, containers and homes stay")  # fmt: skip
+    parser.add_argument(
+        "--packages", action="store_true", help="install only packages and the Python environment"
+    )
+    parser.add_argument("--undo", action="store_true", help="remove what this script "
+                        "installed; accounts, containers and homes are kept")  # fmt: skip
     parser.add_argument("--name", help="this server's name in the state repository, e.g. gpu17")
     parser.add_argument("--state", metavar="URL", help="the state repository, "
                         "e.g. ssh://lxc-gpu@iam.mylab.com/var/lib/lxc-gpu/state.git")  # fmt: skip
     parser.add_argument("--gate", metavar="ACCOUNT@HOST",
                         help="the IAM machine's gate; default: from --state")  # fmt: skip
-    parser.add_argument("--gate-host-key", metavar="KEY", help="that machine's ssh host key")
-    parser.add_argument("--state-host-key", metavar="KEY", help="the ssh host key of the machine "
-        "that --state names, where that isn't the gate's (a forge)")  # fmt: skip
+    parser.add_argument(
+        "--gate-host-key", metavar="KEY", help="the ssh host key of the gate's machine"
+    )
+    parser.add_argument("--state-host-key", metavar="KEY", help="the ssh host key of the "
+                        "machine in --state, if that isn't the gate's (a forge)")  # fmt: skip
     parser.add_argument("--iam-key", metavar="KEY", help="the web page's public key for nudges")
-    parser.add_argument("--trust", metavar="REVISION", type=_full_id, help="the revision of the "
-        "state that is taken on your word; every later commit must be signed")  # fmt: skip
-    parser.add_argument("--new-systems", action="store_true", help="the containers' folder is this "
-        "server's as it is; who has no container in it begins anew")  # fmt: skip
-    parser.add_argument("--address", help="this server's address; default: the one of its name")
+    parser.add_argument("--trust", metavar="REVISION", type=_full_id,
+                        help="the revision of the state that you vouch for; every later commit "
+                        "has to be signed")  # fmt: skip
+    parser.add_argument("--new-systems", action="store_true",
+                        help="take the containers' folder as this server's; users without a "
+                        "container in it begin anew")  # fmt: skip
+    parser.add_argument("--address", help="this server's address; default: that of its name")
     options = parser.parse_args()
     wanted = ("name", "state", "gate_host_key", "iam_key")
     missing = [f"--{name.replace('_', '-')}" for name in wanted if not getattr(options, name)]
@@ -111,7 +120,7 @@ def _options() -> argparse.Namespace:
 
 def _full_id(text: str) -> str:
     if not re.fullmatch(r"[0-9a-f]{40}([0-9a-f]{24})?", text, re.ASCII):
-        raise argparse.ArgumentTypeError("the whole id, please: git rev-parse origin/main")
+        raise argparse.ArgumentTypeError("give the full id: git rev-parse origin/main")
     return text
 
 
@@ -144,7 +153,7 @@ def _server(steps: Steps, options: argparse.Namespace) -> None:
         steps.file(places.TRUSTED, f"{options.trust}\n")
     _units(steps)
     if new_code:
-        places.ROUND_SINCE_BOOT.unlink(missing_ok=True)  # what an upgrade changes is no drift
+        places.ROUND_SINCE_BOOT.unlink(missing_ok=True)  # what an upgrade changes is not drift
         command.run(["systemctl", "try-restart", *LOADED, *COUNTING])
     _sshd(steps)
     _kernel_settings(steps)
@@ -169,26 +178,28 @@ def _folders(steps: Steps) -> None:
 
 
 def _adopt(steps: Steps) -> None:
-    """Have the release that is in use now understand what the one before left."""
+    """Adapt what the previous release left to the one that is in use now."""
     if places.SERVER_CONFIG.exists():
         for words in command.run([release.COMMAND, "adopt"], timeout=300).stdout.splitlines():
             steps.say(words)
 
 
 def _containers(steps: Steps, *, anew: bool) -> None:
-    """The marker of the containers' folder. Which folder that is, is known after the first round,
-    which marks it; here for a server that has containers from before there were markers."""
+    """Mark the containers' folder of a server with containers from before there were markers.
+
+    On a new server the first round marks it: only then the folder is known.
+    """
     view = published_view()
     if view is None:
         if anew:
             raise LxcGpuError(
                 "no-view",
-                "No round has ended here yet, so it isn't known where the containers are.",
+                "No round has ended here yet, so the containers' folder isn't known.",
                 "Run `lxc-gpu reconcile`, then this again.",
             )
         return
     if anew:
-        steps.say(f"take {view.containers} as it is; who has no container there begins anew")
+        steps.say(f"take {view.containers} as it is; users without a container there begin anew")
     elif not marker.check(view):
         steps.say(f"mark {view.containers} as the folder of {view.server}'s containers")
     else:
@@ -215,16 +226,16 @@ def _configuration(steps: Steps, options: argparse.Namespace) -> None:
 
 
 def state_machine(url: str) -> tuple[str, str]:
-    """Account and machine of a repository's address, the machine as known_hosts(5) spells it.
+    """The account and the machine in a repository's address, the machine as in known_hosts(5).
 
-    Both forms that git(1) takes: ssh://ACCOUNT@HOST:PORT/PATH and ACCOUNT@HOST:PATH.
-    LxcGpuError for any other.
+    It takes both forms of git(1): ssh://ACCOUNT@HOST:PORT/PATH and ACCOUNT@HOST:PATH. LxcGpuError
+    for any other.
     """
     match = re.fullmatch(r"ssh://([^@/]+)@([^:/@]+)(?::(\d+))?/.+|([^@/:]+)@([^:/@]+):.+", url)
     if match is None:
         raise LxcGpuError(
             "state-url",
-            f"{url} is no address of a repository that a server can fetch by ssh.",
+            f"{url} is not the address of a repository that a server can fetch by ssh.",
             "Write ssh://ACCOUNT@HOST/PATH or ACCOUNT@HOST:PATH.",
         )
     account, host, port = match[1] or match[4], match[2] or match[5], match[3]
@@ -252,9 +263,9 @@ def _units(steps: Steps) -> None:
 
 
 def _remove_others(steps: Steps) -> bool:
-    """Remove another release's units, which would fail again and again. Whether there were any.
+    """Remove units of another release, which would keep failing. Whether there were any.
 
-    By what they run, as a sysadmin may have units with such a name, too.
+    They are recognised by what they run, since a sysadmin may have units with such names, too.
     """
     found = list[Path]()
     for service in sorted(UNIT_FOLDER.glob("lxc-gpu-*.service")):
@@ -270,18 +281,19 @@ def _remove_others(steps: Steps) -> bool:
 
 
 def _unit_files() -> list[tuple[Path, Path]]:
-    """Where each unit and drop-in of ours is to be, and where it is in the checkout."""
+    """Our units and drop-ins: where each has to be, and where it is in the checkout."""
     folder = CHECKOUT / "setup" / "units"
     sources = sorted(path for path in folder.rglob("*") if path.is_file())
     return [(UNIT_FOLDER / source.relative_to(folder), source) for source in sources]
 
 
 def _require_pam() -> None:
-    """Without PAM, sshd takes accounts that have no password for locked ones (sshd(8))."""
+    """LxcGpuError if sshd doesn't use PAM: accounts without a password then count as locked
+    (sshd(8))."""
     if "usepam no" in command.run(["sshd", "-T"], check=False).stdout.splitlines():
         raise LxcGpuError(
             "sshd-without-pam",
-            "sshd runs here with `UsePAM no`: it would let nobody in who has no password.",
+            "sshd runs here with `UsePAM no`: it would refuse accounts without a password.",
             "Set `UsePAM yes`, Debian's default, in /etc/ssh/sshd_config, and run this again.",
         )
 
@@ -292,10 +304,10 @@ def _sshd(steps: Steps) -> None:
 
 
 def _kernel_settings(steps: Steps) -> None:
-    """Our drop-in, and in effect what of it gives more than there is now.
+    """Write our drop-in, and put those settings into effect that raise the present ones.
 
-    By systemd's own program, so that files of the sysadmin's go before ours, now as at each boot.
-    A machine that is a container has no kernel of its own to set.
+    systemd's own program does it, so that the sysadmin's files override ours, as at each boot. A
+    machine that is a container has no kernel of its own, so nothing is set.
     """
     steps.file(kernel_settings.FILE, kernel_settings.text(bridged=_bridges_are_as_before()))
     if kernel_settings.are_of_another_machine():
@@ -310,7 +322,7 @@ def _kernel_settings(steps: Steps) -> None:
 
 
 def _bridges_are_as_before() -> bool:
-    """Whether br_netfilter, if it is loaded, is so by set-up: this time, or at an earlier one."""
+    """Whether set-up loaded br_netfilter, now or earlier, if it is loaded."""
     before = read_text(kernel_settings.FILE)
     if before is not None and modules.BRIDGES in modules.named(read_text(modules.AT_BOOT) or ""):
         return kernel_settings.BRIDGED in before
@@ -318,9 +330,9 @@ def _bridges_are_as_before() -> bool:
 
 
 def _apparmor(steps: Steps) -> None:
-    """The containers' profiles, in the kernel; nothing where AppArmor is not in use.
+    """Load the containers' profiles into the kernel, if AppArmor is in use.
 
-    Nor in a machine that is a container itself: profiles would be those of the machine below.
+    Not on a machine that is a container itself: its profiles would be those of the machine below.
     """
     if confinement(PROFILES[0]) is Confinement.OFF or kernel_settings.are_of_another_machine():
         return
@@ -335,7 +347,7 @@ def _apparmor(steps: Steps) -> None:
 
 
 def _modules(steps: Steps) -> None:
-    """What engines inside containers need of the kernel, now and at each boot."""
+    """Load the modules that engines inside containers need, now and at each boot."""
     if kernel_settings.are_of_another_machine():
         return
     steps.packages(("kmod",))
@@ -400,8 +412,8 @@ def _undo(steps: Steps) -> None:
 
 
 def _undo_spares(steps: Steps) -> None:
-    """Remove the systems that are ready: nobody's, with set-uid programs of root's in them."""
-    with suppress(LxcGpuError):  # another server's disk, or none
+    """Remove spare systems: they are nobody's, and contain set-uid programs of root."""
+    with suppress(LxcGpuError):  # it is another server's disk, or there is none
         view = published_view()
         if view is None or not marker.check(view):
             return

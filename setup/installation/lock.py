@@ -1,7 +1,7 @@
-"""The lock files: exactly which Python packages are installed, each with its digests.
+"""Writes the lock files: which Python packages are installed, each with its digests.
 
-Made from pyproject.toml by uv (`setup/lock`). Standard library and `state` only: set-up scripts use
-this before anything is installed.
+uv makes them from pyproject.toml (`setup/lock`). Standard library and `state` only: set-up scripts
+use this before anything is installed.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from state.files import read_text, write_file
 CHECKOUT = Path(__file__).resolve().parents[2]
 LOCKED = CHECKOUT / "setup" / "locked"
 SERVERS = LOCKED / "servers.txt"
-"""What root runs: the project's dependencies."""
+"""For programs of root: the project's dependencies."""
 DEVELOPMENT = LOCKED / "development.txt"
-"""What developers need: the project's dependencies, the tests' and the build's."""
+"""For developers: the dependencies of the project, of the tests and of the build."""
 EXACTLY = ("--require-hashes", "--only-binary=:all:", "--requirement")
-"""What pip is told before a lock file: nothing else, and nothing that is to be built: a build takes
-packages of its own, which no file fixes."""
+"""Options of pip before a lock file: install nothing else, and build nothing, since a build fetches
+packages that no file fixes."""
 FIRST_PYTHON = "3.11"
-"""The oldest Python that the files are for; markers in them tell the others apart."""
+"""The oldest Python that the files are for. Markers in them distinguish later ones."""
 UV = CHECKOUT / ".venv" / "bin" / "uv"
 HEADER = """\
 # Made by setup/lock out of pyproject.toml. To have it anew: setup/lock, or setup/lock --upgrade.
@@ -37,7 +37,7 @@ HEADER = """\
 
 
 def requirements(lock: Path, pyproject: str) -> list[str]:
-    """What a lock file has to cover, as pyproject.toml, whose text this takes, says it."""
+    """The requirements that a lock file has to cover, from the text of pyproject.toml."""
     project = tomllib.loads(pyproject)
     wanted = list(project["project"]["dependencies"])
     if lock == DEVELOPMENT:
@@ -47,18 +47,18 @@ def requirements(lock: Path, pyproject: str) -> list[str]:
 
 
 def digest_of(wanted: list[str]) -> str:
-    """Tells whether a lock file was made from these requirements."""
+    """A digest that tells whether a lock file was made from these requirements."""
     return hashlib.sha256("\n".join(wanted).encode()).hexdigest()
 
 
 def made_from(text: str) -> str:
-    """The digest that a lock file's header names; empty if it names none."""
+    """The digest in a lock file's header; empty if there is none."""
     found = re.search(r"^# Made from: ([0-9a-f]{64})$", text, re.MULTILINE)
     return found[1] if found else ""
 
 
 def normal(name: str) -> str:
-    """A package's name as all its spellings are compared."""
+    """A package's name, normalised for comparison."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
@@ -69,7 +69,8 @@ def pins(text: str) -> dict[str, str]:
 
 
 def network_environment() -> dict[str, str]:
-    """How this machine reaches packages: options of pip and uv, proxies, certificates."""
+    """The environment that says how packages are reached: options of pip and uv, proxies,
+    certificates."""
     return {
         name: value
         for name, value in os.environ.items()
@@ -78,7 +79,7 @@ def network_environment() -> dict[str, str]:
 
 
 def make(lock: Path, *, upgrade: bool) -> None:
-    """Make a lock file; without `upgrade`, versions that still fit stay."""
+    """Make a lock file. Without `upgrade`, versions that still fit are kept."""
     wanted = requirements(lock, (CHECKOUT / "pyproject.toml").read_text())
     words = [
         "pip", "compile", "--quiet", "--universal", "--python-version", FIRST_PYTHON,
@@ -114,17 +115,17 @@ def _tell(lock: Path, before: dict[str, str], after: dict[str, str]) -> None:
 
 
 def main() -> int:
-    """Make both lock files; the exit status."""
+    """Make both lock files. The exit status."""
     parser = argparse.ArgumentParser(
         prog="setup/lock",
         description="Writes setup/locked/*.txt: which Python packages are installed on servers and "
         "for development, each with its digests. Commit them with pyproject.toml.",
     )
-    parser.add_argument("--upgrade", action="store_true", help="take the newest versions that "
-                        "pyproject.toml allows, also of what is locked already")  # fmt: skip
+    parser.add_argument("--upgrade", action="store_true", help="take the newest versions "
+                        "that pyproject.toml allows, also of locked packages")  # fmt: skip
     options = parser.parse_args()
     try:
-        for lock in (DEVELOPMENT, SERVERS):  # servers get what is tested
+        for lock in (DEVELOPMENT, SERVERS):  # servers get the versions that are tested
             make(lock, upgrade=options.upgrade)
     except LxcGpuError as error:
         print(f"setup/lock: {error}", file=sys.stderr)

@@ -1,10 +1,9 @@
-"""Our code on a machine: releases side by side, one of them in use.
+"""Installs our code on a machine: releases side by side, one of them in use.
 
-A release is a folder with our packages and the executables that start them. It never changes once
-it is whole. Accounts, units, hooks and keys name executables in /usr/local/lib/lxc-gpu, no modules.
-That folder is a link that leads through /opt/lxc-gpu/release: an upgrade happens when this one link
-is replaced. An executable takes the packages of its own release, so a program that runs stays with
-it.
+A release is a folder with our packages and the executables that start them. Once complete, it never
+changes. Accounts, units, hooks and keys name executables in /usr/local/lib/lxc-gpu, never modules.
+That folder is a link through /opt/lxc-gpu/release, so replacing this one link is the upgrade. An
+executable uses the packages of its own release, so a running program keeps them.
 """
 
 from __future__ import annotations
@@ -23,26 +22,26 @@ from state.files import exchange, keep_folder, settle
 
 RELEASES = ENVIRONMENT / "releases"
 RELEASE = ENVIRONMENT / "release"
-"""Leads to the release in use."""
+"""The link to the release in use."""
 NAME = "release-"
-"""What the name of a whole release begins with."""
+"""The prefix of names of complete releases."""
 PACKAGES = ("state", "reconciler", "shells", "webui")
 HOWTO = CHECKOUT / "docs" / "researchers"
-"""What the web page shows under "How to"."""
+"""The documents that the web page shows under "How to"."""
 COMMAND = ENVIRONMENT / "bin" / "lxc-gpu"
 _BEFORE = EXECUTABLES.with_name(f".{EXECUTABLES.name}.new")
-"""The folder of version 0.1.0, until it is removed."""
+"""The folder that version 0.1.0 used, until it is removed."""
 LINKS = (EXECUTABLES, _BEFORE)
-"""What leads into a release from outside of the environment."""
+"""The links from outside of the environment into a release."""
 
 Contents = dict[str, tuple[bytes, int]]
-"""What a release consists of: by path, what is in the file, and its mode."""
+"""The files of a release by path: content and mode."""
 
 
 def install(steps: Steps) -> None:
-    """Have the code of this checkout in use.
+    """Install the code of this checkout, and put it in use.
 
-    Whenever this is interrupted, all executables belong to one release, the old or the new.
+    Even if this is interrupted, all executables belong to one release, the old or the new.
     """
     contents = _contents()
     if not _holds(RELEASE, contents):
@@ -56,7 +55,7 @@ def install(steps: Steps) -> None:
 
 
 def switch(steps: Steps, folder: Path) -> None:
-    """Have a whole release in use; the one until now becomes the last but one, for `retire`."""
+    """Put a complete release in use. `retire` keeps the one used until now."""
     for used in (RELEASE, folder):
         if used.exists():
             os.utime(used)
@@ -64,7 +63,7 @@ def switch(steps: Steps, folder: Path) -> None:
 
 
 def _link_executables(steps: Steps) -> None:
-    """In one step, also where a folder is: version 0.1.0 had files in it."""
+    """Make the link in one step, also in place of a folder: version 0.1.0 had files in it."""
     target = RELEASE / "executables"
     if EXECUTABLES.is_symlink() or not EXECUTABLES.exists():
         steps.link(EXECUTABLES, target)
@@ -79,15 +78,17 @@ def _link_executables(steps: Steps) -> None:
 
 
 def retire(steps: Steps) -> None:
-    """Remove what nothing that is installed names any more: called when all of it is replaced.
+    """Remove releases that nothing installed names any more. Call it once everything is replaced.
 
-    The release before the one in use stays, for programs that run.
+    The previous release is kept for programs that still run.
     """
     steps.remove(_BEFORE)
     whole = sorted(RELEASES.glob(f"{NAME}*"), key=lambda folder: folder.stat().st_mtime)
     for folder in {*RELEASES.iterdir()} - {RELEASE.resolve(), *whole[-2:]}:
-        steps.remove(folder.rename(folder.with_name(f".gone-{folder.name}")))  # no half release
-    # Version 0.1.0 was a package among those of the environment. Whoever imports ours from there
+        steps.remove(
+            folder.rename(folder.with_name(f".gone-{folder.name}"))
+        )  # no incomplete release
+    # Version 0.1.0 was a package in the environment. A program that imports ours from there
     # gets the release in use.
     for name in PACKAGES:
         if not (PACKAGES_LINK / name).is_symlink():
@@ -98,7 +99,7 @@ def retire(steps: Steps) -> None:
 
 
 def _contents() -> Contents:
-    """This checkout's release."""
+    """The files of this checkout's release."""
     version = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]["version"]
     metadata = f"Metadata-Version: 2.1\nName: lxc-gpu\nVersion: {version}\n"
     contents: Contents = {"lxc_gpu.dist-info/METADATA": (metadata.encode(), 0o644)}
@@ -119,7 +120,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _holds(release: Path, contents: Contents) -> bool:
-    """Whether a release consists of exactly this."""
+    """Whether a release consists of exactly these files."""
     folder = release.resolve()
     found = {
         str(file.relative_to(folder)): (file.read_bytes(), file.stat().st_mode & 0o7777)
@@ -129,7 +130,8 @@ def _holds(release: Path, contents: Contents) -> bool:
 
 
 def _make(contents: Contents) -> Path:
-    """A new release, on the disk for good; or, when this is killed, a folder with another name."""
+    """Make a new release and sync it to the disk. If this is killed, a folder with another name is
+    left."""
     RELEASES.mkdir(exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{NAME}", dir=RELEASES))
     try:
@@ -138,7 +140,7 @@ def _make(contents: Contents) -> Path:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(content)
             file.chmod(mode)
-        # Users' programs may not write here: without this, each login would compile it again.
+        # Users' programs can't write here. Without this, each login would compile the code again.
         command.run(["/usr/bin/python3", "-I", "-m", "compileall", "-q", folder], timeout=300)
         folder.chmod(0o755)
         settle(folder)

@@ -1,4 +1,4 @@
-"""How the set-up scripts run: as root, alone on the machine, with errors for people."""
+"""Runs the set-up scripts: as root, one at a time, with errors for people."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from installation.steps import Steps, require_root, supported_release
 from state.errors import LxcGpuError
 
 LOCK = Path("/run/lxc-gpu-setup.lock")
-"""Root's folder, and outside of what `--undo` removes."""
+"""In a folder of root's, and not removed by `--undo`."""
 
 
 def run_script(name: str, machine: str, work: Callable[[Steps], None]) -> int:
-    """Do `work` as the script `name`, which sets up a `machine`; the exit status."""
+    """Do `work` as the script `name`, which sets up a `machine`. The exit status."""
     try:
         require_root(name)
         with _alone():
@@ -36,7 +36,7 @@ def run_script(name: str, machine: str, work: Callable[[Steps], None]) -> int:
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """Two set-ups at once would remove what the other is making."""
+    """Let only one set-up run at a time: two would remove what the other makes."""
     descriptor = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -44,8 +44,8 @@ def _alone() -> Iterator[None]:
     except BlockingIOError as error:
         raise LxcGpuError(
             "setup-busy",
-            "Another set-up is at work on this machine; this one changed nothing.",
-            "Run it again when that one has ended.",
+            "Another set-up is running on this machine. This one changed nothing.",
+            "Run it again when the other has ended.",
         ) from error
     finally:
         os.close(descriptor)

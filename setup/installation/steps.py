@@ -1,4 +1,4 @@
-"""Steps that make a machine as wanted, each repeatable, each saying what it changed.
+"""The steps of a set-up. Each can be repeated, and says what it changed.
 
 Standard library and `state` only: this runs before anything is installed.
 """
@@ -23,39 +23,39 @@ from state.files import keep_folder, read_text, settle, write_file
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = Path("/opt/lxc-gpu")
-"""The private Python environment; nothing of ours goes into a shared site-packages."""
+"""The private Python environment. Nothing of ours goes into a shared site-packages."""
 PACKAGES_LINK = ENVIRONMENT / "packages"
-"""Leads to the environment's site-packages, whichever Python made it: the shells look there."""
+"""A link to the environment's site-packages, for any version of Python. The shells look there."""
 WHEELS = (CHECKOUT / "wheels", Path("/var/cache/lxc-gpu/wheels"))
-"""Folders of wheels for machines without a package index: the first one that is there is used
-instead of an index. A release archive has the first; a sysadmin can fill the other."""
+"""Folders of wheels for machines without a package index. The first that exists is used instead of
+an index. A release archive contains the first; a sysadmin can fill the other."""
 UNFINISHED = ENVIRONMENT / ".unfinished"
-"""There while a set-up is under way, and after one that was interrupted."""
+"""The mark that exists during a set-up, and after one that was interrupted."""
 PIP = (str(ENVIRONMENT / "bin" / "python"), "-P", "-m", "pip", "--disable-pip-version-check")
 LOCK_NAME = lock.SERVERS.relative_to(CHECKOUT)
 DOWNLOAD = f"pip download {' '.join(lock.EXACTLY)} {LOCK_NAME} --dest"
-"""The command, for people, that fills a folder with wheels."""
+"""The command with which people fill a folder with wheels."""
 SUPPORTED = {"debian": 12.0, "ubuntu": 24.04}
 """The first supported release of each distribution, by the names of os-release(5)."""
 
 
 class Steps:
-    """Makes changes and says them; what is right already is not mentioned."""
+    """Makes changes and prints them. What is right already is not mentioned."""
 
     def __init__(self) -> None:
         self.changes = 0
         self.interrupted = False
-        """Whether the last set-up did not come to its end: what it wrote may not be in effect."""
+        """Whether the last set-up was interrupted, so that what it wrote may not be in effect."""
         self._begun = False
         os.umask(0o022)
 
     def say(self, change: str) -> None:
-        """Note one change."""
+        """Print one change."""
         self.changes += 1
         print(f"  {change}", flush=True)
 
     def begin(self) -> None:
-        """From here to `done`, an interruption leaves a mark for the next run."""
+        """Begin a set-up: until `done`, an interruption leaves a mark for the next run."""
         self._begun = True
         self.interrupted = UNFINISHED.exists()
         if self.interrupted:
@@ -63,12 +63,13 @@ class Steps:
         self._mark()
 
     def _mark(self) -> None:
-        """What is changed from here on has to be put into effect, by this run or another one."""
+        """Make the mark: what changes from here on has to be put into effect, by this run or
+        another."""
         ENVIRONMENT.mkdir(parents=True, exist_ok=True)
         write_file(UNFINISHED, "")
 
     def packages(self, names: Sequence[str]) -> None:
-        """Install what is missing of Debian's packages; services of theirs are left alone."""
+        """Install missing Debian packages. Their services are left alone."""
         shown = command.run(
             ["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n", *names], check=False
         )
@@ -81,16 +82,16 @@ class Steps:
             command.run(install, env=quiet, timeout=1800)
 
     def _fetch_package_lists(self) -> None:
-        """Fresh lists of all sources; old ones could leave security updates out."""
+        """Fetch the package lists of all sources: old ones could lack security updates."""
         fetch = [CHECKOUT / "setup" / "package-lists"]
         done = command.run(fetch, env=lock.network_environment(), timeout=900, check=False)
         if not done.ok:
-            raise LxcGpuError("package-lists", done.stderr.strip())  # which says what to type
+            raise LxcGpuError("package-lists", done.stderr.strip())  # its error says what to type
         for line in (done.stderr + done.stdout).splitlines():
             print(f"  {line}", flush=True)
 
     def environment(self) -> None:
-        """The environment with exactly what the lock file names, without the project."""
+        """Make the environment with exactly the packages of the lock file, without the project."""
         locked = lock.SERVERS.read_text()
         stamp = ENVIRONMENT / ".made-from"
         python = platform.python_version()
@@ -99,7 +100,9 @@ class Steps:
             return
         self.say(f"make the Python environment {ENVIRONMENT} (a minute)")
         self._mark()
-        stamp.unlink(missing_ok=True)  # until all is there, it is of no lock file
+        stamp.unlink(
+            missing_ok=True
+        )  # until everything is there, it counts as made from no lock file
         command.run(["/usr/bin/python3", "-I", "-m", "venv", ENVIRONMENT], timeout=300)
         self._pip(["install", *lock.EXACTLY, str(lock.SERVERS)])
         self._remove_unlocked(lock.pins(locked))
@@ -108,7 +111,7 @@ class Steps:
         write_file(stamp, made_from)
 
     def _remove_unlocked(self, locked: Mapping[str, str]) -> None:
-        """Take away what an older lock file had."""
+        """Remove packages that only an older lock file had."""
         listed = command.run([*PIP, "list", "--format=freeze", "--exclude=lxc-gpu"]).stdout
         found = {lock.normal(line.partition("==")[0]) for line in listed.splitlines()}
         if others := sorted(found - locked.keys() - {"pip"}):
@@ -124,14 +127,15 @@ class Steps:
             raise _pip_failure(done, wheels)
 
     def folder(self, path: Path, mode: int = 0o755, owner: str = "root") -> None:
-        """A folder with this mode and owner."""
+        """Make a folder with this mode and owner."""
         if not path.is_dir():
             self.say(f"make {path}")
             path.mkdir(parents=True)
         self._own(path, mode, owner)
 
     def file(self, path: Path, text: str, mode: int = 0o644, owner: str = "root") -> bool:
-        """A file with this content, mode and owner. Whether its readers have to read it again."""
+        """Write a file with this content, mode and owner. Whether its readers have to read it
+        again."""
         changed = read_text(path) != text
         if changed:
             self.say(f"write {path}")
@@ -141,7 +145,7 @@ class Steps:
         return changed or self.interrupted
 
     def _own(self, path: Path, mode: int, owner: str) -> None:
-        """Owner and mode of `path` itself: a link that somebody put there is not followed."""
+        """Set owner and mode of `path` itself, without following a link that somebody put there."""
         account = pwd.getpwnam(owner)
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
@@ -154,7 +158,7 @@ class Steps:
             os.close(descriptor)
 
     def link(self, path: Path, target: Path) -> None:
-        """A symbolic link to `target`; it takes the place of a file or link in one step."""
+        """Make a symbolic link to `target`. It replaces a file or link in one step."""
         if not path.is_symlink() or path.readlink() != target:
             self.say(f"link {path} -> {target}")
             fresh = path.with_name(f".{path.name}.new")
@@ -164,7 +168,7 @@ class Steps:
             keep_folder(path.parent)
 
     def remove(self, path: Path) -> None:
-        """Take a file, link or folder of ours away, if it is there."""
+        """Remove a file, link or folder of ours, if it is there."""
         if path.is_symlink() or path.is_file():
             path.unlink()
         elif path.is_dir():
@@ -174,9 +178,9 @@ class Steps:
         self.say(f"remove {path}")
 
     def sshd_piece(self, path: Path, text: str, exempt: Iterable[str] = ()) -> None:
-        """A piece of sshd's configuration, in effect; what sshd refuses is not put in place.
+        """Put a piece of sshd's configuration into effect, unless sshd refuses it.
 
-        `exempt`: addresses and networks that sshd isn't to punish, where it does that.
+        `exempt`: addresses and networks that sshd must not punish, if it knows penalties.
         """
         text = with_exempt(text, exempt, command.run(["sshd", "-T"], check=False).stdout)
         if read_text(path) != text:
@@ -187,8 +191,8 @@ class Steps:
     def _sshd_takes(self, path: Path, text: str) -> None:
         """LxcGpuError if sshd refuses its configuration with this text in the file `path`.
 
-        sshd reads it where it is to be, in a mount namespace of its own: one that starts meanwhile
-        doesn't.
+        The test has its own mount namespace, in which the text is at its real path, so that other
+        sshds don't read it.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="lxc-gpu") as folder:
@@ -202,11 +206,11 @@ class Steps:
             raise LxcGpuError(
                 "sshd-config",
                 f"sshd refuses its configuration with ours in it: {tested.stderr.strip()}",
-                "It is as it was before; sshd was not touched.",
+                "The configuration is as before, and sshd was not touched.",
             )
 
     def apparmor_profile(self, path: Path, text: str, *, loaded: bool) -> None:
-        """A profile of AppArmor, in the kernel; what its parser refuses is not put in place."""
+        """Load a profile of AppArmor into the kernel, unless its parser refuses it."""
         if read_text(path) == text and loaded and not self.interrupted:
             return
         with tempfile.NamedTemporaryFile("w", prefix="lxc-gpu") as draft:
@@ -218,15 +222,15 @@ class Steps:
             raise LxcGpuError(
                 "apparmor-profile",
                 f"AppArmor refuses the profile of our containers: {tested.stderr.strip()}",
-                "It is part of our checkout, setup/apparmor; it includes what the package "
-                "liblxc-common brings. Nothing was changed.",
+                "The profile is in our checkout, setup/apparmor, and includes files of the "
+                "package liblxc-common. Nothing was changed.",
             )
         self.file(path, text)
         self.say(f"load AppArmor's profile {path.name}")
         command.run(["apparmor_parser", "--replace", "--write-cache", path])
 
     def group(self, name: str) -> None:
-        """A system group."""
+        """Make a system group."""
         try:
             grp.getgrnam(name)
         except KeyError:
@@ -234,7 +238,7 @@ class Steps:
             command.run(["groupadd", "--system", name])
 
     def service_account(self, name: str, home: Path, shell: Path) -> None:
-        """A system account without a password, reached by keys or by its service only."""
+        """Make a system account without a password, for logins by key or for a service."""
         try:
             account = pwd.getpwnam(name)
         except KeyError:
@@ -247,7 +251,7 @@ class Steps:
                 command.run(["usermod", "--shell", str(shell), name])
 
     def ssh_key(self, private: Path, comment: str, owner: str = "root") -> str:
-        """An ed25519 key pair made here; returns the public line."""
+        """Make an ed25519 key pair. Return the public line."""
         public = private.with_name(f"{private.name}.pub")
         if not private.exists():
             self.say(f"make the ssh key {private}")
@@ -259,17 +263,18 @@ class Steps:
         return public.read_text().strip()
 
     def done(self) -> None:
-        """The end: say so if nothing was changed."""
-        if self._begun:  # the whole set-up, not only packages
+        """End the set-up, and say so if nothing was changed."""
+        if self._begun:  # it was the whole set-up, not only packages
             UNFINISHED.unlink(missing_ok=True)
         if self.changes == 0:
             print("  nothing to change", flush=True)
 
 
 def with_exempt(piece: str, exempt: Iterable[str], shown: str) -> str:
-    """A piece for an sshd that prints `shown` with -T: it stops at words that it doesn't know.
+    """The piece for an sshd that prints `shown` with -T, since sshd refuses settings that it
+    doesn't know. Pure.
 
-    The line that names whom it doesn't punish (since OpenSSH 9.8) stays if there is somebody. Pure.
+    The line with addresses that it doesn't punish (from OpenSSH 9.8 on) is kept if there are any.
     """
     listed = ",".join(exempt)
     if listed and "persourcepenalties " in shown:
@@ -278,7 +283,7 @@ def with_exempt(piece: str, exempt: Iterable[str], shown: str) -> str:
 
 
 def supported_release() -> str:
-    """The release's name; LxcGpuError on a machine that nobody has tried this on."""
+    """The name of this machine's release. LxcGpuError if it is not supported."""
     release = platform.freedesktop_os_release()
     first = SUPPORTED.get(release["ID"])
     if first is None or float(release.get("VERSION_ID", "0")) < first:
@@ -293,7 +298,9 @@ def supported_release() -> str:
 def require_root(script: str) -> None:
     """LxcGpuError unless this runs as root."""
     if os.geteuid() != 0:
-        raise LxcGpuError("not-root", "This changes the machine: it needs root.", f"sudo {script}")
+        raise LxcGpuError(
+            "not-root", "This script changes the machine, so it needs root.", f"sudo {script}"
+        )
 
 
 def ssh_host_key() -> str:
@@ -303,7 +310,7 @@ def ssh_host_key() -> str:
 
 
 def _pip_failure(done: command.Finished, wheels: Path | None) -> LxcGpuError:
-    """Why pip refused or failed, in words; `wheels` is the folder that was used, if any."""
+    """The error for a failure of pip. `wheels`: the folder that was used, if any."""
     details = done.stderr.strip()
     source = str(wheels) if wheels else "the package index"
     if "DO NOT MATCH THE HASHES" in details:
@@ -311,9 +318,9 @@ def _pip_failure(done: command.Finished, wheels: Path | None) -> LxcGpuError:
         name = package[1] if package else "A package"
         return LxcGpuError(
             "package-differs",
-            f"{name}: what {source} has is not the package that {LOCK_NAME} names. "
-            "It was damaged or exchanged; nothing was installed.",
-            "Don't go on with it: fetch it again, and find out where it came from.",
+            f"{name}: {source} has another package than {LOCK_NAME} names. It was damaged or "
+            "exchanged. Nothing was installed.",
+            "Don't use it. Fetch it again, and find out where it came from.",
             details=details,
         )
     if wheels and "No matching distribution" in details:

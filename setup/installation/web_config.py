@@ -1,4 +1,5 @@
-"""/etc/lxc-gpu/web.toml: written once from the options of setup/web-server, then the sysadmin's."""
+"""Writes /etc/lxc-gpu/web.toml once, from the options of setup/web-server. Then it is the
+sysadmin's."""
 
 from __future__ import annotations
 
@@ -17,11 +18,11 @@ LDAP_PASSWORD = CONFIG / "ldap-password"
 LDAP_CA = CONFIG / "ldap-ca.pem"
 LISTEN = "127.0.0.1:8080"
 PER_ADDRESS = 100
-"""Requests that one address may have under way; a whole laboratory may sit behind one."""
+"""Requests that one address may have under way. A whole laboratory may share one."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options that go into web.toml the first time."""
+    """Add the options that go into web.toml the first time."""
     page = parser.add_argument_group(f"the page (for {WEB_TOML}, written only if missing)")
     page.add_argument("--public-url", metavar="URL", help="e.g. https://iam.mylab.com")
     page.add_argument("--listen", metavar="ADDRESS:PORT", default=LISTEN,
@@ -40,17 +41,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     ldap.add_argument("--ldap-password-file", metavar="FILE", type=Path)
     ldap.add_argument("--ldap-bind-template", metavar="NAME", default="",
                       help="instead of a service account, e.g. '{login}@mylab.com'")  # fmt: skip
-    ldap.add_argument("--ldap-ca", metavar="FILE", type=Path, help="who signed its certificate")
+    ldap.add_argument(
+        "--ldap-ca", metavar="FILE", type=Path, help="the authority that signed its certificate"
+    )
 
 
 def missing(options: argparse.Namespace) -> list[str]:
-    """The options without which web.toml can't be written."""
+    """The missing options without which web.toml can't be written."""
     named = ("public_url", "ldap_url", "ldap_base", "allow")
     return [f"--{n.replace('_', '-')}" for n in named if not getattr(options, n)]
 
 
 def write(steps: Steps, options: argparse.Namespace, account: str) -> bool:
-    """Write web.toml unless there is one; whether something changed."""
+    """Write web.toml unless there is one. Whether something changed."""
     if WEB_TOML.exists():
         return False
     if options.ldap_password_file:
@@ -63,7 +66,7 @@ def write(steps: Steps, options: argparse.Namespace, account: str) -> bool:
 
 
 def text(options: argparse.Namespace) -> str:
-    """web.toml, for these options."""
+    """The text of web.toml for these options."""
     page = {
         "listen": options.listen,
         "public_url": options.public_url,
@@ -95,12 +98,12 @@ def text(options: argparse.Namespace) -> str:
 
 
 def listen() -> str:
-    """Where nginx answers for the page without TLS, as web.toml says."""
+    """Where nginx answers for the page without TLS, by web.toml."""
     return str(_read().get("listen", LISTEN))
 
 
 def is_loopback(place: str) -> bool:
-    """Whether only programs of this machine reach this `listen`."""
+    """Whether only programs of this machine can reach this `listen`."""
     host = place.rpartition(":")[0].strip("[]")
     return host in ("localhost", "::1") or host.startswith("127.")
 
@@ -118,7 +121,7 @@ def for_nginx() -> tuple[bool, tuple[str, ...], int]:
 
 
 def public_name() -> str:
-    """The name in the page's public address, as web.toml says."""
+    """The host name in the page's public address, by web.toml."""
     return urlsplit(str(_read()["public_url"])).hostname or "localhost"
 
 

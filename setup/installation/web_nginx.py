@@ -1,7 +1,7 @@
-"""nginx in front of the web page: our one site among those that the machine may have.
+"""Sets up nginx in front of the web page: our site, besides others that the machine may have.
 
-The page listens on a unix socket that only nginx may open. nginx is patient with slow clients,
-limits them by address, and names the address of each: the page believes nobody else about it.
+The page listens on a unix socket that only nginx may open. nginx buffers slow clients, limits them
+by address, and tells the page each client's address, which it believes from nginx only.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from state.files import read_text, write_file
 PACKAGES = ("nginx", "openssl")
 FOLDER = Path("/etc/nginx")
 OF_OLD = FOLDER / "conf.d" / "lxc-gpu.conf"
-"""Where the site was when it was there for TLS only."""
+"""Where the site of earlier releases was, which was for TLS only."""
 SOCKET = Path("/run/lxc-gpu-web/page")
-"""Where the page listens: lxc-gpu-web.socket says so."""
+"""Where the page listens (lxc-gpu-web.socket)."""
 TLS = web_config.CONFIG / "tls"
 CERTIFICATE, KEY = TLS / "certificate.pem", TLS / "key.pem"
 OWN_PIECES = web_config.CONFIG / "nginx.d"
-"""Pieces of the sysadmin's for our site: of these, nothing is written or removed."""
+"""Pieces of the sysadmin's for our site. They are never written or removed by us."""
 LOOPBACK = ("127.0.0.0/8", "::1")
 EVERYBODY = ("0.0.0.0/0", "::/0")
 
@@ -48,30 +48,30 @@ _TLS = f"""\
 
 @dataclass(frozen=True)
 class Site:
-    """What the site depends on."""
+    """The settings that the site depends on."""
 
     name: str
-    """In the page's public address."""
+    """The host name in the page's public address."""
     listen: str
     """`listen` of web.toml: where nginx answers without TLS."""
     tls: bool
     behind_proxy: bool
     """Whether a proxy of the sysadmin's stands before nginx."""
     proxies: tuple[str, ...]
-    """The addresses and networks of it that are believed; empty: not said."""
+    """The addresses and networks of that proxy that are believed; empty: not configured."""
     connections: int
-    """How many requests one address may have under way."""
+    """Requests that one address may have under way."""
 
     @property
     def plain(self) -> bool:
-        """Whether `listen` is kept: with TLS, not for browsers."""
+        """Whether nginx answers at `listen` without TLS. If there is TLS, only for a proxy."""
         return not self.tls or self.behind_proxy or web_config.is_loopback(self.listen)
 
     @property
     def believed(self) -> tuple[str, ...]:
-        """Who may say, by X-Forwarded-For, for whom a request comes.
+        """The addresses that are believed in X-Forwarded-For.
 
-        On the loopback only programs of this machine can connect: a proxy of the sysadmin's.
+        On the loopback only a proxy of the sysadmin's on this machine can connect.
         """
         if self.proxies:
             return self.proxies
@@ -81,13 +81,13 @@ class Site:
 
 
 def configured() -> Site:
-    """What web.toml and the certificates that are there come to."""
+    """The settings by web.toml and by the certificates that are there."""
     settings = web_config.for_nginx()
     return Site(web_config.public_name(), web_config.listen(), CERTIFICATE.exists(), *settings)
 
 
 def render(site: Site, socket: Path = SOCKET, ipv6: bool = True) -> str:
-    """The site's file. Pure but for our template of it."""
+    """The text of the site's file. Pure but for reading our template."""
     listens = ["443 ssl", "[::]:443 ssl"] if site.tls else []
     listens += [site.listen] if site.plain else []
     believed = [f"    set_real_ip_from {each};" for each in site.believed]
@@ -104,13 +104,13 @@ def render(site: Site, socket: Path = SOCKET, ipv6: bool = True) -> str:
     text = (CHECKOUT / "setup" / "web" / "nginx.conf").read_text()
     for word, value in words.items():
         text = text.replace(f"@{word}@", value)
-    if not ipv6:  # nginx doesn't start if it can't listen there
+    if not ipv6:  # nginx doesn't start if it can't listen at an IPv6 address
         text = "".join(line for line in text.splitlines(True) if "listen [::]:" not in line)
     return re.sub(r"\n(?:\s*\n)+", "\n\n", text)
 
 
 def place() -> Path:
-    """The site's file: read after other sites, one of which stays what nginx answers by default."""
+    """The path of the site's file. It is read last, so that another site stays the default one."""
     sites = FOLDER / "sites-enabled"
     return (sites if sites.is_dir() else FOLDER / "conf.d") / "zz-lxc-gpu.conf"
 
@@ -127,24 +127,25 @@ def refuse_foreign_certificate(new: bool) -> None:
 
 
 def refuse_broken() -> None:
-    """LxcGpuError if nginx can't be started as it is: the page would be left without it.
+    """LxcGpuError if nginx refuses its present configuration: the page would be left without nginx.
 
-    Our own site is left out of it: whatever is wrong there, the set-up writes anew.
+    Our own site is left out of this test, since the set-up writes it anew.
     """
     look = 'test ! -e "$1" || mount --bind /dev/null "$1"; exec nginx -t'
     tested = command.run(["unshare", "--mount", "sh", "-euc", look, "sh", place()], check=False)
     if not tested.ok:
         raise LxcGpuError(
             "nginx-broken",
-            f"nginx refuses its configuration as it is on this machine: {tested.stderr.strip()}",
-            "The page was not touched. Correct that, until `nginx -t` is content; run this again.",
+            f"nginx refuses the present configuration of this machine: {tested.stderr.strip()}",
+            "The page was not touched. Correct that until `nginx -t` accepts it, and run this "
+            "again.",
         )
 
 
 def install(steps: Steps, changed: bool) -> None:
-    """Our site, in effect; as it was before if nginx refuses it.
+    """Put our site into effect, or leave it as before if nginx refuses it.
 
-    `changed` says whether what the site names changed, such as its certificate.
+    `changed`: whether something that the site names changed, such as its certificate.
     """
     steps.folder(OWN_PIECES)
     path = place()
@@ -160,8 +161,8 @@ def install(steps: Steps, changed: bool) -> None:
         raise LxcGpuError(
             "nginx-config",
             f"nginx refuses its configuration with our site in it: {tested.stderr.strip()}",
-            f"{path} is as it was before. `nginx -t` shows whether it is another site's mistake; "
-            f"pieces of your own for ours are in {OWN_PIECES}.",
+            f"{path} is as before. `nginx -t` shows whether another site is wrong; your own "
+            f"pieces for our site are in {OWN_PIECES}.",
         )
     others = [_without_old(steps), _without_debians(steps)]
     _in_effect(steps, changed or any(others))
@@ -179,23 +180,24 @@ def _in_effect(steps: Steps, changed: bool) -> None:
 
 
 def _without_old(steps: Steps) -> bool:
-    """Put the site of an earlier release out of effect; whether there was one."""
+    """Disable the site of an earlier release. Whether there was one."""
     if not OF_OLD.exists():
         return False
     kept = OF_OLD.with_name(f"{OF_OLD.name}.old")
-    steps.say(f"rename {OF_OLD} to {kept.name}, out of effect")
+    steps.say(f"rename {OF_OLD} to {kept.name}, which disables it")
     OF_OLD.replace(kept)
     return True
 
 
 def _without_debians(steps: Steps) -> bool:
-    """Put "Welcome to nginx!" out of effect, unless somebody made a site of it; whether it was."""
+    """Disable Debian's "Welcome to nginx!", unless somebody edited that site. Whether it was
+    disabled."""
     link, site = FOLDER / "sites-enabled" / "default", FOLDER / "sites-available" / "default"
     if not link.is_symlink() or link.resolve() != site:
         return False
     listed = command.run(["dpkg-query", "-W", "-f", "${Conffiles}\n", "nginx-common"], check=False)
     said = re.search(rf"^ {re.escape(str(site))} ([0-9a-f]+)", listed.stdout, re.MULTILINE)
-    # Not for secrecy: dpkg keeps MD5 sums (deb-md5sums(5)).
+    # MD5 isn't for security here: dpkg keeps such sums (deb-md5sums(5)).
     found = hashlib.md5(site.read_bytes(), usedforsecurity=False).hexdigest()
     pages = Path("/var/www/html")
     shown = {page.name for page in pages.iterdir()} if pages.is_dir() else set()
@@ -206,7 +208,7 @@ def _without_debians(steps: Steps) -> bool:
 
 
 def certificate(steps: Steps, given: Path | None, key: Path | None, make: bool) -> bool:
-    """The certificate and its key, copied or made here; whether they changed."""
+    """Copy or make the certificate and its key. Whether they changed."""
     if not given and not make:
         return False
     steps.folder(TLS, 0o700)

@@ -29,14 +29,14 @@ SIGNING_KEY = KEYS / "signing"
 NUDGE_KEY = KEYS / "nudge"
 UNIT = Path("/etc/systemd/system/lxc-gpu-web.service")
 HOLDS = UNIT.with_suffix(".socket")
-"""The unit that listens for it."""
+"""The unit that listens for the page."""
 SSHD_PIECE = Path("/etc/ssh/sshd_config.d/20-lxc-gpu-gate.conf")
 PATIENCE = 30
 """Seconds that the page, and nginx, may take to start."""
 
 
 def main() -> int:
-    """Run what the command line asks for; the exit status."""
+    """Do what the command line asks for. The exit status."""
     options = _options()
 
     def work(steps: Steps) -> None:
@@ -58,13 +58,13 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="setup/web-server",
         description="Makes this machine the web machine of lxc-gpu: the web page, the state "
-        "repository and the gate to it. Repeatable; says what it changes.",
+        "repository and the gate to it. It can be repeated, and says what it changes.",
     )
     add = parser.add_argument
-    add("--packages", action="store_true", help="only packages and environment")
-    add("--undo", action="store_true", help="take away what this script installed; the state "
-        "repository, the keys and the configuration stay")  # fmt: skip
-    add("--purge", action="store_true", help="with --undo: delete those as well")
+    add("--packages", action="store_true", help="install only packages and the Python environment")
+    add("--undo", action="store_true", help="remove what this script installed; the state "
+        "repository, the keys and the configuration are kept")  # fmt: skip
+    add("--purge", action="store_true", help="with --undo: delete these as well")
     add("--admin-key", metavar="KEY", help="the first sysadmin's public ssh key")
     add("--admin-name", metavar="NAME", help="that sysadmin's name, e.g. 'Alice Smith'")
     web_config.add_options(parser)
@@ -74,9 +74,9 @@ def _options() -> argparse.Namespace:
     tls.add_argument("--tls-self-signed", action="store_true", help="make a certificate here")
     options = parser.parse_args()
     if options.purge and not options.undo:
-        parser.error("--purge goes with --undo")
+        parser.error("--purge needs --undo")
     if bool(options.tls_certificate) != bool(options.tls_key):
-        parser.error("--tls-certificate and --tls-key go together")
+        parser.error("--tls-certificate and --tls-key have to be given together")
     if options.packages or options.undo:
         return options
     missing = [] if WEB_TOML.exists() else web_config.missing(options)
@@ -89,7 +89,8 @@ def _options() -> argparse.Namespace:
 
 
 def _refuse_gpu_server() -> None:
-    """Who has root on a GPU server must not have the keys of the state repository as well."""
+    """LxcGpuError on a GPU server, whose root must not have the keys of the state repository as
+    well."""
     if places.SERVER_CONFIG.exists():
         raise LxcGpuError(
             "is-gpu-server",
@@ -139,7 +140,8 @@ def _account(steps: Steps) -> None:
 
 
 def _repository(steps: Steps, options: argparse.Namespace, signing: str) -> list[str]:
-    """The repository, with hooks of this version; whose addresses the gate isn't to punish."""
+    """Make the repository with hooks of this version. Return the addresses that the gate must not
+    punish."""
     first = []
     if not REPOSITORY.exists():
         steps.say(f"make the state repository {REPOSITORY}")
@@ -153,10 +155,10 @@ def _gate(steps: Steps, not_punished: Sequence[str]) -> None:
 
 
 def _running(steps: Steps, again: set[str]) -> None:
-    """Both units run, and those of `again` as their files say now.
+    """Start both units, and restart those in `again`, whose files changed.
 
-    They are started by one command: systemd opens no socket for a service that runs, so it has to
-    come between the stop and the start of the page.
+    One command starts both: systemd doesn't open a socket for a running service, so the socket has
+    to come between the stop and the start of the page.
     """
     start = set(again)
     for unit in (HOLDS.name, UNIT.name):
@@ -175,14 +177,14 @@ def _running(steps: Steps, again: set[str]) -> None:
 def _wait_until_it_answers() -> None:
     silent = LxcGpuError(
         "web-silent",
-        f"{UNIT.name} was started, but does not answer at {web_nginx.SOCKET} after {PATIENCE} s.",
+        f"{UNIT.name} was started, but does not answer at {web_nginx.SOCKET} within {PATIENCE} s.",
         f"`journalctl -u {UNIT.name}` says why.",
     )
     _wait_for(_answered, silent)
 
 
 def _in_front(steps: Steps, options: argparse.Namespace) -> None:
-    """nginx, which is where people reach the page."""
+    """Set up nginx, through which people reach the page."""
     new = web_nginx.certificate(
         steps, options.tls_certificate, options.tls_key, options.tls_self_signed
     )
@@ -200,7 +202,7 @@ def _in_front(steps: Steps, options: argparse.Namespace) -> None:
 
 
 def _answered() -> None:
-    """By the page itself: systemd alone takes a connection, too."""
+    """Whether the page itself answers: systemd alone accepts connections, too."""
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(PATIENCE)
         client.connect(str(web_nginx.SOCKET))
@@ -225,7 +227,7 @@ def _wait_for(connect: Callable[[], None], silent: LxcGpuError) -> None:
 
 
 def _tell() -> None:
-    """What a GPU server's set-up needs to know of this machine, ready to paste."""
+    """Print what a GPU server's set-up needs to know of this machine, ready to paste."""
     host = web_config.public_name()
     nudge = " ".join(Path(f"{NUDGE_KEY}.pub").read_text().split()[:2])
     for warning in _warnings(web_nginx.configured()):
@@ -245,8 +247,8 @@ def _tell() -> None:
 def _warnings(site: web_nginx.Site) -> Iterator[str]:
     if not site.tls and not site.behind_proxy and not web_config.is_loopback(site.listen):
         yield (
-            f"nginx answers at {site.listen} without TLS: passwords cross the network\n"
-            "readable. Use --tls-certificate and --tls-key, or --tls-self-signed for a try."
+            f"nginx answers at {site.listen} without TLS: passwords cross the network readable. "
+            "Use --tls-certificate and --tls-key, or --tls-self-signed to try it out."
         )
     if site.believed == web_nginx.EVERYBODY:
         yield (
@@ -256,7 +258,7 @@ def _warnings(site: web_nginx.Site) -> Iterator[str]:
 
 
 def _newest() -> str:
-    """The newest revision, as whoever runs this on the web machine sees it."""
+    """The newest revision in the repository on this machine."""
     words = ["runuser", "-u", ACCOUNT, "--", "git", "-C", str(REPOSITORY)]
     return command.run([*words, "rev-parse", "main"], env={"HOME": str(KEPT)}).stdout.strip()
 
@@ -287,7 +289,7 @@ def _undo(steps: Steps, purge: bool) -> None:
         print(f"  kept: {REPOSITORY}, the account {ACCOUNT}, {CONFIG}; --purge deletes them")
         return
     for folder in (KEPT, web_nginx.OWN_PIECES, CONFIG):
-        with suppress(OSError):  # not empty, or a disk of its own: somebody else's matter
+        with suppress(OSError):  # it is not empty, or a disk of its own: left to the sysadmin
             folder.rmdir()
     if command.run(["getent", "passwd", ACCOUNT], check=False).ok:
         steps.say(f"delete the account {ACCOUNT}")

@@ -58,8 +58,8 @@ class TestWheels:
             done = set_up(server)
             assert done.status == 1
             assert "waitress==" in done.stderr
-            assert "is not the package that setup/locked/servers.txt names" in done.stderr
-            assert "fetch it again" in done.stderr
+            assert "has another package than setup/locked/servers.txt names" in done.stderr
+            assert "Fetch it again" in done.stderr
             assert "waitress" not in installed(server)
             assert "flask" not in installed(server), "nothing at all was installed"
         finally:

@@ -121,7 +121,7 @@ def test_one_set_up_at_a_time(
         fcntl.flock(held, fcntl.LOCK_EX)
         assert script.run_script("setup/x", "A machine", lambda steps: None) == 1
     said = capsys.readouterr()
-    assert "Another set-up is at work" in said.err
+    assert "Another set-up is running" in said.err
     assert said.out == ""
     assert script.run_script("setup/x", "A machine", lambda steps: None) == 0
 

@@ -30,5 +30,5 @@ def test_the_host_key_is_pinned_under_the_name_that_ssh_looks_up(
 
 @pytest.mark.parametrize("url", ["/srv/state.git", "https://x/y.git", "ssh://host/x", "git@h", ""])
 def test_other_addresses_are_refused(url: str) -> None:
-    with pytest.raises(LxcGpuError, match="is no address"):
+    with pytest.raises(LxcGpuError, match="is not the address"):
         state_machine(url)
