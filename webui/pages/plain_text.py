@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from flask import Blueprint, Response
 
-from state.model.documents import State, User
+from state.model.documents import State
 from webui.pages.user_page import config_text, known_hosts_text
 from webui.services import services
 
@@ -20,65 +22,55 @@ def users() -> Response:
 @plain.get("/user/<name>/port")
 def port(name: str) -> Response:
     """The ssh port of a user's containers."""
-    user = _state().users.get(name)
-    return _nobody(name) if user is None else _text(f"{user.port}\n")
+    return _of_user(name, lambda state: f"{state.users[name].port}\n")
 
 
 @plain.get("/user/<name>/subuid")
 def subuid(name: str) -> Response:
     """The first of a user's subordinate ids."""
-    user = _state().users.get(name)
-    return _nobody(name) if user is None else _text(f"{user.subid}\n")
+    return _of_user(name, lambda state: f"{state.users[name].subid}\n")
 
 
 @plain.get("/user/<name>/name")
 def full_name(name: str) -> Response:
     """A user's full name."""
-    user = _state().users.get(name)
-    return _nobody(name) if user is None else _text(f"{user.name}\n")
+    return _of_user(name, lambda state: f"{state.users[name].name}\n")
 
 
 @plain.get("/user/<name>/.ssh/authorized_keys")
 def authorized_keys(name: str) -> Response:
     """A user's public keys."""
-    user = _state().users.get(name)
-    return _nobody(name) if user is None else _text(_lines(user))
+    return _of_user(name, lambda state: "".join(f"{key}\n" for key in state.users[name].keys))
 
 
 @plain.get("/user/<name>/.ssh/config")
 def config(name: str) -> Response:
     """A user's ssh configuration, to be included in ~/.ssh/config."""
-    state = _state()
-    return _text(config_text(state, name)) if name in state.users else _nobody(name)
+    return _of_user(name, lambda state: config_text(state, name))
 
 
 @plain.get("/user/<name>/.ssh/config-connect")
 def config_connect(name: str) -> Response:
     """A user's ssh configuration by which ssh starts a stopped container and needs no port."""
-    state = _state()
-    if name not in state.users:
-        return _nobody(name)
-    return _text(config_text(state, name, connect=True))
+    return _of_user(name, lambda state: config_text(state, name, connect=True))
 
 
 @plain.get("/user/<name>/.ssh/known_hosts")
 def known_hosts(name: str) -> Response:
     """The host keys of the servers and of a user's containers."""
+    return _of_user(name, lambda state: known_hosts_text(state, name))
+
+
+def _of_user(name: str, text: Callable[[State], str]) -> Response:
     state = _state()
-    return _text(known_hosts_text(state, name)) if name in state.users else _nobody(name)
+    if name not in state.users:
+        return _text(f"There is no user {name[:64]}.\n", 404)
+    return _text(text(state))
 
 
 def _state() -> State:
     # Somebody who has just registered asks here for the new host key.
     return services().source.newest().state
-
-
-def _lines(user: User) -> str:
-    return "".join(f"{key}\n" for key in user.keys)
-
-
-def _nobody(name: str) -> Response:
-    return _text(f"There is no user {name[:64]}.\n", 404)
 
 
 def _text(text: str, status: int = 200) -> Response:
