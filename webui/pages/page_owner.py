@@ -26,8 +26,8 @@ class NewNameError(LxcGpuError):
         super().__init__(
             "new-name",
             f"Your account will get another name than this page said: `{name}`.",
-            f"It is made from your login in the directory, `{login}`, and must not be taken. If"
-            " you agree, type your password and save again.",
+            f"It is made from your login in the directory, `{login}`, so that nobody else has it."
+            " If you agree, type your password and save again.",
         )
 
 

@@ -46,7 +46,7 @@ class Window:
         return self._midnights[-1]
 
     def shows(self, begins: float, ends: float) -> bool:
-        """Whether a part of this time is in these days and isn't over. False if `ends` is wrong."""
+        """Whether a part of this time is shown and not over. False if it ends before it begins."""
         return begins < ends and begins < self.ends and ends > self.now
 
     def place(self, moment: float) -> float:

@@ -50,7 +50,10 @@ class Listeners:
         self._stop = Event()
 
     def watch(self, look_every: float) -> None:
-        """Listen in the background until `stop`; look for new servers at these intervals, in s."""
+        """Listen in the background until `stop`.
+
+        The state is looked at for new servers every `look_every` seconds.
+        """
         background.every(look_every, "listeners", self.look, self._stop)
 
     def stop(self) -> None:
