@@ -14,7 +14,6 @@ myst_heading_anchors = 4  # as deep as GitHub's links to headings are used here
 
 html_theme = "furo"
 html_title = "lxc-gpu"
-html_logo = "../webui/static/icon.svg"
 html_favicon = "../webui/static/icon.svg"
 html_copy_source = False
 html_show_sphinx = False
