@@ -17,7 +17,7 @@ from installation.steps import Steps
 
 from reconciler.host import places
 from state import command
-from webui.howto import FOLDER
+from webui.howto import chapters
 
 SETUP = Path(__file__).resolve().parents[3] / "setup"
 
@@ -42,10 +42,13 @@ def test_only_a_whole_set_up_takes_the_mark_of_an_interrupted_one_away(marked: P
     assert not marked.exists()
 
 
-def test_a_release_has_the_pages_of_the_how_to() -> None:
-    contents = release._contents()
-    pages = {path for path in contents if path.startswith("docs/")}
-    assert pages == {f"docs/researchers/{page.name}" for page in FOLDER.glob("*.md")}
+def test_the_page_of_a_release_finds_the_how_to(tmp_path: Path) -> None:
+    for path, (content, _) in release._contents().items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(content)
+    code = "from webui import howto; print(howto.FOLDER, len(howto.chapters()))"
+    done = command.run([sys.executable, "-P", "-c", code], env={"PYTHONPATH": str(tmp_path)})
+    assert done.stdout.split() == [str(tmp_path / "docs/researchers"), str(len(chapters()))]
 
 
 def test_what_runs_keeps_its_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
