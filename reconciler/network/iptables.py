@@ -72,6 +72,15 @@ def _read() -> Mapping[str, Table]:
     return _known.tables
 
 
+def remember() -> None:
+    """Read them now, for processes that this one forks later. LxcGpuError if that can't be done.
+
+    Those read them again only if the kernel's rules were changed meanwhile.
+    """
+    if generation() is not None:
+        _read()
+
+
 def replace(table: str, chains: Mapping[str, Sequence[str]], extra: Sequence[str] = ()) -> None:
     """Give each of `chains` exactly these rules, then run the `extra` lines; all or nothing."""
     lines = [f"*{table}"]

@@ -3,7 +3,8 @@
 The child does what the request's own process (`setup/executables/root`) would have done, and is to
 the server what that one is: in the request's unit, with its bounds, its end and its name in the
 journal; where it can't be just that, it does nothing. The process here reads no request, and keeps
-nothing of one.
+nothing of one. All that it keeps are iptables' rules, which its children needn't read again while
+the kernel says that they are unchanged.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from importlib import import_module
 from pathlib import Path
 
 from reconciler.children.inside import CGROUPS, cgroups_of
+from reconciler.network import iptables
 from shells.helper import root
 from shells.helper.hand_over import BEGUN, GO, PATIENCE, READY, SOCKET
 
@@ -67,6 +69,7 @@ def main(argv: Sequence[str]) -> int:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for children (sigaction(2))
     end = time.monotonic() + LIFE
     with _listening() as listener:
+        _remember_rules()
         while (left := end - time.monotonic()) > 0:
             listener.settimeout(left)
             with suppress(OSError):  # no room for a child: the request's own process does it
@@ -77,7 +80,13 @@ def main(argv: Sequence[str]) -> int:
                     if os.fork() == 0:
                         listener.close()
                         _child(connection, argv[0])
+                _remember_rules()  # for the next one: nobody waits for it here
     return 0
+
+
+def _remember_rules() -> None:
+    with suppress(Exception):  # whoever needs them reads them, and says what is wrong
+        iptables.remember()
 
 
 def _code_in(places: Sequence[str]) -> tuple[object, ...]:

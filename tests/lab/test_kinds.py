@@ -33,6 +33,7 @@ from tests.lab.fleet import (
 from tests.patience import eventually
 
 READS_RULES = """
+import os
 from reconciler.host import places
 from reconciler.network import iptables, nft
 from reconciler.network.filters import table
@@ -62,6 +63,17 @@ run(add)
 assert generation() > first
 assert "-j ACCEPT" in iptables.read("nat").chains["POSTROUTING"]
 assert asked == ["iptables-save"] * 2, asked
+run(["iptables", "-t", "nat", "-F", "POSTROUTING"])
+iptables.remember()
+asked.clear()
+if child := os.fork():  # as the root helper's do, which is loaded
+    assert os.waitpid(child, 0)[1] == 0
+else:
+    assert "-j ACCEPT" not in iptables.read("nat").chains["POSTROUTING"]
+    assert not asked, asked
+    run(add)
+    assert "-j ACCEPT" in iptables.read("nat").chains["POSTROUTING"]
+    os._exit(asked != ["iptables-save"])
 """
 """What the kinds of `traffic` ask of nftables, in a network namespace of its own."""
 TEMPLATES = "/var/lib/lxc-gpu/templates"
