@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _owner(argv: Sequence[str]) -> tuple[str, dict[str, str]]:
-    """Whose key it is, and the answer to a question, if one was typed."""
+    """The user whose key it is, and the answer to a question, if one was typed."""
     if len(argv) != 1:
         raise LxcGpuError("usage", "This is for sshd: ssh register@SERVER-manage YOUR-NAME")
     (owner,) = argv
@@ -69,5 +69,5 @@ def _owner(argv: Sequence[str]) -> tuple[str, dict[str, str]]:
 
 
 def _again(options: Mapping[str, str]) -> str:
-    """What was typed besides the name."""
+    """The words that were typed after the name."""
     return f"--template {options['template']} " if "template" in options else ""

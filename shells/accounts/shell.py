@@ -94,7 +94,7 @@ class _Asking(threading.Thread):
         self._answer: object = None
 
     def run(self) -> None:
-        """Ask; whatever comes of it is kept."""
+        """Ask, and keep the answer or the error."""
         try:
             self._answer = ask(Request(Verb.SHELL), self._terminal.progress, self._lent.fileno())
         except Exception as error:

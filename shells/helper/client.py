@@ -62,9 +62,9 @@ def ask(
 def ask_until_free(
     request: Request, show: Show, seconds: float
 ) -> messages.Answer | messages.Question | messages.Report:
-    """As `ask`, again while it is `busy`: the asker's places are taken, or other work is under way.
+    """Ask, and ask again while the answer is `busy`; after so many seconds, LxcGpuError says so.
 
-    The LxcGpuError `busy` once that has lasted so many seconds.
+    The asker's places are taken then, or other work is under way.
     """
     deadline, pause = time.monotonic() + seconds, SOON
     while True:

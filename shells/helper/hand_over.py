@@ -1,7 +1,7 @@
 """Has a request done by the root helper that is loaded already (`shells.helper.loaded`).
 
-This runs first at each request, so it loads nothing but what Python has built in. Who can't be
-reached, or is of another release, does nothing, and the request is done here.
+This runs first at each request, so it loads only what is built into Python. If that helper can't be
+reached, or is of another release, it does nothing, and the request is done here.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ def _in_line(user: str, server: str, tell: Tell) -> Iterator[None]:
             raise LxcGpuError(
                 "busy",
                 f"A registration of {user} on {server} is under way already.",
-                "It goes on by itself. When it has ended, type the same again to see how.",
+                "It goes on without you. When it has ended, type the same again to see how.",
                 Remedy.WAIT,
             )
         told = False

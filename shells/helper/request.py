@@ -1,7 +1,7 @@
 """What may be asked of the root helper: a closed list, and who may ask it of whom. Pure.
 
-Who asks is the kernel's answer (SO_PEERCRED, unix(7)), never part of the request. With a request
-may come one descriptor of the asker's: for an archive to read or to write, or for a shell.
+The kernel says who asks (SO_PEERCRED, unix(7)); no request does. One descriptor of the asker's may
+come with a request: for an archive to read or to write, or for a shell.
 """
 
 from __future__ import annotations
@@ -74,14 +74,14 @@ def decode(line: bytes) -> Request:
 
 
 def ends_with_its_asker(request: Request) -> bool:
-    """Whether nobody has anything of it once its asker has gone. All else is finished then, too."""
+    """Whether the request is useless once its asker has gone. All others are finished even then."""
     options = request.options
     only_sent = request.verb is Verb.SNAPSHOT and ("to-stdout" in options or "list" in options)
     return request.verb in _LOOKS or only_sent
 
 
 def whose(request: Request, asker: str) -> str:
-    """Whose container the request is about, if `asker` may ask it; LxcGpuError if not.
+    """The user whose container the request is about. LxcGpuError if `asker` may not ask it.
 
     root may ask everything; the service accounts their own verbs; users their own things.
     """

@@ -121,9 +121,9 @@ def _asker() -> tuple[str, int, int]:
 
 
 def _user(view: View | None, account: str, uid: int) -> str:
-    """Whose account it is; of root's and the services', its own name.
+    """The user who owns the account; for root and the services, the account's own name.
 
-    LxcGpuError if it can't be a user's: a server may have people's own accounts beside ours, and
+    LxcGpuError if it can't be a user's: a server may have people's own accounts besides ours, and
     one in the way of ours has the same name.
     """
     if view is None or account == "root" or account in OF_SERVICES:
@@ -136,7 +136,7 @@ def _user(view: View | None, account: str, uid: int) -> str:
 
 
 def _ask_for_the_key(account: str, pid: int) -> None:
-    """Note that the asker's key was used today. LxcGpuError if it opens the account no longer."""
+    """Note that the asker's key was used today. LxcGpuError if it no longer opens the account."""
     if account == "root":
         return
     keys = must_stand(pid, AUTHORIZED_KEYS / account)
@@ -186,7 +186,7 @@ def _receive() -> tuple[bytes, int | None]:
 
 @contextmanager
 def _waited_for() -> Iterator[None]:
-    """AskerGoneError as soon as the other side has hung up."""
+    """Raise AskerGoneError in the block as soon as the other side hangs up."""
     main_thread = threading.get_ident()
 
     def watch() -> None:
