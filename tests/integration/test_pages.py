@@ -815,7 +815,7 @@ def test_addresses_come_from_the_directory(web: Web) -> None:
     assert web.parts.refresher.addresses() is None
     web.parts.refresher.refresh()
     assert web.parts.refresher.addresses() == {"lqchen": "lqchen@example.org"}
-    assert "sends no mail" in get(web, "/user/lqchen/mail")
+    assert "No mail server is configured" in get(web, "/user/lqchen/mail")
 
 
 def test_the_doctor_says_who_has_no_address(web: Web, directory: Slapd) -> None:
@@ -823,6 +823,6 @@ def test_the_doctor_says_who_has_no_address(web: Web, directory: Slapd) -> None:
     found = web.parts.directory.look_up_all(web.parts.source.newest().state.users)
     assert "all 1 users have an address" in reachable(found, "mail").text
     bad = {**found, "ann": replace(found["lqchen"], mail="ann@x.org\nBcc: all@x.org")}
-    assert "1 of 2 users have no address" in reachable(bad, "mail").text
+    assert "1 of 2 users have no usable address" in reachable(bad, "mail").text
     texts = [finding.text for finding in mail(Iam(web.parts.config))]
     assert texts == [NO_MAIL]
