@@ -407,7 +407,7 @@ END
 
     def test_a_nas_that_is_away_is_not_replaced(self, fleet: Fleet) -> None:
         doctor = ["lxc-gpu", "doctor"]
-        fits = f"{NAS} takes 3 snapshots of each user"
+        fits = f"{NAS} holds up to 3 snapshots of each user"
         assert fits in fleet.gpu17.run([*doctor, "--json"], check=False).stdout
         fleet.gpu17.sh(f"mv {NAS} {NAS}.away")
         try:
