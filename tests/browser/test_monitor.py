@@ -281,7 +281,7 @@ def test_templates_to_choose_from_and_commands_are_whole_on_a_phone(
             assert page.evaluate(WIDER) == 0
             assert page.evaluate(UNREADABLE) == []
         page.goto(f"{url}/server/gpu17")
-        assert page.get_by_text("debian-12, unless you say otherwise").is_visible()
+        assert page.get_by_text("debian-12, the default").is_visible()
 
 
 _SPILT = """() => [...document.querySelectorAll(".card")].flatMap((card) => {
