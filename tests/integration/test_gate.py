@@ -84,7 +84,8 @@ def gate(tmp_path: Path) -> Iterator[Gate]:
     (tmp_path / "gate.py").write_text(
         f"import sys\nsys.path.insert(0, {str(CHECKOUT)!r})\n"
         "from pathlib import Path\nfrom shells.gate import serve as gate\n"
-        f"real = gate.gate_paths\ngate.gate_paths = lambda: real(Path({str(tmp_path / 'web.toml')!r}))\n"
+        "real = gate.gate_paths\n"
+        f"gate.gate_paths = lambda: real(Path({str(tmp_path / 'web.toml')!r}))\n"
         "sys.exit(gate.main())\n"
     )
     write_gate_keys(tmp_path, repository)
