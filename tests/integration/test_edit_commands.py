@@ -154,6 +154,9 @@ def test_servers_and_registrations(desk: Desk) -> None:
     assert "servers/gpu19.yaml: `host_key` is missing" in wrong.stderr
     assert "DNS name" in desk.tried("server", "add", "GPU", stdin=text).stderr
     desk.run("user", "add", "ann", "--name", "Ann")
+    refused = desk.tried("registration", "add", "gpu17", "ann", "--host-key", ed25519("c"))
+    assert "ann has no ssh key" in refused.stderr
+    desk.run("key", "add", "ann", "-", stdin=str(ed25519("a")))
     desk.run("registration", "add", "gpu17", "ann", "--host-key", ed25519("c"))
     assert "registrations: gpu17" in desk.run("user", "show", "ann")
     desk.run("registration", "remove", "gpu17", "ann")
