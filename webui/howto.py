@@ -21,6 +21,8 @@ FOLDER = Path(__file__).resolve().parents[1] / "docs" / "researchers"
 """Beside the packages, in a checkout as in a release."""
 FIRST = "index"
 """The page that lists the others."""
+EXAMPLE_URL = "https://iam.mylab.com"
+"""The web page's address in the examples."""
 _MARK = re.compile(r"<!-- lab: ([a-z]+) -->\s*")
 """Where a page has something of the laboratory's shown, such as its templates."""
 _PROMPT = re.compile(r"(?:[\w@:~/.-]*[$#]|PS>) ")

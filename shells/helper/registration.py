@@ -136,9 +136,9 @@ def _registered(view: View, user: str, changes: Sequence[str]) -> str:
     what = "is ready" if changes else "was registered before"
     return (
         f"Your container on {view.server} {what}.\n"
+        "Fetch the ssh config and known_hosts from the web page again: they now name it.\n"
         f"Start it:  ssh {view.server}-manage\n"
-        f"Then log in:  ssh {view.server}\n"
-        "(fetch the ssh config and known_hosts from the web page again: they now name it)"
+        f"Then log in:  ssh {view.server}"
     )
 
 

@@ -9,7 +9,7 @@ from flask import Blueprint, abort, render_template, request, url_for
 
 from state.model.documents import State
 from webui.directory.logins import read
-from webui.howto import FIRST, chapters, page
+from webui.howto import EXAMPLE_URL, FIRST, chapters, page
 from webui.pages.page_owner import by_login, proposed
 from webui.services import services
 
@@ -55,7 +55,7 @@ def _examples(state: State, chosen: dict[str, str]) -> dict[str, str]:
     url = services().config.public_url.rstrip("/")
     name = chosen.get("login", "lqchen")
     examples = {
-        "http://iam.mylab.com": url,
+        EXAMPLE_URL: url,
         "iam.mylab.com": urlsplit(url).netloc or "iam.mylab.com",
         "lqchen": name,
     }

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from webui.howto import FIRST, chapters, page
+from webui.howto import EXAMPLE_URL, FIRST, chapters, page
 
 PAGES = [FIRST, *(each.name for each in chapters())]
 LAB = {"gpu17": "big-one", "gpu18": "gpu17", "lqchen": "dora"}
@@ -50,6 +50,12 @@ def test_every_table_is_one(name: str) -> None:
 def test_nothing_is_left_of_the_examples_names(name: str) -> None:
     html = shown(name, gpu17="big-one", gpu18="other", lqchen="dora")
     assert re.findall(r"gpu1[78]|lqchen", re.sub(r'(id|href)="[^"]*"', "", html)) == []
+
+
+def test_the_examples_give_one_address_of_the_web_page() -> None:
+    """A page fills in its own: what begins otherwise would be left half done."""
+    html = "".join(shown(name) for name in PAGES)
+    assert set(re.findall(r"\w+://iam\.mylab\.com", html)) == {EXAMPLE_URL}
 
 
 def test_all_pages_but_the_first_are_listed() -> None:
