@@ -1,7 +1,8 @@
 """Desired against observed: one diff for all kinds of things, pure.
 
-A kind of thing on a server is one module below `reconciler.kinds` with the same three verbs.
-Nothing here writes: `lxc-gpu plan` prints what this module gives, and never calls `apply`.
+A kind of thing on a server is one module below `reconciler.kinds` with the same four methods:
+`desired`, `observe`, `apply` and `describe`. Nothing here writes: `lxc-gpu plan` prints what this
+module gives, and never calls `apply`.
 """
 
 from __future__ import annotations

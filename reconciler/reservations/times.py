@@ -1,9 +1,8 @@
 """Reads lengths of time and moments as people type them, and puts them into words.
 
-Everything is by the server's clock and time zone. A day is always 24 hours, also when the clocks
-change. `9:00` is the time that wall clocks show; the hour comes twice, and the second one is meant
-means the first one, and an hour that is left out means the one after it (PEP 495, `fold`). Pure but
-for the time zone.
+Everything is by the server's clock and time zone. A length of `1d` is always 24 hours, also when
+the clocks change. `9:00` is the time on the wall clock. An hour that occurs twice means the first
+one; an hour that is skipped means the one after it (PEP 495, `fold`). Pure but for the time zone.
 """
 
 from __future__ import annotations

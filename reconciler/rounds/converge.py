@@ -31,7 +31,7 @@ Current = Callable[[], bool]
 PATIENCE = 60.0
 """Seconds that a round waits, at its end, for other work on containers."""
 TRIES = 3
-"""How often a request tries again while something else undoes its change."""
+"""How many times in all a request tries, while something else undoes its change."""
 MOST_SAID = 10
 """Changes of one kind that are announced one by one."""
 

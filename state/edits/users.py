@@ -1,6 +1,6 @@
 """The edits that users and the directory ask for.
 
-Each function here returns an `Edit`; `state.git.repository` applies it to the newest revision, and
+Each function here returns an `Edit`; `state.git.publish` applies it to the newest revision, and
 once more when somebody else was faster, so numbers are allocated inside. They raise LxcGpuError,
 worded for the person who asked, and leave a state that needs no change as it is.
 """
