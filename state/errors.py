@@ -48,7 +48,7 @@ def os_error(error: OSError) -> LxcGpuError:
     return LxcGpuError(
         "disk-full" if full else "system",
         f"{place}{error.strerror or error}.",
-        "Free some space on that disk; the next round goes on." if full else "",
+        "Free some space on that disk, then try again; rounds do so automatically." if full else "",
         Remedy.PERSON,
         repr(error),
     )
@@ -62,7 +62,7 @@ def mistake(error: Exception) -> LxcGpuError:
     return LxcGpuError(
         "bug",
         f"A mistake in lxc-gpu: {type(error).__name__}.",
-        "Please report it with the journal's lines.",
+        "Please report it, with what `journalctl -t lxc-gpu` says.",
         Remedy.PERSON,
         details,
     )

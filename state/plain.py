@@ -105,7 +105,7 @@ def _reader(hint: Any, newer: bool) -> _Reader:
 
 def _exactly(kind: type) -> _Reader:
     def read(value: Any) -> Any:
-        if type(value) is not kind:  # True is no number
+        if type(value) is not kind:  # True isn't a number
             raise TypeError(f"{kind.__name__} expected, not {type(value).__name__}")
         return value
 

@@ -241,7 +241,7 @@ def _too_long(done: int) -> LxcGpuError:
     return LxcGpuError(
         "quota-counting",
         f"After {PATIENCE:.0f} s and {done:,} files, not all of the container is counted yet.",
-        "The limit holds for what is new; the next round goes on.",
+        "The limit holds for what is new; the next round will try again.",
         Remedy.WAIT,
     )
 

@@ -104,7 +104,7 @@ def meeting(spans: Sequence[IdRange], people: Mapping[int, str]) -> Iterator[Fin
         )
     if not met:
         yield subids_area.note(
-            "The containers' ids lie where SSSD and FreeIPA give uids to people of a directory "
+            "The containers' ids are where SSSD and FreeIPA give uids to people of a directory "
             f"({MAPPED_FIRST} to {MAPPED_LAST}); no account that is known here overlaps them.",
             NUMBERS,
         )

@@ -52,7 +52,7 @@ def silent(details: str) -> LxcGpuError:
         "This server's sources of accounts (LDAP, SSSD, ...: nsswitch.conf) don't answer. It "
         "is not known who has a name, a uid or a home, so no account is made and no old home "
         "is shown.",
-        "Sysadmin: `getent passwd nobody` should answer at once; the next round goes on.",
+        "Sysadmin: `getent passwd nobody` should answer at once; the next round will try again.",
         Remedy.WAIT,
         details,
     )

@@ -55,7 +55,7 @@ def read(file: Path) -> Mapping[str, Any]:
     except Exception as error:  # whatever a parser of other people's files raises
         raise LxcGpuError(
             "cdi-unreadable",
-            f"{file} is no Container Device Interface specification that can be read.",
+            f"{file} isn't a Container Device Interface specification that can be read.",
             "Sysadmin: make it again: `nvidia-ctk cdi generate`, or remove it.",
             details=repr(error),
         ) from error

@@ -198,7 +198,7 @@ def hand_over(user: str, to: str, named: str) -> Done:
         judged = rules.rules_of(view, len(gpus.uuids), closed(view))
         theirs, changed = gpus.of(view, to), list[Reservation]()
         for each in given:
-            rules.allow_hand_over(judged, book, each, to, theirs, now)
+            rules.allow_hand_over(judged, book, each, to, theirs, now, gpus.uuids)
             book, new = book.hand_over(each, to, now)
             changed.append(new)
         book_file.write(book)

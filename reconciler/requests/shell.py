@@ -58,7 +58,7 @@ def shell(user: str, ends: int, tell: Tell) -> int:
 
 
 def _too_many(what: str, then: str) -> LxcGpuError:
-    message = f"{what} open on this server, as many as may be."
+    message = f"{what} open on this server, the most allowed."
     return LxcGpuError("busy", message, f"{then} the same again.", Remedy.WAIT)
 
 

@@ -79,7 +79,7 @@ def allow(
     if begins[-1] > now + rules.ahead:
         series = ", and a series ends before that" if len(begins) > 1 else ""
         raise _against(
-            f"A reservation begins within {length_in_words(rules.ahead)} from now, until "
+            f"A reservation must begin within {length_in_words(rules.ahead)} from now, by "
             f"{in_words(now + rules.ahead)}{series}.",
             "Choose an earlier time; your sysadmin can widen `ahead` of this server.",
         )
@@ -192,20 +192,21 @@ def _gpus_in_words(request: GpuRequest) -> str:
 
 
 def _free_in_words(free: int, request: GpuRequest) -> str:
-    if len(request.gpus) == request.count == 1:
-        return "somebody has it then"
+    if len(request.gpus) == 1:
+        return "it isn't free all that time"
     verb = "are" if free > 1 else "is"
-    return f"{free or 'none'} of the {len(request.gpus)} GPUs {verb} free then"
+    return f"{free or 'none'} of the {len(request.gpus)} GPUs {verb} free all that time"
 
 
 def _who(book: Book, request: GpuRequest, begins: float) -> str:
     """Words for who has the GPUs until when, at most four of them."""
+    one = len(request.gpus) == 1
     met = [
         each for each in book.open
         if each.meets(begins, begins + request.seconds) and set(each.gpus) & set(request.gpus)
     ]  # fmt: skip
     said = [
-        f"{each.user} has {len(set(each.gpus) & set(request.gpus))} from "
+        f"{each.user} has {'it' if one else len(set(each.gpus) & set(request.gpus))} from "
         f"{times.until_in_words(each.begins, each.ends)}"
         for each in met[:4]
     ]
@@ -229,30 +230,48 @@ def allow_longer(
             "reservation of yours begins before that.",
             "`reservations` lists yours.",
         )
+    what = "it" if len(gpus) == 1 else "GPUs of it"
     later = [
-        (each.begins, f"{each.user} has reserved there")
+        (each.begins, f"{each.user} has reserved {what} from {in_words(each.begins)} on")
         for each in book.open
         if each.meets(begins, ends) and set(each.gpus) & set(gpus)
     ]
-    later += [(each[0], f"this server is closed: {each[2]}") for each in rules.closed
-              if each[0] < ends and begins < each[1]]  # fmt: skip
+    later += [
+        (each[0], f"this server is closed from {in_words(each[0])} on: {each[2].rstrip('.')}")
+        for each in rules.closed
+        if each[0] < ends and begins < each[1]
+    ]
     if later:
         until, why = min(later)
         left = until - begins
         here = f"Type: `reserve --extend {reservation.id} {length_in_words(left)}`"
         raise LxcGpuError(
             "reservation-taken",
-            f"{reservation.id} can't be extended by {asked}: from {in_words(until)} on {why}.",
+            f"{reservation.id} can't be extended by {asked}: {why}.",
             here if left > 0 else "`reserve` other GPUs for the time after it: `--first-free`.",
         )
 
 
 def allow_hand_over(
-    rules: Rules, book: Book, reservation: Reservation, user: str, gpus: Sequence[str], now: float
+    rules: Rules,
+    book: Book,
+    reservation: Reservation,
+    user: str,
+    gpus: Sequence[str],
+    now: float,
+    there: Sequence[str],
 ) -> None:
-    """LxcGpuError if the user, whose container has `gpus`, can't take the reservation over."""
-    if not set(reservation.gpus) <= set(gpus):
-        raise _against(f"The container of {user} doesn't have all GPUs of {reservation.id}.", "")
+    """LxcGpuError if the user, whose container has `gpus`, can't take the reservation over.
+
+    `there`: the UUIDs of the server's GPUs, by index.
+    """
+    if missing := [gpu for gpu in reservation.gpus if gpu not in gpus]:
+        names = ", ".join(str(there.index(gpu)) if gpu in there else gpu for gpu in missing)
+        raise _against(
+            f"{reservation.id} has {'GPUs' if missing[1:] else 'GPU'} {names}, which the container "
+            f"of {user} doesn't have.",
+            "Hand it over to somebody whose container has all its GPUs.",
+        )
     held = book.held_by(user, max(now, reservation.begins), reservation.ends)
     if held + len(reservation.gpus) > rules.most_gpus:
         raise _against(

@@ -223,7 +223,7 @@ def _still_busy(name: str) -> LxcGpuError:
     return LxcGpuError(
         "busy",
         f"Other work on the container of {name} did not end within {PATIENCE:.0f} s.",
-        "The next round goes on.",
+        "The next round will try again.",
         Remedy.WAIT,
     )
 

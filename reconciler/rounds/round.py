@@ -115,7 +115,7 @@ def _converge_to_newest(config: ServerConfig, scope: Scope, tell: Tell) -> tuple
     raise LxcGpuError(
         "restless",
         f"The state changed {MOST_RESTARTS} times while this round ran.",
-        "The next round goes on.",
+        "The next round will try again.",
         Remedy.WAIT,
     )
 

@@ -65,7 +65,7 @@ def _words(request: str) -> list[str]:
         raise LxcGpuError("too-long", "That is too long to be a request.", SEE_HELP)
     if any(not c.isprintable() for c in request):
         raise LxcGpuError(
-            "not-text", "That request holds control characters, or is no UTF-8.", SEE_HELP
+            "not-text", "That request holds control characters, or isn't UTF-8.", SEE_HELP
         )
     words = request.split()
     return _unquoted(request) if words[:1] == [Verb.RECOVER] else words
@@ -106,7 +106,7 @@ def _only_so_many() -> None:
     if like_this() > MOST:
         raise LxcGpuError(
             "crowded",
-            f"{MOST} connections of yours pass through this server, as many as may be.",
+            f"{MOST} connections of yours pass through this server, the most allowed.",
             "Close some that you don't need (editors, tunnels, `ssh -N`); those of a machine that "
             "went away end within minutes. `stop`, `restart` and the other verbs work as always.",
             Remedy.WAIT,

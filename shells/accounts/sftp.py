@@ -13,7 +13,7 @@ from typing import BinaryIO
 INIT, VERSION, STATUS = 1, 2, 101
 PERMISSION_DENIED = 3
 LONGEST_PACKET = 1 << 18
-"""Bytes; a longer packet is no request, and ends the conversation."""
+"""Bytes; a longer packet isn't a request, and ends the conversation."""
 
 
 def refuse(requests: BinaryIO, answers: BinaryIO, text: str) -> None:

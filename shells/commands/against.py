@@ -22,7 +22,7 @@ from state.reading.problems import StateInvalidError
 from state.trust.lineage import FULL_ID, differences
 from state.trust.policy import judge, role_needed
 from state.trust.walk import walk
-from state.words import printable
+from state.words import plural, printable
 
 _HEADINGS = {
     "fleet": "The fleet",
@@ -125,7 +125,7 @@ def _forward(repository: Repository, base: str, head: str) -> str:
 
 def _lines(found: Comparison) -> Iterator[str]:
     if found.problems:
-        yield f"### {len(found.problems)} to correct" if found.problems[1:] else "### To correct"
+        yield f"### {plural(len(found.problems), 'problem')} to correct"
         yield ""
         yield from (f"- {_escaped(problem)}" for problem in found.problems)
         return

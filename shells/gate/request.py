@@ -66,7 +66,11 @@ def caller_of(arguments: Sequence[str]) -> Caller:
     match arguments:
         case ["server" | "admin" as role, name] if _CALLER.fullmatch(name):
             return Caller(role, name)
-    raise LxcGpuError("gate-setup", "The gate is not set up rightly on this machine.")
+    raise LxcGpuError(
+        "gate-setup",
+        "The gate is not set up correctly on this machine.",
+        "Sysadmin: run `setup/web-server` again on the web machine.",
+    )
 
 
 def request_of(raw: bytes, caller: Caller, repository: Path) -> Request:
@@ -88,11 +92,13 @@ def request_of(raw: bytes, caller: Caller, repository: Path) -> Request:
 def _refusal(caller: Caller, repository: Path) -> tuple[str, str]:
     if caller.role == "admin":
         return (
-            f"Hello {caller.name}: this key clones, pulls and pushes {repository}, no more.",
+            f"Hello {caller.name}: this key clones, pulls and pushes {repository}, and nothing "
+            "else.",
             f"Try: git clone ssh://lxc-gpu@THIS-MACHINE{repository}",
         )
     return (
-        f"The key of {caller.name} reads the state repository and registers users, no more.",
+        f"The key of {caller.name} reads the state repository and registers users, and nothing "
+        "else.",
         "What it asked for is neither.",
     )
 

@@ -24,7 +24,7 @@ BUG = messages.Refusal(
 """What is said when a mistake of ours ended a request."""
 
 LONGEST_REQUEST = 8192
-"""Bytes; a longer line is no request of ours."""
+"""Bytes; a longer line isn't a request of ours."""
 OF_USERS = frozenset(
     {Verb.START, Verb.STOP, Verb.RESTART, Verb.STATUS, Verb.PORT, Verb.SNAPSHOT, Verb.RECOVER,
      Verb.REBUILD, Verb.GPUS, Verb.SHELL, Verb.RESERVE, Verb.RESERVATIONS, Verb.RELEASE,
@@ -70,7 +70,7 @@ def decode(line: bytes) -> Request:
                 raise ValueError
         return Request(Verb(verb), user, options)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise LxcGpuError("bad-request", "That is no request that lxc-gpu knows.") from error
+        raise LxcGpuError("bad-request", "lxc-gpu doesn't know that request.") from error
 
 
 def ends_with_its_asker(request: Request) -> bool:

@@ -131,7 +131,7 @@ def _user(view: View | None, account: str, uid: int) -> str:
     user = view.user_of(account)
     resident = view.residents.get(user)
     if user.startswith(OTHER) or (resident is not None and resident.uid != uid):
-        raise LxcGpuError("not-allowed", f"The account {account} is no user's of lxc-gpu.")
+        raise LxcGpuError("not-allowed", f"The account {account} isn't that of a user of lxc-gpu.")
     return user
 
 
@@ -156,7 +156,7 @@ def _place(account: str, uid: int) -> Iterator[None]:
             whose = f"of the account {account}" if account in OF_SERVICES else "of yours"
             raise LxcGpuError(
                 "busy",
-                f"{places} requests {whose} are under way on this server, as many as may be.",
+                f"{places} requests {whose} are under way on this server, the most allowed.",
                 "Wait until one has ended, then type the same again.",
                 Remedy.WAIT,
             )

@@ -76,7 +76,7 @@ def reconcile(tell: Tell, only: str | None = None) -> messages.Report:
         raise LxcGpuError(
             "round-died",
             "The round ended without a report.",
-            "Sysadmin: `journalctl -t lxc-gpu` says why; the next round goes on.",
+            "Sysadmin: `journalctl -t lxc-gpu` says why; the next round will try again.",
             Remedy.RETRY,
         )
     return end

@@ -64,5 +64,5 @@ def _used_up(field: str, words: str) -> RangeUsedUpError:
     return RangeUsedUpError(
         "range-used-up",
         f"No number is left for a new user: `{field}` ({words}) is used up.",
-        f"An administrator has to widen `{field}` in fleet.yaml; former users keep their numbers.",
+        f"A sysadmin has to widen `{field}` in fleet.yaml; former users keep their numbers.",
     )

@@ -249,7 +249,7 @@ def valid_user(fields: Mapping[str, object], login: str) -> User:
         raise LxcGpuError(
             "bad-person",
             f"What the directory says about {login!r} can't be taken over: {said}.",
-            "Ask an administrator to correct the entry in the directory.",
+            "Ask your sysadmin to correct the entry in the directory.",
         ) from error
 
 
@@ -302,7 +302,7 @@ def _same_person(state: State, name: str, login: str, directory_id: str | None) 
         raise LxcGpuError(
             "person-differs",
             f"The directory's {login} is not the person who has been {name} here.",
-            "A new person got an old login. Ask an administrator, who can see this in"
+            "A new person got an old login. Ask your sysadmin, who can see this in"
             f" users/{name}.yaml or former/{name}.yaml (directory_id).",
             details=f"known as {known.directory_id}, now {directory_id}",
         )
@@ -315,7 +315,7 @@ def _refuse_taken_login(state: State, name: str, login: str) -> None:
             raise LxcGpuError(
                 "login-taken",
                 f"The login {login} of {name} is also noted for {other}.",
-                f"Ask an administrator: in the state, the login of {other} must be corrected.",
+                f"Ask your sysadmin: in the state, the login of {other} must be corrected.",
             )
 
 
@@ -327,7 +327,7 @@ def _known(state: State, name: str) -> User:
 
 def _unknown(state: State, name: str) -> LxcGpuError:
     if name in state.former:
-        return LxcGpuError("user-left", f"{name} has left.", "An administrator can undo that.")
+        return LxcGpuError("user-left", f"{name} has left.", "A sysadmin can undo that.")
     return LxcGpuError(
         "unknown-user",
         f"There is no user {name}.",

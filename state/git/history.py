@@ -19,7 +19,7 @@ class HistoryEntry:
     changes: tuple[str, ...]
     """The list in the body: what changed, in words."""
     notes: tuple[str, ...]
-    """The paragraphs and lines of the body that are no list."""
+    """The paragraphs and lines of the body that aren't a list."""
 
 
 def entries(repository: Repository, *, skip: int = 0, limit: int = 50) -> tuple[HistoryEntry, ...]:

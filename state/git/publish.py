@@ -343,7 +343,7 @@ def _arrived(repository: Repository, revision: str) -> bool:
 def _locked(path: str) -> LxcGpuError:
     return LxcGpuError(
         "state-locked",
-        f"A Git is at work on the state repository, or was killed there and left {path}; nothing"
+        f"Git is running on the state repository, or was killed there and left {path}; nothing"
         " was saved.",
         "Try again in a minute: the next push removes it, if nobody holds it.",
         Remedy.WAIT,
@@ -360,6 +360,6 @@ def _refused(errors: str) -> RefusedError:
     return RefusedError(
         "state-refused",
         "The state repository refused the change:\n" + ("\n".join(said) or "it did not say why"),
-        "Show this to an administrator; nothing was saved.",
+        "Show this to your sysadmin; nothing was saved.",
         details=errors,
     )

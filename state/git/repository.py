@@ -56,7 +56,7 @@ class Repository:
         if not _URL.match(url) or not url.isprintable():
             raise LxcGpuError(
                 "bad-address",
-                f"{url!r} is no address of a Git repository.",
+                f"{url!r} isn't the address of a Git repository.",
                 "Give an absolute path, ssh://..., https://... or user@host:path.",
             )
         repository = cls(path, ssh_command)
@@ -232,7 +232,7 @@ class Repository:
     def _no_clone(self, details: str) -> GitError:
         return GitError(
             "no-clone",
-            f"{self.path} is no Git repository.",
+            f"{self.path} isn't a Git repository.",
             "Clone the state repository there first.",
             details=details,
         )
@@ -256,7 +256,7 @@ def _alone(path: Path) -> Iterator[None]:
 
 def _checked(revision: str) -> str:
     if not _REVISION.fullmatch(revision) or ".." in revision:
-        raise LxcGpuError("bad-revision", f"{revision!r} is no revision.")
+        raise LxcGpuError("bad-revision", f"{revision!r} isn't a revision.")
     return revision
 
 

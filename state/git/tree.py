@@ -12,7 +12,7 @@ from state.reading.syntax import LARGEST_FILE, BadYamlError, Document, parse
 from state.words import printable
 
 MOST_FILES = 200_000
-"""Files of ours in one tree; more is no fleet."""
+"""Files of ours in one tree, at most; a tree with more isn't a fleet's."""
 _SPARE = 1000
 """Parsed blobs that are remembered beyond twice those that were asked for last."""
 _BUFFERED = ("cat-file", "--buffer")
@@ -35,7 +35,7 @@ class TreeReader:
         return {path: contents[blob] for path, blob in blobs.items()}
 
     def blobs(self, tree: str) -> tuple[dict[str, str], list[Problem]]:
-        """The blob ids of our files by path, and what is no plain file of a sane name."""
+        """The blob ids of our files by path, and what isn't a plain file with a sane name."""
         blobs: dict[str, str] = {}
         problems: list[Problem] = []
         for mode, blob, path in _entries(self._git.run("ls-tree", "-r", "-z", "--full-tree", tree)):

@@ -82,7 +82,7 @@ class Subids(Model):
     """Where subordinate ids begin, and how many each user gets; neither can change later.
 
     The default is that of states that say nothing; a new state says something else, because this
-    lies among the numbers that SSSD gives to people (`reconciler.doctor.numbers`).
+    is among the numbers that SSSD gives to people (`reconciler.doctor.numbers`).
     """
 
     first: Annotated[int, Field(strict=True, ge=100_000, lt=2**32 - 1)] = 10_000_000
@@ -171,7 +171,7 @@ class Server(Model):
     spares: Annotated[int, Field(strict=True, ge=0, le=8)] = 1
     """How many systems of each template in use are kept unpacked, for the next users."""
     containers: AbsolutePath = "/var/lib/lxc-gpu/containers"
-    """The folder, on the disk of the administrator's choice, that holds the containers."""
+    """The folder, on the disk of the sysadmin's choice, that holds the containers."""
     mounts: tuple[MountInFile, ...] = ()
     """Folders that every container on this server sees."""
     devices: tuple[DeviceName, ...] = ()

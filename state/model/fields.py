@@ -59,7 +59,7 @@ def web_url(text: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
         raise ValueError("must look like https://iam.example.org")
     if parts.port == 0 or parts.query or parts.fragment or not re.fullmatch(r"[!-~]+", text):
-        raise ValueError("must end after the host, or a path; may hold no blanks")
+        raise ValueError("must have no query or fragment, and no spaces")
     return text.rstrip("/")
 
 

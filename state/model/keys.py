@@ -167,7 +167,7 @@ def _check_rsa(parts: tuple[bytes, ...]) -> None:
     _expect(parts, 3)
     exponent, modulus = _positive(parts[1]), _positive(parts[2])
     if exponent < 3 or exponent % 2 == 0 or modulus % 2 == 0:
-        raise ValueError("the key is damaged (its numbers are no RSA key)")
+        raise ValueError("the key is damaged (its numbers don't make an RSA key)")
     if modulus.bit_length() < _SMALLEST_RSA:
         raise ValueError(
             f"an RSA key of {modulus.bit_length()} bits is too weak (at least {_SMALLEST_RSA});"

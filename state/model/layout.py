@@ -22,7 +22,7 @@ MODELS: dict[Kind, type[Model]] = {
 
 FLEET = "fleet.yaml"
 _NO_STATE = frozenset({".gitkeep", ".gitignore", "README.md"})
-"""Files that may lie in our folders and say nothing."""
+"""Files that may be in our folders and say nothing."""
 _SUFFIX = ".yaml"
 _NAME_RULE = (
     "must be a lower-case letter or `_`, then at most 30 of a-z, 0-9, `_` and `-`"
@@ -51,7 +51,7 @@ class Subject(NamedTuple):
 def subject_of(path: str) -> Subject | None:
     """What the file at `path` (relative to the repository) is about; None if it isn't ours.
 
-    ValueError, worded for people, for a file that lies where only ours may lie.
+    ValueError, worded for people, for a file that is where only ours may be.
     """
     if path == FLEET:
         return Subject("fleet")
@@ -65,7 +65,7 @@ def subject_of(path: str) -> Subject | None:
         return None
     if len(between) != (folder == "registrations"):
         where = "registrations/SERVER/USER.yaml" if folder == "registrations" else f"{folder}/NAME"
-        raise ValueError(f"lies in the wrong folder; expected {where.removesuffix('.yaml')}.yaml")
+        raise ValueError(f"is in the wrong folder; expected {where.removesuffix('.yaml')}.yaml")
     if not file.endswith(_SUFFIX):
         raise ValueError("isn't a file of the state: its name must end in .yaml")
     name = file.removesuffix(_SUFFIX)

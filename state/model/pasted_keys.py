@@ -94,7 +94,7 @@ def _parse_pasted(line: str) -> PublicKey:
     if _MORE.search(key.comment):
         raise ValueError("behind the key stands a part of another one; give each a line of its own")
     if not _possible(key):
-        raise ValueError("its numbers are no key: nobody can have the private key to it")
+        raise ValueError("its numbers don't make a key: nobody can have the private key to it")
     return key
 
 

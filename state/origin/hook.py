@@ -68,7 +68,7 @@ def _main(repository: Repository) -> str:
 
 def _judge_name(update: _Update, repository: Repository) -> None:
     if not update.ref.startswith("refs/heads/"):
-        raise refused(f"{shown(update.ref)} is no branch.", "Push branches only.")
+        raise refused(f"{shown(update.ref)} isn't a branch.", "Push branches only.")
     if update.ref != MAIN:
         return
     if update.deletes:

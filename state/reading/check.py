@@ -74,7 +74,7 @@ def _fleet(fleet: Fleet) -> Iterator[BrokenRule]:
     for field, ports in (("ports", fleet.ports), ("forwards", fleet.forwards)):
         yield from overlap(field, ports, *EPHEMERAL, "the ports of outgoing connections")
         if ports.first < 1024 or ports.last > 65535:
-            yield BrokenRule(FLEET, (field,), f"{field} must lie within 1024 to 65535")
+            yield BrokenRule(FLEET, (field,), f"{field} must be between 1024 and 65535")
     ports = fleet.ports
     yield from overlap("forwards", fleet.forwards, ports.first, ports.last, "`ports`")
     yield from overlap("uids", fleet.uids, *DYNAMIC_UIDS, "ids that systemd uses")
@@ -102,14 +102,14 @@ def _servers(state: State) -> Iterator[BrokenRule]:
     for name, server in state.servers.items():
         path = Subject("servers", name).path
         if server.address in network:
-            text = f"address {server.address} lies in fleet.yaml's network {network}"
+            text = f"address {server.address} is inside fleet.yaml's network {network}"
             yield BrokenRule(path, ("address",), f"{text}, which belongs to the containers")
         if clash := _clash(server.snapshots.folder, server.containers):
             text = f"the folder of the snapshots, {server.snapshots.folder}, {clash}"
             yield BrokenRule(path, ("snapshots", "folder"), text)
         for field in ("ports", "forwards"):
             if server.ssh_port in getattr(state.fleet, field):
-                text = f"ssh_port {server.ssh_port} lies among fleet.yaml's {field}"
+                text = f"ssh_port {server.ssh_port} is one of fleet.yaml's {field}"
                 yield BrokenRule(path, ("ssh_port",), text)
     named = [(Subject("servers", name).path, server) for name, server in state.servers.items()]
     yield from _unique(
@@ -128,7 +128,7 @@ def _clash(snapshots: str, containers: str) -> str:
         if folder == other or folder in other.parents:
             return f"must not be or hold {other}"
         if other in folder.parents and str(other) != KEPT:
-            return f"must not lie in {other}"
+            return f"must not be inside {other}"
     return ""
 
 
@@ -158,7 +158,7 @@ def _numbers(state: State, people: list[NamedUser]) -> Iterator[BrokenRule]:
         elif place >= room:
             text = (
                 f"subid {user.subid} is place {place + 1}, and there is room for {room} users:"
-                " their container's address would lie outside fleet.yaml's network"
+                " their container's address would be outside fleet.yaml's network"
                 f" {fleet.network}, or the ids in the last range below {HIGHEST_ID + 1}, which is"
                 " kept free for systems that are nobody's yet"
             )

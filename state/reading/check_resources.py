@@ -132,7 +132,7 @@ def _apart(
 
 
 def _sources(mounts: Sequence[Placed]) -> Iterator[BrokenRule]:
-    """On one server: a source has one access, and no other source lies in users' own folders."""
+    """On one server: a source has one access, and no other source is inside users' own folders."""
     access: dict[str, str] = {}
     for path, place, mount in mounts:
         if access.setdefault(mount.source, mount.access) != mount.access:
@@ -142,5 +142,5 @@ def _sources(mounts: Sequence[Placed]) -> Iterator[BrokenRule]:
     for path, place, mount in mounts:
         for other in own:
             if mount.source != other and PurePosixPath(mount.source).is_relative_to(other):
-                text = f"{mount.source} lies in {other}, which holds users' own folders"
+                text = f"{mount.source} is inside {other}, which holds users' own folders"
                 yield BrokenRule(path, (*place, "source"), text)

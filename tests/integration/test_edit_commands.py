@@ -225,7 +225,9 @@ def test_two_green_requests_collide_in_the_merge(desk: Desk) -> None:
     desk.git("push", "-q", "origin", "one:main")
     done = desk.tried("check", "--against", "origin/main")
     assert done.returncode == 1
-    assert done.stdout.startswith("### To correct\n\n- users/zoe.yaml:3: uid 20000 is also that of")
+    assert done.stdout.startswith(
+        "### 1 problem to correct\n\n- users/zoe.yaml:3: uid 20000 is also that of"
+    )
     assert desk.run("check") == "ok: 1 user, 0 former users, 0 servers, 0 registrations\n"
 
 

@@ -168,7 +168,7 @@ def test_a_server_pushes_nothing_and_nobody_rewinds(gate: Gate) -> None:
     add_server(gate)
     work = str(gate.folder / "work")
     gate.git("alice", "-C", work, *gate.me, "commit", "-q", "--allow-empty", "-m", "x")
-    assert "no more" in gate.git("gpu17", "-C", work, "push").stderr
+    assert "and nothing else" in gate.git("gpu17", "-C", work, "push").stderr
     gate.git("alice", "-C", work, "reset", "-q", "--hard", "HEAD~2")
     gate.git("alice", "-C", work, *gate.me, "commit", "-q", "--allow-empty", "-m", "y")
     assert gate.git("alice", "-C", work, "push", "-f").returncode != 0
@@ -201,7 +201,7 @@ def test_no_key_opens_a_shell(gate: Gate, key: str, words: tuple[str, ...]) -> N
     answer = gate.ask(key, *words)
     assert answer.returncode == 1
     assert answer.stdout == ""
-    assert "no more" in answer.stderr
+    assert "and nothing else" in answer.stderr
 
 
 def test_the_hook_lets_a_pushed_server_in(gate: Gate) -> None:

@@ -119,7 +119,7 @@ class TestBeforehand:
             said = fleet.gpu17.sh(f"runuser -u ann -- python3 -c {shlex.quote(ASKS)}").stdout
         finally:
             fleet.gpu17.run(["tee", "/etc/passwd"], stdin=passwd)
-        assert "The account ann is no user's of lxc-gpu." in said
+        assert "The account ann isn't that of a user of lxc-gpu." in said
 
 
 ASKS = """
@@ -208,7 +208,7 @@ class TestPeopleWhomTheServerHad:
 
     def test_their_own_account_asks_nothing_of_root(self, prefixed: Fleet) -> None:
         said = prefixed.gpu18.sh(f"runuser -u ann -- python3 -c {shlex.quote(ASKS)}").stdout
-        assert "The account ann is no user's of lxc-gpu." in said
+        assert "The account ann isn't that of a user of lxc-gpu." in said
         assert running(prefixed.gpu18, "ann")
 
     def test_who_leaves_leaves_nothing_but_that(self, prefixed: Fleet, of_the_lab: str) -> None:

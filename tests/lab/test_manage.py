@@ -112,7 +112,7 @@ class TestNonsense:
         for raw in (r"status\nbash", r"status\tx", r"\xff\xfe", r"\x1b[2J", r"status\r"):
             done = fleet.types(f"ssh gpu17-manage \"$(printf '{raw}')\"")
             assert (done.status, done.stdout) == (1, "")
-            assert done.stderr.startswith("✗ That request holds control characters, or is no UTF-8")
+            assert done.stderr.startswith("✗ That request holds control characters, or isn't UTF-8")
             assert "\x1b" not in done.stderr
 
     def test_a_hundred_thousand_letters(self, fleet: Fleet, untouched: Host) -> None:

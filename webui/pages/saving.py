@@ -89,7 +89,10 @@ def save(parts: Services, page: str, form: Form, source: str) -> str:
 
 def _save(parts: Services, page: str, form: Form, source: str) -> str:
     if len(form.keys) > LONGEST_PASTE:
-        raise PasteError("paste-too-long", "That is far more text than any keys.")
+        raise PasteError(
+            "paste-too-long",
+            f"The pasted text is too long for ssh keys (limit: {LONGEST_PASTE:,} characters).",
+        )
     keys = parse_keys(form.keys)
     person = authenticate(parts, form.login, form.password, source)
     proven = _proven(parts, form)

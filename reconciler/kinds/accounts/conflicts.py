@@ -106,7 +106,7 @@ def _uid_conflict(name: str, uid: int, owner: str) -> LxcGpuError:
         "uid-conflict",
         f"{name} should get the uid {uid}, which {owner} has on this server.",
         f"Give {owner} another number (`usermod --uid`, `groupmod --gid`), or widen or move "
-        "`uids:` in fleet.yaml so that it meets no numbers of the server's own.",
+        "`uids:` in fleet.yaml so that it doesn't overlap ids already used on the server.",
     )
 
 

@@ -237,7 +237,10 @@ class TestRules:
         book, _ = Book().reserve("li", THERE[:3], ((BEGIN, BEGIN + 3 * HOUR),), NOW)
         error = rules.not_free(self.RULES, book, self.wish(), (BEGIN,), NOW)
         assert error.code == "reservation-taken"
-        assert "1 of the 4 GPUs is free then; li has 3 from Thu 2026-11-26 15:07" in error.message
+        assert (
+            "1 of the 4 GPUs is free all that time; li has 3 from Thu 2026-11-26 15:07"
+            in error.message
+        )
         words = error.hint.partition("Type: `reserve ")[2].partition("`")[0]
         order = typed(words)
         assert order.begins == BEGIN + 3 * HOUR
@@ -247,11 +250,17 @@ class TestRules:
         assert "closed until Thu 2026-11-26 16:07" in error.message
         assert "New disks" in error.message
 
+    def test_a_server_with_one_gpu_says_who_has_it(self) -> None:
+        book, _ = Book().reserve("li", THERE[:1], ((BEGIN + 2 * HOUR, BEGIN + 4 * HOUR),), NOW)
+        wish = GpuRequest("ann", 1, THERE[:1], 4 * HOUR, "1 4h")
+        error = rules.not_free(self.RULES, book, wish, (BEGIN,), NOW)
+        assert "it isn't free all that time; li has it from Thu 2026-11-26 17:07" in error.message
+
     def test_longer_until_somebody_elses_begins(self) -> None:
         book, (own,) = Book().reserve("ann", THERE[:1], ((BEGIN, BEGIN + HOUR),), NOW)
         rules.allow_longer(self.RULES, book, own, own.ends + 2 * HOUR, "2h")
         book, _ = book.reserve("li", THERE[:1], ((BEGIN + 2 * HOUR, BEGIN + 3 * HOUR),), NOW)
-        with pytest.raises(LxcGpuError, match="li has reserved") as caught:
+        with pytest.raises(LxcGpuError, match="2h: li has reserved it from Thu") as caught:
             rules.allow_longer(self.RULES, book, own, own.ends + 2 * HOUR, "2h")
         assert caught.value.hint == "Type: `reserve --extend r1 1h`"
         with pytest.raises(LxcGpuError, match="1d at most"):
@@ -259,12 +268,12 @@ class TestRules:
 
     def test_nobody_is_given_more_than_they_may_have(self) -> None:
         book, (own,) = Book().reserve("ann", THERE[:2], ((BEGIN, BEGIN + HOUR),), NOW)
-        rules.allow_hand_over(self.RULES, book, own, "li", THERE, NOW)
-        with pytest.raises(LxcGpuError, match="doesn't have all GPUs"):
-            rules.allow_hand_over(self.RULES, book, own, "li", THERE[:1], NOW)
+        rules.allow_hand_over(self.RULES, book, own, "li", THERE, NOW, THERE)
+        with pytest.raises(LxcGpuError, match="r1 has GPU 1, which the container of li"):
+            rules.allow_hand_over(self.RULES, book, own, "li", THERE[:1], NOW, THERE)
         book, _ = book.reserve("li", THERE[2:3], ((BEGIN, BEGIN + HOUR),), NOW)
         with pytest.raises(LxcGpuError, match="more than 2 GPUs"):
-            rules.allow_hand_over(self.RULES, book, own, "li", THERE, NOW)
+            rules.allow_hand_over(self.RULES, book, own, "li", THERE, NOW, THERE)
 
 
 class TestHandingOver:
@@ -306,7 +315,7 @@ class TestHandingOver:
         book, _ = book.reserve("bob", THERE[2:3], ((BEGIN + HOUR, BEGIN + 2 * HOUR),), NOW)
         two = Rules(most_gpus=2, longest=24 * HOUR, ahead=24 * HOUR, most=2)
         with pytest.raises(LxcGpuError, match="more than 2 GPUs"):
-            rules.allow_hand_over(two, book, book.of("eve")[0], "bob", THERE, NOW)
+            rules.allow_hand_over(two, book, book.of("eve")[0], "bob", THERE, NOW, THERE)
 
     def test_makes_nothing_longer(self) -> None:
         """Handed to and fro, and extended each time, it is over when one's own would be."""

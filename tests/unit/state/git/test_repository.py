@@ -299,7 +299,7 @@ def test_history(clone: Repository, work: Path) -> None:
     "revision", ["--help", "-x", "", "a b", "main..HEAD", "x\n", "@{upstream}", ":users/ann.yaml"]
 )
 def test_a_revision_is_no_option(clone: Repository, revision: str) -> None:
-    with pytest.raises(LxcGpuError, match="is no revision"):
+    with pytest.raises(LxcGpuError, match="isn't a revision"):
         clone.read(revision)
 
 
@@ -314,7 +314,7 @@ def test_an_unknown_revision_is_said(clone: Repository) -> None:
     "url", ["", "--upload-pack=x", "ext::sh -c x", "relative", "http://x/y", "a\nb:c", "fd::1"]
 )
 def test_an_address_is_no_command(tmp_path: Path, url: str) -> None:
-    with pytest.raises(LxcGpuError, match="no address"):
+    with pytest.raises(LxcGpuError, match="isn't the address"):
         Repository.clone(url, tmp_path / "c")
     assert not list(tmp_path.glob("*"))
 
@@ -369,9 +369,9 @@ def test_a_remote_that_lost_its_main(clone: Repository, remote: Path) -> None:
 
 
 def test_no_clone_is_said(tmp_path: Path) -> None:
-    with pytest.raises(LxcGpuError, match="is no Git repository"):
+    with pytest.raises(LxcGpuError, match="isn't a Git repository"):
         Repository(tmp_path / "nowhere").tip()
-    with pytest.raises(LxcGpuError, match="is no Git repository"):
+    with pytest.raises(LxcGpuError, match="isn't a Git repository"):
         Repository(tmp_path / "nowhere").fetch()
 
 

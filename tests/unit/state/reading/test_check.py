@@ -115,13 +115,13 @@ def test_servers() -> None:
     assert "address 172.16.2.17 is also that of servers/gpu17.yaml" in said(
         files(servers__gpu18=server_yaml("gpu18", "172.16.2.17"))
     )
-    assert "address 10.77.3.4 lies in fleet.yaml's network 10.77.0.0/16" in said(
+    assert "address 10.77.3.4 is inside fleet.yaml's network 10.77.0.0/16" in said(
         files(servers__gpu18=server_yaml("gpu18", "10.77.3.4"))
     )
     same = server_yaml("gpu17", "172.16.2.18")
     assert "servers/gpu18.yaml:3: state_key SHA256:" in said(files(servers__gpu18=same))
     ported = server_yaml("gpu18", "172.16.2.18") + "ssh_port: 22005\n"
-    assert "servers/gpu18.yaml:4: ssh_port 22005 lies among fleet.yaml's ports" in said(
+    assert "servers/gpu18.yaml:4: ssh_port 22005 is one of fleet.yaml's ports" in said(
         files(servers__gpu18=ported)
     )
     signer = server_yaml("gpu18", "172.16.2.18").replace(
@@ -138,7 +138,7 @@ def test_servers() -> None:
             "fleet.yaml:7: ports 22000 to 33000 overlap the por",
         ),
         ("forwards: {first: 25999, last: 29999}", "overlap `ports` (22000 to 25999)"),
-        ("ports: {first: 61000, last: 70000}", "ports must lie within 1024 to 65535"),
+        ("ports: {first: 61000, last: 70000}", "ports must be between 1024 and 65535"),
         ("uids: {first: 20000, last: 62000}", "overlap ids that systemd uses (61184 to 65535)"),
         ("subids: {first: 100000}\nuids: {first: 20000, last: 60000}", "is not fleet.yaml's"),
         ("uids: {first: 20000, last: 10000000}", "subids must begin above the last of `uids`"),
@@ -146,7 +146,7 @@ def test_servers() -> None:
         ("network: 127.0.0.0/16", "can't be a network for containers"),
         ("network: 0.0.0.0/0", "can't be a network for containers"),
         ("network: 224.0.0.0/8", "can't be a network for containers"),
-        ("network: 172.16.0.0/16", "servers/gpu17.yaml:1: address 172.16.2.17 lies in"),
+        ("network: 172.16.0.0/16", "servers/gpu17.yaml:1: address 172.16.2.17 is inside"),
         (
             f"  - {{name: Other, role: iam, key: {ed25519('admin')}}}",
             "the key of signer Other is also that of fleet.yaml",
@@ -254,9 +254,9 @@ def test_ten_times_as_many_users_take_no_hundred_times_as_long() -> None:
         ("/", "must not be or hold /var/lib/lxc-gpu/containers"),
         ("/var/lib/lxc-gpu", "must not be or hold /var/lib/lxc-gpu/containers"),
         ("/var/lib/lxc-gpu/containers", "must not be or hold /var/lib/lxc-gpu/containers"),
-        ("/var/lib/lxc-gpu/containers/s", "must not lie in /var/lib/lxc-gpu/containers"),
+        ("/var/lib/lxc-gpu/containers/s", "must not be inside /var/lib/lxc-gpu/containers"),
         ("/home", "must not be or hold /home"),
-        ("/home/snapshots", "must not lie in /home"),
+        ("/home/snapshots", "must not be inside /home"),
         ("/var/lib/lxc-gpu/snapshots", ""),
         ("/NAS/snapshots", ""),
     ],

@@ -60,7 +60,7 @@ def test_what_is_not_ours_is_ignored() -> None:
         ("users/" + "a" * 32 + ".yaml", "at most 30"),
         ("users/ann\n.yaml", "the name `ann"),
         ("former/1x.yaml", "the name `1x`"),
-        ("users/a/b.yaml", "users/a/b.yaml: lies in the wrong folder; expected users/NAME.yaml"),
+        ("users/a/b.yaml", "users/a/b.yaml: is in the wrong folder; expected users/NAME.yaml"),
         ("servers/a.b.yaml", "the server's name `a.b` must be a DNS name"),
         ("registrations/ann.yaml", "expected registrations/SERVER/USER.yaml"),
         ("registrations/gpu17/x/ann.yaml", "expected registrations/SERVER/USER.yaml"),
