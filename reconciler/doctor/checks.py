@@ -96,4 +96,4 @@ IAM: tuple[Check[None], ...] = (
     storage.space_of_iam,
     in_effect.gate,
 )
-"""What needs root on the IAM machine. `webui.doctor` checks the rest, as the web page's account."""
+"""What needs root on the web machine. `webui.doctor` checks the rest, as the web page's account."""

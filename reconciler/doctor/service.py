@@ -324,7 +324,7 @@ def newest_commit(server: CheckedServer) -> Iterator[Finding]:
     if ahead > FUTURE:
         yield Area("clock").wrong(
             f"The newest commit is {duration(ahead)} in the future: a clock is wrong.",
-            "Compare `date` here, on the IAM machine and where the commit was made.",
+            "Compare `date` here, on the web machine and where the commit was made.",
         )
 
 

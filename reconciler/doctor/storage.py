@@ -38,7 +38,7 @@ def space(server: CheckedServer) -> Iterator[Finding]:
 
 
 def space_of_iam(_: object) -> Iterator[Finding]:
-    """Whether there is room on the IAM machine's disks."""
+    """Whether there is room on the web machine's disks."""
     yield from _space([Path("/"), places.KEPT])
 
 

@@ -62,7 +62,7 @@ def known(person: CheckedUser) -> Iterator[Finding]:
         yield state_area.wrong(
             f"{person.name} is not a user of the fleet (at revision {person.view.revision[:10]}).",
             "They save a key on the web page first. A login isn't always the name: "
-            "`lxc-gpu doctor --login LOGIN` on the IAM machine says which name they get.",
+            "`lxc-gpu doctor --login LOGIN` on the web machine says which name they get.",
         )
         return
     yield state_area.ok(f"{person.name} is a user of the fleet")

@@ -21,7 +21,7 @@ class ServerConfig:
     state_url: str
     """Where the state repository is fetched from."""
     gate: str
-    """Where registrations are sent: ACCOUNT@HOST of the IAM machine, for ssh."""
+    """Where registrations are sent: ACCOUNT@HOST of the web machine, for ssh."""
 
 
 def read_server_config(path: Path = places.SERVER_CONFIG) -> ServerConfig:
@@ -57,7 +57,7 @@ def not_punished(config: ServerConfig, view: View | None) -> tuple[str, ...]:
 
 
 def ssh_command() -> str:
-    """The ssh command for git: with this server's own key and the IAM machine's pinned host key."""
+    """The ssh command for git: with this server's own key and the web machine's pinned host key."""
     return (
         f"ssh -F none -i {places.STATE_KEY} -o IdentitiesOnly=yes -o BatchMode=yes "
         f"-o UserKnownHostsFile={places.STATE_KNOWN_HOSTS} -o StrictHostKeyChecking=yes "

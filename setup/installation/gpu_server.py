@@ -92,7 +92,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--state", metavar="URL", help="the state repository, "
                         "e.g. ssh://lxc-gpu@iam.mylab.com/var/lib/lxc-gpu/state.git")  # fmt: skip
     parser.add_argument("--gate", metavar="ACCOUNT@HOST",
-                        help="the IAM machine's gate; default: from --state")  # fmt: skip
+                        help="the web machine's gate; default: from --state")  # fmt: skip
     parser.add_argument(
         "--gate-host-key", metavar="KEY", help="the ssh host key of the gate's machine"
     )

@@ -1,6 +1,6 @@
 """`lxc-gpu doctor`: says what is wrong on this machine, and what to type. Changes nothing.
 
-On a GPU server `reconciler.doctor` has the checks. On the IAM machine the web page has most of
+On a GPU server `reconciler.doctor` has the checks. On the web machine the web page has most of
 them. They run in a program of their own, as the page's account, so that nothing here imports the
 page.
 """
@@ -39,10 +39,10 @@ WIDEST = 100
     "--user", metavar="NAME", help="On a GPU server: find why it doesn't work for this user."
 )
 @click.option(
-    "--login", metavar="LOGIN", help="On the IAM machine: check whether this person can log in."
+    "--login", metavar="LOGIN", help="On the web machine: check whether this person can log in."
 )
 @click.option(
-    "--mail", metavar="ADDRESS", help="On the IAM machine: send a test mail to this address."
+    "--mail", metavar="ADDRESS", help="On the web machine: send a test mail to this address."
 )
 def doctor(as_json: bool, user: str | None, login: str | None, mail: str | None) -> None:
     """Find what is wrong on this machine, and say what to type. Changes nothing."""
@@ -65,11 +65,11 @@ def _look(user: str | None, login: str | None, mail: str | None) -> list[Finding
     if not (server or web):
         raise LxcGpuError(
             "not-ours",
-            "This machine is neither a GPU server of lxc-gpu nor its IAM machine.",
+            "This machine is neither a GPU server of lxc-gpu nor its web machine.",
             "`setup/gpu-server` or `setup/web-server` makes it one.",
         )
     if (user and not server) or ((login or mail) and not web):
-        where = "GPU server" if user else "IAM machine"
+        where = "GPU server" if user else "web machine"
         raise LxcGpuError("usage", f"This machine is not a {where}.", f"Type that on a {where}.")
     if user:
         return _user(user)

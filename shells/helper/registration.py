@@ -23,7 +23,7 @@ from state.errors import LxcGpuError, Remedy
 from state.view import View
 from state.wire import messages
 
-FIRST = messages.Progress("asking the IAM machine to note the registration")
+FIRST = messages.Progress("asking the web machine to note the registration")
 LINES = 4
 """Registrations that are worked on at the same time, of different users."""
 _LOOK_EVERY = 0.2
@@ -151,7 +151,7 @@ def _ask_gate(config: ServerConfig, user: str, host_key: str) -> None:
     except messages.BadMessageError as error:
         raise LxcGpuError(
             "iam-down",
-            "The IAM machine can't be reached, so nobody can register just now.",
+            "The web machine can't be reached, so nobody can register just now.",
             "Try again later. Containers that exist start and work as always.",
             Remedy.WAIT,
             f"{command.pasteable(done.argv)}: {done.status} {done.stderr.strip()}",

@@ -52,7 +52,7 @@ def revision(host: Host) -> str:
 class TestIamIsDown:
     @pytest.fixture
     def without_iam(self, fleet: Fleet) -> Iterator[None]:
-        """The IAM machine answers nobody."""
+        """The web machine answers nobody."""
         fleet.iam.sh("systemctl stop ssh.socket ssh 2>&1")
         yield
         fleet.iam.sh("systemctl start ssh")
@@ -66,7 +66,7 @@ class TestIamIsDown:
         assert fleet.types("ssh gpu17 true").ok
         done = register(fleet)
         assert (done.status, done.stdout) == (1, "")
-        assert "✗ The IAM machine can't be reached, so nobody can register just now." in done.stderr
+        assert "✗ The web machine can't be reached, so nobody can register just now." in done.stderr
         assert "Containers that exist start and work as always." in done.stderr
 
     def test_rounds_stay_on_the_last_revision_and_heal(

@@ -59,7 +59,7 @@ def came_back(gpu17: Host) -> None:
 
 @pytest.fixture
 def gpu17(fleet: Fleet) -> Iterator[Host]:
-    """lqchen's container runs, ann's was stopped; the IAM machine can't be reached."""
+    """lqchen's container runs, ann's was stopped; the web machine can't be reached."""
     assert fleet.types("ssh gpu17-manage").ok
     assert fleet.types("ssh gpu17-manage").ok
     assert fleet.types("ssh gpu17-manage stop", user="ann").ok

@@ -1,4 +1,4 @@
-"""What the checks of the IAM machine look at."""
+"""What the checks of the web machine look at."""
 
 from __future__ import annotations
 

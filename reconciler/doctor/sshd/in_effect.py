@@ -88,7 +88,7 @@ def of_account(server: CheckedServer, name: str) -> list[Finding]:
 
 
 def gate(_: object) -> Iterator[Finding]:
-    """Whether sshd on the IAM machine lets in the gate's account, with the right settings."""
+    """Whether sshd on the web machine lets in the gate's account, with the right settings."""
     groups = _groups("lxc-gpu")
     account = SshdAccount("lxc-gpu", groups or frozenset(), GATE, (OUTSIDE,))
     yield from _findings([account], OUTSIDE, 22, files.read())

@@ -1,4 +1,4 @@
-"""What the IAM machine's doctor makes of answers."""
+"""What the web machine's doctor makes of answers."""
 
 from __future__ import annotations
 
