@@ -62,7 +62,8 @@ class Kind(Protocol[R]):
 
     @property
     def per_user(self) -> bool:
-        """Whether its names are users; if not, it also belongs to a round for one user."""
+        """Whether its names are users. A round for one user includes all of a kind whose names
+        aren't."""
         ...
 
     def desired(self, view: View) -> Mapping[str, R]:

@@ -24,7 +24,7 @@ SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 @dataclass(frozen=True)
 class Finished:
-    """What a program left behind. Output is text; bytes that are no UTF-8 are escaped."""
+    """What a program left behind. Output is text; bytes that aren't UTF-8 are escaped."""
 
     argv: tuple[str, ...]
     status: int
@@ -124,7 +124,7 @@ def started(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Start `argv` for streaming; it is ended, and waited for, when the block is left.
 
-    With `family`, so is what it started, without being asked (setpgid(2), killpg(3)).
+    With `family`, it and all its children are killed at once (SIGKILL; setpgid(2), killpg(3)).
     """
     words = [str(word) for word in argv]
     with subprocess.Popen(

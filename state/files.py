@@ -19,7 +19,8 @@ def write_file(path: Path, content: str | bytes, mode: int = 0o644) -> None:
 
 
 def write_files(folder: Path, contents: Mapping[str, str], mode: int = 0o644) -> None:
-    """Replace many files of one folder and make them durable together; its lock is held.
+    """Replace many files of one folder and make them durable together. The caller holds its
+    lock.
 
     Half-written files that killed programs left there are removed.
     """

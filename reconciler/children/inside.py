@@ -54,7 +54,7 @@ class Ended:
 
 @dataclass(frozen=True)
 class _Init:
-    """A container's init: where it is, and what it may."""
+    """A container's init: where it is, and what it may do."""
 
     pid_namespace: int
     namespaces: Sequence[int]

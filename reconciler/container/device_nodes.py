@@ -165,7 +165,7 @@ def give(user: str, subid: int, devices: Iterable[Device], strict: Iterable[Devi
     """Make the nodes anew for a container that is about to start.
 
     `devices` belong to its root; the `strict` ones keep the server's modes. LxcGpuError or OSError
-    if they can't be made. The user's lock is held.
+    if they can't be made. The caller holds the user's lock.
     """
     place = folder(user)
     places.DEVICES.mkdir(mode=0o711, exist_ok=True)

@@ -1,7 +1,8 @@
 """The size of /dev/shm: half of the memory that a container may take, as on any machine.
 
-Killing programs doesn't free the memory of its files. With the kernel's size, half of the server's
-memory, filling it would end a container that has a limit. Without a limit, that size is right.
+Killing programs doesn't free the memory of files in /dev/shm. With the kernel's size, half of the
+server's memory, filling it would end a container that has a limit. Without a limit, that size is
+right.
 """
 
 from __future__ import annotations

@@ -122,10 +122,8 @@ class Separate:
         return {user: self._held(self._ours / user) for user, _ in _running(self._units)}
 
     def _held(self, group: Path) -> Cpus:
-        if not _text(
-            group / "cgroup.procs"
-        ):  # the cpuset is of an earlier start, or there is none yet
-            return frozenset()
+        if not _text(group / "cgroup.procs"):
+            return frozenset()  # the cpuset is of an earlier start, or there is none yet
         cpus = parse(_text(group / "cpuset.cpus") or "")
         return cpus if self._all() - cpus else frozenset()
 

@@ -221,10 +221,8 @@ def _systems_in(view: View) -> frozenset[str]:
 def _is_there(root: Path) -> bool:
     try:
         return root.is_dir()
-    except (
-        OSError
-    ):  # this one is damaged: it counts as unreadable, not as missing; the others are there
-        return True
+    except OSError:
+        return True  # it is damaged: that counts as unreadable, not as missing
 
 
 def _names(folder: Path) -> frozenset[str]:

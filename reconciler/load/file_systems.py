@@ -77,10 +77,8 @@ def _parsed(lines: Iterable[str]) -> Iterator[MountPoint]:
         if len(path) > 128 or not path.isprintable() or _is_ours(path):
             continue
         key = words[2]
-        if kind in (
-            "btrfs",
-            "zfs",
-        ):  # each subvolume (btrfs) and dataset (zfs) has a device of its own
+        # each subvolume (btrfs) and dataset (zfs) has a device of its own
+        if kind in ("btrfs", "zfs"):
             key = f"{kind} {after[1].partition('/')[0] if kind == 'zfs' else after[1]}"
         yield MountPoint(key, root, path, kind in _NAS)
 

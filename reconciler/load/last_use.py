@@ -142,10 +142,8 @@ def _logged_in_or_out(user: str) -> int:
     """
     for hierarchy in HIERARCHIES:
         slice_ = hierarchy / GROUPS.format(unit=places.container_unit(user), user=user)
-        with (
-            suppress(OSError),
-            os.scandir(slice_) as inside,
-        ):  # the container may have made a million of them
+        # the container may have made a million of them
+        with suppress(OSError), os.scandir(slice_) as inside:
             people = [Path(each.path) for each in islice(inside, MOST_INSIDE) if each.is_dir()]
             return max(map(_changed, [slice_, *people]))
     return 0

@@ -1,4 +1,4 @@
-"""Finds users' old homes on this server, and decides by itself whose each is.
+"""Finds users' old homes on this server, and decides whose each is.
 
 The owner has to be an account with the user's login, from a source of nsswitch.conf(5), that isn't
 lxc-gpu's. The folder on the disk has to belong to it. If they disagree, it is left alone.

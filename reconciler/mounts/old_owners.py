@@ -20,7 +20,7 @@ def noted() -> Mapping[str, int]:
 
 
 def note(user: str, uid: int) -> None:
-    """Note whose home the user is shown. The user's lock is held."""
+    """Note whose home the user is shown. The caller holds the user's lock."""
     if noted().get(user) != uid:
         places.OLD_OWNERS.mkdir(mode=0o700, exist_ok=True)
         write_file(places.OLD_OWNERS / user, f"{uid}\n", 0o600)

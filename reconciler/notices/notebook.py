@@ -126,7 +126,7 @@ class _File(NamedTuple):
 
 
 def to_json(notebook: Notebook) -> str:
-    """As text."""
+    """The notebook as text."""
     return plain.to_json(_File(notebook.said))
 
 

@@ -82,7 +82,7 @@ def specification(
 ) -> dict[str, Any]:
     """The specification, as its fields. Reads names in `folder` only.
 
-    No hook: one would be a program that runs with what the engine may, before the image's own. So
+    No hook: one would be a program that runs with the engine's rights, before the image's own. So
     libraries are mounted by the names that programs are bound to, where a loader looks without a
     cache. No LD_LIBRARY_PATH: it would take the place of the image's own.
     """

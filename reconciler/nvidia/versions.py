@@ -62,7 +62,7 @@ def _found(root: Path) -> Iterator[Path]:
 
 
 def _cached(root: Path, name: str) -> Iterator[Path]:
-    """The same where the loader finds them elsewhere: in /opt, in /usr/local/nvidia."""
+    """The files where the loader finds them elsewhere: in /opt, in /usr/local/nvidia."""
     raw = b""
     with suppress(OSError):
         raw = (root / _CACHE).read_bytes()

@@ -23,7 +23,7 @@ def binds(
 ) -> tuple[list[Bind], list[str]]:
     """What to mount, including NVIDIA's device files (`drivers`), and notes on what is left out.
 
-    The user's lock is held.
+    The caller holds the user's lock.
     """
     wanted = view.devices_of(user)
     paths = [path for pattern in (*FOR_ALL, *wanted) for path in device_nodes.named(pattern)]

@@ -27,7 +27,10 @@ from state.view import Mount, Resident, View
 
 
 def binds(view: View, user: str, resident: Resident) -> tuple[list[Bind], list[str]]:
-    """What to mount, outer folders first; notes on what is left out. The user's lock is held."""
+    """What to mount, outer folders first; notes on what is left out.
+
+    The caller holds the user's lock.
+    """
     wanted = view.mounts_of(user)
     problems, nothing = _make_ready(view, user, wanted) if wanted else ({}, frozenset())
     given: list[Mount] = []

@@ -26,10 +26,9 @@ MOST_PAST = 20_000
 MOST_OPEN = 500
 """Reservations of everybody that aren't over, at most; and those that lately ended, at most."""
 LEAP = 30 * DAY
-"""How far ahead of the time that the machine has run its clock is believed, in seconds. It is so
-much less than `KEPT` that after a leap of the clock nothing becomes a sum that ends within the next
-two months."""
-
+"""How far a wall clock may jump ahead of the machine's running time and still be believed, in
+seconds. It is far below `KEPT`, so that after a jump no reservation that ends within two months
+becomes a sum."""
 
 LATEST = 32_503_680_000.0
 """The year 3000."""
@@ -105,7 +104,8 @@ class Book:
     """All reservations, in the order of their beginnings. Those long past are kept as sums only."""
 
     open: tuple[Reservation, ...] = ()
-    """Those that hadn't been over for two days when the book was last written."""
+    """Current and future ones, and those that had ended less than two days before the book was
+    last written."""
     past: tuple[Reservation, ...] = ()
     sums: Mapping[str, Mapping[str, Moment]] = field(default_factory=lambda: MappingProxyType({}))
     """GPU-hours of reservations that aren't kept any more, by user and month (`2026-11`)."""
@@ -245,16 +245,15 @@ class Book:
         )
 
     def in_order(self) -> Book:
-        """The same, by the reservations' beginnings."""
+        """This book, with its reservations in the order of their beginnings."""
         return replace(self, open=_in_order(self.open), past=_in_order(self.past))
 
     def _sure(self, now: float, boot: float) -> float:
         before = self.sure or self.clock
         if not before:
             return now
-        ran = (
-            boot - self.boot if boot >= self.boot else boot
-        )  # after a reboot, it ran for at least this long
+        # after a reboot, the machine has run for at least `boot`
+        ran = boot - self.boot if boot >= self.boot else boot
         return max(before, min(now, before + 2 * ran * bool(self.boot)))
 
     def _with(self, *more: Reservation, last: int) -> Book:

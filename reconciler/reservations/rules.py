@@ -16,6 +16,7 @@ from state.words import plural
 Closed = tuple[tuple[float, float, str], ...]
 """Times in which nobody can reserve: beginning, end, reason."""
 MOST_WEEKS = 60
+"""Reservations of a weekly series, at most."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class Rules:
     ahead: float
     """Seconds from now until the latest beginning."""
     most: int
-    """Reservations that the user made and that aren't over, whoever has them now. So handing over
-    lets nobody make more, and being given one keeps nobody from making theirs."""
+    """Reservations that the user made and that aren't over, whoever has them now. So
+    handing one over doesn't free a place, and receiving one doesn't use a place up."""
     closed: Closed = ()
 
 

@@ -70,7 +70,9 @@ def converge(
 
 
 def put_right(kind: Kind[R], view: View, user: str, wanted: R | None) -> None:
-    """Have one user's thing of one kind be as `wanted` (None: taken away). Its lock is held.
+    """Have one user's thing of one kind be as `wanted` (None: taken away).
+
+    The caller holds its lock.
 
     It is tried again when something that doesn't know our locks (a firewall that is loaded anew)
     undoes the change at once. LxcGpuError if it can't be done.
@@ -171,7 +173,7 @@ class _Pass:
                     time.sleep(0.1)
 
     def _change_one(self, kind: AnyKind, name: str) -> bool:
-        """Change one thing under its lock. False if somebody else holds the user's."""
+        """Change one thing under its lock. False if somebody else holds the user's lock."""
         if kind.lock is Lock.GLOBAL:
             self._change_globally(kind, [name])
             return True
@@ -189,7 +191,7 @@ class _Pass:
             self.change(kind, names)
 
     def change(self, kind: AnyKind, names: Sequence[str]) -> None:
-        """Read again, change what still differs, and read once more. The lock is held."""
+        """Read again, change what still differs, and read once more. The caller holds the lock."""
         if not self.current():
             raise SupersededError(self.outcome.changes)
         changes = self._differing(kind, names)

@@ -83,7 +83,7 @@ def read_notes() -> Notes:
 
 
 def write_notes(notes: Notes) -> None:
-    """Replace the notes. The lock of the spares is held."""
+    """Replace the notes. The caller holds the lock of the spares."""
     records.write(places.SPARES, notes, 0o600)
 
 

@@ -50,9 +50,8 @@ def _shut_down() -> int:
     from reconciler.requests.power import note_down
 
     ran = sorted(path.name for path in places.RUNNING.glob("*"))
-    for (
-        user
-    ) in ran:  # noted before the shutdown, so that they come back even if this program is killed
+    # noted before the shutdown, so that they come back even if this program is killed
+    for user in ran:
         note_down(user)
     with ThreadPoolExecutor(AT_ONCE) as pool:
         return int(not all(list(pool.map(_stop, ran))))

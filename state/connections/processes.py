@@ -21,14 +21,14 @@ _TICK = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True)
 class Process:
-    """A process; a number that was given again is another one."""
+    """A process. A reused pid counts as another one."""
 
     pid: int
     parent: int
     started: int
     """In ticks since the boot."""
     name: str = field(compare=False)
-    """Its program's, unless its owner runs programs of their own: those may say anything."""
+    """The program's name; a user's own program may choose it freely."""
 
     @property
     def began(self) -> float:
@@ -78,7 +78,7 @@ def program_of(pid: int) -> str:
 
 
 def end(asked: Sequence[Process], then: Sequence[Process]) -> None:
-    """Ask the first to end, after which the others end, too. What is left of both is killed."""
+    """Ask `asked` to end, which should also end `then`; kill what is left of both."""
     with ExitStack() as held:
         first = [one for p in asked if (one := _held(p, held)) is not None]
         second = [one for p in then if (one := _held(p, held)) is not None]

@@ -19,7 +19,7 @@ def healing(
     ssh_command: str = SSH,
     tell: Callable[[GitError | OSError], None] = lambda damage: None,
 ) -> T:
-    """What `work` comes to, with the clone of `url` at `path`, which it opens by itself.
+    """What `work` comes to, with the clone of `url` at `path`, which `work` opens.
 
     When it fails because the clone is damaged, that is told, the clone is made again and the work
     is done once more. Whatever else it raises is raised.

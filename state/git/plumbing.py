@@ -1,7 +1,7 @@
 """The one way to run Git: with a fixed environment and time limits.
 
-What writes runs through GitPython. Importing that takes 60 ms and two programs, so what only reads
-and what fetches do without it.
+What writes runs through GitPython. Importing that takes 60 ms and starts two programs, so what only
+reads and what fetches do without it.
 
 Nothing here prompts, runs hooks of our own clone, follows replaced objects, or speaks a protocol
 that starts programs; the user's own Git configuration is not read (the system's is: proxies and

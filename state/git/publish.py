@@ -3,8 +3,9 @@
 Fetch, apply the edit to the newest state, validate the whole, write blobs, tree and commit by
 plumbing with an index of its own (no work tree), push. A push that lost the race is followed by
 a new round with a new commit: the edit is applied to what the others made, never rebased.
-Who has just read the newest state begins there: the remote takes a push only on top of the revision
-that it was made for (`--force-with-lease`, git-push(1)), so a first fetch would ask the same.
+A caller that has just read the newest state passes it as `base`: the remote takes a push only on
+top of the revision that it was made for (`--force-with-lease`, git-push(1)), so a first fetch would
+ask the same.
 
 Edits that come at the same moment become a commit each, one on top of the other, and go with one
 push: what a push costs (the hook starts a program, everything is read again) is paid once.
@@ -110,8 +111,9 @@ def publish(
 ) -> Committed:
     """Apply `edit` to the newest state and push the result, as `author`.
 
-    `signing_key` is the path of an ssh private key. A lost race is run again, a few times. From
-    `base` on, nothing is fetched unless it isn't the newest, or there is nothing to push.
+    `signing_key` is the path of an ssh private key. A lost race is run again, a few times. With
+    `base`, it fetches only if the push shows that `base` is outdated, or if there is nothing to
+    push.
     LxcGpuError from the edit, StateInvalidError, RemoteError, or RefusedError with what the
     remote's hook said; in each case nothing was committed, but for UnansweredError.
     """
@@ -152,7 +154,7 @@ def publish_all(
             if len(proposals) == 1:
                 raise
             return tuple(_alone(repository, each, signing_key) for each in proposals)
-        # A pause that is short beside one try only meets the same rival again.
+        # A pause much shorter than one try would collide with the same rival again.
         longest = min(LONGEST_PAUSE, (time.monotonic() - began) * 1.5**attempt)
         time.sleep(random.uniform(0, longest))  # noqa: S311 (jitter, no secret)
     if lock:
@@ -166,7 +168,7 @@ def publish_all(
 
 
 def _alone(repository: Repository, proposal: Proposal, signing_key: Path | None) -> Result:
-    """One proposal of several that the hook refused together: who is innocent gets through."""
+    """One proposal of several that the hook refused together: the valid ones get through."""
     try:
         return publish(repository, proposal.edit, proposal.author, signing_key)
     except LxcGpuError as error:
@@ -174,7 +176,7 @@ def _alone(repository: Repository, proposal: Proposal, signing_key: Path | None)
 
 
 class _Chain:
-    """Commits on top of the newest revision, not pushed yet. The clone's lock is held."""
+    """Commits on top of the newest revision, not pushed yet. The caller holds the clone's lock."""
 
     def __init__(self, repository: Repository, signing_key: Path | None, base: Base | None) -> None:
         self._repository = repository
@@ -313,12 +315,12 @@ def _push(repository: Repository, old: str, revision: str) -> str | None:
     said = answered.output.decode("utf-8", "replace")
     if "hook declined" in said:
         raise _refused(answered.errors)
-    if "rejected]" in said and any(words in f"{said}\n{answered.errors}" for words in _LOST_RACE):
+    if "rejected]" in said and any(text in f"{said}\n{answered.errors}" for text in _LOST_RACE):
         held = _HELD.search(f"{said}\n{answered.errors}")
         return shown(str(Path(held[1]))) if held else ""
     error = failure(words, replace(answered, errors=f"{answered.errors}\n{said}"))
     killed = answered.status < 0
-    if not killed and not any(words in answered.errors for words in _CUT_OFF):
+    if not killed and not any(text in answered.errors for text in _CUT_OFF):
         raise error
     if _arrived(repository, revision):
         return None

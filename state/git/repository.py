@@ -73,7 +73,7 @@ class Repository:
         return repository
 
     def _make(self, url: str) -> None:
-        """Make the clone, in the place of any that is there. Its lock is held."""
+        """Make the clone, in the place of any that is there. The caller holds its lock."""
         import shutil  # only where a clone is made: of these two comes much else
         import tempfile
 
@@ -112,7 +112,7 @@ class Repository:
             return self.fetch_alone()
 
     def fetch_alone(self) -> str | None:
-        """As `fetch`, for who holds `alone()` already."""
+        """Like `fetch`, for callers that hold `alone()` already."""
         return self.tip() if self._fetch_alone() else None
 
     def _fetch_alone(self) -> bool:
@@ -240,7 +240,7 @@ class Repository:
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Hold the lock of the clone at `path`. It lies beside the clone, which may not be there."""
+    """Hold the lock of the clone at `path`. It is beside the clone, which may not be there."""
     deadline = time.monotonic() + LOCK_LIMIT
     with path.with_name(f".{path.name}.flock").open("a") as file:
         while True:

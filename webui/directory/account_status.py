@@ -177,7 +177,7 @@ def _for_now(entry: LdapEntry, control: int, now: float) -> Iterator[Obstacle]:
         yield Obstacle(why, "Allow a password for it in the directory.", gone=False)
     if not _within_hours(entry, now):
         why = "the account may not log in at this hour of the week"
-        yield Obstacle(why, "Its logonHours in the directory say when it may.", gone=False)
+        yield Obstacle(why, "Its logonHours in the directory say when that is allowed.", gone=False)
     if machines := entry.text("userWorkstations"):
         why = f"the account may log in at certain computers only ({machines})"
         cure = "Add the domain controllers to its userWorkstations."

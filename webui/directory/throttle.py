@@ -97,9 +97,9 @@ class Throttle:
 
     def __init__(self, *, forget_after: float = 900, most: int = 10_000) -> None:
         self._logins = TryCounter(LOGIN_PACE, forget_after, most)
-        """As they were typed."""
+        """By the login that was typed."""
         self._people = TryCounter(LOGIN_PACE, forget_after, most)
-        """As the directory finds them."""
+        """By the login of the person whom the directory finds."""
         self._sources = TryCounter(SOURCE_PACE, forget_after, most)
         self._lock = Lock()
 

@@ -48,8 +48,8 @@ def _taken(
     name, uid, own = missing.name, missing.uid, (missing.name, missing.instead_of)
     if name in accounts:
         return _elsewhere(name, accounts[name])
-    for of in (accounts, groups):
-        others = (other for other, number in of.items() if number == uid and other not in own)
+    for numbers in (accounts, groups):
+        others = (other for other, number in numbers.items() if number == uid and other not in own)
         if owner := next(others, ""):
             return _uid_conflict(name, uid, owner)
     if groups.get(name, uid) != uid:  # sysusers would put the user into that group

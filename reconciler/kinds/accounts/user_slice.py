@@ -20,7 +20,7 @@ class UserSliceKind:
     per_user = True
 
     def desired(self, view: View) -> Mapping[str, str]:
-        """The same limits for each resident."""
+        """One set of limits, for each resident."""
         return dict.fromkeys(view.residents, LIMITS)
 
     def observe(self, view: View, names: Collection[str]) -> Observed[str]:

@@ -73,7 +73,7 @@ class OldHomeKind:
     def make_one(self, view: View, user: str, source: str) -> bool:
         """Mount one home, if it isn't mounted yet; False if the user has none there.
 
-        LxcGpuError if it can't be had; then none is mounted. The user's lock is held.
+        LxcGpuError if it can't be had; then none is mounted. The caller holds the user's lock.
         """
         found = old_homes.look(view.only(user), [user])[user].get(source)
         if found is None:

@@ -1,6 +1,7 @@
 """The keys that open `ssh register@SERVER`: those of all users, each line naming its user.
 
-By `command=` (sshd(8), AUTHORIZED_KEYS FILE FORMAT) the key says who registers, not an argument.
+The key's `command=` (sshd(8), AUTHORIZED_KEYS FILE FORMAT) names the user, so nobody can register
+as somebody else.
 """
 
 from __future__ import annotations
