@@ -57,7 +57,7 @@ class _Known:
 _known = _Known()
 
 
-def _read() -> Mapping[str, Table]:
+def _read(timeout: float = 60) -> Mapping[str, Table]:
     """All tables. They are read again only if the kernel's rules have changed since.
 
     Three kinds look at them in each round, the watcher every five seconds. Rules of the old
@@ -65,20 +65,21 @@ def _read() -> Mapping[str, Table]:
     """
     now = generation()
     if now is None or now != _known.generation:
-        text = command.run(["iptables-save"]).stdout
+        text = command.run(["iptables-save"], timeout=timeout).stdout
         of_nftables = "(nf_tables)" in text.partition("\n")[0]
         _known.tables = parse(text)
         _known.generation = now if of_nftables and generation() == now else None
     return _known.tables
 
 
-def remember() -> None:
-    """Read them now, for processes that this one forks later. LxcGpuError if that can't be done.
+def remember(timeout: float) -> None:
+    """Read them now, for processes that this one forks later.
 
-    Those read them again only if the kernel's rules were changed meanwhile.
+    Those read them again only if the kernel's rules were changed meanwhile. LxcGpuError if that
+    can't be done within `timeout` seconds.
     """
     if generation() is not None:
-        _read()
+        _read(timeout)
 
 
 def replace(table: str, chains: Mapping[str, Sequence[str]], extra: Sequence[str] = ()) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
 import socket
 import struct
 import sys
@@ -21,6 +20,7 @@ from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
+from reconciler.children.forked import readable
 from reconciler.children.inside import CGROUPS, cgroups_of
 from reconciler.network import iptables
 from shells.helper import root
@@ -66,27 +66,39 @@ def main(argv: Sequence[str]) -> int:
             import_module(name)
     gc.collect()
     gc.freeze()  # children don't copy these pages only to look at them
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for children (sigaction(2))
     end = time.monotonic() + LIFE
     with _listening() as listener:
-        _remember_rules()
+        _remember_rules(listener)
         while (left := end - time.monotonic()) > 0:
             listener.settimeout(left)
             with suppress(OSError):  # no room for a child: the request's own process does it
                 connection, _ = listener.accept()
+                _reap()
                 with connection:
                     if _code_in(places) != code:
                         break  # what isn't loaded yet is of another Python than what is
                     if os.fork() == 0:
                         listener.close()
                         _child(connection, argv[0])
-                _remember_rules()  # for the next one: nobody waits for it here
+                _remember_rules(listener)
     return 0
 
 
-def _remember_rules() -> None:
-    with suppress(Exception):  # whoever needs them reads them, and says what is wrong
-        iptables.remember()
+def _reap() -> None:
+    """Take note of the children that have ended.
+
+    SIGCHLD isn't ignored instead: then subprocess takes each program's end for a success.
+    """
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def _remember_rules(listener: socket.socket) -> None:
+    """Read the rules of iptables for the next request, unless one waits already."""
+    if not readable([listener], 0):
+        with suppress(Exception):  # the request itself reads them, and says what is wrong
+            iptables.remember(PATIENCE / 4)
 
 
 def _code_in(places: Sequence[str]) -> tuple[object, ...]:
@@ -113,7 +125,6 @@ def _child(connection: socket.socket, release: str) -> None:
     """Do one request; never returns."""
     status = 1
     try:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         time.tzset()  # the server may be in another time zone by now
         unit = _taken_over(connection, release)
         if unit is not None:

@@ -213,6 +213,23 @@ class TestLoaded:
         with served(place, extra=finds):
             assert asked(place)[1] == "ended with 1"
 
+    @ROOTS
+    def test_a_program_of_its_own_that_fails_is_no_success(self, place: Path) -> None:
+        """As each is to subprocess where SIGCHLD is ignored: half a list of rules, for example."""
+        noted = place.parent / "noted"
+        runs = f"""
+from pathlib import Path
+from state import command
+def remember(seconds):
+    Path({str(noted)!r}).write_text(str(command.run(["false"], check=False).status))
+loaded.iptables.remember = remember
+"""
+        with served(place, extra=runs):
+            asked(place)
+            noted.unlink(missing_ok=True)
+            asked(place)
+            eventually(lambda: noted.exists() and noted.read_text() == "1")
+
     def test_it_ends_when_packages_were_installed(self, place: Path) -> None:
         packages = place.parent / "packages"
         packages.mkdir()
