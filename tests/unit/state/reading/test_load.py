@@ -175,7 +175,7 @@ def test_wrong_fields_are_named_with_their_line(old: str, new: str, said: str) -
         ("uids: {first: 5000, lst: 6000}", "unknown field `uids.lst` (did you mean `last`?)"),
         ("uids: {first: 5000}", "fleet.yaml:7: `uids.last` is missing"),
         ("uids:\n  first: 6000\n  last: 5000", "fleet.yaml:7: uids: first (6000) is above last"),
-        ("uids: 7", "fleet.yaml:7: uids: must consist of `field: value` lines"),
+        ("uids: 7", "fleet.yaml:7: uids: must have fields of its own, not one value"),
         ("network: 10.77.0.1/16", "fleet.yaml:7: network: must be an IPv4 network"),
         ("network: 177", "fleet.yaml:7: network: must be an IPv4 address"),
         ("nameservers: [1]", "fleet.yaml:7: nameservers, entry 1: must be an IPv4 address"),
@@ -311,6 +311,17 @@ def test_ten_times_as_many_users_take_no_hundred_times_as_long() -> None:
     some, many = with_users(100), with_users(1000)
     assert len(load(many).users) == 1000
     assert cpu_seconds(lambda: load(many)) < 30 * cpu_seconds(lambda: load(some))
+
+
+@pytest.mark.parametrize("text", ["{}.", "{0}_{0}g", "-{}x"])
+def test_a_long_number_is_read_at_once(text: str) -> None:
+    some, many = (f"a: {text.format('1' * length)}\n".encode() for length in (500, 20_000))
+
+    def read(content: bytes) -> None:
+        with suppress(BadYamlError):
+            parse(content)
+
+    assert cpu_seconds(lambda: read(many)) < 300 * cpu_seconds(lambda: read(some)), "no square"
 
 
 def test_the_parser_in_c_is_the_one_that_reads() -> None:
