@@ -19,6 +19,8 @@ from contextlib import suppress
 from typing import NoReturn, Protocol
 
 STDERR = 2
+LONGEST = 1 << 24
+"""Bytes of a line that a child says."""
 FAILED = 126
 """How a child ends that neither became another program nor ended itself."""
 
@@ -55,6 +57,7 @@ class Child:
             self._descriptor = os.pidfd_open(self.pid)
         except OSError:
             os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
             raise
 
     def fileno(self) -> int:
@@ -96,12 +99,16 @@ class Lines:
         """`channel` is this side's end."""
         self.channel = channel
         self.descriptors = list[int]()
-        self._raw = b""
+        self._raw = bytearray()
 
     def next(self, seconds: float) -> bytes | None:
-        """The next line with its end; empty at the end of all. None: not within `seconds`."""
+        """The next line with its end. None: not within `seconds`.
+
+        Empty at the end of all, and for a line of more than LONGEST bytes.
+        """
         until = time.monotonic() + seconds
-        while b"\n" not in self._raw:
+        seen = 0
+        while (end := self._raw.find(b"\n", seen)) < 0:
             if not readable([self.channel], until - time.monotonic()):
                 return None
             chunk, sent = b"", list[int]()
@@ -112,9 +119,13 @@ class Lines:
             self.descriptors += sent
             if not chunk:
                 return b""
+            seen = len(self._raw)
             self._raw += chunk
-        line, end, self._raw = self._raw.partition(b"\n")
-        return line + end
+            if len(self._raw) > LONGEST:
+                return b""
+        line = bytes(self._raw[: end + 1])
+        del self._raw[: end + 1]
+        return line
 
 
 def keep_only(kept: Collection[int]) -> None:

@@ -10,6 +10,7 @@ it: no environment, no descriptors.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import signal
 import time
@@ -144,8 +145,10 @@ def started(
         try:
             with _children_in(libc, init.pid_namespace):
                 return Child(lambda: _become(libc, init, act, says), [*kept, *init.namespaces])
-        except OSError as error:  # it has ended meanwhile
-            raise _not_running() from error
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM):
+                raise
+            raise _not_running() from error  # it has ended meanwhile
 
 
 def _waited(
@@ -189,7 +192,7 @@ def end(child: Child, grace: float = GRACE, left_behind: float = LEFT_BEHIND) ->
         if not _signal_session(child.pid, signal.SIGKILL):
             break
         time.sleep(0.01)
-    child.has_ended(left_behind)
+    child.kill(left_behind)  # it may not lead a session yet
     child.leave()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -76,6 +77,32 @@ def test_a_child_is_killed_and_its_end_is_known() -> None:
     assert child.kill(HANGS)
     assert child.status == -signal.SIGKILL
     assert child.kill(0), "once more does nothing"
+
+
+def test_a_line_without_an_end_is_given_up() -> None:
+    ours, theirs = socket.socketpair()
+
+    def flood() -> None:
+        while True:
+            theirs.sendall(b"x" * 65536)
+
+    with ours:
+        with theirs:
+            child = Child(flood, [theirs.fileno()])
+        assert Lines(ours).next(HANGS) == b""
+        assert child.kill(HANGS)
+
+
+def test_a_child_that_can_not_be_held_is_not_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(pid: int) -> int:
+        raise OSError(errno.EMFILE, f"no descriptor for {pid}")
+
+    with monkeypatch.context() as crowded:
+        crowded.setattr(os, "pidfd_open", none_left)
+        with pytest.raises(OSError, match="no descriptor"):
+            Child(signal.pause, [])
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
 
 
 def test_lines_end_where_a_child_ended_before_it_read() -> None:
