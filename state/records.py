@@ -15,11 +15,19 @@ T = TypeVar("T")
 
 
 def read(path: Path, kind: type[T]) -> T | None:
-    """What `write` kept in a file; None if nothing is there, or nothing that can be read."""
+    """The record in a file; None if there is none or it is damaged. OSError if it can't be read."""
+    text = files.read_text(path)
     try:
-        text = files.read_text(path)
         return None if text is None else plain.from_json(kind, text, newer=True)
-    except (OSError, plain.NotPlainError):
+    except plain.NotPlainError:
+        return None
+
+
+def read_if_possible(path: Path, kind: type[T]) -> T | None:
+    """Like `read`, for records that one can do without: None also if the disk gives none."""
+    try:
+        return read(path, kind)
+    except OSError:
         return None
 
 

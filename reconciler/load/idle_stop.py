@@ -134,7 +134,7 @@ def note_stopped(user: str, stopped: Stopped) -> None:
 
 def stopped(user: str) -> Stopped | None:
     """The note about the user's container; None if it wasn't stopped, or has started again."""
-    return records.read(places.STOPPED_IDLE / user, Stopped)
+    return records.read_if_possible(places.STOPPED_IDLE / user, Stopped)
 
 
 def stopped_containers(view: View) -> tuple[IdleContainer, ...]:

@@ -143,13 +143,19 @@ def _judged(before: Unused | None, sight: Activity, now: float, passed: float) -
         before,
         gpu=_longer(before.gpu, sight.gpu, passed),
         login=_longer(before.login, login, passed),
-        connection=_longer(before.connection, sight.connected, passed),
+        connection=_longer(_connection(before, sight), sight.connected, passed),
         sessions=sight.sessions,
     )
     if now - before.measured < MEASURED:
         return replace(after, cpu=before.cpu + passed)
     busy = sight.cpu - before.cpu_time > BUSY * (now - before.measured)
     return replace(after, cpu=_longer(before.cpu, busy, passed), measured=now, cpu_time=sight.cpu)
+
+
+def _connection(before: Unused, sight: Activity) -> float | None:
+    """For how long nobody was connected; unknown connections stop the count here."""
+    unknown = before.connection is None and sight.connected is None
+    return before.seconds if unknown else before.connection
 
 
 def _longer(before: N, used: bool | None, passed: float) -> N | float:
@@ -222,13 +228,13 @@ class _CameBack(NamedTuple):
 
 def came_back(user: str, start: str) -> int | None:
     """The value of `sessions` right after the server made this start; None: a person did."""
-    noted = records.read(places.CAME_BACK / user, _CameBack)
+    noted = records.read_if_possible(places.CAME_BACK / user, _CameBack)
     return noted.sessions if noted is not None and start and noted.start == start else None
 
 
 def read_record() -> IdleRecord:
     """The record of the last look; an empty one if it can't be read."""
-    return records.read(places.IDLENESS, IdleRecord) or IdleRecord()
+    return records.read_if_possible(places.IDLENESS, IdleRecord) or IdleRecord()
 
 
 def write_record(record: IdleRecord) -> None:

@@ -17,7 +17,7 @@ STALE = 600.0
 
 def read_record() -> UseRecord:
     """The record of the last look; an empty one if it can't be read."""
-    return records.read(places.RESERVATIONS_SEEN, UseRecord) or UseRecord()
+    return records.read_if_possible(places.RESERVATIONS_SEEN, UseRecord) or UseRecord()
 
 
 def write_record(record: UseRecord) -> None:

@@ -39,4 +39,4 @@ class _ClockRecord(NamedTuple):
 
 
 def _before() -> _ClockRecord | None:
-    return records.read(places.CLOCK_SEEN, _ClockRecord)
+    return records.read_if_possible(places.CLOCK_SEEN, _ClockRecord)

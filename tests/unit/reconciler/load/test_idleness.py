@@ -191,6 +191,14 @@ class TestTheFile:
         assert unused_for(with_(idle_days=30), "lqchen") == pytest.approx(34 * DAY, abs=5)
         assert read_record().containers["lqchen"].told == ()
 
+    def test_where_connections_are_unknown_an_older_versions_count_stops(self) -> None:
+        unused = Unused("start-1", gpu=DAY, login=DAY, cpu=DAY, connection=None)
+        record = IdleRecord("boot", 1000.0, {"lqchen": unused})
+        unknown = replace(QUIET, connected=None)
+        for number in range(1, 4):
+            record = judge(record, "boot", 1000.0 + number * STEP, {"lqchen": unknown})
+        assert record.containers["lqchen"].seconds == DAY
+
     @pytest.mark.parametrize(
         "text",
         ["", "{", "[]", "null", "7", '{"boot":1}', "[" * 100_000, "\0", '{"containers":{"a":1}}',
