@@ -69,10 +69,12 @@ def _cached(root: Path, name: str) -> Iterator[Path]:
     before, *others = raw.split(f"/{name}.so.1\0".encode())
     for following in others:
         folder = os.fsdecode(before[before.rfind(b"\0") + 2 :])  # without its first slash
-        file = (root / folder / f"{name}.so.1").resolve()
         before = following
-        with suppress(OSError), file.open("rb") as opened:
-            if opened.read(len(_64_BITS)) == _64_BITS:
+        with suppress(OSError, RuntimeError):  # a loop of links; a RuntimeError up to Python 3.12
+            file = (root / folder / f"{name}.so.1").resolve()
+            with file.open("rb") as opened:
+                there = opened.read(len(_64_BITS)) == _64_BITS
+            if there:
                 yield file
 
 

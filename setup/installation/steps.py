@@ -27,8 +27,8 @@ ENVIRONMENT = Path("/opt/lxc-gpu")
 PACKAGES_LINK = ENVIRONMENT / "packages"
 """A link to the environment's site-packages, for any version of Python. The shells look there."""
 WHEELS = (CHECKOUT / "wheels", Path("/var/cache/lxc-gpu/wheels"))
-"""Folders of wheels for machines without a package index. The first that exists is used instead of
-an index. A release archive contains the first; a sysadmin can fill the other."""
+"""Folders of wheels for machines without a package index. Those that exist are used instead of an
+index. A release archive contains the first; a sysadmin can fill the other."""
 UNFINISHED = ENVIRONMENT / ".unfinished"
 """The mark that exists during a set-up, and after one that was interrupted."""
 PIP = (str(ENVIRONMENT / "bin" / "python"), "-P", "-m", "pip", "--disable-pip-version-check")
@@ -119,8 +119,8 @@ class Steps:
             command.run([*PIP, "uninstall", "--quiet", "--yes", *others])
 
     def _pip(self, words: Sequence[str]) -> None:
-        wheels = next(filter(Path.is_dir, WHEELS), None)
-        offline = ["--no-index", f"--find-links={wheels}"] if wheels else []
+        wheels = [folder for folder in WHEELS if folder.is_dir()]
+        offline = ["--no-index", *(f"--find-links={folder}" for folder in wheels)] if wheels else []
         install = [*PIP, words[0], "--quiet", *offline, *words[1:]]
         done = command.run(install, env=lock.network_environment(), timeout=1800, check=False)
         if not done.ok:
@@ -309,10 +309,10 @@ def ssh_host_key() -> str:
     return " ".join(text.split()[:2])
 
 
-def _pip_failure(done: command.Finished, wheels: Path | None) -> LxcGpuError:
-    """The error for a failure of pip. `wheels`: the folder that was used, if any."""
+def _pip_failure(done: command.Finished, wheels: Sequence[Path]) -> LxcGpuError:
+    """The error for a failure of pip. `wheels`: the folders that were used, if any."""
     details = done.stderr.strip()
-    source = str(wheels) if wheels else "the package index"
+    source = " and ".join(map(str, wheels)) or "the package index"
     if "DO NOT MATCH THE HASHES" in details:
         package = re.search(r"^ +(\S+==\S+) ", details, re.MULTILINE)
         name = package[1] if package else "A package"
@@ -326,8 +326,9 @@ def _pip_failure(done: command.Finished, wheels: Path | None) -> LxcGpuError:
     if wheels and "No matching distribution" in details:
         return LxcGpuError(
             "package-missing",
-            f"{wheels} lacks a package that {LOCK_NAME} names: {details.splitlines()[-1]}",
-            f"Fill it on a machine with the same system: {DOWNLOAD} {wheels}",
+            f"{source} lacks a package that {LOCK_NAME} names: {details.splitlines()[-1]}",
+            "A release archive is for the Pythons and the processor that docs/releasing.md names. "
+            f"Fill {WHEELS[-1]} on a machine with the same system: {DOWNLOAD} {WHEELS[-1]}",
             details=details,
         )
     return command.failure(done)

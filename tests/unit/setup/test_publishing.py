@@ -122,6 +122,15 @@ class TestIntact:
         assert "sha256sum --check SHA256SUMS" in done.stderr
         assert {path: path.stat().st_mtime_ns for path in unpacked.rglob("*")} == before
 
+    def test_what_is_of_another_release_is_named(self, unpacked: Path) -> None:
+        (unpacked / "state/__pycache__").mkdir()
+        (unpacked / "state/__pycache__/errors.pyc").touch()
+        assert run([unpacked / "setup/intact"]).ok
+        (unpacked / "state/stale.py").touch()
+        done = run([unpacked / "setup/intact"], check=False)
+        assert done.status == 1
+        assert "state/stale.py: not of this release" in done.stderr
+
     @pytest.mark.parametrize("text", ["", "nonsense\n"])
     def test_a_list_that_is_none_is_refused(self, unpacked: Path, text: str) -> None:
         (unpacked / "SHA256SUMS").write_text(text)

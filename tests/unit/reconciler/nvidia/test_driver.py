@@ -92,6 +92,10 @@ class TestVersions:
             (folder / f"{name}.1").symlink_to(f"{name}.580.159.04")
             cached += [f"{name}.1".encode(), f"/usr/local/nvidia/lib64/{name}.1".encode()]
         (tmp_path / "etc/ld.so.cache").write_bytes(b"\0".join([*cached, b""]))
+        (tmp_path / "opt").mkdir()
+        (tmp_path / "opt/libcuda.so.1").symlink_to("libcuda.so.1")  # a loop
+        cached += [b"libcuda.so.1", b"/opt/libcuda.so.1"]
+        (tmp_path / "etc/ld.so.cache").write_bytes(b"\0".join([*cached, b""]))
         (tmp_path / "usr/lib32").mkdir()
         (tmp_path / "usr/lib32/libnvidia-ml.so.535.1").write_bytes(b"\x7fELF\x01...")
         (tmp_path / "usr/lib32/libnvidia-ml.so.1").symlink_to("libnvidia-ml.so.535.1")
