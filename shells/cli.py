@@ -19,7 +19,7 @@ HOOK = ["check", "--hook"]
 def main() -> None:
     """Run a command. Errors are printed for people, and the exit status is then 1.
 
-    ModuleNotFoundError is left to the caller, which knows where packages should be.
+    A package that is missing is left to the caller, which knows where packages should be.
     """
     try:
         _run(sys.argv[1:])
@@ -28,13 +28,17 @@ def main() -> None:
         if error.details and os.environ.get("LXC_GPU_DEBUG"):
             print(error.details, file=sys.stderr)
         sys.exit(1)
-    except ModuleNotFoundError:
-        raise
     except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and not _is_ours(error.name or ""):
+            raise
         print(f"lxc-gpu: bug: {error!r}; LXC_GPU_DEBUG=1 shows where.", file=sys.stderr)
         if os.environ.get("LXC_GPU_DEBUG") or not sys.stderr.isatty():
             traceback.print_exc()
         sys.exit(1)
+
+
+def _is_ours(module: str) -> bool:
+    return module.partition(".")[0] in {"state", "reconciler", "shells", "webui"}
 
 
 def _run(words: list[str]) -> None:

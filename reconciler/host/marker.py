@@ -184,7 +184,7 @@ def was_made(user: str) -> bool:
 
 
 def made_when(user: str) -> float:
-    """When the note was last made, in nanoseconds since the epoch; 0: there is none."""
+    """When the note was last made, in seconds since the epoch; 0: there is none."""
     try:
         return (places.MADE / user).stat().st_mtime
     except FileNotFoundError:

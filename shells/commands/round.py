@@ -17,6 +17,8 @@ from state.wire import messages
 def main(argv: Sequence[str]) -> int:
     """Run a round for `--user USER` and `--kind KIND`, printing JSON lines. The exit status."""
     options = tuple(zip(argv[::2], argv[1::2], strict=True))  # getopt would load gettext, 4 ms
+    if not {name for name, _ in options} <= {"--kind", "--user"}:
+        raise ValueError(f"neither --kind nor --user: {argv}")
     names = tuple(value for name, value in options if name == "--kind")
     return in_json(names, dict(options).get("--user"))
 

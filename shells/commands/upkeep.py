@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -53,6 +54,7 @@ def watch() -> None:
     from reconciler.rounds.watch import watch as look
 
     require_root()
+    gc.set_threshold(2_000)  # the executable's own is for commands that end soon
     look()
 
 
