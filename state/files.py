@@ -15,7 +15,7 @@ def write_file(path: Path, content: str | bytes, mode: int = 0o644) -> None:
     """Replace `path` as a whole: readers see the old content or the new, also after power loss."""
     raw = content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
     _replace(path, raw, mode)
-    keep_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def write_files(folder: Path, contents: Mapping[str, str], mode: int = 0o644) -> None:
@@ -28,7 +28,7 @@ def write_files(folder: Path, contents: Mapping[str, str], mode: int = 0o644) ->
         leftover.unlink(missing_ok=True)
     for name, text in contents.items():
         _replace(folder / name, text.encode("utf-8", "surrogateescape"), mode)
-    keep_folder(folder)
+    sync_folder(folder)
 
 
 def _replace(path: Path, raw: bytes, mode: int) -> None:
@@ -46,7 +46,7 @@ def _replace(path: Path, raw: bytes, mode: int) -> None:
         raise
 
 
-def keep_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make what was created, renamed or removed in `folder` survive a power loss."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:

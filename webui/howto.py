@@ -73,8 +73,10 @@ def page(
     tokens = _without_pictures(_MARKDOWN.parse(_text(folder, name)))
     headings = _with_ids(tokens)
     _fill(tokens, _filler(examples), address)
-    title = _plain(tokens[1])
-    shown = tuple((ident, _plain(inline)) for level, ident, inline in headings if level == "h2")
+    title = _heading_text(tokens[1])
+    shown = tuple(
+        (ident, _heading_text(inline)) for level, ident, inline in headings if level == "h2"
+    )
     return Page(title, tuple(_parts(tokens[3:])), shown)
 
 
@@ -87,7 +89,7 @@ def _text(folder: Path, name: str) -> str:
     return (folder / f"{name}.md").read_text("utf-8")
 
 
-def _plain(inline: Token) -> str:
+def _heading_text(inline: Token) -> str:
     """A heading's text, without its marks."""
     return "".join(child.content for child in inline.children or ())
 
@@ -109,8 +111,8 @@ def _with_ids(tokens: Sequence[Token]) -> list[tuple[str, str, Token]]:
     found = []
     for opening, inline in pairwise(tokens):
         if opening.type == "heading_open":
-            opening.attrSet("id", slug(_plain(inline)))
-            found.append((opening.tag, slug(_plain(inline)), inline))
+            opening.attrSet("id", slug(_heading_text(inline)))
+            found.append((opening.tag, slug(_heading_text(inline)), inline))
     return found
 
 

@@ -133,7 +133,7 @@ class Separate:
     def give(self, user: str, cpus: Cpus) -> None:
         """Move all its programs into a cpuset, where their children stay, and then narrow that."""
         group, unit = self._ours / user, self._units / container_unit(user)
-        self._keep(self._ours)
+        self._make_cpuset(self._ours)
         for old in self._ours.iterdir():
             if old.is_dir() and old != group:
                 with suppress(OSError):  # the container runs
@@ -145,7 +145,7 @@ class Separate:
                 break
             if time.monotonic() > until:
                 raise _too_fast(user)
-            self._keep(group)
+            self._make_cpuset(group)
             for pid in sorted(outside):
                 with suppress(ProcessLookupError):
                     (group / "cgroup.procs").write_text(f"{pid}\n")
@@ -154,7 +154,7 @@ class Separate:
         if group.is_dir():
             (group / "cpuset.cpus").write_text(f"{in_words(cpus or self._all())}\n")
 
-    def _keep(self, group: Path) -> None:
+    def _make_cpuset(self, group: Path) -> None:
         """Make a cpuset with all CPUs and memory nodes: an empty one takes no program."""
         group.mkdir(exist_ok=True)
         for name in ("cpuset.cpus", "cpuset.mems"):

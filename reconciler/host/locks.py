@@ -9,8 +9,10 @@ from contextlib import contextmanager, suppress
 
 from reconciler.host import places
 
-ACCOUNTS = "accounts"
-"""The global lock, held for milliseconds around passwd, subordinate ids and iptables."""
+GLOBAL = "accounts"
+"""The global lock, held for milliseconds at a time. It guards passwd, subordinate ids, iptables,
+forwards, the reservation book, the waits, and whatever else a kind with `Lock.GLOBAL` changes. Its
+file keeps an old name: sysadmins type it with flock(1)."""
 PUBLISH = "publish"
 """Held while a new revision is fetched and published."""
 STATUS = "status"
@@ -26,7 +28,7 @@ def lock(name: str, *, wait: bool = True) -> Iterator[bool]:
     """Hold the lock `name` on this server. Yields False, without it, if it is taken and not `wait`.
 
     Locks end with their holder, however it ends. Take them in this order: a tree's lock, a user's
-    lock, ACCOUNTS, NOTICES.
+    lock, GLOBAL, NOTICES.
     """
     places.LOCKS.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(

@@ -48,6 +48,6 @@ def resume(by: str) -> bool:
     if suspension() is None:
         return False
     places.SUSPENDED.unlink()
-    files.keep_folder(places.SUSPENDED.parent)
+    files.sync_folder(places.SUSPENDED.parent)
     journal.event("resumed", by=by)
     return True

@@ -124,10 +124,11 @@ def _belongs(names: Sequence[str]) -> Mapping[str, frozenset[int]]:
 
 def _is_named(account: LoginAccount, sudoers: Collection[str]) -> bool:
     """Whether sudo's files name the account, with or without a domain, or everybody."""
-    return bool({*map(_plain, sudoers)} & {_plain(account.name), f"#{account.uid}", "all"})
+    named = {*map(_without_domain, sudoers)}
+    return bool(named & {_without_domain(account.name), f"#{account.uid}", "all"})
 
 
-def _plain(name: str) -> str:
+def _without_domain(name: str) -> str:
     return name.partition("@")[0].rpartition("\\")[2].lower()
 
 

@@ -1,7 +1,7 @@
 """Forwards: the ports beyond ssh that users asked for on this server, and which port each got.
 
 They aren't in the state: the server chooses them, and keeps everybody's in one file of root's, so
-that no port is given twice. The file is changed under the lock `locks.ACCOUNTS` only. The kind
+that no port is given twice. The file is changed under the lock `locks.GLOBAL` only. The kind
 `forward` makes the rules. Former users keep their ports until `purge`.
 """
 
@@ -105,7 +105,7 @@ def read() -> Forwards:
 
 
 def write(forwards: Forwards) -> None:
-    """Replace the forwards of this server. The lock ACCOUNTS is held."""
+    """Replace the forwards of this server. The caller holds the global lock."""
     files.write_file(places.FORWARDS, to_json(forwards), 0o600)
 
 

@@ -23,7 +23,7 @@ from reconciler.nvidia import cdi
 from reconciler.nvidia.versions import library_folders
 from state import command
 from state.errors import LxcGpuError
-from state.files import keep_folder
+from state.files import sync_folder
 
 LOCK = "nvidia"
 TOOLS = ("nvidia-smi", "nvidia-debugdump", "nvidia-cuda-mps-control", "nvidia-cuda-mps-server")
@@ -178,7 +178,7 @@ def _make(target: Path, content: Content) -> None:
             "Sysadmin: make room there, about 1 GB.",
         ) from error
     beside.rename(target)
-    keep_folder(places.NVIDIA)
+    sync_folder(places.NVIDIA)
 
 
 def _same_file(source: Path, file: Path) -> None:

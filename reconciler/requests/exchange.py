@@ -137,7 +137,7 @@ def _put_in_place(root: Path, folder: Path) -> Path | None:
     trash = removal.put_away(previous)
     try:
         folder.rename(previous)
-        files.keep_folder(root.parent)
+        files.sync_folder(root.parent)
         files.exchange(root, previous)
     except OSError:
         if not folder.exists():
@@ -238,7 +238,7 @@ def _go_on(
     """Start the container if it ran before. Never raises: the exchange is done."""
     stopped = Exchanged(view, running=False, notes=notes)
     try:
-        files.keep_folder(rootfs(view, user).parent)
+        files.sync_folder(rootfs(view, user).parent)
         if not was_running:
             return _Done(stopped)
         started = power.start_alone(view, user, resident, tell)

@@ -34,7 +34,7 @@ def give(user: str, protocol: str, to_port: int) -> PortChange:
 
     It stays the one that leads there already, if there is one. LxcGpuError if there can't be one.
     """
-    with locks.lock(locks.ACCOUNTS):
+    with locks.lock(locks.GLOBAL):
         view = _view_for(user)
         if (protocol, to_port) == ("tcp", SSH):
             raise LxcGpuError(
@@ -55,7 +55,7 @@ def give(user: str, protocol: str, to_port: int) -> PortChange:
 
 def take(user: str, protocol: str, to_port: int) -> PortChange:
     """Take the mapping to that port of the container away. LxcGpuError if there is none."""
-    with locks.lock(locks.ACCOUNTS):
+    with locks.lock(locks.GLOBAL):
         view, kept = _view_for(user), forwards.read()
         forward = kept.find(user, protocol, to_port)
         if forward is None:
@@ -70,7 +70,7 @@ def take(user: str, protocol: str, to_port: int) -> PortChange:
 
 
 def forget(user: str) -> None:
-    """Release all ports of a former user. The lock ACCOUNTS is held."""
+    """Release all ports of a former user. The caller holds the global lock."""
     kept = forwards.read()
     if user in kept.of:
         forwards.write(kept.without(user, *kept.of[user]))

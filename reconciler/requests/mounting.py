@@ -62,7 +62,7 @@ def _make_ready(
     kind, alone = MountKind(), view.only(user)
     observed = kind.observe(alone, sources)
     if any(change.name in sources for change in diff(kind.desired(alone), observed)):
-        with locks.lock(locks.ACCOUNTS):  # a round may be doing the same
+        with locks.lock(locks.GLOBAL):  # a round may be doing the same
             observed = kind.observe(alone, sources)
             changes = [c for c in diff(kind.desired(alone), observed) if c.name in sources]
             failed = kind.apply(alone, changes, lambda _: None)

@@ -170,7 +170,7 @@ def stop(
         sure(view)
         if for_good:  # before: the server may go down while the container does
             (places.RUNNING / user).unlink(missing_ok=True)
-            files.keep_folder(places.RUNNING)
+            files.sync_folder(places.RUNNING)
         return stop_alone(user, tell)
 
 

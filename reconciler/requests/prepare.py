@@ -130,4 +130,4 @@ def _make_host_key(private: Path) -> None:
         beside.with_name(f"{beside.name}.pub").unlink()
         files.write_file(private, beside.read_bytes(), 0o600)
         beside.unlink()
-        files.keep_folder(places.KEPT)
+        files.sync_folder(places.KEPT)

@@ -140,7 +140,7 @@ def archive(view: View, user: str, target: Path) -> None:
                 )  # fmt: skip
         os.fsync(stream.fileno())  # what it was made of is deleted next
     beside.rename(target)
-    files.keep_folder(target.parent)
+    files.sync_folder(target.parent)
 
 
 def purge(view: View, left: Remains) -> None:
@@ -152,7 +152,7 @@ def purge(view: View, left: Remains) -> None:
         left = remains(published_view() or view, user)  # the person may have come back meanwhile
         if rootfs(view, user).parent.is_dir():
             remove_container(rootfs(view, user).parent)
-        with locks.lock(locks.ACCOUNTS):
+        with locks.lock(locks.GLOBAL):
             forget(user)
             reserving.forget(user)
             waiting.forget(user)

@@ -108,7 +108,7 @@ def _changing(user: str | None) -> Iterator[tuple[View, Book, float]]:
 
     The book is aged first, so that what a wrong clock took for past is open again.
     """
-    with locks.lock(locks.ACCOUNTS):
+    with locks.lock(locks.GLOBAL):
         view, now = current_view(), time.time()
         if user is not None:
             resident_of(view, user)
@@ -232,7 +232,10 @@ def looked(user: str) -> Done:
 
 
 def forget(user: str) -> None:
-    """Remove a purged user from the book; a damaged book stays. The lock ACCOUNTS is held."""
+    """Remove a purged user from the book; a damaged book stays.
+
+    The caller holds the global lock.
+    """
     with suppress(LxcGpuError):
         book = book_file.read()
         left = book.without(user)

@@ -1,4 +1,4 @@
-"""The file of the book, which is root's and changed under the lock `locks.ACCOUNTS` only.
+"""The file of the book, which is root's and changed under the lock `locks.GLOBAL` only.
 
 It has two lines: the reservations that aren't over, and the past ones. So asking who has which GPU
 now doesn't read thousands of past ones, unless a wrong clock moved open ones there. Everybody on
@@ -45,7 +45,7 @@ def read_open(now: float) -> Book:
 
 
 def write(book: Book) -> None:
-    """Write the book. The lock ACCOUNTS is held."""
+    """Write the book. The caller holds the global lock."""
     files.write_file(places.RESERVATIONS, to_json(book), 0o644)
 
 

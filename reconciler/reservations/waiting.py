@@ -1,6 +1,7 @@
-"""The list of users who wait for free GPUs: a file of root's, changed under the lock ACCOUNTS.
+"""The list of users who wait for free GPUs: a file of root's.
 
-No other file has it, so a list that can't be read doesn't count as empty.
+It is changed under the global lock only. No other file has what it says, so a list that can't be
+read doesn't count as empty.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Annotated, NamedTuple
 
 from reconciler.host import places
 from reconciler.host.in_words import moment
-from reconciler.host.locks import ACCOUNTS, lock
+from reconciler.host.locks import GLOBAL, lock
 from reconciler.notices import store as notices
 from reconciler.notices.notebook import NoticeEntry
 from state import files, plain, records
@@ -104,7 +105,7 @@ def read() -> Waiting:
 
 
 def write(waiting: Waiting) -> None:
-    """Write the list; an empty one removes the file. The lock ACCOUNTS is held."""
+    """Write the list; an empty one removes the file. The caller holds the global lock."""
     if waiting.all:
         records.write(places.WAITING, _File(waiting.all), 0o600)
     else:
@@ -113,7 +114,7 @@ def write(waiting: Waiting) -> None:
 
 def change(do: Callable[[Waiting], Waiting], now: float) -> Waiting:
     """Change the list, and return it. LxcGpuError if it can't be read."""
-    with lock(ACCOUNTS):
+    with lock(GLOBAL):
         before = read()
         after = do(before.at(now))
         if after != before:
@@ -122,7 +123,7 @@ def change(do: Callable[[Waiting], Waiting], now: float) -> Waiting:
 
 
 def forget(user: str) -> None:
-    """Remove a purged user's waits. A damaged list stays. The lock ACCOUNTS is held."""
+    """Remove a purged user's waits. A damaged list stays. The caller holds the global lock."""
     with suppress(LxcGpuError):
         everybody = read()
         if own := everybody.of(user):

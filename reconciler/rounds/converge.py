@@ -185,7 +185,7 @@ class _Pass:
     def _change_globally(self, kind: AnyKind, names: Sequence[str]) -> None:
         if not names:
             return
-        with locks.lock(locks.ACCOUNTS):
+        with locks.lock(locks.GLOBAL):
             # what users choose is changed under this lock: what was read before it may be old
             self.desired[kind.name] = kind.desired(self.view)
             self.change(kind, names)

@@ -144,7 +144,7 @@ def _made(view: View, template: str, kept: Sequence[Spare], *, base: bool) -> Sp
     except BaseException:
         store.throw_away(view, tree.slot.name)
         raise
-    files.keep_folder(folder)
+    files.sync_folder(folder)
     return one
 
 
@@ -196,7 +196,7 @@ def _ids(view: View) -> None:
     """Give the range to the account. LxcGpuError if there is no account."""
     check_account()
     wanted = {SPARES_ACCOUNT: ((view.spare_subid, view.subid_size),)}
-    with locks.lock(locks.ACCOUNTS):
+    with locks.lock(locks.GLOBAL):
         for file in (subids.SUBUID, subids.SUBGID):
             text = files.read_text(file) or ""
             if subids.parse(text).get(SPARES_ACCOUNT) != wanted[SPARES_ACCOUNT]:

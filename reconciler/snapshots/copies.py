@@ -125,7 +125,7 @@ def take(
     taken = Copy(name, view.server, now, bool(wanted))
     files.write_file(beside / _ABOUT, f"{json.dumps(asdict(taken))}\n", 0o600)
     beside.rename(folder / name)
-    files.keep_folder(folder)
+    files.sync_folder(folder)
     removed = surplus(known, view.snapshots_kept)
     for each in removed:
         remove(view, user, each)

@@ -22,7 +22,7 @@ from reconciler.systems.folders import beside
 from reconciler.systems.template_choice import chosen
 from state import command
 from state.errors import LxcGpuError, Remedy
-from state.files import keep_folder, settle
+from state.files import settle, sync_folder
 from state.view import Resident, View
 from state.wire.messages import Progress
 
@@ -56,7 +56,7 @@ def make_container(view: View, user: str, resident: Resident, tell: Tell) -> Non
             fresh_system(view, user, resident, tree, tell, chosen(view, user))
             settle(tree.slot)
             tree.slot.rename(root)
-            keep_folder(root.parent)
+            sync_folder(root.parent)
 
 
 def fresh_system(

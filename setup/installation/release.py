@@ -18,7 +18,7 @@ from pathlib import Path
 from installation.steps import CHECKOUT, ENVIRONMENT, PACKAGES_LINK, Steps
 from reconciler.host.places import EXECUTABLES
 from state import command
-from state.files import exchange, keep_folder, settle
+from state.files import exchange, settle, sync_folder
 
 RELEASES = ENVIRONMENT / "releases"
 RELEASE = ENVIRONMENT / "release"
@@ -74,7 +74,7 @@ def _link_executables(steps: Steps) -> None:
     _BEFORE.unlink(missing_ok=True)
     _BEFORE.symlink_to(target)
     exchange(_BEFORE, EXECUTABLES)
-    keep_folder(EXECUTABLES.parent)
+    sync_folder(EXECUTABLES.parent)
 
 
 def retire(steps: Steps) -> None:
@@ -145,7 +145,7 @@ def _make(contents: Contents) -> Path:
         folder.chmod(0o755)
         settle(folder)
         made = folder.rename(RELEASES / folder.name.removeprefix("."))
-        keep_folder(RELEASES)
+        sync_folder(RELEASES)
         return made
     except BaseException:
         shutil.rmtree(folder)

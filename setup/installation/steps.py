@@ -19,7 +19,7 @@ from pathlib import Path
 from installation import lock
 from state import command
 from state.errors import LxcGpuError
-from state.files import keep_folder, read_text, settle, write_file
+from state.files import read_text, settle, sync_folder, write_file
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = Path("/opt/lxc-gpu")
@@ -165,7 +165,7 @@ class Steps:
             fresh.unlink(missing_ok=True)
             fresh.symlink_to(target)
             fresh.replace(path)
-            keep_folder(path.parent)
+            sync_folder(path.parent)
 
     def remove(self, path: Path) -> None:
         """Remove a file, link or folder of ours, if it is there."""

@@ -51,7 +51,7 @@ class Comparison:
     can."""
     problems: tuple[str, ...] = ()
 
-    def plain(self) -> dict[str, Any]:
+    def for_programs(self) -> dict[str, Any]:
         """The comparison for programs."""
         changes = [
             {"kind": c.subject_kind, "subject": c.subject, "field": c.field, "words": c.words}
@@ -141,7 +141,7 @@ def _lines(found: Comparison) -> Iterator[str]:
                 yield f"- and {len(said) - MOST_LISTED} more"
             yield ""
     if found.others:
-        yield f"Other files: {', '.join(f'`{_plain(path)}`' for path in found.others)}."
+        yield f"Other files: {', '.join(f'`{_printable(path)}`' for path in found.others)}."
         yield ""
     yield f"Committing this to `main` needs the role **{found.role}**."
     if found.forward:
@@ -155,8 +155,8 @@ def _lines(found: Comparison) -> Iterator[str]:
 
 def _escaped(text: str) -> str:
     """`text` escaped, so that Markdown shows it literally: full names may contain anything."""
-    return re.sub(r"([\\`*_\[\]<#|~!&@])", r"\\\1", _plain(text))
+    return re.sub(r"([\\`*_\[\]<#|~!&@])", r"\\\1", _printable(text))
 
 
-def _plain(text: str) -> str:
+def _printable(text: str) -> str:
     return printable(text, without="`")

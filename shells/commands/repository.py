@@ -120,7 +120,11 @@ def _compare(folder: Path, revision: str, as_json: bool) -> None:
     from shells.commands.against import compare
 
     found = compare(folder, revision)
-    text = json.dumps(found.plain(), ensure_ascii=False) if as_json else found.markdown().rstrip()
+    text = (
+        json.dumps(found.for_programs(), ensure_ascii=False)
+        if as_json
+        else found.markdown().rstrip()
+    )
     click.echo(text)
     sys.exit(1 if found.problems else 0)
 

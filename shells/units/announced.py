@@ -33,11 +33,14 @@ def main(argv: Sequence[str]) -> int:
     view = published_view()
     if view is None:
         return 0
-    stands = clock.stands()  # each time, because the next look compares the clock with this one
+    steady = clock.is_steady()  # each time, because the next look compares the clock with this one
     if view.closed_by(time.time()) is not None:
-        if stands:
+        if steady:
             return _shut_down()
-        print("containers are shut down once the clock has stood for a while", file=sys.stderr)
+        print(
+            "containers are shut down once the clock has been steady for 10 minutes",
+            file=sys.stderr,
+        )
         return 0
     if not any(places.DOWN.glob("*")):
         return 0  # the usual case: the modules for the work aren't even loaded

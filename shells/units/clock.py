@@ -19,7 +19,7 @@ SETTLED = 600.0
 """Seconds for which the clock isn't believed after it was moved."""
 
 
-def stands() -> bool:
+def is_steady() -> bool:
     """Whether this look agrees with an earlier one of this boot, and the clock wasn't moved lately.
 
     False for the first look after a boot. OSError if the look can't be kept for the next one.

@@ -66,14 +66,17 @@ def command_line_of(pid: int) -> str:
     return " ".join(_words(pid, "cmdline")).strip()
 
 
-def is_beside_us(pid: int) -> bool:
+def is_outside_containers(pid: int) -> bool:
     """Whether it runs outside containers. OSError if it is gone, or if we may not look."""
     here, there = _PROC / "self/ns", _PROC / str(pid) / "ns"
     return all((there / n).readlink() == (here / n).readlink() for n in ("user", "pid"))
 
 
 def program_of(pid: int) -> str:
-    """The name of its executable, also if that was upgraded. OSError as for `is_beside_us`."""
+    """The name of its executable, also if that was upgraded.
+
+    OSError as for `is_outside_containers`.
+    """
     return (_PROC / str(pid) / "exe").readlink().name.removesuffix(" (deleted)")
 
 

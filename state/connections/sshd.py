@@ -119,7 +119,8 @@ def end(doomed: Collection[Connection]) -> None:
 def _is_sshd(process: Process) -> bool:
     if os.geteuid() != 0:
         return True
-    return processes.program_of(process.pid) in SSHD and processes.is_beside_us(process.pid)
+    pid = process.pid
+    return processes.program_of(pid) in SSHD and processes.is_outside_containers(pid)
 
 
 def _trees(tops: Sequence[Process], below: Mapping[int, Sequence[Process]]) -> Iterator[Process]:

@@ -131,7 +131,7 @@ def _fields(
         return
     for field, in_file in type(new).names_in_file().items():
         before, after = getattr(old, field), getattr(new, field)
-        if _plain(before) == _plain(after):
+        if _comparable(before) == _comparable(after):
             continue
         if isinstance(old, User) and field == "keys":
             yield from _user_keys(subject, before, after)
@@ -189,11 +189,11 @@ def _key(key: PublicKey) -> str:
 _FIELD_TITLES = {"host_key": "ssh host key", "state_key": "state key", "ssh_port": "ssh port"}
 
 
-def _plain(value: Any) -> Any:
+def _comparable(value: Any) -> Any:
     """`value` for a comparison that includes comments of keys."""
     if isinstance(value, PublicKey):
         return str(value)
-    return tuple(_plain(each) for each in value) if isinstance(value, tuple) else value
+    return tuple(_comparable(each) for each in value) if isinstance(value, tuple) else value
 
 
 def _words(value: Any) -> str:

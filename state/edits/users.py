@@ -41,7 +41,7 @@ def name_of(state: State, login: str, directory_id: str | None = None) -> str | 
     return next((name for name, user in people.items() if _same(user.login, login)), None)
 
 
-def first_save(
+def save_keys(
     login: str,
     full_name: str,
     directory_id: str | None,

@@ -276,14 +276,14 @@ def _write_commit(
 
 def _people(author: Author) -> dict[str, str]:
     return {
-        "GIT_AUTHOR_NAME": _plain(author.name) or "nobody",
-        "GIT_AUTHOR_EMAIL": _plain(author.email),
+        "GIT_AUTHOR_NAME": _header_text(author.name) or "nobody",
+        "GIT_AUTHOR_EMAIL": _header_text(author.email),
         "GIT_COMMITTER_NAME": "lxc-gpu",
         "GIT_COMMITTER_EMAIL": "lxc-gpu@localhost",
     }
 
 
-def _plain(text: str) -> str:
+def _header_text(text: str) -> str:
     """`text` without what would end a name or an address in a commit's header."""
     return printable(text, "", without="<>").strip()
 

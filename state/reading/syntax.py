@@ -95,7 +95,7 @@ def parse(content: bytes, spans: Spans | None = None) -> Document:
         raise BadYamlError(line, f"this isn't valid YAML: {problem}") from None
 
 
-def plain(text: str) -> str | int | float | bool | None:
+def scalar(text: str) -> str | int | float | bool | None:
     """What `text` means when it stands without quotes. ValueError if that isn't clear."""
     if text in _WORDS:
         return _WORDS[text]
@@ -134,7 +134,7 @@ def _simple(text: str) -> Document | None:
     found = _SIMPLE_FIELDS.findall(text)
     try:
         fields: Document = {
-            name: plain(value) if value else [plain(e[4:]) for e in entries[1:].split("\n")]
+            name: scalar(value) if value else [scalar(e[4:]) for e in entries[1:].split("\n")]
             for name, value, entries in found
         }
     except ValueError:
@@ -212,7 +212,7 @@ class _Reader:
         if not event.implicit[0]:
             return event.value
         try:
-            return plain(event.value)
+            return scalar(event.value)
         except ValueError as error:
             raise BadYamlError(_line(event), str(error)) from None
 

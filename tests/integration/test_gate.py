@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from state.edits.users import first_save
+from state.edits.users import save_keys
 from state.git.commits import Author
 from state.git.publish import publish
 from state.git.repository import Repository
@@ -129,7 +129,7 @@ def test_from_a_pushed_server_file_to_a_registration(gate: Gate) -> None:
     assert json.loads(refused.stdout)["refusal"]["code"] == "unknown-user"
     clone = Repository.clone(str(gate.repository), gate.folder / "clone")
     other = parse_key((gate.folder / "other.pub").read_text())
-    saved = first_save("LQChen", "Lequn Chen", None, [other])
+    saved = save_keys("LQChen", "Lequn Chen", None, [other])
     publish(clone, saved, Author("x", "x@y"), gate.folder / "iam")
     answer = json.loads(gate.ask("gpu17", "register", "lqchen", KEY).stdout)["answer"]
     assert answer["facts"]["user"] == "lqchen"
@@ -147,7 +147,7 @@ def test_a_damaged_clone_of_the_gate_heals(gate: Gate) -> None:
     add_server(gate)
     clone = Repository.clone(str(gate.repository), gate.folder / "clone")
     other = parse_key((gate.folder / "other.pub").read_text())
-    publish(clone, first_save("ann", "Ann", None, [other]), Author("x", "x@y"), gate.folder / "iam")
+    publish(clone, save_keys("ann", "Ann", None, [other]), Author("x", "x@y"), gate.folder / "iam")
     assert "answer" in json.loads(gate.ask("gpu17", "register", "ann", KEY).stdout)
     for file in (gate.folder / "gate-clone/objects").rglob("*"):
         if file.is_file():

@@ -13,7 +13,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from state.command import environment
-from state.edits.users import add_key, first_save
+from state.edits.users import add_key, save_keys
 from state.errors import LxcGpuError
 from state.git.commits import Author
 from state.git.locks import abandoned, remove_abandoned
@@ -167,7 +167,7 @@ def test_every_field_is_in_a_schema() -> None:
 def test_the_hook_lets_valid_work_in_and_nothing_else(tmp_path: Path) -> None:
     origin, folder, key = begun(tmp_path)
     clone = Repository.clone(str(origin), tmp_path / "clone")
-    publish(clone, first_save("ann", "Ann", None, [ed25519(1)]), ME, key)
+    publish(clone, save_keys("ann", "Ann", None, [ed25519(1)]), ME, key)
     assert "ok: 1 user, 0 former users" in lxc_gpu("check", origin).stdout
 
     git(folder, "pull", "-q", "--rebase", "origin", "main")
@@ -207,7 +207,7 @@ def test_the_hook_lets_valid_work_in_and_nothing_else(tmp_path: Path) -> None:
 def test_a_refusal_reaches_who_commits(tmp_path: Path) -> None:
     origin, _, key = begun(tmp_path)
     clone = Repository.clone(str(origin), tmp_path / "clone")
-    publish(clone, first_save("ann", "Ann", None, [ed25519(1)]), ME, key)
+    publish(clone, save_keys("ann", "Ann", None, [ed25519(1)]), ME, key)
     with pytest.raises(RefusedError, match="it is unsigned"):
         publish(clone, add_key("ann", ed25519(2)), ME)
     hook = origin / "hooks" / "pre-receive"
@@ -322,14 +322,14 @@ def test_lock_files_of_a_git_that_is_gone_stop_nobody(
     monkeypatch.setattr("state.git.publish.TRIES", 2)
     clone = Repository.clone(str(origin), tmp_path / "clone")
     with pytest.raises(LxcGpuError, match=f"left {young}; nothing") as caught:
-        publish(clone, first_save("ann", "Ann", None, [ed25519(1)]), ME, key)
+        publish(clone, save_keys("ann", "Ann", None, [ed25519(1)]), ME, key)
     assert caught.value.code == "state-locked"
     init_bare(origin)
     assert young.exists()  # a Git may be at work
     lock_file(origin, names[0], 100)
     lock_file(origin, "config.lock", 100)
     init_bare(origin)  # what set-up does
-    assert publish(clone, first_save("ann", "Ann", None, [ed25519(1)]), ME, key).changed
+    assert publish(clone, save_keys("ann", "Ann", None, [ed25519(1)]), ME, key).changed
 
 
 def test_a_lock_file_that_a_git_may_hold_stays(tmp_path: Path) -> None:

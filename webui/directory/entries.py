@@ -114,8 +114,8 @@ def parts_of(dn: str) -> Dn:
     while at < len(dn):
         found = _ATTRIBUTE_VALUE.match(dn, at)
         if found is None or (found[3] and found.end() == len(dn)):
-            return (((_plain(dn), ""),),)
-        part.append((found[1].casefold(), _plain(unescaped(found[2]))))
+            return (((_folded(dn), ""),),)
+        part.append((found[1].casefold(), _folded(unescaped(found[2]))))
         if found[3] != "+":
             whole.append(tuple(sorted(part)))
             part = []
@@ -136,5 +136,5 @@ def _meant(escaped: re.Match[str]) -> str:
     return bytes.fromhex(escaped[0].replace("\\", "")).decode("utf-8", "backslashreplace")
 
 
-def _plain(text: str) -> str:
+def _folded(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text.casefold()).split())

@@ -128,7 +128,7 @@ def _judge_load(server: str, load: ServerLoad, own: list[ServerTrouble], judge: 
     for disk in load.file_systems:
         share = _share(disk)
         if not ROOM_AGAIN <= share < FULL:
-            words = f"{server}: the disk at {_plain(disk.mounted)} is {share:.0%} full"
+            words = f"{server}: the disk at {_one_word(disk.mounted)} is {share:.0%} full"
             judge(ServerTrouble(server, AlertKind.DISK, disk.mounted), share >= FULL, words)
     for trouble in own:
         if load.file_systems and trouble.place not in mounted:  # it was unmounted
@@ -140,7 +140,7 @@ def _judge_round(server: str, standing: ServerStanding, judge: _Judge) -> None:
     if report is None or report.suspended:
         return
     why = "; ".join(
-        f"{_plain(each.kind)} {_plain(each.name)}: {_plain(each.code)}"
+        f"{_one_word(each.kind)} {_one_word(each.name)}: {_one_word(each.code)}"
         for each in report.failures[:3]
     )
     words = f"{server}: rounds fail: {'it refuses the newest revision' if report.refused else why}"
@@ -202,14 +202,15 @@ def _over(trouble: ServerTrouble) -> str:
         case AlertKind.DRIVER:
             return f"{trouble.server}: NVIDIA's module and libraries match again"
         case AlertKind.DISK:
-            return f"{trouble.server}: the disk at {_plain(trouble.place)} has room again"
+            return f"{trouble.server}: the disk at {_one_word(trouble.place)} has room again"
 
 
 def _share(disk: FileSystem) -> float:
     return disk.used / disk.total if disk.total else 0.0
 
 
-def _plain(word: str) -> str:
+def _one_word(word: str) -> str:
+    """`word`, or `?` if a server said anything but a word."""
     return word if _WORD.fullmatch(word) else "?"
 
 

@@ -13,7 +13,7 @@ from webui import events
 from webui.events import Code
 from webui.outbox.letters import KINDS
 from webui.pages.page_owner import OtherPageError
-from webui.pages.saving import authenticate, plain
+from webui.pages.saving import authenticate, log_word
 from webui.services import Services
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class MailForm:
 
 
 def mail_form(
-    parts: Services,
+    services: Services,
     user: str,
     login: str,
     wanted: frozenset[str] | None = None,
@@ -48,39 +48,39 @@ def mail_form(
     boxes: tuple[tuple[str, str, bool], ...] = ()
     if wanted is not None:
         boxes = tuple((kind.value, words, kind.value in wanted) for kind, words in KINDS.items())
-    return MailForm(user, boxes, login, problem, saved, mail_off(parts))
+    return MailForm(user, boxes, login, problem, saved, mail_off(services))
 
 
-def own_form(parts: Services, page: str, login: str, password: str, source: str) -> MailForm:
+def own_form(services: Services, page: str, login: str, password: str, address: str) -> MailForm:
     """The form as its owner sees it. LxcGpuError, worded for the form, for anybody else."""
-    with _refusals_told(login, source):
-        _authenticate(parts, page, login, password, source)
-        stopped = parts.sending.preferences.stopped(page)
+    with _refusals_told(login, address):
+        _authenticate(services, page, login, password, address)
+        stopped = services.sending.preferences.stopped(page)
     wanted = frozenset(kind.value for kind in KINDS if kind not in stopped)
-    form = mail_form(parts, page, login, wanted)
-    addresses = parts.sending.addresses()
+    form = mail_form(services, page, login, wanted)
+    addresses = services.sending.addresses()
     if not form.off and addresses is not None and page not in addresses:
         form = replace(form, off=NO_ADDRESS)
     return form
 
 
 def save_preferences(
-    parts: Services, page: str, login: str, password: str, wanted: frozenset[str], source: str
+    services: Services, page: str, login: str, password: str, wanted: frozenset[str], address: str
 ) -> None:
     """Save that the person wants the kinds `wanted` and no others.
 
     LxcGpuError, worded for the form, if nothing was saved.
     """
-    with _refusals_told(login, source):
-        _authenticate(parts, page, login, password, source)
+    with _refusals_told(login, address):
+        _authenticate(services, page, login, password, address)
         stopped = [kind for kind in KINDS if kind.value not in wanted]
-        parts.sending.preferences.save(page, stopped)
-    events.info(log, Code.WISHES, user=page, stopped=",".join(stopped), source=source)
+        services.sending.preferences.save(page, stopped)
+    events.info(log, Code.WISHES, user=page, stopped=",".join(stopped), source=address)
 
 
-def _authenticate(parts: Services, page: str, login: str, password: str, source: str) -> None:
-    person = authenticate(parts, login, password, source)
-    own = name_of(parts.source.newest().state, person.login, person.directory_id)
+def _authenticate(services: Services, page: str, login: str, password: str, address: str) -> None:
+    person = authenticate(services, login, password, address)
+    own = name_of(services.source.newest().state, person.login, person.directory_id)
     if own != page:
         raise OtherPageError(
             own or "",
@@ -88,24 +88,24 @@ def _authenticate(parts: Services, page: str, login: str, password: str, source:
             f"You logged in as {person.login}, but this is the page of {page}.",
             f"Yours is /user/{own}/mail." if own else "Save a key first; then you have a page.",
         )
-    parts.refresher.met(page, person.mail)
+    services.refresher.met(page, person.mail)
 
 
 @contextmanager
-def _refusals_told(login: str, source: str) -> Iterator[None]:
+def _refusals_told(login: str, address: str) -> Iterator[None]:
     try:
         yield
     except LxcGpuError as error:
         said = {"code": error.code, "details": error.details or error.message}
-        events.warning(log, Code.REFUSED, user=plain(login), source=source, **said)
+        events.warning(log, Code.REFUSED, user=log_word(login), source=address, **said)
         raise
 
 
-def mail_off(parts: Services) -> str:
+def mail_off(services: Services) -> str:
     """Why no mail is sent at present, in words; empty if it is."""
-    if parts.config.mail is None:
+    if services.config.mail is None:
         return "No mail server is configured, so nothing is sent."
-    if not parts.config.looks_up:
+    if not services.config.looks_up:
         return "The page can't look up mail addresses, so nothing is sent."
     return ""
 

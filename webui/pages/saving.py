@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from state.edits.edit import Edit
-from state.edits.users import first_save, follow_logins, name_of
+from state.edits.users import follow_logins, name_of, save_keys
 from state.errors import LxcGpuError, Remedy
 from state.git.commits import Author
 from state.model.documents import State
@@ -74,95 +74,99 @@ def stamp(keys: Iterable[PublicKey]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def save(parts: Services, page: str, form: Form, source: str) -> str:
-    """Save `form`, which was sent from the page at `page`; the token of the progress page.
+def save(services: Services, page: str, form: Form, address: str) -> str:
+    """Save `form`, which was sent from the page at `page`; return the token of the progress page.
+
+    `address`: the network address of the browser.
 
     LxcGpuError, worded for the form, if nothing was saved.
     """
     try:
-        return _save(parts, page, form, source)
+        return _save(services, page, form, address)
     except LxcGpuError as error:
         said = {"code": error.code, "details": error.details or error.message}
-        events.warning(log, Code.REFUSED, user=plain(form.login), source=source, **said)
+        events.warning(log, Code.REFUSED, user=log_word(form.login), source=address, **said)
         raise
 
 
-def _save(parts: Services, page: str, form: Form, source: str) -> str:
+def _save(services: Services, page: str, form: Form, address: str) -> str:
     if len(form.keys) > LONGEST_PASTE:
         raise PasteError(
             "paste-too-long",
             f"The pasted text is too long for ssh keys (limit: {LONGEST_PASTE:,} characters).",
         )
     keys = parse_keys(form.keys)
-    person = authenticate(parts, form.login, form.password, source)
-    proven = _proven(parts, form)
-    edit = _edit(parts, page, person, keys, proven, form)
+    person = authenticate(services, form.login, form.password, address)
+    proven = _proven(services, form)
+    edit = _edit(services, page, person, keys, proven, form)
     mail = person.mail or f"{person.login}@users.invalid"
-    committed = parts.source.publish(edit, Author(person.full_name, mail))
+    committed = services.source.publish(edit, Author(person.full_name, mail))
     name = edit.user(committed.state) or person.login
-    parts.refresher.met(name, person.mail)
-    token = parts.nudger.saved(name, committed.revision)
+    services.refresher.met(name, person.mail)
+    token = services.nudger.saved(name, committed.revision)
     said = {"keys": len(keys), "revision": committed.revision}
-    events.info(log, Code.SAVED, user=name, source=source, **said)
+    events.info(log, Code.SAVED, user=name, source=address, **said)
     return token
 
 
-def authenticate(parts: Services, name: str, password: str, source: str) -> DirectoryPerson:
+def authenticate(services: Services, name: str, password: str, address: str) -> DirectoryPerson:
     """The person with this login and password, with a brake on guessing.
 
     LxcGpuError, worded for the form, if nobody is let in.
     """
-    now = parts.clock()
-    wait = parts.throttle.attempt(name, source, now)
+    now = services.clock()
+    wait = services.throttle.attempt(name, address, now)
     if wait > 0:
         raise SlowDownError(wait)
     met = ""
 
     def found(login: str) -> bool:
+        # The directory calls this again when it falls back to another server: not a second try.
         nonlocal met
-        if login != met:  # otherwise another server of the directory is asked: still one try
-            if parts.throttle.found(login, now) > 0:
+        if login != met:
+            if services.throttle.found(login, now) > 0:
                 return False
             met = login
         return True
 
     try:
-        person = parts.directory.authenticate(name, password, found)
+        person = services.directory.authenticate(name, password, found)
     except (DirectoryDownError, NotAllowedError):
-        parts.throttle.no_guess(name, source, met)
+        services.throttle.no_guess(name, address, met)
         raise
-    parts.throttle.succeeded(name, source, person.login)
+    services.throttle.succeeded(name, address, person.login)
     return person
 
 
-def _proven(parts: Services, form: Form) -> frozenset[PublicKey]:
+def _proven(services: Services, form: Form) -> frozenset[PublicKey]:
     """The keys that the person has proved to be theirs."""
     if not form.proof.strip():
         return frozenset()
     try:
-        return parts.proofs.proven(form.login, form.proof, parts.clock())
+        return services.proofs.proven(form.login, form.proof, services.clock())
     except BadSignatureError as error:
         raise ProofError(
             "bad-proof", f"The signature {error}.", "Run the command below again."
         ) from None
 
 
-def _renamed(parts: Services, person: DirectoryPerson) -> dict[str, str]:
+def _renamed(services: Services, person: DirectoryPerson) -> dict[str, str]:
     """The present logins of users whose stored login is that of `person`, by their names.
 
     If a login is given to somebody else, the state keeps it for its old owner until they save
-    again. The directory knows the old owner by their id.
+    again. The directory knows the old owner by their id. Their present login may be that of another
+    user, and so on: the loop follows the chain.
     """
-    if person.directory_id is None or not parts.config.looks_up:
+    if person.directory_id is None or not services.config.looks_up:
         return {}
-    state = parts.source.newest().state
+    state = services.source.newest().state
     people, logins, asked = {**state.former, **state.users}, dict[str, str](), [person.login]
-    for login in asked:
+    for login in asked:  # which grows below
         holder = name_of(state, login)
         known = people[holder].directory_id if holder is not None else None
         if holder is None or holder in logins or known is None:
             continue
-        now = person.login if known == person.directory_id else parts.directory.login_of(known)
+        now = person.login if known == person.directory_id else services.directory.login_of(known)
         if now and now.casefold() != people[holder].login.casefold():
             logins[holder] = now
             asked.append(now)
@@ -170,7 +174,7 @@ def _renamed(parts: Services, person: DirectoryPerson) -> dict[str, str]:
 
 
 def _edit(
-    parts: Services,
+    services: Services,
     page: str,
     person: DirectoryPerson,
     keys: tuple[PublicKey, ...],
@@ -178,6 +182,8 @@ def _edit(
     form: Form,
 ) -> Edit:
     """The edit that saves the keys. It refuses changes that the page didn't show."""
+    followed = follow_logins(_renamed(services, person))
+    welcome = _welcome_back(services, person)
 
     def check(state: State, own: str | None) -> None:
         refuse_other_page(state, page, own, person)
@@ -198,23 +204,22 @@ def _edit(
                 "The keys shown above are the newest. Correct the text below and save again.",
             )
 
-    saved = first_save(person.login, person.full_name, person.directory_id, keys, proven, check)
-    followed, welcome = follow_logins(_renamed(parts, person)), _welcome_back(parts, saved)
-    return replace(saved, apply=lambda state: saved.apply(followed.apply(state)))
+    save_edit = save_keys(person.login, person.full_name, person.directory_id, keys, proven, check)
+    return replace(save_edit, apply=lambda state: save_edit.apply(followed.apply(state)))
 
 
-def _welcome_back(parts: Services, saved: Edit) -> bool:
+def _welcome_back(services: Services, person: DirectoryPerson) -> bool:
     """Whether a former user may come back by saving a key.
 
     If a sysadmin closed the account, only a sysadmin can open it again, unless configured
     otherwise. If the page closed it because the person was gone from the directory, saving opens
     it.
     """
-    if parts.config.returning == "allow":
+    if services.config.returning == "allow":
         return True
-    state = parts.source.current().state
-    name = saved.user(state)
-    return name is not None and name in state.former and parts.refresher.disabled(name)
+    state = services.source.current().state
+    name = name_of(state, person.login, person.directory_id)
+    return name is not None and name in state.former and services.refresher.disabled(name)
 
 
 def problem_lines(error: LxcGpuError) -> tuple[tuple[int, str], ...]:
@@ -222,6 +227,6 @@ def problem_lines(error: LxcGpuError) -> tuple[tuple[int, str], ...]:
     return error.problems if isinstance(error, KeyProblemsError) else ()
 
 
-def plain(text: str) -> str:
+def log_word(text: str) -> str:
     """What somebody typed, for one word of a log line: no blanks, no control characters."""
     return "".join(c if c.isalnum() or c in "._@-" else "?" for c in text[:64]) or "-"

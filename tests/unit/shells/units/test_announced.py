@@ -66,7 +66,7 @@ def announce(*, stop: bool) -> None:
 
 @pytest.fixture
 def helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Helper]:
-    """A server on which three containers run, and whose clock stands."""
+    """A server on which three containers run, and whose clock is steady."""
     for name in ("VIEW", "RUNNING", "DOWN", "CLOCK_SEEN", "CAME_BACK"):
         monkeypatch.setattr(places, name, tmp_path / name.lower())
     systemctl = tmp_path / "systemctl"
@@ -78,7 +78,7 @@ def helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Helper]:
     places.RUNNING.mkdir()
     for user in USERS:
         (places.RUNNING / user).touch()
-    clock.stands()
+    clock.is_steady()
     helper = Helper(tmp_path / "root.sock")
     yield helper
     helper.end()

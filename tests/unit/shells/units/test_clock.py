@@ -39,44 +39,44 @@ def clocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clocks:
 
 
 def test_the_first_look_of_a_boot_is_compared_with_nothing(clocks: Clocks) -> None:
-    assert not clock.stands()
+    assert not clock.is_steady()
     clocks.pass_(1)
-    assert clock.stands()
+    assert clock.is_steady()
     clocks.pass_(90 * DAY)
-    assert clock.stands()
+    assert clock.is_steady()
 
 
 def test_one_that_is_set_after_the_boot(clocks: Clocks) -> None:
     clocks.boot, clocks.wall = 60.0, 0.0
-    assert not clock.stands()
+    assert not clock.is_steady()
     clocks.wall = BOOT
-    assert not clock.stands()
+    assert not clock.is_steady()
     clocks.pass_(clock.SETTLED)
-    assert clock.stands()
+    assert clock.is_steady()
 
 
 @pytest.mark.parametrize("jump", [90.0, DAY, -DAY, 400 * DAY])
 def test_one_that_was_moved_has_to_stand_for_a_while(clocks: Clocks, jump: float) -> None:
-    clock.stands()
+    clock.is_steady()
     clocks.wall += jump
     for _ in range(10):
-        assert not clock.stands()
+        assert not clock.is_steady()
         clocks.pass_(clock.SETTLED / 10)
-    assert clock.stands()
+    assert clock.is_steady()
     clocks.wall -= jump
-    assert not clock.stands(), "it is put right"
+    assert not clock.is_steady(), "it is put right"
 
 
 def test_little_steps_are_no_move(clocks: Clocks) -> None:
-    clock.stands()
+    clock.is_steady()
     for _ in range(20):
         clocks.pass_(60)
         clocks.wall += 1
-        assert clock.stands()
+        assert clock.is_steady()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"ahead": null, "since": 1}', '{"ahead": 1}'])
 def test_garbage_is_no_earlier_look(clocks: Clocks, text: str) -> None:
     places.CLOCK_SEEN.write_text(text)
-    assert not clock.stands()
-    assert clock.stands()
+    assert not clock.is_steady()
+    assert clock.is_steady()

@@ -33,7 +33,7 @@ def test_what_is_asked_in_vain_is_killed() -> None:
 def test_what_is_said_of_a_process() -> None:
     pid = os.getpid()
     assert processes.uid_of(pid) == os.getuid()
-    assert processes.is_beside_us(pid)
+    assert processes.is_outside_containers(pid)
     assert processes.command_line_of(pid) == " ".join(sys.orig_argv)
     assert os.getppid() in {above.pid for above in processes.ancestors(pid, processes.everything())}
 

@@ -16,10 +16,10 @@ from state.edits.users import (
     add_key,
     disable,
     enable,
-    first_save,
     register,
     remove_key,
     rename_person,
+    save_keys,
     set_keys,
 )
 from state.model.documents import Signer, State, User
@@ -65,7 +65,7 @@ def test_a_word_changes_and_nothing_else() -> None:
 
 
 def test_a_field_is_added_in_its_place() -> None:
-    new = edited(PEER, first_save("Ann", "Ann Example", "id-1", [ONE, TWO]))
+    new = edited(PEER, save_keys("Ann", "Ann Example", "id-1", [ONE, TWO]))
     assert new == PEER.replace("login: Ann\n", "login: Ann\ndirectory_id: id-1\n")
 
 
@@ -132,7 +132,7 @@ def test_moved_files_keep_their_text() -> None:
 
 def test_new_files_are_pretty() -> None:
     old = state()
-    new = first_save("Zoé.X", "Zoé", "id-1", [ONE]).apply(old)
+    new = save_keys("Zoé.X", "Zoé", "id-1", [ONE]).apply(old)
     assert render(old, new, {}) == {
         "users/zoe-x.yaml": (
             "name: Zoé\nlogin: Zoé.X\ndirectory_id: id-1\nuid: 20003\nport: 22003\n"
@@ -198,7 +198,7 @@ def words(edit: Edit) -> list[str]:
             [f"ann: SSH key {ed25519('ann').fingerprint} is now called new"],
         ),
         (
-            first_save("eve", "Eve", None, [ONE]),
+            save_keys("eve", "Eve", None, [ONE]),
             [
                 "new user eve (Eve): uid 20003, port 22003",
                 f"eve: add SSH key {ONE.fingerprint} (key 1)",
@@ -228,7 +228,7 @@ def test_changes_in_types() -> None:
     assert kinds(old, old) == set()
     assert kinds(old, disable("ann").apply(old)) == {("user", "ann", LEAVES)}
     assert kinds(old, enable("bob").apply(old)) == {("user", "bob", RETURNS)}
-    new = first_save("eve", "Eve", None, [ONE]).apply(old)
+    new = save_keys("eve", "Eve", None, [ONE]).apply(old)
     assert kinds(old, new) == {("user", "eve", NEW), ("user", "eve", "keys")}
     assert kinds(new, old) == {("user", "eve", REMOVED)}
     assert ("registration", "gpu17/ann", NEW) in kinds(None, old)
@@ -262,7 +262,7 @@ def test_messages() -> None:
     two = disable("lqchen").apply(disable("ann").apply(old))
     assert message(describe(old, two)) == "ann leaves; lqchen leaves"
     assert message(()) == "nothing changed"
-    long = first_save("eve", "Eve", None, [ONE, TWO]).apply(old)
+    long = save_keys("eve", "Eve", None, [ONE, TWO]).apply(old)
     subject, blank, *lines = message(describe(old, long)).split("\n")
     assert subject == "new user eve (Eve): uid 20003, port 22003"
     assert blank == ""
@@ -280,7 +280,7 @@ def test_a_subject_sums_up_and_hides_nothing() -> None:
     assert message(describe(old, both)).startswith("lqchen: full name, 2 keys added, 2 removed\n")
     many = old
     for number in range(20):
-        many = first_save(f"user-{number}", "Somebody", None, [ed25519(number)]).apply(many)
+        many = save_keys(f"user-{number}", "Somebody", None, [ed25519(number)]).apply(many)
     subject = message(describe(old, many)).split("\n")[0]
     assert subject.startswith("40 changes: user-0, user-1, user-10")
     assert subject.endswith(", ...")

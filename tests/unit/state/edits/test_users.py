@@ -15,12 +15,12 @@ from state.edits.users import (
     add_key,
     disable,
     enable,
-    first_save,
     follow_logins,
     name_of,
     register,
     remove_key,
     rename_person,
+    save_keys,
     set_keys,
 )
 from state.errors import LxcGpuError
@@ -132,10 +132,10 @@ def test_a_range_that_is_used_up_says_which(line: str, field: str) -> None:
     full = load({**given, "fleet.yaml": given["fleet.yaml"] + line.encode() + b"\n"})
     if field == "network":
         for n in range(2):
-            full = after(first_save(f"n{n}", "N", None, [ed25519(n)]), full)
+            full = after(save_keys(f"n{n}", "N", None, [ed25519(n)]), full)
     with pytest.raises(RangeUsedUpError, match=f"`{field}`"):
         allocate(full)
-    assert refused(first_save("eve", "Eve", None, [NEW]), full) == "range-used-up"
+    assert refused(save_keys("eve", "Eve", None, [NEW]), full) == "range-used-up"
 
 
 @settings(max_examples=30)
@@ -148,7 +148,7 @@ def test_no_number_is_ever_handed_out_twice(steps: list[tuple[str, bool]]) -> No
         if leave and name and name in now.users:
             now = disable(name).apply(now)
         elif not leave:
-            now = first_save(login, login, f"id-{login}", [ed25519(login)]).apply(now)
+            now = save_keys(login, login, f"id-{login}", [ed25519(login)]).apply(now)
         for each, user in {**now.users, **now.former}.items():
             assert seen.setdefault(user.uid, each) == each
             assert seen.setdefault(user.port, each) == each
@@ -156,7 +156,7 @@ def test_no_number_is_ever_handed_out_twice(steps: list[tuple[str, bool]]) -> No
 
 
 def test_a_new_person_gets_a_name_numbers_and_keys() -> None:
-    new = after(first_save("Lequn.Chen", "Lequn: Chen\n II", "id-9", [NEW, NEW]))
+    new = after(save_keys("Lequn.Chen", "Lequn: Chen\n II", "id-9", [NEW, NEW]))
     user = new.users["lequn-chen"]
     assert (user.name, user.login, user.directory_id) == ("Lequn Chen II", "Lequn.Chen", "id-9")
     assert (user.uid, user.keys) == (20003, (NEW,))
@@ -164,15 +164,15 @@ def test_a_new_person_gets_a_name_numbers_and_keys() -> None:
 
 
 def test_a_new_person_without_a_full_name_is_called_by_the_name() -> None:
-    assert after(first_save("eve", " \x00 ", None, [NEW])).users["eve"].name == "eve"
+    assert after(save_keys("eve", " \x00 ", None, [NEW])).users["eve"].name == "eve"
 
 
 def test_a_first_visit_needs_a_key() -> None:
-    assert refused(first_save("eve", "Eve", None, [])) == "no-key"
+    assert refused(save_keys("eve", "Eve", None, [])) == "no-key"
 
 
 def test_who_is_here_saves_keys_and_follows_the_directory() -> None:
-    new = after(first_save("LQCHEN", "L. Chen", "6d1f0000-0001", [NEW]))
+    new = after(save_keys("LQCHEN", "L. Chen", "6d1f0000-0001", [NEW]))
     old = state().users["lqchen"]
     user = new.users["lqchen"]
     assert (user.login, user.name, user.keys) == ("LQCHEN", "L. Chen", (NEW,))
@@ -181,9 +181,9 @@ def test_who_is_here_saves_keys_and_follows_the_directory() -> None:
 
 
 def test_the_directory_id_counts_more_than_the_login() -> None:
-    new = after(first_save("ann.married", "Ann M", "6D1F0000-0000", [NEW]))
+    new = after(save_keys("ann.married", "Ann M", "6D1F0000-0000", [NEW]))
     assert new.users["ann"].login == "ann.married"
-    assert refused(first_save("lqchen", "Ann", "6d1f0000-0000", [NEW])) == "login-taken"
+    assert refused(save_keys("lqchen", "Ann", "6d1f0000-0000", [NEW])) == "login-taken"
 
 
 def test_logins_follow_the_directory_all_at_once() -> None:
@@ -194,36 +194,36 @@ def test_logins_follow_the_directory_all_at_once() -> None:
     before = state()
     assert follow_logins({}).apply(before) is before
     freed = after(follow_logins({"ann": "ann.new"}))
-    assert set(after(first_save("ann", "Ann Other", "other-id", [NEW]), freed).users) == {
+    assert set(after(save_keys("ann", "Ann Other", "other-id", [NEW]), freed).users) == {
         "ann", "ann2", "lqchen"
     }  # fmt: skip
 
 
 def test_a_new_person_under_an_old_login_is_refused() -> None:
-    assert refused(first_save("ann", "Ann Other", "other-id", [NEW])) == "person-differs"
-    assert refused(first_save("Bob", "Bob Other", "other-id", [NEW])) == "person-differs"
+    assert refused(save_keys("ann", "Ann Other", "other-id", [NEW])) == "person-differs"
+    assert refused(save_keys("Bob", "Bob Other", "other-id", [NEW])) == "person-differs"
 
 
 def test_an_unknown_directory_id_is_filled_in_and_never_lost() -> None:
     before = state()
     ann = before.users["ann"].model_copy(update={"directory_id": None})
     before = replace(before, users={**before.users, "ann": ann})
-    new = after(first_save("ann", "Ann", "id-7", [NEW]), before)
+    new = after(save_keys("ann", "Ann", "id-7", [NEW]), before)
     assert new.users["ann"].directory_id == "id-7"
-    again = after(first_save("ann", "Ann", None, [NEW]), new)
+    again = after(save_keys("ann", "Ann", None, [NEW]), new)
     assert again.users["ann"].directory_id == "id-7"
 
 
 def test_who_had_left_returns_with_the_same_numbers() -> None:
-    new = after(first_save("bob", "Bob Back", "6d1f0000-0002", [NEW]))
+    new = after(save_keys("bob", "Bob Back", "6d1f0000-0002", [NEW]))
     assert "bob" not in new.former
     assert (new.users["bob"].uid, new.users["bob"].keys) == (20002, (NEW,))
     assert "bob" in new.registrations["gpu17"]
 
 
 def test_what_a_directory_says_is_checked() -> None:
-    assert refused(first_save("a\nb", "X", None, [NEW])) == "bad-person"
-    assert refused(first_save("eve", "X", "bad id!", [NEW])) == "bad-person"
+    assert refused(save_keys("a\nb", "X", None, [NEW])) == "bad-person"
+    assert refused(save_keys("eve", "X", "bad id!", [NEW])) == "bad-person"
 
 
 def test_keys() -> None:
@@ -246,7 +246,7 @@ def test_keys() -> None:
 )
 def test_a_key_of_somebody_else_is_refused(key: PublicKey) -> None:
     assert refused(set_keys("ann", [key])) == "key-taken"
-    assert refused(first_save("eve", "Eve", None, [key])) == "key-taken"
+    assert refused(save_keys("eve", "Eve", None, [key])) == "key-taken"
 
 
 def test_too_many_keys() -> None:
@@ -290,7 +290,7 @@ def test_renaming() -> None:
         lambda: enable("ann"),
         lambda: rename_person("ann", "Ann Example"),
         lambda: register("gpu17", "ann", ed25519("ann@gpu17")),
-        lambda: first_save("Ann", "Ann Example", "6d1f0000-0000", state().users["ann"].keys),
+        lambda: save_keys("Ann", "Ann Example", "6d1f0000-0000", state().users["ann"].keys),
     ],
 )
 def test_an_edit_that_changes_nothing_leaves_an_equal_state(edit: Callable[[], Edit]) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from state.command import run
 from state.edits.edit import Edit
-from state.edits.users import add_key, disable, first_save, set_keys
+from state.edits.users import add_key, disable, save_keys, set_keys
 from state.errors import LxcGpuError
 from state.git.commits import Author, Committed
 from state.git.healing import healing
@@ -149,7 +149,7 @@ def test_the_very_first_commit(tmp_path: Path, empty: Path) -> None:
     with pytest.raises(LxcGpuError, match="empty"):
         clone.tip()
     assert clone.history() == ()
-    done = publish(clone, first_save("Ann", "Ann E", "id-1", [ed25519(1)]), ANN)
+    done = publish(clone, save_keys("Ann", "Ann E", "id-1", [ed25519(1)]), ANN)
     assert done.changed
     assert (done.state.users["ann"].uid, done.state.users["ann"].port) == (20000, 22000)
     assert clone.read(clone.tip()) == done.state
@@ -159,12 +159,12 @@ def test_the_very_first_commit(tmp_path: Path, empty: Path) -> None:
 def test_the_loser_of_a_race_applies_again(tmp_path: Path, remote: Path) -> None:
     one = Repository.clone(str(remote), tmp_path / "one")
     two = Repository.clone(str(remote), tmp_path / "two")
-    edit = first_save("eve", "Eve", None, [ed25519("eve")])
+    edit = save_keys("eve", "Eve", None, [ed25519("eve")])
     calls: list[State] = []
 
     def late(state: State) -> State:
         if not calls:
-            publish(two, first_save("zoe", "Zoe", None, [ed25519("zoe")]), ANN)
+            publish(two, save_keys("zoe", "Zoe", None, [ed25519("zoe")]), ANN)
         calls.append(state)
         return edit.apply(state)
 
@@ -221,7 +221,7 @@ def test_many_at_once_never_share_a_number(tmp_path: Path, remote: Path) -> None
         try:
             for n in range(4):
                 name = f"u{who}x{n}"
-                publish(clone, first_save(name, name, None, [ed25519(name)]), ANN)
+                publish(clone, save_keys(name, name, None, [ed25519(name)]), ANN)
         except BaseException as error:
             failed.append(error)
 

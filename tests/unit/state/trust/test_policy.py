@@ -12,11 +12,11 @@ from state.edits.users import (
     add_key,
     disable,
     enable,
-    first_save,
     follow_logins,
     register,
     remove_key,
     rename_person,
+    save_keys,
 )
 from state.model.documents import Server, Signer, State, User
 from state.reading.load import load
@@ -46,9 +46,9 @@ def said(new: State, *paths: str, old: State | None = None) -> str:
         remove_key("ann", ed25519("ann").fingerprint),
         rename_person("ann", "Ann Other"),
         rename_person("ann", "Ann", "ANN"),
-        first_save("eve", "Eve", "id-eve", [ed25519("eve")]),
-        first_save("Bob", "Bob", None, [ed25519("bob2")]),
-        first_save("ann.other", "Ann", "6d1f0000-0000", [ed25519("ann")]),
+        save_keys("eve", "Eve", "id-eve", [ed25519("eve")]),
+        save_keys("Bob", "Bob", None, [ed25519("bob2")]),
+        save_keys("ann.other", "Ann", "6d1f0000-0000", [ed25519("ann")]),
         follow_logins({"ann": "ann.new", "bob": "bob.new"}),
         register("gpu18", "ann", ed25519("h")),
         register("gpu17", "ann", ed25519("h")),
@@ -110,14 +110,14 @@ def test_new_users_take_the_next_numbers(numbers: tuple[int, int, int]) -> None:
 def test_several_new_users_one_after_the_other() -> None:
     new = state()
     for name in ("zoe", "eve", "max"):
-        new = first_save(name, name, None, [ed25519(name)]).apply(new)
+        new = save_keys(name, name, None, [ed25519(name)]).apply(new)
     assert said(new) == ""
     swapped = replace(new, users={**new.users, "zoe": new.users["eve"], "eve": new.users["zoe"]})
     assert said(swapped) == ""  # whose numbers are whose is not settled before
 
 
 def test_new_users_begin_in_users() -> None:
-    new = first_save("eve", "Eve", None, [ed25519("eve")]).apply(state())
+    new = save_keys("eve", "Eve", None, [ed25519("eve")]).apply(state())
     assert "may not make users of another kind" in said(disable("eve").apply(new))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from state.edits.edit import Edit
-from state.edits.users import add_key, disable, enable, first_save, register
+from state.edits.users import add_key, disable, enable, register, save_keys
 from state.git.commits import Author
 from state.git.publish import publish
 from state.git.repository import Repository
@@ -59,7 +59,7 @@ def apply(shop: Workshop, edit: Edit, signer: str | None) -> str:
 def test_what_everybody_may(shop: Workshop) -> None:
     first = shop.head
     apply(shop, add_key("ann", ed25519("n")), "iam")
-    apply(shop, first_save("eve", "Eve", "id", [ed25519("eve")]), "iam")
+    apply(shop, save_keys("eve", "Eve", "id", [ed25519("eve")]), "iam")
     shop.commit(
         "bert", {"README.md": "theirs", "servers/gpu19.yaml": server_yaml("gpu19", "1.2.3.4")}
     )
@@ -305,7 +305,7 @@ def test_the_last_admin_stays(shop: Workshop) -> None:
 
 def test_an_admin_reverts_an_old_commit_of_the_page(shop: Workshop) -> None:
     first = shop.head
-    old = apply(shop, first_save("eve", "Eve", None, [ed25519("eve")]), "iam")
+    old = apply(shop, save_keys("eve", "Eve", None, [ed25519("eve")]), "iam")
     apply(shop, add_key("ann", ed25519("n")), "iam")
     shop.git(*shop.signing("alice"), "revert", "--no-edit", old)
     assert signers(shop, first) == ["iam", "iam", "alice"]
