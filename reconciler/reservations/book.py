@@ -1,8 +1,9 @@
 """The book: every reservation of a server's GPUs. Pure.
 
 Times are seconds since the epoch, by the server's clock, in whole minutes, so that each can be
-typed. A reservation holds from `begins` until just before `ends`. No two of them have the same GPU
-at the same time, even if the clock is wrong: only their times are compared, never the present time.
+typed. A reservation is in force from `begins` until just before `ends`. No two of them have the
+same GPU at the same time, even if the clock is wrong: only their times are compared, never the
+present time.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ class Reservation:
         """When it began, whoever had it then."""
         return self.since or self.begins
 
-    def holds(self, now: float) -> bool:
+    def in_force(self, now: float) -> bool:
         """Whether it is under way."""
         return self.begins <= now < self.ends
 
@@ -120,7 +121,7 @@ class Book:
 
     def at(self, now: float) -> tuple[Reservation, ...]:
         """Those under way."""
-        return tuple(each for each in self.open if each.holds(now))
+        return tuple(each for each in self.open if each.in_force(now))
 
     def ahead(self, now: float) -> tuple[Reservation, ...]:
         """Those under way, and those to come."""
@@ -134,7 +135,7 @@ class Book:
         """What the user reserved and isn't over, including what was handed over."""
         return tuple(each for each in self.ahead(now) if each.made_by == user)
 
-    def free(self, gpus: Sequence[str], times: Times) -> tuple[str, ...]:
+    def unreserved(self, gpus: Sequence[str], times: Times) -> tuple[str, ...]:
         """Those of the GPUs that nobody has reserved at any of the times, in the same order."""
         taken = {
             gpu
@@ -145,14 +146,14 @@ class Book:
         }
         return tuple(gpu for gpu in gpus if gpu not in taken)
 
-    def held_by(self, user: str, begins: float, ends: float, without: str = "") -> int:
+    def reserved_by(self, user: str, begins: float, ends: float, without: str = "") -> int:
         """The most GPUs that the user has reserved at one moment of that time."""
         met = [
             each for each in self.open
             if each.user == user and each.id != without and each.meets(begins, ends)
         ]  # fmt: skip
         moments = {max(begins, each.begins) for each in met}
-        return max((sum(len(r.gpus) for r in met if r.holds(m)) for m in moments), default=0)
+        return max((sum(len(r.gpus) for r in met if r.in_force(m)) for m in moments), default=0)
 
     def reserve(
         self, user: str, gpus: Sequence[str], times: Times, now: float
@@ -167,7 +168,7 @@ class Book:
                 f"This server has {MOST_OPEN} reservations, the most that are allowed.",
                 "Try again when some are over, or `release` what you don't need.",
             )
-        if len(self.free(gpus, times)) != len(gpus):
+        if len(self.unreserved(gpus, times)) != len(gpus):
             raise ValueError("these GPUs aren't free")
         series = f"s{self.last + 1}" if len(times) > 1 else ""
         made = tuple(
@@ -185,7 +186,8 @@ class Book:
 
     def extend(self, reservation: Reservation, ends: float) -> tuple[Book, Reservation]:
         """Extend a reservation until `ends`. Its GPUs have to be free meanwhile."""
-        if len(self.free(reservation.gpus, ((reservation.ends, ends),))) != len(reservation.gpus):
+        gpus = reservation.gpus
+        if len(self.unreserved(gpus, ((reservation.ends, ends),))) != len(gpus):
             raise ValueError("these GPUs aren't free")
         longer = _until(reservation, ends)
         return self._instead(reservation, longer), longer

@@ -33,7 +33,7 @@ class DueNotice:
 def due(
     reservations: Collection[Reservation], record: UseRecord, now: float
 ) -> Iterator[DueNotice]:
-    """The notices about reservations that hold now; `now`: seconds since the epoch."""
+    """The notices about reservations that are in force; `now`: seconds since the epoch."""
     for each in reservations:
         yield from _times(each, now)
         yield from _uses(each, record, now)

@@ -32,8 +32,8 @@ class ReservationsOverview:
     def of_gpu(self, gpu: str) -> list[str]:
         """Lines about who has the GPU until when, and who has it next."""
         theirs = [each for each in self.ahead if gpu in each.gpus]
-        present = [each for each in theirs if each.holds(self.now)]
-        to_come = [each for each in theirs if not each.holds(self.now)][:1]
+        present = [each for each in theirs if each.in_force(self.now)]
+        to_come = [each for each in theirs if not each.in_force(self.now)][:1]
         lines = [f"reserved by {r.user} until {moment(r.ends)}{self._who_is_on(r)}"
                  for r in present]  # fmt: skip
         return lines + [
@@ -55,7 +55,7 @@ class ReservationsOverview:
             *(
                 f"GPU {_names(each, gpus)}: reserved by {each.user} until {moment(each.ends)}."
                 for each in self.ahead
-                if each.holds(self.now) and each.user != user
+                if each.in_force(self.now) and each.user != user
             ),
             *self._in_the_way(user, gpus),
         ]
@@ -63,7 +63,7 @@ class ReservationsOverview:
     def _own(self, user: str, gpus: Sequence[str]) -> Iterator[str]:
         for each in (each for each in self.ahead if each.user == user):
             names = _names(each, gpus)
-            if not each.holds(self.now):
+            if not each.in_force(self.now):
                 times = f"from {moment(each.begins)} to {moment(each.ends)}"
                 yield f"GPU {names}: reserved for you{_by(each)} {times}."
                 return  # the next one is enough
@@ -90,7 +90,7 @@ class ReservationsOverview:
 
     def _intruders(self, each: Reservation) -> tuple[str, ...]:
         found = self.seen.get(each.id)
-        return tuple(sorted(found.intruders)) if found and each.holds(self.now) else ()
+        return tuple(sorted(found.intruders)) if found and each.in_force(self.now) else ()
 
     def _facts(self, each: Reservation) -> dict[str, object]:
         return {

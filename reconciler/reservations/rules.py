@@ -123,9 +123,11 @@ def fit(rules: Rules, book: Book, request: GpuRequest, begins: Sequence[float]) 
     when = request.times(begins)
     if any(_closed(rules, *each) for each in when):
         return ()
-    if any(book.held_by(request.user, *each) + request.count > rules.most_gpus for each in when):
+    if any(
+        book.reserved_by(request.user, *each) + request.count > rules.most_gpus for each in when
+    ):
         return ()
-    free = book.free(request.gpus, when)
+    free = book.unreserved(request.gpus, when)
     return free[: request.count] if len(free) >= request.count else ()
 
 
@@ -148,8 +150,8 @@ def not_free(
     bad = next((each for each in begins if not fit(rules, book, request, (each,))), begins[0])
     when = f"from {times.until_in_words(bad, bad + request.seconds)}"
     closed = _closed(rules, bad, bad + request.seconds)
-    own = book.held_by(request.user, bad, bad + request.seconds)
-    free = book.free(request.gpus, ((bad, bad + request.seconds),))
+    own = book.reserved_by(request.user, bad, bad + request.seconds)
+    free = book.unreserved(request.gpus, ((bad, bad + request.seconds),))
     if closed:
         since, until, text = closed
         first = f"from {in_words(since)} " if since > now else ""
@@ -224,7 +226,7 @@ def allow_longer(
     """LxcGpuError, which says what can be done, if a reservation can't be extended until `ends`."""
     _not_too_long(rules, ends - reservation.began)
     begins, gpus = reservation.ends, reservation.gpus
-    held = book.held_by(reservation.user, begins, ends, without=reservation.id)
+    held = book.reserved_by(reservation.user, begins, ends, without=reservation.id)
     if held + len(gpus) > rules.most_gpus:
         raise _against(
             f"Until then you would have more than {rules.most_gpus} GPUs at a time: another "
@@ -273,7 +275,7 @@ def allow_hand_over(
             f"of {user} doesn't have.",
             "Hand it over to somebody whose container has all its GPUs.",
         )
-    held = book.held_by(user, max(now, reservation.begins), reservation.ends)
+    held = book.reserved_by(user, max(now, reservation.begins), reservation.ends)
     if held + len(reservation.gpus) > rules.most_gpus:
         raise _against(
             f"{user} would have more than {rules.most_gpus} GPUs at a time.",

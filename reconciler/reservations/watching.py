@@ -45,7 +45,7 @@ class Program:
 
 @dataclass(frozen=True)
 class ReservationUse:
-    """What is known of the use of a reservation that holds now."""
+    """What is known of the use of a reservation that is in force."""
 
     user: str
     """Its owner. After it was handed over, everything is counted anew."""
@@ -94,7 +94,7 @@ Programs = Mapping[str, Collection[Program]]
 def judge(
     before: UseRecord, now: float, reservations: Collection[Reservation], programs: Programs | None
 ) -> WatchResult:
-    """The result of a look. `reservations`: those that hold now; `now`: seconds since the boot.
+    """The result of a look. `reservations`: those in force; `now`: seconds since the boot.
 
     If the driver doesn't say who is on a GPU (`programs` is None, or lacks it), nobody is named or
     told because of it, and it doesn't count as unused.

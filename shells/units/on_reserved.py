@@ -39,7 +39,7 @@ def look(
     if view is None:  # before the first round there are no residents
         return
     ahead = [each for each in reserved if each.user in view.residents]
-    present = [each for each in ahead if each.holds(now)]
+    present = [each for each in ahead if each.in_force(now)]
     waits = [each for each in waiters if each.user in view.residents]
     gpus = _gpus() if present or waits else None
     programs = None if gpus is None else on_gpus.programs(view, gpus)

@@ -30,7 +30,7 @@ def _look(now: float) -> None:
         _waits(now),
         use_record.read_record(),
     )
-    if waits or before.of or any(each.holds(now) for each in ahead):
+    if waits or before.of or any(each.in_force(now) for each in ahead):
         from shells.units.on_reserved import look  # rarely needed
 
         look(ahead, waits, before, now)

@@ -19,7 +19,7 @@ def reserved(done: Done, user: str) -> str:
     lines = [f"Reserved ({ids}): {gpus_in_words(first.gpus, done.gpus)} of {server}"]
     lines += [f"  {_from_now(each, done.now)}{words}" for each, words in zip(
         done.reservations, when, strict=True)]  # fmt: skip
-    lines += [_others(first, user, done)] if first.holds(done.now) else []
+    lines += [_others(first, user, done)] if first.in_force(done.now) else []
     lines += [
         f"In your container: export CUDA_VISIBLE_DEVICES={','.join(first.gpus)}",
         "Everybody can see this. No programs are ended for it.",
@@ -29,7 +29,7 @@ def reserved(done: Done, user: str) -> str:
 
 
 def _from_now(each: Reservation, now: float) -> str:
-    return "now, " if each.holds(now) else ""
+    return "now, " if each.in_force(now) else ""
 
 
 def _others(first: Reservation, user: str, done: Done) -> str:
@@ -95,7 +95,7 @@ _Row = tuple[float, tuple[str, str, str, str, str, str, str]]
 
 def _row(each: Reservation, user: str, done: Done) -> _Row:
     gpus = ",".join(index_of(gpu, done.gpus) for gpu in each.gpus)
-    begins = "now" if each.holds(done.now) else in_words(each.begins)
+    begins = "now" if each.in_force(done.now) else in_words(each.begins)
     mark = "*" if each.user == user else ""
     notes = [f"weekly, {each.series}"] if each.series else []
     notes += [f"made by {each.maker}"] if each.maker else []

@@ -38,8 +38,8 @@ def book_with(*entries: tuple[str, str, float, float]) -> Book:
 
 def test_a_reservation_ends_where_the_next_one_begins() -> None:
     book = book_with(("ann", "01", 0, 8), ("li", "01", 8, 9))
-    assert book.free(GPUS, ((NOW, NOW + 1),)) == GPUS[2:]
-    assert book.free(GPUS, ((NOW + 9 * HOUR, NOW + 10 * HOUR),)) == GPUS
+    assert book.unreserved(GPUS, ((NOW, NOW + 1),)) == GPUS[2:]
+    assert book.unreserved(GPUS, ((NOW + 9 * HOUR, NOW + 10 * HOUR),)) == GPUS
     with pytest.raises(ValueError, match="free"):
         book.reserve("li", GPUS[:1], ((NOW + 7 * HOUR, NOW + 8 * HOUR),), NOW)
     assert [each.user for each in book.at(NOW + 8 * HOUR)] == ["li"]
@@ -87,10 +87,10 @@ def test_who_has_left_has_nothing_ahead() -> None:
 
 def test_how_many_one_has_at_a_time() -> None:
     book = book_with(("ann", "0", 0, 2), ("ann", "1", 2, 4), ("ann", "2", 3, 5), ("li", "3", 0, 9))
-    assert book.held_by("ann", NOW, NOW + 9 * HOUR) == 2
-    assert book.held_by("ann", NOW, NOW + 3 * HOUR) == 1
-    assert book.held_by("ann", NOW, NOW + 9 * HOUR, without="r3") == 1
-    assert book.held_by("ann", NOW + 5 * HOUR, NOW + 9 * HOUR) == 0
+    assert book.reserved_by("ann", NOW, NOW + 9 * HOUR) == 2
+    assert book.reserved_by("ann", NOW, NOW + 3 * HOUR) == 1
+    assert book.reserved_by("ann", NOW, NOW + 9 * HOUR, without="r3") == 1
+    assert book.reserved_by("ann", NOW + 5 * HOUR, NOW + 9 * HOUR) == 0
 
 
 def test_the_book_has_an_end() -> None:
@@ -204,13 +204,13 @@ def test_no_gpu_is_anybodys_twice_whatever_people_do(
         boot += abs(minutes) * 600
         book, begins = book.aged(now, boot), now + abs(minutes) * 60
         own = book.of(user, now)
-        if what == "reserve" and book.free(gpus, ((begins, begins + long * 60),)) == gpus:
+        if what == "reserve" and book.unreserved(gpus, ((begins, begins + long * 60),)) == gpus:
             book, _ = book.reserve(user, gpus, ((begins, begins + long * 60),), now)
         elif what == "release":
             book = book.release(own[:1], now)
         elif what == "extend" and own:
             until = own[0].ends + long * 60
-            if book.free(own[0].gpus, ((own[0].ends, until),)) == own[0].gpus:
+            if book.unreserved(own[0].gpus, ((own[0].ends, until),)) == own[0].gpus:
                 book, _ = book.extend(own[0], until)
         elif what == "hand over" and own:
             book, _ = book.hand_over(own[0], "wu", now)
