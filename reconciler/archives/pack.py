@@ -286,7 +286,7 @@ class _Flow(threading.Thread):
         assert self._squeezing.stdin is not None  # noqa: S101
         try:
             self._move()
-        finally:  # else who reads what zstd writes would wait for ever
+        finally:  # else who reads what zstd writes would wait forever
             if not self.whole:
                 self._squeezing.kill()
             self._squeezing.stdin.close()

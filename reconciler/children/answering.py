@@ -1,4 +1,4 @@
-"""Asks questions that may hang for ever in the kernel: in a child, with a time limit.
+"""Asks questions that may hang forever in the kernel: in a child, with a time limit.
 
 A child that doesn't answer is killed. One that can't be killed (D state) is left behind; it holds
 nothing of ours, least of all a lock. Another one is tried after a pause, which grows. None is tried

@@ -1,6 +1,6 @@
 """Says how full the file systems of disks and NAS are, each once.
 
-statvfs(2) of a NAS that is gone may hang for ever, so a child asks, one mount after the other. A
+statvfs(2) of a NAS that is gone may hang forever, so a child asks, one mount after the other. A
 mount that doesn't answer in time is left out and asked again after a pause. No other waits for it.
 """
 

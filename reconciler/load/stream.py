@@ -44,7 +44,7 @@ from state.wire.server_load import (
 )
 
 LONGEST = 3600.0
-"""Seconds that a stream lasts, so that none is left over for ever, and an upgrade takes effect."""
+"""Seconds that a stream lasts, so that none is left over forever, and an upgrade takes effect."""
 FIRST = 1.0
 """Seconds over which the first line measures."""
 ASIDE = 0.3

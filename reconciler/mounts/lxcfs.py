@@ -1,7 +1,7 @@
 """Renews lxcfs in running containers: /proc/meminfo and the like, showing their own limits.
 
 LXC binds the files of lxcfs at each start (/usr/share/lxcfs/lxc.mount.hook). When lxcfs ends, each
-of these mounts is dead for ever: free(1), ps(1) and lscpu(1) fail until it is unmounted.
+of these mounts is dead forever: free(1), ps(1) and lscpu(1) fail until it is unmounted.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What the GPUs do, read from NVIDIA's management library (NVML).
 
-NVML may hang for ever in the kernel when a GPU has failed, so a child asks it, with a time limit.
+NVML may hang forever in the kernel when a GPU has failed, so a child asks it, with a time limit.
 On a server without the driver, nothing is loaded and nothing is started; nor on a suspended one, so
 that the driver can be exchanged.
 """

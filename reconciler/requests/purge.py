@@ -144,7 +144,7 @@ def archive(view: View, user: str, target: Path) -> None:
 
 
 def purge(view: View, left: Remains) -> None:
-    """Delete all of it. The user's numbers stay taken in the state repository for ever."""
+    """Delete all of it. The user's numbers stay taken in the state repository forever."""
     user = left.user
     with locks.lock(locks.tree_lock(user), wait=False) as free, locks.lock(locks.user_lock(user)):
         if not free:

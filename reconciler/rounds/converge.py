@@ -161,7 +161,7 @@ class _Pass:
     def change_postponed(self) -> None:
         """Change what was postponed. What is still locked after PATIENCE is a failure.
 
-        A hostile container can keep its lock for ever, so PATIENCE is for all of them together.
+        A hostile container can keep its lock forever, so PATIENCE is for all of them together.
         The next round tries again.
         """
         end = time.monotonic() + PATIENCE

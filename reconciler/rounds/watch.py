@@ -64,7 +64,7 @@ class _Changes(FileSystemEventHandler):
 
 
 def watch() -> None:
-    """Look for drift and put it back, for ever."""
+    """Look for drift and put it back, forever."""
     changes, observer, watcher = _Changes(), Observer(), Watcher()
     for folder in FOLDERS:
         observer.schedule(changes, str(folder))

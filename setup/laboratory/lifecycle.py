@@ -152,7 +152,7 @@ def _bring_up(host: Host, images: Images, progress: ProgressLines) -> None:
 
 
 def _booted(host: Host, progress: ProgressLines) -> str:
-    """Start a host and wait for it, twice if need be: an emulated one may hang for ever."""
+    """Start a host and wait for it, twice if need be: an emulated one may hang forever."""
     host.start()
     try:
         return host.wait_until_booted()

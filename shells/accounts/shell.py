@@ -35,7 +35,7 @@ AT_ONCE = 1 << 16
 """Bytes that are read at a time, at most."""
 LINGER = 500
 """Milliseconds without a word after which the output of a program that has ended is over: what it
-left running in the background may hold it open for ever."""
+left running in the background may hold it open forever."""
 _SHELL = re.compile(r"\s*shell(?:\s(.*))?", re.DOTALL)
 _TERM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,39}", re.ASCII)
 _UNKNOWN_TERMINAL = "dumb"

@@ -1,7 +1,7 @@
 """What no state needs: files too large, dates that no calendar has, branches without end.
 
 Commits are hostile, on any branch: what is pushed to one today is merged tomorrow, and pages,
-servers and terminals read it for ever. All that is new in a push is judged, by object.
+servers and terminals read it forever. All that is new in a push is judged, by object.
 """
 
 from __future__ import annotations

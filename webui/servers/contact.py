@@ -181,7 +181,7 @@ class Ssh:
 
 @contextmanager
 def _hung_up_after(seconds: float, connected: RateLimitedSocket) -> Iterator[None]:
-    """Hang up after `seconds`: paramiko waits for ever for the answer to a verb."""
+    """Hang up after `seconds`: paramiko waits forever for the answer to a verb."""
     timer = Timer(seconds, connected.hang_up)
     timer.start()
     try:

@@ -27,7 +27,7 @@ def test_the_address_that_has_most_loses_its_oldest() -> None:
 
 
 def test_shares_become_equal_and_then_nobody_is_sent_away() -> None:
-    """Else two crowds would take each other's places for ever."""
+    """Else two crowds would take each other's places forever."""
     places = LiveStreams(6)
     first = [enter(places, "a") for _ in range(9)]
     assert [page.status_code for page in first] == [200] * 6 + [503] * 3

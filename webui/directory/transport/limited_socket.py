@@ -1,7 +1,7 @@
 """Limits in time and size for a conversation with the directory.
 
 ldap3's time limits apply to each recv(2) alone. A directory that sends a byte a second, or endless
-garbage, would occupy its thread for ever.
+garbage, would occupy its thread forever.
 """
 
 from __future__ import annotations

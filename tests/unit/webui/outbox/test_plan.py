@@ -106,7 +106,7 @@ def test_pauses_grow_and_end() -> None:
     assert dues == sorted(dues)
     assert dues[-1] == plan.LONGEST_PAUSE
     assert plan.failed(message(1), NOW, for_good=True).due - NOW == plan.FOR_GOOD_PAUSE
-    assert plan.is_given_up(failing, 0), "restarts don't have it tried for ever"
+    assert plan.is_given_up(failing, 0), "restarts don't have it tried forever"
     assert plan.is_given_up(message(1), plan.GIVEN_UP)
     assert not plan.is_given_up(plan.accepted(failing, NOW), plan.GIVEN_UP)
 
