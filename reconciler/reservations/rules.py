@@ -233,7 +233,7 @@ def allow_longer(
             "reservation of yours begins before that.",
             "`reservations` lists yours.",
         )
-    what = "it" if len(gpus) == 1 else "GPUs of it"
+    what = "its GPU" if len(gpus) == 1 else "GPUs of it"
     later = [
         (each.begins, f"{each.user} has reserved {what} from {in_words(each.begins)} on")
         for each in book.open

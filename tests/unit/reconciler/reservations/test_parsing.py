@@ -260,7 +260,7 @@ class TestRules:
         book, (own,) = Book().reserve("ann", THERE[:1], ((BEGIN, BEGIN + HOUR),), NOW)
         rules.allow_longer(self.RULES, book, own, own.ends + 2 * HOUR, "2h")
         book, _ = book.reserve("li", THERE[:1], ((BEGIN + 2 * HOUR, BEGIN + 3 * HOUR),), NOW)
-        with pytest.raises(LxcGpuError, match="2h: li has reserved it from Thu") as caught:
+        with pytest.raises(LxcGpuError, match="2h: li has reserved its GPU from Thu") as caught:
             rules.allow_longer(self.RULES, book, own, own.ends + 2 * HOUR, "2h")
         assert caught.value.hint == "Type: `reserve --extend r1 1h`"
         with pytest.raises(LxcGpuError, match="1d at most"):
