@@ -154,7 +154,7 @@ class TestWhatProgramsSee:
         facts = json.loads(limited.types("ssh gpu17-manage status --json").stdout)
         assert facts["cpu_set"] in ("0", "1")
         found = limited.gpu17.run(["lxc-gpu", "doctor"], check=False).stdout
-        assert "containers with a limit on cpus see so many and no others" in found
+        assert "containers with a limit on cpus see only so many CPUs" in found
 
     def test_from_the_first_moment_of_the_next_start_on(self, limited: Fleet) -> None:
         assert limited.types("ssh gpu17-manage restart").ok
