@@ -264,7 +264,7 @@ class TestWaiting:
         assert says(fleet, "notify 1").startswith("Free now on gpu17: GPU 1. ")
         says(fleet, "notify 2")
         stopped = says(fleet, "notify --stop")
-        assert stopped == "You wait no more for 2 GPUs.\n"
+        assert stopped == "You no longer wait for 2 GPUs.\n"
 
 
 class TestLooking:

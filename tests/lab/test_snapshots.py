@@ -451,7 +451,7 @@ class TestHostile:
         assert manage(fleet, "snapshot a").ok
         assert listed(fleet) == ["mine", "a"]
         asked = manage(fleet, "snapshot --remove b")
-        assert "what is left of b, which is not whole" in asked.stderr
+        assert "what is left of b, which is not complete" in asked.stderr
         assert manage(fleet, f"snapshot --remove b --confirm {asked.stderr.split()[-1]}").ok
         assert host.sh("cat /tmp/target").stdout == "kept\n"
 
