@@ -20,7 +20,7 @@ def judge_in_hook() -> None:
     with problems_listed():
         folder = Path(os.environ.get("GIT_DIR", ".")).absolute()
         for path in remove_abandoned(folder):
-            Terminal().note(f"{path} is removed: the Git that made it is gone.")
+            Terminal().note(f"{path} was removed: the Git process that made it is gone.")
         judge_push(sys.stdin, Repository(folder))
 
 

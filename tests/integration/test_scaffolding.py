@@ -255,9 +255,9 @@ def test_the_web_machines_repository(tmp_path: Path) -> None:
 def test_odd_updates_are_refused(tmp_path: Path) -> None:
     init_bare(tmp_path / "bare")
     repository = Repository(tmp_path / "bare")
-    with pytest.raises(PushRefusedError, match="no update"):
+    with pytest.raises(PushRefusedError, match="an update"):
         judge_push(["nonsense"], repository)
-    with pytest.raises(PushRefusedError, match="no update"):
+    with pytest.raises(PushRefusedError, match="an update"):
         judge_push([f"{'0' * 40} --help{'0' * 34} refs/heads/main"], repository)
     judge_push([], repository)
 

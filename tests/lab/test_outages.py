@@ -106,7 +106,7 @@ class TestTemplate:
         try:
             done = register(fleet)
             assert (done.status, done.stdout) == (1, "")
-            assert f"✗ The disk of {CONTAINERS} is full" in done.stderr
+            assert f"the disk of {CONTAINERS} is full" in done.stderr
             assert "Nothing was kept of it." in done.stderr
             assert gpu18.sh(f"ls -A {HERS} 2>&- || true").stdout == ""
             assert "disk" in reconcile(gpu18).stdout
