@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import socket
 import struct
 import sys
@@ -66,6 +67,7 @@ def main(argv: Sequence[str]) -> int:
             import_module(name)
     gc.collect()
     gc.freeze()  # children don't copy these pages only to look at them
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for children (sigaction(2))
     end = time.monotonic() + LIFE
     with _listening() as listener:
         _remember_rules(listener)
@@ -73,7 +75,6 @@ def main(argv: Sequence[str]) -> int:
             listener.settimeout(left)
             with suppress(OSError):  # no room for a child: the request's own process does it
                 connection, _ = listener.accept()
-                _reap()
                 with connection:
                     if _code_in(places) != code:
                         break  # what isn't loaded yet is of another Python than what is
@@ -84,21 +85,20 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _reap() -> None:
-    """Take note of the children that have ended.
-
-    SIGCHLD isn't ignored instead: then subprocess takes each program's end for a success.
-    """
-    with suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-
-
 def _remember_rules(listener: socket.socket) -> None:
     """Read the rules of iptables for the next request, unless one waits already."""
-    if not readable([listener], 0):
+    if readable([listener], 0):
+        return
+    # where SIGCHLD is ignored, subprocess takes each program's end for a success
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
         with suppress(Exception):  # the request itself reads them, and says what is wrong
             iptables.remember(PATIENCE / 4)
+    finally:
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        with suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:  # those that ended meanwhile
+                pass
 
 
 def _code_in(places: Sequence[str]) -> tuple[object, ...]:
@@ -125,6 +125,7 @@ def _child(connection: socket.socket, release: str) -> None:
     """Do one request; never returns."""
     status = 1
     try:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         time.tzset()  # the server may be in another time zone by now
         unit = _taken_over(connection, release)
         if unit is not None:
