@@ -58,7 +58,7 @@ rm -rf /root/before.tar /root/state /root/admin /root/admin.pub /root/copy /root
 
 def timed(host: Host, script: str) -> float:
     """Seconds that a shell script takes, by the host's own clock, without our way into it."""
-    program = f"begun=$(date +%s%N); {script}; ended=$(date +%s%N); echo $((ended - begun)) >&3"
+    program = f"begun=$(date +%s%N)\n{script}\nended=$(date +%s%N); echo $((ended - begun)) >&3"
     done = host.sh(f"exec 3>&1; {{ {program}; }} >/dev/null", timeout=300)
     return int(done.stdout.split()[-1]) / 1e9
 
