@@ -64,7 +64,7 @@ assert generation() > first
 assert "-j ACCEPT" in iptables.read("nat").chains["POSTROUTING"]
 assert asked == ["iptables-save"] * 2, asked
 run(["iptables", "-t", "nat", "-F", "POSTROUTING"])
-iptables.remember()
+iptables.remember(60)
 asked.clear()
 if child := os.fork():  # as the root helper's do, which is loaded
     assert os.waitpid(child, 0)[1] == 0
