@@ -73,7 +73,7 @@ class Reservation:
     series: Word = ""
     """The id of a weekly series, `s16`, which its reservations share; empty: none."""
     maker: Word = ""
-    """Who reserved it, if that user handed it over; empty: the user."""
+    """The user who reserved it and handed it over; empty: the user above."""
     since: Moment = 0.0
     """When it began, if it was handed over after its beginning; 0: at `begins`."""
 

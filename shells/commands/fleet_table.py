@@ -105,7 +105,7 @@ def _fitting(
 
 
 def _cut(names: str, room: int) -> str:
-    """As many whole names as fit."""
+    """Join as many whole names as fit."""
     if len(names) <= room:
         return names
     whole, comma, _ = f"{names} "[: room + 1].rpartition(", ")

@@ -161,7 +161,7 @@ def _author() -> Author:
 
 
 def _own_signer(author: Author) -> tuple[Signer | None, Path | None]:
-    """Who runs this, as the first admin with a key; None if Git has no ssh key to sign with."""
+    """The user of this command as the first admin; None if Git has no ssh key to sign with."""
 
     def setting(*words: str) -> str:
         return run(["git", "config", *words], check=False).stdout.strip()

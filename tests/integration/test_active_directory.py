@@ -53,7 +53,7 @@ def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Domain]:
 
 
 def config(domain: active_directory.Domain, **changes: object) -> DirectoryConfig:
-    """As docs/sysadmins/directory.md says: a service account, over StartTLS, for one group."""
+    """The setting of docs/sysadmins/directory.md: a service account, StartTLS, one group."""
     fields = {
         "servers": [domain.plain],
         "ca_file": str(domain.certificates.ca),

@@ -43,7 +43,7 @@ def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Domain]:
 
 @pytest.fixture(params=["active-directory", "follow"])
 def let_in(request: pytest.FixtureRequest, domain: Domain) -> Callable[..., set[str]]:
-    """Whom these groups let in: by a login, and by the refresh, which have to agree."""
+    """The people that these groups let in, by a login and by the refresh: both must agree."""
 
     def let_in(*groups: str) -> set[str]:
         found = config(domain, allow_groups=groups, nested=request.param)

@@ -253,7 +253,7 @@ def test_a_server_that_is_down(healthy: Fleet) -> None:
                  "systemctl start ssh.service", "", "")  # fmt: skip
     with broken(healthy.gpu18, stop):
         ((text, hint),) = wrong(examined(healthy.iam)).items()
-    assert "Then run `lxc-gpu doctor` on it" in hint, "not only: it will catch up by itself"
+    assert "Then run `lxc-gpu doctor` on it" in hint, "more than that it will catch up"
     assert text.startswith("gpu18 (172.16.2.18, port 22) ")
 
 

@@ -30,7 +30,7 @@ WORK = "/srv/offline"
 """Where the archive lies on gpu18 of the usual lab."""
 UNPACKED = f"{WORK}/{FOLDER}"
 UNPACK = f"sha256sum --check SHA256SUMS && tar --no-same-owner -xzf {ARCHIVE}"
-"""As the guide says."""
+"""The settings that the guide recommends."""
 NOTHING_OF_OURS = f"""
 mount --bind {WORK}/opt /opt
 mount -t tmpfs none {SOURCE_INSIDE}

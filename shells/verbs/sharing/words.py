@@ -33,7 +33,7 @@ def _from_now(each: Reservation, now: float) -> str:
 
 
 def _others(first: Reservation, user: str, done: Done) -> str:
-    """Who has a program on one of the GPUs now, so that people can talk about it."""
+    """The users with a program on one of the GPUs now, so that people can talk about it."""
     users = done.gpus.users or {}
     said = sorted({who for gpu in first.gpus for who in users.get(gpu, ()) if who} - {user})
     return f"Programs of {', '.join(said)} are on them now. Please talk to them." if said else ""
