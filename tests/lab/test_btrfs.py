@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import re
+import shlex
 from collections.abc import Iterator
 
 import pytest
@@ -29,6 +30,18 @@ print -e "/root/made" ? "made" : "";
 """
 """Asks the kernel for everything that subvolumes can be asked for, each also with a number of which
 it reads only a half (ioctl is 16 on x86-64)."""
+
+DRIVER = """
+import sys
+sys.path.insert(0, "/opt/lxc-gpu/packages")
+from reconciler.host.published import current_view
+from reconciler.snapshots import copies, take
+if sys.argv[1] == "take":
+    take.copy("lqchen", "torn", lambda progress: None)
+else:
+    take.remove_copy("lqchen", copies.copy_of(current_view(), "lqchen", "torn"))
+"""
+"""The root helper's work without its socket, so that strace can kill it at a call."""
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +83,17 @@ def listed(fleet: Fleet) -> dict[str, str]:
     """lqchen's snapshots, with what kind each is."""
     facts = json.loads(manage(fleet, "snapshot --list --json").stdout)
     return {each["name"]: each["kind"] for each in facts["snapshots"]}
+
+
+def at_a_call(host: Host, what: str, call: str, number: int) -> bool:
+    """Take or remove the copy `torn`; whether strace(1) killed that at such a call."""
+    only = f"--trace-path={HERE}/snapshots/.new" if call == "ioctl" else ""
+    inject = f"--inject={call}:signal=KILL:when={number}"
+    strace = f"strace -qq -o /dev/null --trace={call} {only} {inject}"
+    helper = f"/usr/bin/python3 -IS -c {shlex.quote(DRIVER)} {what}"
+    done = host.sh(f"{strace} {helper}", check=False)
+    assert done.status in (0, 137), done.stdout + done.stderr
+    return done.status == 137
 
 
 def inside(fleet: Fleet, script: str, program: str = "sh") -> str:
@@ -182,6 +206,42 @@ class TestCopies:
             == "0\n"
         )
         gpu18.sh(f"rm -r {HERE}/snapshots/half")
+
+    @pytest.mark.parametrize("call", ["ioctl", "fsync", "rename"])
+    def test_a_kill_leaves_a_whole_snapshot_or_none(
+        self, fleet: Fleet, gpu18: Host, call: str
+    ) -> None:
+        for number in range(1, 30):
+            killed = at_a_call(gpu18, "take", call, number)
+            seen = "recover torn /etc/hostname; shell cat /recovered/torn/etc/hostname"
+            if listed(fleet):
+                assert all(manage(fleet, words).ok for words in seen.split("; ")), (call, number)
+                assert manage(fleet, "snapshot --remove torn").ok
+            if not killed:
+                assert number > 1
+                return
+            assert manage(fleet, "snapshot torn").ok, (call, number)
+            assert manage(fleet, "snapshot --remove torn").ok
+            assert gpu18.sh(f"ls -A {HERE}/snapshots").stdout == "", (call, number)
+        raise AssertionError("never got through")
+
+    @pytest.mark.parametrize("call", ["rename", "vfork"])
+    def test_a_killed_removal_leaves_a_whole_snapshot_or_none(
+        self, fleet: Fleet, gpu18: Host, call: str
+    ) -> None:
+        for number in range(1, 30):
+            assert manage(fleet, "snapshot torn").ok
+            killed = at_a_call(gpu18, "remove", call, number)
+            if listed(fleet):
+                assert manage(fleet, "recover torn /etc/hostname").ok, (call, number)
+                assert manage(fleet, "snapshot --remove torn").ok
+            if not killed:
+                assert number > 1
+                return
+            assert manage(fleet, "snapshot next").ok, (call, number)
+            assert manage(fleet, "snapshot --remove next").ok
+            assert gpu18.sh(f"ls -A {HERE}/snapshots").stdout == "", (call, number)
+        raise AssertionError("never got through")
 
 
 @pytest.mark.usefixtures("none_yet")
