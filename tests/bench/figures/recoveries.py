@@ -124,7 +124,7 @@ def registration_3_gb(lab: Lab, runs: int = 3) -> Iterator[Figure]:
             yield _registration(lab, "registration, 3 GB template", runs)
         yield from _taking(lab, "3 GB template, spare ready", runs)
     finally:
-        host.sh(f"umount {TEMPLATE}; rm {large}")
+        host.sh(f"systemctl stop {SPARES}; umount {TEMPLATE}; rm {large}")  # it reads there
 
 
 @contextmanager
