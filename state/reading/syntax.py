@@ -1,9 +1,10 @@
 """YAML as the state's files use it: one document of mappings, lists, texts, numbers and booleans.
 
 What YAML offers beyond that (anchors, aliases, tags, several documents, directives, duplicate
-fields) is refused, and so is what YAML 1.1 and 1.2 read differently. ruamel.yaml's parser yields
-the events, by libyaml where it is there; the values are made here, which is four times as fast as
-its constructors and keeps the position of every value.
+fields) is refused, and so is what YAML 1.1 and 1.2 read differently. libyaml yields the events, by
+way of ruamel.yaml; the values are made here, which is four times as fast as its constructors and
+keeps the position of every value. No other parser stands in for libyaml: ruamel.yaml's own refuses
+other texts (a tab before a value), and the gate and all servers must judge a commit alike.
 
 Most files are as simple as we write them: `field: words` and lists of words. Those are read without
 ruamel.yaml, five times as fast.
@@ -33,7 +34,7 @@ _FRACTION = re.compile(r"-?(0|[1-9][0-9]{0,15})\.[0-9]{1,15}", re.ASCII)
 _AMBIGUOUS = re.compile(
     r"[-+]?0[box][0-9a-fA-F_]+"
     r"|[-+]?([0-9_]*|([0-9][0-9_]*)?\.[0-9_]*)([eE][-+]?[0-9]+)?(?<=[0-9_])"
-    r"|[-+]?[0-9]+\."
+    r"|[-+]?[0-9][0-9_]*\."
     r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
     r"|[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt].*|[ \t]+[0-9]+:[0-9]+:.*)?",
     re.ASCII,
@@ -143,15 +144,9 @@ def _simple(text: str) -> Document | None:
 
 
 def _events(text: str) -> Iterator[Any]:
-    """The parser's events, by libyaml if ruamel.yaml.clib is there."""
-    try:
-        from _ruamel_yaml import CParser  # type: ignore[import-not-found,unused-ignore]
-    except ImportError:
-        from ruamel.yaml import YAML
+    from _ruamel_yaml import CParser  # type: ignore[import-not-found,unused-ignore]
 
-        yield from YAML(typ="safe", pure=True).parse(text)
-    else:
-        yield from iter(CParser(text).get_event, None)
+    return iter(CParser(text).get_event, None)
 
 
 class _Reader:
