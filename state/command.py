@@ -139,11 +139,10 @@ def started(
         try:
             yield child
         finally:
-            if child.poll() is None:
-                if family:
-                    os.killpg(child.pid, signal.SIGKILL)
-                else:
-                    child.terminate()
+            if family and child.returncode is None:  # until it is waited for, the group is its own
+                os.killpg(child.pid, signal.SIGKILL)
+            elif child.poll() is None:
+                child.terminate()
 
 
 def pasteable(argv: Sequence[str]) -> str:

@@ -33,6 +33,7 @@ READING = frozenset(
 SSH = "ssh -o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval=10"
 
 _SETTINGS = (
+    "core.commitGraph=false",  # what a power cut left of it would be believed
     "core.hooksPath=/dev/null",
     "core.fsmonitor=false",
     "core.fsync=all",

@@ -99,6 +99,8 @@ class TreeReader:
         at = 0
         for blob in sane:
             head, _, _ = answer[at : at + 200].partition(b"\n")
+            if head.endswith(b" missing"):  # since its size was asked for
+                raise lost(blob)
             begin = at + len(head) + 1
             at = begin + int(head.split()[2])
             yield blob, answer[begin:at]
