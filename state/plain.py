@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
+from enum import Enum
 from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -28,8 +29,9 @@ def from_plain(kind: type[T], value: object, *, newer: bool = False) -> T:
 
     With `newer`, fields that nobody here knows are passed over: a newer release wrote them.
     """
+    read = _reader(kind, newer)  # type: ignore[arg-type]  # it is hashable
     try:
-        made: T = _reader(kind, newer)(value)  # type: ignore[arg-type]  # it is hashable
+        made: T = read(value)
     except (TypeError, ValueError, ArithmeticError, AttributeError, RecursionError) as error:
         raise NotPlainError(f"not a {kind.__name__}: {error}") from error
     return made
@@ -86,7 +88,9 @@ def _reader(hint: Any, newer: bool) -> _Reader:
         return lambda value: value
     if hint is float:
         return _number
-    if hint in (str, int, bool, NoneType, dict):
+    if hint is str:
+        return _text
+    if hint in (int, bool, NoneType, dict):
         return _exactly(hint)
     if origin is Annotated:
         return _ruled(_reader(args[0], newer), args[1:])
@@ -100,7 +104,9 @@ def _reader(hint: Any, newer: bool) -> _Reader:
         return _mapping(*[_reader(each, newer) for each in args])
     if _names(hint) is not None:
         return _data(hint, newer)
-    return hint  # type: ignore[no-any-return]  # an enum
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return hint
+    raise NotImplementedError(f"values of {hint} are not read")
 
 
 def _exactly(kind: type) -> _Reader:
@@ -110,6 +116,14 @@ def _exactly(kind: type) -> _Reader:
         return value
 
     return read
+
+
+def _text(value: Any) -> str:
+    if type(value) is not str:
+        raise TypeError(f"str expected, not {type(value).__name__}")
+    if not value.isascii():
+        value.encode("utf-8", "surrogateescape")  # what `files` can't write was never written
+    return value
 
 
 def _number(value: Any) -> float:
