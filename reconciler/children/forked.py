@@ -6,6 +6,7 @@ A child that hangs in the kernel and can't be killed would hold its user's lock 
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import select
@@ -104,19 +105,22 @@ class Lines:
     def next(self, seconds: float) -> bytes | None:
         """The next line with its end. None: not within `seconds`.
 
-        Empty at the end of all, and for a line of more than LONGEST bytes.
+        Empty at the end of all, and for a line of more than LONGEST bytes. OSError if a descriptor
+        was sent for which there is no room.
         """
         until = time.monotonic() + seconds
         seen = 0
         while (end := self._raw.find(b"\n", seen)) < 0:
             if not readable([self.channel], until - time.monotonic()):
                 return None
-            chunk, sent = b"", list[int]()
+            chunk, sent, flags = b"", list[int](), 0
             with suppress(ConnectionResetError):  # it ended before it read what was said to it
-                chunk, sent, _, _ = socket.recv_fds(self.channel, 1 << 16, 1)
+                chunk, sent, flags, _ = socket.recv_fds(self.channel, 1 << 16, 1)
             for descriptor in sent:
                 os.set_inheritable(descriptor, False)
             self.descriptors += sent
+            if flags & socket.MSG_CTRUNC:  # recv(2)
+                raise OSError(errno.EMFILE, "no room for a descriptor that was sent")
             if not chunk:
                 return b""
             seen = len(self._raw)
