@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 
 from flask import Flask, Response, render_template_string
 from markupsafe import Markup
 
+from state.wire.messages import Message
 from state.wire.server_load import ServerLoad
 from webui import words
 from webui.clone.source import StateReading, StateSource
@@ -110,13 +111,18 @@ def assemble(config: WebConfig) -> Services:
         latest.post(server, replace(load, notices=()))  # notices are for their users only
         history.note(server, load, time.time())
 
+    def nudge(target: Target) -> Iterator[Message]:
+        known = board.standings().get(target.name)
+        at = known.report.revision if known is not None and known.report is not None else ""
+        return ssh.nudge(target, source.news(at))
+
     return Services(
         config=config,
         source=source,
         directory=directory,
         throttle=Throttle(),
         board=board,
-        nudger=Nudger(targets, ssh.nudge, board, source.includes),
+        nudger=Nudger(targets, nudge, board, source.includes),
         refresher=refresher,
         latest=latest,
         history=history,

@@ -3,18 +3,25 @@
 A revision is refused if it is invalid, was made by somebody who may not make it, rewinds history,
 would disable too many users, or doesn't name this server. Then the server stays on the view that it
 has, and says why.
+
+What a nudge brings along (`state.git.news`) is judged in the same way, from the published view on.
+It only saves the fetch: it is never trusted as what the repository says. So the next fetch goes by
+what the repository said last, and a web page that makes up a revision can't keep a server on it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from reconciler.host import locks, places
 from reconciler.host.config import ServerConfig, ssh_command
+from reconciler.host.journal import event
 from reconciler.host.published import published_view
 from reconciler.rounds.trusted import (
     older_than_view,
     revision_in,
+    stands_at,
     trust,
     trusted_revision,
     verify,
@@ -23,6 +30,9 @@ from state import files
 from state.errors import LxcGpuError
 from state.view import View, to_json, view_of
 
+if TYPE_CHECKING:
+    from state.git.repository import Repository
+
 
 @dataclass(frozen=True)
 class Newest:
@@ -30,6 +40,8 @@ class Newest:
 
     view: View
     refused: str = ""
+    fetched: bool = True
+    """Whether the repository was asked."""
 
 
 def newest_view(config: ServerConfig, before: View | None) -> Newest:
@@ -46,19 +58,46 @@ def newest_view(config: ServerConfig, before: View | None) -> Newest:
         return Newest(before, str(error))
 
 
-def publish_newest(config: ServerConfig) -> Newest:
-    """Fetch and judge the newest revision, and publish it as the server's view."""
+def publish_newest(config: ServerConfig, news: bytes = b"") -> Newest:
+    """Fetch and judge the newest revision, and publish it as the server's view.
+
+    It isn't fetched if `news`, which came with a nudge, bring it.
+    """
     with locks.lock(locks.PUBLISH):
         published = published_view()
         before = published or _rendered_again(config)
-        newest = newest_view(config, before)
+        newest = _brought(config, published, news) or newest_view(config, before)
         if newest.view is not published:
             files.write_file(places.VIEW, to_json(newest.view))
+        if not newest.fetched:
+            return newest
         if newest.view is not before:
             trust(newest.view.revision)
         elif not newest.refused and older_than_view():
             trust(newest.view.revision)  # a kill between the two lines above, or a loss
         return newest
+
+
+def _brought(config: ServerConfig, published: View | None, news: bytes) -> Newest | None:
+    """What `news` bring. None if they bring nothing that goes on from the published view."""
+    if not news or published is None or published.server != config.name:
+        return None
+    from state.git.news import tip_of, unpacked
+    from state.git.repository import Repository
+    from state.trust.walk import walk
+
+    try:
+        tip, last = tip_of(news), published.revision
+        if tip == last:
+            return Newest(published, fetched=False)
+        if not stands_at(last):
+            return None
+        with unpacked(Repository(places.STATE_CLONE, ssh_command()), news) as repository:
+            allow_disable = walk(repository, last, tip).allow_disable
+            return Newest(_view_at(repository, tip, config, allow_disable), fetched=False)
+    except (LxcGpuError, OSError, ValueError) as error:
+        event("news-unused", why=error)
+        return None
 
 
 def render_again(config: ServerConfig) -> bool:
@@ -109,14 +148,30 @@ def _fetch(config: ServerConfig, before: View | None) -> View:
 
 
 def _fetch_to_clone(config: ServerConfig, before: View | None) -> View:
-    from reconciler.rounds.brake import check_brake, leaving
     from state.git.repository import Repository
 
     repository = Repository.clone(config.state_url, places.STATE_CLONE, ssh_command())
     tip = repository.tip()
     if before is not None and before.revision == tip and before.server == config.name:
         return before
+    if before is not None:
+        _tell_if_unknown(repository, tip, before)
     allow_disable = verify(repository, tip, before)
+    return _view_at(repository, tip, config, allow_disable)
+
+
+def _tell_if_unknown(repository: Repository, tip: str, before: View) -> None:
+    """Note in the journal if a nudge brought what isn't in the repository: somebody has to know."""
+    if trusted_revision(before) == before.revision:
+        return
+    if not repository.holds(before.revision) or not repository.is_ancestor(before.revision, tip):
+        event("news-not-in-repository", revision=before.revision)
+
+
+def _view_at(repository: Repository, tip: str, config: ServerConfig, allow_disable: int) -> View:
+    """The view of a revision that was verified. LxcGpuError if this server doesn't go by it."""
+    from reconciler.rounds.brake import check_brake, leaving
+
     state = repository.read(tip)
     if config.name not in state.servers:
         raise LxcGpuError(

@@ -37,6 +37,8 @@ class Scope:
     """Whether its report becomes the server's status."""
     fetch: bool = True
     """Whether the newest revision is fetched; if not, the published one is applied."""
+    news: bytes = b""
+    """What the nudge brought along, so that nothing need be fetched."""
     leave: Mapping[str, Collection[str]] = field(default_factory=dict)
     """Names of each kind that are left alone."""
 
@@ -66,6 +68,7 @@ def run_round(config: ServerConfig, scope: Scope, tell: Tell, write: Write = eve
         failures=tuple(outcome.failures),
         refused=newest.refused,
         key_days=key_days.read(),
+        fetched=newest.fetched,
     )
     fresh = not places.ROUND_SINCE_BOOT.exists()
     report = report._replace(drift=drift_after(before, report, fresh=fresh))
@@ -103,7 +106,7 @@ def _held_still(config: ServerConfig, before: Report | None, held: Suspension) -
 
 def _converge_to_newest(config: ServerConfig, scope: Scope, tell: Tell) -> tuple[Newest, Outcome]:
     """Converge, starting over when a newer view is published. SupersededError when suspended."""
-    newest = publish_newest(config) if scope.fetch else Newest(current_view())
+    newest = publish_newest(config, scope.news) if scope.fetch else Newest(current_view())
     changes = tuple[str, ...]()
     for _ in range(MOST_RESTARTS):
         try:

@@ -1,6 +1,7 @@
-"""The account `iam`, for the web page's machine: three verbs, JSON lines, nothing else.
+"""The account `iam`, for the web page's machine: four verbs, JSON lines, nothing else.
 
-`reconcile` runs a round now and streams its report. `load` streams what the server is doing; that
+`reconcile` runs a round now and streams its report. `news` does the same with what stdin brings of
+the state. `load` streams what the server is doing; that
 needs no root, so this program says it itself, as the account. `told` says which notices were
 mailed.
 """
@@ -26,6 +27,8 @@ def main(argv: Sequence[str]) -> int:
         match os.environ.get("SSH_ORIGINAL_COMMAND", ""):
             case "reconcile":
                 _send(ask(Request(Verb.RECONCILE), _send))
+            case "news":
+                _send(ask(Request(Verb.RECONCILE), _send, sys.stdin.fileno()))
             case "load":
                 from reconciler.host.config import read_server_config  # a round needs none of these
                 from reconciler.host.places import AUTHORIZED_KEYS
@@ -39,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
                 ids = "\n".join(told.split()[1:])
                 _send(ask(Request(Verb.TOLD, options={"ids": ids}), _send))
             case _:
-                raise LxcGpuError("usage", "The verbs here: reconcile, load, told.")
+                raise LxcGpuError("usage", "The verbs here: reconcile, news, load, told.")
     except LxcGpuError as error:
         _send(messages.refusal(error))
         return 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 from reconciler.host.config import read_server_config
 from reconciler.plan import AnyKind
@@ -14,19 +15,23 @@ from state.errors import LxcGpuError
 from state.wire import messages
 
 
-def main(argv: Sequence[str]) -> int:
-    """Run a round for `--user USER` and `--kind KIND`, printing JSON lines. The exit status."""
+def main(argv: Sequence[str], news: bytes = b"") -> int:
+    """Run a round for `--user USER` and `--kind KIND`, printing JSON lines. The exit status.
+
+    `news` came with a nudge (`state.git.news`).
+    """
     options = tuple(zip(argv[::2], argv[1::2], strict=True))  # getopt would load gettext, 4 ms
     if not {name for name, _ in options} <= {"--kind", "--user"}:
         raise ValueError(f"neither --kind nor --user: {argv}")
     names = tuple(value for name, value in options if name == "--kind")
-    return in_json(names, dict(options).get("--user"))
+    return in_json(names, dict(options).get("--user"), news)
 
 
-def in_json(names: Sequence[str], user: str | None) -> int:
+def in_json(names: Sequence[str], user: str | None, news: bytes = b"") -> int:
     """Run a round, and write its progress and its report to stdout. The exit status."""
     try:
-        report = run_round(read_server_config(), scope_of(names, user), _send)
+        scope = replace(scope_of(names, user), news=news)
+        report = run_round(read_server_config(), scope, _send)
     except LxcGpuError as error:
         _send(messages.refusal(error))
         return 1

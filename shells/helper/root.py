@@ -210,7 +210,7 @@ def _do(request: Request, asked: VerbRequest, tell: Tell) -> messages.Message:
     if request.verb is Verb.RECONCILE:
         from shells.helper.rounds import reconcile_together
 
-        return reconcile_together(tell)
+        return reconcile_together(tell, asked.descriptor)
     if request.verb is Verb.REGISTER:
         from shells.helper.registration import register
 

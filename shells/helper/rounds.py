@@ -7,6 +7,7 @@ it says. However many ask, only so many rounds run.
 from __future__ import annotations
 
 import os
+import select
 import sys
 import time
 import traceback
@@ -27,17 +28,23 @@ unpacks somebody's container."""
 NAME = "lxc-gpu-round"
 """What `ps` and `pgrep` call it."""
 _LOOK_EVERY = 0.2
+LONGEST_NEWS = 300_000
+"""Bytes; `state.git.news` has the same limit, and a little less."""
+PATIENCE = 3.0
+"""Seconds for the news: the page sends them with the request."""
 
 
-def reconcile_together(tell: Tell) -> messages.Report:
+def reconcile_together(tell: Tell, descriptor: int | None = None) -> messages.Report:
     """The report of a round for everybody that begins after this was asked.
 
-    Beyond `AT_ONCE`, one round waits to begin, and it serves all who asked before it did.
+    Beyond `AT_ONCE`, one round waits to begin, and it serves all who asked before it did. So that
+    one fetches. The others take the news that stand at `descriptor` (`state.git.news`).
     """
     asked = time.time()
+    news = b"" if descriptor is None else _whole(descriptor)
     with one_of("round", AT_ONCE) as free:
         if free:
-            return reconcile(tell)
+            return reconcile(tell, news=news)
     tell(messages.Progress("waiting for other rounds to end"))
     with lock("round-waits"):
         while (shared := _of_round_since(asked)) is None:
@@ -48,19 +55,38 @@ def reconcile_together(tell: Tell) -> messages.Report:
         return shared
 
 
+def _whole(descriptor: int) -> bytes:
+    """What stands there, to its end; nothing if that is too long or doesn't come in time."""
+    got, deadline = b"", time.monotonic() + PATIENCE
+    while len(got) <= LONGEST_NEWS:
+        left = max(0.0, deadline - time.monotonic())
+        if not select.select([descriptor], [], [], left)[0]:
+            break
+        chunk = os.read(descriptor, LONGEST_NEWS)
+        if not chunk:
+            return got
+        got += chunk
+    return b""
+
+
 def _of_round_since(moment: float) -> messages.Report | None:
-    """The report of a round for everybody that began after `moment`, and ended."""
+    """The report of a round for everybody that began after `moment`, and ended.
+
+    One that took news may know less than the repository at that moment.
+    """
     last = read_status()
-    return last if last is not None and last.finished - last.seconds > moment else None
+    if last is None or not last.fetched or last.finished - last.seconds <= moment:
+        return None
+    return last
 
 
-def reconcile(tell: Tell, only: str | None = None) -> messages.Report:
+def reconcile(tell: Tell, only: str | None = None, news: bytes = b"") -> messages.Report:
     """Run a round, for everybody or for one user, and return its report."""
     end: messages.Message | None = None
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        _round(writer, ["--user", only] if only else [])
+        _round(writer, ["--user", only] if only else [], news)
     os.close(writer)
     try:
         with os.fdopen(reader, "rb") as stream:
@@ -82,7 +108,7 @@ def reconcile(tell: Tell, only: str | None = None) -> messages.Report:
     return end
 
 
-def _round(writer: int, argv: list[str]) -> NoReturn:
+def _round(writer: int, argv: list[str], news: bytes) -> NoReturn:
     """In the child: the round that `argv` asks for, its words to `writer`. Never returns."""
     status = 1
     try:
@@ -92,7 +118,7 @@ def _round(writer: int, argv: list[str]) -> NoReturn:
         command.take_environment()
         from shells.commands.round import main  # much, unless it is loaded already
 
-        status = main(argv)
+        status = main(argv, news)
     except ModuleNotFoundError as error:
         print(messages.encode(messages.refusal(_missing(error.name))), end="", flush=True)
     except Exception:

@@ -27,7 +27,17 @@ REMOTE_LIMIT = 60.0
 TOO_LONG = "Timeout: the command"
 """How the errors of a program begin that ran into its limit (GitPython's word)."""
 READING = frozenset(
-    {"cat-file", "diff-tree", "fetch", "ls-tree", "merge-base", "rev-list", "rev-parse"}
+    {
+        "cat-file",
+        "diff-tree",
+        "fetch",
+        "ls-tree",
+        "merge-base",
+        "pack-objects",
+        "rev-list",
+        "rev-parse",
+        "unpack-objects",
+    }
 )
 """What runs without GitPython. A fetch ends with all that it started."""
 SSH = "ssh -o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval=10"

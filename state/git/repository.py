@@ -146,6 +146,10 @@ class Repository:
         """The id of the tree at `revision`: equal trees hold equal states."""
         return self._known(f"{_checked(revision)}^{{tree}}", revision)
 
+    def holds(self, revision: str) -> bool:
+        """Whether the commit `revision` is here."""
+        return self._resolved(f"{_checked(revision)}^{{commit}}") is not None
+
     def is_ancestor(self, older: str, newer: str) -> bool:
         """Whether `newer` contains `older`, or is it."""
         words = ("merge-base", "--is-ancestor", _checked(older), _checked(newer))

@@ -119,6 +119,8 @@ class Report(NamedTuple):
     """What drifted lately, the newest last."""
     key_days: Annotated[Mapping[str, Any], _days] = MappingProxyType({})
     """The day (`2026-11-26`, UTC) on which each key, by fingerprint, was last used there."""
+    fetched: bool = True
+    """Whether the repository was asked; if not, the nudge had brought the newest revision along."""
 
     @property
     def converged(self) -> bool:

@@ -32,7 +32,7 @@ LONGEST = 300
 UNTIL_QUIET = f"""
 going_on() {{
     pgrep -f '^sshd: .*\\[(net|accepted)\\]' ||
-        grep -qsz '^SSH_ORIGINAL_COMMAND=reconcile$' /proc/[0-9]*/environ ||
+        grep -qsz '^SSH_ORIGINAL_COMMAND=\\(reconcile\\|news\\)$' /proc/[0-9]*/environ ||
         systemctl list-units --plain --no-legend --state=active,activating,deactivating,reloading \\
             'lxc-gpu-root@*' lxc-gpu-reconcile.service | grep . ||
         pgrep -f '[l]xc-gpu[ /](reconcile|check)'

@@ -315,12 +315,13 @@ class TestIamAccount:
         assert report["failures"] == []
 
     @pytest.mark.parametrize("words", ["", "bash", "'reconcile; id'", "'reconcile lqchen'",
-                                       "register", "'load; id'", "'load x'"])  # fmt: skip
+                                       "register", "'load; id'", "'load x'",
+                                       "'news x'"])  # fmt: skip
     def test_and_no_other(self, fleet: Fleet, untouched: Host, words: str) -> None:
         done = self.ask(fleet, f"iam@gpu17 {words}")
         assert done.status == 1
         assert json.loads(done.stdout) == {"refusal": {
-            "code": "usage", "message": "The verbs here: reconcile, load, told.", "hint": "",
+            "code": "usage", "message": "The verbs here: reconcile, news, load, told.", "hint": "",
             "remedy": "person"}}  # fmt: skip
 
 

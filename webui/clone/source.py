@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from state.errors import LxcGpuError, Remedy
 from state.git.commits import Author, Commit, Committed
 from state.git.healing import healing
 from state.git.history import HistoryEntry, count, entries, missing
+from state.git.news import news
 from state.git.plumbing import GitError
 from state.git.publish import Base, Proposal, Result, publish_all
 from state.git.repository import Repository
@@ -39,6 +41,9 @@ FRESH = 0.3
 
 PATIENCE_FOR_FRESH = 2.0
 """Seconds that such a request waits for the fetch."""
+
+RECENT = 20
+"""Revisions from which on a nudge brings along what is new; who is at an older one fetches."""
 
 PATIENCE_AT_START = 20.0
 """Seconds that a page waits for a fetch while no state is known."""
@@ -79,6 +84,9 @@ class StateSource:
         self._fetched: Event | None = None
         self._remote = Lock()  # one conversation with the remote side at a time
         self._missing: tuple[str, dict[str, frozenset[str] | None]] = ("", {})  # of one tip
+        self._recent = deque[str](maxlen=RECENT)
+        self._packed: tuple[str, dict[str, bytes | None]] = ("", {})  # up to one tip
+        self._packing = Lock()
         self._doubt: GitError | None = None
         """Why the history couldn't be read, until the clone is checked for damage."""
         self._batcher = Batcher(self._publish_all)
@@ -121,8 +129,30 @@ class StateSource:
             )
             for result in results:
                 if isinstance(result, Committed):
-                    self._reading = StateReading(result.revision, result.state, self._clock())
+                    self._know(StateReading(result.revision, result.state, self._clock()))
         return results
+
+    def _know(self, reading: StateReading) -> None:
+        self._reading = reading
+        if reading.revision not in self._recent:
+            self._recent.append(reading.revision)
+
+    def news(self, revision: str) -> bytes | None:
+        """What a server at `revision` lacks of the state known here, for its nudge.
+
+        None if it had better fetch: there is nothing, too much, or the revision isn't a recent one.
+        Made once for all servers at the same revision.
+        """
+        reading = self._reading
+        if reading is None or revision == reading.revision or revision not in self._recent:
+            return None
+        with self._packing:
+            if self._packed[0] != reading.revision:
+                self._packed = (reading.revision, {})
+            known = self._packed[1]
+            if revision not in known:
+                known[revision] = news(Repository(self._clone).git, revision, reading.revision)
+            return known[revision]
 
     def history(self, *paths: str, limit: int = 20) -> tuple[Commit, ...]:
         """The latest commits that changed one of the files `paths`, the newest first."""
@@ -234,7 +264,7 @@ class StateSource:
         known = self._reading
         same = known is not None and known.revision == tip
         state = known.state if known is not None and same else repository.read(tip)
-        self._reading = StateReading(tip, state, self._clock(), problem)
+        self._know(StateReading(tip, state, self._clock(), problem))
 
     def _repository(self) -> Repository:
         if self._clone.exists():

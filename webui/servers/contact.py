@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Timer
@@ -63,11 +63,30 @@ class Ssh:
     connect_seconds: float = CONNECT_SECONDS
     whole_seconds: float = WHOLE_SECONDS
 
-    def nudge(self, target: Target) -> Iterator[Message]:
-        """Have `target` run a round: its messages, to the last one. UnreachableError without it."""
+    def nudge(self, target: Target, news: bytes | None = None) -> Iterator[Message]:
+        """Have `target` run a round: its messages, to the last one. UnreachableError without it.
+
+        `news` are what it lacks of the state (`state.git.news`). One of an earlier release, which
+        doesn't take them, is asked to fetch.
+        """
         deadline = time.monotonic() + self.whole_seconds
+        if news is not None:
+            for message in self._round(target, "news", news, deadline):
+                if isinstance(message, Refusal) and message.code == "usage":
+                    break
+                yield message
+            else:
+                return
+        yield from self._round(target, "reconcile", b"", deadline)
+
+    def _round(self, target: Target, verb: str, given: bytes, deadline: float) -> Iterator[Message]:
         flood = _garbled(target, TOO_MUCH)
-        with self.ask(target, "reconcile", TokenBucket(MOST_BYTES, 0), flood) as channel:
+        with self.ask(target, verb, TokenBucket(MOST_BYTES, 0), flood) as channel:
+            if given:
+                channel.settimeout(self.connect_seconds)
+                with suppress(OSError):  # whoever doesn't read it answers all the same
+                    channel.sendall(given)
+                    channel.shutdown_write()
             yield from _messages(channel, target, deadline)
 
     @contextmanager

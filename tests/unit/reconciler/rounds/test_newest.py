@@ -18,6 +18,8 @@ from reconciler.rounds import brake, newest
 from reconciler.rounds.newest import publish_newest
 from reconciler.rounds.trusted import trust
 from state.errors import LxcGpuError
+from state.git.news import news
+from state.git.repository import Repository
 from tests.unit.state.state_files import files, server_yaml
 from tests.unit.state.workshop import Workshop, signers_yaml
 
@@ -216,3 +218,101 @@ def test_a_round_with_nothing_new_loads_nothing_for_it(shop: Workshop) -> None:
     words = [sys.executable, "-c", script, json.dumps(paths), str(shop.folder)]
     done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout == "[]\n"
+
+
+def brings(shop: Workshop, base: str, tip: str) -> bytes:
+    found = news(shop.repository.git, base, tip)
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def gone(shop: Workshop) -> ServerConfig:
+    """A server on the first revision, whose repository doesn't answer any more."""
+    trust(shop.head)
+    publish_newest(config(shop))
+    return replace(config(shop), state_url=str(shop.folder / "gone"))
+
+
+def test_what_a_nudge_brings_is_not_fetched(shop: Workshop, gone: ServerConfig) -> None:
+    first = shop.head
+    shop.commit("alice", {"README.md": "one"})
+    tip = shop.commit("alice", {"README.md": "two"})
+    for _ in range(2):
+        found = publish_newest(gone, brings(shop, first, tip))
+        assert (found.view.revision, found.refused, found.fetched) == (tip, "", False)
+        assert published_view() == found.view
+        assert trusted() == first, "only the repository moves that on"
+    found = publish_newest(config(shop))
+    assert (found.view.revision, found.fetched, trusted()) == (tip, True, tip)
+
+
+def test_a_revision_that_the_repository_never_had_lasts_to_the_next_fetch(
+    shop: Workshop, gone: ServerConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = list[str]()
+    monkeypatch.setattr(newest, "event", lambda code, **said: told.append(code))
+    first = shop.head
+    fork = shop.commit("alice", {"README.md": "made up"})
+    made_up = brings(shop, first, fork)
+    shop.git("reset", "-q", "--hard", first)
+    right = shop.commit("alice", {"README.md": "right"})
+    assert publish_newest(gone, made_up).view.revision == fork
+    found = publish_newest(config(shop))
+    assert (found.view.revision, found.refused, trusted()) == (right, "", right)
+    assert told == ["news-not-in-repository"]
+    assert publish_newest(config(shop), made_up).view.revision == right, "no way back"
+
+
+@pytest.mark.parametrize("why", ["role", "unsigned", "stranger", "invalid", "older", "brake"])
+def test_what_is_not_right_is_asked_of_the_repository(
+    shop: Workshop, gone: ServerConfig, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = shop.head
+    moved = {"servers/gpu17.yaml": server_yaml("gpu17", "9.9.9.9")}
+    if why == "role":
+        shop.commit("iam", moved)
+    elif why == "unsigned":
+        shop.commit(None)
+    elif why == "stranger":
+        shop.commit("stranger")
+    elif why == "invalid":
+        shop.commit("alice", {"servers/gpu17.yaml": "address: here\n"})
+    elif why == "brake":
+        tip = shop.commit("alice", {"fleet.yaml": _fleet(shop, "most_disabled: 3\n")})
+        four = ("ann", "bob", "carol", "dora")
+        monkeypatch.setattr(brake, "leaving", lambda view: four if view.revision == tip else ())
+    else:
+        later = shop.commit("alice")
+        assert publish_newest(config(shop)).view.revision == later
+        shop.git("reset", "-q", "--hard", first)
+        shop.commit("alice", {"README.md": "another line"})
+    kept, bad = published_view(), brings(shop, first, shop.head)
+    assert kept is not None
+    assert publish_newest(gone, bad) == newest.Newest(kept, publish_newest(gone).refused)
+    shop.git("reset", "-q", "--hard", kept.revision if why != "older" else first)
+    assert not Repository(places.STATE_CLONE).holds(bad.split(b"\n")[0].decode())
+    if why != "older":
+        good = shop.commit("alice", {"README.md": "good"})
+        assert publish_newest(config(shop), bad).view.revision == good
+
+
+@pytest.mark.parametrize("lost", ["trusted", "view", "clone", "said anew"])
+def test_without_something_to_go_on_from_the_repository_is_asked(
+    shop: Workshop, gone: ServerConfig, lost: str
+) -> None:
+    first = shop.head
+    second = shop.commit("alice")
+    publish_newest(config(shop))
+    tip = shop.commit("alice", {"README.md": "x"})
+    if lost == "trusted":
+        places.TRUSTED.unlink()
+    elif lost == "view":
+        places.VIEW.write_text("half a vi")
+    elif lost == "clone":
+        places.STATE_CLONE.rename(places.KEPT / "gone")
+    else:
+        trust(first)  # a sysadmin says where to begin
+    assert publish_newest(gone, brings(shop, second, tip)).refused
+    if lost != "view":  # that is made again from the clone
+        assert publish_newest(config(shop), brings(shop, second, tip)).fetched

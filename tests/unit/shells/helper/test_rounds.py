@@ -19,7 +19,7 @@ from shells.helper.rounds import reconcile
 from state.errors import LxcGpuError
 from state.wire import messages
 
-def main(argv):
+def main(argv, news):
     {}
 
 sys.modules["shells.commands.round"] = SimpleNamespace(main=main)
