@@ -60,11 +60,14 @@ ExposeAuthInfo yes
 
 
 @contextmanager
-def answering(folder: Path, name: str = "gpu17") -> Iterator[Target]:
-    """A server that answers each verb by the shell script `folder/answer`; the key is `nudge`."""
+def answering(folder: Path, name: str = "gpu17", more: str = "") -> Iterator[Target]:
+    """A server that answers each verb by the shell script `folder/answer`; the key is `nudge`.
+
+    Its sshd has `more` settings.
+    """
     host, nudge = ssh_key(folder / "host"), ssh_key(folder / "nudge")
     (folder / "gate_keys").write_text(f'restrict,command="sh {folder}/answer" {nudge}\n')
-    with running(folder, host) as port:
+    with running(folder, host, more=more) as port:
         yield Target(name, "127.0.0.1", port, parse_key(host))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from tests.integration.sshd import ssh_key
 from tests.patience import HANGS
 from webui.servers import contact
 from webui.servers.contact import Ssh, Target, UnreachableError
+from webui.servers.rate_limit import TokenBucket
 
 pytestmark = pytest.mark.skipif(bool(sshd.MISSING), reason=sshd.MISSING)
 RSA = (
@@ -157,3 +159,102 @@ def test_nothing_but_an_answer_says_that_it_was_noted(
     with pytest.raises(LxcGpuError) as caught:
         tell(*server, answer)
     assert caught.value.code == code
+
+
+def test_news_go_along_to_who_takes_them(server: tuple[Target, Path]) -> None:
+    target, folder = server
+    (folder / "line").write_text(encode(REPORT))
+    script = f'test "$SSH_ORIGINAL_COMMAND" = news && cat >{folder}/got && cat {folder}/line'
+    (folder / "answer").write_text(script)
+    sent = bytes(range(256)) * 1000
+    assert list(Ssh(folder / "nudge", account="root").nudge(target, sent)) == [REPORT]
+    assert (folder / "got").read_bytes() == sent
+
+
+@pytest.mark.parametrize("size", [10, 250_000])
+def test_an_earlier_release_takes_none_and_is_asked_to_fetch(
+    server: tuple[Target, Path], size: int
+) -> None:
+    target, folder = server
+    (folder / "no").write_text(encode(Refusal("usage", "The verbs here: reconcile, load, told.")))
+    (folder / "line").write_text(encode(REPORT))
+    (folder / "answer").write_text(
+        f"case $SSH_ORIGINAL_COMMAND in reconcile) cat {folder}/line ;; *) cat {folder}/no ;; esac"
+    )
+    assert list(Ssh(folder / "nudge", account="root").nudge(target, bytes(size))) == [REPORT]
+
+
+LENDS = """
+echo $SSH_CONNECTION $SSH_ORIGINAL_COMMAND >>{0}/sessions
+case $SSH_ORIGINAL_COMMAND in
+load) echo begun; while read -r line; do echo "$line"; done; sleep 200 ;;
+*) {1} ;;
+esac
+"""
+
+
+@contextmanager
+def standing(target: Target, folder: Path, script: str) -> Iterator[tuple[Ssh, TokenBucket]]:
+    """Somebody who listens to the server, which answers a nudge by `script`."""
+    (folder / "line").write_text(encode(REPORT))
+    (folder / "sessions").unlink(missing_ok=True)
+    (folder / "answer").write_text(LENDS.format(folder, script))
+    ssh, allowance = Ssh(folder / "nudge", "root", 3.0, 8.0), TokenBucket(20_000, 0)
+    flood = UnreachableError("load-flood", "It sends too much.")
+    with ssh.ask(target, "load", allowance, flood) as channel:
+        channel.settimeout(HANGS)
+        assert channel.recv(100) == b"begun\n"
+        yield ssh, allowance
+    assert not ssh.standing
+
+
+def ports(folder: Path) -> list[str]:
+    """The connection by which each session came, in their order."""
+    return [line.split()[1] for line in (folder / "sessions").read_text().splitlines()]
+
+
+def test_a_nudge_takes_the_connection_that_stands(server: tuple[Target, Path]) -> None:
+    target, folder = server
+    many = f"head -c 900000 /dev/zero | tr '\\0' ' '; cat {folder}/line"
+    with standing(target, folder, many) as (ssh, allowance):
+        for _ in range(3):
+            assert list(ssh.nudge(target)) == [REPORT]
+        assert len(set(ports(folder))) == 1
+        assert not allowance.spend(20_001), "what was allowed besides is gone"
+
+
+@pytest.mark.parametrize(
+    "trouble", ["exit 1", "head -c 3000000 /dev/zero", "kill -9 $PPID", "hung"]
+)
+def test_what_stands_and_fails_is_followed_by_a_connection_of_its_own(
+    server: tuple[Target, Path], trouble: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, folder = server
+    monkeypatch.setattr(contact, "MOST_BYTES", 2_000_000)
+    once = f"if mkdir {folder}/once; then {trouble}; else cat {folder}/line; fi"
+    flood = nullcontext() if trouble == "exit 1" else suppress(UnreachableError)
+    with flood, standing(target, folder, once) as (ssh, _):
+        if trouble == "hung":
+            (folder / "once").mkdir()
+            ssh.standing[target].connected.hang_up()
+        assert list(ssh.nudge(target)) == [REPORT]
+        assert len(set(ports(folder))) == 2
+    assert not ssh.standing
+
+
+def test_a_server_that_takes_one_session_only(tmp_path: Path) -> None:
+    with (
+        sshd.answering(tmp_path, more="MaxSessions 1") as target,
+        standing(target, tmp_path, f"cat {tmp_path}/line") as (ssh, _),
+    ):
+        assert list(ssh.nudge(target)) == [REPORT]
+        assert len(set(ports(tmp_path))) == 2
+
+
+def test_a_connection_to_another_host_key_is_not_taken(server: tuple[Target, Path]) -> None:
+    target, folder = server
+    other = replace(target, host_key=parse_key((folder / "stranger.pub").read_text()))
+    with standing(target, folder, f"cat {folder}/line") as (ssh, _):
+        with pytest.raises(UnreachableError) as caught:
+            list(ssh.nudge(other))
+        assert caught.value.code == "nudge-host-key"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Timer
 
@@ -55,6 +55,16 @@ class UnreachableError(LxcGpuError):
 
 
 @dataclass(frozen=True)
+class Link:
+    """A connection to a server, logged in."""
+
+    target: Target
+    transport: paramiko.Transport
+    connected: RateLimitedSocket
+    allowance: TokenBucket
+
+
+@dataclass(frozen=True)
 class Ssh:
     """Talks to servers with the key in a file."""
 
@@ -62,6 +72,8 @@ class Ssh:
     account: str = ACCOUNT
     connect_seconds: float = CONNECT_SECONDS
     whole_seconds: float = WHOLE_SECONDS
+    standing: dict[Target, Link] = field(default_factory=dict)
+    """Connections that stay open, by which the load comes. A nudge over one needs no login."""
 
     def nudge(self, target: Target, news: bytes | None = None) -> Iterator[Message]:
         """Have `target` run a round: its messages, to the last one. UnreachableError without it.
@@ -80,14 +92,22 @@ class Ssh:
         yield from self._round(target, "reconcile", b"", deadline)
 
     def _round(self, target: Target, verb: str, given: bytes, deadline: float) -> Iterator[Message]:
-        flood = _garbled(target, TOO_MUCH)
-        with self.ask(target, verb, TokenBucket(MOST_BYTES, 0), flood) as channel:
+        """The messages that answer `verb`, over a connection that stands, or one of their own."""
+        if (link := self.standing.get(target)) is not None:
+            with suppress(UnreachableError), link.allowance.more(MOST_BYTES):
+                yield from self._told(link, verb, given, deadline)
+                return
+        with self._transport(target, TokenBucket(MOST_BYTES, 0)) as link:
+            yield from self._told(link, verb, given, deadline)
+
+    def _told(self, link: Link, verb: str, given: bytes, deadline: float) -> Iterator[Message]:
+        with self._session(link, verb, _garbled(link.target, TOO_MUCH)) as channel:
             if given:
                 channel.settimeout(self.connect_seconds)
                 with suppress(OSError):  # whoever doesn't read it answers all the same
                     channel.sendall(given)
                     channel.shutdown_write()
-            yield from _messages(channel, target, deadline)
+            yield from _messages(channel, link.target, deadline)
 
     @contextmanager
     def ask(
@@ -98,35 +118,49 @@ class Ssh:
         flood: UnreachableError,
         window: int | None = None,
     ) -> Iterator[paramiko.Channel]:
-        """The channel with the answer of `target` to `verb`.
+        """The channel with the answer of `target` to `verb`; nudges may use its connection, too.
 
         UnreachableError if it breaks off; `flood` is raised if more comes than the allowance.
         """
-        with self._transport(target, allowance) as (transport, connected):
+        with (
+            self._transport(target, allowance) as link,
+            self._session(link, verb, flood, window) as channel,
+        ):
+            self.standing[target] = link
             try:
-                with _hung_up_after(2 * self.connect_seconds, connected):
-                    channel = transport.open_session(window, timeout=self.connect_seconds)
-                    channel.exec_command(verb)
                 yield channel
-            except (paramiko.SSHException, OSError, EOFError, UnreachableError) as error:
-                if connected.overrun:
-                    raise flood from error
-                if isinstance(error, UnreachableError):
-                    raise
-                raise _broken(target, error) from error
-            if connected.overrun:
-                raise flood
+            finally:
+                if self.standing.get(target) is link:
+                    del self.standing[target]
+
+    @contextmanager
+    def _session(
+        self, link: Link, verb: str, flood: UnreachableError, window: int | None = None
+    ) -> Iterator[paramiko.Channel]:
+        try:
+            with _hung_up_after(2 * self.connect_seconds, link.connected):
+                channel = link.transport.open_session(window, timeout=self.connect_seconds)
+                channel.exec_command(verb)
+            with closing(channel):
+                yield channel
+        except (paramiko.SSHException, OSError, EOFError, UnreachableError) as error:
+            if link.connected.overrun:
+                raise flood from error
+            if isinstance(error, UnreachableError):
+                raise
+            raise _broken(link.target, error) from error
+        if link.connected.overrun:
+            raise flood
 
     def tell_accepted(self, target: Target, notices: Sequence[str]) -> None:
         """Tell `target` that the letters of these notices were accepted.
 
         LxcGpuError unless it acknowledges that.
         """
-        flood = _garbled(target, TOO_MUCH)
         words = " ".join(("told", *notices))
         deadline = time.monotonic() + TELL_SECONDS
-        with self.ask(target, words, TokenBucket(TELL_BYTES, 0), flood) as channel:
-            *_, end = _messages(channel, target, deadline)
+        with self._transport(target, TokenBucket(TELL_BYTES, 0)) as link:
+            *_, end = self._told(link, words, b"", deadline)
         if isinstance(end, Refusal):
             raise end.error()
         if not isinstance(end, Answer):
@@ -138,9 +172,7 @@ class Ssh:
             return
 
     @contextmanager
-    def _transport(
-        self, target: Target, allowance: TokenBucket
-    ) -> Iterator[tuple[paramiko.Transport, RateLimitedSocket]]:
+    def _transport(self, target: Target, allowance: TokenBucket) -> Iterator[Link]:
         key = self._private_key()
         try:
             place = (target.address, target.port)
@@ -151,7 +183,7 @@ class Ssh:
         transport = paramiko.Transport(connected)
         try:
             self._log_in(transport, target, key)
-            yield transport, connected
+            yield Link(target, transport, connected, allowance)
         finally:
             connected.hang_up()  # paramiko's thread has to leave the socket before it is closed
             if transport.is_alive():

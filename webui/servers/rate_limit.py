@@ -9,7 +9,9 @@ from __future__ import annotations
 import errno
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Lock
 
 MOST_AT_ONCE = 65_536
 """Bytes. Python would allocate as much as the other side claims a packet to have."""
@@ -27,14 +29,29 @@ class TokenBucket:
         self._per_second = per_second
         self._clock = clock
         self._at = clock()
+        self._lock = Lock()
 
     def spend(self, amount: float) -> bool:
         """Take `amount` out; False if there isn't that much left."""
-        now = self._clock()
-        self._left = min(self._most, self._left + (now - self._at) * self._per_second)
-        self._at = now
-        self._left -= amount
-        return self._left >= 0
+        with self._lock:
+            now = self._clock()
+            self._left = min(self._most, self._left + (now - self._at) * self._per_second)
+            self._at = now
+            self._left -= amount
+            return self._left >= 0
+
+    @contextmanager
+    def more(self, amount: float) -> Iterator[None]:
+        """Allow `amount` besides, once, during the block."""
+        with self._lock:
+            self._most += amount
+            self._left += amount
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._most -= amount
+                self._left = min(self._left, self._most)
 
 
 class RateLimitedSocket(socket.socket):

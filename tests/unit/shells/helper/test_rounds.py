@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from reconciler.host import places
+from reconciler.host.status import write_status
+from shells.helper import rounds
 from state.command import environment
+from state.wire.messages import Report
 
 ROOT = Path(__file__).parents[4]
 ASKS = """
@@ -54,3 +60,38 @@ def test_without_packages_it_says_what_to_run() -> None:
 def test_who_asked_for_one_that_dies_reads_that() -> None:
     (heard,) = said("raise SystemError")
     assert heard.startswith("round-died ")
+
+
+def _given(*chunks: bytes, closed: bool = True) -> bytes:
+    """What the root helper takes of these."""
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 1 << 20)
+    for chunk in chunks:
+        os.write(writer, chunk)
+    if closed:
+        os.close(writer)
+    try:
+        return rounds._whole(reader)
+    finally:
+        os.close(reader)
+        if not closed:
+            os.close(writer)
+
+
+def test_news_are_taken_whole_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounds, "PATIENCE", 0.2)
+    assert _given(b"some", bytes(250_000)) == b"some" + bytes(250_000)
+    assert _given() == b""
+    assert _given(bytes(rounds.LONGEST_NEWS + 1)) == b"", "too long"
+    assert _given(b"some", closed=False) == b"", "who sends no end doesn't hold it up"
+
+
+def test_a_round_that_took_news_is_no_answer_to_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "STATUS", tmp_path / "status.json")
+    report = Report("gpu17", "abc", finished=100.0, seconds=1.0)
+    for fetched in (True, False):
+        write_status(report._replace(fetched=fetched))
+        found = rounds._of_round_since(50.0)
+        assert (found is not None) is fetched
