@@ -7,13 +7,14 @@ import pwd
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice, takewhile
 from pathlib import Path
 
 from reconciler.container import home_files
 from reconciler.host import in_words, locks, places
-from reconciler.host.monitors import children
+from reconciler.host.monitors import children, monitors
 from reconciler.host.published import CurrentView, current_view, resident_of
 from reconciler.kinds.traffic.bridge_port import BridgePortKind
 from reconciler.kinds.traffic.forward import ForwardKind
@@ -33,7 +34,9 @@ PROC = Path("/proc")
 PATIENCE = 60.0
 """Seconds that a container's sshd may take to answer after the start."""
 SOON = 5.0
-"""Seconds after which it is checked whether there is an sshd at all."""
+"""Seconds after which it is checked whether there is an sshd at all, and sshd is asked even if
+nothing is seen to listen: the container may lead its port elsewhere."""
+_LISTENS = "0A"  # TCP_LISTEN
 REACHED_BY: tuple[AnyKind, ...] = (BridgePortKind(), PortMapKind(), ForwardKind())
 """The kinds that a running container needs to be reached."""
 
@@ -216,7 +219,9 @@ def start_alone(
         notes = (*notes, *_cpus_given(view, user))  # while its init is on its way
     else:
         notes = (*notes, *_way_in_mended(view, user, resident))
-    waited = reached and _wait_for_sshd(view, user, resident, notes, tell)
+    waited = reached and not (was_running and _answers(resident.address))
+    if waited:
+        _wait_for_sshd(view, user, resident, notes, tell)
     if not was_running:
         converge((BridgePortKind(),), view, only=user)  # the container's port exists only now
     if reached and view.driver == "install":
@@ -316,24 +321,42 @@ def _way_in_mended(view: View, user: str, resident: Resident) -> tuple[str, ...]
 
 def _wait_for_sshd(
     view: View, user: str, resident: Resident, notes: tuple[str, ...], tell: Tell
-) -> bool:
-    """Wait until sshd sends its banner. Returns False if it answered at once."""
+) -> None:
+    """Wait until sshd sends its banner."""
     started = told = time.monotonic()
-    waited = looked = False
-    while not _answers(resident.address):
+    monitor = monitors([user])[user]
+    late = False
+    while not ((late or listens(monitor)) and _answers(resident.address)):
         now = time.monotonic()
-        if now - started > PATIENCE or (waited and not power_of(user).running):
+        if now - started > PATIENCE or not (children(monitor) or power_of(user).running):
             raise _no_answer(view, user, now - started, notes)
-        if now - started > SOON and not looked:
-            looked = True
+        if now - started > SOON and not late:
+            late = True
             if not way_in.has_sshd(Tree.of(view, user, resident)):
                 raise _no_sshd(view)
         if now - told > 1:
             told = now
             tell(Progress("waiting for the container's sshd", (now - started) / PATIENCE))
-        waited = True
-        time.sleep(0.02)
-    return waited
+        time.sleep(0.01)
+
+
+def listens(monitor: str) -> bool:
+    """Whether anything listens at sshd's port in a container, as its kernel lists it (proc(5)).
+
+    That is looked at first: what is sent before somebody can answer, by ARP or TCP, is sent again
+    a whole second later. The kernel lists sockets that listen before all others.
+    """
+    with suppress(OSError, IndexError):  # it is just beginning, or has ended
+        init = PROC / children(monitor)[0]
+        if (init / "ns/net").readlink() == (PROC / "self/ns/net").readlink():
+            return False
+        for family in ("tcp", "tcp6"):
+            with (init / "net" / family).open() as sockets:
+                lines = (line.split() for line in islice(sockets, 1, None))
+                listening = takewhile(lambda words: words[3] == _LISTENS, lines)
+                if any(int(words[1].rpartition(":")[2], 16) == SSH for words in listening):
+                    return True
+    return False
 
 
 def _answers(address: str) -> bool:
