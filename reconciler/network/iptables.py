@@ -7,11 +7,14 @@ same transaction, and no other chain is touched. Rules are compared as iptables-
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from reconciler.network.generation import generation
 from state import command
 
+_SAVE = "iptables-save"
 WAIT = "--wait=10"
 """Seconds to wait for other programs that change the tables (Docker, ufw)."""
 
@@ -33,7 +36,7 @@ def parse(text: str) -> Mapping[str, Table]:
         elif line.startswith(":"):
             chains.setdefault(line[1:].split(" ")[0], [])
         elif line.startswith("-A "):
-            _, chain, rule = line.split(" ", 2)
+            chain, _, rule = line.removeprefix("-A ").partition(" ")  # empty: it only counts
             chains.setdefault(chain, []).append(rule)
     return {
         table: Table({name: tuple(rules) for name, rules in chains.items()})
@@ -50,7 +53,7 @@ def read(table: str) -> Table:
 class _Known:
     """What was read last."""
 
-    generation: int | None = None
+    state: tuple[int, ...] = ()
     tables: Mapping[str, Table] = field(default_factory=dict)
 
 
@@ -58,18 +61,32 @@ _known = _Known()
 
 
 def _read(timeout: float = 60) -> Mapping[str, Table]:
-    """All tables. They are read again only if the kernel's rules have changed since.
+    """All tables. They are read again only if the kernel's rules, or the program, have changed.
 
     Three kinds look at them in each round, the watcher every five seconds. Rules of the old
     iptables (iptables-legacy) aren't nftables rules: they are read each time.
     """
-    now = generation()
-    if now is None or now != _known.generation:
-        text = command.run(["iptables-save"], timeout=timeout).stdout
+    now = _state()
+    if not now or now != _known.state:
+        text = command.run([_SAVE], timeout=timeout).stdout
         of_nftables = "(nf_tables)" in text.partition("\n")[0]
         _known.tables = parse(text)
-        _known.generation = now if of_nftables and generation() == now else None
+        _known.state = now if of_nftables and _state() == now else ()
     return _known.tables
+
+
+def _state() -> tuple[int, ...]:
+    """What is another one once other rules would be read; empty if it isn't known.
+
+    That is the kernel's count of changes, and the program: update-alternatives(1) chooses it.
+    """
+    count = generation()
+    for folder in command.SEARCH_PATH.split(":"):
+        with suppress(OSError):
+            program = Path(folder, _SAVE).stat()
+            found = (program.st_dev, program.st_ino, program.st_mtime_ns)
+            return () if count is None else (count, *found)
+    return ()
 
 
 def remember(timeout: float) -> None:
@@ -78,7 +95,7 @@ def remember(timeout: float) -> None:
     Those read them again only if the kernel's rules were changed meanwhile. LxcGpuError if that
     can't be done within `timeout` seconds.
     """
-    if generation() is not None:
+    if _state():
         _read(timeout)
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from select import select
 from threading import Thread
@@ -229,6 +230,32 @@ loaded.iptables.remember = remember
             noted.unlink(missing_ok=True)
             asked(place)
             eventually(lambda: noted.exists() and noted.read_text() == "1")
+
+    @ROOTS
+    def test_who_says_nothing_or_nonsense_keeps_nobody_waiting_and_leaves_nothing(
+        self, place: Path
+    ) -> None:
+        def connected() -> socket.socket:
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            connection.connect(str(place))
+            return connection
+
+        nonsense = (b"/release\nunit", b"\xff", b"", b"x" * 9000)
+        with served(place) as child:
+            asked(place)
+            process = Path(f"/proc/{child.pid}")
+            before = len([*(process / "fd").iterdir()])
+            silent = [connected() for _ in range(20)]
+            for words, sent in product(nonsense, (1, 3, 99)):
+                with connected() as connection:
+                    socket.send_fds(connection, [words], [2] * sent)
+                    if words != nonsense[0] or sent < 3:
+                        assert connection.recv(9) == b"", (words, sent)
+            assert asked(place)[1] == "ended with 1"
+            for each in silent:
+                each.close()
+            eventually(lambda: not (process / f"task/{child.pid}/children").read_text())
+            eventually(lambda: len([*(process / "fd").iterdir()]) == before)
 
     def test_it_ends_when_packages_were_installed(self, place: Path) -> None:
         packages = place.parent / "packages"
