@@ -52,6 +52,7 @@ _SETTINGS = (
     "gc.autoDetach=false",
     "i18n.commitEncoding=UTF-8",
     "i18n.logOutputEncoding=UTF-8",
+    "log.showSignature=false",  # it would print lines between those that are asked for
     "push.recurseSubmodules=no",
     "fetch.recurseSubmodules=no",
 )
