@@ -69,7 +69,7 @@ def uids(server: CheckedServer) -> Iterator[Finding]:
                     f"Give {owner} another uid.",
                 )
     if not found:
-        yield area.ok("no other account has a uid of ours, or one in a container's range")
+        yield area.ok("no other account has a user's uid, or one in a container's range")
 
 
 def mapped(server: CheckedServer) -> Iterator[Finding]:

@@ -225,7 +225,7 @@ def permissions(_: CheckedServer) -> Iterator[Finding]:
             yield problem
     if not found:
         yield files_area.ok(
-            f"{len(private) + len(ours)} files of ours have the right owners and modes"
+            f"{len(private) + len(ours)} files of lxc-gpu have the right owners and modes"
         )
 
 

@@ -68,7 +68,7 @@ def _named(pattern: str) -> list[Path]:
 
 
 def setting(lines: Sequence[ConfigLine], keyword: str, has: str, wanted: str) -> str:
-    """What to do where another line overrides a setting of ours."""
+    """What to do where another line overrides our setting."""
     ours = next((place for place, line in enumerate(lines) if line.ours), None)
     if ours is None:
         return not_read()

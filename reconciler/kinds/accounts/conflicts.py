@@ -15,12 +15,12 @@ OUT_OF_THE_SOURCE = (
     "`systemctl restart sssd`."
 )
 """Advice on a name that another source of accounts has: usermod(8) can't change it there."""
-PREFIX = "Give every account of ours a name of its own: `account_prefix: gpu-` in fleet.yaml."
+PREFIX = "Give all accounts of lxc-gpu another name: `account_prefix: gpu-` in fleet.yaml."
 
 
 @dataclass(frozen=True)
 class Missing:
-    """An account that is to be made, or to be renamed from one of ours."""
+    """An account of lxc-gpu that is to be made, or that gets another name."""
 
     name: str
     uid: int
