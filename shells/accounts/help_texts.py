@@ -128,8 +128,8 @@ server (/SSD, /NAS, ...). When there are too many, the oldest to which you gave
 no name makes room.
 On a disk with btrfs a snapshot takes a moment and next to no room. It is on the
 same disk as the container, so it is no backup; an archive can be.
-ctrl-C doesn't stop it: `snapshot --list` shows how it goes. With `--to-stdout`
-it does.""",
+ctrl-C doesn't end the snapshot, and `snapshot --list` shows how far it is. With
+`--to-stdout`, ctrl-C does end it.""",
     "recover": """\
   ssh -t gpu17-manage recover before-upgrade    asks first
   ssh gpu17-manage recover before-upgrade thesis /etc/fstab    these files only

@@ -66,7 +66,7 @@ def _register(
     if (held := suspension()) is not None:
         raise LxcGpuError(
             "suspended",
-            f"{config.name} holds still, nobody can register just now: {held.reason}",
+            f"{config.name} is suspended, so nobody can register at the moment: {held.reason}",
             "Try again later. Containers that exist start and work as always.",
             Remedy.WAIT,
         )

@@ -81,9 +81,9 @@ def started(
                 f"Your container on {view.server} {what}, but you can't log in.",
                 *why_not,
                 f"Mend it as root inside: `ssh -t {here} shell`.",
-                f"Or go back to a snapshot, `ssh -t {here} recover NAME`, or begin anew, "
-                f"`ssh -t {here} rebuild --keep-home`",
-                "(what stands in /home comes along, your own start-up files as well).",
+                f"Or go back to a snapshot: `ssh -t {here} recover NAME`.",
+                f"Or begin with a new system: `ssh -t {here} rebuild --keep-home`",
+                "(that keeps everything in /home, your start-up files too).",
             ]
         )
     return f"Your container on {view.server} {what}.\n{how_to_log_in(view, user, resident)}"

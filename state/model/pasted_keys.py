@@ -89,12 +89,12 @@ def _parse_pasted(line: str) -> PublicKey:
             "copy the key from the .pub file itself"
         )
     if len(_BEGIN.findall(line)) > 1:
-        raise ValueError("two keys stand on it; give each a line of its own")
+        raise ValueError("there are two keys on one line; put each on a line of its own")
     key = parse_key(line)
     if _MORE.search(key.comment):
-        raise ValueError("behind the key stands a part of another one; give each a line of its own")
+        raise ValueError("a part of another key follows it; put each key on a line of its own")
     if not _possible(key):
-        raise ValueError("its numbers don't make a key: nobody can have the private key to it")
+        raise ValueError("its numbers are wrong: no private key can fit it; copy it again")
     return key
 
 

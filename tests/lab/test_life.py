@@ -228,7 +228,7 @@ class TestSuspension:
             facts = json.loads(host.run(["lxc-gpu", "status", "--json"]).stdout)
             assert "a new disk" in facts["suspended"]
             refused = fleet.types("ssh register@gpu17-manage ann", user="ann")
-            assert "holds still" in refused.stderr
+            assert "is suspended" in refused.stderr
         finally:
             host.run(["lxc-gpu", "resume"], timeout=120)
         assert plan(host) == []
