@@ -83,18 +83,13 @@ def run(
             check=False,
         )
     except subprocess.TimeoutExpired as error:
+        message = f"`{words[0]}` did not end within {timeout:g} s."
         raise CommandError(
-            "command-timeout",
-            f"`{words[0]}` did not end within {timeout:g} s.",
-            remedy=Remedy.WAIT,
-            details=pasteable(words),
+            "command-timeout", message, remedy=Remedy.WAIT, details=pasteable(words)
         ) from error
     except OSError as error:
-        raise CommandError(
-            "command-missing",
-            f"`{words[0]}` could not be started: {error.strerror}.",
-            details=pasteable(words),
-        ) from error
+        message = f"`{words[0]}` could not be started: {error.strerror}."
+        raise CommandError("command-missing", message, details=pasteable(words)) from error
     finished = Finished(words, done.returncode, _text(done.stdout), _text(done.stderr))
     if check and not finished.ok:
         raise failure(finished)

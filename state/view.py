@@ -263,29 +263,20 @@ def container_address(fleet: Fleet, user: User) -> str:
 
 def view_of(state: State, server: str, revision: str, allow_disable: int = 0) -> View:
     """What `state` says about `server`. KeyError if it names no such server."""
-    here = state.servers[server]
-    registered = state.registrations.get(server, {})
-    residents = {
-        name: _resident_of(state, registered[name], name, user)
-        for name, user in state.users.items()
-        if name in registered
-    }
+    here, fleet = state.servers[server], state.fleet
     return View(
         revision=revision,
         server=server,
         address=str(here.address),
-        network=str(state.fleet.network),
-        nameservers=tuple(str(address) for address in state.fleet.nameservers),
-        subid_size=state.fleet.subids.size,
+        network=str(fleet.network),
+        nameservers=tuple(str(address) for address in fleet.nameservers),
+        subid_size=fleet.subids.size,
         template=here.template,
         containers=here.containers,
-        residents=residents,
+        residents=_residents(state, server),
         registrants={n: tuple(str(key) for key in u.keys) for n, u in state.users.items()},
-        servers={
-            n: Neighbour(str(s.address), s.ssh_port, str(s.host_key))
-            for n, s in state.servers.items()
-        },
-        forwards=(state.fleet.forwards.first, state.fleet.forwards.last),
+        servers=_neighbours(state),
+        forwards=(fleet.forwards.first, fleet.forwards.last),
         mounts=_mounts(here.mounts),
         limits=Limits(**vars(here.limits)),
         snapshots=here.snapshots.folder,
@@ -293,24 +284,31 @@ def view_of(state: State, server: str, revision: str, allow_disable: int = 0) ->
         driver=here.driver.policy,
         installers=here.driver.installers,
         come_back=here.come_back,
-        reach_containers=state.fleet.reach.containers,
-        reach_server=state.fleet.reach.server,
-        most_disabled=state.fleet.most_disabled,
+        reach_containers=fleet.reach.containers,
+        reach_server=fleet.reach.server,
+        most_disabled=fleet.most_disabled,
         allow_disable=allow_disable,
         idle_days=None if here.idleness is None else here.idleness.warn,
         idle_stop_days=None if here.idleness is None else here.idleness.stop,
         announcements=_announcements(state, server),
         cpu_sets=here.cpu_sets,
         snapshots_every=here.snapshots.every,
-        lab_networks=tuple(str(network) for network in state.fleet.lab_networks),
+        lab_networks=tuple(str(network) for network in fleet.lab_networks),
         nesting=here.nesting,
-        account_prefix=state.fleet.account_prefix,
+        account_prefix=fleet.account_prefix,
         templates=dict(here.templates),
         devices=here.devices,
         spares=here.spares,
-        spare_subid=state.fleet.subids.spare,
+        spare_subid=fleet.subids.spare,
         reservations=Reservable(**vars(here.reservations)),
     )
+
+
+def _neighbours(state: State) -> dict[str, Neighbour]:
+    return {
+        name: Neighbour(str(server.address), server.ssh_port, str(server.host_key))
+        for name, server in state.servers.items()
+    }
 
 
 def _announcements(state: State, server: str) -> tuple[Announcement, ...]:
@@ -328,6 +326,15 @@ def _announcements(state: State, server: str) -> tuple[Announcement, ...]:
         if each.concerns(server)
     )
     return tuple(sorted(found, key=lambda each: (each.begins, each.name)))
+
+
+def _residents(state: State, server: str) -> dict[str, Resident]:
+    registered = state.registrations.get(server, {})
+    return {
+        name: _resident_of(state, registered[name], name, user)
+        for name, user in state.users.items()
+        if name in registered
+    }
 
 
 def _resident_of(state: State, registration: Registration, name: str, user: User) -> Resident:
