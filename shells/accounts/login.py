@@ -8,10 +8,10 @@ sees it here. What follows `shell` is the container's own business, and goes the
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 
+from shells.helper.ahead import typed
 from shells.helper.client import ask, ask_until_free
 from shells.helper.request import OF_USERS, Request, ends_with_its_asker
 from shells.terminal import Terminal
@@ -19,8 +19,6 @@ from shells.usage import SEE_HELP, Verb, parse
 from state.errors import LxcGpuError, Remedy
 from state.wire.messages import Answer, Question
 
-FORCED = "lxc-gpu"
-"""What ForceCommand in setup/sshd/lxc-gpu.conf says: no request, look at SSH_ORIGINAL_COMMAND."""
 MOST = 50
 """Programs like this one that a user may have under way for a `connect` or a refused transfer: each
 lasts as long as its ssh, and takes 9 MB. (Verbs have the root helper's places.)"""
@@ -35,11 +33,11 @@ INTERRUPTED = 130
 """The exit status of a command that ended by ctrl-C."""
 
 
-def main(argv: Sequence[str]) -> int:
+def main(argv: list[str]) -> int:
     """Do what was asked; the exit status."""
     terminal = Terminal()
     try:
-        request = _request(argv)
+        request = typed(argv)
         if request.split(maxsplit=1)[:1] == [Verb.SHELL]:
             return _shell(request, terminal)
         return _obey(_words(request), terminal)
@@ -51,12 +49,6 @@ def main(argv: Sequence[str]) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         return 1
-
-
-def _request(argv: Sequence[str]) -> str:
-    """What was typed behind the account's name."""
-    given = argv[1] if len(argv) > 1 and argv[0] == "-c" else ""
-    return os.environ.get("SSH_ORIGINAL_COMMAND", "") if given in ("", FORCED) else given
 
 
 def _words(request: str) -> list[str]:

@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from shells.helper.ahead import ROOT_SOCKET, connected
 from shells.helper.request import Request, encode
 from state.errors import LxcGpuError, Remedy
 from state.wire import messages
 
-ROOT_SOCKET = "/run/lxc-gpu/root.sock"
 SOON, SELDOM = 0.2, 3.0
 """Seconds until it is asked again, at first and in the end: each time is a program of root's."""
 Show = Callable[[messages.Progress], None]
@@ -29,17 +29,7 @@ def ask(
     `descriptor` goes along with the request. BrokenPipeError as soon as nobody hears what this
     program says: sshd tells a program without a terminal no other way that its person has gone.
     """
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        try:
-            connection.connect(ROOT_SOCKET)
-        except OSError as error:
-            raise LxcGpuError(
-                "helper-down",
-                "The part of lxc-gpu that does the work on this server can't be reached.",
-                "Sysadmin: `systemctl status lxc-gpu-root.socket`.",
-                Remedy.WAIT,
-                str(error),
-            ) from error
+    with _connection() as connection:
         with _read_by_it():
             descriptors = [] if descriptor is None else [descriptor]
             socket.send_fds(connection, [encode(request)], descriptors)
@@ -75,6 +65,25 @@ def ask_until_free(
                 raise
         time.sleep(pause)
         pause = min(2 * pause, SELDOM)
+
+
+def _connection() -> socket.socket:
+    ahead = connected()
+    if ahead is not None:
+        return socket.socket(fileno=ahead)
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.connect(ROOT_SOCKET)
+    except OSError as error:
+        connection.close()
+        raise LxcGpuError(
+            "helper-down",
+            "The part of lxc-gpu that does the work on this server can't be reached.",
+            "Sysadmin: `systemctl status lxc-gpu-root.socket`.",
+            Remedy.WAIT,
+            str(error),
+        ) from error
+    return connection
 
 
 def _lines(connection: socket.socket) -> Iterator[bytes]:

@@ -43,7 +43,7 @@ from state.model.manage_account import OTHER
 from state.view import View
 from state.wire import messages
 
-PATIENCE = 3
+PATIENCE = 10
 """Seconds that the other side has to say what it wants: our programs say it at once."""
 PLACES = 8
 """Requests that one account may have under way: the socket takes 200 connections, of all together.
@@ -176,6 +176,8 @@ def _receive() -> tuple[bytes, int | None]:
             for descriptor in sent:
                 os.set_inheritable(descriptor, False)
             descriptors += sent
+            if not (chunk or line):
+                raise AskerGoneError  # it asks nothing after all (shells.helper.ahead)
             if not chunk:
                 break
             line += chunk

@@ -11,8 +11,8 @@ from threading import Thread
 
 import pytest
 
-from shells.helper import client
-from shells.helper.request import Request
+from shells.helper import ahead, client
+from shells.helper.request import OF_USERS, Request
 from shells.usage import Verb
 from state.errors import LxcGpuError, Remedy
 from state.wire import messages
@@ -23,7 +23,8 @@ def helper(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[Callable[[socket.socket], object]], None]:
     """Has connections answered so, one after the other, as systemd or the root helper does."""
-    monkeypatch.setattr(client, "ROOT_SOCKET", str(tmp_path / "root.sock"))
+    for module in (ahead, client):
+        monkeypatch.setattr(module, "ROOT_SOCKET", str(tmp_path / "root.sock"))
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(str(tmp_path / "root.sock"))
     listening.listen()
@@ -53,6 +54,49 @@ def test_an_answer_in_pieces(helper: Callable[[Callable[[socket.socket], object]
 
     helper(answer)
     assert _ask() == messages.Answer("é")
+
+
+def test_every_verb_that_is_connected_for_ahead_asks() -> None:
+    assert set(ahead.OFTEN) <= OF_USERS
+
+
+@pytest.mark.parametrize(
+    ("argv", "original", "connects"),
+    [
+        (["-c", "lxc-gpu"], None, True), (["-c", "lxc-gpu"], "status --json", True),
+        (["-c", "lxc-gpu"], "help", False), (["-c", "scp -t ."], None, False), ([], None, True),
+    ],
+)  # fmt: skip
+def test_the_first_question_goes_over_the_connection_made_ahead(
+    helper: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    argv: list[str],
+    original: str | None,
+    connects: bool,
+) -> None:
+    monkeypatch.delenv("SSH_ORIGINAL_COMMAND", raising=False)
+    if original is not None:
+        monkeypatch.setenv("SSH_ORIGINAL_COMMAND", original)
+    answers = iter(["first", "second"])
+
+    def answer(connection: socket.socket) -> None:
+        connection.recv(4096)
+        connection.sendall(messages.encode(messages.Answer(next(answers))).encode())
+
+    helper(answer, answer)
+    ahead.connect_ahead(argv)
+    assert len(ahead._connected) == connects
+    assert [_ask(), _ask()] == [messages.Answer("first"), messages.Answer("second")]
+
+
+def test_where_nothing_can_be_connected_to_the_question_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (ahead, client):
+        monkeypatch.setattr(module, "ROOT_SOCKET", str(tmp_path / "none"))
+    ahead.connect_ahead(["-c", "status"])
+    with pytest.raises(LxcGpuError, match="can't be reached"):
+        _ask()
 
 
 def test_who_only_looks_waits_for_a_place(

@@ -20,12 +20,20 @@ STARTS = {
     ("programs", "others"),
     [
         ("shells.accounts.login", VIEWS | {"state.command", "dataclasses", "pathlib", "urllib"}),
+        ("shells.helper.ahead", {"re", "enum", "socket", "selectors", "collections"}),
         ("shells.helper.hand_over", {"re", "enum", "socket", "selectors", "dataclasses"}),
         ("shells.accounts.iam", VIEWS | {"state.command", "reconciler.load.stream"}),
         ("shells.helper.root, shells.helper.rounds", {"tomllib", *STARTS}),
         ("shells.helper.root, shells.verbs.start", {"tomllib", *STARTS}),
     ],
-    ids=["login-shell", "a-request-handed-over", "iam", "a-nudge", "start-of-what-runs"],
+    ids=[
+        "login-shell",
+        "connecting-ahead",
+        "a-request-handed-over",
+        "iam",
+        "a-nudge",
+        "start-of-what-runs",
+    ],
 )
 def test_an_answer_loads_only_what_it_is_about(programs: str, others: set[str]) -> None:
     loads = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import {programs}; print(*sys.modules)"

@@ -41,10 +41,11 @@ print("not taken" if status is None else f"ended with {status}", file=sys.stderr
 """
 
 
-def asked(place: Path, *prefix: str) -> tuple[str, str]:
-    """What an empty request is answered, and what its process says, which `prefix` starts."""
+def asked(place: Path, *prefix: str, request: bytes = b"") -> tuple[str, str]:
+    """What the request is answered, and what its process says, which `prefix` starts."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
+        ours.sendall(request)
         ours.shutdown(socket.SHUT_WR)
         words = [*prefix, sys.executable, "-c", ASKS, str(ROOT), str(place)]
         done = subprocess.run(
@@ -171,7 +172,7 @@ class TestLoaded:
 
     @ROOTS
     def test_a_request_is_done_and_its_answer_goes_where_it_came_from(self, serving: Path) -> None:
-        answer, said = asked(serving)
+        answer, said = asked(serving, request=b"\n")
         assert '"refusal"' in answer
         assert said == "ended with 1"
 
