@@ -59,7 +59,8 @@ class _Init:
 
     pid_namespace: int
     namespaces: Sequence[int]
-    joins: Sequence[Path]
+    groups: str
+    """Its control groups (/proc/PID/cgroup)."""
     label: str
     """AppArmor's; empty if it isn't confined by a profile."""
 
@@ -206,6 +207,12 @@ def cgroups_of(text: str) -> tuple[str, ...]:
     )
 
 
+def others_of(text: str) -> Iterator[Path]:
+    """Those of `cgroups_of` that this process isn't in yet: to join one may take milliseconds."""
+    own = frozenset(cgroups_of(Path("/proc/self/cgroup").read_text()))
+    return (CGROUPS / path for path in cgroups_of(text) if path not in own)
+
+
 def label_of(text: str) -> str:
     """The profile in /proc/PID/attr/current, `NAME (MODE)`; empty for none. Pure."""
     name = text.strip("\0\n ").rpartition(" (")[0] or text.strip("\0\n ")
@@ -225,8 +232,7 @@ def _init(user: str, monitor: str, opened: ExitStack) -> _Init:
                 descriptors.append(os.open(folder / "ns" / name, os.O_RDONLY | os.O_CLOEXEC))
                 opened.callback(os.close, descriptors[-1])
             groups = (folder / "cgroup").read_text()
-            joins = [CGROUPS / path for path in cgroups_of(groups)]
-            init = _Init(descriptors[0], descriptors[1:], joins, _label(folder))
+            init = _Init(descriptors[0], descriptors[1:], groups, _label(folder))
             # before LXC has it become init, it is lxc-start, with the server's files in sight
             at_home = (folder / "ns/user").readlink() != ours and not (folder / "exe").samefile(
                 parent / "exe"
@@ -279,7 +285,7 @@ def _become(libc: ctypes.CDLL, init: _Init, act: Callable[[], None], says: int) 
     try:
         os.setsid()
         libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)  # until execve(2), nobody inside may look into it
-        for join in init.joins:
+        for join in others_of(init.groups):
             with suppress(FileNotFoundError):  # a v1 hierarchy that is not mounted here
                 join.write_text("0\n")
         if init.label:

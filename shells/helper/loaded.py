@@ -22,7 +22,7 @@ from importlib import import_module
 from pathlib import Path
 
 from reconciler.children.forked import readable
-from reconciler.children.inside import CGROUPS, cgroups_of
+from reconciler.children.inside import others_of
 from reconciler.network import iptables
 from shells.helper import root
 from shells.helper.hand_over import BEGUN, GO, PATIENCE, READY, SOCKET
@@ -164,9 +164,9 @@ def _taken_over(connection: socket.socket, release: str) -> str | None:
 
 
 def _join_groups_of(pid: int) -> None:
-    for path in cgroups_of(Path(f"/proc/{pid}/cgroup").read_text()):
+    for path in others_of(Path(f"/proc/{pid}/cgroup").read_text()):
         with suppress(FileNotFoundError):  # a v1 hierarchy that is not mounted here
-            (CGROUPS / path).write_text("0\n")
+            path.write_text("0\n")
 
 
 def _bounds(pid: int) -> tuple[object, ...]:

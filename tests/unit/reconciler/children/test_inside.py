@@ -1,5 +1,7 @@
 """How a container is entered, as far as texts tell: `lab/test_shell.py` enters one."""
 
+from pathlib import Path
+
 import pytest
 
 from reconciler.children import inside
@@ -20,6 +22,13 @@ def test_cgroups_to_join() -> None:
         f"unified/{scope}/cgroup.procs",
     )  # fmt: skip
     assert inside.cgroups_of(f"0::/{scope}\n") == (f"{scope}/cgroup.procs",)
+
+
+def test_only_groups_that_a_process_is_not_in_yet_are_joined() -> None:
+    own = Path("/proc/self/cgroup").read_text()
+    assert list(inside.others_of(own)) == []
+    (other,) = inside.others_of(f"{own}77:played:/elsewhere\n")
+    assert other == inside.CGROUPS / "played/elsewhere/cgroup.procs"
 
 
 @pytest.mark.parametrize(
