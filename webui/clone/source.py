@@ -95,6 +95,10 @@ class StateSource:
         """The state as it is known now. LxcGpuError if none is known."""
         return self._after(self._fetch_if_older(self._fetch_seconds), PATIENCE)
 
+    def fetch(self) -> None:
+        """Begin to fetch in the background: who asks for the newest state soon needn't wait."""
+        self._fetch_if_older(min(FRESH, self._fetch_seconds))
+
     def newest(self) -> StateReading:
         """The newest state, if the repository answers in time. For people who just changed it."""
         asked, oldest = self._clock(), min(FRESH, self._fetch_seconds)

@@ -96,6 +96,7 @@ def _save(services: Services, page: str, form: Form, address: str) -> str:
             f"The pasted text is too long for ssh keys (limit: {LONGEST_PASTE:,} characters).",
         )
     keys = parse_keys(form.keys)
+    services.source.fetch()  # while the directory is asked
     person = authenticate(services, form.login, form.password, address)
     proven = _proven(services, form)
     edit = _edit(services, page, person, keys, proven, form)
