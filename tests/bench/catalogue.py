@@ -65,7 +65,7 @@ CATALOGUE: tuple[Measurement, ...] = (
     InLab("cold-start", "a container's start until its sshd answers", _one(logins.cold_start)),
     InLab("save-to-login", "a key saved on the page until it opens", _one(logins.save_to_login)),
     InLab("connect", "ssh by connect beside the mapped port", connections.figures),
-    InLab("key-removed", "a key removed until 10 servers refuse it", _one(revocation.key_removed)),
+    InLab("key-removed", "a key removed until 10 servers refuse it", revocation.key_removed),
     InLab("first-round", "a round that makes 1,000 accounts", _one(rounds.first_round)),
     InLab("empty-round", "a round with nothing to do, 1,000 users", _one(rounds.empty_round)),
     InLab("one-change", "a round after one of 1,000 users changed", _one(rounds.one_change)),
