@@ -58,6 +58,35 @@ def test_a_file_is_written_as_its_owner_and_read_back(root: Path) -> None:
     assert (status.st_uid, status.st_gid, status.st_mode & 0o777) == (OWNER, OWNER, 0o600)
 
 
+def test_a_file_that_is_the_same_already_stays(root: Path) -> None:
+    _write(root)
+    before = (root / KEYS).stat()
+    _write(root)
+    assert (root / KEYS).stat().st_ino == before.st_ino
+    _write(root, "others\n")
+    assert (root / KEYS).read_text() == "others\n"
+
+
+@pytest.mark.parametrize("how", ["mode", "owner", "name", "pipe"])
+def test_one_of_the_same_content_that_is_something_else_is_replaced(root: Path, how: str) -> None:
+    _write(root)
+    file = root / KEYS
+    if how == "mode":
+        file.chmod(0o644)
+    elif how == "owner":
+        os.chown(file, OWNER + 1, OWNER)
+        file.chmod(0o644)
+    elif how == "name":
+        (file.parent / "another").hardlink_to(file)
+    else:
+        file.unlink()
+        os.mkfifo(file)
+    _write(root)
+    there = file.lstat()
+    assert (there.st_mode, there.st_nlink, there.st_uid) == (0o100600, 1, OWNER)
+    assert file.read_text() == "ours\n"
+
+
 def test_what_is_not_there_is_none(root: Path) -> None:
     assert _read(root) is None
 
