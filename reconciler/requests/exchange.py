@@ -81,14 +81,19 @@ def replace(
             make(view, resident, tree)
             tell(Progress("waiting until all of it is on the disk"))
             files.settle(tree.slot)
-            with _at_rest(user, tell) as (now, resident, was_running):
+
+            def fitted(now: View, resident: Resident) -> tuple[str, ...]:
+                return fit(now, user, resident, Tree.of(now, user, resident), tree)
+
+            with _at_rest(user, tell, fitted if at_rest is None else None) as down:
+                notes = down.notes
                 if at_rest is not None:
-                    at_rest(now, resident, tree)
+                    at_rest(down.view, down.resident, tree)
                     tell(Progress("waiting until all of it is on the disk"))
                     files.settle(tree.slot)
-                notes = fit(now, user, resident, Tree.of(now, user, resident), tree)
+                    notes = fitted(down.view, down.resident)
                 trash = _put_in_place(root, tree.slot)
-                done = _go_on(now, user, resident, notes, tell, was_running=was_running)
+                done = _go_on(down, user, notes, tell)
         keep_spares.wake(view)
         if trash is not None:
             tell(Progress("removing the system that was kept until now"))
@@ -98,14 +103,17 @@ def replace(
 
 def undo(user: str, what: str, expected: Systems, tell: Tell) -> Exchanged:
     """Exchange the system in place and the kept one. A second call undoes the first."""
+
+    def fitted(view: View, resident: Resident) -> tuple[str, ...]:
+        current = Tree.of(view, user, resident)
+        return fit(view, user, resident, current, current.beside(PREVIOUS))
+
     with (
         _work(user, what, expected) as (_, _, root),
-        _at_rest(user, tell) as (view, resident, was_running),
+        _at_rest(user, tell, fitted) as down,
     ):
-        current = Tree.of(view, user, resident)
-        notes = fit(view, user, resident, current, current.beside(PREVIOUS))
         files.exchange(root, root.with_name(PREVIOUS))
-        done = _go_on(view, user, resident, notes, tell, was_running=was_running)
+        done = _go_on(down, user, down.notes, tell)
     return done.ended()
 
 
@@ -170,18 +178,36 @@ def _check(view: View, user: str, expected: Systems | None) -> None:
         )
 
 
-@contextmanager
-def _at_rest(user: str, tell: Tell) -> Iterator[tuple[View, Resident, bool]]:
-    """Stop the container, with all other work on it excluded. Gives whether it ran.
+@dataclass(frozen=True)
+class _Down:
+    """A container that is down for a moment, and the view by which that was done."""
 
-    After an error it runs again as before.
+    view: View
+    resident: Resident
+    was_running: bool
+    notes: tuple[str, ...]
+    """What the owner should know about the system that takes its place."""
+
+
+@contextmanager
+def _at_rest(
+    user: str, tell: Tell, fitted: Callable[[View, Resident], tuple[str, ...]] | None
+) -> Iterator[_Down]:
+    """Stop the container, with all other work on it excluded.
+
+    `fitted` has the next system fitted while this one shuts down, and returns notes. After an error
+    the container runs again as before.
     """
     with locks.lock(locks.user_lock(user)):
         view = current_view()  # the user may have been disabled meanwhile
         resident = resident_of(view, user)
-        was_running = power.stop_alone(user, tell)
+        was_running = power.begin_to_stop(user, tell)
         try:
-            yield view, resident, was_running
+            try:
+                notes = () if fitted is None else fitted(view, resident)
+            finally:
+                power.stop_alone(user, lambda _: None)
+            yield _Down(view, resident, was_running, notes)
         except BaseException as error:
             if was_running:
                 tell(Progress("starting the container as it was"))
@@ -226,22 +252,15 @@ def _removed(user: str, trash: Path, done: _Done) -> _Done:
     return done
 
 
-def _go_on(
-    view: View,
-    user: str,
-    resident: Resident,
-    notes: tuple[str, ...],
-    tell: Tell,
-    *,
-    was_running: bool,
-) -> _Done:
+def _go_on(down: _Down, user: str, notes: tuple[str, ...], tell: Tell) -> _Done:
     """Start the container if it ran before. Never raises: the exchange is done."""
+    view = down.view
     stopped = Exchanged(view, running=False, notes=notes)
     try:
         files.sync_folder(rootfs(view, user).parent)
-        if not was_running:
+        if not down.was_running:
             return _Done(stopped)
-        started = power.start_alone(view, user, resident, tell)
+        started = power.start_alone(view, user, down.resident, tell)
     except LxcGpuError as error:
         if error.code == "closed":  # that says nothing about the system
             power.note_down(user)

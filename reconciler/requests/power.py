@@ -177,6 +177,15 @@ def stop(
         return stop_alone(user, tell)
 
 
+def begin_to_stop(user: str, tell: Tell) -> bool:
+    """Have the container shut down meanwhile, and `stop_alone` wait for that. Whether it ran."""
+    runs = power_of(user).active not in ("inactive", "failed")
+    if runs:
+        tell(Progress("shutting the container down"))
+        command.run(["systemctl", "stop", "--no-block", places.container_unit(user)])
+    return runs
+
+
 def stop_alone(user: str, tell: Tell) -> bool:
     """Stop the container for a moment; the caller is `alone` and starts it again.
 
@@ -214,8 +223,9 @@ def start_alone(
         for note in notes:
             tell(Progress(f"note: {note}"))
         tell(Progress("starting the container"))
-        command.run(["systemctl", "reset-failed", unit], check=False)
-        command.run(["systemctl", "start", unit])
+        if not command.run(["systemctl", "start", unit], check=False).ok:
+            command.run(["systemctl", "reset-failed", unit], check=False)  # too many starts
+            command.run(["systemctl", "start", unit])
         notes = (*notes, *_cpus_given(view, user))  # while its init is on its way
     else:
         notes = (*notes, *_way_in_mended(view, user, resident))

@@ -25,7 +25,8 @@ def test_what_an_announcement_keeps_down_is_no_system_that_does_not_come_up(
     monkeypatch.setattr(places, "LOCKS", tmp_path / "locks")
     (tmp_path / "lqchen").mkdir()
     view = with_(containers=str(tmp_path), announcements=(RAM,))
-    done = exchange._go_on(view, "lqchen", RESIDENT, ("x",), print, was_running=True).ended()
+    down = exchange._Down(view, RESIDENT, was_running=True, notes=("x",))
+    done = exchange._go_on(down, "lqchen", down.notes, print).ended()
     assert (done.running, done.comes_back) == (False, True)
     note = "Yours is started automatically after that."
     assert done.notes[0] == "x"
@@ -40,6 +41,7 @@ def test_nor_is_what_was_down_before(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(places, "DOWN", tmp_path / "down")
     (tmp_path / "lqchen").mkdir()
     view = with_(containers=str(tmp_path), announcements=(RAM,))
-    done = exchange._go_on(view, "lqchen", RESIDENT, (), print, was_running=False).ended()
+    down = exchange._Down(view, RESIDENT, was_running=False, notes=())
+    done = exchange._go_on(down, "lqchen", down.notes, print).ended()
     assert (done.running, done.comes_back, done.notes) == (False, False, ())
     assert not places.DOWN.exists()
