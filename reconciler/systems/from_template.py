@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from reconciler.archives.extract import PackedSystem, extract
-from reconciler.archives.id_map import IdMapOwner, in_id_map
+from reconciler.archives.id_map import IdMapOwner, run_inside
 from reconciler.children import hostile
 from reconciler.container.home_files import UID
 from reconciler.container.lxc_config import hostname
@@ -20,7 +20,6 @@ from reconciler.spares import notes, store
 from reconciler.spares.decision import UNPACKED
 from reconciler.systems.folders import beside
 from reconciler.systems.template_choice import chosen
-from state import command
 from state.errors import LxcGpuError, Remedy
 from state.files import settle, sync_folder
 from state.view import Resident, View
@@ -103,11 +102,10 @@ def link_from_home(view: View, user: str, uid: int) -> None:
 def _make_own(tree: Tree, view: View, user: str, resident: Resident) -> None:
     """Add the user with sudo, names and a machine id. The template is still as we packed it."""
     useradd = [
-        "chroot", str(tree.slot), "/usr/sbin/useradd", "--create-home", "--user-group",
-        f"--uid={UID}", "--groups=sudo", "--shell=/bin/bash", f"--comment={resident.full_name}",
-        user,
+        "/usr/sbin/useradd", "--create-home", "--user-group", f"--uid={UID}", "--groups=sudo",
+        "--shell=/bin/bash", f"--comment={resident.full_name}", user,
     ]  # fmt: skip
-    command.run(in_id_map(view.account_of(user), resident, view.subid_size, useradd, tree))
+    run_inside(tree, useradd)
     name = hostname(view, user)
     files = {
         f"etc/sudoers.d/{user}-of-lxc-gpu": (f"{user} ALL=(ALL:ALL) NOPASSWD: ALL\n", 0o440),

@@ -19,9 +19,9 @@ from tempfile import mkdtemp
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from reconciler.archives.id_map import be_root
 from reconciler.disk.removal import delete
 from reconciler.host import locks, places
-from reconciler.mounts.owner_map import FileOwner, owner_map
 from reconciler.mounts.tree import LEAST, Tree, cover
 from state import command, records
 from state.errors import LxcGpuError
@@ -37,7 +37,7 @@ REFUSED = 3
 """The probe's exit status when the kernel refused."""
 REFUSALS = (errno.EINVAL, errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EOVERFLOW)
 """Errors by which the kernel says that it can't, now and later (mount_setattr(2), mount(2))."""
-_CLONE_NEWNS, _CLONE_NEWUSER = 0x20000, 0x10000000
+_CLONE_NEWNS = 0x20000
 
 
 @dataclass(frozen=True)
@@ -106,13 +106,10 @@ def _show(slot: Path) -> None:
 
 
 def _be_its_root() -> None:
+    be_root(LEAST, IDS)
     libc = ctypes.CDLL(None, use_errno=True)
-    with owner_map(FileOwner(0, 0), FileOwner(LEAST, LEAST), IDS) as ids:
-        if libc.setns(ids, _CLONE_NEWUSER) or libc.unshare(_CLONE_NEWNS):
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    os.setgroups([])
-    os.setresgid(0, 0, 0)
-    os.setresuid(0, 0, 0)
+    if libc.unshare(_CLONE_NEWNS):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
 def _overlay() -> None:
