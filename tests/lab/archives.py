@@ -15,6 +15,7 @@ TEMPLATES = "/var/lib/lxc-gpu/templates"
 SMALL_TEMPLATE = f"""
 cd {TEMPLATES}
 mkdir whole
+trap "rm -rf $PWD/whole" EXIT
 tar -x -f debian-12.tar.zst -C whole
 libraries=$(chroot whole ldd /usr/sbin/useradd | grep -o '/lib[^ ]*')
 cd whole
@@ -22,7 +23,6 @@ eval "$1"
 tar -c ./bin ./sbin ./lib ./lib64 ./etc ./home ./root ./usr/sbin/useradd $2 \\
     $(for each in $libraries; do echo ./usr$each .$(chroot . realpath $each); done) |
     zstd -q >../small
-rm -rf ../whole
 mount --bind ../small ../debian-12.tar.zst
 """
 """$1 changes the whole template first; $2 names more of its files that are wanted."""
@@ -87,5 +87,7 @@ def small_template(host: Host, change: str = "", files: str = "") -> Iterator[No
     `change` is a script that changes the real one first, `files` what else of it is wanted.
     """
     host.run(["bash", "-euc", SMALL_TEMPLATE, "bash", change, files])
-    yield
-    host.sh(f"umount --lazy {TEMPLATES}/debian-12.tar.zst; rm {TEMPLATES}/small")
+    try:
+        yield
+    finally:
+        host.sh(f"umount --lazy {TEMPLATES}/debian-12.tar.zst; rm {TEMPLATES}/small")

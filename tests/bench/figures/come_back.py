@@ -22,14 +22,19 @@ cat >usr/sbin/init <<'END'
 #!/bin/sh
 # ends as systemd does in a container, by SIGRTMIN+3
 trap 'exit 0' 37
+perl -MSocket -e '
+    socket S, PF_INET, SOCK_STREAM, 0; bind S, sockaddr_in 22, INADDR_ANY; listen S, 9;
+    while (accept C, S) { send C, "SSH-2.0-none\\r\\n", 0; close C }
+' &
 sleep 1000000 & wait
 END
 chmod 755 usr/sbin/init
 mkdir -p dev proc sys run tmp
 """
-"""What a container's own system takes is not measured."""
+"""What a container's own system takes is not measured; a start waits for sshd's first words."""
 WANTED = (
     "./usr/sbin/init ./usr/bin/sh ./usr/bin/dash ./usr/bin/sleep ./dev ./proc ./sys ./run ./tmp"
+    " ./usr/bin/perl ./usr/lib/*/perl-base ./usr/lib/*/libm.so.6 ./usr/lib/*/libcrypt.so.*"
 )
 ALL_UP = f"until [ $(pgrep -fxc '/bin/sh /sbin/init') = {CONTAINERS_UP} ]; do sleep 0.05; done"
 DOWN = "systemctl stop 'lxc-gpu@user*' 'bare-user*' 2>&-; sync"
@@ -57,10 +62,18 @@ ls /var/lib/lxc-gpu/bare | xargs --max-procs={WIDTH} --replace bash -c 'start {{
 {ALL_UP}
 """
 CAME_BACK = f"/usr/local/lib/lxc-gpu/come-back; {ALL_UP}"
+REGISTERED = f"""
+cd {CONTAINERS}
+for user in user*; do
+    echo 'no key' >../host_keys/$user
+    touch ../running/$user
+done
+"""
+"""What registrations and starts leave there."""
 LEAVE = f"""
 rm -rf /var/lib/lxc-gpu/bare /run/lxc-gpu/user*.bare
 for user in $(cd {CONTAINERS}; ls -d user*); do
-    rm -rf {CONTAINERS}/$user /var/lib/lxc-gpu/made/$user /var/lib/lxc-gpu/running/$user
+    rm -rf {CONTAINERS}/$user /var/lib/lxc-gpu/*/$user
 done
 """
 
@@ -72,7 +85,7 @@ def _sixty_up(lab: Lab) -> Iterator[Host]:
     with state_of(host, CONTAINERS_UP), small_template(host, SMALLEST_INIT, WANTED):
         try:
             host.sh(f"{ROUND} --kind container --kind containers_folder", timeout=600)
-            host.sh(f"cd {CONTAINERS}; for user in user*; do touch ../running/$user; done")
+            host.sh(REGISTERED)
             host.sh(CAME_BACK, timeout=600)
             yield host
         finally:
