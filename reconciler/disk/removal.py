@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from contextlib import suppress
 from pathlib import Path
 
@@ -28,7 +27,7 @@ def put_away(tree: Path) -> Path | None:
     None if it isn't there, or no longer.
     """
     try:
-        return tree.rename(tree.with_name(f"{TRASH}{secrets.token_hex(4)}"))
+        return tree.rename(tree.with_name(f"{TRASH}{os.urandom(4).hex()}"))
     except FileNotFoundError:
         return None
 

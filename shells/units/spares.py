@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from reconciler.host.journal import event
 from reconciler.host.published import published_view
 from reconciler.host.suspension import suspension
-from reconciler.rounds.keep_spares import keep
+from reconciler.rounds.make_spares import keep
 from state.errors import LxcGpuError
 
 

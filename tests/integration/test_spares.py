@@ -22,7 +22,7 @@ from reconciler.disk import project_quota, removal
 from reconciler.disk.free_space import free_space
 from reconciler.host import places
 from reconciler.mounts.tree import Tree
-from reconciler.rounds import keep_spares
+from reconciler.rounds import keep_spares, make_spares
 from reconciler.spares import notes, store
 from reconciler.spares.decision import Todo
 from reconciler.spares.notes import Notes, Spare
@@ -144,7 +144,7 @@ def test_one_that_gave_way_while_it_was_compared_is_no_mistake(view: View) -> No
     there = spare(view, MB)
     gone = replace(there, ident="fedcba9876543210")
     notes.write_notes(Notes((gone, there)))
-    keep_spares.do(view, notes.read_notes(), Todo(compare=(gone,)))
+    make_spares.do(view, notes.read_notes(), Todo(compare=(gone,)))
     assert notes.read_notes().spares == (there,)
 
 

@@ -22,7 +22,7 @@ KEEP = """
 import sys
 sys.path.insert(0, "/opt/lxc-gpu/packages")
 from reconciler.host.published import current_view
-from reconciler.rounds.keep_spares import keep
+from reconciler.rounds.make_spares import keep
 keep(current_view())
 """
 """What the unit does, so that strace can kill it at a call."""

@@ -7,7 +7,8 @@ is no longer registered, the container is stopped and our keys are removed; its 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from reconciler.container import home_files
 from reconciler.host import marker, places
@@ -16,14 +17,13 @@ from reconciler.kinds.accounts import subids
 from reconciler.mounts import sources as mounts
 from reconciler.mounts.tree import Tree
 from reconciler.plan import Change, Lock, Observed, Tell
-from reconciler.systems.from_template import link_from_home, make_container, template
+from reconciler.spares import notes
 from state import command
 from state.errors import LxcGpuError, os_error
 from state.view import View
 
 
-@dataclass(frozen=True)
-class Container:
+class Container(NamedTuple):
     """What lxc-gpu looks after in a container: its ids, and our files in ~/.ssh."""
 
     subid: int
@@ -115,6 +115,9 @@ class ContainerKind:
             return
         resident = view.residents[change.name]
         if change.before is None:
+            # much that a round with nothing to do doesn't need
+            from reconciler.systems.from_template import link_from_home, make_container
+
             make_container(view, change.name, resident, tell)
             marker.note(change.name)
             link_from_home(view, change.name, resident.uid)
@@ -162,6 +165,10 @@ def _as_stored(view: View, name: str) -> Tree:
 
 
 def _without_template(view: View) -> dict[str, LxcGpuError]:
+    if notes.archive(view.template).is_file():
+        return {}
+    from reconciler.systems.from_template import template  # as above
+
     try:
         template(view, view.template)
     except LxcGpuError as error:
