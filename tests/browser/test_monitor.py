@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,7 +17,7 @@ from state.wire.server_load import GpuUser, IdleContainer, ReservedGpus
 from tests.browser.window import CHROMIUM, UNREADABLE, WIDER, person
 from tests.generated_loads import load, with_mig, with_reservations
 from tests.integration.monitored import make_monitored
-from tests.integration.web import Web, served, with_groups
+from tests.integration.web import Web, push, served, with_groups
 from tests.present import present
 from webui.live import LiveStreams
 from webui.pages import monitor
@@ -258,17 +257,7 @@ def test_templates_to_choose_from_and_commands_are_whole_on_a_phone(
     work = tmp_path / "choice" / "work"
     with (work / "servers" / "gpu17.yaml").open("a") as file:
         file.write("templates:\n  cuda-12: Debian 12 with CUDA 12.6 and PyTorch 2.5\n")
-    git: list[str | Path] = [
-        "git",
-        "-C",
-        work,
-        "-c",
-        "user.name=Alice",
-        "-c",
-        "user.email=alice@example.org",
-    ]
-    for words in (["commit", "-qam", "Offer"], ["push", "-q", "../state.git", "main"]):
-        subprocess.run([*git, *words], check=True)
+    push(work, "Offer")
     with served(web) as url, person(browser, viewport={"width": 360, "height": 800}) as page:
         for path, option in (("/server/gpu17", "cuda-12"), ("/user/ann", "--template cuda-12")):
             page.goto(f"{url}{path}")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
 from tests.integration.slapd import Certificates, Slapd
-from tests.integration.web import Web, made_key, make_web
+from tests.integration.web import Web, made_key, make_web, push
 
 FULL_NAMES = {
     "lqchen": "Lequn Chen",
@@ -43,18 +42,4 @@ def _add_users(work: Path, full_names: Mapping[str, str]) -> None:
         text = f'name: "{name}"\nlogin: {user}\nuid: {20000 + place}\nport: {22000 + place}\n'
         text += f"subid: {10_000_000 + 262_144 * place}\nkeys:\n  - {made_key(place)}\n"
         (work / "users" / f"{user}.yaml").write_text(text)
-    git: list[str | Path] = [
-        "git",
-        "-C",
-        work,
-        "-c",
-        "user.name=Alice",
-        "-c",
-        "user.email=alice@example.org",
-    ]
-    for words in (
-        ["add", "."],
-        ["commit", "-qm", "Add users"],
-        ["push", "-q", "../state.git", "main"],
-    ):
-        subprocess.run([*git, *words], check=True)
+    push(work, "Add users")

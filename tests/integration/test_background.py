@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 from state.errors import LxcGpuError
 from state.wire.messages import Report
 from tests.integration.sshd import ssh_key
-from tests.integration.web import make_repository
+from tests.integration.web import make_repository, push
 from tests.patience import eventually
 from tests.threads import none_to_be_had
 from webui.clone.source import StateSource
@@ -26,23 +25,6 @@ def source(tmp_path: Path) -> StateSource:
     """Of a fleet with gpu17; it looks for news each tenth of a second."""
     bare = make_repository(tmp_path, ssh_key(tmp_path / "signing"), {"gpu17": ("192.0.2.1", 22)})
     return StateSource(str(bare), tmp_path / "clone", tmp_path / "signing", 0.1)
-
-
-def push(folder: Path, words: str) -> str:
-    """A sysadmin pushes a commit; its revision."""
-    git: list[str | Path] = [
-        "git",
-        "-C",
-        folder / "work",
-        "-c",
-        "user.name=Alice",
-        "-c",
-        "user.email=a@example.org",
-    ]
-    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", words], check=True)
-    subprocess.run([*git, "push", "-q", folder / "state.git", "main"], check=True)
-    shown = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
-    return shown.stdout.strip()
 
 
 def is_known(source: StateSource) -> bool:
@@ -62,7 +44,7 @@ def test_a_fetch_that_can_not_begin_is_not_waited_for_for_ever(
     assert "event=fetch-failed" in caplog.text
     eventually(lambda: is_known(source))
     known = source.current()
-    revision = push(tmp_path, "Say nothing new")
+    revision = push(tmp_path / "work", "Say nothing new")
     with none_to_be_had():
         eventually(lambda: "another thread" in source.current().problem)
         assert source.current().revision == known.revision
@@ -98,7 +80,7 @@ def test_what_a_sysadmin_pushes_is_passed_on_after_a_lack_of_threads(
         eventually(reported)
         with none_to_be_had():
             eventually(lambda: "another thread" in source.current().problem)
-            revision = push(tmp_path, "Close an account")
+            revision = push(tmp_path / "work", "Close an account")
         eventually(lambda: reported() == revision)
     finally:
         nudger.stop()

@@ -6,7 +6,6 @@ import csv
 import json
 import re
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -31,7 +30,7 @@ from state.wire.server_load import (
 )
 from tests.generated_loads import load, with_reservations
 from tests.integration.monitored import make_monitored
-from tests.integration.web import Web, served, with_groups
+from tests.integration.web import Web, push, served, with_groups
 from tests.patience import HANGS, cpu_seconds, eventually
 from tests.present import present
 from webui.pages.monitor import MONITORS, RESERVED
@@ -209,21 +208,7 @@ def announce(web: Web, name: str, begins: float, text: str, more: str = "") -> N
     (work / "announcements").mkdir(exist_ok=True)
     said = f"text: {text}\nfrom: {first}\nuntil: {last}\nstop: true\n{more}\n"
     (work / "announcements" / f"{name}.yaml").write_text(said)
-    git: list[str | Path] = [
-        "git",
-        "-C",
-        work,
-        "-c",
-        "user.name=Alice",
-        "-c",
-        "user.email=alice@example.org",
-    ]
-    for words in (
-        ["add", "."],
-        ["commit", "-qm", "Announce"],
-        ["push", "-q", "../state.git", "main"],
-    ):
-        subprocess.run([*git, *words], check=True)
+    push(work, "Announce")
 
 
 def test_a_server_without_gpus_has_no_reservations(web: Web) -> None:
@@ -355,17 +340,7 @@ def test_who_left_stays_in_past_weeks_by_name(web: Web) -> None:
     kept = [line for line in text.splitlines() if not line.startswith(("keys", "  -"))]
     (former / "ann.yaml").write_text("\n".join(kept) + "\n")
     (users / "ann.yaml").unlink()
-    git: list[str | Path] = [
-        "git",
-        "-C",
-        web.folder / "work",
-        "-c",
-        "user.name=Al",
-        "-c",
-        "user.email=al@x.org",
-    ]
-    for words in (["add", "-A"], ["commit", "-qm", "x"], ["push", "-q", "../state.git", "main"]):
-        subprocess.run([*git, *words], check=True)
+    push(web.folder / "work", "x")
     eventually(lambda: "ann" not in web.parts.source.newest().state.users)
     assert "Ann Lee" in get(web, "/monitor/history")
 

@@ -13,7 +13,7 @@ from werkzeug.test import TestResponse
 from state.errors import LxcGpuError
 from tests.integration import slapd
 from tests.integration.slapd import Slapd
-from tests.integration.web import KEY, PEOPLE, Web, made_key, make_web, with_groups
+from tests.integration.web import KEY, PEOPLE, Web, made_key, make_web, push, with_groups
 from webui.directory.ldap import Directory
 from webui.directory.refresh import Refresher
 from webui.directory.vanished import VanishedRule
@@ -128,20 +128,10 @@ def test_who_is_gone_is_said_and_then_disabled_and_may_come_back(
 
 def test_whom_a_sysadmin_disabled_has_to_ask(web: Web) -> None:
     clone = web.folder / "sysadmin"
-    git: list[str | Path] = [
-        "git",
-        "-c",
-        "user.name=Alice",
-        "-c",
-        "user.email=alice@example.org",
-        "-C",
-        clone,
-    ]
     subprocess.run(["git", "clone", "-q", web.repository, clone], check=True)
     (clone / "former").mkdir()
-    subprocess.run([*git, "mv", "users/ann.yaml", "former/ann.yaml"], check=True)
-    subprocess.run([*git, "commit", "-qm", "ann leaves"], check=True)
-    subprocess.run([*git, "push", "-q"], check=True)
+    (clone / "users/ann.yaml").rename(clone / "former/ann.yaml")
+    push(clone, "ann leaves")
     web.parts.source.newest()
     refused = save(web, "ann", "ann's own", made_key(1))
     assert refused.status_code == 422

@@ -70,9 +70,8 @@ def make_repository(folder: Path, signing: str, servers: dict[str, tuple[str, in
     """
     admin = ssh_key(folder / "admin")
     bare, work = folder / "state.git", folder / "work"
-    git = ["git", "-c", "user.name=Alice", "-c", "user.email=alice@example.org"]
-    subprocess.run([*git, "init", "-q", "--bare", "-b", "main", bare], check=True)
-    subprocess.run([*git, "init", "-q", "-b", "main", work], check=True)
+    subprocess.run(["git", "init", "-q", "--bare", "-b", "main", bare], check=True)
+    subprocess.run(["git", "init", "-q", "-b", "main", work], check=True)
     (work / "fleet.yaml").write_text(
         f"format: 1\nsigners:\n  - name: IAM\n    role: iam\n    key: {signing}\n"
         f"  - name: Alice\n    role: admin\n    key: {admin}\n"
@@ -83,10 +82,21 @@ def make_repository(folder: Path, signing: str, servers: dict[str, tuple[str, in
         keys = [ssh_key(folder / f"{name}-{each}") for each in ("host", "state")]
         text += f"host_key: {keys[0]}\nstate_key: {keys[1]}\n"
         (work / "servers" / f"{name}.yaml").write_text(text)
-    subprocess.run([*git, "-C", work, "add", "."], check=True)
-    subprocess.run([*git, "-C", work, "commit", "-q", "-m", "Begin the fleet"], check=True)
-    subprocess.run([*git, "-C", work, "push", "-q", bare, "main"], check=True)
+    push(work, "Begin the fleet")
     return bare
+
+
+def push(work: Path, message: str) -> str:
+    """Commit what changed in `work` as a sysadmin, and push it; the revision.
+
+    The bare repository is beside `work`.
+    """
+    git = ["git", "-C", str(work), "-c", "user.name=Alice", "-c", "user.email=alice@example.org"]
+    subprocess.run([*git, "add", "-A"], check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", message], check=True)
+    subprocess.run([*git, "push", "-q", "../state.git", "main"], check=True)
+    shown = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+    return shown.stdout.strip()
 
 
 def make_web(
