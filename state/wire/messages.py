@@ -180,9 +180,10 @@ def refusal(error: LxcGpuError) -> Refusal:
 
 
 def encode(message: Message) -> str:
-    """`message` as one line."""
+    """`message` as one line of UTF-8; bytes in it that are no text become question marks."""
     name = next(name for name, kind in _KINDS.items() if isinstance(message, kind))
-    return json.dumps({name: to_plain(message)}, ensure_ascii=False) + "\n"
+    line = json.dumps({name: to_plain(message)}, ensure_ascii=False) + "\n"
+    return line.encode("utf-8", "replace").decode()  # a container may give a file any name
 
 
 def decode(line: str | bytes) -> Message:

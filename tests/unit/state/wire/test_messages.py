@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from state.view import Mount
@@ -40,6 +42,16 @@ def test_a_long_table_arrives_whole() -> None:
     """One of 500 reservations, say."""
     table = Answer("\n".join(["r17  lqchen  0,1  Thu 2026-11-26 17:00 UTC"] * 500))
     assert decode(encode(table)) == table
+
+
+def test_a_name_that_is_no_text_hides_no_message() -> None:
+    """A container's user chooses it, and an error may say it."""
+    name = os.fsdecode(b"a\xff")
+    failure = Failure("system", "ann", "hostile", f"Below /x: {name}: No such file.")
+    report = decode(encode(REPORT._replace(failures=(failure,))).encode())
+    assert isinstance(report, Report)
+    assert report.failures[0].message == "Below /x: a?: No such file."
+    assert decode(encode(Answer("", {"name": name})).encode()) == Answer("", {"name": "a?"})
 
 
 def test_facts_may_hold_data_of_ours() -> None:
