@@ -7,16 +7,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from reconciler.host import places
-from state import command
+from state import bus
 
 
 def monitors(users: Collection[str]) -> dict[str, str]:
-    """The process id of lxc-start by user; `0` of a container that doesn't run (systemctl(1))."""
-    if not users:
-        return {}
-    units = [places.container_unit(user) for user in users]
-    shown = command.run(["systemctl", "show", "--property=MainPID", "--value", *units]).stdout
-    return dict(zip(users, shown.split(), strict=True))
+    """The process id of lxc-start by user; `0` of a container that doesn't run."""
+    found = bus.of_units(map(places.container_unit, users), {"MainPID": "Service"})
+    return {user: str(each["MainPID"]) for user, each in zip(users, found, strict=True)}
 
 
 def children(monitor: str) -> list[str]:

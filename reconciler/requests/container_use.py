@@ -19,7 +19,7 @@ from reconciler.mounts import sources as mounts
 from reconciler.mounts.old_homes import OldHomeResult
 from reconciler.mounts.tree import Tree
 from reconciler.requests import mounting
-from state import command
+from state import bus, command
 from state.errors import LxcGpuError
 from state.view import Mount, Resident, View
 
@@ -57,9 +57,8 @@ class DiskUse:
 
 def memory_limit(user: str) -> int | None:
     """The memory limit of the container's unit in bytes; None: no limit."""
-    argv = ["systemctl", "show", "--property=MemoryMax", "--value", places.container_unit(user)]
-    shown = command.run(argv).stdout.strip()
-    return int(shown) if shown.isdigit() else None
+    limit: int = bus.properties(places.container_unit(user), {"MemoryMax": "Service"})["MemoryMax"]
+    return None if limit == bus.NO_NUMBER else limit
 
 
 def disk_use(view: View, user: str, resident: Resident) -> DiskUse:

@@ -25,7 +25,7 @@ from reconciler.plan import AnyKind, Tell
 from reconciler.rounds.converge import SupersededError, converge
 from reconciler.systems import way_in
 from reconciler.systems.attached import detach
-from state import command, files
+from state import bus, command, files
 from state.errors import LxcGpuError, Remedy
 from state.view import Resident, View
 from state.wire.messages import Progress
@@ -37,6 +37,7 @@ SOON = 5.0
 """Seconds after which it is checked whether there is an sshd at all, and sshd is asked even if
 nothing is seen to listen: the container may lead its port elsewhere."""
 _LISTENS = "0A"  # TCP_LISTEN
+_COUNTED = ("MemoryCurrent", "TasksCurrent")
 REACHED_BY: tuple[AnyKind, ...] = (BridgePortKind(), PortMapKind(), ForwardKind())
 """The kinds that a running container needs to be reached."""
 
@@ -62,19 +63,13 @@ class Power:
 
 def power_of(user: str) -> Power:
     """The state of the user's container."""
-    wanted = ("ActiveState", "MainPID", "MemoryCurrent", "TasksCurrent")
-    argv = ["systemctl", "show", places.container_unit(user), f"--property={','.join(wanted)}"]
-    lines = command.run(argv).stdout.splitlines()
-    shown = dict(line.split("=", 1) for line in lines if "=" in line)
-    memory, tasks = (shown.get(name, "") for name in wanted[2:])
-    monitor = shown.get("MainPID", "0")
-    return Power(
-        active=shown.get("ActiveState", "unknown"),
-        monitor=monitor,
-        since=_since(monitor),
-        memory=int(memory) if memory.isdigit() else None,
-        tasks=int(tasks) if tasks.isdigit() else None,
+    found = bus.properties(
+        places.container_unit(user),
+        {"ActiveState": "Unit", **dict.fromkeys(("MainPID", *_COUNTED), "Service")},
     )
+    monitor = str(found["MainPID"])
+    memory, tasks = (None if found[name] == bus.NO_NUMBER else found[name] for name in _COUNTED)
+    return Power(found["ActiveState"], monitor, _since(monitor), memory, tasks)
 
 
 def _since(monitor: str) -> str:
@@ -141,16 +136,16 @@ def start(
     *,
     reached: bool = True,
     wait: bool = True,
-    runs: Callable[[str], None] = lambda monitor: None,
+    seen: Callable[[Power], None] = lambda power: None,
 ) -> Started:
     """Have the container up and its port mapped; `reached`: and its sshd answering.
 
-    `wait`: for other work on it to end (`alone`). `runs` is called at once for a container that
-    runs already, with the process id of its lxc-start.
+    `wait`: for other work on it to end (`alone`). `seen` is called before anything is done, with
+    what the container is like.
     """
     resident_of(current_view(), user)
     with alone(user, tell, wait=wait) as view:
-        return start_alone(view, user, resident_of(view, user), tell, reached=reached, runs=runs)
+        return start_alone(view, user, resident_of(view, user), tell, reached=reached, seen=seen)
 
 
 def stop(
@@ -206,14 +201,14 @@ def start_alone(
     tell: Tell,
     *,
     reached: bool = True,
-    runs: Callable[[str], None] = lambda monitor: None,
+    seen: Callable[[Power], None] = lambda power: None,
 ) -> Started:
     """Do what `start` does; the caller is `alone`."""
     refuse_while_closed(view)
     unit, power = places.container_unit(user), power_of(user)
     was_running = power.running
-    if was_running:
-        runs(power.monitor)
+    asked = _ask_for_banner(resident.address) if was_running and reached else None
+    seen(power)
     notes = _made_right(view, user, REACHED_BY if was_running else _needed())
     if not was_running:
         from reconciler.requests.prepare import prepare  # not on the way of a container that runs
@@ -229,7 +224,7 @@ def start_alone(
         notes = (*notes, *_cpus_given(view, user))  # while its init is on its way
     else:
         notes = (*notes, *_way_in_mended(view, user, resident))
-    waited = reached and not (was_running and _answers(resident.address))
+    waited = reached and not (asked is not None and _has_banner(asked))
     if waited:
         _wait_for_sshd(view, user, resident, notes, tell)
     if not was_running:
@@ -336,7 +331,7 @@ def _wait_for_sshd(
     started = told = time.monotonic()
     monitor = monitors([user])[user]
     late = False
-    while not ((late or listens(monitor)) and _answers(resident.address)):
+    while not ((late or listens(monitor)) and _has_banner(_ask_for_banner(resident.address))):
         now = time.monotonic()
         if now - started > PATIENCE or not (children(monitor) or power_of(user).running):
             raise _no_answer(view, user, now - started, notes)
@@ -369,12 +364,20 @@ def listens(monitor: str) -> bool:
     return False
 
 
-def _answers(address: str) -> bool:
-    try:
-        with socket.create_connection((address, SSH), timeout=1) as connection:
-            return connection.recv(4) == b"SSH-"
-    except OSError:
-        return False
+def _ask_for_banner(address: str) -> socket.socket:
+    """A connection on which the container's sshd says what it is; nothing is waited for yet."""
+    connection = socket.socket()
+    connection.setblocking(False)
+    connection.connect_ex((address, SSH))
+    return connection
+
+
+def _has_banner(connection: socket.socket) -> bool:
+    """Whether it comes within a second; closes the connection."""
+    with connection, suppress(OSError):
+        connection.settimeout(1)
+        return connection.recv(4) == b"SSH-"
+    return False
 
 
 def _no_sshd(view: View) -> LxcGpuError:

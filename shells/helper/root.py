@@ -25,7 +25,7 @@ from reconciler.host.locks import one_of
 from reconciler.host.places import AUTHORIZED_KEYS
 from reconciler.host.published import published_view
 from reconciler.plan import Tell
-from shells.helper.charged import charge
+from shells.helper.charged import Charge
 from shells.helper.request import (
     BUG,
     LONGEST_REQUEST,
@@ -44,7 +44,7 @@ from state.view import View
 from state.wire import messages
 
 PATIENCE = 10
-"""Seconds that the other side has to say what it wants: our programs say it at once."""
+"""Seconds that the other side has to say what it wants: our programs connect, then are loaded."""
 PLACES = 8
 """Requests that one account may have under way: the socket takes 200 connections, of all together.
 So many are enough for `iam`, whose page asks three times at once at most."""
@@ -68,11 +68,14 @@ def main(argv: Sequence[str]) -> int:
             user = whose(request, asker)
             _ask_for_the_key(account, pid)
             _log(f"event=asked verb={request.verb} asker={asker} user={user or '-'}")
-            if asker not in OF_SERVICES:
-                charge(view.account_of(user) if view else user, *argv)
-            with _waited_for() if ends_with_its_asker(request) else nullcontext():
-                answer = _do(request, VerbRequest(user, request.options, descriptor), send)
-            send(answer)
+            owner = "" if asker in OF_SERVICES else view.account_of(user) if view else user
+            with Charge(owner, *argv) as charge:
+                asked = VerbRequest(user, request.options, descriptor, charge.ask)
+                if request.verb is not Verb.START:  # which asks for it itself
+                    charge.made()
+                with _waited_for() if ends_with_its_asker(request) else nullcontext():
+                    answer = _do(request, asked, send)
+                send(answer)
     except LxcGpuError as error:
         _log(f"event=refused code={error.code} message={error.message!r} {error.details}")
         send(messages.refusal(error))

@@ -8,6 +8,7 @@ from reconciler.load.idleness import unused_for
 from reconciler.nvidia import nodes
 from reconciler.plan import Tell
 from reconciler.requests import login, power
+from reconciler.requests.power import Power
 from reconciler.reservations import waiting
 from reconciler.reservations.overview import overview
 from shells.verbs import VerbRequest, facts, forwards_of, idle_facts, words
@@ -51,9 +52,15 @@ def _started(asked: VerbRequest, tell: Tell) -> tuple[power.Started, tuple[str, 
     """The start, and why a login would fail: looked into at the same time if it runs already."""
     wait = "announced" not in asked.options
     if "quick" in asked.options:
-        return power.start(asked.user, tell, wait=wait), ()
+        return power.start(asked.user, tell, wait=wait, seen=lambda _: asked.charged()), ()
     with login.Look(asked.user) as look:
-        started = power.start(asked.user, tell, wait=wait, runs=look.begin)
+
+        def seen(now: Power) -> None:
+            if now.running:
+                look.begin(now.monitor)
+            asked.charged()
+
+        started = power.start(asked.user, tell, wait=wait, seen=seen)
         if started.notes or not started.was_running:
             look.begin()  # something was mended meanwhile
         return started, look.why_not()

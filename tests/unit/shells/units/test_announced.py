@@ -17,15 +17,20 @@ from reconciler.requests import power
 from shells.helper import client
 from shells.units import announced, clock
 from shells.verbs import VerbRequest, restart
-from state import command
+from state import bus
+from state.bus import Variant
 from state.errors import LxcGpuError
 from state.view import Announcement, to_json
 from state.wire import messages
 from tests.unit.reconciler.views import RESIDENT, with_
+from tests.unit.systemd import PlayedSystemd
 
 USERS = [f"user{number}" for number in range(3)]
 DONE = messages.Answer("Done.", {"was_running": True})
 BUSY = messages.Refusal("busy", "Other work on your container is under way.")
+RUNS = {"ActiveState": Variant("s", "active")} | {
+    name: Variant("t", 0) for name in ("MainPID", "MemoryCurrent", "TasksCurrent")
+}
 FAULT = messages.Refusal("fault", "No.")
 
 
@@ -69,10 +74,8 @@ def helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Helper]:
     """A server on which three containers run, and whose clock is steady."""
     for name in ("VIEW", "RUNNING", "DOWN", "CLOCK_SEEN", "CAME_BACK"):
         monkeypatch.setattr(places, name, tmp_path / name.lower())
-    systemctl = tmp_path / "systemctl"
-    systemctl.write_text("#!/bin/sh\necho ActiveState=active\n")
-    systemctl.chmod(0o755)
-    monkeypatch.setattr(command, "SEARCH_PATH", f"{tmp_path}:{command.SEARCH_PATH}")
+    monkeypatch.setattr(bus, "SOCKET", str(tmp_path / "private"))
+    systemd = PlayedSystemd(tmp_path / "private", RUNS)
     monkeypatch.setattr(client, "ROOT_SOCKET", str(tmp_path / "root.sock"))
     monkeypatch.setattr(announced, "PATIENCE", 0.0)
     places.RUNNING.mkdir()
@@ -82,6 +85,7 @@ def helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Helper]:
     helper = Helper(tmp_path / "root.sock")
     yield helper
     helper.end()
+    systemd.end()
 
 
 def down() -> list[str]:

@@ -1,0 +1,56 @@
+"""Plays the socket over which systemd is asked, for tests of what asks it."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from threading import Thread
+
+from state.bus import Variant, packed, unpacked
+
+HEADER = "yyyyuua(yv)"
+
+
+def reply(number: int, kind: int, kinds: str, *values: object) -> bytes:
+    """A message that answers call `number`: a return (2), an error (3), a signal (4)."""
+    body = packed(kinds, values)
+    fields = [(5, Variant("u", number)), (8, Variant("g", kinds)), (4, Variant("s", "org.x.No"))]
+    order = b"l" if packed("u", [1])[0] else b"B"
+    head = packed(HEADER, (order[0], kind, 0, 1, len(body), 9, fields))
+    return head + bytes(-len(head) % 8) + body
+
+
+class PlayedSystemd:
+    """Says of every unit that its properties are these."""
+
+    def __init__(self, place: Path, properties: Mapping[str, Variant]) -> None:
+        """`place`: the socket."""
+        self._properties = properties
+        self._listening = socket.socket(socket.AF_UNIX)
+        self._listening.bind(str(place))
+        self._listening.listen(50)
+        Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            while True:
+                with self._listening.accept()[0] as connection:
+                    self._answer(connection)
+
+    def _answer(self, connection: socket.socket) -> None:
+        raw = connection.recv(1 << 16).partition(b"BEGIN\r\n")[2]
+        connection.sendall(b"DATA\r\nOK 1234\r\n")
+        while raw:
+            _, _, _, _, length, number, _ = unpacked(HEADER, raw)
+            begin = -(-(16 + int.from_bytes(raw[12:16], sys.byteorder)) // 8) * 8
+            _, name = unpacked("ss", raw[begin:])
+            connection.sendall(reply(number, 2, "v", self._properties[name]))
+            raw = raw[begin + length :]
+
+    def end(self) -> None:
+        """Answer nothing any more."""
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
