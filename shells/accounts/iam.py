@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 
 from reconciler.host import journal
@@ -49,6 +48,8 @@ def main(argv: Sequence[str]) -> int:
     except BrokenPipeError:
         return 1
     except Exception:
+        import traceback  # as much as all else that this program loads
+
         journal.event("crashed", what=traceback.format_exc())
         _send(BUG)
         return 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from state.errors import LxcGpuError
 from state.git.plumbing import Plumbing, lost
@@ -25,12 +25,14 @@ class TreeReader:
     def __init__(self, git: Plumbing) -> None:
         self._git = git
         self._known: dict[str, Document] = {}
+        self._sizes: dict[str, int] = {}
+        """Of blobs of trees that were listed: who reads them needn't ask."""
 
     def files(self, tree: str, paths: tuple[str, ...]) -> dict[str, bytes]:
         """The content of the files at `paths`, of those that exist."""
         words = ("ls-tree", "-z", "--full-tree", tree, "--", *paths)
         entries = _entries(self._git.run(*words)) if paths else iter(())
-        blobs = {path: blob for _, blob, path in entries}
+        blobs = {path: blob for _, blob, path, _ in entries}
         contents = dict(self.contents(dict.fromkeys(blobs.values(), "")))
         return {path: contents[blob] for path, blob in blobs.items()}
 
@@ -38,7 +40,10 @@ class TreeReader:
         """The blob ids of our files by path, and what isn't a plain file with a sane name."""
         blobs: dict[str, str] = {}
         problems: list[Problem] = []
-        for mode, blob, path in _entries(self._git.run("ls-tree", "-r", "-z", "--full-tree", tree)):
+        listing = self._git.run("ls-tree", "-r", "-l", "-z", "--full-tree", tree)
+        for mode, blob, path, size in _entries(listing):
+            if size.isdecimal():  # of a damaged one, Git says something else
+                self._sizes[blob] = int(size)
             try:
                 ours = subject_of(path) is not None
             except ValueError as error:
@@ -79,45 +84,54 @@ class TreeReader:
     def entry(self, tree: str, path: str) -> tuple[str, str]:
         """Mode and object id of one path; both empty if it isn't there."""
         listing = self._git.run("ls-tree", "-z", "--full-tree", tree, "--", path)
-        return next(((mode, found) for mode, found, _ in _entries(listing)), ("", ""))
+        return next(((mode, found) for mode, found, _, _ in _entries(listing)), ("", ""))
 
     def contents(self, blobs: Mapping[str, str]) -> Iterator[tuple[str, bytes]]:
         """Each blob's content; of one that is too large only so much that it shows."""
         if not blobs:
             return
-        asked = "\n".join(blobs).encode()
-        sizes = self._git.run(*_BUFFERED, "--batch-check=%(objectname) %(objectsize)", stdin=asked)
+        self._learn_sizes([blob for blob in blobs if blob not in self._sizes])
         sane = []
-        for blob, size in (line.split() for line in sizes.decode("ascii").splitlines()):
-            if size == "missing":  # that is what Git says of a damaged one as well
-                raise lost(blob)
-            if int(size) > LARGEST_FILE:
+        for blob in blobs:
+            if self._sizes[blob] > LARGEST_FILE:
                 yield blob, bytes(LARGEST_FILE + 1)
             else:
                 sane.append(blob)
+        if not sane:
+            return
         answer = self._git.run(*_BUFFERED, "--batch", stdin="\n".join(sane).encode())
         at = 0
         for blob in sane:
             head, _, _ = answer[at : at + 200].partition(b"\n")
-            if head.endswith(b" missing"):  # since its size was asked for
+            if head.endswith(b" missing"):
                 raise lost(blob)
             begin = at + len(head) + 1
             at = begin + int(head.split()[2])
             yield blob, answer[begin:at]
             at += 1
 
+    def _learn_sizes(self, blobs: Sequence[str]) -> None:
+        if not blobs:
+            return
+        asked = "\n".join(blobs).encode()
+        sizes = self._git.run(*_BUFFERED, "--batch-check=%(objectname) %(objectsize)", stdin=asked)
+        for blob, size in (line.split() for line in sizes.decode("ascii").splitlines()):
+            if size == "missing":  # that is what Git says of a damaged one as well
+                raise lost(blob)
+            self._sizes[blob] = int(size)
+
     def content(self, blob: str) -> bytes:
         """The content of one blob."""
         return dict(self.contents({blob: ""}))[blob]
 
 
-def _entries(listing: bytes) -> Iterator[tuple[str, str, str]]:
-    """Mode, object id and path of each entry that `git ls-tree -z` printed."""
+def _entries(listing: bytes) -> Iterator[tuple[str, str, str, str]]:
+    """Mode, object id, path and, with `-l`, size of each entry that `git ls-tree -z` printed."""
     for entry in listing.split(b"\0"):
         if entry:
             head, _, path = entry.partition(b"\t")
-            mode, _, object_id = head.decode("ascii").split()
-            yield mode, object_id, path.decode("utf-8", "surrogateescape")
+            mode, _, object_id, *size = head.decode("ascii").split()
+            yield mode, object_id, path.decode("utf-8", "surrogateescape"), "".join(size)
 
 
 def _shown(path: str) -> str:

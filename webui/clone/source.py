@@ -245,8 +245,7 @@ class StateSource:
         doubt, self._doubt = self._doubt, None
         if doubt is not None and not repository.whole():
             raise doubt
-        repository.fetch()
-        self._read(repository, "")
+        self._read(repository, "", repository.fetch())
 
     def _healing(self, work: Callable[[], T]) -> T:
         """The result of `work`. A damaged clone is replaced first."""
@@ -263,8 +262,8 @@ class StateSource:
         if self._reading is not None:
             self._reading = replace(self._reading, problem=message)
 
-    def _read(self, repository: Repository, problem: str) -> None:
-        tip = repository.tip()
+    def _read(self, repository: Repository, problem: str, tip: str | None = None) -> None:
+        tip = tip or repository.tip()
         known = self._reading
         same = known is not None and known.revision == tip
         state = known.state if known is not None and same else repository.read(tip)
