@@ -8,9 +8,9 @@ module gives, and never calls `apply`.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Generic, Protocol, TypeVar
+from types import MappingProxyType
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from state.errors import LxcGpuError, mistake, os_error
 from state.view import View
@@ -30,8 +30,7 @@ class Lock(Enum):
     """The lock of the user whose thing it is; changes are applied one by one."""
 
 
-@dataclass(frozen=True)
-class Change(Generic[R]):
+class Change(NamedTuple, Generic[R]):
     """One thing that differs. `before` None: to be made; `after` None: to be taken away."""
 
     name: str
@@ -39,12 +38,11 @@ class Change(Generic[R]):
     after: R | None
 
 
-@dataclass(frozen=True)
-class Observed(Generic[R]):
+class Observed(NamedTuple, Generic[R]):
     """What is there. A name in neither mapping is truly absent; unreadable is not empty."""
 
     found: Mapping[str, R]
-    unreadable: Mapping[str, LxcGpuError] = field(default_factory=dict)
+    unreadable: Mapping[str, LxcGpuError] = MappingProxyType({})
 
 
 class Kind(Protocol[R]):
@@ -115,8 +113,7 @@ def diff(
     return tuple(sorted(changes, key=lambda c: (c.after is not None, c.before is None)))
 
 
-@dataclass(frozen=True)
-class Planned:
+class Planned(NamedTuple):
     """One line of a plan."""
 
     kind: str

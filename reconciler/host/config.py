@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from reconciler.host import places
 from state import command
@@ -12,8 +12,7 @@ from state.errors import LxcGpuError
 from state.view import View
 
 
-@dataclass(frozen=True)
-class ServerConfig:
+class ServerConfig(NamedTuple):
     """What a server needs to know before it can read the state."""
 
     name: str

@@ -11,8 +11,8 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from reconciler.host import locks, places
 from reconciler.host.places import rootfs
@@ -27,24 +27,21 @@ GONE = "system-gone"
 _ANEW = "`setup/gpu-server --new-systems`"
 
 
-@dataclass(frozen=True)
-class Marker:
+class Marker(NamedTuple):
     """The marker in the folder."""
 
     server: str
     ident: str
 
 
-@dataclass(frozen=True)
-class FolderRecord:
+class FolderRecord(NamedTuple):
     """What the server remembers of its folder, outside of it."""
 
     folder: str
     ident: str
 
 
-@dataclass(frozen=True)
-class FolderLook:
+class FolderLook(NamedTuple):
     """The state of the folder at one moment."""
 
     record: FolderRecord | None

@@ -7,14 +7,13 @@ be started and stopped. Revocations wait, too, so the page shows that a server i
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from reconciler.host import in_words, journal, places
 from state import files, records
 
 
-@dataclass(frozen=True)
-class Suspension:
+class Suspension(NamedTuple):
     """Why, since when, and by whom a server is suspended."""
 
     reason: str

@@ -8,7 +8,6 @@ that no port is given twice. The file is changed under the lock `locks.GLOBAL` o
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -26,8 +25,7 @@ _LISTENS = "0A"
 """TCP_LISTEN in the column `st` of /proc/net/tcp (proc_net_tcp.rst of the kernel)."""
 
 
-@dataclass(frozen=True, order=True)
-class Forward:
+class Forward(NamedTuple):
     """`port` of the server leads to `to_port` of the container."""
 
     protocol: str
@@ -35,12 +33,11 @@ class Forward:
     to_port: int
 
 
-@dataclass(frozen=True)
-class Forwards:
+class Forwards(NamedTuple):
     """Everybody's forwards, and the port that was given last. The search for a free port begins
     after it, so that a port that was given back, and may be bookmarked, is reused late."""
 
-    of: Mapping[str, tuple[Forward, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    of: Mapping[str, tuple[Forward, ...]] = MappingProxyType({})
     last: int = 0
 
     def find(self, user: str, protocol: str, to_port: int) -> Forward | None:
@@ -85,7 +82,7 @@ class Forwards:
         """The forwards without some of the user's."""
         left = tuple(f for f in self.of.get(user, ()) if f not in taken)
         others = {name: of_user for name, of_user in self.of.items() if name != user}
-        return replace(self, of={**others, user: left} if left else others)
+        return self._replace(of={**others, user: left} if left else others)
 
 
 def read() -> Forwards:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from reconciler.network.generation import generation
 from state import command
@@ -19,8 +20,7 @@ WAIT = "--wait=10"
 """Seconds to wait for other programs that change the tables (Docker, ufw)."""
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(NamedTuple):
     """One table: the rules of each chain, in order, without their `-A CHAIN`."""
 
     chains: Mapping[str, tuple[str, ...]]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from reconciler.host import places
 from reconciler.network.filters import IDENTITIES, PORTS, TABLE
@@ -25,8 +25,7 @@ LOAD_AND_SHOW = ("sh", "-euc", 'nft --file -; exec "$@"', "sh", *SHOW)
 SETS = (PORTS, IDENTITIES)
 
 
-@dataclass(frozen=True)
-class Element:
+class Element(NamedTuple):
     """One element of one of our sets."""
 
     of: str

@@ -12,7 +12,7 @@ import socket
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from reconciler.host.places import BRIDGE
 from state.errors import LxcGpuError
@@ -34,8 +34,7 @@ _TRIES = 10
 """How often the kernel is asked while interfaces come and go."""
 
 
-@dataclass(frozen=True)
-class Port:
+class Port(NamedTuple):
     """The server's end of a container's network interface."""
 
     name: str

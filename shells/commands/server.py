@@ -7,7 +7,6 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -53,7 +52,7 @@ def plan(as_json: bool, user: str | None, names: tuple[str, ...]) -> None:
         facts = {
             "revision": newest.view.revision,
             "refused": newest.refused,
-            "plan": [asdict(line) for line in lines],
+            "plan": [line._asdict() for line in lines],
         }
         click.echo(json.dumps(facts, ensure_ascii=False))
     else:

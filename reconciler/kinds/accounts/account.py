@@ -9,7 +9,6 @@ from __future__ import annotations
 import pwd
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 
 from reconciler.host import nss, places
@@ -68,7 +67,7 @@ class AccountKind:
                 conflicts[name] = conflict(wanted, same_uid=same)
             elif account is not None:
                 ready = home_ready(account.name, account.uid)
-                found[name] = account if ready else replace(account, home_ready=False)
+                found[name] = account if ready else account._replace(home_ready=False)
             if wanted not in accounts:
                 before = account.name if account else ""
                 missing[name] = Missing(wanted, view.residents[name].uid, before)
@@ -112,7 +111,7 @@ class AccountKind:
             return f"disable the account {change.before.name if change.before else change.name}"
         if change.before is None:
             return f"make the account {change.after.name} (uid {change.after.uid})"
-        before, after = vars(change.before), vars(change.after)
+        before, after = change.before._asdict(), change.after._asdict()
         fields = ", ".join(f"{f} {before[f]} -> {after[f]}" for f in after if before[f] != after[f])
         return f"change the account {before['name']}: {fields}"
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from reconciler.host import places
 
@@ -13,8 +13,7 @@ EXPIRED = 1
 """The day, since 1970, on which a disabled account expired (shadow(5): 0 is ambiguous)."""
 
 
-@dataclass(frozen=True)
-class Account:
+class Account(NamedTuple):
     """One account on the host."""
 
     uid: int
@@ -28,8 +27,7 @@ class Account:
     """The account's name, which may differ from its user's (`View.account_of`)."""
 
 
-@dataclass(frozen=True)
-class AccountFiles:
+class AccountFiles(NamedTuple):
     """What passwd(5), shadow(5) and group(5) say."""
 
     passwd: str

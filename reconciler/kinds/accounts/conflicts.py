@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from reconciler.host import nss, places
 from reconciler.kinds.accounts.homes import home_conflict
@@ -18,8 +18,7 @@ OUT_OF_THE_SOURCE = (
 PREFIX = "Give all accounts of lxc-gpu another name: `account_prefix: gpu-` in fleet.yaml."
 
 
-@dataclass(frozen=True)
-class Missing:
+class Missing(NamedTuple):
     """An account of lxc-gpu that is to be made, or that gets another name."""
 
     name: str

@@ -7,8 +7,8 @@ leaves, so that nobody else gets them.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from reconciler.plan import Change, Lock, Observed, Tell
 from state.errors import LxcGpuError
@@ -19,8 +19,7 @@ SUBUID = Path("/etc/subuid")
 SUBGID = Path("/etc/subgid")
 
 
-@dataclass(frozen=True)
-class Ranges:
+class Ranges(NamedTuple):
     """The ranges of one user in both files, as (first, count)."""
 
     uids: tuple[tuple[int, int], ...]

@@ -7,7 +7,7 @@ the kinds that work below the folder leave it alone.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from reconciler.host import marker
 from reconciler.plan import Change, Lock, Observed, Tell
@@ -15,8 +15,7 @@ from state.errors import LxcGpuError
 from state.view import View
 
 
-@dataclass(frozen=True)
-class MarkedFolder:
+class MarkedFolder(NamedTuple):
     """A folder that is marked as this server's."""
 
     known: str

@@ -11,8 +11,8 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from reconciler.children import hostile
 from reconciler.disk import group_quota, project_quota, subvolumes
@@ -29,8 +29,7 @@ COUNTED = "trusted.lxc-gpu.project"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
-@dataclass(frozen=True)
-class DiskQuota:
+class DiskQuota(NamedTuple):
     """What a container may take of the disk."""
 
     limit: int
@@ -78,7 +77,7 @@ class DiskQuotaKind:
         """E.g. `let lqchen's container take 50.0 GiB of the disk`."""
         if change.after is None:
             return f"let {change.name}'s container take as much of the disk as there is"
-        if change.before is not None and replace(change.before, whole=True) == change.after:
+        if change.before is not None and change.before._replace(whole=True) == change.after:
             return f"count what is in {change.name}'s container"
         return f"let {change.name}'s container take {in_words.size(change.after.limit)} of the disk"
 

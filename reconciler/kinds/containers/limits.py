@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from reconciler.container import shared_memory
 from reconciler.host import limited_units
@@ -30,8 +30,7 @@ _SPAN = re.compile(r"([0-9.]+)(us|ms|s|min|h|day)\b")
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1, "min": 60, "h": 3600, "day": 86400}
 
 
-@dataclass(frozen=True)
-class UnitLimits:
+class UnitLimits(NamedTuple):
     """Limits of one container's unit; None: the default."""
 
     memory: int | None = None
@@ -42,7 +41,7 @@ class UnitLimits:
     def settings(self) -> list[str]:
         """The limits as settings, e.g. `MemoryMax=8G` (systemd.resource-control(5))."""
         lines = []
-        for name, value in vars(self).items():
+        for name, value in self._asdict().items():
             if value is not None:
                 text = f"{value * 100}%" if name == "cpus" else str(value)
                 none = "" if name == "cpus" else "infinity"
@@ -56,8 +55,8 @@ class UnitLimits:
 
     def over(self, defaults: UnitLimits) -> UnitLimits:
         """These limits, with the defaults for those that aren't set."""
-        own = {name: value for name, value in vars(self).items() if value is not None}
-        return replace(defaults, **own)
+        own = {name: value for name, value in self._asdict().items() if value is not None}
+        return defaults._replace(**own)
 
 
 class LimitsKind:

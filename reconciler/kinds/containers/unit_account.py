@@ -6,8 +6,8 @@ lxc-gpu@.service runs each as the account of its user's name, which is right wit
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from reconciler.host.places import container_unit
 from reconciler.plan import Change, Lock, Observed, Tell
@@ -22,8 +22,7 @@ UNITS = container_unit("*")
 """The name of this kind's only thing."""
 
 
-@dataclass(frozen=True)
-class UnitAccount:
+class UnitAccount(NamedTuple):
     """The account that units run as."""
 
     drop_in: str

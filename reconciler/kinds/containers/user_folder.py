@@ -10,7 +10,7 @@ import contextlib
 import os
 import stat
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from reconciler.children import hostile
 from reconciler.container.home_files import UID
@@ -23,8 +23,7 @@ from state.view import View
 MODE = 0o700
 
 
-@dataclass(frozen=True)
-class UserFolder:
+class UserFolder(NamedTuple):
     """One user's folder in one source."""
 
     owner: int

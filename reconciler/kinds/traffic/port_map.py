@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from reconciler.network import iptables
 from reconciler.network.filters import DNAT
@@ -25,8 +25,7 @@ RULE = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class PortMapping:
+class PortMapping(NamedTuple):
     """`address:port` of the server leads to `to_address:to_port`."""
 
     protocol: str

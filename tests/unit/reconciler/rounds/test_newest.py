@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -82,7 +81,7 @@ def test_a_view_of_another_release_is_written_again_without_the_repository(
     fields = json.loads(places.VIEW.read_text())
     del fields[lost]
     unreadable = json.dumps(fields)
-    gone = replace(config(shop), state_url=str(shop.folder / "gone"))
+    gone = config(shop)._replace(state_url=str(shop.folder / "gone"))
     places.VIEW.write_text(unreadable)
     assert newest.render_again(gone)
     assert published_view() == view

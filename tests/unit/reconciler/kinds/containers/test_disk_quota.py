@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import struct
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -65,5 +64,5 @@ def test_words(before: int | None, after: int | None, words: str) -> None:
 
 def test_counting_alone_is_called_so() -> None:
     quota = DiskQuota(GIB)
-    change = Change("lqchen", replace(quota, whole=False), quota)
+    change = Change("lqchen", quota._replace(whole=False), quota)
     assert DiskQuotaKind().describe(change) == "count what is in lqchen's container"
