@@ -42,7 +42,7 @@ MAKE_BARE = f"""
 for user in $(cd {CONTAINERS}; ls -d user*); do
     ids=$(sed -n "s/^$user://p" /etc/subuid)
     bare=/var/lib/lxc-gpu/bare/$user
-    mkdir -p $bare; chown ${{ids%:*}}: $bare
+    mkdir -p $bare; chown ${{ids%:*}}:${{ids%:*}} $bare
     setpriv --reuid=$user --regid=$user --init-groups lxc-usernsexec -m b:0:$ids -- \\
         tar --extract --zstd --directory=$bare --numeric-owner --same-permissions \\
         </var/lib/lxc-gpu/templates/small
