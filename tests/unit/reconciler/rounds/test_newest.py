@@ -230,7 +230,7 @@ def gone(shop: Workshop) -> ServerConfig:
     """A server on the first revision, whose repository doesn't answer any more."""
     trust(shop.head)
     publish_newest(config(shop))
-    return replace(config(shop), state_url=str(shop.folder / "gone"))
+    return config(shop)._replace(state_url=str(shop.folder / "gone"))
 
 
 def test_what_a_nudge_brings_is_not_fetched(shop: Workshop, gone: ServerConfig) -> None:
