@@ -67,7 +67,7 @@ CATALOGUE: tuple[Measurement, ...] = (
     InLab("connect", "ssh by connect beside the mapped port", connections.figures),
     InLab("key-removed", "a key removed until 10 servers refuse it", revocation.key_removed),
     InLab("first-round", "a round that makes 1,000 accounts", _one(rounds.first_round)),
-    InLab("empty-round", "a round with nothing to do, 1,000 users", _one(rounds.empty_round)),
+    InLab("empty-round", "a round with nothing to do, 1,000 users", rounds.empty_round),
     InLab("one-change", "a round after one of 1,000 users changed", _one(rounds.one_change)),
     InLab("check", "lxc-gpu check of 10,000 users", _one(rounds.check_10000)),
     InLab("snapshot", "a snapshot of a 3 GB container", _one(snapshots.of_3_gb)),
