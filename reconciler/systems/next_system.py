@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
 
 from reconciler.archives.copying import copy
 from reconciler.archives.extract import PackedSystem, extract
 from reconciler.archives.id_map import IdMapOwner
 from reconciler.disk.free_space import require_space, used
-from reconciler.disk.removal import remove_tree
-from reconciler.mounts.tree import Tree
+from reconciler.mounts.tree import RAW, Tree
 from reconciler.plan import Tell
 from reconciler.snapshots import copies
 from reconciler.snapshots.copies import Copy
@@ -63,7 +63,9 @@ class FromCopy:
         name = self.copied.name
         if copies.copy_of(view, self.user, name) != self.copied:
             raise no_such(view, self.user, name)
-        remove_tree(tree.slot)
+        with suppress(FileNotFoundError):  # it is to be a shifted system
+            (tree.slot / RAW).rmdir()
+        tree.slot.rmdir()
         there = copies.slot_of(view, self.user, name)
         copies.copy(there, tree.slot, resident.uid, read_only=False)
         tree.keep_top()
