@@ -130,14 +130,18 @@ def _head(pack: bytes, at: int) -> tuple[int, int, int]:
 
 
 def _number(text: bytes, at: int) -> tuple[int, int]:
-    """A number in groups of seven bits, the lowest first, and where it ends."""
+    """A number in groups of seven bits, the lowest first, and where it ends.
+
+    A longer one than Git's would take hours: each group copies what there is.
+    """
     number = shift = 0
-    while True:
+    while shift < 64:
         byte = text[at]
         number |= (byte & 0x7F) << shift
         shift, at = shift + 7, at + 1
         if not byte & 0x80:
             return number, at
+    raise BadNewsError("a number is too large")
 
 
 def _inflated(pack: bytes, at: int, most: int) -> tuple[bytes, int]:

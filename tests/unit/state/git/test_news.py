@@ -133,6 +133,8 @@ def hostile() -> Iterator[tuple[str, list[bytes]]]:
     yield "no commit", [entry(1, b"tree 0\n")]
     yield "a tree that leads out", [entry(2, b"100644 ../../etc\0" + base)]
     yield "a tree with .git", [entry(2, b"40000 .git\0" + base)]
+    yield "a number without end", [entry(7, b"\xff" * (8 << 20), between=base)]
+    yield "a size without end", [b"\xb0" + b"\xff" * 250_000]
     yield "nothing but a difference without end", [entry(7, b"\xff" * 5, between=base)]
 
 
