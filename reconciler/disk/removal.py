@@ -13,6 +13,8 @@ from state.errors import LxcGpuError
 
 TRASH = ".trash-"
 """The prefix of names of systems that are being removed."""
+PATIENCE = 86400.0
+"""Seconds that a removal may take."""
 
 
 def remove_tree(tree: Path) -> None:
@@ -42,7 +44,8 @@ def delete(trash: Path) -> None:
         subvolumes.delete(trash)
     if not os.path.lexists(trash):
         return
-    command.run(["rm", "--recursive", "--force", "--one-file-system", "--", trash], timeout=86400)
+    rm = ["rm", "--recursive", "--force", "--one-file-system", "--", trash]
+    command.run(rm, timeout=PATIENCE)
 
 
 def delete_trash(folder: Path) -> None:

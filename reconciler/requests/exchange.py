@@ -15,11 +15,13 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from reconciler.children.forked import STDERR, Child
 from reconciler.container.undertaking import undertaking
 from reconciler.disk import removal
 from reconciler.disk.free_space import used
@@ -93,11 +95,11 @@ def replace(
                     files.settle(tree.slot)
                     notes = fitted(down.view, down.resident)
                 trash = _put_in_place(root, tree.slot)
+                remover = None if trash is None else _remover(user, trash)
                 done = _go_on(down, user, notes, tell)
         keep_spares.wake(view)
-        if trash is not None:
-            tell(Progress("removing the system that was kept until now"))
-            done = _removed(user, trash, done)
+        if remover is not None:
+            done = _removed(remover, done, tell)
         return done.ended()
 
 
@@ -240,16 +242,37 @@ class _Done:
         return self.exchanged
 
 
-def _removed(user: str, trash: Path, done: _Done) -> _Done:
-    """Remove the system that was kept until now. Never raises: the exchange is done."""
+def _remover(user: str, trash: Path) -> Child | None:
+    """A child that removes the system that was kept until now, while the container boots.
+
+    Never raises: the exchange is done.
+    """
+
+    def act() -> None:
+        os.nice(19)
+        try:
+            removal.delete(trash)
+        except (LxcGpuError, OSError) as error:
+            event("not-removed", user=user, why=str(error))
+        else:
+            os._exit(0)
+
     try:
-        removal.delete(trash)
-    except (LxcGpuError, OSError) as error:
+        return Child(act, [STDERR])
+    except OSError as error:
         event("not-removed", user=user, why=str(error))
-        note = "The system kept until now could not be removed yet. That is tried again later."
-        there = done.exchanged
-        return _Done(dataclasses.replace(there, notes=(*there.notes, note)), done.error)
-    return done
+        return None
+
+
+def _removed(remover: Child, done: _Done, tell: Tell) -> _Done:
+    """Wait for the child. Never raises."""
+    if not remover.has_ended():
+        tell(Progress("removing the system that was kept until now"))
+    if remover.has_ended(removal.PATIENCE) and remover.status == 0:
+        return done
+    note = "The system kept until now could not be removed yet. That is tried again later."
+    there = done.exchanged
+    return _Done(dataclasses.replace(there, notes=(*there.notes, note)), done.error)
 
 
 def _go_on(down: _Down, user: str, notes: tuple[str, ...], tell: Tell) -> _Done:
