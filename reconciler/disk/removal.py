@@ -44,7 +44,7 @@ def delete(trash: Path) -> None:
         subvolumes.delete(trash)
     if not os.path.lexists(trash):
         return
-    rm = ["rm", "--recursive", "--force", "--one-file-system", "--", trash]
+    rm = ["rm", "--recursive", "--force", "--one-file-system", "--", str(trash)]
     command.run(rm, timeout=PATIENCE)
 
 
