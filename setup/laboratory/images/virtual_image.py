@@ -20,6 +20,7 @@ UNMASKED = (
     "systemd-udevd-control.socket", "systemd-modules-load.service", "systemd-remount-fs.service",
     "systemd-sysctl.service", "sys-kernel-config.mount", "sys-fs-fuse-connections.mount",
     "sys-kernel-debug.mount", "sys-kernel-tracing.mount", "dev-hugepages.mount",
+    "modprobe@.service",
 )  # fmt: skip
 """Units that a machine with a kernel of its own has use for; the template masks them."""
 USELESS = ("drivers/gpu", "drivers/media", "drivers/net/ethernet", "drivers/net/wireless",
@@ -125,7 +126,8 @@ def virtual(server_image: Path, made: Path) -> None:
 def _unmask(root: Path) -> None:
     for unit in UNMASKED:
         (root / "etc/systemd/system" / unit).unlink(missing_ok=True)
-    for masked in (root / "etc/sysctl.d").iterdir():
+    generators = root / "etc/systemd/system-generators"
+    for masked in (*generators.iterdir(), *(root / "etc/sysctl.d").iterdir()):
         if masked.is_symlink() and str(masked.readlink()) == "/dev/null":
             masked.unlink()
 
