@@ -13,7 +13,6 @@ import struct
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from state.errors import LxcGpuError, Remedy
@@ -57,38 +56,21 @@ class Call(NamedTuple):
     values: Values = ()
 
 
-class Asked:
-    """Calls that were sent, all together; `answers` waits for what systemd says."""
+def called(*calls: Call) -> list[Values]:
+    """What systemd answers to the calls, in their order. They are sent together.
 
-    def __init__(self, *calls: Call) -> None:
-        """LxcGpuError if systemd can't be reached."""
-        self._count = len(calls)
-        with _answering():
-            self._connection = _connected()
+    LxcGpuError if it refuses one, or doesn't answer.
+    """
+    if not calls:
+        return []
+    try:
+        with _connected() as connection:
             raw = (_message(number, call) for number, call in enumerate(calls, 1))
             # empty data: who we are is what the kernel says
-            self._connection.sendall(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n" + b"".join(raw))
-
-    def answers(self) -> list[Values]:
-        """The answers, in the calls' order. LxcGpuError if one is refused, or doesn't come."""
-        found = dict[int, Values]()
-        with self._connection, _answering():
-            answers = _Answers(self._connection)
-            while len(found) < self._count:
-                number, values = answers.next()
-                found[number] = values
-        return [found[number] for number in sorted(found)]
-
-
-def called(*calls: Call) -> list[Values]:
-    """What systemd answers to the calls. LxcGpuError if it refuses one, or doesn't answer."""
-    return Asked(*calls).answers() if calls else []
-
-
-@contextmanager
-def _answering() -> Iterator[None]:
-    try:
-        yield
+            connection.sendall(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n" + b"".join(raw))
+            answers = _Answers(connection)
+            found = dict(answers.next() for _ in calls)
+            return [found[number] for number in range(1, len(calls) + 1)]
     except (OSError, EOFError, struct.error, UnicodeDecodeError, KeyError, IndexError) as error:
         raise LxcGpuError(
             "system",

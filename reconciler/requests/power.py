@@ -136,16 +136,19 @@ def start(
     *,
     reached: bool = True,
     wait: bool = True,
-    seen: Callable[[Power], None] = lambda power: None,
+    runs: Callable[[str], None] = lambda monitor: None,
+    works: Callable[[], None] = lambda: None,
 ) -> Started:
     """Have the container up and its port mapped; `reached`: and its sshd answering.
 
-    `wait`: for other work on it to end (`alone`). `seen` is called before anything is done, with
-    what the container is like.
+    `wait`: for other work on it to end (`alone`). `runs` is called at once for a container that
+    runs already, with the process id of its lxc-start; `works` before anything is done that takes
+    more than a moment.
     """
     resident_of(current_view(), user)
     with alone(user, tell, wait=wait) as view:
-        return start_alone(view, user, resident_of(view, user), tell, reached=reached, seen=seen)
+        resident = resident_of(view, user)
+        return start_alone(view, user, resident, tell, reached=reached, runs=runs, works=works)
 
 
 def stop(
@@ -201,14 +204,18 @@ def start_alone(
     tell: Tell,
     *,
     reached: bool = True,
-    seen: Callable[[Power], None] = lambda power: None,
+    runs: Callable[[str], None] = lambda monitor: None,
+    works: Callable[[], None] = lambda: None,
 ) -> Started:
     """Do what `start` does; the caller is `alone`."""
     refuse_while_closed(view)
     unit, power = places.container_unit(user), power_of(user)
     was_running = power.running
     asked = _ask_for_banner(resident.address) if was_running and reached else None
-    seen(power)
+    if was_running:
+        runs(power.monitor)
+    if not was_running or view.driver == "install":
+        works()
     notes = _made_right(view, user, REACHED_BY if was_running else _needed())
     if not was_running:
         from reconciler.requests.prepare import prepare  # not on the way of a container that runs

@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
 
 from reconciler.container.undertaking import AskerGoneError
 from reconciler.host import key_days
@@ -25,7 +26,7 @@ from reconciler.host.locks import one_of
 from reconciler.host.places import AUTHORIZED_KEYS
 from reconciler.host.published import published_view
 from reconciler.plan import Tell
-from shells.helper.charged import Charge
+from shells.helper.charged import charge
 from shells.helper.request import (
     BUG,
     LONGEST_REQUEST,
@@ -68,14 +69,13 @@ def main(argv: Sequence[str]) -> int:
             user = whose(request, asker)
             _ask_for_the_key(account, pid)
             _log(f"event=asked verb={request.verb} asker={asker} user={user or '-'}")
-            owner = "" if asker in OF_SERVICES else view.account_of(user) if view else user
-            with Charge(owner, *argv) as charge:
-                asked = VerbRequest(user, request.options, descriptor, charge.ask)
-                if request.verb is not Verb.START:  # which asks for it itself
-                    charge.made()
-                with _waited_for() if ends_with_its_asker(request) else nullcontext():
-                    answer = _do(request, asked, send)
-                send(answer)
+            charged = partial(charge, view.account_of(user) if view else user, *argv)
+            if request.verb is not Verb.START and asker not in OF_SERVICES:
+                charged()
+            with _waited_for() if ends_with_its_asker(request) else nullcontext():
+                asked = VerbRequest(user, request.options, descriptor, charged)
+                answer = _do(request, asked, send)
+            send(answer)
     except LxcGpuError as error:
         _log(f"event=refused code={error.code} message={error.message!r} {error.details}")
         send(messages.refusal(error))

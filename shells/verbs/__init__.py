@@ -30,8 +30,8 @@ class VerbRequest:
     """The file that the asker sent along, to read an archive from, to write one to, or to ask for a
     shell. It can be anything: a pipe, a file, a socket."""
     charged: Callable[[], None] = lambda: None
-    """Has what is done from now on charged to the user: a start calls it as soon as it has begun
-    what people wait for. All else is charged from its beginning."""
+    """Has what is done from now on charged to the user. All verbs begin so but a start, which
+    calls it once there is more to do than to look."""
 
 
 ROOMS: Mapping[Verb, str] = dict.fromkeys(

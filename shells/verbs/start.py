@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 from reconciler.load.idleness import unused_for
 from reconciler.nvidia import nodes
 from reconciler.plan import Tell
 from reconciler.requests import login, power
-from reconciler.requests.power import Power
 from reconciler.reservations import waiting
 from reconciler.reservations.overview import overview
 from shells.verbs import VerbRequest, facts, forwards_of, idle_facts, words
@@ -51,16 +51,11 @@ def answer(asked: VerbRequest, tell: Tell) -> messages.Answer:
 def _started(asked: VerbRequest, tell: Tell) -> tuple[power.Started, tuple[str, ...]]:
     """The start, and why a login would fail: looked into at the same time if it runs already."""
     wait = "announced" not in asked.options
+    start = partial(power.start, asked.user, tell, wait=wait, works=asked.charged)
     if "quick" in asked.options:
-        return power.start(asked.user, tell, wait=wait, seen=lambda _: asked.charged()), ()
+        return start(), ()
     with login.Look(asked.user) as look:
-
-        def seen(now: Power) -> None:
-            if now.running:
-                look.begin(now.monitor)
-            asked.charged()
-
-        started = power.start(asked.user, tell, wait=wait, seen=seen)
+        started = start(runs=look.begin)
         if started.notes or not started.was_running:
             look.begin()  # something was mended meanwhile
         return started, look.why_not()

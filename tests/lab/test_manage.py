@@ -73,6 +73,20 @@ class TestVerbs:
         assert manage(fleet, "restart").stdout.startswith("Your container on gpu17 is up.\n")
         assert fleet.types(boot).stdout != before
 
+    def test_what_is_more_than_a_look_at_what_runs_is_charged(
+        self, fleet: Fleet, lqchen_is_up: None
+    ) -> None:
+        def charged(*requests: str) -> bool:
+            begun = fleet.gpu17.sh("date +@%s.%N").stdout.strip()
+            assert all(manage(fleet, request).ok for request in requests)
+            shows = f"journalctl --sync; journalctl -q -o cat _PID=1 --since={begun}"
+            return "Work of lxc-gpu for lqchen" in fleet.gpu17.sh(shows).stdout
+
+        assert not charged("start")
+        assert charged("status")
+        assert manage(fleet, "stop").ok
+        assert charged("start")
+
     def test_json_of_every_verb_parses(self, fleet: Fleet, lqchen_is_up: None) -> None:
         for verb in ("start", "status"):
             facts = json.loads(manage(fleet, f"{verb} --json").stdout)
