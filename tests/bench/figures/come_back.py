@@ -56,11 +56,15 @@ start() {{
     systemd-run --quiet --unit=bare-$1 --uid=$1 --slice=lxc-gpu.slice --property=Delegate=yes \\
         --property=KillSignal=SIGRTMIN+3 --property=KillMode=mixed \\
         lxc-start --foreground --name=$1 --rcfile=/run/lxc-gpu/$1.bare
+    main=$(systemctl show --property=MainPID --value bare-$1)
+    until read -r init _ <"/proc/$main/task/$main/children" &&
+            grep -q ':0016 00000000:0000 0A' "/proc/$init/net/tcp"; do sleep 0.01; done 2>&-
 }}
 export -f start
 ls /var/lib/lxc-gpu/bare | xargs --max-procs={WIDTH} --replace bash -c 'start {{}}'
 {ALL_UP}
 """
+"""A place is free again when something listens at the port of sshd, as it is for `start`."""
 CAME_BACK = f"/usr/local/lib/lxc-gpu/come-back; {ALL_UP}"
 REGISTERED = f"""
 cd {CONTAINERS}
