@@ -30,9 +30,8 @@ class TreeReader:
 
     def files(self, tree: str, paths: tuple[str, ...]) -> dict[str, bytes]:
         """The content of the files at `paths`, of those that exist."""
-        words = ("ls-tree", "-z", "--full-tree", tree, "--", *paths)
-        entries = _entries(self._git.run(*words)) if paths else iter(())
-        blobs = {path: blob for _, blob, path, _ in entries}
+        entries = self._listed(tree, "--", *paths) if paths else iter(())
+        blobs = {path: blob for _, blob, path in entries}
         contents = dict(self.contents(dict.fromkeys(blobs.values(), "")))
         return {path: contents[blob] for path, blob in blobs.items()}
 
@@ -40,10 +39,7 @@ class TreeReader:
         """The blob ids of our files by path, and what isn't a plain file with a sane name."""
         blobs: dict[str, str] = {}
         problems: list[Problem] = []
-        listing = self._git.run("ls-tree", "-r", "-l", "-z", "--full-tree", tree)
-        for mode, blob, path, size in _entries(listing):
-            if size.isdecimal():  # of a damaged one, Git says something else
-                self._sizes[blob] = int(size)
+        for mode, blob, path in self._listed("-r", tree):
             try:
                 ours = subject_of(path) is not None
             except ValueError as error:
@@ -83,8 +79,18 @@ class TreeReader:
 
     def entry(self, tree: str, path: str) -> tuple[str, str]:
         """Mode and object id of one path; both empty if it isn't there."""
-        listing = self._git.run("ls-tree", "-z", "--full-tree", tree, "--", path)
-        return next(((mode, found) for mode, found, _, _ in _entries(listing)), ("", ""))
+        listed = self._listed(tree, "--", path)
+        return next(((mode, found) for mode, found, _ in listed), ("", ""))
+
+    def _listed(self, *words: str) -> Iterator[tuple[str, str, str]]:
+        """Mode, object id and path of each entry that `git ls-tree WORDS` prints."""
+        for entry in self._git.run("ls-tree", "-lz", "--full-tree", *words).split(b"\0"):
+            if entry:
+                head, _, path = entry.partition(b"\t")
+                mode, _, found, size = head.decode("ascii").split()
+                if size.isdecimal():  # of a folder or a damaged blob, Git says something else
+                    self._sizes[found] = int(size)
+                yield mode, found, path.decode("utf-8", "surrogateescape")
 
     def contents(self, blobs: Mapping[str, str]) -> Iterator[tuple[str, bytes]]:
         """Each blob's content; of one that is too large only so much that it shows."""
@@ -123,15 +129,6 @@ class TreeReader:
     def content(self, blob: str) -> bytes:
         """The content of one blob."""
         return dict(self.contents({blob: ""}))[blob]
-
-
-def _entries(listing: bytes) -> Iterator[tuple[str, str, str, str]]:
-    """Mode, object id, path and, with `-l`, size of each entry that `git ls-tree -z` printed."""
-    for entry in listing.split(b"\0"):
-        if entry:
-            head, _, path = entry.partition(b"\t")
-            mode, _, object_id, *size = head.decode("ascii").split()
-            yield mode, object_id, path.decode("utf-8", "surrogateescape"), "".join(size)
 
 
 def _shown(path: str) -> str:
