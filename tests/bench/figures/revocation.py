@@ -3,7 +3,8 @@
 Two of the ten servers are real machines of the lab; the other eight are simulated: further
 addresses of one of them, so that ten nudges run and ten host keys are checked, on two systems. That
 one takes the key away by the first of its nine nudges, where nine servers would need nine. So there
-is a second figure, until the last of ten rounds has ended: what real ones take is between the two.
+is a second figure, until the last of ten rounds has ended. Real ones also have their load heard, so
+that a nudge needs no login; the page refuses the load of a simulated one, which has another name.
 """
 
 from __future__ import annotations
@@ -37,12 +38,6 @@ done
 """
 """Before it, nobody tries: loops of logins would take both cores from the rounds. No program starts
 in it, either."""
-ANSWERS = """#!/bin/sh
-# For NAME, a simulated server: its load comes under its name.
-[ "$SSH_ORIGINAL_COMMAND" = load ] || exec /usr/local/lib/lxc-gpu/iam
-/usr/local/lib/lxc-gpu/iam | sed -u "s/gpu18/$1/g"
-"""
-PLACE, SSHD = "/usr/local/bin/bench-simulated", "/etc/ssh/sshd_config.d/00-bench.conf"
 UNTIL_REFUSED = """
 until ssh -F none -i "$1" -o IdentitiesOnly=yes -o BatchMode=yes -o StrictHostKeyChecking=no \\
         -o UserKnownHostsFile=/dev/null "register@$2" somebody-else 2>&1 </dev/null |
@@ -75,24 +70,12 @@ def _simulated(lab: Lab) -> Iterator[None]:
         text = f"address: {address}\nhost_key: {host_key}\nstate_key: {state_key}\n"
         script += f"cat >servers/simulated{number}.yaml <<'END'\n{text}END\n"
     host.sh(_addresses("add"))
-    host.write(PLACE, ANSWERS, 0o755)
-    host.write(SSHD, "".join(_of_its_own(number) for number in range(len(SIMULATED))))
-    host.sh("systemctl reload ssh")
     try:
         _pushed(lab, "Eight simulated servers", script)
-        heard = f"until [ $(pgrep -fc '^sed -u s/gpu18/sim') = {len(SIMULATED)} ]; do sleep 1; done"
-        host.sh(heard, timeout=LONGEST)
         yield
     finally:
-        host.sh(f"rm {SSHD}; systemctl reload ssh")
         _pushed(lab, "No simulated servers", "rm -f servers/simulated*.yaml")
         host.sh(_addresses("delete"))
-
-
-def _of_its_own(number: int) -> str:
-    """What sshd runs for the page at a simulated server's address."""
-    place = f"Match User iam LocalAddress {SIMULATED[number]}"
-    return f"{place}\n    ForceCommand {PLACE} simulated{number}\nMatch all\n"
 
 
 def _addresses(verb: str) -> str:
