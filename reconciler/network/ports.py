@@ -111,7 +111,7 @@ def attributes(raw: bytes) -> dict[int, bytes]:
 
 def port_of(link: Mapping[int, bytes], bridge: int) -> Port | None:
     """The port that has these attributes, None if it is none. `bridge`: its number. Pure."""
-    match = _NAME.fullmatch(link.get(_IFNAME, b"").rstrip(b"\0").decode())
+    match = _NAME.fullmatch(link.get(_IFNAME, b"").rstrip(b"\0").decode("ascii", "replace"))
     if match is None or _NETNSID not in link:
         return None
     on_bridge = bridge > 0 and _number(link.get(_MASTER, b"")) == bridge

@@ -39,8 +39,8 @@ OFTEN = (
 )  # fmt: skip
 """What is loaded besides the root helper itself; all other verbs are loaded when asked for."""
 OF_CHANGES = (
-    "ruamel.yaml", "state.git.healing", "state.git.news", "state.git.tree", "state.reading.load",
-    "state.trust.walk",
+    "reconciler.systems.from_template", "ruamel.yaml", "state.git.healing", "state.git.news",
+    "state.git.tree", "state.reading.load", "state.trust.walk",
 )  # fmt: skip
 """What a round needs that finds something new: third parties' packages are among it."""
 _STANDARD = (0, 1, 2)
