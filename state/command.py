@@ -83,10 +83,7 @@ def run(
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        message = f"`{words[0]}` did not end within {timeout:g} s."
-        raise CommandError(
-            "command-timeout", message, remedy=Remedy.WAIT, details=pasteable(words)
-        ) from error
+        raise too_late(words, timeout) from error
     except OSError as error:
         message = f"`{words[0]}` could not be started: {error.strerror}."
         raise CommandError("command-missing", message, details=pasteable(words)) from error
@@ -94,6 +91,12 @@ def run(
     if check and not finished.ok:
         raise failure(finished)
     return finished
+
+
+def too_late(argv: Sequence[str], seconds: float) -> CommandError:
+    """The error for a program that was ended, because it took longer than that."""
+    message = f"`{argv[0]}` did not end within {seconds:g} s."
+    return CommandError("command-timeout", message, remedy=Remedy.WAIT, details=pasteable(argv))
 
 
 def failure(finished: Finished) -> CommandError:

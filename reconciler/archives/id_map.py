@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.archives import fence
-from reconciler.children.forked import FAILED, Child
+from reconciler.children.forked import Child
+from reconciler.children.inside import Begun
 from reconciler.mounts.over import over
 from reconciler.mounts.owner_map import FileOwner, owner_map
 from reconciler.mounts.tree import Tree
@@ -19,8 +20,6 @@ from state.view import Resident, View
 
 PATIENCE = 60.0
 """Seconds that a program of a template may take."""
-LONGEST = 1 << 16
-"""Bytes of what it says that are kept."""
 _CLONE_NEWUSER = 0x10000000
 
 
@@ -70,26 +69,27 @@ def run_inside(tree: Tree, argv: Sequence[str]) -> None:
     """Run a program of a template in a system made of it, as its root, with `/` where it has it.
 
     LxcGpuError if it fails, OSError if it can't be begun. It is in none of the container's
-    namespaces but its id map: only for systems that nobody has had yet.
+    namespaces but its id map: only for systems that nobody has had yet. What it started ends with
+    it.
     """
-    reads, writes = os.pipe2(os.O_CLOEXEC)
-    os.set_blocking(reads, False)
-    with os.fdopen(reads, "rb", buffering=0) as output:
-        try:
-            child = Child(lambda: _become(tree, argv, writes), [writes])
-        finally:
-            os.close(writes)
-        if not child.has_ended(PATIENCE):
-            child.kill(1.0)
-            child.leave()
-        said = (output.read(LONGEST) or b"").decode("utf-8", "backslashreplace")
-    if child.status != 0:
-        status = FAILED if child.status is None else child.status
-        raise command.failure(command.Finished(tuple(argv), status, "", said))
+    output, says = os.pipe2(os.O_CLOEXEC)
+    try:
+        child = Child(lambda: _become(tree, argv, says), [says])
+    except BaseException:
+        os.close(output)
+        raise
+    finally:
+        os.close(says)
+    ended = Begun(child, output).wait(PATIENCE, leave=False)
+    if ended.status is None:
+        raise command.too_late(argv, PATIENCE)
+    if ended.status != 0:
+        raise command.failure(command.Finished(tuple(argv), ended.status, "", ended.said))
 
 
 def _become(tree: Tree, argv: Sequence[str], says: int) -> None:
     """In the child."""
+    os.setsid()  # what it starts is ended by that
     os.dup2(says, 1)
     os.dup2(says, 2)
     try:
