@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 from reconciler.children.forked import STDERR, Child, Deadline, Lines
 from reconciler.plan import Tell
-from state.errors import LxcGpuError, Remedy
+from state.errors import LxcGpuError, Remedy, os_error
 from state.wire import messages
 
 LARGEST_FILE = 1 << 20
@@ -58,7 +58,7 @@ def as_owner(folder: Folder, owner: int, work: Callable[[int], Json]) -> Json:
     """Call `work` with a descriptor of `folder`, in a child whose user and group are `owner`.
 
     Returns what `work` returns, which has to be JSON. LxcGpuErrors of `work` are raised here, too;
-    OSErrors as HostileError; with the code `no-folder` if there is no such folder.
+    its OSErrors as HostileError; with the code `no-folder` if there is no such folder.
     """
     return _in_child(folder, owner, lambda root, _: work(root))[0]
 
@@ -121,7 +121,7 @@ def _in_child(
     """What `act` returned, and the descriptors that it sent."""
     ours, theirs = socket.socketpair()
     deadline, said = Deadline(PATIENCE), Lines(ours)
-    with ours:
+    with ours, contextlib.ExitStack() as received:
         with theirs:
             child = Child(
                 lambda: _act(folder, owner, act, theirs, deadline, first),
@@ -131,12 +131,13 @@ def _in_child(
             outcome = _outcome(said, tell, deadline)
             in_time = child.has_ended(GRACE)
         finally:  # left behind if it can't be killed
+            for descriptor in said.descriptors:
+                received.callback(os.close, descriptor)
             child.kill(LEFT_BEHIND)
             child.leave()
-    if "result" in outcome:
-        return outcome["result"], said.descriptors
-    for descriptor in said.descriptors:
-        os.close(descriptor)
+        if "result" in outcome:
+            received.pop_all()  # they are the caller's
+            return outcome["result"], said.descriptors
     if "error" in outcome:
         fields = outcome["error"]
         raise HostileError(**{**fields, "remedy": Remedy(fields.get("remedy", Remedy.PERSON))})
@@ -150,7 +151,10 @@ def _outcome(said: Lines, tell: Tell, deadline: Deadline) -> Mapping[str, Json]:
     """The last message, the only one that isn't progress; nothing if the child was late."""
     last: Mapping[str, Json] = {}
     while (left := deadline.left() + GRACE) > 0:
-        line = said.next(min(left, 1.0))  # its end may move, either way
+        try:
+            line = said.next(min(left, 1.0))  # its end may move, either way
+        except OSError as error:
+            raise os_error(error) from error
         if line == b"":
             return last
         message = json.loads(line or b"{}")

@@ -2,12 +2,15 @@
 
 import contextlib
 import os
+import resource
 import signal
+import socket
 import time
 from pathlib import Path, PurePosixPath
 
 import pytest
 
+from reconciler.children import hostile
 from reconciler.children.answering import AnsweringChild
 from reconciler.children.hostile import (
     HostileError,
@@ -200,6 +203,39 @@ def test_what_cannot_be_opened_leaves_no_descriptor_behind(root: Path) -> None:
     with pytest.raises(HostileError, match="nothing: No such file"):
         opened_as_owner(root, OWNER, work)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+class Crowds:
+    """A folder that leaves its opener room for two descriptors more."""
+
+    room = 0
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def opened_for(self, owner: int) -> int:
+        """In the child, as root."""
+        opener = os.getppid()
+        self.room = max(int(each.name) for each in Path(f"/proc/{opener}/fd").iterdir()) + 3
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.prlimit(opener, resource.RLIMIT_NOFILE, (self.room, most))
+        return os.open(self.folder, os.O_PATH | os.O_DIRECTORY)
+
+
+def test_a_descriptor_without_room_is_an_error_and_none_is_left(root: Path) -> None:
+    crowds, limits = Crowds(root), resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    def sends(folder: int, channel: socket.socket) -> None:
+        for _ in range(crowds.room):
+            socket.send_fds(channel, [b"{}\n"], [folder])
+
+    before = _open_files()
+    try:
+        with pytest.raises(LxcGpuError, match="no room for a descriptor"):
+            hostile._in_child(crowds, OWNER, sends)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert _open_files() == before
 
 
 def test_work_that_stands_still_is_given_up(root: Path) -> None:
