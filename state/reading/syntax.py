@@ -13,10 +13,12 @@ ruamel.yaml, five times as fast.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from state.errors import LxcGpuError
 from state.reading.problems import Place
 
 Document = dict[str, Any]
@@ -144,8 +146,15 @@ def _simple(text: str) -> Document | None:
 
 
 def _events(text: str) -> Iterator[Any]:
-    from _ruamel_yaml import CParser  # type: ignore[import-not-found,unused-ignore]
-
+    try:
+        from _ruamel_yaml import CParser  # type: ignore[import-not-found,unused-ignore]
+    except ImportError as error:  # ruamel.yaml can do without, so it may be there alone
+        raise LxcGpuError(
+            "no-packages",
+            f"The Python package ruamel.yaml.clib is missing in {sys.prefix}.",
+            "Install it there with pip. On a server of lxc-gpu, run `setup/gpu-server` again; "
+            "on the web machine, `setup/web-server`.",
+        ) from error
     return iter(CParser(text).get_event, None)
 
 

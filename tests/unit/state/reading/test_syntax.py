@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import ConstructorError
 
+from state.errors import LxcGpuError
 from state.reading.syntax import BadYamlError, Spans, parse
 from tests.unit.state.keyring import ed25519
 from tests.unit.state.state_files import user_yaml
@@ -86,3 +87,10 @@ def test_what_we_write_is_read_without_the_parser_of_yaml(
     known = parse(written.encode(), {})
     monkeypatch.setitem(sys.modules, "ruamel.yaml.error", None)
     assert parse(written.encode()) == known
+
+
+def test_without_libyaml_the_error_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "_ruamel_yaml", None)
+    with pytest.raises(LxcGpuError, match=r"ruamel\.yaml\.clib is missing") as missing:
+        parse(b"a: [1, 2]\n")
+    assert missing.value.code == "no-packages"
