@@ -12,7 +12,7 @@ from reconciler.archives import fence
 from reconciler.children.forked import Child
 from reconciler.children.inside import Begun
 from reconciler.mounts.over import over
-from reconciler.mounts.owner_map import FileOwner, owner_map
+from reconciler.mounts.owner_map import CLONE_NEWUSER, FileOwner, owner_map
 from reconciler.mounts.tree import Tree
 from state import command
 from state.errors import LxcGpuError
@@ -20,7 +20,6 @@ from state.view import Resident, View
 
 PATIENCE = 60.0
 """Seconds that a program of a template may take."""
-_CLONE_NEWUSER = 0x10000000
 
 
 def in_id_map(
@@ -110,7 +109,7 @@ def be_root(first: int, size: int) -> None:
     """
     libc = ctypes.CDLL(None, use_errno=True)
     with owner_map(FileOwner(0, 0), FileOwner(first, first), size) as ids:
-        if libc.setns(ids, _CLONE_NEWUSER) != 0:
+        if libc.setns(ids, CLONE_NEWUSER) != 0:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     os.setgroups([])
     os.setresgid(0, 0, 0)

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-_CLONE_NEWUSER = 0x10000000
+CLONE_NEWUSER = 0x10000000
+"""<linux/sched.h>."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def _be_a_namespace(says: int, waits: int) -> NoReturn:
     """In the child: keep the namespace until the other end of the pipe is closed."""
     try:
         libc = ctypes.CDLL(None, use_errno=True)
-        refused = ctypes.get_errno() if libc.unshare(_CLONE_NEWUSER) != 0 else 0
+        refused = ctypes.get_errno() if libc.unshare(CLONE_NEWUSER) != 0 else 0
         os.write(says, str(refused).encode())
         os.read(waits, 1)
     finally:
