@@ -15,7 +15,6 @@
 | drift | a round put back what was changed by hand |
 | failed | a round could not put something right |
 | news-unused | what a nudge brought was not taken, and the repository asked; `why=` says why |
-| news-not-in-repository | a nudge had brought a revision that the repository doesn't have |
 | round-refused | a newer revision was not taken |
 | driver | something about NVIDIA's driver is not as it should be; `code=` says what |
 | suspended, resumed | a sysadmin suspended the server, or ended that |

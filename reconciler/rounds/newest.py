@@ -4,9 +4,8 @@ A revision is refused if it is invalid, was made by somebody who may not make it
 would disable too many users, or doesn't name this server. Then the server stays on the view that it
 has, and says why.
 
-What a nudge brings along (`state.git.news`) is judged in the same way, from the published view on.
-It only saves the fetch: it is never trusted as what the repository says. So the next fetch goes by
-what the repository said last, and a web page that makes up a revision can't keep a server on it.
+What a nudge brings along (`state.git.news`) is judged in the same way, from the same revision on,
+and is trusted as what is fetched. A repository that lags behind it is refused: it rewinds history.
 """
 
 from __future__ import annotations
@@ -21,7 +20,6 @@ from reconciler.host.published import published_view
 from reconciler.rounds.trusted import (
     older_than_view,
     revision_in,
-    stands_at,
     trust,
     trusted_revision,
     verify,
@@ -66,11 +64,9 @@ def publish_newest(config: ServerConfig, news: bytes = b"") -> Newest:
     with locks.lock(locks.PUBLISH):
         published = published_view()
         before = published or _rendered_again(config)
-        newest = _brought(config, published, news) or newest_view(config, before)
+        newest = _brought(config, before, news) or newest_view(config, before)
         if newest.view is not published:
             files.write_file(places.VIEW, to_json(newest.view))
-        if not newest.fetched:
-            return newest
         if newest.view is not before:
             trust(newest.view.revision)
         elif not newest.refused and older_than_view():
@@ -78,22 +74,19 @@ def publish_newest(config: ServerConfig, news: bytes = b"") -> Newest:
         return newest
 
 
-def _brought(config: ServerConfig, published: View | None, news: bytes) -> Newest | None:
-    """What `news` bring. None if they bring nothing that goes on from the published view."""
-    if not news or published is None or published.server != config.name:
+def _brought(config: ServerConfig, before: View | None, news: bytes) -> Newest | None:
+    """What `news` bring. None if they bring nothing that goes on from what was verified."""
+    if not news:
         return None
     from state.git.news import tip_of, unpacked
     from state.git.repository import Repository
-    from state.trust.walk import walk
 
     try:
-        tip, last = tip_of(news), published.revision
-        if tip == last:
-            return Newest(published, fetched=False)
-        if not stands_at(last):
-            return None
+        tip = tip_of(news)
+        if before is not None and tip == before.revision and before.server == config.name:
+            return Newest(before, fetched=False)
         with unpacked(Repository(places.STATE_CLONE, ssh_command()), news) as repository:
-            allow_disable = walk(repository, last, tip).allow_disable
+            allow_disable = verify(repository, tip, before)
             return Newest(_view_at(repository, tip, config, allow_disable), fetched=False)
     except (LxcGpuError, OSError, ValueError) as error:
         event("news-unused", why=error)
@@ -154,18 +147,8 @@ def _fetch_to_clone(config: ServerConfig, before: View | None) -> View:
     tip = repository.tip()
     if before is not None and before.revision == tip and before.server == config.name:
         return before
-    if before is not None:
-        _tell_if_unknown(repository, tip, before)
     allow_disable = verify(repository, tip, before)
     return _view_at(repository, tip, config, allow_disable)
-
-
-def _tell_if_unknown(repository: Repository, tip: str, before: View) -> None:
-    """Note in the journal if a nudge brought what isn't in the repository: somebody has to know."""
-    if trusted_revision(before) == before.revision:
-        return
-    if not repository.holds(before.revision) or not repository.is_ancestor(before.revision, tip):
-        event("news-not-in-repository", revision=before.revision)
 
 
 def _view_at(repository: Repository, tip: str, config: ServerConfig, allow_disable: int) -> View:

@@ -58,16 +58,6 @@ def older_than_view() -> bool:
         return True
 
 
-def stands_at(revision: str) -> bool:
-    """Whether the published view's `revision` is, or came after, what was verified last.
-
-    It isn't if a sysadmin said later where to begin, or if the note is missing.
-    """
-    if trusted_revision(None) is None:
-        return False
-    return trusted_revision(None) == revision or older_than_view()
-
-
 def verify(repository: Repository, tip: str, view: View | None) -> int:
     """Judge every commit from the trusted revision to `tip`; how many users they may disable.
 

@@ -233,7 +233,7 @@ def gone(shop: Workshop) -> ServerConfig:
     return config(shop)._replace(state_url=str(shop.folder / "gone"))
 
 
-def test_what_a_nudge_brings_is_not_fetched(shop: Workshop, gone: ServerConfig) -> None:
+def test_what_a_nudge_brings_is_trusted_without_a_fetch(shop: Workshop, gone: ServerConfig) -> None:
     first = shop.head
     shop.commit("alice", {"README.md": "one"})
     tip = shop.commit("alice", {"README.md": "two"})
@@ -241,25 +241,38 @@ def test_what_a_nudge_brings_is_not_fetched(shop: Workshop, gone: ServerConfig) 
         found = publish_newest(gone, brings(shop, first, tip))
         assert (found.view.revision, found.refused, found.fetched) == (tip, "", False)
         assert published_view() == found.view
-        assert trusted() == first, "only the repository moves that on"
+        assert trusted() == tip
     found = publish_newest(config(shop))
     assert (found.view.revision, found.fetched, trusted()) == (tip, True, tip)
 
 
-def test_a_revision_that_the_repository_never_had_lasts_to_the_next_fetch(
-    shop: Workshop, gone: ServerConfig, monkeypatch: pytest.MonkeyPatch
+def test_a_repository_that_lags_behind_news_is_refused(shop: Workshop, gone: ServerConfig) -> None:
+    first = shop.head
+    removes = shop.commit("alice", {"README.md": "a key less"})
+    assert publish_newest(gone, brings(shop, first, removes)).view.revision == removes
+    shop.git("reset", "-q", "--hard", first)
+    found = publish_newest(config(shop))
+    assert (found.view.revision, trusted()) == (removes, removes), "the key stays out"
+    assert "history was rewound" in found.refused
+
+
+def test_who_brings_a_fork_keeps_the_server_there_until_a_sysadmin_speaks(
+    shop: Workshop, gone: ServerConfig
 ) -> None:
-    told = list[str]()
-    monkeypatch.setattr(newest, "event", lambda code, **said: told.append(code))
     first = shop.head
     fork = shop.commit("alice", {"README.md": "made up"})
     made_up = brings(shop, first, fork)
     shop.git("reset", "-q", "--hard", first)
     right = shop.commit("alice", {"README.md": "right"})
+    rightly = brings(shop, first, right)
     assert publish_newest(gone, made_up).view.revision == fork
-    found = publish_newest(config(shop))
-    assert (found.view.revision, found.refused, trusted()) == (right, "", right)
-    assert told == ["news-not-in-repository"]
+    for given in (b"", rightly):
+        found = publish_newest(config(shop), given)
+        assert (found.view.revision, trusted()) == (fork, fork)
+        assert "setup/gpu-server --trust REVISION" in found.refused
+    trust(first)
+    found = publish_newest(gone, rightly)
+    assert (found.view.revision, found.refused, trusted()) == (right, "", right), "counts at once"
     assert publish_newest(config(shop), made_up).view.revision == right, "no way back"
 
 
@@ -296,22 +309,24 @@ def test_what_is_not_right_is_asked_of_the_repository(
         assert publish_newest(config(shop), bad).view.revision == good
 
 
-@pytest.mark.parametrize("lost", ["trusted", "view", "clone", "said anew"])
-def test_without_something_to_go_on_from_the_repository_is_asked(
+@pytest.mark.parametrize("lost", ["trusted", "view", "clone", "everything"])
+def test_after_losses_news_are_judged_from_where_a_fetch_would_be(
     shop: Workshop, gone: ServerConfig, lost: str
 ) -> None:
-    first = shop.head
     second = shop.commit("alice")
     publish_newest(config(shop))
     tip = shop.commit("alice", {"README.md": "x"})
-    if lost == "trusted":
+    if lost in ("trusted", "everything"):
         places.TRUSTED.unlink()
-    elif lost == "view":
+    if lost in ("view", "everything"):
         places.VIEW.write_text("half a vi")
-    elif lost == "clone":
+    if lost in ("clone", "everything"):
         places.STATE_CLONE.rename(places.KEPT / "gone")
+    if lost == "clone":
+        assert publish_newest(gone, brings(shop, second, tip)).refused
+    elif lost == "everything":
+        with pytest.raises(LxcGpuError, match="trusts no revision"):
+            publish_newest(config(shop), brings(shop, second, tip))
     else:
-        trust(first)  # a sysadmin says where to begin
-    assert publish_newest(gone, brings(shop, second, tip)).refused
-    if lost != "view":  # that is made again from the clone
-        assert publish_newest(config(shop), brings(shop, second, tip)).fetched
+        found = publish_newest(gone, brings(shop, second, tip))
+        assert (found.view.revision, trusted()) == (tip, tip)
