@@ -42,9 +42,8 @@ def revision_in(view: str) -> str | None:
 
 
 def trust(revision: str) -> None:
-    """Note that `revision` was verified."""
-    if (files.read_text(places.TRUSTED) or "").strip() != revision:
-        files.write_file(places.TRUSTED, f"{revision}\n")
+    """Note that `revision` was verified. Written even if it stands there: then it is newer."""
+    files.write_file(places.TRUSTED, f"{revision}\n")
 
 
 def older_than_view() -> bool:

@@ -18,6 +18,7 @@ from reconciler.disk.removal import remove_tree
 from reconciler.host import kernel_settings, marker, places, slices
 from reconciler.host.config import not_punished, read_server_config
 from reconciler.host.published import published_view
+from reconciler.rounds.trusted import trust
 from state import command
 from state.errors import LxcGpuError
 from state.files import read_text
@@ -150,7 +151,8 @@ def _server(steps: Steps, options: argparse.Namespace) -> None:
     if options.name:
         _configuration(steps, options)
     if options.trust:
-        steps.file(places.TRUSTED, f"{options.trust}\n")
+        steps.say(f"trust {options.trust}")
+        trust(options.trust)
     _units(steps)
     if new_code:
         places.ROUND_SINCE_BOOT.unlink(missing_ok=True)  # what an upgrade changes is not drift

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -199,6 +200,18 @@ def test_a_kill_between_view_and_trust_is_healed(
             publish_newest(config(shop))
     assert trusted() != shop.head
     assert publish_newest(config(shop)).view.revision == shop.head == trusted()
+
+
+def test_what_a_sysadmin_says_counts_even_if_it_stood_there(shop: Workshop) -> None:
+    first = shop.head
+    trust(first)
+    shop.commit("alice")
+    publish_newest(config(shop))
+    places.TRUSTED.write_text(f"{first}\n")  # as a kill before the note leaves it
+    os.utime(places.TRUSTED, (1, 1))
+    trust(first)
+    publish_newest(config(shop))
+    assert trusted() == first, "no round overwrites it"
 
 
 def test_a_round_with_nothing_new_loads_nothing_for_it(shop: Workshop) -> None:
