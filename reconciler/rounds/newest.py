@@ -75,7 +75,10 @@ def publish_newest(config: ServerConfig, news: bytes = b"") -> Newest:
 
 
 def _brought(config: ServerConfig, before: View | None, news: bytes) -> Newest | None:
-    """What `news` bring. None if they bring nothing that goes on from what was verified."""
+    """What `news` bring. None if they bring nothing that goes on from what was verified.
+
+    So it is if they name the present revision: a repository that is refused stays so.
+    """
     if not news:
         return None
     from state.git.news import tip_of, unpacked
@@ -84,7 +87,7 @@ def _brought(config: ServerConfig, before: View | None, news: bytes) -> Newest |
     try:
         tip = tip_of(news)
         if before is not None and tip == before.revision and before.server == config.name:
-            return Newest(before, fetched=False)
+            return None
         with unpacked(Repository(places.STATE_CLONE, ssh_command()), news) as repository:
             allow_disable = verify(repository, tip, before)
             return Newest(_view_at(repository, tip, config, allow_disable), fetched=False)
