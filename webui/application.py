@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
@@ -10,9 +11,10 @@ from functools import partial
 from flask import Flask, Response, render_template_string
 from markupsafe import Markup
 
+from state.errors import LxcGpuError
 from state.wire.messages import Message
 from state.wire.server_load import ServerLoad
-from webui import words
+from webui import events, words
 from webui.clone.source import StateReading, StateSource
 from webui.config import WebConfig
 from webui.directory.key_proof import KeyProofs
@@ -20,6 +22,7 @@ from webui.directory.ldap import Directory
 from webui.directory.refresh import Refresher
 from webui.directory.throttle import Throttle
 from webui.directory.vanished import VanishedRule
+from webui.events import Code
 from webui.monitor.fortnight.days import Window
 from webui.monitor.heard.latest import Latest
 from webui.monitor.heard.listening import Listeners
@@ -37,10 +40,12 @@ from webui.pages.monitor_json import monitor_plain
 from webui.pages.plain_text import plain
 from webui.pages.results import results
 from webui.pages.servers import fleet
-from webui.servers.board import Board
+from webui.servers.board import Board, ServerStanding
 from webui.servers.contact import Ssh, Target
 from webui.servers.nudge import Nudger
 from webui.services import EXTENSION, Services
+
+log = logging.getLogger(__name__)
 
 LARGEST_REQUEST = 256 * 1024
 """Bytes. Fifty keys take 40,000."""
@@ -113,8 +118,7 @@ def assemble(config: WebConfig) -> Services:
 
     def nudge(target: Target) -> Iterator[Message]:
         known = board.standings().get(target.name)
-        at = known.report.revision if known is not None and known.report is not None else ""
-        return ssh.nudge(target, source.news(at))
+        return ssh.nudge(target, news_for(target.name, known, source))
 
     return Services(
         config=config,
@@ -132,6 +136,17 @@ def assemble(config: WebConfig) -> Services:
         proofs=KeyProofs(),
         clock=time.time,
     )
+
+
+def news_for(server: str, known: ServerStanding | None, source: StateSource) -> bytes | None:
+    """What `server` lacks of the state, for its nudge. None if it had better fetch."""
+    if known is None or known.report is None:
+        return None
+    try:
+        return source.news(known.report.revision)
+    except (LxcGpuError, OSError) as error:
+        events.warning(log, Code.NEWS_FAILED, server=server, why=error)
+        return None
 
 
 def _targets(source: StateSource) -> Mapping[str, Target]:

@@ -37,6 +37,8 @@ class Code(StrEnum):
     """Looking the users up failed: `code`, `details`."""
     DIRECTORY_OFF = "directory-off"
     """Users aren't looked up in the directory: `why`."""
+    NEWS_FAILED = "news-failed"
+    """What a server lacks couldn't be put together, so it was told to fetch: `server`, `why`."""
     NUDGE_FAILED = "nudge-failed"
     """A server couldn't be nudged: `server`, `code`, `details`."""
     FETCH_FAILED = "fetch-failed"
