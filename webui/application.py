@@ -139,8 +139,11 @@ def assemble(config: WebConfig) -> Services:
 
 
 def news_for(server: str, known: ServerStanding | None, source: StateSource) -> bytes | None:
-    """What `server` lacks of the state, for its nudge. None if it had better fetch."""
-    if known is None or known.report is None:
+    """What `server` lacks of the state, for its nudge. None if it had better fetch.
+
+    One that refuses the repository's revision would refuse it again, and then fetch.
+    """
+    if known is None or known.report is None or known.report.refused:
         return None
     try:
         return source.news(known.report.revision)

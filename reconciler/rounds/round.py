@@ -106,7 +106,7 @@ def _held_still(config: ServerConfig, before: Report | None, held: Suspension) -
 
 def _converge_to_newest(config: ServerConfig, scope: Scope, tell: Tell) -> tuple[Newest, Outcome]:
     """Converge, starting over when a newer view is published. SupersededError when suspended."""
-    newest = publish_newest(config, scope.news) if scope.fetch else Newest(current_view())
+    newest = _published(config, scope) if scope.fetch else Newest(current_view())
     changes = tuple[str, ...]()
     for _ in range(MOST_RESTARTS):
         try:
@@ -121,6 +121,12 @@ def _converge_to_newest(config: ServerConfig, scope: Scope, tell: Tell) -> tuple
         "The next round will try again.",
         Remedy.WAIT,
     )
+
+
+def _published(config: ServerConfig, scope: Scope) -> Newest:
+    """The newest view. While the repository is refused, only the repository can end that."""
+    last = read_status()
+    return publish_newest(config, b"" if last is not None and last.refused else scope.news)
 
 
 def _converge(view: View, scope: Scope, tell: Tell, before: Sequence[str]) -> Outcome:

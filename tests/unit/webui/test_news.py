@@ -37,6 +37,8 @@ def test_who_lacks_something_gets_it(behind: tuple[StateSource, Report]) -> None
     assert news_for("gpu17", standing(report), source)
     assert news_for("gpu17", standing(None), source) is None
     assert news_for("gpu17", None, source) is None
+    refuses = report._replace(refused="history was rewound")
+    assert news_for("gpu17", standing(refuses), source) is None, "it would refuse them again"
 
 
 def test_news_that_can_not_be_made_hold_up_no_nudge(

@@ -13,13 +13,16 @@ import pytest
 from reconciler.host import places
 from reconciler.host.config import ServerConfig
 from reconciler.host.published import published_view
+from reconciler.host.status import write_status
 from reconciler.kinds.accounts import account
 from reconciler.rounds import brake, newest
 from reconciler.rounds.newest import publish_newest
+from reconciler.rounds.round import Scope, _published
 from reconciler.rounds.trusted import trust
 from state.errors import LxcGpuError
 from state.git.news import news
 from state.git.repository import Repository
+from state.wire.messages import Report
 from tests.unit.state.state_files import files, server_yaml
 from tests.unit.state.workshop import Workshop, signers_yaml
 
@@ -343,3 +346,20 @@ def test_after_losses_news_are_judged_from_where_a_fetch_would_be(
     else:
         found = publish_newest(gone, brings(shop, second, tip))
         assert (found.view.revision, trusted()) == (tip, tip)
+
+
+def test_while_the_repository_is_refused_no_news_are_taken(
+    shop: Workshop, gone: ServerConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else who makes them up would take the refusal from the status by each further commit."""
+    monkeypatch.setattr(places, "STATUS", places.KEPT / "status.json")
+    first = shop.head
+    tip = shop.commit("alice")
+    scope = Scope((), news=brings(shop, first, tip))
+    report = Report("gpu17", first, finished=1.0, seconds=0.1, refused="history was rewound")
+    write_status(report)
+    found = _published(gone, scope)
+    assert (found.view.revision, found.fetched) == (first, True)
+    assert found.refused
+    write_status(report._replace(refused=""))
+    assert _published(gone, scope).view.revision == tip
