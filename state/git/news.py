@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from shutil import rmtree
 
+from state.files import sync_folder
 from state.git.plumbing import Plumbing
 from state.git.repository import Repository
 from state.words import plural
@@ -74,10 +75,19 @@ def unpacked(clone: Repository, carried: bytes) -> Iterator[Repository]:
             if taken.status:
                 raise BadNewsError(taken.errors.strip())
             yield fresh
-            for made in (fresh.path / "objects").glob("??/*"):
-                place = clone.path / "objects" / made.parent.name
-                place.mkdir(exist_ok=True)
-                made.rename(place / made.name)
+            _move_objects(fresh.path / "objects", clone.path / "objects")
+
+
+def _move_objects(fresh: Path, there: Path) -> None:
+    """Move what was unpacked into the clone, durably: what is trusted next goes by it."""
+    changed = {there}
+    for made in fresh.glob("??/*"):
+        place = there / made.parent.name
+        place.mkdir(exist_ok=True)
+        made.rename(place / made.name)
+        changed.add(place)
+    for folder in changed:
+        sync_folder(folder)
 
 
 def _on_top_of(clone: Repository, folder: Path) -> Repository:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import zlib
 from collections.abc import Iterator
@@ -56,6 +57,24 @@ def test_what_is_new_comes_into_the_clone(shop: Workshop, clone: Repository) -> 
     assert clone.whole()
     assert clone.tip() == base, "no branch moves"
     assert [path.name for path in clone.path.parent.iterdir() if "news" in path.name] == []
+
+
+def test_what_came_in_survives_a_power_cut(
+    shop: Workshop, clone: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, before, synced = shop.head, objects(clone), dict[Path, set[Path]]()
+
+    def noted(descriptor: int) -> None:
+        folder = Path(f"/proc/self/fd/{descriptor}").readlink()
+        synced[folder] = set(folder.iterdir())
+
+    monkeypatch.setattr(os, "fsync", noted)
+    with unpacked(clone, made(shop, base, shop.commit(None, {"README.md": "x"}))):
+        pass
+    came = objects(clone) - before
+    assert came
+    for path in came:
+        assert path in synced.get(path.parent, ()), "its folder was kept when it was there"
 
 
 def test_what_is_refused_by_who_takes_it_leaves_nothing(shop: Workshop, clone: Repository) -> None:
