@@ -28,8 +28,6 @@ unpacks somebody's container."""
 NAME = "lxc-gpu-round"
 """What `ps` and `pgrep` call it."""
 _LOOK_EVERY = 0.2
-LONGEST_NEWS = 300_000
-"""Bytes; `state.git.news` has the same limit, and a little less."""
 PATIENCE = 3.0
 """Seconds for the news: the page sends them with the request."""
 
@@ -58,11 +56,11 @@ def reconcile_together(tell: Tell, descriptor: int | None = None) -> messages.Re
 def _whole(descriptor: int) -> bytes:
     """What stands there, to its end; nothing if that is too long or doesn't come in time."""
     got, deadline = b"", time.monotonic() + PATIENCE
-    while len(got) <= LONGEST_NEWS:
+    while len(got) <= messages.LONGEST_NEWS:
         left = max(0.0, deadline - time.monotonic())
         if not select.select([descriptor], [], [], left)[0]:
             break
-        chunk = os.read(descriptor, LONGEST_NEWS)
+        chunk = os.read(descriptor, messages.LONGEST_NEWS)
         if not chunk:
             return got
         got += chunk

@@ -19,10 +19,9 @@ from shutil import rmtree
 from state.files import sync_folder
 from state.git.plumbing import Plumbing
 from state.git.repository import Repository
+from state.wire.messages import LONGEST_NEWS
 from state.words import plural
 
-MOST_BYTES = 256 * 1024
-"""News that would be larger aren't carried: the server fetches."""
 MOST_UNPACKED = 8 * 1024 * 1024
 """Bytes of all objects together; the folder of 10,000 users is one of 400,000."""
 MOST_OBJECTS = 2000
@@ -41,11 +40,14 @@ class BadNewsError(ValueError):
 
 
 def news(git: Plumbing, base: str, tip: str) -> bytes | None:
-    """What whoever is at `base` lacks of `tip`; None if that is too much, or `base` isn't known."""
+    """What whoever is at `base` lacks of `tip`; None if that is too much, or `base` isn't known.
+
+    Then the server fetches.
+    """
     words = ("pack-objects", "--quiet", "--revs", "--thin", "--stdout", "--delta-base-offset")
     packed = git.ask(words, stdin=f"{tip}\n^{base}\n".encode(), limit=SECONDS)
     found = f"{tip}\n".encode() + packed.output
-    return found if packed.status == 0 and len(found) <= MOST_BYTES else None
+    return found if packed.status == 0 and len(found) <= LONGEST_NEWS else None
 
 
 def tip_of(carried: bytes) -> str:
@@ -70,7 +72,7 @@ def unpacked(clone: Repository, carried: bytes) -> Iterator[Repository]:
             rmtree(leftover, ignore_errors=True)
         with tempfile.TemporaryDirectory(prefix=prefix, dir=beside) as folder:
             fresh = _on_top_of(clone, Path(folder))
-            words = ("unpack-objects", "-q", "--strict", f"--max-input-size={MOST_BYTES}")
+            words = ("unpack-objects", "-q", "--strict", f"--max-input-size={LONGEST_NEWS}")
             taken = fresh.git.ask(words, stdin=pack, limit=SECONDS)
             if taken.status:
                 raise BadNewsError(taken.errors.strip())
@@ -105,7 +107,7 @@ def _measure(pack: bytes, id_bytes: int) -> None:
 
     Git has no limit of its own for it: a few bytes may stand for gigabytes.
     """
-    if len(pack) > MOST_BYTES or pack[:8] != b"PACK\0\0\0\2":
+    if len(pack) > LONGEST_NEWS or pack[:8] != b"PACK\0\0\0\2":
         raise BadNewsError("they hold no pack, or one that is too large")
     count, at, left = int.from_bytes(pack[8:12], "big"), 12, MOST_UNPACKED
     if count > MOST_OBJECTS:

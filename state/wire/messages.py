@@ -25,6 +25,8 @@ T = TypeVar("T")
 
 LONGEST_LINE = 1_000_000
 """Bytes; a longer line isn't a message of ours."""
+LONGEST_NEWS = 256 * 1024
+"""Bytes that a nudge brings at most (`state.git.news`)."""
 LONGEST_ANSWER = 500_000
 """Letters: a table of hundreds of reservations, a calendar of them."""
 LONGEST_TEXT = 2000

@@ -97,7 +97,7 @@ def test_news_that_are_too_large_are_not_carried(
     base = shop.head
     tip = shop.commit(None, {"README.md": "x"})
     assert news(shop.repository.git, "0" * 40, tip) is None, "nobody knows it"
-    monkeypatch.setattr(carried, "MOST_BYTES", 100)
+    monkeypatch.setattr(carried, "LONGEST_NEWS", 100)
     assert news(shop.repository.git, base, tip) is None
 
 
