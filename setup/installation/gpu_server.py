@@ -18,10 +18,9 @@ from reconciler.disk.removal import remove_tree
 from reconciler.host import kernel_settings, marker, places, slices
 from reconciler.host.config import not_punished, read_server_config
 from reconciler.host.published import published_view
-from reconciler.rounds.trusted import trust
 from state import command
 from state.errors import LxcGpuError
-from state.files import read_text
+from state.files import read_text, write_file
 
 PACKAGES = (
     "python3", "python3-venv", "git", "openssh-server", "openssh-client", "lxc", "uidmap", "lxcfs",
@@ -151,8 +150,7 @@ def _server(steps: Steps, options: argparse.Namespace) -> None:
     if options.name:
         _configuration(steps, options)
     if options.trust:
-        steps.say(f"trust {options.trust}")
-        trust(options.trust)
+        _trust(steps, options.trust)
     _units(steps)
     if new_code:
         places.ROUND_SINCE_BOOT.unlink(missing_ok=True)  # what an upgrade changes is not drift
@@ -165,6 +163,12 @@ def _server(steps: Steps, options: argparse.Namespace) -> None:
     if options.name:
         _print_server_file(options, own_key)
     _containers(steps, anew=options.new_systems)
+
+
+def _trust(steps: Steps, revision: str) -> None:
+    """Note where to begin. Written even if it stands there: no round overwrites a newer note."""
+    steps.say(f"write {places.TRUSTED}")
+    write_file(places.TRUSTED, f"{revision}\n")
 
 
 def _folders(steps: Steps) -> None:

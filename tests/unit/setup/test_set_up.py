@@ -16,6 +16,7 @@ from installation import gpu_server, release, script, steps
 from installation.steps import Steps
 
 from reconciler.host import places
+from reconciler.rounds.trusted import older_than_view, trusted_revision
 from state import command
 from webui.howto import chapters
 
@@ -176,3 +177,17 @@ class TestSshdPiece:
         before = (SETUP / piece).read_text().split("\nMatch ")[0]
         for word in ("LoginGraceTime", "MaxStartups", "PerSourceMaxStartups", "@EXEMPT@"):
             assert word in before
+
+
+def test_what_is_trusted_is_written_even_if_it_stood_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "TRUSTED", tmp_path / "trusted")
+    monkeypatch.setattr(places, "VIEW", tmp_path / "view.json")
+    places.TRUSTED.write_text("a" * 40 + "\n")
+    os.utime(places.TRUSTED, (1, 1))
+    places.VIEW.write_text("{}")
+    assert older_than_view()
+    gpu_server._trust(Steps(), "a" * 40)
+    assert not older_than_view(), "so no round overwrites it"
+    assert trusted_revision(None) == "a" * 40
