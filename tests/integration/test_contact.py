@@ -18,7 +18,7 @@ from state.wire.messages import Answer, Message, Progress, Refusal, Report, enco
 from tests.integration import sshd
 from tests.integration.slapd import free_port
 from tests.integration.sshd import ssh_key
-from tests.patience import HANGS
+from tests.patience import HANGS, eventually
 from webui.servers import contact
 from webui.servers.contact import Ssh, Target, UnreachableError
 from webui.servers.rate_limit import TokenBucket
@@ -240,6 +240,56 @@ def test_what_stands_and_fails_is_followed_by_a_connection_of_its_own(
         assert list(ssh.nudge(target)) == [REPORT]
         assert len(set(ports(folder))) == 2
     assert not ssh.standing
+
+
+@pytest.mark.parametrize(
+    ("trouble", "code"), [("exit 1", "nudge-garbled"), ("sleep 200", "nudge-timeout")]
+)
+def test_a_round_that_began_is_not_asked_for_again(
+    server: tuple[Target, Path], trouble: str, code: str
+) -> None:
+    target, folder = server
+    (folder / "progress").write_text(encode(Progress("unpacking")))
+    begun = "" if code == "nudge-timeout" else f"cat {folder}/progress; "
+    with standing(target, folder, begun + trouble) as (ssh, _):
+        with pytest.raises(UnreachableError) as caught:
+            list(replace(ssh, whole_seconds=2.0).nudge(target))
+        assert caught.value.code == code
+        assert len(ports(folder)) == 2, "the load and one round"
+
+
+def test_too_much_after_the_report_does_not_undo_it(
+    server: tuple[Target, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, folder = server
+    monkeypatch.setattr(contact, "MOST_BYTES", 1_000_000)
+    flooding = f"cat {folder}/line; head -c 3000000 /dev/zero"
+    with suppress(UnreachableError), standing(target, folder, flooding) as (ssh, _):
+        link, nudged = ssh.standing[target], ssh.nudge(target)
+        assert next(nudged) == REPORT
+        eventually(lambda: link.connected.overrun)
+        assert list(nudged) == []
+        assert len(ports(folder)) == 2, "the load and one round"
+
+
+@pytest.mark.parametrize("flood", [False, True])
+def test_a_nudge_outlasts_the_load_except_after_a_flood(
+    server: tuple[Target, Path], flood: bool
+) -> None:
+    target, folder = server
+    (folder / "progress").write_text(encode(Progress("unpacking")))
+    waits = f"cat {folder}/progress; until test -e {folder}/go; do sleep 0.1; done"
+    patient = f"{waits}; cat {folder}/line"
+    with suppress(UnreachableError), standing(target, folder, patient) as (ssh, _):
+        link, nudged = ssh.standing[target], ssh.nudge(target)
+        assert next(nudged) == Progress("unpacking")
+        raise UnreachableError("load-flood" if flood else "load-garbled", "It sends nonsense.")
+    assert not ssh.standing
+    (folder / "go").touch()
+    with pytest.raises(UnreachableError) if flood else nullcontext():
+        assert list(nudged) == [REPORT]
+    assert not link.transport.is_active()
+    assert len(ports(folder)) == 2, "the load and one round"
 
 
 def test_a_server_that_takes_one_session_only(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Timer
+from threading import Lock, Timer
 
 import paramiko
 
@@ -54,6 +54,32 @@ class UnreachableError(LxcGpuError):
     """The server doesn't answer, or not as it should."""
 
 
+class Users:
+    """Counts who uses a connection: its owner first, and nudges. Who leaves last closes it."""
+
+    def __init__(self, close: Callable[[], None]) -> None:
+        self._close = close
+        self._count = 1
+        self._lock = Lock()
+
+    def join(self) -> bool:
+        """Keep the connection open until `leave`; False if it is closed already."""
+        with self._lock:
+            if self._count == 0:
+                return False
+            self._count += 1
+            return True
+
+    def leave(self) -> bool:
+        """End this use; False if there are others."""
+        with self._lock:
+            self._count -= 1
+            if self._count > 0:
+                return False
+        self._close()
+        return True
+
+
 @dataclass(frozen=True)
 class Link:
     """A connection to a server, logged in."""
@@ -62,6 +88,7 @@ class Link:
     transport: paramiko.Transport
     connected: RateLimitedSocket
     allowance: TokenBucket
+    users: Users
 
 
 @dataclass(frozen=True)
@@ -92,11 +119,24 @@ class Ssh:
         yield from self._round(target, "reconcile", b"", deadline)
 
     def _round(self, target: Target, verb: str, given: bytes, deadline: float) -> Iterator[Message]:
-        """The messages that answer `verb`, over a connection that stands, or one of their own."""
-        if (link := self.standing.get(target)) is not None:
-            with suppress(UnreachableError), link.allowance.more(MOST_BYTES):
-                yield from self._told(link, verb, given, deadline)
+        """The messages that answer `verb`, over a connection that stands, or one of their own.
+
+        What failed is asked again only before its first message: afterwards a round has begun.
+        """
+        link = self.standing.get(target)
+        if link is not None and link.users.join():
+            came = False
+            try:
+                with link.allowance.more(MOST_BYTES):
+                    for message in self._told(link, verb, given, deadline):
+                        came = True
+                        yield message
                 return
+            except UnreachableError as error:
+                if came or error.code == "nudge-timeout":
+                    raise
+            finally:
+                link.users.leave()
         with self._transport(target, TokenBucket(MOST_BYTES, 0)) as link:
             yield from self._told(link, verb, given, deadline)
 
@@ -121,17 +161,22 @@ class Ssh:
         """The channel with the answer of `target` to `verb`; nudges may use its connection, too.
 
         UnreachableError if it breaks off; `flood` is raised if more comes than the allowance.
+        Nudges that use the connection then go on, except after a flood.
         """
-        with (
-            self._transport(target, allowance) as link,
-            self._session(link, verb, flood, window) as channel,
-        ):
-            self.standing[target] = link
+        with self._transport(target, allowance) as link:
             try:
-                yield channel
+                with self._session(link, verb, flood, window) as channel:
+                    self.standing[target] = link
+                    yield channel
+                if link.connected.overrun:
+                    raise flood
+            except UnreachableError as error:
+                if error.code == flood.code:
+                    link.connected.hang_up()
+                raise
             finally:
                 if self.standing.get(target) is link:
-                    del self.standing[target]
+                    self.standing.pop(target, None)
 
     @contextmanager
     def _session(
@@ -149,8 +194,6 @@ class Ssh:
             if isinstance(error, UnreachableError):
                 raise
             raise _broken(link.target, error) from error
-        if link.connected.overrun:
-            raise flood
 
     def tell_accepted(self, target: Target, notices: Sequence[str]) -> None:
         """Tell `target` that the letters of these notices were accepted.
@@ -181,15 +224,22 @@ class Ssh:
             raise _no_answer(target, error) from error
         connected = RateLimitedSocket(plain, allowance)
         transport = paramiko.Transport(connected)
+        users = Users(lambda: self._close(transport, connected))
         try:
             self._log_in(transport, target, key)
-            yield Link(target, transport, connected, allowance)
+            yield Link(target, transport, connected, allowance, users)
         finally:
-            connected.hang_up()  # paramiko's thread has to leave the socket before it is closed
-            if transport.is_alive():
-                transport.join(self.connect_seconds)
-            transport.close()
-            connected.close()
+            if not users.leave():
+                last = Timer(self.whole_seconds, connected.hang_up)
+                last.daemon = True  # a nudge whose sending hangs doesn't see its own deadline
+                last.start()
+
+    def _close(self, transport: paramiko.Transport, connected: RateLimitedSocket) -> None:
+        connected.hang_up()  # paramiko's thread has to leave the socket before it is closed
+        if transport.is_alive():
+            transport.join(self.connect_seconds)
+        transport.close()
+        connected.close()
 
     def _private_key(self) -> paramiko.PKey:
         try:
