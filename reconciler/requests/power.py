@@ -142,8 +142,8 @@ def start(
     """Have the container up and its port mapped; `reached`: and its sshd answering.
 
     `wait`: for other work on it to end (`alone`). `runs` is called at once for a container that
-    runs already, with the process id of its lxc-start; `works` before anything is done that takes
-    more than a moment.
+    runs already, with the process id of its lxc-start; `works` before each thing that takes more
+    than a moment, so several times.
     """
     resident_of(current_view(), user)
     with alone(user, tell, wait=wait) as view:
@@ -230,9 +230,10 @@ def start_alone(
             command.run(["systemctl", "start", unit])
         notes = (*notes, *_cpus_given(view, user))  # while its init is on its way
     else:
-        notes = (*notes, *_way_in_mended(view, user, resident))
+        notes = (*notes, *_way_in_mended(view, user, resident, works))
     waited = reached and not (asked is not None and _has_banner(asked))
     if waited:
+        works()
         _wait_for_sshd(view, user, resident, notes, tell)
     if not was_running:
         converge((BridgePortKind(),), view, only=user)  # the container's port exists only now
@@ -318,11 +319,13 @@ def _look_for_account(account: str) -> None:
         ) from None
 
 
-def _way_in_mended(view: View, user: str, resident: Resident) -> tuple[str, ...]:
+def _way_in_mended(
+    view: View, user: str, resident: Resident, works: Callable[[], None]
+) -> tuple[str, ...]:
     """Mend, in a running container, what keeps its sshd from our keys. Returns notes."""
     tree = Tree.of(view, user, resident)
-    notes = way_in.mend(view, user, resident, tree)
-    notes += way_in.mend_mounted(view, user, resident)
+    notes = way_in.mend(view, user, resident, tree, works)
+    notes += way_in.mend_mounted(view, user, resident, works)
     if notes:  # our files may have been out of reach for a while
         try:
             home_files.write(tree, user, home_files.desired_files(view, user, resident))

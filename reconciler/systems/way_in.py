@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -73,17 +73,29 @@ def _mending(step: PathPart) -> tuple[Mending, ...]:
     return (Mending(step.depth, wanted, owner),) if owner or wanted != mode else ()
 
 
-def mend(view: View, user: str, resident: Resident, tree: Tree) -> tuple[str, ...]:
-    """Mend the path in a system. Returns what was done, or couldn't be, in words."""
-    return _mend(_Way(IdMapOwner.of(view, user, resident), tree, home_files.folder(user)))
+def mend(
+    view: View,
+    user: str,
+    resident: Resident,
+    tree: Tree,
+    works: Callable[[], None] = lambda: None,
+) -> tuple[str, ...]:
+    """Mend the path in a system. Returns what was done, or couldn't be, in words.
+
+    `works` is called before anything is changed: to look takes a moment, to mend takes programs.
+    """
+    way = _Way(IdMapOwner.of(view, user, resident), tree, home_files.folder(user))
+    return _mend(way, works)
 
 
-def mend_mounted(view: View, user: str, resident: Resident) -> tuple[str, ...]:
+def mend_mounted(
+    view: View, user: str, resident: Resident, works: Callable[[], None] = lambda: None
+) -> tuple[str, ...]:
     """Mend the path in a mount that covers the home, if its source is there."""
     home = home_files.mounted_home(view, user)
     if home is None or not mounts.usable([home[0]]):
         return ()
-    return _mend(_Way(IdMapOwner.of(view, user, resident), home[1], home[2]))
+    return _mend(_Way(IdMapOwner.of(view, user, resident), home[1], home[2]), works)
 
 
 def has_sshd(tree: Tree) -> bool:
@@ -176,7 +188,7 @@ class _Way:
         command.run(self.owner.fenced(Path(str(self.root)), argv, *trees))
 
 
-def _mend(way: _Way) -> tuple[str, ...]:
+def _mend(way: _Way, works: Callable[[], None]) -> tuple[str, ...]:
     """Mend until nothing is left: a closed folder hides what lies behind it."""
     notes = list[str]()
     for _ in way.below():
@@ -184,6 +196,7 @@ def _mend(way: _Way) -> tuple[str, ...]:
         todo = mendings(steps)
         for mending in todo:
             words = way.words(steps, mending)
+            works()
             try:
                 way.mend(mending)
             except LxcGpuError as error:

@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from functools import partial
+from functools import cache, partial
 
 from reconciler.container.undertaking import AskerGoneError
 from reconciler.host import key_days
@@ -69,7 +69,8 @@ def main(argv: Sequence[str]) -> int:
             user = whose(request, asker)
             _ask_for_the_key(account, pid)
             _log(f"event=asked verb={request.verb} asker={asker} user={user or '-'}")
-            charged = partial(charge, view.account_of(user) if view else user, *argv)
+            payer = view.account_of(user) if view else user
+            charged = cache(partial(charge, payer, *argv))  # once: its scope is there then
             if request.verb is not Verb.START and asker not in OF_SERVICES:
                 charged()
             with _waited_for() if ends_with_its_asker(request) else nullcontext():

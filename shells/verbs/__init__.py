@@ -31,7 +31,7 @@ class VerbRequest:
     shell. It can be anything: a pipe, a file, a socket."""
     charged: Callable[[], None] = lambda: None
     """Has what is done from now on charged to the user. All verbs begin so but a start, which
-    calls it once there is more to do than to look."""
+    calls it, maybe again, before it does more than look."""
 
 
 ROOMS: Mapping[Verb, str] = dict.fromkeys(

@@ -83,6 +83,9 @@ class TestVerbs:
             return "Work of lxc-gpu for lqchen" in fleet.gpu17.sh(shows).stdout
 
         assert not charged("start")
+        assert fleet.types("ssh gpu17 chmod 777 .").ok
+        assert charged("start"), "the way to the keys was mended"
+        assert not charged("start")
         assert charged("status")
         assert manage(fleet, "stop").ok
         assert charged("start")

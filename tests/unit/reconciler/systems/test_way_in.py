@@ -1,10 +1,19 @@
 """What sshd would refuse on the way to the keys, and what becomes of it."""
 
+import os
 import stat
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
-from reconciler.systems.way_in import Mending, PathPart, mendings
+from reconciler.container import home_files
+from reconciler.mounts.tree import Tree
+from reconciler.systems.way_in import Mending, PathPart, mend, mendings
+from tests.unit.reconciler.views import RESIDENT, VIEW
+
+(USER,) = VIEW.residents
 
 FOLDER, FILE, LINK = stat.S_IFDIR, stat.S_IFREG, stat.S_IFLNK
 SOUND = (
@@ -35,3 +44,33 @@ def test_what_is_sound_is_left_alone() -> None:
 )  # fmt: skip
 def test_what_sshd_refuses_is_mended(step: PathPart, mending: Mending | None) -> None:
     assert mendings([step]) == (() if mending is None else (mending,))
+
+
+@pytest.fixture
+def tree() -> Iterator[Tree]:
+    """A system with a sound way to the keys."""
+    with TemporaryDirectory(dir="/var/tmp") as outside:
+        Path(outside).chmod(0o711)
+        tree = Tree(Path(outside) / "rootfs", RESIDENT.subid, VIEW.subid_size)
+        home = tree.slot / home_files.folder(USER)
+        home.mkdir(parents=True)
+        for depth, folder in enumerate((tree.slot, tree.slot / "home", home.parent, home)):
+            uid = RESIDENT.subid + (home_files.UID if depth >= 2 else 0)
+            os.chown(folder, uid, uid)
+        yield tree
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it gives folders away")
+class TestMend:
+    def test_nothing_is_said_to_be_work_where_a_look_is_enough(self, tree: Tree) -> None:
+        said = list[str]()
+        assert mend(VIEW, USER, RESIDENT, tree, lambda: said.append("work")) == ()
+        assert said == []
+
+    def test_work_is_said_before_it_is_done(self, tree: Tree) -> None:
+        (tree.slot / "home").chmod(0o700)
+        modes = list[int]()
+        home = tree.slot / "home"
+        notes = mend(VIEW, USER, RESIDENT, tree, lambda: modes.append(home.stat().st_mode & 0o777))
+        assert [note.split(" ke")[0] for note in notes] == ["/home (owner 0, mode 0700)"]
+        assert modes == [0o700]
