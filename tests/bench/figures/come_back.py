@@ -57,7 +57,7 @@ start() {{
         --property=KillSignal=SIGRTMIN+3 --property=KillMode=mixed \\
         lxc-start --foreground --name=$1 --rcfile=/run/lxc-gpu/$1.bare
     main=$(systemctl show --property=MainPID --value bare-$1)
-    until read -r init _ <"/proc/$main/task/$main/children" &&
+    until read -rd " " init <"/proc/$main/task/$main/children" &&
             grep -q ':0016 00000000:0000 0A' "/proc/$init/net/tcp"; do sleep 0.01; done 2>&-
 }}
 export -f start
