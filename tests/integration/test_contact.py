@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
+import paramiko
 import pytest
 
 from state.errors import LxcGpuError
@@ -187,7 +191,7 @@ def test_an_earlier_release_takes_none_and_is_asked_to_fetch(
 LENDS = """
 echo $SSH_CONNECTION $SSH_ORIGINAL_COMMAND >>{0}/sessions
 case $SSH_ORIGINAL_COMMAND in
-load) echo begun; while read -r line; do echo "$line"; done; sleep 200 ;;
+load) echo $PPID >{0}/lender; echo begun; while read -r line; do echo "$line"; done; sleep 200 ;;
 *) {1} ;;
 esac
 """
@@ -290,6 +294,68 @@ def test_a_nudge_outlasts_the_load_except_after_a_flood(
         assert list(nudged) == [REPORT]
     assert not link.transport.is_active()
     assert len(ports(folder)) == 2, "the load and one round"
+
+
+def test_a_connection_that_opens_nothing_in_time_is_left_to_the_load(
+    server: tuple[Target, Path],
+) -> None:
+    target, folder = server
+    with standing(target, folder, f"cat {folder}/line") as (ssh, _):
+        link, lender = ssh.standing[target], int((folder / "lender").read_text())
+        os.kill(lender, signal.SIGSTOP)
+        try:
+            assert list(replace(ssh, connect_seconds=1.0).nudge(target)) == [REPORT]
+        finally:
+            os.kill(lender, signal.SIGCONT)
+        assert not ssh.standing, "the next nudge doesn't wait for it again"
+        with link.transport.open_session(timeout=HANGS) as later:
+            later.exec_command("reconcile")
+            later.settimeout(HANGS)
+            assert later.recv(65536) == encode(REPORT).encode()
+
+
+class Mute(paramiko.ServerInterface):
+    """A server that answers the verb `load`, and others only after `over`."""
+
+    def __init__(self) -> None:
+        self.over = Event()
+
+    def get_allowed_auths(self, username: str) -> str:
+        return "publickey"
+
+    def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
+        return 0  # AUTH_SUCCESSFUL
+
+    def check_channel_request(self, kind: str, chanid: int) -> int:
+        return 0  # OPEN_SUCCEEDED
+
+    def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
+        return command == b"load" or self.over.wait(HANGS)
+
+
+def test_a_verb_that_is_not_answered_in_time_leaves_the_load_alone(
+    server: tuple[Target, Path],
+) -> None:
+    target, folder = server
+    ssh, mute = Ssh(folder / "nudge", "root", 1.0), Mute()
+    flood = UnreachableError("load-flood", "It sends too much.")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            transport = paramiko.Transport(listening.accept()[0])
+            transport.add_server_key(paramiko.Ed25519Key(filename=str(folder / "host")))
+            transport.start_server(server=mute)
+
+        Thread(target=serve, daemon=True).start()
+        there = replace(target, port=listening.getsockname()[1])
+        with ssh.ask(there, "load", TokenBucket(20_000, 0), flood):
+            link = ssh.standing[there]
+            with pytest.raises(UnreachableError) as caught:
+                list(ssh.nudge(there))
+            mute.over.set()
+            assert caught.value.code == "nudge-broken", "of a connection that nobody accepts"
+            assert link.transport.is_active()
+            assert not ssh.standing
 
 
 def test_a_server_that_takes_one_session_only(tmp_path: Path) -> None:

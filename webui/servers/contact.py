@@ -175,18 +175,14 @@ class Ssh:
                     link.connected.hang_up()
                 raise
             finally:
-                if self.standing.get(target) is link:
-                    self.standing.pop(target, None)
+                self._forget(link)
 
     @contextmanager
     def _session(
         self, link: Link, verb: str, flood: UnreachableError, window: int | None = None
     ) -> Iterator[paramiko.Channel]:
         try:
-            with _hung_up_after(2 * self.connect_seconds, link.connected):
-                channel = link.transport.open_session(window, timeout=self.connect_seconds)
-                channel.exec_command(verb)
-            with closing(channel):
+            with closing(self._opened(link, verb, window)) as channel:
                 yield channel
         except (paramiko.SSHException, OSError, EOFError, UnreachableError) as error:
             if link.connected.overrun:
@@ -194,6 +190,21 @@ class Ssh:
             if isinstance(error, UnreachableError):
                 raise
             raise _broken(link.target, error) from error
+
+    def _opened(self, link: Link, verb: str, window: int | None) -> paramiko.Channel:
+        """A session that runs `verb`. Nudges no longer wait for a connection that opens none."""
+        try:
+            channel = link.transport.open_session(window, timeout=self.connect_seconds)
+            with _closed_after(self.connect_seconds, channel):
+                channel.exec_command(verb)
+        except (paramiko.SSHException, OSError, EOFError):
+            self._forget(link)
+            raise
+        return channel
+
+    def _forget(self, link: Link) -> None:
+        if self.standing.get(link.target) is link:
+            self.standing.pop(link.target, None)
 
     def tell_accepted(self, target: Target, notices: Sequence[str]) -> None:
         """Tell `target` that the letters of these notices were accepted.
@@ -281,9 +292,12 @@ class Ssh:
 
 
 @contextmanager
-def _hung_up_after(seconds: float, connected: RateLimitedSocket) -> Iterator[None]:
-    """Hang up after `seconds`: paramiko waits forever for the answer to a verb."""
-    timer = Timer(seconds, connected.hang_up)
+def _closed_after(seconds: float, channel: paramiko.Channel) -> Iterator[None]:
+    """Close `channel` after `seconds`: paramiko waits forever for the answer to a verb.
+
+    Only the channel, since others may use the connection.
+    """
+    timer = Timer(seconds, channel.close)
     timer.start()
     try:
         yield
