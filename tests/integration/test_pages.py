@@ -26,15 +26,17 @@ from state.wire.messages import Drift, Failure, Report
 from tests.integration import slapd
 from tests.integration.slapd import Slapd
 from tests.integration.sshd import ssh_key
-from tests.integration.web import KEY, OTHER, PEOPLE, Web, make_web
+from tests.integration.web import KEY, OTHER, PEOPLE, Web, make_web, push
 from tests.patience import eventually
 from tests.present import present
 from webui.application import assemble, build
+from webui.clone.source import StateSource
 from webui.config import MailConfig
 from webui.doctor.iam import Iam
 from webui.doctor.mail import NO_MAIL, mail, reachable
 from webui.doctor.repository import whole
 from webui.outbox.letters import KINDS
+from webui.pages import saving
 from webui.servers.nudge import outcome_of
 from webui.services import EXTENSION
 
@@ -335,6 +337,21 @@ def test_guessing_gets_slow(web: Web) -> None:
     assert answers[:4] == [403] * 4
     assert 429 in answers[4:]
     assert int(save(web, password="guess").headers["Retry-After"]) >= 1
+
+
+def test_a_guess_that_is_slowed_down_fetches_nothing(web: Web) -> None:
+    now = time.time()
+    signing, clone = web.parts.config.signing_key, web.folder / "quiet"
+    quiet = StateSource(str(web.repository), clone, signing, 3600, lambda: now)
+    known = quiet.current().revision
+    parts = replace(web.parts, source=quiet, clock=lambda: now)
+    while parts.throttle.attempt("lqchen", "192.0.2.1", now) <= 0:
+        pass
+    push(web.folder / "work", "Say nothing new")
+    now += 0.5
+    with pytest.raises(saving.SlowDownError):
+        saving.save(parts, "LQChen", saving.Form("lqchen", "guess", KEY), "192.0.2.1")
+    assert quiet.current().revision == known, "which waits for a fetch under way"
 
 
 def test_guesses_count_together_however_the_login_is_typed(web: Web) -> None:
