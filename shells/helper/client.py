@@ -6,7 +6,7 @@ import select
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from shells.helper.ahead import ROOT_SOCKET, connected
 from shells.helper.request import Request, encode
@@ -29,10 +29,7 @@ def ask(
     `descriptor` goes along with the request. BrokenPipeError as soon as nobody hears what this
     program says: sshd tells a program without a terminal no other way that its person has gone.
     """
-    with _connection() as connection:
-        with _read_by_it():
-            descriptors = [] if descriptor is None else [descriptor]
-            socket.send_fds(connection, [encode(request)], descriptors)
+    with _sent(request, descriptor) as connection:
         for line in _lines(connection):
             message = messages.decode(line)
             if isinstance(message, messages.Progress):
@@ -67,10 +64,23 @@ def ask_until_free(
         pause = min(2 * pause, SELDOM)
 
 
-def _connection() -> socket.socket:
+def _sent(request: Request, descriptor: int | None) -> socket.socket:
+    """A connection over which the request was sent."""
+    raw, descriptors = [encode(request)], [] if descriptor is None else [descriptor]
     ahead = connected()
     if ahead is not None:
-        return socket.socket(fileno=ahead)
+        connection = socket.socket(fileno=ahead)
+        with suppress(ConnectionError):  # the helper has ended: this program took long to load
+            socket.send_fds(connection, raw, descriptors)
+            return connection
+        connection.close()
+    connection = _connection()
+    with _read_by_it():
+        socket.send_fds(connection, raw, descriptors)
+    return connection
+
+
+def _connection() -> socket.socket:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         connection.connect(ROOT_SOCKET)

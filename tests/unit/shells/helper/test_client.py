@@ -89,6 +89,19 @@ def test_the_first_question_goes_over_the_connection_made_ahead(
     assert [_ask(), _ask()] == [messages.Answer("first"), messages.Answer("second")]
 
 
+def test_a_helper_that_waited_long_enough_is_asked_afresh(helper: Callable[..., None]) -> None:
+    """It ends before this program is loaded, so it began nothing."""
+
+    def answer(connection: socket.socket) -> None:
+        connection.recv(4096)
+        connection.sendall(messages.encode(messages.Answer("afresh")).encode())
+
+    helper(lambda connection: None, answer)
+    ahead.connect_ahead(["-c", "status"])
+    assert ahead._connected[0].recv(1) == b""
+    assert _ask() == messages.Answer("afresh")
+
+
 def test_where_nothing_can_be_connected_to_the_question_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
