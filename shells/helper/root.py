@@ -65,6 +65,8 @@ def main(argv: Sequence[str]) -> int:
             view = published_view()
             asker = _user(view, account, uid)
             line, descriptor = _receive()
+            if not line:  # it asks nothing after all (shells.helper.ahead)
+                return 0
             request = decode(line)
             user = whose(request, asker)
             _ask_for_the_key(account, pid)
@@ -180,8 +182,6 @@ def _receive() -> tuple[bytes, int | None]:
             for descriptor in sent:
                 os.set_inheritable(descriptor, False)
             descriptors += sent
-            if not (chunk or line):
-                raise AskerGoneError  # it asks nothing after all (shells.helper.ahead)
             if not chunk:
                 break
             line += chunk
