@@ -225,9 +225,7 @@ def start_alone(
         for note in notes:
             tell(Progress(f"note: {note}"))
         tell(Progress("starting the container"))
-        if not command.run(["systemctl", "start", unit], check=False).ok:
-            command.run(["systemctl", "reset-failed", unit], check=False)  # too many starts
-            command.run(["systemctl", "start", unit])
+        command.run(["systemctl", "start", unit])
         notes = (*notes, *_cpus_given(view, user))  # while its init is on its way
     else:
         notes = (*notes, *_way_in_mended(view, user, resident, works))
