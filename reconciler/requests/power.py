@@ -338,7 +338,7 @@ def _wait_for_sshd(
     """Wait until sshd sends its banner."""
     started = told = time.monotonic()
     monitor = monitors([user])[user]
-    late = False
+    late, spent = False, time.thread_time()
     while not ((late or listens(monitor)) and _has_banner(_ask_for_banner(resident.address))):
         now = time.monotonic()
         if now - started > PATIENCE or not (children(monitor) or power_of(user).running):
@@ -350,7 +350,8 @@ def _wait_for_sshd(
         if now - told > 1:
             told = now
             tell(Progress("waiting for the container's sshd", (now - started) / PATIENCE))
-        time.sleep(0.01)
+        time.sleep(max(0.01, 3 * (time.thread_time() - spent)))  # a quarter of a core at most
+        spent = time.thread_time()
 
 
 def listens(monitor: str) -> bool:
