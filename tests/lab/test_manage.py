@@ -433,10 +433,9 @@ sys.exit()"""
         anns, *lqchens = map(json.loads, said)
         assert anns["answer"]["facts"]["user"] == "ann"
         codes = [each["refusal"]["code"] for each in lqchens]
-        assert codes[0] == "busy"
+        assert set(codes) == {"busy"}, "who had a place and said nothing is told nothing"
         assert lqchens[0]["refusal"]["remedy"] == "wait"
-        assert (len(codes), set(codes)) == (21, {"busy", "bad-request"})
-        assert codes.count("busy") >= 9
+        assert 9 <= len(codes) <= 20
         assert "answer" in self.ask(untouched, asks), "the places are free again"
 
     def test_a_crowd_closes_the_socket_for_nobody(self, untouched: Host) -> None:
