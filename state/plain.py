@@ -85,12 +85,14 @@ def _names(kind: type) -> tuple[str, ...] | None:
 def _reader(hint: Any, newer: bool) -> _Reader:
     origin, args = get_origin(hint), get_args(hint)
     if hint is Any:
-        return lambda value: value
+        return _writable
     if hint is float:
         return _number
     if hint is str:
         return _text
-    if hint in (int, bool, NoneType, dict):
+    if hint is dict:
+        return lambda value: _writable(_exactly(dict)(value))
+    if hint in (int, bool, NoneType):
         return _exactly(hint)
     if origin is Annotated:
         return _ruled(_reader(args[0], newer), args[1:])
@@ -123,6 +125,13 @@ def _text(value: Any) -> str:
         raise TypeError(f"str expected, not {type(value).__name__}")
     if not value.isascii():
         value.encode("utf-8", "surrogateescape")  # what `files` can't write was never written
+    return value
+
+
+def _writable(value: Any) -> Any:
+    """The value, whatever it is. UnicodeEncodeError (a ValueError) if there is a text in it that
+    `files` can't write."""
+    json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogateescape")
     return value
 
 

@@ -226,5 +226,6 @@ class TestPeopleWhomTheServerHad:
         for name in PEOPLE:
             gpu18.run(["lxc-gpu", "purge", name, "--yes"], timeout=120)
         left = gpu18.sh("cat /etc/passwd /etc/sub?id; ls /home").stdout.splitlines()
-        assert not [line for line in left if line.startswith("gpu-")]
+        theirs = tuple(f"gpu-{name}" for name in PEOPLE)
+        assert not [line for line in left if line.startswith(theirs)]
         assert gpu18.sh(OF_THE_LAB).stdout == of_the_lab

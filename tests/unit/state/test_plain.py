@@ -68,7 +68,7 @@ def test_fields_of_a_newer_release_are_passed_over_where_that_is_asked_for() -> 
         {"two": [3, "x", "y"]}, {"by_name": []}, {"by_name": {"a": [{}]}}, {"colour": "blue"},
         {"length": -1}, {"length": True}, {"length": float("nan")}, {"length": float("inf")},
         {"length": 10**400}, {"sure": 1}, {"facts": 7}, {"name": "\ud800"}, {"colour": True},
-        {"by_name": {"\udfff": []}},
+        {"by_name": {"\udfff": []}}, {"facts": {"number": "\ud800"}},
     ],
 )  # fmt: skip
 def test_what_is_of_another_type_is_refused(change: dict[str, object]) -> None:
