@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from reconciler.host import marker
@@ -95,7 +95,9 @@ def _register(
             "Your sysadmin sees the same on the web page. Then register again.",
         )
     event("registered", user=user, revision=view.revision)
-    return messages.Answer(_registered(view, user, report.changes), {"server": view.server})
+    return messages.Answer(
+        _registered(view, user, bool(report.changes) or not noted), {"server": view.server}
+    )
 
 
 def _choose(view: View, user: str, template: str, *, said: bool) -> None:
@@ -132,8 +134,9 @@ def _anew(view: View, asked: VerbRequest, template: str) -> messages.Question | 
     return question
 
 
-def _registered(view: View, user: str, changes: Sequence[str]) -> str:
-    what = "is ready" if changes else "was registered before"
+def _registered(view: View, user: str, new: bool) -> str:
+    """What is said at the end. `new`: also if a nudge's round was faster than the one from here."""
+    what = "is ready" if new else "was registered before"
     return (
         f"Your container on {view.server} {what}.\n"
         "Fetch the ssh config and known_hosts from the web page again: they now name it.\n"
