@@ -87,7 +87,7 @@ def properties(unit: str, names: Mapping[str, str]) -> dict[str, Any]:
 
 
 def of_units(units: Iterable[str], names: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The same properties of each unit."""
+    """These properties of each of several units, in the units' order."""
     gets = [
         Call(unit_path(unit), _PROPERTIES, "Get", "ss", (f"{NAME}.{of}", name))
         for unit in units

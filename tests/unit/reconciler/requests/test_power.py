@@ -41,7 +41,7 @@ def _container(*argv: str, alone: bool = True) -> Iterator[str]:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it makes a network namespace")
 class TestListens:
-    """As `/proc/PID/net` says."""
+    """The start reads that in `/proc/PID/net`."""
 
     @pytest.mark.parametrize("family", [("AF_INET", "0.0.0.0"), ("AF_INET6", "::")])
     def test_an_sshd_is_seen_before_anything_is_sent_to_it(self, family: tuple[str, str]) -> None:

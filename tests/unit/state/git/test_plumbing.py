@@ -194,7 +194,7 @@ def test_what_a_sysadmin_likes_to_see_of_a_log_is_not_read_as_commits(
 def test_a_blob_that_went_while_it_was_asked_for_is_said_to_be_lost(
     remote: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As where another program makes a damaged clone anew between two calls of Git."""
+    """Another program may make a damaged clone anew between two calls of Git."""
     blob = stored(remote.git, "blob", b"x: 1\n")
     place = remote.path / "objects" / blob[:2] / blob[2:]
     own = tmp_path / "bin" / "git"
