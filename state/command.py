@@ -20,6 +20,8 @@ from typing import IO
 from state.errors import LxcGpuError, Remedy
 
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+KEPT = 4000
+"""Letters of what a program printed that are kept in the details of a time-out: the last ones."""
 
 
 @dataclass(frozen=True)
@@ -67,36 +69,51 @@ def run(
     """Run `argv` to its end and return what it printed.
 
     `env` is added to `environment()`; `timeout` is in seconds. With `check`, any status but 0
-    raises CommandError, as do a time-out and a program that can't be started, always.
+    raises CommandError, as do a time-out and a program that can't be started, always. What it
+    started and left behind must not hold its output: the end of that is waited for, too.
     """
     words = tuple(str(word) for word in argv)
     given = stdin.encode() if isinstance(stdin, str) else stdin
     try:
-        done = subprocess.run(
+        with subprocess.Popen(
             words,
-            input=given,
-            stdin=subprocess.DEVNULL if given is None else None,
-            capture_output=True,
+            stdin=subprocess.DEVNULL if given is None else subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             env=environment(env),
             cwd=cwd,
-            timeout=timeout,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise too_late(words, timeout) from error
+        ) as child:
+            try:
+                stdout, stderr = child.communicate(given, timeout)
+            except subprocess.TimeoutExpired as error:
+                said = _text((error.stdout or b"") + (error.stderr or b""))
+                raise too_late(words, timeout, said, child.poll()) from error
+            finally:
+                child.kill()  # nothing if it has ended
     except OSError as error:
         message = f"`{words[0]}` could not be started: {error.strerror}."
         raise CommandError("command-missing", message, details=pasteable(words)) from error
-    finished = Finished(words, done.returncode, _text(done.stdout), _text(done.stderr))
+    finished = Finished(words, child.returncode, _text(stdout), _text(stderr))
     if check and not finished.ok:
         raise failure(finished)
     return finished
 
 
-def too_late(argv: Sequence[str], seconds: float) -> CommandError:
-    """The error for a program that was ended, because it took longer than that."""
+def too_late(
+    argv: Sequence[str], seconds: float, said: str = "", status: int | None = None
+) -> CommandError:
+    """The error for a program that was ended, because it took longer than that.
+
+    `said`: what it had printed until then. `status`: with which it had ended all the same, while
+    its output was still open.
+    """
     message = f"`{argv[0]}` did not end within {seconds:g} s."
-    return CommandError("command-timeout", message, remedy=Remedy.WAIT, details=pasteable(argv))
+    if status is not None:
+        message = f"`{argv[0]}` ended with status {status}, but what it started did not "
+        message += f"close its output within {seconds:g} s."
+    last = said.strip()[-KEPT:] or "it had printed nothing"
+    details = f"{pasteable(argv)}\n{last}"
+    return CommandError("command-timeout", message, remedy=Remedy.WAIT, details=details)
 
 
 def failure(finished: Finished) -> CommandError:

@@ -81,7 +81,7 @@ def run_inside(tree: Tree, argv: Sequence[str]) -> None:
         os.close(says)
     ended = Begun(child, output).wait(PATIENCE, leave=False)
     if ended.status is None:
-        raise command.too_late(argv, PATIENCE)
+        raise command.too_late(argv, PATIENCE, ended.said)
     if ended.status != 0:
         raise command.failure(command.Finished(tuple(argv), ended.status, "", ended.said))
 
