@@ -1,6 +1,5 @@
 """Attacks from below a folder that somebody else controls; needs root, to become that somebody."""
 
-import contextlib
 import os
 import resource
 import signal
@@ -27,6 +26,7 @@ from reconciler.host import locks
 from reconciler.plan import Tell
 from state.errors import LxcGpuError, Remedy
 from state.wire.messages import Progress
+from tests.open_files import none_left_open, open_files
 from tests.patience import HANGS, eventually
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it changes users")
@@ -195,14 +195,11 @@ def test_a_descriptor_comes_back_with_what_was_opened(root: Path) -> None:
 
 
 def test_what_cannot_be_opened_leaves_no_descriptor_behind(root: Path) -> None:
-    before = len(list(Path("/proc/self/fd").iterdir()))
-
     def work(fd: int) -> tuple[int, Json]:
         return os.open("nothing", os.O_RDONLY, dir_fd=fd), None
 
-    with pytest.raises(HostileError, match="nothing: No such file"):
+    with none_left_open(), pytest.raises(HostileError, match="nothing: No such file"):
         opened_as_owner(root, OWNER, work)
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 class Crowds:
@@ -229,13 +226,12 @@ def test_a_descriptor_without_room_is_an_error_and_none_is_left(root: Path) -> N
         for _ in range(crowds.room):
             socket.send_fds(channel, [b"{}\n"], [folder])
 
-    before = _open_files()
-    try:
-        with pytest.raises(LxcGpuError, match="no room for a descriptor"):
-            hostile._in_child(crowds, OWNER, sends)
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-    assert _open_files() == before
+    with none_left_open():
+        try:
+            with pytest.raises(LxcGpuError, match="no room for a descriptor"):
+                hostile._in_child(crowds, OWNER, sends)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_work_that_stands_still_is_given_up(root: Path) -> None:
@@ -262,11 +258,10 @@ def test_work_that_no_alarm_ends_is_killed(
         return 0, None
 
     monkeypatch.setattr("reconciler.children.hostile.GRACE", 0.5)
-    begun, before = time.monotonic(), _open_files()
-    with pytest.raises(HostileError, match="nothing moved"):
+    begun = time.monotonic()
+    with none_left_open(), pytest.raises(HostileError, match="nothing moved"):
         opened_as_owner(root, OWNER, work)
     assert 0.4 < time.monotonic() - begun < HANGS
-    assert _open_files() == before
     eventually(_no_child_is_left)  # killed, and not waited for: it may sleep in a disk
 
 
@@ -279,18 +274,21 @@ def _no_child_is_left() -> bool:
 
 
 def test_work_ends_when_nobody_waits_for_it(root: Path) -> None:
+    begun = []
+
     def work(_: int, tell: Tell) -> None:
-        tell(Progress("begun"))
+        tell(Progress(str(os.getpid())))
         still_at_it(30)
         time.sleep(2 * HANGS)
 
-    def leave(_: Progress) -> None:
+    def leave(progress: Progress) -> None:
+        begun.append(int(progress.text))
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         as_owner_at_length(root, OWNER, work, leave)
     with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+        os.waitpid(begun[0], os.WNOHANG)
 
 
 def test_work_may_take_as_long_as_it_says(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,8 +309,8 @@ def test_a_lock_of_ours_is_not_the_childs(root: Path, monkeypatch: pytest.Monkey
     with locks.lock("user-ann"):
         status = (root.parent / "locks/user-ann").stat()
         held = [status.st_dev, status.st_ino]
-        assert held in _open_files()
-        of_the_child = as_owner(root, OWNER, lambda _: _open_files())
+        assert held in _listed()
+        of_the_child = as_owner(root, OWNER, lambda _: _listed())
         assert isinstance(of_the_child, list)
         assert held not in of_the_child
         of_the_loaded = _aside()
@@ -335,7 +333,7 @@ def test_what_is_lent_is_the_childs(root: Path) -> None:
 
 
 def _aside() -> object:
-    asked = AnsweringChild("open-files", lambda _: _open_files(), 5)
+    asked = AnsweringChild("open-files", lambda _: _listed(), 5)
     asked.ask(None)
     try:
         return asked.answer(5)
@@ -343,17 +341,8 @@ def _aside() -> object:
         asked.let_go()
 
 
-def _identity(descriptor: int) -> list[int]:
-    status = os.fstat(descriptor)
-    return [status.st_dev, status.st_ino]
-
-
-def _open_files() -> list[list[int]]:
-    found = []
-    for descriptor in range(256):
-        with contextlib.suppress(OSError):
-            found.append(_identity(descriptor))
-    return found
+def _listed() -> list[Json]:
+    return [list(each) for each in open_files()]
 
 
 def test_an_error_keeps_its_hint_and_remedy(root: Path) -> None:

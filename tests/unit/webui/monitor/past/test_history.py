@@ -9,6 +9,8 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +41,31 @@ def clock() -> Clock:
     return Clock(MONDAY)
 
 
+Opened = Callable[..., History]
+
+
 @pytest.fixture
-def history(tmp_path: Path, clock: Clock) -> History:
-    return History(tmp_path / "history.db", clock=clock)
+def opened(tmp_path: Path, clock: Clock) -> Iterator[Opened]:
+    """Begins a history; each is closed when the test ends."""
+    with ExitStack() as closed:
+
+        def opened(path: str = "history.db", **settings: Any) -> History:
+            history = History(tmp_path / path, **{"clock": clock, **settings})
+            closed.callback(history.stop)
+            return history
+
+        yield opened
+
+
+@pytest.fixture
+def history(opened: Opened) -> History:
+    return opened()
+
+
+def asked(path: Path, words: str) -> list[Any]:
+    """What another program reads; `with` alone doesn't close a connection."""
+    with closing(sqlite3.connect(path)) as database:
+        return database.execute(words).fetchall()
 
 
 def hear(
@@ -167,7 +191,7 @@ def test_plots_go_back_two_days_and_no_further(history: History, clock: Clock) -
 
 
 def test_a_clock_that_was_years_ahead_does_no_lasting_harm(
-    history: History, clock: Clock, tmp_path: Path
+    history: History, clock: Clock, opened: Opened
 ) -> None:
     hear(history, clock, 65, gpu(0, "ann"))
     clock.now += 4 * 365 * 86_400
@@ -176,7 +200,7 @@ def test_a_clock_that_was_years_ahead_does_no_lasting_harm(
     clock.now = MONDAY + 300
     hear(history, clock, 65, gpu(0, "ann"))
     history.flush()
-    again = History(tmp_path / "history.db", clock=clock)
+    again = opened()
     again.flush()
     for each in (history, again):
         assert each.points("gpu17", clock.now - 60, 60)[-1].cpu == pytest.approx(20)
@@ -185,21 +209,21 @@ def test_a_clock_that_was_years_ahead_does_no_lasting_harm(
     assert again.points("gpu17", clock.now - 60, 60)[-1].cpu == pytest.approx(20)
 
 
-def test_a_restart_loses_nothing(history: History, clock: Clock, tmp_path: Path) -> None:
+def test_a_restart_loses_nothing(history: History, clock: Clock, opened: Opened) -> None:
     hear(history, clock, 90, gpu(0, "ann"))
     history.flush()
-    again = History(tmp_path / "history.db", clock=clock)
+    again = opened()
     again.flush()
     hear(again, clock, 30, gpu(0, "ann"))
     again.flush()
     assert ann(again, "2026-W48").gpu_hours * 3600 == pytest.approx(85 + 25)
     assert [p.cpu for p in again.points("gpu17", MONDAY - 1, 60)] == pytest.approx([20] * 3)
-    third = History(tmp_path / "history.db", clock=clock)
+    third = opened()
     third.flush()
     assert third.all_points(MONDAY - 1, 60) == again.all_points(MONDAY - 1, 60)
 
 
-def test_a_kill_loses_what_was_not_written_and_no_more(tmp_path: Path) -> None:
+def test_a_kill_loses_what_was_not_written_and_no_more(tmp_path: Path, opened: Opened) -> None:
     program = f"""
 import sys
 from pathlib import Path
@@ -218,7 +242,7 @@ while True:
         written = int(running.stdout.readline())
     os.kill(running.pid, signal.SIGKILL)
     written = [written, *map(int, running.communicate()[0].split())][-1]
-    history = History(tmp_path / "history.db", clock=Clock(MONDAY + written + 60))
+    history = opened(clock=Clock(MONDAY + written + 60))
     history.flush()
     assert history.problem is None
     kept = ann(history, "2026-W48").gpu_hours * 3600
@@ -244,7 +268,7 @@ def test_a_database_that_breaks_while_it_is_open(
 ) -> None:
     hear(history, clock, 3000, gpu(0, "ann"))
     history.flush()
-    sqlite3.connect(tmp_path / "history.db").execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    asked(tmp_path / "history.db", "PRAGMA wal_checkpoint(TRUNCATE)")
     size = (tmp_path / "history.db").stat().st_size
     with (tmp_path / "history.db").open("r+b") as file:
         file.seek(4096)
@@ -261,13 +285,13 @@ def test_a_database_that_breaks_while_it_is_open(
 
 
 def test_a_disk_that_damages_every_database_is_not_filled_with_them(
-    history: History, clock: Clock, tmp_path: Path
+    history: History, clock: Clock, tmp_path: Path, opened: Opened
 ) -> None:
     for _ in range(3):
         hear(history, clock, 60, gpu(0, "ann"))
         history.stop()
         (tmp_path / "history.db").write_text("no" * 1000)
-        history = History(tmp_path / "history.db", clock=clock)
+        history = opened()
         history.flush()
     assert len(list(tmp_path.glob("*.damaged-*"))) == 1
     assert history.problem is not None
@@ -295,8 +319,8 @@ def test_a_full_disk_ends_and_nothing_is_lost(
     assert ann(history, "2026-W48").gpu_hours * 3600 == pytest.approx(60 + 3000)
 
 
-def test_a_folder_that_is_not_there(clock: Clock, tmp_path: Path) -> None:
-    history = History(tmp_path / "missing" / "history.db", clock=clock)
+def test_a_folder_that_is_not_there(clock: Clock, tmp_path: Path, opened: Opened) -> None:
+    history = opened("missing/history.db")
     hear(history, clock, 65, gpu(0, "ann"))
     history.flush()
     assert history.problem is not None
@@ -355,7 +379,7 @@ ANNS = ReservedGpus("ann-1", "ann", ("GPU-0", "GPU-1"), 0.0, 10.0)
 
 @pytest.mark.parametrize("killed", [False, True])
 def test_what_an_older_one_kept_is_taken_on_and_it_can_come_back(
-    history: History, clock: Clock, tmp_path: Path, killed: bool
+    history: History, clock: Clock, tmp_path: Path, killed: bool, opened: Opened
 ) -> None:
     with sqlite3.connect(tmp_path / "history.db") as older:
         older.executescript(BEFORE_RESERVATIONS)
@@ -371,7 +395,7 @@ def test_what_an_older_one_kept_is_taken_on_and_it_can_come_back(
     older.execute(ITS_WORD)
     older.commit()
     older.close()
-    again = History(tmp_path / "history.db", clock=clock)
+    again = opened()
     again.flush()
     assert ann(again, "2026-W48").gpu_hours == pytest.approx(4)
     assert ann(again, "2026-W48").gpu_reserved_hours == pytest.approx(4)
@@ -392,7 +416,7 @@ def test_an_older_one_goes_on_with_what_this_one_made(
 
 
 def test_groups_are_kept_and_a_past_week_stays_as_it_was(
-    history: History, clock: Clock, tmp_path: Path
+    history: History, clock: Clock, opened: Opened
 ) -> None:
     history.belong({"ann": ("Vision",), "bob": ()})
     hear(history, clock, 65, gpu(0, "ann"), gpu(1, "bob"))
@@ -400,7 +424,7 @@ def test_groups_are_kept_and_a_past_week_stays_as_it_was(
     clock.now += 7 * 86_400
     history.belong({"bob": ("Vision",)})  # ann has left: nothing is learnt of her any more
     history.flush()
-    again = History(tmp_path / "history.db", clock=clock, groups=("Vision",))
+    again = opened(groups=("Vision",))
     again.flush()
     kept = again.belonging()
     assert [kept.of("ann", week) for week in ("2026-W48", "2026-W49")] == [("Vision",)] * 2
@@ -417,12 +441,12 @@ def test_the_same_groups_each_hour_are_written_once(
         history.belong({"ann": ("Vision",)})
         history.flush()
         clock.now += 7 * 86_400
-    rows = sqlite3.connect(tmp_path / "history.db").execute("SELECT * FROM belongs").fetchall()
+    rows = asked(tmp_path / "history.db", "SELECT * FROM belongs")
     assert rows == [("ann", "2026-W48", '["Vision"]')]
 
 
-def test_groups_that_could_not_be_written_are_written_later(clock: Clock, tmp_path: Path) -> None:
-    history = History(tmp_path / "missing" / "history.db", clock=clock)
+def test_groups_that_could_not_be_written_are_written_later(tmp_path: Path, opened: Opened) -> None:
+    history = opened("missing/history.db")
     history.belong({"ann": ("Vision",)})
     history.flush()
     (tmp_path / "missing").mkdir()
@@ -431,9 +455,9 @@ def test_groups_that_could_not_be_written_are_written_later(clock: Clock, tmp_pa
 
 
 def test_until_groups_are_known_nobody_counts_as_one_of_the_others(
-    tmp_path: Path, clock: Clock
+    clock: Clock, opened: Opened
 ) -> None:
-    history = History(tmp_path / "history.db", clock=clock, groups=("Vision",))
+    history = opened(groups=("Vision",))
     hear(history, clock, 65, gpu(0, "ann"))
     assert history.group_totals() == {}
     history.belong({"ann": ("Vision", "no longer configured")})
@@ -441,8 +465,8 @@ def test_until_groups_are_known_nobody_counts_as_one_of_the_others(
     assert set(history.group_totals()["gpu17"]) == {"Vision"}
 
 
-def test_groups_are_forgotten_with_the_last_use(tmp_path: Path, clock: Clock) -> None:
-    history = History(tmp_path / "history.db", keep_use_days=7, clock=clock)
+def test_groups_are_forgotten_with_the_last_use(clock: Clock, opened: Opened) -> None:
+    history = opened(keep_use_days=7)
     history.belong({"ann": ("Vision",), "bob": ("Vision",)})
     hear(history, clock, 65, gpu(0, "ann"), gpu(1, "bob"))
     history.flush()
@@ -457,8 +481,10 @@ def test_groups_are_forgotten_with_the_last_use(tmp_path: Path, clock: Clock) ->
     assert [week for week, _ in history.belonging().since["bob"]] == ["2026-W50", "2026-W51"]
 
 
-def test_what_is_old_is_deleted_and_no_week_in_part(tmp_path: Path, clock: Clock) -> None:
-    history = History(tmp_path / "history.db", keep_use_days=10, clock=clock)
+def test_what_is_old_is_deleted_and_no_week_in_part(
+    tmp_path: Path, clock: Clock, opened: Opened
+) -> None:
+    history = opened(keep_use_days=10)
     for _ in range(21):
         hear(history, clock, 60, gpu(0, "ann"))
         clock.now += 86_400 - 60
@@ -468,7 +494,7 @@ def test_what_is_old_is_deleted_and_no_week_in_part(tmp_path: Path, clock: Clock
     history.flush()
     assert history.weeks() == ("2026-W50", "2026-W49")
     assert ann(history, "2026-W49").gpu_hours * 3600 == pytest.approx(7 * 55)
-    assert sqlite3.connect(tmp_path / "history.db").execute("SELECT min(minute) FROM minutes")
+    assert asked(tmp_path / "history.db", "SELECT count(*) FROM minutes") == [(0,)]
 
 
 def test_a_server_that_makes_names_up_fills_nothing(
@@ -498,14 +524,14 @@ def test_names_are_data(history: History, clock: Clock) -> None:
     assert used.user == name
 
 
-def test_it_is_written_at_the_end(tmp_path: Path) -> None:
+def test_it_is_written_at_the_end(tmp_path: Path, opened: Opened) -> None:
     now = time.time()
-    history = History(tmp_path / "history.db")
+    history = opened(clock=time.time)
     history.watch()
     history.note("gpu17", load("gpu17", gpu(0, "ann")), now - 5)
     history.note("gpu17", load("gpu17", gpu(0, "ann")), now)
     history.stop()
-    rows = sqlite3.connect(Path(tmp_path / "history.db")).execute("SELECT gpu FROM use").fetchall()
+    rows = asked(tmp_path / "history.db", "SELECT gpu FROM use")
     assert rows == [(5.0,)] or rows == [(pytest.approx(5.0),)]
 
 
@@ -537,5 +563,5 @@ def test_it_is_written_at_the_end_even_if_no_thread_could_begin(
         history.watch()
     hear(history, clock, 60, gpu(0, "ann"))
     history.stop()
-    rows = sqlite3.connect(tmp_path / "history.db").execute("SELECT user FROM use").fetchall()
+    rows = asked(tmp_path / "history.db", "SELECT user FROM use")
     assert rows == [("ann",)]
