@@ -128,17 +128,24 @@ class AnsweringChild:
 
     def failed(self) -> None:
         """Note that there was no good answer: another child is tried after a pause."""
-        self.let_go()
+        self._let_go()
         pause = self._pauses[min(self._failures, len(self._pauses) - 1)]
         self._failures += 1
         self._rest_until = time.monotonic() + pause
 
     def forgive(self) -> None:
         """Let the child go, and forget its failures: something has changed meanwhile."""
-        self.let_go()
+        self._let_go()
         self._failures, self._rest_until = 0, 0.0
 
-    def let_go(self) -> None:
+    def close(self) -> None:
+        """End the child for good: nothing is asked any more. One that hangs is left alone."""
+        self._let_go()
+        for child in self._left:
+            child.leave()
+        self._left.clear()
+
+    def _let_go(self) -> None:
         """End the child, if there is one, and with it whatever it has open."""
         if self._child is None:
             return

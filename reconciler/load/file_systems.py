@@ -127,7 +127,7 @@ class FileSystems:
 
     def close(self) -> None:
         """End the child that asks."""
-        self._child.let_go()
+        self._child.close()
 
     def _list(self) -> None:
         if time.monotonic() - self._listed < EACH:

@@ -115,7 +115,7 @@ class GpuSampler:
 
     def close(self) -> None:
         """End the child that asks."""
-        self._child.let_go()
+        self._child.close()
 
     def _collect(self, seconds: float) -> None:
         try:

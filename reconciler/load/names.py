@@ -59,7 +59,7 @@ class Names:
 
     def close(self) -> None:
         """End the child that asks."""
-        self._nss.let_go()
+        self._nss.close()
 
     def _name(self, uid: int) -> str:
         if self._owners and (resident := self._owners.of(uid)):

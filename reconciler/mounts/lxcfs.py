@@ -10,7 +10,7 @@ import os
 import re
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 from reconciler.children import inside
@@ -53,14 +53,13 @@ def alive() -> str | None:
 def answers() -> bool:
     """Whether the running lxcfs answers. A child asks, because one that hangs would block the
     caller."""
-    child = AnsweringChild("lxc-gpu-lxcfs", lambda _: (LXCFS / "proc").stat().st_mode, ANSWER)
-    try:
-        child.ask(None)
-        return child.answer(ANSWER) is not None
-    except (SilentError, EndedError):
-        return False
-    finally:
-        child.let_go()
+    name, mode = "lxc-gpu-lxcfs", lambda _: (LXCFS / "proc").stat().st_mode
+    with closing(AnsweringChild(name, mode, ANSWER)) as child:
+        try:
+            child.ask(None)
+            return child.answer(ANSWER) is not None
+        except (SilentError, EndedError):
+            return False
 
 
 def seen_by(pid: int) -> str:

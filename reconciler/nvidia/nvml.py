@@ -8,6 +8,7 @@ that the driver can be exchanged.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,14 +93,12 @@ def read(patience: float = PATIENCE) -> Reading:
     left alone."""
     if suspension() is not None:
         raise SUSPENDED
-    child = AnsweringChild(NAME, Query(), patience)
-    try:
-        child.ask(None)
-        fields = child.answer(patience)
-    except (SilentError, EndedError) as error:
-        raise failure(error, patience) from error
-    finally:
-        child.let_go()
+    with closing(AnsweringChild(NAME, Query(), patience)) as child:
+        try:
+            child.ask(None)
+            fields = child.answer(patience)
+        except (SilentError, EndedError) as error:
+            raise failure(error, patience) from error
     if fields is None:
         raise failure(SilentError(), patience)
     return reading(fields)

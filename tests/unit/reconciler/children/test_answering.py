@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def made() -> Iterator[list[AnsweringChild]]:
     made = list[AnsweringChild]()
     yield made
     for asked in made:
-        asked.let_go()
+        asked.close()
 
 
 def test_one_child_answers_all_questions(made: list[AnsweringChild]) -> None:
@@ -49,7 +50,7 @@ def test_one_child_answers_all_questions(made: list[AnsweringChild]) -> None:
     assert (first, second, third) == (1, 2, 3)
     assert child == same != os.getpid()
     assert Path(f"/proc/{child}/comm").read_text() == "answers\n"
-    asked.let_go()
+    asked.close()
     with pytest.raises(ProcessLookupError):
         os.kill(child, 0)
 
@@ -97,6 +98,18 @@ def test_where_no_child_can_be_started_another_is_tried_later(
             asked.ask(1)
     assert asked.ask(1)
     assert asked.answer(LATER)[1] == 1
+
+
+def test_of_one_that_did_not_end_at_once_nothing_is_left_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nobody else would close it: whoever asks once forgets whom it asked."""
+    monkeypatch.setattr("reconciler.children.answering._SOON", 0)
+    with none_left_open(), closing(AnsweringChild("slow", counting(), LATER)) as asked:
+        assert asked.ask(1)
+        child, _ = asked.answer(LATER)
+    with suppress(ChildProcessError):  # perhaps it did end at once
+        os.waitpid(child, 0)
 
 
 def test_who_cannot_be_killed_is_not_followed_by_many(made: list[AnsweringChild]) -> None:

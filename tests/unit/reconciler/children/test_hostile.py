@@ -338,7 +338,7 @@ def _aside() -> object:
     try:
         return asked.answer(5)
     finally:
-        asked.let_go()
+        asked.close()
 
 
 def _listed() -> list[Json]:
