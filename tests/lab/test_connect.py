@@ -95,12 +95,10 @@ class TestStopped:
         )
         assert good(stopped.types("ssh -T gpu17 bash -s", stdin=script)).stdout == "bash\n"
         done = good(stopped.types("""
-            ssh -N -L 9998:localhost:8888 -D 9997 gpu17 2>&1 & ssh=$!
-            for try in $(seq 50); do
-                curl -sS --max-time 3 http://localhost:9998/ 2>&- && break || sleep 0.2
-            done
-            curl -sS --max-time 3 --socks5-hostname localhost:9997 http://localhost:8888/
-            kill $ssh"""))  # fmt: skip
+            ssh -N -L 9998:localhost:8888 -D 9997 gpu17 & trap "kill $!" EXIT
+            page() { until curl -sS --max-time 20 "$@"; do test $SECONDS -lt 60; sleep 0.2; done }
+            page http://localhost:9998/
+            page --socks5-hostname localhost:9997 http://localhost:8888/""", wait=120))  # fmt: skip
         assert done.stdout == "inside\ninside\n"
 
 
