@@ -9,6 +9,7 @@ from typing import Any
 import hypothesis
 import pytest
 
+from state.errors import LxcGpuError
 from tests import durations, untouched
 
 TESTS = Path(__file__).parent
@@ -76,6 +77,14 @@ def _believed(config: pytest.Config) -> bool:
 def room(name: str) -> str:
     """The folder of tests that a test, a file of tests or the folder itself is in."""
     return name.split("/")[1]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> None:
+    """An error of ours shows its details, too, which no person's screen has."""
+    error = call.excinfo.value if call.excinfo else None
+    if isinstance(error, LxcGpuError) and error.details:
+        error.add_note(error.details)
 
 
 class Recording:

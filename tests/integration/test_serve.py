@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -126,7 +126,8 @@ def test_it_ends_at_once_and_in_order(tmp_path: Path) -> None:
         assert program.wait(15) == 0
     assert "Traceback" not in (tmp_path / "log").read_text()
     assert not (tmp_path / "history.db-wal").exists()  # all is in the file itself
-    (tables,) = sqlite3.connect(tmp_path / "history.db").execute("PRAGMA user_version").fetchone()
+    with closing(sqlite3.connect(tmp_path / "history.db")) as history:
+        (tables,) = history.execute("PRAGMA user_version").fetchone()
     assert tables == 1
 
 
