@@ -127,9 +127,9 @@ class TestWhileItRuns:
         bomb = "for n in $(seq 400); do sleep 60 & done; wait"
         limited.laptop.sh("cat >/tmp/bomb; rm -f /tmp/said", stdin=bomb)
         done = limited.types("""
-            ssh gpu17 bash -s </tmp/bomb 2>/tmp/said &
+            ssh gpu17 bash -s </tmp/bomb 2>/tmp/said & trap "kill $!" EXIT
             until grep -q unavailable /tmp/said; do sleep 0.1; done
-            ssh gpu17-manage status --json; kill %1; tail -n 1 /tmp/said""")
+            ssh gpu17-manage status --json; tail -n 1 /tmp/said""")
         facts, said = done.stdout.splitlines()
         assert 250 <= json.loads(facts)["tasks"] <= 300
         assert "Resource temporarily unavailable" in said
