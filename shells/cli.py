@@ -8,33 +8,35 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from typing import NoReturn
 
 from shells.terminal import Terminal
-from state.errors import LxcGpuError
+from state.errors import LxcGpuError, no_package
 
 HOOK = ["check", "--hook"]
 """What the pre-receive hook asks for."""
 
 
 def main() -> None:
-    """Run a command. Errors are printed for people, and the exit status is then 1.
-
-    A package that is missing is left to the caller, which knows where packages should be.
-    """
+    """Run a command. Errors are printed for people, and the exit status is then 1."""
     try:
         _run(sys.argv[1:])
     except LxcGpuError as error:
-        Terminal().error(error)
-        if error.details and os.environ.get("LXC_GPU_DEBUG"):
-            print(error.details, file=sys.stderr)
-        sys.exit(1)
+        _fail(error)
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and not _is_ours(error.name or ""):
-            raise
+            _fail(no_package(error.name))
         print(f"lxc-gpu: bug: {error!r}; LXC_GPU_DEBUG=1 shows where.", file=sys.stderr)
         if os.environ.get("LXC_GPU_DEBUG") or not sys.stderr.isatty():
             traceback.print_exc()
         sys.exit(1)
+
+
+def _fail(error: LxcGpuError) -> NoReturn:
+    Terminal().error(error)
+    if error.details and os.environ.get("LXC_GPU_DEBUG"):
+        print(error.details, file=sys.stderr)
+    sys.exit(1)
 
 
 def _is_ours(module: str) -> bool:

@@ -5,6 +5,7 @@ Standard library only: the login shell shows these too.
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 
 
@@ -51,6 +52,17 @@ def os_error(error: OSError) -> LxcGpuError:
         "Free some space on that disk, then try again; rounds do so automatically." if full else "",
         Remedy.PERSON,
         repr(error),
+    )
+
+
+def no_package(name: str | None) -> LxcGpuError:
+    """A Python package isn't where this Python looks. `name`: the package's, or its module's."""
+    return LxcGpuError(
+        "no-packages",
+        f"The Python package {name} is missing in {sys.prefix}, for Python "
+        f"{sys.version_info.major}.{sys.version_info.minor}.",
+        "On a server of lxc-gpu, run `setup/gpu-server` again; on the web machine, "
+        f"`setup/web-server`. Elsewhere, `{sys.executable} -m pip check` says what to install.",
     )
 
 

@@ -13,12 +13,11 @@ ruamel.yaml, five times as fast.
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from state.errors import LxcGpuError
+from state.errors import no_package
 from state.reading.problems import Place
 
 Document = dict[str, Any]
@@ -149,12 +148,7 @@ def _events(text: str) -> Iterator[Any]:
     try:
         from _ruamel_yaml import CParser  # type: ignore[import-not-found,unused-ignore]
     except ImportError as error:  # ruamel.yaml can do without, so it may be there alone
-        raise LxcGpuError(
-            "no-packages",
-            f"The Python package ruamel.yaml.clib is missing in {sys.prefix}.",
-            "Install it there with pip. On a server of lxc-gpu, run `setup/gpu-server` again; "
-            "on the web machine, `setup/web-server`.",
-        ) from error
+        raise no_package("ruamel.yaml.clib") from error
     return iter(CParser(text).get_event, None)
 
 
