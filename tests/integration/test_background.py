@@ -52,21 +52,6 @@ def test_a_fetch_that_can_not_begin_is_not_waited_for_for_ever(
     assert source.current().problem == ""
 
 
-def test_a_fetch_that_was_begun_ahead_is_used_however_long_ago_it_ended(
-    source: StateSource, tmp_path: Path
-) -> None:
-    now = 1000.0
-    ahead = StateSource(
-        str(tmp_path / "state.git"), tmp_path / "ahead", tmp_path / "signing", 60, lambda: now
-    )
-    since = ahead.fetch()
-    known = ahead.current().revision
-    later = push(tmp_path / "work", "Say nothing new")
-    now += 5.0
-    assert ahead.newest(since).revision == known, "it fetched once"
-    assert ahead.newest().revision == later
-
-
 def test_what_a_sysadmin_pushes_is_passed_on_after_a_lack_of_threads(
     source: StateSource, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -32,6 +32,7 @@ from tests.present import present
 from webui.application import assemble, build
 from webui.clone.source import StateSource
 from webui.config import MailConfig
+from webui.directory.transport.connections import WrongLoginError
 from webui.doctor.iam import Iam
 from webui.doctor.mail import NO_MAIL, mail, reachable
 from webui.doctor.repository import whole
@@ -339,19 +340,25 @@ def test_guessing_gets_slow(web: Web) -> None:
     assert int(save(web, password="guess").headers["Retry-After"]) >= 1
 
 
-def test_a_guess_that_is_slowed_down_fetches_nothing(web: Web) -> None:
+def test_a_guess_fetches_nothing(web: Web) -> None:
     now = time.time()
     signing, clone = web.parts.config.signing_key, web.folder / "quiet"
     quiet = StateSource(str(web.repository), clone, signing, 3600, lambda: now)
     known = quiet.current().revision
     parts = replace(web.parts, source=quiet, clock=lambda: now)
-    while parts.throttle.attempt("lqchen", "192.0.2.1", now) <= 0:
-        pass
     push(web.folder / "work", "Say nothing new")
     now += 0.5
+    guess = saving.Form("lqchen", "guess", KEY)
+    with pytest.raises(WrongLoginError):
+        saving.save(parts, "LQChen", guess, "192.0.2.1")
+    while parts.throttle.attempt("lqchen", "192.0.2.1", now) <= 0:
+        pass
     with pytest.raises(saving.SlowDownError):
-        saving.save(parts, "LQChen", saving.Form("lqchen", "guess", KEY), "192.0.2.1")
+        saving.save(parts, "LQChen", guess, "192.0.2.1")
     assert quiet.current().revision == known, "which waits for a fetch under way"
+    now += 60
+    saving.save(parts, "LQChen", replace(guess, password="right horse"), "192.0.2.1")
+    assert quiet.current().revision != known
 
 
 def test_guesses_count_together_however_the_login_is_typed(web: Web) -> None:

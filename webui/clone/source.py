@@ -95,22 +95,11 @@ class StateSource:
         """The state as it is known now. LxcGpuError if none is known."""
         return self._after(self._fetch_if_older(self._fetch_seconds), PATIENCE)
 
-    def fetch(self) -> float:
-        """Begin to fetch in the background; the moment that `newest` takes to use that fetch."""
-        oldest = min(FRESH, self._fetch_seconds)
-        since = self._clock() - oldest
-        self._fetch_if_older(oldest)
-        return since
-
-    def newest(self, since: float | None = None) -> StateReading:
-        """The newest state, if the repository answers in time. For people who just changed it.
-
-        It is that of a fetch that began after `since`: by default, a moment ago.
-        """
-        if since is None:
-            since = self._clock() - min(FRESH, self._fetch_seconds)
-        reading = self._after(self._fetch_if_older(self._clock() - since), PATIENCE_FOR_FRESH)
-        if self._began < since:  # that fetch began before the change
+    def newest(self) -> StateReading:
+        """The newest state, if the repository answers in time. For people who just changed it."""
+        asked, oldest = self._clock(), min(FRESH, self._fetch_seconds)
+        reading = self._after(self._fetch_if_older(oldest), PATIENCE_FOR_FRESH)
+        if self._began < asked - oldest:  # that fetch began before the change
             reading = self._after(self._fetch_if_older(0), PATIENCE_FOR_FRESH)
         return reading
 

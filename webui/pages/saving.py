@@ -96,11 +96,9 @@ def _save(services: Services, page: str, form: Form, address: str) -> str:
             f"The pasted text is too long for ssh keys (limit: {LONGEST_PASTE:,} characters).",
         )
     keys = parse_keys(form.keys)
-    now = _let_through(services, form.login, address)
-    since = services.source.fetch()  # while the directory is asked
-    person = _checked(services, form.login, form.password, address, now)
+    person = authenticate(services, form.login, form.password, address)
     proven = _proven(services, form)
-    edit = _edit(services, page, person, keys, proven, form, since)
+    edit = _edit(services, page, person, keys, proven, form)
     mail = person.mail or f"{person.login}@users.invalid"
     committed = services.source.publish(edit, Author(person.full_name, mail))
     name = edit.user(committed.state) or person.login
@@ -116,24 +114,10 @@ def authenticate(services: Services, name: str, password: str, address: str) -> 
 
     LxcGpuError, worded for the form, if nobody is let in.
     """
-    now = _let_through(services, name, address)
-    return _checked(services, name, password, address, now)
-
-
-def _let_through(services: Services, name: str, address: str) -> float:
-    """Count an attempt to log in; when it came. SlowDownError if there were too many."""
-    now = services.clock()
+    now, met = services.clock(), ""
     wait = services.throttle.attempt(name, address, now)
     if wait > 0:
         raise SlowDownError(wait)
-    return now
-
-
-def _checked(
-    services: Services, name: str, password: str, address: str, now: float
-) -> DirectoryPerson:
-    """The person with this login and password, who was let through at `now`."""
-    met = ""
 
     def found(login: str) -> bool:
         # The directory calls this again when it falls back to another server: not a second try.
@@ -165,7 +149,7 @@ def _proven(services: Services, form: Form) -> frozenset[PublicKey]:
         ) from None
 
 
-def _renamed(services: Services, person: DirectoryPerson, since: float) -> dict[str, str]:
+def _renamed(services: Services, person: DirectoryPerson) -> dict[str, str]:
     """The present logins of users whose stored login is that of `person`, by their names.
 
     If a login is given to somebody else, the state keeps it for its old owner until they save
@@ -174,7 +158,7 @@ def _renamed(services: Services, person: DirectoryPerson, since: float) -> dict[
     """
     if person.directory_id is None or not services.config.looks_up:
         return {}
-    state = services.source.newest(since).state
+    state = services.source.newest().state
     people, logins, asked = {**state.former, **state.users}, dict[str, str](), [person.login]
     for login in asked:  # which grows below
         holder = name_of(state, login)
@@ -195,13 +179,9 @@ def _edit(
     keys: tuple[PublicKey, ...],
     proven: frozenset[PublicKey],
     form: Form,
-    since: float,
 ) -> Edit:
-    """The edit that saves the keys. It refuses changes that the page didn't show.
-
-    It sees what was in the repository at `since`.
-    """
-    followed = follow_logins(_renamed(services, person, since))
+    """The edit that saves the keys. It refuses changes that the page didn't show."""
+    followed = follow_logins(_renamed(services, person))
     welcome = _welcome_back(services, person)
 
     def check(state: State, own: str | None) -> None:
