@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from reconciler.children.answering import PAUSES, AnsweringChild, EndedError, SilentError
+from reconciler.host import places
 from state.wire.server_load import MOST_BYTES, FileSystem
 
 MOUNTINFO = Path("/proc/self/mountinfo")
@@ -23,7 +24,7 @@ PATIENCE = 10.0
 MOST = 100
 MOST_LEFT = 4
 """How many children may hang at once, each because of one mount."""
-OURS = ("/run", "/var/lib/lxc-gpu", "/var/lib/docker", "/var/lib/containers", "/snap", "/dev")
+OURS = ("/run", places.KEPT, "/var/lib/docker", "/var/lib/containers", "/snap", "/dev")
 """Nothing below these folders is listed, except the disk of lxc-gpu's containers if it is mounted
 there."""
 _DISKS = frozenset(
@@ -84,8 +85,10 @@ def _parsed(lines: Iterable[str]) -> Iterator[MountPoint]:
 
 
 def _is_ours(path: str) -> bool:
+    if path == f"{places.KEPT}/containers":
+        return False
     pure = PurePosixPath(path)
-    return any(pure.is_relative_to(ours) for ours in OURS) and path != "/var/lib/lxc-gpu/containers"
+    return any(pure.is_relative_to(ours) for ours in OURS)
 
 
 def _unescaped(word: str) -> str:

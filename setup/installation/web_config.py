@@ -14,6 +14,7 @@ from state.errors import LxcGpuError
 
 CONFIG = Path("/etc/lxc-gpu")
 WEB_TOML = CONFIG / "web.toml"
+KEPT = Path("/var/lib/lxc-gpu")
 LDAP_PASSWORD = CONFIG / "ldap-password"
 LDAP_CA = CONFIG / "ldap-ca.pem"
 LISTEN = "127.0.0.1:8080"
@@ -71,8 +72,8 @@ def text(options: argparse.Namespace) -> str:
         "listen": options.listen,
         "public_url": options.public_url,
         "organisation": options.organisation,
-        "repository": "/var/lib/lxc-gpu/state.git",
-        "clone": "/var/lib/lxc-gpu/web-clone",
+        "repository": str(KEPT / "state.git"),
+        "clone": str(KEPT / "web-clone"),
         "signing_key": "/etc/lxc-gpu/keys/signing",
         "nudge_key": "/etc/lxc-gpu/keys/nudge",
     }

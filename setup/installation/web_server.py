@@ -13,7 +13,7 @@ from pathlib import Path
 from installation import release, web_config, web_nginx
 from installation.script import run_script
 from installation.steps import CHECKOUT, ENVIRONMENT, Steps, ssh_host_key
-from installation.web_config import CONFIG, WEB_TOML
+from installation.web_config import CONFIG, KEPT, WEB_TOML
 from reconciler.host import places
 from state import command
 from state.errors import LxcGpuError
@@ -22,7 +22,6 @@ PACKAGES = ("python3", "python3-venv", "git", "openssh-server", "openssh-client"
             *web_nginx.PACKAGES)  # fmt: skip
 PIECES = CHECKOUT / "setup" / "web"
 ACCOUNT = "lxc-gpu"
-KEPT = Path("/var/lib/lxc-gpu")
 REPOSITORY = KEPT / "state.git"
 KEYS = CONFIG / "keys"
 SIGNING_KEY = KEYS / "signing"

@@ -36,7 +36,7 @@ OURS: Mapping[str, str] = {
     "trustedusercakeys": "none",
     **LOGIN,
 }
-GATE: Mapping[str, str] = {"authorizedkeysfile": "/var/lib/lxc-gpu/gate_keys", **OURS}
+GATE: Mapping[str, str] = {"authorizedkeysfile": f"{places.KEPT}/gate_keys", **OURS}
 ACCOUNTS: Mapping[str, str] = {"authorizedkeysfile": KEYS, **OURS, "usepam": "yes"}
 """Without PAM, sshd takes accounts that have no password for locked ones (sshd(8))."""
 SERVED_BY = {
