@@ -5,11 +5,10 @@ from __future__ import annotations
 import socket
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
-from threading import Thread
 
 from state.bus import Variant, packed, unpacked
+from tests.unit.played_socket import PlayedSocket
 
 HEADER = "yyyyuua(yv)"
 
@@ -23,24 +22,15 @@ def reply(number: int, kind: int, kinds: str, *values: object) -> bytes:
     return head + bytes(-len(head) % 8) + body
 
 
-class PlayedSystemd:
+class PlayedSystemd(PlayedSocket):
     """Says of every unit that its properties are these."""
 
     def __init__(self, place: Path, properties: Mapping[str, Variant]) -> None:
-        """`place`: the socket."""
         self._properties = properties
-        self._listening = socket.socket(socket.AF_UNIX)
-        self._listening.bind(str(place))
-        self._listening.listen(50)
-        Thread(target=self._serve, daemon=True).start()
+        super().__init__(place)
 
-    def _serve(self) -> None:
-        with suppress(OSError):
-            while True:
-                with self._listening.accept()[0] as connection:
-                    self._answer(connection)
-
-    def _answer(self, connection: socket.socket) -> None:
+    def answer(self, connection: socket.socket) -> None:
+        """Answer the calls that came in one message."""
         raw = connection.recv(1 << 16).partition(b"BEGIN\r\n")[2]
         connection.sendall(b"DATA\r\nOK 1234\r\n")
         while raw:
@@ -49,8 +39,3 @@ class PlayedSystemd:
             _, name = unpacked("ss", raw[begin:])
             connection.sendall(reply(number, 2, "v", self._properties[name]))
             raw = raw[begin + length :]
-
-    def end(self) -> None:
-        """Answer nothing any more."""
-        self._listening.shutdown(socket.SHUT_RDWR)
-        self._listening.close()

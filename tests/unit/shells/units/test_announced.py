@@ -6,9 +6,7 @@ import json
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
-from threading import Thread
 
 import pytest
 
@@ -22,6 +20,7 @@ from state.bus import Variant
 from state.errors import LxcGpuError
 from state.view import Announcement, to_json
 from state.wire import messages
+from tests.unit.played_socket import PlayedSocket
 from tests.unit.reconciler.views import RESIDENT, with_
 from tests.unit.systemd import PlayedSystemd
 
@@ -34,32 +33,21 @@ RUNS = {"ActiveState": Variant("s", "active")} | {
 FAULT = messages.Refusal("fault", "No.")
 
 
-class Helper:
+class Helper(PlayedSocket):
     """Answers requests, each user's as it is told to; by default they are done."""
 
     def __init__(self, path: Path) -> None:
         self.asked: list[tuple[str, str, dict[str, str]]] = []
         self.says: dict[str, messages.Message] = {}
         self.meanwhile: Callable[[], object] = lambda: None
-        self._listening = socket.socket(socket.AF_UNIX)
-        self._listening.bind(str(path))
-        self._listening.listen(50)
-        Thread(target=self._serve, daemon=True).start()
+        super().__init__(path)
 
-    def _serve(self) -> None:
-        with suppress(OSError):
-            while True:
-                with self._listening.accept()[0] as connection:
-                    asked = json.loads(connection.recv(1 << 16))
-                    self.asked.append((asked["verb"], asked["user"], asked["options"]))
-                    self.meanwhile()
-                    answer = self.says.get(asked["user"], DONE)
-                    connection.sendall(messages.encode(answer).encode())
-
-    def end(self) -> None:
-        """Answer nothing any more."""
-        self._listening.shutdown(socket.SHUT_RDWR)
-        self._listening.close()
+    def answer(self, connection: socket.socket) -> None:
+        asked = json.loads(connection.recv(1 << 16))
+        self.asked.append((asked["verb"], asked["user"], asked["options"]))
+        self.meanwhile()
+        answer = self.says.get(asked["user"], DONE)
+        connection.sendall(messages.encode(answer).encode())
 
 
 def announce(*, stop: bool) -> None:
