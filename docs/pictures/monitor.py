@@ -32,10 +32,11 @@ SIDE_BY_SIDE = """
 
 def take(chromium: Browser) -> None:
     """All pictures of the monitor."""
-    with tempfile.TemporaryDirectory() as folder, _page(Path(folder)) as url:
+    kept = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)  # the page may still fetch
+    with kept as folder, _page(Path(folder)) as url:
         _desk_and_phone(chromium, f"{url}/monitor", 905, "monitor.png")
         _desk_and_phone(chromium, f"{url}/monitor/reservations", 830, "reservations.png")
-        week = _shot(chromium, f"{url}/monitor/history", 1000, 1240, "light")
+        week = _shot(chromium, f"{url}/monitor/history", 1000, 1275, "light")
         (HERE / "monitor-history.png").write_bytes(base64.b64decode(week))
 
 
