@@ -144,7 +144,7 @@ def what_else(user: str, there: Systems) -> str:
     """The lines of a question about what every exchange does."""
     lines = [
         _restart(user),
-        "The present system is kept: `recover --undo` goes back, "
+        "The present system is kept: `recover --undo` goes back,\n"
         "`recover --forget` frees its room.",
     ]
     if there.since is not None:
@@ -167,8 +167,9 @@ def answered(asked: VerbRequest, done: Exchanged, what: str, **more: object) -> 
     lines = [
         *(f"Note: {note}" for note in done.notes),
         f"Your container on {view.server} {what}.",
-        f"The previous system is kept: `ssh {view.server}-manage recover --undo` goes back, "
-        "`recover --forget` frees its room.",
+        "The previous system is kept.",
+        f"To go back:  ssh -t {view.server}-manage recover --undo",
+        f"To free its room:  ssh -t {view.server}-manage recover --forget",
     ]
     if done.running:
         lines.append(words.how_to_log_in(view, user, view.residents[user]))

@@ -72,7 +72,8 @@ def _copied(user: str, copied: Copied, seconds: float) -> messages.Answer:
         f"Snapshot {copy.name} is complete, in {seconds:.1f} s.",
         *(f"Removed {name} to make room: {copied.view.snapshots_kept} are kept."
           for name in copied.removed),
-        f"{NO_BACKUP} `snapshot --archive` makes one that can be.",
+        NO_BACKUP,
+        "`snapshot --archive` makes one that can be.",
         f"Get it back:  ssh {server}-manage recover {copy.name}",
     ]  # fmt: skip
     facts = {**_facts_of_copy(copy), "changed": 0, "removed": list(copied.removed)}
@@ -160,20 +161,16 @@ def _table(found: tuple[Snapshot, ...], copies: tuple[Copy, ...], view: View) ->
         for each in found
     ]
     rows += [(each.taken, each.name, "same disk", "-", each.server) for each in copies]
-    kept, room = view.snapshots_kept, "The oldest one without a name from you makes room."
+    kept = view.snapshots_kept
     lines = columns([
         ("NAME", "TAKEN", "SIZE", "UNPACKED", "FROM"),
         *((name, moment(taken), *rest) for taken, name, *rest in sorted(rows)),
     ])  # fmt: skip
     if copies:
-        lines = [
-            *lines,
-            f"{len(copies)} of {kept} on the same disk, which are not a backup. {room}",
-        ]
+        lines.append(f"{len(copies)} of {kept} on the same disk, which are not a backup.")
     if found:
-        archives = " archives" if copies else ""
-        lines = [*lines, f"{len(found)} of {kept}{archives}. {room}"]
-    return lines
+        lines.append(f"{len(found)} of {kept}{' archives' if copies else ''}.")
+    return [*lines, "The oldest one without a name from you makes room."]
 
 
 def _remove(asked: VerbRequest) -> messages.Answer | messages.Question:

@@ -165,9 +165,7 @@ def _kept(systems: Systems) -> list[str]:
     if systems.since is None:
         return []
     since = in_words.moment(systems.since)
-    return [
-        f"  before   a previous system is kept since {since}: `recover --undo`, `recover --forget`"
-    ]
+    return [f"  before   a system is kept since {since}: `recover --undo`, `--forget`"]
 
 
 def _in_words(work: Undertaking) -> str:

@@ -230,7 +230,7 @@ class TestManyOfThem:
         lines = manage(fleet, "snapshot --list").stdout.splitlines()
         assert lines[0].split() == ["NAME", "TAKEN", "SIZE", "UNPACKED", "FROM"]
         assert re.fullmatch(r"mine  20[\d: -]{14}  +[\d.]+ KiB  +[\d.]+ MiB  +gpu17", lines[1])
-        assert lines[2] == "1 of 3. The oldest one without a name from you makes room."
+        assert lines[2:] == ["1 of 3.", "The oldest one without a name from you makes room."]
         done = manage(fleet, "snapshot mine")
         assert (done.status, listed(fleet)) == (1, ["mine"])
         assert "There is a snapshot `mine` already; nothing was done." in done.stderr
