@@ -149,9 +149,9 @@ def in_words(stopped: Stopped) -> str:
     """Tells the user why the container was stopped."""
     days = int(stopped.unused // DAY)
     return (
-        f"Your container was stopped on {moment_in_zone(stopped.at)}, as two mails had "
-        f"announced, because nobody had used it for {plural(days, 'day')}. Its files "
-        "are unchanged."
+        f"Your container was stopped on {moment_in_zone(stopped.at)},\n"
+        f"because nobody had used it for {plural(days, 'day')}; two mails had announced it.\n"
+        "Its files are unchanged."
     )
 
 

@@ -71,18 +71,15 @@ class ReservationsOverview:
             yield f"GPU {names}: reserved for you{_by(each)} {until}."
             since = use_record.unused_since(self.seen.get(each.id), self.now)
             if since is not None:
-                yield (
-                    f"  You have used none of it since {moment(since)}. If you don't need it: "
-                    f"`ssh {self.server}-manage release {each.id}`"
-                )
+                yield f"  You have used none of it since {moment(since)}."
+                yield f"  If you don't need it:  ssh {self.server}-manage release {each.id}"
 
     def _in_the_way(self, user: str, gpus: Sequence[str]) -> Iterator[str]:
         for each in self.ahead:
             if user in self._intruders(each):
-                yield (
-                    f"A program of yours is on GPU {_names(each, gpus)}, which {each.user} has "
-                    "reserved: please end it, or agree with them."
-                )
+                names = _names(each, gpus)
+                yield f"A program of yours is on GPU {names}, which {each.user} has reserved:"
+                yield "  please end it, or agree with them."
 
     def _who_is_on(self, each: Reservation) -> str:
         others = self._intruders(each)

@@ -162,7 +162,7 @@ def _stops_and_restarts(story: Story) -> None:
 
 
 CHAPTERS = (
-    Chapter(f"1. {LQCHEN.name} pastes a public key on the IAM page", _pastes_a_key),
+    Chapter(f"1. {LQCHEN.name} pastes a public key on the web page", _pastes_a_key),
     Chapter("2. The laptop learns the servers' names and host keys", _saves_the_ssh_files),
     Chapter("3. Registers on gpu17", _registers),
     Chapter("4. Starts the container", _starts),

@@ -44,8 +44,8 @@ def test_below_a_gpu() -> None:
 def test_to_the_owner() -> None:
     assert SIGHT.lines("ann", GPUS) == [
         "GPU 0, 1: reserved for you until Fri 2027-01-15 10:00 UTC (bob, lqchen are on it).",
-        "  You have used none of it since Fri 2027-01-15 07:00 UTC. If you don't need it: "
-        "`ssh gpu17-manage release r1`",
+        "  You have used none of it since Fri 2027-01-15 07:00 UTC.",
+        "  If you don't need it:  ssh gpu17-manage release r1",
     ]
 
 
@@ -53,8 +53,8 @@ def test_to_an_intruder_who_has_the_next_one() -> None:
     assert SIGHT.lines("bob", GPUS) == [
         "GPU 0, 1: reserved for you from Fri 2027-01-15 10:00 UTC to Fri 2027-01-15 11:00 UTC.",
         "GPU 0, 1: reserved by ann until Fri 2027-01-15 10:00 UTC.",
-        "A program of yours is on GPU 0, 1, which ann has reserved: please end it, or agree with "
-        "them.",
+        "A program of yours is on GPU 0, 1, which ann has reserved:",
+        "  please end it, or agree with them.",
     ]
 
 
