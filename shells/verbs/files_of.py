@@ -54,7 +54,8 @@ def _answered(
     view, user = back.view, asked.user
     more = len(there) - MOST_SHOWN
     lines = [
-        f"Back from {named(kept)}, in your container on {view.server}:",
+        f"Back from {named(kept)},",
+        f"in your container on {view.server}:",
         *(f"  {path}" for path in there[:MOST_SHOWN]),
         *([f"  and {more} more in {back.folder}"] if more > 0 else []),
         "Nothing that was there has changed.",

@@ -29,7 +29,7 @@ def answer(asked: VerbRequest, tell: Tell) -> messages.Answer | messages.Questio
     if len(chosen) != 1 or ("paths" in asked.options and chosen != ["name"]):
         raise LxcGpuError(
             "usage",
-            "`recover` needs one of these: the name of a snapshot, --from-stdin, --undo, --forget.",
+            "`recover` needs a snapshot's name, or --from-stdin, --undo or --forget.",
             "`snapshot --list` shows your snapshots; try `help recover`.",
         )
     if "paths" in asked.options:
@@ -45,7 +45,7 @@ def _from_snapshot(asked: VerbRequest, tell: Tell) -> messages.Answer | messages
     descriptor, snapshot = open_snapshot(view, asked.user, asked.options["name"])
     try:
         text = (
-            f"Your container on {view.server} becomes what it was in {named(snapshot)}.\n"
+            f"Your container on {view.server} becomes what it was in\n{named(snapshot)}.\n"
             f"{what_else(asked.user, there)}"
         )
         if (question := unless_confirmed(asked, text, (there, snapshot.sha256))) is not None:
@@ -59,7 +59,7 @@ def _from_snapshot(asked: VerbRequest, tell: Tell) -> messages.Answer | messages
         )
     finally:
         os.close(descriptor)
-    return answered(asked, done, f"is what it was in {named(snapshot)}", snapshot=snapshot.name)
+    return answered(asked, done, f"is what it was in\n{named(snapshot)}", snapshot=snapshot.name)
 
 
 def _from_copy(
@@ -67,14 +67,14 @@ def _from_copy(
 ) -> messages.Answer | messages.Question:
     view, user = current_view(), asked.user
     text = (
-        f"Your container on {view.server} becomes what it was in {named(copied)}.\n"
+        f"Your container on {view.server} becomes what it was in\n{named(copied)}.\n"
         f"{what_else(user, there)}"
     )
     if (question := unless_confirmed(asked, text, (there, copied.taken))) is not None:
         return question
     what = f"recover from the snapshot {copied.name}"
     done = exchange.replace(user, what, there, FromCopy(user, copied), tell)
-    return answered(asked, done, f"is what it was in {named(copied)}", snapshot=copied.name)
+    return answered(asked, done, f"is what it was in\n{named(copied)}", snapshot=copied.name)
 
 
 def _from_stdin(asked: VerbRequest, tell: Tell) -> messages.Answer:
