@@ -50,7 +50,7 @@ def main(only_story: bool, remove: bool, name: str, release: str) -> None:
         with ProgressLines() as progress:
             lifecycle.down(lab, progress)
     else:
-        _what_to_try(lab)
+        _what_to_try(lab, f" --name {name}" if name else "")
     print(f"({time.monotonic() - begun:.0f} s)")
 
 
@@ -68,7 +68,8 @@ def play(lab: Lab) -> None:
     print(f"\nThe story held: {tell.checks} checks.")
 
 
-def _what_to_try(lab: Lab) -> None:
+def _what_to_try(lab: Lab, named: str) -> None:
+    """`named`: the option of the commands that names this lab."""
     ssh = f"/home/{LAPTOP_USER}/.ssh"
     laptop, ours = lab.host("laptop"), lab.place.folder / "laptop.known_hosts"
     config = laptop.read(f"{ssh}/{CONFIG}").replace(f"~/.ssh/{KNOWN_HOSTS}", str(ours))
@@ -80,5 +81,5 @@ The lab stays up. Try, on this machine:
   {lab.web_url.rstrip("/")}/monitor
   ssh -F {lab.place.ssh_config} gpu17-manage status
   ssh -F {lab.place.ssh_config} gpu17
-  setup/lab exec gpu17 lxc-gpu plan
-  setup/demo --down""")
+  setup/lab{named} exec gpu17 lxc-gpu plan
+  setup/demo --down{named}""")

@@ -39,7 +39,7 @@ class Story:
         """Type a line on the laptop."""
         done = self.lab.host("laptop").sh(line, user=LAPTOP_USER, timeout=120, check=False)
         if not silent:
-            self.tell.typed(line, done.stdout + done.stderr.replace(NO_TERMINAL, ""))
+            self.tell.typed(line, done.stderr.replace(NO_TERMINAL, "") + done.stdout)
         if done.ok == fails:
             expected = "fails" if fails else "works"
             self.tell.check(False, f"`{line}` {expected}", done.stdout + done.stderr)
@@ -69,7 +69,7 @@ def _pastes_a_key(story: Story) -> None:
     for server in SERVERS:
         row = page.locator("li.server", has_text=server)
         expect(row).to_contain_text("converged", timeout=PATIENCE_MS)
-        tell.says(f"the page says: {' '.join(row.inner_text().split())}")
+        tell.says(f"the page says of {server}: {row.locator('p').first.inner_text()}")
     tell.check("/save/" in page.url, "the page shows, server by server, that the key arrived")
     log = (
         story.lab.host("iam")
@@ -80,7 +80,7 @@ def _pastes_a_key(story: Story) -> None:
     )
     tell.check(
         log.startswith(f"{LQCHEN.name}: ") and NAME in log,
-        f"the newest commit is by {LQCHEN.name}: {log}",
+        f"the newest commit is theirs: {log}",
         log,
     )
 
@@ -136,6 +136,7 @@ def _logs_in(story: Story) -> None:
     )
     host = story.lab.host("gpu17")
     host.write("/root/secret", "of the host\n", 0o600)
+    story.tell.says("root inside reaches nothing of the server:")
     for attempt in (
         "sudo cat /root/secret",
         "sudo sh -c 'ls /var/lib/lxc-gpu'",
