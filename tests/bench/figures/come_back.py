@@ -1,9 +1,10 @@
-"""Sixty containers: coming back after a reboot, and a round while they run."""
+"""Many containers: coming back after a reboot, and a round while they run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from statistics import median
 
 from laboratory.hosts import Host, Lab
 
@@ -16,6 +17,8 @@ CONTAINERS_UP = 60
 SERVER = "gpu18"
 WIDTH = 4
 """How many start at the same time: AT_ONCE of shells/units/come_back.py."""
+Template = AbstractContextManager[object]
+"""Containers are made of it for as long as the block."""
 SMALLEST_INIT = """
 rm usr/sbin/init
 cat >usr/sbin/init <<'END'
@@ -36,71 +39,95 @@ WANTED = (
     "./usr/sbin/init ./usr/bin/sh ./usr/bin/dash ./usr/bin/sleep ./dev ./proc ./sys ./run ./tmp"
     " ./usr/bin/perl ./usr/lib/*/perl-base ./usr/lib/*/libm.so.6 ./usr/lib/*/libcrypt.so.*"
 )
-ALL_UP = f"until [ $(pgrep -fxc '/bin/sh /sbin/init') = {CONTAINERS_UP} ]; do sleep 0.05; done"
-DOWN = "systemctl stop 'lxc-gpu@user*' 'bare-user*' 2>&-; sync"
-MAKE_BARE = f"""
-for user in $(cd {CONTAINERS}; ls -d user*); do
-    ids=$(sed -n "s/^$user://p" /etc/subuid)
-    bare=/var/lib/lxc-gpu/bare/$user
-    mkdir -p $bare; chown ${{ids%:*}}:${{ids%:*}} $bare
-    setpriv --reuid=$user --regid=$user --init-groups lxc-usernsexec -m b:0:$ids -- \\
-        tar --extract --zstd --directory=$bare --numeric-owner --same-permissions \\
-        </var/lib/lxc-gpu/templates/small
-    sed "s|^lxc.rootfs.path = .*|lxc.rootfs.path = dir:$bare|" /run/lxc-gpu/$user.config \\
-        >/run/lxc-gpu/$user.bare
+ANSWERED = r"""
+for address in $(sed -n 's|^lxc.net.0.ipv4.address = \(.*\)/.*|\1|p' /run/lxc-gpu/user*.config); do
+    until exec 4<>/dev/tcp/$address/22 && read -ru 4 banner && [[ $banner == SSH-2.0-* ]]; do
+        sleep 0.01
+    done 2>&-
 done
 """
-"""The same systems for lxc-start alone, unpacked as tar(1) does."""
+"""Until each sshd has said its first words: where both ours and the floor end."""
+DOWN = """
+systemctl list-units --plain --no-legend 'lxc-gpu@user*' 'bare@user*' | cut -d ' ' -f 1 |
+    xargs --no-run-if-empty --max-args=8 systemctl stop
+while grep -q veth /proc/net/dev; do sleep 0.1; done
+sync
+"""
+"""A few at a time, so that each shuts down in order; until their networks are gone."""
+BARE_UNIT = """
+sed '/^ExecSt.*P/d' /etc/systemd/system/lxc-gpu@.service >/run/systemd/system/bare@.service
+systemctl daemon-reload
+"""
+"""The unit of containers, with its limits, and nothing that runs before lxc-start or after it."""
+SHOW = f"""
+for user in $(cd {CONTAINERS}; ls -d user*); do /usr/local/lib/lxc-gpu/attach $user; done
+"""
+"""lxc-start alone begins with the same trees; they go with a container of ours."""
 BARE_START = f"""
 start() {{
-    systemd-run --quiet --unit=bare-$1 --uid=$1 --slice=lxc-gpu.slice --property=Delegate=yes \\
-        --property=KillSignal=SIGRTMIN+3 --property=KillMode=mixed \\
-        lxc-start --foreground --name=$1 --rcfile=/run/lxc-gpu/$1.bare
-    main=$(systemctl show --property=MainPID --value bare-$1)
+    systemctl start bare@$1
+    main=$(systemctl show --property=MainPID --value bare@$1)
+    exec 3<> <(:)
     until read -rd " " init <"/proc/$main/task/$main/children" &&
-            grep -q ':0016 00000000:0000 0A' "/proc/$init/net/tcp"; do sleep 0.01; done 2>&-
+            ! read -rd "" sockets <"/proc/$init/net/tcp" &&
+            [[ $sockets == *':0016 00000000:0000 0A'* ]]; do
+        ! read -rt 0.01 -u 3
+    done 2>&-
 }}
 export -f start
-ls /var/lib/lxc-gpu/bare | xargs --max-procs={WIDTH} --replace bash -c 'start {{}}'
-{ALL_UP}
+cd {CONTAINERS}
+ls -d user* | xargs --max-procs={WIDTH} --replace bash -c 'start {{}}'
+{ANSWERED}
 """
-"""A place is free again when something listens at the port of sshd, as it is for `start`."""
-CAME_BACK = f"/usr/local/lib/lxc-gpu/come-back; {ALL_UP}"
+"""A place is free again when something listens at the port of sshd, as it is for `start`. The loop
+starts no program: that would take the processor from the systems."""
+CPU_TIME = """
+cat /sys/fs/cgroup/cpuacct/cpuacct.usage 2>&- ||
+    sed -n 's/^usage_usec \\(.*\\)/\\1000/p' /sys/fs/cgroup/cpu.stat
+"""
+"""Nanoseconds, of control groups of the first or of the second version."""
+CAME_BACK = f"/usr/local/lib/lxc-gpu/come-back; {ANSWERED}"
 REGISTERED = f"""
 cd {CONTAINERS}
 for user in user*; do
-    echo 'no key' >../host_keys/$user
+    ssh-keygen -q -t ed25519 -N '' -C '' -f ../host_keys/$user
+    rm ../host_keys/$user.pub
     touch ../running/$user
 done
 """
 """What registrations and starts leave there."""
 LEAVE = f"""
-rm -rf /var/lib/lxc-gpu/bare /run/lxc-gpu/user*.bare
+rm -f /run/systemd/system/bare@.service; systemctl daemon-reload
 for user in $(cd {CONTAINERS}; ls -d user*); do
-    rm -rf {CONTAINERS}/$user /var/lib/lxc-gpu/*/$user
+    umount --quiet /run/lxc-gpu/systems/$user || :
+    rm -rf {CONTAINERS}/$user /var/lib/lxc-gpu/*/$user /run/lxc-gpu/$user.config
 done
 """
 
 
 @contextmanager
-def _sixty_up(lab: Lab) -> Iterator[Host]:
-    """A server of which as many containers run."""
+def _up(lab: Lab, template: Callable[[Host], Template] = nullcontext) -> Iterator[Host]:
+    """A server of which sixty containers run, made of a template: the lab's, or another one."""
     host = lab.host(SERVER)
-    with state_of(host, CONTAINERS_UP), small_template(host, SMALLEST_INIT, WANTED):
+    with state_of(host, CONTAINERS_UP), template(host):
         try:
-            host.sh(f"{ROUND} --kind container --kind containers_folder", timeout=600)
+            host.sh(f"{ROUND} --kind container --kind containers_folder", timeout=1800)
             host.sh(REGISTERED)
             host.sh(CAME_BACK, timeout=600)
             yield host
         finally:
-            host.sh(f"{DOWN}; {LEAVE}", timeout=600)
+            host.sh(f"{DOWN}{LEAVE}", timeout=600)
+
+
+def _smallest(host: Host) -> Template:
+    return small_template(host, SMALLEST_INIT, WANTED)
 
 
 def empty_round(lab: Lab, runs: int = 7) -> Figure:
     """Nothing to do, with what looks into containers that run."""
     kinds = "container limits lxcfs cpu_set device"
     more = f"{ROUND} {' '.join(f'--kind {kind}' for kind in kinds.split())}"
-    with _sixty_up(lab) as host:
+    with _up(lab, _smallest) as host:
         timed(host, more)
         medians = in_turn(lambda: timed(host, more), lambda: timed(host, ROUND), runs)
     return Figure(
@@ -111,20 +138,36 @@ def empty_round(lab: Lab, runs: int = 7) -> Figure:
     )
 
 
-def sixty(lab: Lab, runs: int = 3) -> Figure:
-    """From the unit that brings them back until the init of each runs."""
-    with _sixty_up(lab) as host:
-        host.sh(f"{DOWN}; {MAKE_BARE}", timeout=600)
-        medians = in_turn(lambda: _again(host, CAME_BACK), lambda: _again(host, BARE_START), runs)
-    return Figure(
-        f"{CONTAINERS_UP} containers that come back",
-        *medians,
-        f"lxc-start of as many, {WIDTH} at a time",
-        "within 1.2",
-    )
+def smallest(lab: Lab, runs: int = 3) -> Iterator[Figure]:
+    """Systems that do nothing: what a start itself takes."""
+    with _up(lab, _smallest) as host:
+        yield from _figures(host, f"{CONTAINERS_UP} containers that come back", runs)
 
 
-def _again(host: Host, script: str) -> float:
-    """Seconds that it takes while none of them runs."""
-    host.sh(f"{DOWN} || :", timeout=300)
-    return timed(host, script)
+def debian(lab: Lab, runs: int = 3) -> Iterator[Figure]:
+    """Whole systems of the lab's template, with systemd: what people live through."""
+    with _up(lab) as host:
+        yield from _figures(host, f"{CONTAINERS_UP} systems of Debian that come back", runs)
+
+
+def _figures(host: Host, what: str, runs: int) -> Iterator[Figure]:
+    """From the unit that brings them back until the sshd of each answers."""
+    host.sh(BARE_UNIT)
+    pairs = [(*_again(host, CAME_BACK), *_again(host, BARE_START, SHOW)) for _ in range(runs)]
+    ours, ours_cpu, floor, floor_cpu = map(median, zip(*pairs, strict=True))
+    of_floor = f"lxc-start of the same, {WIDTH} at a time, in units with the same limits"
+    yield Figure(what, ours, floor, of_floor, "within 1.2")
+    yield Figure(f"{what}: CPU time", ours_cpu, floor_cpu, of_floor, "within 1.2")
+
+
+def _again(host: Host, script: str, before: str = "") -> tuple[float, float]:
+    """Seconds that it takes while none of them runs, and seconds of CPU time of the server."""
+    host.sh(f"{DOWN}{before}", timeout=300)
+    before_it = _cpu_time(host)
+    taken = timed(host, script)
+    return taken, _cpu_time(host) - before_it
+
+
+def _cpu_time(host: Host) -> float:
+    """Seconds of CPU time that the server took so far."""
+    return int(host.sh(CPU_TIME).stdout) / 1e9
