@@ -33,18 +33,6 @@ systemd-run --quiet --unit=bare-start --uid=lqchen --property=Delegate=yes \\
     lxc-start -F -n lqchen -f /run/lxc-gpu/lqchen.config
 until exec 3<>/dev/tcp/$1/22 && read -r banner <&3; do sleep 0.01; done 2>/dev/null
 """
-SHOWN = """
-import sys
-sys.path.insert(0, "/opt/lxc-gpu/packages")
-from reconciler.host.published import current_view
-from reconciler.mounts.tree import Tree
-from reconciler.systems.attached import attach
-view, user = current_view(), sys.argv[1]
-attach(Tree.of(view, user, view.residents[user]), user)
-"""
-"""Mounts what a container starts from, where its system is raw."""
-
-
 BARE = "/usr/bin/python3 -IS -c pass"
 BARE_PORT = 7717
 BARE_UNIT = {
@@ -150,7 +138,7 @@ def cold_start(lab: Lab) -> Figure:
 
     def floor() -> float:
         host.run(["systemctl", "stop", "lxc-gpu@lqchen"])
-        host.run(["/usr/bin/python3", "-IS", "-c", SHOWN, "lqchen"])  # it goes with the container
+        host.run(["/usr/local/lib/lxc-gpu/attach", "lqchen"])  # it goes with the container
         taken = _on_laptop(lab, "ssh", "root@gpu17-manage", f"bash /root/bare-start {address}")
         host.run(["systemctl", "stop", "bare-start"])
         return taken
