@@ -72,8 +72,8 @@ start() {{
     exec 3<> <(:)
     until read -rd " " init <"/proc/$main/task/$main/children" &&
             [[ ! /proc/$init/ns/net -ef /proc/self/ns/net ]] &&
-            ! read -rd "" sockets <"/proc/$init/net/tcp" &&
-            [[ $sockets == *':0016 00000000:0000 0A'* ]]; do
+            mapfile sockets <"/proc/$init/net/sockstat" &&
+            [[ ${{sockets[*]}} == *'TCP: inuse '[1-9]* ]]; do
         ! read -rt 0.01 -u 3
     done 2>/dev/null
 }}
@@ -82,9 +82,9 @@ cd {CONTAINERS}
 ls -d user* | xargs --max-procs={WIDTH} --replace bash -c 'start {{}}'
 {ANSWERED}
 """
-"""A place is free again when something listens at the port of sshd, as it is for `start`. The loop
-starts no program: that would take the processor from the systems. Before a child of lxc-start has a
-network of its own, the server's sshd would seem to be its."""
+"""A place is free again when something listens inside, as it is for `start`. Before a child of
+lxc-start has a network of its own, the server's sshd would seem to be its. The loop starts no
+program, and counts sockets: to list them, the kernel goes through all that there could be."""
 CPU_TIME = """
 cat /sys/fs/cgroup/cpuacct/cpuacct.usage 2>&- ||
     sed -n 's/^usage_usec \\(.*\\)/\\1000/p' /sys/fs/cgroup/cpu.stat
