@@ -86,7 +86,7 @@ ls -d user* | xargs --max-procs={WIDTH} --replace bash -c 'start {{}}'
 lxc-start has a network of its own, the server's sshd would seem to be its. The loop starts no
 program, and counts sockets: to list them, the kernel goes through all that there could be."""
 CPU_TIME = """
-cat /sys/fs/cgroup/cpuacct/cpuacct.usage 2>&- ||
+cat /sys/fs/cgroup/cpuacct/cpuacct.usage 2>/dev/null ||
     sed -n 's/^usage_usec \\(.*\\)/\\1000/p' /sys/fs/cgroup/cpu.stat
 """
 """Nanoseconds, of control groups of the first or of the second version."""
