@@ -35,7 +35,7 @@ OFTEN = (
     "reconciler.kinds.containers.cpu_set", "reconciler.requests.needed",
     "reconciler.requests.prepare", "shells.commands.round", "shells.helper.rounds",
     "shells.verbs.gpus", "shells.verbs.sharing.reservations", "shells.verbs.sharing.reserve",
-    "shells.verbs.start", "shells.verbs.status",
+    "shells.verbs.snapshot", "shells.verbs.start", "shells.verbs.status",
 )  # fmt: skip
 """What is loaded besides the root helper itself; all other verbs are loaded when asked for."""
 OF_CHANGES = (
