@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,21 +20,6 @@ from state.view import Resident, View
 
 PATIENCE = 60.0
 """Seconds that a program of a template may take."""
-
-
-def in_id_map(
-    account: str, resident: Resident, size: int, argv: Sequence[str], *trees: Tree
-) -> list[str]:
-    """The command that runs `argv` as root of the user's id map, started by their account.
-
-    The account owns the range: newuidmap(1) gives the ids of /etc/subuid to nobody else. `trees`
-    are the systems that the program works on, which it finds at their slots.
-    """
-    program = [
-        "setpriv", f"--reuid={account}", f"--regid={account}", "--init-groups",
-        *mapped(resident, size, argv),
-    ]  # fmt: skip
-    return over(trees, program)
 
 
 def mapped(resident: Resident, size: int, argv: Sequence[str]) -> list[str]:
@@ -58,10 +43,16 @@ class IdMapOwner:
         return cls(user, view.account_of(user), resident, view.subid_size)
 
     def fenced(self, folder: Path, argv: Sequence[str], *trees: Tree) -> list[str]:
-        """The command that runs `argv` as root of the id map, able to write in `folder` only."""
+        """The command that runs `argv` as root of the id map, able to write in `folder` only.
+
+        It is started by the user's account, which owns the range: newuidmap(1) gives the ids of
+        /etc/subuid to nobody else. `trees` are the systems that the program works on, which it
+        finds at their slots.
+        """
         program = ["/usr/bin/python3", "-IS", str(Path(fence.__file__).resolve())]
-        fenced = [*program, str(folder), *argv]
-        return in_id_map(self.account, self.resident, self.size, fenced, *trees)
+        account = [f"--reuid={self.account}", f"--regid={self.account}", "--init-groups"]
+        fenced = mapped(self.resident, self.size, [*program, str(folder), *argv])
+        return over(trees, ["setpriv", *account, *fenced])
 
 
 def run_inside(tree: Tree, argv: Sequence[str]) -> None:
@@ -71,33 +62,53 @@ def run_inside(tree: Tree, argv: Sequence[str]) -> None:
     namespaces but its id map: only for systems that nobody has had yet. What it started ends with
     it.
     """
-    output, says = os.pipe2(os.O_CLOEXEC)
-    try:
-        child = Child(lambda: _become(tree, argv, says), [says])
-    except BaseException:
-        os.close(output)
-        raise
-    finally:
-        os.close(says)
-    ended = Begun(child, output).wait(PATIENCE, leave=False)
+
+    def go_in(says: int) -> None:
+        os.dup2(says, 2)
+        os.chroot(".")
+        os.umask(0o022)
+
+    ended = begun_at(tree, argv, go_in).wait(PATIENCE, leave=False)
     if ended.status is None:
         raise command.too_late(argv, PATIENCE, ended.said)
     if ended.status != 0:
         raise command.failure(command.Finished(tuple(argv), ended.status, "", ended.said))
 
 
-def _become(tree: Tree, argv: Sequence[str], says: int) -> None:
+def begun_at(
+    tree: Tree, argv: Sequence[str], first: Callable[[int], None] = lambda _: None
+) -> Begun:
+    """Start a program in the folder `/` of a system, as root of its container's id map.
+
+    What it prints is heard here, its errors aren't. `first` is called before it begins, with the
+    descriptor that is heard. It is in none of the container's namespaces but its id map, and in no
+    mount namespace of its own: only for programs that go nowhere else. LxcGpuError if there is no
+    system, OSError if it can't be begun.
+    """
+    folder = tree.opened_for(tree.first)
+    output, says = os.pipe2(os.O_CLOEXEC)
+    try:
+        child = Child(lambda: _become(tree, folder, argv, first, says), [says, folder])
+    except BaseException:
+        os.close(output)
+        raise
+    finally:
+        os.close(says)
+        os.close(folder)
+    return Begun(child, output)
+
+
+def _become(
+    tree: Tree, folder: int, argv: Sequence[str], first: Callable[[int], None], says: int
+) -> None:
     """In the child."""
     os.setsid()  # what it starts is ended by that
     os.dup2(says, 1)
-    os.dup2(says, 2)
     try:
-        folder = tree.opened_for(tree.first)
         be_root(tree.first, tree.size)
         os.fchdir(folder)
-        os.chroot(".")
-        os.umask(0o022)
-        os.execve(argv[0], list(argv), command.environment())  # noqa: S606
+        first(says)
+        os.execvpe(argv[0], list(argv), command.environment())  # noqa: S606
     except (LxcGpuError, OSError) as error:
         os.write(says, str(error).encode())
 

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import os
 import select
-import subprocess
 import time
 from dataclasses import dataclass
 
-from reconciler.archives.id_map import in_id_map
+from reconciler.archives.id_map import begun_at
 from reconciler.host import places
 from reconciler.kinds.containers import disk_quota
 from reconciler.mounts import old_homes
@@ -19,7 +18,7 @@ from reconciler.mounts import sources as mounts
 from reconciler.mounts.old_homes import OldHomeResult
 from reconciler.mounts.tree import Tree
 from reconciler.requests import mounting
-from state import bus, command
+from state import bus
 from state.errors import LxcGpuError
 from state.view import Mount, Resident, View
 
@@ -31,8 +30,9 @@ CHUNK = 1 << 16
 """Bytes that are read at a time."""
 _LONGEST_NUMBER = 32
 """Bytes: more than a size and its tab take."""
-_LATE = 124
-"""The exit status of timeout(1) when the time is over."""
+_OF_DU = (0, 1)
+"""Its exit statuses; 1: some of what there is can't be read. All others are timeout(1)'s, or ours.
+"""
 
 
 @dataclass(frozen=True)
@@ -66,26 +66,22 @@ def disk_use(view: View, user: str, resident: Resident) -> DiskUse:
     quota = disk_quota.use_of(view, user)
     if quota is not None:
         return DiskUse(quota.used, held=True)
-    return _counted_by_du(view, user, resident)
+    return counted_by_du(Tree.of(view, user, resident))
 
 
-def _counted_by_du(view: View, user: str, resident: Resident) -> DiskUse:
+def counted_by_du(tree: Tree) -> DiskUse:
     """The disk use by du(1), run as root of the container's id map, which can read everything.
 
     du prints a line for each folder, so that a partial sum is known when the time is over. Lines
     end with NUL, as names may hold any other character. Users choose how long and how many names
     are, so no name is kept in memory.
     """
-    tree = Tree.of(view, user, resident)
-    du = ["du", "--null", "--one-file-system", "--block-size=1", "--separate-dirs", "--",
-          str(tree.slot)]  # fmt: skip
+    du = ["du", "--null", "--one-file-system", "--block-size=1", "--separate-dirs"]
     # timeout(1) inside of the id map: making the map takes a while on a busy server
-    limited = ["timeout", f"{PATIENCE}", *du]
-    argv = in_id_map(view.account_of(user), resident, view.subid_size, limited, tree)
-    with command.started(argv, stderr=subprocess.DEVNULL, family=True) as counting:
-        assert counting.stdout is not None  # noqa: S101
-        used, whole = counted(counting.stdout.fileno(), PATIENCE + GRACE)
-        return DiskUse(used, not whole or counting.wait() == _LATE)
+    counting = begun_at(tree, ["timeout", f"{PATIENCE}", *du])
+    used, whole = counted(counting.output, PATIENCE + GRACE)
+    ended = counting.wait(GRACE if whole else 0)
+    return DiskUse(used, ended.status not in _OF_DU)
 
 
 def counted(stream: int, patience: float) -> tuple[int, bool]:

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from reconciler.archives import id_map
-from reconciler.archives.id_map import run_inside
+from reconciler.archives.id_map import begun_at, run_inside
 from reconciler.mounts.tree import Tree
 from state.errors import LxcGpuError
-from tests.patience import eventually
+from tests.patience import HANGS, eventually
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it makes id maps")
 FIRST, SIZE = 2_001_000_000, 262_144
@@ -80,3 +80,10 @@ def test_a_program_may_say_more_than_a_pipe_holds(
     says = f"i=0; while [ $i -lt 2000 ]; do echo {'x' * 60}; i=$((i+1)); done; echo last; exit 3"
     with pytest.raises(LxcGpuError, match="failed with status 3: last"):
         run_inside(system, [SHELL, "-c", says])
+
+
+def test_a_program_of_the_server_s_works_in_the_folder_as_its_root(system: Tree) -> None:
+    says = "id -u; ls -dn . | cut -d' ' -f3; cat /proc/self/uid_map; echo wrong >&2; exit 3"
+    ended = begun_at(system, ["sh", "-c", says]).wait(HANGS)
+    assert ended.status == 3
+    assert ended.said.split() == ["0", "0", "0", str(FIRST), str(SIZE)]

@@ -12,8 +12,11 @@ from subprocess import PIPE, Popen
 import pytest
 
 from reconciler.mounts import sources
-from reconciler.requests.container_use import DiskUse, counted
+from reconciler.mounts.tree import Tree
+from reconciler.requests import container_use
+from reconciler.requests.container_use import DiskUse, counted, counted_by_du
 from shells.verbs.status import disk_in_words
+from state.errors import LxcGpuError
 from state.view import Limits
 from tests.patience import HANGS
 
@@ -95,6 +98,41 @@ def test_folders_in_folders_are_counted_as_du_does(tmp_path: Path) -> None:
     assert used >= MB  # folders count, too, but on a tmpfs they are 0 large
     with Popen(["rm", "-rf", str(tmp_path)]):  # pytest can't
         pass
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it makes id maps")
+class TestSystem:
+    """A whole system is counted as its own root, whoever has closed what."""
+
+    @pytest.fixture(params=[True, False], ids=["raw", "shifted"])
+    def system(self, request: pytest.FixtureRequest, tmp_path: Path) -> Tree:
+        for folder in (*tmp_path.parents[:-2], tmp_path):
+            folder.chmod(0o711)
+        tree = Tree(tmp_path / "rootfs", 2_001_000_000, 262_144)
+        tree.make(raw=request.param)
+        home, owner = tree.top / "home", (0 if request.param else tree.first) + 1000
+        home.mkdir(mode=0o700)
+        (home / "\n\tlarge").write_bytes(b"x" * MB)
+        (home / "out").symlink_to("/usr")
+        for path in (home, *home.iterdir()):
+            os.chown(path, owner, owner, follow_symlinks=False)
+        return tree
+
+    def test_closed_folders_count_and_links_lead_nowhere(self, system: Tree) -> None:
+        use = counted_by_du(system)
+        assert MB <= use.used < 2 * MB
+        assert not use.at_least
+
+    def test_what_is_counted_when_the_time_is_over_is_called_a_part(
+        self, system: Tree, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(container_use, "PATIENCE", 0)  # timeout(1) takes that for no limit
+        monkeypatch.setattr(container_use, "GRACE", 0)
+        assert counted_by_du(system) == DiskUse(0, at_least=True)
+
+    def test_no_system_is_an_error(self, tmp_path: Path) -> None:
+        with pytest.raises(LxcGpuError, match="There is no "):
+            counted_by_du(Tree(tmp_path / "rootfs", 2_001_000_000, 262_144))
 
 
 def test_nothing_counted_is_not_called_zero() -> None:
