@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import islice, takewhile
 from pathlib import Path
 
 from reconciler.container import home_files
@@ -21,6 +20,7 @@ from reconciler.kinds.traffic.forward import ForwardKind
 from reconciler.kinds.traffic.port_map import SSH, PortMapKind
 from reconciler.load import idle_stop
 from reconciler.mounts.tree import Tree
+from reconciler.network.listening import listens
 from reconciler.plan import AnyKind, Tell
 from reconciler.rounds.converge import SupersededError, converge
 from reconciler.systems import way_in
@@ -36,7 +36,8 @@ PATIENCE = 60.0
 SOON = 5.0
 """Seconds after which it is checked whether there is an sshd at all, and sshd is asked even if
 nothing is seen to listen: the container may lead its port elsewhere."""
-_LISTENS = "0A"  # TCP_LISTEN
+BETWEEN = 0.01
+"""Seconds from one look for it to the next: one takes less than half a millisecond."""
 _COUNTED = ("MemoryCurrent", "TasksCurrent")
 REACHED_BY: tuple[AnyKind, ...] = (BridgePortKind(), PortMapKind(), ForwardKind())
 """The kinds that a running container needs to be reached."""
@@ -338,8 +339,8 @@ def _wait_for_sshd(
     """Wait until sshd sends its banner."""
     started = told = time.monotonic()
     monitor = monitors([user])[user]
-    late, spent = False, time.thread_time()
-    while not ((late or listens(monitor)) and _has_banner(_ask_for_banner(resident.address))):
+    late = False
+    while not ((late or listens(monitor, SSH)) and _has_banner(_ask_for_banner(resident.address))):
         now = time.monotonic()
         if now - started > PATIENCE or not (children(monitor) or power_of(user).running):
             raise _no_answer(view, user, now - started, notes)
@@ -350,27 +351,7 @@ def _wait_for_sshd(
         if now - told > 1:
             told = now
             tell(Progress("waiting for the container's sshd", (now - started) / PATIENCE))
-        time.sleep(max(0.01, 3 * (time.thread_time() - spent)))  # a quarter of a core at most
-        spent = time.thread_time()
-
-
-def listens(monitor: str) -> bool:
-    """Whether anything listens at sshd's port in a container, as its kernel lists it (proc(5)).
-
-    That is looked at first: what is sent before somebody can answer, by ARP or TCP, is sent again
-    a whole second later. The kernel lists sockets that listen before all others.
-    """
-    with suppress(OSError, IndexError):  # it is just beginning, or has ended
-        init = PROC / children(monitor)[0]
-        if (init / "ns/net").readlink() == (PROC / "self/ns/net").readlink():
-            return False
-        for family in ("tcp", "tcp6"):
-            with (init / "net" / family).open() as sockets:
-                lines = (line.split() for line in islice(sockets, 1, None))
-                listening = takewhile(lambda words: words[3] == _LISTENS, lines)
-                if any(int(words[1].rpartition(":")[2], 16) == SSH for words in listening):
-                    return True
-    return False
+        time.sleep(BETWEEN)
 
 
 def _ask_for_banner(address: str) -> socket.socket:
