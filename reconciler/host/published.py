@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from reconciler.host import marker, places
 from state import files
 from state.errors import LxcGpuError
@@ -9,7 +11,19 @@ from state.view import Resident, View, from_json
 
 
 def published_view() -> View | None:
-    """The published view; None if there is none that can be read."""
+    """The published view; None if there is none that can be read.
+
+    It is read again only once another file is in its place: each one is new (`state.files`).
+    """
+    try:
+        there = places.VIEW.stat()
+    except FileNotFoundError:
+        return None
+    return _read(there.st_dev, there.st_ino, there.st_mtime_ns, there.st_ctime_ns)
+
+
+@lru_cache(maxsize=1)
+def _read(*_: int) -> View | None:
     try:
         text = files.read_text(places.VIEW)
         return None if text is None else from_json(text)
@@ -30,22 +44,15 @@ def current_view() -> View:
 
 
 class CurrentView:
-    """Says whether a revision is still the published one; reads the file only after it changed."""
+    """Says whether a revision is still the published one."""
 
     def __init__(self, revision: str) -> None:
         self._revision = revision
-        self._seen = 0
 
     def __call__(self) -> bool:
         """Whether no newer revision was published."""
-        changed = places.VIEW.stat().st_mtime_ns
-        if changed == self._seen:
-            return True
         view = published_view()
-        if view is None or view.revision != self._revision:
-            return False
-        self._seen = changed
-        return True
+        return view is not None and view.revision == self._revision
 
 
 def resident_of(view: View, user: str) -> Resident:
