@@ -2,7 +2,8 @@
 
 What nft prints differs from what it was given, and from release to release. So the wanted table is
 loaded into an empty network namespace and printed there, and the two prints are compared. A table
-found to be as wanted isn't compared again until the kernel's rules change.
+found to be as wanted isn't compared again until the kernel's rules change, nor are elements read
+again.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from reconciler.host import places
@@ -62,11 +64,36 @@ def in_words_of_nft(text: str) -> str:
     return command.run(["unshare", "--net", *LOAD_AND_SHOW], stdin=text).stdout
 
 
-def elements() -> tuple[Element, ...]:
-    """All elements of our sets; none if the sets are missing. LxcGpuError if they can't be read."""
+@dataclass
+class _Known:
+    """What was read last."""
+
+    number: int | None = None
+    """The kernel's count of changes then; None: it isn't known."""
+    elements: tuple[Element, ...] = ()
+
+
+_known = _Known()
+
+
+def elements(timeout: float = 60) -> tuple[Element, ...]:
+    """All elements of our sets; none if the sets are missing. LxcGpuError if they can't be read.
+
+    They are read again only if the kernel's rules have changed, by programs that may take
+    `timeout` seconds each.
+    """
+    number = generation()
+    if number is None or number != _known.number:
+        _known.elements = _read(timeout)
+        _known.number = number if generation() == number else None
+    return _known.elements
+
+
+def _read(timeout: float) -> tuple[Element, ...]:
     found: list[Element] = []
     for name in SETS:
-        done = command.run(["nft", "--json", "list", "set", *TABLE, name], check=False)
+        argv = ["nft", "--json", "list", "set", *TABLE, name]
+        done = command.run(argv, check=False, timeout=timeout)
         if done.ok:
             found += parse(done.stdout)
         elif "No such file or directory" not in done.stderr:
