@@ -8,8 +8,8 @@ is root's and that nobody else can enter, because it contains set-uid programs o
 the place of a system tells its form, and its owner can't change that.
 
 A raw system is used through a mount that shifts its owners (mount_setattr(2), MOUNT_ATTR_IDMAP): by
-a descriptor of a detached mount (`Tree.opened_for`), or, for programs, by a mount over the slot in
-a mount namespace of their own (`cover`).
+a descriptor of a detached mount, or of the one that is at `Tree.shown_at` (`Tree.opened_for`), or,
+for programs, by a mount over the slot in a mount namespace of their own (`cover`).
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ class Tree:
     slot: Path
     first: int
     size: int
+    shown_at: Path | None = None
+    """Where a raw system is mounted with shifted owners already: to mount it takes a process."""
 
     @classmethod
     def of(cls, view: View, user: str, resident: Resident) -> Tree:
@@ -56,7 +58,7 @@ class Tree:
 
     def beside(self, name: str) -> Tree:
         """The system in another slot of the same container."""
-        return replace(self, slot=self.slot.with_name(name))
+        return replace(self, slot=self.slot.with_name(name), shown_at=None)
 
     @property
     def raw(self) -> bool:
@@ -121,8 +123,8 @@ class Tree:
                 "Sysadmin: compare `subid` in the user's file with `ls -ldn` of that folder.",
             )
         try:
-            if not self.raw:
-                return os.open(self.slot, _FOLDER)
+            if self.shown_at or not self.raw:
+                return os.open(self.shown_at or self.slot, _FOLDER)
             with self._shown() as (folder, ids), detached(folder, (), ids) as tree:
                 return os.dup(tree)
         except FileNotFoundError as error:

@@ -58,8 +58,8 @@ def prepare(view: View, user: str, resident: Resident) -> tuple[str, ...]:
     devices, missing = device_binds(view, user, resident, nvidia.devices)
     binds = [*devices, *nvidia.binds, *folders]
     seccomp.write()
-    tree = Tree.of(view, user, resident)
-    root = attach(tree, user)
+    tree = attach(Tree.of(view, user, resident), user)
+    root = tree.shown_at or tree.slot
     config = lxc_config(view, user, resident, root, binds, nvidia.hook, confined.told(profile))
     config += own_clock() + resolvers_line(resolv_conf(view))
     files.write_file(places.container_config(user), config)

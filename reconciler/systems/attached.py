@@ -8,7 +8,7 @@ showing the folder that it was made of, wherever that is by then.
 from __future__ import annotations
 
 from contextlib import suppress
-from pathlib import Path
+from dataclasses import replace
 
 from reconciler.host import places
 from reconciler.mounts.locked_mount import unmount
@@ -16,11 +16,11 @@ from reconciler.mounts.tree import Tree
 from state.errors import LxcGpuError
 
 
-def attach(tree: Tree, user: str) -> Path:
-    """The folder that the container starts from. LxcGpuError if it can't be mounted."""
+def attach(tree: Tree, user: str) -> Tree:
+    """The system, and where the container starts from. LxcGpuError if it can't be mounted."""
     detach(user)
     if not tree.raw:
-        return tree.slot
+        return tree
     places.SYSTEMS.mkdir(mode=0o711, exist_ok=True)
     place = places.SYSTEMS / user
     place.mkdir(mode=0o700, exist_ok=True)
@@ -30,7 +30,7 @@ def attach(tree: Tree, user: str) -> Path:
     if (shown.st_dev, shown.st_ino) != (stored.st_dev, stored.st_ino):
         raise LxcGpuError("system-mount", f"{place} shows another system than {tree.slot}.",
                           "Sysadmin: what is mounted there? `findmnt`")  # fmt: skip
-    return place
+    return replace(tree, shown_at=place)
 
 
 def detach(user: str) -> None:
