@@ -39,6 +39,11 @@ nothing is seen to listen: the container may lead its port elsewhere."""
 BETWEEN = 0.01
 """Seconds from one look for it to the next: one takes less than half a millisecond."""
 _COUNTED = ("MemoryCurrent", "TasksCurrent")
+LATER = (
+    "reconciler.kinds.containers.cpu_set", "reconciler.requests.needed",
+    "reconciler.requests.prepare",
+)  # fmt: skip
+"""Modules that are loaded only for a container that doesn't run yet."""
 REACHED_BY: tuple[AnyKind, ...] = (BridgePortKind(), PortMapKind(), ForwardKind())
 """The kinds that a running container needs to be reached."""
 

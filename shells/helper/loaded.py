@@ -3,8 +3,8 @@
 The child does what the request's own process (`setup/executables/root`) would have done, and is to
 the server what that one is: in the request's unit, with its bounds, its end and its name in the
 journal; where it can't be just that, it does nothing. The process here reads no request, and keeps
-nothing of one. All that it keeps are iptables' rules, which its children needn't read again while
-the kernel says that they are unchanged.
+nothing of one. All that it keeps are the published view and the kernel's rules, which its children
+needn't read again while they are unchanged.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from pathlib import Path
 
 from reconciler.children.forked import readable
 from reconciler.children.inside import others_of
-from reconciler.network import iptables
+from reconciler.requests.needed import remember
+from reconciler.requests.power import LATER
 from shells.helper import root
 from shells.helper.hand_over import BEGUN, GO, PATIENCE, READY, SOCKET
 
@@ -32,10 +33,9 @@ LIFE = 3600.0
 LONGEST = 1024
 """Bytes: the paths of a release and of a unit."""
 OFTEN = (
-    "reconciler.kinds.containers.cpu_set", "reconciler.requests.needed",
-    "reconciler.requests.prepare", "shells.commands.round", "shells.helper.rounds",
-    "shells.verbs.gpus", "shells.verbs.sharing.reservations", "shells.verbs.sharing.reserve",
-    "shells.verbs.snapshot", "shells.verbs.start", "shells.verbs.status",
+    *LATER, "shells.commands.round", "shells.helper.rounds", "shells.verbs.gpus",
+    "shells.verbs.sharing.reservations", "shells.verbs.sharing.reserve", "shells.verbs.snapshot",
+    "shells.verbs.start", "shells.verbs.status",
 )  # fmt: skip
 """What is loaded besides the root helper itself; all other verbs are loaded when asked for."""
 OF_CHANGES = (
@@ -71,7 +71,7 @@ def main(argv: Sequence[str]) -> int:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for children (sigaction(2))
     end = time.monotonic() + LIFE
     with _listening() as listener:
-        _remember_rules(listener)
+        _remember(listener)
         while (left := end - time.monotonic()) > 0:
             listener.settimeout(left)
             with suppress(OSError):  # no room for a child: the request's own process does it
@@ -82,19 +82,18 @@ def main(argv: Sequence[str]) -> int:
                     if os.fork() == 0:
                         listener.close()
                         _child(connection, argv[0])
-                _remember_rules(listener)
+                _remember(listener)
     return 0
 
 
-def _remember_rules(listener: socket.socket) -> None:
-    """Read the rules of iptables for the next request, unless one waits already."""
+def _remember(listener: socket.socket) -> None:
+    """Read for the next request what it would read, unless one waits already."""
     if readable([listener], 0):
         return
     # where SIGCHLD is ignored, subprocess takes each program's end for a success
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
-        with suppress(Exception):  # the request itself reads them, and says what is wrong
-            iptables.remember(PATIENCE / 4)
+        remember(PATIENCE / 8)
     finally:
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         with suppress(ChildProcessError):

@@ -91,7 +91,9 @@ def _bring_back(view: View) -> int:
 
     Those of users who ran `stop` meanwhile, or who left, are not started.
     """
-    from shells.units.come_back import bring_back
+    from concurrent.futures import ThreadPoolExecutor
+
+    from shells.units.come_back import AT_ONCE
 
     down = [path.name for path in places.DOWN.glob("*") if _due(path.name)]
     wanted = []
@@ -100,10 +102,28 @@ def _bring_back(view: View) -> int:
             wanted.append(user)
         else:
             (places.DOWN / user).unlink(missing_ok=True)
-    failed = [user for user, code in bring_back(wanted, PATIENCE).items() if code != "busy"]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        codes = zip(wanted, list(pool.map(_start, wanted)), strict=True)
+    failed = [user for user, code in codes if code not in ("", "busy")]
     for user in failed:
         files.write_file(places.DOWN / user, "failed\n")
     return int(bool(failed))
+
+
+def _start(user: str) -> str:
+    """Start a container. Return the error's code if it failed; empty if it didn't."""
+    from shells.helper.client import ask_until_free
+    from shells.helper.request import Request
+    from shells.units.come_back import came_back
+    from shells.usage import Verb
+    from state.wire.messages import Answer
+
+    def begin() -> bool:
+        request = Request(Verb.START, user, {"quick": "", "announced": ""})
+        answer = ask_until_free(request, lambda _: None, PATIENCE)
+        return not isinstance(answer, Answer) or bool(answer.facts["was_running"])
+
+    return came_back(user, begin, left_alone=["busy"])
 
 
 def _due(user: str) -> bool:

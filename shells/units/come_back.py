@@ -1,31 +1,36 @@
 """Starts the containers that ran before a boot, a few at a time, as `start` does.
 
 Which ones ran is noted in /var/lib/lxc-gpu/running: a container's unit makes a file there when it
-is up, and removes it when the container was shut down (setup/units/lxc-gpu@.service). Each start is
-a request to the root helper, so one that fails or hangs stops no other. This needs the published
-view, but neither Git nor the directory nor the web page.
+is up, and removes it when the container was shut down (setup/units/lxc-gpu@.service). Each is
+started by a forked child of this program, so one that fails or hangs stops no other. This needs the
+published view, but neither Git nor the directory nor the web page.
 """
 
 from __future__ import annotations
 
+import gc
+import os
 import sys
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib import import_module
 
+from reconciler.children.forked import STDERR, Child, readable
 from reconciler.host import places
 from reconciler.host.journal import event
 from reconciler.host.published import current_view
 from reconciler.load import idleness, last_use
-from reconciler.requests.power import note_down, power_of
-from shells.helper.client import ask, ask_until_free
-from shells.helper.request import Request
-from shells.usage import Verb
-from state.errors import LxcGpuError
-from state.wire.messages import Answer
+from reconciler.requests.needed import remember
+from reconciler.requests.power import LATER, note_down, power_of, start
+from state.errors import LxcGpuError, mistake, os_error
 
 AT_ONCE = 4
 """How many containers start at the same time: a boot has other work, too."""
+PATIENCE = 1.0
+"""Seconds that reading ahead what each start reads may take."""
+_SAID = 1
+"""The status of a child that has said why its container didn't start."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -54,31 +59,58 @@ def main(argv: Sequence[str]) -> int:
     return 1 if failed else 0
 
 
-def bring_back(wanted: Sequence[str], patience: float | None = None) -> dict[str, str]:
-    """Start these containers, a few at a time. Return those that failed, with the error's code.
+def bring_back(wanted: Sequence[str]) -> list[str]:
+    """Start these containers, a few at a time. Return those that failed."""
+    for module in LATER:
+        import_module(module)
+    gc.freeze()  # children don't copy these pages only to look at them
+    left, failed, under_way = list(wanted), list[str](), dict[int, tuple[str, Child]]()
+    while left or under_way:
+        while left and len(under_way) < AT_ONCE:
+            user = left.pop(0)
+            remember(PATIENCE)
+            child = Child(partial(_in_child, user), [STDERR])
+            under_way[child.fileno()] = (user, child)
+        for descriptor in readable(under_way, 60.0):
+            user, child = under_way.pop(descriptor)
+            if child.has_ended() and child.status != 0:
+                failed.append(user)
+                if child.status != _SAID:
+                    why = f"its start ended with status {child.status}"
+                    event("come-back-failed", user=user, code="helper-died", why=why)
+    return failed
 
-    A container with other work under way for longer than `patience` seconds is `busy`.
+
+def _in_child(user: str) -> None:
+    """What the root helper does at a request of its user."""
+    failed = came_back(user, lambda: start(user, lambda _: None).was_running)
+    os._exit(_SAID if failed else 0)
+
+
+def came_back(user: str, begin: Callable[[], bool], left_alone: Sequence[str] = ()) -> str:
+    """Note how a start went. Return the error's code if it failed; empty if it didn't.
+
+    `begin` starts it, and returns whether it ran already. Failures whose codes are `left_alone`
+    aren't noted.
     """
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        codes = pool.map(lambda user: _start(user, patience), wanted)
-        return {user: code for user, code in zip(wanted, codes, strict=True) if code}
-
-
-def _start(user: str, patience: float | None) -> str:
-    """Start a container. Return the error's code if it failed; empty if it didn't."""
     try:
-        if patience is None:
-            answer = ask(Request(Verb.START, user, {"quick": ""}), lambda _: None)
-        else:
-            request = Request(Verb.START, user, {"quick": "", "announced": ""})
-            answer = ask_until_free(request, lambda _: None, patience)
-        if isinstance(answer, Answer) and not answer.facts["was_running"]:
+        if not begin():
             idleness.note_came_back(user, last_use.sessions(user))
-    except (LxcGpuError, OSError, ValueError) as error:
-        code = error.code if isinstance(error, LxcGpuError) else "system"
-        if code != "busy" or patience is None:
-            event("come-back-failed", user=user, code=code, why=str(error))
-        return code
-    (places.DOWN / user).unlink(missing_ok=True)
+        (places.DOWN / user).unlink(missing_ok=True)
+    except Exception as error:
+        failed = _in_words(error)
+        if failed.code not in left_alone:
+            event("come-back-failed", user=user, code=failed.code, why=str(failed))
+        return failed.code
     event("came-back", user=user)
     return ""
+
+
+def _in_words(error: Exception) -> LxcGpuError:
+    if isinstance(error, LxcGpuError):
+        return error
+    if isinstance(error, OSError):
+        return os_error(error)
+    bug = mistake(error)
+    event("crashed", kind="come-back", what=bug.details)
+    return bug

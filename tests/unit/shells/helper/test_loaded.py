@@ -224,7 +224,7 @@ from pathlib import Path
 from state import command
 def remember(seconds):
     Path({str(noted)!r}).write_text(str(command.run(["false"], check=False).status))
-loaded.iptables.remember = remember
+loaded.remember = remember
 """
         with served(place, extra=runs):
             asked(place)
