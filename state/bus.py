@@ -13,6 +13,7 @@ import struct
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from state.errors import LxcGpuError, Remedy
@@ -31,7 +32,7 @@ _LONGEST = 1 << 20
 _HEADER = "yyyyuua(yv)"
 _BIG, _LITTLE = ord("B"), ord("l")
 _ORDER = _LITTLE if sys.byteorder == "little" else _BIG
-_CALL, _RETURN, _ERROR = 1, 2, 3
+_CALL, _RETURN, _ERROR, _SIGNAL = 1, 2, 3, 4
 _FIXED = {"y": "B", "b": "I", "i": "i", "u": "I", "t": "Q"}
 _ALIGNED = {"y": 1, "g": 1, "v": 1, "t": 8, "(": 8}
 """Bytes to a multiple of which a value begins; all others: 4."""
@@ -63,14 +64,30 @@ def called(*calls: Call) -> list[Values]:
     """
     if not calls:
         return []
+    with _asked(calls, PATIENCE) as answers:
+        found = dict(answers.next() for _ in calls)
+        return [found[number] for number in range(1, len(calls) + 1)]
+
+
+def done(job: Call, patience: float) -> str:
+    """Have systemd do a job (`StartUnit`), and wait for its end. The result, usually `done`.
+
+    LxcGpuError if it is refused, or takes longer than `patience` seconds.
+    """
+    with _asked([job], patience) as answers:
+        _, (path,) = answers.next()
+        return answers.end_of(path)
+
+
+@contextmanager
+def _asked(calls: Sequence[Call], patience: float) -> Iterator[_Answers]:
+    """Send calls, whose numbers begin with 1."""
     try:
         with _connected() as connection:
             raw = (_message(number, call) for number, call in enumerate(calls, 1))
             # empty data: who we are is what the kernel says
             connection.sendall(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n" + b"".join(raw))
-            answers = _Answers(connection)
-            found = dict(answers.next() for _ in calls)
-            return [found[number] for number in range(1, len(calls) + 1)]
+            yield _Answers(connection, patience)
     except (OSError, EOFError, struct.error, UnicodeDecodeError, KeyError, IndexError) as error:
         raise LxcGpuError(
             "system",
@@ -140,10 +157,10 @@ def _message(number: int, call: Call) -> bytes:
 class _Answers:
     """What comes back over a connection: the lines of its beginning, then messages."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, patience: float) -> None:
         self._connection = connection
         self._raw = bytearray()
-        self._until = time.monotonic() + PATIENCE
+        self._until = time.monotonic() + patience
         self._begun = False
 
     def next(self) -> tuple[int, Values]:
@@ -157,6 +174,15 @@ class _Answers:
                 raise LxcGpuError("system", f"systemd refuses: {said or fields.get(4, '')}")
             if kind == _RETURN:
                 return fields[5], unpacked(fields.get(8, ""), body)
+
+    def end_of(self, job: str) -> str:
+        """How a job ended: systemd tells every connection of every one (`JobRemoved`)."""
+        while True:
+            kind, fields, body = self._message()
+            if kind == _SIGNAL and fields.get(3) == "JobRemoved":
+                _, ended, _, result = unpacked(fields[8], body)
+                if ended == job:
+                    return str(result)
 
     def _line(self) -> bytes:
         while (end := self._raw.find(b"\r\n")) < 0:

@@ -231,7 +231,8 @@ def start_alone(
         for note in notes:
             tell(Progress(f"note: {note}"))
         tell(Progress("starting the container"))
-        command.run(["systemctl", "start", unit])
+        if bus.done(bus.manager("StartUnit", "ss", (unit, "replace")), PATIENCE) != "done":
+            raise _ended(unit)
         notes = (*notes, *_cpus_given(view, user))  # while its init is on its way
     else:
         notes = (*notes, *_way_in_mended(view, user, resident, works))
@@ -384,14 +385,18 @@ def _no_sshd(view: View) -> LxcGpuError:
     )
 
 
+def _ended(unit: str) -> LxcGpuError:
+    return LxcGpuError(
+        "container-ended",
+        "The container ended as soon as it was started.",
+        f"Sysadmin: `journalctl -u {unit}` says why.",
+    )
+
+
 def _no_answer(view: View, user: str, seconds: float, notes: tuple[str, ...]) -> LxcGpuError:
     power = power_of(user)
     if not power.running:
-        return LxcGpuError(
-            "container-ended",
-            "The container ended as soon as it was started.",
-            f"Sysadmin: `journalctl -u {places.container_unit(user)}` says why.",
-        )
+        return _ended(places.container_unit(user))
     return LxcGpuError(
         "sshd-silent",
         "\n".join(

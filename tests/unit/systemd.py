@@ -13,10 +13,11 @@ from tests.unit.played_socket import PlayedSocket
 HEADER = "yyyyuua(yv)"
 
 
-def reply(number: int, kind: int, kinds: str, *values: object) -> bytes:
-    """A message that answers call `number`: a return (2), an error (3), a signal (4)."""
+def reply(number: int, kind: int, kinds: str, *values: object, member: str = "") -> bytes:
+    """A message that answers call `number`: a return (2), an error (3), a signal (4, `member`)."""
     body = packed(kinds, values)
     fields = [(5, Variant("u", number)), (8, Variant("g", kinds)), (4, Variant("s", "org.x.No"))]
+    fields += [(3, Variant("s", member))] if member else []
     order = b"l" if packed("u", [1])[0] else b"B"
     head = packed(HEADER, (order[0], kind, 0, 1, len(body), 9, fields))
     return head + bytes(-len(head) % 8) + body

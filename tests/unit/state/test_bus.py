@@ -108,6 +108,31 @@ def test_answers_come_in_any_order_and_in_pieces(systemd: Systemd) -> None:
     assert bus.called(ASKED, ASKED) == [["/job"], [Variant("t", 5)]]
 
 
+def removed(job: str, result: str) -> bytes:
+    """What systemd tells everybody when a job has ended (org.freedesktop.systemd1(5))."""
+    return reply(0, 4, "uoss", 7, job, "x.service", result, member="JobRemoved")
+
+
+def test_a_job_is_waited_for_among_others(systemd: Systemd) -> None:
+    other = reply(0, 4, "s", "a signal", member="Other")
+    said = b"DATA\r\nOK 1\r\n" + removed("/job/1", "done") + reply(1, 2, "o", "/job/2") + other
+    systemd(says(said, removed("/job/1", "done"), removed("/job/2", "failed")))
+    assert bus.done(ASKED, 60) == "failed"
+
+
+def test_a_job_that_does_not_end(systemd: Systemd) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+
+        def begins(connection: socket.socket) -> None:
+            says(b"OK 1\r\n" + reply(1, 2, "o", "/job"), removed("/other", "done"))(connection)
+            theirs.recv(1)
+
+        systemd(begins)
+        with pytest.raises(LxcGpuError, match="does not answer"):
+            bus.done(ASKED, 0.2)
+
+
 def test_a_refusal_says_why(systemd: Systemd) -> None:
     systemd(says(b"DATA\r\nOK 1\r\n" + reply(1, 3, "s", "No such unit.")))
     with pytest.raises(LxcGpuError, match="No such unit"):
