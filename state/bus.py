@@ -84,10 +84,13 @@ def _asked(calls: Sequence[Call], patience: float) -> Iterator[_Answers]:
     """Send calls, whose numbers begin with 1."""
     try:
         with _connected() as connection:
-            raw = (_message(number, call) for number, call in enumerate(calls, 1))
             # empty data: who we are is what the kernel says
-            connection.sendall(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n" + b"".join(raw))
-            yield _Answers(connection, patience)
+            connection.sendall(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n")
+            answers = _Answers(connection, patience)
+            answers.begin()  # systemd may read what comes along only when it hears something else
+            raw = (_message(number, call) for number, call in enumerate(calls, 1))
+            connection.sendall(b"".join(raw))
+            yield answers
     except (OSError, EOFError, struct.error, UnicodeDecodeError, KeyError, IndexError) as error:
         raise LxcGpuError(
             "system",
@@ -161,12 +164,14 @@ class _Answers:
         self._connection = connection
         self._raw = bytearray()
         self._until = time.monotonic() + patience
-        self._begun = False
+
+    def begin(self) -> None:
+        """Wait until systemd has let us in."""
+        while not self._line().startswith(b"OK"):
+            pass
 
     def next(self) -> tuple[int, Values]:
         """The number of the call that is answered next, and the answer."""
-        while not self._begun:
-            self._begun = self._line().startswith(b"OK")
         while True:
             kind, fields, body = self._message()
             if kind == _ERROR:

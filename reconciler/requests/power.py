@@ -241,7 +241,9 @@ def start_alone(
         works()
         _wait_for_sshd(view, user, resident, notes, tell)
     if not was_running:
-        converge((BridgePortKind(),), view, only=user)  # the container's port exists only now
+        converge(
+            (BridgePortKind(),), view.only(user), only=user
+        )  # the container's port exists only now
     if reached and view.driver == "install":
         from reconciler.nvidia.install import bring_in_step
 

@@ -39,7 +39,7 @@ class BridgePortKind:
     def observe(self, view: View, names: Collection[str]) -> Observed[Missing]:
         """What any of the user's ports lacks; a container that doesn't run lacks nothing."""
         lacking: dict[int, set[str]] = {}
-        for port in ports():
+        for port in ports(frozenset(r.uid for r in view.residents.values())):
             missing = {_PLACE: not port.on_bridge, _HAIRPIN: not port.hairpin}
             lacking.setdefault(port.uid, set()).update(what for what, so in missing.items() if so)
         return Observed({n: frozenset(lacking.get(r.uid, ())) for n, r in view.residents.items()})
@@ -49,9 +49,7 @@ class BridgePortKind:
     ) -> Mapping[str, LxcGpuError]:
         """Do what lxc-user-nic does at a start; a port may be gone by now, with its container."""
         uids = {view.residents[c.name].uid for c in changes if c.name in view.residents}
-        for port in ports():
-            if port.uid not in uids:
-                continue
+        for port in ports(uids):
             if not port.on_bridge:
                 command.run(["ip", "link", "set", port.name, "master", BRIDGE], check=False)
             with suppress(OSError):

@@ -38,7 +38,10 @@ PRINTS = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from reconciler.network.ports import ports
-print([(p.name, p.uid, p.on_bridge, p.hairpin) for p in ports()])
+found = ports()
+for some in ((), (20031,), (20031, 20033), (2003,)):
+    assert set(ports(some)) == {port for port in found if port.uid in some}
+print([(p.name, p.uid, p.on_bridge, p.hairpin) for p in found])
 """
 
 
