@@ -173,19 +173,22 @@ class _Answers:
     def next(self) -> tuple[int, Values]:
         """The number of the call that is answered next, and the answer."""
         while True:
-            kind, fields, body = self._message()
-            if kind == _ERROR:
+            head, body = self._message()
+            if head[1] == _SIGNAL:
+                continue
+            fields = {name: value.value for name, value in unpacked(_HEADER, head)[6]}
+            if head[1] == _ERROR:
                 said = unpacked("s", body)[0] if fields.get(8, "").startswith("s") else ""
                 raise LxcGpuError("system", f"systemd refuses: {said or fields.get(4, '')}")
-            if kind == _RETURN:
+            if head[1] == _RETURN:
                 return fields[5], unpacked(fields.get(8, ""), body)
 
     def end_of(self, job: str) -> str:
         """How a job ended: systemd tells every connection of every one (`JobRemoved`)."""
         while True:
-            kind, fields, body = self._message()
-            if kind == _SIGNAL and fields.get(3) == "JobRemoved":
-                _, ended, _, result = unpacked(fields[8], body)
+            head, body = self._message()
+            if head[1] == _SIGNAL and b"\0JobRemoved\0" in head:  # it says much else: read no more
+                _, ended, _, result = unpacked("uoss", body)
                 if ended == job:
                     return str(result)
 
@@ -197,7 +200,8 @@ class _Answers:
             raise PermissionError("systemd serves root only")
         return line
 
-    def _message(self) -> tuple[int, dict[int, Any], bytes]:
+    def _message(self) -> tuple[bytes, bytes]:
+        """The header of the next message, whose second byte is the message's type, and its body."""
         while len(self._raw) < 16:
             self._read()
         _, _, _, _, length, _, of_fields = struct.unpack_from("=BBBBIII", self._raw)
@@ -205,8 +209,7 @@ class _Answers:
         while len(self._raw) < begin + length:
             self._read()
         raw = self._taken(begin + length)
-        kind, fields = (unpacked(_HEADER, raw)[number] for number in (1, 6))
-        return kind, {name: value.value for name, value in fields}, raw[begin:]
+        return raw[:begin], raw[begin:]
 
     def _taken(self, count: int) -> bytes:
         taken = bytes(self._raw[:count])

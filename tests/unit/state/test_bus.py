@@ -96,6 +96,8 @@ def says(*pieces: bytes) -> Callable[[socket.socket], None]:
         connection.recv(1 << 16)
         for piece in pieces:
             connection.sendall(piece)
+        if b"OK" in b"".join(pieces):
+            connection.recv(1 << 16)  # the calls, which come then
 
     return answer
 
