@@ -41,47 +41,68 @@ _LONGEST = 1 << 16
 """Bytes: the kernel sends less at once. The first socket suffices, so no more is read."""
 
 
-def listens(monitor: str, port: int) -> bool:
-    """Whether anything does, in the container of that lxc-start; not, if it is just beginning.
+class Listening:
+    """Asks the kernel about one container, as often as it is called."""
 
-    Also True where the kernel can't be asked: then only whoever listens can say so.
-    """
-    try:
-        namespace = PROC / children(monitor)[0] / "ns/net"
-        if namespace.readlink() == (PROC / "self/ns/net").readlink():
+    def __init__(self, monitor: str, port: int) -> None:
+        """`monitor`: the process id of its lxc-start."""
+        self._monitor, self._port = monitor, port
+        self._network = Path()
+        self._kernel: socket.socket | None = None
+
+    def __call__(self) -> bool:
+        """Whether anything listens at the port; not, if the container is just beginning.
+
+        Also True where the kernel can't be asked: then only whoever listens can say so.
+        """
+        try:
+            namespace = PROC / children(self._monitor)[0] / "ns/net"
+            network = namespace.readlink()
+            if network == (PROC / "self/ns/net").readlink():
+                return False
+            if self._kernel is None or network != self._network:
+                self.close()
+                self._kernel, self._network = _asks_in(namespace), network
+            found = any(_one_listens(self._kernel, family, self._port) for family in _FAMILIES)
+        except (FileNotFoundError, ProcessLookupError, IndexError):  # not begun, or ended
             return False
-        descriptor = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
-    except (FileNotFoundError, ProcessLookupError, IndexError):  # not begun, or ended
-        return False
-    try:
-        with _asks_in(descriptor) as kernel:
-            kernel.settimeout(PATIENCE)
-            return any(_one_listens(kernel, family, port) for family in _FAMILIES)
-    except (OSError, struct.error):
-        return True
-    finally:
-        os.close(descriptor)
+        except (OSError, struct.error):
+            found = True
+        if found:
+            self.close()  # with it goes what else the kernel had to say
+        return found
+
+    def close(self) -> None:
+        """Ask no more, or by another socket."""
+        if self._kernel is not None:
+            self._kernel.close()
+            self._kernel = None
 
 
-def _asks_in(namespace: int) -> socket.socket:
-    """A socket that asks about the network whose namespace is open. OSError if there can't be."""
+def _asks_in(namespace: Path) -> socket.socket:
+    """A socket that asks about that network. OSError if there can't be."""
+    descriptor = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
     made = list[socket.socket | OSError]()
 
     def make() -> None:
         try:
             libc = ctypes.CDLL(None, use_errno=True)
-            if libc.setns(namespace, _CLONE_NEWNET) != 0:  # os.setns is Python 3.12's
+            if libc.setns(descriptor, _CLONE_NEWNET) != 0:  # os.setns is Python 3.12's
                 raise OSError(ctypes.get_errno(), "setns")
             made.append(socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, _SOCK_DIAG))
         except OSError as error:
             made.append(error)
 
-    thread = Thread(target=make)
-    thread.start()
-    thread.join()
+    try:
+        thread = Thread(target=make)
+        thread.start()
+        thread.join()
+    finally:
+        os.close(descriptor)
     (found,) = made
     if isinstance(found, OSError):
         raise found
+    found.settimeout(PATIENCE)
     return found
 
 

@@ -20,7 +20,7 @@ from reconciler.kinds.traffic.forward import ForwardKind
 from reconciler.kinds.traffic.port_map import SSH, PortMapKind
 from reconciler.load import idle_stop
 from reconciler.mounts.tree import Tree
-from reconciler.network.listening import listens
+from reconciler.network.listening import Listening
 from reconciler.plan import AnyKind, Tell
 from reconciler.rounds.converge import SupersededError, converge
 from reconciler.systems import way_in
@@ -347,8 +347,8 @@ def _wait_for_sshd(
     """Wait until sshd sends its banner."""
     started = told = time.monotonic()
     monitor = monitors([user])[user]
-    late = False
-    while not ((late or listens(monitor, SSH)) and _has_banner(_ask_for_banner(resident.address))):
+    listens, late = Listening(monitor, SSH), False
+    while not ((late or listens()) and _has_banner(_ask_for_banner(resident.address))):
         now = time.monotonic()
         if now - started > PATIENCE or not (children(monitor) or power_of(user).running):
             raise _no_answer(view, user, now - started, notes)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.network import listening
-from reconciler.network.listening import is_one, listens
+from reconciler.network.listening import Listening, is_one
 from tests.patience import eventually
 
 ROOTS = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it makes network namespaces")
@@ -73,6 +73,15 @@ def _namespaces(of: str = "") -> dict[str, Path]:
     return {each.name: each.readlink() for each in Path(f"/proc/self/{of}ns").iterdir()}
 
 
+def listens(monitor: str, port: int) -> bool:
+    """What is seen at the first look, and at the second one."""
+    look = Listening(monitor, port)
+    first = look()
+    assert look() == first
+    look.close()
+    return first
+
+
 @ROOTS
 class TestListens:
     """What the start asks the kernel."""
@@ -93,6 +102,30 @@ class TestListens:
         """lxc-start's child begins in the server's network."""
         with _container("AF_INET", "127.0.0.22", "22", "listen", own=()) as monitor:
             assert not listens(monitor, 22)
+
+    def test_it_is_seen_as_soon_as_it_begins_and_another_network_is_another_one(self) -> None:
+        """A container's `reboot` begins another init, while lxc-start goes on."""
+        own = ["unshare", "--net", "/usr/bin/python3", "-IS", "-c", PROGRAM.format(SERVES)]
+        again = f"""
+import subprocess
+for more in ([], ["listen"]):
+    words = {own!r} + ["AF_INET", "0.0.0.0", "22", *more]
+    running = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    running.stdout.readline(), print(flush=True), sys.stdin.readline()
+    running.kill(), running.wait()
+"""
+        words = ["/usr/bin/python3", "-IS", "-c", PROGRAM.format(again)]
+        with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as monitor:
+            assert monitor.stdin is not None
+            assert monitor.stdout is not None
+            look = Listening(str(monitor.pid), 22)
+            monitor.stdout.readline()
+            assert not look()
+            monitor.stdin.write(b"\n")
+            monitor.stdin.flush()
+            monitor.stdout.readline()
+            assert look()
+            monitor.stdin.close()
 
     def test_what_has_ended_listens_no_more(self) -> None:
         with _container("AF_INET", "0.0.0.0", "22", "listen") as monitor:
@@ -128,8 +161,9 @@ class TestAttacks:
                 assert listens(monitor, 22)
             finally:
                 socket.socket.__init__ = was_made  # type: ignore[method-assign]
-        (inside,) = entered
-        assert {kind for kind, link in before.items() if inside[kind] != link} == {"net"}
+        for inside in entered:
+            assert {kind for kind, link in before.items() if inside[kind] != link} == {"net"}
+        assert entered
         assert _namespaces() == before
         assert len([*Path("/proc/self/task").iterdir()]) == threading.active_count()
 
