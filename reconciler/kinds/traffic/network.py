@@ -5,7 +5,6 @@ The hooks stand first in their chains: what Docker or ufw drop by default comes 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -13,12 +12,15 @@ from reconciler.host.places import BRIDGE
 from reconciler.network import iptables, nft
 from reconciler.network.filters import DNAT, HOOKS, mac_of, rules, table
 from reconciler.network.resolvers import resolvers
+from reconciler.network.rtnetlink import addresses
 from reconciler.plan import Change, Lock, Observed, Tell
 from state import command
 from state.errors import LxcGpuError
 from state.view import View
 
 FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
+_UP = 1
+"""IFF_UP (netdevice(7))."""
 IPV6 = Path(f"/proc/sys/net/ipv6/conf/{BRIDGE}/disable_ipv6")
 SETTINGS: Mapping[Path, str] = {
     Path(f"/proc/sys/net/ipv4/conf/{BRIDGE}/proxy_arp_pvlan"): "1",
@@ -114,15 +116,14 @@ def _settings(values: Mapping[Path, str]) -> str:
 
 def _bridge() -> str | None:
     """The bridge's addresses, its MAC and whether it is up; None if there is no bridge."""
-    shown = command.run(["ip", "-json", "address", "show", "dev", BRIDGE], check=False)
-    if not shown.ok:
+    folder = Path("/sys/class/net") / BRIDGE
+    try:
+        own = " ".join(map(str, addresses(BRIDGE)))
+        mac = (folder / "address").read_text().strip()
+        up = int((folder / "flags").read_text(), 16) & _UP
+    except OSError:
         return None
-    (link,) = json.loads(shown.stdout)
-    addresses = [
-        f"{a['local']}/{a['prefixlen']}" for a in link["addr_info"] if a["family"] == "inet"
-    ]
-    state = "up" if "UP" in link["flags"] else "down"
-    return f"{' '.join(addresses) or 'no address'} {link['address']} {state}"
+    return f"{own or 'no address'} {mac} {'up' if up else 'down'}"
 
 
 def _set_bridge(view: View) -> None:

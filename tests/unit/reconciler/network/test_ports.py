@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from reconciler.doctor.network import cut_off
-from reconciler.network.ports import Port, attributes, port_of
+from reconciler.network.ports import Port, port_of
+from reconciler.network.rtnetlink import attributes
 
 ROOT = Path(__file__).parents[4]
 ON = Port("veth20031_a1B2", 20031, 2, on_bridge=True, hairpin=True)
