@@ -66,6 +66,22 @@ def test_what_is_written_has_the_ids_of_its_form(raw: Tree, shifted: Tree) -> No
     assert (raw.stored_for, shifted.stored_for) == (0, FIRST)
 
 
+def test_what_is_mounted_already_is_opened_there(raw: Tree, around: Path) -> None:
+    place = around / "shown"
+    place.mkdir()
+    raw.mount_at(place)
+    try:
+        shown = replace(raw, shown_at=place)
+        assert _write(shown) == [FIRST, FIRST]
+        assert (raw.top / MINE).stat().st_uid == 0
+        for owner in (0, FIRST - 1, FIRST + SIZE):
+            with pytest.raises(LxcGpuError, match="compare `subid`"):
+                _write(shown, owner)
+        assert shown.beside("rootfs.new").shown_at is None, "another system isn't what is there"
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
 @pytest.mark.parametrize("owner", [0, 1000, FIRST - 1, FIRST + SIZE])
 def test_no_work_is_done_as_who_has_no_part_in_it(raw: Tree, shifted: Tree, owner: int) -> None:
     for tree in (raw, shifted):
