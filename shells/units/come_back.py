@@ -69,9 +69,14 @@ def bring_back(wanted: Sequence[str]) -> list[str]:
         while left and len(under_way) < AT_ONCE:
             user = left.pop(0)
             remember(PATIENCE)
-            child = Child(partial(_in_child, user), [STDERR])
-            under_way[child.fileno()] = (user, child)
-        for descriptor in readable(under_way, 60.0):
+            try:
+                child = Child(partial(_in_child, user), [STDERR])
+            except OSError as error:  # no room for it
+                failed.append(user)
+                event("come-back-failed", user=user, code="system", why=str(error))
+            else:
+                under_way[child.fileno()] = (user, child)
+        for descriptor in readable(under_way, 60.0 if under_way else 0.0):
             user, child = under_way.pop(descriptor)
             if child.has_ended() and child.status != 0:
                 failed.append(user)
