@@ -20,7 +20,7 @@ from reconciler.kinds.traffic.forward import ForwardKind
 from reconciler.kinds.traffic.port_map import SSH, PortMapKind
 from reconciler.load import idle_stop
 from reconciler.mounts.tree import Tree
-from reconciler.network.listening import Listening
+from reconciler.network.listening import may_listen
 from reconciler.plan import AnyKind, Tell
 from reconciler.rounds.converge import SupersededError, converge
 from reconciler.systems import way_in
@@ -37,7 +37,7 @@ SOON = 5.0
 """Seconds after which it is checked whether there is an sshd at all, and sshd is asked even if
 nothing is seen to listen: the container may lead its port elsewhere."""
 BETWEEN = 0.01
-"""Seconds from one look for it to the next: one takes less than half a millisecond."""
+"""Seconds from one look for it to the next."""
 _COUNTED = ("MemoryCurrent", "TasksCurrent")
 LATER = (
     "reconciler.kinds.containers.cpu_set", "reconciler.requests.needed",
@@ -347,8 +347,8 @@ def _wait_for_sshd(
     """Wait until sshd sends its banner."""
     started = told = time.monotonic()
     monitor = monitors([user])[user]
-    listens, late = Listening(monitor, SSH), False
-    while not ((late or listens()) and _has_banner(_ask_for_banner(resident.address))):
+    late = False
+    while not ((late or may_listen(monitor)) and _has_banner(_ask_for_banner(resident.address))):
         now = time.monotonic()
         if now - started > PATIENCE or not (children(monitor) or power_of(user).running):
             raise _no_answer(view, user, now - started, notes)
