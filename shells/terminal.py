@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TextIO
 
 from state.errors import LxcGpuError
-from state.wire.messages import Progress
+
+TYPE_CHECKING = False
+"""For mypy it is true, which knows the name; typing's own would be loaded on the way of `help`."""
+if TYPE_CHECKING:
+    from typing import TextIO
+
+    from state.wire.messages import Progress
 
 _CLEAR_LINE = "\r\x1b[2K"
 _COLORS = {"red": 31, "green": 32, "yellow": 33, "dim": 2, "bold": 1}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
@@ -104,6 +103,8 @@ IN_WORDS = frozenset({Verb.RESERVE, Verb.RELEASE, Verb.NOTIFY})
 
 def parse(verb: Verb, words: Sequence[str]) -> dict[str, str]:
     """The options that `words` set. LxcGpuError for words that the verb doesn't take."""
+    import re  # not on the way of `help`
+
     if verb in IN_WORDS:
         words = _together(verb, words)
     known, options = OPTIONS.get(verb, {}), dict[str, str]()

@@ -7,28 +7,19 @@ sees it here. What follows `shell` is the container's own business, and goes the
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 
 from shells.helper.ahead import typed
-from shells.helper.client import ask, ask_until_free
-from shells.helper.request import OF_USERS, Request, ends_with_its_asker
 from shells.terminal import Terminal
-from shells.usage import SEE_HELP, Verb, parse
+from shells.usage import SEE_HELP, Verb
 from state.errors import LxcGpuError, Remedy
-from state.wire.messages import Answer, Question
 
 MOST = 50
 """Programs like this one that a user may have under way for a `connect` or a refused transfer: each
 lasts as long as its ssh, and takes 9 MB. (Verbs have the root helper's places.)"""
-PATIENCE = 20.0
-"""Seconds that somebody who only looks waits for requests of their own to end."""
 LONGEST = 1000
 """Letters; a longer request is refused unread."""
-VERBS: dict[str, Verb] = {verb.value: verb for verb in OF_USERS}
-UNCONFIRMED = 3
-"""The exit status of what was not done because it needs a yes."""
 INTERRUPTED = 130
 """The exit status of a command that ended by ctrl-C."""
 
@@ -80,15 +71,15 @@ def _unquoted(request: str) -> list[str]:
 
 def _obey(words: Sequence[str], terminal: Terminal) -> int:
     verb, *rest = words or ["start"]
-    if verb not in VERBS:
-        _only_so_many()
+    if verb in ("help", "-h", "--help"):
+        return _explain(rest, terminal)
     if verb == "connect":
         return _connect(rest, terminal)
-    if verb not in VERBS:
-        return _explain(verb, rest, terminal)
-    as_json = "--json" in rest
-    options = parse(VERBS[verb], [word for word in rest if word != "--json"])
-    return _ask(Request(VERBS[verb], options=options), terminal, as_json=as_json)
+    from shells.accounts import asking  # much: not on the way of `help`
+
+    if verb in asking.VERBS:
+        return asking.ask_for(asking.VERBS[verb], rest, terminal)
+    return _refuse(verb, terminal)
 
 
 def _only_so_many() -> None:
@@ -105,24 +96,30 @@ def _only_so_many() -> None:
         )
 
 
-def _explain(verb: str, words: Sequence[str], terminal: Terminal) -> int:
-    """Help, for who asks for it and for who tries to copy files here."""
-    from shells.accounts import help_texts, sftp  # texts: not on the way of a verb
+def _explain(words: Sequence[str], terminal: Terminal) -> int:
+    from shells.accounts.help_texts import help_text  # texts: not on the way of a verb
 
-    if help_texts.is_file_transfer(verb):
-        terminal.note(help_texts.FILES_LIVE_ELSEWHERE)
-        if help_texts.is_sftp(verb):
-            sftp.refuse(sys.stdin.buffer, sys.stdout.buffer, help_texts.FILES_LIVE_ELSEWHERE)
-        return 1
-    if verb in ("help", "-h", "--help"):
-        terminal.result(help_texts.help_text(words[0] if words else ""))
-        return 0
-    raise LxcGpuError("usage", f"There is no `{verb[:40]}` here.", SEE_HELP)
+    terminal.result(help_text(words[0] if words else ""))
+    return 0
+
+
+def _refuse(verb: str, terminal: Terminal) -> int:
+    """Say what is here instead, to who tries to copy files, too."""
+    from shells.accounts import help_texts, sftp  # as above
+
+    if not help_texts.is_file_transfer(verb):
+        raise LxcGpuError("usage", f"There is no `{verb[:40]}` here.", SEE_HELP)
+    _only_so_many()
+    terminal.note(help_texts.FILES_LIVE_ELSEWHERE)
+    if help_texts.is_sftp(verb):
+        sftp.refuse(sys.stdin.buffer, sys.stdout.buffer, help_texts.FILES_LIVE_ELSEWHERE)
+    return 1
 
 
 def _connect(words: Sequence[str], terminal: Terminal) -> int:
     from shells.accounts.connect import connect
 
+    _only_so_many()
     if words:
         raise LxcGpuError("usage", f"`connect` takes no `{words[0][:40]}`.", "Try `help connect`.")
     return connect(terminal)
@@ -132,54 +129,3 @@ def _shell(request: str, terminal: Terminal) -> int:
     from shells.accounts.shell import command_in, shell
 
     return shell(command_in(request) or "", terminal)
-
-
-def _ask(request: Request, terminal: Terminal, *, as_json: bool) -> int:
-    descriptor = _archive_end(request)
-    if descriptor is None and ends_with_its_asker(request):
-        answer = ask_until_free(request, terminal.progress, PATIENCE)  # a script looks at much
-    else:
-        answer = ask(request, terminal.progress, descriptor)
-    if isinstance(answer, Question):
-        if not terminal.agrees(answer.text):
-            again = " ".join([request.verb, *map(_as_typed, request.options.items())])
-            terminal.note(
-                f"{answer.text}\nNothing was done yet. To go on, type the same with its number:\n"
-                f"  ssh {_here()}-manage {again} --confirm {answer.token}"
-            )
-            return UNCONFIRMED
-        confirmed = request._replace(options={**request.options, "confirm": answer.token})
-        return _ask(confirmed, terminal, as_json=as_json)
-    if isinstance(answer, Answer):
-        facts = json.dumps(dict(answer.facts), ensure_ascii=False)
-        show = terminal.note if descriptor == sys.stdout.fileno() else terminal.result
-        text = answer.text
-        if "ics" in request.options:  # RFC 5545 wants it; no message has control characters
-            text = text.replace("\n", "\r\n") + "\r"
-        show(facts if as_json else text)
-    return 0
-
-
-def _as_typed(option: tuple[str, str]) -> str:
-    name, value = option
-    return value if name == "name" else f"--{name}"
-
-
-def _here() -> str:
-    from reconciler.host.config import read_server_config  # a question is rare
-
-    return read_server_config().name
-
-
-def _archive_end(request: Request) -> int | None:
-    """What is lent to the root helper: where an archive comes from, or goes to."""
-    for name, stream in (("from-stdin", sys.stdin), ("to-stdout", sys.stdout)):
-        if name in request.options:
-            if stream.isatty():
-                raise LxcGpuError(
-                    "usage",
-                    f"`--{name}` is for a pipe or a file, not for a terminal.",
-                    f"Try `help {request.verb}`.",
-                )
-            return stream.fileno()
-    return None

@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 
 from reconciler.host.config import read_server_config
-from shells.accounts.login import UNCONFIRMED
+from shells.accounts.asking import UNCONFIRMED
 from shells.helper.client import ask
 from shells.helper.request import Request
 from shells.terminal import Terminal

@@ -19,7 +19,8 @@ STARTS = {
 @pytest.mark.parametrize(
     ("programs", "others"),
     [
-        ("shells.accounts.login", VIEWS | {"state.command", "dataclasses", "pathlib", "urllib"}),
+        ("shells.accounts.login, shells.accounts.help_texts", {"re", "typing", "json", "socket"}),
+        ("shells.accounts.asking", VIEWS | {"state.command", "dataclasses", "pathlib", "urllib"}),
         ("shells.helper.ahead", {"re", "enum", "socket", "selectors", "collections"}),
         ("shells.helper.hand_over", {"re", "enum", "socket", "selectors", "dataclasses"}),
         ("shells.accounts.iam", VIEWS | {"state.command", "reconciler.load.stream"}),
@@ -27,6 +28,7 @@ STARTS = {
         ("shells.helper.root, shells.verbs.start", {"tomllib", *STARTS}),
     ],
     ids=[
+        "help",
         "login-shell",
         "connecting-ahead",
         "a-request-handed-over",
