@@ -16,7 +16,7 @@ import signal
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from reconciler.children import denied
@@ -95,6 +95,19 @@ class Begun:
     child: Child
     output: int
     """The descriptor of a pipe."""
+    said: bytearray = field(default_factory=bytearray)
+    """What was read of it already."""
+
+    def first_line(self, patience: float) -> str:
+        """The first line that it says; `wait` gives it, too. Empty: not within so many seconds."""
+        until = time.monotonic() + patience
+        while b"\n" not in self.said and len(self.said) < LONGEST:
+            left = until - time.monotonic()
+            chunk = os.read(self.output, LONGEST) if readable([self.output], left) else b""
+            if not chunk:
+                return ""
+            self.said.extend(chunk)
+        return self.said.partition(b"\n")[0].decode("utf-8", "replace")
 
     def wait(
         self,
@@ -110,7 +123,7 @@ class Begun:
         `left_behind`: as for `end`.
         """
         try:
-            return _waited(self.child, self.output, patience, tick, leave, left_behind)
+            return _waited(self, patience, tick, leave, left_behind)
         finally:
             os.close(self.output)
             self.child.leave()
@@ -153,17 +166,13 @@ def started(
 
 
 def _waited(
-    child: Child,
-    stream: int,
-    patience: float,
-    tick: Callable[[float], None],
-    leave: bool,
-    left_behind: float,
+    begun: Begun, patience: float, tick: Callable[[float], None], leave: bool, left_behind: float
 ) -> Ended:
-    begun, said = time.monotonic(), b""
+    child, stream, said = begun.child, begun.output, bytes(begun.said)
+    began = time.monotonic()
     os.set_blocking(stream, False)
     watched = {stream, child.fileno()}
-    while (passed := time.monotonic() - begun) < patience:
+    while (passed := time.monotonic() - began) < patience:
         tick(passed)
         ready = readable(watched, min(0.5, patience - passed))
         said = (said + (raw := _read(stream)))[-LONGEST:]

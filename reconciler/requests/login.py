@@ -13,18 +13,23 @@ from pathlib import Path, PurePosixPath
 from reconciler.children import inside
 from reconciler.children.inside import Ended
 from reconciler.container.home_files import UID
+from reconciler.systems import way_in
 from state import command
 from state.errors import LxcGpuError
 from state.words import printable
 
 PATIENCE = 3.0
 """Seconds that the start-up files may take; nothing is said about a slower shell."""
+SOON = 1.0
+"""Seconds that it may take to be inside."""
 MARK = "lxc-gpu-took-a-command"
 LARGEST = 1 << 20
 """Bytes of /etc/passwd."""
 KNOWN = ("bash", "dash", "fish", "ksh", "mksh", "sh", "zsh")
 """Shells that take `-l -i -c`; any other one is only checked for being executable."""
 NONE = ("nologin", "false", "true")
+WAY = "way"
+"""How the first line begins, which says what is on the way to the keys."""
 _NO_LIST, _NO_ACCOUNT, _NOT_RUN = "no-list", "no-account", "not-run"
 
 
@@ -54,6 +59,10 @@ class Look:
         with suppress(LxcGpuError):  # it has ended meanwhile
             self._child = inside.begun(user, lambda says: _act(user, says), monitor=monitor)
 
+    def way_is_clear(self) -> bool:
+        """Whether nothing keeps sshd from our keys, as it is seen inside. False: not known."""
+        return self._child is not None and way_in.is_clear(parts_in(self._child.first_line(SOON)))
+
     def why_not(self) -> tuple[str, ...]:
         """What came of it; it begins now if it hasn't."""
         if self._child is None:
@@ -69,7 +78,8 @@ class Look:
 
 def judged(user: str, ended: Ended) -> tuple[str, ...]:
     """Why a login would fail, from what the child said of the shell and what it printed. Pure."""
-    shell, _, rest = ended.said.partition("\n")
+    said = ended.said.partition("\n")[2] if ended.said.startswith(f"{WAY} ") else ended.said
+    shell, _, rest = said.partition("\n")
     name = printable(shell, "")[:100]
     failed, _, why = rest.partition("\n")[0].partition(" ")
     if shell == _NO_LIST:
@@ -90,6 +100,18 @@ def judged(user: str, ended: Ended) -> tuple[str, ...]:
     )
 
 
+def parts_in(line: str) -> list[tuple[int, int]]:
+    """Owners and modes in the line that `_way` made; none in another one. Pure."""
+    word, *numbers = line.split(" ")
+    if word != WAY or not all(each.isdecimal() for each in numbers):
+        return []
+    return list(zip(map(int, numbers[::2]), map(int, numbers[1::2]), strict=False))
+
+
+def _way(user: str) -> str:
+    return " ".join([WAY, *(f"{uid} {mode}" for uid, mode in way_in.seen_inside(user))])
+
+
 def account_in(text: str, user: str) -> tuple[int, str, str] | None:
     """The user's group, home and shell in a passwd(5); None if the line has another uid. Pure."""
     for line in text.splitlines():
@@ -108,10 +130,10 @@ def _act(user: str, says: int) -> None:
     if account is None:
         return
     group, home, shell = account
-    os.write(says, f"{shell}\n".encode("utf-8", "surrogateescape"))
     os.setgroups([group])
     os.setresgid(group, group, group)
     os.setresuid(UID, UID, UID)
+    os.write(says, f"{_way(user)}\n{shell}\n".encode("utf-8", "surrogateescape"))
     with suppress(OSError):
         os.chdir(home)
     try:

@@ -142,14 +142,15 @@ def start(
     *,
     reached: bool = True,
     wait: bool = True,
-    runs: Callable[[str], None] = lambda monitor: None,
+    runs: Callable[[str], Callable[[], bool]] = lambda monitor: lambda: False,
     works: Callable[[], None] = lambda: None,
 ) -> Started:
     """Have the container up and its port mapped; `reached`: and its sshd answering.
 
     `wait`: for other work on it to end (`alone`). `runs` is called at once for a container that
-    runs already, with the process id of its lxc-start; `works` before each thing that takes more
-    than a moment, so several times.
+    runs already, with the process id of its lxc-start. What it returns says later whether the way
+    to the keys is known to be clear. `works` is called before each thing that takes more than a
+    moment, so several times.
     """
     resident_of(current_view(), user)
     with alone(user, tell, wait=wait) as view:
@@ -210,7 +211,7 @@ def start_alone(
     tell: Tell,
     *,
     reached: bool = True,
-    runs: Callable[[str], None] = lambda monitor: None,
+    runs: Callable[[str], Callable[[], bool]] = lambda monitor: lambda: False,
     works: Callable[[], None] = lambda: None,
 ) -> Started:
     """Do what `start` does; the caller is `alone`."""
@@ -218,12 +219,11 @@ def start_alone(
     unit, power = places.container_unit(user), power_of(user)
     was_running = power.running
     asked = _ask_for_banner(resident.address) if was_running and reached else None
-    if was_running:
-        runs(power.monitor)
+    way_is_clear = runs(power.monitor) if was_running else None
     if not was_running or view.driver == "install":
         works()
     notes = _made_right(view, user, REACHED_BY if was_running else _needed())
-    if not was_running:
+    if way_is_clear is None:
         from reconciler.requests.prepare import prepare  # not on the way of a container that runs
 
         _look_for_account(view.account_of(user))
@@ -234,7 +234,7 @@ def start_alone(
         if bus.done(bus.manager("StartUnit", "ss", (unit, "replace")), PATIENCE) != "done":
             raise _ended(unit)
         notes = (*notes, *_cpus_given(view, user))  # while its init is on its way
-    else:
+    elif not way_is_clear():
         notes = (*notes, *_way_in_mended(view, user, resident, works))
     waited = reached and not (asked is not None and _has_banner(asked))
     if waited:

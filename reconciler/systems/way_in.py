@@ -98,6 +98,33 @@ def mend_mounted(
     return _mend(_Way(IdMapOwner.of(view, user, resident), home[1], home[2]), works)
 
 
+def seen(root: int, names: Sequence[str]) -> list[tuple[int, int]]:
+    """Owner and mode of `root`, and of what is below it by these names, one in the other.
+
+    As far as this process gets. No link is followed, and no file is opened.
+    """
+    found, at = [os.fstat(root)], os.dup(root)
+    with suppress(OSError):
+        for name in names:
+            following = os.open(name, _ONLY_LOOK, dir_fd=at)
+            os.close(at)
+            at = following
+            found.append(os.fstat(at))
+    os.close(at)
+    return [(status.st_uid, status.st_mode) for status in found]
+
+
+def seen_inside(user: str) -> list[tuple[int, int]]:
+    """The same of the path to the keys, for a process that is in the container."""
+    return seen(os.open("/", _ONLY_LOOK), (*home_files.folder(user).parts, KEYS))
+
+
+def is_clear(parts: Sequence[tuple[int, int]]) -> bool:
+    """Whether nothing on the path, as it is seen inside, keeps sshd from the keys. Pure."""
+    found = [PathPart(depth, *part) for depth, part in enumerate(parts)]
+    return bool(found) and not mendings(found)
+
+
 def has_sshd(tree: Tree) -> bool:
     """Whether a system has an sshd where Debian puts it; True if that can't be read."""
     with suppress(HostileError):
@@ -139,14 +166,7 @@ class _Way:
         """The parts as the user sees them; no link is followed, and no file is opened."""
 
         def work(top: int) -> list[tuple[int, int]]:
-            found, at = [os.fstat(top)], os.dup(top)
-            with suppress(OSError):
-                for path in self.below()[1:]:
-                    following = os.open(path.name, _ONLY_LOOK, dir_fd=at)
-                    os.close(at)
-                    at = following
-                    found.append(os.fstat(at))
-            return [(status.st_uid, status.st_mode) for status in found]
+            return seen(top, [path.name for path in self.below()[1:]])
 
         subid = self.owner.resident.subid
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from functools import partial
 
 from reconciler.load.idleness import unused_for
@@ -55,7 +56,12 @@ def _started(asked: VerbRequest, tell: Tell) -> tuple[power.Started, tuple[str, 
     if "quick" in asked.options:
         return start(), ()
     with login.Look(asked.user) as look:
-        started = start(runs=look.begin)
+
+        def runs(monitor: str) -> Callable[[], bool]:
+            look.begin(monitor)
+            return look.way_is_clear
+
+        started = start(runs=runs)
         if started.notes or not started.was_running:
             look.begin()  # something was mended meanwhile
         return started, look.why_not()

@@ -10,7 +10,7 @@ import pytest
 
 from reconciler.container import home_files
 from reconciler.mounts.tree import Tree
-from reconciler.systems.way_in import Mending, PathPart, mend, mendings
+from reconciler.systems.way_in import Mending, PathPart, is_clear, mend, mendings, seen
 from tests.unit.reconciler.views import RESIDENT, VIEW
 
 (USER,) = VIEW.residents
@@ -25,6 +25,27 @@ SOUND = (
 
 def test_what_is_sound_is_left_alone() -> None:
     assert mendings(SOUND) == ()
+
+
+def test_the_way_is_clear_only_if_it_was_seen_and_nothing_is_to_be_mended() -> None:
+    parts = [(part.uid, part.mode) for part in SOUND]
+    assert is_clear(parts)
+    assert is_clear(parts[:3])  # no keys yet
+    assert not is_clear([*parts[:2], (1000, FOLDER | 0o777), *parts[3:]])
+    assert not is_clear([])
+
+
+def test_no_link_on_the_way_is_followed_and_no_file_opened(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir(mode=0o750)
+    os.mkfifo(tmp_path / "home/keys", 0o600)
+    (tmp_path / "home/link").symlink_to("/")
+    top = os.open(tmp_path, os.O_PATH)
+    before = len([*Path("/proc/self/fd").iterdir()])
+    modes = [oct(mode) for _, mode in seen(top, ["home", "keys"])]
+    assert modes[1:] == [oct(FOLDER | 0o750), oct(stat.S_IFIFO | 0o600)]
+    assert [stat.S_IFMT(mode) for _, mode in seen(top, ["home", "link", "etc"])][2:] == [LINK]
+    assert len([*Path("/proc/self/fd").iterdir()]) == before
+    os.close(top)
 
 
 @pytest.mark.parametrize(
