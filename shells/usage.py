@@ -133,6 +133,17 @@ def parse(verb: Verb, words: Sequence[str]) -> dict[str, str]:
     return options
 
 
+def as_typed(verb: Verb, options: Mapping[str, str]) -> str:
+    """The words that set these options. Only for values that need no quotation marks."""
+    words = [verb.value]
+    for name, value in options.items():
+        if name == ARGUMENTS.get(verb):
+            words.append(value)
+        else:
+            words += [f"--{name}", value] if value else [f"--{name}"]
+    return " ".join(words)
+
+
 def _together(verb: Verb, words: Sequence[str]) -> list[str]:
     """Each option with all words up to the next one. Words before the first belong to `--what`."""
     found: dict[str, list[str]] = {"--what": []}

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from shells.helper.client import ask, ask_until_free
 from shells.helper.request import OF_USERS, Request, ends_with_its_asker
 from shells.terminal import Terminal
-from shells.usage import Verb, parse
+from shells.usage import Verb, as_typed, parse
 from state.errors import LxcGpuError
 from state.wire.messages import Answer, Question
 
@@ -34,10 +34,10 @@ def _ask(request: Request, terminal: Terminal, *, as_json: bool) -> int:
         answer = ask(request, terminal.progress, descriptor)
     if isinstance(answer, Question):
         if not terminal.agrees(answer.text):
-            again = " ".join([request.verb, *map(_as_typed, request.options.items())])
+            again = as_typed(request.verb, {**request.options, "confirm": answer.token})
             terminal.note(
                 f"{answer.text}\nNothing was done yet. To go on, type the same with its number:\n"
-                f"  ssh {_here()}-manage {again} --confirm {answer.token}"
+                f"  ssh {_here()}-manage {again}"
             )
             return UNCONFIRMED
         confirmed = request._replace(options={**request.options, "confirm": answer.token})
@@ -50,11 +50,6 @@ def _ask(request: Request, terminal: Terminal, *, as_json: bool) -> int:
             text = text.replace("\n", "\r\n") + "\r"
         show(facts if as_json else text)
     return 0
-
-
-def _as_typed(option: tuple[str, str]) -> str:
-    name, value = option
-    return value if name == "name" else f"--{name}"
 
 
 def _here() -> str:
