@@ -13,7 +13,7 @@ import struct
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 from state.errors import LxcGpuError, Remedy
@@ -21,6 +21,8 @@ from state.errors import LxcGpuError, Remedy
 SOCKET = "/run/systemd/private"
 PATIENCE = 25.0
 """Seconds that an answer may take: as for busctl(1)."""
+LATE = "late"
+"""No result of a job's, but ours for one that has none yet."""
 AWAY = 2.0
 """Seconds for which systemd may have no socket: while it replaces itself (`daemon-reexec`)."""
 _PROPERTIES = "org.freedesktop.DBus.Properties"
@@ -72,11 +74,13 @@ def called(*calls: Call) -> list[Values]:
 def done(job: Call, patience: float) -> str:
     """Have systemd do a job (`StartUnit`), and wait for its end. The result, usually `done`.
 
-    LxcGpuError if it is refused, or takes longer than `patience` seconds.
+    `LATE` if it goes on for longer than `patience` seconds; LxcGpuError if it is refused.
     """
     with _asked([job], patience) as answers:
         _, (path,) = answers.next()
-        return answers.end_of(path)
+        with suppress(TimeoutError):
+            return answers.end_of(path)
+        return LATE
 
 
 @contextmanager

@@ -216,7 +216,7 @@ def start_alone(
 ) -> Started:
     """Do what `start` does; the caller is `alone`."""
     refuse_while_closed(view)
-    unit, power = places.container_unit(user), power_of(user)
+    power = power_of(user)
     was_running = power.running
     asked = _ask_for_banner(resident.address) if was_running and reached else None
     way_is_clear = runs(power.monitor) if was_running else None
@@ -224,31 +224,38 @@ def start_alone(
         works()
     notes = _made_right(view, user, REACHED_BY if was_running else _needed())
     if way_is_clear is None:
-        from reconciler.requests.prepare import prepare  # not on the way of a container that runs
-
-        _look_for_account(view.account_of(user))
-        notes = (*notes, *_why_it_was_down(user), *prepare(view, user, resident))
-        for note in notes:
-            tell(Progress(f"note: {note}"))
-        tell(Progress("starting the container"))
-        if bus.done(bus.manager("StartUnit", "ss", (unit, "replace")), PATIENCE) != "done":
-            raise _ended(unit)
-        notes = (*notes, *_cpus_given(view, user))  # while its init is on its way
+        notes = _booted(view, user, resident, notes, tell)
     elif not way_is_clear():
         notes = (*notes, *_way_in_mended(view, user, resident, works))
     waited = reached and not (asked is not None and _has_banner(asked))
     if waited:
         works()
         _wait_for_sshd(view, user, resident, notes, tell)
-    if not was_running:
-        converge(
-            (BridgePortKind(),), view.only(user), only=user
-        )  # the container's port exists only now
+    if not was_running:  # the container's port exists only now
+        converge((BridgePortKind(),), view.only(user), only=user)
     if reached and view.driver == "install":
         from reconciler.nvidia.install import bring_in_step
 
         notes += bring_in_step(view, user, resident, tell)
     return Started(was_running and not waited, view, notes)
+
+
+def _booted(
+    view: View, user: str, resident: Resident, notes: tuple[str, ...], tell: Tell
+) -> tuple[str, ...]:
+    """Have systemd start the container. Returns the notes so far, and more."""
+    from reconciler.requests.prepare import prepare  # not on the way of a container that runs
+
+    _look_for_account(view.account_of(user))
+    notes = (*notes, *_why_it_was_down(user), *prepare(view, user, resident))
+    for note in notes:
+        tell(Progress(f"note: {note}"))
+    tell(Progress("starting the container"))
+    unit = places.container_unit(user)
+    result = bus.done(bus.manager("StartUnit", "ss", (unit, "replace")), PATIENCE)
+    if result != "done":
+        raise not_started(unit, result)
+    return (*notes, *_cpus_given(view, user))  # while its init is on its way
 
 
 def _made_right(view: View, user: str, kinds: Sequence[AnyKind]) -> tuple[str, ...]:
@@ -384,6 +391,25 @@ def _no_sshd(view: View) -> LxcGpuError:
         "The container runs, but there is no sshd in it any more, so nobody can log in.",
         f"`ssh {view.server}-manage shell 'apt-get install -y openssh-server'` brings it back; "
         "else `recover`, or `rebuild --keep-home`.",
+    )
+
+
+def not_started(unit: str, result: str) -> LxcGpuError:
+    """The error for what came of systemd's job. Pure."""
+    if result == "failed":
+        return _ended(unit)
+    if result == bus.LATE:
+        return LxcGpuError(
+            "not-started",
+            f"systemd has not started the container within {PATIENCE:g} s; it may still do so.",
+            "Try again in a minute. Sysadmin: `systemctl list-jobs` says what it waits for.",
+            Remedy.WAIT,
+        )
+    return LxcGpuError(
+        "not-started",
+        f"systemd did not start the container; it says: {result}.",
+        f"Try again. Sysadmin: `systemctl status {unit}` tells more.",
+        Remedy.RETRY,
     )
 
 

@@ -131,8 +131,7 @@ def test_a_job_that_does_not_end(systemd: Systemd) -> None:
             theirs.recv(1)
 
         systemd(begins)
-        with pytest.raises(LxcGpuError, match="does not answer"):
-            bus.done(ASKED, 0.2)
+        assert bus.done(ASKED, 0.2) == bus.LATE
 
 
 def test_a_refusal_says_why(systemd: Systemd) -> None:
