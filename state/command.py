@@ -12,7 +12,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -86,8 +86,9 @@ def run(
             try:
                 stdout, stderr = child.communicate(given, timeout)
             except subprocess.TimeoutExpired as error:
-                said = _text((error.stdout or b"") + (error.stderr or b""))
-                raise too_late(words, timeout, said, child.poll()) from error
+                status = child.poll()
+                said = (error.stdout or b"") + (error.stderr or b"") or _closed(child)
+                raise too_late(words, timeout, _text(said), status) from error
             finally:
                 child.kill()  # nothing if it has ended
     except OSError as error:
@@ -97,6 +98,14 @@ def run(
     if check and not finished.ok:
         raise failure(finished)
     return finished
+
+
+def _closed(child: subprocess.Popen[bytes]) -> bytes:
+    """What a program has printed that closed its output and went on; it is killed."""
+    child.kill()
+    with suppress(subprocess.TimeoutExpired):  # somebody else has the output open
+        return b"".join(child.communicate(timeout=0.1))
+    return b""
 
 
 def too_late(

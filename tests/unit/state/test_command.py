@@ -43,6 +43,10 @@ def test_that_it_printed_nothing_is_said() -> None:
     _late(f"exec sleep {3 * HANGS}", "\nit had printed nothing")
 
 
+def test_what_it_had_printed_before_it_closed_its_output_is_kept() -> None:
+    _late(f"echo why >&2; exec >&- 2>&- sleep {3 * HANGS}", "\nwhy")
+
+
 def test_output_that_something_else_holds_is_told_from_a_program_that_hangs(
     tmp_path: Path,
 ) -> None:
