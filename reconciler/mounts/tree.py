@@ -123,14 +123,28 @@ class Tree:
                 "Sysadmin: compare `subid` in the user's file with `ls -ldn` of that folder.",
             )
         try:
-            if self.shown_at or not self.raw:
-                return os.open(self.shown_at or self.slot, _FOLDER)
+            if (mounted := self._mounted()) is not None:
+                return mounted
+            if not self.raw:
+                return os.open(self.slot, _FOLDER)
             with self._shown() as (folder, ids), detached(folder, (), ids) as tree:
                 return os.dup(tree)
         except FileNotFoundError as error:
             raise LxcGpuError("no-folder", f"There is no {self.slot}.") from error
         except OSError as error:
             raise self._cannot(error) from error
+
+    def _mounted(self) -> int | None:
+        """A descriptor of `shown_at`, if the system still is there: the end of its container takes
+        the mount away, also while other work is under way."""
+        if self.shown_at is None:
+            return None
+        stored = (self.slot / RAW).lstat()
+        folder = os.open(self.shown_at, _FOLDER)
+        if os.path.samestat(os.fstat(folder), stored):
+            return folder
+        os.close(folder)
+        return None
 
     def mount_at(self, place: Path) -> None:
         """Mount a raw system at `place` with shifted owners. LxcGpuError if that fails."""

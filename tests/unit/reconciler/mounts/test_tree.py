@@ -13,9 +13,11 @@ import pytest
 from reconciler.archives.id_map import mapped
 from reconciler.children import hostile
 from reconciler.children.hostile import Json
+from reconciler.host import places
 from reconciler.mounts.over import over
 from reconciler.mounts.tree import LEAST, RAW, Tree, cover
 from reconciler.systems import raw_support
+from reconciler.systems.attached import attach, detach
 from reconciler.systems.raw_support import tried
 from state.errors import LxcGpuError
 from tests.integration.disks import disk
@@ -80,6 +82,18 @@ def test_what_is_mounted_already_is_opened_there(raw: Tree, around: Path) -> Non
         assert shown.beside("rootfs.new").shown_at is None, "another system isn't what is there"
     finally:
         subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_mount_that_is_gone_meanwhile_is_not_needed(
+    raw: Tree, around: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stop that is under way takes it away while our files are written for a start."""
+    monkeypatch.setattr(places, "SYSTEMS", around / "systems")
+    shown = attach(raw, "lqchen")
+    detach("lqchen")
+    assert _write(shown) == [FIRST, FIRST]
+    assert (raw.top / MINE).stat().st_uid == 0
+    assert not list((around / "systems/lqchen").iterdir())
 
 
 @pytest.mark.parametrize("owner", [0, 1000, FIRST - 1, FIRST + SIZE])
