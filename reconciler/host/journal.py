@@ -21,6 +21,7 @@
 | mount-left-out | a container was started without a mount; `code=` says why |
 | device-left-out | a container was started without a device file; `code=` says why |
 | fuse-cut-off | a container ended while its programs waited for its FUSE file systems |
+| not-noted | a container that starts can't be noted as running: it won't come back after a boot |
 | came-back, come-back-failed | a container that ran before a boot was started again, or not |
 | attach-failed | systemctl can't start a container: its system isn't mounted; `code=` says why |
 | stopped-by-announcement | a container was shut down for an announcement |

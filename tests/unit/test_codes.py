@@ -65,6 +65,10 @@ def test_every_event_stands_in_the_reference() -> None:
         for file in (ROOT / folder).rglob("*.py")
         for code in codes(file, ("event",))
     }
+    programs = (ROOT / "setup/executables").iterdir()
+    written |= {
+        code for file in programs for code in re.findall("event=([a-z-]+)", file.read_text())
+    }
     assert len(written) > 20
     assert written - listed == set()
     assert events_of("On a GPU server") == listed
