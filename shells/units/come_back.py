@@ -1,7 +1,7 @@
 """Starts the containers that ran before a boot, a few at a time, as `start` does.
 
-Which ones ran is noted in /var/lib/lxc-gpu/running: a container's unit makes a file there when it
-is up, and removes it when the container was shut down (setup/units/lxc-gpu@.service). Each is
+Which ones ran is noted in /var/lib/lxc-gpu/running: a container's unit makes a file there before
+it starts, and removes it when it is shut down from inside (setup/units/lxc-gpu@.service). Each is
 started by a forked child of this program, so one that fails or hangs stops no other. This needs the
 published view, but neither Git nor the directory nor the web page.
 """
