@@ -5,10 +5,6 @@ the server what that one is: in the request's unit, with its bounds, its end and
 journal; where it can't be just that, it does nothing. The process here reads no request, and keeps
 nothing of one. All that it keeps are the published view and the kernel's rules, which its children
 needn't read again while they are unchanged.
-
-There is always one child that waits for the next request. Meanwhile it looks once at what most
-requests look at: a child's first look takes ten times as long as its second, because what Python
-makes of types is kept, and memory is copied where it is written (fork(2)).
 """
 
 from __future__ import annotations
@@ -20,18 +16,13 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 
 from reconciler.children.forked import readable
 from reconciler.children.inside import others_of
-from reconciler.host import key_days
-from reconciler.host.published import current_view
-from reconciler.load import idleness
-from reconciler.requests import power
 from reconciler.requests.needed import remember
 from reconciler.requests.power import LATER
 from shells.helper import root
@@ -39,9 +30,6 @@ from shells.helper.hand_over import BEGUN, GO, PATIENCE, READY, SOCKET
 
 LIFE = 3600.0
 """Seconds after which it ends, and systemd starts another one: libraries are upgraded, too."""
-QUIET = 0.5
-"""Seconds without a request after which the next child looks at what it will need: not while the
-one before it is at work."""
 LONGEST = 1024
 """Bytes: the paths of a release and of a unit."""
 OFTEN = (
@@ -56,7 +44,6 @@ OF_CHANGES = (
 )  # fmt: skip
 """What a round needs that finds something new: third parties' packages are among it."""
 _STANDARD = (0, 1, 2)
-_TAKEN = b"t"
 _BOUNDS = (
     "Cap", "Cpus_allowed", "Gid", "Groups", "Mems_allowed", "NoNewPrivs", "Seccomp", "Uid", "Umask",
 )  # fmt: skip
@@ -84,27 +71,19 @@ def main(argv: Sequence[str]) -> int:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for children (sigaction(2))
     end = time.monotonic() + LIFE
     with _listening() as listener:
-        act = partial(_child, listener, argv[0], lambda: _code_in(places) == code)
-        taken = True
-        while taken and (left := end - time.monotonic()) > 0:
-            _remember(listener)
-            taken = _taken_by_a_child(act, left)
+        _remember(listener)
+        while (left := end - time.monotonic()) > 0:
+            listener.settimeout(left)
+            with suppress(OSError):  # no room for a child: the request's own process does it
+                connection, _ = listener.accept()
+                with connection:
+                    if _code_in(places) != code:
+                        break  # what isn't loaded yet is of another Python than what is
+                    if os.fork() == 0:
+                        listener.close()
+                        _child(connection, argv[0])
+                _remember(listener)
     return 0
-
-
-def _taken_by_a_child(act: Callable[[socket.socket], None], seconds: float) -> bool:
-    """Fork a child, and wait until it has taken a request. False if it hasn't, and ends.
-
-    False, too, if there is no room for a child: then a request's own process does the work.
-    """
-    ours, theirs = socket.socketpair()
-    with ours, suppress(OSError):
-        with theirs:
-            if os.fork() == 0:
-                ours.close()
-                act(theirs)
-        return bool(readable([ours], seconds)) and ours.recv(1) == _TAKEN
-    return False
 
 
 def _remember(listener: socket.socket) -> None:
@@ -142,55 +121,18 @@ def _listening() -> socket.socket:
     return listener
 
 
-def _child(
-    listener: socket.socket, release: str, up_to_date: Callable[[], bool], parent: socket.socket
-) -> None:
-    """Wait for a request, and do it; never returns."""
+def _child(connection: socket.socket, release: str) -> None:
+    """Do one request; never returns."""
     status = 1
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        connection = _taken(listener, up_to_date, parent)
-        if connection is not None:
-            time.tzset()  # the server may be in another time zone by now
-            unit = _taken_over(connection, release)
-            if unit is not None:
-                status = root.main([unit])
-                connection.send(bytes([status]))
+        time.tzset()  # the server may be in another time zone by now
+        unit = _taken_over(connection, release)
+        if unit is not None:
+            status = root.main([unit])
+            connection.send(bytes([status]))
     finally:
         os._exit(status)
-
-
-def _taken(
-    listener: socket.socket, up_to_date: Callable[[], bool], parent: socket.socket
-) -> socket.socket | None:
-    """The next request's connection. None if `parent` has ended, or should."""
-    with listener, parent:
-        if not readable([listener, parent], QUIET):
-            _look(partial(readable, [listener, parent], 0))
-        if parent.fileno() in readable([listener, parent], LIFE):
-            return None
-        connection, _ = listener.accept()
-        if not up_to_date():  # what isn't loaded yet is of another Python than what is
-            return None
-        parent.send(_TAKEN)
-        return connection
-
-
-def _look(is_asked: Callable[[], object]) -> None:
-    """Look at what most requests look at, until something is asked. Nothing of it is kept."""
-    with suppress(Exception):  # the request itself says what is wrong
-        view = current_view()
-        user = next(iter(view.residents))
-        of_user = view.only(user), frozenset([user])
-        looks: list[Callable[[], object]] = [
-            partial(_bounds, os.getpid()),
-            key_days.read,
-            idleness.read_record,
-            partial(power.power_of, user),
-            *(partial(kind.observe, *of_user) for kind in power.REACHED_BY),
-        ]
-        while looks and not is_asked():
-            looks.pop(0)()
 
 
 def _taken_over(connection: socket.socket, release: str) -> str | None:

@@ -476,16 +476,16 @@ class TestLoaded:
     STATUS = "runuser -u lqchen -- /usr/local/lib/lxc-gpu/login-shell -c status"
 
     def test_it_is_in_the_request_s_unit_and_ends_with_it(self, untouched: Host) -> None:
-        at_work = """
+        children = """
             main=$(systemctl show --property=MainPID --value lxc-gpu-loaded)
-            for each in $(cat /proc/$main/task/$main/children); do
-                grep -qs /lxc-gpu-root@ /proc/$each/cgroup && echo $each
-            done; :"""
+            cat /proc/$main/task/$main/children"""
         ask = f"timeout 40 python3 -c {shlex.quote(ASK)} pass >/dev/null"
         untouched.sh(f"runuser -u lqchen -- {ask} 2>&1 &")
-        eventually(lambda: bool(untouched.sh(at_work).stdout.strip()))
+        eventually(lambda: bool(untouched.sh(children).stdout.strip()))
+        (child,) = untouched.sh(children).stdout.split()
+        eventually(lambda: "/lxc-gpu-root@" in untouched.read(f"/proc/{child}/cgroup"))
         untouched.sh("systemctl kill --signal=KILL 'lxc-gpu-root@*'")
-        eventually(lambda: not untouched.sh(at_work).stdout.strip())
+        eventually(lambda: not untouched.sh(children).stdout.strip())
 
     def test_who_hangs_or_is_gone_is_in_nobody_s_way(self, untouched: Host) -> None:
         untouched.sh("systemctl kill --signal=STOP lxc-gpu-loaded")

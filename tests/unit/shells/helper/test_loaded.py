@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -98,11 +97,6 @@ def served(place: Path, *prefix: str, extra: str = "") -> Iterator[subprocess.Po
             yield child
         finally:
             child.kill()
-
-
-def children(pid: int) -> list[int]:
-    """The processes that one has forked, and that still run."""
-    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 @pytest.fixture(scope="module")
@@ -261,50 +255,8 @@ loaded.remember = remember
             assert asked(place)[1] == "ended with 0"
             for each in silent:
                 each.close()
-            eventually(lambda: len(children(child.pid)) == 1)  # who waits for the next one
+            eventually(lambda: not (process / f"task/{child.pid}/children").read_text())
             eventually(lambda: len([*(process / "fd").iterdir()]) == before)
-
-    @ROOTS
-    def test_one_waits_for_each_request_and_another_one_for_the_next(self, place: Path) -> None:
-        tells = "loaded.root.main = lambda _: os.getpid() % 256"
-        with served(place, extra=f"import os; {tells}") as child:
-            for _ in range(2):
-                eventually(lambda: len(children(child.pid)) == 1)
-                waits = children(child.pid)
-                assert asked(place) == ("", f"ended with {waits[0] % 256}")
-
-    @ROOTS
-    def test_who_waits_has_looked_around_and_looks_no_longer_once_it_is_asked(
-        self, place: Path
-    ) -> None:
-        looks = """
-def look(is_asked):
-    while not is_asked():
-        loaded.root.main = lambda _: 7
-loaded.QUIET, loaded._look = 0, look
-"""
-        with served(place, extra=looks):
-            assert asked(place) == ("", "ended with 7")
-
-    @ROOTS
-    def test_a_look_that_fails_is_in_nobody_s_way(self, place: Path) -> None:
-        fails = "loaded.QUIET, loaded.current_view, loaded.root.main = 0, None, lambda _: 7"
-        with served(place, extra=fails):
-            assert asked(place) == ("", "ended with 7")
-
-    def test_who_waits_ends_with_the_one_who_forked_it(self, place: Path) -> None:
-        with served(place) as child:
-            eventually(lambda: len(children(child.pid)) == 1)
-            (waits,) = children(child.pid)
-            child.kill()
-            eventually(lambda: not Path(f"/proc/{waits}").exists())
-
-    def test_it_ends_if_who_waits_is_killed(self, place: Path) -> None:
-        """Otherwise it would fork again and again, where there is no memory for example."""
-        with served(place) as child:
-            eventually(lambda: len(children(child.pid)) == 1)
-            os.kill(children(child.pid)[0], signal.SIGKILL)
-            eventually(lambda: child.poll() == 0)
 
     def test_it_ends_when_packages_were_installed(self, place: Path) -> None:
         packages = place.parent / "packages"
