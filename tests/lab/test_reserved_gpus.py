@@ -172,9 +172,10 @@ class TestSomebodyElsesProgram:
             assert (whose["user"], whose["intruders"]) == ("ann", ["lqchen"])
             for verb in ("start", "status"):
                 lines = says(fleet, verb).splitlines()
-                assert lines[-3].startswith("GPU 1: reserved for you until "), lines
-                assert lines[-2].startswith("GPU 0: reserved by ann until ")
-                assert lines[-1].startswith("A program of yours is on GPU 0, which ann has ")
+                assert lines[-4].startswith("GPU 1: reserved for you until "), lines
+                assert lines[-3].startswith("GPU 0: reserved by ann until ")
+                assert lines[-2] == "A program of yours is on GPU 0, which ann has reserved:"
+                assert lines[-1] == "  please end it, or agree with them."
                 lines = says(fleet, verb, "ann").splitlines()
                 assert lines[-2].startswith("GPU 0: reserved for you until ")
                 assert lines[-2].endswith(" (lqchen is on it).")
