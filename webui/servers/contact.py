@@ -297,7 +297,12 @@ def _closed_after(seconds: float, channel: paramiko.Channel) -> Iterator[None]:
 
     Only the channel, since others may use the connection.
     """
-    timer = Timer(seconds, channel.close)
+
+    def close() -> None:
+        with suppress(paramiko.SSHException, OSError, EOFError):  # the connection has ended
+            channel.close()
+
+    timer = Timer(seconds, close)
     timer.start()
     try:
         yield
