@@ -7,6 +7,7 @@ the user, with a time limit. Its output is hostile, and is shown to its owner on
 from __future__ import annotations
 
 import os
+import re
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
@@ -30,6 +31,7 @@ KNOWN = ("bash", "dash", "fish", "ksh", "mksh", "sh", "zsh")
 NONE = ("nologin", "false", "true")
 WAY = "way"
 """How the first line begins, which says what is on the way to the keys."""
+_PARTS = re.compile(rf"{WAY}( [0-9]{{1,10}} [0-9]{{1,10}})+", re.ASCII)
 _NO_LIST, _NO_ACCOUNT, _NOT_RUN = "no-list", "no-account", "not-run"
 
 
@@ -102,10 +104,10 @@ def judged(user: str, ended: Ended) -> tuple[str, ...]:
 
 def parts_in(line: str) -> list[tuple[int, int]]:
     """Owners and modes in the line that `_way` made; none in another one. Pure."""
-    word, *numbers = line.split(" ")
-    if word != WAY or not all(each.isdecimal() for each in numbers):
+    if not _PARTS.fullmatch(line):
         return []
-    return list(zip(map(int, numbers[::2]), map(int, numbers[1::2]), strict=False))
+    numbers = [int(word) for word in line.split(" ")[1:]]
+    return list(zip(numbers[::2], numbers[1::2], strict=True))
 
 
 def _way(user: str) -> str:

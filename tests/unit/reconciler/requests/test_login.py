@@ -44,7 +44,8 @@ def test_only_what_is_certain_is_said(ended: Ended, words: str) -> None:
 @pytest.mark.parametrize(
     ("line", "parts"),
     [("way 0 16877 1000 16832", [(0, 16877), (1000, 16832)]), ("way", []), ("way 0", []),
-     ("no-list", []), ("", []), ("way 0 -1", []), ("/bin/way 0 16877", [])],
+     ("no-list", []), ("", []), ("way 0 -1", []),
+     (f"way 0 {'9' * 5000}", []), ("way 0 \u0663", []), ("/bin/way 0 16877", [])],
 )  # fmt: skip
 def test_the_way_is_said_in_the_first_line(line: str, parts: list[tuple[int, int]]) -> None:
     assert parts_in(line) == parts
