@@ -115,7 +115,7 @@ def seen(root: int, names: Sequence[str]) -> list[tuple[int, int]]:
 
 
 def seen_inside(user: str) -> list[tuple[int, int]]:
-    """The same of the path to the keys, for a process that is in the container."""
+    """Owner and mode of each part of the path to the keys, for a process in the container."""
     return seen(os.open("/", _ONLY_LOOK), (*home_files.folder(user).parts, KEYS))
 
 

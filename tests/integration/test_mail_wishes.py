@@ -1,4 +1,4 @@
-"""Who says which mail they want, and where mail goes."""
+"""People say which mail they want, and mail goes where they say."""
 
 from __future__ import annotations
 

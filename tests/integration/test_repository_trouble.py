@@ -32,7 +32,7 @@ def test_pages_go_on_while_the_repository_is_away(web: Web) -> None:
 
 
 def damage(clone: Path) -> None:
-    """As after a power cut: files that are there, and empty."""
+    """After a power cut, some files are empty."""
     for file in (each for each in (clone / "objects").rglob("*") if each.is_file()):
         file.chmod(0o644)
         file.write_bytes(b"")

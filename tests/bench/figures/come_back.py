@@ -149,7 +149,7 @@ def smallest(lab: Lab, runs: int = 3) -> Iterator[Figure]:
 
 
 def debian(lab: Lab, runs: int = 3) -> Iterator[Figure]:
-    """Whole systems of the lab's template, with systemd: what people live through."""
+    """Whole systems of the lab's template, with systemd: what people wait for after a reboot."""
     with _up(lab, DEBIANS_UP) as host:
         yield from _figures(host, f"{DEBIANS_UP} systems of Debian that come back", runs)
 

@@ -21,7 +21,7 @@ from tests.unit.state.keyring import ed25519
 
 
 def emptied(path: Path) -> None:
-    """As after a power cut, when the file system never saw the content."""
+    """After a power cut, the file system has the file, but not its content."""
     for file in (each for each in path.rglob("*") if each.is_file()):
         file.chmod(0o644)
         file.write_bytes(b"")
