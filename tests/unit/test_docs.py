@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import pytest
 from state.command import run
 
 ROOT = Path(__file__).parents[2]
+TESTS = ROOT / "tests"
 SHORT = ("sysadmins", "researchers", "reference")
 """The folders whose lines are short."""
 LOADED = r"<(?:script|img|iframe|source)\b[^>]*\bsrc=\"[^\"]+|<link\b[^>]*\bhref=\"[^\"]+"
@@ -91,3 +92,30 @@ def test_decisions_have_dates_the_newest_first() -> None:
     text = (ROOT / "docs/decisions.md").read_text()
     days = re.findall(r"^## (.*)$", text, re.MULTILINE)
     assert days == sorted((str(date.fromisoformat(day)) for day in days), reverse=True)
+
+
+TEST = re.compile(
+    r"(?:(?:tests/)?(?P<file>(?:unit|integration|browser|lab|vm)/[\w/]*test_\w+\.py))?"
+    r"(?:(?:^|::)(?P<names>(?:Test|test_)\w+(?:::\w+)*))?"
+)
+"""`lab/test_recover.py`, `lab/test_kinds.py::TestWords`, `test_every_kind_has_drifts`."""
+
+
+def test_tests_that_pages_name_are_there() -> None:
+    texts = {str(path.relative_to(TESTS)): path.read_text() for path in TESTS.rglob("test_*.py")}
+    pages = [*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md")]
+    quoted = {word for page in pages for word in re.findall(r"`([^`\s]+)`", page.read_text())}
+    named = [test for test in map(TEST.fullmatch, quoted) if test]
+    assert len(named) > 100
+    assert [test[0] for test in named if not is_there(test, texts)] == []
+
+
+def is_there(test: re.Match[str], texts: Mapping[str, str]) -> bool:
+    """Whether a file has all the names; without a file, whether any has."""
+    names = test["names"].split("::") if test["names"] else []
+    files = [test["file"]] if test["file"] else texts
+    return any(
+        all(re.search(rf"^ *(def|class) {name}\b", texts[file], re.M) for name in names)
+        for file in files
+        if file in texts
+    )
