@@ -13,7 +13,16 @@ from laboratory.hosts import Host, Lab
 from laboratory.layout import AD, OPENLDAP, places
 from laboratory.wiring import GPU_SERVERS
 
-from tests.lab.fleet import KEYS, LOOKS, PEOPLE, SPARES_ASIDE, STARTS_ROUNDS, Fleet, running
+from tests.lab.fleet import (
+    KEYS,
+    LOOKS,
+    PEOPLE,
+    SPARES_ASIDE,
+    STARTS_ROUNDS,
+    Fleet,
+    reconcile,
+    running,
+)
 from tests.lab.running import DOMAIN_LAB, NAME, setup_lab
 from tests.patience import eventually
 
@@ -131,6 +140,14 @@ def lqchen_is_up(fleet: Fleet) -> None:
     """lqchen's container runs when the test begins."""
     if not running(fleet.gpu17, "lqchen"):
         assert fleet.types("ssh gpu17-manage start").ok
+
+
+@pytest.fixture
+def converged(fleet: Fleet) -> Iterator[Host]:
+    """gpu17, as it should be; whatever the test does to it, a round makes it so again."""
+    yield fleet.gpu17
+    done = reconcile(fleet.gpu17)
+    assert done.ok, done.stdout + done.stderr
 
 
 @pytest.fixture

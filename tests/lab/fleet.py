@@ -23,6 +23,8 @@ from tests.patience import eventually
 KEY = ".ssh/id_ed25519"
 BARE = "/var/lib/lxc-gpu/state.git"
 CONTAINERS = "/var/lib/lxc-gpu/containers"
+SYSTEM = f"{CONTAINERS}/lqchen/rootfs/system"
+"""What lqchen's container has as `/`, where root finds it on gpu17: it is stored raw."""
 MARKER = ".lxc-gpu-containers"
 """Says, in that folder, whose containers these are."""
 KEYS = "/etc/lxc-gpu/authorized_keys"

@@ -14,7 +14,9 @@ from laboratory.layout import SOURCE_INSIDE
 from laboratory.wiring import GPU_SERVERS
 
 from state.wire.findings import Finding, Level, from_json
+from tests.lab.archives import TEMPLATES
 from tests.lab.fleet import (
+    CONTAINERS,
     EXTRA_PASSWD,
     KEYS,
     LOOKS,
@@ -28,8 +30,6 @@ from tests.patience import eventually
 PIECE = "/etc/ssh/sshd_config.d/10-site.conf"
 OTHER_PIECE = "/etc/ssh/sshd_config.d/11-site.conf"
 MAIN = "/etc/ssh/sshd_config"
-TEMPLATES = "/var/lib/lxc-gpu/templates"
-CONTAINERS = "/var/lib/lxc-gpu/containers"
 HOOK = "/var/lib/lxc-gpu/state.git/hooks/pre-receive"
 LOCK = "/var/lib/lxc-gpu/state.git/refs/heads/main.lock"
 SIGNING = "/etc/lxc-gpu/keys/signing"

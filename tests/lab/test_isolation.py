@@ -67,13 +67,12 @@ def place(host: Host, user: str) -> Place:
 
 
 @pytest.fixture
-def gpu17(fleet: Fleet) -> Iterator[Host]:
+def gpu17(fleet: Fleet, converged: Host) -> Host:
     """A server on which both run; as it was, and both as they were, afterwards."""
     for user in ("lqchen", "ann"):
         if not running(fleet.gpu17, user):
             assert fleet.types("ssh gpu17-manage start", user=user).ok
-    yield fleet.gpu17
-    assert reconcile(fleet.gpu17).ok
+    return converged
 
 
 @pytest.fixture

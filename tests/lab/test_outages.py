@@ -10,6 +10,7 @@ import pytest
 from laboratory.hosts import Host
 
 from state.command import Finished
+from tests.lab.archives import TEMPLATES
 from tests.lab.fleet import (
     BARE,
     CONTAINERS,
@@ -98,6 +99,20 @@ class TestTemplate:
             assert gpu18.sh(f"ls -A {HERS} 2>&- || true").stdout == ""
         finally:
             fleet.commits("gpu18: that template again", "sed -i /^template:/d servers/gpu18.yaml")
+
+    def test_a_template_that_is_missing_is_told_before_anybody_waits_for_it(
+        self, converged: Host
+    ) -> None:
+        converged.sh(f"mount -t tmpfs none {TEMPLATES}")
+        try:
+            done = reconcile(converged)
+            assert done.status == 1
+            assert "The template debian-12 is not on this server" in done.stdout
+            assert "setup/template /var/lib/" in done.stdout
+            assert reconcile(converged, "--user", "lqchen").ok, "whoever has a container needs none"
+        finally:
+            converged.sh(f"umount {TEMPLATES}")
+        assert reconcile(converged).ok
 
     def test_a_full_disk_leaves_nothing_half_made(self, fleet: Fleet, gpu18: Host) -> None:
         gpu18.sh(f"""

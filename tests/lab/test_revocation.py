@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from laboratory.hosts import Host
 
 from state.command import Finished
-from tests.lab.fleet import BARE, KEYS, Fleet, reconcile, running
+from tests.lab.fleet import BARE, KEYS, SYSTEM, Fleet, at_work_on, plan, reconcile, running
 from tests.patience import eventually
 
 SECOND = ".ssh/second"
@@ -205,3 +207,17 @@ class TestGate:
         assert not laptop.sh("ssh -O check -S ~/master-gate x", check=False).ok
         eventually(lambda: not fleet.iam.sh(upload).stdout)
         laptop.sh("pkill -P $(cat ~/fetching) || true")
+
+
+def test_a_revocation_does_not_wait_for_work_on_a_container(converged: Host) -> None:
+    """Somebody's container is being worked on; keys are put right before that ends."""
+    converged.sh(f"""
+        sed -i /ssh-ed25519/d {SYSTEM}/home/lqchen/.ssh/authorized_keys
+        echo 'ssh-ed25519 AAAA stranger' >>{KEYS}/ann""")
+    with ThreadPoolExecutor() as pool:
+        with at_work_on(converged, "lqchen"):
+            waiting = pool.submit(reconcile, converged)
+            eventually(lambda: "stranger" not in converged.read(f"{KEYS}/ann"))
+            assert not waiting.done()
+        assert waiting.result().ok
+    assert plan(converged) == []

@@ -1,4 +1,4 @@
-"""The number of the kernel's rules. `lab/test_kinds.py` has what isn't read again meanwhile."""
+"""The number of the kernel's rules. `lab/test_rules.py` has what isn't read again meanwhile."""
 
 from __future__ import annotations
 
