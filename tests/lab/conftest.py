@@ -14,15 +14,20 @@ from laboratory.layout import AD, OPENLDAP, places
 from laboratory.wiring import GPU_SERVERS
 
 from tests.lab.fleet import (
+    BAIT,
     KEYS,
     LOOKS,
     PEOPLE,
     SPARES_ASIDE,
     STARTS_ROUNDS,
+    SYSTEM,
     Fleet,
+    end_at_once,
+    in_container,
     reconcile,
     running,
 )
+from tests.lab.recovering import ASIDE, FOLDER, SNAPSHOTS
 from tests.lab.running import DOMAIN_LAB, NAME, setup_lab
 from tests.patience import eventually
 
@@ -148,6 +153,37 @@ def converged(fleet: Fleet) -> Iterator[Host]:
     yield fleet.gpu17
     done = reconcile(fleet.gpu17)
     assert done.ok, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def nothing_kept(fleet: Fleet) -> Iterator[Host]:
+    """gpu17; no other system and no snapshot of lqchen's is there before, nor afterwards."""
+    host = fleet.gpu17
+    leftovers = f"rm -rf {FOLDER}/rootfs.before {SNAPSHOTS}"
+    host.sh(leftovers)
+    yield host
+    host.sh(leftovers)
+
+
+@pytest.fixture(scope="module")
+def small_system(nothing_kept: Host) -> Iterator[Host]:
+    """gpu17, on which lqchen's container is another one meanwhile: a small, stopped system."""
+    host = nothing_kept
+    if running(host, "lqchen"):
+        end_at_once(host, "lqchen")
+    host.sh(f"mkdir -p {BAIT}; chmod 777 {BAIT}; echo secret >{BAIT}/secret; chmod 666 {BAIT}/*")
+    host.sh(f"mv {FOLDER} {ASIDE}; mkdir -m 711 {FOLDER}; mkdir -m 700 {FOLDER}/rootfs")
+    host.sh(f"mkdir -m 755 {SYSTEM}")
+    in_container(
+        host,
+        "lqchen",
+        """
+        mkdir -p etc home/lqchen; chown 1000:1000 home/lqchen
+        echo old >etc/marker; echo x >etc/shadow""",
+    )
+    yield host
+    host.sh(f"rm -rf {FOLDER} {BAIT}; mv {ASIDE} {FOLDER}")
+    assert reconcile(host).ok
 
 
 @pytest.fixture

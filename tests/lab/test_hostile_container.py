@@ -15,6 +15,7 @@ from laboratory.hosts import Host
 
 from state.command import Finished
 from tests.lab.fleet import (
+    BAIT,
     KEYS,
     Fleet,
     end_at_once,
@@ -27,8 +28,6 @@ from tests.lab.fleet import (
 from tests.patience import eventually
 
 HOME = "home/lqchen"
-BAIT = "/srv/bait"
-"""A folder of the host that everybody may write to: the worst case for a link that is followed."""
 
 
 @dataclass(frozen=True)

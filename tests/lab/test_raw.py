@@ -10,10 +10,9 @@ import pytest
 from laboratory.hosts import Host
 
 from tests.lab.fleet import CONTAINERS, Fleet, plan, reconcile, running
-from tests.lab.test_recover import agreed, inside, manage
+from tests.lab.recovering import FOLDER, agreed, inside, manage
 from tests.patience import eventually
 
-FOLDER = f"{CONTAINERS}/lqchen"
 SLOT = f"{FOLDER}/rootfs"
 SHOWN = "/run/lxc-gpu/systems/lqchen"
 KEPT = "/run/lxc-gpu/raw-systems.json"
