@@ -26,6 +26,7 @@ from tests.lab.fleet import (
     in_container,
     reconcile,
     running,
+    watched,
 )
 from tests.lab.recovering import ASIDE, FOLDER, SNAPSHOTS
 from tests.lab.running import DOMAIN_LAB, NAME, setup_lab
@@ -184,6 +185,26 @@ def small_system(nothing_kept: Host) -> Iterator[Host]:
     yield host
     host.sh(f"rm -rf {FOLDER} {BAIT}; mv {ASIDE} {FOLDER}")
     assert reconcile(host).ok
+
+
+@pytest.fixture(scope="class")
+def seen_so_far(fleet: Fleet) -> list[str]:
+    """What was seen of the server after the tests of the class so far, the newest last.
+
+    It begins on the newest revision: others' tests commit, and some requests run a round.
+    """
+    assert reconcile(fleet.gpu17).ok
+    return []
+
+
+@pytest.fixture
+def untouched(fleet: Fleet, seen_so_far: list[str], lqchen_is_up: None) -> Iterator[Host]:
+    """A server that has to be afterwards what it was before."""
+    before = seen_so_far[-1] if seen_so_far else watched(fleet.gpu17)
+    yield fleet.gpu17
+    seen_so_far.append(watched(fleet.gpu17))
+    assert seen_so_far[-1] == before
+    assert fleet.gpu17.sh("ls -A /tmp/pwned* 2>&- || true").stdout == ""
 
 
 @pytest.fixture
