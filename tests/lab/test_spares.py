@@ -11,7 +11,7 @@ import pytest
 from laboratory.hosts import Host
 
 from tests.lab.archives import TEMPLATES, small_template
-from tests.lab.fleet import CONTAINERS, PEOPLE, SPARES_WANTED, Fleet, reconcile
+from tests.lab.fleet import CONTAINERS, PEOPLE, SPARES_WANTED, SYSTEM, Fleet, reconcile
 from tests.patience import eventually
 
 STORE = f"{CONTAINERS}/.spares"
@@ -103,12 +103,11 @@ def test_it_becomes_the_next_ones_own(fleet: Fleet, gpu18: Host, ready: str) -> 
     done = fleet.register("lqchen", "gpu18")
     assert done.ok, done.stderr
     assert UNPACKING not in done.stderr
-    system = f"{CONTAINERS}/lqchen/rootfs/system"
-    assert gpu18.sh(f"stat -c %i {system}").stdout == inode
-    assert len(gpu18.sh(f"cat {system}/etc/machine-id").stdout) == 33
-    left = f"ls {system}/etc/ssh/ssh_host_* {system}/var/lib/systemd/random-seed 2>&- || true"
+    assert gpu18.sh(f"stat -c %i {SYSTEM}").stdout == inode
+    assert len(gpu18.sh(f"cat {SYSTEM}/etc/machine-id").stdout) == 33
+    left = f"ls {SYSTEM}/etc/ssh/ssh_host_* {SYSTEM}/var/lib/systemd/random-seed 2>&- || true"
     assert gpu18.sh(left).stdout == ""
-    assert gpu18.sh(f"stat -c %u {system}/home/lqchen").stdout == "1000\n"
+    assert gpu18.sh(f"stat -c %u {SYSTEM}/home/lqchen").stdout == "1000\n"
     eventually(lambda: _ready(gpu18) not in ("", ready))
     _forget(fleet, "lqchen")
 
