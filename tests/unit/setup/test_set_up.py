@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "setup"))
-from installation import gpu_server, release, script, steps
+from installation import gpu_server, gpu_units, release, script, steps
 from installation.steps import Steps
 
 from reconciler.host import places
@@ -80,7 +80,7 @@ class TestUnitsOfAnotherRelease:
         shutil.copytree(SETUP / "executables", executables)
         for path in folder.glob("lxc-gpu-*.service"):
             path.write_text(path.read_text().replace(str(places.EXECUTABLES), str(executables)))
-        monkeypatch.setattr(gpu_server, "UNIT_FOLDER", folder)
+        monkeypatch.setattr(gpu_units, "UNIT_FOLDER", folder)
         monkeypatch.setattr(places, "EXECUTABLES", executables)
         stub = tmp_path / "systemctl"
         stub.write_text(f'#!/bin/sh\necho "$@" >>{tmp_path}/told\n')
@@ -96,7 +96,7 @@ class TestUnitsOfAnotherRelease:
         own, nowhere = units / "lxc-gpu-own.service", units / "lxc-gpu-nowhere.service"
         own.write_text("[Service]\nExecStart=/usr/bin/true\n")
         nowhere.symlink_to("/nowhere")
-        assert gpu_server._remove_others(Steps())
+        assert gpu_units.remove_others(Steps())
         assert set(units.iterdir()) == before | {own, nowhere}
         told = (tmp_path / "told").read_text().splitlines()
         assert told == [
@@ -106,7 +106,7 @@ class TestUnitsOfAnotherRelease:
 
     def test_ones_own_stay(self, units: Path, tmp_path: Path) -> None:
         before = set(units.iterdir())
-        assert not gpu_server._remove_others(Steps())
+        assert not gpu_units.remove_others(Steps())
         assert set(units.iterdir()) == before
         assert not (tmp_path / "told").exists()
 
