@@ -17,7 +17,7 @@ from reconciler.kinds.traffic.port_map import SSH, PortMapKind
 from reconciler.network.ports import ports
 from reconciler.plan import plan
 from reconciler.requests import login
-from reconciler.requests.power import power_of
+from reconciler.requests.unit import power_of
 from reconciler.systems.way_in import unmended
 from state.errors import LxcGpuError
 from state.view import Resident, View

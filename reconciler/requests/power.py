@@ -1,44 +1,32 @@
-"""Starting and stopping one user's container: the kinds for one user, and the container's unit."""
+"""Starting and stopping one user's container, and all that has to be right for that."""
 
 from __future__ import annotations
 
-import os
 import pwd
-import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from reconciler.container import home_files
 from reconciler.host import in_words, locks, places
-from reconciler.host.monitors import children, monitors
 from reconciler.host.published import CurrentView, current_view, resident_of
 from reconciler.kinds.traffic.bridge_port import BridgePortKind
 from reconciler.kinds.traffic.forward import ForwardKind
-from reconciler.kinds.traffic.port_map import SSH, PortMapKind
+from reconciler.kinds.traffic.port_map import PortMapKind
 from reconciler.load import idle_stop
 from reconciler.mounts.tree import Tree
-from reconciler.network.listening import may_listen
 from reconciler.plan import AnyKind, Tell
+from reconciler.requests import banner
+from reconciler.requests.unit import power_of, start_unit
 from reconciler.rounds.converge import SupersededError, converge
 from reconciler.systems import way_in
 from reconciler.systems.attached import detach
-from state import bus, command, files
+from state import command, files
 from state.errors import LxcGpuError, Remedy
 from state.view import Resident, View
 from state.wire.messages import Progress
 
-PROC = Path("/proc")
-PATIENCE = 60.0
-"""Seconds that a container's sshd may take to answer after the start."""
-SOON = 5.0
-"""Seconds after which it is checked whether there is an sshd at all, and sshd is asked even if
-nothing is seen to listen: the container may lead its port elsewhere."""
-BETWEEN = 0.01
-"""Seconds from one look for it to the next."""
-_COUNTED = ("MemoryCurrent", "TasksCurrent")
 LATER = (
     "reconciler.kinds.containers.cpu_set", "reconciler.requests.needed",
     "reconciler.requests.prepare",
@@ -46,54 +34,6 @@ LATER = (
 """Modules that are loaded only for a container that doesn't run yet."""
 REACHED_BY: tuple[AnyKind, ...] = (BridgePortKind(), PortMapKind(), ForwardKind())
 """The kinds that a running container needs to be reached."""
-
-
-@dataclass(frozen=True)
-class Power:
-    """The state of a container's unit, in systemd's words (systemctl(1))."""
-
-    active: str
-    monitor: str
-    """The process id of its lxc-start; 0 if it doesn't run."""
-    since: str
-    """When its system booted: at the start, or at a `reboot` inside. Empty if it doesn't run."""
-    memory: int | None
-    """Bytes, page cache included."""
-    tasks: int | None
-
-    @property
-    def running(self) -> bool:
-        """Whether the container is up."""
-        return self.active == "active"
-
-
-def power_of(user: str) -> Power:
-    """The state of the user's container."""
-    found = bus.properties(
-        places.container_unit(user),
-        {"ActiveState": "Unit", **dict.fromkeys(("MainPID", *_COUNTED), "Service")},
-    )
-    monitor = str(found["MainPID"])
-    memory, tasks = (None if found[name] == bus.NO_NUMBER else found[name] for name in _COUNTED)
-    return Power(found["ActiveState"], monitor, _since(monitor), memory, tasks)
-
-
-def _since(monitor: str) -> str:
-    """When the container's init, the only child of lxc-start, began; formatted as by systemctl(1).
-
-    Not the unit's own time: at a `reboot` inside, lxc-start stays and starts another init.
-    """
-    try:
-        began = started_at((PROC / children(monitor)[0] / "stat").read_text())
-    except (OSError, IndexError):  # it isn't up, or is between two
-        return ""
-    ago = time.clock_gettime(time.CLOCK_BOOTTIME) - began
-    return time.strftime("%a %Y-%m-%d %H:%M:%S %Z", time.localtime(time.time() - ago))
-
-
-def started_at(stat: str) -> float:
-    """Seconds after the boot, by /proc/PID/stat (proc(5)). Pure but for the clock's rate."""
-    return int(stat.rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -218,7 +158,7 @@ def start_alone(
     refuse_while_closed(view)
     power = power_of(user)
     was_running = power.running
-    asked = _ask_for_banner(resident.address) if was_running and reached else None
+    asked = banner.ask_for(resident.address) if was_running and reached else None
     way_is_clear = runs(power.monitor) if was_running else None
     if not was_running or view.driver == "install":
         works()
@@ -227,10 +167,10 @@ def start_alone(
         notes = _booted(view, user, resident, notes, tell)
     elif not way_is_clear():
         notes = (*notes, *_way_in_mended(view, user, resident, works))
-    waited = reached and not (asked is not None and _has_banner(asked))
+    waited = reached and not (asked is not None and banner.came(asked))
     if waited:
         works()
-        _wait_for_sshd(view, user, resident, notes, tell)
+        banner.wait_for(view, user, resident, notes, tell)
     if not was_running:  # the container's port exists only now
         converge((BridgePortKind(),), view.only(user), only=user)
     if reached and view.driver == "install":
@@ -251,10 +191,7 @@ def _booted(
     for note in notes:
         tell(Progress(f"note: {note}"))
     tell(Progress("starting the container"))
-    unit = places.container_unit(user)
-    result = bus.done(bus.manager("StartUnit", "ss", (unit, "replace")), PATIENCE)
-    if result != "done":
-        raise not_started(unit, result)
+    start_unit(user)
     return (*notes, *_cpus_given(view, user))  # while its init is on its way
 
 
@@ -346,91 +283,3 @@ def _way_in_mended(
         except LxcGpuError as error:
             notes += (f"{error.message} {error.hint}".rstrip(),)
     return notes
-
-
-def _wait_for_sshd(
-    view: View, user: str, resident: Resident, notes: tuple[str, ...], tell: Tell
-) -> None:
-    """Wait until sshd sends its banner."""
-    started = told = time.monotonic()
-    monitor = monitors([user])[user]
-    late = False
-    while not ((late or may_listen(monitor)) and _has_banner(_ask_for_banner(resident.address))):
-        now = time.monotonic()
-        if now - started > PATIENCE or not (children(monitor) or power_of(user).running):
-            raise _no_answer(view, user, now - started, notes)
-        if now - started > SOON and not late:
-            late = True
-            if not way_in.has_sshd(Tree.of(view, user, resident)):
-                raise _no_sshd(view)
-        if now - told > 1:
-            told = now
-            tell(Progress("waiting for the container's sshd", (now - started) / PATIENCE))
-        time.sleep(BETWEEN)
-
-
-def _ask_for_banner(address: str) -> socket.socket:
-    """A connection on which the container's sshd says what it is; nothing is waited for yet."""
-    connection = socket.socket()
-    connection.setblocking(False)
-    connection.connect_ex((address, SSH))
-    return connection
-
-
-def _has_banner(connection: socket.socket) -> bool:
-    """Whether it comes within a second; closes the connection."""
-    with connection, suppress(OSError):
-        connection.settimeout(1)
-        return connection.recv(4) == b"SSH-"
-    return False
-
-
-def _no_sshd(view: View) -> LxcGpuError:
-    return LxcGpuError(
-        "no-sshd",
-        "The container runs, but there is no sshd in it any more, so nobody can log in.",
-        f"`ssh {view.server}-manage shell 'apt-get install -y openssh-server'` brings it back; "
-        "else `recover`, or `rebuild --keep-home`.",
-    )
-
-
-def not_started(unit: str, result: str) -> LxcGpuError:
-    """The error for what came of systemd's job. Pure."""
-    if result == "failed":
-        return _ended(unit)
-    if result == bus.LATE:
-        return LxcGpuError(
-            "not-started",
-            f"systemd has not started the container within {PATIENCE:g} s; it may still do so.",
-            "Try again in a minute. Sysadmin: `systemctl list-jobs` says what it waits for.",
-            Remedy.WAIT,
-        )
-    return LxcGpuError(
-        "not-started",
-        f"systemd did not start the container; it says: {result}.",
-        f"Try again. Sysadmin: `systemctl status {unit}` tells more.",
-        Remedy.RETRY,
-    )
-
-
-def _ended(unit: str) -> LxcGpuError:
-    return LxcGpuError(
-        "container-ended",
-        "The container ended as soon as it was started.",
-        f"Sysadmin: `journalctl -u {unit}` says why.",
-    )
-
-
-def _no_answer(view: View, user: str, seconds: float, notes: tuple[str, ...]) -> LxcGpuError:
-    power = power_of(user)
-    if not power.running:
-        return _ended(places.container_unit(user))
-    return LxcGpuError(
-        "sshd-silent",
-        "\n".join(
-            [f"The container runs, but its sshd did not answer within {seconds:.0f} s.", *notes]
-        ),
-        f"Try `restart`. Look inside: `ssh -t {view.server}-manage shell`, then `systemctl status "
-        "ssh`. Else `recover`, or `rebuild --keep-home`.",
-        Remedy.RETRY,
-    )

@@ -22,7 +22,7 @@ from reconciler.network import forwards
 from reconciler.network.forwards import Forward
 from reconciler.requests import reserving
 from reconciler.requests.forwarding import forget
-from reconciler.requests.power import power_of
+from reconciler.requests.unit import power_of
 from reconciler.reservations import waiting
 from reconciler.snapshots.copies import copies_of
 from reconciler.systems.folders import remove_container

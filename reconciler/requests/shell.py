@@ -22,6 +22,7 @@ from reconciler.host.locks import SHELLS_OF_ONE, one_of, shell_place
 from reconciler.host.published import current_view, resident_of
 from reconciler.plan import Tell
 from reconciler.requests import power
+from reconciler.requests.unit import power_of
 from state import command
 from state.errors import LxcGpuError, Remedy
 
@@ -52,7 +53,7 @@ def shell(user: str, ends: int, tell: Tell) -> int:
             raise _too_many(f"{SHELLS_OF_ONE} shells of yours are", "Leave one of them, then type")
         if not free:
             raise _too_many(f"{OF_ALL} shells of all users are", "Wait until one ends, then type")
-        if not power.power_of(user).running:
+        if not power_of(user).running:
             power.start(user, tell, reached=False)
         return _until_it_ends(_begun(user, ends), ends)
 

@@ -63,7 +63,7 @@ def _shut_down() -> int:
 def _stop(user: str) -> bool:
     """Shut a container down; False if it failed. A busy one is left for the next minute."""
     from reconciler.host.journal import event
-    from reconciler.requests.power import power_of
+    from reconciler.requests.unit import power_of
     from shells.helper.client import ask_until_free
     from shells.helper.request import Request
     from shells.usage import Verb

@@ -22,7 +22,8 @@ from reconciler.host.journal import event
 from reconciler.host.published import current_view
 from reconciler.load import idleness, last_use
 from reconciler.requests.needed import remember
-from reconciler.requests.power import LATER, note_down, power_of, start
+from reconciler.requests.power import LATER, note_down, start
+from reconciler.requests.unit import power_of
 from state.errors import LxcGpuError, mistake, os_error
 
 AT_ONCE = 4

@@ -7,8 +7,9 @@ import os
 from reconciler.host import in_words
 from reconciler.host.published import current_view, resident_of
 from reconciler.plan import Tell
-from reconciler.requests import files_back, power
+from reconciler.requests import files_back
 from reconciler.requests.files_back import Back
+from reconciler.requests.unit import power_of
 from reconciler.snapshots.copies import Copy, copy_of
 from reconciler.snapshots.user_archives import Snapshot, open_snapshot
 from shells.verbs import VerbRequest, facts, forwards_of
@@ -61,7 +62,7 @@ def _answered(
         "Nothing that was there has changed.",
     ]
     told = {"snapshot": kept.name, "folder": str(back.folder), "paths": there}
-    about = facts(view, user, forwards_of(user), running=power.power_of(user).running)
+    about = facts(view, user, forwards_of(user), running=power_of(user).running)
     return messages.Answer("\n".join(lines), {**about, **told})
 
 

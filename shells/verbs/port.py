@@ -6,7 +6,8 @@ from reconciler.host.published import current_view, resident_of
 from reconciler.network import forwards
 from reconciler.network.forwards import Forward
 from reconciler.plan import Tell
-from reconciler.requests import forwarding, power
+from reconciler.requests import forwarding
+from reconciler.requests.unit import power_of
 from shells.verbs import VerbRequest, facts
 from shells.verbs import ports as words
 from state.errors import LxcGpuError
@@ -41,4 +42,4 @@ def _list(user: str) -> messages.Answer:
 
 
 def _runs(user: str) -> bool:
-    return power.power_of(user).running
+    return power_of(user).running

@@ -7,8 +7,9 @@ import os
 from reconciler.host import in_words
 from reconciler.host.published import current_view, resident_of
 from reconciler.plan import Tell
-from reconciler.requests import exchange, power
+from reconciler.requests import exchange
 from reconciler.requests.exchange import Exchanged
+from reconciler.requests.unit import power_of
 from reconciler.snapshots.copies import Copy, copy_of
 from reconciler.snapshots.user_archives import open_snapshot
 from reconciler.systems.inventory import Systems, systems_of
@@ -111,7 +112,7 @@ def forget(asked: VerbRequest, tell: Tell) -> messages.Answer | messages.Questio
         return question
     freed = exchange.forget(asked.user, "recover --forget", there, tell)
     words = f"The previous system is removed: {_free_again(freed)}."
-    user, running = asked.user, power.power_of(asked.user).running
+    user, running = asked.user, power_of(asked.user).running
     about = facts(view, user, forwards_of(user), running=running)
     return messages.Answer(words, {**about, "freed_bytes": freed})
 
@@ -156,7 +157,7 @@ def what_else(user: str, there: Systems) -> str:
 
 
 def _restart(user: str) -> str:
-    if power.power_of(user).running:
+    if power_of(user).running:
         return "It is running: programs in it end when it is restarted."
     return "It is stopped, and stays so."
 

@@ -9,7 +9,7 @@ from reconciler.container.undertaking import last
 from reconciler.host.in_words import columns, moment, size
 from reconciler.host.published import current_view, resident_of
 from reconciler.plan import Tell
-from reconciler.requests.power import power_of
+from reconciler.requests.unit import power_of
 from reconciler.snapshots import take as take_snapshot
 from reconciler.snapshots import user_archives as snapshots
 from reconciler.snapshots.copies import Copy, copies_of, copy_of

@@ -18,9 +18,9 @@ from reconciler.load.idleness import unused_for
 from reconciler.network.forwards import Forward
 from reconciler.nvidia import nodes
 from reconciler.plan import Tell
-from reconciler.requests import container_use, devices, power
+from reconciler.requests import container_use, devices
 from reconciler.requests.container_use import DiskUse, MountSeen
-from reconciler.requests.power import Power
+from reconciler.requests.unit import Power, power_of
 from reconciler.reservations import waiting
 from reconciler.reservations.overview import ReservationsOverview, overview
 from reconciler.systems.inventory import Systems, systems_of
@@ -70,7 +70,7 @@ def answer(asked: VerbRequest, tell: Tell) -> messages.Answer:
 
 
 def _read(view: View, user: str) -> _Status:
-    resident, now, looked = resident_of(view, user), power.power_of(user), time.time()
+    resident, now, looked = resident_of(view, user), power_of(user), time.time()
     stopped = idle_stop.stopped(user)
     return _Status(
         view=view,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.requests.power import not_started
+from reconciler.requests.unit import not_started
 from state import bus
 from state.errors import Remedy
 
