@@ -41,7 +41,7 @@ BARE_UNIT = {
 }
 
 
-def _on_laptop(lab: Lab, *argv: str) -> float:
+def on_laptop(lab: Lab, *argv: str) -> float:
     """Seconds until `argv`, run on the laptop by its user, succeeds."""
     words = ["bash", "-euc", TIMED, "bash", *argv]
     return int(lab.host("laptop").run(words, user=LAPTOP_USER, timeout=90).stdout) / 1e6
@@ -49,11 +49,11 @@ def _on_laptop(lab: Lab, *argv: str) -> float:
 
 def start(lab: Lab) -> None:
     """Have the container run."""
-    _on_laptop(lab, "ssh", "gpu17-manage")
+    on_laptop(lab, "ssh", "gpu17-manage")
 
 
 @contextmanager
-def _root_opens(lab: Lab) -> Iterator[None]:
+def root_opens(lab: Lab) -> Iterator[None]:
     """root@gpu17 opens with the laptop's key, for bare commands over the same ssh."""
     host, key = lab.host("gpu17"), lab.host("laptop").read(f"{KEYS}/id_ed25519.pub")
     host.write("/root/.ssh/authorized_keys", key, 0o600)
@@ -69,7 +69,7 @@ def manage_while_running(lab: Lab) -> Iterator[Figure]:
     runs inside to see whether a login works.
     """
     start(lab)
-    with _root_opens(lab), _bare_unit(lab) as asks:
+    with root_opens(lab), _bare_unit(lab) as asks:
         root = "root@gpu17-manage"
         logins = ("gpu17-manage",), (root, "true"), (root, asks), (root, f"{asks}; {_shell(lab)}")
         taken = [_each_once(lab, logins, turn) for turn in range(16)]
@@ -105,7 +105,7 @@ def _each_once(lab: Lab, logins: Sequence[Sequence[str]], turn: int) -> list[flo
     leaves to be cleared up falls to the next.
     """
     order = [(turn + number) % len(logins) for number in range(len(logins))]
-    taken = {number: _on_laptop(lab, "ssh", *logins[number]) for number in order}
+    taken = {number: on_laptop(lab, "ssh", *logins[number]) for number in order}
     return [taken[number] for number in range(len(logins))]
 
 
@@ -133,10 +133,10 @@ def only_looking(lab: Lab, verb: str) -> Figure:
 def _beside_true(lab: Lab, *words: str) -> tuple[float, float]:
     """The medians of `ssh WORDS`, on a container that runs, and of a bare `true`."""
     start(lab)
-    with _root_opens(lab):
+    with root_opens(lab):
         return in_turn(
-            lambda: _on_laptop(lab, "ssh", *words),
-            lambda: _on_laptop(lab, "ssh", "root@gpu17-manage", "true"),
+            lambda: on_laptop(lab, "ssh", *words),
+            lambda: on_laptop(lab, "ssh", "root@gpu17-manage", "true"),
             runs=9,
         )
 
@@ -152,16 +152,16 @@ def cold_start(lab: Lab) -> Figure:
 
     def ours() -> float:
         host.run(["systemctl", "stop", "lxc-gpu@lqchen"])
-        return _on_laptop(lab, "ssh", "gpu17-manage")
+        return on_laptop(lab, "ssh", "gpu17-manage")
 
     def floor() -> float:
         host.run(["systemctl", "stop", "lxc-gpu@lqchen"])
         host.run(["/usr/local/lib/lxc-gpu/attach", "lqchen"])  # it goes with the container
-        taken = _on_laptop(lab, "ssh", "root@gpu17-manage", f"bash /root/bare-start {address}")
+        taken = on_laptop(lab, "ssh", "root@gpu17-manage", f"bash /root/bare-start {address}")
         host.run(["systemctl", "stop", "bare-start"])
         return taken
 
-    with _root_opens(lab):
+    with root_opens(lab):
         medians = in_turn(ours, floor, runs=5)
     start(lab)
     return Figure(
@@ -186,11 +186,11 @@ def save_to_login(lab: Lab) -> Figure:
         options = ("IdentitiesOnly=yes", "StrictHostKeyChecking=no", "BatchMode=yes")
         given = [word for option in options for word in ("-o", option)]
         login = ["ssh", "-F", "none", "-i", file, *given, *_place(lab), "true"]
-        return seconds(lambda: save(lab, LQCHEN, f"{old}\n{new}")) + _on_laptop(lab, *login)
+        return seconds(lambda: save(lab, LQCHEN, f"{old}\n{new}")) + on_laptop(lab, *login)
 
     def floor() -> float:
         until_quiet(lab)
-        return _on_laptop(lab, "ssh", "gpu17", "true")
+        return on_laptop(lab, "ssh", "gpu17", "true")
 
     with page_running(lab):
         try:

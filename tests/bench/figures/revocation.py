@@ -1,10 +1,10 @@
 """From a key removed on the page until no server takes it any more.
 
 Two of the ten servers are real machines of the lab; the other eight are simulated: further
-addresses of one of them, so that ten nudges run and ten host keys are checked, on two systems. That
-one takes the key away by the first of its nine nudges, where nine servers would need nine. So there
-is a second figure, until the last of ten rounds has ended. Real ones also have their load heard, so
-that a nudge needs no login; the page refuses the load of a simulated one, which has another name.
+addresses of one of them, so that ten nudges run, on two systems. The page hears the load of each,
+as in a laboratory, so a nudge needs no login. That machine takes the key away by the first of its
+nine nudges, where nine servers would need nine. So there is a second figure, until the last of ten
+rounds has ended.
 """
 
 from __future__ import annotations
@@ -30,6 +30,16 @@ from tests.lab.fleet import Fleet
 REAL = (f"{NETWORK}.17", f"{NETWORK}.18")
 SIMULATED = tuple(f"{NETWORK}.{number}" for number in range(201, 209))
 KEY = f"{KEYS}/removed"
+IAM = "/usr/local/lib/lxc-gpu/iam"
+AS_SIMULATED = f"""
+import os
+from dataclasses import replace
+from reconciler.host import config
+own, number = config.read_server_config(), os.environ["SSH_CONNECTION"].split()[2]
+if number in {SIMULATED}:
+    config.read_server_config = lambda: replace(own, name="simulated" + number.split(".")[3])
+"""
+"""What the account `iam` does first meanwhile: it calls itself what the page called."""
 WAIT = """
 exec 3<> <(:)
 while read -r -d '' text </etc/lxc-gpu/authorized_keys/register; [[ $text == *' removed'* ]]; do
@@ -65,16 +75,22 @@ def _simulated(lab: Lab) -> Iterator[None]:
     host = lab.host("gpu18")
     host_key = " ".join(host.read("/etc/ssh/ssh_host_ed25519_key.pub").split()[:2])
     script = ""
-    for number, address in enumerate(SIMULATED):
+    for address in SIMULATED:
+        number = int(address.rpartition(".")[2])
         state_key = many_users.key(10**8 + number)
         text = f"address: {address}\nhost_key: {host_key}\nstate_key: {state_key}\n"
         script += f"cat >servers/simulated{number}.yaml <<'END'\n{text}END\n"
+    program = host.read(IAM)
     host.sh(_addresses("add"))
+    host.write(IAM, program.replace("\nfrom shells", f"{AS_SIMULATED}\nfrom shells"), 0o755)
     try:
         _pushed(lab, "Eight simulated servers", script)
+        streams = f"$(pgrep -cu iam -f {IAM})"
+        host.sh(f"until [ {streams} -gt {len(SIMULATED)} ]; do sleep 0.1; done", timeout=LONGEST)
         yield
     finally:
         _pushed(lab, "No simulated servers", "rm -f servers/simulated*.yaml")
+        host.write(IAM, program, 0o755)
         host.sh(_addresses("delete"))
 
 
