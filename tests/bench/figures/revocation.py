@@ -46,12 +46,12 @@ while read -r -d '' text </etc/lxc-gpu/authorized_keys/register; [[ $text == *' 
     read -r -t 0.01 -u 3 || :
 done
 """
-"""Before it, nobody tries: loops of logins would take both cores from the rounds. No program starts
-in it, either."""
-UNTIL_REFUSED = """
-until ssh -F none -i "$1" -o IdentitiesOnly=yes -o BatchMode=yes -o StrictHostKeyChecking=no \\
-        -o UserKnownHostsFile=/dev/null "register@$2" somebody-else 2>&1 </dev/null |
-        grep -q 'Permission denied'; do :; done
+"""The moment from which sshd refuses the key. Logins would take both cores from the rounds, and one
+that is refused takes as long as all the rest; so they come afterwards. No program starts in it."""
+IS_REFUSED = """
+ssh -F none -i "$1" -o IdentitiesOnly=yes -o BatchMode=yes -o StrictHostKeyChecking=no \\
+    -o UserKnownHostsFile=/dev/null "register@$2" somebody-else 2>&1 </dev/null |
+    grep -q 'Permission denied'
 """
 """`register` takes the keys of all users, and refuses who names somebody else: harmless to ask."""
 
@@ -122,7 +122,7 @@ def _removal(lab: Lab, addresses: tuple[str, ...]) -> tuple[float, float]:
     until_quiet(lab)
 
     def refused(address: str) -> None:
-        words = ["bash", "-uc", UNTIL_REFUSED, "bash", KEY, address]
+        words = ["bash", "-uc", IS_REFUSED, "bash", KEY, address]
         laptop.run(words, user=LAPTOP_USER, timeout=LONGEST)
 
     def gone(server: str) -> None:
@@ -132,8 +132,8 @@ def _removal(lab: Lab, addresses: tuple[str, ...]) -> tuple[float, float]:
     url = save(lab, LQCHEN, own)
     with ThreadPoolExecutor(len(addresses)) as pool:
         list(pool.map(gone, GPU_SERVERS[: len(addresses)]))
+        taken = time.monotonic() - begun
         list(pool.map(refused, addresses))
-    taken = time.monotonic() - begun
     with urlopen(f"{url}/events", timeout=LONGEST) as events:
         events.read()
     reported = time.monotonic() - begun
