@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import select
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from reconciler.archives.id_map import begun_at
@@ -61,27 +62,35 @@ def memory_limit(user: str) -> int | None:
     return None if limit == bus.NO_NUMBER else limit
 
 
-def disk_use(view: View, user: str, resident: Resident) -> DiskUse:
-    """The disk use: as the kernel counts it where a quota enforces the limit, else by du(1)."""
+def disk_use(view: View, user: str, resident: Resident) -> Callable[[], DiskUse]:
+    """The disk use: as the kernel counts it where a quota enforces the limit, else by du(1).
+
+    Counting begins at once. What is returned waits for its end.
+    """
     quota = disk_quota.use_of(view, user)
     if quota is not None:
-        return DiskUse(quota.used, held=True)
+        held = DiskUse(quota.used, held=True)
+        return lambda: held
     return counted_by_du(Tree.of(view, user, resident))
 
 
-def counted_by_du(tree: Tree) -> DiskUse:
+def counted_by_du(tree: Tree) -> Callable[[], DiskUse]:
     """The disk use by du(1), run as root of the container's id map, which can read everything.
 
-    du prints a line for each folder, so that a partial sum is known when the time is over. Lines
-    end with NUL, as names may hold any other character. Users choose how long and how many names
-    are, so no name is kept in memory.
+    Counting begins at once. What is returned waits for its end. du prints a line for each folder,
+    so that a partial sum is known when the time is over. Lines end with NUL, as names may hold any
+    other character. Users choose how long and how many names are, so no name is kept in memory.
     """
     du = ["du", "--null", "--one-file-system", "--block-size=1", "--separate-dirs"]
     # timeout(1) inside of the id map: making the map takes a while on a busy server
     counting = begun_at(tree, ["timeout", f"{PATIENCE}", *du])
-    used, whole = counted(counting.output, PATIENCE + GRACE)
-    ended = counting.wait(GRACE if whole else 0)
-    return DiskUse(used, ended.status not in _OF_DU)
+
+    def its_end() -> DiskUse:
+        used, whole = counted(counting.output, PATIENCE + GRACE)
+        ended = counting.wait(GRACE if whole else 0)
+        return DiskUse(used, ended.status not in _OF_DU)
+
+    return its_end
 
 
 def counted(stream: int, patience: float) -> tuple[int, bool]:

@@ -70,7 +70,9 @@ def answer(asked: VerbRequest, tell: Tell) -> messages.Answer:
 
 
 def _read(view: View, user: str) -> _Status:
-    resident, now, looked = resident_of(view, user), power_of(user), time.time()
+    resident = resident_of(view, user)
+    disk = container_use.disk_use(view, user, resident)  # takes longest, so it goes on meanwhile
+    now, looked = power_of(user), time.time()
     stopped = idle_stop.stopped(user)
     return _Status(
         view=view,
@@ -79,7 +81,6 @@ def _read(view: View, user: str) -> _Status:
         limits=view.limits_of(user),
         memory_limit=container_use.memory_limit(user),
         cpus=machine.in_words(cpus_of(user)),
-        disk=container_use.disk_use(view, user, resident),
         mounts=container_use.mounts_seen(view, user) if now.running else (),
         devices=devices.seen(view, user) if now.running else {},
         idle=unused_for(view, user) if now.running else None,
@@ -89,6 +90,7 @@ def _read(view: View, user: str) -> _Status:
         looked=looked,
         reserved=overview(view, looked),
         ports=forwards_of(user),
+        disk=disk(),
     )
 
 

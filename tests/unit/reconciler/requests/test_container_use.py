@@ -119,7 +119,7 @@ class TestSystem:
         return tree
 
     def test_closed_folders_count_and_links_lead_nowhere(self, system: Tree) -> None:
-        use = counted_by_du(system)
+        use = counted_by_du(system)()
         assert MB <= use.used < 2 * MB
         assert not use.at_least
 
@@ -128,7 +128,7 @@ class TestSystem:
     ) -> None:
         monkeypatch.setattr(container_use, "PATIENCE", 0)  # timeout(1) takes that for no limit
         monkeypatch.setattr(container_use, "GRACE", 0)
-        assert counted_by_du(system) == DiskUse(0, at_least=True)
+        assert counted_by_du(system)() == DiskUse(0, at_least=True)
 
     def test_no_system_is_an_error(self, tmp_path: Path) -> None:
         with pytest.raises(LxcGpuError, match="There is no "):
