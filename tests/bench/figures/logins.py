@@ -85,7 +85,7 @@ def manage_while_running(lab: Lab) -> Iterator[Figure]:
             median(ours - of_true for ours, of_true, *_ in taken),
             median(each[number] - each[1] for each in taken),
             floor_of,
-            "within 1.5",
+            "within 2.0: docs/design.md says why",
         )
 
 
