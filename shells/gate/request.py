@@ -103,10 +103,10 @@ def _refusal(caller: Caller, repository: Path) -> tuple[str, str]:
     )
 
 
-def gate_paths(config: Path = CONFIG) -> GatePaths:
+def gate_paths() -> GatePaths:
     """The paths in the web page's configuration; nothing else of it is read."""
     try:
-        fields = tomllib.loads(config.read_text(encoding="utf-8"))
+        fields = tomllib.loads(CONFIG.read_text(encoding="utf-8"))
         repository, clone = Path(fields["repository"]), Path(fields["clone"])
         return GatePaths(repository, clone.with_name("gate-clone"), Path(fields["signing_key"]))
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -83,10 +83,9 @@ def gate(tmp_path: Path) -> Iterator[Gate]:
     )
     (tmp_path / "gate.py").write_text(
         f"import sys\nsys.path.insert(0, {str(CHECKOUT)!r})\n"
-        "from pathlib import Path\nfrom shells.gate import serve as gate\n"
-        "real = gate.gate_paths\n"
-        f"gate.gate_paths = lambda: real(Path({str(tmp_path / 'web.toml')!r}))\n"
-        "sys.exit(gate.main())\n"
+        "from pathlib import Path\nfrom shells.gate import request, serve\n"
+        f"request.CONFIG = Path({str(tmp_path / 'web.toml')!r})\n"
+        "sys.exit(serve.main())\n"
     )
     write_gate_keys(tmp_path, repository)
     with sshd.running(tmp_path, keys["host"]) as port:

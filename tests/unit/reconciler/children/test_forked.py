@@ -18,22 +18,13 @@ import pytest
 
 from reconciler.children.forked import FAILED, Child, Lines
 from tests.patience import HANGS
+from tests.unit.own_log import said_by
 
 ROOT = Path(__file__).parents[4]
-OWN_DEV = """
-mount -t tmpfs none "$1"
-touch "$1/null"
-mount --bind /dev/null "$1/null"
-mount --rbind "$1" /dev
-exec "$2" -c "$3" "$4"
-"""
 LOGS_IN_A_CHILD = """
-import os, socket, sys
-sys.path.insert(0, sys.argv[1])
+import os
 from reconciler.children.forked import STDERR, keep_only
 from reconciler.host.journal import event
-journal = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-journal.bind("/dev/log")
 event("started", user="ann")
 reader, writer = os.pipe()
 if os.fork() == 0:
@@ -53,20 +44,7 @@ print(said, heard)
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: a /dev of its own")
 def test_to_log_closes_none_of_its_files(tmp_path: Path) -> None:
     """libc remembers the number of the descriptor that it logs to (syslog(3))."""
-    words: list[str | Path] = [
-        "unshare",
-        "--mount",
-        "sh",
-        "-ec",
-        OWN_DEV,
-        "sh",
-        tmp_path,
-        sys.executable,
-    ]
-    done = subprocess.run(
-        [*words, LOGS_IN_A_CHILD, str(ROOT)], capture_output=True, text=True, check=False
-    )
-    assert (done.stdout, done.stderr) == ("all [True, True]\n", "")
+    assert said_by(LOGS_IN_A_CHILD, tmp_path) == "all [True, True]\n"
 
 
 def test_a_child_never_returns_into_its_parent() -> None:

@@ -10,17 +10,28 @@ from pathlib import Path
 
 import pytest
 
-from shells.gate import serve
+from shells.gate import request, serve
 from shells.gate.request import Caller, Fetch, GatePaths, Push, Register, caller_of, request_of
 from state.errors import LxcGpuError
 from state.model.documents import Fleet, Server, Signer, State
 from state.model.keys import parse_key
 from state.origin.gate_keys import gate_keys
+from tests.unit.own_log import said_by
 
 REPOSITORY = Path("/var/lib/lxc-gpu/state.git")
 SERVER, ADMIN = Caller("server", "gpu17"), Caller("admin", "Alice")
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAICksGFWxceR+jU7ob6NmGGtrsHQ4yyZdCVrHd79h9vUW"
 OTHER = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"
+ASKS_THE_GATE = """
+from contextlib import redirect_stdout
+from pathlib import Path
+from shells.gate import request, serve
+request.CONFIG = Path(sys.argv[2])
+for asked in ("git-upload-pack 'state.git'", "register x\\n"):
+    with redirect_stdout(None):
+        serve.main(["server", "gpu17"], {"SSH_ORIGINAL_COMMAND": asked}, lambda *_: None)
+    print(journal.recv(999).decode())
+"""
 
 
 def test_the_forms_that_exist() -> None:
@@ -97,19 +108,28 @@ def test_a_forced_command_that_is_wrong_opens_nothing(arguments: list[str]) -> N
 
 
 @pytest.fixture
-def quiet(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    logged: list[str] = []
-    monkeypatch.setattr(serve, "_log", logged.append)
-    monkeypatch.setattr(serve, "gate_paths", lambda: GatePaths(REPOSITORY, Path("/c"), Path("/k")))
-    return logged
+def set_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The configuration of a web machine."""
+    config = tmp_path / "web.toml"
+    config.write_text(f'repository = "{REPOSITORY}"\nclone = "/c/web"\nsigning_key = "/k"\n')
+    monkeypatch.setattr(request, "CONFIG", config)
+    return config
 
 
-def test_git_gets_a_clean_environment(quiet: list[str]) -> None:
+def test_git_serves_the_state_repository_alone(set_up: Path) -> None:
     served: list[tuple[str, Path]] = []
     environ = {"SSH_ORIGINAL_COMMAND": "git-upload-pack 'state.git'", "GIT_DIR": "/etc"}
     status = serve.main(["server", "gpu17"], environ, lambda p, r, e: served.append((p, r)))
     assert (status, served) == (0, [("upload-pack", REPOSITORY)])
-    assert quiet == ["event=gate caller=gpu17 request=fetch"]
+    assert request.gate_paths() == GatePaths(REPOSITORY, Path("/c/gate-clone"), Path("/k"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: a log of its own")
+def test_the_journal_says_who_asked_for_what(set_up: Path, tmp_path: Path) -> None:
+    (tmp_path / "dev").mkdir()
+    fetched, refused = said_by(ASKS_THE_GATE, tmp_path / "dev", set_up).splitlines()
+    assert fetched.endswith(": event=gate caller=gpu17 request=fetch")
+    assert "event=gate-refused code=gate-refused request=b'register x\\n' details=" in refused
 
 
 def test_gits_environment_holds_nothing_of_the_callers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,9 +143,7 @@ def test_gits_environment_holds_nothing_of_the_callers(monkeypatch: pytest.Monke
     assert seen[1][1]["GIT_PROTOCOL"] == "version=2"
 
 
-def test_who_is_refused_reads_one_line(
-    quiet: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_who_is_refused_reads_one_line(set_up: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert serve.main(["server", "gpu17"], {"SSH_ORIGINAL_COMMAND": "sh -i"}) == 1
     shown = capsys.readouterr()
     assert shown.out == ""
@@ -138,7 +156,7 @@ def test_who_is_refused_reads_one_line(
 
 
 def test_a_mistake_of_ours_is_no_traceback(
-    quiet: list[str], capsys: pytest.CaptureFixture[str]
+    set_up: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def broken(*_: object) -> None:
         raise ZeroDivisionError
