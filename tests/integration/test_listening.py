@@ -26,6 +26,7 @@ from tests.unit.webui.monitor.small_loads import gpu, load
 from webui.monitor.heard import listening, stream
 from webui.monitor.heard.latest import Latest
 from webui.monitor.heard.listening import Listeners
+from webui.monitor.past import accounting
 from webui.servers.contact import Ssh, Target
 
 pytestmark = pytest.mark.skipif(bool(sshd.MISSING), reason=sshd.MISSING)
@@ -41,8 +42,8 @@ def server(tmp_path: Path) -> Iterator[tuple[Target, Path]]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "SHORTEST_PATIENCE", 1.0)
-    monkeypatch.setattr(stream, "patience", lambda _: 1.0)
+    monkeypatch.setattr(stream, "SHORTEST_PATIENCE", 1.0)  # until the first load
+    monkeypatch.setattr(accounting, "LONGEST_PATIENCE", 1.0)
 
 
 def hear(target: Target, folder: Path, script: str, seconds: float = 5) -> list[ServerLoad]:

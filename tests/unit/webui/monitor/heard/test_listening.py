@@ -69,21 +69,17 @@ def test_a_silent_server_is_asked_less_and_less_often() -> None:
     assert apart(asked, (0.1, 0.2, 0.4, 0.8, 0.8))
 
 
-def test_a_stream_that_ends_in_order_is_no_silence() -> None:
-    ends, silences = [], []
+def test_a_stream_that_ends_in_order_is_no_silence(caplog: pytest.LogCaptureFixture) -> None:
+    ends = []
 
     def contact(target: Target) -> Generator[ServerLoad, None, None]:
         yield load()
         time.sleep(0.35)
         ends.append(time.monotonic())
 
-    latest = Latest()
-    latest.silent = lambda *said: silences.append(said)  # type: ignore[method-assign]
-    listeners = Listeners(lambda: {"gpu17": GPU17}, contact, latest, latest.post)
-    listeners.watch(1)
-    eventually(lambda: len(ends) >= 3)
-    listeners.stop()
-    assert silences == []
+    heard = listen(contact, lambda _: len(ends) >= 3).all()["gpu17"]
+    assert heard.silent_since is None
+    assert "event=load-silent" not in caplog.text
 
 
 def test_a_server_that_ends_at_once_is_not_asked_without_end(
