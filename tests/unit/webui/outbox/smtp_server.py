@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from email import message_from_bytes
 from email.message import EmailMessage
@@ -30,6 +30,8 @@ class MailServer:
         """Instead of yes."""
         self.slow: dict[str, float] = {}
         """Seconds after which a letter to somebody is answered."""
+        self.meanwhile: Callable[[], object] = lambda: None
+        """What happens when a letter is accepted, before its sender hears that."""
         self.host, self.port = "localhost", 0
 
     async def handle_RCPT(  # noqa: N802 # its name
@@ -51,6 +53,7 @@ class MailServer:
             assert isinstance(envelope.content, bytes)
             self.letters.append(message_from_bytes(envelope.content, policy=default))
             self.envelopes.append((envelope.mail_from or "", to))
+        self.meanwhile()
         return "250 accepted"
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
-from state import files
 from state.errors import LxcGpuError
 from state.wire.notices import NoticeKind
+from tests.full_disk import full_disk
 from tests.unit.webui.outbox.test_plan import message
 from webui.outbox import plan
 from webui.outbox.letter_store import REMEMBERED, LetterStatus, Outbox, from_json
@@ -47,19 +46,13 @@ def test_what_can_not_have_been_written_is_damage(change: dict[str, object]) -> 
         from_json(json.dumps(asdict(message(1)) | change))
 
 
-def test_a_full_disk_forgets_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    outbox, real = Outbox(tmp_path), files.write_file
-
-    def full(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(files, "write_file", full)
-    with pytest.raises(LxcGpuError) as error:
+def test_a_full_disk_forgets_nothing(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path)
+    with full_disk(), pytest.raises(LxcGpuError) as error:
         outbox.put(message(1))
     assert error.value.code == "outbox-disk"
     assert outbox.get(message(1).id) == message(1)
     assert not outbox.is_saved(message(1).id)
-    monkeypatch.setattr(files, "write_file", real)
     outbox.save()
     assert outbox.is_saved(message(1).id)
     assert Outbox(tmp_path).all() == (message(1),)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import errno
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from state import files
 from state.errors import LxcGpuError
 from state.wire.notices import NoticeKind
+from tests.full_disk import full_disk
 from tests.present import present
 from tests.unit.webui.outbox.fleet import NOW, World, config, notice
 from tests.unit.webui.outbox.smtp_server import MailServer, mail_server
@@ -21,6 +23,19 @@ from webui.config import WebConfig
 from webui.outbox import plan, smtp
 from webui.outbox.sending import FIRST_PAUSE, FRESH, Sending
 from webui.outbox.smtp import MailDownError
+
+ROOT = Path(__file__).parents[4]
+SENDS = """
+import sys
+from pathlib import Path
+from tests.unit.webui.outbox.fleet import World, notice
+from tests.unit.webui.outbox.test_sending import mailing
+sending = World().sending(mailing(Path(sys.argv[1]), int(sys.argv[2])))
+sending.heard("gpu17", (notice(1),))
+sending.take()
+sys.stdin.read()  # until who kills it is ready
+sending.mail()
+"""
 
 
 def mailing(folder: Path, port: int, more: str = "") -> WebConfig:
@@ -115,15 +130,13 @@ def test_a_mail_server_that_is_down_loses_nothing(
 
 
 def test_a_kill_after_the_mail_was_accepted_sends_the_same_letter(
-    tmp_path: Path, mails: MailServer, world: World, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, mails: MailServer, world: World
 ) -> None:
-    sending = world.sending(mailing(tmp_path, mails.port))
-    sending.heard("gpu17", (notice(1),))
-    sending.take()
-    monkeypatch.setattr(plan, "accepted", lambda message, now: (_ for _ in ()).throw(SystemExit))
-    with pytest.raises(SystemExit):
-        sending.mail()
-    monkeypatch.undo()
+    words = [sys.executable, "-c", SENDS, str(tmp_path), str(mails.port)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, cwd=ROOT) as page:
+        mails.meanwhile = page.kill
+        page.communicate()
+    assert page.returncode == -signal.SIGKILL
     again = world.sending(mailing(tmp_path, mails.port))
     again.heard("gpu17", (notice(1),))
     step(again)
@@ -132,25 +145,18 @@ def test_a_kill_after_the_mail_was_accepted_sends_the_same_letter(
     assert world.told == [("gpu17", [notice(1).id])]
 
 
-def test_a_full_disk_sends_nothing_twice(
-    tmp_path: Path, mails: MailServer, world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_sends_nothing_twice(tmp_path: Path, mails: MailServer, world: World) -> None:
     sending = world.sending(mailing(tmp_path, mails.port))
     sending.heard("gpu17", (notice(1),))
     sending.take()
-
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(files, "write_file", full)
-    with pytest.raises(LxcGpuError, match="No space left"):
-        sending.mail()
-    for _ in range(3):
-        sending.mail()
-    sending.tell()
+    with full_disk():
+        with pytest.raises(LxcGpuError, match="can't be kept"):
+            sending.mail()
+        for _ in range(3):
+            sending.mail()
+        sending.tell()
     assert len(mails.letters) == 1
     assert world.told == [], "nothing is acknowledged before it is on disk"
-    monkeypatch.undo()
     step(sending)
     assert len(mails.letters) == 1
     assert world.told == [("gpu17", [notice(1).id])]
@@ -345,17 +351,21 @@ def test_sysadmins_and_the_webhook_are_told_once(
     ]
 
 
-def test_a_kill_between_what_was_said_and_its_letters_loses_none(
-    tmp_path: Path, mails: MailServer, world: World, monkeypatch: pytest.MonkeyPatch
+def test_what_was_said_gets_its_letters_if_they_could_not_be_kept_then(
+    tmp_path: Path, mails: MailServer, world: World
 ) -> None:
+    """A kill between the two leaves the same on disk."""
     setup = mailing(tmp_path, mails.port)
     sending = world.sending(setup)
     world.seen = {"gpu17": silent()}
     sending.alert()
     world.now += 700
-    monkeypatch.setattr(Sending, "_address", lambda *_: None)
-    sending.alert()
-    monkeypatch.undo()
+    setup.outbox_path.mkdir()
+    in_the_way = setup.outbox_path / "letters"
+    in_the_way.touch()
+    with pytest.raises(LxcGpuError, match="can't be kept"):
+        sending.alert()
+    in_the_way.unlink()
     assert mails.letters == []
     step(world.sending(setup))
     assert len(mails.letters) == 2
