@@ -15,7 +15,7 @@ from reconciler.host.config import ServerConfig
 from reconciler.host.published import published_view
 from reconciler.host.status import write_status
 from reconciler.kinds.accounts import account
-from reconciler.rounds import brake, newest
+from reconciler.rounds import newest
 from reconciler.rounds.newest import publish_newest
 from reconciler.rounds.round import Scope, _published
 from reconciler.rounds.trusted import trust
@@ -23,7 +23,8 @@ from state.errors import LxcGpuError
 from state.git.news import news
 from state.git.repository import Repository
 from state.wire.messages import Report
-from tests.unit.state.state_files import files, server_yaml
+from tests.unit.state.keyring import ed25519
+from tests.unit.state.state_files import files, server_yaml, user_yaml
 from tests.unit.state.workshop import Workshop, signers_yaml
 
 ROOT = Path(__file__).parents[3]
@@ -38,7 +39,8 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
     for name, file in PLACES.items():
         monkeypatch.setattr(places, name, kept / file)
     monkeypatch.setattr(places, "LOCKS", tmp_path / "locks")
-    monkeypatch.setattr(account, "SHADOW", tmp_path / "shadow")  # the machine's is root's alone
+    for name in ("PASSWD", "SHADOW", "GROUP"):
+        monkeypatch.setattr(account, name, tmp_path / name)
     made = Workshop.open(tmp_path)
     made.write(files())
     signers = signers_yaml(alice=made.key("alice"), iam=made.key("iam"))
@@ -100,16 +102,36 @@ def test_a_view_of_another_release_is_written_again_without_the_repository(
     assert "There is no Git repository" in found.refused
 
 
-def test_too_many_who_leave_take_an_admins_word(
-    shop: Workshop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trust(shop.head)
+FOUR = ("carol", "dora", "emil", "fay")
+"""Beside those who are there already."""
+
+
+def four_come(shop: Workshop) -> str:
+    """The revision that brings them. They have accounts on the server."""
+    came: dict[str, str] = {}
+    for place, user in enumerate(FOUR, 5):
+        came[f"users/{user}.yaml"] = user_yaml(place, user.title(), user)
+        came[f"registrations/gpu17/{user}.yaml"] = f"host_key: {ed25519(user)}\n"
+    lines = [f"{user}:x:{20000 + n}:{20000 + n}::/h:/s\n" for n, user in enumerate(FOUR, 5)]
+    machine = shop.folder.parent
+    (machine / "PASSWD").write_text("".join(lines))
+    (machine / "GROUP").write_text(f"{places.USERS_GROUP}:x:900:{','.join(FOUR)}\n")
+    return shop.commit("alice", came, "Let four come")
+
+
+def four_leave(shop: Workshop) -> str:
+    left = [f"{folder}/{user}.yaml" for folder in ("users", "registrations/gpu17") for user in FOUR]
+    return shop.commit("alice", dict.fromkeys(left), "Clean up")
+
+
+def test_too_many_who_leave_take_an_admins_word(shop: Workshop) -> None:
+    shop.commit("alice", {"fleet.yaml": _fleet(shop, "most_disabled: 3\n")})
+    trust(four_come(shop))
     good = publish_newest(config(shop)).view
-    monkeypatch.setattr(brake, "leaving", lambda view: ("ann", "bob", "carol", "dora"))
-    shop.commit("alice", {"fleet.yaml": _fleet(shop, "most_disabled: 3\n")}, "Clean up")
+    four_leave(shop)
     refused = publish_newest(config(shop))
     assert (refused.view, trusted()) == (good, good.revision)
-    assert refused.refused.startswith("This would disable 4 users at once (ann, bob, carol, dora)")
+    assert refused.refused.startswith(f"This would disable 4 users at once ({', '.join(FOUR)})")
     tip = shop.commit("alice", {"README.md": "x"}, "Let them go\n\nAllow-Disable: 4")
     assert (publish_newest(config(shop)).view.revision, trusted()) == (tip, tip)
 
@@ -191,16 +213,14 @@ def test_the_only_admins_key_is_lost(shop: Workshop) -> None:
     assert publish_newest(config(shop)).view.revision == last
 
 
-def test_a_kill_between_view_and_trust_is_healed(
-    shop: Workshop, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_kill_between_view_and_trust_is_healed(shop: Workshop) -> None:
     trust(shop.head)
     publish_newest(config(shop))
+    note = places.KEPT / "note"
+    note.hardlink_to(places.TRUSTED)
     shop.commit("alice")
-    with monkeypatch.context() as patch:
-        patch.setattr(newest, "trust", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            publish_newest(config(shop))
+    publish_newest(config(shop))
+    note.replace(places.TRUSTED)  # as the kill leaves it
     assert trusted() != shop.head
     assert publish_newest(config(shop)).view.revision == shop.head == trusted()
 
@@ -294,7 +314,7 @@ def test_who_brings_a_fork_keeps_the_server_there_until_a_sysadmin_speaks(
 
 @pytest.mark.parametrize("why", ["role", "unsigned", "stranger", "invalid", "older", "brake"])
 def test_what_is_not_right_is_asked_of_the_repository(
-    shop: Workshop, gone: ServerConfig, why: str, monkeypatch: pytest.MonkeyPatch
+    shop: Workshop, gone: ServerConfig, why: str
 ) -> None:
     first = shop.head
     moved = {"servers/gpu17.yaml": server_yaml("gpu17", "9.9.9.9")}
@@ -307,9 +327,10 @@ def test_what_is_not_right_is_asked_of_the_repository(
     elif why == "invalid":
         shop.commit("alice", {"servers/gpu17.yaml": "address: here\n"})
     elif why == "brake":
-        tip = shop.commit("alice", {"fleet.yaml": _fleet(shop, "most_disabled: 3\n")})
-        four = ("ann", "bob", "carol", "dora")
-        monkeypatch.setattr(brake, "leaving", lambda view: four if view.revision == tip else ())
+        shop.commit("alice", {"fleet.yaml": _fleet(shop, "most_disabled: 3\n")})
+        four_come(shop)
+        publish_newest(config(shop))
+        four_leave(shop)
     else:
         later = shop.commit("alice")
         assert publish_newest(config(shop)).view.revision == later
