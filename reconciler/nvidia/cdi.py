@@ -14,26 +14,26 @@ from typing import Any
 
 from state.errors import LxcGpuError
 
-FOLDERS = (Path("/etc/cdi"), Path("/var/run/cdi"))
+FOLDERS = ("etc/cdi", "var/run/cdi")
 LARGEST = 4 << 20
 """Bytes of a specification."""
 
 
-def naming(version: str, folders: tuple[Path, ...] = FOLDERS) -> Path | None:
+def naming(version: str, root: Path = Path("/")) -> Path | None:
     """The specification that names libraries of this version; one that was not renewed does not."""
-    found = _files(folders)
+    found = _files(root)
     return next((file for file, raw in found if f".so.{version}".encode() in raw), None)
 
 
-def stale(version: str, folders: tuple[Path, ...] = FOLDERS) -> Path | None:
+def stale(version: str, root: Path = Path("/")) -> Path | None:
     """A specification of NVIDIA's that no longer fits, if none fits."""
-    found = _files(folders)
+    found = _files(root)
     first = next((file for file, raw in found if b"nvidia.com/" in raw), None)
-    return None if naming(version, folders) else first
+    return None if naming(version, root) else first
 
 
-def _files(folders: tuple[Path, ...]) -> Iterator[tuple[Path, bytes]]:
-    for folder in folders:
+def _files(root: Path) -> Iterator[tuple[Path, bytes]]:
+    for folder in (root / place for place in FOLDERS):
         for file in sorted((*folder.glob("*.json"), *folder.glob("*.y*ml"))):
             if file.stat().st_size <= LARGEST:
                 yield file, file.read_bytes()

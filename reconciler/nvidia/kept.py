@@ -14,6 +14,7 @@ import re
 import shutil
 import stat
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -57,21 +58,21 @@ class Content:
     links: Mapping[str, str]
 
 
-def folder_for(version: str, installed: str | None) -> Path | None:
+def folder_for(version: str, installed: str | None, root: Path = Path("/")) -> Path | None:
     """The folder with this version, made now if the server's own files are of that version.
 
     None if nobody has that version. LxcGpuError if it can't be made (disk full).
     """
     if version != installed:
         return max(of_version(version), key=lambda folder: folder.stat().st_mtime, default=None)
-    spec = cdi.naming(version)
-    own = None if spec else own_content(version)
+    spec = cdi.naming(version, root)
+    own = None if spec else own_content(version, root)
     name = f"{version}-{_digest(spec, own)}"
     target = places.NVIDIA / name
     if not target.is_dir():
         with locks.lock(LOCK):
             if not target.is_dir():
-                _make(target, own or _content_by(spec, version))
+                _make(target, own or _content_by(spec, version, root))
                 _forget(keep=target)
     return target
 
@@ -112,18 +113,15 @@ def own_content(version: str, root: Path = Path("/")) -> Content:
     return Content(files, links)
 
 
-def _content_by(spec: Path | None, version: str) -> Content:
+def _content_by(spec: Path | None, version: str, root: Path) -> Content:
     """What the specification names; the server's own list if it can't be read."""
-    if spec is None:
-        return own_content(version)
-    try:
-        fields = cdi.read(spec)
-    except LxcGpuError:
-        return own_content(version)
-    content = content_of(cdi.files_of(fields), cdi.links_of(fields))
-    return (
-        content if any(place.endswith(version) for place in content.files) else own_content(version)
-    )
+    if spec is not None:
+        with suppress(LxcGpuError):
+            fields = cdi.read(spec)
+            content = content_of(cdi.files_of(fields), cdi.links_of(fields))
+            if any(place.endswith(version) for place in content.files):
+                return content
+    return own_content(version, root)
 
 
 def content_of(

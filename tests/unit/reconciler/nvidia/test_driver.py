@@ -210,12 +210,13 @@ class TestSpecification:
                 cdi.read(tmp_path / name)
 
     def test_one_of_another_version_is_stale(self, tmp_path: Path) -> None:
-        file = tmp_path / "n.yaml"
+        file = tmp_path / "var/run/cdi/n.yaml"
+        file.parent.mkdir(parents=True)
         file.write_text("kind: nvidia.com/gpu\n# libcuda.so.535.261.03\n")
-        assert cdi.naming("535.261.03", (tmp_path,)) == file
-        assert cdi.naming("550.54.14", (tmp_path,)) is None
-        assert cdi.stale("550.54.14", (tmp_path,)) == file
-        assert cdi.stale("535.261.03", (tmp_path,)) is None
+        assert cdi.naming("535.261.03", tmp_path) == file
+        assert cdi.naming("550.54.14", tmp_path) is None
+        assert cdi.stale("550.54.14", tmp_path) == file
+        assert cdi.stale("535.261.03", tmp_path) is None
 
     def test_only_libraries_tools_and_known_extras_are_taken(self, tmp_path: Path) -> None:
         for name in ("libcuda.so.5", "nvidia-smi", "shadow", "nvidia-persistenced"):
@@ -239,58 +240,65 @@ class TestKept:
         for name in ("NVIDIA", "RUN", "LOCKS"):
             monkeypatch.setattr(places, name, tmp_path / name)
             (tmp_path / name).mkdir()
-        monkeypatch.setattr(cdi, "naming", lambda version: None)
+        for folder in ("usr/lib", "usr/bin", "etc/cdi"):
+            (tmp_path / folder).mkdir(parents=True)
         return tmp_path
 
-    def have(self, server: Path, monkeypatch: pytest.MonkeyPatch, version: str) -> Path:
-        library = server / f"libcuda.so.{version}"
-        tool = server / "tool"
+    def have(self, server: Path, version: str) -> Path:
+        library, tool = server / f"usr/lib/libcuda.so.{version}", server / "usr/bin/nvidia-smi"
         if not library.exists():
             library.write_text(version)
+            link = server / "usr/lib/libcuda.so"
+            link.unlink(missing_ok=True)
+            link.symlink_to(library.name)
             tool.touch()
             tool.chmod(0o4755)
-        content = kept.Content(
-            {f"lib/{library.name}": library, "bin/nvidia-smi": tool}, {"lib/a.so": "a.so.1"}
-        )
-        monkeypatch.setattr(kept, "own_content", lambda version: content)
-        found = kept.folder_for(version, version)
+        found = kept.folder_for(version, version, server)
         assert found is not None
         return found
 
-    def test_files_are_linked_and_set_uid_ones_are_not(
-        self, server: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        folder = self.have(server, monkeypatch, "535.1")
+    def test_files_are_linked_and_set_uid_ones_are_not(self, server: Path) -> None:
+        folder = self.have(server, "535.1")
         assert (folder / "lib/libcuda.so.535.1").stat().st_nlink == 2
         tool = (folder / "bin/nvidia-smi").stat()
         assert (tool.st_nlink, tool.st_mode & 0o7777) == (1, 0o755)
-        assert (server / "tool").stat().st_mode & 0o7777 == 0o4755
-        assert (folder / "lib/a.so").readlink() == Path("a.so.1")
-        assert self.have(server, monkeypatch, "535.1") == folder
+        assert (server / "usr/bin/nvidia-smi").stat().st_mode & 0o7777 == 0o4755
+        assert (folder / "lib/libcuda.so").readlink() == Path("libcuda.so.1")
+        assert self.have(server, "535.1") == folder
 
-    def test_outlives_an_upgrade_as_long_as_somebody_uses_it(
-        self, server: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        old = self.have(server, monkeypatch, "535.1")
-        (server / "libcuda.so.535.1").unlink()  # what dpkg does
-        assert kept.folder_for("535.1", "550.1") == old
+    def test_what_a_specification_names_is_taken_if_it_can_be_read(self, server: Path) -> None:
+        own = self.have(server, "535.1")
+        spec, named = server / "etc/cdi/nvidia.json", server / "libcuda.so.535.1"
+        named.touch()
+        mounts = [{"hostPath": str(named), "containerPath": "/lib/libcuda.so.535.1"}]
+        spec.write_text(json.dumps({"containerEdits": {"mounts": mounts}}))
+        folder = self.have(server, "535.1")
+        assert folder != own
+        assert (folder / "lib/libcuda.so.535.1").samefile(named)
+        assert not (folder / "bin/nvidia-smi").exists()
+        spec.write_text("{ libcuda.so.535.1")
+        again = self.have(server, "535.1")
+        assert (again / "lib/libcuda.so.535.1").samefile(server / "usr/lib/libcuda.so.535.1")
+
+    def test_outlives_an_upgrade_as_long_as_somebody_uses_it(self, server: Path) -> None:
+        old = self.have(server, "535.1")
+        (server / "usr/lib/libcuda.so.535.1").unlink()  # what dpkg does
+        assert kept.folder_for("535.1", "550.1", server) == old
         assert (old / "lib/libcuda.so.535.1").read_text() == "535.1"
         (server / "RUN/lqchen.config").write_text(f"lxc.mount.entry = {old} usr/local/nvidia\n")
-        self.have(server, monkeypatch, "550.1")
+        self.have(server, "550.1")
         assert old.is_dir()
         (server / "RUN/lqchen.config").unlink()
-        self.have(server, monkeypatch, "560.1")
+        self.have(server, "560.1")
         assert not old.exists()
-        assert kept.folder_for("535.1", "560.1") is None
+        assert kept.folder_for("535.1", "560.1", server) is None
 
-    def test_what_a_kill_left_is_made_again(
-        self, server: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        folder = self.have(server, monkeypatch, "535.1")
+    def test_what_a_kill_left_is_made_again(self, server: Path) -> None:
+        folder = self.have(server, "535.1")
         half = folder.with_name(f".{folder.name}.new")
         folder.rename(half)
         (half / "settle").unlink()
-        assert self.have(server, monkeypatch, "535.1") == folder
+        assert self.have(server, "535.1") == folder
         assert (folder / "settle").exists()
         assert not half.exists()
 
