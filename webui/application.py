@@ -23,6 +23,7 @@ from webui.directory.refresh import Refresher
 from webui.directory.throttle import Throttle
 from webui.directory.vanished import VanishedRule
 from webui.events import Code
+from webui.live import LiveStreams
 from webui.monitor.fortnight.days import Window
 from webui.monitor.heard.latest import Latest
 from webui.monitor.heard.listening import Listeners
@@ -34,11 +35,11 @@ from webui.pages import error_pages
 from webui.pages.howto import howto
 from webui.pages.iam import iam
 from webui.pages.metrics import metrics
-from webui.pages.monitor import monitor
+from webui.pages.monitor import MONITORS, monitor
 from webui.pages.monitor_history import past
 from webui.pages.monitor_json import monitor_plain
 from webui.pages.plain_text import plain
-from webui.pages.results import results
+from webui.pages.results import STREAMS, results
 from webui.pages.servers import fleet
 from webui.servers.board import Board, ServerStanding
 from webui.servers.contact import Ssh, Target
@@ -134,6 +135,8 @@ def assemble(config: WebConfig) -> Services:
         listeners=Listeners(targets, partial(loads, ssh), latest, heard),
         sending=sending,
         proofs=KeyProofs(),
+        live_monitors=LiveStreams(MONITORS),
+        live_saves=LiveStreams(STREAMS),
         clock=time.time,
     )
 

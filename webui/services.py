@@ -15,6 +15,7 @@ from webui.directory.key_proof import KeyProofs
 from webui.directory.ldap import Directory
 from webui.directory.refresh import Refresher
 from webui.directory.throttle import Throttle
+from webui.live import LiveStreams
 from webui.monitor.heard.latest import Latest
 from webui.monitor.heard.listening import Listeners
 from webui.monitor.past.history import History
@@ -43,6 +44,8 @@ class Services:
     listeners: Listeners
     sending: Sending
     proofs: KeyProofs
+    live_monitors: LiveStreams
+    live_saves: LiveStreams
     clock: Callable[[], float]
 
 

@@ -19,8 +19,7 @@ from tests.generated_loads import load, with_mig, with_reservations
 from tests.integration.monitored import make_monitored
 from tests.integration.web import Web, push, served, with_groups
 from tests.present import present
-from webui.live import LiveStreams
-from webui.pages import monitor
+from webui.pages.monitor import MONITORS
 
 pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Debian's chromium")
 GONE = LxcGpuError("gone", "No route to host.", "Is it up?")
@@ -138,10 +137,9 @@ def test_without_scripts_everything_is_there_and_a_link_to_load_it_again(
 
 
 def test_when_no_live_place_is_left_the_page_loads_itself_again(
-    browser: Browser, web: Web, address: str, monkeypatch: pytest.MonkeyPatch
+    browser: Browser, web: Web, address: str
 ) -> None:
-    monkeypatch.setattr(monitor, "_streams", LiveStreams(1))
-    held = web.app.test_client().get("/monitor/events")
+    held = [web.app.test_client().get("/monitor/events") for _ in range(MONITORS)]
     with person(browser, may_say="status of 503") as page:
         page.context.add_init_script(
             "const real = window.setInterval; window.setInterval = (f, t) => real(f, t / 15);"
@@ -154,7 +152,8 @@ def test_when_no_live_place_is_left_the_page_loads_itself_again(
         post(web, "gpu17", busy=1, percent=88)
         page.locator("#now-gpu17", has_text="88 %").wait_for(timeout=10_000)
         assert number.evaluate("node => node.marked")
-    held.close()
+    for each in held:
+        each.close()
 
 
 def test_names_that_are_html_stay_text(browser: Browser, web: Web, address: str) -> None:

@@ -19,9 +19,7 @@ from tests.integration.slapd import Slapd
 from tests.integration.web import KEY, PEOPLE, Web, make_web
 from tests.patience import HANGS
 from webui.directory.throttle import SOURCE_PACE
-from webui.live import LiveStreams
 from webui.monitor.shown import live_updates
-from webui.pages import monitor
 from webui.pages.monitor import MONITORS
 
 pytestmark = [
@@ -53,7 +51,6 @@ def web(tmp_path: Path, directory: Slapd) -> Web:
 
 @pytest.fixture
 def monitored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Web:
-    monkeypatch.setattr(monitor, "_streams", LiveStreams(MONITORS))
     monkeypatch.setattr(
         live_updates, "PULSE", live_updates.PACE + 0.5
     )  # to see soon that a browser left

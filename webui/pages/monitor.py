@@ -9,7 +9,6 @@ from flask.blueprints import BlueprintSetupState
 from jinja2 import Environment
 from markupsafe import Markup
 
-from webui.live import LiveStreams
 from webui.monitor.fortnight.calendars import TEMPLATE as CALENDARS
 from webui.monitor.fortnight.calendars import Calendars
 from webui.monitor.shown.choice import Choice, SortOrder, choice, chosen
@@ -26,8 +25,6 @@ DISPLAY = "lxc-gpu-display"
 """The key of the application's Display."""
 RESERVED = "lxc-gpu-calendars"
 """The key of the application's Calendars."""
-
-_streams = LiveStreams(MONITORS)
 
 
 @monitor.record_once
@@ -92,7 +89,7 @@ def live_reserved() -> Response:
 def _events(fleet: Callable[[float], DrawnFleet], pieces: str) -> Response:
     view = BrowserView(choice(request.args), _whole_card(current_app.jinja_env, pieces))
     news = events(view, services().latest, lambda: fleet(PACE / 2))
-    return _streams.stream(news, source_address())
+    return services().live_monitors.stream(news, source_address())
 
 
 ORDERS = (

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from flask import Blueprint, Flask, Response, abort, current_app, render_template
 
-from webui.live import PULSE, STILL_HERE, LiveStreams
+from webui.live import PULSE, STILL_HERE
 from webui.servers.board import Board
 from webui.servers.board import Save as Saved
 from webui.services import services, source_address
@@ -22,8 +22,6 @@ LONGEST_STREAM = 660.0
 BREATH = 0.2
 """Seconds between two updates."""
 
-_streams = LiveStreams(STREAMS)
-
 
 @results.get("/save/<token>")
 def save(token: str) -> str:
@@ -36,7 +34,8 @@ def events(token: str) -> Response:
     """The progress as server-sent events, each with the new list of servers as HTML."""
     _saved(token)
     app = current_app._get_current_object()  # type: ignore[attr-defined]
-    return _streams.stream(_events(app, services().board, token), source_address())
+    news = _events(app, services().board, token)
+    return services().live_saves.stream(news, source_address())
 
 
 def _events(app: Flask, board: Board, token: str) -> Iterator[str]:
