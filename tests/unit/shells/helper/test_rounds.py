@@ -1,4 +1,4 @@
-"""A round that the root helper is asked for: its child, in which a stand-in of the round runs."""
+"""A round that the root helper is asked for: how it begins and ends, and what is passed on."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import fcntl
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -13,53 +14,76 @@ import pytest
 from reconciler.host import places
 from reconciler.host.status import write_status
 from shells.helper import rounds
-from state.command import environment
+from state.command import SEARCH_PATH
 from state.wire.messages import LONGEST_NEWS, Report
 
 ROOT = Path(__file__).parents[4]
 ASKS = """
-import os, sys
-from types import SimpleNamespace
+import sys
 sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from reconciler.host import places
+from state import command
+
+server = Path(sys.argv[2])
+for name in "KEPT LOCKS SERVER_CONFIG STATE_CLONE STATUS SUSPENDED TRUSTED VIEW".split():
+    setattr(places, name, server / name)
+command.SEARCH_PATH = f"{server}:{command.SEARCH_PATH}"
+
 from shells.helper.rounds import reconcile
 from state.errors import LxcGpuError
-from state.wire import messages
 
-def main(argv, news):
-    {}
-
-sys.modules["shells.commands.round"] = SimpleNamespace(main=main)
 try:
-    reconcile(lambda progress: print(progress.text))
+    reconcile(print)
 except LxcGpuError as error:
     print(error.code, error.message)
 """
+GIT = """#!/bin/sh
+[ -e "$0.environment" ] || env >"$0.environment"
+exec /usr/bin/git "$@"
+"""
 
 
-def said(*lines: str, given: dict[str, str] | None = None) -> list[str]:
-    """What who asks for a round reads that does this, in a helper that has this environment."""
-    program = ASKS.format("\n    ".join(lines))
-    words = [sys.executable, "-c", program, str(ROOT)]
+@pytest.fixture
+def server(tmp_path: Path) -> Path:
+    """The folder of a server whose repository isn't there."""
+    config = f'name = "gpu17"\nstate_url = "{tmp_path}/none"\ngate = "gate"\n'
+    (tmp_path / "SERVER_CONFIG").write_text(config)
+    return tmp_path
+
+
+def said(server: Path, *options: str, given: Mapping[str, str] | None = None) -> str:
+    """What who asks there for a round reads, by a helper whose Python has these options."""
+    words = [sys.executable, *options, "-c", ASKS, str(ROOT), str(server)]
     done = subprocess.run(words, capture_output=True, text=True, check=True, env=given)
-    return done.stdout.splitlines()
+    return done.stdout
 
 
 @pytest.mark.parametrize("given", [{}, {"TZ": "Asia/Tokyo", "PATH": "/", "LANG": "de_DE"}])
-def test_its_environment_is_that_of_all_our_programs(given: dict[str, str]) -> None:
-    tells = "print(messages.encode(messages.Progress(repr(sorted(os.environ.items())))), end='')"
-    known = {**given, "HOME": "/root"}
-    heard, _ = said(tells, "sys.stdout.flush()", given=known)
-    assert heard == repr(sorted({**environment(), "HOME": "/root"}.items()))
+def test_its_environment_is_that_of_all_our_programs(server: Path, given: dict[str, str]) -> None:
+    git = server / "git"
+    git.write_text(GIT)
+    git.chmod(0o755)
+    said(server, given={**given, "HOME": "/root"})
+    lines = (server / "git.environment").read_text().splitlines()
+    got = dict(line.split("=", 1) for line in lines)
+    assert (got["HOME"], got["PATH"]) == ("/root", f"{server}:{SEARCH_PATH}")
+    of_git_python, of_the_shell = {"LC_ALL", "LANGUAGE"}, {"PWD", "OLDPWD", "SHLVL", "_"}
+    assert got.keys() - of_git_python - of_the_shell == {"HOME", "PATH"}
 
 
-def test_without_packages_it_says_what_to_run() -> None:
-    (heard,) = said("import git_of_another_python")
-    assert heard.startswith("no-packages The Python package git_of_another_python is missing")
+def test_why_it_could_not_be_done_is_passed_on(server: Path) -> None:
+    assert said(server).startswith("state-missing There is no Git repository")
 
 
-def test_who_asked_for_one_that_dies_reads_that() -> None:
-    (heard,) = said("raise SystemError")
-    assert heard.startswith("round-died ")
+def test_without_packages_it_says_what_to_run(server: Path) -> None:
+    assert said(server, "-S").startswith("no-packages The Python package git is missing")
+
+
+def test_who_asked_for_one_that_dies_reads_that(server: Path) -> None:
+    (server / "SERVER_CONFIG").unlink()
+    (server / "SERVER_CONFIG").mkdir()  # nobody expects that
+    assert said(server).startswith("round-died ")
 
 
 def _given(*chunks: bytes, closed: bool = True) -> bytes:
