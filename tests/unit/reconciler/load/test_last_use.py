@@ -128,6 +128,7 @@ class TestSessions:
     @pytest.fixture
     def people(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setattr(last_use, "HIERARCHIES", (tmp_path / "v2", tmp_path / "v1"))
+        monkeypatch.setattr(places, "LOCKS", tmp_path / "locks")
         unit = "lxc-gpu@lqchen.service"
         made = tmp_path / "v1/lxc.slice/lxc-gpu.slice" / unit / "lxc.payload.lqchen/user.slice"
         made.mkdir(parents=True)
@@ -163,10 +164,7 @@ class TestSessions:
     def test_without_any(self, people: Path) -> None:
         assert last_use.sessions("ann") == 0
 
-    def test_a_shell_that_was_over_before_the_look_changes_the_number(
-        self, people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(places, "LOCKS", tmp_path / "locks")
+    def test_a_shell_that_was_over_before_the_look_changes_the_number(self, people: Path) -> None:
         future = time.time_ns() + 10**18  # by a clock that was wrong
         os.utime(people, ns=(future, future))
         seen = [last_use.sessions("lqchen")]
