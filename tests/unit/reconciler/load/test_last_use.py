@@ -15,6 +15,7 @@ from reconciler.host import locks, places
 from reconciler.load import idleness, last_use, processes
 from reconciler.load.last_use import cpu_time, is_session
 from reconciler.load.processes import ProcessUsage
+from tests.open_files import open_below
 from tests.patience import HANGS, eventually
 from tests.unit.reconciler.views import RESIDENT, with_
 
@@ -120,6 +121,7 @@ class TestTitles:
         assert time.monotonic() - began < HANGS
         with (tmp_path / "7/cmdline").open("wb"):  # lets the reader go
             pass
+        eventually(lambda: not open_below(tmp_path))
 
 
 class TestSessions:
