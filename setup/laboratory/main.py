@@ -78,20 +78,24 @@ def main(ctx: click.Context, name: str) -> None:
     help="slapd, or Active Directory by two Samba domain controllers.  "
     f"[default: what the lab has; a new one: {DIRECTORIES[0]}]",
 )
-@click.pass_obj
-def up(lab: Lab, hosts: str, bare: bool, virtual: str, release: str, directory: str) -> None:
+@click.pass_context
+def up(
+    ctx: click.Context, hosts: str, bare: bool, virtual: str, release: str, directory: str
+) -> None:
     """Make the lab's machines and start them. Existing ones are left alone."""
     from laboratory import lifecycle
     from laboratory.progress import ProgressLines
 
+    name = ctx.find_root().params["name"]
     begun = time.monotonic()
     with ProgressLines() as progress:
-        lab = replace(lab, virtual=frozenset(_names(virtual)), release=release)
+        lab = replace(ctx.ensure_object(Lab), virtual=frozenset(_names(virtual)), release=release)
         lifecycle.up(lab, _names(hosts), progress, bare=bare, directory=directory)
         progress.say(f"The lab is up ({time.monotonic() - begun:.1f} s).")
         if lab.web_url:
             progress.say(f"web page  {lab.web_url}")
-        progress.say(f"ssh       ssh -F {lab.place.ssh_config} HOST")
+        named = f" --name {name}" if name else ""
+        progress.say(f"as root   setup/lab{named} exec HOST COMMAND")
 
 
 def _names(listed: str) -> list[str]:
