@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
+from itertools import count
 from pathlib import Path
 
 import ldap3
@@ -116,11 +118,19 @@ def _root(server: Slapd) -> ldap3.Connection:
     return ldap3.Connection(place, ROOT_DN, "root-secret", auto_bind=True)
 
 
+_ports = count(10_000 + os.getpid() * 499 % 9_000)
+"""Below those of the tests' users, and those that the kernel gives to clients (ip(7),
+ip_local_port_range): a client could take a port before the test's server listens on it. Test
+processes side by side begin elsewhere."""
+
+
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    """A port of the loopback on which nobody listens."""
+    while True:
+        port = next(_ports)
+        with socket.socket() as listener, suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
 
 
 def make_certificates(folder: Path, name: str, address: str = "127.0.0.1") -> Certificates:
