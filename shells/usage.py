@@ -33,6 +33,8 @@ class Verb(StrEnum):
 SEE_HELP = "Try `help`: ssh SERVER-manage help"
 SET = ""
 """The pattern of options that take no value."""
+JSON = "--json"
+"""What every verb takes besides its options; it is for the login shell, not for the root helper."""
 _NAME = r"[a-z0-9][a-z0-9._-]{0,59}"
 _TEMPLATE = r"[a-z0-9][a-z0-9.-]{0,60}"
 _PORT = r"[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]"
@@ -101,6 +103,14 @@ IN_WORDS = frozenset({Verb.RESERVE, Verb.RELEASE, Verb.NOTIFY})
 9:00`."""
 
 
+def without_json(verb: Verb, words: Sequence[str]) -> tuple[list[str], bool]:
+    """The other words, and whether JSON is asked for. LxcGpuError if it is there twice."""
+    others = [word for word in words if word != JSON]
+    if len(words) > len(others) + 1:
+        raise _twice(verb, JSON)
+    return others, len(words) > len(others)
+
+
 def parse(verb: Verb, words: Sequence[str]) -> dict[str, str]:
     """The options that `words` set. LxcGpuError for words that the verb doesn't take."""
     import re  # not on the way of `help`
@@ -117,7 +127,7 @@ def parse(verb: Verb, words: Sequence[str]) -> dict[str, str]:
         alone = (ARGUMENTS.get(verb, ""), "=", word)
         name, equals, value = word[2:].partition("=") if word[:2] == "--" else alone
         if name not in known or name in options:
-            raise _unknown(verb, word)
+            raise _not_taken(verb, word)
         if known[name] != SET and not equals:
             if not left:
                 raise LxcGpuError("usage", f"`{word}` needs a value.", _try_help(verb))
@@ -146,20 +156,20 @@ def as_typed(verb: Verb, options: Mapping[str, str]) -> str:
 
 def _together(verb: Verb, words: Sequence[str]) -> list[str]:
     """Each option with all words up to the next one. Words before the first belong to `--what`."""
-    found: dict[str, list[str]] = {"--what": []}
-    name = "--what"
+    found: dict[str, list[str]] = {"": []}
+    name = ""
     for word in words:
         bare = word.strip("'\"")
         if bare[:2] == "--":
             name, equals, value = bare.partition("=")
             if name in found:
-                raise _unknown(verb, name)
+                raise _not_taken(verb, name)
             found[name] = [value.lstrip("'\"")] if equals else []
-            name = "--what" if name == "--first-free" else name
+            name = "" if name == "--first-free" else name
         elif bare:
             found[name].append(bare)
     said = [
-        (name, " ".join(values)) for name, values in found.items() if name != "--what" or values
+        (name or "--what", " ".join(values)) for name, values in found.items() if name or values
     ]
     return [f"{name}={value}" if value else name for name, value in said]
 
@@ -183,8 +193,16 @@ def _bad(verb: Verb, name: str, value: str) -> LxcGpuError:
     return LxcGpuError("usage", f"`{value[:40]}` can't be: {said}.", _try_help(verb))
 
 
-def _unknown(verb: Verb, word: str) -> LxcGpuError:
+def _not_taken(verb: Verb, word: str) -> LxcGpuError:
+    """For a word too many, an option that isn't the verb's, or one that is there already."""
+    option = word.partition("=")[0]
+    if option[:2] == "--" and option[2:] in OPTIONS.get(verb, {}):
+        return _twice(verb, option)
     return LxcGpuError("usage", f"`{verb}` takes no `{word[:40]}`.", _try_help(verb))
+
+
+def _twice(verb: Verb, option: str) -> LxcGpuError:
+    return LxcGpuError("usage", f"`{option}` is there twice.", _try_help(verb))
 
 
 def _try_help(verb: Verb) -> str:

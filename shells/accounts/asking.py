@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from shells.helper.client import ask, ask_until_free
 from shells.helper.request import OF_USERS, Request, ends_with_its_asker
 from shells.terminal import Terminal
-from shells.usage import Verb, as_typed, parse
+from shells.usage import Verb, as_typed, parse, without_json
 from state.errors import LxcGpuError
 from state.wire.messages import Answer, Question
 
@@ -22,8 +22,8 @@ UNCONFIRMED = 3
 
 def ask_for(verb: Verb, words: Sequence[str], terminal: Terminal) -> int:
     """Ask for it, and print the answer; the exit status. LxcGpuError if it wasn't done."""
-    options = parse(verb, [word for word in words if word != "--json"])
-    return _ask(Request(verb, options=options), terminal, as_json="--json" in words)
+    others, as_json = without_json(verb, words)
+    return _ask(Request(verb, options=parse(verb, others)), terminal, as_json=as_json)
 
 
 def _ask(request: Request, terminal: Terminal, *, as_json: bool) -> int:

@@ -95,7 +95,7 @@ class TestReserve:
             ("2 8h please", "not understood"), ("-2 8h", "not understood"),
             ("2 -8h", "not understood"), ("2 0h", "from a minute"), ("2 900000d", "to a year"),
             ("99999999999 8h", "not understood"), ("2 9999999999h", "not understood"),
-            ("2 8h --frm now", "takes no"), ("2 8h --first-free --first-free", "takes no"),
+            ("2 8h --frm now", "takes no"), ("2 8h --first-free --first-free", "twice"),
             ("2 8h --from", "needs a value"), ("2 8h --first-free=2", "takes no value|can't be"),
             ("٢ 8h", "can't be"), ("2 8h --from \uff19:00", "can't be"),
             ("2 8h \x1b[2J", "can't be"),
