@@ -143,7 +143,7 @@ def parse(verb: Verb, words: Sequence[str]) -> dict[str, str]:
     return options
 
 
-def as_typed(verb: Verb, options: Mapping[str, str]) -> str:
+def as_typed(verb: Verb, options: Mapping[str, str], *, as_json: bool) -> str:
     """The words that set these options. Only for values that need no quotation marks."""
     words = [verb.value]
     for name, value in options.items():
@@ -151,6 +151,8 @@ def as_typed(verb: Verb, options: Mapping[str, str]) -> str:
             words.append(value)
         else:
             words += [f"--{name}", value] if value else [f"--{name}"]
+    if as_json:
+        words.append(JSON)
     return " ".join(words)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from shells.helper.client import ask, ask_until_free
 from shells.helper.request import OF_USERS, Request, ends_with_its_asker
@@ -33,23 +33,28 @@ def _ask(request: Request, terminal: Terminal, *, as_json: bool) -> int:
     else:
         answer = ask(request, terminal.progress, descriptor)
     if isinstance(answer, Question):
-        if not terminal.agrees(answer.text):
-            again = as_typed(request.verb, {**request.options, "confirm": answer.token})
-            terminal.note(
-                f"{answer.text}\nNothing was done yet. To go on, type the same with its number:\n"
-                f"  ssh {_here()}-manage {again}"
-            )
-            return UNCONFIRMED
         confirmed = request._replace(options={**request.options, "confirm": answer.token})
-        return _ask(confirmed, terminal, as_json=as_json)
+        if terminal.agrees(answer.text):
+            return _ask(confirmed, terminal, as_json=as_json)
+        again = as_typed(request.verb, confirmed.options, as_json=as_json)
+        terminal.note(
+            f"{answer.text}\nNothing was done yet. To go on, type the same with its number:\n"
+            f"  ssh {_here()}-manage {again}"
+        )
+        if as_json:
+            terminal.result(_in_json({"question": answer.text, "confirm": answer.token}))
+        return UNCONFIRMED
     if isinstance(answer, Answer):
-        facts = json.dumps(dict(answer.facts), ensure_ascii=False)
         show = terminal.note if descriptor == sys.stdout.fileno() else terminal.result
         text = answer.text
         if "ics" in request.options:  # RFC 5545 wants it; no message has control characters
             text = text.replace("\n", "\r\n") + "\r"
-        show(facts if as_json else text)
+        show(_in_json(answer.facts) if as_json else text)
     return 0
+
+
+def _in_json(facts: Mapping[str, object]) -> str:
+    return json.dumps(dict(facts), ensure_ascii=False)
 
 
 def _here() -> str:

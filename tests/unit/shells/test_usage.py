@@ -77,5 +77,6 @@ def test_json_is_taken_once_by_every_verb() -> None:
     ],
 )
 def test_what_is_to_be_typed_again_is_all_of_it(verb: Verb, words: str) -> None:
-    again = as_typed(verb, parse(verb, words.split()))
-    assert again.split() == [verb, *words.split()]
+    options = parse(verb, words.split())
+    assert as_typed(verb, options, as_json=False).split() == [verb, *words.split()]
+    assert as_typed(verb, options, as_json=True).split() == [verb, *words.split(), "--json"]
