@@ -156,6 +156,13 @@ def as_typed(verb: Verb, options: Mapping[str, str], *, as_json: bool) -> str:
     return " ".join(words)
 
 
+def not_together(verb: Verb, names: Sequence[str], options: Mapping[str, str]) -> LxcGpuError:
+    """For options of which only one can be set, as they were typed."""
+    typed = [options[name] if name == ARGUMENTS.get(verb) else f"--{name}" for name in names]
+    words = " and ".join(f"`{word}`" for word in typed)
+    return LxcGpuError("usage", f"{words} can't be combined.", _try_help(verb))
+
+
 def _together(verb: Verb, words: Sequence[str]) -> list[str]:
     """Each option with all words up to the next one. Words before the first belong to `--what`."""
     found: dict[str, list[str]] = {"": []}

@@ -6,10 +6,10 @@ from reconciler.plan import Tell
 from reconciler.requests import exchange
 from reconciler.systems import from_template, template_choice
 from reconciler.systems.next_system import FromTemplate, WithHome
+from shells.usage import Verb, not_together
 from shells.verbs import VerbRequest
 from shells.verbs.questions import unless_confirmed
 from shells.verbs.recover import answered, forget, look, undo, what_else
-from state.errors import LxcGpuError
 from state.wire import messages
 
 NOT_TOGETHER = (("undo", "forget", "keep-home"), ("undo", "forget", "template"))
@@ -19,8 +19,7 @@ def answer(asked: VerbRequest, tell: Tell) -> messages.Answer | messages.Questio
     """Rebuild, or undo, or forget."""
     together = [[each for each in some if each in asked.options] for some in NOT_TOGETHER]
     for chosen in (some for some in together if len(some) > 1):
-        words = " and ".join(f"--{option}" for option in chosen)
-        raise LxcGpuError("usage", f"{words} can't be combined.", "Try `help rebuild`.")
+        raise not_together(Verb.REBUILD, chosen, asked.options)
     if "undo" in asked.options:
         return undo(asked, tell)
     if "forget" in asked.options:

@@ -14,6 +14,7 @@ from reconciler.snapshots.copies import Copy, copy_of
 from reconciler.snapshots.user_archives import open_snapshot
 from reconciler.systems.inventory import Systems, systems_of
 from reconciler.systems.next_system import FromArchive, FromCopy
+from shells.usage import Verb, not_together
 from shells.verbs import VerbRequest, facts, files_of, forwards_of, words
 from shells.verbs.files_of import named
 from shells.verbs.questions import unless_confirmed
@@ -27,7 +28,9 @@ WAYS = ("name", "from-stdin", "undo", "forget")
 def answer(asked: VerbRequest, tell: Tell) -> messages.Answer | messages.Question:
     """Recover, or undo, or forget."""
     chosen = [way for way in WAYS if way in asked.options]
-    if len(chosen) != 1 or ("paths" in asked.options and chosen != ["name"]):
+    if len(chosen) > 1:
+        raise not_together(Verb.RECOVER, chosen, asked.options)
+    if not chosen or ("paths" in asked.options and chosen != ["name"]):
         raise LxcGpuError(
             "usage",
             "`recover` needs a snapshot's name, or --from-stdin, --undo or --forget.",

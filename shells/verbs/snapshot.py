@@ -15,6 +15,7 @@ from reconciler.snapshots import user_archives as snapshots
 from reconciler.snapshots.copies import Copy, copies_of, copy_of
 from reconciler.snapshots.take import Copied
 from reconciler.snapshots.user_archives import Snapshot, UserArchives
+from shells.usage import Verb, not_together
 from shells.verbs import VerbRequest
 from shells.verbs.questions import unless_confirmed
 from state.errors import LxcGpuError
@@ -31,8 +32,7 @@ def answer(asked: VerbRequest, tell: Tell) -> messages.Answer | messages.Questio
     options = asked.options
     kinds = [name for name in ("archive", "list", "remove", "to-stdout") if name in options]
     if len(kinds) > 1:
-        words = " and ".join(f"`--{kind}`" for kind in kinds)
-        raise LxcGpuError("usage", f"{words} can't be combined.", _HELP)
+        raise not_together(Verb.SNAPSHOT, kinds, options)
     if "remove" in options:
         return _remove(asked)
     for kind in kinds:

@@ -188,4 +188,4 @@ class TestChoice:
         asked = fleet.types("ssh gpu18-manage rebuild --template debian-12").stderr
         assert "begins anew, from the template debian-12." in asked
         asked = fleet.types(f"ssh gpu18-manage rebuild --undo --template {OTHER}").stderr
-        assert "--undo and --template can't be combined." in asked
+        assert "`--undo` and `--template` can't be combined." in asked
