@@ -99,8 +99,15 @@ def _only_so_many() -> None:
 def _explain(words: Sequence[str], terminal: Terminal) -> int:
     from shells.accounts.help_texts import help_text  # texts: not on the way of a verb
 
+    _no_more("help", words[1:])
     terminal.result(help_text(words[0] if words else ""))
     return 0
+
+
+def _no_more(verb: str, words: Sequence[str]) -> None:
+    """LxcGpuError if there are words that the verb doesn't take."""
+    if words:
+        raise LxcGpuError("usage", f"`{verb}` takes no `{words[0][:40]}`.", f"Try `help {verb}`.")
 
 
 def _refuse(verb: str, terminal: Terminal) -> int:
@@ -120,8 +127,7 @@ def _connect(words: Sequence[str], terminal: Terminal) -> int:
     from shells.accounts.connect import connect
 
     _only_so_many()
-    if words:
-        raise LxcGpuError("usage", f"`connect` takes no `{words[0][:40]}`.", "Try `help connect`.")
+    _no_more("connect", words)
     return connect(terminal)
 
 
