@@ -14,7 +14,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from state.errors import LxcGpuError, mistake, os_error
 from state.view import View
-from state.wire.messages import Progress
+from state.wire.messages import NOBODY, Failure, Progress, failure
 
 R = TypeVar("R")
 Tell = Callable[[Progress], None]
@@ -119,8 +119,8 @@ class Planned(NamedTuple):
     kind: str
     name: str
     words: str
-    unreadable: bool = False
-    """Not a change: it says why nothing is known, so that nothing is done."""
+    failure: Failure | None = None
+    """Why nothing is known, so that nothing is done: not a change, and a failure of a round."""
 
 
 def plan(kinds: Sequence[AnyKind], view: View, only: str | None = None) -> tuple[Planned, ...]:
@@ -140,18 +140,20 @@ def plan(kinds: Sequence[AnyKind], view: View, only: str | None = None) -> tuple
         except Exception as error:  # a round says where it was (reconciler.rounds.converge)
             lines.append(_unread(kind, mistake(error)))
             continue
+        whose = only if kind.per_user else None
         lines += [
-            Planned(kind.name, name, f"cannot be read: {error.message}", True)
+            _unread(kind, error, name)
             for name, error in sorted(observed.unreadable.items())
+            if whose in (None, name)
         ]
         lines += [
             Planned(kind.name, change.name, kind.describe(change))
-            for change in diff(desired, observed, *((only, left) if kind.per_user else ()))
+            for change in diff(desired, observed, whose, left if kind.per_user else ())
         ]
         if kind.per_user:
             left |= observed.unreadable.keys()
     return tuple(lines)
 
 
-def _unread(kind: AnyKind, why: LxcGpuError) -> Planned:
-    return Planned(kind.name, "-", f"cannot be read: {why.message}", True)
+def _unread(kind: AnyKind, why: LxcGpuError, name: str = NOBODY) -> Planned:
+    return Planned(kind.name, name, why.message, failure(kind.name, name, why))

@@ -160,7 +160,7 @@ def round_findings(report: Report | None, now: float, held: str = "") -> Iterato
         first, *rest = report.refused.splitlines()
         yield round_area.wrong(f"The newest revision is refused: {first}", " ".join(rest))
     for failure in report.failures[:MOST_SAID]:
-        words = f"It failed for {failure.kind} {failure.name}: {failure.message}"
+        words = f"It failed for {failure.about}: {failure.message}"
         yield round_area.wrong(words, failure.hint or "lxc-gpu reconcile shows it again.")
     if len(report.failures) > MOST_SAID:
         more = len(report.failures) - MOST_SAID

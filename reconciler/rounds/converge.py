@@ -24,7 +24,7 @@ from reconciler.host.journal import event
 from reconciler.plan import AnyKind, Change, Kind, Lock, R, Tell, diff
 from state.errors import LxcGpuError, Remedy, mistake, os_error
 from state.view import View
-from state.wire.messages import Failure, Progress
+from state.wire.messages import NOBODY, Failure, Progress, failure
 
 Current = Callable[[], bool]
 """Whether the view is still the one to go by."""
@@ -63,7 +63,7 @@ def converge(
     """
     run = _Pass(view, tell, current, Outcome(list(before)))
     for kind in kinds:
-        with run.outcome.noting(kind.name, "-"):  # the whole kind could not be read or written
+        with run.outcome.noting(kind.name, NOBODY):  # the whole kind could not be read or written
             run.converge(kind, only if kind.per_user else None, leave.get(kind.name, ()))
     run.change_postponed()
     return run.outcome
@@ -116,10 +116,7 @@ class Outcome:
 
     def failed(self, kind: str, errors: Mapping[str, LxcGpuError]) -> None:
         """Note what went wrong, by name."""
-        self.failures += [
-            Failure(kind, name, error.code, error.message, error.hint)
-            for name, error in sorted(errors.items())
-        ]
+        self.failures += [failure(kind, name, error) for name, error in sorted(errors.items())]
 
 
 @dataclass

@@ -30,6 +30,7 @@ from reconciler.rounds.order import KINDS
 from reconciler.rounds.round import Scope, run_round
 from state.errors import LxcGpuError, os_error
 from state.view import View
+from state.wire.messages import NOBODY
 
 LOOK_EVERY = 5.0
 """Seconds between two looks at what isn't a file."""
@@ -101,14 +102,14 @@ class Watcher:
             if isinstance(error, OSError):
                 error = os_error(error)
             self._journal.event(
-                "failed", kind="watch", name="-", code=error.code, message=error.message
+                "failed", kind="watch", name=NOBODY, code=error.code, message=error.message
             )
             return False
 
     def _look(self, view: View, *, thorough: bool) -> bool:
         if not thorough and not plan(ALL_THE_TIME, view):
             return False
-        lines = [line for line in plan(WATCHED, view) if not line.unreadable]
+        lines = [line for line in plan(WATCHED, view) if line.failure is None]
         rounds_own = _being_stopped(view, lines)
         differing = [line for line in lines if line not in rounds_own]
         due = self._judge.due(differing, time.monotonic())

@@ -19,8 +19,7 @@ from reconciler.plan import Tell
 from reconciler.spares import notes, store
 from reconciler.spares.decision import UNPACKED
 from reconciler.systems.folders import beside
-from reconciler.systems.template_choice import chosen
-from state.errors import LxcGpuError, Remedy
+from reconciler.systems.template_choice import chosen, missing
 from state.files import settle, sync_folder
 from state.view import Resident, View
 from state.wire.messages import Progress
@@ -36,12 +35,7 @@ def template(view: View, name: str) -> Path:
     """The path of a template on the server. LxcGpuError if it isn't there."""
     path = notes.archive(name)
     if not path.is_file():
-        raise LxcGpuError(
-            "template-missing",
-            f"The template {name} is not on this server, so no container can be made.",
-            f"Sysadmin: run `setup/template {path}` on {view.server}.",
-            Remedy.WAIT,
-        )
+        raise missing(view, name)
     return path
 
 

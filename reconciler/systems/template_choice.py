@@ -7,8 +7,9 @@ page are away.
 from __future__ import annotations
 
 from reconciler.host import places
+from reconciler.spares import notes
 from state import files
-from state.errors import LxcGpuError
+from state.errors import LxcGpuError, Remedy
 from state.view import View
 
 
@@ -46,4 +47,14 @@ def offered(view: View, template: str) -> str:
         "no-such-template",
         f"{view.server} has no template {template} for you. It has:\n" + "\n".join(lines),
         "Type one of these names after `--template`.",
+    )
+
+
+def missing(view: View, template: str) -> LxcGpuError:
+    """The error for a template whose archive isn't on the server."""
+    return LxcGpuError(
+        "template-missing",
+        f"The template {template} is not on this server, so no container can be made.",
+        f"Sysadmin: run `setup/template {notes.archive(template)}` on {view.server}.",
+        Remedy.WAIT,
     )

@@ -36,9 +36,13 @@ _KIND = click.option(
 @_USER
 @_KIND
 def plan(as_json: bool, user: str | None, names: tuple[str, ...]) -> None:
-    """Show what `reconcile` would change on this server. Changes nothing."""
+    """Show what `reconcile` would change on this server. Changes nothing.
+
+    Ends with 1 if `reconcile` would do so for what can be seen already.
+    """
     from reconciler.host.config import read_server_config
     from reconciler.host.published import published_view
+    from reconciler.host.suspension import suspension
     from reconciler.plan import plan as planned_for
     from reconciler.rounds.newest import newest_view
     from shells.commands.round import kinds_called
@@ -48,15 +52,20 @@ def plan(as_json: bool, user: str | None, names: tuple[str, ...]) -> None:
     lines = planned_for(kinds_called(names), newest.view, user)
     if newest.refused:
         Terminal().note(f"The newest revision is not taken: {newest.refused}")
+    held = suspension()
+    if held is not None:
+        Terminal().note(_suspended_text(held.words()))
     if as_json:
         facts = {
             "revision": newest.view.revision,
             "refused": newest.refused,
-            "plan": [line._asdict() for line in lines],
+            "suspended": held.words() if held else "",
+            "plan": to_plain(lines),
         }
         click.echo(json.dumps(facts, ensure_ascii=False))
     else:
-        _print_plan(newest.view.revision, lines)
+        _print_plan(newest.view.revision, lines, "reconcile" if held is None else "resume")
+    sys.exit(1 if newest.refused or any(line.failure for line in lines) else 0)
 
 
 @click.command()
@@ -146,29 +155,45 @@ def require_root() -> None:
         )
 
 
-def _print_plan(revision: str, lines: tuple[Planned, ...]) -> None:
+def _print_plan(revision: str, lines: tuple[Planned, ...], by: str) -> None:
+    """Print what a round would do; the command `by` runs one."""
     terminal = Terminal()
     if not lines:
         terminal.result(f"Nothing to do: this server is as revision {revision[:10]} says.")
         return
-    width = max(len(line.kind) for line in lines)
-    for line in lines:
+    changes = [line for line in lines if line.failure is None]
+    failures = [line.failure for line in lines if line.failure is not None]
+    width = max((len(line.kind) for line in changes), default=0)
+    for line in changes:
         terminal.result(f"{line.kind:<{width}}  {line.words}")
-    changes = sum(not line.unreadable for line in lines)
-    count = plural(changes, "change")
-    terminal.note(f"{count} to revision {revision[:10]}; `lxc-gpu reconcile` makes them.")
+    for failure in failures:
+        terminal.result(_failure_text(failure))
+    terminal.note(_outlook(revision[:10], len(changes), len(failures), by))
+
+
+def _outlook(revision: str, changes: int, failures: int, by: str) -> str:
+    """What a round would come to."""
+    makes = f"; `lxc-gpu {by}` makes {'it' if changes == 1 else 'them'}" if changes else ""
+    words = f"{plural(changes, 'change')} to revision {revision}{makes}."
+    if not failures:
+        return words
+    return f"{words} {plural(failures, 'failure')}: `lxc-gpu {by}` fails in the same way."
+
+
+def _suspended_text(why: str) -> str:
+    return f"SUSPENDED, so nothing is changed: {why}; `lxc-gpu resume` ends it"
+
+
+def _failure_text(failure: messages.Failure) -> str:
+    words = " ".join(f"{failure.message} {failure.hint}".split())
+    return f"FAILED {failure.about}: {words} ({failure.code})"
 
 
 def _report_text(report: messages.Report) -> str:
     lines = [f"  {change}" for change in report.changes]
-    lines += [
-        f"FAILED {f.kind} {f.name}: {' '.join(f'{f.message} {f.hint}'.split())} ({f.code})"
-        for f in report.failures
-    ]
+    lines += map(_failure_text, report.failures)
     if report.suspended:
-        lines.append(
-            f"SUSPENDED, so nothing is changed: {report.suspended}; `lxc-gpu resume` ends it"
-        )
+        lines.append(_suspended_text(report.suspended))
     lines += [f"  drifted {_ago(d.when)}: {d.words}" for d in report.drift if not report.changes]
     if report.refused:
         lines.append(f"REFUSED the newest revision: {report.refused}")

@@ -80,15 +80,24 @@ class Progress(NamedTuple):
     fraction: float | None = None
 
 
+NOBODY = "-"
+"""The name in a failure that is nobody's alone."""
+
+
 class Failure(NamedTuple):
     """One thing that a round could not put right."""
 
     kind: Text
     name: Text
-    """Whose: a user's name, or what the kind calls its things."""
+    """Whose: a user's name, or what the kind calls its things. NOBODY: the whole kind's."""
     code: Text
     message: Text
     hint: Text = ""
+
+    @property
+    def about(self) -> str:
+        """The kind, and whose it is: `container ann`; of a whole kind, `container`."""
+        return self.kind if self.name == NOBODY else f"{self.kind} {self.name}"
 
 
 class Drift(NamedTuple):
@@ -179,6 +188,11 @@ class BadMessageError(ValueError):
 def refusal(error: LxcGpuError) -> Refusal:
     """What to send of `error`: everything but its details, which stay in the journal."""
     return Refusal(error.code, error.message, error.hint, error.remedy)
+
+
+def failure(kind: str, name: str, error: LxcGpuError) -> Failure:
+    """`error` as a failure of what `kind` calls `name`, without its details."""
+    return Failure(kind, name, error.code, error.message, error.hint)
 
 
 def encode(message: Message) -> str:

@@ -272,7 +272,7 @@ class TestWords:
         done = converged.run(["lxc-gpu", "plan"])
         assert done.stdout.startswith("account  change the account lqchen: shell /bin/sh -> ")
         assert "1 change to revision" in done.stderr
-        assert "`lxc-gpu reconcile` makes them." in done.stderr
+        assert "`lxc-gpu reconcile` makes it." in done.stderr
 
     def test_reconcile_and_status_are_for_people_and_programs(self, converged: Host) -> None:
         converged.sh("usermod --shell /bin/sh lqchen")

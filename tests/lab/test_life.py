@@ -227,6 +227,9 @@ class TestSuspension:
             assert host.run(["test", "-e", f"{KEYS}/ann"], check=False).status == 1
             facts = json.loads(host.run(["lxc-gpu", "status", "--json"]).stdout)
             assert "a new disk" in facts["suspended"]
+            planned = host.run(["lxc-gpu", "plan"]).stderr
+            assert "SUSPENDED, so nothing is changed: a new disk (by" in planned
+            assert "; `lxc-gpu resume` makes it." in planned
             refused = fleet.types("ssh register@gpu17-manage ann", user="ann")
             assert "is suspended" in refused.stderr
         finally:

@@ -83,8 +83,8 @@ class TestIamIsDown:
         assert f"NOT converged at revision {before[:10]}" in done.stdout
         assert revision(host) == before
         assert "REFUSED the newest revision: " in host.run(["lxc-gpu", "status"]).stdout
-        done = host.run(["lxc-gpu", "plan"])
-        assert done.stdout.startswith("Nothing to do: ")
+        done = host.run(["lxc-gpu", "plan"], check=False)
+        assert (done.status, done.stdout[:15]) == (1, "Nothing to do: ")
         assert "The newest revision is not taken: " in done.stderr
 
 
@@ -107,9 +107,13 @@ class TestTemplate:
         try:
             done = reconcile(converged)
             assert done.status == 1
-            assert "The template debian-12 is not on this server" in done.stdout
+            assert "FAILED container: The template debian-12 is not on this server" in done.stdout
             assert "setup/template /var/lib/" in done.stdout
+            told = converged.run(["lxc-gpu", "plan"], check=False)
+            assert (told.status, told.stdout.splitlines()) == (1, done.stdout.splitlines()[:1])
+            assert "1 failure: `lxc-gpu reconcile` fails in the same way." in told.stderr
             assert reconcile(converged, "--user", "lqchen").ok, "whoever has a container needs none"
+            assert converged.run(["lxc-gpu", "plan", "--user", "lqchen"]).ok
         finally:
             converged.sh(f"umount {TEMPLATES}")
         assert reconcile(converged).ok
@@ -217,7 +221,8 @@ class TestBadRevisions:
             assert "Traceback" not in done.stdout + done.stderr
             assert host.read(f"{KEPT}/view.json") == before
             assert "REFUSED the newest revision: " in host.run(["lxc-gpu", "status"]).stdout
-            done = host.run(["lxc-gpu", "plan"])
+            done = host.run(["lxc-gpu", "plan"], check=False)
+            assert done.status == 1
             assert "The newest revision is not taken: " in done.stderr
             if name == "history was rewound":
                 assert "If the rewinding is meant" in done.stderr

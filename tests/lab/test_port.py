@@ -261,8 +261,8 @@ class TestTrouble:
             assert KEPT in done.stderr
         done = reconcile(gpu17)
         assert done.status == 1
-        assert "FAILED forward -: The list of mapped ports" in done.stdout
-        assert "forward: cannot be read: The list of mapped ports" in " ".join(plan(gpu17))
+        assert "FAILED forward: The list of mapped ports" in done.stdout
+        assert "forward: The list of mapped ports" in " ".join(plan(gpu17))
         assert fleet.types("ssh gpu17-manage status").ok
         assert "Note: The list of mapped ports" in fleet.types("ssh gpu17-manage").stdout
         assert (rules(gpu17), gpu17.read(KEPT)) == (before, text)

@@ -140,8 +140,11 @@ def _judge_round(server: str, standing: ServerStanding, judge: _Judge) -> None:
     if report is None or report.suspended:
         return
     why = "; ".join(
-        f"{_one_word(each.kind)} {_one_word(each.name)}: {_one_word(each.code)}"
-        for each in report.failures[:3]
+        f"{said.about}: {_one_word(said.code)}"
+        for said in (
+            each._replace(kind=_one_word(each.kind), name=_one_word(each.name))
+            for each in report.failures[:3]
+        )
     )
     words = f"{server}: rounds fail: {'it refuses the newest revision' if report.refused else why}"
     judge(ServerTrouble(server, AlertKind.FAILING), bool(report.refused or report.failures), words)

@@ -18,9 +18,11 @@ from reconciler.mounts import sources as mounts
 from reconciler.mounts.tree import Tree
 from reconciler.plan import Change, Lock, Observed, Tell
 from reconciler.spares import notes
+from reconciler.systems import template_choice
 from state import command
 from state.errors import LxcGpuError, os_error
 from state.view import View
+from state.wire.messages import NOBODY
 
 
 class Container(NamedTuple):
@@ -65,8 +67,7 @@ class ContainerKind:
             return Observed({**self.desired(view), **{name: Container(0, {}) for name in left}})
         found: dict[str, Container] = {}
         unreadable = {n: marker.gone(view, n) for n in there.gone & view.residents.keys()}
-        if there.systems | there.gone >= view.residents.keys():
-            unreadable |= _without_template(view)
+        unreadable |= _without_template(view, view.residents.keys() - there.systems - there.gone)
         up = _running() if there.systems - view.residents.keys() else frozenset()
         usable = _usable_homes(view)
         for name in sorted(there.systems):
@@ -164,16 +165,15 @@ def _as_stored(view: View, name: str) -> Tree:
     return replace(tree, first=first or subids.range_of(view.account_of(name))[0])
 
 
-def _without_template(view: View) -> dict[str, LxcGpuError]:
-    if notes.archive(view.template).is_file():
-        return {}
-    from reconciler.systems.from_template import template  # as above
-
-    try:
-        template(view, view.template)
-    except LxcGpuError as error:
-        return {"-": error}
-    return {}
+def _without_template(view: View, new: Collection[str]) -> dict[str, LxcGpuError]:
+    """Of the users whose systems are to be made, those whose template isn't here; with none to
+    make, whether the server's usual one is."""
+    wanted = {name: template_choice.chosen(view, name) for name in new} or {NOBODY: view.template}
+    return {
+        name: template_choice.missing(view, template)
+        for name, template in wanted.items()
+        if not notes.archive(template).is_file()
+    }
 
 
 def _usable_homes(view: View) -> frozenset[str]:

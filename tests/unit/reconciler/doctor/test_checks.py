@@ -394,6 +394,11 @@ class TestRound:
         assert [found.level for found in held] == ["note", "ok"]
         assert self.levels(self.report(refused="It was rewound.\nRevert.")) == ["ok", "wrong"]
         assert self.levels(self.report(failures=(failure,))) == ["ok", "wrong"]
+        nobodys = Failure("container", "-", "template-missing", "It isn't here.")
+        _, *found = service.round_findings(self.report(failures=(failure, nobodys)), 1060.0)
+        assert [each.text for each in found] == [
+            "It failed for account ann: There is one.", "It failed for container: It isn't here."
+        ]  # fmt: skip
         assert self.levels(self.report(failures=(failure,) * 9)) == ["ok", *["wrong"] * 6]
         assert self.levels(self.report(drift=(Drift(1000.0, "port back"),))) == ["ok", "note"]
 

@@ -13,6 +13,8 @@ from reconciler.plan import Change, Lock, Observed, Tell, plan
 from reconciler.rounds import converge
 from state.errors import LxcGpuError
 from state.view import View
+from state.wire.messages import NOBODY
+from tests.present import present
 from tests.unit.reconciler.views import RESIDENT, with_
 
 
@@ -111,7 +113,9 @@ def test_a_mistake_in_one_kind_ends_no_others_work(kinds: tuple[Marks, Marks], w
     assert [set(kind.made) for kind in kinds] == [{"ann", "chen"}] * 2
     assert set(mistaken.made) == ({"chen"} if where == "apply" else set())
     told = plan((Mistaken("observe"),), view)
-    assert [(line.kind, line.unreadable) for line in told] == [("observe", True)]
+    assert [(line.kind, line.name, present(line.failure).code) for line in told] == [
+        ("observe", NOBODY, "bug")
+    ]
 
 
 class Unwritable(Marks):
@@ -133,6 +137,26 @@ def test_a_user_who_cannot_be_read_is_left_alone_though_nothing_could_be_written
     outcome = converge.converge((Unwritable("unwritable", Lock.GLOBAL), kinds[0]), view)
     assert {(f.name, f.code) for f in outcome.failures} == {("mallory", "unread"), ("-", "system")}
     assert set(kinds[0].made) == {"chen"}
+
+
+class Unread(Marks):
+    """A kind of which somebody, and something that is nobody's, can't be read."""
+
+    def observe(self, view: View, names: Collection[str]) -> Observed[str]:
+        errors = {name: LxcGpuError("unread", f"not {name}", "Mend it.") for name in ("ann", "-")}
+        return Observed(dict(self.made), errors)
+
+
+@pytest.mark.parametrize("only", [None, "ann", "chen"])
+def test_a_plan_says_what_a_round_will_fail_at(
+    kinds: tuple[Marks, Marks], only: str | None
+) -> None:
+    view, unread = with_(residents={"ann": RESIDENT, "chen": RESIDENT}), Unread("unread")
+    told = [line.failure for line in plan((unread, kinds[0]), view, only) if line.failure]
+    assert told == converge.converge((unread, kinds[0]), view, only=only).failures
+    assert [each.about for each in told] == {
+        None: ["unread", "unread ann"], "ann": ["unread ann"], "chen": [],
+    }[only]  # fmt: skip
 
 
 class Undone(Marks):

@@ -102,6 +102,12 @@ def test_a_silent_server_is_said_once_and_its_voice_once(story: Story) -> None:
             "module and libraries match again",
         ),
         ([heard()], [BROKEN], "rounds fail: account ann: in-the-way", "rounds succeed again"),
+        (
+            [heard()],
+            [round_of("gpu17", Failure("container", "-", "template-missing", "It isn't here."))],
+            "rounds fail: container: template-missing",
+            "rounds succeed again",
+        ),
     ],
 )
 def test_each_trouble_is_said_once_and_its_end_once(
