@@ -54,6 +54,11 @@ def in_words(cpus: Collection[int]) -> str:
     )
 
 
+def named(cpus: Collection[int]) -> str:
+    """CPUs in a sentence: `CPU 0`, `CPUs 0-3,8`."""
+    return f"CPU{'' if len(cpus) == 1 else 's'} {in_words(cpus)}"
+
+
 def _runs(cpus: Collection[int]) -> Iterator[tuple[int, int]]:
     """The first and last of each run without a gap."""
     ordered = sorted(cpus)

@@ -18,6 +18,7 @@ from reconciler.spares.decision import Readiness
 from reconciler.systems.raw_support import raw_support
 from state.errors import LxcGpuError
 from state.wire.findings import Area, Finding
+from state.words import plural
 
 disk_area, template_area, files_area = Area("disk"), Area("template"), Area("files")
 GIB = 2**30
@@ -105,7 +106,7 @@ def snapshots_folder(server: CheckedServer) -> Iterator[Finding]:
         yield disk_area.ok(f"{folder} will be made with the first snapshot")
     elif as_nobody("test", "-x", folder).ok:
         yield disk_area.ok(
-            f"{folder} holds up to {server.view.snapshots_kept} snapshots of each user"
+            f"{folder} holds up to {plural(server.view.snapshots_kept, 'snapshot')} of each user"
         )
     else:
         yield disk_area.wrong(

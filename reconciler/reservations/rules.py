@@ -67,7 +67,7 @@ def allow(
     if request.count > len(request.gpus):
         there = plural(len(request.gpus), "GPU")
         raise _against(
-            f"You want {request.count} GPUs; your container has {there} of this server.",
+            f"You want {plural(request.count, 'GPU')}; your container has {there} of this server.",
             "`gpus` shows them.",
         )
     if request.count > rules.most_gpus:
@@ -229,8 +229,8 @@ def allow_longer(
     held = book.reserved_by(reservation.user, begins, ends, without=reservation.id)
     if held + len(gpus) > rules.most_gpus:
         raise _against(
-            f"Until then you would have more than {rules.most_gpus} GPUs at a time: another "
-            "reservation of yours begins before that.",
+            f"Until then you would have more than {plural(rules.most_gpus, 'GPU')} at a time: "
+            "another reservation of yours begins before that.",
             "`reservations` lists yours.",
         )
     what = "its GPU" if len(gpus) == 1 else "GPUs of it"
@@ -278,7 +278,7 @@ def allow_hand_over(
     held = book.reserved_by(user, max(now, reservation.begins), reservation.ends)
     if held + len(reservation.gpus) > rules.most_gpus:
         raise _against(
-            f"{user} would have more than {rules.most_gpus} GPUs at a time.",
+            f"{user} would have more than {plural(rules.most_gpus, 'GPU')} at a time.",
             f"`reservations` shows those of {user}.",
         )
 

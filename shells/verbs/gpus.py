@@ -160,7 +160,7 @@ class _GpuReport:
             for use in used
         ]
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        head = f"Of {os.cpu_count()} CPUs and {size(total)} of memory:"
+        head = f"Of {plural(os.cpu_count() or 1, 'CPU')} and {size(total)} of memory:"
         return "\n".join(
             [head, *(columns(rows, right=(2, 3), indent=2) or ["  nobody runs anything"])]
         )

@@ -39,7 +39,7 @@ class _Status:
     now: Power
     limits: Limits
     memory_limit: int | None
-    cpus: str
+    cpus: machine.Cpus
     """The CPUs that its programs see; empty: all."""
     disk: DiskUse
     mounts: Sequence[MountSeen]
@@ -80,7 +80,7 @@ def _read(view: View, user: str) -> _Status:
         now=now,
         limits=view.limits_of(user),
         memory_limit=container_use.memory_limit(user),
-        cpus=machine.in_words(cpus_of(user)),
+        cpus=cpus_of(user),
         mounts=container_use.mounts_seen(view, user) if now.running else (),
         devices=devices.seen(view, user) if now.running else {},
         idle=unused_for(view, user) if now.running else None,
@@ -132,7 +132,7 @@ def _facts(read: _Status) -> dict[str, object]:
         "memory_limit_bytes": read.memory_limit,
         "tasks_limit": read.limits.tasks,
         "cpus_limit": read.limits.cpus,
-        "cpu_set": read.cpus or None,
+        "cpu_set": machine.in_words(read.cpus) or None,
         "disk_bytes": read.disk.used,
         "disk_bytes_at_least": read.disk.at_least,
         "disk_limit_bytes": read.limits.disk,
@@ -151,9 +151,9 @@ def _device(name: str, why_not: str) -> str:
     return f"  device   {name}{f': NOT THERE. {why_not}' if why_not else ''}"
 
 
-def _running(now: Power, most: int | None, limits: Limits, cpus: str) -> list[str]:
+def _running(now: Power, most: int | None, limits: Limits, cpus: machine.Cpus) -> list[str]:
     """Lines about what a running container uses, and its limits."""
-    where = f" (programs see the server's CPUs {cpus})" if cpus else ""
+    where = f" (programs see the server's {machine.named(cpus)})" if cpus else ""
     tasks = "-" if now.tasks is None else str(now.tasks)
     return [
         *([f"  since    {now.since}"] if now.since else []),

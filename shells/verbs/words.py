@@ -36,7 +36,7 @@ def _what_comes(view: View, user: str) -> str:
     if keep := view.residents[user].keep:
         return f"It is not stopped for that: {keep}."
     return (
-        f"After {view.idle_stop_days} days without use\n"
+        f"After {plural(view.idle_stop_days, 'day')} without use\n"
         "it is stopped, once two mails have told you."
     )
 

@@ -16,6 +16,7 @@ from cryptography.x509.oid import NameOID
 
 from state.certificates import believing, strict
 from state.wire.findings import Area, Finding
+from state.words import plural
 from webui.config import DirectoryConfig
 from webui.directory.transport.connections import Connections
 
@@ -115,7 +116,7 @@ def soon(shown: CertificateFacts, url: str, now: float) -> Iterator[Finding]:
     """A finding if a certificate ends soon. Pure."""
     if shown.days(now) < SOON:
         yield area.note(
-            f"{url}: its certificate ends in {shown.days(now):.0f} days, on "
+            f"{url}: its certificate ends in {plural(round(shown.days(now)), 'day')}, on "
             f"{shown.ends:%Y-%m-%d}. After that, nobody can log in through this server.",
             "Renew it on that server before then. (Samba doesn't renew its own.)",
         )

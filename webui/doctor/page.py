@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from state import command
 from state.certificates import believing
 from state.wire.findings import Area, Finding
+from state.words import plural
 from webui.doctor.iam import Iam
 
 area, tls_area = Area("page"), Area("tls")
@@ -139,5 +140,5 @@ def expiry(certificate: dict[str, Any], now: float) -> Finding:
     """For how long a certificate is still valid. Pure."""
     days = (ssl.cert_time_to_seconds(str(certificate["notAfter"])) - now) / DAY
     if days < 14:
-        return tls_area.note(f"The certificate ends in {days:.0f} days.", "Renew it.")
-    return tls_area.ok(f"the certificate is valid for {days:.0f} days")
+        return tls_area.note(f"The certificate ends in {plural(round(days), 'day')}.", "Renew it.")
+    return tls_area.ok(f"the certificate is valid for {plural(round(days), 'day')}")

@@ -45,7 +45,7 @@ def keeps(iam: Iam) -> Iterator[Finding]:
         yield area.wrong(f"The newest state can't be used: {first}", error.hint)
         return
     count = len(state.users)
-    yield area.ok(f"valid: {plural(count, 'user')}, {len(state.servers)} servers")
+    yield area.ok(f"valid: {plural(count, 'user')}, {plural(len(state.servers), 'server')}")
 
 
 def whole(iam: Iam) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from reconciler.cpus import control_groups, machine
 from reconciler.cpus.control_groups import ControlGroups
-from reconciler.cpus.machine import Cpus, in_words
+from reconciler.cpus.machine import Cpus, named
 from reconciler.cpus.sharing import shared_out
 from reconciler.plan import Change, Lock, Observed, Tell
 from state.errors import LxcGpuError, os_error
@@ -59,7 +59,7 @@ class CpuSetKind:
 
     def describe(self, change: Change[Cpus]) -> str:
         """E.g. `have lqchen's container run on CPUs 0-15`."""
-        where = f"CPUs {in_words(change.after)}" if change.after else "all CPUs"
+        where = named(change.after) if change.after else "all CPUs"
         return f"have {change.name}'s container run on {where}"
 
 

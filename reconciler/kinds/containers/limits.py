@@ -18,6 +18,7 @@ from reconciler.plan import Change, Lock, Observed, Tell
 from state import command, files
 from state.errors import LxcGpuError
 from state.view import View
+from state.words import plural
 
 UNITS = Path("/etc/systemd/system")
 DROP_IN = "50-lxc-gpu-limits.conf"
@@ -119,8 +120,8 @@ class LimitsKind:
         of = change.after
         words = [
             f"{of.memory / 2**30:.1f} GiB of memory" if of.memory is not None else "",
-            f"{of.cpus} cpus" if of.cpus is not None else "",
-            f"{of.tasks} tasks" if of.tasks is not None else "",
+            plural(of.cpus, "cpu") if of.cpus is not None else "",
+            plural(of.tasks, "task") if of.tasks is not None else "",
         ]
         return f"limit {change.name}'s container: {', '.join(word for word in words if word)}"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.cpus.machine import Cpus, Machine, in_words, parse, read
+from reconciler.cpus.machine import Cpus, Machine, in_words, named, parse, read
 
 
 def described(
@@ -81,3 +81,10 @@ def test_part_of_a_machine_keeps_its_order(tmp_path: Path) -> None:
     assert machine == Machine(
         (cpus("1"), cpus("2"), cpus("3")), (cpus("1"), cpus("2-3")), (cpus("1"), cpus("2-3"))
     )
+
+
+@pytest.mark.parametrize(
+    ("cpus", "words"), [({0}, "CPU 0"), ({0, 1}, "CPUs 0-1"), ({0, 4}, "CPUs 0,4")]
+)
+def test_one_cpu_is_one(cpus: set[int], words: str) -> None:
+    assert named(cpus) == words

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.kinds.containers.limits import NO_LIMIT, UnitLimits, in_effect
+from reconciler.kinds.containers.limits import NO_LIMIT, LimitsKind, UnitLimits, in_effect
+from reconciler.plan import Change
 
 ALL = UnitLimits(memory=1 << 30, cpus=64, tasks=300)
 
@@ -40,3 +41,8 @@ def test_what_a_drop_in_does_not_set_is_no_business_of_ours() -> None:
     assert in_effect(UnitLimits(tasks=5).drop_in(), shown) == UnitLimits(tasks=16384)
     assert in_effect(UnitLimits(memory=5).drop_in(), shown) == UnitLimits(memory=NO_LIMIT)
     assert in_effect("", shown) == UnitLimits()
+
+
+def test_one_cpu_is_described_as_one() -> None:
+    change = Change("ann", None, UnitLimits(cpus=1, tasks=2))
+    assert LimitsKind().describe(change) == "limit ann's container: 1 cpu, 2 tasks"
