@@ -17,7 +17,7 @@ from state.model.manage_account import account_of
 from state.model.names import why_no_account
 from state.model.reserved import RESERVED_BEGINNINGS, is_reserved
 from state.reading.check_resources import resources
-from state.reading.problems import BrokenRule, Place
+from state.reading.problems import BrokenRule, Place, repeated
 
 EPHEMERAL = (32768, 60999)
 """Ports that the kernel gives to outgoing connections: net.ipv4.ip_local_port_range's default
@@ -81,6 +81,9 @@ def _fleet(fleet: Fleet) -> Iterator[BrokenRule]:
     if fleet.uids.last >= fleet.subids.first and fleet.uids.first <= HIGHEST_ID:
         yield BrokenRule(FLEET, ("subids",), "subids must begin above the last of `uids`")
     yield from _network(fleet.network)
+    yield from repeated(FLEET, ("nameservers",), fleet.nameservers)
+    yield from repeated(FLEET, ("lab_networks",), fleet.lab_networks)
+    yield from repeated(FLEET, ("reach", "server"), fleet.reach.server)
     yield from _unique(
         "the key of signer",
         ((FLEET, ("signers", n, "key"), s.key, s.name) for n, s in enumerate(fleet.signers)),
@@ -246,9 +249,11 @@ def _registrations(state: State, broken: Collection[str]) -> Iterator[BrokenRule
 
 def _announcements(state: State, broken: Collection[str]) -> Iterator[BrokenRule]:
     for name, announcement in state.announcements.items():
-        for number, server in enumerate(announcement.servers or ()):
+        path, servers = Subject("announcements", name).path, announcement.servers or ()
+        yield from repeated(path, ("servers",), servers)
+        for number, server in enumerate(servers):
             if server not in state.servers and f"servers/{server}.yaml" not in broken:
-                path, place = Subject("announcements", name).path, ("servers", number)
+                place = ("servers", number)
                 yield BrokenRule(path, place, f"there is no servers/{server}.yaml")
 
 

@@ -1,4 +1,7 @@
-"""The rules of mounts and limits: what would break a container, or hand out the server. Pure."""
+"""The rules of mounts, devices and limits: nothing may break a container, or hand out the server.
+
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from pathlib import PurePosixPath
 from state.model.documents import State
 from state.model.layout import Subject
 from state.model.resources import LimitsInFile, MountInFile
-from state.reading.problems import BrokenRule, Place
+from state.reading.problems import BrokenRule, Place, repeated
 
 LEAST_MEMORY = 256 << 20
 """Bytes: with less, a container's own services are killed."""
@@ -37,12 +40,13 @@ Placed = tuple[str, Place, MountInFile]
 
 
 def resources(state: State) -> Iterator[BrokenRule]:
-    """Every rule of mounts and limits that a server or a registration breaks."""
+    """Every rule of mounts, devices, GPUs and limits that a server or a registration breaks."""
     for name, server in state.servers.items():
         path = Subject("servers", name).path
         here: list[Placed] = [(path, ("mounts", n), mount) for n, mount in enumerate(server.mounts)]
         yield from _limits(path, server.limits)
         yield from _targets(here)
+        yield from repeated(path, ("devices",), server.devices)
         everywhere, people = list(here), state.registrations.get(name, {})
         for user, registration in people.items():
             own_path = Subject("registrations", user, name).path
@@ -51,6 +55,8 @@ def resources(state: State) -> Iterator[BrokenRule]:
             ]
             yield from _limits(own_path, registration.limits)
             yield from _targets(own)
+            yield from repeated(own_path, ("devices",), registration.devices)
+            yield from repeated(own_path, ("gpus",), registration.gpus or ())
             everywhere += own
         for place in everywhere:
             yield from _mount(*place, containers=server.containers, people=tuple(people))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 
 from state.errors import LxcGpuError
@@ -39,6 +39,15 @@ class BrokenRule:
     path: str
     place: Place
     message: str
+
+
+def repeated(path: str, place: Place, values: Iterable[Hashable]) -> Iterator[BrokenRule]:
+    """A finding for each entry of the list at `place` that is there already."""
+    seen = set[Hashable]()
+    for number, value in enumerate(values):
+        if value in seen:
+            yield BrokenRule(path, (*place, number), f"{value} is there twice")
+        seen.add(value)
 
 
 class StateInvalidError(LxcGpuError):

@@ -80,6 +80,7 @@ class TestAnnouncements:
             ("stop: true", "stop: yes", "ram.yaml:6: stop: must be true or false"),
             ("[gpu17]", "[gpu99]", "ram.yaml:3: there is no servers/gpu99.yaml"),
             ("[gpu17]", "[]", "ram.yaml:3: servers"),
+            ("[gpu17]", "[gpu17, gpu17]", "ram.yaml:3: gpu17 is there twice"),
             ("New memory", "New \u200b memory", "text: must be one line of words"),
             ("New memory for gpu17", '"  "', "text: must be one line of words"),
             ("New memory", "x" * 501, "text: must be at most 500 characters"),

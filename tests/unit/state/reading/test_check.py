@@ -147,6 +147,9 @@ def test_servers() -> None:
         ("network: 0.0.0.0/0", "can't be a network for containers"),
         ("network: 224.0.0.0/8", "can't be a network for containers"),
         ("network: 172.16.0.0/16", "servers/gpu17.yaml:1: address 172.16.2.17 is inside"),
+        ("nameservers: [172.16.2.3, 172.16.2.3]", "fleet.yaml:7: 172.16.2.3 is there twice"),
+        ("lab_networks: [172.16.0.0/16, 172.16.0.0/16]", "172.16.0.0/16 is there twice"),
+        ("reach: {server: [22, 80, 22]}", "fleet.yaml:7: 22 is there twice"),
         (
             f"  - {{name: Other, role: iam, key: {ed25519('admin')}}}",
             "the key of signer Other is also that of fleet.yaml",
