@@ -167,7 +167,8 @@ class Server(Model):
     template: TemplateName = "debian-12"
     """The template's name: /var/lib/lxc-gpu/templates/NAME.tar.zst on the server."""
     templates: Mapping[TemplateName, Line] = {}
-    """What people may take instead, each with a line that says what it is."""
+    """What people may take instead, each with a line that says what it is. The usual one may have
+    a line, too."""
     spares: Annotated[int, Field(strict=True, ge=0, le=8)] = 1
     """How many systems of each template in use are kept unpacked, for the next users."""
     containers: AbsolutePath = "/var/lib/lxc-gpu/containers"
@@ -201,6 +202,11 @@ class Server(Model):
                 " keep one of `idle_days` and `idle`"
             )
         return self
+
+    @property
+    def other_templates(self) -> Mapping[TemplateName, Line]:
+        """What people may take instead of the usual one, which `templates` may describe, too."""
+        return {name: says for name, says in self.templates.items() if name != self.template}
 
     @property
     def idleness(self) -> Idle | None:

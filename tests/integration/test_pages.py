@@ -6,14 +6,17 @@ import html
 import re
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 
+from state.edits.edit import Edit
 from state.edits.users import register
 from state.git.commits import Author
+from state.model.documents import State
 from state.model.keys import parse_key
 from state.wire.messages import Drift, Failure, Report
 from tests.integration.forms import THIRD, commits, get, prefixed, save
@@ -184,6 +187,25 @@ def test_the_how_to_names_this_laboratory(web: Web) -> None:
     assert "<script>" not in get(web, "/guide?login=<script>alert(1)</script>")
     for path in ("/guide/nothing", "/guide/..%2fdesign", "/guide/index.md"):
         assert web.app.test_client().get(path).status_code == 404
+
+
+def test_the_usual_template_is_listed_once_with_what_it_is(web: Web) -> None:
+    def offering(state: State) -> State:
+        lines = {"debian-12": "plain", "cuda-12": "with CUDA"}
+        here = state.servers["gpu17"].model_copy(update={"templates": lines})
+        return replace(state, servers={**state.servers, "gpu17": here})
+
+    save(web)
+    web.parts.source.publish(Edit(offering), Author("root", "root@iam.invalid"))
+    shown = [
+        re.sub(r"<[^>]+>", "", html.unescape(get(web, path)))
+        for path in ("/server/gpu17", "/guide/begin", "/user/lqchen")
+    ]
+    here, guide, user = (re.sub(r"\s+", " ", text) for text in shown)
+    assert "debian-12, the default: plaincuda-12: with CUDA" in here
+    assert "--template debian-12" not in here + guide + user
+    assert "gpu17: debian-12, its usual one: plain; cuda-12: with CUDA" in guide
+    assert "--template cuda-12 after your name: gpu17: cuda-12: with CUDA" in user
 
 
 def test_every_page_has_the_headers_that_protect_it(web: Web) -> None:

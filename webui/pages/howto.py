@@ -70,5 +70,5 @@ def _examples(state: State, chosen: dict[str, str]) -> dict[str, str]:
     examples["gpu18"] = others[0] if others else "another-server"
     examples["172.16.2.17"] = str(server.address)
     examples["debian-12"] = server.template
-    offered = [name for each in (first, *others) for name in state.servers[each].templates]
+    offered = [name for each in (first, *others) for name in state.servers[each].other_templates]
     return examples | ({"cuda-12": offered[0]} if offered else {})

@@ -62,7 +62,7 @@ def server(name: str) -> str:
     card = _card(reading, name)
     return render_template(
         "server.html", reading=reading, card=card, users=users, history=history,
-        load=monitor.server_card(name), template=here.template, templates=here.templates,
+        load=monitor.server_card(name), here=here,
         reserved=monitor.server_reservations(name),
     )  # fmt: skip
 

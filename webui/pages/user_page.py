@@ -84,7 +84,7 @@ def user_page(
         registered=registered if user else (),
         unregistered=unregistered,
         kept={s: why for s in registered if (why := state.registrations[s][name].keep) is not None},
-        templates={s: t for s in unregistered if (t := state.servers[s].templates)},
+        templates={s: t for s in unregistered if (t := state.servers[s].other_templates)},
         example=(registered or unregistered or ("gpu17",))[0],
         fetch_commands=fetch_commands(name, public_url),
         connect_commands=fetch_commands(name, public_url, "config-connect"),
