@@ -243,6 +243,11 @@ class TestManyOfThem:
             r"ssh gpu17-manage (snapshot .*--confirm [0-9a-f]{8})$", asked.stderr, re.M
         )
         assert again is not None, asked.stderr
+        for_a_script = manage(fleet, "snapshot --remove mine --json")
+        assert (for_a_script.status, listed(fleet)) == (3, ["mine"])
+        facts = json.loads(for_a_script.stdout)
+        assert facts["question"].startswith("This removes the snapshot mine of gpu17, taken ")
+        assert again[1].endswith(f"--confirm {facts['confirm']}")
         fleet.gpu17.sh(f'sed -i \'s/"taken": 1/"taken": 1.1e9, "x": 1/\' {FOLDER}/mine.json')
         other = manage(fleet, again[1])
         assert (other.status, listed(fleet)) == (3, ["mine"]), "it isn't what was asked about"
