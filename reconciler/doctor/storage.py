@@ -169,7 +169,7 @@ def template(server: CheckedServer) -> Iterator[Finding]:
 
 
 def spares(server: CheckedServer) -> Iterator[Finding]:
-    """Whether a system is ready for the next registration."""
+    """Whether systems are ready for the next registrations."""
     if server.view is None:
         return
     if not server.view.spares:
@@ -192,9 +192,9 @@ def spares(server: CheckedServer) -> Iterator[Finding]:
 
 
 def readiness_finding(one: Readiness) -> Finding:
-    """The finding for one template: whether a system is ready, or why not. Pure."""
+    """The finding for one template: how many systems are ready, or why none is. Pure."""
     if one.ready:
-        return template_area.ok(f"a system from {one.template} is ready for the next")
+        return template_area.ok(f"systems from {one.template}: {one.words()}")
     if one.why_not:
         return template_area.note(
             f"No system from {one.template} is ready, and none is made: {one.why_not}",

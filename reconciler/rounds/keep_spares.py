@@ -65,7 +65,7 @@ def situation(view: View) -> Situation:
 
 
 def ready(view: View) -> tuple[Readiness, ...]:
-    """The templates of which a spare is ready. LxcGpuError or OSError if that can't be read."""
+    """How many spares of each template are ready. LxcGpuError or OSError if that can't be read."""
     return readiness(notes.read_notes(), situation(view))
 
 

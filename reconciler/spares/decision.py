@@ -104,17 +104,23 @@ def _without_room(seen: Situation, right: tuple[Spare, ...], touched: tuple[Spar
 
 @dataclass(frozen=True)
 class Readiness:
-    """Whether a spare of a template is ready."""
+    """How many systems from a template are ready."""
 
     template: str
-    ready: bool
+    ready: int
+    """A base counts, too: the next registration gets a copy of it."""
+    wanted: int
     why_not: str = ""
-    """Why not, in words; empty: one is being made, or about to be."""
+    """Why none is, in words; empty: one is being made, or about to be."""
+
+    def words(self) -> str:
+        """E.g. `1 of 2 ready for the next registrations`."""
+        return f"{self.ready} of {self.wanted} ready for the next registrations"
 
 
 def readiness(notes: Notes, seen: Situation) -> tuple[Readiness, ...]:
     """The readiness of each template in use. Pure."""
-    right = {spare.template for spare in whole(notes, seen)}
+    right = whole(notes, seen)
     short = todo(notes, seen).short
     found = list[Readiness]()
     for template, stamp in seen.archives.items():
@@ -122,8 +128,10 @@ def readiness(notes: Notes, seen: Situation) -> tuple[Readiness, ...]:
         why = "the disk has no space for it" if template in short else ""
         if failure is not None and failure.stamp == stamp:
             why = failure.reason
-        ready = template in right
-        found.append(Readiness(template, ready, "" if ready else why))
+        bases = [spare.base for spare in right if spare.template == template]
+        from_base = seen.count if seen.at_once else 1
+        ready = max(bases.count(False), from_base if any(bases) else 0)
+        found.append(Readiness(template, ready, seen.count, "" if ready else why))
     return tuple(found)
 
 

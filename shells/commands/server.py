@@ -141,8 +141,7 @@ def _ready_systems() -> list[str]:
         found = ready(view)
     except (LxcGpuError, OSError):  # rounds report what is wrong with the disk
         return []
-    words = {True: "one is ready for the next registration", False: "none is ready"}
-    return [f"Systems from {one.template}: {words[one.ready]}." for one in found if view.spares]
+    return [f"Systems from {one.template}: {one.words()}." for one in found if view.spares]
 
 
 def require_root() -> None:

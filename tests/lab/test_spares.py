@@ -86,10 +86,8 @@ def test_a_round_has_one_made_that_nobody_can_enter(gpu18: Host, ready: str) -> 
     owner = gpu18.sh("grep ^lxc-gpu-spares: /etc/subuid").stdout
     assert owner == gpu18.sh("grep ^lxc-gpu-spares: /etc/subgid").stdout
     assert int(owner.split(":")[1]) + 2 * int(owner.split(":")[2]) > 2**32 - 1  # the last one
-    assert (
-        "a system from debian-12 is ready" in gpu18.run(["lxc-gpu", "doctor"], check=False).stdout
-    )
-    assert "debian-12: one is ready" in gpu18.run(["lxc-gpu", "status"]).stdout
+    for words in (["lxc-gpu", "doctor"], ["lxc-gpu", "status"]):
+        assert "from debian-12: 1 of 1 ready" in gpu18.run(words, check=False).stdout
     assert reconcile(gpu18).ok
     assert _ready(gpu18) == ready, "made anew for nothing"
 
@@ -132,7 +130,7 @@ def test_an_archive_that_was_only_touched_is_the_same(gpu18: Host, ready: str) -
     reconcile(gpu18)
     eventually(lambda: gpu18.run(["systemctl", "is-active", "-q", UNIT], check=False).status)
     assert _ready(gpu18) == ready
-    assert "one is ready" in gpu18.run(["lxc-gpu", "status"]).stdout
+    assert "1 of 1 ready" in gpu18.run(["lxc-gpu", "status"]).stdout
 
 
 def test_of_another_archive_another_one_is_made(gpu18: Host, ready: str) -> None:

@@ -96,6 +96,21 @@ def test_a_base_outlasts_a_full_disk() -> None:
     assert todo(known, other) == Todo(remove=(BASE.ident,))
 
 
+def test_it_is_counted_how_many_are_ready() -> None:
+    other = replace(READY, ident="c" * 16)
+
+    def counted(*spares: Spare, **other: object) -> str:
+        (one,) = readiness(Notes(spares), there(*spares, count=2, **other))
+        return one.words().partition(" ready")[0]
+
+    assert counted() == "0 of 2"
+    assert counted(READY) == "1 of 2"
+    assert counted(READY, other) == "2 of 2"
+    assert counted(BASE, shares=True) == "1 of 2", "the next gets a copy"
+    assert counted(READY, other, BASE, shares=True) == "2 of 2"
+    assert counted(BASE, shares=True, at_once=True) == "2 of 2", "there, each copy takes a moment"
+
+
 def test_notes_are_read_as_they_were_written() -> None:
     notes = Notes((READY, BASE), {"debian-12": FailedTemplate(ARCHIVE, "no archive", 1.5)})
     assert plain.from_json(Notes, plain.to_json(notes)) == notes
