@@ -136,7 +136,7 @@ def cgroups_of(mounts: str, controllers: str) -> Finding:
     if "cgroup2" in kinds.values():
         return cgroups_area.note(
             "cgroup v1 and v2 side by side: containers run, but can't limit their own programs. "
-            "Docker, and Podman as root, refuse to work inside.",
+            "Docker, LXC, and Podman as root, refuse to work inside.",
             "Boot with systemd.unified_cgroup_hierarchy=1 to have v2 only.",
         )
     return cgroups_area.wrong(

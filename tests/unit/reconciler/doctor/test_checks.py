@@ -143,7 +143,7 @@ class TestEngines:
     def test_hybrid_groups_are_said_to_stop_them(self) -> None:
         found = machine.cgroups_of(HYBRID, CONTROLLERS)
         assert found.level == "note"
-        assert "Docker, and Podman as root, refuse to work inside" in found.text
+        assert "Docker, LXC, and Podman as root, refuse to work inside" in found.text
         assert "Docker" not in machine.cgroups_of(UNIFIED, CONTROLLERS).text
 
 
