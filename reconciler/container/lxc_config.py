@@ -87,7 +87,7 @@ def lxc_config(
         "lxc.tty.max = 0",
     ]
     memory = resident.limits.over(view.limits).memory
-    lines += [f"lxc.mount.entry = {entry}" for entry in shared_memory.mount_entry(memory)]
+    lines += [f"lxc.mount.entry = {shared_memory.mount_entry(memory)}"]
     lines += [f"lxc.mount.entry = {entry}" for entry in UNCOVERED] if view.nesting else []
     lines += [f"lxc.mount.entry = {bind.entry()}" for bind in binds]
     lines += [f"lxc.hook.start = {hook}"] if hook else []

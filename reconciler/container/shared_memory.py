@@ -1,8 +1,7 @@
 """The size of /dev/shm: half of the memory that a container may take, as on any machine.
 
-Killing programs doesn't free the memory of files in /dev/shm. With the kernel's size, half of the
-server's memory, filling it would end a container that has a limit. Without a limit, that size is
-right.
+Killing programs doesn't free the memory of files in /dev/shm. The kernel's size is half of the
+server's memory, which no container may take as a whole: filling /dev/shm could end it.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ AT_ONCE = 64
 _FSCONFIG, _FSPICK = 431, 433
 _AT_FDCWD, _CLOEXEC_NO_FOLLOW = -100, 1 | 2
 _SET_STRING, _RECONFIGURE = 1, 7
-_WHOLE = "50%"
+UNLIMITED = "45%"
+"""Of the server's memory (tmpfs(5)), for a container without a limit: half of the MemoryMax= of
+lxc-gpu@.service."""
 
 
-def mount_entry(memory: int | None) -> tuple[str, ...]:
-    """The mount for a container with a limit of `memory` bytes; without one, systemd mounts it."""
-    if memory is None:
-        return ()
-    return (f"tmpfs dev/shm tmpfs nosuid,nodev,mode=1777,size={_size(memory)},create=dir 0 0",)
+def mount_entry(memory: int | None) -> str:
+    """The mount for a container with a limit of `memory` bytes; None: without one."""
+    return f"tmpfs dev/shm tmpfs nosuid,nodev,mode=1777,size={_size(memory)},create=dir 0 0"
 
 
 def fit(memory: Mapping[str, int | None]) -> None:
@@ -55,7 +54,7 @@ def fit(memory: Mapping[str, int | None]) -> None:
 
 
 def _size(memory: int | None) -> str:
-    return _WHOLE if memory is None else str(memory // 2)
+    return UNLIMITED if memory is None else str(memory // 2)
 
 
 def _resizing(size: str) -> Callable[[int], None]:

@@ -7,6 +7,7 @@ from reconciler.mounts.bind import Bind
 from state.view import Limits
 from tests.unit.reconciler.views import RESIDENT, VIEW
 
+UNIT = Path(__file__).parents[4] / "setup/units/lxc-gpu@.service"
 ROOT = Path("/run/lxc-gpu/systems/lqchen")
 
 
@@ -52,7 +53,12 @@ def test_shared_memory_is_half_of_the_limit() -> None:
     limited = replace(RESIDENT, limits=Limits(memory=1 << 30))
     text = lxc_config(VIEW, "lqchen", limited, ROOT, ())
     assert "tmpfs dev/shm tmpfs nosuid,nodev,mode=1777,size=536870912,create=dir 0 0" in text
-    assert "dev/shm" not in lxc_config(VIEW, "lqchen", RESIDENT, ROOT, ())
+
+
+def test_shared_memory_without_a_limit_is_half_of_what_the_unit_allows() -> None:
+    allowed = int(UNIT.read_text().partition("\nMemoryMax=")[2].partition("%")[0])
+    text = lxc_config(VIEW, "lqchen", RESIDENT, ROOT, ())
+    assert f"tmpfs dev/shm tmpfs nosuid,nodev,mode=1777,size={allowed // 2}%," in text
 
 
 def test_namespaces_below_find_proc_and_sysfs_that_nothing_covers() -> None:
