@@ -359,6 +359,8 @@ class TestTemplateScript:
             (["out.tar"], "OUTPUT must end in .tar.zst"),
             (["--nonsense", "out.tar.zst"], "unknown option --nonsense"),
             (["a.tar.zst", "b.tar.zst"], "only one OUTPUT"),
+            (["debian-13.tar.zst"], "debian-13.tar.zst is not the name of a system of bookworm"),
+            (["ubuntu-24.04.tar.zst"], "Say which release you want: --release"),
             (["--release", "nosuch", "out.tar.zst"], "`debootstrap` failed"),
             (["--hook", "/nowhere", "out.tar.zst"], "/nowhere"),
         ],
