@@ -20,7 +20,7 @@ from reconciler.snapshots import copies
 from reconciler.systems.raw_support import RawSupport, raw_support
 from state.errors import LxcGpuError
 from state.view import View
-from state.wire.findings import Area, Finding
+from state.wire.findings import Area, Finding, Level
 
 MOST_SAID = 5
 mounts_area, memory_area = Area("mounts"), Area("memory")
@@ -37,7 +37,7 @@ def sources(server: CheckedServer) -> Iterator[Finding]:
             mounts.examined(mount)
         except LxcGpuError as error:
             text = f"{error.message} Containers start without {mount.target}."
-            yield mounts_area.wrong(text, error.hint.removeprefix("Sysadmin: "))
+            yield mounts_area.met(error, text)
         else:
             good.append(source)
     if good:
@@ -57,8 +57,7 @@ def devices(server: CheckedServer) -> Iterator[Finding]:
         good += [name] if fit else []
         wrong += [] if fit or wrong else [device_nodes.missing(name)]
         for error in wrong:
-            text = f"{error.message} Containers start without it."
-            yield area.note(text, error.hint.removeprefix("Sysadmin: "))
+            yield area.met(error, f"{error.message} Containers start without it.", Level.NOTE)
     if good:
         yield area.ok(f"containers can have {', '.join(good)}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from reconciler.doctor.server import UNITS, CheckedServer, as_nobody, output, unit_properties
@@ -15,6 +16,7 @@ from reconciler.host.suspension import suspension
 from reconciler.load.idle_stop import TWICE
 from reconciler.load.idleness import DAY, IdleRecord, read_record
 from reconciler.network import conntrack
+from reconciler.plan import Planned, plan
 from reconciler.reservations import book_file as reservations
 from state import command
 from state.errors import LxcGpuError
@@ -161,7 +163,8 @@ def round_findings(report: Report | None, now: float, held: str = "") -> Iterato
         yield round_area.wrong(f"The newest revision is refused: {first}", " ".join(rest))
     for failure in report.failures[:MOST_SAID]:
         words = f"It failed for {failure.about}: {failure.message}"
-        yield round_area.wrong(words, failure.hint or "lxc-gpu reconcile shows it again.")
+        found = round_area.met(failure.error(), words)
+        yield found if found.hint else replace(found, hint="lxc-gpu reconcile shows it again.")
     if len(report.failures) > MOST_SAID:
         more = len(report.failures) - MOST_SAID
         yield round_area.wrong(f"It failed for {more} more.", "lxc-gpu status lists them.")
@@ -239,7 +242,7 @@ def book_of_reservations(_: CheckedServer) -> Iterator[Finding]:
     try:
         count = len(reservations.read().ahead(time.time()))
     except LxcGpuError as error:
-        yield reservations_area.wrong(error.message, error.hint.removeprefix("Sysadmin: "))
+        yield reservations_area.met(error)
         return
     yield reservations_area.ok(f"{plural(count, 'reservation')} of GPUs to come")
 
@@ -254,7 +257,6 @@ def duration(seconds: float) -> str:
 
 def differs(server: CheckedServer) -> Iterator[Finding]:
     """Whether the server is as its revision says: what `lxc-gpu plan` would show."""
-    from reconciler.plan import plan
     from reconciler.rounds.order import KINDS
 
     if server.view is None:
@@ -262,11 +264,28 @@ def differs(server: CheckedServer) -> Iterator[Finding]:
     lines = plan(KINDS, server.view)
     if not lines:
         yield round_area.ok("nothing differs from what the state says")
+    report = read_status()
     for line in lines[:MOST_SAID]:
-        yield round_area.wrong(f"Not as the state says: {line.words}", "lxc-gpu reconcile")
+        yield differing(round_area, line, report, "lxc-gpu reconcile")
     if len(lines) > MOST_SAID:
         more = len(lines) - MOST_SAID
         yield round_area.wrong(f"{more} more things differ.", "lxc-gpu plan lists them.")
+
+
+def differing(area: Area, line: Planned, report: Report | None, cure: str) -> Finding:
+    """What one line of the plan means. Pure.
+
+    A round that failed at it, or will, is no cure: the hint is then that of what is in the way.
+    """
+    if line.failure is not None:
+        return area.met(line.failure.error(), f"Can't be put right: {line.words}")
+    text = f"Not as the state says: {line.words}"
+    for failure in report.failures if report else ():
+        if (failure.kind, failure.name) == (line.kind, line.name):
+            why = f"{text}. The last round failed at that: {failure.message}"
+            found = area.met(failure.error(), why)
+            return found if found.hint else replace(found, hint=cure)
+    return area.wrong(text, cure)
 
 
 def state_repository(server: CheckedServer) -> Iterator[Finding]:

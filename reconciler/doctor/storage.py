@@ -17,7 +17,7 @@ from reconciler.snapshots.user_archives import OURS
 from reconciler.spares.decision import Readiness
 from reconciler.systems.raw_support import raw_support
 from state.errors import LxcGpuError
-from state.wire.findings import Area, Finding
+from state.wire.findings import Area, Finding, Level
 from state.words import plural
 
 disk_area, template_area, files_area = Area("disk"), Area("template"), Area("files")
@@ -78,11 +78,10 @@ def containers_folder(server: CheckedServer) -> Iterator[Finding]:
         there = marker.look(server.view)
         there.settled(server.view)
     except LxcGpuError as error:
-        yield disk_area.wrong(error.message, error.hint.removeprefix("Sysadmin: "))
+        yield disk_area.met(error)
         return
     for name in sorted(there.gone & server.view.residents.keys()):
-        gone = marker.gone(server.view, name)
-        yield disk_area.wrong(gone.message, gone.hint.removeprefix("Sysadmin: "))
+        yield disk_area.met(marker.gone(server.view, name))
     mounts = text_of("/proc/self/mountinfo") or ""
     yield mount_finding(mounts, str(folder))
     nearest = next(f for f in (folder, *folder.parents) if f.exists())
@@ -185,7 +184,7 @@ def spares(server: CheckedServer) -> Iterator[Finding]:
         return
     except LxcGpuError as error:
         if error.code == "no-account":
-            yield template_area.note(error.message, error.hint.removeprefix("Sysadmin: "))
+            yield template_area.met(error, level=Level.NOTE)
         return
     for one in found:
         yield readiness_finding(one)

@@ -8,11 +8,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from reconciler.doctor import service
 from reconciler.doctor.network import cut_off
 from reconciler.doctor.server import CheckedServer, output, text_of
 from reconciler.doctor.sshd import in_effect as sshd
 from reconciler.host import marker, places
-from reconciler.host.places import rootfs
+from reconciler.host.status import read_status
 from reconciler.kinds.traffic.port_map import SSH, PortMapKind
 from reconciler.network.ports import ports
 from reconciler.plan import plan
@@ -109,10 +110,9 @@ def as_wanted(person: CheckedUser) -> Iterator[Finding]:
     from reconciler.rounds.order import KINDS
 
     lines = [line for line in plan(KINDS, person.view, person.name) if line.name == person.name]
+    report = read_status()
     for line in lines:
-        yield account_area.wrong(
-            f"Not as the state says: {line.words}", f"lxc-gpu reconcile --user {person.name}"
-        )
+        yield service.differing(account_area, line, report, f"lxc-gpu reconcile --user {line.name}")
     if not lines and person.resident:
         yield account_area.ok("account, subordinate ids, keys and container are as the state says")
 
@@ -121,14 +121,12 @@ def container(person: CheckedUser) -> Iterator[Finding]:
     """Whether the container is there, runs, and answers."""
     if person.resident is None:
         return
-    root, unit = rootfs(person.view, person.name), places.container_unit(person.name)
+    unit = places.container_unit(person.name)
     try:
         if not marker.system_there(person.view, person.name):
-            hint = f"lxc-gpu reconcile --user {person.name}"
-            yield container_area.wrong(f"{root} was not made yet.", hint)
-            return
+            return  # `as_wanted` says so
     except LxcGpuError as error:
-        yield container_area.wrong(error.message, error.hint.removeprefix("Sysadmin: "))
+        yield container_area.met(error)
         return
     power = power_of(person.name)
     if power.active == "failed":

@@ -206,7 +206,7 @@ def _made_right(view: View, user: str, kinds: Sequence[AnyKind]) -> tuple[str, .
     notes: tuple[str, ...] = ()
     for failure in outcome.failures:
         if failure.kind != ForwardKind.name:  # without those ports, ssh works all the same
-            raise LxcGpuError(failure.code, failure.message, failure.hint)
+            raise failure.error()
         notes = (*notes, f"{failure.message} {failure.hint}")
     return notes
 

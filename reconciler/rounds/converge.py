@@ -84,7 +84,7 @@ def put_right(kind: Kind[R], view: View, user: str, wanted: R | None) -> None:
         if not run.outcome.failures:
             return
     failure = run.outcome.failures[0]
-    raise LxcGpuError(failure.code, failure.message, failure.hint)
+    raise failure.error()
 
 
 @dataclass

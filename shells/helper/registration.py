@@ -85,7 +85,7 @@ def _register(
         _ask_gate(config, user, host_key)
     report = reconcile(tell, user)
     for failure in report.failures:
-        raise LxcGpuError(failure.code, failure.message, failure.hint)
+        raise failure.error()
     view = published_view()
     if view is None or user not in view.residents:
         raise LxcGpuError(

@@ -44,6 +44,8 @@ class Finding:
     """What was seen and what it means, one or two short sentences."""
     hint: str = ""
     """What to type or do."""
+    fault: str = ""
+    """The message of the error that it tells of; other checks may meet the same one."""
 
 
 Check = Callable[[C], Iterable[Finding]]
@@ -67,6 +69,12 @@ class Area:
     def wrong(self, text: str, hint: str = "") -> Finding:
         """It doesn't work."""
         return Finding(Level.WRONG, self.name, _printable(text), _printable(hint))
+
+    def met(self, error: LxcGpuError, text: str = "", level: Level = Level.WRONG) -> Finding:
+        """An error that the check met; a sysadmin reads its hint. `text`: if not its message."""
+        hint = error.hint.removeprefix("Sysadmin: ")
+        text = _printable(text or error.message)
+        return Finding(level, self.name, text, _printable(hint), error.message)
 
 
 def _printable(text: str) -> str:
@@ -120,12 +128,15 @@ class _Running(Generic[C]):
 
 
 def examine(checks: Sequence[Check[C]], about: C, patience: float = PATIENCE) -> list[Finding]:
-    """The findings of all checks, in their order."""
+    """The findings of all checks, in their order. What an earlier check told isn't told again."""
     deadline = time.monotonic() + patience
     running = [_Running(check, about) for check in checks]
-    return [
-        f for each in running for f in each.result(max(0.0, deadline - time.monotonic()), patience)
-    ]
+    found = list[Finding]()
+    for each in running:
+        told = {(f.level, f.fault) for f in found if f.fault}
+        result = each.result(max(0.0, deadline - time.monotonic()), patience)
+        found += [f for f in result if (f.level, f.fault) not in told]
+    return found
 
 
 def worst_last(findings: Iterable[Finding]) -> list[Finding]:

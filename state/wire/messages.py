@@ -99,6 +99,10 @@ class Failure(NamedTuple):
         """The kind, and whose it is: `container ann`; of a whole kind, `container`."""
         return self.kind if self.name == NOBODY else f"{self.kind} {self.name}"
 
+    def error(self) -> LxcGpuError:
+        """The error that it was."""
+        return LxcGpuError(self.code, self.message, self.hint)
+
 
 class Drift(NamedTuple):
     """Something that was changed on a server by hand, and put back by a round."""

@@ -23,6 +23,7 @@ from reconciler.doctor import (
 from reconciler.doctor.numbers import IdRange, overlaps
 from reconciler.kinds.accounts.subids import parse as parse_subids
 from reconciler.load.idleness import IdleRecord
+from reconciler.plan import Planned
 from reconciler.systems.raw_support import RawSupport
 from state.wire.findings import Level
 from state.wire.messages import Drift, Failure, Report
@@ -401,6 +402,26 @@ class TestRound:
         ]  # fmt: skip
         assert self.levels(self.report(failures=(failure,) * 9)) == ["ok", *["wrong"] * 6]
         assert self.levels(self.report(drift=(Drift(1000.0, "port back"),))) == ["ok", "note"]
+
+    def test_a_round_that_fails_is_not_the_cure(self) -> None:
+        """What is in the way has a hint of its own."""
+        away = Failure("mount", "/data", "x", "/data is away.", "Sysadmin: mount it.")
+        failed = self.report(
+            failures=(Failure("container", "ann", "x", "No template.", "Make it."),)
+        )
+
+        def told(line: Planned) -> tuple[str, str, str]:
+            found = service.differing(service.round_area, line, failed, "lxc-gpu reconcile")
+            return found.text, found.hint, found.fault
+
+        unread = Planned("mount", "/data", away.message, away)
+        assert told(unread) == ("Can't be put right: /data is away.", "mount it.", "/data is away.")
+        text, *rest = told(Planned("container", "ann", "make the container of ann"))
+        assert text.endswith("of ann. The last round failed at that: No template.")
+        assert rest == ["Make it.", "No template."]
+        assert told(Planned("container", "bob", "make the container of bob"))[1:] == (
+            "lxc-gpu reconcile", "",
+        )  # fmt: skip
 
     @pytest.mark.parametrize(
         ("said", "word"),

@@ -58,6 +58,26 @@ def test_what_hangs_is_left_alone_in_time() -> None:
     assert "`that hangs` took longer" in found[1].text
 
 
+def test_a_fault_that_several_checks_meet_is_told_once() -> None:
+    """By the first of them, which knows most; unless it is worse for a later one."""
+    away, full = LxcGpuError("x", "It is away.", "Sysadmin: mount it."), LxcGpuError("y", "Full.")
+
+    def first(_: None) -> Iterator[Finding]:
+        yield area.met(away)
+        yield area.met(full, level=Level.NOTE)
+
+    def second(_: None) -> Iterator[Finding]:
+        yield area.met(away, "It failed: It is away.")
+        yield area.met(full, "It failed for ann: Full.")
+        yield area.met(full, "It failed for bob: Full.")
+
+    found = examine((first, second, second), None)
+    assert [f.text for f in found] == [
+        "It is away.", "Full.", "It failed for ann: Full.", "It failed for bob: Full.",
+    ]  # fmt: skip
+    assert found[0].hint == "mount it."
+
+
 def test_the_worst_is_last_and_the_rest_in_order() -> None:
     mixed = [area.wrong("w"), area.ok("a"), area.note("n"), area.ok("b")]
     assert [f.text for f in worst_last(mixed)] == ["a", "b", "n", "w"]
