@@ -14,7 +14,9 @@ from reconciler.doctor.service import duration
 from reconciler.host import marker, places
 from reconciler.rounds import keep_spares
 from reconciler.snapshots.user_archives import OURS
+from reconciler.spares import notes
 from reconciler.spares.decision import Readiness
+from reconciler.systems import template_choice
 from reconciler.systems.raw_support import raw_support
 from state.errors import LxcGpuError
 from state.wire.findings import Area, Finding, Level
@@ -148,23 +150,24 @@ def _means(option: str) -> str:
 
 
 def template(server: CheckedServer) -> Iterator[Finding]:
-    """Whether the template for new containers is there."""
+    """Whether the templates that people may take are there."""
     if server.view is None:
         return
-    path = places.TEMPLATES / f"{server.view.template}.tar.zst"
-    hint = f"setup/template {path}"
-    try:
-        status = path.stat()
-        with path.open("rb") as stream:
-            begin = stream.read(len(ZSTD))
-    except FileNotFoundError:
-        yield template_area.wrong(f"{path} is missing: nobody can register here.", hint)
-        return
+    missing = template_choice.missing(server.view)
+    for name in server.view.offered:
+        yield template_area.met(missing[name]) if name in missing else _archive_finding(name)
+
+
+def _archive_finding(template: str) -> Finding:
+    path = notes.archive(template)
+    status = path.stat()
+    with path.open("rb") as stream:
+        begin = stream.read(len(ZSTD))
     if begin != ZSTD or status.st_size < 1 << 20:
-        yield template_area.wrong(f"{path} is not a zstd archive: nobody can register here.", hint)
-    else:
-        age = duration(max(0, time.time() - status.st_mtime))
-        yield template_area.ok(f"{path.name}: {status.st_size / 2**20:.0f} MiB, made {age} ago")
+        text = f"{path} is not a zstd archive: no container can be made from it."
+        return template_area.wrong(text, f"Remove it, then {template_choice.to_get(template)}.")
+    age = duration(max(0, time.time() - status.st_mtime))
+    return template_area.ok(f"{path.name}: {status.st_size / 2**20:.0f} MiB, made {age} ago")
 
 
 def spares(server: CheckedServer) -> Iterator[Finding]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from reconciler.archives.extract import PackedSystem, extract
 from reconciler.archives.id_map import IdMapOwner, run_inside
@@ -16,10 +16,10 @@ from reconciler.host import locks, places
 from reconciler.host.places import rootfs
 from reconciler.mounts.tree import Tree
 from reconciler.plan import Tell
-from reconciler.spares import notes, store
+from reconciler.spares import store
 from reconciler.spares.decision import UNPACKED
 from reconciler.systems.folders import beside
-from reconciler.systems.template_choice import chosen, missing
+from reconciler.systems.template_choice import archive_of, chosen
 from state.files import settle, sync_folder
 from state.view import Resident, View
 from state.wire.messages import Progress
@@ -29,14 +29,6 @@ NOBODY_ELSES = {
     PurePosixPath("etc/ssh"): "ssh_host_",
 }
 """Files that a template may have, and that systems must not share: folders and name prefixes."""
-
-
-def template(view: View, name: str) -> Path:
-    """The path of a template on the server. LxcGpuError if it isn't there."""
-    path = notes.archive(name)
-    if not path.is_file():
-        raise missing(view, name)
-    return path
 
 
 def make_container(view: View, user: str, resident: Resident, tell: Tell) -> None:
@@ -56,7 +48,7 @@ def fresh_system(
     view: View, user: str, resident: Resident, tree: Tree, tell: Tell, name: str
 ) -> None:
     """Fill the empty `tree` with a system from the template `name`, with the user in it."""
-    path = template(view, name)
+    path = archive_of(view, name)
     owner = IdMapOwner.of(view, user, resident)
     if store.take(view, name, tree, owner, tell):
         tell(Progress("taking the system that is ready"))

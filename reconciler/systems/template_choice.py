@@ -6,6 +6,9 @@ page are away.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+
 from reconciler.host import places
 from reconciler.spares import notes
 from state import files
@@ -50,11 +53,36 @@ def offered(view: View, template: str) -> str:
     )
 
 
-def missing(view: View, template: str) -> LxcGpuError:
-    """The error for a template whose archive isn't on the server."""
+def archive_of(view: View, template: str) -> Path:
+    """The path of a template on the server. LxcGpuError names those that are, if this one isn't."""
+    path = notes.archive(template)
+    if path.is_file():
+        return path
+    here = [name for name in view.offered if notes.archive(name).is_file()]
+    instead = ""
+    if here:
+        instead = f"Here are: {', '.join(here)}. Type, for example, `--template {here[0]}`.\n"
+    raise _missing(view, template, instead)
+
+
+def missing(view: View) -> Mapping[str, LxcGpuError]:
+    """The templates that are offered and not on the server, with what a sysadmin does about it."""
+    return {
+        name: _missing(view, name) for name in view.offered if not notes.archive(name).is_file()
+    }
+
+
+def _missing(view: View, template: str, instead: str = "") -> LxcGpuError:
     return LxcGpuError(
         "template-missing",
-        f"The template {template} is not on this server, so no container can be made.",
-        f"Sysadmin: run `setup/template {notes.archive(template)}` on {view.server}.",
+        f"The template {template} is not on this server, so no container can be made from it.",
+        f"{instead}Sysadmin: is that name in servers/{view.server}.yaml right? If so, "
+        f"{to_get(template)}.",
         Remedy.WAIT,
     )
+
+
+def to_get(template: str) -> str:
+    """How a sysadmin gets the archive of a template onto the server."""
+    path = notes.archive(template)
+    return f"copy {path} from another server, or make it: `setup/template --release RELEASE {path}`"

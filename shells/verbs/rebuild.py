@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reconciler.plan import Tell
 from reconciler.requests import exchange
-from reconciler.systems import from_template, template_choice
+from reconciler.systems import template_choice
 from reconciler.systems.next_system import FromTemplate, WithHome
 from shells.usage import Verb, not_together
 from shells.verbs import VerbRequest
@@ -32,7 +32,8 @@ def _rebuild(
 ) -> messages.Answer | messages.Question:
     view, there = look(asked.user)
     template = asked.options.get("template") or template_choice.chosen(view, asked.user)
-    stamp = from_template.template(view, template_choice.offered(view, template)).stat().st_mtime_ns
+    offered = template_choice.offered(view, template)
+    stamp = template_choice.archive_of(view, offered).stat().st_mtime_ns
     home = (
         "/home is copied into it while the container is down."
         if keep_home

@@ -64,7 +64,7 @@ BREAKS = (
           "lxc-gpu-root.socket is inactive: nobody can start a container",
           "systemctl enable --now lxc-gpu-root.socket"),
     Break("no template", f"mount -t tmpfs none {TEMPLATES}", f"umount {TEMPLATES}",
-          "debian-12.tar.zst is missing: nobody can register", "setup/template"),
+          "The template debian-12 is not on this server", "setup/template --release"),
     Break("sshd overridden", "printf 'Match all\\nAuthorizedKeysFile .ssh/authorized_keys\\n"
           f"Match all\\n' >{PIECE}",
           f"rm -f {PIECE}", "sshd has authorizedkeysfile '.ssh/authorized_keys'",

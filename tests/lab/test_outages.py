@@ -95,7 +95,10 @@ class TestTemplate:
             done = register(fleet)
             assert (done.status, done.stdout) == (1, "")
             assert "✗ The template nosuch is not on this server" in done.stderr
-            assert "run `setup/template /var/lib/lxc-gpu/templates/nosuch.tar.zst`" in done.stderr
+            assert "Here are" not in done.stderr
+            assert "is that name in servers/gpu18.yaml right?" in done.stderr
+            made = "setup/template --release RELEASE /var/lib/lxc-gpu/templates/nosuch.tar.zst"
+            assert made in " ".join(done.stderr.split())
             assert gpu18.sh(f"ls -A {HERS} 2>&- || true").stdout == ""
         finally:
             fleet.commits("gpu18: that template again", "sed -i /^template:/d servers/gpu18.yaml")
@@ -107,11 +110,13 @@ class TestTemplate:
         try:
             done = reconcile(converged)
             assert done.status == 1
-            assert "FAILED container: The template debian-12 is not on this server" in done.stdout
-            assert "setup/template /var/lib/" in done.stdout
+            assert "The template debian-12 is not on this server" in done.stdout
+            assert "setup/template --release RELEASE /var/lib/" in done.stdout
             told = converged.run(["lxc-gpu", "plan"], check=False)
             assert (told.status, told.stdout.splitlines()) == (1, done.stdout.splitlines()[:1])
             assert "1 failure: `lxc-gpu reconcile` fails in the same way." in told.stderr
+            said = converged.run(["lxc-gpu", "doctor"], check=False).stdout
+            assert said.count("The template debian-12 is not on this server") == 1, said
             assert reconcile(converged, "--user", "lqchen").ok, "whoever has a container needs none"
             assert converged.run(["lxc-gpu", "plan", "--user", "lqchen"]).ok
         finally:

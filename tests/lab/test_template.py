@@ -142,7 +142,9 @@ def _is_typed(fleet: Fleet, line: str) -> bool:
 def offers(fleet: Fleet) -> Iterator[Host]:
     """gpu18, which offers another template; its archive is not there yet."""
     revision = fleet.commits("gpu18: a choice of templates", OFFERED)
-    assert reconcile(fleet.gpu18).ok
+    done = reconcile(fleet.gpu18)
+    assert f"FAILED container template {OTHER}: The template {OTHER} is not on this" in done.stdout
+    assert done.status == 1
     yield fleet.gpu18
     before = f"git show {revision}^:servers/gpu18.yaml >servers/gpu18.yaml"
     leave = "git rm -q --ignore-unmatch registrations/gpu18/lqchen.yaml"
@@ -167,6 +169,13 @@ class TestChoice:
         assert f"- {OTHER}: CUDA 12 and PyTorch" in done.stderr
         assert "lqchen" not in offers.sh("ls /var/lib/lxc-gpu/containers").stdout.split()
 
+    def test_one_without_an_archive_is_told_once_with_the_cure(self, offers: Host) -> None:
+        said = offers.run(["lxc-gpu", "doctor"], check=False).stdout
+        (line,) = (line for line in said.splitlines() if f"The template {OTHER} is not" in line)
+        assert line.startswith("WRONG template ")
+        assert f"`setup/template --release RELEASE {ARCHIVES}/{OTHER}.tar.zst`" in said
+        assert "debian-12.tar.zst: " in said
+
     def test_the_page_lists_them(self, fleet: Fleet, offers: Host) -> None:
         for page in ("/user/lqchen", "/server/gpu18"):
             asked = f"curl -fsS http://iam.{DOMAIN}{page} | grep 'CUDA 12 and PyTorch'"
@@ -175,6 +184,7 @@ class TestChoice:
     def test_a_registration_gets_the_one_that_was_chosen(self, fleet: Fleet, offers: Host) -> None:
         done = fleet.types(f"ssh register@gpu18-manage lqchen --template {OTHER}", wait=180)
         assert f"The template {OTHER} is not on this server" in done.stderr
+        assert "Here are: debian-12. Type, for example, `--template debian-12`." in done.stderr
         offers.sh(f"cp {ARCHIVES}/debian-12.tar.zst {ARCHIVES}/{OTHER}.tar.zst")
         done = fleet.types(f"ssh register@gpu18-manage lqchen --template {OTHER}", wait=180)
         assert done.ok, done.stderr
@@ -189,3 +199,16 @@ class TestChoice:
         assert "begins anew, from the template debian-12." in asked
         asked = fleet.types(f"ssh gpu18-manage rebuild --undo --template {OTHER}").stderr
         assert "`--undo` and `--template` can't be combined." in asked
+
+    def test_who_chose_one_that_is_gone_reads_which_are_here(
+        self, fleet: Fleet, offers: Host
+    ) -> None:
+        offers.sh(f"mv {ARCHIVES}/{OTHER}.tar.zst {ARCHIVES}/{OTHER}.away")
+        try:
+            asked = fleet.types("ssh gpu18-manage rebuild").stderr
+            assert f"The template {OTHER} is not on this server" in asked
+            assert "Here are: debian-12. Type, for example, `--template debian-12`." in asked
+            asked = fleet.types("ssh gpu18-manage rebuild --template debian-12").stderr
+            assert "begins anew, from the template debian-12." in asked
+        finally:
+            offers.sh(f"mv {ARCHIVES}/{OTHER}.away {ARCHIVES}/{OTHER}.tar.zst")

@@ -17,12 +17,10 @@ from reconciler.kinds.accounts import subids
 from reconciler.mounts import sources as mounts
 from reconciler.mounts.tree import Tree
 from reconciler.plan import Change, Lock, Observed, Tell
-from reconciler.spares import notes
 from reconciler.systems import template_choice
 from state import command
 from state.errors import LxcGpuError, os_error
 from state.view import View
-from state.wire.messages import NOBODY
 
 
 class Container(NamedTuple):
@@ -57,7 +55,7 @@ class ContainerKind:
 
         A container that was made and is gone is not made again. Where the whole folder is missing,
         nothing is known of residents' containers and nothing is done: `containers_folder` reports
-        that. A missing template is reported before somebody registers in vain.
+        that. Missing templates are reported before somebody asks for one in vain.
         """
         try:
             there = marker.look(view)
@@ -166,13 +164,12 @@ def _as_stored(view: View, name: str) -> Tree:
 
 
 def _without_template(view: View, new: Collection[str]) -> dict[str, LxcGpuError]:
-    """Of the users whose systems are to be made, those whose template isn't here; with none to
-    make, whether the server's usual one is."""
-    wanted = {name: template_choice.chosen(view, name) for name in new} or {NOBODY: view.template}
+    """Templates that are offered and aren't here, and users whose systems are to be made of one."""
+    absent = template_choice.missing(view)
+    wanted = {name: template_choice.chosen(view, name) for name in new}
     return {
-        name: template_choice.missing(view, template)
-        for name, template in wanted.items()
-        if not notes.archive(template).is_file()
+        **{f"template {name}": error for name, error in absent.items()},  # no user has a blank
+        **{name: absent[template] for name, template in wanted.items() if template in absent},
     }
 
 

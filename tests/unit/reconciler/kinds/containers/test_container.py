@@ -7,6 +7,7 @@ from reconciler.kinds.containers.container import _without_template
 from reconciler.systems import template_choice
 from tests.unit.reconciler.views import with_
 
+USUAL, CUDA = {"template usual": "usual"}, {"template cuda": "cuda"}
 VIEW = with_(template="usual", templates={"cuda": "CUDA"})
 
 
@@ -22,11 +23,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(
     ("archives", "new", "without"),
     [
-        ([], [], {"-": "usual"}),
-        ([], ["ann", "bob"], {"ann": "cuda", "bob": "usual"}),
-        (["usual"], ["ann", "bob"], {"ann": "cuda"}),
-        (["cuda"], ["ann"], {}),
-        (["usual"], [], {}),
+        ([], [], {**USUAL, **CUDA}),
+        ([], ["ann", "bob"], {**USUAL, **CUDA, "ann": "cuda", "bob": "usual"}),
+        (["usual"], ["ann", "bob"], {**CUDA, "ann": "cuda"}),
+        (["cuda"], ["ann"], USUAL),
+        (["usual", "cuda"], ["ann", "bob"], {}),
     ],
 )
 def test_whose_template_is_missing_is_seen_before_a_container_is_made(
