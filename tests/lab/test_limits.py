@@ -254,8 +254,10 @@ class TestChanges:
             now = shown(gpu17)
             assert int(now["MemoryMax"]) == pytest.approx(everything * 1024 * 0.9, rel=0.01)
             assert (now["TasksMax"], now["OOMPolicy"]) == ("16384", "continue")
-            room = limited.types("ssh gpu17 'df --output=size -B1 /dev/shm'").stdout.split()[-1]
-            assert int(room) == pytest.approx(int(now["MemoryMax"]) / 2, rel=0.01)
+            for way in ("true", "ssh gpu17-manage restart"):  # while it runs, and by its start
+                asked = f"{way} && ssh gpu17 'df --output=size -B1 /dev/shm'"
+                room = int(limited.types(asked).stdout.split()[-1])
+                assert room == pytest.approx(int(now["MemoryMax"]) / 2, rel=0.01)
             assert gpu17.sh("ls -d /etc/systemd/system/lxc-gpu@*.d 2>&- || true").stdout == ""
         finally:
             limited.commits("Again", f"echo '{LIMITS}' >>registrations/gpu17/lqchen.yaml")
