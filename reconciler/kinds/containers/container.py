@@ -166,11 +166,13 @@ def _as_stored(view: View, name: str) -> Tree:
 def _without_template(view: View, new: Collection[str]) -> dict[str, LxcGpuError]:
     """Templates that are offered and aren't here, and users whose systems are to be made of one."""
     absent = template_choice.missing(view)
-    wanted = {name: template_choice.chosen(view, name) for name in new}
-    return {
-        **{f"template {name}": error for name, error in absent.items()},  # no user has a blank
-        **{name: absent[template] for name, template in wanted.items() if template in absent},
-    }
+    found = {f"template {name}": error for name, error in absent.items()}  # no user has a blank
+    for name in new:
+        try:
+            template_choice.archive_of(view, template_choice.chosen(view, name))
+        except LxcGpuError as error:  # worded for them: which ones are here
+            found[name] = error
+    return found
 
 
 def _usable_homes(view: View) -> frozenset[str]:
