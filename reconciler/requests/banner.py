@@ -18,8 +18,6 @@ from state.errors import LxcGpuError, Remedy
 from state.view import Resident, View
 from state.wire.messages import Progress
 
-PATIENCE = 60.0
-"""Seconds that a container's sshd may take to answer after the start."""
 SOON = 5.0
 """Seconds after which it is checked whether there is an sshd at all, and sshd is asked even if
 nothing is seen to listen: the container may lead its port elsewhere."""
@@ -27,14 +25,24 @@ BETWEEN = 0.01
 """Seconds from one look for it to the next."""
 
 
-def wait_for(view: View, user: str, resident: Resident, notes: tuple[str, ...], tell: Tell) -> None:
-    """Wait until it comes. `notes`: what may be why not. LxcGpuError if it can't, or is late."""
+def wait_for(
+    view: View,
+    user: str,
+    resident: Resident,
+    notes: tuple[str, ...],
+    tell: Tell,
+    patience: float,
+) -> None:
+    """Wait until it comes, for `patience` seconds. `notes`: what may be why not.
+
+    LxcGpuError if it can't come, or doesn't in that time.
+    """
     started = told = time.monotonic()
     monitor = monitors([user])[user]
     late = False
     while not ((late or may_listen(monitor)) and came(ask_for(resident.address))):
         now = time.monotonic()
-        if now - started > PATIENCE or not (children(monitor) or power_of(user).running):
+        if now - started > patience or not (children(monitor) or power_of(user).running):
             raise _no_answer(view, user, now - started, notes)
         if now - started > SOON and not late:
             late = True
@@ -42,7 +50,7 @@ def wait_for(view: View, user: str, resident: Resident, notes: tuple[str, ...], 
                 raise _no_sshd(view)
         if now - told > 1:
             told = now
-            tell(Progress("waiting for the container's sshd", (now - started) / PATIENCE))
+            tell(Progress("waiting for the container's sshd", (now - started) / patience))
         time.sleep(BETWEEN)
 
 

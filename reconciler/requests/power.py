@@ -18,7 +18,7 @@ from reconciler.load import idle_stop
 from reconciler.mounts.tree import Tree
 from reconciler.plan import AnyKind, Tell
 from reconciler.requests import banner
-from reconciler.requests.unit import power_of, start_unit
+from reconciler.requests.unit import PATIENCE, power_of, start_unit
 from reconciler.rounds.converge import SupersededError, converge
 from reconciler.systems import way_in
 from reconciler.systems.attached import detach
@@ -84,18 +84,22 @@ def start(
     wait: bool = True,
     runs: Callable[[str], Callable[[], bool]] = lambda monitor: lambda: False,
     works: Callable[[], None] = lambda: None,
+    patience: float = PATIENCE,
 ) -> Started:
     """Have the container up and its port mapped; `reached`: and its sshd answering.
 
     `wait`: for other work on it to end (`alone`). `runs` is called at once for a container that
     runs already, with the process id of its lxc-start. What it returns says later whether the way
     to the keys is known to be clear. `works` is called before each thing that takes more than a
-    moment, so several times.
+    moment, so several times. `patience`: seconds for systemd, and then for sshd.
     """
     resident_of(current_view(), user)
     with alone(user, tell, wait=wait) as view:
         resident = resident_of(view, user)
-        return start_alone(view, user, resident, tell, reached=reached, runs=runs, works=works)
+        return start_alone(
+            view, user, resident, tell,
+            reached=reached, runs=runs, works=works, patience=patience,
+        )  # fmt: skip
 
 
 def stop(
@@ -153,6 +157,7 @@ def start_alone(
     reached: bool = True,
     runs: Callable[[str], Callable[[], bool]] = lambda monitor: lambda: False,
     works: Callable[[], None] = lambda: None,
+    patience: float = PATIENCE,
 ) -> Started:
     """Do what `start` does; the caller is `alone`."""
     refuse_while_closed(view)
@@ -164,13 +169,13 @@ def start_alone(
         works()
     notes = _made_right(view, user, REACHED_BY if was_running else _needed())
     if way_is_clear is None:
-        notes = _booted(view, user, resident, notes, tell)
+        notes = _booted(view, user, resident, notes, tell, patience)
     elif not way_is_clear():
         notes = (*notes, *_way_in_mended(view, user, resident, works))
     waited = reached and not (asked is not None and banner.came(asked))
     if waited:
         works()
-        banner.wait_for(view, user, resident, notes, tell)
+        banner.wait_for(view, user, resident, notes, tell, patience)
     if not was_running:  # the container's port exists only now
         converge((BridgePortKind(),), view.only(user), only=user)
     if reached and view.driver == "install":
@@ -181,7 +186,7 @@ def start_alone(
 
 
 def _booted(
-    view: View, user: str, resident: Resident, notes: tuple[str, ...], tell: Tell
+    view: View, user: str, resident: Resident, notes: tuple[str, ...], tell: Tell, patience: float
 ) -> tuple[str, ...]:
     """Have systemd start the container. Returns the notes so far, and more."""
     from reconciler.requests.prepare import prepare  # not on the way of a container that runs
@@ -191,7 +196,7 @@ def _booted(
     for note in notes:
         tell(Progress(f"note: {note}"))
     tell(Progress("starting the container"))
-    start_unit(user)
+    start_unit(user, patience)
     return (*notes, *_cpus_given(view, user))  # while its init is on its way
 
 

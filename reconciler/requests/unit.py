@@ -14,7 +14,8 @@ from state.errors import LxcGpuError, Remedy
 
 PROC = Path("/proc")
 PATIENCE = 60.0
-"""Seconds that systemd's job may take."""
+"""Seconds that systemd's job may take, and then the container until its sshd answers, while
+somebody waits for that."""
 _COUNTED = ("MemoryCurrent", "TasksCurrent")
 
 
@@ -66,22 +67,22 @@ def started_at(stat: str) -> float:
     return int(stat.rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
 
 
-def start_unit(user: str) -> None:
-    """Have systemd start the container. LxcGpuError if that came to nothing."""
+def start_unit(user: str, patience: float) -> None:
+    """Have systemd start the container within `patience` seconds. LxcGpuError if it doesn't."""
     unit = places.container_unit(user)
-    result = bus.done(bus.manager("StartUnit", "ss", (unit, "replace")), PATIENCE)
+    result = bus.done(bus.manager("StartUnit", "ss", (unit, "replace")), patience)
     if result != "done":
-        raise not_started(unit, result)
+        raise not_started(unit, result, patience)
 
 
-def not_started(unit: str, result: str) -> LxcGpuError:
+def not_started(unit: str, result: str, patience: float) -> LxcGpuError:
     """The error for what came of systemd's job. Pure."""
     if result == "failed":
         return ended(unit)
     if result == bus.LATE:
         return LxcGpuError(
             "not-started",
-            f"systemd has not started the container within {PATIENCE:g} s; it may still do so.",
+            f"systemd has not started the container within {patience:g} s; it may still do so.",
             "Try again in a minute. Sysadmin: `systemctl list-jobs` says what it waits for.",
             Remedy.WAIT,
         )

@@ -28,6 +28,8 @@ from state.errors import LxcGpuError, mistake, os_error
 
 AT_ONCE = 4
 """How many containers start at the same time: a boot has other work, too."""
+LONG = 300.0
+"""Seconds that each start may take: a cold disk reads everything at once, and nobody is waiting."""
 PATIENCE = 1.0
 """Seconds that reading ahead what each start reads may take."""
 _SAID = 1
@@ -89,7 +91,7 @@ def bring_back(wanted: Sequence[str]) -> list[str]:
 
 def _in_child(user: str) -> None:
     """What the root helper does at a request of its user."""
-    failed = came_back(user, lambda: start(user, lambda _: None).was_running)
+    failed = came_back(user, lambda: start(user, lambda _: None, patience=LONG).was_running)
     os._exit(_SAID if failed else 0)
 
 

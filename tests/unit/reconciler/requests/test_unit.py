@@ -21,7 +21,7 @@ from state.errors import Remedy
 def test_only_what_began_is_said_to_have_ended(
     result: str, code: str, says: str, remedy: Remedy | None
 ) -> None:
-    error = not_started("lxc-gpu@ann.service", result)
+    error = not_started("lxc-gpu@ann.service", result, 60.0)
     assert error.code == code
     assert says in error.message
     if remedy is not None:

@@ -17,12 +17,12 @@ from shells.units import come_back
 for name in ("VIEW", "RUNNING", "DOWN", "CAME_BACK", "LOCKS"):
     setattr(places, name, Path(sys.argv[2], name))
 start = come_back.start
-def worse(user, tell):
+def worse(user, tell, patience):
     if user == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
     if user == "bug":
         raise RuntimeError("nobody thought of it")
-    return start(user, tell)
+    return start(user, tell, patience=patience)
 come_back.start = worse
 users = ["ann", "killed", "bob", "bug", "eve", "joe"]
 print(sorted(come_back.bring_back(users)) == sorted(users))
