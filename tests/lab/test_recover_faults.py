@@ -97,7 +97,7 @@ def test_an_exchange_that_fails_keeps_the_previous_system(sent: Host) -> None:
 def test_a_killed_helper_leaves_nobody_behind(fleet: Fleet, sent: Host) -> None:
     fleet.types(f"{{ {SENDS_ON} | ssh gpu17-manage recover --from-stdin; }} >said 2>&1 &")
     eventually(lambda: "zstd" in working(sent), 30)
-    assert "under way since" in manage(fleet, "status").stdout
+    eventually(lambda: "under way since" in manage(fleet, "status").stdout, 30)
     assert manage(fleet, "recover --from-stdin", b"x").stderr.startswith("✗ Other work on your")
     assert reconcile(sent).ok, "a round doesn't wait for who sends"
     sent.sh("systemctl kill --signal=KILL 'lxc-gpu-root@*'")
