@@ -34,7 +34,7 @@ USERS_SHELL = str(places.LOGIN_SHELL)
 
 
 def mask_unused(steps: Steps) -> None:
-    """Stop what the package lxc would do by itself, and keep it from it."""
+    """Stop and mask the units with which the package lxc would make containers of its own run."""
     for unit in UNUSED_UNITS:
         if command.run(["systemctl", "is-enabled", unit], check=False).stdout.strip() != "masked":
             steps.say(f"stop and mask {unit}")

@@ -89,7 +89,7 @@ class Failure(NamedTuple):
 
     kind: Text
     name: Text
-    """Whose: a user's name, or what the kind calls its things. NOBODY: the whole kind's."""
+    """A user's name, or what the kind calls its things; NOBODY if the whole kind failed."""
     code: Text
     message: Text
     hint: Text = ""

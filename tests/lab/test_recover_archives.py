@@ -131,7 +131,7 @@ def test_a_header_of_gigabytes_eats_no_memory(fleet: Fleet, whole: Host) -> None
 
 
 def test_the_fence_holds_whoever_runs_behind_it(fleet: Fleet, whole: Host) -> None:
-    """The second wall by itself: a program that does try to write elsewhere."""
+    """The fence alone, without tar: this program does try to write elsewhere."""
     script = f"""
         cd /; fence=/opt/lxc-gpu/packages/reconciler/archives/fence.py
         ids=$(sed -n 's/^lqchen://p' /etc/subuid)
